@@ -1,0 +1,172 @@
+"""The two interfaces to a machine: HostView looks, Host also touches. Their comments are the contract of every adapter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Callable, Optional, Protocol
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Sequence
+
+# The largest file the agent reads whole; everything it has business reading is far smaller.
+READ_LIMIT = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished program. `status` is None when it was ended because its time ran out."""
+
+    status: int | None
+    out: str
+    err: str
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 0
+
+    @property
+    def timed_out(self) -> bool:
+        return self.status is None
+
+    def tail(self, lines: int = 10) -> str:
+        """Return the last lines of what the program said, standard error first choice."""
+        said = self.err.strip() or self.out.strip()
+        return "\n".join(said.splitlines()[-lines:])
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What a name in the file system is. `kind` is file, directory, link or other; `mtime` is epoch seconds."""
+
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: float
+
+
+@dataclass(frozen=True)
+class Reached:
+    """One answer to `reach`: `cause` is None when connected, else an error code such as `hsm-timed-out`.
+
+    `seconds` is the time to connect; `tls` says whether a TLS handshake was answered, None when not asked.
+    """
+
+    address: str
+    port: int
+    cause: str | None
+    detail: str
+    seconds: float | None
+    tls: bool | None = None
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a lock. `name` is empty when it could not be told."""
+
+    pid: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process with a file of the client mapped. `started` is epoch seconds."""
+
+    pid: int
+    name: str
+    started: float
+    mapped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Room:
+    """Free space where a path lies, in bytes, and whether its file system can be written at all."""
+
+    free: int
+    writable: bool
+
+
+# called with bytes so far and bytes in all (None when the server did not say)
+Progress = Callable[[int, Optional[int]], None]
+
+
+class HostView(Protocol):
+    """Eyes. Nothing here changes the machine, so a check that is given a HostView cannot.
+
+    Failures of the machine itself (a file that exists and cannot be read) raise AgentError; absence is a value.
+    """
+
+    @property
+    def name(self) -> str:
+        """The host's own name, for reports."""
+
+    def read(self, path: str, *, limit: int = READ_LIMIT) -> bytes | None:
+        """Return a regular file's bytes, None when there is no such file.
+
+        Raises AgentError `unreadable` for a folder, a FIFO, a device, a permission or more than `limit` bytes:
+        no path a user names can make this block or eat the memory.
+        """
+
+    def stat(self, path: str) -> Stat | None:
+        """Return what is at `path` without following a last link, None when nothing is."""
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """Return the sorted names in a folder; empty when it is absent."""
+
+    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+        """Run a program that only looks, from the allow-list in `agent/hosts/looks.py`; anything else raises.
+
+        A program that is not there gives status 127. The whole process group is ended after `timeout` seconds.
+        """
+
+    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> Reached:
+        """Connect once by TCP, and when `tls` see whether a TLS handshake is answered (nothing is verified)."""
+
+    def holder(self, path: str) -> Holder | None:
+        """Return who holds the fcntl lock on `path`, None when it is free or absent."""
+
+    def mapping(self, prefix: str) -> tuple[Running, ...]:
+        """Return the running processes that have mapped a file whose path starts with `prefix`."""
+
+    def room(self, path: str) -> Room:
+        """Return the space where `path` is or would be (the nearest existing parent decides)."""
+
+    def now(self) -> datetime.datetime:
+        """Return the host's clock, aware, in UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never jumps; only differences mean anything."""
+
+    def is_root(self) -> bool:
+        """Return whether the agent may change this host (effective user 0; Administrator)."""
+
+    def pause(self, seconds: float) -> None:
+        """Wait. A verb of the host, so that no test sleeps, and so that a signal ends the wait."""
+
+
+class Host(HostView, Protocol):
+    """Hands. Every write is atomic: a reader sees the old bytes or the new ones, also after a power cut."""
+
+    def write(self, path: str, data: bytes, *, mode: int) -> None:
+        """Replace a file; parents are made (0755); mode and owner are set before the name appears.
+
+        Raises AgentError `no-space`, `read-only` or `write-failed`; then the old file is untouched.
+        """
+
+    def remove(self, path: str) -> None:
+        """Remove a file, or a folder and all below it; absent is fine."""
+
+    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+        """Run a program that may change the machine. Not ended by an interrupt of the agent, only by `timeout`."""
+
+    def fetch(
+        self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float, progress: Progress
+    ) -> str:
+        """Download `url` (https, http, file or a bare path) to `path` and return the SHA-256 of the bytes in hex.
+
+        The bytes are streamed to `path` + `.part`, resumed when a part is there, retried with back-off and jitter
+        where that can help, and take their final name only when `sha256` agrees (or none was given).
+        Raises AgentError `download-failed`, `package-not-found`, `checksum-mismatch`, `no-space`.
+        """

@@ -1,0 +1,19 @@
+"""How long the agent waits for things outside it, in seconds, and how often it tries again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Waits of one run. `--timeout` sets `run` and, where it is shorter, bounds every other wait."""
+
+    run: float = 1800.0
+    package: float = 600.0
+    lock: float = 300.0
+    download: float = 600.0
+    tool: float = 60.0
+    connect: float = 5.0
+    # A key-availability failure of the real client took about 87 s (cloudhsm-facts 5.5); cold start is slow.
+    client: float = 90.0
