@@ -1,0 +1,332 @@
+"""The commands as plain functions: each takes a machine and what is desired, and returns a Report or values."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Callable
+
+from agent import __version__
+from agent.catalogue import components, life_cycle, load, newest
+from agent.cloudhsm.ca import expiry_notice, judge_keys, read_ca
+from agent.cloudhsm.hazards import hazards, restarts, running
+from agent.cloudhsm.layout import LINUX
+from agent.core.errors import AgentError
+from agent.core.limits import Limits
+from agent.core.words import Failure, HostName, Hsm, Notice, Outcome, Report, Verdict
+from agent.desired import Complaints, Desired, from_json, to_json
+from agent.engine import Walk, apply, look
+from agent.facts import Facts, gather
+from agent.hosts.guarded import Guarded
+from agent.planner import Planned, fit_host, plan, removal
+from agent.render.record import to_document
+from agent.state import snapshot, store
+from agent.verdict import Judgement, judge
+
+if TYPE_CHECKING:
+    import datetime
+
+    from agent.catalogue import Fit
+    from agent.cloudhsm.ca import Ca
+    from agent.core.host import Host, HostView
+    from agent.core.words import Line, Restart
+    from agent.engine import Listener
+
+LOCK = "/run/hsm-agent.lock"
+
+# a CA is at most 16 kB; a source that sends more than this is not one
+_CA_SOURCE_LIMIT = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of one command: its name in every report, and when it began."""
+
+    run_id: str
+    command: str
+    started: datetime.datetime
+
+
+def begin(view: HostView, command: str) -> Run:
+    """Name a run: the time, so that names sort, and four random digits, so that two hosts' runs differ."""
+    now = view.now()
+    return Run(f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}", command, now)
+
+
+def limits_of(desired: Desired) -> Limits:
+    """Return the waits of a run: `--timeout` bounds the whole, and each wait in it."""
+    limits = Limits()
+    if desired.timeout is None:
+        return limits
+    shorter = {
+        name: min(getattr(limits, name), desired.timeout) for name in ("package", "lock", "download", "tool", "client")
+    }
+    return replace(limits, run=desired.timeout, **shorter)
+
+
+@dataclass
+class _Known:
+    """What a run knows so far, so that one that ends early still reports all of it."""
+
+    facts: Facts | None = None
+    planned: Planned | None = None
+    walk: Walk | None = None
+    notices: tuple[Notice, ...] = ()
+    restarts: tuple[Restart, ...] = ()
+
+
+def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> Report:
+    """Bring the host to the desired state, prove it, and remember what was asked and what came of it."""
+
+    def body(known: _Known) -> None:
+        limits = limits_of(desired)
+        host = Guarded(machine, limits.run)
+        planned, ca = _prepare(host, desired, limits, known)
+        known.walk = apply(planned.plan, host, listener, snapshot.Keeper(machine, run.run_id))
+        _observe(machine, planned, known)
+        if judge(known.walk).outcome in (Verdict.OK, Verdict.DEGRADED) or known.walk.changed:
+            kept = replace(desired, ca_cert=None, replace_ca=False, timeout=None)
+            store.write_last(machine, store.Last(to_json(kept), ca.pem.decode()))
+
+    return _changing(machine, run, body)
+
+
+def verify(machine: Host, desired: Desired, run: Run, listener: Listener) -> Report:
+    """Look at everything and touch nothing: for the options given, or else for the last `configure`.
+
+    The report is remembered as any other, `plan` (the same look under another name) excepted.
+    """
+
+    def body(known: _Known) -> None:
+        limits = limits_of(desired)
+        host = Guarded(machine, limits.run)
+        planned, _ = _prepare(host, _or_last(host, desired), limits, known)
+        known.walk = look(planned.plan, host, listener)
+        _observe(machine, planned, known)
+
+    return _reported(machine, run, body, remember=run.command == "verify")
+
+
+def rollback(machine: Host, run_id: str | None, run: Run, listener: Listener) -> Report:
+    """Put back the CA and the configuration as they were before a run, by default the last one that changed them."""
+
+    def body(known: _Known) -> None:
+        wanted = snapshot.load(machine, run_id)
+        known.facts = gather(machine)
+        snapshot.save(machine, run.run_id, rollback=True)
+        known.walk = Walk(wanted.restore(machine))
+        for line in known.walk.lines:
+            listener.ended(line)
+
+    return _changing(machine, run, body)
+
+
+def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -> Report:
+    """Take the client packages off. The CA and the configuration are kept in a snapshot."""
+
+    def body(known: _Known) -> None:
+        limits = limits_of(Desired(timeout=timeout))
+        host = Guarded(machine, limits.run)
+        known.facts = gather(host)
+        known.walk = apply(removal(known.facts, limits), host, listener, snapshot.Keeper(machine, run.run_id))
+        if known.walk.changed:
+            machine.remove(store.DESIRED)
+            text = f"the CA and the configuration are kept; `hsm-agent rollback {run.run_id}` puts them back"
+            known.notices = (Notice("kept", text),)
+
+    return _changing(machine, run, body)
+
+
+def facts(view: HostView, platform: str | None) -> dict[str, Any]:
+    """Look at the machine and say which client fits it, as plain JSON values; `refusal` says why none does."""
+    known = gather(view)
+    catalogue = load()
+    fit: Fit | None = None
+    refusal = None
+    try:
+        fit = fit_host(known, platform, catalogue)
+    except AgentError as error:
+        refusal = {"code": error.code.name, "sentence": error.sentence, "saw": error.saw, "hint": error.hint}
+    fits = components(catalogue, fit, known.arch) if fit else ()
+    installed = {each.package: each.version for each in known.installed}
+    advice = (*fit.notices, *life_cycle(catalogue, fit, installed)) if fit else ()
+    return {
+        "schema_version": 1,
+        "host": {
+            "name": known.name,
+            "os": known.os,
+            "os_version": known.os_version,
+            "title": known.title,
+            "arch": known.arch,
+            "package_format": known.format,
+            "init": known.init,
+            "platform": fit.row.name if fit else None,
+            "platform_forced": bool(fit and fit.forced),
+        },
+        "fits": {each: newest(catalogue, fit, known.arch, each) for each in fits if fit},
+        "installed": {each.package: {"version": each.version, "broken": each.broken} for each in known.installed},
+        "configured": {each.component: {"servers": list(each.servers), "ca": each.ca} for each in known.configured},
+        "ca_present": known.has_ca,
+        "advice": [{"code": each.code, "text": each.text} for each in advice],
+        "refusal": refusal,
+    }
+
+
+def _prepare(host: HostView, desired: Desired, limits: Limits, known: _Known) -> tuple[Planned, Ca]:
+    """Gather facts, read the CA and plan; each is known to the report as soon as it is there."""
+    known.facts = gather(host)
+    ca, remarks = _ca(host, desired, limits)
+    known.planned = plan(known.facts, desired, load(), ca, limits)
+    soon = expiry_notice(ca, host.now())
+    known.notices = (*known.planned.plan.notices, *remarks, *((soon,) if soon else ()))
+    return known.planned, ca
+
+
+def _or_last(view: HostView, desired: Desired) -> Desired:
+    """Return what was asked for now, or when nothing was, what the last `configure` was asked for."""
+    if desired.hsm_ip:
+        return desired
+    last = store.read_last(view)
+    try:
+        before = from_json(last.desired)
+    except TypeError:
+        raise AgentError(
+            "nothing-recorded", "the record is of another version", saw=store.DESIRED, want="a record this version wrote"
+        ) from None
+    said = {name: value for name, value in vars(desired).items() if value != vars(Desired())[name]}
+    return replace(before, **{"ca_cert": last.ca_pem, **said})
+
+
+def _ca(view: HostView, desired: Desired, limits: Limits) -> tuple[Ca, tuple[Notice, ...]]:
+    """Return the CA that is wanted: the source that was named, or else the one that is on the host already."""
+    source = desired.ca_cert
+    complaints = Complaints()
+    if not desired.hsm_ip:
+        complaints.add("--hsm-ip", "at least one address of an HSM is needed")
+    if source is None and view.stat(LINUX.ca) is None:
+        complaints.add("--ca-cert", f"customerCA.crt is needed, since there is none at {LINUX.ca} yet")
+    complaints.raise_any()
+    data = _source(view, LINUX.ca if source is None else source, limits)
+    ca = read_ca(data, now=view.now(), fingerprint=desired.ca_fingerprint)
+    # the standard library cannot tell the size of a key, the host's openssl can
+    told = [view.ask(("openssl", "x509", "-noout", "-text"), stdin=each, timeout=limits.tool) for each in ca.each]
+    return ca, judge_keys(done.out for done in told)
+
+
+def _source(view: HostView, source: str, limits: Limits) -> bytes:
+    if source.startswith("inline:") or "-----BEGIN" in source:
+        text = source[len("inline:") :] if source.startswith("inline:") else source
+        return text.encode("utf-8", "surrogateescape")
+    if source.startswith("https://"):
+        try:
+            return view.get(source, limit=_CA_SOURCE_LIMIT, timeout=limits.download)
+        except AgentError as error:
+            raise AgentError("ca-unreadable", error.sentence, saw=error.saw, want="a PEM file") from error
+    path = next((source[len(each) :] for each in ("file://", "file:") if source.startswith(each)), source)
+    try:
+        data = view.read(path, limit=_CA_SOURCE_LIMIT)
+    except AgentError as error:
+        raise AgentError("ca-unreadable", "the CA source cannot be read", saw=error.saw, want="a PEM file") from error
+    if data is None:
+        raise AgentError("ca-unreadable", "the CA source is not there", saw=f"no file {path}", want="a PEM file")
+    return data
+
+
+def _observe(machine: Host, planned: Planned, known: _Known) -> None:
+    """See what lets a host look right and be wrong; whatever cannot be seen is left out."""
+    programs = running(machine, planned.client.components)
+    known.restarts = restarts(machine, programs)
+    known.notices = (*known.notices, *hazards(machine, programs, planned.client.sdk))
+
+
+def refused(view: HostView, run: Run, error: AgentError) -> Report:
+    """Return the report of a run that ended before it began: what was asked for is not valid."""
+    return _assemble(view, run, _Known(), error)
+
+
+def _changing(machine: Host, run: Run, body: Callable[[_Known], None]) -> Report:
+    """Run the body of a command that changes the host: as root, alone, and remembered."""
+    try:
+        if not machine.is_root():
+            raise AgentError("not-root", "changing this host needs root", saw="an ordinary user", want="root")
+        with machine.lock(LOCK, f"hsm-agent {run.command}, run {run.run_id}"):
+            return _reported(machine, run, body, remember=True)
+    except AgentError as error:
+        return _assemble(machine, run, _Known(), error)
+
+
+def _reported(machine: Host, run: Run, body: Callable[[_Known], None], *, remember: bool) -> Report:
+    """Run a body and report however it ended; an AgentError is the run's own outcome."""
+    known = _Known()
+    error: AgentError | None = None
+    try:
+        body(known)
+    except AgentError as raised:
+        error = raised
+    except Exception as crash:  # a defect: a run always reports, and the log gets the traceback
+        logging.getLogger("agent").exception("run %s failed", run.run_id)
+        error = AgentError("internal", "the agent failed", saw=f"{type(crash).__name__}: {crash}")
+    report = _assemble(machine, run, known, error)
+    if not (remember and machine.is_root()):
+        return report
+    try:
+        store.write_report(machine, to_document(report))
+    except AgentError as unwritten:
+        notice = Notice("report-not-kept", f"the report could not be kept: {unwritten.saw}")
+        return replace(report, notices=(*report.notices, notice))
+    return report
+
+
+def _assemble(view: HostView, run: Run, known: _Known, error: AgentError | None) -> Report:
+    """Put together what is known. An error outside the steps is the run's own; otherwise the lines decide."""
+    walk = known.walk or Walk(())
+    judged = judge(walk)
+    if error is not None:
+        failure = Failure(error.code.name, error.sentence, error.saw, error.want, error.hint)
+        judged = Judgement(Verdict.FAILED, error.code.name, error.code.exit_status, failure=failure)
+    planned, facts_ = known.planned, known.facts
+    return Report(
+        run_id=run.run_id,
+        command=run.command,
+        agent_version=__version__,
+        host=_host(view, facts_, planned.fit if planned else None),
+        lines=(*walk.lines, *walk.undone),
+        outcome=judged.outcome,
+        code=judged.code,
+        exit_status=judged.exit_status,
+        changed=walk.changed,
+        started=_iso(run.started),
+        finished=_iso(view.now()),
+        client=planned.client if planned else None,
+        ca=planned.ca if planned else None,
+        hsms=tuple(_hsm(line) for line in walk.lines if line.id.startswith("reach:")),
+        notices=tuple(dict.fromkeys((*known.notices, *walk.notices))),
+        restart_needed=known.restarts,
+        cause=judged.cause,
+        failure=judged.failure,
+    )
+
+
+def _host(view: HostView, known: Facts | None, fit: Fit | None) -> HostName:
+    if known is None:
+        return HostName(view.name, "unknown", "", "an unknown system", "unknown", None)
+    row, forced = (fit.row.name, fit.forced) if fit else (None, False)
+    return HostName(view.name, known.os, known.os_version, known.title, known.arch, row, forced)
+
+
+def _hsm(line: Line) -> Hsm:
+    address, _, port = line.id[len("reach:") :].rpartition(":")
+    reached = line.outcome is Outcome.MET
+    milliseconds = line.detail.get("connect_ms")
+    return Hsm(
+        ip=address.strip("[]"),
+        port=int(port),
+        reached=reached,
+        cause=None if reached else line.code,
+        connect_ms=milliseconds if isinstance(milliseconds, float) else None,
+    )
+
+
+def _iso(moment: datetime.datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,1 @@
+"""What a person types: parse, call one function of the application, render, exit."""

@@ -1,0 +1,203 @@
+"""The commands for this host."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Annotated, Any, Callable, Optional
+
+import typer
+
+from agent import app as commands
+from agent.cli import journal
+from agent.cli.options import Config, Output, Quiet, with_desired
+from agent.cli.root import app
+from agent.core.errors import CODES, AgentError
+from agent.desired import Complaints, Desired, duration, read_environment, read_files, read_flags, read_text, settle
+from agent.hosts.posix import Posix
+from agent.render import screen
+from agent.render.progress import choose
+from agent.render.record import to_document, to_tree
+from agent.state.store import read_report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.app import Run
+    from agent.core.words import Report
+    from agent.engine import Listener
+
+_STDIN_LIMIT = 1024 * 1024
+
+
+@app.command("facts")
+def facts(
+    platform: Annotated[Optional[str], typer.Option(metavar="ROW", help="look as if this host were that row")] = None,
+    output: Output = "text",
+) -> None:
+    """Say what this host is, which client packages fit it, and what is installed and configured."""
+    tree = commands.facts(Posix(), platform)
+    _print(json.dumps(tree, indent=2) + "\n" if _is_json(output) else screen.facts(tree))
+    if tree["refusal"]:
+        raise typer.Exit(CODES[tree["refusal"]["code"]].exit_status)
+
+
+def _plan(*, given: Mapping[str, Any], config: Config = None, output: Output = "text", quiet: Quiet = False) -> None:
+    """Show the steps that configure would take, with what each saw and wants. Changes nothing."""
+    _desired_run("plan", given, config, output, commands.verify, quiet=quiet)
+
+
+def _configure(
+    *, given: Mapping[str, Any], config: Config = None, output: Output = "text", quiet: Quiet = False
+) -> None:
+    """Install the client, place the CA, configure every component, prove the connection, report."""
+    _desired_run("configure", given, config, output, commands.configure, quiet=quiet)
+
+
+def _verify(*, given: Mapping[str, Any], config: Config = None, output: Output = "text", quiet: Quiet = False) -> None:
+    """Look whether all still is as configured, and name the cause when it is not. Changes nothing."""
+    _desired_run("verify", given, config, output, commands.verify, quiet=quiet)
+
+
+for _name, _function in (("plan", _plan), ("configure", _configure), ("verify", _verify)):
+    app.command(_name)(with_desired(_function))
+
+
+@app.command("status")
+def status(output: Output = "text") -> None:
+    """Show the last report. Works without root."""
+    tree = read_report(Posix())
+    _print(json.dumps(tree, indent=2) + "\n" if _is_json(output) else screen.report(tree, colour=_colour()))
+    raise typer.Exit(int(tree["exit_status"]))
+
+
+@app.command("rollback")
+def rollback(
+    run: Annotated[Optional[str], typer.Argument(metavar="[RUN]", help="default: the last that changed them")] = None,
+    output: Output = "text",
+    quiet: Quiet = False,
+) -> None:
+    """Put back the CA and the configuration files as they were before a run."""
+    _run("rollback", output, lambda machine, this, listener: commands.rollback(machine, run, this, listener), quiet=quiet)
+
+
+@app.command("remove")
+def remove(
+    timeout: Annotated[Optional[str], typer.Option(metavar="DURATION", help="a limit for the whole run")] = None,
+    output: Output = "text",
+    quiet: Quiet = False,
+) -> None:
+    """Take the client packages off. A copy of the CA and the configuration is kept."""
+    seconds = None
+    if timeout is not None:
+        try:
+            seconds = duration(timeout)
+        except ValueError as error:
+            raise AgentError("usage", "--timeout is wrong", saw=str(error), want="a duration") from None
+    _run("remove", output, lambda machine, this, listener: commands.remove(machine, this, listener, seconds), quiet=quiet)
+
+
+@app.command("explain")
+def explain(code: Annotated[Optional[str], typer.Argument(metavar="[CODE]")] = None, output: Output = "text") -> None:
+    """Explain an error code: meaning, usual causes, fix. Without a code, the table of all."""
+    from difflib import get_close_matches  # noqa: PLC0415 -- only for a code that was mistyped
+
+    if code is None:
+        table = [vars(each) for each in CODES.values()]
+        _print(json.dumps(table, indent=2) + "\n" if _is_json(output) else screen.codes())
+        return
+    if code not in CODES:
+        near = get_close_matches(code, CODES, 3)
+        raise AgentError(
+            "usage", f"there is no code `{code}`", saw=code, want="a code of the table",
+            hint=f"did you mean {', '.join(near)}?" if near else "`hsm-agent explain` lists them all",
+        )  # fmt: skip
+    _print(json.dumps(vars(CODES[code]), indent=2) + "\n" if _is_json(output) else screen.explain(CODES[code]))
+
+
+def _desired_run(
+    command: str,
+    given: Mapping[str, Any],
+    config: str | None,
+    output: str,
+    function: Callable[[Posix, Desired, Run, Listener], Report],
+    *,
+    quiet: bool,
+) -> None:
+    def body(machine: Posix, run: Run, listener: Listener) -> Report:
+        try:
+            desired = _read(machine, given, config)
+        except AgentError as error:
+            return commands.refused(machine, run, error)
+        return function(machine, desired, run, listener)
+
+    _run(command, output, body, quiet=quiet)
+
+
+def _run(
+    command: str, output: str, body: Callable[[Posix, Run, Listener], Report], *, quiet: bool
+) -> None:
+    """Run one command with its progress, its log and its signals, print its report, and exit with its status."""
+    as_json = _is_json(output)
+    stop = threading.Event()
+    progress = choose(sys.stderr, quiet=quiet)
+    machine = Posix(stop, progress=progress.downloaded)
+    journal.open_log(root=machine.is_root(), systemd=machine.stat("/run/systemd/system") is not None)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # A program that is changing the host finishes; then the run ends, is undone where that is due, and reports.
+        signal.signal(number, lambda _number, _frame: stop.set())
+    run = commands.begin(machine, command)
+    try:
+        report = body(machine, run, progress)
+    finally:
+        progress.close()
+    journal.log_report(report)
+    _print(to_document(report) if as_json else screen.report(to_tree(report), colour=_colour()))
+    raise typer.Exit(report.exit_status)
+
+
+def _read(machine: Posix, given: Mapping[str, Any], config: str | None) -> Desired:
+    """Read every source of options, the strongest first. Raises AgentError `config-invalid` with all complaints."""
+    complaints = Complaints()
+    given = dict(given)
+    if config == "-" and given.get("ca_cert") == "-":
+        complaints.add("--config, --ca-cert", "only one of them can be standard input")
+        complaints.raise_any()
+    flags = read_flags(given, complaints)
+    environment = read_environment(os.environ, complaints)
+    if config == "-":
+        document = read_text(_standard_input(), "standard input", complaints)
+    elif config is not None:
+        data = machine.read(config)
+        if data is None:
+            complaints.add("--config", f"there is no file {config}")
+        document = read_text(data or b"", config, complaints)
+    else:
+        document = read_files(machine, complaints)
+    desired = settle((flags, environment, document), complaints)
+    if desired.ca_cert == "-":
+        text = _standard_input().decode("utf-8", "surrogateescape")
+        desired = Desired(**{**vars(desired), "ca_cert": f"inline:{text}"})
+    return desired
+
+
+def _standard_input() -> bytes:
+    return sys.stdin.buffer.read(_STDIN_LIMIT)
+
+
+def _is_json(output: str) -> bool:
+    if output not in ("text", "json"):
+        raise AgentError("usage", "--output takes text or json", saw=output, want="text or json")
+    return output == "json"
+
+
+def _colour() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,263 @@
+"""Walk a plan on a host: look, touch, look again. A step is done only when a second look agrees."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Protocol
+
+from agent.core.errors import CODES, AgentError
+from agent.core.words import Finding, Line, Notice, Outcome
+
+if TYPE_CHECKING:
+    from agent.core.host import Host, HostView
+    from agent.core.words import Plan, Probe, Step
+
+# as many HSMs as a cluster may have, at the same time
+_AT_ONCE = 28
+
+# failures that end the whole run, not only the step they met
+_ENDS = ("interrupted", "timed-out")
+
+
+class Listener(Protocol):
+    """Whoever shows the run while it goes on."""
+
+    def began(self, line_id: str, *, touching: bool) -> None:
+        """A look or a touch begins."""
+
+    def ended(self, line: Line) -> None:
+        """A line of the report is final."""
+
+
+class Undo(Protocol):
+    """What can be put back. Its host is bound neither by the run's time limit nor by an interrupt."""
+
+    def save(self) -> None:
+        """Keep what a failed run could break; called once, before the first touch."""
+
+    def restore(self) -> tuple[Line, ...]:
+        """Put back what differs from what was saved: one `undone` or `failed` line for each file that did."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The lines of a run and what was learned beside them. `undone` is empty unless something was put back."""
+
+    lines: tuple[Line, ...]
+    notices: tuple[Notice, ...] = ()
+    undone: tuple[Line, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether the host is another than before: something was changed and not put back, or was put back."""
+        back = {line.id for line in self.undone}
+        return any(
+            line.outcome is Outcome.UNDONE or (line.outcome is Outcome.CHANGED and line.id not in back)
+            for line in self.lines
+        )
+
+
+def look(plan: Plan, view: HostView, listener: Listener) -> Walk:
+    """Look at everything in the plan and touch nothing; what is not met would be changed."""
+    walk = _Walking(view, listener)
+    for step in plan.steps:
+        finding = walk.first_look(step)
+        walk.add(finding if isinstance(finding, Line) else walk.seen(step, finding, Outcome.WOULD_CHANGE))
+    walk.probe(plan.probes)
+    return walk.result()
+
+
+def apply(plan: Plan, host: Host, listener: Listener, undo: Undo) -> Walk:
+    """Make the plan so.
+
+    Every step is looked at before the first touch, so what is refused costs nothing. When a step fails the rest are
+    skipped. When the run fails after a touch, on a host whose previous configuration worked, that one is put back.
+    """
+    walk = _Walking(host, listener)
+    first = [walk.first_look(step) for step in plan.steps]
+    findings = [finding for finding in first if isinstance(finding, Finding)]
+    worked = False
+    if len(findings) < len(first):
+        refused = next(line.id for line in first if isinstance(line, Line))
+        for step, found in zip(plan.steps, first):
+            walk.add(found if isinstance(found, Line) else walk.seen(step, found, Outcome.SKIPPED, needs=refused))
+    else:
+        ready = all(finding.met for finding in findings)
+        if not ready:
+            worked = plan.worked is not None and walk.works(plan.worked)
+            ready = walk.saved(plan, findings, undo)
+        if ready:
+            walk.make_so(plan, host, findings)
+    walk.probe(plan.probes)
+    if worked and walk.touched and walk.failed(plan):
+        return walk.result(walk.undo(undo, plan))
+    return walk.result()
+
+
+class _Walking:
+    """One walk while it goes on: the lines so far, and what broke it."""
+
+    def __init__(self, view: HostView, listener: Listener) -> None:
+        self.view = view
+        self.listener = listener
+        self.lines: list[Line] = []
+        self.notices: list[Notice] = []
+        self.broken: str | None = None
+        self.stopped = False
+        self.touched = False
+
+    def add(self, line: Line) -> None:
+        self.lines.append(line)
+        self.listener.ended(line)
+        if line.outcome is Outcome.FAILED and self.broken is None:
+            self.broken = line.id
+
+    def result(self, undone: tuple[Line, ...] = ()) -> Walk:
+        return Walk(tuple(self.lines), tuple(dict.fromkeys(self.notices)), undone)
+
+    def first_look(self, step: Step) -> Finding | Line:
+        """Look before any touch; a refusal comes back as the line it will be."""
+        if self.stopped:
+            return Line(step.id, Outcome.SKIPPED, hint="the run ended before this")
+        began = self.view.monotonic()
+        self.listener.began(step.id, touching=False)
+        try:
+            return step.check(self.view)
+        except AgentError as error:
+            return self._error(step.id, error, began)
+
+    def seen(self, step: Step, finding: Finding, otherwise: Outcome, *, needs: str | None = None) -> Line:
+        """Return the line of a step that was only looked at: met, or else `otherwise`."""
+        self.notices.extend(finding.notices)
+        if finding.met:
+            return _line(step.id, Outcome.MET, finding)
+        return _line(step.id, otherwise, finding, hint=f"needs {needs}" if needs else None)
+
+    def saved(self, plan: Plan, findings: list[Finding], undo: Undo) -> bool:
+        """Save what could be broken. When that fails nothing may be touched: the first unmet step carries the cause."""
+        began = self.view.monotonic()
+        try:
+            undo.save()
+        except AgentError as error:
+            for step, finding in zip(plan.steps, findings):
+                unmet_first = not finding.met and self.broken is None
+                self.add(
+                    self._error(step.id, error, began)
+                    if unmet_first
+                    else self.seen(step, finding, Outcome.SKIPPED, needs=self.broken)
+                )
+            return False
+        return True
+
+    def make_so(self, plan: Plan, host: Host, findings: list[Finding]) -> None:
+        """Bring the steps about in order. The first looks are true until the first touch; from then on look anew."""
+        for step, finding in zip(plan.steps, findings):
+            if self.broken is None:
+                self.add(self._make_one_so(step, host, finding))
+            elif self.touched:
+                self.add(Line(step.id, Outcome.SKIPPED, hint=f"needs {self.broken}"))
+            else:
+                self.add(self.seen(step, finding, Outcome.SKIPPED, needs=self.broken))
+
+    def _make_one_so(self, step: Step, host: Host, finding: Finding) -> Line:
+        began = self.view.monotonic()
+        try:
+            before = step.check(self.view) if self.touched else finding
+            if before.met:
+                return self.seen(step, before, Outcome.MET)
+            self.listener.began(step.id, touching=True)
+            self.touched = True
+            step.apply(host)
+            after = step.check(self.view)
+        except AgentError as error:
+            return self._error(step.id, error, began, saw=finding.saw)
+        self.notices.extend(after.notices)
+        seconds = self.view.monotonic() - began
+        if after.met:
+            return Line(step.id, Outcome.CHANGED, before.saw, after.want, seconds=seconds, detail=after.detail)
+        code = CODES[after.code or step.unproven]
+        return Line(
+            step.id, Outcome.FAILED, after.saw, after.want, code.name, after.hint or code.fix, seconds, after.detail
+        )
+
+    def probe(self, probes: tuple[Probe, ...]) -> None:
+        """Look at the probes in order; those with the same needs are looked at at the same time."""
+        rest = list(probes)
+        while rest:
+            together = [probe for probe in rest if probe.needs == rest[0].needs]
+            rest = [probe for probe in rest if probe.needs != together[0].needs]
+            lacking = "the run ended before this" if self.stopped else self._lacking(together[0].needs)
+            if lacking is not None:
+                for probe in together:
+                    self.add(Line(probe.id, Outcome.SKIPPED, hint=lacking))
+                continue
+            for probe in together:
+                self.listener.began(probe.id, touching=False)
+            with ThreadPoolExecutor(min(len(together), _AT_ONCE)) as pool:
+                for line, finding in pool.map(self._look_once, together):
+                    self.notices.extend(finding.notices if finding else ())
+                    self.add(line)
+
+    def works(self, probe: Probe) -> bool:
+        """Tell whether the configuration that is there now works; any doubt means no."""
+        self.listener.began(probe.id, touching=False)
+        line, _ = self._look_once(probe)
+        return line.outcome is Outcome.MET
+
+    def failed(self, plan: Plan) -> bool:
+        """Tell whether what the host was changed to does not work. An HSM that is not reached is not enough."""
+        reaching = {probe.id for probe in plan.probes if not probe.needs}
+        return self.stopped or any(
+            line.outcome in (Outcome.FAILED, Outcome.SKIPPED) for line in self.lines if line.id not in reaching
+        )
+
+    def undo(self, undo: Undo, plan: Plan) -> tuple[Line, ...]:
+        undone = undo.restore()
+        for line in undone:
+            self.listener.ended(line)
+        if undone and plan.worked is not None and not self.stopped:
+            again = self.works(plan.worked)
+            self.notices.append(
+                Notice("previous-works", "the configuration that was put back was looked at again, and works")
+                if again
+                else Notice("previous-silent", "the configuration that was put back does not work any more either")
+            )
+        return undone
+
+    def _lacking(self, needs: tuple[str, ...]) -> str | None:
+        good = [line.id for line in self.lines if line.outcome in (Outcome.MET, Outcome.CHANGED)]
+        for need in needs:
+            if not any(fnmatchcase(each, need) for each in good):
+                return f"needs {need}"
+        return None
+
+    def _look_once(self, probe: Probe) -> tuple[Line, Finding | None]:
+        began = self.view.monotonic()
+        try:
+            finding = probe.check(self.view)
+        except AgentError as error:
+            return self._error(probe.id, error, began), None
+        outcome = Outcome.MET if finding.met else Outcome.FAILED
+        return _line(probe.id, outcome, finding, self.view.monotonic() - began), finding
+
+    def _error(self, line_id: str, error: AgentError, began: float, saw: str = "") -> Line:
+        self.stopped = self.stopped or error.code.name in _ENDS
+        return Line(
+            line_id,
+            Outcome.FAILED,
+            error.saw or saw or error.sentence,
+            error.want or None,
+            error.code.name,
+            error.hint,
+            self.view.monotonic() - began,
+        )
+
+
+def _line(
+    line_id: str, outcome: Outcome, finding: Finding, seconds: float = 0.0, *, hint: str | None = None
+) -> Line:
+    return Line(
+        line_id, outcome, finding.saw, finding.want, finding.code, hint or finding.hint, seconds, finding.detail
+    )

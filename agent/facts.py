@@ -1,0 +1,104 @@
+"""What is true of a machine now: HostView -> Facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.catalogue import parse_os_release
+from agent.cloudhsm.layout import LINUX, component_of
+from agent.cloudhsm.settings import parse_settings
+from agent.core.errors import AgentError
+from agent.packages import MANAGERS, Installed
+
+if TYPE_CHECKING:
+    from agent.core.host import HostView
+
+_OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+
+
+@dataclass(frozen=True)
+class Configured:
+    """One SDK 5 component's configuration file: `servers` is empty when it was never configured."""
+
+    component: str
+    servers: tuple[str, ...]
+    ca: str | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The machine: what it is, which client packages it has, what is configured. `format` is deb, rpm or empty."""
+
+    name: str
+    os: str
+    os_version: str
+    id_like: tuple[str, ...]
+    title: str
+    arch: str
+    format: str
+    init: str
+    installed: tuple[Installed, ...] = ()
+    configured: tuple[Configured, ...] = ()
+    has_ca: bool = False
+
+    def components(self, sdk: int) -> tuple[str, ...]:
+        """Return the components of one SDK generation that the package database knows."""
+        known = (component_of(each.package) for each in self.installed)
+        return tuple(each[1] for each in known if each is not None and each[0] == sdk)
+
+    def version(self, sdk: int, component: str) -> str | None:
+        """Return the installed version of a component, None when it is not there or not whole."""
+        for each in self.installed:
+            if component_of(each.package) == (sdk, component) and not each.broken:
+                return each.version
+        return None
+
+
+def gather(view: HostView) -> Facts:
+    """Look at the machine. Raises AgentError when it cannot be looked at; an unknown system is a value."""
+    release = {}
+    for path in _OS_RELEASE:
+        data = view.read(path)
+        if data is not None:
+            release = parse_os_release(data.decode("utf-8", "replace"))
+            break
+    package_format = _format(view)
+    installed = MANAGERS[package_format].installed(view) if package_format else ()
+    return Facts(
+        name=view.name,
+        os=release.get("ID", "unknown"),
+        os_version=release.get("VERSION_ID", ""),
+        id_like=tuple(release.get("ID_LIKE", "").split()),
+        title=release.get("PRETTY_NAME") or release.get("NAME") or "an unknown system",
+        arch=view.ask(("uname", "-m"), timeout=10).out.strip() or "unknown",
+        format=package_format,
+        init="systemd" if view.stat("/run/systemd/system") else "other",
+        installed=installed,
+        configured=tuple(_configured(view)),
+        has_ca=view.stat(LINUX.ca) is not None,
+    )
+
+
+def _format(view: HostView) -> str:
+    # apt-get, not dpkg: dpkg can be installed on an rpm system, and the other way round
+    if view.stat("/usr/bin/apt-get"):
+        return "deb"
+    if view.stat("/usr/bin/dnf") or view.stat("/usr/bin/yum"):
+        return "rpm"
+    return ""
+
+
+def _configured(view: HostView) -> list[Configured]:
+    found = []
+    for name in view.names(LINUX.etc):
+        component = name[len("cloudhsm-") : -len(".cfg")]
+        if not (name.startswith("cloudhsm-") and name.endswith(".cfg") and component):
+            continue
+        try:
+            settings = parse_settings(view.read(f"{LINUX.etc}/{name}") or b"")
+        except (AgentError, ValueError):
+            continue  # a fact that cannot be seen is not one; the step that needs the file says why
+        servers = () if settings.placeholder else tuple(server.hostname for server in settings.servers)
+        found.append(Configured(component, servers, settings.ca_file))
+    return found

@@ -1,0 +1,93 @@
+"""Debian and Ubuntu: dpkg's database, apt-get for the transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.core.errors import AgentError
+from agent.packages.protocol import Installed, transact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.core.host import Done, Host, HostView
+    from agent.core.limits import Limits
+
+_QUERY = ("dpkg-query", "-W", "-f=${Package}\\t${Version}\\t${db:Status-Abbrev}\\t${Status}\\n", "cloudhsm-*")
+# Keep a configuration file that was changed, without a question: the terminal is not ours.
+_OPTIONS = (
+    "-y",
+    "-q",
+    "--no-install-recommends",
+    "-o", "Dpkg::Options::=--force-confold",
+    "-o", "Dpkg::Use-Pty=0",
+    "-o", "APT::Sandbox::User=root",  # the verified file lies in a folder that the user _apt may not enter
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Deb:
+    """dpkg and apt-get."""
+
+    @property
+    def locks(self) -> tuple[str, ...]:
+        return ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/cache/apt/archives/lock")
+
+    def installed(self, view: HostView) -> tuple[Installed, ...]:
+        done = view.ask(_QUERY, timeout=30)
+        # 1: no package of that name is known; anything above is a damaged database
+        if done.status not in (0, 1):
+            raise AgentError(
+                "package-failed", "dpkg's database cannot be read", saw=done.tail(3), want="an answer",
+                hint="repair it: `dpkg --audit`, `dpkg --configure -a`",
+            )  # fmt: skip
+        rows = (line.split("\t") for line in done.out.splitlines() if line.count("\t") == 3)
+        found = [
+            Installed(package, version, None if short.strip() == "ii" else status.split()[-1])
+            for package, version, short, status in rows
+            # `un` was never here, `rc` left only its configuration files
+            if short.strip()[1:2] not in ("n", "c") and version
+        ]
+        return tuple(sorted(found, key=lambda each: each.package))
+
+    def install(self, host: Host, files: Sequence[str], limits: Limits) -> None:
+        self._repair(host, limits)
+        argv = ("apt-get", "install", *_OPTIONS, *files)
+        done = transact(host, self, argv, limits, _busy)
+        if not done.ok and "unmet dependencies" in done.out + done.err:
+            # A fresh cloud image has empty package lists, so a dependency may only seem to be missing.
+            transact(host, self, ("apt-get", "update", "-q"), limits, _busy)
+            done = transact(host, self, argv, limits, _busy)
+        _judge(done, argv)
+
+    def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
+        self._repair(host, limits)
+        argv = ("apt-get", "remove", *_OPTIONS, *packages)
+        _judge(transact(host, self, argv, limits, _busy), argv)
+
+    def _repair(self, host: Host, limits: Limits) -> None:
+        """Finish what a killed dpkg left: apt-get refuses everything until that is done, and says so."""
+        if any(name.isdigit() for name in host.names("/var/lib/dpkg/updates")) or any(
+            each.broken for each in self.installed(host)
+        ):
+            argv = ("dpkg", "--configure", "-a", "--force-confold")
+            transact(host, self, argv, limits, _busy)
+
+
+def _busy(done: Done) -> bool:
+    said = done.err + done.out
+    return "Could not get lock" in said or "frontend lock was locked by" in said
+
+
+def _judge(done: Done, argv: Sequence[str]) -> None:
+    if done.ok:
+        return
+    said = [line for line in (done.err + "\n" + done.out).splitlines() if line.startswith(("E:", "dpkg:", " "))]
+    raise AgentError(
+        "package-failed",
+        f"apt-get exited {done.status}",
+        saw="; ".join(line.strip() for line in said[-6:]) or done.tail(3),
+        want="exit 0",
+        hint=f"run `{' '.join(argv)}` by hand and repair what it says, then run this again",
+    )

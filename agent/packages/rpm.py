@@ -1,0 +1,67 @@
+"""Amazon Linux and Red Hat: rpm's database, dnf (yum where there is no dnf) for the transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.core.errors import AgentError
+from agent.packages.protocol import Installed, transact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.core.host import Done, Host, HostView
+    from agent.core.limits import Limits
+
+_QUERY = ("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n", "cloudhsm-*")
+
+
+@dataclass(frozen=True)
+class Rpm:
+    """rpm and dnf. dnf would downgrade to an older file without a word and exit 0: the caller refuses that first."""
+
+    @property
+    def locks(self) -> tuple[str, ...]:
+        return (
+            "/var/lib/rpm/.rpm.lock",
+            "/usr/lib/sysimage/rpm/.rpm.lock",  # where newer rpm keeps its database
+        )
+
+    def installed(self, view: HostView) -> tuple[Installed, ...]:
+        done = view.ask(_QUERY, timeout=60)
+        if not done.ok:
+            raise AgentError(
+                "package-failed", "rpm's database cannot be read", saw=done.tail(3), want="an answer",
+                hint="repair it: `rpm --rebuilddb`",
+            )  # fmt: skip
+        rows = (line.split("\t") for line in done.out.splitlines() if line.count("\t") == 1)
+        return tuple(sorted((Installed(name, version) for name, version in rows), key=lambda each: each.package))
+
+    def install(self, host: Host, files: Sequence[str], limits: Limits) -> None:
+        self._transact(host, "install", files, limits)
+
+    def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
+        self._transact(host, "remove", packages, limits)
+
+    def _transact(self, host: Host, verb: str, what: Sequence[str], limits: Limits) -> None:
+        # exit_on_lock: dnf against dnf would wait without end
+        argv = (_program(host), verb, "-y", "-q", "--setopt=exit_on_lock=True", *what)
+        done = transact(host, self, argv, limits, _busy)
+        if not done.ok:
+            raise AgentError(
+                "package-failed",
+                f"{argv[0]} exited {done.status}",
+                saw=done.tail(6),
+                want="exit 0",
+                hint=f"run `{' '.join(argv)}` by hand and repair what it says, then run this again",
+            )
+
+
+def _program(view: HostView) -> str:
+    return "dnf" if view.stat("/usr/bin/dnf") else "yum"
+
+
+def _busy(done: Done) -> bool:
+    said = done.err + done.out
+    return done.status == 200 or "can't create transaction lock" in said

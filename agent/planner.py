@@ -1,0 +1,223 @@
+"""(Facts, Desired, Catalogue, CA) -> Plan. Pure: the same values always give the same plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.catalogue import artefact, fit_row, life_cycle, newest
+from agent.cloudhsm.layout import (
+    CMU,
+    CMU_SETTINGS,
+    COMPONENTS,
+    LIBRARIES,
+    LINUX,
+    PORT,
+    PORT_CMU,
+    SERVICE3,
+    component_of,
+)
+from agent.core.errors import AgentError
+from agent.core.words import CaState, ClientState, Notice, Plan, Probe, Step
+from agent.packages import MANAGERS, PackageManager
+from agent.steps.certificate import Certificate
+from agent.steps.client import Activated, Cmu, HsmInfo, Library
+from agent.steps.configure import Configure
+from agent.steps.package import Absent, Download, Package
+from agent.steps.reach import Reach
+from agent.steps.service import Configure3, Service
+
+if TYPE_CHECKING:
+    from agent.catalogue import Catalogue, Fit
+    from agent.cloudhsm.ca import Ca
+    from agent.core.limits import Limits
+    from agent.desired import Desired
+    from agent.facts import Facts
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and what it says about the client and the CA it leads to."""
+
+    plan: Plan
+    fit: Fit
+    client: ClientState
+    ca: CaState
+
+
+def fit_host(facts: Facts, platform: str | None, catalogue: Catalogue) -> Fit:
+    """Return the catalogue row of this host. Raises AgentError `platform-unsupported`."""
+    fit = fit_row(
+        catalogue,
+        os=facts.os,
+        os_version=facts.os_version,
+        arch=facts.arch,
+        id_like=facts.id_like,
+        platform=platform,
+    )
+    if fit.row.format != facts.format:
+        raise AgentError(
+            "platform-unsupported",
+            f"row {fit.row.name} is made of {fit.row.format} packages",
+            saw=f"{facts.title}, which has {facts.format or 'neither apt nor dnf'}",
+            want=fit.row.format,
+        )
+    return fit
+
+
+def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: Limits) -> Planned:
+    """Return the steps that lead from these facts to what is desired.
+
+    Raises AgentError `platform-unsupported`, `component-unsupported`, `client-end-of-support`, `package-conflict`.
+    """
+    fit = fit_host(facts, desired.platform, catalogue)
+    manager = MANAGERS[fit.row.format]
+    sdk = desired.sdk or 5
+    other = tuple(each.package for each in facts.installed if _sdk_of(each.package) == (3 if sdk == 5 else 5))
+    if other and (desired.sdk is None or sdk == 3):
+        raise AgentError(
+            "package-conflict",
+            f"SDK {3 if sdk == 5 else 5} is installed on this host",
+            saw=", ".join(other),
+            want=f"SDK {sdk} alone",
+            hint=None if sdk == 5 else "take it off first: `hsm-agent remove`",
+        )
+    components = _wanted(facts, desired, sdk)
+    packages = tuple(_package(each, facts, desired, catalogue, fit, manager, limits) for each in components)
+    steps: list[Step] = []
+    if other:
+        missing = tuple(each.download for each in packages if each.download is not None)
+        steps.append(Absent("sdk3", other, manager, limits, stop=SERVICE3, first=missing))
+    steps += packages
+    steps.append(Certificate(LINUX.ca, ca.pem, ca.sha256, ca.not_after.isoformat(), desired.replace_ca))
+    steps += _configure(desired, components, sdk, limits)
+    probes, worked = _probes(facts, desired, components, sdk, limits)
+    return Planned(
+        plan=Plan(tuple(steps), probes, _notices(facts, catalogue, fit, sdk), worked),
+        fit=fit,
+        client=_client(packages, desired, sdk),
+        ca=CaState(LINUX.ca, ca.sha256, ca.subject, ca.not_after.isoformat()),
+    )
+
+
+def removal(facts: Facts, limits: Limits) -> Plan:
+    """Return the steps that take every client package off this host."""
+    steps = tuple(
+        Absent(
+            component, (package,), MANAGERS[facts.format], limits, stop=SERVICE3 if (sdk, component) == (3, "cli") else None
+        )
+        for package in sorted((each.package for each in facts.installed), key=len, reverse=True)
+        for sdk, component in [component_of(package) or (0, package)]
+    )
+    return Plan(steps)
+
+
+def _sdk_of(package: str) -> int | None:
+    known = component_of(package)
+    return known[0] if known else None
+
+
+def _wanted(facts: Facts, desired: Desired, sdk: int) -> tuple[str, ...]:
+    """Return the components in a fixed order: the CLI always, since without it nothing is proven.
+
+    What is installed is configured too. What SDK 3 had, SDK 5 gets: programs on this host use it.
+    """
+    wanted = {"cli", *desired.component, *facts.components(sdk)}
+    if sdk == 5:
+        wanted.update(facts.components(3))
+    return tuple(component for component in COMPONENTS if component in wanted)
+
+
+def _package(
+    component: str, facts: Facts, desired: Desired, catalogue: Catalogue, fit: Fit, manager: PackageManager,
+    limits: Limits,
+) -> Package:  # fmt: skip
+    """Return the step for one component.
+
+    When nothing was said about the version and there is one, it stays: an upgrade happens when it is asked for. Such
+    a package has nothing to download, and may be one the vendor withdrew.
+    """
+    sdk = desired.sdk or 5
+    there = facts.version(sdk, component)
+    known_newest = newest(catalogue, fit, facts.arch, component, sdk)
+    wanted = artefact(catalogue, fit, facts.arch, component, desired.client_version, sdk=sdk)
+    keep = there is not None and desired.client_version is None and there != wanted.version
+    base = desired.package_source or catalogue.base_url
+    sha256 = desired.checksums().get(wanted.file) or wanted.sha256
+    return Package(
+        component=component,
+        package=wanted.package,
+        version=there if keep and there else wanted.version,
+        newest_known=known_newest,
+        download=None if keep else Download(f"{base}/{wanted.path}", wanted.file, sha256),
+        manager=manager,
+        limits=limits,
+    )
+
+
+def _configure(desired: Desired, components: tuple[str, ...], sdk: int, limits: Limits) -> list[Step]:
+    if sdk == 3:
+        return [Configure3(desired.hsm_ip, LINUX.ca, limits), Service(limits)]
+    return [
+        Configure(
+            component=component,
+            tool=LINUX.tool(component),
+            settings=LINUX.settings(component),
+            servers=desired.hsm_ip,
+            ca=LINUX.ca,
+            accept_single_hsm=desired.accept_single_hsm,
+            limits=limits,
+            log_level=desired.log_level,
+            log_file=desired.log_file,
+            log_type=desired.log_type,
+            log_rotation=desired.log_rotation,
+            client_cert=desired.client_cert,
+            client_key=desired.client_key,
+        )
+        for component in components
+    ]
+
+
+def _probes(
+    facts: Facts, desired: Desired, components: tuple[str, ...], sdk: int, limits: Limits
+) -> tuple[tuple[Probe, ...], Probe | None]:
+    asked = len(desired.hsm_ip)
+    reach: list[Probe] = [Reach(address, PORT, limits.connect) for address in desired.hsm_ip]
+    needs = ("package:cli", "certificate", "configure:cli", "reach:*")
+    if sdk == 3:
+        reach += [Reach(address, PORT_CMU, limits.connect) for address in desired.hsm_ip]
+        cmu = Cmu(CMU, CMU_SETTINGS, asked, limits, (*needs, "service"))
+        return (*reach, cmu), Cmu(CMU, CMU_SETTINGS, asked, limits) if facts.components(3) and facts.has_ca else None
+    libraries = tuple(
+        Library(component, LINUX.lib, LIBRARIES[component], limits, (f"package:{component}",))
+        for component in components
+        if component in LIBRARIES
+    )
+    info = HsmInfo(LINUX.cli, LINUX.log("cli"), asked, desired.accept_single_hsm, limits, needs)
+    active = Activated(LINUX.cli, LINUX.log("cli"), limits, ("client:hsm-info",))
+    before = next((each for each in facts.configured if each.component == "cli" and each.servers), None)
+    worked = None
+    if before is not None and facts.has_ca and facts.version(5, "cli"):
+        # accepted: one answering HSM means that the old configuration worked, whatever it says about keys
+        worked = HsmInfo(LINUX.cli, LINUX.log("cli"), len(before.servers), True, limits)  # noqa: FBT003
+    return (*reach, *libraries, info, active), worked
+
+
+def _client(packages: tuple[Package, ...], desired: Desired, sdk: int) -> ClientState:
+    version = packages[0].version if packages else None
+    files = [each.download for each in packages if each.download is not None]
+    if any(each.sha256 is None for each in files):
+        verified_by = "unverified"
+    elif any(each.file in desired.checksums() for each in files):
+        verified_by = "caller-sha256"
+    else:
+        verified_by = "catalogue-sha256" if files else "installed"
+    return ClientState(sdk, version, tuple(each.component for each in packages), verified_by)
+
+
+def _notices(facts: Facts, catalogue: Catalogue, fit: Fit, sdk: int) -> tuple[Notice, ...]:
+    notices = list(fit.notices)
+    if sdk == 3:
+        notices.append(Notice("sdk3-end-of-support", "SDK 3 is out of support, and hsm2m clusters refuse it"))
+    installed = {each.package: each.version for each in facts.installed}
+    return (*notices, *life_cycle(catalogue, fit, installed))

@@ -1,0 +1,1 @@
+"""How a report looks: versioned JSON for programs, text for people, progress while it goes on."""

@@ -1,0 +1,65 @@
+"""Report -> the JSON document of schema version 1 that scripts rely on; `report.schema.json` describes it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agent.core.words import Line, Report
+
+SCHEMA_VERSION = 1
+
+
+def to_tree(report: Report) -> dict[str, Any]:
+    """Return the report as plain JSON values, in the order people read it."""
+    client = report.client
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": report.run_id,
+        "command": report.command,
+        "agent_version": report.agent_version,
+        "host": {
+            "name": report.host.name,
+            "os": report.host.os,
+            "os_version": report.host.os_version,
+            "title": report.host.title,
+            "arch": report.host.arch,
+            "platform": report.host.platform,
+            "platform_forced": report.host.forced,
+            "instance_id": report.host.instance_id,
+        },
+        "client": None if client is None else {**asdict(client), "components": list(client.components)},
+        "ca": None if report.ca is None else asdict(report.ca),
+        "steps": [_line(line) for line in report.lines],
+        "hsms": [asdict(hsm) for hsm in report.hsms],
+        "warnings": [asdict(notice) for notice in report.notices],
+        "restart_needed": [asdict(restart) for restart in report.restart_needed],
+        "outcome": report.outcome.value,
+        "code": report.code,
+        "cause": report.cause,
+        "failure": None if report.failure is None else asdict(report.failure),
+        "exit_status": report.exit_status,
+        "changed": report.changed,
+        "started": report.started,
+        "finished": report.finished,
+    }
+
+
+def to_document(report: Report) -> str:
+    """Return one JSON document, as it is printed and kept."""
+    return json.dumps(to_tree(report), indent=2, ensure_ascii=False) + "\n"
+
+
+def _line(line: Line) -> dict[str, Any]:
+    return {
+        "id": line.id,
+        "outcome": line.outcome.value,
+        "saw": line.saw,
+        "want": line.want,
+        "code": line.code,
+        "hint": line.hint,
+        "seconds": round(line.seconds, 3),
+        **line.detail,
+    }

@@ -1,0 +1,162 @@
+"""Keep the CA and the configuration files before the first touch, and put them back."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agent.cloudhsm.layout import LINUX
+from agent.core.errors import AgentError
+from agent.core.words import Line, Outcome
+from agent.state.store import SNAPSHOTS
+
+if TYPE_CHECKING:
+    from agent.core.host import Host, HostView
+
+_VERSION = 1
+# Enough to go back over a fortnight of daily mistakes; a snapshot is some kilobytes.
+_KEPT = 20
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One file as it was: its bytes, mode and owner (uid, gid)."""
+
+    path: str
+    data: bytes
+    mode: int
+    owner: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The files of one moment, before run `run_id`. A file that was not there is not in it."""
+
+    run_id: str
+    files: tuple[Kept, ...]
+
+    def restore(self, host: Host) -> tuple[Line, ...]:
+        """Put back what differs: one line for each such file, `undone`, or `failed` with `rollback-failed`.
+
+        A CA that was not there before is removed. A configuration file that was not there belongs to a package that
+        was installed since, and stays with it.
+        """
+        lines = [self._restore_one(host, kept) for kept in self.files]
+        had_ca = any(kept.path == LINUX.ca for kept in self.files)
+        if not had_ca and host.stat(LINUX.ca) is not None:
+            lines.append(self._remove_ca(host))
+        return tuple(line for line in lines if line is not None)
+
+    def _restore_one(self, host: Host, kept: Kept) -> Line | None:
+        want = _digest(kept.data)
+        try:
+            now = host.read(kept.path)
+            if now == kept.data:
+                return None
+            saw = "absent" if now is None else _digest(now)
+            host.write(kept.path, kept.data, mode=kept.mode, owner=kept.owner)
+            again = host.read(kept.path)
+        except AgentError as error:
+            return Line(line_id(kept.path), Outcome.FAILED, error.saw, want, "rollback-failed", error.hint)
+        if again != kept.data:
+            return Line(line_id(kept.path), Outcome.FAILED, saw, want, "rollback-failed")
+        return Line(line_id(kept.path), Outcome.UNDONE, saw, want)
+
+    def _remove_ca(self, host: Host) -> Line:
+        host.remove(LINUX.ca)
+        return Line(line_id(LINUX.ca), Outcome.UNDONE, "present", "absent")
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """The engine's Undo: a snapshot taken by this run, on a host that no time limit and no interrupt binds."""
+
+    host: Host
+    run_id: str
+
+    def save(self) -> None:
+        save(self.host, self.run_id)
+
+    def restore(self) -> tuple[Line, ...]:
+        return load(self.host, self.run_id).restore(self.host)
+
+
+def save(host: Host, run_id: str, *, rollback: bool = False) -> None:
+    """Write the snapshot of now as one file, so that it is whole or not there. Raises AgentError as `write` does.
+
+    One that a rollback took is marked: by default going back goes past it, so that going back twice is going once.
+    """
+    tree = {
+        "schema_version": _VERSION,
+        "run_id": run_id,
+        "rollback": rollback,
+        "files": [
+            {"path": kept.path, "mode": kept.mode, "owner": list(kept.owner), "data": base64.b64encode(kept.data).decode()}
+            for kept in _take(host)
+        ],
+    }
+    host.write(f"{SNAPSHOTS}/{run_id}.json", json.dumps(tree).encode(), mode=0o600)
+    for old in known(host)[:-_KEPT]:
+        host.remove(f"{SNAPSHOTS}/{old}.json")
+
+
+def known(view: HostView) -> tuple[str, ...]:
+    """Return the runs that can be rolled back, oldest first (run ids begin with their time)."""
+    return tuple(name[: -len(".json")] for name in view.names(SNAPSHOTS) if name.endswith(".json"))
+
+
+def load(view: HostView, run_id: str | None) -> Snapshot:
+    """Return the snapshot taken before a run, by default the last run but rollbacks.
+
+    Raises AgentError `nothing-recorded`.
+    """
+    runs = known(view)
+    for each in reversed(runs):
+        tree = _tree(view, each) if run_id in (None, each) else None
+        if tree is not None and not (run_id is None and tree["rollback"]):
+            files = tuple(
+                Kept(kept["path"], base64.b64decode(kept["data"]), kept["mode"], (kept["owner"][0], kept["owner"][1]))
+                for kept in tree["files"]
+            )
+            return Snapshot(each, files)
+    raise AgentError(
+        "nothing-recorded",
+        "there is no snapshot to go back to" if run_id is None else f"there is no snapshot of run {run_id}",
+        saw=", ".join(runs[-5:]) or "none",
+        want=run_id or "a run that changed this host",
+        hint="`hsm-agent rollback RUN` takes one of the runs that are named" if runs else None,
+    )
+
+
+def _tree(view: HostView, run_id: str) -> Any:
+    """Return a snapshot's JSON, None when it is not one this version wrote."""
+    try:
+        tree = json.loads(view.read(f"{SNAPSHOTS}/{run_id}.json") or b"")
+    except ValueError:
+        return None
+    return tree if isinstance(tree, dict) and tree.get("schema_version") == _VERSION else None
+
+
+def _take(view: HostView) -> list[Kept]:
+    paths = [f"{LINUX.etc}/{name}" for name in view.names(LINUX.etc) if name.endswith(".cfg")]
+    kept = []
+    for path in [LINUX.ca, *paths]:
+        data, stat = view.read(path), view.stat(path)
+        if data is not None and stat is not None:
+            kept.append(Kept(path, data, stat.mode, (stat.uid, stat.gid)))
+    return kept
+
+
+def line_id(path: str) -> str:
+    """Return the step a file belongs to: `certificate` or `configure:<component>`."""
+    name = path.rsplit("/", 1)[1]
+    if path == LINUX.ca:
+        return "certificate"
+    return "configure:" + name.replace("cloudhsm-", "", 1).replace(".cfg", "")
+
+
+def _digest(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()

@@ -1,0 +1,192 @@
+"""The proof: the vendor's own client, without a login, says which HSMs answer and whether the cluster is activated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.cloudhsm.answers import activated, cause, connected3, find_answer, hsms, inconsistent
+from agent.core.errors import CODES, AgentError
+from agent.core.words import Finding, Notice
+
+if TYPE_CHECKING:
+    from agent.cloudhsm.answers import Answer
+    from agent.core.host import Done, HostView
+    from agent.core.limits import Limits
+
+# The first connection to a cluster may fail under load or on a cold start (ki-hsm2m-11), so one refusal is no proof.
+_TRIES = 3
+_PAUSE = 2.0
+
+
+@dataclass(frozen=True)
+class HsmInfo:
+    """`cluster hsm-info`: at least one HSM answers. Fewer than were asked for is a remark, not a failure."""
+
+    cli: str
+    log: str
+    asked: int
+    accept_single_hsm: bool
+    limits: Limits = field(repr=False)
+    needs: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return "client:hsm-info"
+
+    def check(self, view: HostView) -> Finding:
+        want = f"{self.asked} of {self.asked} HSMs answer"
+        answer = _asked(view, self.cli, ("cluster", "hsm-info"), self.log, self.limits, want)
+        serials = hsms(answer)
+        saw = f"{len(serials)} of {max(self.asked, len(serials))} HSMs answer"
+        if not serials:
+            raise AgentError("client-failed", "no HSM answers the client", saw=saw, want=want)
+        if len(serials) == 1 and not self.accept_single_hsm and self.asked == 1:
+            code = CODES["single-hsm-not-accepted"]
+            return Finding(False, "the cluster has 1 HSM", "2 HSMs or --accept-single-hsm", code.name, code.fix)
+        if len(serials) < self.asked:
+            return Finding(True, saw, want, "hsm-degraded")
+        return Finding(True, saw, want)
+
+
+@dataclass(frozen=True)
+class Activated:
+    """`user list`: an initialised cluster has an unactivated admin until `cluster activate` was run."""
+
+    cli: str
+    log: str
+    limits: Limits = field(repr=False)
+    needs: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return "client:activated"
+
+    def check(self, view: HostView) -> Finding:
+        answer = _asked(view, self.cli, ("user", "list"), self.log, self.limits, "activated")
+        is_activated = activated(answer)
+        if is_activated is None:
+            raise AgentError("client-failed", "the client lists no users", saw="no users", want="activated")
+        if not is_activated:
+            code = CODES["cluster-not-activated"]
+            return Finding(False, "unactivated-admin", "activated", code.name, code.fix)
+        differing = inconsistent(answer)
+        notices = (
+            Notice("users-inconsistent", f"not on every HSM of the cluster: {', '.join(differing)}"),
+        ) if differing else ()  # fmt: skip
+        return Finding(True, "activated", "activated", notices=notices)
+
+
+@dataclass(frozen=True)
+class Library:
+    """A component's shared library finds everything it is linked against."""
+
+    component: str
+    folder: str
+    pattern: str
+    limits: Limits = field(repr=False)
+    needs: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return f"client:library:{self.component}"
+
+    def check(self, view: HostView) -> Finding:
+        names = [name for name in view.names(self.folder) if self.pattern in name and ".so" in name]
+        if not names:
+            # its name is not documented for every component, so a package without one proves nothing
+            return Finding(True, "no library of a known name", "loadable")
+        for name in names:
+            done = view.ask(("ldd", f"{self.folder}/{name}"), timeout=self.limits.tool)
+            missing = [line.split("=>")[0].strip() for line in done.out.splitlines() if "not found" in line]
+            if missing:
+                code = CODES["library-unloadable"]
+                saw = f"{name} lacks {', '.join(sorted(set(missing)))}"
+                return Finding(False, saw, "loadable", code.name, code.fix)
+        return Finding(True, ", ".join(names), "loadable")
+
+
+@dataclass(frozen=True)
+class Cmu:
+    """SDK 3: the management utility connects to every server of its configuration."""
+
+    program: str
+    settings: str
+    asked: int
+    limits: Limits = field(repr=False)
+    needs: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return "client:hsm-info"
+
+    def check(self, view: HostView) -> Finding:
+        done = view.ask((self.program, self.settings), stdin=b"info server 0\nquit\n", timeout=self.limits.client)
+        connected = connected3(done.out + done.err)
+        if connected:
+            return Finding(True, f"connected to {' '.join(connected)}", "connected")
+        if done.timed_out:
+            raise _hung(self.limits)
+        raise AgentError("client-failed", "the management utility does not connect", saw=done.tail(3), want="connected")
+
+
+def _asked(
+    view: HostView, cli: str, command: tuple[str, ...], log: str, limits: Limits, want: str
+) -> Answer:
+    """Ask the client until it answers, a few times; raise AgentError with the cause when it does not."""
+    deadline = view.monotonic() + limits.client
+    before = view.stat(log)
+    error: AgentError | None = None
+    for attempt in range(_TRIES):
+        left = deadline - view.monotonic()
+        if left <= 0:
+            break
+        if attempt:
+            view.pause(min(_PAUSE * attempt, left))
+        done = view.ask((cli, *command), timeout=max(1.0, deadline - view.monotonic()))
+        answer = find_answer(done.out)
+        if answer is not None and answer.ok:
+            return answer
+        error = _why(view, done, answer, log, before.size if before else 0, limits, want)
+        if error.code.name != "client-failed":
+            break
+    raise error or _hung(limits)
+
+
+def _why(
+    view: HostView, done: Done, answer: Answer | None, log: str, seen: int, limits: Limits, want: str
+) -> AgentError:
+    """Name the cause: what the client printed, then what it wrote to its log since we asked."""
+    said = done.out + "\n" + done.err
+    if answer is not None and isinstance(answer.data, str):
+        said = answer.data
+    for text in (said, done.out + "\n" + done.err, _logged(view, log, seen)):
+        known = cause(text)
+        if known is not None:
+            return AgentError(known.code, CODES[known.code].meaning, saw=known.saw, want=want, hint=known.hint)
+    if done.timed_out:
+        return _hung(limits)
+    if done.status == 127:
+        return AgentError("client-failed", "the client is not there", saw=done.tail(1), want=want)
+    shown = [line.strip()[:300] for line in said.strip().splitlines() if line.strip()]
+    return AgentError(
+        "client-failed",
+        "the client could not talk to the HSMs",
+        saw=" / ".join(shown[-2:]) or f"exit {done.status} without a word",
+        want=want,
+    )
+
+
+def _logged(view: HostView, log: str, seen: int) -> str:
+    """Return what was added to the client's log since it had `seen` bytes; nothing when it cannot be read."""
+    try:
+        data = view.read(log, offset=seen)
+    except AgentError:
+        return ""
+    return (data or b"").decode("utf-8", "replace")
+
+
+def _hung(limits: Limits) -> AgentError:
+    return AgentError(
+        "client-hung", "the client did not answer", saw=f"no answer in {limits.client:g} s", want="an answer"
+    )

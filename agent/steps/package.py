@@ -1,0 +1,157 @@
+"""A client package: bring it onto the host at one exact version, or take packages off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.catalogue import parse_version
+from agent.core.errors import AgentError
+from agent.core.words import Finding, Notice
+
+if TYPE_CHECKING:
+    from agent.core.host import Host, HostView
+    from agent.core.limits import Limits
+    from agent.core.words import Value
+    from agent.packages import Installed, PackageManager
+
+CACHE = "/var/cache/hsm-agent"
+
+# The vendor's packages are some 10 to 60 MB; a server that sends more than this sends something else.
+_LARGEST = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Download:
+    """One file of the vendor: where it is, and the SHA-256 it must have (None: nothing is known to compare with)."""
+
+    url: str
+    file: str
+    sha256: str | None
+
+    @property
+    def path(self) -> str:
+        return f"{CACHE}/{self.file}"
+
+    def bring(self, host: Host, limits: Limits) -> None:
+        """Have the verified file in the cache. A file that is there already and has the right hash is used."""
+        host.fetch(self.url, self.path, sha256=self.sha256, limit=_LARGEST, timeout=limits.download)
+
+
+@dataclass(frozen=True)
+class Package:
+    """One component's package at one version; `version` is `latest` for whatever the vendor calls so.
+
+    `download` is None for a package that is there and is to stay as it is.
+    """
+
+    component: str
+    package: str
+    version: str
+    newest_known: str
+    download: Download | None
+    manager: PackageManager = field(repr=False)
+    limits: Limits = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        return f"package:{self.component}"
+
+    @property
+    def unproven(self) -> str:
+        return "package-failed"
+
+    def check(self, view: HostView) -> Finding:
+        """Ask the package database. Refuses a downgrade (dnf would do it and exit 0) and an unknown checksum."""
+        there = next((each for each in self.manager.installed(view) if each.package == self.package), None)
+        detail: dict[str, Value] = {"url": None, "file": None, "sha256": None, "size": None}
+        if self.download is not None:
+            detail.update(url=self.download.url, file=self.download.file, sha256=self.download.sha256)
+        if there is None:
+            self._refuse_unknown()
+            return Finding(met=False, saw="absent", want=self.version, detail=detail)
+        if there.broken:
+            self._refuse_unknown()
+            return Finding(False, f"{there.version} ({there.broken})", self.version, detail=detail)
+        if self._is_wanted(there):
+            return Finding(True, there.version, self.version, notices=self._notices(there), detail=detail)
+        if self.version != "latest" and parse_version(there.version) > parse_version(self.version):
+            raise AgentError(
+                "package-downgrade",
+                f"{self.package} would be downgraded",
+                saw=there.version,
+                want=self.version,
+            )
+        self._refuse_unknown()
+        return Finding(False, there.version, self.version, detail=detail)
+
+    def apply(self, host: Host) -> None:
+        if self.download is None:
+            raise AgentError(
+                "package-failed", f"{self.package} was taken off while this run went on", saw="absent", want=self.version
+            )
+        self.download.bring(host, self.limits)
+        self.manager.install(host, (self.download.path,), self.limits)
+        host.remove(self.download.path)
+
+    def _is_wanted(self, there: Installed) -> bool:
+        if self.version == "latest":
+            # What the vendor calls latest has no number to compare with: at least the newest known one will do.
+            return parse_version(there.version) >= parse_version(self.newest_known)
+        return parse_version(there.version) == parse_version(self.version)
+
+    def _refuse_unknown(self) -> None:
+        if self.download is not None and self.download.sha256 is None and self.version != "latest":
+            raise AgentError(
+                "checksum-unknown",
+                f"no checksum is known for {self.download.file}",
+                saw="none in the catalogue, none given",
+                want="a SHA-256",
+                hint=f"pass `--sha256 {self.download.file}=HASH` from a source you trust, or another --client-version",
+            )
+
+    def _notices(self, there: Installed) -> tuple[Notice, ...]:
+        if self.version == "latest":
+            return (Notice("client-unverified", f"{self.package} {there.version}: no published checksum to verify"),)
+        return ()
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Packages that must not be there. `first` is downloaded before anything is taken away."""
+
+    name: str
+    packages: tuple[str, ...]
+    manager: PackageManager = field(repr=False)
+    limits: Limits = field(repr=False)
+    stop: str | None = None
+    first: tuple[Download, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return f"package:{self.name}"
+
+    @property
+    def unproven(self) -> str:
+        return "package-failed"
+
+    def check(self, view: HostView) -> Finding:
+        there = [f"{each.package} {each.version}" for each in self._there(view)]
+        return Finding(met=not there, saw=", ".join(there) or "absent", want="absent")
+
+    def apply(self, host: Host) -> None:
+        """Download what follows, then remove in AWS's order: libraries, daemon stopped, the client itself."""
+        for download in self.first:
+            download.bring(host, self.limits)
+        # the base package `cloudhsm-client` is the shortest name, and the others need it
+        names = sorted((each.package for each in self._there(host)), key=len, reverse=True)
+        libraries = [name for name in names if name != names[-1]]
+        if libraries:
+            self.manager.remove(host, libraries, self.limits)
+        if self.stop:
+            # it may be stopped, disabled or missing: what matters is looked at afterwards
+            host.do(("systemctl", "stop", self.stop), timeout=self.limits.tool)
+        self.manager.remove(host, names[-1:], self.limits)
+
+    def _there(self, view: HostView) -> list[Installed]:
+        return [each for each in self.manager.installed(view) if each.package in self.packages]
