@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Callable, Optional, Protocol
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
 # The largest file the agent reads whole; everything it has business reading is far smaller.
 READ_LIMIT = 4 * 1024 * 1024
@@ -72,10 +73,12 @@ class Holder:
 
 @dataclass(frozen=True)
 class Running:
-    """A process with a file of the client mapped. `started` is epoch seconds."""
+    """A process with a file of the client mapped. `started` is epoch seconds; uid and gid are the effective ones."""
 
     pid: int
     name: str
+    uid: int
+    gid: int
     started: float
     mapped: tuple[str, ...]
 
@@ -102,8 +105,8 @@ class HostView(Protocol):
     def name(self) -> str:
         """The host's own name, for reports."""
 
-    def read(self, path: str, *, limit: int = READ_LIMIT) -> bytes | None:
-        """Return a regular file's bytes, None when there is no such file.
+    def read(self, path: str, *, offset: int = 0, limit: int = READ_LIMIT) -> bytes | None:
+        """Return a regular file's bytes from `offset` on, None when there is no such file.
 
         Raises AgentError `unreadable` for a folder, a FIFO, a device, a permission or more than `limit` bytes:
         no path a user names can make this block or eat the memory.
@@ -130,6 +133,9 @@ class HostView(Protocol):
     def mapping(self, prefix: str) -> tuple[Running, ...]:
         """Return the running processes that have mapped a file whose path starts with `prefix`."""
 
+    def get(self, url: str, *, limit: int, timeout: float) -> bytes:
+        """Return what an https URL holds, in memory. Raises AgentError as `fetch` does."""
+
     def room(self, path: str) -> Room:
         """Return the space where `path` is or would be (the nearest existing parent decides)."""
 
@@ -149,8 +155,8 @@ class HostView(Protocol):
 class Host(HostView, Protocol):
     """Hands. Every write is atomic: a reader sees the old bytes or the new ones, also after a power cut."""
 
-    def write(self, path: str, data: bytes, *, mode: int) -> None:
-        """Replace a file; parents are made (0755); mode and owner are set before the name appears.
+    def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
+        """Replace a file; parents are made (0755); mode and owner (uid, gid) are set before the name appears.
 
         Raises AgentError `no-space`, `read-only` or `write-failed`; then the old file is untouched.
         """
@@ -161,11 +167,17 @@ class Host(HostView, Protocol):
     def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
         """Run a program that may change the machine. Not ended by an interrupt of the agent, only by `timeout`."""
 
-    def fetch(
-        self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float, progress: Progress
-    ) -> str:
+    def lock(self, path: str, words: str) -> AbstractContextManager[None]:
+        """Hold a lock that the kernel drops when its holder dies; `words` say to others who has it.
+
+        Raises AgentError `run-locked` at once when it is taken. Children do not inherit it.
+        """
+
+    def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
         """Download `url` (https, http, file or a bare path) to `path` and return the SHA-256 of the bytes in hex.
 
+        A file at `path` that has that `sha256` already is used as it is. How far it is, is told to whoever the
+        adapter was given to tell.
         The bytes are streamed to `path` + `.part`, resumed when a part is there, retried with back-off and jitter
         where that can help, and take their final name only when `sha256` agrees (or none was given).
         Raises AgentError `download-failed`, `package-not-found`, `checksum-mismatch`, `no-space`.

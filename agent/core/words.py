@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Union
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.core.host import Host, HostView
+
+# what a finding's detail may hold: plain JSON values
+Value = Union[str, int, float, bool, None]
 
 
 class Outcome(str, Enum):
@@ -51,6 +54,7 @@ class Finding:
     code: str | None = None
     hint: str | None = None
     notices: tuple[Notice, ...] = ()
+    detail: Mapping[str, Value] = field(default_factory=dict)
 
 
 class Step(Protocol):
@@ -60,8 +64,15 @@ class Step(Protocol):
     def id(self) -> str:
         """Stable and shown everywhere, such as `package:cli`."""
 
+    @property
+    def unproven(self) -> str:
+        """The code that is reported when `apply` returned and a second look still disagrees."""
+
     def check(self, view: HostView) -> Finding:
-        """Look. Gives the truth now, or raises AgentError when it cannot be told."""
+        """Look. Raises AgentError when the truth cannot be told or what is wanted is refused.
+
+        The engine looks at every step before it touches anything, so a refusal here costs the host nothing.
+        """
 
     def apply(self, host: Host) -> None:
         """Make it so, or raise AgentError. The engine looks again afterwards; returning proves nothing."""
@@ -84,16 +95,21 @@ class Probe(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done, in order, and then looked at. Complete before the first touch."""
+    """What will be done, in order, and then looked at. Complete before the first touch.
+
+    `worked` tells, looked at before the first touch, whether the host has a working configuration to go back to;
+    None when it has no configuration at all.
+    """
 
     steps: tuple[Step, ...]
     probes: tuple[Probe, ...] = ()
     notices: tuple[Notice, ...] = ()
+    worked: Probe | None = None
 
 
 @dataclass(frozen=True)
 class Line:
-    """A step and how it ended. `detail` holds the extra keys of `package:` steps (url, file, sha256, size)."""
+    """A step and how it ended. `detail` is that of its last finding: url, file, sha256, size; connect_ms."""
 
     id: str
     outcome: Outcome
@@ -102,4 +118,97 @@ class Line:
     code: str | None = None
     hint: str | None = None
     seconds: float = 0.0
-    detail: Mapping[str, str | int | None] = field(default_factory=dict)
+    detail: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class HostName:
+    """Which host a report is about. `platform` is the catalogue row, None when there is none; `forced` by the caller."""
+
+    name: str
+    os: str
+    os_version: str
+    title: str
+    arch: str
+    platform: str | None
+    forced: bool = False
+    instance_id: str | None = None
+
+
+@dataclass(frozen=True)
+class ClientState:
+    """The client software a run leaves behind. `verified_by`: catalogue-sha256, caller-sha256, unverified, installed."""
+
+    sdk: int
+    version: str | None
+    components: tuple[str, ...]
+    verified_by: str
+
+
+@dataclass(frozen=True)
+class CaState:
+    """The CA that is wanted on the host. `not_after` is ISO 8601."""
+
+    path: str
+    sha256: str
+    subject: str
+    not_after: str
+
+
+@dataclass(frozen=True)
+class Hsm:
+    """One address and whether it was reached; `connect_ms` in milliseconds."""
+
+    ip: str
+    port: int
+    reached: bool
+    cause: str | None
+    connect_ms: float | None
+
+
+@dataclass(frozen=True)
+class Restart:
+    """A running program that loaded the client before its configuration changed. `started` is ISO 8601."""
+
+    pid: int
+    name: str
+    component: str
+    started: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The error that decided a run, whole: what AgentError carries."""
+
+    code: str
+    sentence: str
+    saw: str
+    want: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything one run saw and did; schema version 1. Times are ISO 8601 in UTC.
+
+    `cause` is the code that led to `rolled-back` or `rollback-failed`; `failure` the deciding error with its words.
+    """
+
+    run_id: str
+    command: str
+    agent_version: str
+    host: HostName
+    lines: tuple[Line, ...]
+    outcome: Verdict
+    code: str | None
+    exit_status: int
+    changed: bool
+    started: str
+    finished: str
+    client: ClientState | None = None
+    ca: CaState | None = None
+    hsms: tuple[Hsm, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    restart_needed: tuple[Restart, ...] = ()
+    cause: str | None = None
+    failure: Failure | None = None
