@@ -60,7 +60,8 @@ def limits_of(desired: Desired) -> Limits:
     if desired.timeout is None:
         return limits
     shorter = {
-        name: min(getattr(limits, name), desired.timeout) for name in ("package", "lock", "download", "tool", "client")
+        name: min(getattr(limits, name), desired.timeout)
+        for name in ("package", "lock", "download", "tool", "client")
     }
     return replace(limits, run=desired.timeout, **shorter)
 
@@ -86,8 +87,7 @@ def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> 
         known.walk = apply(planned.plan, host, listener, snapshot.Keeper(machine, run.run_id))
         _observe(machine, planned, known)
         if judge(known.walk).outcome in (Verdict.OK, Verdict.DEGRADED) or known.walk.changed:
-            kept = replace(desired, ca_cert=None, replace_ca=False, timeout=None)
-            store.write_last(machine, store.Last(to_json(kept), ca.pem.decode()))
+            known.notices = (*known.notices, *_remember(machine, desired, ca))
 
     return _changing(machine, run, body)
 
@@ -165,8 +165,12 @@ def facts(view: HostView, platform: str | None) -> dict[str, Any]:
             "platform_forced": bool(fit and fit.forced),
         },
         "fits": {each: newest(catalogue, fit, known.arch, each) for each in fits if fit},
-        "installed": {each.package: {"version": each.version, "broken": each.broken} for each in known.installed},
-        "configured": {each.component: {"servers": list(each.servers), "ca": each.ca} for each in known.configured},
+        "installed": {
+            each.package: {"version": each.version, "broken": each.broken} for each in known.installed
+        },
+        "configured": {
+            each.component: {"servers": list(each.servers), "ca": each.ca} for each in known.configured
+        },
         "ca_present": known.has_ca,
         "advice": [{"code": each.code, "text": each.text} for each in advice],
         "refusal": refusal,
@@ -192,7 +196,10 @@ def _or_last(view: HostView, desired: Desired) -> Desired:
         before = from_json(last.desired)
     except TypeError:
         raise AgentError(
-            "nothing-recorded", "the record is of another version", saw=store.DESIRED, want="a record this version wrote"
+            "nothing-recorded",
+            "the record is of another version",
+            saw=store.DESIRED,
+            want="a record this version wrote",
         ) from None
     said = {name: value for name, value in vars(desired).items() if value != vars(Desired())[name]}
     return replace(before, **{"ca_cert": last.ca_pem, **said})
@@ -210,13 +217,15 @@ def _ca(view: HostView, desired: Desired, limits: Limits) -> tuple[Ca, tuple[Not
     data = _source(view, LINUX.ca if source is None else source, limits)
     ca = read_ca(data, now=view.now(), fingerprint=desired.ca_fingerprint)
     # the standard library cannot tell the size of a key, the host's openssl can
-    told = [view.ask(("openssl", "x509", "-noout", "-text"), stdin=each, timeout=limits.tool) for each in ca.each]
+    told = [
+        view.ask(("openssl", "x509", "-noout", "-text"), stdin=each, timeout=limits.tool) for each in ca.each
+    ]
     return ca, judge_keys(done.out for done in told)
 
 
 def _source(view: HostView, source: str, limits: Limits) -> bytes:
     if source.startswith("inline:") or "-----BEGIN" in source:
-        text = source[len("inline:") :] if source.startswith("inline:") else source
+        text = source.removeprefix("inline:")
         return text.encode("utf-8", "surrogateescape")
     if source.startswith("https://"):
         try:
@@ -227,10 +236,25 @@ def _source(view: HostView, source: str, limits: Limits) -> bytes:
     try:
         data = view.read(path, limit=_CA_SOURCE_LIMIT)
     except AgentError as error:
-        raise AgentError("ca-unreadable", "the CA source cannot be read", saw=error.saw, want="a PEM file") from error
+        raise AgentError(
+            "ca-unreadable", "the CA source cannot be read", saw=error.saw, want="a PEM file"
+        ) from error
     if data is None:
-        raise AgentError("ca-unreadable", "the CA source is not there", saw=f"no file {path}", want="a PEM file")
+        raise AgentError(
+            "ca-unreadable", "the CA source is not there", saw=f"no file {path}", want="a PEM file"
+        )
     return data
+
+
+def _remember(machine: Host, desired: Desired, ca: Ca) -> tuple[Notice, ...]:
+    """Keep what was asked for. What the run did stands also when that fails, so it is only remarked on."""
+    kept = replace(desired, ca_cert=None, replace_ca=False, timeout=None)
+    try:
+        store.write_last(machine, store.Last(to_json(kept), ca.pem.decode()))
+    except AgentError as error:
+        text = f"what was asked for could not be kept, so `verify` needs its options: {error.saw or error.sentence}"
+        return (Notice("record-not-kept", text),)
+    return ()
 
 
 def _observe(machine: Host, planned: Planned, known: _Known) -> None:

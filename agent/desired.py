@@ -81,7 +81,7 @@ class Option:
         return ENVIRONMENT_PREFIX + self.name.upper()
 
 
-class _Wrong(ValueError):
+class _WrongError(ValueError):
     """A value is not acceptable; the text is the complaint."""
 
 
@@ -95,7 +95,7 @@ def _address(text: str) -> str:
         hint = "the address alone is wanted; the port is always 2223"
     elif re.fullmatch(r"[A-Za-z0-9.-]+", text) and re.search(r"[A-Za-z]", text):
         hint = "a name is not accepted, since the configure tool takes addresses only; the ENI's IP address is wanted"
-    raise _Wrong(f"{text!r} is not an IP address: {hint}")
+    raise _WrongError(f"{text!r} is not an IP address: {hint}")
 
 
 def _one_of(*allowed: str) -> Callable[[str], str]:
@@ -103,41 +103,45 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
         if text in allowed:
             return text
         near = get_close_matches(text, allowed, 1)
-        raise _Wrong(f"{text!r} is not one of {', '.join(allowed)}" + (f"; did you mean {near[0]}?" if near else ""))
+        raise _WrongError(
+            f"{text!r} is not one of {', '.join(allowed)}" + (f"; did you mean {near[0]}?" if near else "")
+        )
 
     return parse
 
 
 def _plain(text: str) -> str:
     if not text.strip() or "\0" in text:
-        raise _Wrong("an empty value")
+        raise _WrongError("an empty value")
     return text
 
 
 def _path(text: str) -> str:
     if not text.startswith("/") or any(ord(char) < 32 for char in text):
-        raise _Wrong(f"{text!r} is not an absolute path")
+        raise _WrongError(f"{text!r} is not an absolute path")
     return text
 
 
 def _ca(text: str) -> str:
     if text.startswith(_NOT_YET):
-        raise _Wrong(f"{text.split(':', 1)[0]}: is not a source this version reads; use a path, -, file: or https:")
+        raise _WrongError(
+            f"{text.split(':', 1)[0]}: is not a source this version reads; use a path, -, file: or https:"
+        )
     if text.startswith("http://"):
-        raise _Wrong("a CA is not fetched over http; use https: or a file")
+        raise _WrongError("a CA is not fetched over http; use https: or a file")
     return _plain(text)
 
 
 def _source(text: str) -> str:
     if re.match(r"[a-z][a-z0-9+.-]*://", text) and not text.startswith(("http://", "https://", "file:///")):
-        raise _Wrong(f"{text!r} is not http://, https://, file:/// or a folder")
+        raise _WrongError(f"{text!r} is not http://, https://, file:/// or a folder")
     return _plain(text).rstrip("/")
 
 
 def _version(text: str) -> str:
     if text == "latest" or re.fullmatch(r"\d+\.\d+\.\d+(-\d+)?", text):
         return text
-    raise _Wrong(f"{text!r} is not a version: one such as 5.18.0, or latest, is wanted")
+    raise _WrongError(f"{text!r} is not a version: one such as 5.18.0, or latest, is wanted")
 
 
 def _sdk(text: str) -> int:
@@ -148,21 +152,21 @@ def _checksum(text: str) -> str:
     name, _, value = text.partition("=")
     if name and "/" not in name and re.fullmatch(r"[0-9a-fA-F]{64}", value):
         return f"{name}={value.lower()}"
-    raise _Wrong(f"{text!r} is not FILE=SHA256 (64 hexadecimal digits)")
+    raise _WrongError(f"{text!r} is not FILE=SHA256 (64 hexadecimal digits)")
 
 
 def _fingerprint(text: str) -> str:
     try:
         return parse_fingerprint(text)
     except ValueError as error:
-        raise _Wrong(str(error)) from None
+        raise _WrongError(str(error)) from None
 
 
 def _row(text: str) -> str:
     # which rows there are is the catalogue's to say; here only what can be a name at all
     if re.fullmatch(r"[a-z0-9.]+", text):
         return text
-    raise _Wrong(f"{text!r} is not the name of a catalogue row, such as el9 or u24.04")
+    raise _WrongError(f"{text!r} is not the name of a catalogue row, such as el9 or u24.04")
 
 
 def duration(text: str) -> float:
@@ -170,7 +174,7 @@ def duration(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", text.strip())
     seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
     if not 0 < seconds <= 86400:
-        raise _Wrong(f"{text!r} is not a duration between 1s and 24h, such as 90s, 15m or 2h")
+        raise _WrongError(f"{text!r} is not a duration between 1s and 24h, such as 90s, 15m or 2h")
     return seconds
 
 
@@ -183,7 +187,7 @@ OPTIONS = (
            _address, many=True, metavar="IP"),
     Option("ca_cert", "hsm.ca_cert", "customerCA.crt: a path, -, file:PATH, https:URL or the PEM text itself",
            _ca, metavar="SOURCE"),
-    Option("ca_fingerprint", "hsm.ca_fingerprint", "refuse any other CA: SHA-256 of the certificate, of a chain its root",
+    Option("ca_fingerprint", "hsm.ca_fingerprint", "refuse any other CA: its SHA-256, of a chain the root's",
            _fingerprint, metavar="SHA256"),
     Option("replace_ca", None, "allow a CA different from the one on the host", _yes, flag=True),
     Option("component", "client.components",
@@ -236,7 +240,10 @@ class Complaints:
         if self.texts:
             count = f"{len(self.texts)} things are" if len(self.texts) > 1 else "one thing is"
             raise AgentError(
-                "config-invalid", f"{count} wrong with the input", saw="\n".join(self.texts), want="valid input"
+                "config-invalid",
+                f"{count} wrong with the input",
+                saw="\n".join(self.texts),
+                want="valid input",
             )
 
 
@@ -293,7 +300,11 @@ def read_document(text: str, where: str, complaints: Complaints, *, is_json: boo
 def read_files(view: HostView, complaints: Complaints) -> Said:
     """Take the configuration file and then conf.d/*.toml in the order of their names; later ones win."""
     said: Said = {}
-    folder = [f"{CONFIGURATION_FOLDER}/{name}" for name in view.names(CONFIGURATION_FOLDER) if name.endswith(".toml")]
+    folder = [
+        f"{CONFIGURATION_FOLDER}/{name}"
+        for name in view.names(CONFIGURATION_FOLDER)
+        if name.endswith(".toml")
+    ]
     for path in (CONFIGURATION, *folder):
         data = view.read(path)
         if data is not None:
@@ -356,12 +367,14 @@ def _parsed(option: Option, value: Any, where: str, complaints: Complaints) -> l
     parsed: list[Any] = []
     for each in values:
         # a number may be written as one in TOML (`sdk = 5`); a switch may be the text of an environment variable
-        if not isinstance(each, (str, bool) if option.flag else (str, int)) or (isinstance(each, bool) and not option.flag):
+        if not isinstance(each, (str, bool) if option.flag else (str, int)) or (
+            isinstance(each, bool) and not option.flag
+        ):
             complaints.add(where, "true or false is wanted" if option.flag else "a text is wanted")
             continue
         try:
             parsed.append(each if isinstance(each, bool) else option.parse(str(each)))
-        except _Wrong as error:
+        except _WrongError as error:
             complaints.add(where, str(error))
     if len(parsed) < len(values):
         return []
@@ -396,8 +409,8 @@ def _line_of(text: str, key: str) -> int:
         header = re.match(r"\s*\[\s*([^\]]+?)\s*\]", line)
         if header:
             here = header[1].replace('"', "").replace(" ", "")
-        elif re.match(rf"""\s*["']?{re.escape(name)}["']?\s*=""", line) and here == table:
-            return number
-        elif re.match(rf"""\s*{re.escape(key)}\s*=""", line):
+            continue
+        written = re.match(r"""\s*["']?([\w.-]+)["']?\s*=""", line)
+        if written and written[1] in ((name, key) if here == table else (key,)):
             return number
     return 1

@@ -82,7 +82,9 @@ def apply(plan: Plan, host: Host, listener: Listener, undo: Undo) -> Walk:
     if len(findings) < len(first):
         refused = next(line.id for line in first if isinstance(line, Line))
         for step, found in zip(plan.steps, first):
-            walk.add(found if isinstance(found, Line) else walk.seen(step, found, Outcome.SKIPPED, needs=refused))
+            walk.add(
+                found if isinstance(found, Line) else walk.seen(step, found, Outcome.SKIPPED, needs=refused)
+            )
     else:
         ready = all(finding.met for finding in findings)
         if not ready:
@@ -176,10 +178,19 @@ class _Walking:
         self.notices.extend(after.notices)
         seconds = self.view.monotonic() - began
         if after.met:
-            return Line(step.id, Outcome.CHANGED, before.saw, after.want, seconds=seconds, detail=after.detail)
+            return Line(
+                step.id, Outcome.CHANGED, before.saw, after.want, seconds=seconds, detail=after.detail
+            )
         code = CODES[after.code or step.unproven]
         return Line(
-            step.id, Outcome.FAILED, after.saw, after.want, code.name, after.hint or code.fix, seconds, after.detail
+            step.id,
+            Outcome.FAILED,
+            after.saw,
+            after.want,
+            code.name,
+            after.hint or code.fix,
+            seconds,
+            after.detail,
         )
 
     def probe(self, probes: tuple[Probe, ...]) -> None:
@@ -210,7 +221,9 @@ class _Walking:
         """Tell whether what the host was changed to does not work. An HSM that is not reached is not enough."""
         reaching = {probe.id for probe in plan.probes if not probe.needs}
         return self.stopped or any(
-            line.outcome in (Outcome.FAILED, Outcome.SKIPPED) for line in self.lines if line.id not in reaching
+            line.outcome in (Outcome.FAILED, Outcome.SKIPPED)
+            for line in self.lines
+            if line.id not in reaching
         )
 
     def undo(self, undo: Undo, plan: Plan) -> tuple[Line, ...]:
@@ -222,7 +235,9 @@ class _Walking:
             self.notices.append(
                 Notice("previous-works", "the configuration that was put back was looked at again, and works")
                 if again
-                else Notice("previous-silent", "the configuration that was put back does not work any more either")
+                else Notice(
+                    "previous-silent", "the configuration that was put back does not work any more either"
+                )
             )
         return undone
 
@@ -259,5 +274,12 @@ def _line(
     line_id: str, outcome: Outcome, finding: Finding, seconds: float = 0.0, *, hint: str | None = None
 ) -> Line:
     return Line(
-        line_id, outcome, finding.saw, finding.want, finding.code, hint or finding.hint, seconds, finding.detail
+        line_id,
+        outcome,
+        finding.saw,
+        finding.want,
+        finding.code,
+        hint or finding.hint,
+        seconds,
+        finding.detail,
     )

@@ -104,7 +104,11 @@ def removal(facts: Facts, limits: Limits) -> Plan:
     """Return the steps that take every client package off this host."""
     steps = tuple(
         Absent(
-            component, (package,), MANAGERS[facts.format], limits, stop=SERVICE3 if (sdk, component) == (3, "cli") else None
+            component,
+            (package,),
+            MANAGERS[facts.format],
+            limits,
+            stop=SERVICE3 if (sdk, component) == (3, "cli") else None,
         )
         for package in sorted((each.package for each in facts.installed), key=len, reverse=True)
         for sdk, component in [component_of(package) or (0, package)]
@@ -187,7 +191,9 @@ def _probes(
     if sdk == 3:
         reach += [Reach(address, PORT_CMU, limits.connect) for address in desired.hsm_ip]
         cmu = Cmu(CMU, CMU_SETTINGS, asked, limits, (*needs, "service"))
-        return (*reach, cmu), Cmu(CMU, CMU_SETTINGS, asked, limits) if facts.components(3) and facts.has_ca else None
+        return (*reach, cmu), Cmu(CMU, CMU_SETTINGS, asked, limits) if facts.components(
+            3
+        ) and facts.has_ca else None
     libraries = tuple(
         Library(component, LINUX.lib, LIBRARIES[component], limits, (f"package:{component}",))
         for component in components
@@ -199,7 +205,7 @@ def _probes(
     worked = None
     if before is not None and facts.has_ca and facts.version(5, "cli"):
         # accepted: one answering HSM means that the old configuration worked, whatever it says about keys
-        worked = HsmInfo(LINUX.cli, LINUX.log("cli"), len(before.servers), True, limits)  # noqa: FBT003
+        worked = HsmInfo(LINUX.cli, LINUX.log("cli"), len(before.servers), True, limits)
     return (*reach, *libraries, info, active), worked
 
 

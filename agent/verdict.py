@@ -1,4 +1,4 @@
-"""Lines of a run -> how it ended: outcome, code, exit status. Pure; the first failed line in the plan's order decides."""
+"""Lines of a run -> outcome, code, exit status. Pure; the first failed line in the plan's order decides."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def judge(walk: Walk) -> Judgement:
     reaches = [line for line in walk.lines if line.id.startswith("reach:")]
     some_reached = any(line.outcome is Outcome.MET for line in reaches)
     failed = [
-        line for line in walk.lines if line.outcome is Outcome.FAILED and not (some_reached and line in reaches)
+        line
+        for line in walk.lines
+        if line.outcome is Outcome.FAILED and not (some_reached and line in reaches)
     ]
     first = next(iter(failed), None)
     if first is not None and walk.undone:

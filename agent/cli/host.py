@@ -16,7 +16,16 @@ from agent.cli import journal
 from agent.cli.options import Config, Output, Quiet, with_desired
 from agent.cli.root import app
 from agent.core.errors import CODES, AgentError
-from agent.desired import Complaints, Desired, duration, read_environment, read_files, read_flags, read_text, settle
+from agent.desired import (
+    Complaints,
+    Desired,
+    duration,
+    read_environment,
+    read_files,
+    read_flags,
+    read_text,
+    settle,
+)
 from agent.hosts.posix import Posix
 from agent.render import screen
 from agent.render.progress import choose
@@ -35,7 +44,9 @@ _STDIN_LIMIT = 1024 * 1024
 
 @app.command("facts")
 def facts(
-    platform: Annotated[Optional[str], typer.Option(metavar="ROW", help="look as if this host were that row")] = None,
+    platform: Annotated[
+        Optional[str], typer.Option(metavar="ROW", help="look as if this host were that row")
+    ] = None,
     output: Output = "text",
 ) -> None:
     """Say what this host is, which client packages fit it, and what is installed and configured."""
@@ -45,7 +56,9 @@ def facts(
         raise typer.Exit(CODES[tree["refusal"]["code"]].exit_status)
 
 
-def _plan(*, given: Mapping[str, Any], config: Config = None, output: Output = "text", quiet: Quiet = False) -> None:
+def _plan(
+    *, given: Mapping[str, Any], config: Config = None, output: Output = "text", quiet: Quiet = False
+) -> None:
     """Show the steps that configure would take, with what each saw and wants. Changes nothing."""
     _desired_run("plan", given, config, output, commands.verify, quiet=quiet)
 
@@ -57,7 +70,9 @@ def _configure(
     _desired_run("configure", given, config, output, commands.configure, quiet=quiet)
 
 
-def _verify(*, given: Mapping[str, Any], config: Config = None, output: Output = "text", quiet: Quiet = False) -> None:
+def _verify(
+    *, given: Mapping[str, Any], config: Config = None, output: Output = "text", quiet: Quiet = False
+) -> None:
     """Look whether all still is as configured, and name the cause when it is not. Changes nothing."""
     _desired_run("verify", given, config, output, commands.verify, quiet=quiet)
 
@@ -76,17 +91,26 @@ def status(output: Output = "text") -> None:
 
 @app.command("rollback")
 def rollback(
-    run: Annotated[Optional[str], typer.Argument(metavar="[RUN]", help="default: the last that changed them")] = None,
+    run: Annotated[
+        Optional[str], typer.Argument(metavar="[RUN]", help="default: the last that changed them")
+    ] = None,
     output: Output = "text",
     quiet: Quiet = False,
 ) -> None:
     """Put back the CA and the configuration files as they were before a run."""
-    _run("rollback", output, lambda machine, this, listener: commands.rollback(machine, run, this, listener), quiet=quiet)
+    _run(
+        "rollback",
+        output,
+        lambda machine, this, listener: commands.rollback(machine, run, this, listener),
+        quiet=quiet,
+    )
 
 
 @app.command("remove")
 def remove(
-    timeout: Annotated[Optional[str], typer.Option(metavar="DURATION", help="a limit for the whole run")] = None,
+    timeout: Annotated[
+        Optional[str], typer.Option(metavar="DURATION", help="a limit for the whole run")
+    ] = None,
     output: Output = "text",
     quiet: Quiet = False,
 ) -> None:
@@ -97,11 +121,18 @@ def remove(
             seconds = duration(timeout)
         except ValueError as error:
             raise AgentError("usage", "--timeout is wrong", saw=str(error), want="a duration") from None
-    _run("remove", output, lambda machine, this, listener: commands.remove(machine, this, listener, seconds), quiet=quiet)
+    _run(
+        "remove",
+        output,
+        lambda machine, this, listener: commands.remove(machine, this, listener, seconds),
+        quiet=quiet,
+    )
 
 
 @app.command("explain")
-def explain(code: Annotated[Optional[str], typer.Argument(metavar="[CODE]")] = None, output: Output = "text") -> None:
+def explain(
+    code: Annotated[Optional[str], typer.Argument(metavar="[CODE]")] = None, output: Output = "text"
+) -> None:
     """Explain an error code: meaning, usual causes, fix. Without a code, the table of all."""
     from difflib import get_close_matches  # noqa: PLC0415 -- only for a code that was mistyped
 
@@ -115,7 +146,9 @@ def explain(code: Annotated[Optional[str], typer.Argument(metavar="[CODE]")] = N
             "usage", f"there is no code `{code}`", saw=code, want="a code of the table",
             hint=f"did you mean {', '.join(near)}?" if near else "`hsm-agent explain` lists them all",
         )  # fmt: skip
-    _print(json.dumps(vars(CODES[code]), indent=2) + "\n" if _is_json(output) else screen.explain(CODES[code]))
+    _print(
+        json.dumps(vars(CODES[code]), indent=2) + "\n" if _is_json(output) else screen.explain(CODES[code])
+    )
 
 
 def _desired_run(
@@ -137,9 +170,7 @@ def _desired_run(
     _run(command, output, body, quiet=quiet)
 
 
-def _run(
-    command: str, output: str, body: Callable[[Posix, Run, Listener], Report], *, quiet: bool
-) -> None:
+def _run(command: str, output: str, body: Callable[[Posix, Run, Listener], Report], *, quiet: bool) -> None:
     """Run one command with its progress, its log and its signals, print its report, and exit with its status."""
     as_json = _is_json(output)
     stop = threading.Event()

@@ -39,7 +39,14 @@ def log_report(report: Report) -> None:
     """Write what a run did, a line a step."""
     logger = logging.getLogger("agent")
     for line in report.lines:
-        logger.info("%s %s %s saw=%r code=%s", report.run_id, line.id, line.outcome.value, line.saw, line.code)
+        logger.info(
+            "%s %s %s saw=%r code=%s", report.run_id, line.id, line.outcome.value, line.saw, line.code
+        )
     logger.info(
-        "%s %s %s exit=%d code=%s", report.run_id, report.command, report.outcome.value, report.exit_status, report.code
+        "%s %s %s exit=%d code=%s",
+        report.run_id,
+        report.command,
+        report.outcome.value,
+        report.exit_status,
+        report.code,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Annotated, Any, Callable, List, Optional  # noqa: UP035 -- typer evaluates these on 3.9
+from typing import TYPE_CHECKING, Annotated, Any, Callable, List, Optional
 
 import typer
 
@@ -12,7 +12,9 @@ from agent.desired import OPTIONS
 if TYPE_CHECKING:
     from agent.desired import Option
 
-Output = Annotated[str, typer.Option("--output", "-o", metavar="text|json", help="what standard output carries")]
+Output = Annotated[
+    str, typer.Option("--output", "-o", metavar="text|json", help="what standard output carries")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on standard error")]
 Config = Annotated[
     Optional[str],
@@ -31,7 +33,11 @@ def with_desired(function: Callable[..., None]) -> Callable[..., None]:
         given = {option.name: arguments.pop(option.name) for option in OPTIONS}
         function(given=given, **arguments)
 
-    own = [each for each in inspect.signature(function, eval_str=False).parameters.values() if each.name != "given"]
+    own = [
+        each
+        for each in inspect.signature(function, eval_str=False).parameters.values()
+        if each.name != "given"
+    ]
     shared = [_parameter(option) for option in OPTIONS]
     hints = {each.name: _evaluated(each.annotation) for each in own}
     parameters = [*shared, *(each.replace(annotation=hints[each.name]) for each in own)]
@@ -43,7 +49,7 @@ def with_desired(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _parameter(option: Option) -> inspect.Parameter:
-    kind: Any = bool if option.flag else Optional[List[str]] if option.many else Optional[str]  # noqa: UP006
+    kind: Any = bool if option.flag else Optional[List[str]] if option.many else Optional[str]
     shown = typer.Option(option.switch, help=option.help, metavar=None if option.flag else option.metavar)
     return inspect.Parameter(
         option.name,

@@ -1,4 +1,4 @@
-"""The two interfaces to a machine: HostView looks, Host also touches. Their comments are the contract of every adapter."""
+"""The two interfaces to a machine: HostView looks, Host also touches; their comments bind every adapter."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class Line:
 
 @dataclass(frozen=True)
 class HostName:
-    """Which host a report is about. `platform` is the catalogue row, None when there is none; `forced` by the caller."""
+    """Which host a report is about. `platform` is its catalogue row or None; `forced` when the caller named it."""
 
     name: str
     os: str
@@ -137,7 +137,7 @@ class HostName:
 
 @dataclass(frozen=True)
 class ClientState:
-    """The client software a run leaves behind. `verified_by`: catalogue-sha256, caller-sha256, unverified, installed."""
+    """The client a run leads to. `verified_by`: catalogue-sha256, caller-sha256, unverified or installed."""
 
     sdk: int
     version: str | None

@@ -53,7 +53,8 @@ class Deb:
 
     def install(self, host: Host, files: Sequence[str], limits: Limits) -> None:
         self._repair(host, limits)
-        argv = ("apt-get", "install", *_OPTIONS, *files)
+        # --no-remove: apt would take a conflicting package off without a word
+        argv = ("apt-get", "install", "--no-remove", *_OPTIONS, *files)
         done = transact(host, self, argv, limits, _busy)
         if not done.ok and "unmet dependencies" in done.out + done.err:
             # A fresh cloud image has empty package lists, so a dependency may only seem to be missing.
@@ -83,7 +84,9 @@ def _busy(done: Done) -> bool:
 def _judge(done: Done, argv: Sequence[str]) -> None:
     if done.ok:
         return
-    said = [line for line in (done.err + "\n" + done.out).splitlines() if line.startswith(("E:", "dpkg:", " "))]
+    said = [
+        line for line in (done.err + "\n" + done.out).splitlines() if line.startswith(("E:", "dpkg:", " "))
+    ]
     raise AgentError(
         "package-failed",
         f"apt-get exited {done.status}",

@@ -36,17 +36,20 @@ class Rpm:
                 hint="repair it: `rpm --rebuilddb`",
             )  # fmt: skip
         rows = (line.split("\t") for line in done.out.splitlines() if line.count("\t") == 1)
-        return tuple(sorted((Installed(name, version) for name, version in rows), key=lambda each: each.package))
+        return tuple(
+            sorted((Installed(name, version) for name, version in rows), key=lambda each: each.package)
+        )
 
     def install(self, host: Host, files: Sequence[str], limits: Limits) -> None:
-        self._transact(host, "install", files, limits)
+        # Without the repositories first: a host in a private subnet cannot reach them, and most often needs none.
+        alone = transact(host, self, _argv(host, "install", "--disablerepo=*", *files), limits, _busy)
+        if not alone.ok:
+            self._judged(host, _argv(host, "install", *files), limits)
 
     def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
-        self._transact(host, "remove", packages, limits)
+        self._judged(host, _argv(host, "remove", *packages), limits)
 
-    def _transact(self, host: Host, verb: str, what: Sequence[str], limits: Limits) -> None:
-        # exit_on_lock: dnf against dnf would wait without end
-        argv = (_program(host), verb, "-y", "-q", "--setopt=exit_on_lock=True", *what)
+    def _judged(self, host: Host, argv: Sequence[str], limits: Limits) -> None:
         done = transact(host, self, argv, limits, _busy)
         if not done.ok:
             raise AgentError(
@@ -56,6 +59,11 @@ class Rpm:
                 want="exit 0",
                 hint=f"run `{' '.join(argv)}` by hand and repair what it says, then run this again",
             )
+
+
+def _argv(view: HostView, verb: str, *words: str) -> tuple[str, ...]:
+    # exit_on_lock: dnf against dnf would wait without end
+    return (_program(view), verb, "-y", "-q", "--setopt=exit_on_lock=True", *words)
 
 
 def _program(view: HostView) -> str:

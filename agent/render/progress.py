@@ -76,7 +76,9 @@ class Live:
         self._bars.start()
 
     def began(self, line_id: str, *, touching: bool) -> None:
-        self._bars.reset(self._task, description=("doing " if touching else "looking at ") + line_id, total=None, size="")
+        self._bars.reset(
+            self._task, description=("doing " if touching else "looking at ") + line_id, total=None, size=""
+        )
 
     def ended(self, line: Line) -> None:
         pass

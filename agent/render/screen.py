@@ -63,8 +63,12 @@ def _verdict(tree: Mapping[str, Any], *, colour: bool) -> list[str]:
     reached = sum(1 for hsm in hsms if hsm["reached"])
     failure = tree["failure"]
     told = {
-        "ok": f"{len(tree['steps'])} of {len(tree['steps'])} met" if not tree["changed"] else "done and verified",
-        "drift": "changes are needed" if tree["command"] == "plan" else "the host differs from what was configured",
+        "ok": f"{len(tree['steps'])} of {len(tree['steps'])} met"
+        if not tree["changed"]
+        else "done and verified",
+        "drift": "changes are needed"
+        if tree["command"] == "plan"
+        else "the host differs from what was configured",
         "degraded": f"{reached} of {len(hsms)} HSMs reached",
         "rolled-back": "the previous configuration was put back",
     }.get(outcome, failure["sentence"] if failure else "")
@@ -119,7 +123,10 @@ def facts(tree: Mapping[str, Any]) -> str:
         ("platform", platform),
         ("fits", ", ".join(f"{name} {version}" for name, version in tree["fits"].items()) or "nothing"),
         ("installed", ", ".join(installed) or "no CloudHSM client"),
-        *((f"configured {name}", " ".join(each["servers"]) or "no") for name, each in tree["configured"].items()),
+        *(
+            (f"configured {name}", " ".join(each["servers"]) or "no")
+            for name, each in tree["configured"].items()
+        ),
         ("CA", "present" if tree["ca_present"] else "absent"),
     ]
     width = max(len(name) for name, _ in rows)
@@ -145,7 +152,7 @@ def codes() -> str:
     lines = []
     for status, meaning in EXIT_STATUSES.items():
         lines.append(f"{status:>3}  {meaning}")
-        lines += [f"       {code.name:<24} {code.meaning}" for code in CODES.values() if code.exit_status == status]
+        lines += [
+            f"       {code.name:<24} {code.meaning}" for code in CODES.values() if code.exit_status == status
+        ]
     return "\n".join(lines) + "\n"
-
-

@@ -94,7 +94,12 @@ def save(host: Host, run_id: str, *, rollback: bool = False) -> None:
         "run_id": run_id,
         "rollback": rollback,
         "files": [
-            {"path": kept.path, "mode": kept.mode, "owner": list(kept.owner), "data": base64.b64encode(kept.data).decode()}
+            {
+                "path": kept.path,
+                "mode": kept.mode,
+                "owner": list(kept.owner),
+                "data": base64.b64encode(kept.data).decode(),
+            }
             for kept in _take(host)
         ],
     }
@@ -118,7 +123,12 @@ def load(view: HostView, run_id: str | None) -> Snapshot:
         tree = _tree(view, each) if run_id in (None, each) else None
         if tree is not None and not (run_id is None and tree["rollback"]):
             files = tuple(
-                Kept(kept["path"], base64.b64decode(kept["data"]), kept["mode"], (kept["owner"][0], kept["owner"][1]))
+                Kept(
+                    kept["path"],
+                    base64.b64decode(kept["data"]),
+                    kept["mode"],
+                    (kept["owner"][0], kept["owner"][1]),
+                )
                 for kept in tree["files"]
             )
             return Snapshot(each, files)

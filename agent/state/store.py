@@ -51,7 +51,10 @@ def read_report(view: HostView) -> dict[str, Any]:
     tree = _read(view, REPORT)
     if tree is None:
         raise AgentError(
-            "nothing-recorded", "this host has no report yet", saw=f"no usable {REPORT}", want="an earlier run"
+            "nothing-recorded",
+            "this host has no report yet",
+            saw=f"no usable {REPORT}",
+            want="an earlier run",
         )
     return tree
 

@@ -43,7 +43,9 @@ class HsmInfo:
             raise AgentError("client-failed", "no HSM answers the client", saw=saw, want=want)
         if len(serials) == 1 and not self.accept_single_hsm and self.asked == 1:
             code = CODES["single-hsm-not-accepted"]
-            return Finding(False, "the cluster has 1 HSM", "2 HSMs or --accept-single-hsm", code.name, code.fix)
+            return Finding(
+                False, "the cluster has 1 HSM", "2 HSMs or --accept-single-hsm", code.name, code.fix
+            )
         if len(serials) < self.asked:
             return Finding(True, saw, want, "hsm-degraded")
         return Finding(True, saw, want)
@@ -121,18 +123,20 @@ class Cmu:
         return "client:hsm-info"
 
     def check(self, view: HostView) -> Finding:
-        done = view.ask((self.program, self.settings), stdin=b"info server 0\nquit\n", timeout=self.limits.client)
+        done = view.ask(
+            (self.program, self.settings), stdin=b"info server 0\nquit\n", timeout=self.limits.client
+        )
         connected = connected3(done.out + done.err)
         if connected:
             return Finding(True, f"connected to {' '.join(connected)}", "connected")
         if done.timed_out:
             raise _hung(self.limits)
-        raise AgentError("client-failed", "the management utility does not connect", saw=done.tail(3), want="connected")
+        raise AgentError(
+            "client-failed", "the management utility does not connect", saw=done.tail(3), want="connected"
+        )
 
 
-def _asked(
-    view: HostView, cli: str, command: tuple[str, ...], log: str, limits: Limits, want: str
-) -> Answer:
+def _asked(view: HostView, cli: str, command: tuple[str, ...], log: str, limits: Limits, want: str) -> Answer:
     """Ask the client until it answers, a few times; raise AgentError with the cause when it does not."""
     deadline = view.monotonic() + limits.client
     before = view.stat(log)
@@ -163,7 +167,9 @@ def _why(
     for text in (said, done.out + "\n" + done.err, _logged(view, log, seen)):
         known = cause(text)
         if known is not None:
-            return AgentError(known.code, CODES[known.code].meaning, saw=known.saw, want=want, hint=known.hint)
+            return AgentError(
+                known.code, CODES[known.code].meaning, saw=known.saw, want=want, hint=known.hint
+            )
     if done.timed_out:
         return _hung(limits)
     if done.status == 127:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agent.cloudhsm.settings import parse_settings
 from agent.core.errors import AgentError
 from agent.core.words import Finding, Notice
+from agent.steps.room import refuse_without_room
 
 if TYPE_CHECKING:
     from agent.cloudhsm.settings import Settings
@@ -79,6 +80,7 @@ class Configure:
         # left no trace in the file is told in the tool's own words.
         if done.ok or self.check(host).met:
             return
+        refuse_without_room(host, self.settings, "/opt")
         raise AgentError(
             "configure-failed",
             f"`{' '.join(argv)}` " + ("did not end" if done.timed_out else f"exited {done.status}"),
@@ -116,13 +118,19 @@ class Configure:
         """Return (what, is, should be) for everything in the file that is not as wanted."""
         found: list[tuple[str, str, str]] = []
         enabled = [server.hostname for server in settings.servers if server.enable]
-        if settings.placeholder or sorted(enabled) != sorted(self.servers) or len(enabled) != len(settings.servers):
+        if (
+            settings.placeholder
+            or sorted(enabled) != sorted(self.servers)
+            or len(enabled) != len(settings.servers)
+        ):
             found.append(("servers", "", ""))
         if settings.ca_file != self.ca:
             found.append(("ca", f"CA {settings.ca_file or 'not named'}", f"CA {self.ca}"))
         if settings.key_availability_check_disabled != self.accept_single_hsm:
             words = {True: "key-availability check off", False: "key-availability check on"}
-            found.append(("check", words[settings.key_availability_check_disabled], words[self.accept_single_hsm]))
+            found.append(
+                ("check", words[settings.key_availability_check_disabled], words[self.accept_single_hsm])
+            )
         for name, is_, should in (
             ("log level", settings.log_level, self.log_level),
             ("log file", settings.log_file, self.log_file),
@@ -156,4 +164,7 @@ class Configure:
 
 
 def _addresses(settings: Settings) -> str:
-    return " ".join(server.hostname + ("" if server.enable else " (disabled)") for server in settings.servers) or "no servers"
+    return (
+        " ".join(server.hostname + ("" if server.enable else " (disabled)") for server in settings.servers)
+        or "no servers"
+    )

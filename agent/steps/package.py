@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agent.catalogue import parse_version
 from agent.core.errors import AgentError
 from agent.core.words import Finding, Notice
+from agent.steps.room import refuse_without_room
 
 if TYPE_CHECKING:
     from agent.core.host import Host, HostView
@@ -19,6 +20,8 @@ CACHE = "/var/cache/hsm-agent"
 
 # The vendor's packages are some 10 to 60 MB; a server that sends more than this sends something else.
 _LARGEST = 512 * 1024 * 1024
+# where an installation writes: the client, the package database, the download
+_PLACES = ("/opt", "/var/lib", "/var/cache")
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,14 @@ class Package:
         detail: dict[str, Value] = {"url": None, "file": None, "sha256": None, "size": None}
         if self.download is not None:
             detail.update(url=self.download.url, file=self.download.file, sha256=self.download.sha256)
+        if there is not None and not there.broken and self._is_wanted(there):
+            return Finding(True, there.version, self.version, notices=self._notices(there), detail=detail)
+        self._refuse_unknown()
+        refuse_without_room(view, *_PLACES)
         if there is None:
-            self._refuse_unknown()
             return Finding(met=False, saw="absent", want=self.version, detail=detail)
         if there.broken:
-            self._refuse_unknown()
             return Finding(False, f"{there.version} ({there.broken})", self.version, detail=detail)
-        if self._is_wanted(there):
-            return Finding(True, there.version, self.version, notices=self._notices(there), detail=detail)
         if self.version != "latest" and parse_version(there.version) > parse_version(self.version):
             raise AgentError(
                 "package-downgrade",
@@ -82,16 +85,23 @@ class Package:
                 saw=there.version,
                 want=self.version,
             )
-        self._refuse_unknown()
         return Finding(False, there.version, self.version, detail=detail)
 
     def apply(self, host: Host) -> None:
         if self.download is None:
             raise AgentError(
-                "package-failed", f"{self.package} was taken off while this run went on", saw="absent", want=self.version
+                "package-failed",
+                f"{self.package} was taken off while this run went on",
+                saw="absent",
+                want=self.version,
             )
         self.download.bring(host, self.limits)
-        self.manager.install(host, (self.download.path,), self.limits)
+        try:
+            self.manager.install(host, (self.download.path,), self.limits)
+        except AgentError:
+            # the manager's own words seldom say that the disk is the cause
+            refuse_without_room(host, *_PLACES)
+            raise
         host.remove(self.download.path)
 
     def _is_wanted(self, there: Installed) -> bool:
@@ -112,7 +122,11 @@ class Package:
 
     def _notices(self, there: Installed) -> tuple[Notice, ...]:
         if self.version == "latest":
-            return (Notice("client-unverified", f"{self.package} {there.version}: no published checksum to verify"),)
+            return (
+                Notice(
+                    "client-unverified", f"{self.package} {there.version}: no published checksum to verify"
+                ),
+            )
         return ()
 
 

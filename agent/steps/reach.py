@@ -35,4 +35,6 @@ class Reach:
         if reached.cause is not None:
             return Finding(False, reached.detail, "connected", reached.cause, CODES[reached.cause].fix)
         milliseconds = round((reached.seconds or 0.0) * 1000, 1)
-        return Finding(True, f"connected in {milliseconds:g} ms", "connected", detail={"connect_ms": milliseconds})
+        return Finding(
+            True, f"connected in {milliseconds:g} ms", "connected", detail={"connect_ms": milliseconds}
+        )

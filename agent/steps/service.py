@@ -79,8 +79,12 @@ class Service:
         return "service-failed"
 
     def check(self, view: HostView) -> Finding:
-        active = view.ask(("systemctl", "is-active", SERVICE3), timeout=self.limits.tool).out.strip() or "unknown"
-        enabled = view.ask(("systemctl", "is-enabled", SERVICE3), timeout=self.limits.tool).out.strip() or "unknown"
+        active = (
+            view.ask(("systemctl", "is-active", SERVICE3), timeout=self.limits.tool).out.strip() or "unknown"
+        )
+        enabled = (
+            view.ask(("systemctl", "is-enabled", SERVICE3), timeout=self.limits.tool).out.strip() or "unknown"
+        )
         return Finding((active, enabled) == ("active", "enabled"), f"{active}, {enabled}", "active, enabled")
 
     def apply(self, host: Host) -> None:

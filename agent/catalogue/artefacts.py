@@ -1,0 +1,204 @@
+"""A component for a host -> the vendor's file: its name, its path below the mirror, its checksum."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.catalogue.fit import architecture, within
+from agent.catalogue.versions import number, parse_version
+from agent.core.errors import AgentError
+
+if TYPE_CHECKING:
+    from agent.catalogue.fit import Fit
+    from agent.catalogue.rows import Catalogue, Package, Row
+
+LATEST = "latest"
+
+_DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
+_PINNED = re.compile(r"(\d{1,9}\.\d{1,9}\.\d{1,9})(-\d{1,9})?")
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One published file. `package` is its name in the package database; no `sha256`, none is known."""
+
+    component: str
+    package: str
+    version: str
+    file: str
+    path: str
+    sha256: str | None
+    end_of_support: bool
+
+
+@dataclass(frozen=True)
+class Span:
+    """The versions of a component a host can take, X.Y.Z; `last` is None while AWS goes on making it.
+
+    `cut` says that the host's own bound ends it, and that others of its row go on.
+    """
+
+    first: str
+    last: str | None
+    cut: bool
+
+
+def components(catalogue: Catalogue, fit: Fit, arch: str, sdk: int = 5) -> tuple[str, ...]:
+    """Return the components made in the newest client this host can take; none when that SDK left it out."""
+    newest_of: dict[str, tuple[int, ...]] = {}
+    for package in catalogue.packages:
+        span = span_of(catalogue, fit, arch, package.component, sdk) if package.sdk == sdk else None
+        if span is not None:
+            newest_of[package.component] = number(newest_in(catalogue, span, sdk))
+    top = max(newest_of.values(), default=())
+    return tuple(component for component, version in newest_of.items() if version == top)
+
+
+def newest(catalogue: Catalogue, fit: Fit, arch: str, component: str, sdk: int = 5) -> str:
+    """Return the newest version and release made for a host, as `5.18.0-1`; raises as `artefact` does."""
+    span = _span_or_refuse(catalogue, fit, arch, component, sdk)
+    return _with_release(catalogue, fit.row, sdk, newest_in(catalogue, span, sdk))
+
+
+def artefact(
+    catalogue: Catalogue, fit: Fit, arch: str, component: str, version: str | None, *, sdk: int = 5
+) -> Artefact:
+    """Return the file to install. `version` is X.Y.Z, X.Y.Z-N, `latest`, or None for this component's newest.
+
+    A version that the catalogue does not list but that lies in the component's range is allowed, without a
+    checksum. Raises AgentError `component-unsupported`, `client-end-of-support`, or `config-invalid` for what
+    is no version.
+    """
+    span = _span_or_refuse(catalogue, fit, arch, component, sdk)
+    wanted = newest_in(catalogue, span, sdk) if version is None or version == LATEST else version
+    pinned = _PINNED.fullmatch(wanted)
+    if pinned is None:
+        raise AgentError(
+            "config-invalid",
+            f"`{version}` is not a client version",
+            saw=wanted,
+            want="X.Y.Z, X.Y.Z-N or latest",
+            hint=f"the newest {component} for this host is {newest(catalogue, fit, arch, component, sdk)}",
+        )
+    package = _package(catalogue, component, sdk)
+    if version == LATEST and span.cut:
+        raise _out_of_range(catalogue, fit, arch, package, LATEST)
+    if number(wanted) < number(span.first) or (span.last is not None and number(wanted) > number(span.last)):
+        raise _out_of_range(catalogue, fit, arch, package, wanted)
+    if version == LATEST:
+        full = LATEST
+    elif pinned[2] is None or _unnumbered(fit.row, sdk):
+        full = _with_release(catalogue, fit.row, sdk, pinned[1])
+    else:
+        full = wanted
+    file = _file(fit.row, package, full, architecture(arch))
+    path = f"{fit.row.directory}/{file}"
+    return Artefact(
+        component,
+        _name(fit.row, package),
+        full,
+        file,
+        path,
+        catalogue.checksums.get(path),
+        out_of_support(catalogue, sdk, wanted),
+    )
+
+
+def out_of_support(catalogue: Catalogue, sdk: int, version: str) -> bool:
+    """Return whether AWS ended support for this version: "and earlier" is part of its word."""
+    return any(
+        release.end_of_support and release.sdk == sdk and number(version) <= number(release.version)
+        for release in catalogue.releases
+    )
+
+
+def span_of(catalogue: Catalogue, fit: Fit, arch: str, component: str, sdk: int) -> Span | None:
+    """Return which versions of a component this host can take, None when there never was one."""
+    machine = architecture(arch)
+    for client in catalogue.clients:
+        if client.sdk == sdk and component in client.component and within(client, fit, machine):
+            first = max((client.first, fit.first or client.first), key=number)
+            cut = fit.last is not None and (client.last is None or number(fit.last) < number(client.last))
+            return Span(first, fit.last if cut else client.last, cut)
+    return None
+
+
+def _span_or_refuse(catalogue: Catalogue, fit: Fit, arch: str, component: str, sdk: int) -> Span:
+    span = span_of(catalogue, fit, arch, component, sdk)
+    if span is not None:
+        return span
+    host = f"{fit.title} {architecture(arch)}"
+    here = components(catalogue, fit, arch, sdk)
+    if here:
+        raise AgentError(
+            "component-unsupported",
+            f"AWS makes no {component} of SDK {sdk} for {host}",
+            saw=host,
+            want=component,
+            hint=f"these fit: {', '.join(here)}",
+        )
+    other = 3 if sdk == 5 else 5
+    there = components(catalogue, fit, arch, other)
+    raise AgentError(
+        "client-end-of-support",
+        f"AWS makes no client of SDK {sdk} for {host}",
+        saw=host,
+        want=f"SDK {sdk}",
+        hint=f"`--sdk {other}` has: {', '.join(there)}" if there else "no client of any SDK fits this host",
+    )
+
+
+def _out_of_range(catalogue: Catalogue, fit: Fit, arch: str, package: Package, wanted: str) -> AgentError:
+    span = _span_or_refuse(catalogue, fit, arch, package.component, package.sdk)
+    top = newest(catalogue, fit, arch, package.component, package.sdk)
+    made = f"{span.first} or newer" if span.last is None else f"{span.first} to {span.last}"
+    return AgentError(
+        "client-end-of-support",
+        f"{_name(fit.row, package)} {wanted} is not made for {fit.title} {architecture(arch)}",
+        saw=f"made: {made}",
+        want=wanted,
+        hint=f"choose a version that is made for it ({made}); the newest known is {top}",
+    )
+
+
+def newest_in(catalogue: Catalogue, span: Span, sdk: int) -> str:
+    """Return the newest version of a span, X.Y.Z; a last one is known to exist though no release lists it."""
+    if span.last is not None:
+        return span.last
+    return max((release.version for release in catalogue.releases if release.sdk == sdk), key=number)
+
+
+def _with_release(catalogue: Catalogue, row: Row, sdk: int, version: str) -> str:
+    if _unnumbered(row, sdk):
+        return version
+    for release in catalogue.releases:
+        if parse_version(release.version) == parse_version(version):
+            return f"{version}-{release.release}"
+    return f"{version}-1"
+
+
+def _unnumbered(row: Row, sdk: int) -> bool:
+    # AWSCloudHSMClient-3.4.4.msi, but AWSCloudHSMCLI-5.18.0-1.msi
+    return row.format == "msi" and sdk == 3
+
+
+def _package(catalogue: Catalogue, component: str, sdk: int) -> Package:
+    return next(
+        package for package in catalogue.packages if package.sdk == sdk and package.component == component
+    )
+
+
+def _name(row: Row, package: Package) -> str:
+    # the loader has seen to it that what is made for a row has a name there
+    return (package.msi if row.format == "msi" else package.package) or ""
+
+
+def _file(row: Row, package: Package, version: str, arch: str) -> str:
+    name = _name(row, package)
+    if row.format == "rpm":
+        return f"{name}-{version}.{row.suffix}.{arch}.rpm"
+    if row.format == "deb":
+        return "_".join(part for part in (name, version, row.suffix, _DEB_ARCH[arch]) if part) + ".deb"
+    return f"{name}-{version}.msi"

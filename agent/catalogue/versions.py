@@ -1,0 +1,28 @@
+"""Client versions as tuples that compare, whatever a package database says they are."""
+
+from __future__ import annotations
+
+import re
+
+_SEPARATOR = re.compile(r"[.\-+~_]")
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """Never raises: a part that is no number is -1, below every number, and at the end it is left out.
+
+    So `5.18.0-1.el9`, as rpm may say it, equals `5.18.0-1`, and `5.x` is older than `5.0`.
+    """
+    parts = [_number(part) for part in _SEPARATOR.split(text.strip())]
+    while parts and parts[-1] < 0:
+        parts.pop()
+    return tuple(parts)
+
+
+def _number(part: str) -> int:
+    # isdigit alone accepts superscripts, and int refuses thousands of digits
+    return int(part) if part.isascii() and part.isdigit() and len(part) < 10 else -1
+
+
+def number(version: str) -> tuple[int, ...]:
+    """Return the X.Y.Z of a version without its package release: what ranges are about."""
+    return parse_version(version)[:3]

@@ -1,0 +1,32 @@
+"""What every layer shares: certificates, made once by the real openssl program."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _ca(folder: Path, name: str) -> bytes:
+    argv = [
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3652", "-subj", f"/O=test/CN={name}",
+        "-keyout", str(folder / "key"), "-out", str(folder / "crt"),
+    ]  # fmt: skip
+    subprocess.run(argv, check=True, capture_output=True, timeout=60)
+    return (folder / "crt").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def ca_pem(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The cluster's CA."""
+    return _ca(tmp_path_factory.mktemp("ca"), "customer CA")
+
+
+@pytest.fixture(scope="session")
+def other_ca_pem(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A CA of another cluster."""
+    return _ca(tmp_path_factory.mktemp("ca"), "other CA")

@@ -1,0 +1,1 @@
+"""Doubles of the outside world, held honest by tests/contract."""

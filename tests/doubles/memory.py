@@ -1,0 +1,326 @@
+"""A machine in memory: files, programs, ports, locks and a clock that only `pause` moves; what is unknown raises."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import posixpath
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Callable, Union
+
+from agent.core.errors import AgentError
+from agent.core.host import READ_LIMIT, Done, Holder, Reached, Room, Running, Stat
+from agent.hosts import looks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+Argv = tuple[str, ...]
+# what a program says: always the same, or worked out (and it may touch the machine, or move its clock)
+Program = Callable[[Argv, "Memory"], Done]
+Answer = Union[Done, Program]
+
+
+class Unknown(BaseException):
+    """The machine was asked for something the test did not describe; no handler for failures may hide that."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name in the file system. `link` is the goal of a link; `kind` as in Stat."""
+
+    kind: str = "file"
+    data: bytes = b""
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    mtime: float = 0.0
+    link: str = ""
+
+
+class Memory:
+    """A Host that is data.
+
+    `answers` holds for an exact command, `programs` for every other call of a program (by its argv[0]); `do` runs
+    them as well as `ask`, which first asks the allow-list. A program sees what it was given on standard input in
+    `stdin`. `ports` says for (address, port) which cause keeps it from being reached, None when connected.
+    `urls` holds what a URL downloads, or the AgentError it raises. `locks` and `running` are who holds which lock
+    and what is running. `touches` records every verb that changes the machine, in order; failed ones too.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, bytes] | None = None,
+        *,
+        answers: Mapping[Argv, Answer] | None = None,
+        programs: Mapping[str, Answer] | None = None,
+        ports: Mapping[tuple[str, int], str | None] | None = None,
+        urls: Mapping[str, bytes | AgentError] | None = None,
+        name: str = "memory",
+        started: dt.datetime = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc),
+    ) -> None:
+        self.entries: dict[str, Entry] = {"/": Entry("directory", mode=0o755)}
+        self.answers: dict[Argv, Answer] = dict(answers or {})
+        self.programs: dict[str, Answer] = dict(programs or {})
+        self.ports = dict(ports or {})
+        self.urls = dict(urls or {})
+        self.locks: dict[str, Holder | Callable[[Memory], Holder | None]] = {}
+        self.running: tuple[Running, ...] = ()
+        self.held: dict[str, str] = {}
+        self.touches: list[tuple[str, ...]] = []
+        self.stdin = b""
+        self.full = False
+        self.read_only = False
+        self.root = True
+        self.stopped = False
+        self.free = 10 * 1024**3
+        self.clock = 0.0
+        self._name = name
+        self._started = started
+        for path, data in (files or {}).items():
+            self.place(path, data)
+
+    def place(self, path: str, data: bytes = b"", **fields: str | int) -> None:
+        """Put something there as the machine's own doing, with its parents: no touch."""
+        self._make_parents(path)
+        self.entries[path] = replace(Entry(data=data, mtime=self._epoch()), **fields)  # type: ignore[arg-type]
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def read(self, path: str, *, offset: int = 0, limit: int = READ_LIMIT) -> bytes | None:
+        if "\0" in path:
+            raise _unreadable(path, "a zero byte in its name")
+        entry = self._follow(path)
+        if entry is None:
+            return None
+        if entry.kind != "file":
+            raise _unreadable(path, entry.kind)
+        if not self.root and not entry.mode & 0o004:
+            raise _unreadable(path, "Permission denied")
+        data = entry.data[offset:]
+        if len(data) > limit:
+            raise _unreadable(path, f"more than {limit} bytes")
+        return data
+
+    def stat(self, path: str) -> Stat | None:
+        entry = self.entries.get(self._place_of(path))
+        if entry is None:
+            return None
+        size = len(entry.link) if entry.kind == "link" else len(entry.data)
+        return Stat(entry.kind, entry.mode, entry.uid, entry.gid, size, entry.mtime)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        entry = self._follow(path)
+        if entry is None:
+            return ()
+        if entry.kind != "directory":
+            raise _unreadable(path, "not a folder")
+        return tuple(sorted(posixpath.basename(each) for each in self._below(self._goal(path), deep=False)))
+
+    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+        looks.require(argv)
+        self._mind()
+        return self._answer(tuple(argv), stdin, timeout)
+
+    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> Reached:
+        self._mind()
+        if (address, port) not in self.ports:
+            raise Unknown(f"reach {address} port {port}")
+        cause = self.ports[address, port]
+        if cause is None:
+            return Reached(address, port, None, "connected", 0.001, True if tls else None)
+        if cause == "hsm-no-tls":
+            if not tls:
+                return Reached(address, port, None, "connected", 0.001, None)
+            self.clock += timeout
+            return Reached(
+                address, port, cause, f"connected, then was silent for {timeout:g} s", 0.001, tls=False
+            )
+        if cause == "hsm-timed-out":
+            self.clock += timeout
+        return Reached(address, port, cause, cause, None, None)
+
+    def holder(self, path: str) -> Holder | None:
+        held = self.locks.get(path)
+        return held(self) if callable(held) else held
+
+    def mapping(self, prefix: str) -> tuple[Running, ...]:
+        found = []
+        for each in sorted(self.running, key=lambda running: running.pid):
+            mapped = tuple(path for path in each.mapped if path.startswith(prefix))
+            if mapped:
+                found.append(replace(each, mapped=mapped))
+        return tuple(found)
+
+    def get(self, url: str, *, limit: int, timeout: float) -> bytes:
+        self._mind()
+        if not url.startswith("https:"):
+            raise AgentError("download-failed", f"{url} could not be downloaded", saw="not an https URL")
+        return self._download(url, limit)
+
+    def room(self, path: str) -> Room:
+        return Room(0 if self.full else self.free, not self.read_only)
+
+    def now(self) -> dt.datetime:
+        return self._started + dt.timedelta(seconds=self.clock)
+
+    def monotonic(self) -> float:
+        return self.clock
+
+    def is_root(self) -> bool:
+        return self.root
+
+    def pause(self, seconds: float) -> None:
+        self._mind()
+        self.clock += seconds
+
+    def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
+        self.touches.append(("write", path))
+        self._refuse(path)
+        old = self.entries.get(self._place_of(path))
+        if old is not None and old.kind == "directory":
+            raise AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: Is a directory")
+        uid, gid = owner or (0, 0)
+        self._make_parents(path)
+        self.entries[self._place_of(path)] = Entry("file", data, mode, uid, gid, self._epoch())
+
+    def remove(self, path: str) -> None:
+        self.touches.append(("remove", path))
+        if path.strip("/") == "":
+            raise AgentError("write-failed", f"{path!r} is never removed", saw=path)
+        place = self._place_of(path)
+        if place in self.entries:
+            self._refuse(path, grows=False)
+            for each in self._below(place, deep=True):
+                del self.entries[each]
+            del self.entries[place]
+
+    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+        self.touches.append(("do", *argv))
+        return self._answer(tuple(argv), stdin, timeout)
+
+    @contextlib.contextmanager
+    def lock(self, path: str, words: str) -> Iterator[None]:
+        self.touches.append(("lock", path))
+        if path in self.held:
+            raise AgentError("run-locked", "another hsm-agent is at work on this host", saw=self.held[path])
+        self._refuse(path, grows=False)
+        self.held[path] = words
+        try:
+            yield
+        finally:
+            del self.held[path]
+
+    def fetch(
+        self,
+        url: str,
+        path: str,
+        *,
+        sha256: str | None,
+        limit: int,
+        timeout: float,
+    ) -> str:
+        self.touches.append(("fetch", url, path))
+        self._mind()
+        here = self._follow(path)
+        if sha256 and here is not None and hashlib.sha256(here.data).hexdigest() == sha256.lower():
+            return sha256.lower()
+        self._refuse(path)
+        local = url[len("file://") :] if url.startswith("file:///") else url
+        if local.startswith("/"):
+            entry = self._follow(local)
+            if entry is None:
+                raise AgentError("package-not-found", f"{local} is not there", saw="no such file", want=local)
+            data = entry.data
+        else:
+            data = self._download(url, limit)
+        got = hashlib.sha256(data).hexdigest()
+        if sha256 and got != sha256.lower():
+            raise AgentError(
+                "checksum-mismatch",
+                f"{url} is not the file that is wanted",
+                saw=f"sha256:{got}",
+                want=f"sha256:{sha256.lower()}",
+            )
+        self.place(path, data)
+        return got
+
+    def _answer(self, argv: Argv, stdin: bytes, timeout: float) -> Done:
+        answer = self.answers.get(argv) or self.programs.get(argv[0])
+        if answer is None:
+            raise Unknown(f"the machine does not know `{' '.join(argv)}`")
+        self.stdin = stdin
+        before = self.clock
+        done = answer if isinstance(answer, Done) else answer(argv, self)
+        if done.timed_out or self.clock - before > timeout:
+            self.clock = before + timeout
+            return replace(done, status=None)
+        return done
+
+    def _download(self, url: str, limit: int) -> bytes:
+        if url not in self.urls:
+            raise Unknown(f"download {url}")
+        data = self.urls[url]
+        if isinstance(data, AgentError):
+            raise data
+        if len(data) > limit:
+            raise AgentError(
+                "download-failed", f"{url} could not be downloaded", saw=f"more than {limit} bytes"
+            )
+        return data
+
+    def _mind(self) -> None:
+        if self.stopped:
+            raise AgentError("interrupted", "the run was interrupted")
+
+    def _refuse(self, path: str, *, grows: bool = True) -> None:
+        if self.read_only:
+            raise AgentError("read-only", f"{path} cannot be written", saw=f"{path}: Read-only file system")
+        if self.full and grows:
+            raise AgentError(
+                "no-space", f"there is no room for {path}", saw=f"{path}: No space left on device"
+            )
+
+    def _epoch(self) -> float:
+        return self._started.timestamp() + self.clock
+
+    def _make_parents(self, path: str) -> None:
+        """Make folders down to the path's own; one that is a file refuses."""
+        folder = posixpath.dirname(path)
+        entry = self._follow(folder)
+        if entry is None:
+            self._make_parents(folder)
+            self.entries[self._place_of(folder)] = Entry("directory", mode=0o755, mtime=self._epoch())
+        elif entry.kind != "directory":
+            raise AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: Not a directory")
+
+    def _place_of(self, path: str) -> str:
+        """Return the path with every link but a last one followed."""
+        path = posixpath.normpath(path)
+        folder, name = posixpath.split(path)
+        return path if folder == path else posixpath.join(self._goal(folder), name)
+
+    def _goal(self, path: str) -> str:
+        """Return the path with every link followed."""
+        place = self._place_of(path)
+        entry = self.entries.get(place)
+        if entry is None or entry.kind != "link":
+            return place
+        return self._goal(posixpath.join(posixpath.dirname(place), entry.link))
+
+    def _follow(self, path: str) -> Entry | None:
+        return self.entries.get(self._goal(path))
+
+    def _below(self, place: str, *, deep: bool) -> list[str]:
+        start = place.rstrip("/") + "/"
+        below = [each for each in self.entries if each.startswith(start) and each != place]
+        return [each for each in below if deep or "/" not in each[len(start) :]]
+
+
+def _unreadable(path: str, saw: str) -> AgentError:
+    return AgentError(
+        "unreadable", f"{path!r} cannot be read", saw=saw, want="a regular file that can be read"
+    )

@@ -1,0 +1,141 @@
+"""The architecture, the style and the documents are held by tests, so that they cannot rot."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.core.errors import CODES, EXIT_STATUSES
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted((ROOT / "agent").rglob("*.py"))
+FORBIDDEN_NAMES = {
+    "util",
+    "utils",
+    "helpers",
+    "common",
+    "misc",
+    "base",
+    "manager",
+    "handler",
+    "types",
+    "constants",
+}
+
+
+def run(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *argv], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="the checkers need Python 3.10; the agent needs 3.9")
+@pytest.mark.parametrize(
+    "checker",
+    [("ruff", "check"), ("ruff", "format", "--check"), ("mypy",), ("importlinter.cli",)],
+    ids=" ".join,
+)
+def test_the_checkers_have_nothing_to_say(checker: tuple[str, ...]) -> None:
+    if checker == ("importlinter.cli",):
+        argv = ("-c", "from importlinter.cli import lint_imports_command; lint_imports_command()")
+        done = subprocess.run(
+            [sys.executable, *argv], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+        )
+    else:
+        done = run(*checker)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_module_says_in_one_sentence_what_it_is() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in MODULES
+        if "standin" not in path.parts and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert silent == []
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    assert [str(path) for path in MODULES if path.stem in FORBIDDEN_NAMES] == []
+
+
+def test_every_room_is_on_the_map() -> None:
+    drawn = (ROOT / "agent" / "README.md").read_text(encoding="utf-8")
+    rooms = {path.relative_to(ROOT / "agent").parts[0] for path in MODULES} - {"__init__.py"}
+    assert sorted(room for room in rooms if f"`{room}" not in drawn) == []
+
+
+def test_the_readme_has_the_table_of_codes() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = set(re.findall(r"^\| (\d+) \| `([a-z0-9-]+)` \| (.+?) \|$", readme, re.MULTILINE))
+    assert rows == {(str(code.exit_status), code.name, code.meaning) for code in CODES.values()}
+
+
+def test_every_code_belongs_to_a_class_of_failure() -> None:
+    assert {code.exit_status for code in CODES.values()} <= set(EXIT_STATUSES)
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in CODES)
+
+
+def test_every_code_is_provoked_by_some_test() -> None:
+    texts = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    assert [name for name in CODES if f'"{name}"' not in texts] == []
+
+
+def test_every_code_in_the_program_is_in_the_table() -> None:
+    raised = set()
+    for path in MODULES:
+        raised |= set(re.findall(r'AgentError\(\s*"([a-z0-9-]+)"', path.read_text(encoding="utf-8")))
+    assert raised <= set(CODES)
+
+
+@pytest.mark.parametrize("argv", [["--version"], ["--help"]])
+def test_what_is_not_needed_is_not_loaded(argv: list[str]) -> None:
+    code = (
+        "import sys; from agent.cli.root import start; start(sys.argv[1:]);"
+        "print(sorted({'requests', 'psutil', 'paramiko', 'jinja2'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_version_loads_nothing_but_the_command_line() -> None:
+    code = (
+        "import sys; from agent.cli.root import start; start(['--version']);"
+        "print(sorted(name for name in sys.modules if name.startswith('agent.')), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr.splitlines()[-1] == str(
+        ["agent.cli", "agent.cli.root", "agent.core", "agent.core.errors"]
+    )
+
+
+def test_the_wheel_installs_and_runs_from_anywhere(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(ROOT)],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    wheel = next(tmp_path.glob("hsm_agent-*.whl"))
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--system-site-packages", str(tmp_path / "v")], check=True, timeout=120
+    )
+    python = tmp_path / "v" / "bin" / "python"
+    subprocess.run(
+        [str(python), "-m", "pip", "install", "-q", "--no-deps", str(wheel)], check=True, timeout=300
+    )
+    code = "import agent.catalogue as c, agent; print(len(c.load().rows), agent.__file__)"
+    done = subprocess.run(
+        [str(python), "-c", code], cwd="/", capture_output=True, text=True, timeout=60, check=True
+    )
+    count, place = done.stdout.split()
+    assert int(count) >= 9
+    assert place.startswith(str(tmp_path))

@@ -1,0 +1,343 @@
+"""What holds for the whole program, whatever happens: run against a host in memory, broken at every touch."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+from dataclasses import replace
+from typing import TYPE_CHECKING, Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent import app
+from agent.core.errors import CODES, AgentError
+from agent.core.words import Outcome, Report, Verdict
+from agent.desired import Desired
+from agent.render.progress import Silent
+from agent.state import snapshot, store
+from tests.doubles.vendor import CA, ETC, MIRROR, Vendor
+
+if TYPE_CHECKING:
+    from agent.core.host import Host
+    from tests.doubles.memory import Memory
+
+STARTED = dt.datetime(2026, 11, 23, tzinfo=dt.timezone.utc)
+
+
+def desired_of(vendor: Vendor, pem: bytes, *components: str, **more: object) -> Desired:
+    wanted = Desired(
+        hsm_ip=vendor.addresses,
+        ca_cert=pem.decode(),
+        component=components,
+        package_source=MIRROR,
+        sha256=vendor.checksums("cli", "pkcs11", "jce", "dyn"),
+    )
+    return replace(wanted, **more)  # type: ignore[arg-type]
+
+
+def machine_of(vendor: Vendor) -> Memory:
+    return vendor.machine(dt.datetime.now(dt.timezone.utc))  # the CA was made just now
+
+
+def configure(memory: Host, desired: Desired, number: int = 1) -> Report:
+    return app.configure(
+        memory, desired, app.Run(f"2026112{number}T000000Z-0000", "configure", STARTED), Silent()
+    )
+
+
+def look(memory: Host, desired: Desired, command: str = "plan") -> Report:
+    return app.verify(memory, desired, app.Run("20261129T000000Z-0000", command, STARTED), Silent())
+
+
+def outcomes(report: Report) -> dict[str, Outcome]:
+    return {line.id: line.outcome for line in report.lines}
+
+
+@pytest.mark.parametrize("components", [(), ("pkcs11",), ("pkcs11", "jce", "dyn")], ids=str)
+def test_a_second_run_finds_everything_met_and_touches_nothing_but_its_own_record(
+    components: tuple[str, ...], ca_pem: bytes
+) -> None:
+    vendor = Vendor()
+    memory = machine_of(vendor)
+    desired = desired_of(vendor, ca_pem, *components)
+    first = configure(memory, desired)
+    assert (first.outcome, first.exit_status, first.changed) == (Verdict.OK, 0, True), first
+    memory.touches.clear()
+    second = configure(memory, desired, 2)
+    assert set(outcomes(second).values()) == {Outcome.MET}
+    assert (second.exit_status, second.changed) == (0, False)
+    own = {store.DESIRED, store.REPORT, app.LOCK}
+    assert {touch[1] for touch in memory.touches} <= own
+
+
+@pytest.mark.parametrize("command", ["plan", "verify"])
+def test_a_look_touches_nothing(command: str, ca_pem: bytes) -> None:
+    vendor = Vendor()
+    memory = machine_of(vendor)
+    before = dict(memory.entries)
+    report = look(memory, desired_of(vendor, ca_pem, "pkcs11"), command)
+    assert (report.outcome, report.code, report.exit_status) == (Verdict.DRIFT, "drift", 3)
+    memory.entries.pop(store.REPORT, None)
+    assert {path: memory.entries[path] for path in before} == before
+    assert [touch for touch in memory.touches if touch != ("write", store.REPORT)] == []
+
+
+def test_the_plan_is_what_the_run_then_does(ca_pem: bytes) -> None:
+    vendor = Vendor()
+    memory = machine_of(vendor)
+    desired = desired_of(vendor, ca_pem, "pkcs11")
+    planned = look(memory, desired)
+    done = configure(memory, desired)
+    would = [line.id for line in planned.lines if line.outcome is Outcome.WOULD_CHANGE]
+    did = [line.id for line in done.lines if line.outcome is Outcome.CHANGED]
+    assert would == did
+    assert [(line.id, line.want) for line in planned.lines if line.id in would] == [
+        (line.id, line.want) for line in done.lines if line.id in did
+    ]
+
+
+class Killed(BaseException):
+    """The agent is gone: nothing after this line runs."""
+
+
+class Fragile:
+    """A host that is gone, or refuses, at its n-th touch."""
+
+    def __init__(self, inner: Memory, breaks_at: int, error: Callable[[], BaseException]) -> None:
+        self._inner = inner
+        self._left = breaks_at
+        self._error = error
+        self.broke = False
+
+    def __getattr__(self, verb: str) -> object:
+        value = getattr(self._inner, verb)
+        if verb not in ("write", "remove", "do", "fetch"):
+            return value
+
+        def touch(*args: object, **kwargs: object) -> object:
+            self._left -= 1
+            if self._left == 0:
+                self.broke = True
+                raise self._error()
+            return value(*args, **kwargs)
+
+        return touch
+
+
+def state(memory: Memory) -> tuple[object, ...]:
+    return tuple(memory.read(path) for path in (CA, f"{ETC}/cloudhsm-cli.cfg", f"{ETC}/cloudhsm-pkcs11.cfg"))
+
+
+@pytest.mark.parametrize("breaks_at", range(1, 14))
+def test_killed_at_any_touch_the_next_run_completes(breaks_at: int, ca_pem: bytes) -> None:
+    vendor = Vendor()
+    memory = machine_of(vendor)
+    desired = desired_of(vendor, ca_pem, "pkcs11")
+    fragile = Fragile(memory, breaks_at, Killed)
+    try:
+        configure(fragile, desired)  # type: ignore[arg-type]
+    except Killed:
+        pass
+    else:
+        assert not fragile.broke
+    again = configure(memory, desired, 2)
+    assert (again.outcome, again.exit_status) == (Verdict.OK, 0), again
+    assert set(outcomes(configure(memory, desired, 3)).values()) == {Outcome.MET}
+
+
+@pytest.mark.parametrize("breaks_at", range(1, 14))
+def test_killed_on_a_host_that_worked_each_file_is_the_old_or_the_new_one(
+    breaks_at: int, ca_pem: bytes, other_ca_pem: bytes
+) -> None:
+    vendor = Vendor()
+    memory = machine_of(vendor)
+    configure(memory, desired_of(vendor, ca_pem, "pkcs11"))
+    old = state(memory)
+    changed = desired_of(vendor, other_ca_pem, "pkcs11", replace_ca=True, hsm_ip=("10.0.2.9", "10.0.1.6")[:1])
+    changed = replace(changed, accept_single_hsm=True)
+    with contextlib.suppress(Killed):
+        configure(Fragile(memory, breaks_at, Killed), changed, 2)  # type: ignore[arg-type]
+    killed = state(memory)
+    configure(memory, changed, 3)
+    new = state(memory)
+    assert all(now in (before, after) for now, before, after in zip(killed, old, new))
+
+
+@pytest.mark.parametrize("code", ["no-space", "read-only", "interrupted"])
+def test_a_touch_that_fails_on_a_host_that_worked_leaves_it_as_it_was(
+    code: str, ca_pem: bytes, other_ca_pem: bytes
+) -> None:
+    statuses = []
+    for breaks_at in range(1, 20):
+        vendor = Vendor()
+        memory = machine_of(vendor)
+        configure(memory, desired_of(vendor, ca_pem, "pkcs11"))
+        old = state(memory)
+        changed = desired_of(vendor, other_ca_pem, "pkcs11", replace_ca=True, accept_single_hsm=True)
+        fragile = Fragile(memory, breaks_at, lambda: AgentError(code, "at this very touch"))
+        report = configure(fragile, changed, 2)  # type: ignore[arg-type]
+        if not fragile.broke:
+            break
+        statuses.append(report.exit_status)
+        if report.exit_status == 0:
+            told = {notice.code for notice in report.notices}
+            assert told & {"record-not-kept", "report-not-kept"}
+        else:
+            assert state(memory) == old, report
+    # the snapshot and the CA, before which there is nothing to undo; two components; then the two records of the agent itself
+    own = CODES[code].exit_status
+    assert statuses == [own, own, 51, 51, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("mood", "codes"),
+    [
+        ({"configure-pkcs11": "lie"}, ("rolled-back", "configure-not-applied")),
+        ({"configure-pkcs11": "fail"}, ("rolled-back", "configure-failed")),
+        ({"configure-pkcs11": "hang"}, ("rolled-back", "configure-failed")),
+        ({"configure-pkcs11": "half"}, ("rolled-back", "configure-not-applied")),
+        (
+            {"configure-cli": "fail-with-effect", "configure-pkcs11": "lie"},
+            ("rolled-back", "configure-not-applied"),
+        ),
+    ],
+    ids=str,
+)
+def test_a_failed_run_on_a_host_that_worked_is_undone_and_names_its_cause(
+    mood: dict[str, str], codes: tuple[str, str], ca_pem: bytes
+) -> None:
+    vendor = Vendor(addresses=("10.0.1.6", "10.0.2.9", "10.0.3.3"))
+    memory = machine_of(vendor)
+    configure(memory, replace(desired_of(vendor, ca_pem, "pkcs11"), hsm_ip=("10.0.1.6", "10.0.2.9")))
+    old = state(memory)
+    vendor.moods.update(mood)
+    report = configure(memory, desired_of(vendor, ca_pem, "pkcs11"), 2)
+    assert (report.code, report.cause) == codes
+    assert (report.outcome, report.exit_status) == (Verdict.ROLLED_BACK, 51)
+    assert state(memory) == old
+    assert "previous-works" in [notice.code for notice in report.notices]
+
+
+def test_a_tool_that_fails_but_did_its_work_is_believed_by_its_file(ca_pem: bytes) -> None:
+    vendor = Vendor(moods={"configure-cli": "fail-with-effect"})
+    report = configure(machine_of(vendor), desired_of(vendor, ca_pem))
+    assert (report.outcome, report.exit_status) == (Verdict.OK, 0)
+
+
+def test_a_package_manager_that_lies_is_caught(ca_pem: bytes) -> None:
+    vendor = Vendor(moods={"apt-get": "lie"})
+    report = configure(machine_of(vendor), desired_of(vendor, ca_pem))
+    assert (report.code, report.exit_status) == ("package-failed", 22)
+    skipped = {line.id: line.hint for line in report.lines if line.outcome is Outcome.SKIPPED}
+    assert skipped["certificate"] == "needs package:cli"
+
+
+def test_a_new_host_that_fails_keeps_what_is_right(ca_pem: bytes) -> None:
+    vendor = Vendor(down={"10.0.1.6", "10.0.2.9"})
+    memory = machine_of(vendor)
+    for address in vendor.addresses:
+        memory.ports[address, 2223] = "hsm-timed-out"
+    report = configure(memory, desired_of(vendor, ca_pem))
+    assert (report.outcome, report.code, report.exit_status) == (Verdict.FAILED, "hsm-timed-out", 40)
+    assert outcomes(report)["configure:cli"] is Outcome.CHANGED
+    assert outcomes(report)["client:hsm-info"] is Outcome.SKIPPED
+    for address in vendor.addresses:
+        memory.ports[address, 2223] = None
+    vendor.down.clear()
+    assert look(memory, Desired(), "verify").exit_status == 0
+
+
+def test_one_hsm_down_is_degraded_and_is_not_undone(ca_pem: bytes) -> None:
+    vendor = Vendor(down={"10.0.1.6"})
+    memory = machine_of(vendor)
+    memory.ports["10.0.1.6", 2223] = "hsm-refused"
+    report = configure(memory, desired_of(vendor, ca_pem))
+    assert (report.outcome, report.code, report.exit_status) == (Verdict.DEGRADED, "hsm-degraded", 41)
+    assert [(hsm.ip, hsm.reached, hsm.cause) for hsm in report.hsms] == [
+        ("10.0.1.6", False, "hsm-refused"),
+        ("10.0.2.9", True, None),
+    ]
+
+
+def test_what_is_refused_costs_the_host_nothing(ca_pem: bytes, other_ca_pem: bytes) -> None:
+    vendor = Vendor()
+    memory = machine_of(vendor)
+    configure(memory, desired_of(vendor, ca_pem))
+    memory.touches.clear()
+    report = configure(memory, desired_of(vendor, other_ca_pem, "pkcs11"), 2)
+    assert (report.code, report.exit_status) == ("ca-would-be-replaced", 31)
+    assert {touch[1] for touch in memory.touches} <= {store.REPORT, app.LOCK}
+
+
+def test_rollback_goes_back_and_twice_is_once(ca_pem: bytes, other_ca_pem: bytes) -> None:
+    vendor = Vendor()
+    memory = machine_of(vendor)
+    configure(memory, desired_of(vendor, ca_pem))
+    old = state(memory)
+    changed = desired_of(vendor, ca_pem, accept_single_hsm=True)
+    assert configure(memory, changed, 2).exit_status == 0
+    assert state(memory) != old
+    for number in (3, 4):
+        run = app.Run(f"2026112{number}T000000Z-0000", "rollback", STARTED)
+        report = app.rollback(memory, None, run, Silent())
+        assert report.exit_status == 0
+        assert state(memory) == old
+
+
+def test_remove_takes_the_packages_off_and_keeps_a_copy(ca_pem: bytes) -> None:
+    vendor = Vendor()
+    memory = machine_of(vendor)
+    configure(memory, desired_of(vendor, ca_pem, "pkcs11"))
+    run = app.Run("20261125T000000Z-0000", "remove", STARTED)
+    report = app.remove(memory, run, Silent(), None)
+    assert (report.exit_status, vendor.installed) == (0, {})
+    kept = snapshot.load(memory, run.run_id)
+    assert f"{ETC}/cloudhsm-cli.cfg" in [each.path for each in kept.files]
+    again = app.remove(memory, app.Run("20261126T000000Z-0000", "remove", STARTED), Silent(), None)
+    assert (again.exit_status, again.changed) == (0, False)
+
+
+@given(
+    down=st.sets(st.sampled_from(["10.0.1.6", "10.0.2.9"])),
+    moods=st.fixed_dictionaries(
+        {},
+        optional={
+            "configure-cli": st.sampled_from(["lie", "fail", "fail-with-effect", "hang", "half"]),
+            "configure-pkcs11": st.sampled_from(["lie", "fail", "fail-with-effect", "hang", "half"]),
+            "apt-get": st.sampled_from(["lie", "fail", "half"]),
+            "cloudhsm-cli": st.just("hang"),
+        },
+    ),
+    activated=st.booleans(),
+    components=st.sampled_from([(), ("pkcs11",)]),
+)
+@settings(deadline=None, max_examples=150)
+def test_whatever_the_world_does_success_is_never_claimed_falsely_and_the_cure_completes(
+    ca_pem: bytes, down: set[str], moods: dict[str, str], *, activated: bool, components: tuple[str, ...]
+) -> None:
+    vendor = Vendor(down=set(down), moods=dict(moods), activated=activated)
+    memory = machine_of(vendor)
+    for address in down:
+        memory.ports[address, 2223] = "hsm-timed-out"
+    desired = desired_of(vendor, ca_pem, *components)
+    report = configure(memory, desired)
+    proven = not down and activated and not moods.keys() & {"cloudhsm-cli"}
+    if report.exit_status == 0:
+        assert proven
+        tree = vendor.configured(memory, "cli")
+        assert [each["hostname"] for each in tree["clusters"][0]["cluster"]["servers"]] == list(
+            vendor.addresses
+        )
+    else:
+        assert report.code is not None
+        assert report.failure is not None
+        assert report.failure.hint
+    vendor.moods.clear()
+    vendor.down.clear()
+    vendor.activated = True
+    for address in down:
+        memory.ports[address, 2223] = None
+    assert configure(memory, desired, 2).exit_status == 0
+    assert set(outcomes(configure(memory, desired, 3)).values()) == {Outcome.MET}

@@ -1,0 +1,187 @@
+"""Options in their four spellings, and every complaint at once."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+
+from agent.core.errors import AgentError
+from agent.desired import (
+    OPTIONS,
+    Complaints,
+    Desired,
+    duration,
+    from_json,
+    read_document,
+    read_environment,
+    read_flags,
+    read_text,
+    settle,
+    to_json,
+)
+
+
+def complaints_of(
+    flags: dict[str, Any] | None = None, environment: dict[str, str] | None = None, toml: str = ""
+) -> list[str]:
+    complaints = Complaints()
+    said = (
+        read_flags(flags or {}, complaints),
+        read_environment(environment or {}, complaints),
+        read_document(toml, "config.toml", complaints),
+    )
+    if complaints.texts:
+        with pytest.raises(AgentError) as caught:
+            settle(said, complaints)
+        assert caught.value.code.name == "config-invalid"
+    else:
+        with contextlib.suppress(AgentError):
+            settle(said, complaints)
+    return complaints.texts
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file() -> None:
+    complaints = Complaints()
+    file = read_document(
+        '[hsm]\nip = ["10.0.0.1"]\n[client]\nversion = "5.17.2"\nlog_level = "warn"', "f", complaints
+    )
+    environment = read_environment(
+        {"HSM_AGENT_HSM_IP": "10.0.0.2", "HSM_AGENT_CLIENT_VERSION": "5.18.0"}, complaints
+    )
+    flags = read_flags({"hsm_ip": ["10.0.0.3"]}, complaints)
+    assert settle((flags, environment, file), complaints) == Desired(
+        hsm_ip=("10.0.0.3",), client_version="5.18.0", log_level="warn"
+    )
+
+
+def test_every_option_can_be_said_in_the_environment() -> None:
+    names = {option.variable for option in OPTIONS}
+    assert "HSM_AGENT_HSM_IP" in names
+    assert len(names) == len(OPTIONS)
+
+
+def test_a_list_in_the_environment_is_separated_by_commas_or_blanks() -> None:
+    complaints = Complaints()
+    said = read_environment({"HSM_AGENT_HSM_IP": "10.0.0.1, 10.0.0.2 10.0.0.3"}, complaints)
+    assert (said, complaints.texts) == ({"hsm_ip": ("10.0.0.1", "10.0.0.2", "10.0.0.3")}, [])
+
+
+@pytest.mark.parametrize(
+    ("address", "part"),
+    [
+        ("hsm-1.example", "a name is not accepted"),
+        ("10.0.1.6:2223", "the port is always 2223"),
+        ("[fd00::1]:2223", "the port is always 2223"),
+        ("10.0.1.6; rm -rf /", "is not an IP address"),
+        ("$(id)", "is not an IP address"),
+        ("10.0.1.256", "is not an IP address"),
+        ("010.0.1.6", "is not an IP address"),
+        ("", "is not an IP address"),
+        ("10.0.1.6\n10.0.1.7", "is not an IP address"),
+    ],
+)
+def test_what_is_no_address_is_refused(address: str, part: str) -> None:
+    (complaint,) = complaints_of({"hsm_ip": [address]})
+    assert complaint.startswith("--hsm-ip: ")
+    assert part in complaint
+
+
+def test_an_address_twice_is_told_also_in_another_spelling() -> None:
+    assert complaints_of({"hsm_ip": ["fd00::1", "fd00:0::1"]}) == [
+        "--hsm-ip: fd00::1 is given more than once"
+    ]
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    texts = complaints_of(
+        {"hsm_ip": ["nonsense!"], "component": ["pkcs12"], "client_version": "five", "timeout": "soon"},
+        {"HSM_AGENT_HSM_IPS": "10.0.0.1", "HSM_AGENT_SDK": "4"},
+        '[hsm]\nip = "10.0.0.1"\n\n[client]\nverison = "5.18.0"\nlog_level = "loud"\nlog_file = "relative.log"\n',
+    )
+    assert len(texts) == 9
+    assert any(
+        text.startswith("HSM_AGENT_HSM_IPS: unknown variable; did you mean `HSM_AGENT_HSM_IP`?")
+        for text in texts
+    )
+    assert "config.toml:5: unknown key `client.verison`; did you mean `client.version`?" in texts
+    assert any("did you mean pkcs11?" in text for text in texts)
+    assert any(text.startswith("config.toml:6: client.log_level") for text in texts)
+
+
+def test_the_line_of_a_key_is_that_of_its_own_table() -> None:
+    toml = '[client]\nversion = "5.18.0"\n[hsm]\nversion = "1"\n'
+    assert complaints_of(toml=toml)[0].startswith("config.toml:4: unknown key `hsm.version`")
+
+
+@pytest.mark.parametrize(
+    ("data", "part"),
+    [
+        (b"[hsm\n", "not valid TOML"),
+        (b'{"hsm": ', "not valid JSON"),
+        (b"\xff\xfe\x00", "not UTF-8: byte 0"),
+        (b"{" * 100_000, "not valid JSON"),
+    ],
+)
+def test_a_broken_file_is_told(data: bytes, part: str) -> None:
+    complaints = Complaints()
+    assert read_text(data, "config.toml", complaints) == {}
+    assert part in complaints.texts[0]
+
+
+def test_json_says_the_same_as_toml() -> None:
+    complaints = Complaints()
+    as_json = read_text(
+        b'{"hsm": {"ip": ["10.0.0.1"], "accept_single_hsm": true}, "client": {"sdk": 3}}', "-", complaints
+    )
+    as_toml = read_text(
+        b'[hsm]\nip = ["10.0.0.1"]\naccept_single_hsm = true\n[client]\nsdk = 3\n', "f", complaints
+    )
+    assert as_json == as_toml == {"hsm_ip": ("10.0.0.1",), "accept_single_hsm": True, "sdk": 3}
+
+
+@pytest.mark.parametrize("value", ['"yes please"', "5", "[true]"])
+def test_a_switch_is_true_or_false(value: str) -> None:
+    assert len(complaints_of(toml=f"[hsm]\naccept_single_hsm = {value}")) == 1
+
+
+def test_one_half_of_a_pair_is_refused() -> None:
+    assert complaints_of({"client_cert": "/etc/c.pem"}) == [
+        "--client-cert, --client-key: each needs the other"
+    ]
+
+
+def test_sdk_3_needs_a_mirror_and_takes_none_of_sdk_5s_options() -> None:
+    texts = complaints_of({"sdk": "3", "log_level": "info", "accept_single_hsm": True})
+    assert [text.split(":")[0] for text in texts] == ["--sdk 3"] * 3
+
+
+@pytest.mark.parametrize("source", ["s3://bucket/ca", "ssm:/ca", "secretsmanager:ca", "http://mirror/ca.crt"])
+def test_a_ca_source_that_is_not_read_yet_is_not_taken_for_a_file(source: str) -> None:
+    assert len(complaints_of({"ca_cert": source})) == 1
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])
+def test_a_duration_is_seconds_minutes_or_hours(text: str, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1s", "1d", "99h", "nan", "1e3"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        duration(text)
+
+
+def test_a_checksum_of_the_caller_is_normalised() -> None:
+    complaints = Complaints()
+    said = read_document(f'[client.sha256]\n"a.deb" = "{"AB" * 32}"', "f", complaints)
+    assert settle((said,), complaints).checksums() == {"a.deb": "ab" * 32}
+
+
+def test_what_was_desired_survives_the_disk() -> None:
+    desired = Desired(
+        hsm_ip=("10.0.0.1", "fd00::1"), sdk=5, accept_single_hsm=True, sha256=("a.deb=" + "0" * 64,)
+    )
+    assert from_json(to_json(desired)) == desired
+    assert to_json(Desired()) == {}
