@@ -51,7 +51,7 @@ def facts(
 ) -> None:
     """Say what this host is, which client packages fit it, and what is installed and configured."""
     tree = commands.facts(Posix(), platform)
-    _print(json.dumps(tree, indent=2) + "\n" if _is_json(output) else screen.facts(tree))
+    _print(json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.facts(tree))
     if tree["refusal"]:
         raise typer.Exit(CODES[tree["refusal"]["code"]].exit_status)
 
@@ -85,7 +85,7 @@ for _name, _function in (("plan", _plan), ("configure", _configure), ("verify", 
 def status(output: Output = "text") -> None:
     """Show the last report. Works without root."""
     tree = read_report(Posix())
-    _print(json.dumps(tree, indent=2) + "\n" if _is_json(output) else screen.report(tree, colour=_colour()))
+    _print(json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.report(tree, colour=_colour()))
     raise typer.Exit(int(tree["exit_status"]))
 
 
@@ -138,7 +138,7 @@ def explain(
 
     if code is None:
         table = [vars(each) for each in CODES.values()]
-        _print(json.dumps(table, indent=2) + "\n" if _is_json(output) else screen.codes())
+        _print(json.dumps(table, indent=2) + "\n" if is_json(output) else screen.codes())
         return
     if code not in CODES:
         near = get_close_matches(code, CODES, 3)
@@ -147,7 +147,7 @@ def explain(
             hint=f"did you mean {', '.join(near)}?" if near else "`hsm-agent explain` lists them all",
         )  # fmt: skip
     _print(
-        json.dumps(vars(CODES[code]), indent=2) + "\n" if _is_json(output) else screen.explain(CODES[code])
+        json.dumps(vars(CODES[code]), indent=2) + "\n" if is_json(output) else screen.explain(CODES[code])
     )
 
 
@@ -172,7 +172,7 @@ def _desired_run(
 
 def _run(command: str, output: str, body: Callable[[Posix, Run, Listener], Report], *, quiet: bool) -> None:
     """Run one command with its progress, its log and its signals, print its report, and exit with its status."""
-    as_json = _is_json(output)
+    as_json = is_json(output)
     stop = threading.Event()
     progress = choose(sys.stderr, quiet=quiet)
     machine = Posix(stop, progress=progress.downloaded)
@@ -219,7 +219,7 @@ def _standard_input() -> bytes:
     return sys.stdin.buffer.read(_STDIN_LIMIT)
 
 
-def _is_json(output: str) -> bool:
+def is_json(output: str) -> bool:
     if output not in ("text", "json"):
         raise AgentError("usage", "--output takes text or json", saw=output, want="text or json")
     return output == "json"

@@ -45,7 +45,7 @@ def _root(
 def start(argv: Sequence[str]) -> int:
     """Run one command and return its exit status; whatever escapes a command becomes one line here."""
     if list(argv) != ["--version"]:  # which answers before anything else is loaded
-        from agent.cli import host  # noqa: F401, PLC0415 -- registers its commands
+        from agent.cli import demo, host  # noqa: F401, PLC0415 -- they register their commands
     try:
         app(args=list(argv), prog_name="hsm-agent")
     except SystemExit as ended:

@@ -126,6 +126,13 @@ _TABLE = (
         "wait for it, or look at it: its process id is named",
     ),
     Code(
+        "demo-unavailable",
+        11,
+        "this machine cannot give the demo a throw-away root",
+        "a container without privileges, a kernel without overlayfs, or a missing program",
+        "run it on a virtual machine or a privileged container, with util-linux, iproute2 and openssl",
+    ),
+    Code(
         "no-space",
         11,
         "the disk is full",

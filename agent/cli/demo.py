@@ -1,0 +1,25 @@
+"""`hsm-agent demo`: the main job against an embedded stand-in cluster, on a copy of this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from agent.cli.host import Output, is_json
+from agent.cli.root import app
+from agent.core.errors import AgentError
+from agent.lab.demo import FAULTS, play
+
+
+@app.command("demo")
+def demo(
+    fault: Annotated[
+        str, typer.Option(metavar="NAME", help=f"what breaks in the third act: {', '.join(FAULTS)}")
+    ] = "hsm-refused",
+    output: Output = "text",
+) -> None:
+    """Show the main job for real, with nothing to prepare: needs root, and leaves this machine untouched."""
+    if fault not in FAULTS:
+        raise AgentError("usage", f"there is no fault `{fault}`", saw=fault, want=f"one of {', '.join(FAULTS)}")
+    raise typer.Exit(play(fault, as_json=is_json(output)))

@@ -1,0 +1,298 @@
+"""The main job, for real, against a stand-in cluster: first run, second run, a fault and its cause, the cure."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+from agent.catalogue import artefact, fit_row, load, parse_os_release
+from agent.core.errors import AgentError
+from agent.lab import cluster, mirror, packages, pki, stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ADDRESSES = ("127.0.1.6", "127.0.2.9")
+_UBUNTU = 'NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04 (demo)"\n'
+_AMAZON = 'NAME="Amazon Linux"\nID="amzn"\nVERSION_ID="2023"\nPRETTY_NAME="Amazon Linux 2023 (demo)"\n'
+_STANDIN = "/etc/cloudhsm-standin"
+_CA = "/root/customerCA.crt"
+
+
+@dataclass(frozen=True)
+class Act:
+    """One call of `hsm-agent` in the demo, why it is made, and how it must end."""
+
+    title: str
+    argv: tuple[str, ...]
+    exit_status: int
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that breaks, the call that finds it, what cures it, and the call that shows the cure."""
+
+    says: str
+    breaks: Callable[[Play], None]
+    found: tuple[str, ...]
+    exit_status: int
+    cures: Callable[[Play], None]
+    after: tuple[str, ...] = ("verify",)
+
+
+class Play:
+    """The stage, the cluster and the mirror, while the demo goes on."""
+
+    def __init__(self, scene: stage.Stage, made: pki.Pki, folder: Path) -> None:
+        self.scene = scene
+        self.made = made
+        self.folder = folder
+        self.hsms = contextlib.ExitStack()
+        self.running: dict[str, contextlib.ExitStack] = {}
+
+    def hsm(self, address: str) -> cluster.Hsm:
+        return cluster.Hsm(
+            address, self.made.hsm, self.made.other_hsm, self.made.client_ca.cert, self.folder / f"mode-{address}"
+        )
+
+    def start(self, address: str) -> None:
+        stack = contextlib.ExitStack()
+        stack.enter_context(cluster.running(self.hsm(address)))
+        self.running[address] = stack
+        self.hsms.push(stack)
+
+    def stop(self, address: str) -> None:
+        self.running.pop(address).close()
+
+    def modes(self, mode: str) -> None:
+        for address in ADDRESSES:
+            cluster.set_mode(self.hsm(address).state, mode)
+
+    def mood(self, tool: str, word: str | None) -> None:
+        """Make a stand-in tool misbehave, or behave again."""
+        path = self.scene.path(f"{_STANDIN}/{tool}")
+        path.parent.mkdir(exist_ok=True)
+        if word is None:
+            path.unlink()
+        else:
+            path.write_text(word, encoding="utf-8")
+
+    def place(self, source: Path, inside: str) -> None:
+        shutil.copyfile(source, self.scene.path(inside))
+
+    def forget(self) -> None:
+        """Put the configuration back as a freshly installed package has it: what a reinstallation does."""
+        text = packages.fresh_cfg("cli")
+        self.scene.path("/opt/cloudhsm/etc/cloudhsm-cli.cfg").write_text(text, encoding="utf-8")
+
+
+def _configure(*more: str) -> tuple[str, ...]:
+    addresses = [word for address in ADDRESSES for word in ("--hsm-ip", address)]
+    return ("configure", *addresses, *more)
+
+
+def _nothing(_play: Play) -> None:
+    pass
+
+
+FAULTS = {
+    "hsm-refused": Fault(
+        "one HSM is gone",
+        lambda play: play.stop(ADDRESSES[1]), ("verify",), 41, lambda play: play.start(ADDRESSES[1]),
+    ),
+    "hsm-silent": Fault(
+        "both HSMs accept connections and say nothing",
+        lambda play: play.modes("silent"), ("verify",), 40, lambda play: play.modes("normal"),
+    ),
+    "not-activated": Fault(
+        "the cluster was initialised, and never activated",
+        lambda play: play.modes("unactivated"), ("verify",), 43, lambda play: play.modes("normal"),
+    ),
+    "mutual-tls": Fault(
+        "the cluster begins to ask for client certificates",
+        lambda play: play.modes("mtls"), ("verify",), 42, _nothing,
+        _configure("--client-cert", "/root/client.crt", "--client-key", "/root/client.key"),
+    ),
+    "wrong-ca": Fault(
+        "somebody configures the CA of another cluster",
+        _nothing, _configure("--ca-cert", "/root/otherCA.crt", "--replace-ca"), 51, _nothing,
+    ),
+    "drift": Fault(
+        "a reinstallation put the configuration back to its placeholder",
+        Play.forget, ("verify",), 3, _nothing, _configure(),
+    ),
+    "tool-lies": Fault(
+        "the configure tool says it succeeded, and does nothing",
+        lambda play: play.mood("configure-cli", "lie"), _configure("--log-level", "debug"), 50,
+        lambda play: play.mood("configure-cli", None), _configure("--log-level", "debug"),
+    ),
+    "wrong-bytes": Fault(
+        "the mirror serves other bytes than were published",
+        lambda play: mirror.set_faults(play.folder / "mirror.json", {"*": "wrong-bytes"}), (), 21,
+        lambda play: mirror.set_faults(play.folder / "mirror.json", {}),
+    ),
+}  # fmt: skip
+
+
+def play(fault: str, *, as_json: bool) -> int:
+    """Play the demo in a throw-away root and return its exit status; raises AgentError as `stage.enter` does."""
+    return stage.enter("agent.lab.demo", (fault, "json" if as_json else "text"))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Play it, inside the namespaces. `arguments`: the private folder, the fault, text or json."""
+    folder, name, output = Path(arguments[0]), arguments[1], arguments[2]
+    tell = _Teller(as_json=output == "json")
+    scene = stage.build(folder)
+    with _set(scene, folder) as (this, acts):
+        passed = all(tell.act(scene, act) for act in acts(FAULTS[name], this))
+    tell.end(name, passed=passed)
+    return 0 if passed else 1
+
+
+@contextlib.contextmanager
+def _set(scene: stage.Stage, folder: Path) -> Iterator[tuple[Play, Callable[[Fault, Play], Iterator[Act]]]]:
+    """Build cluster, mirror and packages on the stage."""
+    _clear(scene)
+    release = _masquerade(scene)
+    made = pki.make(folder / "pki")
+    catalogue = load()
+    fit = fit_row(
+        catalogue, os=release["ID"], os_version=release["VERSION_ID"], arch=scene.run(["uname", "-m"]).stdout.strip()
+    )
+    sums = []
+    for component in ("cli", "pkcs11"):
+        wanted = artefact(catalogue, fit, fit.arch, component, None)
+        built = packages.build(
+            folder / "mirror", wanted.path, wanted.package, wanted.version, interpreter=sys.executable, padding_mb=4
+        )
+        sums += ["--sha256", f"{wanted.file}={built}"]
+    this = Play(scene, made, folder)
+    for source, inside in (
+        (made.ca.cert, _CA),
+        (made.other_ca.cert, "/root/otherCA.crt"),
+        (made.client.cert, "/root/client.crt"),
+        (made.client.key, "/root/client.key"),
+    ):
+        this.place(source, inside)
+    with this.hsms, mirror.running(mirror.Mirror(folder / "mirror", folder / "mirror.json")) as url:
+        for address in ADDRESSES:
+            this.start(address)
+        source_of = ("--package-source", url, *sums)
+
+        def acts(fault: Fault, play: Play) -> Iterator[Act]:
+            full = _configure("--ca-cert", _CA, *source_of)
+            yield Act("a host that has nothing", full, 0)
+            yield Act("the same again changes nothing", full, 0)
+            fault.breaks(play)
+            yield Act(fault.says, _full(fault.found or _configure("--component", "pkcs11"), source_of), fault.exit_status)
+            fault.cures(play)
+            yield Act("cured, and looked at again", _full(fault.after, source_of), 0)
+
+        yield this, acts
+
+
+def _full(argv: tuple[str, ...], source: tuple[str, ...]) -> tuple[str, ...]:
+    return (*argv, *source) if argv[0] == "configure" else argv
+
+
+def _clear(scene: stage.Stage) -> None:
+    """Take a real client and a real agent's record off the stage: the demo begins with nothing."""
+    if scene.path("/usr/bin/dpkg-query").exists():
+        there = scene.run(["dpkg-query", "-W", "-f=${Package}\\n", "cloudhsm-*"]).stdout.split()
+        remove = ["dpkg", "--purge", "--force-depends"]
+    else:
+        there = scene.run(["rpm", "-qa", "--qf", "%{NAME}\\n", "cloudhsm-*"]).stdout.split()
+        remove = ["rpm", "-e", "--nodeps"]
+    if there:
+        scene.run([*remove, *there])
+    for place in ("/opt/cloudhsm", "/var/lib/hsm-agent", "/var/cache/hsm-agent", "/etc/hsm-agent", _STANDIN):
+        shutil.rmtree(scene.path(place), ignore_errors=True)
+
+
+def _masquerade(scene: stage.Stage) -> dict[str, str]:
+    """Have the stage say that it is a listed system; it stays what it is when it is one. Returns its os-release."""
+    path = scene.path("/etc/os-release")
+    own = parse_os_release(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        fit = fit_row(load(), os=own.get("ID", ""), os_version=own.get("VERSION_ID", ""), arch=_arch(scene))
+    except AgentError:
+        pass
+    else:
+        if fit.last is None:
+            return own
+    text = _UBUNTU if scene.path("/usr/bin/apt-get").exists() else _AMAZON
+    path.unlink(missing_ok=True)  # most often a link to /usr/lib
+    path.write_text(text, encoding="utf-8")
+    return parse_os_release(text)
+
+
+def _arch(scene: stage.Stage) -> str:
+    return scene.run(["uname", "-m"]).stdout.strip()
+
+
+class _Teller:
+    """Says what happens: headings and screens for people, one document for programs."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._acts: list[dict[str, Any]] = []
+
+    def act(self, scene: stage.Stage, act: Act) -> bool:
+        """Play one act and say it; True when it ended as it must."""
+        words = [word for word in act.argv if word not in ("--quiet",)]
+        if not self._as_json:
+            number = len(self._acts) + 1
+            sys.stdout.write(f"── {number}. {act.title}\n   # hsm-agent {' '.join(_shown(words))}\n\n")
+            sys.stdout.flush()
+        output = "json" if self._as_json else "text"
+        done = scene.run([sys.executable, "-m", "agent", *act.argv, "--quiet", "--output", output], PYTHONPATH=_SOURCE)
+        self._acts.append(
+            {
+                "title": act.title,
+                "argv": ["hsm-agent", *act.argv],
+                "exit_status": done.returncode,
+                "expected": act.exit_status,
+                "report": json.loads(done.stdout) if self._as_json and done.stdout else None,
+            }
+        )
+        if not self._as_json:
+            sys.stdout.write("".join(f"   {line}\n" if line else "\n" for line in done.stdout.splitlines()))
+            sys.stdout.write("\n")
+        if done.returncode != act.exit_status:
+            sys.stderr.write(f"expected exit {act.exit_status}, got {done.returncode}\n{done.stderr}")
+        return done.returncode == act.exit_status
+
+    def end(self, fault: str, *, passed: bool) -> None:
+        if self._as_json:
+            tree = {"schema_version": 1, "command": "demo", "fault": fault, "ok": passed, "acts": self._acts}
+            sys.stdout.write(json.dumps(tree, indent=2) + "\n")
+        elif passed:
+            others = ", ".join(name for name in FAULTS if name != fault)
+            sys.stdout.write(
+                "All of this ran on a copy of this machine that is gone now; the machine itself was not touched.\n"
+                f"Other faults: hsm-agent demo --fault NAME, with NAME one of {others}\n"
+            )
+
+
+_SOURCE = str(Path(__file__).resolve().parents[2])
+
+
+def _shown(words: Sequence[str]) -> list[str]:
+    """Leave the checksums of the made-up packages out: they are long, and a real run needs none."""
+    shown = []
+    skip = False
+    for word in words:
+        if not skip and word != "--sha256":
+            shown.append(word)
+        skip = word == "--sha256"
+    return shown
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
