@@ -158,10 +158,11 @@ class _Walking:
         for step, finding in zip(plan.steps, findings):
             if self.broken is None:
                 self.add(self._make_one_so(step, host, finding))
-            elif self.touched:
-                self.add(Line(step.id, Outcome.SKIPPED, hint=f"needs {self.broken}"))
-            else:
-                self.add(self.seen(step, finding, Outcome.SKIPPED, needs=self.broken))
+                continue
+            # Only looked at now: what is met all the same is worth knowing, and lets the probes go on.
+            needs = self.broken
+            now = self.first_look(step)
+            self.add(now if isinstance(now, Line) else self.seen(step, now, Outcome.SKIPPED, needs=needs))
 
     def _make_one_so(self, step: Step, host: Host, finding: Finding) -> Line:
         began = self.view.monotonic()
@@ -179,7 +180,7 @@ class _Walking:
         seconds = self.view.monotonic() - began
         if after.met:
             return Line(
-                step.id, Outcome.CHANGED, before.saw, after.want, seconds=seconds, detail=after.detail
+                step.id, Outcome.CHANGED, before.saw, before.want, seconds=seconds, detail=after.detail
             )
         code = CODES[after.code or step.unproven]
         return Line(

@@ -43,7 +43,9 @@ def judge(walk: Walk) -> Judgement:
     if first is not None:
         return _ended(Verdict.FAILED, first)
     if any(line.outcome is Outcome.WOULD_CHANGE for line in walk.lines):
-        return Judgement(Verdict.DRIFT, "drift", CODES["drift"].exit_status)
+        drift = CODES["drift"]
+        failure = Failure("drift", drift.meaning, "", "", drift.fix)
+        return Judgement(Verdict.DRIFT, "drift", drift.exit_status, failure=failure)
     degraded = next((line for line in reaches if line.outcome is Outcome.FAILED), None) or next(
         (line for line in walk.lines if line.code == "hsm-degraded"), None
     )

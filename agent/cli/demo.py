@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.host import Output, is_json
+from agent.cli.options import Output, is_json
 from agent.cli.root import app
 from agent.core.errors import AgentError
 from agent.lab.demo import FAULTS, play
@@ -21,5 +21,7 @@ def demo(
 ) -> None:
     """Show the main job for real, with nothing to prepare: needs root, and leaves this machine untouched."""
     if fault not in FAULTS:
-        raise AgentError("usage", f"there is no fault `{fault}`", saw=fault, want=f"one of {', '.join(FAULTS)}")
+        raise AgentError(
+            "usage", f"there is no fault `{fault}`", saw=fault, want=f"one of {', '.join(FAULTS)}"
+        )
     raise typer.Exit(play(fault, as_json=is_json(output)))

@@ -13,7 +13,7 @@ import typer
 
 from agent import app as commands
 from agent.cli import journal
-from agent.cli.options import Config, Output, Quiet, with_desired
+from agent.cli.options import Config, Output, Quiet, is_json, with_desired
 from agent.cli.root import app
 from agent.core.errors import CODES, AgentError
 from agent.desired import (
@@ -146,9 +146,7 @@ def explain(
             "usage", f"there is no code `{code}`", saw=code, want="a code of the table",
             hint=f"did you mean {', '.join(near)}?" if near else "`hsm-agent explain` lists them all",
         )  # fmt: skip
-    _print(
-        json.dumps(vars(CODES[code]), indent=2) + "\n" if is_json(output) else screen.explain(CODES[code])
-    )
+    _print(json.dumps(vars(CODES[code]), indent=2) + "\n" if is_json(output) else screen.explain(CODES[code]))
 
 
 def _desired_run(
@@ -217,12 +215,6 @@ def _read(machine: Posix, given: Mapping[str, Any], config: str | None) -> Desir
 
 def _standard_input() -> bytes:
     return sys.stdin.buffer.read(_STDIN_LIMIT)
-
-
-def is_json(output: str) -> bool:
-    if output not in ("text", "json"):
-        raise AgentError("usage", "--output takes text or json", saw=output, want="text or json")
-    return output == "json"
 
 
 def _colour() -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Callable, List, Optional
 
 import typer
 
+from agent.core.errors import AgentError
 from agent.desired import OPTIONS
 
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ Config = Annotated[
     Optional[str],
     typer.Option("--config", metavar="FILE|-", help="read this instead of /etc/hsm-agent: TOML, or JSON"),
 ]
+
+
+def is_json(output: str) -> bool:
+    """Tell what --output says. Raises AgentError `usage`."""
+    if output not in ("text", "json"):
+        raise AgentError("usage", "--output takes text or json", saw=output, want="text or json")
+    return output == "json"
 
 
 def with_desired(function: Callable[..., None]) -> Callable[..., None]:

@@ -57,7 +57,11 @@ class Play:
 
     def hsm(self, address: str) -> cluster.Hsm:
         return cluster.Hsm(
-            address, self.made.hsm, self.made.other_hsm, self.made.client_ca.cert, self.folder / f"mode-{address}"
+            address,
+            self.made.hsm,
+            self.made.other_hsm,
+            self.made.client_ca.cert,
+            self.folder / f"mode-{address}",
         )
 
     def start(self, address: str) -> None:
@@ -163,13 +167,21 @@ def _set(scene: stage.Stage, folder: Path) -> Iterator[tuple[Play, Callable[[Fau
     made = pki.make(folder / "pki")
     catalogue = load()
     fit = fit_row(
-        catalogue, os=release["ID"], os_version=release["VERSION_ID"], arch=scene.run(["uname", "-m"]).stdout.strip()
+        catalogue,
+        os=release["ID"],
+        os_version=release["VERSION_ID"],
+        arch=scene.run(["uname", "-m"]).stdout.strip(),
     )
     sums = []
     for component in ("cli", "pkcs11"):
         wanted = artefact(catalogue, fit, fit.arch, component, None)
         built = packages.build(
-            folder / "mirror", wanted.path, wanted.package, wanted.version, interpreter=sys.executable, padding_mb=4
+            folder / "mirror",
+            wanted.path,
+            wanted.package,
+            wanted.version,
+            interpreter=sys.executable,
+            padding_mb=4,
         )
         sums += ["--sha256", f"{wanted.file}={built}"]
     this = Play(scene, made, folder)
@@ -190,7 +202,11 @@ def _set(scene: stage.Stage, folder: Path) -> Iterator[tuple[Play, Callable[[Fau
             yield Act("a host that has nothing", full, 0)
             yield Act("the same again changes nothing", full, 0)
             fault.breaks(play)
-            yield Act(fault.says, _full(fault.found or _configure("--component", "pkcs11"), source_of), fault.exit_status)
+            yield Act(
+                fault.says,
+                _full(fault.found or _configure("--component", "pkcs11"), source_of),
+                fault.exit_status,
+            )
             fault.cures(play)
             yield Act("cured, and looked at again", _full(fault.after, source_of), 0)
 
@@ -251,7 +267,9 @@ class _Teller:
             sys.stdout.write(f"── {number}. {act.title}\n   # hsm-agent {' '.join(_shown(words))}\n\n")
             sys.stdout.flush()
         output = "json" if self._as_json else "text"
-        done = scene.run([sys.executable, "-m", "agent", *act.argv, "--quiet", "--output", output], PYTHONPATH=_SOURCE)
+        done = scene.run(
+            [sys.executable, "-m", "agent", *act.argv, "--quiet", "--output", output], PYTHONPATH=_SOURCE
+        )
         self._acts.append(
             {
                 "title": act.title,

@@ -43,7 +43,17 @@ def enter(module: str, arguments: Sequence[str]) -> int:
             "demo-unavailable", "programs are missing", saw=f"no {', no '.join(missing)}", want="util-linux, iproute2, openssl"
         )  # fmt: skip
     folder = tempfile.mkdtemp(prefix="hsm-agent-demo-")
-    spaces = ("--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--propagation", "private")
+    spaces = (
+        "--mount",
+        "--net",
+        "--pid",
+        "--ipc",
+        "--uts",
+        "--fork",
+        "--kill-child",
+        "--propagation",
+        "private",
+    )
     try:
         argv = ["unshare", *spaces, sys.executable, "-m", module, folder, *arguments]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
@@ -90,8 +100,8 @@ def build(folder: Path) -> Stage:
         _call("mount", "-t", "overlay", "hsm-agent-demo", "-o", options, str(target))
     _call("mount", "-t", "proc", "proc", str(root / "proc"))
     _call("mount", "--rbind", "/dev", str(root / "dev"))
-    for each, mode in (("run", "755"), ("tmp", "1777")):
-        _call("mount", "-t", "tmpfs", "-o", f"mode={mode}", "hsm-agent-demo", str(root / each))
+    for fresh, mode in (("run", "755"), ("tmp", "1777")):
+        _call("mount", "-t", "tmpfs", "-o", f"mode={mode}", "hsm-agent-demo", str(root / fresh))
     _call("ip", "link", "set", "lo", "up")
     stage = Stage(root)
     for needed in (sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[2])):

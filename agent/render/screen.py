@@ -80,7 +80,7 @@ def _verdict(tree: Mapping[str, Any], *, colour: bool) -> list[str]:
         return lines
     if outcome in ("rolled-back", "failed") and tree["cause"]:
         lines.append(f"cause: {CODES[tree['cause']].meaning} ({tree['cause']})")
-    in_steps = any(step["code"] == code for step in tree["steps"])
+    in_steps = any(step["code"] in (code, tree["cause"]) for step in tree["steps"] if step["code"])
     if failure["saw"] and not in_steps:
         lines += _indented("saw:  ", failure["saw"])
         lines += _indented("want: ", failure["want"]) if failure["want"] else []

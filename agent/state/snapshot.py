@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from agent.cloudhsm.ca import sole_fingerprint
 from agent.cloudhsm.layout import LINUX
+from agent.cloudhsm.settings import parse_settings
 from agent.core.errors import AgentError
 from agent.core.words import Line, Outcome
 from agent.state.store import SNAPSHOTS
@@ -51,12 +54,12 @@ class Snapshot:
         return tuple(line for line in lines if line is not None)
 
     def _restore_one(self, host: Host, kept: Kept) -> Line | None:
-        want = _digest(kept.data)
+        want = _told(kept.path, kept.data)
         try:
             now = host.read(kept.path)
             if now == kept.data:
                 return None
-            saw = "absent" if now is None else _digest(now)
+            saw = "absent" if now is None else _told(kept.path, now)
             host.write(kept.path, kept.data, mode=kept.mode, owner=kept.owner)
             again = host.read(kept.path)
         except AgentError as error:
@@ -168,5 +171,17 @@ def line_id(path: str) -> str:
     return "configure:" + name.replace("cloudhsm-", "", 1).replace(".cfg", "")
 
 
-def _digest(data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(data).hexdigest()
+def _told(path: str, data: bytes) -> str:
+    """Say what a file holds as the steps say it: the CA's fingerprint, the configured addresses."""
+    told = None
+    if path == LINUX.ca:
+        told = sole_fingerprint(data)
+    else:
+        with contextlib.suppress(ValueError):
+            settings = parse_settings(data)
+            return (
+                "not configured"
+                if settings.placeholder
+                else " ".join(each.hostname for each in settings.servers)
+            )
+    return "sha256:" + (told or hashlib.sha256(data).hexdigest())

@@ -1,0 +1,243 @@
+"""Questions only Python can ask a machine: connections, locks, mapped files, room.
+
+The shell adapter sends this file as text. So it imports nothing but the standard library, speaks Python 3.6
+(what RHEL 8 has), and answers in plain JSON values.
+"""
+
+# ruff: noqa: PTH100, PTH110, PTH120, PTH123, PTH208, UP032
+# (Python 3.6 has no newer way, and names are strings)
+
+import errno
+import fcntl
+import os
+import select
+import socket
+import struct
+import time
+from typing import Any, Callable
+
+# How often `stopped` is asked while waiting, in seconds.
+_TURN = 0.1
+# What a failed connect means; all else (prohibited by a local firewall, no such family) is no route.
+_CAUSES = {
+    errno.ETIMEDOUT: "hsm-timed-out",
+    errno.ECONNREFUSED: "hsm-refused",
+    errno.ECONNRESET: "hsm-refused",
+}
+# struct flock of 64-bit Linux: type, whence, start, length, pid
+_FLOCK = "hhqqi4x"
+
+
+class Interrupted(Exception):  # noqa: N818 -- an event, not an error
+    """The wait was ended because `stopped` said so."""
+
+
+class _NoAnswer(Exception):  # noqa: N818 -- a finding
+    """The time ran out."""
+
+
+def reach(
+    address: str, port: int, timeout: float, tls: bool = True, stopped: "Callable[[], bool]" = lambda: False
+) -> "dict[str, Any]":
+    """Return the fields `cause`, `detail`, `seconds` and `tls` of a Reached.
+
+    Connecting and the handshake have `timeout` seconds each. No name is looked up: a resolver knows no limit.
+    Raises Interrupted when `stopped` becomes true.
+    """
+    try:
+        family, kind, _, _, target = socket.getaddrinfo(
+            address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )[0]
+    except (OSError, ValueError):
+        return _unreached("hsm-no-route", "not an IP address")
+    start = time.monotonic()
+    try:
+        sock = socket.socket(family, kind)
+    except OSError as error:  # IPv6 is switched off, for one
+        return _unreached("hsm-no-route", _said(error))
+    with sock:
+        try:
+            _connect(sock, target, start + timeout, stopped)
+        except _NoAnswer:
+            return _unreached("hsm-timed-out", "no answer within {:g} s".format(timeout))
+        except OSError as error:
+            return _unreached(_CAUSES.get(error.errno or 0, "hsm-no-route"), _said(error))
+        seconds = time.monotonic() - start
+        spoken, detail = _handshake(sock, timeout, stopped) if tls else (None, "connected")
+    cause = "hsm-no-tls" if spoken is False else None
+    return {"cause": cause, "detail": detail, "seconds": seconds, "tls": spoken}
+
+
+def holder(path: str) -> "tuple[int, str] | None":
+    """Return the process id and name of who holds the fcntl lock on `path`, None when it is free or absent.
+
+    Raises OSError. Beware: POSIX drops all fcntl locks a process has on a file when it closes any descriptor
+    of it, as this does. So never ask about a file that this process itself has locked that way.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        answer = fcntl.fcntl(fd, fcntl.F_GETLK, asked)
+    finally:
+        os.close(fd)
+    found, _, _, _, pid = struct.unpack(_FLOCK, answer)
+    return None if found == fcntl.F_UNLCK else (pid, _name_of(pid))
+
+
+def mapped(pid: int, prefix: str) -> "list[str]":
+    """Return the files below `prefix` that a process has mapped; a file removed since ends with ` (deleted)`.
+
+    Raises OSError when the process has gone or is not ours to look at.
+    """
+    with open("/proc/{}/maps".format(pid), "rb") as file:
+        lines = [line.rstrip(b"\n").split(b" ", 5) for line in file]
+    paths = (os.fsdecode(words[5].lstrip(b" ")) for words in lines if len(words) == 6)
+    return sorted({path.replace("\\012", "\n") for path in paths if path.startswith(prefix)})
+
+
+def mapping(prefix: str) -> "list[dict[str, Any]]":
+    """Return the fields of a Running for each process with a file below `prefix`, by /proc alone."""
+    found = []  # type: list[dict[str, Any]]
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        try:
+            paths = mapped(pid, prefix)
+            if paths:
+                uid, gid = _owner_of(pid)
+                started = _started(pid)
+                found.append(
+                    {
+                        "pid": pid,
+                        "name": _name_of(pid),
+                        "uid": uid,
+                        "gid": gid,
+                        "started": started,
+                        "mapped": paths,
+                    }
+                )
+        except OSError:  # noqa: PERF203 -- gone meanwhile, or not ours to look at
+            continue
+    return found
+
+
+def room(path: str) -> "dict[str, Any]":
+    """Return the fields of a Room.
+
+    Only root asks whether it may write there (an immutable folder says no): a refusal of another user tells
+    about that user, not about the file system.
+    """
+    place = os.path.abspath(path)
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    space = os.statvfs(place)
+    writable = not space.f_flag & os.ST_RDONLY
+    if writable and os.geteuid() == 0:
+        writable = os.access(place, os.W_OK)
+    return {"free": space.f_bavail * space.f_frsize, "writable": writable}
+
+
+def _connect(sock: socket.socket, target: object, deadline: float, stopped: "Callable[[], bool]") -> None:
+    sock.setblocking(False)
+    outcome = sock.connect_ex(target)  # type: ignore[arg-type]
+    if outcome == errno.EINPROGRESS:
+        _wait(sock, select.POLLOUT, deadline, stopped)
+        outcome = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if outcome:
+        raise OSError(outcome, os.strerror(outcome))
+
+
+def _handshake(sock: socket.socket, timeout: float, stopped: "Callable[[], bool]") -> "tuple[bool, str]":
+    """Tell whether TLS was spoken, and in words what was.
+
+    The first bytes of the answer decide: a TLS record, even an alert that refuses us, proves TLS.
+    """
+    import ssl  # noqa: PLC0415 -- 8 ms that most commands need not pay
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if hasattr(ssl, "TLSVersion"):  # Python 3.7
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.set_ciphers("ALL:@SECLEVEL=0")  # whatever the other side has: nothing is sent through it
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    talk = context.wrap_bio(incoming, outgoing)
+    deadline = time.monotonic() + timeout
+    first = b""
+    try:
+        while True:
+            try:
+                talk.do_handshake()
+            except ssl.SSLWantReadError:
+                sock.send(outgoing.read())  # some hundred bytes, which an idle connection always takes
+            else:
+                return True, "{} {}".format(talk.version(), (talk.cipher() or ("",))[0])
+            _wait(sock, select.POLLIN, deadline, stopped)
+            data = sock.recv(65536)
+            if not data:
+                return _is_record(first), "connected, then closed by the other side"
+            first = (first + data)[:3]
+            incoming.write(data)
+    except _NoAnswer:
+        did = (
+            "began a TLS handshake and did not finish it"
+            if _is_record(first)
+            else "connected, then was silent"
+        )
+        return False, "{} for {:g} s".format(did, timeout)
+    except ssl.SSLError as error:
+        if _is_record(first):
+            return True, "TLS answered, and refused: {}".format(error.reason)
+        return False, "answered, but not with TLS"
+    except OSError as error:
+        return _is_record(first), "connected, then: " + _said(error)
+
+
+def _is_record(first: bytes) -> bool:
+    """Tell an alert (21) or handshake (22) record of TLS 1.x from anything else."""
+    return first[:1] in (b"\x15", b"\x16") and first[1:2] == b"\x03"
+
+
+def _wait(sock: socket.socket, event: int, deadline: float, stopped: "Callable[[], bool]") -> None:
+    poll = select.poll()
+    poll.register(sock, event)
+    while True:
+        left = deadline - time.monotonic()
+        if stopped():
+            raise Interrupted
+        if poll.poll(max(0, min(_TURN, left)) * 1000):
+            return
+        if left <= 0:
+            raise _NoAnswer
+
+
+def _unreached(cause: str, detail: str) -> "dict[str, Any]":
+    return {"cause": cause, "detail": detail, "seconds": None, "tls": None}
+
+
+def _said(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _name_of(pid: int) -> str:
+    try:
+        with open("/proc/{}/comm".format(pid), "rb") as file:
+            return os.fsdecode(file.read()).rstrip("\n")
+    except OSError:
+        return ""
+
+
+def _owner_of(pid: int) -> "tuple[int, int]":
+    with open("/proc/{}/status".format(pid), "rb") as file:
+        ids = {line.split()[0]: line.split()[2] for line in file if line.startswith((b"Uid:", b"Gid:"))}
+    return int(ids[b"Uid:"]), int(ids[b"Gid:"])
+
+
+def _started(pid: int) -> float:
+    with open("/proc/{}/stat".format(pid), "rb") as file:
+        # the name in parentheses may hold anything; after it the 20th field is the start in ticks since boot
+        ticks = int(file.read().rsplit(b")", 1)[1].split()[19])
+    with open("/proc/stat", "rb") as file:
+        boot = next(int(line.split()[1]) for line in file if line.startswith(b"btime"))
+    return boot + ticks / os.sysconf("SC_CLK_TCK")

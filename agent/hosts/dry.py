@@ -1,0 +1,85 @@
+"""A host with its hands tied: what `plan` and `verify` are given, so that no mistake of ours can touch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from agent.core.host import READ_LIMIT
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Sequence
+
+    from agent.core.host import Done, Holder, HostView, Reached, Room, Running, Stat
+
+
+class ForbiddenTouch(BaseException):
+    """Something tried to change a machine that may only be looked at.
+
+    A defect, and no Exception for the reason ForbiddenLook has: a handler for failures must not hide it.
+    """
+
+
+class Dry:
+    """A Host whose eyes are another's and whose hands raise ForbiddenTouch."""
+
+    def __init__(self, view: HostView) -> None:
+        self._view = view
+
+    @property
+    def name(self) -> str:
+        return self._view.name
+
+    def read(self, path: str, *, offset: int = 0, limit: int = READ_LIMIT) -> bytes | None:
+        return self._view.read(path, offset=offset, limit=limit)
+
+    def stat(self, path: str) -> Stat | None:
+        return self._view.stat(path)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        return self._view.names(path)
+
+    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+        return self._view.ask(argv, timeout=timeout, stdin=stdin)
+
+    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> Reached:
+        return self._view.reach(address, port, timeout=timeout, tls=tls)
+
+    def holder(self, path: str) -> Holder | None:
+        return self._view.holder(path)
+
+    def mapping(self, prefix: str) -> tuple[Running, ...]:
+        return self._view.mapping(prefix)
+
+    def get(self, url: str, *, limit: int, timeout: float) -> bytes:
+        return self._view.get(url, limit=limit, timeout=timeout)
+
+    def room(self, path: str) -> Room:
+        return self._view.room(path)
+
+    def now(self) -> dt.datetime:
+        return self._view.now()
+
+    def monotonic(self) -> float:
+        return self._view.monotonic()
+
+    def is_root(self) -> bool:
+        return self._view.is_root()
+
+    def pause(self, seconds: float) -> None:
+        self._view.pause(seconds)
+
+    def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> NoReturn:
+        raise ForbiddenTouch(f"write {path}: {len(data)} bytes, mode {mode:o}, owner {owner}")
+
+    def remove(self, path: str) -> NoReturn:
+        raise ForbiddenTouch(f"remove {path}")
+
+    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> NoReturn:
+        raise ForbiddenTouch(f"do `{' '.join(argv)}`: {timeout:g} s, {len(stdin)} bytes of input")
+
+    def lock(self, path: str, words: str) -> NoReturn:
+        raise ForbiddenTouch(f"lock {path}: {words}")
+
+    def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> NoReturn:
+        raise ForbiddenTouch(f"fetch {url} to {path}: {sha256}, {limit} bytes, {timeout:g} s")

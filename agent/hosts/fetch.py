@@ -1,0 +1,363 @@
+"""Download one file: resumed, retried, bounded in time and size, and named only when its hash agrees."""
+
+# ruff: noqa: PTH101, PTH104, PTH116, PTH120, PTH123
+# (names are strings in the Host interface)
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import re
+import stat
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Protocol
+from urllib.parse import unquote, urlsplit
+
+from agent.core.errors import AgentError
+from agent.hosts import files
+from agent.hosts.web import Again, Head, answers, failed, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.core.host import Progress
+
+_ATTEMPTS = 5
+# Waits between attempts: a random part of BASE, 2 BASE, 4 BASE ..., never longer than CAP; a server's own
+# Retry-After is honoured up to RETRY_AFTER. All in seconds.
+_BASE = 1.0
+_CAP = 20.0
+_RETRY_AFTER = 60.0
+_PIECE = 64 * 1024
+
+_GONE = (403, 404, 410)  # what S3 and its kin say of a file they do not have
+_TRANSIENT = (408, 425, 429)
+
+
+class Clock(Protocol):
+    """The part of a host that knows time."""
+
+    def monotonic(self) -> float: ...
+
+    def pause(self, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a download may use: a clock, the environment, someone to tell, and a way to be stopped."""
+
+    clock: Clock
+    environ: Mapping[str, str]
+    stopped: Callable[[], bool] = lambda: False
+    progress: Progress = lambda _have, _total: None
+
+
+class _Sink(Protocol):
+    """Where the bytes go."""
+
+    have: int
+    resumed: bool
+
+    def resumable(self) -> tuple[int, str]:
+        """Return how many bytes of this very file are here, and the validator to ask for the rest with."""
+
+    def begin(self, start: int, validator: str, /) -> None: ...
+
+    def add(self, data: bytes) -> None: ...
+
+    def end(self) -> None:
+        """Make what was added last, whatever comes next."""
+
+    def forget(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One download: from where, into what, how much and how long at most."""
+
+    url: str
+    sink: _Sink
+    limit: int
+    timeout: float
+    deadline: float
+    means: Means
+
+    def mind(self) -> None:
+        """Raise when the time is up or the run was interrupted."""
+        if self.means.stopped():
+            raise AgentError("interrupted", "the run was interrupted", saw=f"downloading {shown(self.url)}")
+        if self.means.clock.monotonic() >= self.deadline:
+            raise failed(
+                self.url, f"{self.sink.have} bytes in {self.timeout:g} s", want="the whole file in that time"
+            )
+
+    def add(self, data: bytes, total: int | None) -> None:
+        self.check_size(self.sink.have + len(data))
+        self.sink.add(data)
+        self.means.progress(self.sink.have, total)
+
+    def check_size(self, size: int | None) -> None:
+        if size is not None and size > self.limit:
+            self.sink.forget()
+            raise failed(self.url, f"more than {self.limit} bytes", want=f"at most {self.limit} bytes")
+
+
+def fetch(url: str, path: str, *, sha256: str | None, limit: int, timeout: float, means: Means) -> str:
+    """Do what Host.fetch promises.
+
+    Redirects are followed, but never from https to http. Of the environment the proxies and the trusted CA
+    file (SSL_CERT_FILE, REQUESTS_CA_BUNDLE) count; a ~/.netrc does not.
+    """
+    want = sha256.lower() if sha256 else None
+    part = _Part(url, path)
+    job = _Job(url, part, limit, timeout, means.clock.monotonic() + timeout, means)
+    try:
+        if want is not None and _hash_of(path) == want:
+            return want
+        files.make_folders(os.path.dirname(path))
+        _bring(job)
+        got = _hash_of(part.name)
+        if want is not None and got != want and part.resumed:
+            part.forget()  # its beginning may have been of other bytes
+            _bring(job)
+            got = _hash_of(part.name)
+        if want is not None and got != want:
+            part.forget()
+            raise AgentError(
+                "checksum-mismatch",
+                f"{shown(url)} is not the file that is wanted",
+                saw=f"sha256:{got}",
+                want=f"sha256:{want}",
+            )
+        part.take_name()
+    except OSError as error:
+        raise files.refused(error, part.name) from error
+    return got
+
+
+def get(url: str, *, limit: int, timeout: float, means: Means) -> bytes:
+    """Do what HostView.get promises; anything but https is refused."""
+    if urlsplit(url).scheme != "https":
+        raise failed(url, "not an https URL", want="https://")
+    heap = _Heap()
+    _download(_Job(url, heap, limit, timeout, means.clock.monotonic() + timeout, means))
+    return bytes(heap.data)
+
+
+def _bring(job: _Job) -> None:
+    local = _local_path(job.url)
+    if local is not None:
+        _copy(job, local)
+    else:
+        _download(job)
+
+
+def _local_path(url: str) -> str | None:
+    """Return the path that `file:` or a bare path names, None for everything else."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", url) is None:
+        return url
+    if not url.lower().startswith("file:"):
+        return None
+    rest = url[len("file:") :]
+    return unquote("/" + rest[2:].partition("/")[2] if rest.startswith("//") else rest)
+
+
+def _copy(job: _Job, source: str) -> None:
+    """Copy a local file, without ever blocking on a FIFO or a device."""
+    try:
+        if not stat.S_ISREG(os.stat(source).st_mode):
+            raise failed(job.url, "not a regular file", want="a regular file")
+        fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise AgentError(
+            "package-not-found", f"{source} is not there", saw="no such file", want=source
+        ) from None
+    except OSError as error:
+        raise failed(job.url, error.strerror or str(error)) from error
+    with os.fdopen(fd, "rb") as file:
+        total = os.fstat(fd).st_size
+        job.check_size(total)
+        job.sink.begin(0, "")
+        try:
+            for data in iter(lambda: file.read(_PIECE), b""):
+                job.mind()
+                job.add(data, total)
+        finally:
+            job.sink.end()
+
+
+def _download(job: _Job) -> None:
+    """Fill the sink from a server, trying again where that can help."""
+    if urlsplit(job.url).scheme not in ("http", "https"):
+        raise failed(job.url, "a kind of URL the agent does not know", want="https, http, file or a path")
+    for attempt in range(1, _ATTEMPTS + 1):
+        again = _attempt(job)
+        if again is None:
+            return
+        saw = f"{again}; attempt {attempt} of {_ATTEMPTS}"
+        wait = again.after
+        if wait is None:
+            wait = random.uniform(0, min(_CAP, _BASE * 2 ** (attempt - 1)))  # noqa: S311 -- not a secret
+        if attempt == _ATTEMPTS:
+            raise failed(job.url, saw)
+        if job.means.clock.monotonic() + wait >= job.deadline:
+            raise failed(job.url, f"{saw}; no time for another within {job.timeout:g} s")
+        job.means.clock.pause(wait)
+
+
+def _attempt(job: _Job) -> Again | None:
+    """Ask once and add what comes; return why it has to be done again, None when the file is whole."""
+    have, validator = job.sink.resumable()
+    headers = {"Range": f"bytes={have}-", "If-Range": validator} if have else {}
+    try:
+        with contextlib.closing(
+            answers(job.url, headers, environ=job.means.environ, mind=job.mind)
+        ) as coming:
+            total: int | None = None
+            for item in coming:
+                if isinstance(item, Head):
+                    start, total = _judge(job, item, have)
+                    job.check_size(total)
+                    job.sink.begin(start, _validator(item))
+                else:
+                    job.add(item, total)
+    except Again as again:
+        return again
+    finally:
+        job.sink.end()
+    if total is not None and job.sink.have != total:
+        return Again(f"the connection ended after {job.sink.have} of {total} bytes")
+    return None
+
+
+def _judge(job: _Job, head: Head, have: int) -> tuple[int, int | None]:
+    """Return where in the file the body starts and how long the file is, or say why the body is of no use."""
+    if head.status == 200:
+        return 0, head.number("Content-Length")
+    if have and head.status in (206, 416):
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", head.headers.get("Content-Range", ""))
+        if head.status == 206 and match and int(match[1]) == have:
+            return have, None if match[2] == "*" else int(match[2])
+        job.sink.forget()
+        raise Again(f"HTTP {head.status}, which does not continue the part that is here", after=0)
+    said = f"HTTP {head.status}"
+    if head.status in _GONE:
+        raise AgentError("package-not-found", f"{shown(job.url)} is not there", saw=said, want="HTTP 200")
+    if head.status >= 500 or head.status in _TRANSIENT:
+        after = head.number("Retry-After")
+        raise Again(said, after=None if after is None else min(float(after), _RETRY_AFTER))
+    if head.status == 407:
+        raise failed(job.url, f"{said}: the proxy wants a user and a password", want="HTTP 200")
+    raise failed(job.url, said, want="HTTP 200")
+
+
+def _validator(head: Head) -> str:
+    """Return what names these very bytes; a weak ETag does not (RFC 9110, section 13.1.5)."""
+    tag = head.headers.get("ETag", "")
+    return tag if tag.startswith('"') else head.headers.get("Last-Modified", "")
+
+
+class _Part:
+    """The unfinished file beside the final name, and a note of what it is a part of."""
+
+    def __init__(self, url: str, path: str) -> None:
+        self.have = 0
+        self.resumed = False
+        self.name = path + ".part"
+        self._url = url
+        self._path = path
+        self._note = path + ".part.from"
+        self._file: IO[bytes] | None = None
+
+    def resumable(self) -> tuple[int, str]:
+        with contextlib.suppress(AgentError, OSError, ValueError, KeyError, TypeError):
+            origin = json.loads(files.read(self._note, 0, 65536) or b"null")
+            size = os.stat(self.name, follow_symlinks=False).st_size
+            if origin["url"] == self._url_key() and isinstance(origin["validator"], str):
+                return size, origin["validator"]
+        return 0, ""
+
+    def begin(self, start: int, validator: str) -> None:
+        if validator:
+            origin = {"url": self._url_key(), "validator": validator}
+            files.replace(self._note, json.dumps(origin).encode(), 0o600, None)
+        else:
+            files.remove(self._note)
+        fd = os.open(
+            self.name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600
+        )
+        self._file = os.fdopen(fd, "wb")
+        os.ftruncate(fd, start)
+        os.lseek(fd, start, os.SEEK_SET)
+        self.have = start
+        self.resumed = start > 0
+
+    def add(self, data: bytes) -> None:
+        if self._file is not None:
+            self._file.write(data)
+            self.have += len(data)
+
+    def end(self) -> None:
+        if self._file is not None:
+            with self._file as file:
+                self._file = None
+                file.flush()
+                os.fsync(file.fileno())
+
+    def forget(self) -> None:
+        files.remove(self.name)
+        files.remove(self._note)
+        self.have = 0
+
+    def take_name(self) -> None:
+        os.chmod(self.name, 0o644)
+        os.rename(self.name, self._path)
+        files.remove(self._note)
+        files.sync_folder(os.path.dirname(self._path))
+
+    def _url_key(self) -> str:
+        """Return the URL in a form that can lie on a disk: it may hold a password."""
+        return hashlib.sha256(self._url.encode()).hexdigest()
+
+
+class _Heap:
+    """Bytes in memory, for what is small."""
+
+    def __init__(self) -> None:
+        self.have = 0
+        self.resumed = False
+        self.data = bytearray()
+
+    def resumable(self) -> tuple[int, str]:
+        return 0, ""
+
+    def begin(self, _start: int, _validator: str, /) -> None:
+        self.forget()
+
+    def add(self, data: bytes) -> None:
+        self.data += data
+        self.have += len(data)
+
+    def end(self) -> None:
+        """Nothing: memory needs no settling."""
+
+    def forget(self) -> None:
+        self.data.clear()
+        self.have = 0
+
+
+def _hash_of(path: str) -> str:
+    """Return the SHA-256 of a regular file, empty when there is none."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return ""
+        with open(path, "rb") as file:
+            digest = hashlib.sha256()
+            for data in iter(lambda: file.read(1024 * 1024), b""):
+                digest.update(data)
+            return digest.hexdigest()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""

@@ -1,0 +1,194 @@
+"""Files of this machine: read without ever blocking, replace atomically, remove without following links."""
+
+# ruff: noqa: PTH101, PTH102, PTH104, PTH108, PTH112, PTH116, PTH118, PTH120, PTH208
+# (names are strings in the Host interface)
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+
+from agent.core.errors import AgentError
+from agent.core.host import Stat
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def read(path: str, offset: int, limit: int) -> bytes | None:
+    """Do what HostView.read promises.
+
+    The kind is looked at before the file is opened as well as after: opening alone can start a watchdog or
+    rewind a tape, and a name can become a FIFO in between.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise unreadable(path, _kind_of(os.stat(path).st_mode))
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise unreadable(path, "it changed while it was opened")
+            if offset:
+                file.seek(offset)
+            data = bytearray()
+            while len(data) <= limit:
+                piece = os.read(file.fileno(), limit + 1 - len(data))
+                if not piece:
+                    return bytes(data)
+                data += piece
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise unreadable(path, error.strerror or str(error)) from error
+    except ValueError as error:  # a zero byte, or text that is no file name
+        raise unreadable(path, str(error)) from error
+    raise unreadable(path, f"more than {limit} bytes", want=f"at most {limit} bytes")
+
+
+def look(path: str) -> Stat | None:
+    """Do what HostView.stat promises."""
+    try:
+        seen = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise unreadable(path, error.strerror or str(error)) from error
+    except ValueError as error:
+        raise unreadable(path, str(error)) from error
+    return Stat(
+        _kind_of(seen.st_mode),
+        stat.S_IMODE(seen.st_mode),
+        seen.st_uid,
+        seen.st_gid,
+        seen.st_size,
+        seen.st_mtime,
+    )
+
+
+def names(path: str) -> tuple[str, ...]:
+    """Do what HostView.names promises; something else than a folder is unreadable."""
+    try:
+        return tuple(sorted(os.listdir(path)))
+    except FileNotFoundError:
+        return ()
+    except NotADirectoryError as error:
+        if os.path.lexists(path):
+            raise unreadable(path, "not a folder", want="a folder") from error
+        return ()
+    except OSError as error:
+        raise unreadable(path, error.strerror or str(error), want="a folder") from error
+    except ValueError as error:
+        raise unreadable(path, str(error), want="a folder") from error
+
+
+def replace(path: str, data: bytes, mode: int, owner: tuple[int, int] | None) -> None:
+    """Do what Host.write promises.
+
+    A link is replaced, not followed. Without `owner` the file belongs to the user the agent runs as.
+    """
+    folder, name = os.path.split(path)
+    temporary = ""
+    try:
+        make_folders(folder)
+        _clear(folder, name)
+        temporary = os.path.join(folder, f".{name}.hsm-agent-{secrets.token_hex(4)}")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            fcntl.flock(fd, fcntl.LOCK_EX)  # tells a living write from a leftover, see _clear
+            file.write(data)
+            file.flush()
+            if owner is not None:
+                os.fchown(fd, *owner)  # before the mode: it takes setuid bits away
+            os.fchmod(fd, mode)
+            os.fsync(fd)
+            os.rename(temporary, path)
+        temporary = ""
+        sync_folder(folder)
+    except OSError as error:
+        raise refused(error, path) from error
+    except ValueError as error:
+        raise AgentError("write-failed", f"{path!r} is not a file name", saw=str(error)) from error
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def remove(path: str) -> None:
+    """Do what Host.remove promises."""
+    name = path.rstrip("/")  # with a slash at its end a link would be followed
+    if not name:
+        raise AgentError("write-failed", f"{path!r} is never removed", saw=path)
+    try:
+        if stat.S_ISDIR(os.lstat(name).st_mode):
+            shutil.rmtree(name)
+        else:
+            os.unlink(name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise refused(error, path) from error
+
+
+def make_folders(folder: str) -> None:
+    """Make a folder and its parents with 0755, whatever the umask; existing ones stay. Raises OSError."""
+    if not folder or os.path.isdir(folder):
+        return
+    make_folders(os.path.dirname(folder.rstrip("/")))
+    try:
+        os.mkdir(folder, 0o755)
+    except FileExistsError:
+        if not os.path.isdir(folder):
+            raise
+        return
+    os.chmod(folder, 0o755)  # noqa: S103 -- the contract's mode for parents
+    sync_folder(os.path.dirname(folder.rstrip("/")) or ".")
+
+
+def sync_folder(folder: str) -> None:
+    """Make a rename in this folder last through a power cut. Raises OSError."""
+    fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def refused(error: OSError, path: str) -> AgentError:
+    """Return the error for a touch the system refused, by its cause."""
+    said = error.strerror or str(error)
+    if error.errno in _FULL:
+        return AgentError("no-space", f"there is no room for {path}", saw=f"{path}: {said}")
+    if error.errno == errno.EROFS:
+        return AgentError("read-only", f"{path} cannot be written", saw=f"{path}: {said}")
+    return AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: {said}")
+
+
+def unreadable(path: str, saw: str, *, want: str = "a regular file that can be read") -> AgentError:
+    return AgentError("unreadable", f"{path!r} cannot be read", saw=saw, want=want)
+
+
+def _clear(folder: str, name: str) -> None:
+    """Remove what killed runs left of earlier writes of this name; a write that lives holds its lock."""
+    for each in os.listdir(folder or "."):
+        if each.startswith(f".{name}.hsm-agent-"):
+            leftover = os.path.join(folder, each)
+            with contextlib.suppress(OSError):
+                fd = os.open(leftover, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(leftover)
+                finally:
+                    os.close(fd)
+
+
+def _kind_of(mode: int) -> str:
+    if stat.S_ISREG(mode):
+        return "file"
+    if stat.S_ISDIR(mode):
+        return "directory"
+    return "link" if stat.S_ISLNK(mode) else "other"

@@ -1,0 +1,136 @@
+"""A host with the run's time limit: whatever a step asks for, the whole ends in time."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from agent.core.errors import AgentError
+from agent.core.host import READ_LIMIT
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from agent.core.host import Done, Holder, Host, Reached, Room, Running, Stat
+
+
+class Guarded:
+    """Another Host for `limit` seconds, counted from its making; then a verb raises AgentError `timed-out`.
+
+    Each `timeout` is clamped to the time that is left. A wait that ended because of that is `timed-out` too:
+    neither the HSM nor the package manager is to blame. Name, clocks and `is_root` always answer. Undo and
+    report must not be bound by the limit: they are given the host that is inside.
+    """
+
+    def __init__(self, host: Host, limit: float) -> None:
+        self._host = host
+        self._limit = limit
+        self._end = host.monotonic() + limit
+
+    @property
+    def name(self) -> str:
+        return self._host.name
+
+    def read(self, path: str, *, offset: int = 0, limit: int = READ_LIMIT) -> bytes | None:
+        self._left(f"before reading {path}")
+        return self._host.read(path, offset=offset, limit=limit)
+
+    def stat(self, path: str) -> Stat | None:
+        self._left(f"before looking at {path}")
+        return self._host.stat(path)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        self._left(f"before listing {path}")
+        return self._host.names(path)
+
+    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+        left = self._left(f"before `{' '.join(argv)}`")
+        done = self._host.ask(argv, timeout=min(timeout, left), stdin=stdin)
+        self._blame(done.timed_out and left < timeout, f"`{' '.join(argv)}` was running")
+        return done
+
+    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> Reached:
+        left = self._left(f"before connecting to {address} port {port}")
+        reached = self._host.reach(address, port, timeout=min(timeout, left), tls=tls)
+        self._blame(
+            reached.cause in ("hsm-timed-out", "hsm-no-tls") and left < timeout,
+            f"waiting for {address} port {port}",
+        )
+        return reached
+
+    def holder(self, path: str) -> Holder | None:
+        self._left(f"before looking at the lock {path}")
+        return self._host.holder(path)
+
+    def mapping(self, prefix: str) -> tuple[Running, ...]:
+        self._left("before looking at the running programs")
+        return self._host.mapping(prefix)
+
+    def get(self, url: str, *, limit: int, timeout: float) -> bytes:
+        left = self._left("before a download")
+        with self._blaming(left < timeout):
+            return self._host.get(url, limit=limit, timeout=min(timeout, left))
+
+    def room(self, path: str) -> Room:
+        self._left(f"before looking at the space of {path}")
+        return self._host.room(path)
+
+    def now(self) -> dt.datetime:
+        return self._host.now()
+
+    def monotonic(self) -> float:
+        return self._host.monotonic()
+
+    def is_root(self) -> bool:
+        return self._host.is_root()
+
+    def pause(self, seconds: float) -> None:
+        self._host.pause(min(seconds, self._left("waiting")))
+
+    def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
+        self._left(f"before writing {path}")
+        self._host.write(path, data, mode=mode, owner=owner)
+
+    def remove(self, path: str) -> None:
+        self._left(f"before removing {path}")
+        self._host.remove(path)
+
+    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+        left = self._left(f"before `{' '.join(argv)}`")
+        done = self._host.do(argv, timeout=min(timeout, left), stdin=stdin)
+        self._blame(done.timed_out and left < timeout, f"`{' '.join(argv)}` was running")
+        return done
+
+    def lock(self, path: str, words: str) -> AbstractContextManager[None]:
+        self._left(f"before taking the lock {path}")
+        return self._host.lock(path, words)
+
+    def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
+        left = self._left(f"before downloading {path}")
+        with self._blaming(left < timeout):
+            return self._host.fetch(url, path, sha256=sha256, limit=limit, timeout=min(timeout, left))
+
+    @contextlib.contextmanager
+    def _blaming(self, clamped: bool) -> Iterator[None]:
+        """Turn a download that failed for want of time into `timed-out` when we took the time away."""
+        try:
+            yield
+        except AgentError as error:
+            self._blame(error.code.name == "download-failed" and clamped, error.saw)
+            raise
+
+    def _left(self, what: str) -> float:
+        left = self._end - self._host.monotonic()
+        self._blame(left <= 0, what)
+        return left
+
+    def _blame(self, over: bool, what: str) -> None:
+        if over:
+            raise AgentError(
+                "timed-out",
+                f"the run's limit of {self._limit:g} s ran out",
+                saw=what,
+                want=f"an end within {self._limit:g} s",
+            )

@@ -1,0 +1,103 @@
+"""What `ask` may run: everything the agent ever looks at with a program, as data."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Look:
+    """A program, a pattern for each of its first words, and one for all further words (None: no more)."""
+
+    program: str
+    words: tuple[str, ...] = ()
+    rest: str | None = None
+
+
+_ANY = r".*"
+_NO_FLAG = r"[^-].*"
+_CLI = "/opt/cloudhsm/bin/cloudhsm-cli"
+LOOKS = (
+    Look("dpkg-query", (r"-W|--show",), _ANY),
+    Look("dpkg-deb", (r"-f|--field", _NO_FLAG), _NO_FLAG),
+    Look("dpkg", (r"--audit",), _NO_FLAG),
+    # --pipe runs a command, and so does a macro with parentheses
+    Look("rpm", (r"-q[acdfilpsR]*",), r"(?!--pipe|--define|--eval|-E|-D).*"),
+    Look("rpm", (r"--eval", r"%\{[\w?!:.]+\}")),
+    Look("ldd", (_NO_FLAG,)),
+    Look("uname", (r"-m",)),
+    Look("systemctl", (r"is-active|is-enabled|show",), _ANY),
+    Look(_CLI, (r"--version",)),
+    Look(_CLI, (r"cluster", r"hsm-info"), _ANY),
+    Look(_CLI, (r"user", r"list"), _ANY),
+    Look("/opt/cloudhsm/bin/cloudhsm_mgmt_util", (r"/.*",)),
+)
+
+# `openssl x509` reads with these words and writes or signs with others; the second kind takes a value.
+_X509_FLAGS = frozenset(
+    (
+        "-noout",
+        "-text",
+        "-subject",
+        "-issuer",
+        "-dates",
+        "-startdate",
+        "-enddate",
+        "-fingerprint",
+        "-sha1",
+        "-sha256",
+        "-serial",
+        "-pubkey",
+        "-modulus",
+        "-hash",
+        "-purpose",
+    )
+)
+_X509_VALUES = frozenset(
+    ("-in", "-inform", "-checkend", "-checkhost", "-checkip", "-ext", "-nameopt", "-certopt")
+)
+
+
+class ForbiddenLook(BaseException):
+    """A program outside the allow-list was given to `ask`.
+
+    A defect of the agent that could change a machine during a dry run: it is no Exception, so that no handler
+    meant for failures of the machine (`except Exception`) can turn it into one more finding.
+    """
+
+
+def allowed(argv: Sequence[str]) -> bool:
+    """Tell whether this command only looks."""
+    if not argv:
+        return False
+    program = argv[0] if argv[0].startswith("/opt/cloudhsm/") else argv[0].rsplit("/", 1)[-1]
+    if program == "openssl":
+        return _reads_certificate(argv[1:])
+    return any(program == look.program and _fits(argv[1:], look) for look in LOOKS)
+
+
+def require(argv: Sequence[str]) -> None:
+    """Raise ForbiddenLook unless the command only looks."""
+    if not allowed(argv):
+        raise ForbiddenLook(f"not in agent/hosts/looks.py: {' '.join(argv)!r}")
+
+
+def _fits(words: Sequence[str], look: Look) -> bool:
+    patterns = (*look.words, *(() if look.rest is None else (look.rest,) * (len(words) - len(look.words))))
+    return len(words) == len(patterns) and all(
+        re.fullmatch(pattern, word, re.DOTALL) for pattern, word in zip(patterns, words)
+    )
+
+
+def _reads_certificate(words: Sequence[str]) -> bool:
+    if list(words[:1]) != ["x509"] or "-noout" not in words:
+        return False
+    rest = iter(words[1:])
+    return all(
+        word in _X509_FLAGS or (word in _X509_VALUES and next(rest, None) is not None) for word in rest
+    )

@@ -1,0 +1,185 @@
+"""This machine: the Host that everything real goes through, on Linux and its kin."""
+
+# ruff: noqa: PTH111, PTH120
+# (names are strings in the Host interface)
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from agent.core.errors import AgentError
+from agent.core.host import READ_LIMIT, Holder, Reached, Room, Running
+from agent.hosts import connect, files, looks, processes
+from agent.hosts.fetch import Means, fetch, get
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import psutil
+
+    from agent.core.host import Done, Progress, Stat
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
+
+# Between SIGTERM and SIGKILL, in seconds: a package manager gets time to leave its database whole.
+_GRACE_LOOK = 1.0
+_GRACE_TOUCH = 10.0
+
+
+class Posix:
+    """A Host on this machine.
+
+    `stop` ends `ask`, `reach`, `pause`, `get` and `fetch` with AgentError `interrupted`; a `do` finishes.
+    `progress` is told how far a download is. Of `environ` HOME, the proxies and the trusted CA file are used.
+    """
+
+    def __init__(
+        self,
+        stop: threading.Event | None = None,
+        *,
+        progress: Progress = lambda _have, _total: None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._stop = stop or threading.Event()
+        self._progress = progress
+        self._environ = environ
+
+    @property
+    def name(self) -> str:
+        return os.uname().nodename
+
+    def read(self, path: str, *, offset: int = 0, limit: int = READ_LIMIT) -> bytes | None:
+        return files.read(path, offset, limit)
+
+    def stat(self, path: str) -> Stat | None:
+        return files.look(path)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        return files.names(path)
+
+    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+        looks.require(argv)
+        try:
+            return self._run(argv, timeout, stdin, _GRACE_LOOK, self._stop.is_set)
+        except processes.Stopped:
+            raise self._interrupted(f"`{' '.join(argv)}` was running") from None
+
+    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> Reached:
+        try:
+            seen = connect.reach(address, port, timeout, tls, self._stop.is_set)
+        except connect.Interrupted:
+            raise self._interrupted(f"waiting for {address} port {port}") from None
+        return Reached(address, port, **seen)
+
+    def holder(self, path: str) -> Holder | None:
+        try:
+            found = connect.holder(path)
+        except OSError as error:
+            raise files.unreadable(path, error.strerror or str(error)) from error
+        return Holder(*found) if found else None
+
+    def mapping(self, prefix: str) -> tuple[Running, ...]:
+        import psutil  # noqa: PLC0415 -- 25 ms that only this look pays
+
+        found = []
+        for pid in sorted(psutil.pids()):
+            with contextlib.suppress(psutil.Error, OSError):  # gone meanwhile, or not ours to look at
+                paths = connect.mapped(pid, prefix)
+                if paths:
+                    found.append(_running(psutil.Process(pid), tuple(paths)))
+        return tuple(found)
+
+    def get(self, url: str, *, limit: int, timeout: float) -> bytes:
+        return get(url, limit=limit, timeout=timeout, means=self._means())
+
+    def room(self, path: str) -> Room:
+        return Room(**connect.room(path))
+
+    def now(self) -> dt.datetime:
+        return dt.datetime.now(dt.timezone.utc)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def is_root(self) -> bool:
+        return os.geteuid() == 0
+
+    def pause(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise self._interrupted("waiting")
+
+    def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
+        files.replace(path, data, mode, owner)
+
+    def remove(self, path: str) -> None:
+        files.remove(path)
+
+    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+        return self._run(argv, timeout, stdin, _GRACE_TOUCH, lambda: False)
+
+    @contextlib.contextmanager
+    def lock(self, path: str, words: str) -> Iterator[None]:
+        """Hold a flock, which the `holder` of the same process cannot drop; the file itself stays, empty."""
+        try:
+            files.make_folders(os.path.dirname(path))
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise files.refused(error, path) from error
+        with os.fdopen(fd, "r+b", buffering=0) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                said = file.read(200).decode(errors="replace").strip()
+                raise AgentError(
+                    "run-locked", "another hsm-agent is at work on this host", saw=said or f"{path} is locked"
+                ) from error
+            file.truncate(0)
+            file.write(f"{words} (pid {os.getpid()})\n".encode())
+            try:
+                yield
+            finally:
+                file.truncate(0)
+
+    def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
+        return fetch(url, path, sha256=sha256, limit=limit, timeout=timeout, means=self._means())
+
+    def _means(self) -> Means:
+        return Means(self, self._environ, self._stop.is_set, self._progress)
+
+    def _run(
+        self, argv: Sequence[str], timeout: float, stdin: bytes, grace: float, stopped: Callable[[], bool]
+    ) -> Done:
+        env = {
+            "LC_ALL": "C",
+            "LANG": "C",
+            "PATH": PATH,
+            "HOME": self._environ.get("HOME") or os.path.expanduser("~"),
+            "DEBIAN_FRONTEND": "noninteractive",
+        }
+        for name in (*_PROXIES, *(name.upper() for name in _PROXIES)):
+            if name in self._environ:
+                env[name] = self._environ[name]
+        return processes.run(
+            argv, env=env, timeout=timeout, stdin=stdin, grace=grace, stopped=stopped
+        ).decoded()
+
+    def _interrupted(self, what: str) -> AgentError:
+        return AgentError("interrupted", "the run was interrupted", saw=what)
+
+
+def _running(process: psutil.Process, paths: tuple[str, ...]) -> Running:
+    return Running(
+        process.pid,
+        process.name(),
+        process.uids().effective,
+        process.gids().effective,
+        process.create_time(),
+        paths,
+    )

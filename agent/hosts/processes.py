@@ -1,0 +1,236 @@
+"""One child process: in its own session, drained without blocking, and ended by the clock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from agent.core.host import Done
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+# How much of each end of an output is kept: a program that prints endlessly must not eat the memory.
+EDGE = 512 * 1024
+
+# How often the clock, an interrupt and the child's end are looked at, in seconds.
+_TURN = 0.05
+# A pipe holds at most this much, so no more can be left in it by a program that has ended.
+_PIPE = 1024 * 1024
+# How long a killed child may take to die; one in uninterruptible sleep (a dead NFS mount) never does.
+_REAP = 5.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A program that has ended, in bytes. `status` is None when its time ran out, 128 + N after signal N."""
+
+    status: int | None
+    out: bytes
+    err: bytes
+
+    def decoded(self) -> Done:
+        """Return it as text, each output cut to its first and last EDGE bytes."""
+        return Done(self.status, _text(self.out), _text(self.err))
+
+
+class Stopped(Exception):  # noqa: N818 -- an event, not an error
+    """The program was ended because `stopped` said so."""
+
+
+class Excerpt:
+    """The first and the last bytes of an output, however long it is."""
+
+    def __init__(self, edge: int) -> None:
+        self._edge = edge
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._lost = 0
+
+    def add(self, data: bytes) -> None:
+        space = self._edge - len(self._head)
+        self._head += data[:space]
+        self._tail += data[space:]
+        surplus = len(self._tail) - self._edge
+        if surplus > 0:
+            del self._tail[:surplus]
+            self._lost += surplus
+
+    def text(self) -> bytes:
+        note = f"\n[{self._lost} bytes left out]\n".encode() if self._lost else b""
+        return bytes(self._head) + note + bytes(self._tail)
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    timeout: float,
+    stdin: bytes = b"",
+    grace: float = 1.0,
+    keep: int = EDGE,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Ended:
+    """Run a program to its end, or to the end of its time.
+
+    The program's own end counts, not that of its output: a daemon that it leaves behind may hold the pipes.
+    After `timeout` the whole process group gets SIGTERM, and `grace` seconds later SIGKILL. Its own session
+    keeps a Ctrl-C of the terminal away. A program that is not there gives 127, one that cannot be run 126.
+
+    Of each output the first and the last `keep` bytes are kept. Raises Stopped when `stopped` becomes true; the group is ended first.
+    """
+    try:
+        child = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(env),
+            cwd="/",
+            start_new_session=True,
+            bufsize=0,
+        )
+    except OSError as error:
+        missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        return Ended(127 if missing else 126, b"", f"{argv[0]}: {error.strerror}\n".encode())
+    deadline = time.monotonic() + timeout
+    pipes = _Pipes(child, stdin, keep)
+    try:
+        while not _has_ended(child):
+            left = deadline - time.monotonic()
+            if left <= 0 or stopped():
+                _end(child, pipes, grace)
+                if left <= 0:
+                    return Ended(None, *pipes.heard())
+                raise Stopped
+            pipes.turn(min(_TURN, left))
+            if not pipes.open:
+                # The usual end: both outputs are closed a moment before the program is gone.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(min(_TURN, left))
+        pipes.rest()
+        status = child.wait()
+        return Ended(128 - status if status < 0 else status, *pipes.heard())
+    finally:
+        if child.returncode is None:
+            _end(child, pipes, 0)
+        pipes.close()
+
+
+class _Pipes:
+    """The three streams of a child, moved along without ever blocking."""
+
+    def __init__(self, child: subprocess.Popen[bytes], stdin: bytes, keep: int) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._unsaid = memoryview(stdin)
+        self._out, self._err = Excerpt(keep), Excerpt(keep)
+        self._streams: list[IO[bytes]] = []
+        for stream, heard, event in (
+            (child.stdin, None, selectors.EVENT_WRITE),
+            (child.stdout, self._out, selectors.EVENT_READ),
+            (child.stderr, self._err, selectors.EVENT_READ),
+        ):
+            if stream is not None:
+                os.set_blocking(stream.fileno(), False)
+                self._selector.register(stream, event, heard)
+                self._streams.append(stream)
+
+    @property
+    def open(self) -> bool:
+        """Whether an output may still say something."""
+        return any(key.data is not None for key in self._selector.get_map().values())
+
+    def turn(self, seconds: float) -> int:
+        """Wait for movement, move what can be moved, and return how many bytes were heard."""
+        heard = 0
+        for key, _ in self._selector.select(seconds):
+            if key.data is None:
+                self._say(key)
+            else:
+                heard += self._hear(key)
+        return heard
+
+    def rest(self) -> None:
+        """Take what an ended program left in its pipes, without waiting for others that hold them."""
+        taken = 0
+        while self.open and taken < 2 * _PIPE:
+            heard = self.turn(0)
+            if not heard and not self._selector.select(0):
+                return
+            taken += heard or 1
+
+    def heard(self) -> tuple[bytes, bytes]:
+        return self._out.text(), self._err.text()
+
+    def close(self) -> None:
+        self._selector.close()
+        for stream in self._streams:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+    def _say(self, key: selectors.SelectorKey) -> None:
+        try:
+            self._unsaid = self._unsaid[os.write(key.fd, self._unsaid[:65536]) :]
+        except BlockingIOError:
+            return
+        except OSError:  # it does not read its input: its own affair
+            self._unsaid = self._unsaid[:0]
+        if not self._unsaid:
+            self._finish(key)
+
+    def _hear(self, key: selectors.SelectorKey) -> int:
+        try:
+            data = os.read(key.fd, 65536)
+        except BlockingIOError:
+            return 0
+        if not data:
+            self._finish(key)
+        key.data.add(data)
+        return len(data)
+
+    def _finish(self, key: selectors.SelectorKey) -> None:
+        self._selector.unregister(key.fileobj)
+        for stream in self._streams:
+            if stream is key.fileobj:
+                stream.close()
+
+
+def _text(said: bytes) -> str:
+    cut = Excerpt(EDGE)
+    cut.add(said)
+    return cut.text().decode(errors="replace")
+
+
+def _has_ended(child: subprocess.Popen[bytes]) -> bool:
+    """Tell whether the child has ended, and leave it unreaped: so its group's number cannot be re-used."""
+    if child.returncode is not None:
+        return True
+    try:
+        return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
+
+
+def _end(child: subprocess.Popen[bytes], pipes: _Pipes, grace: float) -> None:
+    """Ask the whole group to end, then make it; hear what it says meanwhile."""
+    if child.returncode is not None:
+        return
+    _signal(child, signal.SIGTERM)
+    limit = time.monotonic() + grace
+    while time.monotonic() < limit and (pipes.open or not _has_ended(child)):
+        pipes.turn(_TURN)
+    _signal(child, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(_REAP)
+    pipes.rest()
+
+
+def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, number)
