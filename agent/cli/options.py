@@ -41,11 +41,7 @@ def with_desired(function: Callable[..., None]) -> Callable[..., None]:
         given = {option.name: arguments.pop(option.name) for option in OPTIONS}
         function(given=given, **arguments)
 
-    own = [
-        each
-        for each in inspect.signature(function, eval_str=False).parameters.values()
-        if each.name != "given"
-    ]
+    own = [each for each in inspect.signature(function).parameters.values() if each.name != "given"]
     shared = [_parameter(option) for option in OPTIONS]
     hints = {each.name: _evaluated(each.annotation) for each in own}
     parameters = [*shared, *(each.replace(annotation=hints[each.name]) for each in own)]

@@ -43,7 +43,7 @@ class Certificate:
             return Finding(met=False, saw="empty", want=want)
         if not same(data, self.pem):
             saw = sole_fingerprint(data)
-            if not self.replace and saw is not None:
+            if not self.replace and saw not in (None, self.sha256):
                 raise AgentError(
                     "ca-would-be-replaced", "another CA is on this host", saw=f"sha256:{saw}", want=want
                 )

@@ -431,7 +431,7 @@ def test_an_end_entity_certificate_is_refused(maker: Maker, root: Made) -> None:
         assert "that signed the cluster's" in error.hint
 
 
-def test_what_is_no_single_chain_is_refused(links: tuple[Made, ...], root: Made) -> None:
+def test_what_is_no_single_chain_is_refused(maker: Maker, links: tuple[Made, ...], root: Made) -> None:
     for data, saw in (
         (links[1].pem, "an intermediate CA without its root"),
         (links[0].pem + root.pem, "2 root certificates"),
@@ -441,6 +441,8 @@ def test_what_is_no_single_chain_is_refused(links: tuple[Made, ...], root: Made)
         error = refusal(data)
         assert (error.code.name, error.saw) == ("ca-not-a-certificate", saw)
         assert error.hint
+    fork = maker.below(links[0], "fork", "/CN=fork")
+    assert "do not form one chain" in refusal(links[1].pem + fork.pem + links[0].pem).saw
     assert "cat intermediateCA.crt customerRootCA.crt" in refusal(links[1].pem).hint
 
 
@@ -465,6 +467,7 @@ def test_too_large_is_unreadable(maker: Maker, root: Made) -> None:
 def test_damage_is_named(root: Made, links: tuple[Made, ...]) -> None:
     body = root.pem.splitlines()
     mixed = root.pem.replace(b"END CERTIFICATE", b"END X509 CERTIFICATE")
+    tail = base64.b64encode(root.der + b"tail of it")
     two_in_one = base64.b64encode(root.der + links[0].der)
     for data, saw in (
         (root.pem[:-30], "no END line"),
@@ -476,6 +479,7 @@ def test_damage_is_named(root: Made, links: tuple[Made, ...]) -> None:
         (root.pem.replace(body[3], body[3][:-4]), "not one certificate"),
         (root.pem.replace(body[3] + b"\n", b""), "not one certificate"),
         (b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "not one certificate"),
+        (b"-----BEGIN CERTIFICATE-----" + tail + b"-----END CERTIFICATE-----", "certificate"),
         (b"-----BEGIN CERTIFICATE-----" + two_in_one + b"-----END CERTIFICATE-----", "certificate"),
     ):
         error = refusal(data)

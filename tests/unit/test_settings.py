@@ -92,6 +92,7 @@ def test_a_byte_order_mark_and_unknown_keys_pass() -> None:
         ({"hostname": "a", "port": "2224", "enable": "no"}, Server("a", 2224, enable=False)),
         ({"hostname": "a", "port": 1e400, "enable": False}, Server("a", 2223, enable=False)),
         ({"hostname": "a", "port": [], "enable": None}, Server("a", 2223, enable=True)),
+        ({"hostname": "a", "port": "9" * 5000}, Server("a", 2223, enable=True)),
         ({"hostname": "a\ud800"}, Server("a?", 2223, enable=True)),
         ({"hostname": 10}, None),
         ({}, None),

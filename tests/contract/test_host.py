@@ -1,0 +1,972 @@
+"""One suite over every Host: what agent/core/host.py promises holds on each of them, and so the double is honest."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import select
+import shlex
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable
+
+import pytest
+
+from agent.core.errors import AgentError
+from agent.core.host import READ_LIMIT, Done, Holder, Host, Room, Running, Stat
+from agent.hosts import processes
+from agent.hosts.dry import Dry, ForbiddenTouch
+from agent.hosts.looks import ForbiddenLook
+from agent.hosts.posix import PATH, Posix
+from agent.hosts.shell import Shell
+from tests.doubles.memory import Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# "ssh" joins these when there is an adapter for it: Shell over paramiko, on an sshd that listens on 127.0.0.1.
+SHELLS = ("dash", "bash", "login")
+REAL = ("posix", *SHELLS)
+EVERY = (*REAL, "memory")
+
+NOBODY = 65534
+is_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user or mount")
+
+
+def run_in(*prefix: str) -> Callable[[str, bytes, float], processes.Ended]:
+    """A machine behind a shell on this very machine."""
+
+    def run(command: str, stdin: bytes, timeout: float, /) -> processes.Ended:
+        return processes.run(
+            [*prefix, command], env={"PATH": PATH}, timeout=timeout, stdin=stdin, keep=READ_LIMIT
+        )
+
+    return run
+
+
+def make_host(kind: str, *prefix: str) -> Host:
+    if kind == "posix":
+        return Posix()
+    if kind == "login":  # what sshd starts for a careful administrator: a banner on both outputs, and a umask
+        noisy = "echo Authorised users only; echo Authorised users only >&2; umask 077; eval"
+        return Shell(
+            lambda command, stdin, timeout: run_in(*prefix, "bash", "-c")(
+                f"{noisy} {shlex.quote(command)}", stdin, timeout
+            ),
+            kind,
+        )
+    return Shell(run_in(*prefix, kind, "-c"), kind)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A host, a folder on it, and the power to arrange what is there without asking the host."""
+
+    host: Host
+    folder: str
+    memory: Memory | None = None
+
+    def path(self, name: str) -> str:
+        return f"{self.folder}/{name}"
+
+    def file(self, name: str, data: bytes = b"", mode: int = 0o644) -> str:
+        path = self.path(name)
+        if self.memory:
+            self.memory.place(path, data, mode=mode)
+        else:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_bytes(data)
+            Path(path).chmod(mode)
+        return path
+
+    def directory(self, name: str) -> str:
+        path = self.path(name)
+        if self.memory:
+            self.memory.place(path, kind="directory", mode=0o755)
+        else:
+            Path(path).mkdir(parents=True)
+        return path
+
+    def link(self, name: str, goal: str) -> str:
+        path = self.path(name)
+        if self.memory:
+            self.memory.place(path, kind="link", mode=0o777, link=goal)
+        else:
+            Path(path).symlink_to(goal)
+        return path
+
+    def fifo(self, name: str) -> str:
+        path = self.path(name)
+        if self.memory:
+            self.memory.place(path, kind="other")
+        else:
+            os.mkfifo(path)
+        return path
+
+    def program(self, name: str, text: str) -> str:
+        return self.file(name, f"#!/bin/sh\n{text}\n".encode(), 0o755)
+
+
+@contextmanager
+def ground_of(kind: str) -> Iterator[Ground]:
+    if kind == "memory":
+        memory = Memory()
+        memory.place("/there", kind="directory", mode=0o755)
+        memory.place("/dev/zero", kind="other")
+        yield Ground(memory, "/there", memory)
+        return
+    # not tmp_path: others than root must be able to enter
+    with tempfile.TemporaryDirectory(prefix="hsm-agent-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Ground(make_host(kind), folder)
+
+
+@pytest.fixture(params=EVERY)
+def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
+    with ground_of(request.param) as made:
+        yield made
+
+
+@pytest.fixture(params=REAL)
+def real(request: pytest.FixtureRequest) -> Iterator[Ground]:
+    """A ground with real processes and a real kernel under it."""
+    with ground_of(request.param) as made:
+        yield made
+
+
+@pytest.fixture(params=REAL)
+def as_nobody(request: pytest.FixtureRequest) -> Iterator[Ground]:
+    """A ground whose host works as a user without rights."""
+    with ground_of(request.param) as made:
+        if request.param != "posix":
+            drop = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+            yield replace(made, host=make_host(request.param, *drop))
+            return
+        os.setegid(NOBODY)
+        os.seteuid(NOBODY)
+        try:
+            yield made
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+
+
+@contextmanager
+def as_root() -> Iterator[None]:
+    """Arrange something while the test itself has no rights."""
+    was = os.geteuid(), os.getegid()
+    os.seteuid(0)
+    os.setegid(0)
+    try:
+        yield
+    finally:
+        os.setegid(was[1])
+        os.seteuid(was[0])
+
+
+@contextmanager
+def python(program: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A child that has said `ready`."""
+    argv = [sys.executable, "-c", program, *words]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        try:
+            assert child.stdout.readline() == "ready\n"
+            yield child
+        finally:
+            child.kill()
+
+
+@contextmanager
+def raises(code: str) -> Iterator[None]:
+    with pytest.raises(AgentError) as caught:
+        yield
+    assert caught.value.code.name == code
+
+
+def cause_of(act: Callable[[], object]) -> tuple[str, str]:
+    """The code and what was seen of an error that must come."""
+    with pytest.raises(AgentError) as caught:
+        act()
+    return caught.value.code.name, caught.value.saw
+
+
+# --- read
+
+
+def test_what_is_absent_is_none(ground: Ground) -> None:
+    file = ground.file("file")
+    nowhere = ground.link("nowhere", "goal")
+    absent = [ground.path("no"), ground.path("no/such"), f"{file}/below", nowhere]
+    assert [ground.host.read(path) for path in absent] == [None] * 4
+
+
+def test_bytes_are_read_as_they_are(ground: Ground) -> None:
+    data = bytes(range(256)) + b"\n\n\0"
+    assert ground.host.read(ground.file("a b'$(x)\n*", data)) == data
+    assert ground.host.read(ground.file("-empty", b"")) == b""
+
+
+def test_a_file_as_large_as_the_limit_is_whole(ground: Ground) -> None:
+    data = os.urandom(READ_LIMIT // 16) * 16
+    assert ground.host.read(ground.file("large", data)) == data
+
+
+def test_a_link_is_followed(ground: Ground) -> None:
+    ground.file("etc/file", b"here")
+    assert ground.host.read(ground.link("link", "etc/file")) == b"here"
+
+
+def test_what_is_no_regular_file_is_unreadable_and_does_not_block(ground: Ground) -> None:
+    fifo = ground.fifo("fifo")
+    for path in (ground.directory("folder"), fifo, ground.link("link", fifo), "/dev/zero", "/a\0b"):
+        with raises("unreadable"):
+            ground.host.read(path)
+
+
+def test_a_file_above_the_limit_is_unreadable(ground: Ground) -> None:
+    path = ground.file("file", b"12345")
+    assert ground.host.read(path, limit=5) == b"12345"
+    assert cause_of(lambda: ground.host.read(path, limit=4)) == ("unreadable", "more than 4 bytes")
+
+
+def test_reading_can_start_anywhere(ground: Ground) -> None:
+    path = ground.file("file", b"12345")
+    assert ground.host.read(path, offset=3, limit=2) == b"45"
+    assert ground.host.read(path, offset=5) == b""
+    assert ground.host.read(path, offset=50) == b""
+    with raises("unreadable"):
+        ground.host.read(path, offset=2, limit=2)
+
+
+def test_a_file_without_a_size_is_read(real: Ground) -> None:
+    assert (real.host.read("/proc/self/status") or b"").startswith(b"Name:")
+
+
+@is_root
+def test_a_file_that_may_not_be_read_is_unreadable(as_nobody: Ground) -> None:
+    with as_root():
+        paths = [as_nobody.file("file", b"x", 0o600), as_nobody.file("closed/file", b"x")]
+        Path(as_nobody.path("closed")).chmod(0o700)
+    for path in paths:
+        assert cause_of(lambda path=path: as_nobody.host.read(path))[0] == "unreadable"  # type: ignore[misc]
+    with raises("unreadable"):
+        as_nobody.host.stat(paths[1])
+    with raises("unreadable"):
+        as_nobody.host.names(as_nobody.path("closed"))
+
+
+# --- stat, names, remove
+
+
+def test_stat_tells_the_kind_and_does_not_follow(ground: Ground) -> None:
+    ground.file("file", b"123", 0o640)
+    ground.directory("folder")
+    ground.fifo("fifo")
+    ground.link("link", "file")
+    seen = {
+        name: ground.host.stat(ground.path(name))
+        for name in ("file", "folder", "fifo", "link", "no", "file/x")
+    }
+    kinds = {name: stat.kind if stat else None for name, stat in seen.items()}
+    want = {
+        "file": "file",
+        "folder": "directory",
+        "fifo": "other",
+        "link": "link",
+        "no": None,
+        "file/x": None,
+    }
+    assert kinds == want
+    file = seen["file"]
+    assert file == Stat("file", 0o640, os.geteuid(), os.getegid(), 3, file.mtime if file else 0)
+    assert abs(file.mtime - ground.host.now().timestamp()) < 30
+
+
+def test_names_are_sorted_and_whole(ground: Ground) -> None:
+    for name in ("b", ".a", "c d\ne", "-f", "ü"):
+        ground.file(f"folder/{name}")
+    ground.file("folder/below/deep")
+    assert ground.host.names(ground.path("folder")) == ("-f", ".a", "b", "below", "c d\ne", "ü")
+    assert ground.host.names(ground.link("link", "folder"))[:2] == ("-f", ".a")
+    assert ground.host.names(ground.path("absent")) == ()
+    assert ground.host.names(ground.directory("empty")) == ()
+
+
+def test_a_name_need_not_be_text(real: Ground) -> None:
+    Path(os.fsdecode(os.fsencode(real.folder) + b"/\xff")).write_bytes(b"x")
+    (name,) = real.host.names(real.folder)
+    assert os.fsencode(name) == b"\xff"
+    assert real.host.read(real.path(name)) == b"x"
+
+
+def test_a_file_has_no_names(ground: Ground) -> None:
+    with raises("unreadable"):
+        ground.host.names(ground.file("file"))
+
+
+def test_remove_takes_files_and_trees(ground: Ground) -> None:
+    ground.file("tree/a/b")
+    ground.host.remove(ground.file("file"))
+    ground.host.remove(ground.path("tree"))
+    ground.host.remove(ground.path("absent"))
+    ground.host.remove(ground.path("absent/below"))
+    assert ground.host.names(ground.folder) == ()
+
+
+def test_remove_never_follows_a_link(ground: Ground) -> None:
+    precious = ground.file("precious/file")
+    ground.directory("tree")
+    ground.link("tree/inside", "../precious")
+    ground.host.remove(ground.link("link", "precious"))
+    ground.host.remove(ground.link("slash", "precious") + "/")
+    ground.host.remove(ground.path("tree"))
+    assert ground.host.names(ground.folder) == ("precious",)
+    assert ground.host.stat(precious) is not None
+
+
+def test_the_root_is_never_removed(ground: Ground) -> None:
+    for path in ("/", "//", ""):
+        with raises("write-failed"):
+            ground.host.remove(path)
+
+
+# --- write
+
+
+def test_a_file_is_written_with_its_mode_whatever_the_umask(ground: Ground) -> None:
+    was = os.umask(0o077)
+    try:
+        ground.host.write(ground.path("open"), b"\0a\n", mode=0o644)
+        os.umask(0o000)
+        ground.host.write(ground.path("a/b'c/-secret"), b"", mode=0o600)
+    finally:
+        os.umask(was)
+    seen = {name: ground.host.stat(ground.path(name)) for name in ("open", "a", "a/b'c", "a/b'c/-secret")}
+    modes = {name: oct(stat.mode) if stat else None for name, stat in seen.items()}
+    assert modes == {"open": "0o644", "a": "0o755", "a/b'c": "0o755", "a/b'c/-secret": "0o600"}
+    assert ground.host.read(ground.path("open")) == b"\0a\n"
+    assert ground.host.read(ground.path("a/b'c/-secret")) == b""
+
+
+def test_a_file_is_replaced(ground: Ground) -> None:
+    path = ground.file("file", b"a longer text", 0o600)
+    ground.host.write(path, b"new", mode=0o640)
+    stat = ground.host.stat(path)
+    assert stat is not None
+    assert (ground.host.read(path), stat.mode) == (b"new", 0o640)
+    assert ground.host.names(ground.folder) == ("file",)
+
+
+@is_root
+def test_a_file_gets_its_owner(ground: Ground) -> None:
+    ground.host.write(ground.path("file"), b"x", mode=0o640, owner=(NOBODY, 12))
+    stat = ground.host.stat(ground.path("file"))
+    assert stat is not None
+    assert (stat.uid, stat.gid, stat.mode) == (NOBODY, 12, 0o640)
+
+
+def test_a_link_is_replaced_and_its_goal_left_alone(ground: Ground) -> None:
+    goal = ground.file("goal", b"old")
+    link = ground.link("link", "goal")
+    ground.host.write(link, b"new", mode=0o644)
+    assert (ground.host.read(goal), ground.host.read(link)) == (b"old", b"new")
+
+
+def test_a_write_that_cannot_be_says_where(ground: Ground) -> None:
+    folder = ground.directory("folder")
+    inside = ground.file("file") + "/below"
+    for path in (folder, inside):
+        code, saw = cause_of(lambda path=path: ground.host.write(path, b"x", mode=0o644))  # type: ignore[misc]
+        assert (code, path in saw) == ("write-failed", True)
+    assert ground.host.names(ground.folder) == ("file", "folder")
+
+
+def test_what_a_killed_write_left_goes_with_the_next_one(ground: Ground) -> None:
+    for name in (".a.hsm-agent-00c0ffee", ".a b.hsm-agent-1", ".other.hsm-agent-1", "a.hsm-agent-1"):
+        ground.file(name)
+    ground.host.write(ground.path("a"), b"x", mode=0o644)
+    left = ground.host.names(ground.folder)
+    if ground.memory is None:
+        assert left == (".a b.hsm-agent-1", ".other.hsm-agent-1", "a", "a.hsm-agent-1")
+
+
+def test_a_reader_sees_the_old_bytes_or_the_new_ones(real: Ground) -> None:
+    path = real.path("file")
+    texts = {letter * 300_000 for letter in (b"a", b"b")}
+    real.host.write(path, b"a" * 300_000, mode=0o644)
+    seen: set[bytes] = set()
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.add(Path(path).read_bytes())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for _ in range(5):
+            for text in sorted(texts):
+                real.host.write(path, text, mode=0o644)
+    finally:
+        done.set()
+        reader.join()
+    assert seen <= texts
+
+
+@is_root
+def test_a_write_without_permission_leaves_everything_as_it_was(as_nobody: Ground) -> None:
+    with as_root():
+        path = as_nobody.file("file", b"old")
+    code, saw = cause_of(lambda: as_nobody.host.write(path, b"new", mode=0o644))
+    assert (code, "Permission denied" in saw, path in saw) == ("write-failed", True, True)
+    assert cause_of(lambda: as_nobody.host.remove(path))[0] == "write-failed"
+    assert as_nobody.host.names(as_nobody.folder) == ("file",)
+    assert as_nobody.host.read(path) == b"old"
+
+
+@contextmanager
+def mounted(folder: str, options: str) -> Iterator[None]:
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "hsm-agent-test", folder], capture_output=True, check=False
+    )
+    if made.returncode:
+        pytest.skip("cannot mount here; the lab does")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@is_root
+def test_a_full_disk_is_told_and_leaves_the_old_file(real: Ground) -> None:
+    folder = real.directory("disk")
+    with mounted(folder, "size=64k"):
+        path = real.file("disk/file", b"old")
+        with raises("no-space"):
+            real.host.write(path, b"x" * 200_000, mode=0o644)
+        assert (real.host.read(path), real.host.names(folder)) == (b"old", ("file",))
+        assert real.host.room(path).free <= 65536
+
+
+@is_root
+def test_a_read_only_disk_is_told(real: Ground) -> None:
+    folder = real.directory("disk")
+    with mounted(folder, "ro"):
+        with raises("read-only"):
+            real.host.write(f"{folder}/a/file", b"x", mode=0o644)
+        assert real.host.room(f"{folder}/a/file").writable is False
+
+
+def test_the_double_has_a_full_and_a_read_only_disk() -> None:
+    memory = Memory({"/file": b"old"})
+    memory.full = True
+    with raises("no-space"):
+        memory.write("/file", b"new", mode=0o644)
+    memory.read_only = True
+    with raises("read-only"):
+        memory.write("/file", b"new", mode=0o644)
+    assert (memory.read("/file"), memory.room("/")) == (b"old", Room(0, writable=False))
+
+
+# --- ask, do
+
+
+def test_ask_runs_what_is_allowed_and_nothing_else(real: Ground) -> None:
+    mark = real.path("mark")
+    ldd = real.program("ldd", 'echo "$1"; echo said >&2; exit 3')
+    assert real.host.ask((ldd, "/a b'$x"), timeout=10) == Done(3, "/a b'$x\n", "said\n")
+    with pytest.raises(ForbiddenLook):
+        real.host.ask((real.program("touch", f"touch {mark}"),), timeout=10)
+    assert real.host.stat(mark) is None
+
+
+def test_the_double_asks_the_allow_list_too() -> None:
+    memory = Memory(answers={("uname", "-m"): Done(0, "x86_64\n", ""), ("rm", "x"): Done(0, "", "")})
+    assert memory.ask(("uname", "-m"), timeout=1).out == "x86_64\n"
+    with pytest.raises(ForbiddenLook):
+        memory.ask(("rm", "x"), timeout=1)
+
+
+def test_a_missing_program_is_127_and_one_that_cannot_run_126(real: Ground) -> None:
+    assert real.host.do(("no-such-program",), timeout=10).status == 127
+    assert real.host.do((real.path("no/such"), "x"), timeout=10).status == 127
+    assert real.host.do((real.file("text", b"no program\n", 0o644),), timeout=10).status == 126
+
+
+def test_a_signal_is_told_as_a_shell_does(real: Ground) -> None:
+    assert real.host.do(("sh", "-c", "kill -9 $$"), timeout=10).status == 137
+
+
+def test_a_program_gets_its_input_and_no_other(real: Ground) -> None:
+    data = os.urandom(700_000).hex().encode()
+    assert real.host.do(("cat",), timeout=10, stdin=b"a\0b\n").out == "a\0b\n"
+    assert real.host.do(("wc", "-c"), timeout=10, stdin=data).out.strip() == str(len(data))
+    assert real.host.do(("true",), timeout=10, stdin=data).ok
+    assert real.host.do(("cat",), timeout=10) == Done(0, "", "")
+
+
+def test_a_program_sees_a_plain_environment(real: Ground) -> None:
+    seen = real.host.do(("sh", "-c", 'echo "$LC_ALL $LANG $DEBIAN_FRONTEND $PATH"; pwd'), timeout=10)
+    assert seen.out == f"C C noninteractive {PATH}\n/\n"
+
+
+def test_output_that_is_no_text_does_no_harm(real: Ground) -> None:
+    assert real.host.do(("printf", r"a\377b"), timeout=10).out == "a\ufffdb"
+
+
+def test_both_outputs_may_be_large(real: Ground) -> None:
+    script = "head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2; echo end; echo end >&2"
+    done = real.host.do(("sh", "-c", script), timeout=20)
+    kept = 2 * processes.EDGE
+    assert done.ok
+    for said in (done.out, done.err):
+        assert said.endswith("\0end\n")
+        assert kept <= len(said) < kept + 100
+        assert "bytes left out]" in said
+
+
+def test_endless_output_is_ended_with_its_program(real: Ground) -> None:
+    done = real.host.do(("yes",), timeout=0.3)
+    assert done.timed_out
+    assert len(done.out) < 2 * processes.EDGE + 100
+
+
+def test_a_program_that_takes_too_long_is_ended_with_all_its_children(real: Ground) -> None:
+    fifo = real.fifo("fifo")
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        ldd = real.program("ldd", f"trap '' TERM; sleep 60 >{fifo} & echo begun; sleep 60 >{fifo}")
+        start = time.monotonic()
+        done = real.host.ask((ldd, "x"), timeout=0.5)
+        assert time.monotonic() - start < 5
+        assert done == Done(None, "begun\n", "")
+        # the end of the FIFO comes when the last of them is gone
+        assert select.select([reader], [], [], 5)[0]
+        assert os.read(reader, 1) == b""
+    finally:
+        os.close(reader)
+
+
+def test_what_a_program_leaves_behind_is_not_waited_for(real: Ground) -> None:
+    fifo = real.fifo("fifo")
+    start = time.monotonic()
+    done = real.host.do(("sh", "-c", f"echo out; cat {fifo} & exit 4"), timeout=20)
+    assert time.monotonic() - start < 10
+    assert done == Done(4, "out\n", "")
+    Path(fifo).write_bytes(b"")  # the cat ends
+
+
+def test_a_child_has_a_session_of_its_own() -> None:
+    done = Posix().do(("sh", "-c", "echo $$; cut -d ' ' -f 5,6 /proc/$$/stat"), timeout=10)
+    pid, group_and_session = done.out.splitlines()
+    assert group_and_session == f"{pid} {pid}"
+
+
+def test_the_double_knows_only_what_it_was_told() -> None:
+    def dpkg(argv: tuple[str, ...], memory: Memory) -> Done:
+        memory.clock += 100
+        return Done(0, f"{argv[1]} {memory.stdin.decode()}", "")
+
+    memory = Memory(programs={"dpkg": dpkg})
+    assert memory.do(("dpkg", "-i"), timeout=200, stdin=b"in") == Done(0, "-i in", "")
+    assert memory.do(("dpkg", "-i"), timeout=50).timed_out
+    assert (memory.monotonic(), memory.touches) == (150, [("do", "dpkg", "-i")] * 2)
+    with pytest.raises(BaseException, match="does not know `apt-get x`"):
+        memory.do(("apt-get", "x"), timeout=1)
+
+
+# --- interrupts
+
+
+@contextmanager
+def when(path: str, act: Callable[[], object]) -> Iterator[None]:
+    """Act as soon as somebody opens the FIFO at `path` for writing."""
+
+    def wait() -> None:
+        with Path(path).open("rb"):
+            act()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # nobody came: let the thread go
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+        waiter.join()
+
+
+def test_an_interrupt_ends_a_look() -> None:
+    stop = threading.Event()
+    with ground_of("posix") as ground, when(ground.fifo("fifo"), stop.set):
+        ldd = ground.program("ldd", f"echo >{ground.path('fifo')}; exec sleep 60")
+        with raises("interrupted"):
+            Posix(stop).ask((ldd, "x"), timeout=30)
+
+
+def test_an_interrupt_lets_a_touch_finish() -> None:
+    stop = threading.Event()
+
+    def stop_and_let_go() -> None:
+        stop.set()
+        Path(go).write_bytes(b"")
+
+    with ground_of("posix") as ground:
+        begun, go = ground.fifo("begun"), ground.fifo("go")
+        with when(begun, stop_and_let_go):
+            done = Posix(stop).do(("sh", "-c", f"echo >{begun}; cat {go}; exit 3"), timeout=30)
+        assert stop.is_set()
+        assert done.status == 3
+
+
+def test_an_interrupt_ends_every_wait() -> None:
+    stop = threading.Event()
+    stop.set()
+    with raises("interrupted"):
+        Posix(stop).pause(60)
+    with silent_server() as port, raises("interrupted"):
+        Posix(stop).reach("127.0.0.1", port, timeout=30)
+    memory = Memory(ports={("10.0.0.1", 2223): None})
+    memory.stopped = True
+    with raises("interrupted"):
+        memory.pause(60)
+    with raises("interrupted"):
+        memory.reach("10.0.0.1", 2223, timeout=30)
+
+
+# --- reach
+
+
+@contextmanager
+def server(
+    answer: Callable[[socket.socket], None], family: socket.AddressFamily = socket.AF_INET
+) -> Iterator[int]:
+    """A listener that does `answer` with every connection until the test ends."""
+    with closing(socket.socket(family)) as listener:
+        listener.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+        listener.listen(5)
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection, suppress(OSError):
+                    connection.settimeout(10)
+                    answer(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """The kernel accepts, nobody answers."""
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(5)
+        yield listener.getsockname()[1]
+
+
+@contextmanager
+def full_server() -> Iterator[int]:
+    """A queue so full that the kernel does not answer any more, as behind a security group."""
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting: list[socket.socket] = []
+        try:
+            while len(waiting) < 20:
+                waiting.append(socket.socket())
+                waiting[-1].setblocking(False)
+                waiting[-1].connect_ex(listener.getsockname())
+                if not select.select([], waiting[-1:], [], 0.2)[1]:
+                    break
+            yield listener.getsockname()[1]
+        finally:
+            for each in waiting:
+                each.close()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate nobody signed, with its key, in one file."""
+    path = tmp_path_factory.mktemp("pki") / "server.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=hsm -keyout {0} -out {0}.crt"
+    subprocess.run(command.format(path).split(), check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
+    return path
+
+
+@pytest.fixture(scope="session")
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def speaks(context: ssl.SSLContext) -> Callable[[socket.socket], None]:
+    def answer(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as talk:
+            talk.recv(1)
+
+    return answer
+
+
+def test_an_hsm_is_reached(ground: Ground, tls: ssl.SSLContext) -> None:
+    with server(speaks(tls)) as port:
+        if ground.memory:
+            ground.memory.ports["127.0.0.1", port] = None
+        reached = ground.host.reach("127.0.0.1", port, timeout=5)
+        assert (reached.address, reached.port, reached.cause, reached.tls) == ("127.0.0.1", port, None, True)
+        assert reached.seconds is not None
+        assert 0 < reached.seconds < 5
+        plain = ground.host.reach("127.0.0.1", port, timeout=5, tls=False)
+        assert (plain.cause, plain.tls) == (None, None)
+
+
+def test_an_hsm_is_reached_over_ipv6(real: Ground, tls: ssl.SSLContext) -> None:
+    if not Path("/proc/net/if_inet6").exists():
+        pytest.skip("this machine has no IPv6")
+    with server(speaks(tls), socket.AF_INET6) as port:
+        assert real.host.reach("::1", port, timeout=5).tls is True
+
+
+def test_an_hsm_that_wants_a_client_certificate_is_reached(real: Ground, certificate: Path) -> None:
+    mutual = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    mutual.load_cert_chain(certificate)
+    mutual.verify_mode = ssl.CERT_REQUIRED
+    mutual.load_verify_locations(f"{certificate}.crt")
+    mutual.maximum_version = ssl.TLSVersion.TLSv1_2  # there the refusal comes within the handshake
+    with server(speaks(mutual)) as port:
+        reached = real.host.reach("127.0.0.1", port, timeout=5)
+    assert (reached.cause, reached.tls) == (None, True)
+
+
+def test_a_tls_alert_proves_tls(real: Ground) -> None:
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"\x15\x03\x03\x00\x02\x02\x28")
+        connection.recv(1)
+
+    with server(refuse) as port:
+        reached = real.host.reach("127.0.0.1", port, timeout=5)
+    assert (reached.cause, reached.tls) == (None, True)
+    assert "refused" in reached.detail
+
+
+def test_a_port_nobody_listens_on_is_refused(ground: Ground) -> None:
+    with closing(socket.socket()) as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        if ground.memory:
+            ground.memory.ports["127.0.0.1", port] = "hsm-refused"
+        reached = ground.host.reach("127.0.0.1", port, timeout=5)
+    assert (reached.cause, reached.seconds, reached.tls) == ("hsm-refused", None, None)
+
+
+def test_an_hsm_that_is_silent_does_not_speak_tls(ground: Ground) -> None:
+    with silent_server() as port:
+        if ground.memory:
+            ground.memory.ports["127.0.0.1", port] = "hsm-no-tls"
+        reached = ground.host.reach("127.0.0.1", port, timeout=0.3)
+        assert (reached.cause, reached.tls) == ("hsm-no-tls", False)
+        assert reached.detail == "connected, then was silent for 0.3 s"
+        assert ground.host.reach("127.0.0.1", port, timeout=5, tls=False).cause is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        lambda connection: connection.recv(1),
+        lambda connection: (connection.recv(4096), connection.sendall(b"\x16")),
+    ],
+    ids=["another language", "closed", "half an answer"],
+)
+def test_what_does_not_speak_tls_is_told(real: Ground, answer: Callable[[socket.socket], None]) -> None:
+    with server(answer) as port:
+        reached = real.host.reach("127.0.0.1", port, timeout=5)
+    assert (reached.cause, reached.tls) == ("hsm-no-tls", False)
+
+
+def test_an_hsm_behind_a_wall_times_out(ground: Ground) -> None:
+    with full_server() as port:
+        if ground.memory:
+            ground.memory.ports["127.0.0.1", port] = "hsm-timed-out"
+        start = ground.host.monotonic()
+        reached = ground.host.reach("127.0.0.1", port, timeout=0.4)
+        took = ground.host.monotonic() - start
+    assert (reached.cause, reached.seconds) == ("hsm-timed-out", None)
+    assert 0.4 <= took < 5
+
+
+def test_what_is_no_address_is_not_looked_up(real: Ground) -> None:
+    reached = real.host.reach("hsm.example", 2223, timeout=5)
+    assert (reached.cause, reached.detail) == ("hsm-no-route", "not an IP address")
+
+
+# --- locks, processes, room, time
+
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "r+")
+fcntl.lockf(file, fcntl.LOCK_EX if sys.argv[2] == "write" else fcntl.LOCK_SH)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("kind", ["write", "read"])
+def test_the_holder_of_a_lock_is_named(ground: Ground, kind: str) -> None:
+    path = ground.file("lock")
+    if ground.memory:
+        ground.memory.locks[path] = Holder(812, "apt-get")
+        assert ground.host.holder(path) == Holder(812, "apt-get")
+        return
+    with python(HOLD, path, kind) as child:
+        name = Path(f"/proc/{child.pid}/comm").read_text().strip()
+        assert ground.host.holder(path) == Holder(child.pid, name)
+    assert ground.host.holder(path) is None
+
+
+def test_a_free_lock_has_no_holder(ground: Ground) -> None:
+    assert ground.host.holder(ground.file("lock")) is None
+    assert ground.host.holder(ground.path("absent")) is None
+
+
+LOCK = """
+import sys
+from agent.hosts.posix import Posix
+with Posix().lock(sys.argv[1], "configure"):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("kind", ["posix", "memory"])
+def test_the_run_lock_is_held_by_one(kind: str) -> None:
+    with ground_of(kind) as ground:
+        path = ground.path("run/lock")
+        with ground.host.lock(path, "configure"):
+            code, saw = cause_of(lambda: ground.host.lock(path, "verify").__enter__())
+            assert (code, "configure" in saw) == ("run-locked", True)
+            assert ground.host.holder(path) is None  # and looking does not drop it
+            with raises("run-locked"), ground.host.lock(path, "verify"):
+                pass
+        with ground.host.lock(path, "verify"):
+            pass
+
+
+def test_a_dead_holder_never_blocks() -> None:
+    with ground_of("posix") as ground:
+        path = ground.path("lock")
+        with python(LOCK, path) as child:
+            code, saw = cause_of(lambda: ground.host.lock(path, "verify").__enter__())
+            assert (code, saw) == ("run-locked", f"configure (pid {child.pid})")
+            child.kill()
+            child.wait()
+            with ground.host.lock(path, "verify"):
+                pass
+
+
+def test_a_child_does_not_inherit_the_run_lock() -> None:
+    with ground_of("posix") as ground:
+        path, fifo = ground.path("lock"), ground.fifo("fifo")
+        with ground.host.lock(path, "configure"):
+            assert ground.host.do(("sh", "-c", f"cat {fifo} & exit 0"), timeout=10).ok
+        with ground.host.lock(path, "verify"):
+            pass
+        Path(fifo).write_bytes(b"")  # the daemon ends
+
+
+MAP = """
+import mmap, sys
+file = open(sys.argv[1], "rb")
+held = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_with_the_client_mapped_is_found(real: Ground) -> None:
+    path = real.file("lib/client.so", b"x" * 5000)
+    other = real.file("library/client.so", b"x" * 5000)
+    with python(MAP, path) as child, python(MAP, other):
+        name = Path(f"/proc/{child.pid}/comm").read_text().strip()
+        (seen,) = real.host.mapping(real.path("lib/"))
+        assert seen == Running(child.pid, name, os.geteuid(), os.getegid(), seen.started, (path,))
+        assert abs(seen.started - time.time()) < 60
+        Path(path).unlink()
+        assert real.host.mapping(real.path("lib/"))[0].mapped == (f"{path} (deleted)",)
+    assert real.host.mapping(real.path("lib/")) == ()
+
+
+def test_the_double_finds_processes_too() -> None:
+    memory = Memory()
+    memory.running = (Running(7, "java", 0, 0, 1.0, ("/lib/libc.so", "/opt/cloudhsm/lib/a.so")),)
+    assert memory.mapping("/opt/cloudhsm/") == (Running(7, "java", 0, 0, 1.0, ("/opt/cloudhsm/lib/a.so",)),)
+    assert memory.mapping("/opt/other/") == ()
+
+
+def test_room_is_that_of_the_nearest_parent(ground: Ground) -> None:
+    here = ground.host.room(ground.folder)
+    assert here.free > 0
+    assert here.writable
+    assert ground.host.room(ground.path("no/such/folder")).writable
+
+
+def test_time_passes_and_is_in_utc(ground: Ground) -> None:
+    wall, start = ground.host.now(), ground.host.monotonic()
+    ground.host.pause(0.05)
+    assert ground.host.now().utcoffset() == dt.timedelta(0)
+    assert ground.host.now() - wall >= dt.timedelta(seconds=0.04)
+    assert ground.host.monotonic() - start >= 0.05
+    if ground.memory is None:
+        assert abs(wall - dt.datetime.now(dt.timezone.utc)) < dt.timedelta(seconds=30)
+
+
+def test_a_host_knows_its_name_and_its_rights(ground: Ground) -> None:
+    assert ground.host.name
+    assert ground.host.is_root() is (os.geteuid() == 0)
+
+
+@is_root
+def test_a_user_is_not_root(as_nobody: Ground) -> None:
+    assert as_nobody.host.is_root() is False
+
+
+# --- the dry host
+
+
+def test_a_dry_host_looks_and_never_touches(ground: Ground) -> None:
+    path = ground.file("file", b"old")
+    dry: Host = Dry(ground.host)
+    assert dry.read(path) == b"old"
+    assert dry.names(ground.folder) == ("file",)
+    for touch in (
+        lambda: dry.write(path, b"new", mode=0o644),
+        lambda: dry.remove(path),
+        lambda: dry.do(("rm", path), timeout=1),
+        lambda: dry.lock(path, "configure"),
+        lambda: dry.fetch("/etc/passwd", path, sha256=None, limit=READ_LIMIT, timeout=1),
+    ):
+        with pytest.raises(ForbiddenTouch):
+            touch()
+    assert ground.host.read(path) == b"old"
+    assert ground.memory is None or ground.memory.touches == []

@@ -1,0 +1,18 @@
+# disk.sh NAME IP LOWERDIRS MEGABYTES - in a new mount namespace: makes a host's disk, an overlay over its image.
+# The namespace outlives the host's processes, so a host that was switched off finds its files again.
+set -e
+name=$1 ip=$2 lowers=$3 megabytes=$4
+mount -t tmpfs -o "mode=755,size=${megabytes}m" lab-disk /mnt
+mkdir /mnt/upper /mnt/work /mnt/root
+mount -t overlay lab-root -o "lowerdir=$lowers,upperdir=/mnt/upper,workdir=/mnt/work" /mnt/root
+chmod 755 /mnt/root
+cd /mnt/root
+echo "$name" >etc/hostname
+printf '127.0.0.1 localhost\n%s %s\n' "$ip" "$name" >etc/hosts
+tr -d - </proc/sys/kernel/random/uuid >etc/machine-id
+if [ -n "$LAB_KEY" ]; then
+    mkdir -m 700 -p root/.ssh home/ec2-user/.ssh
+    echo "$LAB_KEY" | tee root/.ssh/authorized_keys >home/ec2-user/.ssh/authorized_keys
+    chown -R 1000:1000 home/ec2-user/.ssh
+    ssh-keygen -q -t ed25519 -N '' -C "$name" -f etc/ssh/ssh_host_ed25519_key
+fi
