@@ -2,56 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import secrets
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable
 
-from agent import __version__
+from agent.anchor import wanted_ca
 from agent.catalogue import components, life_cycle, load, newest
-from agent.cloudhsm.ca import expiry_notice, judge_keys, read_ca
+from agent.cloudhsm.ca import expiry_notice
 from agent.cloudhsm.hazards import hazards, restarts, running
-from agent.cloudhsm.layout import LINUX
 from agent.core.errors import AgentError
 from agent.core.limits import Limits
-from agent.core.words import Failure, HostName, Hsm, Notice, Outcome, Report, Verdict
-from agent.desired import Complaints, Desired, from_json, to_json
+from agent.core.words import Notice, Report, Verdict
+from agent.desired import Desired, from_json, to_json
 from agent.engine import Walk, apply, look
-from agent.facts import Facts, gather
+from agent.facts import gather
 from agent.hosts.guarded import Guarded
-from agent.planner import Planned, fit_host, plan, removal
+from agent.planner import fit_host, plan, removal
 from agent.render.record import to_document
+from agent.report import Known, assemble
 from agent.state import snapshot, store
-from agent.verdict import Judgement, judge
+from agent.verdict import judge
 
 if TYPE_CHECKING:
-    import datetime
-
     from agent.catalogue import Fit
     from agent.cloudhsm.ca import Ca
     from agent.core.host import Host, HostView
-    from agent.core.words import Line, Restart
     from agent.engine import Listener
+    from agent.planner import Planned
+    from agent.report import Run
 
 LOCK = "/run/hsm-agent.lock"
-
-# a CA is at most 16 kB; a source that sends more than this is not one
-_CA_SOURCE_LIMIT = 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Run:
-    """One call of one command: its name in every report, and when it began."""
-
-    run_id: str
-    command: str
-    started: datetime.datetime
-
-
-def begin(view: HostView, command: str) -> Run:
-    """Name a run: the time, so that names sort, and four random digits, so that two hosts' runs differ."""
-    now = view.now()
-    return Run(f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}", command, now)
 
 
 def limits_of(desired: Desired) -> Limits:
@@ -66,28 +47,21 @@ def limits_of(desired: Desired) -> Limits:
     return replace(limits, run=desired.timeout, **shorter)
 
 
-@dataclass
-class _Known:
-    """What a run knows so far, so that one that ends early still reports all of it."""
-
-    facts: Facts | None = None
-    planned: Planned | None = None
-    walk: Walk | None = None
-    notices: tuple[Notice, ...] = ()
-    restarts: tuple[Restart, ...] = ()
-
-
 def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> Report:
-    """Bring the host to the desired state, prove it, and remember what was asked and what came of it."""
+    """Bring the host to the desired state, prove it, and remember what was asked and what came of it.
 
-    def body(known: _Known) -> None:
+    Without an address of an HSM it is the last `configure` again: the cure for drift.
+    """
+
+    def body(known: Known) -> None:
         limits = limits_of(desired)
         host = Guarded(machine, limits.run)
-        planned, ca = _prepare(host, desired, limits, known)
+        wanted = _or_last(host, desired)
+        planned, ca = _prepare(host, wanted, limits, known)
         known.walk = apply(planned.plan, host, listener, snapshot.Keeper(machine, run.run_id))
         _observe(machine, planned, known)
         if judge(known.walk).outcome in (Verdict.OK, Verdict.DEGRADED) or known.walk.changed:
-            known.notices = (*known.notices, *_remember(machine, desired, ca))
+            known.notices = (*known.notices, *_remember(machine, wanted, ca))
 
     return _changing(machine, run, body)
 
@@ -98,7 +72,7 @@ def verify(machine: Host, desired: Desired, run: Run, listener: Listener) -> Rep
     The report is remembered as any other, `plan` (the same look under another name) excepted.
     """
 
-    def body(known: _Known) -> None:
+    def body(known: Known) -> None:
         limits = limits_of(desired)
         host = Guarded(machine, limits.run)
         planned, _ = _prepare(host, _or_last(host, desired), limits, known)
@@ -111,7 +85,7 @@ def verify(machine: Host, desired: Desired, run: Run, listener: Listener) -> Rep
 def rollback(machine: Host, run_id: str | None, run: Run, listener: Listener) -> Report:
     """Put back the CA and the configuration as they were before a run, by default the last one that changed them."""
 
-    def body(known: _Known) -> None:
+    def body(known: Known) -> None:
         wanted = snapshot.load(machine, run_id)
         known.facts = gather(machine)
         snapshot.save(machine, run.run_id, rollback=True)
@@ -125,7 +99,7 @@ def rollback(machine: Host, run_id: str | None, run: Run, listener: Listener) ->
 def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -> Report:
     """Take the client packages off. The CA and the configuration are kept in a snapshot."""
 
-    def body(known: _Known) -> None:
+    def body(known: Known) -> None:
         limits = limits_of(Desired(timeout=timeout))
         host = Guarded(machine, limits.run)
         known.facts = gather(host)
@@ -177,10 +151,10 @@ def facts(view: HostView, platform: str | None) -> dict[str, Any]:
     }
 
 
-def _prepare(host: HostView, desired: Desired, limits: Limits, known: _Known) -> tuple[Planned, Ca]:
+def _prepare(host: HostView, desired: Desired, limits: Limits, known: Known) -> tuple[Planned, Ca]:
     """Gather facts, read the CA and plan; each is known to the report as soon as it is there."""
     known.facts = gather(host)
-    ca, remarks = _ca(host, desired, limits)
+    ca, remarks = wanted_ca(host, desired, limits)
     known.planned = plan(known.facts, desired, load(), ca, limits)
     soon = expiry_notice(ca, host.now())
     known.notices = (*known.planned.plan.notices, *remarks, *((soon,) if soon else ()))
@@ -205,47 +179,6 @@ def _or_last(view: HostView, desired: Desired) -> Desired:
     return replace(before, **{"ca_cert": last.ca_pem, **said})
 
 
-def _ca(view: HostView, desired: Desired, limits: Limits) -> tuple[Ca, tuple[Notice, ...]]:
-    """Return the CA that is wanted: the source that was named, or else the one that is on the host already."""
-    source = desired.ca_cert
-    complaints = Complaints()
-    if not desired.hsm_ip:
-        complaints.add("--hsm-ip", "at least one address of an HSM is needed")
-    if source is None and view.stat(LINUX.ca) is None:
-        complaints.add("--ca-cert", f"customerCA.crt is needed, since there is none at {LINUX.ca} yet")
-    complaints.raise_any()
-    data = _source(view, LINUX.ca if source is None else source, limits)
-    ca = read_ca(data, now=view.now(), fingerprint=desired.ca_fingerprint)
-    # the standard library cannot tell the size of a key, the host's openssl can
-    told = [
-        view.ask(("openssl", "x509", "-noout", "-text"), stdin=each, timeout=limits.tool) for each in ca.each
-    ]
-    return ca, judge_keys(done.out for done in told)
-
-
-def _source(view: HostView, source: str, limits: Limits) -> bytes:
-    if source.startswith("inline:") or "-----BEGIN" in source:
-        text = source.removeprefix("inline:")
-        return text.encode("utf-8", "surrogateescape")
-    if source.startswith("https://"):
-        try:
-            return view.get(source, limit=_CA_SOURCE_LIMIT, timeout=limits.download)
-        except AgentError as error:
-            raise AgentError("ca-unreadable", error.sentence, saw=error.saw, want="a PEM file") from error
-    path = next((source[len(each) :] for each in ("file://", "file:") if source.startswith(each)), source)
-    try:
-        data = view.read(path, limit=_CA_SOURCE_LIMIT)
-    except AgentError as error:
-        raise AgentError(
-            "ca-unreadable", "the CA source cannot be read", saw=error.saw, want="a PEM file"
-        ) from error
-    if data is None:
-        raise AgentError(
-            "ca-unreadable", "the CA source is not there", saw=f"no file {path}", want="a PEM file"
-        )
-    return data
-
-
 def _remember(machine: Host, desired: Desired, ca: Ca) -> tuple[Notice, ...]:
     """Keep what was asked for. What the run did stands also when that fails, so it is only remarked on."""
     kept = replace(desired, ca_cert=None, replace_ca=False, timeout=None)
@@ -257,19 +190,20 @@ def _remember(machine: Host, desired: Desired, ca: Ca) -> tuple[Notice, ...]:
     return ()
 
 
-def _observe(machine: Host, planned: Planned, known: _Known) -> None:
+def _observe(machine: Host, planned: Planned, known: Known) -> None:
     """See what lets a host look right and be wrong; whatever cannot be seen is left out."""
-    programs = running(machine, planned.client.components)
-    known.restarts = restarts(machine, programs)
-    known.notices = (*known.notices, *hazards(machine, programs, planned.client.sdk))
+    with contextlib.suppress(AgentError):
+        programs = running(machine, planned.client.components)
+        known.restarts = restarts(machine, programs)
+        known.notices = (*known.notices, *hazards(machine, programs, planned.client.sdk))
 
 
 def refused(view: HostView, run: Run, error: AgentError) -> Report:
     """Return the report of a run that ended before it began: what was asked for is not valid."""
-    return _assemble(view, run, _Known(), error)
+    return assemble(view, run, Known(), error)
 
 
-def _changing(machine: Host, run: Run, body: Callable[[_Known], None]) -> Report:
+def _changing(machine: Host, run: Run, body: Callable[[Known], None]) -> Report:
     """Run the body of a command that changes the host: as root, alone, and remembered."""
     try:
         if not machine.is_root():
@@ -277,12 +211,12 @@ def _changing(machine: Host, run: Run, body: Callable[[_Known], None]) -> Report
         with machine.lock(LOCK, f"hsm-agent {run.command}, run {run.run_id}"):
             return _reported(machine, run, body, remember=True)
     except AgentError as error:
-        return _assemble(machine, run, _Known(), error)
+        return assemble(machine, run, Known(), error)
 
 
-def _reported(machine: Host, run: Run, body: Callable[[_Known], None], *, remember: bool) -> Report:
+def _reported(machine: Host, run: Run, body: Callable[[Known], None], *, remember: bool) -> Report:
     """Run a body and report however it ended; an AgentError is the run's own outcome."""
-    known = _Known()
+    known = Known()
     error: AgentError | None = None
     try:
         body(known)
@@ -291,7 +225,7 @@ def _reported(machine: Host, run: Run, body: Callable[[_Known], None], *, rememb
     except Exception as crash:  # a defect: a run always reports, and the log gets the traceback
         logging.getLogger("agent").exception("run %s failed", run.run_id)
         error = AgentError("internal", "the agent failed", saw=f"{type(crash).__name__}: {crash}")
-    report = _assemble(machine, run, known, error)
+    report = assemble(machine, run, known, error)
     if not (remember and machine.is_root()):
         return report
     try:
@@ -300,57 +234,3 @@ def _reported(machine: Host, run: Run, body: Callable[[_Known], None], *, rememb
         notice = Notice("report-not-kept", f"the report could not be kept: {unwritten.saw}")
         return replace(report, notices=(*report.notices, notice))
     return report
-
-
-def _assemble(view: HostView, run: Run, known: _Known, error: AgentError | None) -> Report:
-    """Put together what is known. An error outside the steps is the run's own; otherwise the lines decide."""
-    walk = known.walk or Walk(())
-    judged = judge(walk)
-    if error is not None:
-        failure = Failure(error.code.name, error.sentence, error.saw, error.want, error.hint)
-        judged = Judgement(Verdict.FAILED, error.code.name, error.code.exit_status, failure=failure)
-    planned, facts_ = known.planned, known.facts
-    return Report(
-        run_id=run.run_id,
-        command=run.command,
-        agent_version=__version__,
-        host=_host(view, facts_, planned.fit if planned else None),
-        lines=(*walk.lines, *walk.undone),
-        outcome=judged.outcome,
-        code=judged.code,
-        exit_status=judged.exit_status,
-        changed=walk.changed,
-        started=_iso(run.started),
-        finished=_iso(view.now()),
-        client=planned.client if planned else None,
-        ca=planned.ca if planned else None,
-        hsms=tuple(_hsm(line) for line in walk.lines if line.id.startswith("reach:")),
-        notices=tuple(dict.fromkeys((*known.notices, *walk.notices))),
-        restart_needed=known.restarts,
-        cause=judged.cause,
-        failure=judged.failure,
-    )
-
-
-def _host(view: HostView, known: Facts | None, fit: Fit | None) -> HostName:
-    if known is None:
-        return HostName(view.name, "unknown", "", "an unknown system", "unknown", None)
-    row, forced = (fit.row.name, fit.forced) if fit else (None, False)
-    return HostName(view.name, known.os, known.os_version, known.title, known.arch, row, forced)
-
-
-def _hsm(line: Line) -> Hsm:
-    address, _, port = line.id[len("reach:") :].rpartition(":")
-    reached = line.outcome is Outcome.MET
-    milliseconds = line.detail.get("connect_ms")
-    return Hsm(
-        ip=address.strip("[]"),
-        port=int(port),
-        reached=reached,
-        cause=None if reached else line.code,
-        connect_ms=milliseconds if isinstance(milliseconds, float) else None,
-    )
-
-
-def _iso(moment: datetime.datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Callable, Protocol
 
 from agent.core.errors import CODES, AgentError
 from agent.core.words import Finding, Line, Notice, Outcome
@@ -123,12 +124,8 @@ class _Walking:
         """Look before any touch; a refusal comes back as the line it will be."""
         if self.stopped:
             return Line(step.id, Outcome.SKIPPED, hint="the run ended before this")
-        began = self.view.monotonic()
         self.listener.began(step.id, touching=False)
-        try:
-            return step.check(self.view)
-        except AgentError as error:
-            return self._error(step.id, error, began)
+        return self._attempt(step.id, lambda: step.check(self.view))
 
     def seen(self, step: Step, finding: Finding, otherwise: Outcome, *, needs: str | None = None) -> Line:
         """Return the line of a step that was only looked at: met, or else `otherwise`."""
@@ -139,14 +136,13 @@ class _Walking:
 
     def saved(self, plan: Plan, findings: list[Finding], undo: Undo) -> bool:
         """Save what could be broken. When that fails nothing may be touched: the first unmet step carries the cause."""
-        began = self.view.monotonic()
         try:
             undo.save()
         except AgentError as error:
             for step, finding in zip(plan.steps, findings):
                 unmet_first = not finding.met and self.broken is None
                 self.add(
-                    self._error(step.id, error, began)
+                    Line(step.id, Outcome.FAILED, error.saw, error.want or None, error.code.name, error.hint)
                     if unmet_first
                     else self.seen(step, finding, Outcome.SKIPPED, needs=self.broken)
                 )
@@ -166,16 +162,21 @@ class _Walking:
 
     def _make_one_so(self, step: Step, host: Host, finding: Finding) -> Line:
         began = self.view.monotonic()
-        try:
-            before = step.check(self.view) if self.touched else finding
-            if before.met:
-                return self.seen(step, before, Outcome.MET)
-            self.listener.began(step.id, touching=True)
-            self.touched = True
+        before = self._attempt(step.id, lambda: step.check(self.view)) if self.touched else finding
+        if isinstance(before, Line):
+            return before
+        if before.met:
+            return self.seen(step, before, Outcome.MET)
+        self.listener.began(step.id, touching=True)
+        self.touched = True
+
+        def touch() -> Finding:
             step.apply(host)
-            after = step.check(self.view)
-        except AgentError as error:
-            return self._error(step.id, error, began, saw=finding.saw)
+            return step.check(self.view)
+
+        after = self._attempt(step.id, touch, saw=before.saw)
+        if isinstance(after, Line):
+            return after
         self.notices.extend(after.notices)
         seconds = self.view.monotonic() - began
         if after.met:
@@ -183,16 +184,8 @@ class _Walking:
                 step.id, Outcome.CHANGED, before.saw, before.want, seconds=seconds, detail=after.detail
             )
         code = CODES[after.code or step.unproven]
-        return Line(
-            step.id,
-            Outcome.FAILED,
-            after.saw,
-            after.want,
-            code.name,
-            after.hint or code.fix,
-            seconds,
-            after.detail,
-        )
+        hint = after.hint or code.fix
+        return Line(step.id, Outcome.FAILED, after.saw, after.want, code.name, hint, seconds, after.detail)
 
     def probe(self, probes: tuple[Probe, ...]) -> None:
         """Look at the probes in order; those with the same needs are looked at at the same time."""
@@ -251,24 +244,29 @@ class _Walking:
 
     def _look_once(self, probe: Probe) -> tuple[Line, Finding | None]:
         began = self.view.monotonic()
-        try:
-            finding = probe.check(self.view)
-        except AgentError as error:
-            return self._error(probe.id, error, began), None
+        finding = self._attempt(probe.id, lambda: probe.check(self.view))
+        if isinstance(finding, Line):
+            return finding, None
         outcome = Outcome.MET if finding.met else Outcome.FAILED
         return _line(probe.id, outcome, finding, self.view.monotonic() - began), finding
 
-    def _error(self, line_id: str, error: AgentError, began: float, saw: str = "") -> Line:
+    def _attempt(self, line_id: str, attempt: Callable[[], Finding], saw: str = "") -> Finding | Line:
+        """Return what was found, or the failed line of what was raised; `saw` is told when the error saw nothing.
+
+        A defect of a step fails that step alone, with its traceback in the log: the undo must still come.
+        """
+        began = self.view.monotonic()
+        try:
+            return attempt()
+        except AgentError as raised:
+            error = raised
+        except Exception as crash:
+            logging.getLogger("agent").exception("%s failed", line_id)
+            error = AgentError("internal", "the agent failed", saw=f"{type(crash).__name__}: {crash}")
         self.stopped = self.stopped or error.code.name in _ENDS
-        return Line(
-            line_id,
-            Outcome.FAILED,
-            error.saw or saw or error.sentence,
-            error.want or None,
-            error.code.name,
-            error.hint,
-            self.view.monotonic() - began,
-        )
+        seconds = self.view.monotonic() - began
+        seen = error.saw or saw or error.sentence
+        return Line(line_id, Outcome.FAILED, seen, error.want or None, error.code.name, error.hint, seconds)
 
 
 def _line(

@@ -30,14 +30,15 @@ from agent.hosts.posix import Posix
 from agent.render import screen
 from agent.render.progress import choose
 from agent.render.record import to_document, to_tree
+from agent.report import begin
 from agent.state.store import read_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.app import Run
     from agent.core.words import Report
     from agent.engine import Listener
+    from agent.report import Run
 
 _STDIN_LIMIT = 1024 * 1024
 
@@ -178,7 +179,7 @@ def _run(command: str, output: str, body: Callable[[Posix, Run, Listener], Repor
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A program that is changing the host finishes; then the run ends, is undone where that is due, and reports.
         signal.signal(number, lambda _number, _frame: stop.set())
-    run = commands.begin(machine, command)
+    run = begin(machine, command)
     try:
         report = body(machine, run, progress)
     finally:

@@ -140,7 +140,7 @@ def fetch(url: str, path: str, *, sha256: str | None, limit: int, timeout: float
 
 def get(url: str, *, limit: int, timeout: float, means: Means) -> bytes:
     """Do what HostView.get promises; anything but https is refused."""
-    if urlsplit(url).scheme != "https":
+    if _scheme(url) != "https":
         raise failed(url, "not an https URL", want="https://")
     heap = _Heap()
     _download(_Job(url, heap, limit, timeout, means.clock.monotonic() + timeout, means))
@@ -163,6 +163,12 @@ def _local_path(url: str) -> str | None:
         return None
     rest = url[len("file:") :]
     return unquote("/" + rest[2:].partition("/")[2] if rest.startswith("//") else rest)
+
+
+def _scheme(url: str) -> str:
+    with contextlib.suppress(ValueError):
+        return urlsplit(url).scheme
+    return ""
 
 
 def _copy(job: _Job, source: str) -> None:
@@ -191,7 +197,7 @@ def _copy(job: _Job, source: str) -> None:
 
 def _download(job: _Job) -> None:
     """Fill the sink from a server, trying again where that can help."""
-    if urlsplit(job.url).scheme not in ("http", "https"):
+    if _scheme(job.url) not in ("http", "https"):
         raise failed(job.url, "a kind of URL the agent does not know", want="https, http, file or a path")
     for attempt in range(1, _ATTEMPTS + 1):
         again = _attempt(job)

@@ -118,7 +118,8 @@ class Guarded:
         try:
             yield
         except AgentError as error:
-            self._blame(error.code.name == "download-failed" and clamped, error.saw)
+            over = self._host.monotonic() >= self._end
+            self._blame(error.code.name == "download-failed" and clamped and over, error.saw)
             raise
 
     def _left(self, what: str) -> float:

@@ -83,7 +83,8 @@ def run(
     After `timeout` the whole process group gets SIGTERM, and `grace` seconds later SIGKILL. Its own session
     keeps a Ctrl-C of the terminal away. A program that is not there gives 127, one that cannot be run 126.
 
-    Of each output the first and the last `keep` bytes are kept. Raises Stopped when `stopped` becomes true; the group is ended first.
+    Of each output the first and the last `keep` bytes are kept.
+    Raises Stopped when `stopped` becomes true; the group is ended first.
     """
     try:
         child = subprocess.Popen(

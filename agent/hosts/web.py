@@ -40,7 +40,6 @@ _REASONS = (
     ({"ReadTimeout", "ReadTimeoutError", "TimeoutError", "timeout"}, "{name} was silent for {silence:g} s"),
     ({"IncompleteRead"}, "the connection ended before the file did"),
 )
-_BAD_URL = {"InvalidURL", "InvalidSchema", "MissingSchema", "InvalidProxyURL", "LocationParseError"}
 
 
 class Again(Exception):  # noqa: N818 -- a reason, not an error
@@ -135,11 +134,16 @@ def _ask(
     """Talk to the server, redirects included. Runs in its own thread and touches nothing but the network."""
     import requests  # noqa: PLC0415 -- 99 ms that only a download pays
 
-    all_headers = {"User-Agent": f"hsm-agent/{agent.__version__}", "Accept-Encoding": "identity", **headers}
+    all_headers = {
+        "User-Agent": f"hsm-agent/{agent.__version__}",
+        "Accept-Encoding": "identity",
+        **headers,
+    }
     start = url
-    with requests.Session() as session:
-        session.trust_env = False  # no ~/.netrc: its secrets are not ours to send
-        for _ in range(REDIRECTS + 1):
+    for _ in range(REDIRECTS + 1):
+        # a session for each, as a redirect must not meet a connection that the server has just given up
+        with requests.Session() as session:
+            session.trust_env = False  # no ~/.netrc: its secrets are not ours to send
             response = session.get(
                 url,
                 headers=all_headers,
@@ -156,14 +160,17 @@ def _ask(
                     if response.status_code in (200, 206):
                         _read_body(response, deliver, left)
                     return
-            goal = urljoin(url, goal)
-            schemes = urlsplit(url).scheme, urlsplit(goal).scheme
-            if schemes[1] not in ("http", "https") or schemes == ("https", "http"):
-                raise failed(
-                    start, f"redirected from {shown(url)} to {shown(goal)}", want="a redirect to https"
-                )
-            url = goal
+        url = _redirected(url, goal)
     raise failed(start, f"more than {REDIRECTS} redirects, the last to {shown(url)}")
+
+
+def _redirected(url: str, goal: str) -> str:
+    """Return where a redirect leads; out of https it leads nowhere."""
+    goal = urljoin(url, goal)
+    scheme = urlsplit(goal).scheme
+    if scheme == "https" or (scheme == "http" and urlsplit(url).scheme == "http"):
+        return goal
+    raise failed(url, f"redirected from {shown(url)} to {shown(goal)}", want="a redirect to https")
 
 
 def _read_body(response: Any, deliver: Callable[[bytes], None], left: threading.Event) -> None:
@@ -209,10 +216,10 @@ def _explained(error: BaseException, url: str, environ: Mapping[str, str]) -> Ex
     chain = list(_causes(error))
     kinds = {type(each).__name__ for each in chain}
     home = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
-    if not isinstance(error, (OSError, ssl.SSLError)) and not home & {"requests", "urllib3", "http"}:
+    if isinstance(error, ValueError):  # requests' own for a bad URL, and urllib's where a redirect has one
+        return failed(url, "not a URL, or a redirect or a proxy that is none")
+    if not isinstance(error, OSError) and not home & {"requests", "urllib3", "http"}:
         raise error
-    if kinds & _BAD_URL:
-        return failed(url, "not a URL, or not one of a proxy")
     proxy = next(iter(_proxies(url, environ).values()), "").rpartition("@")[2].rpartition("//")[2]
     via = f" (through the proxy {proxy})" if proxy else ""
     for each in chain:

@@ -16,6 +16,7 @@ from agent.core.errors import CODES, AgentError
 from agent.core.words import Outcome, Report, Verdict
 from agent.desired import Desired
 from agent.render.progress import Silent
+from agent.report import Run
 from agent.state import snapshot, store
 from tests.doubles.vendor import CA, ETC, MIRROR, Vendor
 
@@ -43,12 +44,12 @@ def machine_of(vendor: Vendor) -> Memory:
 
 def configure(memory: Host, desired: Desired, number: int = 1) -> Report:
     return app.configure(
-        memory, desired, app.Run(f"2026112{number}T000000Z-0000", "configure", STARTED), Silent()
+        memory, desired, Run(f"2026112{number}T000000Z-0000", "configure", STARTED), Silent()
     )
 
 
 def look(memory: Host, desired: Desired, command: str = "plan") -> Report:
-    return app.verify(memory, desired, app.Run("20261129T000000Z-0000", command, STARTED), Silent())
+    return app.verify(memory, desired, Run("20261129T000000Z-0000", command, STARTED), Silent())
 
 
 def outcomes(report: Report) -> dict[str, Outcome]:
@@ -280,7 +281,7 @@ def test_rollback_goes_back_and_twice_is_once(ca_pem: bytes, other_ca_pem: bytes
     assert configure(memory, changed, 2).exit_status == 0
     assert state(memory) != old
     for number in (3, 4):
-        run = app.Run(f"2026112{number}T000000Z-0000", "rollback", STARTED)
+        run = Run(f"2026112{number}T000000Z-0000", "rollback", STARTED)
         report = app.rollback(memory, None, run, Silent())
         assert report.exit_status == 0
         assert state(memory) == old
@@ -290,12 +291,12 @@ def test_remove_takes_the_packages_off_and_keeps_a_copy(ca_pem: bytes) -> None:
     vendor = Vendor()
     memory = machine_of(vendor)
     configure(memory, desired_of(vendor, ca_pem, "pkcs11"))
-    run = app.Run("20261125T000000Z-0000", "remove", STARTED)
+    run = Run("20261125T000000Z-0000", "remove", STARTED)
     report = app.remove(memory, run, Silent(), None)
     assert (report.exit_status, vendor.installed) == (0, {})
     kept = snapshot.load(memory, run.run_id)
     assert f"{ETC}/cloudhsm-cli.cfg" in [each.path for each in kept.files]
-    again = app.remove(memory, app.Run("20261126T000000Z-0000", "remove", STARTED), Silent(), None)
+    again = app.remove(memory, Run("20261126T000000Z-0000", "remove", STARTED), Silent(), None)
     assert (again.exit_status, again.changed) == (0, False)
 
 

@@ -1,0 +1,61 @@
+"""The trust anchor that is wanted: read from the source that was named, judged, its keys measured by the host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.cloudhsm.ca import judge_keys, read_ca
+from agent.cloudhsm.layout import LINUX
+from agent.core.errors import AgentError
+from agent.desired import Complaints
+
+if TYPE_CHECKING:
+    from agent.cloudhsm.ca import Ca
+    from agent.core.host import HostView
+    from agent.core.limits import Limits
+    from agent.core.words import Notice
+    from agent.desired import Desired
+
+# a CA is at most 16 kB; a source that sends more than this is not one
+_SOURCE_LIMIT = 1024 * 1024
+
+
+def wanted_ca(view: HostView, desired: Desired, limits: Limits) -> tuple[Ca, tuple[Notice, ...]]:
+    """Return the CA that is wanted: the source that was named, or else the one that is on the host already."""
+    source = desired.ca_cert
+    complaints = Complaints()
+    if not desired.hsm_ip:
+        complaints.add("--hsm-ip", "at least one address of an HSM is needed")
+    if source is None and view.stat(LINUX.ca) is None:
+        complaints.add("--ca-cert", f"customerCA.crt is needed, since there is none at {LINUX.ca} yet")
+    complaints.raise_any()
+    data = _source(view, LINUX.ca if source is None else source, limits)
+    ca = read_ca(data, now=view.now(), fingerprint=desired.ca_fingerprint)
+    # the standard library cannot tell the size of a key, the host's openssl can
+    told = [
+        view.ask(("openssl", "x509", "-noout", "-text"), stdin=each, timeout=limits.tool) for each in ca.each
+    ]
+    return ca, judge_keys(done.out for done in told)
+
+
+def _source(view: HostView, source: str, limits: Limits) -> bytes:
+    if source.startswith("inline:") or "-----BEGIN" in source:
+        text = source.removeprefix("inline:")
+        return text.encode("utf-8", "surrogateescape")
+    if source.startswith("https://"):
+        try:
+            return view.get(source, limit=_SOURCE_LIMIT, timeout=limits.download)
+        except AgentError as error:
+            raise AgentError("ca-unreadable", error.sentence, saw=error.saw, want="a PEM file") from error
+    path = next((source[len(each) :] for each in ("file://", "file:") if source.startswith(each)), source)
+    try:
+        data = view.read(path, limit=_SOURCE_LIMIT)
+    except AgentError as error:
+        raise AgentError(
+            "ca-unreadable", "the CA source cannot be read", saw=error.saw, want="a PEM file"
+        ) from error
+    if data is None:
+        raise AgentError(
+            "ca-unreadable", "the CA source is not there", saw=f"no file {path}", want="a PEM file"
+        )
+    return data

@@ -1,0 +1,102 @@
+"""What a run knew, saw and did -> its Report, however it ended."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent import __version__
+from agent.core.words import Failure, HostName, Hsm, Notice, Outcome, Report, Restart, Verdict
+from agent.engine import Walk
+from agent.verdict import Judgement, judge
+
+if TYPE_CHECKING:
+    import datetime
+
+    from agent.catalogue import Fit
+    from agent.core.errors import AgentError
+    from agent.core.host import HostView
+    from agent.core.words import Line
+    from agent.facts import Facts
+    from agent.planner import Planned
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of one command: its name in every report, and when it began."""
+
+    run_id: str
+    command: str
+    started: datetime.datetime
+
+
+def begin(view: HostView, command: str) -> Run:
+    """Name a run: the time, so that names sort, and four random digits, so that two hosts' runs differ."""
+    now = view.now()
+    return Run(f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}", command, now)
+
+
+@dataclass
+class Known:
+    """What a run knows so far, so that one that ends early still reports all of it."""
+
+    facts: Facts | None = None
+    planned: Planned | None = None
+    walk: Walk | None = None
+    notices: tuple[Notice, ...] = ()
+    restarts: tuple[Restart, ...] = ()
+
+
+def assemble(view: HostView, run: Run, known: Known, error: AgentError | None) -> Report:
+    """Put together what is known. An error outside the steps is the run's own; otherwise the lines decide."""
+    walk = known.walk or Walk(())
+    judged = judge(walk)
+    if error is not None:
+        failure = Failure(error.code.name, error.sentence, error.saw, error.want, error.hint)
+        judged = Judgement(Verdict.FAILED, error.code.name, error.code.exit_status, failure=failure)
+    planned, facts_ = known.planned, known.facts
+    return Report(
+        run_id=run.run_id,
+        command=run.command,
+        agent_version=__version__,
+        host=_host(view, facts_, planned.fit if planned else None),
+        lines=(*walk.lines, *walk.undone),
+        outcome=judged.outcome,
+        code=judged.code,
+        exit_status=judged.exit_status,
+        changed=walk.changed,
+        started=_iso(run.started),
+        finished=_iso(view.now()),
+        client=planned.client if planned else None,
+        ca=planned.ca if planned else None,
+        hsms=tuple(_hsm(line) for line in walk.lines if line.id.startswith("reach:")),
+        notices=tuple(dict.fromkeys((*known.notices, *walk.notices))),
+        restart_needed=known.restarts,
+        cause=judged.cause,
+        failure=judged.failure,
+    )
+
+
+def _host(view: HostView, known: Facts | None, fit: Fit | None) -> HostName:
+    if known is None:
+        return HostName(view.name, "unknown", "", "an unknown system", "unknown", None)
+    row, forced = (fit.row.name, fit.forced) if fit else (None, False)
+    return HostName(view.name, known.os, known.os_version, known.title, known.arch, row, forced)
+
+
+def _hsm(line: Line) -> Hsm:
+    address, _, port = line.id[len("reach:") :].rpartition(":")
+    reached = line.outcome is Outcome.MET
+    milliseconds = line.detail.get("connect_ms")
+    return Hsm(
+        ip=address.strip("[]"),
+        port=int(port),
+        reached=reached,
+        cause=None if reached else line.code,
+        connect_ms=milliseconds if isinstance(milliseconds, float) else None,
+    )
+
+
+def _iso(moment: datetime.datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
