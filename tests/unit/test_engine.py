@@ -1,0 +1,192 @@
+"""The engine: look, touch, look again; what a failure stops, what it does not, and when the old state comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.core.errors import AgentError
+from agent.core.words import Finding, Line, Notice, Outcome, Plan
+from agent.engine import Walk, apply, look
+from agent.render.progress import Silent
+from tests.doubles.memory import Memory
+
+if TYPE_CHECKING:
+    from agent.core.host import Host, HostView
+
+
+@dataclass(frozen=True)
+class File:
+    """A step about one file's bytes. `effect` is what apply writes; None raises."""
+
+    id: str
+    want: str = "new"
+    effect: str | None = "new"
+    refuses: str | None = None
+    crashes: bool = False
+    unproven: str = "write-failed"
+
+    @property
+    def path(self) -> str:
+        return f"/{self.id}"
+
+    def check(self, view: HostView) -> Finding:
+        if self.refuses:
+            raise AgentError(self.refuses, "refused", saw="that", want="this")
+        saw = (view.read(self.path) or b"absent").decode()
+        return Finding(saw == self.want, saw, self.want, notices=(Notice("looked", self.id),))
+
+    def apply(self, host: Host) -> None:
+        if self.crashes:
+            raise KeyError(self.id)
+        if self.effect is None:
+            raise AgentError("no-space", "no room", saw="0 kB")
+        host.write(self.path, self.effect.encode(), mode=0o644)
+
+
+@dataclass(frozen=True)
+class Sees:
+    """A probe that is met when a file holds what is wanted."""
+
+    id: str
+    path: str
+    want: bytes = b"new"
+    needs: tuple[str, ...] = ()
+    code: str = "client-failed"
+
+    def check(self, view: HostView) -> Finding:
+        saw = view.read(self.path)
+        return Finding(
+            saw == self.want, str(saw), str(self.want), None if saw == self.want else self.code, "hint"
+        )
+
+
+@dataclass
+class Files:
+    """An Undo over all files of a Memory."""
+
+    host: Memory
+    fails: bool = False
+    kept: dict[str, bytes | None] = field(default_factory=dict)
+
+    def save(self) -> None:
+        if self.fails:
+            raise AgentError("read-only", "the snapshot cannot be kept", saw="/var")
+        self.kept = {path: self.host.read(path) for path in ("/a", "/b")}
+
+    def restore(self) -> tuple[Line, ...]:
+        lines = []
+        for path, data in self.kept.items():
+            if data is not None and self.host.read(path) != data:
+                self.host.write(path, data, mode=0o644)
+                lines.append(Line(path[1:], Outcome.UNDONE))
+        return tuple(lines)
+
+
+def run(host: Memory, *steps: File, probes: tuple[Sees, ...] = (), worked: Sees | None = None) -> Walk:
+    return apply(Plan(steps, probes, (), worked), host, Silent(), Files(host))
+
+
+def ends(walk: Walk) -> list[tuple[str, str]]:
+    return [(line.id, line.outcome.value) for line in (*walk.lines, *walk.undone)]
+
+
+def test_what_is_met_is_not_touched() -> None:
+    host = Memory({"/a": b"new"})
+    assert ends(run(host, File("a"))) == [("a", "met")]
+    assert host.touches == []
+
+
+def test_a_change_is_done_only_when_a_second_look_agrees() -> None:
+    host = Memory()
+    assert ends(run(host, File("a"), File("b", effect="other"))) == [("a", "changed"), ("b", "failed")]
+    walk = run(host, File("b", effect="other"))
+    assert (walk.lines[0].code, walk.lines[0].saw, walk.lines[0].want) == ("write-failed", "other", "new")
+
+
+def test_a_refusal_anywhere_stops_the_first_touch() -> None:
+    host = Memory({"/b": b"new"})
+    walk = run(host, File("a"), File("b"), File("c", refuses="package-downgrade"))
+    assert ends(walk) == [("a", "skipped"), ("b", "met"), ("c", "failed")]
+    assert next(line.hint for line in walk.lines) == "needs c"
+    assert (host.touches, walk.changed) == ([], False)
+
+
+def test_after_a_failure_the_rest_is_looked_at_and_not_touched() -> None:
+    host = Memory({"/b": b"new"})
+    walk = run(host, File("a", effect=None), File("b"), File("c"))
+    assert ends(walk) == [("a", "failed"), ("b", "met"), ("c", "skipped")]
+    assert walk.lines[2].hint == "needs a"
+    assert host.read("/c") is None
+
+
+def test_a_snapshot_that_cannot_be_kept_stops_the_first_touch() -> None:
+    host = Memory({"/a": b"new"})
+    walk = apply(Plan((File("a"), File("b"), File("c"))), host, Silent(), Files(host, fails=True))
+    assert ends(walk) == [("a", "met"), ("b", "failed"), ("c", "skipped")]
+    assert (walk.lines[1].code, host.touches) == ("read-only", [])
+
+
+def test_a_failed_run_is_undone_where_it_worked_before() -> None:
+    host = Memory({"/a": b"old"})
+    walk = run(host, File("a"), File("b", effect=None), worked=Sees("client", "/a", b"old"))
+    assert ends(walk) == [("a", "changed"), ("b", "failed"), ("a", "undone")]
+    assert (host.read("/a"), walk.changed) == (b"old", False)
+    assert [notice.code for notice in walk.notices if notice.code != "looked"] == ["previous-works"]
+
+
+def test_a_failed_run_is_not_undone_where_nothing_worked_before() -> None:
+    host = Memory({"/a": b"old"})
+    walk = run(host, File("a"), File("b", effect=None), worked=Sees("client", "/a", b"something else"))
+    assert (ends(walk), host.read("/a")) == ([("a", "changed"), ("b", "failed")], b"new")
+
+
+def test_a_proof_that_fails_undoes_the_change() -> None:
+    host = Memory({"/a": b"old"})
+    probe = Sees("client", "/answers", needs=("a",))
+    walk = run(host, File("a"), probes=(probe,), worked=Sees("client", "/a", b"old"))
+    assert ends(walk) == [("a", "changed"), ("client", "failed"), ("a", "undone")]
+
+
+def test_an_hsm_that_is_not_reached_alone_undoes_nothing() -> None:
+    host = Memory({"/a": b"old", "/up": b"new"})
+    probes = (Sees("reach:1", "/down"), Sees("reach:2", "/up"), Sees("client", "/up", needs=("reach:*",)))
+    walk = run(host, File("a"), probes=probes, worked=Sees("client", "/a", b"old"))
+    assert ends(walk) == [("a", "changed"), ("reach:1", "failed"), ("reach:2", "met"), ("client", "met")]
+
+
+def test_a_defect_in_a_step_fails_that_step_and_the_undo_still_comes() -> None:
+    host = Memory({"/a": b"old"})
+    walk = run(host, File("a"), File("b", crashes=True), worked=Sees("client", "/a", b"old"))
+    assert ends(walk) == [("a", "changed"), ("b", "failed"), ("a", "undone")]
+    assert (walk.lines[1].code, walk.lines[1].saw) == ("internal", "KeyError: 'b'")
+
+
+@pytest.mark.parametrize("code", ["interrupted", "timed-out"])
+def test_an_end_of_the_run_skips_all_that_follows(code: str) -> None:
+    host = Memory()
+    walk = run(host, File("a", refuses=code), File("b"), probes=(Sees("client", "/a"),))
+    assert ends(walk) == [("a", "failed"), ("b", "skipped"), ("client", "skipped")]
+    assert walk.lines[2].hint == "the run ended before this"
+
+
+def test_probes_with_the_same_needs_are_looked_at_together_and_told_in_order() -> None:
+    host = Memory({"/x": b"new"})
+    probes = (*tuple(Sees(f"reach:{number}", "/x") for number in range(6)), Sees("last", "/x", needs=("nothing",)))
+    walk = look(Plan((), probes), host, Silent())
+    assert ends(walk) == [*((f"reach:{number}", "met") for number in range(6)), ("last", "skipped")]
+    assert walk.lines[-1].hint == "needs nothing"
+
+
+def test_a_look_says_what_would_change() -> None:
+    host = Memory({"/b": b"new"})
+    walk = look(Plan((File("a"), File("b"), File("c", refuses="ca-would-be-replaced"))), host, Silent())
+    assert ends(walk) == [("a", "would-change"), ("b", "met"), ("c", "failed")]
+    assert host.touches == []
+
+
+def test_what_was_learned_is_told_once() -> None:
+    host = Memory()
+    assert run(host, File("a")).notices == (Notice("looked", "a"),)

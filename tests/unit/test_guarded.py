@@ -1,0 +1,129 @@
+"""A run ends in time, whatever its steps ask for."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import pytest
+
+from agent.core.errors import AgentError
+from agent.core.host import Done, Host
+from agent.hosts.guarded import Guarded
+from tests.doubles.memory import Memory
+
+LATE = "timed-out"
+
+
+def machine() -> Memory:
+    def slow(_argv: tuple[str, ...], memory: Memory) -> Done:
+        memory.clock += 40
+        return Done(0, "done", "")
+
+    def dripping(memory: Memory) -> AgentError:
+        memory.clock += 30
+        return refused
+
+    refused = AgentError("download-failed", "no", saw="3 bytes in 30 s")
+    memory = Memory(
+        {"/file": b"x"},
+        programs={"ldd": slow, "apt-get": slow},
+        ports={
+            ("10.0.0.1", 2223): "hsm-timed-out",
+            ("10.0.0.2", 2223): "hsm-no-tls",
+            ("10.0.0.3", 2223): None,
+        },
+        urls={"https://mirror/x": b"bytes", "https://mirror/y": refused, "https://mirror/slow": dripping},
+    )
+    memory.clock = 1000
+    return memory
+
+
+def code_of(act: Callable[[], object]) -> str:
+    with pytest.raises(AgentError) as caught:
+        act()
+    return caught.value.code.name
+
+
+def fetch(host: Host, url: str, timeout: float) -> str:
+    return host.fetch(url, "/x", sha256=None, limit=100, timeout=timeout)
+
+
+def test_before_the_limit_everything_passes() -> None:
+    memory = machine()
+    host: Host = Guarded(memory, 100)
+    assert host.read("/file") == b"x"
+    assert host.read("/file", offset=1) == b""
+    host.write("/new", b"y", mode=0o600, owner=(5, 6))
+    assert host.stat("/new") == memory.stat("/new")
+    assert host.names("/") == ("file", "new")
+    assert host.ask(("ldd", "/a"), timeout=50).ok
+    assert host.do(("apt-get", "x"), timeout=50).ok
+    assert host.reach("10.0.0.3", 2223, timeout=5).cause is None
+    assert host.get("https://mirror/x", limit=9, timeout=5) == b"bytes"
+    assert fetch(host, "https://mirror/x", 5) == fetch(memory, "https://mirror/x", 5)
+    with host.lock("/lock", "configure"):
+        assert memory.held == {"/lock": "configure"}
+    host.remove("/new")
+    host.pause(2)
+    assert (host.holder("/lock"), host.mapping("/opt")) == (None, ())
+    assert host.room("/") == memory.room("/")
+    assert (host.name, host.now(), host.monotonic()) == (memory.name, memory.now(), 1082)
+
+
+def test_after_the_limit_no_verb_passes() -> None:
+    memory = machine()
+    host: Host = Guarded(memory, 100)
+    memory.clock += 100
+    verbs: list[Callable[[], object]] = [
+        lambda: host.read("/file"),
+        lambda: host.stat("/file"),
+        lambda: host.names("/"),
+        lambda: host.ask(("ldd", "/a"), timeout=1),
+        lambda: host.reach("10.0.0.3", 2223, timeout=1),
+        lambda: host.holder("/lock"),
+        lambda: host.mapping("/opt"),
+        lambda: host.get("https://mirror/x", limit=9, timeout=1),
+        lambda: host.room("/"),
+        lambda: host.pause(1),
+        lambda: host.write("/new", b"", mode=0o600),
+        lambda: host.remove("/file"),
+        lambda: host.do(("apt-get", "x"), timeout=1),
+        lambda: host.lock("/lock", "configure"),
+        lambda: fetch(host, "https://mirror/x", 1),
+    ]
+    assert [code_of(verb) for verb in verbs] == [LATE] * len(verbs)
+    assert memory.touches == []
+    assert (host.name, host.now(), host.monotonic(), host.is_root()) == ("memory", memory.now(), 1100, True)
+
+
+def test_a_program_gets_no_more_than_what_is_left() -> None:
+    memory = machine()
+    host = Guarded(memory, 30)
+    assert code_of(lambda: host.do(("apt-get", "x"), timeout=600)) == LATE
+    assert memory.monotonic() == 1030
+
+
+def test_a_program_that_is_too_slow_by_its_own_measure_is_not_our_fault() -> None:
+    host = Guarded(machine(), 100)
+    assert host.ask(("ldd", "/a"), timeout=20).timed_out
+    assert host.do(("apt-get", "x"), timeout=20).timed_out
+
+
+def test_an_hsm_is_not_blamed_for_our_limit() -> None:
+    for address in ("10.0.0.1", "10.0.0.2"):
+        host = Guarded(machine(), 3)
+        assert code_of(lambda host=host, address=address: host.reach(address, 2223, timeout=5)) == LATE  # type: ignore[misc]
+    assert Guarded(machine(), 30).reach("10.0.0.1", 2223, timeout=5).cause == "hsm-timed-out"
+
+
+def test_a_pause_ends_with_the_limit() -> None:
+    memory = machine()
+    Guarded(memory, 30).pause(3600)
+    assert memory.monotonic() == 1030
+
+
+def test_a_download_is_blamed_only_for_its_own_time() -> None:
+    host = Guarded(machine(), 30)
+    for timeout in (5, 600):
+        assert code_of(lambda timeout=timeout: fetch(host, "https://mirror/y", timeout)) == "download-failed"  # type: ignore[misc]
+    assert code_of(lambda: host.get("https://mirror/slow", limit=9, timeout=600)) == LATE

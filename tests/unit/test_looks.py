@@ -1,0 +1,92 @@
+"""What `ask` may run, and what it may not."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.hosts.looks import ForbiddenLook, allowed, require
+
+CLI = "/opt/cloudhsm/bin/cloudhsm-cli"
+CMU = "/opt/cloudhsm/bin/cloudhsm_mgmt_util"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "dpkg-query -W -f ${Package} cloudhsm-*",
+        "/usr/bin/dpkg-query --show",
+        "dpkg --audit",
+        "dpkg-deb -f /var/x.deb Package Version",
+        "rpm -qa --qf %{NAME}\\t%{VERSION} cloudhsm-*",
+        "rpm -qp --queryformat %{NAME} /var/x.rpm",
+        "rpm -q cloudhsm-cli",
+        "rpm --eval %{_arch}",
+        "ldd /opt/cloudhsm/lib/libcloudhsm_pkcs11.so",
+        "openssl x509 -noout -fingerprint -sha256 -in /a/customerCA.crt",
+        "openssl x509 -noout -checkend 3600",
+        "uname -m",
+        "systemctl is-active cloudhsm-client",
+        "systemctl is-enabled cloudhsm-client",
+        "systemctl show --property=MainPID cloudhsm-client",
+        f"{CLI} --version",
+        f"{CLI} cluster hsm-info",
+        f"{CLI} cluster hsm-info --cluster-id cluster-1",
+        f"{CLI} user list",
+        f"{CMU} /opt/cloudhsm/etc/cloudhsm_mgmt_util.cfg",
+    ],
+)
+def test_a_look_is_allowed(command: str) -> None:
+    assert allowed(command.split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "",
+        "rm -rf /",
+        "sh -c uname",
+        "dpkg -i /var/x.deb",
+        "dpkg --configure -a",
+        "dpkg --audit --force-all",
+        "dpkg-deb -x /var/x.deb /",
+        "dpkg-query",
+        "rpm -e cloudhsm-cli",
+        "rpm -Uvh /var/x.rpm",
+        "rpm -qa --pipe rm",
+        "rpm -qa --pipe=rm",
+        "rpm -q --eval %(rm)",
+        "rpm -qE %(rm)",
+        "rpm --eval %(rm)",
+        "rpm --eval %{lua:os.remove()}",
+        "ldd -v",
+        "openssl x509 -in /a",
+        "openssl x509 -noout -in /a -out /b",
+        "openssl x509 -noout -in",
+        "openssl x509 -noout -req -CA /a -CAcreateserial",
+        "openssl req -noout",
+        "uname",
+        "uname -m -a",
+        "systemctl restart cloudhsm-client",
+        "systemctl",
+        "cloudhsm-cli cluster hsm-info",
+        "/tmp/cloudhsm-cli cluster hsm-info",
+        f"{CLI} cluster activate",
+        f"{CLI} cluster",
+        f"{CLI} user create --username x",
+        f"{CLI} --version user create",
+        f"{CLI}",
+        f"{CMU}",
+        f"{CMU} /opt/cloudhsm/etc/cloudhsm_mgmt_util.cfg singlecmd",
+        "/opt/cloudhsm/bin/configure-cli -a 10.0.0.1",
+        "/opt/cloudhsm/uname -m",
+    ],
+)
+def test_anything_else_is_not(command: str) -> None:
+    assert not allowed(command.split())
+
+
+def test_a_forbidden_look_is_not_hidden_by_a_blind_handler() -> None:
+    require(("uname", "-m"))
+    with pytest.raises(ForbiddenLook, match="rm -rf /") as caught:
+        require(("rm", "-rf", "/"))
+    assert not isinstance(caught.value, Exception)
