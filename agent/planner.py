@@ -95,7 +95,7 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: L
     return Planned(
         plan=Plan(tuple(steps), probes, _notices(facts, catalogue, fit, sdk), worked),
         fit=fit,
-        client=_client(packages, desired, sdk),
+        client=_client(packages, facts, desired, sdk),
         ca=CaState(LINUX.ca, ca.sha256, ca.subject, ca.not_after.isoformat()),
     )
 
@@ -209,9 +209,11 @@ def _probes(
     return (*reach, *libraries, info, active), worked
 
 
-def _client(packages: tuple[Package, ...], desired: Desired, sdk: int) -> ClientState:
-    version = packages[0].version if packages else None
-    files = [each.download for each in packages if each.download is not None]
+def _client(packages: tuple[Package, ...], facts: Facts, desired: Desired, sdk: int) -> ClientState:
+    """Say what the client will be. Only bytes that this run brings are verified by it; what is there is `installed`."""
+    version = packages[0].version.split("-")[0] if packages else None
+    missing = (each for each in packages if facts.version(sdk, each.component) != each.version)
+    files = [each.download for each in missing if each.download is not None]
     if any(each.sha256 is None for each in files):
         verified_by = "unverified"
     elif any(each.file in desired.checksums() for each in files):
