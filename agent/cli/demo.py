@@ -7,12 +7,10 @@ from typing import Annotated
 import typer
 
 from agent.cli.options import Output, is_json
-from agent.cli.root import app
 from agent.core.errors import AgentError
 from agent.lab.demo import FAULTS, play
 
 
-@app.command("demo")
 def demo(
     fault: Annotated[
         str, typer.Option(metavar="NAME", help=f"what breaks in the third act: {', '.join(FAULTS)}")

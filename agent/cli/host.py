@@ -14,7 +14,6 @@ import typer
 from agent import app as commands
 from agent.cli import journal
 from agent.cli.options import Config, Output, Quiet, is_json, with_desired
-from agent.cli.root import app
 from agent.core.errors import CODES, AgentError
 from agent.desired import (
     Complaints,
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 _STDIN_LIMIT = 1024 * 1024
 
 
-@app.command("facts")
 def facts(
     platform: Annotated[
         Optional[str], typer.Option(metavar="ROW", help="look as if this host were that row")
@@ -78,11 +76,6 @@ def _verify(
     _desired_run("verify", given, config, output, commands.verify, quiet=quiet)
 
 
-for _name, _function in (("plan", _plan), ("configure", _configure), ("verify", _verify)):
-    app.command(_name)(with_desired(_function))
-
-
-@app.command("status")
 def status(output: Output = "text") -> None:
     """Show the last report. Works without root."""
     tree = read_report(Posix())
@@ -90,7 +83,6 @@ def status(output: Output = "text") -> None:
     raise typer.Exit(int(tree["exit_status"]))
 
 
-@app.command("rollback")
 def rollback(
     run: Annotated[
         Optional[str], typer.Argument(metavar="[RUN]", help="default: the last that changed them")
@@ -107,7 +99,6 @@ def rollback(
     )
 
 
-@app.command("remove")
 def remove(
     timeout: Annotated[
         Optional[str], typer.Option(metavar="DURATION", help="a limit for the whole run")
@@ -130,7 +121,6 @@ def remove(
     )
 
 
-@app.command("explain")
 def explain(
     code: Annotated[Optional[str], typer.Argument(metavar="[CODE]")] = None, output: Output = "text"
 ) -> None:
@@ -148,6 +138,18 @@ def explain(
             hint=f"did you mean {', '.join(near)}?" if near else "`hsm-agent explain` lists them all",
         )  # fmt: skip
     _print(json.dumps(vars(CODES[code]), indent=2) + "\n" if is_json(output) else screen.explain(CODES[code]))
+
+
+COMMANDS: Mapping[str, Callable[..., None]] = {
+    "facts": facts,
+    "plan": with_desired(_plan),
+    "configure": with_desired(_configure),
+    "verify": with_desired(_verify),
+    "status": status,
+    "rollback": rollback,
+    "remove": remove,
+    "explain": explain,
+}
 
 
 def _desired_run(

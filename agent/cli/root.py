@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -16,15 +16,6 @@ if TYPE_CHECKING:
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
-app = typer.Typer(
-    name="hsm-agent",
-    help="Bring this host to a proven working state with an AWS CloudHSM cluster.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings=_SETTINGS,
-)
-
 
 def _show_version(wanted: bool) -> None:
     if wanted:
@@ -32,7 +23,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         Optional[bool],
@@ -44,12 +34,8 @@ def _root(
 
 def start(argv: Sequence[str]) -> int:
     """Run one command and return its exit status; whatever escapes a command becomes one line here."""
-    if list(argv) != ["--version"]:  # which answers before anything else is loaded
-        from agent.cli import demo, host  # noqa: F401, PLC0415 -- they register their commands
     try:
-        app(args=list(argv), prog_name="hsm-agent")
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else 0
+        ended = _tree(argv)(args=list(argv) or ["--help"], prog_name="hsm-agent", standalone_mode=False)
     except AgentError as error:
         _tell(error)
         return error.code.exit_status
@@ -58,10 +44,46 @@ def start(argv: Sequence[str]) -> int:
         sys.stdout = None
         return 0
     except Exception as crash:
+        if hasattr(crash, "format_message"):  # click's, or typer's own copy of it: they have no class in common
+            _tell(_usage(crash))
+            return CODES["usage"].exit_status
         logging.getLogger("agent").exception("hsm-agent %s", " ".join(argv[:1]))
         _tell(AgentError("internal", "the agent failed", saw=f"{type(crash).__name__}: {crash}"))
         return CODES["internal"].exit_status
-    return 0
+    return ended if isinstance(ended, int) else 0
+
+
+def _usage(error: Any) -> AgentError:
+    """Return a complaint of the command line's parser as one of ours."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "hsm-agent"
+    said = str(error.format_message()).rstrip(".")
+    return AgentError("usage", said, hint=f"`{path} --help` lists what it takes")
+
+
+def _tree(argv: Sequence[str]) -> typer.Typer:
+    """Make the command tree, of it only the branch that is asked for: a start pays for what it loads."""
+    tree = typer.Typer(
+        name="hsm-agent",
+        help="Bring this host to a proven working state with an AWS CloudHSM cluster.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # boxes cut the options' names on a narrow terminal, and cannot be copied from
+        context_settings=_SETTINGS,
+    )
+    tree.callback()(_root)
+    if list(argv) == ["--version"]:
+        return tree
+    from agent.cli import host  # noqa: PLC0415
+
+    commands = {name: host.COMMANDS[name] for name in argv[:1] if name in host.COMMANDS}
+    if not commands:
+        from agent.cli.demo import demo  # noqa: PLC0415 -- 45 ms
+
+        commands = {**host.COMMANDS, "demo": demo}
+    for name, command in commands.items():
+        tree.command(name)(command)
+    return tree
 
 
 def _tell(error: AgentError) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import shutil
 import stat
 
@@ -95,7 +94,7 @@ def replace(path: str, data: bytes, mode: int, owner: tuple[int, int] | None) ->
     try:
         make_folders(folder)
         _clear(folder, name)
-        temporary = os.path.join(folder, f".{name}.hsm-agent-{secrets.token_hex(4)}")
+        temporary = os.path.join(folder, f".{name}.hsm-agent-{os.urandom(4).hex()}")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
             fcntl.flock(fd, fcntl.LOCK_EX)  # tells a living write from a leftover, see _clear

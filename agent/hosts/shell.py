@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import re
-import secrets
 import shlex
 import stat
 import threading
@@ -249,7 +249,7 @@ class Shell:
         return self._shell(f"{_ENVIRONMENT}; set -- {shlex.join(words)}\n{script}", stdin, _LOOK)
 
     def _shell(self, command: str, stdin: bytes, timeout: float) -> Ended:
-        mark = f"hsm-agent-{secrets.token_hex(8)}\n".encode()
+        mark = f"hsm-agent-{os.urandom(8).hex()}\n".encode()
         say = f"echo {mark.decode().strip()}"
         ended = self._run(f"{say}; {say} >&2\n{command}", stdin, timeout)
         return Ended(ended.status, _after(mark, ended.out), _after(mark, ended.err))

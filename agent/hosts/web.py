@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import ssl
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
@@ -15,6 +14,7 @@ import agent
 from agent.core.errors import AgentError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Generator, Iterator, Mapping
 
 REDIRECTS = 5
@@ -102,7 +102,7 @@ def answers(
             if item is None:
                 return
             if isinstance(item, BaseException):
-                raise _explained(item, url, environ) from item
+                raise _explained(item, url, environ)  # not "from": its text may hold a password
             yield item
     finally:
         left.set()
@@ -211,6 +211,8 @@ def _explained(error: BaseException, url: str, environ: Mapping[str, str]) -> Ex
 
     A library's own text holds whole URLs with their secrets, so only kinds and the system's words are quoted.
     """
+    import ssl  # noqa: PLC0415 -- loaded by requests, if it is needed at all
+
     if isinstance(error, AgentError):
         return error
     chain = list(_causes(error))
@@ -234,8 +236,8 @@ def _explained(error: BaseException, url: str, environ: Mapping[str, str]) -> Ex
 
 def _innermost(chain: list[BaseException]) -> str:
     for each in reversed(chain):
-        if isinstance(each, ssl.SSLError):
-            return f"TLS: {each.reason or type(each).__name__}"
+        if type(each).__module__ == "ssl":
+            return f"TLS: {getattr(each, 'reason', None) or type(each).__name__}"
         if isinstance(each, OSError) and each.strerror:
             return each.strerror
     return type(chain[-1]).__name__

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
-from agent.packages.protocol import Installed, transact
+from agent.packages.protocol import Installed, failure, transact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,11 @@ _OPTIONS = (
     "-o", "Dpkg::Options::=--force-confold",
     "-o", "Dpkg::Use-Pty=0",
     "-o", "APT::Sandbox::User=root",  # the verified file lies in a folder that the user _apt may not enter
+)  # fmt: skip
+# Best effort: a host in a private subnet reaches no mirror, and apt would try for many minutes.
+_UPDATE = (
+    "apt-get", "update", "-q",
+    "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20",
 )  # fmt: skip
 
 
@@ -44,21 +49,22 @@ class Deb:
             )  # fmt: skip
         rows = (line.split("\t") for line in done.out.splitlines() if line.count("\t") == 3)
         found = [
-            Installed(package, version, None if short.strip() == "ii" else status.split()[-1])
+            Installed(package, version, _broken(short, status))
             for package, version, short, status in rows
             # `un` was never here, `rc` left only its configuration files
-            if short.strip()[1:2] not in ("n", "c") and version
+            if short[1:2] not in ("n", "c") and version
         ]
         return tuple(sorted(found, key=lambda each: each.package))
 
     def install(self, host: Host, files: Sequence[str], limits: Limits) -> None:
         self._repair(host, limits)
         # --no-remove: apt would take a conflicting package off without a word
-        argv = ("apt-get", "install", "--no-remove", *_OPTIONS, *files)
+        # --reinstall: of a package that is there but not whole, it would not unpack the same version again
+        argv = ("apt-get", "install", "--no-remove", "--reinstall", *_OPTIONS, *files)
         done = transact(host, self, argv, limits, _busy)
         if not done.ok and "unmet dependencies" in done.out + done.err:
             # A fresh cloud image has empty package lists, so a dependency may only seem to be missing.
-            transact(host, self, ("apt-get", "update", "-q"), limits, _busy)
+            transact(host, self, _UPDATE, limits, _busy)
             done = transact(host, self, argv, limits, _busy)
         _judge(done, argv)
 
@@ -81,16 +87,20 @@ def _busy(done: Done) -> bool:
     return "Could not get lock" in said or "frontend lock was locked by" in said
 
 
+def _broken(short: str, status: str) -> str | None:
+    """Return what is unfinished in dpkg's words; that a package is on hold, or wanted away, does not break it.
+
+    `short` is three letters: what is wanted, what is, and R where dpkg itself asks for a reinstallation.
+    """
+    return None if short[1:].strip() == "i" else " ".join(status.split()[1:]).replace("ok ", "")
+
+
 def _judge(done: Done, argv: Sequence[str]) -> None:
     if done.ok:
         return
     said = [
-        line for line in (done.err + "\n" + done.out).splitlines() if line.startswith(("E:", "dpkg:", " "))
+        line.strip()
+        for line in (done.err + "\n" + done.out).splitlines()
+        if line.startswith(("E:", "dpkg:", " "))
     ]
-    raise AgentError(
-        "package-failed",
-        f"apt-get exited {done.status}",
-        saw="; ".join(line.strip() for line in said[-6:]) or done.tail(3),
-        want="exit 0",
-        hint=f"run `{' '.join(argv)}` by hand and repair what it says, then run this again",
-    )
+    raise failure(done, argv, saw="; ".join(said[-6:]))

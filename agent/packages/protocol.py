@@ -39,7 +39,8 @@ class PackageManager(Protocol):
     def install(self, host: Host, files: Sequence[str], limits: Limits) -> None:
         """Install local, already verified files in one transaction.
 
-        Raises AgentError `package-failed`, `package-locked`.
+        What is there already, whole or not, is installed anew. Raises AgentError `package-failed`, `package-locked`
+        and, when the manager says so, `no-space`.
         """
 
     def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
@@ -55,6 +56,23 @@ def lock_holder(view: HostView, manager: PackageManager) -> str | None:
     return None
 
 
+def failure(done: Done, argv: Sequence[str], saw: str = "") -> AgentError:
+    """Return what to raise for a transaction that failed: in the manager's own words, or those that are given.
+
+    The command can be repeated by hand as it is shown: the file that it names stays where it is until it is installed.
+    """
+    said = done.out + done.err
+    full = "No space left on device" in said or "more space needed on" in said
+    line = " ".join(argv)
+    return AgentError(
+        "no-space" if full else "package-failed",
+        f"{argv[0]} did not end in time" if done.timed_out else f"{argv[0]} exited {done.status}",
+        saw=("still running when its time ran out; " if done.timed_out else "") + (saw or done.tail(6)),
+        want="exit 0",
+        hint=None if full else f"run `{line}` by hand and repair what it says, then run this again",
+    )
+
+
 def transact(
     host: Host, manager: PackageManager, argv: Sequence[str], limits: Limits, busy: Callable[[Done], bool]
 ) -> Done:
@@ -64,31 +82,29 @@ def transact(
     let go by the time we look. apt's own wait (DPkg::Lock::Timeout) does not cover all of its locks, dnf waits
     without end, rpm not at all: so the wait is ours. A transaction in progress is never cut short by `limits.lock`.
 
-    Raises AgentError `package-locked` with the holder's name, `package-failed` when it took longer than
-    `limits.package` seconds.
+    Raises AgentError `package-locked` with the holder's name.
     """
-    deadline = host.monotonic() + limits.lock
-    refused: Done | None = None
-    while True:
-        held = lock_holder(host, manager)
-        if held is None:
-            done = host.do(argv, timeout=limits.package)
-            if done.timed_out:
-                raise AgentError(
-                    "package-failed",
-                    f"`{' '.join(argv)}` did not end",
-                    saw=f"still running after {limits.package:g} s; {done.tail(3)}",
-                    want="an end",
-                )
-            if done.ok or not (busy(done) or lock_holder(host, manager)):
-                return done
-            refused = done
-        if host.monotonic() >= deadline:
-            break
-        host.pause(_LOOK_AGAIN)
+    began = host.monotonic()
+    busy_with = ""
+    try:
+        while not busy_with or host.monotonic() < began + limits.lock:
+            if busy_with:
+                host.pause(_LOOK_AGAIN)
+            busy_with = lock_holder(host, manager) or ""
+            if not busy_with:
+                done = host.do(argv, timeout=limits.package)
+                if done.ok or done.timed_out:
+                    return done
+                busy_with = lock_holder(host, manager) or (done.tail(2) if busy(done) else "")
+                if not busy_with:
+                    return done
+    except AgentError as error:
+        # the time of the whole run is up: what it was spent on is the lock
+        if not busy_with or error.code.name != "timed-out":
+            raise
     raise AgentError(
         "package-locked",
         "the package manager's lock did not become free",
-        saw=f"{held or (refused.tail(2) if refused else 'busy')} after {limits.lock:g} s",
+        saw=f"{busy_with}, still after {host.monotonic() - began:.0f} s",
         want="a free lock",
     )

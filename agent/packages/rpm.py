@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
-from agent.packages.protocol import Installed, transact
+from agent.packages.protocol import Installed, failure, transact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,10 +35,12 @@ class Rpm:
                 "package-failed", "rpm's database cannot be read", saw=done.tail(3), want="an answer",
                 hint="repair it: `rpm --rebuilddb`",
             )  # fmt: skip
-        rows = (line.split("\t") for line in done.out.splitlines() if line.count("\t") == 1)
-        return tuple(
-            sorted((Installed(name, version) for name, version in rows), key=lambda each: each.package)
-        )
+        versions: dict[str, list[str]] = {}
+        for line in done.out.splitlines():
+            name, tab, version = line.partition("\t")
+            if tab and version not in versions.setdefault(name, []):
+                versions[name].append(version)
+        return tuple(_installed(name, versions[name]) for name in sorted(versions))
 
     def install(self, host: Host, files: Sequence[str], limits: Limits) -> None:
         # Without the repositories first: a host in a private subnet cannot reach them, and most often needs none.

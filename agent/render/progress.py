@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import contextlib
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from agent.core.words import Outcome
 
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from agent.core.words import Line
+
+_BAR = 20
 
 
 class Progress(Protocol):
@@ -41,14 +44,14 @@ class Silent:
 
 
 class Plain(Silent):
-    """One line for each step that changes something or takes a touch: what user-data's log shows."""
+    """One line for each step that begins to touch and each that ends: what user-data's log shows."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream = Forgiving(stream)
 
     def began(self, line_id: str, *, touching: bool) -> None:
         if touching:
-            self._say(f"{line_id} …")
+            self._say(f"{line_id} ...")
 
     def ended(self, line: Line) -> None:
         if line.outcome is not Outcome.SKIPPED:
@@ -60,39 +63,60 @@ class Plain(Silent):
 
 
 class Live:
-    """A spinner with the step that is at work, and a bar while something is downloaded."""
+    """A spinner with the step that is at work, and a bar while something is downloaded; gone when the run is over."""
 
     def __init__(self, stream: TextIO) -> None:
         # 45 ms that only a person at a terminal pays, and does not notice
         from rich.console import Console  # noqa: PLC0415
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-        from rich.progress import Progress as Bars  # noqa: PLC0415
 
-        self._bars = Bars(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[size]}"),
-            TimeElapsedColumn(), console=Console(file=stream), transient=True,
-        )  # fmt: skip
-        self._task: Any = self._bars.add_task("looking", total=None, size="")
-        self._bars.start()
+        console = Console(file=cast(IO[str], Forgiving(stream)), force_terminal=True, highlight=False, markup=False)
+        self._step = "looking"
+        self._status: Any = console.status(self._step)
+        self._status.start()
 
     def began(self, line_id: str, *, touching: bool) -> None:
-        self._bars.reset(
-            self._task, description=("doing " if touching else "looking at ") + line_id, total=None, size=""
-        )
+        self._step = line_id if touching else f"looking at {line_id}"
+        self._status.update(self._step)
 
     def ended(self, line: Line) -> None:
         pass
 
     def downloaded(self, have: int, total: int | None) -> None:
-        size = f"{have / 1e6:.1f}" + (f" of {total / 1e6:.1f} MB" if total else " MB")
-        self._bars.update(self._task, completed=have, total=total, size=size)
+        self._status.update(f"{self._step}  {how_far(have, total)}")
 
     def close(self) -> None:
-        self._bars.stop()
+        self._status.stop()
 
 
-def choose(stream: TextIO, *, quiet: bool) -> Progress:
-    """Return what fits the stream."""
-    if quiet:
+class Forgiving:
+    """A stream that may be gone: a log that cannot be written, or a closed terminal, is no reason to end a run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def how_far(have: int, total: int | None) -> str:
+    """Return a bar and the megabytes, or these alone when the server did not say how many there will be."""
+    if not total:
+        return f"{have / 1e6:.1f} MB"
+    done = min(_BAR, _BAR * have // total)
+    return f"[{'#' * done}{'.' * (_BAR - done)}] {have / 1e6:.1f} of {total / 1e6:.1f} MB"
+
+
+def choose(stream: TextIO | None, *, quiet: bool, dumb: bool = False) -> Progress:
+    """Return what fits the stream, which is None when it was closed; `dumb` terminals cannot go back in a line."""
+    if quiet or stream is None:
         return Silent()
-    return Live(stream) if stream.isatty() else Plain(stream)
+    return Live(stream) if stream.isatty() and not dumb else Plain(stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,8 @@ CACHE = "/var/cache/hsm-agent"
 
 # The vendor's packages are some 10 to 60 MB; a server that sends more than this sends something else.
 _LARGEST = 512 * 1024 * 1024
-# where an installation writes: the client, the package database, the download
-_PLACES = ("/opt", "/var/lib", "/var/cache")
+# where an installation writes: the client, the package database of either kind, the download
+_PLACES = ("/opt/cloudhsm", "/var/lib/dpkg", "/var/lib/rpm", CACHE)
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,11 @@ class Package:
 
     def check(self, view: HostView) -> Finding:
         """Ask the package database. Refuses a downgrade (dnf would do it and exit 0) and an unknown checksum."""
-        there = next((each for each in self.manager.installed(view) if each.package == self.package), None)
+        there = self._there(view)
         detail: dict[str, Value] = {"url": None, "file": None, "sha256": None, "size": None}
         if self.download is not None:
             detail.update(url=self.download.url, file=self.download.file, sha256=self.download.sha256)
-        if there is not None and not there.broken and self._is_wanted(there):
+        if there is not None and self._is_wanted(there):
             return Finding(True, there.version, self.version, notices=self._notices(there), detail=detail)
         self._refuse_unknown()
         refuse_without_room(view, *_PLACES)
@@ -99,12 +100,26 @@ class Package:
         try:
             self.manager.install(host, (self.download.path,), self.limits)
         except AgentError:
-            # the manager's own words seldom say that the disk is the cause
-            refuse_without_room(host, *_PLACES)
-            raise
-        host.remove(self.download.path)
+            there = self._there(host)
+            # it also fails for what is not ours, such as another package's script: the database decides
+            if there is None or not self._is_wanted(there):
+                # the manager's own words seldom say that the disk is the cause
+                refuse_without_room(host, *_PLACES)
+                raise
+        self._tidy(host)
+
+    def _there(self, view: HostView) -> Installed | None:
+        return next((each for each in self.manager.installed(view) if each.package == self.package), None)
+
+    def _tidy(self, host: Host) -> None:
+        """Remove the file, and those of other versions that failed earlier: each stays until one is installed."""
+        for name in host.names(CACHE):
+            if re.match(re.escape(self.package) + r"[-_](\d|latest)", name):
+                host.remove(f"{CACHE}/{name}")
 
     def _is_wanted(self, there: Installed) -> bool:
+        if there.broken:
+            return False
         if self.version == "latest":
             # What the vendor calls latest has no number to compare with: at least the newest known one will do.
             return parse_version(there.version) >= parse_version(self.newest_known)
@@ -121,13 +136,11 @@ class Package:
             )
 
     def _notices(self, there: Installed) -> tuple[Notice, ...]:
-        if self.version == "latest":
-            return (
-                Notice(
-                    "client-unverified", f"{self.package} {there.version}: no published checksum to verify"
-                ),
-            )
-        return ()
+        if self.download is None or self.download.sha256 is not None:
+            return ()
+        return (
+            Notice("client-unverified", f"{self.package} {there.version}: no published checksum to verify"),
+        )
 
 
 @dataclass(frozen=True)

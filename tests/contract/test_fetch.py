@@ -503,9 +503,11 @@ def test_a_redirect_out_of_https_is_refused(
     assert plain.requests == []
 
 
-def test_a_redirect_to_a_file_is_refused(download: Download) -> None:
-    with mirror(to("file:///etc/passwd")) as server:
-        assert "file:///etc/passwd" in download.fails("download-failed", server.url)
+@pytest.mark.parametrize("goal", ["file:///etc/passwd", "http://[::1"])
+def test_a_redirect_to_something_else_is_refused(download: Download, goal: str) -> None:
+    with mirror(to(goal)) as server:
+        assert "redirect" in download.fails("download-failed", server.url)
+    assert (len(server.requests), download.clock.pauses) == (1, [])
 
 
 # --- TLS and proxies

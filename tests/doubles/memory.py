@@ -20,6 +20,8 @@ Argv = tuple[str, ...]
 # what a program says: always the same, or worked out (and it may touch the machine, or move its clock)
 Program = Callable[[Argv, "Memory"], Done]
 Answer = Union[Done, Program]
+# what a URL holds, or why it cannot be had; or worked out, like a program
+Content = Union[bytes, AgentError, Callable[["Memory"], Union[bytes, AgentError]]]
 
 
 class Unknown(BaseException):
@@ -56,7 +58,7 @@ class Memory:
         answers: Mapping[Argv, Answer] | None = None,
         programs: Mapping[str, Answer] | None = None,
         ports: Mapping[tuple[str, int], str | None] | None = None,
-        urls: Mapping[str, bytes | AgentError] | None = None,
+        urls: Mapping[str, Content] | None = None,
         name: str = "memory",
         started: dt.datetime = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc),
     ) -> None:
@@ -64,7 +66,7 @@ class Memory:
         self.answers: dict[Argv, Answer] = dict(answers or {})
         self.programs: dict[str, Answer] = dict(programs or {})
         self.ports = dict(ports or {})
-        self.urls = dict(urls or {})
+        self.urls: dict[str, Content] = dict(urls or {})
         self.locks: dict[str, Holder | Callable[[Memory], Holder | None]] = {}
         self.running: tuple[Running, ...] = ()
         self.held: dict[str, str] = {}
@@ -263,7 +265,8 @@ class Memory:
     def _download(self, url: str, limit: int) -> bytes:
         if url not in self.urls:
             raise Unknown(f"download {url}")
-        data = self.urls[url]
+        found = self.urls[url]
+        data = found(self) if callable(found) else found
         if isinstance(data, AgentError):
             raise data
         if len(data) > limit:
