@@ -99,6 +99,7 @@ class HostView(Protocol):
     """Eyes. Nothing here changes the machine, so a check that is given a HostView cannot.
 
     Failures of the machine itself (a file that exists and cannot be read) raise AgentError; absence is a value.
+    What takes time (`ask`, `reach`, `get`, `pause`, and `fetch` of a Host) raises `interrupted` when the run is.
     """
 
     @property
@@ -156,7 +157,9 @@ class Host(HostView, Protocol):
     """Hands. Every write is atomic: a reader sees the old bytes or the new ones, also after a power cut."""
 
     def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
-        """Replace a file; parents are made (0755); mode and owner (uid, gid) are set before the name appears.
+        """Replace a file; mode and owner (uid, gid) are set before the name appears.
+
+        Missing parents are made with 0711: what they hold is reached by its name, and nobody else lists it.
 
         Raises AgentError `no-space`, `read-only` or `write-failed`; then the old file is untouched.
         """

@@ -134,17 +134,17 @@ def remove(path: str) -> None:
 
 
 def make_folders(folder: str) -> None:
-    """Make a folder and its parents with 0755, whatever the umask; existing ones stay. Raises OSError."""
+    """Make a folder and its parents with 0711, whatever the umask; existing ones stay. Raises OSError."""
     if not folder or os.path.isdir(folder):
         return
     make_folders(os.path.dirname(folder.rstrip("/")))
     try:
-        os.mkdir(folder, 0o755)
+        os.mkdir(folder, 0o711)
     except FileExistsError:
         if not os.path.isdir(folder):
             raise
         return
-    os.chmod(folder, 0o755)  # noqa: S103 -- the contract's mode for parents
+    os.chmod(folder, 0o711)  # noqa: S103 -- what it holds can be reached by name, and not listed
     sync_folder(os.path.dirname(folder.rstrip("/")) or ".")
 
 

@@ -66,7 +66,7 @@ find -H "$1" -mindepth 1 -maxdepth 1 -printf '%f\\0'
 # A lost connection looks like the end of the input, so the length decides whether the name appears.
 _WRITE = """
 set -e
-umask 022
+umask 066
 mkdir -p -- "$1"
 umask 077
 rm -f -- "$1/.$2.hsm-agent-"*

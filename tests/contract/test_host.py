@@ -352,7 +352,7 @@ def test_a_file_is_written_with_its_mode_whatever_the_umask(ground: Ground) -> N
         os.umask(was)
     seen = {name: ground.host.stat(ground.path(name)) for name in ("open", "a", "a/b'c", "a/b'c/-secret")}
     modes = {name: oct(stat.mode) if stat else None for name, stat in seen.items()}
-    assert modes == {"open": "0o644", "a": "0o755", "a/b'c": "0o755", "a/b'c/-secret": "0o600"}
+    assert modes == {"open": "0o644", "a": "0o711", "a/b'c": "0o711", "a/b'c/-secret": "0o600"}
     assert ground.host.read(ground.path("open")) == b"\0a\n"
     assert ground.host.read(ground.path("a/b'c/-secret")) == b""
 

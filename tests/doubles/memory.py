@@ -296,7 +296,7 @@ class Memory:
         entry = self._follow(folder)
         if entry is None:
             self._make_parents(folder)
-            self.entries[self._place_of(folder)] = Entry("directory", mode=0o755, mtime=self._epoch())
+            self.entries[self._place_of(folder)] = Entry("directory", mode=0o711, mtime=self._epoch())
         elif entry.kind != "directory":
             raise AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: Not a directory")
 
