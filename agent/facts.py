@@ -67,7 +67,7 @@ def gather(view: HostView) -> Facts:
     installed = MANAGERS[package_format].installed(view) if package_format else ()
     return Facts(
         name=view.name,
-        os=release.get("ID", "unknown"),
+        os=release.get("ID", "linux"),
         os_version=release.get("VERSION_ID", ""),
         id_like=tuple(release.get("ID_LIKE", "").split()),
         title=release.get("PRETTY_NAME") or release.get("NAME") or "an unknown system",

@@ -36,10 +36,14 @@ class Kept:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The files of one moment, before run `run_id`. A file that was not there is not in it."""
+    """The files of one moment, before run `run_id`. A file that was not there is not in it.
+
+    One that a rollback took is marked: by default going back goes past it, so that going back twice is going once.
+    """
 
     run_id: str
     files: tuple[Kept, ...]
+    rollback: bool = False
 
     def restore(self, host: Host) -> tuple[Line, ...]:
         """Put back what differs: one line for each such file, `undone`, or `failed` with `rollback-failed`.
@@ -47,51 +51,30 @@ class Snapshot:
         A CA that was not there before is removed. A configuration file that was not there belongs to a package that
         was installed since, and stays with it.
         """
-        lines = [self._restore_one(host, kept) for kept in self.files]
-        had_ca = any(kept.path == LINUX.ca for kept in self.files)
-        if not had_ca and host.stat(LINUX.ca) is not None:
-            lines.append(self._remove_ca(host))
+        lines = [_restore(host, kept) for kept in self.files]
+        if not any(kept.path == LINUX.ca for kept in self.files):
+            lines.append(_remove_ca(host))
         return tuple(line for line in lines if line is not None)
 
-    def _restore_one(self, host: Host, kept: Kept) -> Line | None:
-        want = _told(kept.path, kept.data)
-        try:
-            now = host.read(kept.path)
-            if now == kept.data:
-                return None
-            saw = "absent" if now is None else _told(kept.path, now)
-            host.write(kept.path, kept.data, mode=kept.mode, owner=kept.owner)
-            again = host.read(kept.path)
-        except AgentError as error:
-            return Line(line_id(kept.path), Outcome.FAILED, error.saw, want, "rollback-failed", error.hint)
-        if again != kept.data:
-            return Line(line_id(kept.path), Outcome.FAILED, saw, want, "rollback-failed")
-        return Line(line_id(kept.path), Outcome.UNDONE, saw, want)
 
-    def _remove_ca(self, host: Host) -> Line:
-        host.remove(LINUX.ca)
-        return Line(line_id(LINUX.ca), Outcome.UNDONE, "present", "absent")
-
-
-@dataclass(frozen=True)
+@dataclass
 class Keeper:
-    """The engine's Undo: a snapshot taken by this run, on a host that no time limit and no interrupt binds."""
+    """The engine's Undo. Its host is bound by no time limit and no interrupt; what it saved it holds in memory too."""
 
     host: Host
     run_id: str
+    saved: Snapshot | None = None
 
     def save(self) -> None:
-        save(self.host, self.run_id)
+        self.saved = save(self.host, self.run_id)
 
     def restore(self) -> tuple[Line, ...]:
-        return load(self.host, self.run_id).restore(self.host)
+        return self.saved.restore(self.host) if self.saved else ()
 
 
-def save(host: Host, run_id: str, *, rollback: bool = False) -> None:
-    """Write the snapshot of now as one file, so that it is whole or not there. Raises AgentError as `write` does.
-
-    One that a rollback took is marked: by default going back goes past it, so that going back twice is going once.
-    """
+def save(host: Host, run_id: str, *, rollback: bool = False) -> Snapshot:
+    """Write the snapshot of now as one file, so that it is whole or not there. Raises AgentError as `write` does."""
+    taken = Snapshot(run_id, tuple(_take(host)), rollback)
     tree = {
         "schema_version": _VERSION,
         "run_id": run_id,
@@ -103,12 +86,13 @@ def save(host: Host, run_id: str, *, rollback: bool = False) -> None:
                 "owner": list(kept.owner),
                 "data": base64.b64encode(kept.data).decode(),
             }
-            for kept in _take(host)
+            for kept in taken.files
         ],
     }
     host.write(f"{SNAPSHOTS}/{run_id}.json", json.dumps(tree).encode(), mode=0o600)
     for old in known(host)[:-_KEPT]:
         host.remove(f"{SNAPSHOTS}/{old}.json")
+    return taken
 
 
 def known(view: HostView) -> tuple[str, ...]:
@@ -123,18 +107,9 @@ def load(view: HostView, run_id: str | None) -> Snapshot:
     """
     runs = known(view)
     for each in reversed(runs):
-        tree = _tree(view, each) if run_id in (None, each) else None
-        if tree is not None and not (run_id is None and tree["rollback"]):
-            files = tuple(
-                Kept(
-                    kept["path"],
-                    base64.b64decode(kept["data"]),
-                    kept["mode"],
-                    (kept["owner"][0], kept["owner"][1]),
-                )
-                for kept in tree["files"]
-            )
-            return Snapshot(each, files)
+        found = _read(view, each) if run_id in (None, each) else None
+        if found is not None and not (run_id is None and found.rollback):
+            return found
     raise AgentError(
         "nothing-recorded",
         "there is no snapshot to go back to" if run_id is None else f"there is no snapshot of run {run_id}",
@@ -144,13 +119,51 @@ def load(view: HostView, run_id: str | None) -> Snapshot:
     )
 
 
-def _tree(view: HostView, run_id: str) -> Any:
-    """Return a snapshot's JSON, None when it is not one this version wrote."""
+def _read(view: HostView, run_id: str) -> Snapshot | None:
+    """Return a snapshot, None when the file is not one that this version wrote."""
     try:
-        tree = json.loads(view.read(f"{SNAPSHOTS}/{run_id}.json") or b"")
-    except ValueError:
+        tree: Any = json.loads(view.read(f"{SNAPSHOTS}/{run_id}.json") or b"")
+        if tree["schema_version"] != _VERSION:
+            return None
+        files = tuple(
+            Kept(
+                path=kept["path"],
+                data=base64.b64decode(kept["data"]),
+                mode=kept["mode"],
+                owner=(kept["owner"][0], kept["owner"][1]),
+            )
+            for kept in tree["files"]
+        )
+        return Snapshot(run_id, files, bool(tree["rollback"]))
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return None
-    return tree if isinstance(tree, dict) and tree.get("schema_version") == _VERSION else None
+
+
+def _restore(host: Host, kept: Kept) -> Line | None:
+    want = _told(kept.path, kept.data)
+    saw = ""
+    try:
+        now = host.read(kept.path)
+        if now == kept.data:
+            return None
+        saw = "absent" if now is None else _told(kept.path, now)
+        host.write(kept.path, kept.data, mode=kept.mode, owner=kept.owner)
+        again = host.read(kept.path)
+    except AgentError as error:
+        return Line(line_id(kept.path), Outcome.FAILED, error.saw or saw, want, "rollback-failed", error.hint)
+    if again != kept.data:
+        return Line(line_id(kept.path), Outcome.FAILED, saw, want, "rollback-failed")
+    return Line(line_id(kept.path), Outcome.UNDONE, saw, want)
+
+
+def _remove_ca(host: Host) -> Line | None:
+    if host.stat(LINUX.ca) is None:
+        return None
+    try:
+        host.remove(LINUX.ca)
+    except AgentError as error:
+        return Line(line_id(LINUX.ca), Outcome.FAILED, error.saw, "absent", "rollback-failed", error.hint)
+    return Line(line_id(LINUX.ca), Outcome.UNDONE, "present", "absent")
 
 
 def _take(view: HostView) -> list[Kept]:

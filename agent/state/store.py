@@ -64,9 +64,8 @@ def write_report(host: Host, document: str) -> None:
 
 
 def _read(view: HostView, path: str) -> dict[str, Any] | None:
-    data = view.read(path)
     try:
-        tree = json.loads(data or b"")
+        tree = json.loads(view.read(path) or b"")
     except (ValueError, RecursionError):
         return None
     return tree if isinstance(tree, dict) and tree.get("schema_version") == _VERSION else None

@@ -1,0 +1,72 @@
+"""What a machine is, seen through its files and its package database."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from agent.core.host import Done
+from agent.facts import Configured, Facts, gather
+from agent.packages import Installed
+from tests.doubles.memory import Memory
+from tests.doubles.vendor import ETC, Vendor
+
+NOW = dt.datetime(2026, 11, 23, tzinfo=dt.timezone.utc)
+
+
+def test_a_bare_host() -> None:
+    assert gather(Vendor().machine(NOW)) == Facts(
+        name="memory", os="ubuntu", os_version="24.04", id_like=("debian",), title="Ubuntu 24.04.1 LTS",
+        arch="x86_64", format="deb", init="other",
+    )  # fmt: skip
+
+
+def test_a_host_with_a_client() -> None:
+    memory = Vendor(installed={"cloudhsm-cli": "5.18.0-1", "cloudhsm-pkcs11": "5.17.2-1"}).machine(NOW)
+    memory.place("/run/systemd/system", kind="directory")
+    memory.place(f"{ETC}/customerCA.crt", b"CA")
+    facts = gather(memory)
+    assert facts.installed == (
+        Installed("cloudhsm-cli", "5.18.0-1"),
+        Installed("cloudhsm-pkcs11", "5.17.2-1"),
+    )
+    assert facts.configured == (
+        Configured("cli", (), f"{ETC}/customerCA.crt"), Configured("pkcs11", (), f"{ETC}/customerCA.crt"),
+    )  # fmt: skip
+    assert (facts.init, facts.has_ca, facts.components(5), facts.components(3)) == (
+        "systemd",
+        True,
+        ("cli", "pkcs11"),
+        (),
+    )
+    assert (facts.version(5, "cli"), facts.version(5, "jce"), facts.version(3, "cli")) == (
+        "5.18.0-1",
+        None,
+        None,
+    )
+
+
+def test_a_package_that_is_not_whole_has_no_version() -> None:
+    facts = gather(Vendor(broken={"cloudhsm-cli": "5.18.0-1"}).machine(NOW))
+    assert (facts.components(5), facts.version(5, "cli")) == (("cli",), None)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[]"])
+def test_a_configuration_that_cannot_be_read_is_no_fact(data: bytes) -> None:
+    memory = Vendor(installed={"cloudhsm-cli": "5.18.0-1"}).machine(NOW)
+    memory.place(f"{ETC}/cloudhsm-cli.cfg", data)
+    memory.place(f"{ETC}/cloudhsm-pkcs11.cfg", kind="directory")
+    assert gather(memory).configured == ()
+
+
+def test_a_machine_without_a_name_or_a_package_manager_is_a_value() -> None:
+    memory = Memory(answers={("uname", "-m"): Done(127, "", "no such program")})
+    assert gather(memory) == Facts("memory", "linux", "", (), "an unknown system", "unknown", "", "other")
+
+
+def test_the_vendors_os_release_is_read_where_etc_has_none() -> None:
+    memory = Memory(
+        {"/usr/lib/os-release": b"ID=alpine\n"}, answers={("uname", "-m"): Done(0, "x86_64\n", "")}
+    )
+    assert gather(memory).os == "alpine"
