@@ -61,17 +61,17 @@ def sources() -> list[Path]:
 
 def layers(image: Image) -> tuple[Path, ...]:
     """The agent's own files, and the libraries it needs, both compiled by the Python of that image."""
-    return _checkout_layer(image), _library_layer(image)
+    return _checkout_layer(image), library_layer(image, "libraries", requirements())
 
 
 def _compile(image: Image, draft: Path, what: str) -> None:
     run_over(image.lowers, draft, f"python3 -m compileall -q /{what}")
 
 
-def _library_layer(image: Image) -> Path:
-    wanted = requirements()
+def library_layer(image: Image, name: str, wanted: list[str]) -> Path:
+    """Return a layer with packages of the index for the Python of that image, made once and kept."""
     recipe = "\0".join([image.python, image.layer.stack[-1].key, Path(__file__).read_text(), *wanted])
-    folder = CACHE / "agent" / f"libraries-{image.python}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    folder = CACHE / "agent" / f"{name}-{image.python}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     if finished(folder):
         return folder
     with only_one_builder():

@@ -60,6 +60,15 @@ def openssl(*argv: str, stdin: bytes = b"") -> bytes:
     return done.stdout
 
 
+def _knows_traditional() -> bool:
+    said = subprocess.run(["openssl", "rsa", "-help"], capture_output=True, check=False)
+    return b"-traditional" in said.stdout + said.stderr
+
+
+# OpenSSL 1.1.1 writes the old form of a key by itself, 3.0 when it is told to
+TRADITIONAL = ("-traditional",) if _knows_traditional() else ()
+
+
 @dataclass(frozen=True)
 class Made:
     """A certificate, its key, and the folder's way to make more of them."""
@@ -101,13 +110,6 @@ class Maker:
         sign = ("-CA", f"{issuer.name}.crt", "-CAkey", f"{issuer.name}.key", "-set_serial", "7")
         self._sign(name, *sign, "-extfile", self._at("cnf"), "-extensions", section, "-days", str(days))
         return Made(self.folder, name)
-
-    def version1(self, name: str, subject: str) -> Made:
-        self._request(name, subject, out=f"{name}.csr")
-        self._sign(name, "-signkey", f"{name}.key", "-days", "3652")
-        made = Made(self.folder, name)
-        assert b"Version: 1 (0x0)" in openssl("x509", "-noout", "-text", stdin=made.pem)
-        return made
 
     def _at(self, name: str) -> str:
         return str(self.folder / name)
@@ -252,9 +254,24 @@ def test_a_chain_in_any_order_is_put_in_the_one_it_must_have(links: tuple[Made, 
     assert read_ca(mixed, now=NOW).pem == right
 
 
-def test_a_version_1_root_is_a_ca(maker: Maker) -> None:
-    made = maker.version1("v1", "/CN=old root")
-    assert read_ca(made.pem, now=NOW).pem == made.pem
+# Made by OpenSSL 3.0, `x509 -req -signkey`, valid until 2081; from 3.4 on that command makes version 3 only.
+VERSION_1 = b"""\
+-----BEGIN CERTIFICATE-----
+MIIBITCByQIUaqYHaaOff2HQQJVnXJbwOrmuhtEwCgYIKoZIzj0EAwIwEzERMA8G
+A1UEAwwIb2xkIHJvb3QwIBcNMjYxMTI0MDAyMDEyWhgPMjA4MTA4MjcwMDIwMTJa
+MBMxETAPBgNVBAMMCG9sZCByb290MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE
+WCI2ATBD3Vjvt+KpwRokAZ4bk29GVoa/VMj9+eX0Lc3rUtB0A6bKe5+eZD4hSOfx
+jvIVq3DoAlhzPMCWPEUrLDAKBggqhkjOPQQDAgNHADBEAiADEI7cHY/spPkd81jq
+M311tqV7qI75lXrREhaByu6JnAIgdkLM62CwKiat00RsIxut6DdlX5eM+D5+ugoF
+88P7boQ=
+-----END CERTIFICATE-----
+"""
+
+
+def test_a_version_1_root_is_a_ca() -> None:
+    now = datetime(2030, 1, 1, tzinfo=timezone.utc)
+    assert b"Version: 1 (0x0)" in openssl("x509", "-noout", "-text", stdin=VERSION_1)
+    assert read_ca(VERSION_1, now=now).pem == VERSION_1
 
 
 @QUICK
@@ -325,13 +342,13 @@ def test_a_changed_byte_never_gives_another_certificate(root: Made, at: int, byt
 def keys(maker: Maker, root: Made) -> dict[str, bytes]:
     sealed = ("-aes256", "-passout", "pass:test")
     ec = maker.root("keys", "/CN=keys").key
-    rsa = openssl("rsa", "-traditional", stdin=root.key)
+    rsa = openssl("rsa", *TRADITIONAL, stdin=root.key)
     return {
         "PKCS#8": root.key,
         "PKCS#1": rsa,
         "SEC 1": openssl("ec", stdin=ec),
         "encrypted PKCS#8": openssl("pkcs8", "-topk8", "-passout", "pass:test", stdin=root.key),
-        "encrypted PKCS#1": openssl("rsa", "-traditional", *sealed, stdin=root.key),
+        "encrypted PKCS#1": openssl("rsa", *TRADITIONAL, *sealed, stdin=root.key),
         "EC PKCS#8": ec,
         "cut": root.key[:600],
         "beheaded": root.key[200:],
@@ -374,7 +391,7 @@ def test_a_private_key_is_refused_in_every_form_and_never_repeated(
     [
         ("pkcs8", "-topk8", "-nocrypt", "-outform", "der"),
         ("pkcs8", "-topk8", "-passout", "pass:test", "-outform", "der"),
-        ("rsa", "-traditional", "-outform", "der"),
+        ("rsa", *TRADITIONAL, "-outform", "der"),
     ],
 )
 def test_a_private_key_in_der_is_one_too(root: Made, argv: tuple[str, ...]) -> None:
@@ -638,7 +655,8 @@ def test_a_dsa_key_is_refused(maker: Maker, tmp_path: Path) -> None:
     text = told(maker.root("dsa", "/CN=dsa", "-newkey", f"dsa:{tmp_path / 'params'}").pem)
     with pytest.raises(AgentError) as caught:
         judge_keys([text])
-    assert (caught.value.code.name, caught.value.saw) == ("ca-key-weak", "DSA 1024 bits")
+    assert caught.value.code.name == "ca-key-weak"
+    assert caught.value.saw.startswith("DSA")  # OpenSSL 1.1.1 does not print its size this way
 
 
 @pytest.mark.parametrize(
