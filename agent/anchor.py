@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.ca import judge_keys, read_ca
+from agent.cloudhsm.ca import read_ca
+from agent.cloudhsm.keys import judge_keys
 from agent.cloudhsm.layout import LINUX
 from agent.core.errors import AgentError
 from agent.desired import Complaints

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Callable
 
-from agent.cloudhsm.ca import parse_fingerprint
+from agent.cloudhsm.fingerprint import parse_fingerprint
 from agent.cloudhsm.layout import COMPONENTS
 from agent.core.errors import AgentError
 

@@ -20,12 +20,14 @@ def running(view: HostView, components: tuple[str, ...]) -> tuple[Running, ...]:
 
 
 def restarts(view: HostView, programs: tuple[Running, ...]) -> tuple[Restart, ...]:
-    """Return the programs that started before their component's configuration changed: they use the old one."""
+    """Return the programs that started before their component's configuration or the CA changed: they use the old."""
     found = []
+    ca = view.stat(LINUX.ca)
     for program in programs:
         for component in sorted({_component(path) for path in program.mapped} - {None}, key=str):
             stat = view.stat(LINUX.settings(str(component)))
-            if stat is not None and program.started < stat.mtime:
+            changed = max((each.mtime for each in (stat, ca) if each is not None), default=0.0)
+            if program.started < changed:
                 started = datetime.datetime.fromtimestamp(program.started, datetime.timezone.utc)
                 found.append(
                     Restart(program.pid, program.name, str(component), started.isoformat(timespec="seconds"))

@@ -58,6 +58,7 @@ CONFIGURE3 = "/opt/cloudhsm/bin/configure"
 CLIENT3_SETTINGS = "/opt/cloudhsm/etc/cloudhsm_client.cfg"
 CMU_SETTINGS = "/opt/cloudhsm/etc/cloudhsm_mgmt_util.cfg"
 CMU = "/opt/cloudhsm/bin/cloudhsm_mgmt_util"
+DAEMON3 = "/opt/cloudhsm/bin/cloudhsm_client"
 SERVICE3 = "cloudhsm-client"
 CLUSTER_CACHE = "/opt/cloudhsm/daemon/1/cluster.info"
 
@@ -69,6 +70,8 @@ def component_of(package: str) -> tuple[int, str] | None:
         "cloudhsm-client-pkcs11": "pkcs11",
         "cloudhsm-client-dyn": "dyn",
         "cloudhsm-client-jce": "jce",
+        # the utility on its own, for hosts without the daemon: the cli holds it as well, so no component of ours
+        "cloudhsm-mgmt-util": "mgmt-util",
     }
     if package in sdk3:
         return 3, sdk3[package]

@@ -104,6 +104,14 @@ def parse_settings3(client_cfg: bytes) -> Settings3:
     )
 
 
+def parse_cmu(mgmt_cfg: bytes) -> tuple[str, ...]:
+    """Return the HSMs SDK 3's cloudhsm_mgmt_util.cfg names, none when it was never configured; ValueError as above."""
+    found = [_server(loose.table(each)) for each in loose.rows(_document(mgmt_cfg).get("servers"))]
+    return tuple(
+        each.hostname for each in found if each and each.enable and _PLACEHOLDER not in each.hostname
+    )
+
+
 def _document(data: bytes) -> dict[str, object]:
     if len(data) > _MOST_BYTES:
         raise ValueError(f"it has {len(data)} bytes, more than any configuration file")

@@ -15,18 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.cloudhsm.ca import (
-    MOST_BYTES,
-    MOST_INPUT,
-    Key,
-    expiry_notice,
-    judge_keys,
-    key_strength,
-    parse_fingerprint,
-    read_ca,
-    same,
-    sole_fingerprint,
-)
+from agent.cloudhsm.ca import expiry_notice, read_ca, same, sole_fingerprint
+from agent.cloudhsm.fingerprint import parse_fingerprint
+from agent.cloudhsm.keys import Key, judge_keys, key_strength
+from agent.cloudhsm.pem import MOST_BYTES, MOST_INPUT
 from agent.core.errors import AgentError
 
 if TYPE_CHECKING:
