@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import json
 import re
 import sys
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
-from agent.cloudhsm.fingerprint import parse_fingerprint
-from agent.cloudhsm.layout import COMPONENTS
 from agent.core.errors import AgentError
+from agent.options import ENVIRONMENT_PREFIX, OPTIONS, NotAcceptableError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,13 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from agent.core.host import HostView
+    from agent.options import Option
 
-ENVIRONMENT_PREFIX = "HSM_AGENT_"
 CONFIGURATION = "/etc/hsm-agent/config.toml"
 CONFIGURATION_FOLDER = "/etc/hsm-agent/conf.d"
-
-# sources that a later release reads; refused now, rather than taken for a file name
-_NOT_YET = ("s3:", "ssm:", "secretsmanager:")
 
 
 @dataclass(frozen=True)
@@ -61,169 +55,7 @@ class Desired:
         return dict(pair.split("=", 1) for pair in self.sha256)
 
 
-@dataclass(frozen=True)
-class Option:
-    """One thing that can be said, in its three spellings. `many` may be repeated; `flag` takes no value."""
-
-    name: str
-    key: str | None
-    help: str
-    parse: Callable[[str], Any]
-    many: bool = False
-    flag: bool = False
-    metavar: str | None = None
-
-    @property
-    def switch(self) -> str:
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        return ENVIRONMENT_PREFIX + self.name.upper()
-
-
-class _WrongError(ValueError):
-    """A value is not acceptable; the text is the complaint."""
-
-
-def _address(text: str) -> str:
-    # 010 is 8 to some programs and 10 to others; Pythons before 3.9.5 take it, newer ones refuse
-    if not re.search(r"(^|\.)0\d", text):
-        with contextlib.suppress(ValueError):
-            return str(ipaddress.ip_address(text.strip()))
-    hint = "an IPv4 or IPv6 address of an HSM's ENI is wanted, such as 10.0.1.6"
-    if re.fullmatch(r"\[?[0-9a-fA-F.:]+\]?:\d+", text):
-        hint = "the address alone is wanted; the port is always 2223"
-    elif re.fullmatch(r"[A-Za-z0-9.-]+", text) and re.search(r"[A-Za-z]", text):
-        hint = "a name is not accepted, since the configure tool takes addresses only; the ENI's IP address is wanted"
-    raise _WrongError(f"{text!r} is not an IP address: {hint}")
-
-
-def _one_of(*allowed: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text in allowed:
-            return text
-        near = get_close_matches(text, allowed, 1)
-        raise _WrongError(
-            f"{text!r} is not one of {', '.join(allowed)}" + (f"; did you mean {near[0]}?" if near else "")
-        )
-
-    return parse
-
-
-def _plain(text: str) -> str:
-    if not text.strip() or "\0" in text:
-        raise _WrongError("an empty value")
-    return text
-
-
-def _path(text: str) -> str:
-    if not text.startswith("/") or any(ord(char) < 32 for char in text):
-        raise _WrongError(f"{text!r} is not an absolute path")
-    return text
-
-
-def _ca(text: str) -> str:
-    if text.startswith(_NOT_YET):
-        raise _WrongError(
-            f"{text.split(':', 1)[0]}: is not a source this version reads; use a path, -, file: or https:"
-        )
-    if text.startswith("http://"):
-        raise _WrongError("a CA is not fetched over http; use https: or a file")
-    return _plain(text)
-
-
-def _source(text: str) -> str:
-    if re.match(r"[a-z][a-z0-9+.-]*://", text) and not text.startswith(("http://", "https://", "file:///")):
-        raise _WrongError(f"{text!r} is not http://, https://, file:/// or a folder")
-    return _plain(text).rstrip("/")
-
-
-def _version(text: str) -> str:
-    if text == "latest" or re.fullmatch(r"\d+\.\d+\.\d+(-\d+)?", text):
-        return text
-    raise _WrongError(f"{text!r} is not a version: one such as 5.18.0, or latest, is wanted")
-
-
-def _sdk(text: str) -> int:
-    return int(_one_of("5", "3")(text))
-
-
-def _checksum(text: str) -> str:
-    name, _, value = text.partition("=")
-    if name and "/" not in name and re.fullmatch(r"[0-9a-fA-F]{64}", value):
-        return f"{name}={value.lower()}"
-    raise _WrongError(f"{text!r} is not FILE=SHA256 (64 hexadecimal digits)")
-
-
-def _fingerprint(text: str) -> str:
-    try:
-        return parse_fingerprint(text)
-    except ValueError as error:
-        raise _WrongError(str(error)) from None
-
-
-def _row(text: str) -> str:
-    # which rows there are is the catalogue's to say; here only what can be a name at all
-    if re.fullmatch(r"[a-z0-9.]+", text):
-        return text
-    raise _WrongError(f"{text!r} is not the name of a catalogue row, such as el9 or u24.04")
-
-
-def duration(text: str) -> float:
-    """Return seconds from `90`, `90s`, `15m` or `2h`. Raises ValueError with a sentence."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", text.strip())
-    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
-    if not 0 < seconds <= 86400:
-        raise _WrongError(f"{text!r} is not a duration between 1s and 24h, such as 90s, 15m or 2h")
-    return seconds
-
-
-def _yes(text: str) -> bool:
-    return _one_of("true", "false", "1", "0", "yes", "no")(text.lower()) in ("true", "1", "yes")
-
-
-OPTIONS = (
-    Option("hsm_ip", "hsm.ip", "ENI address of an HSM, IPv4 or IPv6; all go to the configure tool in one call",
-           _address, many=True, metavar="IP"),
-    Option("ca_cert", "hsm.ca_cert", "customerCA.crt: a path, -, file:PATH, https:URL or the PEM text itself",
-           _ca, metavar="SOURCE"),
-    Option("ca_fingerprint", "hsm.ca_fingerprint", "refuse any other CA: its SHA-256, of a chain the root's",
-           _fingerprint, metavar="SHA256"),
-    Option("replace_ca", None, "allow a CA different from the one on the host", _yes, flag=True),
-    Option("component", "client.components",
-           "cli (default), pkcs11, jce, dyn, openssl-provider; what is installed already is always configured too",
-           _one_of(*COMPONENTS), many=True, metavar="NAME"),
-    Option("client_version", "client.version",
-           "a pinned version, or latest (unverified); default: what is installed, else the catalogue's newest",
-           _version, metavar="V"),
-    Option("package_source", "client.source", "a mirror or folder with the vendor's layout; checksums hold there too",
-           _source, metavar="URL|DIR"),
-    Option("sha256", "client.sha256", "a checksum for a file that the catalogue does not know", _checksum, many=True,
-           metavar="FILE=HASH"),
-    Option("sdk", "client.sdk", "5 (default), or 3: the end-of-support client, from your own mirror", _sdk,
-           metavar="5|3"),
-    Option("platform", "client.platform", "treat this host as a catalogue row, such as el9 on Rocky Linux", _row,
-           metavar="ROW"),
-    Option("accept_single_hsm", "hsm.accept_single_hsm",
-           "turn the key-availability check off, for a cluster with one HSM; in every report", _yes, flag=True),
-    Option("log_level", "client.log_level", "passed on to the configure tools",
-           _one_of("error", "warn", "info", "debug", "trace"), metavar="LEVEL"),
-    Option("log_file", "client.log_file", "passed on to the configure tools", _path, metavar="PATH"),
-    Option("log_type", "client.log_type", "passed on to the configure tools: term or file", _one_of("term", "file"),
-           metavar="TYPE"),
-    Option("log_rotation", "client.log_rotation", "passed on to the configure tools",
-           _one_of("never", "hourly", "daily"), metavar="EVERY"),
-    Option("client_cert", "client.client_cert", "certificate for mutual TLS with the HSM (path on this host)", _path,
-           metavar="PATH"),
-    Option("client_key", "client.client_key", "its key, without a passphrase (path on this host)", _path,
-           metavar="PATH"),
-    Option("timeout", None, "a limit for the whole run, and so for each wait in it: 90s, 15m, 2h", duration,
-           metavar="DURATION"),
-)  # fmt: skip
-
 _BY_KEY = {option.key: option for option in OPTIONS if option.key}
-
 Said = dict[str, Any]
 
 
@@ -374,7 +206,7 @@ def _parsed(option: Option, value: Any, where: str, complaints: Complaints) -> l
             continue
         try:
             parsed.append(each if isinstance(each, bool) else option.parse(str(each)))
-        except _WrongError as error:
+        except NotAcceptableError as error:
             complaints.add(where, str(error))
     if len(parsed) < len(values):
         return []

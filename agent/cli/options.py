@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Callable, List, Optional
 import typer
 
 from agent.core.errors import AgentError
-from agent.desired import OPTIONS
+from agent.options import OPTIONS
 
 if TYPE_CHECKING:
-    from agent.desired import Option
+    from agent.options import Option
 
 Output = Annotated[
     str, typer.Option("--output", "-o", metavar="text|json", help="what standard output carries")

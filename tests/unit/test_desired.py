@@ -9,10 +9,8 @@ import pytest
 
 from agent.core.errors import AgentError
 from agent.desired import (
-    OPTIONS,
     Complaints,
     Desired,
-    duration,
     from_json,
     read_document,
     read_environment,
@@ -21,6 +19,7 @@ from agent.desired import (
     settle,
     to_json,
 )
+from agent.options import OPTIONS, duration
 
 
 def complaints_of(
