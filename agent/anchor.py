@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent.cloudhsm.ca import read_ca
 from agent.cloudhsm.keys import judge_keys
 from agent.cloudhsm.layout import LINUX
-from agent.core.errors import AgentError
+from agent.core.errors import CODES, AgentError
 from agent.desired import Complaints
 
 if TYPE_CHECKING:
@@ -47,7 +47,12 @@ def _source(view: HostView, source: str, limits: Limits) -> bytes:
         try:
             return view.get(source, limit=_SOURCE_LIMIT, timeout=limits.download)
         except AgentError as error:
-            raise AgentError("ca-unreadable", error.sentence, saw=error.saw, want="a PEM file") from error
+            if error.code.exit_status != CODES["download-failed"].exit_status:
+                raise  # an interrupt, the run's limit
+            own = None if error.hint == error.code.fix else error.hint
+            raise AgentError(
+                "ca-unreadable", error.sentence, saw=error.saw, want="a PEM file", hint=own
+            ) from error
     path = next((source[len(each) :] for each in ("file://", "file:") if source.startswith(each)), source)
     try:
         data = view.read(path, limit=_SOURCE_LIMIT)

@@ -13,7 +13,7 @@ from agent.cloudhsm.ca import expiry_notice
 from agent.cloudhsm.hazards import hazards, restarts, running
 from agent.core.errors import AgentError
 from agent.core.limits import Limits
-from agent.core.words import Notice, Report, Verdict
+from agent.core.words import Notice, Outcome, Report, Verdict
 from agent.desired import Desired, from_json, to_json
 from agent.engine import Walk, apply, look
 from agent.facts import gather
@@ -22,6 +22,7 @@ from agent.planner import fit_host, plan, removal
 from agent.render.record import to_document
 from agent.report import Known, assemble
 from agent.state import snapshot, store
+from agent.steps.package import tidy
 from agent.verdict import judge
 
 if TYPE_CHECKING:
@@ -36,15 +37,21 @@ LOCK = "/run/hsm-agent.lock"
 
 
 def limits_of(desired: Desired) -> Limits:
-    """Return the waits of a run: `--timeout` bounds the whole, and each wait in it."""
+    """Return the waits of a run: `--timeout` bounds the whole, and each wait in it.
+
+    Single waits end before the run does: what hangs is then named by its own code, and there is time left to look at
+    the rest.
+    """
     limits = Limits()
     if desired.timeout is None:
         return limits
     shorter = {
         name: min(getattr(limits, name), desired.timeout)
-        for name in ("package", "lock", "download", "tool", "client")
+        for name in ("package", "download")
     }
-    return replace(limits, run=desired.timeout, **shorter)
+    lock = min(limits.lock, 0.8 * desired.timeout)
+    tool, client = (min(each, 0.5 * desired.timeout) for each in (limits.tool, limits.client))
+    return replace(limits, run=desired.timeout, lock=lock, tool=tool, client=client, **shorter)
 
 
 def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> Report:
@@ -59,6 +66,10 @@ def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> 
         wanted = _or_last(host, desired)
         planned, ca = _prepare(host, wanted, limits, known)
         known.walk = apply(planned.plan, host, listener, snapshot.Keeper(machine, run.run_id))
+        packages = [line for line in known.walk.lines if line.id.startswith("package:")]
+        if all(line.outcome in (Outcome.MET, Outcome.CHANGED) for line in packages):
+            with contextlib.suppress(AgentError):
+                tidy(machine)
         _observe(machine, planned, known)
         if judge(known.walk).outcome in (Verdict.OK, Verdict.DEGRADED) or known.walk.changed:
             known.notices = (*known.notices, *_remember(machine, wanted, ca))
@@ -106,6 +117,7 @@ def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -
         known.walk = apply(removal(known.facts, limits), host, listener, snapshot.Keeper(machine, run.run_id))
         if known.walk.changed:
             machine.remove(store.DESIRED)
+            tidy(machine)
             text = f"the CA and the configuration are kept; `hsm-agent rollback {run.run_id}` puts them back"
             known.notices = (Notice("kept", text),)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Callable, Protocol
 
@@ -171,12 +171,13 @@ class _Walking:
         self.touched = True
 
         def touch() -> Finding:
+            self.view.pause(0)  # an interrupt, and the run's limit, count between two touches at the latest
             step.apply(host)
             return step.check(self.view)
 
         after = self._attempt(step.id, touch, saw=before.saw)
         if isinstance(after, Line):
-            return after
+            return replace(after, detail=before.detail)
         self.notices.extend(after.notices)
         seconds = self.view.monotonic() - began
         if after.met:

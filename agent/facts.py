@@ -10,6 +10,7 @@ from agent.cloudhsm.layout import LINUX, component_of
 from agent.cloudhsm.settings import parse_settings
 from agent.core.errors import AgentError
 from agent.packages import MANAGERS, Installed
+from agent.steps.package import due
 
 if TYPE_CHECKING:
     from agent.core.host import HostView
@@ -28,7 +29,10 @@ class Configured:
 
 @dataclass(frozen=True)
 class Facts:
-    """The machine: what it is, which client packages it has, what is configured. `format` is deb, rpm or empty."""
+    """The machine: what it is, which client packages it has, what is configured. `format` is deb, rpm or empty.
+
+    `due` are components of SDK 5 that an unfinished run owes this host in place of those of SDK 3.
+    """
 
     name: str
     os: str
@@ -41,6 +45,7 @@ class Facts:
     installed: tuple[Installed, ...] = ()
     configured: tuple[Configured, ...] = ()
     has_ca: bool = False
+    due: tuple[str, ...] = ()
 
     def components(self, sdk: int) -> tuple[str, ...]:
         """Return the components of one SDK generation that the package database knows."""
@@ -77,6 +82,7 @@ def gather(view: HostView) -> Facts:
         installed=installed,
         configured=tuple(_configured(view)),
         has_ca=view.stat(LINUX.ca) is not None,
+        due=tuple(known[1] for known in map(component_of, due(view)) if known is not None),
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.catalogue import artefact, fit_row, life_cycle, newest
+from agent.catalogue import artefact, fit_row, life_cycle, newest, parse_version
 from agent.cloudhsm.layout import (
     CMU,
     CMU_SETTINGS,
@@ -25,7 +26,7 @@ from agent.steps.client import Activated, Cmu, HsmInfo, Library
 from agent.steps.configure import Configure
 from agent.steps.package import Absent, Download, Package
 from agent.steps.reach import Reach
-from agent.steps.service import Configure3, Service
+from agent.steps.service import Configure3, Connected, Service
 
 if TYPE_CHECKING:
     from agent.catalogue import Catalogue, Fit
@@ -82,12 +83,21 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: L
             want=f"SDK {sdk} alone",
             hint=None if sdk == 5 else "take it off first: `hsm-agent remove`",
         )
+    if sdk == 3 and facts.init != "systemd":
+        raise AgentError(
+            "platform-unsupported",
+            "the daemon of SDK 3 is started and watched by systemd",
+            saw="another init, or none",
+            want="systemd",
+            hint="SDK 5 has no daemon: leave `--sdk 3` out",
+        )
     components = _wanted(facts, desired, sdk)
     packages = tuple(_package(each, facts, desired, catalogue, fit, manager, limits) for each in components)
     steps: list[Step] = []
     if other:
         missing = tuple(each.download for each in packages if each.download is not None)
-        steps.append(Absent("sdk3", other, manager, limits, stop=SERVICE3, first=missing))
+        heirs = tuple(each.package for each in packages)
+        steps.append(Absent("sdk3", other, manager, limits, stop=SERVICE3, first=missing, heirs=heirs))
     steps += packages
     steps.append(Certificate(LINUX.ca, ca.pem, ca.sha256, ca.not_after.isoformat(), desired.replace_ca))
     steps += _configure(desired, components, sdk, limits)
@@ -128,7 +138,7 @@ def _wanted(facts: Facts, desired: Desired, sdk: int) -> tuple[str, ...]:
     """
     wanted = {"cli", *desired.component, *facts.components(sdk)}
     if sdk == 5:
-        wanted.update(facts.components(3))
+        wanted.update(facts.components(3), facts.due)
     return tuple(component for component in COMPONENTS if component in wanted)
 
 
@@ -144,8 +154,12 @@ def _package(
     sdk = desired.sdk or 5
     there = facts.version(sdk, component)
     known_newest = newest(catalogue, fit, facts.arch, component, sdk)
-    wanted = artefact(catalogue, fit, facts.arch, component, desired.client_version, sdk=sdk)
-    keep = there is not None and desired.client_version is None and there != wanted.version
+    version = desired.client_version
+    if sdk == 3 and version is None and there is None:
+        # the packages of SDK 3 work with each other at one version only, and the client may be there
+        version = _plain(facts.version(3, "cli"))
+    wanted = artefact(catalogue, fit, facts.arch, component, version, sdk=sdk)
+    keep = there is not None and desired.client_version is None and not _same(there, wanted.version)
     base = desired.package_source or catalogue.base_url
     sha256 = desired.checksums().get(wanted.file) or wanted.sha256
     return Package(
@@ -159,9 +173,20 @@ def _package(
     )
 
 
+def _same(there: str | None, wanted: str) -> bool:
+    """Tell whether an installed version is the wanted one: rpm adds the platform, `5.18.0-1.el9`."""
+    return there is not None and parse_version(there) == parse_version(wanted)
+
+
+def _plain(version: str | None) -> str | None:
+    """Return the X.Y.Z-N of a version as a package database has it, such as `3.4.3-1.el8`."""
+    found = re.match(r"\d+\.\d+\.\d+(-\d+)?", version or "")
+    return found[0] if found else None
+
+
 def _configure(desired: Desired, components: tuple[str, ...], sdk: int, limits: Limits) -> list[Step]:
     if sdk == 3:
-        return [Configure3(desired.hsm_ip, LINUX.ca, limits), Service(limits)]
+        return [Configure3(desired.hsm_ip, LINUX.ca, limits), Service(LINUX.ca, limits)]
     return [
         Configure(
             component=component,
@@ -191,9 +216,11 @@ def _probes(
     if sdk == 3:
         reach += [Reach(address, PORT_CMU, limits.connect) for address in desired.hsm_ip]
         cmu = Cmu(CMU, CMU_SETTINGS, asked, limits, (*needs, "service"))
-        return (*reach, cmu), Cmu(CMU, CMU_SETTINGS, asked, limits) if facts.components(
-            3
-        ) and facts.has_ca else None
+        before = facts.version(3, "cli") is not None and facts.has_ca
+        return (
+            (*reach, cmu, Connected(limits, (cmu.id,))),
+            Cmu(CMU, CMU_SETTINGS, asked, limits) if before else None,
+        )
     libraries = tuple(
         Library(component, LINUX.lib, LIBRARIES[component], limits, (f"package:{component}",))
         for component in components
@@ -201,18 +228,18 @@ def _probes(
     )
     info = HsmInfo(LINUX.cli, LINUX.log("cli"), asked, desired.accept_single_hsm, limits, needs)
     active = Activated(LINUX.cli, LINUX.log("cli"), limits, ("client:hsm-info",))
-    before = next((each for each in facts.configured if each.component == "cli" and each.servers), None)
+    old = next((each for each in facts.configured if each.component == "cli" and each.servers), None)
     worked = None
-    if before is not None and facts.has_ca and facts.version(5, "cli"):
+    if old is not None and facts.has_ca and facts.version(5, "cli"):
         # accepted: one answering HSM means that the old configuration worked, whatever it says about keys
-        worked = HsmInfo(LINUX.cli, LINUX.log("cli"), len(before.servers), True, limits)
+        worked = HsmInfo(LINUX.cli, LINUX.log("cli"), len(old.servers), True, limits)
     return (*reach, *libraries, info, active), worked
 
 
 def _client(packages: tuple[Package, ...], facts: Facts, desired: Desired, sdk: int) -> ClientState:
     """Say what the client will be. Only bytes that this run brings are verified by it; what is there is `installed`."""
     version = packages[0].version.split("-")[0] if packages else None
-    missing = (each for each in packages if facts.version(sdk, each.component) != each.version)
+    missing = (each for each in packages if not _same(facts.version(sdk, each.component), each.version))
     files = [each.download for each in missing if each.download is not None]
     if any(each.sha256 is None for each in files):
         verified_by = "unverified"

@@ -56,7 +56,9 @@ def judge(walk: Walk) -> Judgement:
 
 def _undone(first: Line, undone: tuple[Line, ...]) -> Judgement:
     broken = next((line for line in undone if line.outcome is Outcome.FAILED), None)
-    code = "rollback-failed" if broken else "rolled-back"
+    # that the run was interrupted is what its caller has to know; that it was undone, its outcome says
+    undone_as = "interrupted" if first.code == "interrupted" else "rolled-back"
+    code = "rollback-failed" if broken else undone_as
     verdict = Verdict.FAILED if broken else Verdict.ROLLED_BACK
     ended = _ended(verdict, broken or first, code)
     return Judgement(verdict, code, ended.exit_status, first.code, _failure(first, first.code or "internal"))

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write what is seen as what is wanted from now on"
+    )
+
+
 def _ca(folder: Path, name: str) -> bytes:
     argv = [
         "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3652", "-subj", f"/O=test/CN={name}",

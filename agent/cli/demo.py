@@ -17,7 +17,11 @@ def demo(
     ] = "hsm-refused",
     output: Output = "text",
 ) -> None:
-    """Show the main job for real, with nothing to prepare: needs root, and leaves this machine untouched."""
+    """Show the main job for real, on a throw-away copy of this machine.
+
+    Needs root and nothing else. The HSMs, the mirror and the client packages are stand-ins; the package manager and
+    everything hsm-agent does are real. This machine itself is left untouched.
+    """
     if fault not in FAULTS:
         raise AgentError(
             "usage", f"there is no fault `{fault}`", saw=fault, want=f"one of {', '.join(FAULTS)}"

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any, Callable, Optional
 
 import typer
@@ -18,7 +19,6 @@ from agent.core.errors import CODES, AgentError
 from agent.desired import (
     Complaints,
     Desired,
-    duration,
     read_environment,
     read_files,
     read_flags,
@@ -26,6 +26,7 @@ from agent.desired import (
     settle,
 )
 from agent.hosts.posix import Posix
+from agent.options import duration
 from agent.render import screen
 from agent.render.progress import choose
 from agent.render.record import to_document, to_tree
@@ -48,7 +49,7 @@ def facts(
     ] = None,
     output: Output = "text",
 ) -> None:
-    """Say what this host is, which client packages fit it, and what is installed and configured."""
+    """Say what this host is, which client fits it, what is installed."""
     tree = commands.facts(Posix(), platform)
     _print(json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.facts(tree))
     if tree["refusal"]:
@@ -58,28 +59,31 @@ def facts(
 def _plan(
     *, given: Mapping[str, Any], config: Config = None, output: Output = "text", quiet: Quiet = False
 ) -> None:
-    """Show the steps that configure would take, with what each saw and wants. Changes nothing."""
+    """Show what configure would do, and change nothing."""
     _desired_run("plan", given, config, output, commands.verify, quiet=quiet)
 
 
 def _configure(
     *, given: Mapping[str, Any], config: Config = None, output: Output = "text", quiet: Quiet = False
 ) -> None:
-    """Install the client, place the CA, configure every component, prove the connection, report."""
+    """Install the client, place the CA, configure, prove, report."""
     _desired_run("configure", given, config, output, commands.configure, quiet=quiet)
 
 
 def _verify(
     *, given: Mapping[str, Any], config: Config = None, output: Output = "text", quiet: Quiet = False
 ) -> None:
-    """Look whether all still is as configured, and name the cause when it is not. Changes nothing."""
+    """Find what differs or fails, with its cause, and change nothing.
+
+    Without options: for what the last configure was asked for.
+    """
     _desired_run("verify", given, config, output, commands.verify, quiet=quiet)
 
 
 def status(output: Output = "text") -> None:
     """Show the last report. Works without root."""
     tree = read_report(Posix())
-    _print(json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.report(tree, colour=_colour()))
+    _print(json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.status(tree, **_look()))
     raise typer.Exit(int(tree["exit_status"]))
 
 
@@ -90,7 +94,7 @@ def rollback(
     output: Output = "text",
     quiet: Quiet = False,
 ) -> None:
-    """Put back the CA and the configuration files as they were before a run."""
+    """Put back the CA and the configuration of before a run."""
     _run(
         "rollback",
         output,
@@ -106,7 +110,7 @@ def remove(
     output: Output = "text",
     quiet: Quiet = False,
 ) -> None:
-    """Take the client packages off. A copy of the CA and the configuration is kept."""
+    """Take the client packages off; CA and configuration are kept."""
     seconds = None
     if timeout is not None:
         try:
@@ -124,12 +128,12 @@ def remove(
 def explain(
     code: Annotated[Optional[str], typer.Argument(metavar="[CODE]")] = None, output: Output = "text"
 ) -> None:
-    """Explain an error code: meaning, usual causes, fix. Without a code, the table of all."""
+    """Explain an error code; without one, list them all."""
     from difflib import get_close_matches  # noqa: PLC0415 -- only for a code that was mistyped
 
     if code is None:
         table = [vars(each) for each in CODES.values()]
-        _print(json.dumps(table, indent=2) + "\n" if is_json(output) else screen.codes())
+        _print(json.dumps(table, indent=2) + "\n" if is_json(output) else screen.codes(width=_width()))
         return
     if code not in CODES:
         near = get_close_matches(code, CODES, 3)
@@ -137,7 +141,11 @@ def explain(
             "usage", f"there is no code `{code}`", saw=code, want="a code of the table",
             hint=f"did you mean {', '.join(near)}?" if near else "`hsm-agent explain` lists them all",
         )  # fmt: skip
-    _print(json.dumps(vars(CODES[code]), indent=2) + "\n" if is_json(output) else screen.explain(CODES[code]))
+    _print(
+        json.dumps(vars(CODES[code]), indent=2) + "\n"
+        if is_json(output)
+        else screen.explain(CODES[code], width=_width())
+    )
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
@@ -175,7 +183,7 @@ def _run(command: str, output: str, body: Callable[[Posix, Run, Listener], Repor
     """Run one command with its progress, its log and its signals, print its report, and exit with its status."""
     as_json = is_json(output)
     stop = threading.Event()
-    progress = choose(sys.stderr, quiet=quiet)
+    progress = choose(sys.stderr, quiet=quiet, dumb=os.environ.get("TERM") == "dumb")
     machine = Posix(stop, progress=progress.downloaded)
     journal.open_log(root=machine.is_root(), systemd=machine.stat("/run/systemd/system") is not None)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -187,7 +195,7 @@ def _run(command: str, output: str, body: Callable[[Posix, Run, Listener], Repor
     finally:
         progress.close()
     journal.log_report(report)
-    _print(to_document(report) if as_json else screen.report(to_tree(report), colour=_colour()))
+    _print(to_document(report) if as_json else screen.report(to_tree(report), **_look()))
     raise typer.Exit(report.exit_status)
 
 
@@ -217,13 +225,34 @@ def _read(machine: Posix, given: Mapping[str, Any], config: str | None) -> Desir
 
 
 def _standard_input() -> bytes:
-    return sys.stdin.buffer.read(_STDIN_LIMIT)
+    return sys.stdin.buffer.read(_STDIN_LIMIT) if sys.stdin is not None else b""
 
 
-def _colour() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+def _width() -> int | None:
+    """Return how wide the terminal is, None when what reads standard output is a program."""
+    return get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+
+
+def _look() -> dict[str, Any]:
+    """Return how a screen is to look: lines are wrapped and painted for a terminal, and left alone for a program."""
+    width = _width()
+    return {"colour": width is not None and not os.environ.get("NO_COLOR"), "width": width}
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    """Write the result. A reader that is gone does not change how the run ended; a full disk is told."""
+    if sys.stdout is None:
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # what is still buffered would fail again when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise AgentError(
+            "write-failed", "the result could not be written to standard output", saw=str(error),
+            want="room", hint="free the space there; the run itself ended before this",
+        ) from error  # fmt: skip

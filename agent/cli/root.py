@@ -44,7 +44,9 @@ def start(argv: Sequence[str]) -> int:
         sys.stdout = None
         return 0
     except Exception as crash:
-        if hasattr(crash, "format_message"):  # click's, or typer's own copy of it: they have no class in common
+        if hasattr(
+            crash, "format_message"
+        ):  # click's, or typer's own copy of it: they have no class in common
             _tell(_usage(crash))
             return CODES["usage"].exit_status
         logging.getLogger("agent").exception("hsm-agent %s", " ".join(argv[:1]))

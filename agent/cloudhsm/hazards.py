@@ -37,7 +37,7 @@ def restarts(view: HostView, programs: tuple[Running, ...]) -> tuple[Restart, ..
 
 def hazards(view: HostView, programs: tuple[Running, ...], sdk: int) -> tuple[Notice, ...]:
     """Return what will bite later. `sdk` is the generation that is meant to be here."""
-    notices = list(_log_folder(view, programs))
+    notices = list(_log_folder(view, programs, sdk))
     if sdk == 5:
         left = [path for path in (CLIENT3_SETTINGS, f"{LINUX.root}/daemon") if view.stat(path) is not None]
         left += [f"{LINUX.etc}/{name}" for name in view.names(LINUX.etc) if name.endswith(".rpmsave")]
@@ -47,13 +47,13 @@ def hazards(view: HostView, programs: tuple[Running, ...], sdk: int) -> tuple[No
     return tuple(notices)
 
 
-def _log_folder(view: HostView, programs: tuple[Running, ...]) -> list[Notice]:
+def _log_folder(view: HostView, programs: tuple[Running, ...], sdk: int) -> list[Notice]:
     """A program that cannot write its log falls back to standard error, or ends (GH cfn-template#16)."""
     stat = view.stat(LINUX.run)
     if stat is None:
         return []
     notices = []
-    if stat.uid != 0:
+    if sdk == 5 and stat.uid != 0:
         text = f"{LINUX.run} belongs to uid {stat.uid}, as SDK 3 left it; `chown root:root {LINUX.run}` puts it right"
         notices.append(Notice("log-folder-owner", text))
     for program in programs:

@@ -88,7 +88,7 @@ _TABLE = (
         3,
         "the host differs from what is wanted",
         "a package, the CA or a configuration file was changed since the last `configure`, or `plan` on a new host",
-        "`hsm-agent plan` shows each difference; `hsm-agent configure` removes it",
+        "run `hsm-agent configure` with the same options; without options it is the last one again",
     ),
     Code(
         "platform-unsupported",

@@ -134,7 +134,11 @@ def fetch(url: str, path: str, *, sha256: str | None, limit: int, timeout: float
             )
         part.take_name()
     except OSError as error:
-        raise files.refused(error, part.name) from error
+        refusal = files.refused(error, part.name)
+        if refusal.code.name == "no-space":
+            with contextlib.suppress(AgentError):
+                part.forget()  # a disk that we filled does not stay full
+        raise refusal from error
     return got
 
 
@@ -251,7 +255,7 @@ def _judge(job: _Job, head: Head, have: int) -> tuple[int, int | None]:
         raise Again(f"HTTP {head.status}, which does not continue the part that is here", after=0)
     said = f"HTTP {head.status}"
     if head.status in _GONE:
-        raise AgentError("package-not-found", f"{shown(job.url)} is not there", saw=said, want="HTTP 200")
+        raise AgentError("package-not-found", f"{shown(job.url)} is not there", saw=said, want=shown(job.url))
     if head.status >= 500 or head.status in _TRANSIENT:
         after = head.number("Retry-After")
         raise Again(said, after=None if after is None else min(float(after), _RETRY_AFTER))

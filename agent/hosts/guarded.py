@@ -119,7 +119,9 @@ class Guarded:
             yield
         except AgentError as error:
             over = self._host.monotonic() >= self._end
-            self._blame(error.code.name == "download-failed" and clamped and over, error.saw)
+            self._blame(
+                error.code.name == "download-failed" and clamped and over, f"{error.sentence}: {error.saw}"
+            )
             raise
 
     def _left(self, what: str) -> float:

@@ -32,6 +32,7 @@ LOOKS = (
     Look("ldd", (_NO_FLAG,)),
     Look("uname", (r"-m",)),
     Look("systemctl", (r"is-active|is-enabled|show",), _ANY),
+    Look("journalctl", (r"_SYSTEMD_UNIT=[\w.-]+", r"--lines=\d+", r"--output=cat", r"--no-pager")),
     Look(_CLI, (r"--version",)),
     Look(_CLI, (r"cluster", r"hsm-info"), _ANY),
     Look(_CLI, (r"user", r"list"), _ANY),

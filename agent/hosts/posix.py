@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT, Holder, Reached, Room, Running
 from agent.hosts import connect, files, looks, processes
-from agent.hosts.fetch import Means, fetch, get
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import psutil
 
     from agent.core.host import Done, Progress, Stat
+    from agent.hosts.fetch import Means
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
@@ -97,6 +97,8 @@ class Posix:
         return tuple(found)
 
     def get(self, url: str, *, limit: int, timeout: float) -> bytes:
+        from agent.hosts.fetch import get  # noqa: PLC0415 -- 5 ms that only a download pays
+
         return get(url, limit=limit, timeout=timeout, means=self._means())
 
     def room(self, path: str) -> Room:
@@ -148,9 +150,13 @@ class Posix:
                 file.truncate(0)
 
     def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
+        from agent.hosts.fetch import fetch  # noqa: PLC0415 -- as above
+
         return fetch(url, path, sha256=sha256, limit=limit, timeout=timeout, means=self._means())
 
     def _means(self) -> Means:
+        from agent.hosts.fetch import Means  # noqa: PLC0415 -- as above
+
         return Means(self, self._environ, self._stop.is_set, self._progress)
 
     def _run(
@@ -180,6 +186,6 @@ def _running(process: psutil.Process, paths: tuple[str, ...]) -> Running:
         process.name(),
         process.uids().effective,
         process.gids().effective,
-        process.create_time(),
+        connect.started(process.pid),
         paths,
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Union
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import agent
-from agent.core.errors import AgentError
+from agent.core.errors import CODES, AgentError
 
 if TYPE_CHECKING:
     import ssl
@@ -110,6 +110,7 @@ def answers(
 
 
 def failed(url: str, saw: str, *, want: str = "", hint: str | None = None) -> AgentError:
+    hint = hint or CODES["download-failed"].fix.replace("URL", shown(url))
     return AgentError(
         "download-failed", f"{shown(url)} could not be downloaded", saw=saw, want=want, hint=hint
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
+from agent import __version__
 from agent.catalogue import artefact, fit_row, load, parse_os_release
 from agent.core.errors import AgentError
 from agent.lab import cluster, mirror, packages, pki, stage
@@ -22,6 +23,7 @@ _UBUNTU = 'NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"\nPRETTY_
 _AMAZON = 'NAME="Amazon Linux"\nID="amzn"\nVERSION_ID="2023"\nPRETTY_NAME="Amazon Linux 2023 (demo)"\n'
 _STANDIN = "/etc/cloudhsm-standin"
 _CA = "/root/customerCA.crt"
+_WIDE = 100
 
 
 @dataclass(frozen=True)
@@ -149,14 +151,20 @@ def play(fault: str, *, as_json: bool) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Play it, inside the namespaces. `arguments`: the private folder, the fault, text or json."""
-    folder, name, output = Path(arguments[0]), arguments[1], arguments[2]
-    tell = _Teller(as_json=output == "json")
-    scene = stage.build(folder)
-    with _set(scene, folder) as (this, acts):
-        passed = all(tell.act(scene, act) for act in acts(FAULTS[name], this))
-    tell.end(name, passed=passed)
-    return 0 if passed else 1
+    """Play it, inside the namespaces. `arguments`: the private folder, where to tell, the fault, text or json."""
+    folder, fd, name, output = Path(arguments[0]), int(arguments[1]), arguments[2], arguments[3]
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+    def body() -> int:
+        tell = _Teller(as_json=output == "json")
+        scene = stage.build(folder)
+        with _set(scene, folder) as (this, acts):
+            tell.opening(scene)
+            passed = all(tell.act(scene, act) for act in acts(FAULTS[name], this))
+        tell.end(name, passed=passed)
+        return 0 if passed else 1
+
+    return stage.telling(fd, body)
 
 
 @contextlib.contextmanager
@@ -259,13 +267,20 @@ class _Teller:
         self._as_json = as_json
         self._acts: list[dict[str, Any]] = []
 
+    def opening(self, scene: stage.Stage) -> None:
+        """Say what is real here and what is not."""
+        if self._as_json:
+            return
+        manager = "apt and dpkg" if scene.path("/usr/bin/apt-get").exists() else "dnf and rpm"
+        _say(
+            "This plays in a throw-away copy of this machine. Two HSMs, a package mirror and the client packages are\n"
+            f"stand-ins for AWS's; {manager} and all that hsm-agent does are real.\n"
+        )
+
     def act(self, scene: stage.Stage, act: Act) -> bool:
         """Play one act and say it; True when it ended as it must."""
-        words = [word for word in act.argv if word not in ("--quiet",)]
         if not self._as_json:
-            number = len(self._acts) + 1
-            sys.stdout.write(f"── {number}. {act.title}\n   # hsm-agent {' '.join(_shown(words))}\n\n")
-            sys.stdout.flush()
+            _say(f"── {len(self._acts) + 1}. {act.title}\n{_command_line(act.argv)}\n")
         output = "json" if self._as_json else "text"
         done = scene.run(
             [sys.executable, "-m", "agent", *act.argv, "--quiet", "--output", output], PYTHONPATH=_SOURCE
@@ -280,36 +295,51 @@ class _Teller:
             }
         )
         if not self._as_json:
-            sys.stdout.write("".join(f"   {line}\n" if line else "\n" for line in done.stdout.splitlines()))
-            sys.stdout.write("\n")
+            _say("".join(f"   {line}\n" if line else "\n" for line in done.stdout.splitlines()))
         if done.returncode != act.exit_status:
             sys.stderr.write(f"expected exit {act.exit_status}, got {done.returncode}\n{done.stderr}")
         return done.returncode == act.exit_status
 
     def end(self, fault: str, *, passed: bool) -> None:
         if self._as_json:
-            tree = {"schema_version": 1, "command": "demo", "fault": fault, "ok": passed, "acts": self._acts}
+            tree = {
+                "schema_version": 1,
+                "command": "demo",
+                "agent_version": __version__,
+                "fault": fault,
+                "ok": passed,
+                "acts": self._acts,
+            }
             sys.stdout.write(json.dumps(tree, indent=2) + "\n")
         elif passed:
-            others = ", ".join(name for name in FAULTS if name != fault)
-            sys.stdout.write(
-                "All of this ran on a copy of this machine that is gone now; the machine itself was not touched.\n"
-                f"Other faults: hsm-agent demo --fault NAME, with NAME one of {others}\n"
-            )
+            others = " ".join(name for name in FAULTS if name != fault)
+            _say("The copy is gone; this machine itself was not touched.")
+            _say(f"Other faults, with `hsm-agent demo --fault NAME`: {others}")
 
 
 _SOURCE = str(Path(__file__).resolve().parents[2])
 
 
-def _shown(words: Sequence[str]) -> list[str]:
-    """Leave the checksums of the made-up packages out: they are long, and a real run needs none."""
-    shown = []
-    skip = False
-    for word in words:
-        if not skip and word != "--sha256":
-            shown.append(word)
-        skip = word == "--sha256"
-    return shown
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _command_line(argv: Sequence[str]) -> str:
+    """Return the call as it is typed, an option a line when it is long.
+
+    The checksums of the made-up packages are left out: they are long, and a real run needs none.
+    """
+    words: list[str] = []
+    for word, before in zip(argv, ("", *argv)):
+        if "--sha256" in (word, before):
+            continue
+        if words and not word.startswith("--") and before.startswith("--"):
+            words[-1] += f" {word}"
+        else:
+            words.append(word)
+    line = "   # hsm-agent " + " ".join(words)
+    return line if len(line) <= _WIDE else "   # hsm-agent " + " \\\n       ".join(words)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,53 +16,117 @@ from typing import TYPE_CHECKING
 from agent.core.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 LIMIT_SECONDS = 120.0
 # file systems that hold a machine's files, so that /var on a partition of its own is there in the copy too
-_ON_DISK = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "overlay")
+_ON_DISK = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs")
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LC_ALL": "C.UTF-8",
     "HOME": "/root",
+    "PYTHONDONTWRITEBYTECODE": "1",
 }
+_SPACES = (
+    "--mount",
+    "--net",
+    "--pid",
+    "--ipc",
+    "--uts",
+    "--fork",
+    "--kill-child",
+    "--propagation",
+    "private",
+)
+# Every Linux has this folder and nothing here looks into it: hidden under a file system of the stage's own, it is where
+# the stage is built. So no folder has to be made that a killed demo would leave behind.
+_GROUND = "/sys"
+# the package of each program, for apt and for dnf
+_BROUGHT_BY = {
+    "unshare": ("util-linux", "util-linux"),
+    "ip": ("iproute2", "iproute"),
+    "chroot": ("coreutils", "coreutils"),
+    "openssl": ("openssl", "openssl"),
+    "dpkg-deb": ("dpkg", "dpkg"),
+    "rpmbuild": ("rpm", "rpm-build"),
+}
+_PR_SET_PDEATHSIG = 1
 
 
 def enter(module: str, arguments: Sequence[str]) -> int:
-    """Run `python -m MODULE FOLDER ARGUMENTS` in namespaces of its own and return its exit status.
+    """Run `python -m MODULE FOLDER FD ARGUMENTS` in namespaces of its own and return its exit status.
 
-    FOLDER is private to it. When it ends, however it ends, the kernel drops its mounts, addresses and processes.
-    Raises AgentError `not-root`, `demo-unavailable`.
+    FOLDER is private to it; an AgentError goes back through the file descriptor FD, see `telling`. When it ends,
+    however it ends, the kernel drops its mounts, addresses, files and processes; it ends when this process does.
+    Raises AgentError `not-root`, `demo-unavailable`, `interrupted`, and what came through FD.
     """
     if os.geteuid() != 0:
         raise AgentError(
             "not-root", "a throw-away root needs root", saw="an ordinary user", want="root",
             hint="run it with sudo; the machine is left as it is",
         )  # fmt: skip
-    missing = [each for each in ("unshare", "ip", "chroot", "openssl") if shutil.which(each) is None]
-    if missing:
-        raise AgentError(
-            "demo-unavailable", "programs are missing", saw=f"no {', no '.join(missing)}", want="util-linux, iproute2, openssl"
-        )  # fmt: skip
-    folder = tempfile.mkdtemp(prefix="hsm-agent-demo-")
-    spaces = (
-        "--mount",
-        "--net",
-        "--pid",
-        "--ipc",
-        "--uts",
-        "--fork",
-        "--kill-child",
-        "--propagation",
-        "private",
-    )
+    _require_programs()
+    _call("unshare", *_SPACES, "true")
+    read, write = os.pipe()
+    argv = ["unshare", *_SPACES, sys.executable, "-m", module, _GROUND, str(write), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     try:
-        argv = ["unshare", *spaces, sys.executable, "-m", module, folder, *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-        return subprocess.run(argv, env=environment, check=False, stdin=subprocess.DEVNULL).returncode
-    finally:
-        # the mounts below it were in a namespace that is gone
-        shutil.rmtree(folder, ignore_errors=True)
+        with subprocess.Popen(
+            argv, env=environment, stdin=subprocess.DEVNULL, pass_fds=(write,), preexec_fn=_ends_with_us  # noqa: PLW1509 -- no threads here
+        ) as process:  # fmt: skip
+            os.close(write)
+            try:
+                with os.fdopen(read, encoding="utf-8") as problem:
+                    told = problem.read()
+                status = process.wait()
+            except KeyboardInterrupt:
+                process.kill()
+                raise AgentError(
+                    "interrupted", "the demo was interrupted", saw="Ctrl-C", hint="the machine is as it was"
+                ) from None
+    except OSError as error:
+        raise AgentError("demo-unavailable", "the stage could not be entered", saw=str(error)) from error
+    if told:
+        tree = json.loads(told)
+        raise AgentError(tree.pop("code"), tree.pop("sentence"), **tree)
+    return status
+
+
+def telling(fd: int, body: Callable[[], int]) -> int:
+    """Run a body inside the namespaces; what it raises is told to `enter`, and a reader that is gone ends it."""
+    # Ctrl-C is for the process outside, which ends all of this; as pid 1 of its namespace this one then ignores it
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return body()
+    except AgentError as error:
+        told = {
+            "code": error.code.name,
+            "sentence": error.sentence,
+            "saw": error.saw,
+            "want": error.want,
+            "hint": error.hint,
+        }
+        os.write(fd, json.dumps(told).encode())
+        return error.code.exit_status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _ends_with_us() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _require_programs() -> None:
+    is_deb = Path("/usr/bin/apt-get").exists()
+    needed = ("unshare", "ip", "chroot", "openssl", "dpkg-deb" if is_deb else "rpmbuild")
+    missing = [each for each in needed if shutil.which(each) is None]
+    if missing:
+        brought = " ".join(_BROUGHT_BY[each][0 if is_deb else 1] for each in missing)
+        raise AgentError(
+            "demo-unavailable", "programs are missing", saw=f"no {', no '.join(missing)}", want=", ".join(needed),
+            hint=f"`{'apt-get' if is_deb else 'dnf'} install {brought}`, then run it again",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,12 +175,18 @@ def build(folder: Path) -> Stage:
         if not inside.exists():  # on a file system that cannot be laid over, such as a network one
             inside.mkdir(parents=True)
             _call("mount", "--bind", needed, str(inside))
+            _call("mount", "-o", "remount,bind,ro", str(inside))
     return stage
 
 
 def _file_systems() -> list[str]:
+    """Return the root and what else is mounted from a disk; a name that overlayfs would misread is left out."""
     rows = [line.split() for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
-    places = {row[1] for row in rows if row[2] in _ON_DISK and Path(row[1]).is_dir() and "\\" not in row[1]}
+    places = {
+        row[1]
+        for row in rows
+        if row[2] in _ON_DISK and Path(row[1]).is_dir() and not set(row[1]) & set("\\:,")
+    }
     return sorted({"/", *places}, key=lambda place: (place != "/", place))
 
 
@@ -124,6 +196,6 @@ def _call(*argv: str) -> None:
         raise AgentError(
             "demo-unavailable",
             "this machine does not give a throw-away root",
-            saw=f"`{' '.join(argv[:4])}`: {done.stderr.strip()}",
-            want="mount and network namespaces, overlayfs",
+            saw=f"`{' '.join(argv)}`: {done.stderr.strip()}",
+            want="mount, network and process namespaces, and overlayfs",
         )

@@ -58,9 +58,13 @@ class Deb:
 
     def install(self, host: Host, files: Sequence[str], limits: Limits) -> None:
         self._repair(host, limits)
+        broken = [each.package for each in self.installed(host) if each.broken]
+        again = [file for file in files if file.rpartition("/")[2].partition("_")[0] in broken]
+        if again:
+            # apt-get would not unpack the version that is there anew, so a script that was mended would not come
+            transact(host, self, ("dpkg", "--install", "--force-confold", *again), limits, _busy)
         # --no-remove: apt would take a conflicting package off without a word
-        # --reinstall: of a package that is there but not whole, it would not unpack the same version again
-        argv = ("apt-get", "install", "--no-remove", "--reinstall", *_OPTIONS, *files)
+        argv = ("apt-get", "install", "--no-remove", *_OPTIONS, *files)
         done = transact(host, self, argv, limits, _busy)
         if not done.ok and "unmet dependencies" in done.out + done.err:
             # A fresh cloud image has empty package lists, so a dependency may only seem to be missing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from agent.core.limits import Limits
 
 _QUERY = ("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n", "cloudhsm-*")
+# A repository that cannot be reached is given up soon; dnf's own patience is ten times 30 seconds for each.
+_SHORTLY = ("--setopt=timeout=20", "--setopt=retries=2")
 
 
 @dataclass(frozen=True)
@@ -35,32 +38,53 @@ class Rpm:
                 "package-failed", "rpm's database cannot be read", saw=done.tail(3), want="an answer",
                 hint="repair it: `rpm --rebuilddb`",
             )  # fmt: skip
-        versions: dict[str, list[str]] = {}
-        for line in done.out.splitlines():
-            name, tab, version = line.partition("\t")
-            if tab and version not in versions.setdefault(name, []):
-                versions[name].append(version)
-        return tuple(_installed(name, versions[name]) for name in sorted(versions))
+        return tuple(_installed(name, versions) for name, versions in _versions(done.out).items())
 
     def install(self, host: Host, files: Sequence[str], limits: Limits) -> None:
+        self._repair(host, limits)
         # Without the repositories first: a host in a private subnet cannot reach them, and most often needs none.
-        alone = transact(host, self, _argv(host, "install", "--disablerepo=*", *files), limits, _busy)
-        if not alone.ok:
-            self._judged(host, _argv(host, "install", *files), limits)
+        argv = _argv(host, "install", "--disablerepo=*", *files)
+        alone = transact(host, self, argv, limits, _busy)
+        if alone.ok:
+            return
+        if not _lacks(alone):
+            raise failure(alone, argv)
+        argv = _argv(host, "install", *_SHORTLY, *files)
+        helped = transact(host, self, argv, limits, _busy)
+        if not helped.ok:
+            # what is lacking is the cause, whatever the repositories say
+            raise failure(helped, argv, saw=f"{alone.tail(3)}\nand with the repositories:\n{helped.tail(6)}")
 
     def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
-        self._judged(host, _argv(host, "remove", *packages), limits)
-
-    def _judged(self, host: Host, argv: Sequence[str], limits: Limits) -> None:
+        argv = _argv(host, "remove", *packages)
         done = transact(host, self, argv, limits, _busy)
         if not done.ok:
-            raise AgentError(
-                "package-failed",
-                f"{argv[0]} exited {done.status}",
-                saw=done.tail(6),
-                want="exit 0",
-                hint=f"run `{' '.join(argv)}` by hand and repair what it says, then run this again",
-            )
+            raise failure(done, argv)
+
+    def _repair(self, host: Host, limits: Limits) -> None:
+        """Take the older of two off, which an upgrade that was killed left; the files of the newer one stay."""
+        for name, versions in _versions(host.ask(_QUERY, timeout=60).out).items():
+            for old in versions[:-1]:
+                transact(host, self, ("rpm", "-e", f"{name}-{old}"), limits, _busy)
+
+
+def _versions(said: str) -> dict[str, list[str]]:
+    """Return name -> versions, the oldest first; the same one for two processors counts once."""
+    found: dict[str, set[str]] = {}
+    for line in said.splitlines():
+        name, tab, version = line.partition("\t")
+        if tab:
+            found.setdefault(name, set()).add(version)
+    return {name: sorted(found[name], key=_by_number) for name in sorted(found)}
+
+
+def _by_number(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
+
+
+def _installed(name: str, versions: Sequence[str]) -> Installed:
+    *old, newest = versions
+    return Installed(name, newest, f"installed twice, also {', '.join(old)}" if old else None)
 
 
 def _argv(view: HostView, verb: str, *words: str) -> tuple[str, ...]:
@@ -75,3 +99,9 @@ def _program(view: HostView) -> str:
 def _busy(done: Done) -> bool:
     said = done.err + done.out
     return done.status == 200 or "can't create transaction lock" in said
+
+
+def _lacks(done: Done) -> bool:
+    """Tell whether something else has to be installed too, in the words of dnf or of yum."""
+    said = done.err + done.out
+    return "nothing provides" in said or "Requires:" in said

@@ -68,21 +68,25 @@ class Live:
     def __init__(self, stream: TextIO) -> None:
         # 45 ms that only a person at a terminal pays, and does not notice
         from rich.console import Console  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
 
-        console = Console(file=cast(IO[str], Forgiving(stream)), force_terminal=True, highlight=False, markup=False)
+        console = Console(
+            file=cast("IO[str]", Forgiving(stream)), force_terminal=True, highlight=False, markup=False
+        )
         self._step = "looking"
-        self._status: Any = console.status(self._step)
+        self._text = Text  # a plain string would be read as markup, and a bar's brackets with it
+        self._status: Any = console.status(Text(self._step))
         self._status.start()
 
     def began(self, line_id: str, *, touching: bool) -> None:
         self._step = line_id if touching else f"looking at {line_id}"
-        self._status.update(self._step)
+        self._status.update(self._text(self._step))
 
     def ended(self, line: Line) -> None:
         pass
 
     def downloaded(self, have: int, total: int | None) -> None:
-        self._status.update(f"{self._step}  {how_far(have, total)}")
+        self._status.update(self._text(f"{self._step}  {how_far(have, total)}"))
 
     def close(self) -> None:
         self._status.stop()

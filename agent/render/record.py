@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,6 +51,13 @@ def to_tree(report: Report) -> dict[str, Any]:
 def to_document(report: Report) -> str:
     """Return one JSON document, as it is printed and kept."""
     return json.dumps(to_tree(report), indent=2, ensure_ascii=False) + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of the document, which ships beside this module."""
+    text = Path(__file__).with_name("report.schema.json").read_text(encoding="utf-8")
+    tree: dict[str, Any] = json.loads(text)
+    return tree
 
 
 def _line(line: Line) -> dict[str, Any]:

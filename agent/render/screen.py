@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import CODES, EXIT_STATUSES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from agent.core.errors import Code
 
@@ -15,89 +16,206 @@ _COLOURS = {
     "met": "32", "ok": "32", "changed": "36", "would-change": "33", "degraded": "33", "drift": "33", "undone": "33",
     "rolled-back": "31", "failed": "31", "skipped": "2",
 }  # fmt: skip
+# the narrowest column in which a step's text is still pleasant to read
+_COLUMN = 28
+_INDENT = 6
+# a space at which no line ends
+_BOUND = "\N{NO-BREAK SPACE}"
+# good news, and what is worth knowing: not warnings
+_NOTES = ("previous-works", "kept")
+_DONE = {
+    "configure": ("done and verified", "nothing to do, all verified"),
+    "rollback": ("the configuration is as it was before that run", "nothing to put back"),
+    "remove": ("the client packages are off this host", "no client is installed"),
+}
 
 
-def report(tree: Mapping[str, Any], *, colour: bool = False) -> str:
-    """Return the screen of a report, given as the tree of its JSON: so a report from disk looks the same."""
+def report(tree: Mapping[str, Any], *, colour: bool = False, width: int | None = None) -> str:
+    """Return the screen of a report, given as the tree of its JSON: so a report from disk looks the same.
+
+    `width` wraps what is too long for a terminal; None leaves every step on one line, for `grep`.
+    """
+    lines = ["  ".join(_head(tree)), ""]
+    lines += _steps(tree, colour=colour, width=width)
+    notices = [
+        *(_notice(each) for each in tree["warnings"]),
+        *(
+            f"restart: {each['name']} (pid {each['pid']}) still uses the {each['component']} configuration of before"
+            for each in tree["restart_needed"]
+        ),
+    ]
+    for text in notices:
+        lines += _wrapped("", text, width, indent=len(text.split(" ", 1)[0]) + 1)
+    if notices:
+        lines.append("")
+    lines += _verdict(tree, colour=colour, width=width)
+    return "\n".join(lines) + "\n"
+
+
+def status(tree: Mapping[str, Any], *, colour: bool = False, width: int | None = None) -> str:
+    """Return what `status` shows: which run it was, and its screen."""
+    when = tree["finished"].replace("T", " ").replace("Z", " UTC")
+    return (
+        f"last run: {tree['command']}, {when}, {tree['run_id']}\n\n{report(tree, colour=colour, width=width)}"
+    )
+
+
+def _head(tree: Mapping[str, Any]) -> list[str]:
     host, client = tree["host"], tree["client"]
-    head = [host["name"], f"{host['title']} {host['arch']}"]
+    head = [host["name"]]
+    if (
+        host["os"] != "unknown" or host["arch"] != "unknown"
+    ):  # which it is when the run ended before it looked
+        head.append(f"{host['title']} {host['arch']}")
     if host["platform_forced"]:
         head.append(f"treated as {host['platform']}")
     if client is not None and client["version"]:
         head.append(f"CloudHSM client {client['version'].split('-')[0]}")
-    lines = ["  ".join(head), ""]
-    lines += [_step(step, tree["ca"], colour=colour) for step in tree["steps"]]
-    if tree["steps"]:
-        lines.append("")
-    lines += [f"warning: {each['text']} ({each['code']})" for each in tree["warnings"]]
-    lines += [
-        f"restart:  {each['name']} (pid {each['pid']}) still uses the {each['component']} configuration of before"
-        for each in tree["restart_needed"]
-    ]
-    if tree["warnings"] or tree["restart_needed"]:
-        lines.append("")
-    lines += _verdict(tree, colour=colour)
-    return "\n".join(lines) + "\n"
+    return [_printable(each) for each in head]
 
 
-def _step(step: Mapping[str, Any], ca: Mapping[str, Any] | None, *, colour: bool) -> str:
+def _steps(tree: Mapping[str, Any], *, colour: bool, width: int | None) -> list[str]:
+    steps = tree["steps"]
+    if not steps:
+        return []
+    wide = max(len(step["outcome"]) for step in steps) + 2
+    name = max(20, *(len(step["id"]) for step in steps)) + 2
+    lines = []
+    for step in steps:
+        outcome = _painted(f"{step['outcome']:<{wide}}", step["outcome"], colour=colour)
+        bare = f"  {step['outcome']:<{wide}}{step['id']:<{name}}"
+        first, *rest = _wrapped(bare, _said(step, tree["ca"]), width)
+        lines.append(f"  {outcome}{first[2 + wide :]}".rstrip())
+        lines += rest
+        if tree["command"] == "plan" and step["outcome"] == "would-change" and step.get("url"):
+            from_ = [step["url"], f"sha256:{step['sha256']}" if step["sha256"] else "no checksum is known"]
+            lines += [" " * (2 + wide) + each for each in from_]
+    return [*lines, ""]
+
+
+def _said(step: Mapping[str, Any], ca: Mapping[str, Any] | None) -> str:
     outcome = step["outcome"]
-    saw, want = _short(step["saw"] or ""), _short(step["want"] or "")
+    saw, want = _differing(step["saw"] or "", step["want"] or "")
     if outcome == "skipped":
         said = step["hint"] or ""
+    elif outcome == "undone" and saw == want:
+        said = f"{saw}, other settings put back"
     elif outcome in ("changed", "would-change", "undone"):
         said = f"{saw} -> {want}"
     elif outcome == "failed":
         said = f"{saw}, wanted {want}" if want else saw
     else:
-        said = saw
-    if step["id"] == "certificate" and outcome in ("met", "changed") and ca is not None:
-        said += f"  expires {ca['not_after'][:10]}"
-    width = max(22, len(step["id"]) + 1)
-    return f"  {_painted(f'{outcome:<13}', outcome, colour=colour)}{step['id']:<{width}} {said}".rstrip()
+        said = _short(step["saw"] or "")
+    if step["id"] == "certificate" and outcome in ("met", "changed", "would-change") and ca is not None:
+        said += f"  expires{_BOUND}{ca['not_after'][:10]}"
+    return said
 
 
-def _verdict(tree: Mapping[str, Any], *, colour: bool) -> list[str]:
-    outcome, code, status = tree["outcome"], tree["code"], tree["exit_status"]
-    hsms = tree["hsms"]
-    reached = sum(1 for hsm in hsms if hsm["reached"])
-    failure = tree["failure"]
-    told = {
-        "ok": f"{len(tree['steps'])} of {len(tree['steps'])} met"
-        if not tree["changed"]
-        else "done and verified",
-        "drift": "changes are needed"
-        if tree["command"] == "plan"
-        else "the host differs from what was configured",
-        "degraded": f"{reached} of {len(hsms)} HSMs reached",
-        "rolled-back": "the previous configuration was put back",
-    }.get(outcome, failure["sentence"] if failure else "")
-    if outcome == "ok" and not tree["changed"]:
-        told = "nothing to do, all verified" if tree["command"] == "configure" else "all as wanted"
-    tail = f" (exit {status}, {code})" if code else ""
-    lines = [f"{_painted(outcome, outcome, colour=colour)}: {told}{tail}"]
+def _differing(saw: str, want: str) -> tuple[str, str]:
+    """Leave out of a list in two states what is the same in both: what differs is what is looked for."""
+    before, after = saw.split("; "), want.split("; ")
+    if saw != want and len(before) == len(after) > 1:
+        pairs = [pair for pair in zip(before, after) if pair[0] != pair[1]]
+        saw, want = "; ".join(pair[0] for pair in pairs), "; ".join(pair[1] for pair in pairs)
+    return _short(saw), _short(want)
+
+
+def _verdict(tree: Mapping[str, Any], *, colour: bool, width: int | None) -> list[str]:
+    outcome, code, failure = tree["outcome"], tree["code"], tree["failure"]
+    tail = f" (exit {tree['exit_status']}, {code})" if code else ""
+    lines = [f"{_painted(outcome, outcome, colour=colour)}: {_told(tree)}{tail}"]
     if failure is None:
         return lines
-    if outcome in ("rolled-back", "failed") and tree["cause"]:
-        lines.append(f"cause: {CODES[tree['cause']].meaning} ({tree['cause']})")
+    cause = CODES.get(tree["cause"] or "")
+    if outcome in ("rolled-back", "failed") and cause:
+        lines.append(f"cause: {cause.meaning} ({cause.name})")
     in_steps = any(step["code"] in (code, tree["cause"]) for step in tree["steps"] if step["code"])
     if failure["saw"] and not in_steps:
-        lines += _indented("saw:  ", failure["saw"])
-        lines += _indented("want: ", failure["want"]) if failure["want"] else []
-    return [*lines, *_indented("hint: ", failure["hint"])]
+        lines += _labelled("saw:  ", failure["saw"], width)
+        lines += _labelled("want: ", failure["want"], width) if failure["want"] else []
+    return [*lines, *_hints(tree)]
 
 
-def _indented(label: str, text: str) -> list[str]:
-    first, *rest = text.splitlines() or [""]
-    return [label + first, *(" " * len(label) + line for line in rest)]
+def _hints(tree: Mapping[str, Any]) -> list[str]:
+    """Return what to do, each way out once; where there are several, with the steps it is for."""
+    hints: dict[str, list[str]] = {tree["failure"]["hint"]: []}
+    for step in tree["steps"]:
+        if step["outcome"] == "failed" and step["hint"]:
+            hints.setdefault(step["hint"], []).append(step["id"])
+    lines = []
+    for hint, steps in hints.items():
+        lines += _labelled("hint: ", (f"{', '.join(steps)}: " if steps and len(hints) > 1 else "") + hint)
+    return lines
+
+
+def _told(tree: Mapping[str, Any]) -> str:
+    """Say in one sentence how it ended."""
+    outcome, command = tree["outcome"], tree["command"]
+    if outcome == "ok":
+        done = _DONE.get(command, ("", "all as wanted"))
+        return done[0] if tree["changed"] else done[1]
+    if outcome == "drift":
+        count = sum(1 for step in tree["steps"] if step["outcome"] == "would-change")
+        if command == "plan":
+            return f"{count} change{'s are' if count > 1 else ' is'} needed"
+        return f"{count} thing{'s differ' if count > 1 else ' differs'} from what is wanted"
+    if outcome == "degraded":
+        hsms = tree["hsms"]
+        reached = sum(1 for hsm in hsms if hsm["reached"])
+        return (
+            f"{reached} of {len(hsms)} HSMs reached"
+            if reached < len(hsms)
+            else "not every HSM answers the client"
+        )
+    if outcome == "rolled-back":
+        return "the previous configuration was put back"
+    return _printable(tree["failure"]["sentence"]) if tree["failure"] else ""
+
+
+def _notice(notice: Mapping[str, Any]) -> str:
+    label = "note:" if notice["code"] in _NOTES else "warning:"
+    return f"{label} {_printable(notice['text'])} ({notice['code']})"
+
+
+def _labelled(label: str, text: str, width: int | None = None) -> list[str]:
+    """Return a labelled text. Hints are never wrapped: they hold commands, and those are copied."""
+    lines = []
+    for number, line in enumerate(text.splitlines() or [""]):
+        before = " " * len(label) if number else label
+        lines += _wrapped(before, _printable(line), width, indent=len(label))
+    return lines
+
+
+def _wrapped(before: str, text: str, width: int | None, indent: int | None = None) -> list[str]:
+    """Return a text behind `before`, wrapped under its own beginning; words are not broken.
+
+    When there is no room for that, `before` stands alone and the text below it.
+    """
+    deeper = len(before) if indent is None else indent
+    if width is None or len(before) + len(text) <= width:
+        return [before + text.replace(_BOUND, " ")]
+    alone = []
+    if width - deeper < _COLUMN:
+        alone, before, deeper = [before] if before.strip() else [], "", _INDENT
+        before = " " * _INDENT if alone else ""
+    lines = textwrap.wrap(
+        text, max(width, _INDENT + 1), initial_indent=before, subsequent_indent=" " * deeper,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return [*alone, *(line.replace(_BOUND, " ") for line in lines)]
 
 
 def _short(text: str) -> str:
     """Shorten what is only long: a fingerprint to what people compare, several lines to one."""
-    shown = " / ".join(text.split("\n"))
+    shown = " / ".join(_printable(line) for line in text.splitlines())
     if shown.startswith("sha256:") and len(shown) >= 71:
         return shown[: len("sha256:") + 12] + "…" + shown[71:]
     return shown
+
+
+def _printable(text: str) -> str:
+    """Take out what would move the cursor or change the colour: what other programs said is shown here."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _painted(text: str, outcome: str, *, colour: bool) -> str:
@@ -121,38 +239,49 @@ def facts(tree: Mapping[str, Any]) -> str:
         ("packages", host["package_format"] or "neither apt nor dnf"),
         ("init", host["init"]),
         ("platform", platform),
-        ("fits", ", ".join(f"{name} {version}" for name, version in tree["fits"].items()) or "nothing"),
-        ("installed", ", ".join(installed) or "no CloudHSM client"),
+        (
+            "fits",
+            _joined(f"{name} {version}" for name, version in tree["fits"].items()) or "no CloudHSM client",
+        ),
+        ("installed", _joined(installed) or "no CloudHSM client"),
         *(
-            (f"configured {name}", " ".join(each["servers"]) or "no")
+            (f"configured {name}", " ".join(each["servers"]) or "not yet")
             for name, each in tree["configured"].items()
         ),
         ("CA", "present" if tree["ca_present"] else "absent"),
     ]
     width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {value}" for name, value in rows]
-    lines += [f"advice: {notice['text']} ({notice['code']})" for notice in tree["advice"]]
+    lines = [f"{name:<{width}}  {_printable(value)}" for name, value in rows]
+    if tree["advice"]:
+        lines += ["", *(f"advice: {notice['text']} ({notice['code']})" for notice in tree["advice"])]
     if refusal is not None:
-        lines += ["", f"{refusal['code']}: {refusal['sentence']}", *_indented("hint: ", refusal["hint"])]
+        code = refusal["code"]
+        said = f"refused: {refusal['sentence']} (exit {CODES[code].exit_status}, {code})"
+        lines += ["", said, *_labelled("hint: ", refusal["hint"])]
     return "\n".join(lines) + "\n"
 
 
-def explain(code: Code) -> str:
+def _joined(words: Iterable[str]) -> str:
+    return ", ".join(words)
+
+
+def explain(code: Code, *, width: int | None = None) -> str:
     """Return one code, whole."""
-    return (
-        f"{code.name}: {code.meaning}\n\n"
-        f"exit   {code.exit_status}  {EXIT_STATUSES[code.exit_status]}\n"
-        f"causes {code.causes}\n"
-        f"fix    {code.fix}\n"
+    rows = (
+        ("exit:   ", f"{code.exit_status}, {EXIT_STATUSES[code.exit_status]}"),
+        ("causes: ", code.causes),
+        ("fix:    ", code.fix),
     )
+    lines = [line for label, text in rows for line in _wrapped(label, text, width)]
+    return "\n".join([f"{code.name}: {code.meaning}", "", *lines]) + "\n"
 
 
-def codes() -> str:
+def codes(*, width: int | None = None) -> str:
     """Return the table of exit statuses and their codes."""
     lines = []
-    for status, meaning in EXIT_STATUSES.items():
-        lines.append(f"{status:>3}  {meaning}")
-        lines += [
-            f"       {code.name:<24} {code.meaning}" for code in CODES.values() if code.exit_status == status
-        ]
+    for exit_status, meaning in EXIT_STATUSES.items():
+        lines.append(f"{exit_status:>3}  {meaning}")
+        for code in CODES.values():
+            if code.exit_status == exit_status:
+                lines += _wrapped(f"       {code.name:<24} ", code.meaning, width)
     return "\n".join(lines) + "\n"

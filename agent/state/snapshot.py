@@ -9,10 +9,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from agent.cloudhsm import daemon
 from agent.cloudhsm.ca import sole_fingerprint
-from agent.cloudhsm.layout import LINUX
-from agent.cloudhsm.settings import parse_settings
-from agent.core.errors import AgentError
+from agent.cloudhsm.layout import CLIENT3_SETTINGS, CMU_SETTINGS, DAEMON3, LINUX
+from agent.cloudhsm.settings import parse_cmu, parse_settings, parse_settings3
+from agent.core.errors import CODES, AgentError
+from agent.core.limits import Limits
 from agent.core.words import Line, Outcome
 from agent.state.store import SNAPSHOTS
 
@@ -33,6 +35,10 @@ class Kept:
     mode: int
     owner: tuple[int, int]
 
+    @property
+    def rights(self) -> str:
+        return f"mode {self.mode:04o}, owner {self.owner[0]}:{self.owner[1]}"
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -49,11 +55,15 @@ class Snapshot:
         """Put back what differs: one line for each such file, `undone`, or `failed` with `rollback-failed`.
 
         A CA that was not there before is removed. A configuration file that was not there belongs to a package that
-        was installed since, and stays with it.
+        was installed since, and stays with it. SDK 3's daemon, where there is one, is started anew with what was put
+        back.
         """
+        paths = [kept.path for kept in self.files]
         lines = [_restore(host, kept) for kept in self.files]
-        if not any(kept.path == LINUX.ca for kept in self.files):
+        if LINUX.ca not in paths:
             lines.append(_remove_ca(host))
+        if CLIENT3_SETTINGS in paths and host.stat(DAEMON3) is not None:
+            lines.append(_revive(host, anew=any(lines)))
         return tuple(line for line in lines if line is not None)
 
 
@@ -135,7 +145,7 @@ def _read(view: HostView, run_id: str) -> Snapshot | None:
             for kept in tree["files"]
         )
         return Snapshot(run_id, files, bool(tree["rollback"]))
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+    except (AgentError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return None
 
 
@@ -143,15 +153,17 @@ def _restore(host: Host, kept: Kept) -> Line | None:
     want = _told(kept.path, kept.data)
     saw = ""
     try:
-        now = host.read(kept.path)
-        if now == kept.data:
+        now = _as_it_is(host, kept.path)
+        if now == kept:
             return None
-        saw = "absent" if now is None else _told(kept.path, now)
+        saw = "absent" if now is None else _told(kept.path, now.data)
+        if now is not None and now.data == kept.data:
+            saw, want = now.rights, kept.rights
         host.write(kept.path, kept.data, mode=kept.mode, owner=kept.owner)
-        again = host.read(kept.path)
+        again = _as_it_is(host, kept.path)
     except AgentError as error:
         return Line(line_id(kept.path), Outcome.FAILED, error.saw or saw, want, "rollback-failed", error.hint)
-    if again != kept.data:
+    if again != kept:
         return Line(line_id(kept.path), Outcome.FAILED, saw, want, "rollback-failed")
     return Line(line_id(kept.path), Outcome.UNDONE, saw, want)
 
@@ -166,14 +178,32 @@ def _remove_ca(host: Host) -> Line | None:
     return Line(line_id(LINUX.ca), Outcome.UNDONE, "present", "absent")
 
 
+def _revive(host: Host, *, anew: bool) -> Line | None:
+    """Start the daemon anew; also where every file is as it was, if the failed run left it stopped."""
+    tool = Limits().tool
+    was = "active" if daemon.is_running(host, tool) else "not running"
+    if was == "active" and not anew:
+        return None
+    try:
+        if daemon.revive(host, tool):
+            return Line("service", Outcome.UNDONE, was, "active")
+        saw = daemon.why(host, tool) or "not running"
+    except AgentError as error:
+        saw = error.saw
+    return Line("service", Outcome.FAILED, saw, "active", "rollback-failed", CODES["service-failed"].fix)
+
+
 def _take(view: HostView) -> list[Kept]:
     paths = [f"{LINUX.etc}/{name}" for name in view.names(LINUX.etc) if name.endswith(".cfg")]
-    kept = []
-    for path in [LINUX.ca, *paths]:
-        data, stat = view.read(path), view.stat(path)
-        if data is not None and stat is not None:
-            kept.append(Kept(path, data, stat.mode, (stat.uid, stat.gid)))
-    return kept
+    kept = (_as_it_is(view, path) for path in [LINUX.ca, *paths])
+    return [each for each in kept if each is not None]
+
+
+def _as_it_is(view: HostView, path: str) -> Kept | None:
+    """Return a file, None for none; a folder or a FIFO of that name is refused by the step that needs it, not here."""
+    stat = view.stat(path)
+    data = view.read(path) if stat is not None and stat.kind in ("file", "link") else None
+    return None if data is None or stat is None else Kept(path, data, stat.mode, (stat.uid, stat.gid))
 
 
 def line_id(path: str) -> str:
@@ -181,6 +211,8 @@ def line_id(path: str) -> str:
     name = path.rsplit("/", 1)[1]
     if path == LINUX.ca:
         return "certificate"
+    if path in (CLIENT3_SETTINGS, CMU_SETTINGS):
+        return "configure:cli"
     return "configure:" + name.replace("cloudhsm-", "", 1).replace(".cfg", "")
 
 
@@ -191,10 +223,15 @@ def _told(path: str, data: bytes) -> str:
         told = sole_fingerprint(data)
     else:
         with contextlib.suppress(ValueError):
-            settings = parse_settings(data)
-            return (
-                "not configured"
-                if settings.placeholder
-                else " ".join(each.hostname for each in settings.servers)
-            )
+            return " ".join(_servers(path, data)) or "not configured"
     return "sha256:" + (told or hashlib.sha256(data).hexdigest())
+
+
+def _servers(path: str, data: bytes) -> tuple[str, ...]:
+    if path == CMU_SETTINGS:
+        return parse_cmu(data)
+    if path == CLIENT3_SETTINGS:
+        settings3 = parse_settings3(data)
+        return () if settings3.placeholder or settings3.hostname is None else (settings3.hostname,)
+    settings = parse_settings(data)
+    return () if settings.placeholder else tuple(each.hostname for each in settings.servers)

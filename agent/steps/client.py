@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.cloudhsm.answers import activated, cause, connected3, find_answer, hsms, inconsistent
+from agent.cloudhsm.layout import LINUX
+from agent.cloudhsm.settings import parse_settings
 from agent.core.errors import CODES, AgentError
 from agent.core.words import Finding, Notice
 
 if TYPE_CHECKING:
     from agent.cloudhsm.answers import Answer
-    from agent.core.host import Done, HostView
+    from agent.core.host import HostView
     from agent.core.limits import Limits
 
 # The first connection to a cluster may fail under load or on a cold start (ki-hsm2m-11), so one refusal is no proof.
@@ -137,50 +140,55 @@ class Cmu:
 
 
 def _asked(view: HostView, cli: str, command: tuple[str, ...], log: str, limits: Limits, want: str) -> Answer:
-    """Ask the client until it answers, a few times; raise AgentError with the cause when it does not."""
+    """Ask the client until it answers, a few times; raise AgentError with the cause when it does not.
+
+    Only a failure without a known cause is worth another try: a cold start has none.
+    """
     deadline = view.monotonic() + limits.client
+    log = _log_in_use(view, log)
     before = view.stat(log)
-    error: AgentError | None = None
     for attempt in range(_TRIES):
-        left = deadline - view.monotonic()
-        if left <= 0:
-            break
         if attempt:
-            view.pause(min(_PAUSE * attempt, left))
+            view.pause(min(_PAUSE * attempt, max(0.0, deadline - view.monotonic())))
         done = view.ask((cli, *command), timeout=max(1.0, deadline - view.monotonic()))
         answer = find_answer(done.out)
         if answer is not None and answer.ok:
             return answer
-        error = _why(view, done, answer, log, before.size if before else 0, limits, want)
-        if error.code.name != "client-failed":
+        said = answer.data if answer is not None and isinstance(answer.data, str) else ""
+        _raise_known(said, done.out + "\n" + done.err, _logged(view, log, before.size if before else 0), want=want)
+        if done.timed_out:
+            raise _hung(limits)
+        if done.status == 127:
+            raise AgentError(
+                "client-failed", "the client is not there", saw=done.tail(1), want=want,
+                hint="the package is installed and this file of it is gone: reinstalling the package restores it",
+            )  # fmt: skip
+        if view.monotonic() >= deadline:
             break
-    raise error or _hung(limits)
-
-
-def _why(
-    view: HostView, done: Done, answer: Answer | None, log: str, seen: int, limits: Limits, want: str
-) -> AgentError:
-    """Name the cause: what the client printed, then what it wrote to its log since we asked."""
-    said = done.out + "\n" + done.err
-    if answer is not None and isinstance(answer.data, str):
-        said = answer.data
-    for text in (said, done.out + "\n" + done.err, _logged(view, log, seen)):
-        known = cause(text)
-        if known is not None:
-            return AgentError(
-                known.code, CODES[known.code].meaning, saw=known.saw, want=want, hint=known.hint
-            )
-    if done.timed_out:
-        return _hung(limits)
-    if done.status == 127:
-        return AgentError("client-failed", "the client is not there", saw=done.tail(1), want=want)
-    shown = [line.strip()[:300] for line in said.strip().splitlines() if line.strip()]
-    return AgentError(
+    shown = [line.strip()[:300] for line in (said or f"{done.out}\n{done.err}").splitlines() if line.strip()]
+    raise AgentError(
         "client-failed",
         "the client could not talk to the HSMs",
         saw=" / ".join(shown[-2:]) or f"exit {done.status} without a word",
         want=want,
     )
+
+
+def _raise_known(*texts: str, want: str) -> None:
+    """Raise the cause that a text names: first what the client answered, then what it printed, then its log."""
+    for text in texts:
+        known = cause(text)
+        if known is not None:
+            raise AgentError(
+                known.code, CODES[known.code].meaning, saw=known.saw, want=want, hint=known.hint
+            )
+
+
+def _log_in_use(view: HostView, usual: str) -> str:
+    """Return the log file that the client's configuration names; causes may stand there alone."""
+    with contextlib.suppress(AgentError, ValueError):
+        return parse_settings(view.read(LINUX.settings("cli")) or b"").log_file or usual
+    return usual
 
 
 def _logged(view: HostView, log: str, seen: int) -> str:

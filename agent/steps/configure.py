@@ -51,7 +51,7 @@ class Configure:
         try:
             settings = parse_settings(data)
         except ValueError as error:
-            return Finding(met=False, saw=f"damaged: {error}", want=want, hint=f"look at {self.settings}")
+            return Finding(False, f"damaged: {error}", want, hint=_mend(self.settings))
         if settings.clusters > 1:
             raise AgentError(
                 "configure-not-applied",
@@ -71,6 +71,7 @@ class Configure:
             saw="; ".join([saw, *(is_ for is_, _ in told)]),
             want="; ".join([want, *(should for _, should in told)]),
             hint=f"compare {self.settings} with what is wanted",
+            notices=self._notices(),
         )
 
     def apply(self, host: Host) -> None:
@@ -78,15 +79,26 @@ class Configure:
         done = host.do(argv, timeout=self.limits.tool)
         # A tool that failed may have done its work, and one that succeeded may not have: the file decides. Only what
         # left no trace in the file is told in the tool's own words.
-        if done.ok or self.check(host).met:
+        if done.ok:
             return
-        refuse_without_room(host, self.settings, "/opt")
+        hint = f"run `{' '.join(argv)}` by hand; reinstalling the package restores the tool"
+        try:
+            after = self.check(host)
+            if after.met:
+                return
+            if after.saw.startswith(("damaged", "no configuration")):
+                hint = _mend(self.settings)
+            refuse_without_room(host, self.settings, "/opt")
+        except AgentError as error:
+            # a tool that would not even be ended used up the run's time: it is the cause, the limit the consequence
+            if not (done.timed_out and error.code.name == "timed-out"):
+                raise
         raise AgentError(
             "configure-failed",
             f"`{' '.join(argv)}` " + ("did not end" if done.timed_out else f"exited {done.status}"),
             saw=done.tail(4) or ("no answer" if done.timed_out else f"exit {done.status}"),
             want="exit 0",
-            hint=f"run `{' '.join(argv)}` by hand; reinstalling the package restores the tool",
+            hint=hint,
         )
 
     def argv(self, view: HostView) -> tuple[str, ...]:
@@ -137,6 +149,7 @@ class Configure:
             ("log type", settings.log_type, self.log_type),
             ("log rotation", settings.log_interval, self.log_rotation),
             ("client certificate", settings.client_cert, self.client_cert),
+            ("client key", settings.client_key, self.client_key),
         ):
             if should is not None and is_ != should:
                 found.append((name, f"{name} {is_ or 'not set'}", f"{name} {should}"))
@@ -161,6 +174,14 @@ class Configure:
                 "the key-availability check is off: a key that is on one HSM only is lost with that HSM",
             ),
         )
+
+
+def _mend(path: str) -> str:
+    """Say how to get a file back that its own tool does not read any more, and that only the vendor writes."""
+    return (
+        f"{path} belongs to the package: `hsm-agent rollback` puts back the last one that was kept,"
+        " reinstalling the package brings a fresh one; then run this again"
+    )
 
 
 def _addresses(settings: Settings) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -77,8 +76,6 @@ class Package:
         refuse_without_room(view, *_PLACES)
         if there is None:
             return Finding(met=False, saw="absent", want=self.version, detail=detail)
-        if there.broken:
-            return Finding(False, f"{there.version} ({there.broken})", self.version, detail=detail)
         if self.version != "latest" and parse_version(there.version) > parse_version(self.version):
             raise AgentError(
                 "package-downgrade",
@@ -86,7 +83,8 @@ class Package:
                 saw=there.version,
                 want=self.version,
             )
-        return Finding(False, there.version, self.version, detail=detail)
+        saw = f"{there.version} ({there.broken})" if there.broken else there.version
+        return Finding(False, saw, self.version, detail=detail)
 
     def apply(self, host: Host) -> None:
         if self.download is None:
@@ -106,16 +104,9 @@ class Package:
                 # the manager's own words seldom say that the disk is the cause
                 refuse_without_room(host, *_PLACES)
                 raise
-        self._tidy(host)
 
     def _there(self, view: HostView) -> Installed | None:
         return next((each for each in self.manager.installed(view) if each.package == self.package), None)
-
-    def _tidy(self, host: Host) -> None:
-        """Remove the file, and those of other versions that failed earlier: each stays until one is installed."""
-        for name in host.names(CACHE):
-            if re.match(re.escape(self.package) + r"[-_](\d|latest)", name):
-                host.remove(f"{CACHE}/{name}")
 
     def _is_wanted(self, there: Installed) -> bool:
         if there.broken:
@@ -143,9 +134,24 @@ class Package:
         )
 
 
+def tidy(host: Host) -> None:
+    """Remove what runs left in the cache, for when every package is there; until then each file and mark stays."""
+    for name in host.names(CACHE):
+        host.remove(f"{CACHE}/{name}")
+
+
+def due(view: HostView) -> tuple[str, ...]:
+    """Return the packages that are to take the place of others which are gone already."""
+    return tuple(name[: -len(".due")] for name in view.names(CACHE) if name.endswith(".due"))
+
+
 @dataclass(frozen=True)
 class Absent:
-    """Packages that must not be there. `first` is downloaded before anything is taken away."""
+    """Packages that must not be there. `first` is downloaded before anything is taken away.
+
+    `heirs` are the packages that take their place. Each is marked as due before that: a run that ends in between must
+    not forget what the host had.
+    """
 
     name: str
     packages: tuple[str, ...]
@@ -153,6 +159,7 @@ class Absent:
     limits: Limits = field(repr=False)
     stop: str | None = None
     first: tuple[Download, ...] = ()
+    heirs: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -170,6 +177,8 @@ class Absent:
         """Download what follows, then remove in AWS's order: libraries, daemon stopped, the client itself."""
         for download in self.first:
             download.bring(host, self.limits)
+        for heir in self.heirs:
+            host.write(f"{CACHE}/{heir}.due", b"", mode=0o644)
         # the base package `cloudhsm-client` is the shortest name, and the others need it
         names = sorted((each.package for each in self._there(host)), key=len, reverse=True)
         libraries = [name for name in names if name != names[-1]]
@@ -177,7 +186,7 @@ class Absent:
             self.manager.remove(host, libraries, self.limits)
         if self.stop:
             # it may be stopped, disabled or missing: what matters is looked at afterwards
-            host.do(("systemctl", "stop", self.stop), timeout=self.limits.tool)
+            host.do(("systemctl", "disable", "--now", self.stop), timeout=self.limits.tool)
         self.manager.remove(host, names[-1:], self.limits)
 
     def _there(self, view: HostView) -> list[Installed]:

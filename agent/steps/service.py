@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.layout import CLIENT3_SETTINGS, CLUSTER_CACHE, CMU_SETTINGS, CONFIGURE3, SERVICE3
-from agent.cloudhsm.settings import parse_settings3
-from agent.core.errors import AgentError
+from agent.cloudhsm import daemon
+from agent.cloudhsm.answers import cause
+from agent.cloudhsm.layout import CLIENT3_SETTINGS, CMU_SETTINGS, CONFIGURE3, PORT, SERVICE3
+from agent.cloudhsm.settings import parse_cmu, parse_settings3
+from agent.core.errors import CODES, AgentError
 from agent.core.words import Finding
+from agent.steps.room import refuse_without_room
 
 if TYPE_CHECKING:
-    from agent.core.host import Host, HostView
+    from agent.core.host import Done, Host, HostView
     from agent.core.limits import Limits
+
+# A daemon began this much later, in seconds, than a file it read was written: clocks tick in hundredths.
+_TICK = 0.02
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,38 @@ class Configure3:
         return "configure-not-applied"
 
     def check(self, view: HostView) -> Finding:
-        want = self.servers[0]
+        """Compare the two parsed files with what is wanted. Any wanted HSM will do: each leads to the others."""
+        client = self._client(view)
+        if not client.met:
+            return client
+        utility = _utility(view)
+        if set(utility) & set(self.servers):
+            return client
+        saw = f"{client.saw}; management utility {' '.join(utility) or 'not configured'}"
+        return Finding(False, saw, client.want, hint=f"look at {CMU_SETTINGS}")
+
+    def apply(self, host: Host) -> None:
+        """In the vendor's order: the daemon stopped, its address, started, up; then the management utility's."""
+        address = self._answering(host)
+        daemon.stop(host, self.limits.tool)
+        try:
+            done = host.do((CONFIGURE3, "-a", address), timeout=self.limits.tool)
+        finally:
+            # also after a failure: a host whose daemon ran must not be left without it
+            daemon.start(host, self.limits.tool)
+        # a tool that failed may have done its work, and one that succeeded may not have: the file decides
+        if not self._client(host).met:
+            if not done.ok:
+                raise _failed(host, done, "-a", address)
+            return
+        daemon.settle(host, None, self.limits.tool)
+        done = host.do((CONFIGURE3, "--cmu", address), timeout=self.limits.tool)
+        if not done.ok and not self.check(host).met:
+            raise _failed(host, done, "--cmu", address)
+
+    def _client(self, view: HostView) -> Finding:
+        """Look at the daemon's file."""
+        want = self.servers[0] if len(self.servers) == 1 else f"one of {' '.join(self.servers)}"
         data = view.read(CLIENT3_SETTINGS)
         if data is None:
             return Finding(met=False, saw="no configuration file", want=want)
@@ -42,32 +80,31 @@ class Configure3:
             return Finding(met=False, saw=f"damaged: {error}", want=want, hint=f"look at {CLIENT3_SETTINGS}")
         if settings.placeholder:
             return Finding(met=False, saw="not configured", want=want)
-        # any wanted HSM will do: a running daemon knows the whole cluster
-        met = settings.hostname in self.servers and settings.ca_file in (None, self.ca)
-        cmu = view.read(CMU_SETTINGS) or b""
-        if met and not any(server.encode() in cmu for server in self.servers):
-            return Finding(False, f"{settings.hostname}; management utility not configured", want)
         saw = settings.hostname or "no server"
-        return Finding(met, saw, saw if met else want)
+        if settings.ca_file not in (None, self.ca):
+            # the tool has no option for it, so this is somebody's own change
+            hint = f"put {self.ca} back as client.e2e_owner_crt_path in {CLIENT3_SETTINGS}"
+            return Finding(False, f"{saw}; CA {settings.ca_file}", f"{want}; CA {self.ca}", hint=hint)
+        return Finding(settings.hostname in self.servers, saw, want)
 
-    def apply(self, host: Host) -> None:
-        """Stop the daemon (the tool has no effect while it runs), configure, start it, configure the utility."""
-        address = self.servers[0]
-        host.do(("systemctl", "stop", SERVICE3), timeout=self.limits.tool)
-        # the addresses of the cluster this host was with before would be tried first (ki-all-2)
-        host.remove(CLUSTER_CACHE)
-        try:
-            _run(host, (CONFIGURE3, "-a", address), self.limits)
-        finally:
-            # also after a failure: a host whose daemon ran must not be left without it
-            host.do(("systemctl", "start", SERVICE3), timeout=self.limits.tool)
-        _run(host, (CONFIGURE3, "--cmu", address), self.limits)
+    def _answering(self, host: Host) -> str:
+        """Return the first address that answers, asked all at once: a daemon that starts has no other to try."""
+        with ThreadPoolExecutor(len(self.servers)) as pool:
+            reached = pool.map(
+                lambda each: host.reach(each, PORT, timeout=self.limits.connect, tls=False), self.servers
+            )
+            return next((each.address for each in reached if each.cause is None), self.servers[0])
 
 
 @dataclass(frozen=True)
 class Service:
-    """The SDK 3 daemon runs, and is started at boot."""
+    """The SDK 3 daemon runs, with the configuration and the CA of now, and is started at boot.
 
+    It reads both when it starts. Which of them it has read is told by the clock alone, whoever changed them and
+    however a run ended before the daemon was started anew.
+    """
+
+    ca: str
     limits: Limits = field(repr=False)
 
     @property
@@ -79,25 +116,73 @@ class Service:
         return "service-failed"
 
     def check(self, view: HostView) -> Finding:
-        active = (
-            view.ask(("systemctl", "is-active", SERVICE3), timeout=self.limits.tool).out.strip() or "unknown"
-        )
-        enabled = (
-            view.ask(("systemctl", "is-enabled", SERVICE3), timeout=self.limits.tool).out.strip() or "unknown"
-        )
-        return Finding((active, enabled) == ("active", "enabled"), f"{active}, {enabled}", "active, enabled")
+        want = "active, enabled"
+        now = daemon.standing(view, self.limits.tool)
+        saw = f"{now.active}, {now.enabled}"
+        changed = self._changed_since(view, now.started)
+        if changed:
+            saw, want = f"{saw}, started before {changed} changed", f"{want}, started after that"
+        elif now.active == "failed":
+            saw = ": ".join(filter(None, (saw, daemon.why(view, self.limits.tool))))
+        return Finding((now.active, now.enabled, changed) == ("active", "enabled", None), saw, want)
 
     def apply(self, host: Host) -> None:
-        host.do(("systemctl", "enable", "--now", SERVICE3), timeout=self.limits.tool)
+        host.do(("systemctl", "enable", SERVICE3), timeout=self.limits.tool)
+        now = daemon.standing(host, self.limits.tool)
+        changed = self._changed_since(host, now.started)
+        if now.active == "active" and changed is None:
+            return
+        since = None if changed else daemon.written(host)
+        if changed:
+            daemon.stop(host, self.limits.tool)
+        daemon.start(host, self.limits.tool)
+        daemon.settle(host, since, self.limits.tool)
+
+    def _changed_since(self, view: HostView, started: float | None) -> str | None:
+        """Return the file that is newer than the running daemon. One that is dated in the future says nothing."""
+        now = view.now().timestamp()
+        for path in (CLIENT3_SETTINGS, self.ca) if started is not None else ():
+            stat = view.stat(path)
+            if stat is not None and (started or 0) + _TICK < stat.mtime <= now:
+                return path
+        return None
 
 
-def _run(host: Host, argv: tuple[str, ...], limits: Limits) -> None:
-    done = host.do(argv, timeout=limits.tool)
-    if not done.ok:
-        raise AgentError(
-            "configure-failed",
-            f"`{' '.join(argv)}` " + ("did not end" if done.timed_out else f"exited {done.status}"),
-            saw=done.tail(4) or f"exit {done.status}",
-            want="exit 0",
-            hint=f"run `{' '.join(argv)}` by hand; reinstalling the package restores the tool",
-        )
+@dataclass(frozen=True)
+class Connected:
+    """The daemon has met its cluster. The management utility does not need it, the libraries of SDK 3 all do."""
+
+    limits: Limits = field(repr=False)
+    needs: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return "client:daemon"
+
+    def check(self, view: HostView) -> Finding:
+        """Look for what it writes down when it is connected; without that, its own last words are the cause."""
+        if daemon.written(view) is not None:
+            return Finding(met=True, saw="connected", want="connected")
+        said = daemon.why(view, self.limits.tool)
+        known = cause(said)
+        saw = (known.saw if known else said) or "not connected"
+        return Finding(False, saw, "connected", "service-failed", CODES["service-failed"].fix)
+
+
+def _utility(view: HostView) -> tuple[str, ...]:
+    try:
+        return parse_cmu(view.read(CMU_SETTINGS) or b"")
+    except ValueError:
+        return ()
+
+
+def _failed(host: Host, done: Done, *words: str) -> AgentError:
+    refuse_without_room(host, CLIENT3_SETTINGS, "/opt")
+    line = " ".join((CONFIGURE3, *words))
+    return AgentError(
+        "configure-failed",
+        f"`{line}` " + ("did not end" if done.timed_out else f"exited {done.status}"),
+        saw=done.tail(4) or ("no answer" if done.timed_out else f"exit {done.status}"),
+        want="exit 0",
+        hint=f"run `{line}` by hand; reinstalling the package restores the tool",
+    )

@@ -28,6 +28,7 @@ BEGIN, END = "<!-- the table: begin -->", "<!-- the table: end -->"
 ROUNDS = 15
 IMAGES = ("ubuntu24.04", "amzn2023")
 LIBRARIES = {"PYTHONPATH": "/usr/lib/hsm-agent"}
+PADDING = 30  # MB: the vendor's packages have 10 to 60
 CACHE = "/var/cache/hsm-agent"
 Figures = dict[str, list[tuple[float, float, int]]]
 
@@ -57,7 +58,7 @@ def compared(what: str, where: str, found: Figures, target: float, status: int =
     other = next(name for name in found if name != "agent")
     ours, theirs = (statistics.median(each[0] for each in found[name]) for name in ("agent", other))
     pairs = sorted(mine[0] / yours[0] for mine, yours in zip(found["agent"], found[other]))
-    spread = f"{pairs[len(pairs) // 4]:.2f}–{pairs[-1 - len(pairs) // 4]:.2f}"
+    spread = f"{pairs[len(pairs) // 4]:.2f} to {pairs[-1 - len(pairs) // 4]:.2f}"
     return Result(
         what, where, milliseconds(ours), milliseconds(theirs), f"**{ours / theirs:.2f}** ({spread})",
         f"≤ {target:g}", ours / theirs <= target,
@@ -77,7 +78,9 @@ def on(host: LabHost, what: str, timeout: float = 900, **asked: Any) -> Any:
     return json.loads(done.stdout)
 
 
-def turns(host: LabHost, commands: Mapping[str, Sequence[str]], rounds: int, warm: int = 1, **asked: Any) -> Figures:
+def turns(
+    host: LabHost, commands: Mapping[str, Sequence[str]], rounds: int, warm: int = 1, **asked: Any
+) -> Figures:
     found: Figures = on(host, "turns", commands=commands, rounds=rounds, warm=warm, **asked)
     return found
 
@@ -110,18 +113,24 @@ def second_run(scene: Scene, image: str, components: tuple[str, ...], rounds: in
         yield compared("second `configure` / `looks.sh`", where, found, 1.5)
         peaks = on(host, "memory", argv=ours, rounds=3)
         for part, what in (("own", "the agent's process"), ("whole", "with all it started")):
-            peak = max(each[part] for each in peaks) / 1024
-            memory = f"{peak:.1f} MiB"
-            yield Result(f"memory at its peak, {what}", where, memory, "", memory, "≤ 50 MB", peak <= 50e6 / 2**20)
+            peak = max(each[part] for each in peaks) * 1024 / 1e6
+            yield Result(
+                f"memory at its peak, {what}", where, f"{peak:.0f} MB", "", "", "≤ 50 MB", peak <= 50
+            )
 
 
-def first_run(scene: Scene, image: str, rounds: int) -> Result:
-    """From bare to proven against the vendor's guide in five lines; each on a fresh host, the file there already."""
+def first_run(scene: Scene, image: str, rounds: int) -> Iterator[Result]:
+    """From bare to proven against the vendor's guide; every run on a fresh host, with the package's file there already.
+
+    The guide's last step, asking the client whether it works, is what the agent does too; so it is held against both.
+    """
     file = f"cloudhsm-cli{ROWS[image][2].format(version='5.18.0-1')}"
     package = scene.folder / "mirror" / ROWS[image][1] / file
+    bare = ["/root/bare.sh", "/root/customerCA.crt", f"{CACHE}/{file}", *scene.addresses]
     commands = {
         "agent": configure(scene, image),
-        "bare.sh": ["/root/bare.sh", "/root/customerCA.crt", f"{CACHE}/{file}", *scene.addresses],
+        "bare.sh": bare,
+        "bare.sh --ask": [bare[0], "--ask", *bare[1:]],
     }
     found: Figures = {name: [] for name in commands}
     for number in range(rounds + 1):
@@ -129,7 +138,9 @@ def first_run(scene: Scene, image: str, rounds: int) -> Result:
             with host_of(scene, image) as host:
                 host.put(f"{CACHE}/{file}", package.read_bytes())
                 found[name] += turns(host, {name: commands[name]}, 1, warm=0)[name] if number else []
-    return compared("first `configure` / `bare.sh`", image, found, 1.15)
+    for name in ("bare.sh --ask", "bare.sh"):
+        both = {each: found[each] for each in ("agent", name)}
+        yield compared(f"first `configure` / `{name}`", image, both, 1.15)
 
 
 def version(scene: Scene, image: str, rounds: int) -> Result:
@@ -164,7 +175,7 @@ def results(scene: Scene, rounds: int) -> Iterator[Result]:
     for image in IMAGES:
         yield from second_run(scene, image, ("cli",), rounds)
         yield from second_run(scene, image, ("cli", "pkcs11"), rounds)
-        yield first_run(scene, image, max(3, rounds // 2))
+        yield from first_run(scene, image, max(3, rounds // 2))
         yield version(scene, image, 2 * rounds)
     yield all_silent(scene, IMAGES[0])
 
@@ -175,7 +186,9 @@ def versions(scene: Scene) -> str:
     for image in IMAGES:
         with host_of(scene, image) as host:
             python = host.run(["python3", "-c", ask], env=LIBRARIES).stdout.strip()
-            manager = host.run(["sh", "-c", "apt-get --version 2>/dev/null || dnf --version"]).stdout.split("\n")[0]
+            manager = host.run(["sh", "-c", "apt-get --version 2>/dev/null || dnf --version"]).stdout.split(
+                "\n"
+            )[0]
         name = "" if manager.startswith("apt") else "dnf "
         lines.append(f"{image}: Python {python}, {name}{manager.split(' (')[0]}")
     return "; ".join(lines)
@@ -192,11 +205,11 @@ def main(arguments: list[str]) -> int:
     with Lab() as lab, tempfile.TemporaryDirectory() as folder, cluster(lab, Path(folder)) as scene:
         for image in IMAGES:
             for package in ("cloudhsm-cli", "cloudhsm-pkcs11"):
-                scene.package(image, package, padding_mb=8)
+                scene.package(image, package, padding_mb=PADDING)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+        day = f"{dt.datetime.now(dt.timezone.utc):%Y-%m-%d}"
         lines = [
-            f"{dt.datetime.now(dt.timezone.utc):%Y-%m-%d}, {os.cpu_count()} processors, {memory:.0f} GiB;"
-            f" {versions(scene)}; `python -m tests.bench {rounds}`",
+            f"{day}, {os.cpu_count()} processors, {memory:.0f} GiB; {versions(scene)}; `python -m tests.bench {rounds}`",
             "",
             "| what | where | ours | theirs | ratio of medians (middle half of the pairs) | target | held |",
             "| --- | --- | --- | --- | --- | --- | --- |",

@@ -53,32 +53,33 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def kilobytes(pid: int, field: str) -> int:
+def kilobytes(pid: int, file: str, field: str) -> int:
     with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
             if line.startswith(field):
                 return int(line.split()[1])
     return 0
 
 
 def memory(argv: list[str], env: dict[str, str]) -> dict[str, int]:
-    """Return the peak in kB of the process itself, and of it and all it started at one time (shared pages twice)."""
+    """Return the peak in kB of the process itself, and of it with all it started, shared pages counted once."""
     child = start(argv, env)
     own = whole = 0
     while child.poll() is None:
-        own = max(own, kilobytes(child.pid, "VmHWM"))
-        whole = max(whole, sum(kilobytes(pid, "VmRSS") for pid in tree(child.pid)))
+        own = max(own, kilobytes(child.pid, "status", "VmHWM:"))
+        whole = max(whole, sum(kilobytes(pid, "smaps_rollup", "Pss:") for pid in tree(child.pid)))
         time.sleep(_TURN)
     return {"own": own, "whole": whole, "status": child.returncode}
 
 
 def main() -> None:
     asked = json.load(sys.stdin)
+    answer: Any
     if asked["what"] == "memory":
         answer = [memory(asked["argv"], asked["env"]) for _ in range(asked["rounds"])]
-        print(json.dumps(answer))
     else:
-        print(json.dumps(in_turns(asked["commands"], asked["env"], asked["rounds"], asked["warm"])))
+        answer = in_turns(asked["commands"], asked["env"], asked["rounds"], asked["warm"])
+    json.dump(answer, sys.stdout)
 
 
 if __name__ == "__main__":

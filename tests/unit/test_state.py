@@ -119,4 +119,4 @@ def test_a_file_belongs_to_a_step() -> None:
     assert snapshot.line_id(CA) == "certificate"
     assert snapshot.line_id(CFG) == "configure:cli"
     assert snapshot.line_id(f"{ETC}/cloudhsm-openssl-provider.cfg") == "configure:openssl-provider"
-    assert snapshot.line_id(f"{ETC}/cloudhsm_client.cfg") == "configure:cloudhsm_client"
+    assert snapshot.line_id(f"{ETC}/cloudhsm_client.cfg") == "configure:cli"

@@ -74,6 +74,13 @@ def test_what_was_undone_is_rolled_back_with_its_cause() -> None:
     )  # fmt: skip
 
 
+def test_an_interrupt_is_told_as_one_also_when_it_was_undone() -> None:
+    undone = (Line("certificate", Outcome.UNDONE),)
+    assert ended(failed("client:hsm-info", "interrupted"), undone=undone) == (
+        Verdict.ROLLED_BACK, "interrupted", 130, "interrupted",
+    )  # fmt: skip
+
+
 def test_an_undo_that_failed_is_the_worst() -> None:
     undone = (Line("certificate", Outcome.UNDONE), failed("configure:cli", "rollback-failed"))
     assert ended(failed("client:hsm-info", "client-tls-failed"), undone=undone) == (

@@ -1,0 +1,327 @@
+"""What people see, whole: each screen is a file, and the exit status is in its name.
+
+The reports are made by the commands on a host in memory; `--update-golden` writes the files anew, to be read.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+
+from agent import app
+from agent.core.errors import CODES, AgentError
+from agent.core.host import Running
+from agent.desired import Complaints, Desired, read_environment, read_flags, read_text, settle
+from agent.render import screen
+from agent.render.progress import Silent
+from agent.render.record import schema, to_tree
+from agent.report import Run
+from agent.state import store
+from tests.doubles.vendor import ETC, MIRROR, OS_RELEASE, Vendor
+
+if TYPE_CHECKING:
+    from agent.core.words import Report
+    from tests.doubles.memory import Memory
+
+FOLDER = Path(__file__).parent / "screens"
+NOW = dt.datetime(2026, 12, 1, 20, 15, tzinfo=dt.timezone.utc)
+TREE = dict[str, object]
+
+
+class Scene:
+    """One host, its vendor, and the runs on it, numbered."""
+
+    def __init__(self, *components: str, **vendor: object) -> None:
+        self.vendor = Vendor(**vendor)  # type: ignore[arg-type]
+        self.memory: Memory = self.vendor.machine(NOW)
+        self.desired = Desired(
+            hsm_ip=self.vendor.addresses,
+            ca_cert=(FOLDER / "customerCA.crt").read_text(encoding="ascii"),
+            component=components,
+            package_source=MIRROR,
+            sha256=self.vendor.checksums("cli", "pkcs11", "jce", "dyn"),
+        )
+        self.number = 0
+
+    def down(self, cause: str, *addresses: str) -> Scene:
+        for address in addresses:
+            self.memory.ports[address, 2223] = cause
+            self.vendor.down.add(address)
+        return self
+
+    def run(self, command: str) -> Run:
+        self.number += 1
+        return Run(f"20261201T20150{self.number}Z-0000", command, self.memory.now())
+
+    def configure(self, **more: object) -> Report:
+        wanted = replace(self.desired, **more)  # type: ignore[arg-type]
+        return app.configure(self.memory, wanted, self.run("configure"), Silent())
+
+    def verify(self, **more: object) -> Report:
+        return app.verify(self.memory, Desired(**more), self.run("verify"), Silent())  # type: ignore[arg-type]
+
+    def plan(self, **more: object) -> Report:
+        wanted = replace(self.desired, **more)  # type: ignore[arg-type]
+        return app.verify(self.memory, wanted, self.run("plan"), Silent())
+
+
+def first_run() -> Report:
+    return Scene("pkcs11").configure()
+
+
+def second_run() -> Report:
+    scene = Scene("pkcs11")
+    scene.configure()
+    return scene.configure()
+
+
+def plan_on_a_virgin_host() -> Report:
+    return Scene("pkcs11").plan(package_source=None)
+
+
+def plan_with_nothing_to_do() -> Report:
+    scene = Scene()
+    scene.configure()
+    return scene.plan()
+
+
+def plan_of_one_more_option() -> Report:
+    scene = Scene()
+    scene.configure()
+    return scene.plan(log_level="debug")
+
+
+def degraded() -> Report:
+    return Scene().down("hsm-timed-out", "10.0.1.6").configure()
+
+
+def all_timed_out() -> Report:
+    return Scene().down("hsm-timed-out", "10.0.1.6", "10.0.2.9").configure()
+
+
+def each_for_another_reason() -> Report:
+    return Scene().down("hsm-timed-out", "10.0.1.6").down("hsm-refused", "10.0.2.9").configure()
+
+
+def rolled_back() -> Report:
+    scene = Scene("pkcs11", addresses=("10.0.1.6", "10.0.2.9", "10.0.3.3"))
+    scene.configure(hsm_ip=("10.0.1.6", "10.0.2.9"))
+    scene.vendor.moods["configure-pkcs11"] = "lie"
+    return scene.configure()
+
+
+def another_cluster_s_ca() -> Report:
+    scene = Scene()
+    scene.configure()
+    return scene.configure(ca_cert=(FOLDER / "otherCA.crt").read_text(encoding="ascii"))
+
+
+def drift() -> Report:
+    scene = Scene()
+    scene.configure()
+    fresh = (scene.memory.read(f"{ETC}/cloudhsm-cli.cfg") or b"").replace(b"10.0.1.6", b"10.0.3.3")
+    scene.memory.place(f"{ETC}/cloudhsm-cli.cfg", fresh)
+    return scene.verify()
+
+
+def not_activated() -> Report:
+    return Scene(activated=False).configure()
+
+
+def the_client_hangs() -> Report:
+    return Scene(moods={"cloudhsm-cli": "hang"}).configure()
+
+
+def what_the_client_says_is_shown_safely() -> Report:
+    return Scene(client_says="boom \x1b[2J\x07 " + "and then some more of it " * 8).configure()
+
+
+def package_manager_fails() -> Report:
+    return Scene(moods={"apt-get": "fail"}).configure()
+
+
+def package_conflict() -> Report:
+    return Scene(installed={"cloudhsm-client": "3.4.4-1"}).configure()
+
+
+def single_hsm_refused() -> Report:
+    return Scene(addresses=("10.0.1.6",)).configure()
+
+
+def single_hsm_accepted() -> Report:
+    return Scene(addresses=("10.0.1.6",)).configure(accept_single_hsm=True)
+
+
+def restart_needed() -> Report:
+    scene = Scene("pkcs11")
+    mapped = ("/opt/cloudhsm/lib/libcloudhsm_pkcs11.so",)
+    scene.memory.running = (Running(812, "nginx", 0, 0, NOW.timestamp() - 3600, mapped),)
+    return scene.configure()
+
+
+def treated_as_another() -> Report:
+    scene = Scene()
+    scene.memory.place("/etc/os-release", b'ID=linuxmint\nVERSION_ID="22"\nPRETTY_NAME="Linux Mint 22"\n')
+    return scene.configure(platform="u24.04")
+
+
+def not_in_the_catalogue() -> Report:
+    scene = Scene()
+    scene.memory.place("/etc/os-release", b'ID=arch\nPRETTY_NAME="Arch Linux"\nBUILD_ID=rolling\n')
+    return scene.configure()
+
+
+def not_root() -> Report:
+    scene = Scene()
+    scene.memory.root = False
+    return scene.configure()
+
+
+def no_record() -> Report:
+    return Scene().verify()
+
+
+def complaints() -> Report:
+    scene = Scene()
+    found = Complaints()
+    flags = {"hsm_ip": ["10.0.1", "hsm.example", "10.0.1.6:2223"], "ca_cert": "http://example/ca", "sdk": "4"}
+    document = b'[hsm]\nip = ["10.0.1.6"]\nca_fingerprnt = "00"\n[client]\nversion = "five"\n'
+    said = (
+        read_flags(flags, found),
+        read_environment({"HSM_AGENT_HSM_IPS": "10.0.1.6"}, found),
+        read_text(document, "/etc/hsm-agent/config.toml", found),
+    )
+    with pytest.raises(AgentError) as raised:
+        settle(said, found)
+    return app.refused(scene.memory, scene.run("configure"), raised.value)
+
+
+def rollback() -> Report:
+    scene = Scene()
+    scene.configure()
+    scene.configure(accept_single_hsm=True)
+    return app.rollback(scene.memory, None, scene.run("rollback"), Silent())
+
+
+def rollback_with_nothing_to_go_back_to() -> Report:
+    scene = Scene()
+    return app.rollback(scene.memory, None, scene.run("rollback"), Silent())
+
+
+def remove() -> Report:
+    scene = Scene("pkcs11")
+    scene.configure()
+    return app.remove(scene.memory, scene.run("remove"), Silent(), None)
+
+
+def remove_from_a_bare_host() -> Report:
+    scene = Scene()
+    return app.remove(scene.memory, scene.run("remove"), Silent(), None)
+
+
+REPORTS: tuple[Callable[[], Report], ...] = (
+    first_run, second_run, plan_on_a_virgin_host, plan_with_nothing_to_do, plan_of_one_more_option, degraded,
+    all_timed_out, each_for_another_reason, rolled_back, another_cluster_s_ca, drift, not_activated, the_client_hangs,
+    what_the_client_says_is_shown_safely, package_manager_fails, package_conflict, single_hsm_refused,
+    single_hsm_accepted, restart_needed, treated_as_another, not_in_the_catalogue, not_root, no_record, complaints,
+    rollback, rollback_with_nothing_to_go_back_to, remove, remove_from_a_bare_host,
+)  # fmt: skip
+
+
+def hold(name: str, exit_status: int, text: str, config: pytest.Config) -> None:
+    """Compare with the file of that name, or write it when asked to."""
+    path = FOLDER / f"{name}.{exit_status}.txt"
+    if config.getoption("--update-golden"):
+        for old in FOLDER.glob(f"{name}.*.txt"):
+            old.unlink()
+        path.write_text(text, encoding="utf-8")
+    assert path.exists(), f"exit {exit_status} is new; what it shows:\n{text}"
+    assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("case", REPORTS, ids=lambda case: case.__name__)
+def test_the_screen_of_a_run(case: Callable[[], Report], pytestconfig: pytest.Config) -> None:
+    report = case()
+    hold(case.__name__, report.exit_status, screen.report(to_tree(report)), pytestconfig)
+
+
+@pytest.mark.parametrize("case", REPORTS, ids=lambda case: case.__name__)
+def test_every_report_keeps_to_the_published_schema(case: Callable[[], Report]) -> None:
+    jsonschema.Draft202012Validator(schema()).validate(to_tree(case()))
+
+
+@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize(
+    "case",
+    [plan_on_a_virgin_host, degraded, package_manager_fails, complaints],
+    ids=lambda case: case.__name__,
+)
+def test_a_narrow_terminal_wraps_and_cuts_nothing(
+    case: Callable[[], Report], width: int, pytestconfig: pytest.Config
+) -> None:
+    report = case()
+    narrow = screen.report(to_tree(report), width=width)
+    hold(f"{case.__name__}_on_{width}_columns", report.exit_status, narrow, pytestconfig)
+    assert narrow.split() == screen.report(to_tree(report)).split()
+
+
+@pytest.mark.parametrize("case", REPORTS, ids=lambda case: case.__name__)
+def test_colour_adds_nothing_but_colour(case: Callable[[], Report]) -> None:
+    tree = to_tree(case())
+    painted = screen.report(tree, colour=True)
+    plain = painted
+    for number in ("0", "2", "31", "32", "33", "36"):
+        plain = plain.replace(f"\033[{number}m", "")
+    assert painted != plain
+    assert plain == screen.report(tree)
+
+
+def test_the_screen_of_status(pytestconfig: pytest.Config) -> None:
+    scene = Scene().down("hsm-timed-out", "10.0.1.6")
+    report = scene.configure()
+    hold("status", report.exit_status, screen.status(store.read_report(scene.memory)), pytestconfig)
+
+
+@pytest.mark.parametrize(
+    ("name", "release", "installed"),
+    [
+        ("facts_of_a_listed_host", OS_RELEASE, False),
+        ("facts_of_a_configured_host", OS_RELEASE, True),
+        (
+            "facts_of_an_unlisted_host",
+            b'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12"\n',
+            False,
+        ),
+    ],
+)
+def test_the_screen_of_facts(
+    name: str, release: bytes, *, installed: bool, pytestconfig: pytest.Config
+) -> None:
+    scene = Scene("pkcs11")
+    if installed:
+        scene.configure()
+    scene.memory.place("/etc/os-release", release)
+    tree = app.facts(scene.memory, None)
+    refusal = tree["refusal"]
+    hold(name, CODES[refusal["code"]].exit_status if refusal else 0, screen.facts(tree), pytestconfig)
+
+
+def test_the_screens_of_explain(pytestconfig: pytest.Config) -> None:
+    hold("explain", 0, screen.codes(), pytestconfig)
+    hold("explain_one", 0, screen.explain(CODES["hsm-timed-out"]), pytestconfig)
+
+
+def test_no_screen_is_left_over() -> None:
+    names = {case.__name__ for case in REPORTS}
+    found = {path.name.split(".")[0] for path in FOLDER.glob("*.txt")}
+    others = {"status", "explain", "explain_one"}
+    assert [
+        name
+        for name in sorted(found - names - others)
+        if "_on_" not in name and not name.startswith("facts_")
+    ] == []

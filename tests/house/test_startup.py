@@ -1,0 +1,100 @@
+"""Start-up is a feature: what a command does not use it does not load. Held by what is loaded, not by time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# the costly ones, with the milliseconds each adds to a start
+COSTLY = {
+    "requests": 99,
+    "urllib3": 70,
+    "http.client": 30,
+    "rich": 45,
+    "jinja2": 63,
+    "paramiko": 148,
+    "psutil": 25,
+    "asyncio": 50,
+    "multiprocessing": 10,
+    "email": 10,
+    "importlib.metadata": 40,
+    "agent.lab": 45,
+}
+
+_TELL = "\nimport sys, json; sys.stderr.write('\\n' + json.dumps(sorted(sys.modules)))"
+
+_COMMAND = "import sys\nfrom agent.cli.root import start\nstart(sys.argv[1:])" + _TELL
+
+_SECOND_RUN = (
+    """
+import datetime, sys
+from agent import app
+from agent.cli import host, root
+from agent.desired import Desired
+from agent.render.progress import Silent
+from agent.report import Run
+from tests.doubles.vendor import MIRROR, Vendor
+
+now = datetime.datetime.now(datetime.timezone.utc)
+vendor = Vendor()
+memory = vendor.machine(now)
+wanted = Desired(
+    hsm_ip=vendor.addresses,
+    ca_cert=sys.argv[1],
+    component=tuple(sys.argv[2:]),
+    package_source=MIRROR,
+    sha256=vendor.checksums("cli", "pkcs11"),
+)
+for number in (1, 2):
+    report = app.configure(memory, wanted, Run(f"2026112{number}T000000Z-0000", "configure", now), Silent())
+    assert (report.exit_status, report.changed) == (0, number == 1), report
+"""
+    + _TELL
+)
+
+
+def loaded(code: str, *argv: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "argv", [["facts"], ["explain"], ["explain", "hsm-refused"], ["configure", "--help"]], ids=" ".join
+)
+def test_a_command_loads_nothing_costly(argv: list[str]) -> None:
+    assert loaded(_COMMAND, *argv) & set(COSTLY) == set()
+
+
+@pytest.mark.parametrize("components", [[], ["pkcs11"]], ids=["cli", "cli and pkcs11"])
+def test_a_run_with_nothing_to_do_loads_nothing_costly(components: list[str], ca_pem: bytes) -> None:
+    modules = loaded(_SECOND_RUN, ca_pem.decode(), *components)
+    # on a real host psutil comes in where a library is installed, since only then programs are looked for
+    assert modules & set(COSTLY) == set()
+    # and what downloads comes in with the first download
+    assert modules & {"agent.hosts.fetch", "agent.hosts.web"} == set()
+
+
+def test_psutil_comes_in_with_the_look_that_needs_it() -> None:
+    look = "from agent.hosts.posix import Posix\nmachine = Posix()\n"
+    assert "psutil" not in loaded(look + _TELL)
+    assert "psutil" in loaded(look + "machine.mapping('/opt/cloudhsm/')" + _TELL)
+
+
+def test_the_version_needs_no_command() -> None:
+    assert {name for name in loaded(_COMMAND, "--version") if name.startswith("agent.cli.")} == {
+        "agent.cli.root"
+    }
+
+
+def test_only_the_demo_loads_the_stand_ins() -> None:
+    assert "agent.lab.demo" in loaded(_COMMAND, "demo", "--help")
+    assert "agent.lab" not in loaded(_COMMAND, "verify", "--help")

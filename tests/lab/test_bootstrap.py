@@ -1,0 +1,168 @@
+"""`packaging/bootstrap` as far as it runs without a network: what it refuses, and which Python it takes.
+
+Programs of the machine are replaced by scripts on a path of their own, which write down how they were called.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# what the script itself needs of the machine
+NEEDED = ("sh", "dirname", "cat", "cksum", "stat", "id", "env", "find", "chown", "rm", "mkdir", "chmod")
+SAID = '#!/bin/sh\necho "${0##*/} $*" >>"$CALLS"\n'
+# a Python that can make an environment, in which each call is written down too
+PYTHON = """#!/bin/sh
+echo "${0##*/} $*" >>"$CALLS"
+case "$*" in
+    --version) echo "Python VERSION" ;;
+    *version_info*) STATUS ;;
+    *"-m venv"*) mkdir -p .venv/bin; cat "$0" >.venv/bin/python; chmod +x .venv/bin/python ;;
+esac
+"""
+
+
+class Machine:
+    """A checkout and a path of made-up programs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.checkout = folder / "checkout"
+        (self.checkout / "packaging").mkdir(parents=True)
+        shutil.copy(ROOT / "packaging" / "bootstrap", self.checkout / "packaging")
+        shutil.copy(ROOT / "pyproject.toml", self.checkout)
+        self.path = folder / "path"
+        self.path.mkdir()
+        self.calls = folder / "calls"
+        for program in NEEDED:
+            (self.path / program).symlink_to(str(shutil.which(program)))
+        for program in ("openssl", "ip", "unshare", "dpkg-deb", "rpmbuild"):
+            self.program(program, SAID)
+
+    def program(self, name: str, text: str) -> None:
+        (self.path / name).write_text(text)
+        (self.path / name).chmod(0o755)
+
+    def python(self, name: str, version: str, *, new: bool) -> None:
+        self.program(
+            name, PYTHON.replace("VERSION", version).replace("STATUS", "exit 0" if new else "exit 1")
+        )
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        self.calls.write_text("")
+        return subprocess.run(
+            ["/bin/sh", "packaging/bootstrap", *arguments], cwd=self.checkout, capture_output=True, text=True, timeout=60,
+            check=False, env={"PATH": str(self.path), "CALLS": str(self.calls)},
+        )  # fmt: skip
+
+    def called(self, word: str) -> list[str]:
+        return [line for line in self.calls.read_text().splitlines() if word in line]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [(), ("help",), ("install",)], ids=str)
+def test_anything_but_demo_and_test_is_told_how_it_is_used(
+    machine: Machine, arguments: tuple[str, ...]
+) -> None:
+    done = machine.run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "usage: packaging/bootstrap demo|test [ARGUMENT...]\n"
+    assert machine.calls.read_text() == ""
+
+
+def test_the_first_python_that_is_new_enough_is_taken(machine: Machine) -> None:
+    machine.python("python3", "3.6.8", new=False)
+    machine.python("python3.11", "3.11.2", new=True)
+    machine.python("python3.9", "3.9.2", new=True)
+    done = machine.run("test", "-k", "nothing")
+    assert done.returncode == 0, done.stderr
+    assert "making .venv with Python 3.11.2" in done.stderr
+    assert machine.called("-m venv") == ["python3.11 -m venv --clear .venv"]
+    assert machine.called("pytest") == ["python -m pytest -k nothing"]
+
+
+@pytest.mark.skipif(
+    Path("/usr/bin/apt-get").exists() and os.geteuid() == 0,
+    reason="as root where there is an apt-get it would install one: see the test below",
+)
+def test_without_a_new_python_it_says_what_is_here(machine: Machine) -> None:
+    machine.python("python3", "3.6.8", new=False)
+    done = machine.run("demo")
+    assert done.returncode == 11
+    assert "Python 3.9 or newer" in done.stderr
+
+
+@pytest.mark.skipif(
+    not Path("/usr/bin/apt-get").exists(), reason="a machine without apt takes the other branch"
+)
+def test_what_is_missing_is_installed_first_and_an_old_python_is_refused_by_its_version(
+    machine: Machine,
+) -> None:
+    machine.python("python3", "3.6.8", new=False)
+    machine.program("apt-get", SAID)
+    machine.program("sudo", '#!/bin/sh\nexec "$@"\n')
+    done = machine.run("demo")
+    assert (done.returncode, done.stdout) == (11, "")
+    assert done.stderr.splitlines()[-1] == (
+        "bootstrap: Python 3.9 or newer with its venv module is needed; here is Python 3.6.8"
+    )
+    assert [line.split()[1] for line in machine.called("apt-get")] == ["update", "install"]
+
+
+def test_a_second_run_installs_nothing_until_pyproject_changes(machine: Machine) -> None:
+    machine.python("python3", "3.12.1", new=True)
+    assert machine.run("test").returncode == 0
+    assert len(machine.called("pip install")) == 2
+    again = machine.run("test")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert (machine.called("pip install"), machine.called("-m venv")) == ([], [])
+    with (machine.checkout / "pyproject.toml").open("a") as project:
+        project.write("# one more line\n")
+    assert machine.run("test").returncode == 0
+    assert len(machine.called("pip install")) == 2
+
+
+def test_an_environment_that_is_broken_is_made_anew(machine: Machine) -> None:
+    machine.python("python3", "3.12.1", new=True)
+    (machine.checkout / ".venv" / "bin").mkdir(parents=True)
+    (machine.checkout / ".venv" / "bin" / "python").symlink_to("/nowhere/python3")
+    (machine.checkout / ".venv" / "bin" / "python").unlink()
+    assert machine.run("test").returncode == 0
+    assert machine.called("-m venv") == ["python3 -m venv --clear .venv"]
+
+
+def test_the_status_of_the_tests_is_its_own(machine: Machine) -> None:
+    machine.program(
+        "python3", PYTHON.replace("STATUS", "exit 0").replace("esac", "*pytest*) exit 5 ;;\nesac")
+    )
+    assert machine.run("test").returncode == 5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a file away")
+def test_root_in_somebody_else_s_checkout_leaves_nothing_of_its_own(machine: Machine) -> None:
+    machine.python("python3", "3.12.1", new=True)
+    for path in (machine.checkout, *machine.checkout.rglob("*")):
+        os.chown(path, 1234, 1234)
+    assert machine.run("test").returncode == 0
+    assert {path.stat().st_uid for path in (machine.checkout, *machine.checkout.rglob("*"))} == {1234}
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
+def test_shellcheck_has_nothing_to_say() -> None:
+    done = subprocess.run(
+        ["shellcheck", "packaging/bootstrap"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")

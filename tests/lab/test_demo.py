@@ -1,0 +1,246 @@
+"""`hsm-agent demo` as a stranger runs it: on this machine and on an rpm host, with every fault, and ended in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+
+from agent.lab.demo import FAULTS
+from agent.render.record import schema
+
+from . import images
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .conftest import MakeHost
+
+ROOT = Path(__file__).parents[2]
+DEMO = [sys.executable, "-m", "agent", "demo"]
+# what each fault is found as: the step that tells, its outcome and code, and how the run ends
+FOUND = {
+    "hsm-refused": ("reach:127.0.2.9:2223", "failed", "hsm-refused", "degraded", "hsm-degraded"),
+    "hsm-silent": ("reach:127.0.1.6:2223", "failed", "hsm-no-tls", "failed", "hsm-no-tls"),
+    "not-activated": (
+        "client:activated",
+        "failed",
+        "cluster-not-activated",
+        "failed",
+        "cluster-not-activated",
+    ),
+    "mutual-tls": ("client:hsm-info", "failed", "client-disconnected", "failed", "client-disconnected"),
+    "wrong-ca": ("client:hsm-info", "failed", "client-tls-failed", "rolled-back", "rolled-back"),
+    "drift": ("configure:cli", "would-change", None, "drift", "drift"),
+    "tool-lies": ("configure:cli", "failed", "configure-not-applied", "failed", "configure-not-applied"),
+    "wrong-bytes": ("package:pkcs11", "failed", "checksum-mismatch", "failed", "checksum-mismatch"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _able() -> None:
+    reason = images.reason_not_to_run()
+    if reason:
+        pytest.skip(reason)
+
+
+def mark() -> str:
+    return f"DEMO_OF_A_TEST={secrets.token_hex(8)}"
+
+
+def running(marked: str) -> list[str]:
+    """Return the processes of one demo: its mark is in the environment of all that are outside its copy."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if marked.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Look at everything of this machine that a demo could touch."""
+    listed = ("/", "/opt", "/etc", "/root", "/var/lib", "/var/cache", "/var/tmp", "/run/netns")
+    databases = ("/var/lib/dpkg/status", "/var/lib/rpm/rpmdb.sqlite", "/etc/os-release")
+    kept = [
+        path
+        for place in ("/opt/cloudhsm", "/var/lib/hsm-agent", "/etc/hsm-agent")
+        for path in Path(place).rglob("*")
+    ]
+    return {
+        "folders": {each: sorted(os.listdir(each)) for each in listed if Path(each).is_dir()},
+        "databases": {each: Path(each).read_bytes() for each in databases if Path(each).is_file()},
+        "client": [(str(path), path.lstat().st_mtime_ns) for path in sorted(kept)],
+        "temp": sorted(path.name for path in Path(tempfile.gettempdir()).glob("hsm-agent*")),
+        "mounts": [
+            line
+            for line in Path("/proc/self/mounts").read_text().splitlines()
+            if "hsm-agent" in line or " /sys " in line
+        ],
+        "space": {kind: os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "net", "pid")},
+        "addresses": Path("/proc/net/fib_trie").read_text().count("127.0.1.6"),
+    }
+
+
+@pytest.fixture
+def untouched() -> Iterator[None]:
+    before = machine()
+    yield
+    assert machine() == before
+
+
+def play(
+    *arguments: str, path: str | None = None, before: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **({"PATH": path} if path else {})}
+    return subprocess.run(
+        [*before, *DEMO, *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_act_of_every_fault_ends_as_it_must(fault: str) -> None:
+    done = play("--fault", fault, "--output", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    tree = json.loads(done.stdout)
+    jsonschema.Draft202012Validator(schema()).validate(tree)
+    assert (tree["fault"], tree["ok"]) == (fault, True)
+    assert [act["exit_status"] for act in tree["acts"]] == [act["expected"] for act in tree["acts"]]
+    first, second, broken, cured = (act["report"] for act in tree["acts"])
+    assert (first["outcome"], first["changed"]) == ("ok", True)
+    assert second["changed"] is False
+    assert {step["outcome"] for step in second["steps"]} == {"met"}
+    step_id, outcome, code, verdict, ended = FOUND[fault]
+    step = next(each for each in broken["steps"] if each["id"] == step_id)
+    assert (step["outcome"], step["code"]) == (outcome, code)
+    assert (broken["outcome"], broken["code"]) == (verdict, ended)
+    assert cured["outcome"] == "ok"
+
+
+@pytest.mark.usefixtures("untouched")
+def test_the_demo_is_told_as_a_story_with_the_calls_a_reader_can_repeat() -> None:
+    done = play()
+    assert (done.returncode, done.stderr) == (0, "")
+    headings = [line for line in done.stdout.splitlines() if line.startswith("── ")]
+    assert [heading[3] for heading in headings] == ["1", "2", "3", "4"]
+    assert "# hsm-agent verify" in done.stdout
+    assert "--sha256" not in done.stdout
+    assert "\033" not in done.stdout
+    assert done.stdout.index("degraded: 1 of 2 HSMs reached (exit 41") < done.stdout.index(
+        "ok: all as wanted"
+    )
+    assert all(name in done.stdout.splitlines()[-1] for name in FAULTS if name != "hsm-refused")
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [
+        (signal.SIGKILL, -signal.SIGKILL, ""),
+        (signal.SIGTERM, -signal.SIGTERM, ""),
+        (signal.SIGINT, 130, "the demo was interrupted (exit 130, interrupted)"),
+    ],
+)
+def test_ended_in_the_middle_nothing_is_left(number: int, status: int, said: str) -> None:
+    marked = mark()
+    name, _, value = marked.partition("=")
+    process = subprocess.Popen(
+        DEMO,
+        cwd=ROOT,
+        env={**os.environ, name: value},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    while not process.stdout.readline().startswith("── 1"):
+        assert process.poll() is None
+    assert running(marked) != []
+    process.send_signal(number)
+    # the end of both streams: nobody is left who could write to them
+    process.stdout.read()
+    told = process.stderr.read()
+    assert process.wait(60) == status
+    assert (said in told, "Traceback" in told) == (True, False)
+    assert running(marked) == []
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_reader_that_leaves_early_sees_no_traceback() -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$@" | head -1', "demo", *DEMO],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_an_ordinary_user_is_told_to_use_sudo() -> None:
+    # in a user namespace without a mapping root is nobody, and can still read its own checkout
+    done = play(before=("unshare", "--user", "--"))
+    assert (done.returncode, done.stdout) == (11, "")
+    assert "(exit 11, not-root)" in done.stderr
+    assert "sudo" in done.stderr
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_missing_program_is_named_with_its_package(tmp_path: Path) -> None:
+    for program in ("openssl", "ip", "chroot", "dpkg-deb"):
+        (tmp_path / program).symlink_to(str(shutil.which(program)))
+    done = play(path=str(tmp_path))
+    assert (done.returncode, done.stdout) == (11, "")
+    assert "error: programs are missing (exit 11, demo-unavailable)\nsaw:  no unshare\n" in done.stderr
+    assert "`apt-get install util-linux`" in done.stderr
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_kernel_that_refuses_is_told_in_its_own_words() -> None:
+    done = play(before=("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--"))
+    assert (done.returncode, done.stdout) == (11, "")
+    assert "(exit 11, demo-unavailable)" in done.stderr
+    assert "Operation not permitted" in done.stderr
+
+
+@pytest.mark.parametrize("image", ["amzn2023", "rhel9"])
+def test_it_plays_on_an_rpm_host_with_the_real_rpm_and_dnf(make_host: MakeHost, image: str) -> None:
+    host = make_host(image, agent=True)
+    before = host.must(["rpm", "-qa"])
+    done = host.run(["hsm-agent", "demo", "--output", "json"], timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    tree = json.loads(done.stdout)
+    assert [act["exit_status"] for act in tree["acts"]] == [0, 0, 41, 0]
+    assert tree["acts"][0]["report"]["steps"][0]["saw"] == "absent"
+    assert tree["acts"][0]["report"]["host"]["platform"] == ("amzn2023" if image == "amzn2023" else "el9")
+    assert host.must(["rpm", "-qa"]) == before
+    assert not host.testinfra.file("/opt/cloudhsm").exists
+    assert not host.testinfra.file("/var/lib/hsm-agent").exists
+
+    host.must(["mv", "/usr/bin/rpmbuild", "/root/rpmbuild"])
+    refused = host.run(["hsm-agent", "demo"])
+    assert refused.returncode == 11
+    assert "no rpmbuild" in refused.stderr
+    assert "`dnf install rpm-build`" in refused.stderr

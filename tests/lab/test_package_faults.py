@@ -1,0 +1,787 @@
+"""Faults of mirrors, package managers and disks: each by its code, nothing half done, and cured by the same command."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent.lab import mirror, packages, pki
+from agent.lab.packages import HOLD
+
+from .kernel import until
+from .scene import CA, MIRROR_PORT, ROWS, STATE, Ran, Scene, agent, cluster, prepare, read, servers
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from .conftest import MakeHost
+    from .host import LabHost
+    from .lab import Lab
+
+DEB, RPM = "ubuntu24.04", "amzn2023"
+OLD_APT = "ubuntu22.04"
+CLI, PKCS11 = "cloudhsm-cli", "cloudhsm-pkcs11"
+CACHE = "/var/cache/hsm-agent"
+OLD, NEW = "5.17.2-1", "5.18.0-1"
+HTTPS_PORT = 8443
+both = pytest.mark.parametrize("image", [DEB, RPM])
+debs = pytest.mark.parametrize("image", [DEB, OLD_APT])
+deb = pytest.mark.parametrize("image", [DEB])
+rpm = pytest.mark.parametrize("image", [RPM])
+
+
+@pytest.fixture(scope="module")
+def good(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with cluster(lab, tmp_path_factory.mktemp("scene")) as made:
+        for image in (DEB, OLD_APT, RPM):
+            for package in (CLI, PKCS11):
+                made.package(image, package)
+        shutil.copytree(made.folder / "mirror", made.folder / "kept")
+        made.folder.joinpath("sums.json").write_text(json.dumps(made.sums))
+        yield made
+
+
+@pytest.fixture
+def scene(good: Scene) -> Scene:
+    """The cluster with a mirror in which all is well."""
+    mend(good)
+    return good
+
+
+def mend(scene: Scene) -> None:
+    scene.mirror_faults()
+    shutil.copytree(scene.folder / "kept", scene.folder / "mirror", dirs_exist_ok=True)
+    scene.sums.clear()
+    scene.sums.update(json.loads(scene.folder.joinpath("sums.json").read_text()))
+
+
+def bare(image: str) -> str:
+    return image.partition("+")[0]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A host, the scene around it, and the command that is repeated until it completes."""
+
+    scene: Scene
+    host: LabHost
+    image: str
+
+    @property
+    def is_deb(self) -> bool:
+        return ROWS[bare(self.image)][2].endswith(".deb")
+
+    def argv(self, *more: str) -> list[str]:
+        return ["configure", *self.scene.options(self.image), *more]
+
+    def configure(self, *more: str) -> Ran:
+        return agent(self.host, *self.argv(*more))
+
+    def start(self, *more: str) -> subprocess.Popen[bytes]:
+        return self.host.start(["hsm-agent", *self.argv(*more), "--output", "json", "--quiet"])
+
+    def file(self, package: str = CLI, version: str = NEW) -> str:
+        return package + ROWS[bare(self.image)][2].format(version=version)
+
+    def installed(self) -> dict[str, str]:
+        """Return package -> state and version, asked of the manager's own database."""
+        query = (
+            ["dpkg-query", "-W", "-f=${Package} ${db:Status-Abbrev}${Version}\n", "cloudhsm-*"]
+            if self.is_deb
+            else ["rpm", "-qa", "--qf", "%{NAME} ii %{VERSION}-%{RELEASE}\n", "cloudhsm-*"]
+        )
+        rows = [line.split(" ", 1) for line in self.host.run(query).stdout.splitlines()]
+        return {name: said.partition(".amzn")[0] for name, said in rows if "n " not in said[:3]}
+
+    def whole(self) -> bool:
+        """Tell whether the manager itself finds nothing unfinished."""
+        if self.is_deb:
+            return (
+                self.host.must(["dpkg", "--audit"]) == ""
+                and self.host.run(["apt-get", "check"]).returncode == 0
+            )
+        return self.host.run(["dnf", "-q", "check"]).returncode == 0
+
+    def cached(self) -> list[str]:
+        return (
+            list(self.host.testinfra.file(CACHE).listdir()) if self.host.testinfra.file(CACHE).exists else []
+        )
+
+    def untouched(self) -> None:
+        assert self.installed() == {}
+        assert self.whole()
+        assert not self.host.testinfra.file("/opt/cloudhsm").exists
+
+    def cured(self, *more: str, version: str = NEW) -> Ran:
+        """The same command completes, and the one after it has nothing to do."""
+        again = self.configure(*more)
+        assert (again.exit_status, again.code) == (0, None), again
+        assert self.installed()[CLI].split() == ["ii", version]
+        assert self.whole()
+        assert servers(self.host) == list(self.scene.addresses)
+        assert self.cached() == []
+        second = self.configure(*more)
+        assert (second.exit_status, second.outcomes, second.report["changed"]) == (0, {"met"}, False), second
+        return again
+
+
+@pytest.fixture
+def stage(scene: Scene, make_host: MakeHost, image: str) -> Stage:
+    host = make_host(image, agent=True)
+    prepare(host, scene)
+    return Stage(scene, host, image)
+
+
+def failed(
+    ran: Ran, code: str, exit_status: int, *, step: str = "package:cli", saw: str = "", hint: str = ""
+) -> None:
+    assert (ran.code, ran.exit_status) == (code, exit_status), ran
+    line = ran.step(step)
+    assert (line["outcome"], line["code"]) == ("failed", code), line
+    assert saw in line["saw"], line
+    assert hint in line["hint"], line
+
+
+# ---- mirrors
+
+
+@both
+@pytest.mark.parametrize(
+    ("fault", "code", "exit_status", "saw", "hint"),
+    [
+        ("404", "package-not-found", 20, "HTTP 404", "mirror"),
+        ("403", "package-not-found", 20, "HTTP 403", "pin a version"),
+        ("wrong-bytes", "checksum-mismatch", 21, "sha256:", "do not install it"),
+        ("html", "checksum-mismatch", 21, "sha256:", "do not install it"),
+        ("redirect-loop", "download-failed", 20, "redirects", "curl -I http://10.77.0.1:8080/"),
+    ],
+)
+def test_what_a_mirror_does_wrong_is_named_and_nothing_is_left(
+    stage: Stage, fault: str, code: str, exit_status: int, saw: str, hint: str
+) -> None:
+    stage.scene.mirror_faults(_=fault)
+    ran = stage.configure()
+    failed(ran, code, exit_status, saw=saw, hint=hint)
+    assert ran.step("package:cli")["url"].endswith(stage.file())
+    assert stage.cached() == []
+    stage.untouched()
+    stage.scene.mirror_faults()
+    stage.cured()
+
+
+@both
+@pytest.mark.parametrize("fault", ["500*1", "truncate*1", "reset*2", "no-length", "no-range"])
+def test_what_passes_is_tried_again(stage: Stage, fault: str) -> None:
+    stage.scene.mirror_faults(_=fault)
+    stage.cured()
+
+
+@deb
+def test_a_server_that_stays_broken_is_given_up(stage: Stage) -> None:
+    stage.scene.mirror_faults(_="503")
+    failed(stage.configure(), "download-failed", 20, saw="HTTP 503; attempt 5 of 5", hint=stage.file())
+    stage.untouched()
+    stage.scene.mirror_faults()
+    stage.cured()
+
+
+@rpm
+def test_a_mirror_that_stalls_costs_no_more_than_the_limit_and_what_came_is_resumed(stage: Stage) -> None:
+    stage.scene.mirror_faults(_="stall")
+    ran = stage.configure("--timeout", "3s")
+    failed(ran, "timed-out", 75, saw=stage.file(), hint="--timeout")
+    assert sorted(stage.cached()) == [f"{stage.file()}.part", f"{stage.file()}.part.from"]
+    stage.untouched()
+    stage.scene.mirror_faults()
+    stage.cured()
+    resumed = mirror.requests_seen(stage.scene.folder / "log")[-1]
+    assert (resumed["status"], str(resumed["range"]).startswith("bytes=")) == (206, True)
+
+
+@deb
+def test_a_mirror_that_is_not_there(stage: Stage) -> None:
+    refused = stage.configure("--package-source", "http://10.77.0.1:8099")
+    failed(refused, "download-failed", 20, saw="refused", hint="curl -I http://10.77.0.1:8099/Noble/")
+    unknown = stage.configure("--package-source", "http://mirror.example.invalid")
+    failed(unknown, "download-failed", 20, saw="DNS: mirror.example.invalid cannot be resolved")
+    stage.untouched()
+    stage.cured()
+
+
+@deb
+def test_a_redirect_out_of_https_is_not_followed(stage: Stage, tmp_path: Path) -> None:
+    scene, operator = stage.scene, stage.scene.lab.operator
+    own = pki.authority(tmp_path, "mirror")
+    tls = pki.issued(tmp_path, "server", own, subject="/CN=10.77.0.1")
+    switch = tmp_path / "switch.json"
+    mirror.set_faults(switch, {"*": "redirect-to-http"})
+    made = mirror.Mirror(scene.folder / "mirror", switch, operator.ip, HTTPS_PORT, tls.cert, tls.key)
+    server = operator.start(["python3", "-m", "agent.lab.mirror", *made.arguments()], [HTTPS_PORT], _path())
+    try:
+        stage.host.put("/root/mirrorCA.crt", own.cert.read_bytes())
+        trusting = {"SSL_CERT_FILE": "/root/mirrorCA.crt"}
+        ran = agent(stage.host, *stage.argv("--package-source", made.url(HTTPS_PORT)), env=trusting)
+        # the stand-in's certificate bears no address, so it is refused even before the redirect
+        failed(ran, "download-failed", 20)
+        assert any(word in ran.step("package:cli")["saw"] for word in ("redirected", "certificate"))
+        stage.untouched()
+    finally:
+        server.terminate()
+        server.wait()
+    stage.cured()
+
+
+def _path() -> dict[str, str]:
+    from .scene import _PATH  # noqa: PLC0415
+
+    return dict(_PATH)
+
+
+@both
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_a_folder_is_a_mirror_too(stage: Stage, prefix: str) -> None:
+    folder, directory = "/srv/mirror", ROWS[bare(stage.image)][1]
+    source = ("--package-source", prefix + folder)
+    failed(stage.configure(*source), "package-not-found", 20, saw="no such file", hint="mirror")
+    data = (stage.scene.folder / "mirror" / directory / stage.file()).read_bytes()
+    stage.host.put(f"{folder}/{directory}/{stage.file()}", data[:-1])
+    failed(stage.configure(*source), "checksum-mismatch", 21)
+    stage.untouched()
+    stage.host.put(f"{folder}/{directory}/{stage.file()}", data)
+    stage.cured(*source)
+    assert stage.host.testinfra.file(f"{folder}/{directory}/{stage.file()}").exists
+
+
+# ---- checksums
+
+
+@both
+def test_a_version_without_a_checksum_is_refused_until_one_is_given(stage: Stage) -> None:
+    scene = stage.scene
+    scene.package(stage.image, version="5.17.1-1")
+    digest = scene.sums.pop(stage.file(version="5.17.1-1"))
+    pinned = ("--client-version", "5.17.1")
+    refused = stage.configure(*pinned)
+    file = stage.file(version="5.17.1-1")
+    failed(refused, "checksum-unknown", 21, saw="none given", hint=f"--sha256 {file}=HASH")
+    assert mirror.requests_seen(scene.folder / "log")[-1]["path"] != f"/{ROWS[bare(stage.image)][1]}/{file}"
+    stage.untouched()
+    cured = stage.cured(*pinned, "--sha256", f"{file}={digest}", version="5.17.1-1")
+    assert cured.report["client"]["verified_by"] == "caller-sha256"
+
+
+@both
+def test_latest_is_installed_and_said_to_be_unverified(stage: Stage) -> None:
+    directory = stage.scene.folder / "mirror" / ROWS[bare(stage.image)][1]
+    latest = stage.file().replace("_5.18.0-1_", "_latest_").replace("-5.18.0-1.", "-latest.")
+    shutil.copy(directory / stage.file(), directory / latest)
+    latest_digest = stage.scene.sums[stage.file()]
+    ran = stage.cured("--client-version", "latest")
+    assert (ran.report["client"]["verified_by"], "client-unverified" in ran.told) == ("unverified", True)
+    assert ran.step("package:cli")["sha256"] is None
+    verified = stage.configure("--client-version", "latest", "--sha256", f"{latest}={latest_digest}")
+    assert verified.report["client"]["verified_by"] == "caller-sha256"
+    assert "client-unverified" not in verified.told
+
+
+# ---- locks
+
+LOCK = """
+import fcntl, sys
+file = open(sys.argv[1], "a+")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+LOCKS = [
+    (DEB, "/var/lib/dpkg/lock-frontend"),
+    (DEB, "/var/lib/dpkg/lock"),
+    (DEB, "/var/cache/apt/archives/lock"),
+    (RPM, "/var/lib/rpm/.rpm.lock"),
+]
+
+
+def hold(host: LabHost, path: str) -> subprocess.Popen[bytes]:
+    """Lock as apt, dpkg and rpm do, from a real process, until its standard input is closed."""
+    holder = host.start(["python3", "-c", LOCK, path])
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    return holder
+
+
+def release(holder: subprocess.Popen[bytes]) -> None:
+    assert holder.stdin is not None
+    holder.stdin.close()
+    holder.wait()
+
+
+def finish(process: subprocess.Popen[bytes]) -> Ran:
+    import subprocess  # noqa: PLC0415
+
+    out, err = process.communicate(timeout=60)
+    return read(subprocess.CompletedProcess([], process.returncode, out.decode(), err.decode()))
+
+
+@pytest.mark.parametrize(("image", "path"), LOCKS)
+def test_a_lock_that_is_held_for_a_while_is_waited_for(stage: Stage, path: str) -> None:
+    holder = hold(stage.host, path)
+    going = stage.start()
+    # the download is there: from now on it waits for the lock
+    until(lambda: stage.cached() == [stage.file()], "the download", 20)
+    assert not stage.host.testinfra.process.filter(comm="apt-get")
+    assert going.poll() is None
+    release(holder)
+    ran = finish(going)
+    assert (ran.exit_status, ran.outcome("package:cli")) == (0, "changed"), ran
+    stage.cured()
+
+
+@pytest.mark.parametrize(("image", "path"), LOCKS)
+def test_a_lock_that_is_held_for_ever_names_its_holder(stage: Stage, path: str) -> None:
+    holder = hold(stage.host, path)
+    pid = stage.host.must(["pgrep", "-f", f"lockf.*{path}|{path}$"]).split()[-1]
+    ran = stage.configure("--timeout", "4s")
+    failed(
+        ran, "package-locked", 22, saw=f"python3 (pid {pid}) holds {path}, still after", hint="--timeout"
+    )
+    # the run's own time was not used up: the rest was looked at
+    assert "timed-out" not in {each["code"] for each in ran.report["steps"]}
+    assert stage.cached() == [stage.file()]
+    release(holder)
+    stage.untouched()
+    stage.cured()
+
+
+def held_up(stage: Stage) -> subprocess.Popen[bytes]:
+    """Have the installation under way wait in the package's own script; give what lets it go on when closed."""
+    gate = stage.host.start(["sh", "-c", f"exec 9>{HOLD}; echo in; read _"])
+    assert gate.stdout is not None
+    assert gate.stdout.readline() == b"in\n"
+    return gate
+
+
+def make_slow(stage: Stage, version: str = NEW) -> None:
+    stage.scene.package(stage.image, version=version, fault="slow-postinst")
+    stage.host.must(["sh", "-c", f"mkdir -p {HOLD.rpartition('/')[0]}; rm -f {HOLD}; mkfifo {HOLD}"])
+
+
+@both
+def test_a_real_manager_at_work_is_waited_for(stage: Stage) -> None:
+    """dnf against dnf and apt-get against apt-get: another administrator installs something slow."""
+    make_slow(stage)
+    other = stage.scene.folder / "mirror" / ROWS[bare(stage.image)][1] / stage.file()
+    stage.host.put(f"/root/{stage.file()}", other.read_bytes())
+    manager = "apt-get" if stage.is_deb else "dnf"
+    theirs = stage.host.start([manager, "install", "-y", "-q", f"/root/{stage.file()}"])
+    gate = held_up(stage)
+    ran = stage.configure("--component", "pkcs11", "--timeout", "4s")
+    step = "package:cli" if stage.is_deb else "package:pkcs11"  # rpm counts the other as there already
+    failed(ran, "package-locked", 22, step=step, saw=f"{manager} (pid ")
+    going = stage.start("--component", "pkcs11")
+    until(lambda: stage.file(CLI if stage.is_deb else PKCS11) in stage.cached(), "the download", 20)
+    stage.host.must(["rm", HOLD])
+    release(gate)
+    theirs.communicate(timeout=30)
+    assert theirs.returncode == 0
+    assert finish(going).exit_status == 0
+    stage.cured("--component", "pkcs11")
+
+
+# ---- what is killed in the middle
+
+
+def kill_all(stage: Stage, going: subprocess.Popen[bytes], *, manager: bool) -> None:
+    stage.host.signal(going, signal.SIGKILL)
+    going.wait()
+    if manager:
+        stage.host.must(["sh", "-c", "pkill -9 apt-get; pkill -9 -x dnf; pkill -9 dpkg; true"])
+
+
+@pytest.mark.parametrize("image", [DEB, OLD_APT, RPM])
+@pytest.mark.parametrize("manager", [True, False], ids=["manager-killed-too", "manager-goes-on"])
+def test_killed_during_the_installation(stage: Stage, manager: bool) -> None:  # noqa: FBT001
+    make_slow(stage)
+    going = stage.start()
+    gate = held_up(stage)
+    kill_all(stage, going, manager=manager)
+    if manager:
+        release(gate)
+    else:
+        again = stage.start()
+        until(lambda: "hsm-agent configure" in stage.host.get("/run/hsm-agent.lock").decode(), "the next run")
+    stage.host.must(["rm", HOLD])
+    if manager:
+        assert (
+            stage.whole() is not stage.is_deb
+        )  # rpm's database counts a package before its last script has run
+    else:
+        release(gate)
+        ran = finish(again)
+        assert ran.exit_status == 0, ran
+    stage.cured()
+
+
+@both
+def test_killed_during_an_upgrade(stage: Stage) -> None:
+    make_slow(stage)
+    stage.scene.package(stage.image, version=OLD)
+    assert stage.configure("--client-version", "5.17.2").exit_status == 0
+    going = stage.start("--client-version", "5.18.0")
+    gate = held_up(stage)
+    kill_all(stage, going, manager=True)
+    release(gate)
+    stage.host.must(["rm", HOLD])
+    if not stage.is_deb:
+        assert len(stage.host.must(["rpm", "-q", CLI]).split()) == 2
+        look = agent(stage.host, "plan", *stage.argv("--client-version", "5.18.0")[1:])
+        assert "installed twice" in look.step("package:cli")["saw"]
+    stage.cured("--client-version", "5.18.0")
+
+
+STATES = [
+    "install ok unpacked",
+    "install ok half-configured",
+    "install ok half-installed",
+    "install reinstreq half-installed",
+    "install reinstreq unpacked",
+]
+
+
+@debs
+@pytest.mark.parametrize("state", STATES)
+def test_a_package_that_is_half_there_is_completed(stage: Stage, state: str) -> None:
+    stage.cured()
+    change = f"/^Package: {CLI}$/,/^$/s/^Status: .*/Status: {state}/"
+    stage.host.must(["sed", "-i", change, "/var/lib/dpkg/status"])
+    drift = agent(stage.host, "verify")
+    assert (drift.code, drift.exit_status) == ("drift", 3)
+    assert state.split(" ", 1)[1].replace("ok ", "") in drift.step("package:cli")["saw"]
+    assert stage.cured().outcome("package:cli") == "changed"
+
+
+# ---- packages that are wrong
+
+
+@debs
+def test_a_script_that_fails_is_told_and_the_mended_package_takes_its_place(stage: Stage) -> None:
+    stage.scene.package(stage.image, fault="broken-postinst")
+    ran = stage.configure()
+    failed(ran, "package-failed", 22, saw="post-installation script", hint=f"{CACHE}/{stage.file()}` by hand")
+    assert stage.cached() == [stage.file()]
+    assert stage.installed()[CLI].startswith("iF")
+    mend(stage.scene)
+    stage.cured()
+
+
+@both
+def test_a_package_that_refuses_leaves_nothing(stage: Stage) -> None:
+    stage.scene.package(stage.image, fault="broken-preinst")
+    ran = stage.configure()
+    saw = "pre-installation script" if stage.is_deb else "Error in PREIN scriptlet"
+    failed(ran, "package-failed", 22, saw=saw, hint=f"{CACHE}/{stage.file()}` by hand")
+    assert CLI not in stage.installed()
+    assert stage.whole()
+    mend(stage.scene)
+    stage.cured()
+
+
+@both
+def test_the_second_of_two_packages_fails(stage: Stage) -> None:
+    stage.scene.package(stage.image, PKCS11, fault="broken-preinst")
+    ran = stage.configure("--component", "pkcs11")
+    failed(ran, "package-failed", 22, step="package:pkcs11")
+    assert ran.outcome("package:cli") == "changed"
+    assert ran.outcome("configure:pkcs11") == "skipped"
+    assert list(stage.installed()) == [CLI]
+    mend(stage.scene)
+    stage.cured("--component", "pkcs11")
+    assert stage.installed()[PKCS11] == f"ii {NEW}"
+
+
+@both
+def test_an_unmet_dependency_is_named_and_nothing_is_installed(stage: Stage) -> None:
+    stage.scene.package(stage.image, fault="unmet-dependency")
+    ran = stage.configure()
+    failed(ran, "package-failed", 22, saw="libc6 (>= 99)" if stage.is_deb else "nothing provides glibc >= 99")
+    if not stage.is_deb:
+        assert "and with the repositories:" in ran.step("package:cli")["saw"]
+    stage.untouched()
+    mend(stage.scene)
+    stage.cured()
+
+
+@debs
+def test_stale_package_lists_are_refreshed_once(stage: Stage, tmp_path: Path) -> None:
+    """The package needs another that only a fresh list knows of."""
+    (tmp_path / "tree" / "DEBIAN").mkdir(parents=True)
+    control = "Package: libc6-extra\nVersion: 1\nArchitecture: all\nMaintainer: lab\nDescription: needed\n"
+    (tmp_path / "tree" / "DEBIAN" / "control").write_text(control)
+    stage.host.must(["mkdir", "-p", "/srv/repo", "/root/tree/DEBIAN"])
+    stage.host.put("/root/tree/DEBIAN/control", control.encode())
+    stage.host.must(["dpkg-deb", "-b", "/root/tree", "/srv/repo/libc6-extra_1_all.deb"])
+    size = stage.host.must(["stat", "-c", "%s", "/srv/repo/libc6-extra_1_all.deb"]).strip()
+    digest = stage.host.must(["sha256sum", "/srv/repo/libc6-extra_1_all.deb"]).split()[0]
+    listed = f"{control}Filename: ./libc6-extra_1_all.deb\nSize: {size}\nSHA256: {digest}\n"
+    stage.host.put("/srv/repo/Packages", listed.encode())
+    stage.host.must(
+        ["sh", "-c", "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/* /var/lib/apt/lists/*"]
+    )
+    stage.host.put("/etc/apt/sources.list.d/lab.list", b"deb [trusted=yes] file:/srv/repo ./\n")
+    needy(stage, "libc6-extra")
+    ran = stage.cured()
+    assert ran.outcome("package:cli") == "changed"
+    assert stage.host.testinfra.package("libc6-extra").is_installed
+
+
+def needy(stage: Stage, dependency: str) -> None:
+    """Put into the mirror a package that also needs another one."""
+    path = stage.scene.folder / "mirror" / ROWS[bare(stage.image)][1] / stage.file()
+    stage.host.put("/root/needy.deb", path.read_bytes())
+    stage.host.must(["dpkg-deb", "-R", "/root/needy.deb", "/root/needy"])
+    stage.host.must(["sed", "-i", f"s/^Depends: /Depends: {dependency}, /", "/root/needy/DEBIAN/control"])
+    stage.host.must(["dpkg-deb", "-b", "/root/needy", "/root/needy.deb"])
+    path.write_bytes(stage.host.get("/root/needy.deb"))
+    stage.scene.sums[stage.file()] = stage.host.must(["sha256sum", "/root/needy.deb"]).split()[0]
+
+
+@debs
+def test_another_package_that_is_broken_is_not_ours_to_fail_for(stage: Stage) -> None:
+    control = "Package: theirs\nVersion: 1\nArchitecture: all\nMaintainer: lab\nDescription: broken\n"
+    stage.host.put("/root/theirs/DEBIAN/control", control.encode())
+    stage.host.put("/root/theirs/DEBIAN/postinst", b"#!/bin/sh\nexit 1\n", 0o755)
+    stage.host.must(["dpkg-deb", "-b", "/root/theirs", "/root/theirs.deb"])
+    assert stage.host.run(["dpkg", "-i", "/root/theirs.deb"]).returncode == 1
+    ran = stage.configure()
+    assert (ran.exit_status, ran.outcome("package:cli")) == (0, "changed"), ran
+    assert stage.installed() == {CLI: f"ii {NEW}"}
+    assert stage.configure().outcomes == {"met"}
+
+
+@debs
+def test_a_package_on_hold_is_whole_and_is_not_changed_against_it(stage: Stage) -> None:
+    stage.scene.package(stage.image, version=OLD)
+    stage.cured("--client-version", "5.17.2", version=OLD)
+    stage.host.must(["apt-mark", "hold", CLI])
+    assert stage.configure("--client-version", "5.17.2").outcomes == {"met"}
+    ran = stage.configure("--client-version", "5.18.0")
+    failed(ran, "package-failed", 22, saw="Held packages were changed")
+    assert stage.installed() == {CLI: f"hi {OLD}"}
+    assert servers(stage.host) == list(stage.scene.addresses)
+    stage.host.must(["apt-mark", "unhold", CLI])
+    stage.cured("--client-version", "5.18.0")
+
+
+@both
+def test_a_downgrade_is_refused_before_anything_is_touched(stage: Stage) -> None:
+    stage.cured()
+    stage.scene.package(stage.image, version=OLD)
+    before = len(mirror.requests_seen(stage.scene.folder / "log"))
+    ran = stage.configure("--client-version", "5.17.2")
+    failed(ran, "package-downgrade", 22, saw=NEW, hint="hsm-agent remove")
+    assert len(mirror.requests_seen(stage.scene.folder / "log")) == before
+    assert stage.installed() == {CLI: f"ii {NEW}"}
+    stage.cured()
+
+
+@both
+def test_a_package_taken_off_by_hand_is_drift_and_comes_back(stage: Stage) -> None:
+    stage.cured()
+    stage.host.must(["dpkg", "-r", CLI] if stage.is_deb else ["rpm", "-e", CLI])
+    drift = agent(stage.host, "verify")
+    assert (drift.code, drift.exit_status, drift.outcome("package:cli")) == (
+        "client-failed",
+        42,
+        "would-change",
+    ) or (
+        drift.code,
+        drift.exit_status,
+    ) == ("drift", 3)
+    assert drift.step("package:cli")["saw"] == "absent"
+    again = stage.cured()
+    assert (again.outcome("package:cli"), again.outcome("configure:cli")) == ("changed", "changed")
+
+
+@both
+def test_a_damaged_package_database_is_told_and_not_touched(stage: Stage) -> None:
+    database = "/var/lib/dpkg/status" if stage.is_deb else "/var/lib/rpm/rpmdb.sqlite"
+    stage.host.must(["cp", "-a", database, "/root/database"])
+    stage.host.must(["sh", "-c", f"echo garbage >{database}; rm -f {database}-shm {database}-wal"])
+    ran = stage.configure()
+    assert (ran.code, ran.exit_status) == ("package-failed", 22)
+    stage.host.must(["cp", "-a", "/root/database", database])
+    stage.untouched()
+    stage.cured()
+
+
+# ---- disks
+
+
+@both
+def test_no_room_for_the_download(stage: Stage) -> None:
+    stage.scene.package(stage.image, padding_mb=3)
+    stage.host.mount_small(CACHE, 512)
+    failed(stage.configure(), "no-space", 11, saw=f"512 kB free at {CACHE}")
+    stage.host.must(["mount", "-o", "remount,size=2048k", CACHE])
+    failed(
+        stage.configure(),
+        "no-space",
+        11,
+        saw=f"{CACHE}/{stage.file()}.part: No space left",
+        hint="free the space",
+    )
+    assert stage.cached() == []
+    stage.untouched()
+    stage.host.must(["mount", "-o", "remount,size=10240k", CACHE])
+    stage.cured()
+
+
+@both
+def test_no_room_in_opt(stage: Stage) -> None:
+    stage.scene.package(stage.image, padding_mb=6)
+    stage.host.mount_small("/opt", 512)
+    failed(stage.configure(), "no-space", 11, saw="512 kB free at /opt/cloudhsm")
+    stage.host.must(["mount", "-o", "remount,size=4096k", "/opt"])
+    saw = "'/opt/cloudhsm/lib/" if stage.is_deb else "more space needed on the /opt filesystem"
+    failed(stage.configure(), "no-space", 11, saw=saw, hint="free the space")
+    assert CLI not in stage.installed()
+    assert stage.whole()
+    assert stage.host.testinfra.file("/opt").listdir() == []
+    stage.host.must(["mount", "-o", "remount,size=20480k", "/opt"])
+    stage.cured()
+
+
+@both
+def test_no_room_for_the_package_database(stage: Stage) -> None:
+    place = "/var/lib/dpkg" if stage.is_deb else "/var/lib/rpm"
+    stage.host.must(["cp", "-a", place, "/root/database"])
+    stage.host.mount_small(place, 40960)
+    stage.host.must(["cp", "-a", "/root/database/.", place])
+    fill = f"dd if=/dev/zero of={place}/fill bs=1k count=$(($(df -k --output=avail {place} | tail -1) - 20))"
+    stage.host.must(["sh", "-c", fill])
+    failed(stage.configure(), "no-space", 11, saw=f"free at {place}")
+    stage.untouched()
+    stage.host.must(["rm", f"{place}/fill"])
+    stage.cured()
+
+
+@both
+@pytest.mark.parametrize("place", ["/opt", "/opt/cloudhsm", "/var/cache"])
+def test_a_read_only_place_is_refused_before_anything_is_touched(stage: Stage, place: str) -> None:
+    stage.host.must(["mkdir", "-p", place])
+    stage.host.remount_ro(place)
+    before = len(mirror.requests_seen(stage.scene.folder / "log"))
+    failed(stage.configure(), "read-only", 11, saw="is read-only", hint="remount")
+    assert len(mirror.requests_seen(stage.scene.folder / "log")) == before
+    assert stage.installed() == {}
+    stage.host.remount_rw(place)
+    stage.cured()
+
+
+# ---- SDK 3 is there
+
+SDK3 = ("cloudhsm-client", "cloudhsm-client-pkcs11")
+
+
+@pytest.fixture
+def sdk3(stage: Stage) -> Stage:
+    """A host that was set up with SDK 3 and its CA, by hand."""
+    row, directory, _ = ROWS[bare(stage.image)]
+    files = []
+    for package in SDK3:
+        ending = f"_3.4.4-1_{row}_amd64.deb" if stage.is_deb else f"-3.4.4-1.{row}.x86_64.rpm"
+        packages.build(stage.scene.folder / "mirror", f"{directory}/{package}{ending}", package, "3.4.4-1")
+        files.append(f"/root/{package}{ending}")
+        stage.host.put(
+            files[-1], (stage.scene.folder / "mirror" / directory / (package + ending)).read_bytes()
+        )
+    stage.host.must(["apt-get" if stage.is_deb else "dnf", "install", "-y", "-q", *files])
+    stage.host.put(CA, stage.scene.made.ca.cert.read_bytes())
+    assert tuple(stage.installed()) == SDK3
+    return stage
+
+
+@both
+def test_sdk_3_is_not_replaced_unasked(sdk3: Stage) -> None:
+    ran = sdk3.configure()
+    assert (ran.code, ran.exit_status, ran.report["steps"]) == ("package-conflict", 22, [])
+    assert "--sdk 5" in ran.report["failure"]["hint"] if "failure" in ran.report else True
+    assert tuple(sdk3.installed()) == SDK3
+    assert sdk3.cached() == []
+
+
+@both
+def test_sdk_3_stays_whole_when_the_mirror_lacks_what_follows(sdk3: Stage) -> None:
+    sdk3.scene.mirror_faults(_pkcs11_="404")
+    ran = sdk3.configure("--sdk", "5")
+    failed(ran, "package-not-found", 20, step="package:sdk3", saw="HTTP 404")
+    assert tuple(sdk3.installed()) == SDK3
+    assert sdk3.whole()
+    assert sdk3.host.testinfra.file("/opt/cloudhsm/bin/cloudhsm_client").exists
+    sdk3.scene.mirror_faults()
+    sdk3.cured("--sdk", "5")
+    assert sdk3.installed()[PKCS11] == f"ii {NEW}"
+
+
+@pytest.mark.parametrize("image", [DEB + "+systemd", RPM])
+def test_sdk_3_is_replaced_in_the_vendors_order(sdk3: Stage) -> None:
+    sdk3.cured("--sdk", "5")
+    assert sdk3.installed() == {CLI: f"ii {NEW}", PKCS11: f"ii {NEW}"}
+    if sdk3.is_deb:
+        log = sdk3.host.get("/var/log/apt/history.log").decode()
+        removed = [
+            line.split()[1].partition(":")[0] for line in log.splitlines() if line.startswith("Remove:")
+        ]
+        assert not sdk3.host.testinfra.service("cloudhsm-client").is_running
+    else:
+        log = sdk3.host.get("/var/log/dnf.rpm.log").decode()
+        removed = [
+            line.split("Erase: ")[1].rpartition("-3.4.4")[0]
+            for line in log.splitlines()
+            if "SUBDEBUG Erase:" in line
+        ]
+    assert removed == ["cloudhsm-client-pkcs11", "cloudhsm-client"]
+    assert sdk3.host.testinfra.file(CA).content == sdk3.scene.made.ca.cert.read_bytes()
+    saved = [json.loads(sdk3.host.get(f"{STATE}/snapshots/{name}")) for name in snapshots(sdk3.host)]
+    assert sdk3.scene.made.ca.cert.read_bytes() in [kept(each, CA) for each in saved]
+
+
+def snapshots(host: LabHost) -> Sequence[str]:
+    names: list[str] = host.testinfra.file(f"{STATE}/snapshots").listdir()
+    return names
+
+
+def kept(snapshot: Any, path: str) -> bytes:
+    return b"".join(base64.b64decode(each["data"]) for each in snapshot["files"] if each["path"] == path)
+
+
+@both
+def test_what_sdk_3_had_is_not_forgotten_when_the_run_fails_in_between(sdk3: Stage) -> None:
+    sdk3.scene.package(sdk3.image, fault="broken-preinst")
+    failed(sdk3.configure("--sdk", "5"), "package-failed", 22)
+    assert not set(SDK3) & set(sdk3.installed())
+    mend(sdk3.scene)
+    sdk3.cured("--sdk", "5")
+    assert sdk3.installed() == {CLI: f"ii {NEW}", PKCS11: f"ii {NEW}"}
+
+
+@deb
+def test_apt_takes_nothing_else_off(stage: Stage) -> None:
+    control = (
+        f"Package: theirs\nVersion: 1\nArchitecture: all\nMaintainer: lab\nConflicts: {CLI}\nDescription: x\n"
+    )
+    stage.host.put("/root/theirs/DEBIAN/control", control.encode())
+    stage.host.must(["dpkg-deb", "-b", "/root/theirs", "/root/theirs.deb"])
+    stage.host.must(["dpkg", "-i", "/root/theirs.deb"])
+    failed(stage.configure(), "package-failed", 22, hint="by hand")
+    assert stage.host.testinfra.package("theirs").is_installed
+    stage.untouched()
+    stage.host.must(["dpkg", "-r", "theirs"])
+    stage.cured()
