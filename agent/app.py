@@ -45,10 +45,7 @@ def limits_of(desired: Desired) -> Limits:
     limits = Limits()
     if desired.timeout is None:
         return limits
-    shorter = {
-        name: min(getattr(limits, name), desired.timeout)
-        for name in ("package", "download")
-    }
+    shorter = {name: min(getattr(limits, name), desired.timeout) for name in ("package", "download")}
     lock = min(limits.lock, 0.8 * desired.timeout)
     tool, client = (min(each, 0.5 * desired.timeout) for each in (limits.tool, limits.client))
     return replace(limits, run=desired.timeout, lock=lock, tool=tool, client=client, **shorter)
@@ -177,7 +174,18 @@ def _or_last(view: HostView, desired: Desired) -> Desired:
     """Return what was asked for now, or when nothing was, what the last `configure` was asked for."""
     if desired.hsm_ip:
         return desired
-    last = store.read_last(view)
+    try:
+        last = store.read_last(view)
+    except AgentError as error:
+        if error.code.name != "unreadable" or view.is_root():
+            raise
+        raise AgentError(
+            "not-root",
+            "only root may read what the last `configure` was asked for",
+            saw="an ordinary user",
+            want="root, or options",
+            hint="run it with sudo, or give the options that `configure` was given",
+        ) from error
     try:
         before = from_json(last.desired)
     except TypeError:
@@ -188,7 +196,7 @@ def _or_last(view: HostView, desired: Desired) -> Desired:
             want="a record this version wrote",
         ) from None
     said = {name: value for name, value in vars(desired).items() if value != vars(Desired())[name]}
-    return replace(before, **{"ca_cert": last.ca_pem, **said})
+    return replace(before, **{"ca_cert": f"inline:{last.ca_pem}", **said})
 
 
 def _remember(machine: Host, desired: Desired, ca: Ca) -> tuple[Notice, ...]:

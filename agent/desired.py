@@ -186,8 +186,12 @@ def to_json(desired: Desired) -> dict[str, Any]:
 
 
 def from_json(tree: Mapping[str, Any]) -> Desired:
-    """Read what `to_json` wrote. Raises TypeError for keys of another version."""
+    """Read what `to_json` wrote. Raises TypeError for keys of another version, and for values of another kind."""
     said: Said = {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}
+    for option in OPTIONS:
+        values = said.get(option.name, ()) if option.many else (said.get(option.name, False),)
+        if not isinstance(values, tuple) or not all(isinstance(each, (str, int, float)) for each in values):
+            raise TypeError(option.name)
     return Desired(**said)
 
 

@@ -232,7 +232,8 @@ def _probes(
     worked = None
     if old is not None and facts.has_ca and facts.version(5, "cli"):
         # accepted: one answering HSM means that the old configuration worked, whatever it says about keys
-        worked = HsmInfo(LINUX.cli, LINUX.log("cli"), len(old.servers), True, limits)
+        # and asked once: the usual reason to configure again is that the old addresses are dead
+        worked = HsmInfo(LINUX.cli, LINUX.log("cli"), len(old.servers), True, limits, tries=1)
     return (*reach, *libraries, info, active), worked
 
 

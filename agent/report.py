@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,9 +31,12 @@ class Run:
 
 
 def begin(view: HostView, command: str) -> Run:
-    """Name a run: the time, so that names sort, and four random digits, so that two hosts' runs differ."""
+    """Name a run by its time. The last four digits are the part of the second, in hexadecimal.
+
+    So names sort, also of runs in one second (`rollback` relies on it), and two hosts' runs differ.
+    """
     now = view.now()
-    return Run(f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}", command, now)
+    return Run(f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond * 0x10000 // 1_000_000:04x}", command, now)
 
 
 @dataclass

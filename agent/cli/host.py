@@ -31,7 +31,7 @@ from agent.render import screen
 from agent.render.progress import choose
 from agent.render.record import to_document, to_tree
 from agent.report import begin
-from agent.state.store import read_report
+from agent.state.store import REPORT, read_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,8 +83,15 @@ def _verify(
 def status(output: Output = "text") -> None:
     """Show the last report. Works without root."""
     tree = read_report(Posix())
-    _print(json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.status(tree, **_look()))
-    raise typer.Exit(int(tree["exit_status"]))
+    try:
+        text = json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.status(tree, **_look())
+        exit_status = int(tree["exit_status"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise AgentError(
+            "nothing-recorded", "the last report is damaged", saw=f"no usable {REPORT}", want="an earlier run"
+        ) from error
+    _print(text)
+    raise typer.Exit(exit_status)
 
 
 def rollback(

@@ -170,9 +170,12 @@ def build(folder: Path) -> Stage:
         _call("mount", "-t", "tmpfs", "-o", f"mode={mode}", "hsm-agent-demo", str(root / fresh))
     _call("ip", "link", "set", "lo", "up")
     stage = Stage(root)
-    for needed in (sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[2])):
+    # the shortest first: a virtual environment inside a checkout comes with it
+    for needed in sorted({sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[2])}, key=len):
         inside = stage.path(needed)
-        if not inside.exists():  # on a file system that cannot be laid over, such as a network one
+        if (
+            not inside.exists()
+        ):  # below /tmp, or on a file system that cannot be laid over, such as a network one
             inside.mkdir(parents=True)
             _call("mount", "--bind", needed, str(inside))
             _call("mount", "-o", "remount,bind,ro", str(inside))

@@ -74,8 +74,10 @@ class Deb:
 
     def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
         self._repair(host, limits)
-        argv = ("apt-get", "remove", *_OPTIONS, *packages)
-        _judge(transact(host, self, argv, limits, _busy), argv)
+        # not apt-get: it would take off whatever else needs them, without a word
+        # asked first: dpkg would note even what it refuses as wanted away
+        for argv in (("dpkg", "--simulate", "--remove", *packages), ("dpkg", "--remove", *packages)):
+            _judge(transact(host, self, argv, limits, _busy), argv)
 
     def _repair(self, host: Host, limits: Limits) -> None:
         """Finish what a killed dpkg left: apt-get refuses everything until that is done, and says so."""

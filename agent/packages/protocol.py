@@ -44,7 +44,10 @@ class PackageManager(Protocol):
         """
 
     def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
-        """Remove packages and keep what they leave in /opt. Raises AgentError as `install` does."""
+        """Remove these packages and no other, and keep what they leave in /opt. Raises AgentError as `install` does.
+
+        One that another package needs is not removed: `package-failed`.
+        """
 
 
 def lock_holder(view: HostView, manager: PackageManager) -> str | None:

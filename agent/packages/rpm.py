@@ -56,10 +56,12 @@ class Rpm:
             raise failure(helped, argv, saw=f"{alone.tail(3)}\nand with the repositories:\n{helped.tail(6)}")
 
     def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
-        argv = _argv(host, "remove", *packages)
-        done = transact(host, self, argv, limits, _busy)
-        if not done.ok:
-            raise failure(done, argv)
+        # rpm is asked first: dnf would take off whatever else needs them, and what they needed, without a word
+        alone = ("rpm", "-e", "--test", *packages)
+        for argv in (alone, _argv(host, "remove", "--setopt=clean_requirements_on_remove=0", *packages)):
+            done = transact(host, self, argv, limits, _busy)
+            if not done.ok:
+                raise failure(done, argv)
 
     def _repair(self, host: Host, limits: Limits) -> None:
         """Take the older of two off, which an upgrade that was killed left; the files of the newer one stay."""

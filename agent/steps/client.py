@@ -32,6 +32,7 @@ class HsmInfo:
     accept_single_hsm: bool
     limits: Limits = field(repr=False)
     needs: tuple[str, ...] = ()
+    tries: int = _TRIES
 
     @property
     def id(self) -> str:
@@ -39,7 +40,7 @@ class HsmInfo:
 
     def check(self, view: HostView) -> Finding:
         want = f"{self.asked} of {self.asked} HSMs answer"
-        answer = _asked(view, self.cli, ("cluster", "hsm-info"), self.log, self.limits, want)
+        answer = _asked(view, self.cli, ("cluster", "hsm-info"), self.log, self.limits, want, self.tries)
         serials = hsms(answer)
         saw = f"{len(serials)} of {max(self.asked, len(serials))} HSMs answer"
         if not serials:
@@ -139,7 +140,15 @@ class Cmu:
         )
 
 
-def _asked(view: HostView, cli: str, command: tuple[str, ...], log: str, limits: Limits, want: str) -> Answer:
+def _asked(
+    view: HostView,
+    cli: str,
+    command: tuple[str, ...],
+    log: str,
+    limits: Limits,
+    want: str,
+    tries: int = _TRIES,
+) -> Answer:
     """Ask the client until it answers, a few times; raise AgentError with the cause when it does not.
 
     Only a failure without a known cause is worth another try: a cold start has none.
@@ -147,7 +156,7 @@ def _asked(view: HostView, cli: str, command: tuple[str, ...], log: str, limits:
     deadline = view.monotonic() + limits.client
     log = _log_in_use(view, log)
     before = view.stat(log)
-    for attempt in range(_TRIES):
+    for attempt in range(tries):
         if attempt:
             view.pause(min(_PAUSE * attempt, max(0.0, deadline - view.monotonic())))
         done = view.ask((cli, *command), timeout=max(1.0, deadline - view.monotonic()))
@@ -155,7 +164,9 @@ def _asked(view: HostView, cli: str, command: tuple[str, ...], log: str, limits:
         if answer is not None and answer.ok:
             return answer
         said = answer.data if answer is not None and isinstance(answer.data, str) else ""
-        _raise_known(said, done.out + "\n" + done.err, _logged(view, log, before.size if before else 0), want=want)
+        _raise_known(
+            said, done.out + "\n" + done.err, _logged(view, log, before.size if before else 0), want=want
+        )
         if done.timed_out:
             raise _hung(limits)
         if done.status == 127:
@@ -179,9 +190,7 @@ def _raise_known(*texts: str, want: str) -> None:
     for text in texts:
         known = cause(text)
         if known is not None:
-            raise AgentError(
-                known.code, CODES[known.code].meaning, saw=known.saw, want=want, hint=known.hint
-            )
+            raise AgentError(known.code, CODES[known.code].meaning, saw=known.saw, want=want, hint=known.hint)
 
 
 def _log_in_use(view: HostView, usual: str) -> str:

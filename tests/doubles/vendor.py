@@ -95,6 +95,11 @@ class Vendor:
         return Done(0 if rows else 1, "".join(rows), "" if rows else "dpkg-query: no packages found\n")
 
     def _dpkg(self, argv: Sequence[str], memory: Memory) -> Done:
+        if argv[1] == "--remove":
+            for package in argv[2:]:
+                self.installed.pop(package, None)
+                memory.entries.pop(f"{ETC}/{package}.cfg", None)
+            return Done(0, "", "")
         self.installed.update(self.broken)
         self.broken.clear()
         return Done(0, "", "")
@@ -104,11 +109,6 @@ class Vendor:
         if mood == "fail":
             return Done(100, "", "E: Sub-process /usr/bin/dpkg returned an error code (1)\n")
         files = [each for each in argv if each.endswith(".deb")]
-        if argv[1] == "remove":
-            for package in argv[2:]:
-                self.installed.pop(package, None)
-                memory.entries.pop(f"{ETC}/{package}.cfg", None)
-            return Done(0, "", "")
         for file in files if mood != "lie" else []:
             package, version = file.rsplit("/", 1)[1].split("_")[:2]
             if mood == "half":

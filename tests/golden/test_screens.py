@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "screens"
 NOW = dt.datetime(2026, 12, 1, 20, 15, tzinfo=dt.timezone.utc)
-TREE = dict[str, object]
 
 
 class Scene:

@@ -89,32 +89,19 @@ def test_the_first_python_that_is_new_enough_is_taken(machine: Machine) -> None:
     assert machine.called("pytest") == ["python -m pytest -k nothing"]
 
 
-@pytest.mark.skipif(
-    Path("/usr/bin/apt-get").exists() and os.geteuid() == 0,
-    reason="as root where there is an apt-get it would install one: see the test below",
-)
-def test_without_a_new_python_it_says_what_is_here(machine: Machine) -> None:
-    machine.python("python3", "3.6.8", new=False)
-    done = machine.run("demo")
-    assert done.returncode == 11
-    assert "Python 3.9 or newer" in done.stderr
-
-
-@pytest.mark.skipif(
-    not Path("/usr/bin/apt-get").exists(), reason="a machine without apt takes the other branch"
-)
 def test_what_is_missing_is_installed_first_and_an_old_python_is_refused_by_its_version(
     machine: Machine,
 ) -> None:
     machine.python("python3", "3.6.8", new=False)
-    machine.program("apt-get", SAID)
+    manager = "apt-get" if Path("/usr/bin/apt-get").exists() else "dnf"
+    machine.program(manager, SAID)
     machine.program("sudo", '#!/bin/sh\nexec "$@"\n')
     done = machine.run("demo")
     assert (done.returncode, done.stdout) == (11, "")
     assert done.stderr.splitlines()[-1] == (
         "bootstrap: Python 3.9 or newer with its venv module is needed; here is Python 3.6.8"
     )
-    assert [line.split()[1] for line in machine.called("apt-get")] == ["update", "install"]
+    assert " install " in machine.called(manager)[-1]
 
 
 def test_a_second_run_installs_nothing_until_pyproject_changes(machine: Machine) -> None:

@@ -6,19 +6,19 @@ import base64
 import json
 import shutil
 import signal
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.lab import mirror, packages, pki
+from agent.lab import mirror, packages
 from agent.lab.packages import HOLD
 
-from .kernel import until
-from .scene import CA, MIRROR_PORT, ROWS, STATE, Ran, Scene, agent, cluster, prepare, read, servers
+from .kernel import tool, until
+from .scene import _PATH, CA, ROWS, STATE, Ran, Scene, agent, cluster, prepare, read, servers
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
@@ -153,15 +153,14 @@ def failed(
 # ---- mirrors
 
 
-@both
 @pytest.mark.parametrize(
-    ("fault", "code", "exit_status", "saw", "hint"),
+    ("image", "fault", "code", "exit_status", "saw", "hint"),
     [
-        ("404", "package-not-found", 20, "HTTP 404", "mirror"),
-        ("403", "package-not-found", 20, "HTTP 403", "pin a version"),
-        ("wrong-bytes", "checksum-mismatch", 21, "sha256:", "do not install it"),
-        ("html", "checksum-mismatch", 21, "sha256:", "do not install it"),
-        ("redirect-loop", "download-failed", 20, "redirects", "curl -I http://10.77.0.1:8080/"),
+        (DEB, "404", "package-not-found", 20, "HTTP 404", "mirror"),
+        (RPM, "403", "package-not-found", 20, "HTTP 403", "pin a version"),
+        (DEB, "wrong-bytes", "checksum-mismatch", 21, "sha256:", "do not install it"),
+        (RPM, "html", "checksum-mismatch", 21, "sha256:", "do not install it"),
+        (DEB, "redirect-loop", "download-failed", 20, "redirects", "curl -I http://10.77.0.1:8080/"),
     ],
 )
 def test_what_a_mirror_does_wrong_is_named_and_nothing_is_left(
@@ -177,8 +176,17 @@ def test_what_a_mirror_does_wrong_is_named_and_nothing_is_left(
     stage.cured()
 
 
-@both
-@pytest.mark.parametrize("fault", ["500*1", "truncate*1", "reset*2", "no-length", "no-range"])
+@pytest.mark.parametrize(
+    ("image", "fault"),
+    [
+        (DEB, "500*1"),
+        (RPM, "500*1"),
+        (DEB, "truncate*1"),
+        (RPM, "reset*1"),
+        (DEB, "no-length"),
+        (RPM, "no-range"),
+    ],
+)
 def test_what_passes_is_tried_again(stage: Stage, fault: str) -> None:
     stage.scene.mirror_faults(_=fault)
     stage.cured()
@@ -186,8 +194,8 @@ def test_what_passes_is_tried_again(stage: Stage, fault: str) -> None:
 
 @deb
 def test_a_server_that_stays_broken_is_given_up(stage: Stage) -> None:
-    stage.scene.mirror_faults(_="503")
-    failed(stage.configure(), "download-failed", 20, saw="HTTP 503; attempt 5 of 5", hint=stage.file())
+    stage.scene.mirror_faults(_="500")
+    failed(stage.configure("--timeout", "3s"), "download-failed", 20, saw="HTTP 500", hint=stage.file())
     stage.untouched()
     stage.scene.mirror_faults()
     stage.cured()
@@ -208,9 +216,9 @@ def test_a_mirror_that_stalls_costs_no_more_than_the_limit_and_what_came_is_resu
 
 @deb
 def test_a_mirror_that_is_not_there(stage: Stage) -> None:
-    refused = stage.configure("--package-source", "http://10.77.0.1:8099")
+    refused = stage.configure("--package-source", "http://10.77.0.1:8099", "--timeout", "3s")
     failed(refused, "download-failed", 20, saw="refused", hint="curl -I http://10.77.0.1:8099/Noble/")
-    unknown = stage.configure("--package-source", "http://mirror.example.invalid")
+    unknown = stage.configure("--package-source", "http://mirror.example.invalid", "--timeout", "3s")
     failed(unknown, "download-failed", 20, saw="DNS: mirror.example.invalid cannot be resolved")
     stage.untouched()
     stage.cured()
@@ -219,19 +227,19 @@ def test_a_mirror_that_is_not_there(stage: Stage) -> None:
 @deb
 def test_a_redirect_out_of_https_is_not_followed(stage: Stage, tmp_path: Path) -> None:
     scene, operator = stage.scene, stage.scene.lab.operator
-    own = pki.authority(tmp_path, "mirror")
-    tls = pki.issued(tmp_path, "server", own, subject="/CN=10.77.0.1")
+    cert, key = tmp_path / "mirror.crt", tmp_path / "mirror.key"
+    asked = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=mirror", "-days", "2"]
+    asked += ["-addext", f"subjectAltName=IP:{operator.ip}", "-out", str(cert), "-keyout", str(key)]
+    tool(asked)
     switch = tmp_path / "switch.json"
     mirror.set_faults(switch, {"*": "redirect-to-http"})
-    made = mirror.Mirror(scene.folder / "mirror", switch, operator.ip, HTTPS_PORT, tls.cert, tls.key)
-    server = operator.start(["python3", "-m", "agent.lab.mirror", *made.arguments()], [HTTPS_PORT], _path())
+    made = mirror.Mirror(scene.folder / "mirror", switch, operator.ip, HTTPS_PORT, cert, key)
+    server = operator.start(["python3", "-m", "agent.lab.mirror", *made.arguments()], [HTTPS_PORT], _PATH)
     try:
-        stage.host.put("/root/mirrorCA.crt", own.cert.read_bytes())
+        stage.host.put("/root/mirrorCA.crt", cert.read_bytes())
         trusting = {"SSL_CERT_FILE": "/root/mirrorCA.crt"}
         ran = agent(stage.host, *stage.argv("--package-source", made.url(HTTPS_PORT)), env=trusting)
-        # the stand-in's certificate bears no address, so it is refused even before the redirect
-        failed(ran, "download-failed", 20)
-        assert any(word in ran.step("package:cli")["saw"] for word in ("redirected", "certificate"))
+        failed(ran, "download-failed", 20, saw=f"redirected from {made.url(HTTPS_PORT)}/Noble/")
         stage.untouched()
     finally:
         server.terminate()
@@ -239,14 +247,7 @@ def test_a_redirect_out_of_https_is_not_followed(stage: Stage, tmp_path: Path) -
     stage.cured()
 
 
-def _path() -> dict[str, str]:
-    from .scene import _PATH  # noqa: PLC0415
-
-    return dict(_PATH)
-
-
-@both
-@pytest.mark.parametrize("prefix", ["", "file://"])
+@pytest.mark.parametrize(("image", "prefix"), [(DEB, "file://"), (RPM, "")])
 def test_a_folder_is_a_mirror_too(stage: Stage, prefix: str) -> None:
     folder, directory = "/srv/mirror", ROWS[bare(stage.image)][1]
     source = ("--package-source", prefix + folder)
@@ -324,8 +325,6 @@ def release(holder: subprocess.Popen[bytes]) -> None:
 
 
 def finish(process: subprocess.Popen[bytes]) -> Ran:
-    import subprocess  # noqa: PLC0415
-
     out, err = process.communicate(timeout=60)
     return read(subprocess.CompletedProcess([], process.returncode, out.decode(), err.decode()))
 
@@ -349,9 +348,7 @@ def test_a_lock_that_is_held_for_ever_names_its_holder(stage: Stage, path: str) 
     holder = hold(stage.host, path)
     pid = stage.host.must(["pgrep", "-f", f"lockf.*{path}|{path}$"]).split()[-1]
     ran = stage.configure("--timeout", "4s")
-    failed(
-        ran, "package-locked", 22, saw=f"python3 (pid {pid}) holds {path}, still after", hint="--timeout"
-    )
+    failed(ran, "package-locked", 22, saw=f"python3 (pid {pid}) holds {path}, still after", hint="--timeout")
     # the run's own time was not used up: the rest was looked at
     assert "timed-out" not in {each["code"] for each in ran.report["steps"]}
     assert stage.cached() == [stage.file()]
@@ -407,7 +404,7 @@ def kill_all(stage: Stage, going: subprocess.Popen[bytes], *, manager: bool) -> 
 
 @pytest.mark.parametrize("image", [DEB, OLD_APT, RPM])
 @pytest.mark.parametrize("manager", [True, False], ids=["manager-killed-too", "manager-goes-on"])
-def test_killed_during_the_installation(stage: Stage, manager: bool) -> None:  # noqa: FBT001
+def test_killed_during_the_installation(stage: Stage, manager: bool) -> None:
     make_slow(stage)
     going = stage.start()
     gate = held_up(stage)
@@ -446,17 +443,17 @@ def test_killed_during_an_upgrade(stage: Stage) -> None:
     stage.cured("--client-version", "5.18.0")
 
 
-STATES = [
-    "install ok unpacked",
-    "install ok half-configured",
-    "install ok half-installed",
-    "install reinstreq half-installed",
-    "install reinstreq unpacked",
+HALVES = [
+    (DEB, "install ok unpacked"),
+    (OLD_APT, "install ok half-configured"),
+    (DEB, "install ok half-installed"),
+    (DEB, "install reinstreq half-installed"),
+    (OLD_APT, "install reinstreq half-installed"),
+    (OLD_APT, "install reinstreq unpacked"),
 ]
 
 
-@debs
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize(("image", "state"), HALVES)
 def test_a_package_that_is_half_there_is_completed(stage: Stage, state: str) -> None:
     stage.cured()
     change = f"/^Package: {CLI}$/,/^$/s/^Status: .*/Status: {state}/"
@@ -596,14 +593,7 @@ def test_a_package_taken_off_by_hand_is_drift_and_comes_back(stage: Stage) -> No
     stage.cured()
     stage.host.must(["dpkg", "-r", CLI] if stage.is_deb else ["rpm", "-e", CLI])
     drift = agent(stage.host, "verify")
-    assert (drift.code, drift.exit_status, drift.outcome("package:cli")) == (
-        "client-failed",
-        42,
-        "would-change",
-    ) or (
-        drift.code,
-        drift.exit_status,
-    ) == ("drift", 3)
+    assert (drift.code, drift.exit_status, drift.outcome("package:cli")) == ("drift", 3, "would-change")
     assert drift.step("package:cli")["saw"] == "absent"
     again = stage.cured()
     assert (again.outcome("package:cli"), again.outcome("configure:cli")) == ("changed", "changed")
@@ -672,8 +662,7 @@ def test_no_room_for_the_package_database(stage: Stage) -> None:
     stage.cured()
 
 
-@both
-@pytest.mark.parametrize("place", ["/opt", "/opt/cloudhsm", "/var/cache"])
+@pytest.mark.parametrize(("image", "place"), [(DEB, "/opt"), (RPM, "/opt"), (RPM, "/var/cache")])
 def test_a_read_only_place_is_refused_before_anything_is_touched(stage: Stage, place: str) -> None:
     stage.host.must(["mkdir", "-p", place])
     stage.host.remount_ro(place)
@@ -735,10 +724,9 @@ def test_sdk_3_is_replaced_in_the_vendors_order(sdk3: Stage) -> None:
     sdk3.cured("--sdk", "5")
     assert sdk3.installed() == {CLI: f"ii {NEW}", PKCS11: f"ii {NEW}"}
     if sdk3.is_deb:
-        log = sdk3.host.get("/var/log/apt/history.log").decode()
-        removed = [
-            line.split()[1].partition(":")[0] for line in log.splitlines() if line.startswith("Remove:")
-        ]
+        log = sdk3.host.get("/var/log/dpkg.log").decode()
+        words = [line.split()[2:4] for line in log.splitlines()]
+        removed = [package.partition(":")[0] for verb, package in words if verb == "remove"]
         assert not sdk3.host.testinfra.service("cloudhsm-client").is_running
     else:
         log = sdk3.host.get("/var/log/dnf.rpm.log").decode()
@@ -785,3 +773,26 @@ def test_apt_takes_nothing_else_off(stage: Stage) -> None:
     stage.untouched()
     stage.host.must(["dpkg", "-r", "theirs"])
     stage.cured()
+
+
+@both
+def test_sdk_3_is_not_taken_off_under_a_package_that_needs_it(sdk3: Stage) -> None:
+    if sdk3.is_deb:
+        control = "Package: theirs\nVersion: 1\nArchitecture: all\nMaintainer: x\nDepends: cloudhsm-client\nDescription: x\n"
+        sdk3.host.put("/root/theirs/DEBIAN/control", control.encode())
+        sdk3.host.must(["sh", "-c", "dpkg-deb -b /root/theirs /root/theirs.deb && dpkg -i /root/theirs.deb"])
+    else:
+        spec = "Name: theirs\nVersion: 1\nRelease: 1\nSummary: x\nLicense: x\nBuildArch: noarch\nAutoReqProv: no\n"
+        sdk3.host.put(
+            "/root/theirs.spec", f"{spec}Requires: cloudhsm-client\n%description\nx\n%files\n".encode()
+        )
+        build = "rpmbuild -bb --quiet --define '_topdir /root/rpm' /root/theirs.spec"
+        sdk3.host.must(["sh", "-c", f"{build} && rpm -i /root/rpm/RPMS/noarch/theirs-1-1.noarch.rpm"])
+    ran = sdk3.configure("--sdk", "5")
+    failed(ran, "package-failed", 22, step="package:sdk3", saw="theirs", hint="by hand")
+    assert sdk3.host.testinfra.package("theirs").is_installed
+    assert sdk3.installed()["cloudhsm-client"] == "ii 3.4.4-1"
+    assert sdk3.whole()
+    sdk3.host.must(["dpkg", "-r", "theirs"] if sdk3.is_deb else ["rpm", "-e", "theirs"])
+    sdk3.cured("--sdk", "5")
+    assert sdk3.installed() == {CLI: f"ii {NEW}", PKCS11: f"ii {NEW}"}

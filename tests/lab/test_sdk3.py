@@ -223,7 +223,11 @@ def test_another_ca_restarts_the_daemon(scene: Scene, host: LabHost) -> None:
     before = pid(host)
     host.put(CA, scene.made.ca.cert.read_bytes())
     seen = agent(host, "verify")
-    assert (seen.exit_status, seen.outcome("certificate"), seen.outcome("service")) == (3, "met", "would-change")
+    assert (seen.exit_status, seen.outcome("certificate"), seen.outcome("service")) == (
+        3,
+        "met",
+        "would-change",
+    )
     assert f"started before {CA} changed" in seen.step("service")["saw"]
     assert (changed(agent(host, "configure")), pid(host) == before) == (["service"], False)
     assert agent(host, "verify").outcomes == {"met"}
@@ -262,7 +266,11 @@ def test_a_configure_tool_is_believed_by_its_files(scene: Scene, host: LabHost, 
     worked(host, scene)
     misbehave(host, "configure", word)
     done = run(host, scene, which=(1,))
-    assert (done.exit_status, address(host), utility(host)) == (0, scene.addresses[1], [scene.addresses[1]]), done
+    assert (done.exit_status, address(host), utility(host)) == (
+        0,
+        scene.addresses[1],
+        [scene.addresses[1]],
+    ), done
 
 
 def test_a_run_that_ends_while_the_daemon_is_down_leaves_it_up(scene: Scene, host: LabHost) -> None:
@@ -295,9 +303,11 @@ def test_interrupted_while_the_daemon_starts_it_is_put_back(scene: Scene, host: 
     host.signal(process, signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
     report = json.loads(out)
-    assert (process.returncode, report["code"], report["cause"]) == (130, "interrupted", "interrupted"), report
+    assert (process.returncode, report["code"], report["cause"]) == (130, "interrupted", "interrupted"), (
+        report
+    )
     assert (address(host), running(host)) == (scene.addresses[0], True)
-    assert "Ready !" in words(host)
+    until(lambda: "Ready !" in words(host), "the daemon of the old address")
 
 
 def called(host: LabHost, program: str) -> bool:
@@ -333,11 +343,20 @@ def test_sdk_5_replaces_sdk_3_when_it_is_said(scene: Scene, host: LabHost) -> No
 
     done = agent(host, "configure", *options(scene, sdk="5"))
     assert (done.exit_status, done.report["outcome"]) == (0, "ok"), done
-    assert changed(done) == ["package:sdk3", "package:cli", "package:pkcs11", "configure:cli", "configure:pkcs11"]
+    assert changed(done) == [
+        "package:sdk3",
+        "package:cli",
+        "package:pkcs11",
+        "configure:cli",
+        "configure:pkcs11",
+    ]
     # the trust anchor is the one that was there
     assert done.outcome("certificate") == "met"
     assert host.get(CA) == scene.made.ca.cert.read_bytes()
-    assert host.must(["rpm", "-qa", "cloudhsm-*", "--qf", "%{NAME} "]).split() == ["cloudhsm-cli", "cloudhsm-pkcs11"]
+    assert host.must(["rpm", "-qa", "cloudhsm-*", "--qf", "%{NAME} "]).split() == [
+        "cloudhsm-cli",
+        "cloudhsm-pkcs11",
+    ]
     assert show(host, "LoadState", "MainPID") == ["not-found", "0"]
     assert not host.testinfra.file(f"/proc/{daemon}").exists
     assert host.must(["/opt/cloudhsm/bin/cloudhsm-cli", "cluster", "hsm-info"]).count("serial-number") == 2

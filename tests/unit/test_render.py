@@ -257,13 +257,12 @@ def test_a_wrong_command_line_is_told_on_standard_error_with_its_code(argv: list
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
+    assert "usage" in done.stderr
     assert said in done.stderr
 
 
-@pytest.mark.parametrize(
-    "command", ["", "facts", "plan", "configure", "verify", "status", "rollback", "demo"]
-)
-@pytest.mark.parametrize("columns", ["40", "80", "200"])
+@pytest.mark.parametrize("command", ["", "plan"])
+@pytest.mark.parametrize("columns", ["40", "200"])
 def test_help_cuts_no_name_of_an_option_on_any_terminal(command: str, columns: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "agent", *filter(None, [command]), "--help"],

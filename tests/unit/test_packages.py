@@ -1,0 +1,339 @@
+"""What the package databases say, and what is done about it: read from their real words, on a machine in memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.app import limits_of
+from agent.core.errors import AgentError
+from agent.core.host import Done, Holder, Host
+from agent.core.limits import Limits
+from agent.desired import Desired
+from agent.hosts.guarded import Guarded
+from agent.packages import Deb, Installed, PackageManager, Rpm
+from agent.steps.package import CACHE, Absent, Download, Package, due, tidy
+from tests.doubles.memory import Argv, Memory
+
+FILE = f"{CACHE}/cloudhsm-cli_5.18.0-1_u24.04_amd64.deb"
+RPM_FILE = f"{CACHE}/cloudhsm-cli-5.18.0-1.el9.x86_64.rpm"
+FRONTEND = "/var/lib/dpkg/lock-frontend"
+NOT_LOCKED = Done(100, "", "E: Sub-process /usr/bin/dpkg returned an error code (1)\n")
+REFUSED = Done(100, "", f"E: Could not get lock {FRONTEND}. It is held by process 812 (apt-get)\n")
+
+
+def deb_says(*rows: tuple[str, str, str, str]) -> tuple[Installed, ...]:
+    said = "".join("\t".join(row) + "\n" for row in rows)
+    return Deb().installed(Memory(programs={"dpkg-query": Done(0, said, "")}))
+
+
+@pytest.mark.parametrize(
+    ("short", "status", "broken"),
+    [
+        ("ii ", "install ok installed", None),
+        ("hi ", "hold ok installed", None),
+        ("ri ", "deinstall ok installed", None),
+        ("iU ", "install ok unpacked", "unpacked"),
+        ("hU ", "hold ok unpacked", "unpacked"),
+        ("iF ", "install ok half-configured", "half-configured"),
+        ("iH ", "install ok half-installed", "half-installed"),
+        ("iHR", "install reinstreq half-installed", "reinstreq half-installed"),
+        ("iUR", "install reinstreq unpacked", "reinstreq unpacked"),
+        ("iW ", "install ok triggers-awaited", "triggers-awaited"),
+        ("it ", "install ok triggers-pending", "triggers-pending"),
+    ],
+)
+def test_each_state_of_dpkg_is_read(short: str, status: str, broken: str | None) -> None:
+    found = deb_says(("cloudhsm-cli", "5.18.0-1", short, status))
+    assert found == (Installed("cloudhsm-cli", "5.18.0-1", broken),)
+
+
+@pytest.mark.parametrize(
+    ("version", "short", "status"),
+    [
+        ("", "un ", "unknown ok not-installed"),
+        ("", "in ", "install ok not-installed"),
+        ("5.18.0-1", "rc ", "deinstall ok config-files"),
+        ("5.18.0-1", "pc ", "purge ok config-files"),
+    ],
+)
+def test_what_dpkg_only_remembers_is_not_there(version: str, short: str, status: str) -> None:
+    assert deb_says(("cloudhsm-cli", version, short, status)) == ()
+
+
+def test_packages_of_dpkg_come_sorted_and_garbage_is_no_package() -> None:
+    said = "noise\ncloudhsm-pkcs11\t5\tii \tinstall ok installed\n\t\t\t\ncloudhsm-cli\t4\tii \tinstall ok installed\n\xff"
+    found = Deb().installed(Memory(programs={"dpkg-query": Done(0, said, "warning")}))
+    assert [each.package for each in found] == ["cloudhsm-cli", "cloudhsm-pkcs11"]
+
+
+def rpm_says(said: str) -> tuple[Installed, ...]:
+    return Rpm().installed(Memory(programs={"rpm": Done(0, said, "")}))
+
+
+def test_rpm_is_read() -> None:
+    assert rpm_says("") == ()
+    assert rpm_says("noise\ncloudhsm-pkcs11\t5.18.0-1.el9\ncloudhsm-cli\t5.18.0-1.el9\n") == (
+        Installed("cloudhsm-cli", "5.18.0-1.el9"),
+        Installed("cloudhsm-pkcs11", "5.18.0-1.el9"),
+    )
+
+
+def test_the_same_rpm_for_two_processors_is_one() -> None:
+    assert rpm_says("cloudhsm-cli\t5.18.0-1.el9\n" * 2) == (Installed("cloudhsm-cli", "5.18.0-1.el9"),)
+
+
+def test_two_versions_of_one_rpm_are_an_upgrade_that_was_killed() -> None:
+    said = "cloudhsm-cli\t5.18.0-1.el9\ncloudhsm-cli\t5.9.0-1.el9\n"
+    twice = Installed("cloudhsm-cli", "5.18.0-1.el9", "installed twice, also 5.9.0-1.el9")
+    assert rpm_says(said) == (twice,)
+
+    def rpm(argv: Argv, memory: Memory) -> Done:
+        nonlocal said
+        if argv[1] == "-e":
+            said = "cloudhsm-cli\t5.18.0-1.el9\n"
+        return Done(0, said, "")
+
+    memory = Memory(programs={"rpm": rpm, "yum": Done(0, "", "")})
+    Rpm().install(memory, (RPM_FILE,), Limits())
+    assert memory.touches[0] == ("do", "rpm", "-e", "cloudhsm-cli-5.9.0-1.el9")
+    assert rpm_says(said) == (Installed("cloudhsm-cli", "5.18.0-1.el9"),)
+
+
+@pytest.mark.parametrize(
+    ("manager", "program", "status", "hint"),
+    [
+        (Deb(), "dpkg-query", 2, "dpkg --audit"),
+        (Rpm(), "rpm", 1, "rpm --rebuilddb"),
+        (Rpm(), "rpm", None, "rpm"),
+    ],
+)
+def test_a_damaged_database_is_not_an_empty_one(
+    manager: PackageManager, program: str, status: int | None, hint: str
+) -> None:
+    with pytest.raises(AgentError) as caught:
+        manager.installed(Memory(programs={program: Done(status, "", "error: cannot open Packages\n")}))
+    assert (caught.value.code.name, caught.value.saw) == ("package-failed", "error: cannot open Packages")
+    assert hint in caught.value.hint
+
+
+# ---- the wait for the lock
+
+
+def apt(*answers: Done) -> Memory:
+    """A machine whose apt-get answers so, the last for ever."""
+    left = list(answers)
+
+    def run(_argv: Argv, _memory: Memory) -> Done:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return Memory(programs={"apt-get": run, "dpkg-query": Done(1, "", "")})
+
+
+def fails(host: Host, limits: Limits, manager: PackageManager | None = None, file: str = FILE) -> AgentError:
+    with pytest.raises(AgentError) as caught:
+        (manager or Deb()).install(host, (file,), limits)
+    return caught.value
+
+
+def runs(memory: Memory) -> int:
+    return sum(touch[1] in ("apt-get", "dnf", "yum") for touch in memory.touches if touch[0] == "do")
+
+
+def test_a_free_lock_is_not_waited_for() -> None:
+    memory = apt(Done(0, "", ""))
+    Deb().install(memory, (FILE,), Limits())
+    assert (runs(memory), memory.clock) == (1, 0)
+
+
+def test_nothing_is_started_while_the_lock_is_held() -> None:
+    memory = apt(Done(0, "", ""))
+    memory.locks[FRONTEND] = lambda memory: Holder(812, "unattended-upgr") if memory.clock < 7 else None
+    Deb().install(memory, (FILE,), Limits())
+    assert (runs(memory), memory.clock) == (1, 7)
+
+
+def test_a_race_that_is_lost_is_run_again() -> None:
+    memory = apt(REFUSED, REFUSED, Done(0, "", ""))
+    Deb().install(memory, (FILE,), Limits())
+    assert (runs(memory), memory.clock) == (3, 1)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 5, 300])
+def test_a_lock_held_for_ever_names_its_holder(seconds: float) -> None:
+    memory = apt(Done(0, "", ""))
+    memory.locks["/var/cache/apt/archives/lock"] = Holder(812, "apt-get")
+    error = fails(memory, Limits(lock=seconds))
+    assert error.code.name == "package-locked"
+    assert error.saw.startswith("apt-get (pid 812) holds /var/cache/apt/archives/lock, still after ")
+    assert runs(memory) == 0
+    assert seconds <= memory.clock <= seconds + 0.5
+
+
+def test_a_lock_that_only_the_manager_sees_is_told_in_its_words() -> None:
+    error = fails(apt(REFUSED), Limits(lock=2))
+    assert error.code.name == "package-locked"
+    assert "It is held by process 812 (apt-get)" in error.saw
+
+
+def test_a_failure_that_is_none_of_the_locks_is_not_repeated() -> None:
+    memory = apt(NOT_LOCKED)
+    error = fails(memory, Limits())
+    assert (error.code.name, runs(memory)) == ("package-failed", 1)
+    assert f"{FILE}` by hand" in error.hint
+
+
+def test_a_holder_that_came_while_it_failed_is_waited_for_within_bounds() -> None:
+    memory = apt(NOT_LOCKED)
+    memory.locks[FRONTEND] = lambda memory: Holder(9, "dpkg") if len(memory.touches) % 2 else None
+    assert fails(memory, Limits(lock=3)).code.name == "package-locked"
+    assert (runs(memory), memory.clock) == (1, 3)
+
+
+def test_the_lock_is_to_blame_also_when_the_whole_run_is_over() -> None:
+    memory = apt(Done(0, "", ""))
+    memory.locks[FRONTEND] = Holder(812, "apt-get")
+    error = fails(Guarded(memory, 4), Limits(lock=300))
+    assert (error.code.name, error.saw) == (
+        "package-locked",
+        f"apt-get (pid 812) holds {FRONTEND}, still after 4 s",
+    )
+
+
+def test_the_lock_is_not_to_blame_for_a_manager_that_is_slow() -> None:
+    def slow(_argv: Argv, memory: Memory) -> Done:
+        memory.clock += 100
+        return Done(0, "", "")
+
+    memory = Memory(programs={"apt-get": slow, "dpkg-query": Done(1, "", "")})
+    memory.locks[FRONTEND] = lambda memory: Holder(812, "apt-get") if memory.clock < 2 else None
+    assert fails(Guarded(memory, 10), Limits()).code.name == "timed-out"
+    memory.clock = 0
+    error = fails(memory, Limits(package=50))
+    assert (error.code.name, error.saw[:13]) == ("package-failed", "still running")
+
+
+def test_an_interrupt_ends_the_wait() -> None:
+    memory = apt(Done(0, "", ""))
+    memory.locks[FRONTEND] = Holder(812, "apt-get")
+    memory.stopped = True
+    assert fails(memory, Limits()).code.name == "interrupted"
+
+
+@pytest.mark.parametrize("seconds", [1.0, 5.0, 60.0, 1800.0])
+def test_the_wait_for_a_lock_leaves_time_to_say_so(seconds: float) -> None:
+    limits = limits_of(Desired(timeout=seconds))
+    assert (limits.run, limits.lock < limits.run, limits.lock <= Limits().lock) == (seconds, True, True)
+    assert limits_of(Desired()) == Limits()
+
+
+# ---- what apt and dnf are asked
+
+
+def test_a_lack_is_looked_for_once_in_fresh_lists() -> None:
+    lacking = Done(100, "The following packages have unmet dependencies:\n a : Depends: b\n", "E: broken\n")
+    memory = apt(lacking, Done(100, "", "W: no network\n"), lacking)
+    error = fails(memory, Limits())
+    assert [touch[2] for touch in memory.touches] == ["install", "update", "install"]
+    assert "a : Depends: b" in error.saw
+
+
+def test_dnf_asks_the_repositories_only_for_what_is_lacking() -> None:
+    lacking = Done(1, "", "Error: \n Problem: conflicting requests\n  - nothing provides glibc >= 99\n")
+    unreachable = Done(1, "", "Error: Failed to download metadata for repo 'amazonlinux'\n")
+    answers = [lacking, unreachable]
+    memory = Memory(
+        {"/usr/bin/dnf": b""},
+        programs={"rpm": Done(0, "", ""), "dnf": lambda _argv, _memory: answers.pop(0)},
+    )
+    error = fails(memory, Limits(), Rpm(), RPM_FILE)
+    assert "nothing provides glibc >= 99" in error.saw
+    assert "and with the repositories:\nError: Failed to download" in error.saw
+    answers[:] = [Done(1, "", "Error: Transaction failed\n")]
+    memory.touches.clear()
+    assert fails(memory, Limits(), Rpm(), RPM_FILE).saw == "Error: Transaction failed"
+    assert runs(memory) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "cannot copy extracted data for './opt/x' to '/opt/x.dpkg-new': failed to write (No space left on device)",
+        "   At least 3MB more space needed on the /opt filesystem.",
+    ],
+)
+def test_a_full_disk_is_named_as_one(said: str) -> None:
+    error = fails(apt(Done(100, "", f"dpkg: error\n {said}\n")), Limits())
+    assert error.code.name == "no-space"
+    assert said.strip() in error.saw
+    assert "free the space" in error.hint
+
+
+def test_a_package_that_is_not_whole_is_unpacked_anew() -> None:
+    row = "cloudhsm-cli\t5.18.0-1\tiF \tinstall ok half-configured\n"
+    memory = Memory(
+        programs={"dpkg-query": Done(0, row, ""), "dpkg": Done(0, "", ""), "apt-get": Done(0, "", "")}
+    )
+    Deb().install(memory, (FILE,), Limits())
+    assert [touch[1:3] for touch in memory.touches] == [
+        ("dpkg", "--configure"),
+        ("dpkg", "--install"),
+        ("apt-get", "install"),
+    ]
+    memory.touches.clear()
+    Deb().install(memory, (FILE.replace("-cli", "-pkcs11"),), Limits())
+    assert [touch[1:3] for touch in memory.touches] == [("dpkg", "--configure"), ("apt-get", "install")]
+
+
+# ---- the step
+
+
+def step(sha256: str | None = "0" * 64, version: str = "5.18.0-1") -> Package:
+    download = Download("https://mirror/x.deb", "cloudhsm-cli_5.18.0-1_u24.04_amd64.deb", sha256)
+    return Package("cli", "cloudhsm-cli", version, "5.18.0-1", download, Deb(), Limits())
+
+
+def machine(row: str = "", *, apt_get: Done = NOT_LOCKED) -> Memory:
+    return Memory(
+        {"/x": b""},
+        programs={"dpkg-query": Done(0 if row else 1, row, ""), "apt-get": apt_get, "dpkg": Done(1, "", "")},
+        urls={"https://mirror/x.deb": b"bytes"},
+    )
+
+
+def test_a_package_on_hold_at_the_right_version_is_met() -> None:
+    assert step().check(machine("cloudhsm-cli\t5.18.0-1\thi \thold ok installed\n")).met
+
+
+def test_a_half_installed_package_that_is_newer_is_not_downgraded_either() -> None:
+    view = machine("cloudhsm-cli\t5.19.0-1\tiU \tinstall ok unpacked\n")
+    with pytest.raises(AgentError) as caught:
+        step().check(view)
+    assert caught.value.code.name == "package-downgrade"
+
+
+def test_what_has_a_checksum_is_not_called_unverified() -> None:
+    view = machine("cloudhsm-cli\t5.18.0-1\tii \tinstall ok installed\n")
+    assert step(version="latest").check(view).notices == ()
+    assert [each.code for each in step(None, "latest").check(view).notices] == ["client-unverified"]
+
+
+def test_the_database_decides_and_not_the_managers_exit() -> None:
+    whole = "cloudhsm-cli\t5.18.0-1\tii \tinstall ok installed\n"
+    assert step(None, "latest").apply(machine(whole)) is None  # type: ignore[func-returns-value]
+    for row in ("", whole.replace("ii ", "iF "), whole.replace("5.18", "5.17")):
+        memory = machine(row)
+        with pytest.raises(AgentError) as caught:
+            step(None, "latest").apply(memory)
+        assert caught.value.code.name == "package-failed"
+        assert memory.names(CACHE) == (FILE.rpartition("/")[2],)
+
+
+def test_what_takes_the_place_of_sdk_3_is_due_until_it_is_there() -> None:
+    rows = "cloudhsm-client\t3.4.4-1\tii \tinstall ok installed\n"
+    memory = machine(rows, apt_get=NOT_LOCKED)
+    gone = Absent("sdk3", ("cloudhsm-client",), Deb(), Limits(), heirs=("cloudhsm-cli", "cloudhsm-pkcs11"))
+    with pytest.raises(AgentError):
+        gone.apply(memory)
+    assert due(memory) == ("cloudhsm-cli", "cloudhsm-pkcs11")
+    tidy(memory)
+    assert due(memory) == ()

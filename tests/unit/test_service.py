@@ -1,0 +1,173 @@
+"""SDK 3's daemon in the eyes of its step: how it stands, and whether it has read what is there now."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.cloudhsm import daemon
+from agent.core.host import Done
+from agent.core.limits import Limits
+from agent.core.words import Finding
+from agent.steps.service import Configure3, Connected, Service
+from tests.doubles.memory import Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LIMITS = Limits()
+ETC = "/opt/cloudhsm/etc"
+CLIENT, CMU, CA = f"{ETC}/cloudhsm_client.cfg", f"{ETC}/cloudhsm_mgmt_util.cfg", f"{ETC}/customerCA.crt"
+CACHE = "/opt/cloudhsm/daemon/1/cluster.info"
+NOW = dt.datetime(2026, 11, 23, 20, 15, tzinfo=dt.timezone.utc)
+# the host is up for 1000 s, and the daemon began 100 s ago
+BEGAN = NOW.timestamp() - 100
+FIELDS = " ".join(["S", *["0"] * 18, "90000", *["0"] * 30])
+UP = "ActiveState=active\nUnitFileState=enabled\nMainPID=812\n"
+
+
+def machine(shown: str = UP, said: str = "", *, ca: float = -50.0, client: float = -50.0) -> Memory:
+    """Return a host whose CA and client configuration were written so many seconds after the daemon began."""
+    memory = Memory(
+        {"/proc/uptime": b"1000.00 1900.00\n", "/proc/812/stat": f"812 (a) b (c) {FIELDS}\n".encode()},
+        programs={"systemctl": Done(0, shown, ""), "journalctl": Done(0, said, "")},
+        started=NOW,
+    )
+    for path, dated in ((CA, ca), (CLIENT, client)):
+        memory.place(path, b"{}")
+        memory.entries[path] = replace(memory.entries[path], mtime=BEGAN + dated)
+    return memory
+
+
+def looked(memory: Memory) -> Finding:
+    return Service(CA, LIMITS).check(memory)
+
+
+@pytest.mark.parametrize(
+    ("shown", "said", "finding"),
+    [
+        (UP, "", Finding(True, "active, enabled", "active, enabled")),
+        (
+            "ActiveState=active\nUnitFileState=disabled\nMainPID=812\n", "",
+            Finding(False, "active, disabled", "active, enabled"),
+        ),
+        (
+            "ActiveState=inactive\nUnitFileState=\nMainPID=0\n", "old words",
+            Finding(False, "inactive, not installed", "active, enabled"),
+        ),
+        (
+            "ActiveState=failed\nUnitFileState=enabled\nMainPID=0\n", "one\ntwo\n",
+            Finding(False, "failed, enabled: one / two", "active, enabled"),
+        ),
+        (
+            "ActiveState=failed\nUnitFileState=enabled\nMainPID=0\n", "-- No entries --\n",
+            Finding(False, "failed, enabled", "active, enabled"),
+        ),
+    ],
+)  # fmt: skip
+def test_how_it_stands(shown: str, said: str, finding: Finding) -> None:
+    assert looked(machine(shown, said)) == finding
+
+
+def test_without_systemd_nothing_is_known() -> None:
+    memory = machine()
+    memory.programs["systemctl"] = Done(127, "", "systemctl: No such file or directory\n")
+    assert looked(memory) == Finding(False, "unknown, unknown", "active, enabled")
+
+
+@pytest.mark.parametrize(
+    ("ca", "client", "changed"),
+    [
+        (-50.0, -50.0, None),
+        (0.0, -50.0, None),
+        (0.1, -50.0, CA),
+        (-50.0, 50.0, CLIENT),
+        (60.0, 50.0, CLIENT),
+        # a clock that was ahead: what is dated in the future tells nothing, and would be new for ever
+        (500.0, -50.0, None),
+    ],
+)
+def test_a_daemon_older_than_what_it_reads_is_not_right(
+    ca: float, client: float, changed: str | None
+) -> None:
+    want = "active, enabled" + (", started after that" if changed else "")
+    saw = "active, enabled" + (f", started before {changed} changed" if changed else "")
+    assert looked(machine(ca=ca, client=client)) == Finding(changed is None, saw, want)
+
+
+def test_a_start_that_cannot_be_told_is_no_reason_to_start_it_again() -> None:
+    memory = machine(ca=50.0)
+    del memory.entries["/proc/812/stat"]
+    assert looked(memory).met
+
+
+@pytest.mark.parametrize(
+    ("said", "saw"),
+    [
+        (
+            "LIQUIDSECURITY: Daemon socket connection error: refused",
+            "LIQUIDSECURITY: Daemon socket connection error: refused",
+        ),
+        ("one\nother words\n", "one / other words"),
+        ("", "not connected"),
+    ],
+)
+def test_a_daemon_that_wrote_nothing_down_is_not_connected(said: str, saw: str) -> None:
+    memory = machine(said=said)
+    found = Connected(LIMITS).check(memory)
+    assert (found.met, found.saw, found.code) == (False, saw, "service-failed")
+    memory.place(CACHE, b"10.0.1.6\n")
+    assert Connected(LIMITS).check(memory) == Finding(True, "connected", "connected")
+
+
+def configured(server: str, utility: Sequence[str], ca: str = CA) -> Memory:
+    memory = machine()
+    client = {"client": {"e2e_owner_crt_path": ca}, "server": {"hostname": server, "port": 2223}}
+    memory.place(CLIENT, json.dumps(client).encode())
+    memory.place(
+        CMU, json.dumps({"servers": [{"hostname": each, "enable": "yes"} for each in utility]}).encode()
+    )
+    return memory
+
+
+BOTH = ("10.0.1.6", "10.0.2.9")
+
+
+@pytest.mark.parametrize(
+    ("memory", "finding"),
+    [
+        (configured("10.0.2.9", ["10.0.1.6"]), (True, "10.0.2.9")),
+        (configured("%%SERVER_ADDR%%", ["%%SERVER_ADDR%%"]), (False, "not configured")),
+        (configured("10.0.9.9", BOTH), (False, "10.0.9.9")),
+        # an address that merely begins like a wanted one
+        (configured("10.0.1.6", ["10.0.1.60"]), (False, "10.0.1.6; management utility 10.0.1.60")),
+        (configured("10.0.1.6", []), (False, "10.0.1.6; management utility not configured")),
+        (configured("10.0.1.6", BOTH, "/etc/other.crt"), (False, "10.0.1.6; CA /etc/other.crt")),
+    ],
+)
+def test_what_the_two_files_say(memory: Memory, finding: tuple[bool, str]) -> None:
+    found = Configure3(BOTH, CA, LIMITS).check(memory)
+    assert (found.met, found.saw) == finding
+    assert found.want.startswith("one of 10.0.1.6 10.0.2.9")
+
+
+def test_damaged_or_absent_files_are_told() -> None:
+    memory = configured("10.0.1.6", BOTH)
+    memory.place(CMU, b'{"servers": [')
+    assert Configure3(BOTH, CA, LIMITS).check(memory).saw == "10.0.1.6; management utility not configured"
+    memory.place(CLIENT, b"{")
+    assert Configure3(BOTH, CA, LIMITS).check(memory).saw.startswith("damaged: it is not JSON")
+    del memory.entries[CLIENT]
+    assert Configure3(("10.0.1.6",), CA, LIMITS).check(memory) == Finding(
+        False, "no configuration file", "10.0.1.6"
+    )
+
+
+def test_waiting_for_a_daemon_that_never_connects_is_bounded() -> None:
+    memory = machine()
+    daemon.settle(memory, None, 1)
+    assert 10 <= memory.clock < 10.2
