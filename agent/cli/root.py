@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from inspect import signature
+from typing import TYPE_CHECKING, Annotated, Any, Callable, Optional, get_args, get_type_hints
 
 import typer
 
@@ -73,7 +74,7 @@ def _tree(argv: Sequence[str]) -> typer.Typer:
         rich_markup_mode=None,  # boxes cut the options' names on a narrow terminal, and cannot be copied from
         context_settings=_SETTINGS,
     )
-    tree.callback()(_root)
+    tree.callback()(_with_hints(_root))
     if list(argv) == ["--version"]:
         return tree
     from agent.cli import host  # noqa: PLC0415
@@ -84,8 +85,24 @@ def _tree(argv: Sequence[str]) -> typer.Typer:
 
         commands = {**host.COMMANDS, "demo": demo}
     for name, command in commands.items():
-        tree.command(name)(command)
+        tree.command(name)(_with_hints(command))
     return tree
+
+
+def _with_hints(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a function its annotations as values: on Python 3.9 typer reads their texts, and loses what they hold."""
+    if hasattr(function, "__signature__"):  # made by `with_desired`, of values
+        return function
+    hints = get_type_hints(function, include_extras=True)
+    own = signature(function)
+    parameters = [each.replace(annotation=_bare(hints[each.name])) for each in own.parameters.values()]
+    function.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return function
+
+
+def _bare(hint: Any) -> Any:
+    """Return what is annotated: up to Python 3.10 a default of None wraps it in one more Optional."""
+    return next((each for each in get_args(hint) if hasattr(each, "__metadata__")), hint)
 
 
 def _tell(error: AgentError) -> None:

@@ -13,7 +13,7 @@ from agent.lab.cluster import Hsm, set_mode
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from .host import LabHost
     from .lab import Lab
@@ -52,10 +52,16 @@ class Scene:
         return tuple(seat.ip for seat in self.hsms)
 
     def package(
-        self, image: str, package: str = "cloudhsm-cli", version: str = "5.18.0-1", *, fault: str = "", padding_mb: int = 0
+        self,
+        image: str,
+        package: str = "cloudhsm-cli",
+        version: str = "5.18.0-1",
+        *,
+        fault: str = "",
+        padding_mb: int = 0,
     ) -> str:
         """Build a stand-in package into the mirror and return its file name; its checksum is kept."""
-        _, directory, ending = ROWS[image.split("+")[0]]
+        _, directory, ending = ROWS[image.split("+", maxsplit=1)[0]]
         file = package + ending.format(version=version)
         path = f"{directory}/{file}"
         self.sums[file] = packages.build(
@@ -69,11 +75,13 @@ class Scene:
             set_mode(self.folder / f"mode-{self.hsms[number].ip}", mode)
 
     def mirror_faults(self, **faults: str) -> None:
-        mirror.set_faults(self.folder / "mirror.json", {name.replace("_", "*"): fault for name, fault in faults.items()})
+        mirror.set_faults(
+            self.folder / "mirror.json", {name.replace("_", "*"): fault for name, fault in faults.items()}
+        )
 
     def options(self, image: str) -> list[str]:
         """Return the options that a first run on a host of this image needs."""
-        row, _, _ = ROWS[image.split("+")[0]]
+        row, _, _ = ROWS[image.split("+", maxsplit=1)[0]]
         argv = [word for address in self.addresses for word in ("--hsm-ip", address)]
         argv += ["--ca-cert", "/root/customerCA.crt", "--package-source", self.url]
         argv += [word for file, digest in self.sums.items() for word in ("--sha256", f"{file}={digest}")]
@@ -90,8 +98,12 @@ def cluster(lab: Lab, folder: Path, count: int = 2, kind: str = "normal") -> Any
     try:
         for seat in seats:
             serve(scene, seat)
-        wanted = mirror.Mirror(folder / "mirror", folder / "mirror.json", lab.operator.ip, MIRROR_PORT, log=folder / "log")
-        server = lab.operator.start(["python3", "-m", "agent.lab.mirror", *wanted.arguments()], [MIRROR_PORT], _PATH)
+        wanted = mirror.Mirror(
+            folder / "mirror", folder / "mirror.json", lab.operator.ip, MIRROR_PORT, log=folder / "log"
+        )
+        server = lab.operator.start(
+            ["python3", "-m", "agent.lab.mirror", *wanted.arguments()], [MIRROR_PORT], _PATH
+        )
         scene.url = wanted.url(MIRROR_PORT)
         yield scene
         server.terminate()
@@ -107,7 +119,11 @@ _PATH = {"PYTHONPATH": str(Path(__file__).parents[2])}
 def serve(scene: Scene, seat: HsmSeat) -> None:
     """Start the HSM stand-in of a seat, on its IPv4 and its IPv6 address."""
     hsm = Hsm(
-        seat.ip, scene.made.hsm, scene.made.other_hsm, scene.made.client_ca.cert, scene.folder / f"mode-{seat.ip}"
+        seat.ip,
+        scene.made.hsm,
+        scene.made.other_hsm,
+        scene.made.client_ca.cert,
+        scene.folder / f"mode-{seat.ip}",
     )
     seat.serve(["python", "-m", "agent.lab.cluster", *hsm.arguments()], env=_PATH)
 
@@ -178,5 +194,3 @@ def misbehave(host: LabHost, tool: str, word: str | None) -> None:
         host.must(["rm", "-f", path])
     else:
         host.put(path, word.encode())
-
-

@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from agent import __version__
 from agent.core.errors import CODES
 from agent.core.words import Line, Outcome
 from agent.render import screen
@@ -274,6 +275,36 @@ def test_help_cuts_no_name_of_an_option_on_any_terminal(command: str, columns: s
         assert {"--ca-fingerprint", "--accept-single-hsm", "--package-source"} <= set(
             done.stdout.replace(",", " ").split()
         )
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [("facts", "--platform ROW"), ("rollback", "[RUN]"), ("explain", "[CODE]"), ("demo", "--fault NAME")],
+)
+def test_every_command_says_what_it_takes_on_every_python(command: str, shown: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "agent", command, "-h"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert shown in done.stdout
+    assert "-o, --output text|json" in done.stdout
+
+
+def test_the_version_is_told() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "agent", "--version"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"hsm-agent {__version__}\n", "")
 
 
 def test_explain_wraps_for_a_narrow_terminal() -> None:
