@@ -39,16 +39,15 @@ LOCK = "/run/hsm-agent.lock"
 def limits_of(desired: Desired) -> Limits:
     """Return the waits of a run: `--timeout` bounds the whole, and each wait in it.
 
-    Single waits end before the run does: what hangs is then named by its own code, and there is time left to look at
-    the rest.
+    A longer one gives packages, downloads and the lock longer; no HSM gets more patience from it. Single waits end
+    before the run does: what hangs is then named by its own code, and there is time left to look at the rest.
     """
     limits = Limits()
     if desired.timeout is None:
         return limits
-    shorter = {name: min(getattr(limits, name), desired.timeout) for name in ("package", "download")}
-    lock = min(limits.lock, 0.8 * desired.timeout)
-    tool, client = (min(each, 0.5 * desired.timeout) for each in (limits.tool, limits.client))
-    return replace(limits, run=desired.timeout, lock=lock, tool=tool, client=client, **shorter)
+    run = desired.timeout
+    tool, client = (min(each, 0.5 * run) for each in (limits.tool, limits.client))
+    return replace(limits, run=run, package=run, download=run, lock=0.8 * run, tool=tool, client=client)
 
 
 def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> Report:
@@ -246,7 +245,7 @@ def _reported(machine: Host, run: Run, body: Callable[[Known], None], *, remembe
         logging.getLogger("agent").exception("run %s failed", run.run_id)
         error = AgentError("internal", "the agent failed", saw=f"{type(crash).__name__}: {crash}")
     report = assemble(machine, run, known, error)
-    if not (remember and machine.is_root()):
+    if not (remember and machine.is_root()) or report.code == "nothing-recorded":
         return report
     try:
         store.write_report(machine, to_document(report))

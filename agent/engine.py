@@ -44,18 +44,23 @@ class Undo(Protocol):
 
 @dataclass(frozen=True)
 class Walk:
-    """The lines of a run and what was learned beside them. `undone` is empty unless something was put back."""
+    """The lines of a run and what was learned beside them. `undone` is empty unless something was put back.
+
+    `unproven` is the step that was brought about, but the look that would have told was cut short.
+    """
 
     lines: tuple[Line, ...]
     notices: tuple[Notice, ...] = ()
     undone: tuple[Line, ...] = ()
+    unproven: str | None = None
 
     @property
     def changed(self) -> bool:
         """Whether the host is another than before: something was changed and not put back, or was put back."""
         back = {line.id for line in self.undone}
         return any(
-            line.outcome is Outcome.UNDONE or (line.outcome is Outcome.CHANGED and line.id not in back)
+            line.outcome is Outcome.UNDONE
+            or ((line.outcome is Outcome.CHANGED or line.id == self.unproven) and line.id not in back)
             for line in self.lines
         )
 
@@ -110,6 +115,7 @@ class _Walking:
         self.broken: str | None = None
         self.stopped = False
         self.touched = False
+        self.unproven: str | None = None
 
     def add(self, line: Line) -> None:
         self.lines.append(line)
@@ -118,7 +124,7 @@ class _Walking:
             self.broken = line.id
 
     def result(self, undone: tuple[Line, ...] = ()) -> Walk:
-        return Walk(tuple(self.lines), tuple(dict.fromkeys(self.notices)), undone)
+        return Walk(tuple(self.lines), tuple(dict.fromkeys(self.notices)), undone, self.unproven)
 
     def first_look(self, step: Step) -> Finding | Line:
         """Look before any touch; a refusal comes back as the line it will be."""
@@ -173,7 +179,10 @@ class _Walking:
         def touch() -> Finding:
             self.view.pause(0)  # an interrupt, and the run's limit, count between two touches at the latest
             step.apply(host)
-            return step.check(self.view)
+            self.unproven = step.id
+            finding = step.check(self.view)
+            self.unproven = None
+            return finding
 
         after = self._attempt(step.id, touch, saw=before.saw)
         if isinstance(after, Line):

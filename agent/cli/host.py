@@ -192,7 +192,10 @@ def _run(command: str, output: str, body: Callable[[Posix, Run, Listener], Repor
     stop = threading.Event()
     progress = choose(sys.stderr, quiet=quiet, dumb=os.environ.get("TERM") == "dumb")
     machine = Posix(stop, progress=progress.downloaded)
-    journal.open_log(root=machine.is_root(), systemd=machine.stat("/run/systemd/system") is not None)
+    journal.open_log(
+        may_write=machine.is_root() and command != "plan",
+        systemd=machine.stat("/run/systemd/system") is not None,
+    )
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A program that is changing the host finishes; then the run ends, is undone where that is due, and reports.
         signal.signal(number, lambda _number, _frame: stop.set())

@@ -14,8 +14,11 @@ _FOLDER = Path("/var/log/hsm-agent")
 _SOCKET = "/dev/log"  # journald listens there too, and knows the lines by the identifier `hsm-agent`
 
 
-def open_log(*, root: bool, systemd: bool) -> None:
-    """Give the logger `agent` its one handler. A log that cannot be opened is no reason not to run."""
+def open_log(*, may_write: bool, systemd: bool) -> None:
+    """Give the logger `agent` its one handler. A log that cannot be opened is no reason not to run.
+
+    `may_write` is false for an ordinary user, and for `plan`, which leaves no trace on the host.
+    """
     logger = logging.getLogger("agent")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -24,7 +27,7 @@ def open_log(*, root: bool, systemd: bool) -> None:
         if systemd and Path(_SOCKET).exists():
             handler = logging.handlers.SysLogHandler(_SOCKET)
             handler.ident = "hsm-agent: "
-        elif root:
+        elif may_write:
             _FOLDER.mkdir(mode=0o750, exist_ok=True)
             handler = logging.handlers.RotatingFileHandler(
                 _FOLDER / "hsm-agent.log", maxBytes=1_000_000, backupCount=4, encoding="utf-8", delay=True

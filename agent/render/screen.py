@@ -35,7 +35,7 @@ def report(tree: Mapping[str, Any], *, colour: bool = False, width: int | None =
 
     `width` wraps what is too long for a terminal; None leaves every step on one line, for `grep`.
     """
-    lines = ["  ".join(_head(tree)), ""]
+    lines = [*_wrapped("", "  ".join(_head(tree)), width, indent=2), ""]
     lines += _steps(tree, colour=colour, width=width)
     notices = [
         *(_notice(each) for each in tree["warnings"]),
@@ -123,12 +123,13 @@ def _differing(saw: str, want: str) -> tuple[str, str]:
 def _verdict(tree: Mapping[str, Any], *, colour: bool, width: int | None) -> list[str]:
     outcome, code, failure = tree["outcome"], tree["code"], tree["failure"]
     tail = f" (exit {tree['exit_status']}, {code})" if code else ""
-    lines = [f"{_painted(outcome, outcome, colour=colour)}: {_told(tree)}{tail}"]
+    first, *rest = _wrapped("", f"{outcome}: {_told(tree)}{tail}", width, indent=2)
+    lines = [_painted(outcome, outcome, colour=colour) + first[len(outcome) :], *rest]
     if failure is None:
         return lines
     cause = CODES.get(tree["cause"] or "")
     if outcome in ("rolled-back", "failed") and cause:
-        lines.append(f"cause: {cause.meaning} ({cause.name})")
+        lines += _wrapped("cause: ", f"{cause.meaning} ({cause.name})", width)
     in_steps = any(step["code"] in (code, tree["cause"]) for step in tree["steps"] if step["code"])
     if failure["saw"] and not in_steps:
         lines += _labelled("saw:  ", failure["saw"], width)

@@ -70,7 +70,10 @@ class Package:
         there = self._there(view)
         detail: dict[str, Value] = {"url": None, "file": None, "sha256": None, "size": None}
         if self.download is not None:
+            cached = view.stat(self.download.path)
             detail.update(url=self.download.url, file=self.download.file, sha256=self.download.sha256)
+            # known once it was downloaded; the cache is emptied when every package is there
+            detail.update(size=cached.size if cached else None)
         if there is not None and self._is_wanted(there):
             return Finding(True, there.version, self.version, notices=self._notices(there), detail=detail)
         self._refuse_unknown()
@@ -143,9 +146,7 @@ def tidy(host: Host) -> None:
 
 def due(view: HostView) -> tuple[str, ...]:
     """Return the packages that are to take the place of others which are gone already."""
-    with contextlib.suppress(
-        AgentError
-    ):  # an ordinary user may not list that folder, and has nothing to complete
+    with contextlib.suppress(AgentError):  # an ordinary user may not list it, and has nothing to complete
         return tuple(name[: -len(".due")] for name in view.names(CACHE) if name.endswith(".due"))
     return ()
 

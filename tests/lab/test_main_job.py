@@ -39,7 +39,8 @@ def test_from_bare_to_proven_and_back(scene: Scene, host: LabHost, image: str) -
     options = scene.options(image)
     planned = agent(host, "plan", *options, "--component", "pkcs11")
     assert (planned.exit_status, planned.code) == (3, "drift"), planned
-    assert not host.testinfra.file("/opt/cloudhsm").exists
+    for place in ("/opt/cloudhsm", "/var/cache/hsm-agent", "/var/log/hsm-agent"):
+        assert not host.testinfra.file(place).exists
     assert not host.testinfra.file(STATE).exists
 
     first = agent(host, "configure", *options, "--component", "pkcs11")

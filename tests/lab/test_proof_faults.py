@@ -172,12 +172,20 @@ def test_each_fault_of_the_network_has_its_own_name(lab: Lab, host: LabHost, tmp
         assert (line["outcome"], line["code"]) == ("failed", code), line
         assert saw in line["saw"], line
         assert hint in line["hint"], line
-        assert {"ip": seat.ip, "port": 2223, "reached": False, "cause": code, "connect_ms": None} in ran.report["hsms"]
+        assert {
+            "ip": seat.ip,
+            "port": 2223,
+            "reached": False,
+            "cause": code,
+            "connect_ms": None,
+        } in ran.report["hsms"]
     assert ran.step("client:hsm-info")["hint"].startswith("needs ")
 
 
 @pytest.mark.parametrize("name", ["dropped", "reset", "unreachable", "plain", "closing"])
-def test_a_host_whose_hsms_cannot_be_reached_keeps_what_it_has(scene: Scene, host: LabHost, name: str) -> None:
+def test_a_host_whose_hsms_cannot_be_reached_keeps_what_it_has(
+    scene: Scene, host: LabHost, name: str
+) -> None:
     breaks, code, saw, hint = NETWORK[name]
     for seat in scene.hsms:
         breaks(scene, seat)
@@ -185,11 +193,16 @@ def test_a_host_whose_hsms_cannot_be_reached_keeps_what_it_has(scene: Scene, hos
     ran = first(host, scene)
     told(ran, 40, code, saw=saw, hint=hint)
     assert (ran.report["outcome"], ran.report["changed"]) == ("failed", False)
-    assert (ran.outcome("client:hsm-info"), ran.step("client:hsm-info")["hint"]) == ("skipped", "needs reach:*")
+    assert (ran.outcome("client:hsm-info"), ran.step("client:hsm-info")["hint"]) == (
+        "skipped",
+        "needs reach:*",
+    )
     assert identity(host, CA, f"{ETC}/cloudhsm-cli.cfg") == before
 
 
-@pytest.mark.parametrize(("route", "saw"), [("no_route", "No route"), ("black_hole", "Invalid"), ("prohibit", "denied")])
+@pytest.mark.parametrize(
+    ("route", "saw"), [("no_route", "No route"), ("black_hole", "Invalid"), ("prohibit", "denied")]
+)
 def test_a_host_without_a_way_to_the_hsms_says_so(scene: Scene, host: LabHost, route: str, saw: str) -> None:
     for address in scene.addresses:
         getattr(host.seat.faults, route)(address)
@@ -261,7 +274,9 @@ def test_an_hsm_is_reached_by_its_ipv6_address(scene: Scene, host: LabHost) -> N
     server.terminate()
 
 
-def test_a_host_that_moves_to_other_hsms_asks_the_dead_ones_once(lab: Lab, scene: Scene, host: LabHost) -> None:
+def test_a_host_that_moves_to_other_hsms_asks_the_dead_ones_once(
+    lab: Lab, scene: Scene, host: LabHost
+) -> None:
     """Whether the old configuration worked is worth one question, not the patience that a cold start deserves."""
     log = "/opt/cloudhsm/run/cloudhsm-cli.log"
     for seat in scene.hsms:
@@ -269,7 +284,9 @@ def test_a_host_that_moves_to_other_hsms_asks_the_dead_ones_once(lab: Lab, scene
     host.must(["truncate", "-s", "0", log])
     told(first(host, scene, "--log-level", "warn"), 40, "hsm-refused")
     assert host.get(log).decode().count(f"{scene.addresses[0]}:2223 Could not connect") == 1
-    assert settings(host)["logging"]["log_level"] == "warn"  # nothing that worked was lost, so nothing is undone
+    assert (
+        settings(host)["logging"]["log_level"] == "warn"
+    )  # nothing that worked was lost, so nothing is undone
 
 
 # ---- TLS and the client's own words
@@ -278,11 +295,20 @@ def test_a_host_that_moves_to_other_hsms_asks_the_dead_ones_once(lab: Lab, scene
 def test_hsms_of_another_ca_are_told_by_what_the_client_says(scene: Scene, host: LabHost) -> None:
     scene.mode("other-ca")
     ran = first(host, scene)
-    told(ran, 42, "client-tls-failed", step="client:hsm-info", saw="Certificate verification error", hint="--replace-ca")
+    told(
+        ran,
+        42,
+        "client-tls-failed",
+        step="client:hsm-info",
+        saw="Certificate verification error",
+        hint="--replace-ca",
+    )
     assert ran.outcome(f"reach:{scene.addresses[0]}:2223") == "met"
 
 
-def test_another_ca_on_a_new_host_is_told_and_replaced_when_allowed(scene: Scene, make_host: MakeHost) -> None:
+def test_another_ca_on_a_new_host_is_told_and_replaced_when_allowed(
+    scene: Scene, make_host: MakeHost
+) -> None:
     host = make_host(IMAGE, agent=True)
     prepare(host, scene)
     argv = ["/root/otherCA.crt" if word == "/root/customerCA.crt" else word for word in scene.options(IMAGE)]
@@ -315,7 +341,14 @@ def test_mutual_tls_is_named_and_cured_by_a_client_certificate(scene: Scene, hos
     assert settings(host)["clusters"][0]["cluster"]["client_key_hsm_tls_path"] == "/root/moved.key"
     host.must(["rm", "/root/moved.key"])
     gone = agent(host, "verify")
-    told(gone, 50, "configure-not-applied", step="client:hsm-info", saw="client_key_hsm_tls_path", hint="--client-key")
+    told(
+        gone,
+        50,
+        "configure-not-applied",
+        step="client:hsm-info",
+        saw="client_key_hsm_tls_path",
+        hint="--client-key",
+    )
     unconfigured(host)  # no flag takes an entry out of the file again
 
 
@@ -337,7 +370,14 @@ def test_a_cause_that_stands_in_the_log_alone_is_found_where_the_log_is(scene: S
 def test_a_cluster_that_was_never_activated(scene: Scene, host: LabHost) -> None:
     scene.mode("unactivated")
     ran = first(host, scene)
-    told(ran, 43, "cluster-not-activated", step="client:activated", saw="unactivated-admin", hint="cluster activate")
+    told(
+        ran,
+        43,
+        "cluster-not-activated",
+        step="client:activated",
+        saw="unactivated-admin",
+        hint="cluster activate",
+    )
 
 
 # word -> exit status, code, what is seen, what hint helps
@@ -383,14 +423,18 @@ SLOW: dict[str, tuple[int, str | None, str]] = {
 }
 
 
-def test_a_client_that_does_not_answer_is_asked_again_and_then_named(scene: Scene, make_host: MakeHost) -> None:
+def test_a_client_that_does_not_answer_is_asked_again_and_then_named(
+    scene: Scene, make_host: MakeHost
+) -> None:
     """Each costs the pauses between three tries, so each has a host of its own and they run at the same time."""
     hosts = {word: make_host(IMAGE, agent=True, init="idle") for word in SLOW}
     for word, each in hosts.items():
         prepare(each, scene)
         misbehave(each, "cloudhsm-cli", word)
     with ThreadPoolExecutor(len(hosts)) as pool:
-        runs = dict(zip(hosts, pool.map(lambda each: agent(each, "configure", *scene.options(IMAGE)), hosts.values())))
+        runs = dict(
+            zip(hosts, pool.map(lambda each: agent(each, "configure", *scene.options(IMAGE)), hosts.values()))
+        )
     for word, (exit_status, code, saw) in SLOW.items():
         assert (runs[word].exit_status, runs[word].code) == (exit_status, code), (word, runs[word])
         assert saw in runs[word].step("client:hsm-info")["saw"], (word, runs[word])
@@ -406,7 +450,14 @@ def test_what_hangs_is_ended_and_named_before_the_runs_own_limit(scene: Scene, m
     misbehave(tool, "configure-cli", "hang")
     with ThreadPoolExecutor(2) as pool:
         runs = list(pool.map(lambda each: first(each, scene, "--timeout", "10s"), (client, tool)))
-    told(runs[0], 42, "client-hung", step="client:hsm-info", saw="no answer in", hint="cluster hsm-info` by hand")
+    told(
+        runs[0],
+        42,
+        "client-hung",
+        step="client:hsm-info",
+        saw="no answer in",
+        hint="cluster hsm-info` by hand",
+    )
     told(runs[1], 50, "configure-failed", step="configure:cli", saw="working", hint="by hand")
     for each, name in ((client, "cloudhsm-cli"), (tool, "configure-cli")):
         assert each.run(["pgrep", "-f", f"{BIN}/{name}"]).stdout == ""
@@ -432,7 +483,9 @@ def test_a_single_hsm_must_be_accepted_and_is_told_in_every_report(scene: Scene,
     assert settings(host)["clusters"][0]["cluster"]["options"] == {"disable_key_availability_check": True}
     # what was accepted once is not taken back by leaving the word out
     ran = agent(host, "configure", *one)
-    told(ran, 50, "single-hsm-not-accepted", step="configure:cli", saw="check off", hint="--accept-single-hsm")
+    told(
+        ran, 50, "single-hsm-not-accepted", step="configure:cli", saw="check off", hint="--accept-single-hsm"
+    )
     both = agent(host, "configure", *scene.options(IMAGE))
     assert (both.exit_status, SINGLE in both.told) == (0, False), both
     assert settings(host)["clusters"][0]["cluster"]["options"] == {"disable_key_availability_check": False}
@@ -447,7 +500,9 @@ def test_a_key_availability_check_switched_off_by_hand_is_drift_and_switched_on_
     assert ran.outcome("configure:cli") == "met"
     done = first(host, scene)
     assert (done.exit_status, done.outcome("configure:pkcs11")) == (0, "changed")
-    assert settings(host, "pkcs11")["clusters"][0]["cluster"]["options"] == {"disable_key_availability_check": False}
+    assert settings(host, "pkcs11")["clusters"][0]["cluster"]["options"] == {
+        "disable_key_availability_check": False
+    }
 
 
 # ---- the configure tools and their files
@@ -473,7 +528,11 @@ def test_a_configure_tool_is_judged_by_its_file(scene: Scene, host: LabHost, wor
     ran = first(host, scene)
     exit_status, code, saw, hint = TOOLS[word]
     if code is None:
-        assert (ran.exit_status, ran.outcome("configure:cli"), servers(host)) == (0, "changed", list(scene.addresses))
+        assert (ran.exit_status, ran.outcome("configure:cli"), servers(host)) == (
+            0,
+            "changed",
+            list(scene.addresses),
+        )
         return
     told(ran, exit_status, code, step="configure:cli", saw=saw, hint=hint)
     assert ran.step("configure:pkcs11")["hint"] == "needs configure:cli"
@@ -486,7 +545,9 @@ def test_a_configure_tool_is_judged_by_its_file(scene: Scene, host: LabHost, wor
 
 
 @pytest.mark.parametrize("word", ["lie", "wrong", "fail", "half"])
-def test_a_configure_tool_that_fails_on_a_host_that_worked_is_undone(scene: Scene, host: LabHost, word: str) -> None:
+def test_a_configure_tool_that_fails_on_a_host_that_worked_is_undone(
+    scene: Scene, host: LabHost, word: str
+) -> None:
     files = (CA, f"{ETC}/cloudhsm-cli.cfg", f"{ETC}/cloudhsm-pkcs11.cfg")
     before = [host.get(path) for path in files]
     owners = host.must(["stat", "-c", "%n %U:%G %a", *files])
@@ -506,7 +567,9 @@ def test_a_configure_tool_that_is_gone(scene: Scene, host: LabHost) -> None:
     assert first(host, scene).outcomes == {"met"}
     unconfigured(host, "cli")
     ran = first(host, scene)
-    told(ran, 50, "configure-failed", step="configure:cli", saw="No such file", hint="reinstalling the package")
+    told(
+        ran, 50, "configure-failed", step="configure:cli", saw="No such file", hint="reinstalling the package"
+    )
     host.must(["mv", "/root/kept", f"{BIN}/configure-cli"])
 
 
@@ -520,7 +583,16 @@ def test_what_is_right_is_not_touched_and_its_tool_not_run(scene: Scene, host: L
 
 
 def test_every_flag_is_verified_in_the_file(scene: Scene, host: LabHost) -> None:
-    flags = ["--log-level", "warn", "--log-file", "/var/log/hsm.log", "--log-type", "file", "--log-rotation", "hourly"]
+    flags = [
+        "--log-level",
+        "warn",
+        "--log-file",
+        "/var/log/hsm.log",
+        "--log-type",
+        "file",
+        "--log-rotation",
+        "hourly",
+    ]
     cured(host, *wanted(scene), *flags)
     for component in ("cli", "pkcs11"):
         assert settings(host, component)["logging"] == {
@@ -632,7 +704,9 @@ def test_a_ca_that_is_none_is_refused_and_costs_the_host_nothing(
 ) -> None:
     host = make_host(IMAGE, agent=True)
     good, key = scene.made.ca.cert.read_bytes(), scene.made.ca.key.read_bytes()
-    der = subprocess.run(["openssl", "x509", "-outform", "der"], input=good, capture_output=True, check=True).stdout
+    der = subprocess.run(
+        ["openssl", "x509", "-outform", "der"], input=good, capture_output=True, check=True
+    ).stdout
     contents = {
         "empty": b"", "large": good + b"#" * 1_100_000, "der": der, "key": key, "key+cert": good + key,
         "five": good + scene.made.other_ca.cert.read_bytes(), "html": b"<html>404</html>", "cut": good[:400],
@@ -668,14 +742,23 @@ def test_a_ca_as_people_really_have_it(lab: Lab, scene: Scene, host: LabHost) ->
         host.put(f"/root/{name}.crt", data)
         host.must(["rm", CA])
         ran = agent(host, "configure", *options, "--ca-cert", f"file:///root/{name}.crt")
-        assert (ran.exit_status, ran.outcome("certificate"), host.get(CA)) == (0, "changed", good), (name, ran)
+        assert (ran.exit_status, ran.outcome("certificate"), host.get(CA)) == (0, "changed", good), (
+            name,
+            ran,
+        )
     host.must(["rm", CA])
     ran = agent(host, "configure", *options, "--ca-cert", "-", stdin=good)
     assert (ran.exit_status, host.get(CA)) == (0, good), ran
     host.must(["rm", CA])
     ran = agent(host, "configure", *options, env={"HSM_AGENT_CA_CERT": one_line})
     assert (ran.exit_status, host.get(CA)) == (0, good), ran
-    told(agent(host, "configure", *options, "--ca-cert", "-"), 30, "ca-unreadable", saw="nothing", hint="--ca-cert")
+    told(
+        agent(host, "configure", *options, "--ca-cert", "-"),
+        30,
+        "ca-unreadable",
+        saw="nothing",
+        hint="--ca-cert",
+    )
 
 
 def test_a_chain_is_placed_issuer_first(lab: Lab, scene: Scene, make_host: MakeHost, tmp_path: Path) -> None:
@@ -689,10 +772,14 @@ def test_a_chain_is_placed_issuer_first(lab: Lab, scene: Scene, make_host: MakeH
 
 
 def test_the_fingerprint_that_was_given_decides(scene: Scene, host: LabHost) -> None:
-    printed = host.must(["openssl", "x509", "-noout", "-fingerprint", "-sha256", "-in", "/root/customerCA.crt"])
+    printed = host.must(
+        ["openssl", "x509", "-noout", "-fingerprint", "-sha256", "-in", "/root/customerCA.crt"]
+    )
     right = printed.strip().partition("=")[2]
     assert first(host, scene, "--ca-fingerprint", right).outcomes == {"met"}
-    assert first(host, scene, "--ca-fingerprint", f"SHA256:{right.replace(':', '').lower()}").outcomes == {"met"}
+    assert first(host, scene, "--ca-fingerprint", f"SHA256:{right.replace(':', '').lower()}").outcomes == {
+        "met"
+    }
     ran = first(host, scene, "--ca-fingerprint", "0" * 64)
     told(ran, 31, "ca-fingerprint-differs", saw=right.replace(":", "").lower(), hint="-fingerprint -sha256")
     ran = first(host, scene, "--ca-cert", "/root/otherCA.crt")
@@ -710,7 +797,9 @@ def test_a_ca_from_an_https_server(lab: Lab, scene: Scene, host: LabHost, tmp_pa
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", *subject, "-keyout", str(key),
          "-out", str(cert)], check=True, capture_output=True,
     )  # fmt: skip
-    server = mirror.Mirror(folder, tmp_path / "faults.json", OPERATOR_IP, HTTPS_PORT, cert, key, tmp_path / "log")
+    server = mirror.Mirror(
+        folder, tmp_path / "faults.json", OPERATOR_IP, HTTPS_PORT, cert, key, tmp_path / "log"
+    )
     lab.operator.start(["python3", "-m", "agent.lab.mirror", *server.arguments()], [HTTPS_PORT], HERE)
     host.put("/root/www.crt", cert.read_bytes())
     url, trusting = f"https://{OPERATOR_IP}:{HTTPS_PORT}/customerCA.crt", {"SSL_CERT_FILE": "/root/www.crt"}
@@ -760,13 +849,20 @@ def test_a_clock_that_is_wrong_by_a_year(scene: Scene, host: LabHost) -> None:
         ("rm FILE; ln -s /nowhere FILE", "absent"),
     ],
 )
-def test_a_ca_that_was_spoilt_by_hand_is_drift_and_cured(scene: Scene, host: LabHost, script: str, saw: str) -> None:
+def test_a_ca_that_was_spoilt_by_hand_is_drift_and_cured(
+    scene: Scene, host: LabHost, script: str, saw: str
+) -> None:
     host.must(["sh", "-ec", script.replace("FILE", CA)])
     told(agent(host, "verify"), 3, "drift", step="certificate", saw=saw)
     done = agent(host, "configure")
     assert (done.exit_status, done.outcome("certificate")) == (0, "changed"), done
     ca = host.testinfra.file(CA)
-    assert (ca.user, ca.group, ca.mode, ca.content) == ("root", "root", 0o644, scene.made.ca.cert.read_bytes())
+    assert (ca.user, ca.group, ca.mode, ca.content) == (
+        "root",
+        "root",
+        0o644,
+        scene.made.ca.cert.read_bytes(),
+    )
     assert agent(host, "verify").outcomes == {"met"}
 
 
@@ -790,7 +886,9 @@ def ended(program: subprocess.Popen[bytes]) -> None:
     program.wait(10)
 
 
-def test_a_program_that_still_has_the_old_configuration_is_named_until_it_restarts(scene: Scene, host: LabHost) -> None:
+def test_a_program_that_still_has_the_old_configuration_is_named_until_it_restarts(
+    scene: Scene, host: LabHost
+) -> None:
     program = using(host)
     pid = int(host.must(["pgrep", "-f", HOLDS[:20]]).split()[0])
     assert first(host, scene).report["restart_needed"] == []

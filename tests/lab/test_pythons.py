@@ -24,7 +24,9 @@ def test_the_quick_layers_pass(make_host: MakeHost, image: str, version: str) ->
     kind = images.image(image)
     testing = agent_install.library_layer(kind, "testing", [*agent_install.requirements(), *TESTING])
     host = make_host(image, layers=(testing,))
-    assert host.must(["python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip() == version
+    assert (
+        host.must(["python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip() == version
+    )
     host.must(["mkdir", "/checkout"])
     host.must(["tar", "-x", "-C", "/checkout"], stdin=checkout())
     done = host.run(

@@ -174,7 +174,10 @@ def test_an_end_of_the_run_skips_all_that_follows(code: str) -> None:
 
 def test_probes_with_the_same_needs_are_looked_at_together_and_told_in_order() -> None:
     host = Memory({"/x": b"new"})
-    probes = (*tuple(Sees(f"reach:{number}", "/x") for number in range(6)), Sees("last", "/x", needs=("nothing",)))
+    probes = (
+        *tuple(Sees(f"reach:{number}", "/x") for number in range(6)),
+        Sees("last", "/x", needs=("nothing",)),
+    )
     walk = look(Plan((), probes), host, Silent())
     assert ends(walk) == [*((f"reach:{number}", "met") for number in range(6)), ("last", "skipped")]
     assert walk.lines[-1].hint == "needs nothing"

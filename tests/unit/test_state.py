@@ -90,7 +90,9 @@ def test_a_run_without_a_snapshot_is_named(run_id: str | None) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"[", b"[]", b"{}", b'{"schema_version": 9}', b"\xff", b"[" * 100_000])
 def test_a_record_that_is_no_record_is_none(data: bytes) -> None:
-    memory = Memory({store.DESIRED: data, store.REPORT: data, f"{store.SNAPSHOTS}/20261123T000001Z-0000.json": data})
+    memory = Memory(
+        {store.DESIRED: data, store.REPORT: data, f"{store.SNAPSHOTS}/20261123T000001Z-0000.json": data}
+    )
     for read in (store.read_last, store.read_report, lambda view: snapshot.load(view, None)):
         with pytest.raises(AgentError) as caught:
             read(memory)
