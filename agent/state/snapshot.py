@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agent.cloudhsm import daemon
 from agent.cloudhsm.ca import sole_fingerprint
 from agent.cloudhsm.layout import CLIENT3_SETTINGS, CMU_SETTINGS, DAEMON3, LINUX
+from agent.cloudhsm.pem import holds_secret
 from agent.cloudhsm.settings import parse_cmu, parse_settings, parse_settings3
 from agent.core.errors import CODES, AgentError
 from agent.core.limits import Limits
@@ -195,7 +196,16 @@ def _revive(host: Host, *, anew: bool) -> Line | None:
 
 def _take(view: HostView) -> list[Kept]:
     paths = [f"{LINUX.etc}/{name}" for name in view.names(LINUX.etc) if name.endswith(".cfg")]
-    kept = (_as_it_is(view, path) for path in [LINUX.ca, *paths])
+    ca = _as_it_is(view, LINUX.ca)
+    if ca is not None and holds_secret(ca.data):
+        raise AgentError(
+            "ca-is-private-key",
+            "the CA on this host holds a private key, which is never copied",
+            saw=f"a private key in {LINUX.ca}",
+            want="certificates alone",
+            hint=f"take the key out of {LINUX.ca} and keep it off this host, then run this again",
+        )
+    kept = [ca, *(_as_it_is(view, path) for path in paths)]
     return [each for each in kept if each is not None]
 
 

@@ -117,7 +117,7 @@ _PATH = {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def serve(scene: Scene, seat: HsmSeat) -> None:
-    """Start the HSM stand-in of a seat, on its IPv4 and its IPv6 address."""
+    """Start the HSM stand-in of a seat."""
     hsm = Hsm(
         seat.ip,
         scene.made.hsm,

@@ -349,8 +349,6 @@ def test_a_lock_that_is_held_for_ever_names_its_holder(stage: Stage, path: str) 
     pid = stage.host.must(["pgrep", "-f", f"lockf.*{path}|{path}$"]).split()[-1]
     ran = stage.configure("--timeout", "4s")
     failed(ran, "package-locked", 22, saw=f"python3 (pid {pid}) holds {path}, still after", hint="--timeout")
-    # the run's own time was not used up: the rest was looked at
-    assert "timed-out" not in {each["code"] for each in ran.report["steps"]}
     assert stage.cached() == [stage.file()]
     release(holder)
     stage.untouched()

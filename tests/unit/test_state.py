@@ -122,3 +122,10 @@ def test_a_file_belongs_to_a_step() -> None:
     assert snapshot.line_id(CFG) == "configure:cli"
     assert snapshot.line_id(f"{ETC}/cloudhsm-openssl-provider.cfg") == "configure:openssl-provider"
     assert snapshot.line_id(f"{ETC}/cloudhsm_client.cfg") == "configure:cli"
+
+
+def test_a_private_key_is_never_copied_into_a_snapshot() -> None:
+    memory = host_with(**{CA: b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", CFG: b"{}"})
+    with pytest.raises(AgentError) as caught:
+        snapshot.save(memory, "20261123T000000Z-0001")
+    assert (caught.value.code.name, memory.touches) == ("ca-is-private-key", [])
