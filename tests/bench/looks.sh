@@ -1,7 +1,8 @@
 #!/bin/bash
 # What a careful operator's script looks at when everything is in order, and nothing is changed:
 #   looks.sh CA COMPONENT... -- ADDRESS...
-# The agent looks at the same things in its second `configure`, and at a TLS handshake with each HSM besides.
+# The agent looks at the same things in its second `configure`, and besides at the key's
+# size, at a TLS handshake with each HSM, and at what earlier clients left.
 set -euo pipefail
 
 ca=$1 etc=/opt/cloudhsm/etc
@@ -24,7 +25,7 @@ for component in "${components[@]}"; do
     fi
 done
 
-# the CA: the one that was given, valid for half a year to come, with a key that is long enough
+# the CA: the one that was given, readable, valid for half a year to come
 cmp -s "$ca" "$etc/customerCA.crt"
 [ "$(stat -c %a "$etc/customerCA.crt")" = 644 ]
 openssl x509 -in "$etc/customerCA.crt" -noout -checkend $((180 * 86400)) >/dev/null
