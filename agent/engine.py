@@ -203,17 +203,27 @@ class _Walking:
         while rest:
             together = [probe for probe in rest if probe.needs == rest[0].needs]
             rest = [probe for probe in rest if probe.needs != together[0].needs]
-            lacking = "the run ended before this" if self.stopped else self._lacking(together[0].needs)
-            if lacking is not None:
+            lacking = self._lacking(together[0].needs)
+            if self.stopped or lacking is not None:
                 for probe in together:
-                    self.add(Line(probe.id, Outcome.SKIPPED, hint=lacking))
+                    needs = f"needs {probe.follows}" if probe.follows else lacking
+                    hint = "the run ended before this" if self.stopped else needs
+                    self.add(Line(probe.id, Outcome.SKIPPED, hint=hint))
                 continue
             for probe in together:
                 self.listener.began(probe.id, touching=False)
             with ThreadPoolExecutor(min(len(together), _AT_ONCE)) as pool:
-                for line, finding in pool.map(self._look_once, together):
-                    self.notices.extend(finding.notices if finding else ())
-                    self.add(line)
+                for probe, (line, finding) in zip(together, pool.map(self._look_once, together)):
+                    self._tell(probe, line, finding)
+
+    def _tell(self, probe: Probe, line: Line, finding: Finding | None) -> None:
+        """Add the line of a probe; the consequence of another one's failure is not told as a failure of its own."""
+        lacking = self._lacking((probe.follows,)) if probe.follows else None
+        if lacking is not None:
+            self.add(Line(probe.id, Outcome.SKIPPED, hint=lacking))
+            return
+        self.notices.extend(finding.notices if finding else ())
+        self.add(line)
 
     def works(self, probe: Probe) -> bool:
         """Tell whether the configuration that is there now works; any doubt means no."""

@@ -227,7 +227,7 @@ def _probes(
         if component in LIBRARIES
     )
     info = HsmInfo(LINUX.cli, LINUX.log("cli"), asked, desired.accept_single_hsm, limits, needs)
-    active = Activated(LINUX.cli, LINUX.log("cli"), limits, ("client:hsm-info",))
+    active = Activated(LINUX.cli, LINUX.log("cli"), limits, needs)
     old = next((each for each in facts.configured if each.component == "cli" and each.servers), None)
     worked = None
     if old is not None and facts.has_ca and facts.version(5, "cli"):

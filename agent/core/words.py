@@ -89,6 +89,10 @@ class Probe(Protocol):
     def needs(self) -> tuple[str, ...]:
         """Patterns of line ids; for each, at least one matching line must be met or changed, else this is skipped."""
 
+    @property
+    def follows(self) -> str | None:
+        """The id of a probe it is looked at together with, and without which its own finding means nothing."""
+
     def check(self, view: HostView) -> Finding:
         """Look. Bounded in time by the probe itself."""
 

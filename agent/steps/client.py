@@ -32,6 +32,7 @@ class HsmInfo:
     accept_single_hsm: bool
     limits: Limits = field(repr=False)
     needs: tuple[str, ...] = ()
+    follows: str | None = None
     tries: int = _TRIES
 
     @property
@@ -57,12 +58,16 @@ class HsmInfo:
 
 @dataclass(frozen=True)
 class Activated:
-    """`user list`: an initialised cluster has an unactivated admin until `cluster activate` was run."""
+    """`user list`: an initialised cluster has an unactivated admin until `cluster activate` was run.
+
+    It is asked together with `hsm-info`: a real client takes a second or more to connect, each time.
+    """
 
     cli: str
     log: str
     limits: Limits = field(repr=False)
     needs: tuple[str, ...] = ()
+    follows: str | None = "client:hsm-info"
 
     @property
     def id(self) -> str:
@@ -92,6 +97,7 @@ class Library:
     pattern: str
     limits: Limits = field(repr=False)
     needs: tuple[str, ...] = ()
+    follows: str | None = None
 
     @property
     def id(self) -> str:
@@ -121,6 +127,7 @@ class Cmu:
     asked: int
     limits: Limits = field(repr=False)
     needs: tuple[str, ...] = ()
+    follows: str | None = None
 
     @property
     def id(self) -> str:

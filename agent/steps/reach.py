@@ -30,6 +30,10 @@ class Reach:
     def needs(self) -> tuple[str, ...]:
         return ()
 
+    @property
+    def follows(self) -> None:
+        return None
+
     def check(self, view: HostView) -> Finding:
         reached = view.reach(self.address, self.port, timeout=self.timeout, tls=self.tls)
         if reached.cause is not None:

@@ -154,6 +154,7 @@ class Connected:
 
     limits: Limits = field(repr=False)
     needs: tuple[str, ...] = ()
+    follows: str | None = None
 
     @property
     def id(self) -> str:

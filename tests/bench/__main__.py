@@ -86,8 +86,8 @@ def turns(
 
 
 @contextlib.contextmanager
-def host_of(scene: Scene, image: str) -> Iterator[LabHost]:
-    made = scene.lab.host(image, agent=True)
+def host_of(scene: Scene, image: str, *, on_disk: bool = False) -> Iterator[LabHost]:
+    made = scene.lab.host(image, agent=True, on_disk=on_disk)
     try:
         prepare(made, scene)
         for script in ("looks.sh", "bare.sh"):
@@ -135,7 +135,8 @@ def first_run(scene: Scene, image: str, rounds: int) -> Iterator[Result]:
     found: Figures = {name: [] for name in commands}
     for number in range(rounds + 1):
         for name in commands if number % 2 else reversed(commands):
-            with host_of(scene, image) as host:
+            # on a disk as a real host has, where the package manager waits for what it writes
+            with host_of(scene, image, on_disk=True) as host:
                 host.put(f"{CACHE}/{file}", package.read_bytes())
                 found[name] += turns(host, {name: commands[name]}, 1, warm=0)[name] if number else []
     for name in ("bare.sh --ask", "bare.sh"):

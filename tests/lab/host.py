@@ -77,6 +77,7 @@ class LabHost:
         ssh_key: str = "",
         tag: str = "hsmlab",
         disk_megabytes: int = 2048,
+        disk_folder: Path | None = None,
     ) -> None:
         self.name = name
         self.image = image
@@ -84,7 +85,7 @@ class LabHost:
         self.init = init
         self._cgroup = control_groups() / f"{tag}-{name}"
         lowers = ":".join(str(lower) for lower in (*layers, *image.lowers))
-        script = f"LAB_KEY='{ssh_key}'\n{(HERE / 'disk.sh').read_text()}"
+        script = f"LAB_KEY='{ssh_key}' LAB_DISK='{disk_folder or ''}'\n{(HERE / 'disk.sh').read_text()}"
         self.disk = unshared("mnt", script, name, seat.ip, lowers, str(disk_megabytes))
         self._unshare: subprocess.Popen[bytes] | None = None
         self._pid: int | None = None

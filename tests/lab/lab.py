@@ -81,6 +81,7 @@ class Lab:
         ip: str | None = None,
         layers: Sequence[Path] = (),
         disk_megabytes: int = 2048,
+        on_disk: bool = False,
     ) -> LabHost:
         """Makes a host and boots it. `init` is 'systemd' for a `+systemd` image, else 'sshd', or 'idle' on demand."""
         kind = images.image(image)
@@ -96,9 +97,15 @@ class Lab:
             ssh_key=self.ssh_key.with_suffix(".pub").read_text().strip(),
             tag=self.tag,
             disk_megabytes=disk_megabytes,
+            disk_folder=self._folder(f"disk{number}") if on_disk else None,
         )
         self._hosts.append(host)
         return host.boot()
+
+    def _folder(self, name: str) -> Path:
+        folder = self.folder / name
+        folder.mkdir()
+        return folder
 
     def hsm(self, ip: str | None = None) -> HsmSeat:
         """A seat for an HSM stand-in, at the first free address from 10.77.0.10 on."""

@@ -54,6 +54,7 @@ class Sees:
     path: str
     want: bytes = b"new"
     needs: tuple[str, ...] = ()
+    follows: str | None = None
     code: str = "client-failed"
 
     def check(self, view: HostView) -> Finding:
@@ -181,6 +182,19 @@ def test_probes_with_the_same_needs_are_looked_at_together_and_told_in_order() -
     walk = look(Plan((), probes), host, Silent())
     assert ends(walk) == [*((f"reach:{number}", "met") for number in range(6)), ("last", "skipped")]
     assert walk.lines[-1].hint == "needs nothing"
+
+
+def test_what_follows_another_probe_is_looked_at_with_it_and_not_told_without_it() -> None:
+    host = Memory({"/up": b"new"})
+    answers = Sees("client:hsm-info", "/up", needs=("a",))
+    activated = Sees("client:activated", "/up", needs=("a",), follows="client:hsm-info")
+    assert ends(run(host, File("a"), probes=(answers, activated)))[1:] == [
+        ("client:hsm-info", "met"),
+        ("client:activated", "met"),
+    ]
+    walk = run(host, File("a"), probes=(Sees("client:hsm-info", "/down", needs=("a",)), activated))
+    assert ends(walk)[1:] == [("client:hsm-info", "failed"), ("client:activated", "skipped")]
+    assert walk.lines[-1].hint == "needs client:hsm-info"
 
 
 def test_a_look_says_what_would_change() -> None:

@@ -142,7 +142,7 @@ def test_a_virgin_host_whole() -> None:
                 Reach("10.0.2.9", 2223, LIMITS.connect),
                 Library("pkcs11", LIB, "cloudhsm_pkcs11", LIMITS, ("package:pkcs11",)),
                 HsmInfo(f"{BIN}/cloudhsm-cli", f"{RUN}/cloudhsm-cli.log", 2, False, LIMITS, needs),
-                Activated(f"{BIN}/cloudhsm-cli", f"{RUN}/cloudhsm-cli.log", LIMITS, ("client:hsm-info",)),
+                Activated(f"{BIN}/cloudhsm-cli", f"{RUN}/cloudhsm-cli.log", LIMITS, needs),
             ),
         ),
         fit=planned(NOBLE, TWO).fit,
