@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 CACHE = Path("/var/cache/hsm-agent-lab")
 HERE = Path(__file__).resolve().parent
-MIRROR = "http://deb.debian.org/debian"
 
 # What the lab calls on the machine it runs on, and the Debian package that brings it.
 TOOLS = {
@@ -118,6 +117,12 @@ rm -rf /var/lib/dpkg /etc/apt /etc/dpkg
 OS_RELEASE = "rm -f /etc/os-release /usr/lib/os-release\ncat >/etc/os-release <<'EOS'\n{os_release}EOS\n"
 
 
+def _archive() -> list[str]:
+    """The Debian archive this machine's own apt uses; none on another system, and mmdebstrap takes its own then."""
+    told = tool(["apt-get", "indextargets", "--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages"])
+    return sorted(line.partition("|")[2] for line in told.splitlines() if line.startswith("Debian|"))[:1]
+
+
 @dataclass(frozen=True)
 class Layer:
     """One folder of files, made by a script in a root of the layers beneath it, or by mmdebstrap if there are none."""
@@ -133,7 +138,6 @@ class Layer:
             self.name,
             self.script,
             self.suite,
-            MIRROR,
             *PACKAGES,
             *TRIM,
             self.below.key if self.below else "",
@@ -324,7 +328,7 @@ def build(layer: Layer) -> float:
             hook,
         ]
         environment = {**os.environ, "LAB_SCRIPT": layer.script}
-        tool(["mmdebstrap", *options, layer.suite, str(draft), MIRROR], env=environment)
+        tool(["mmdebstrap", *options, layer.suite, str(draft), *_archive()], env=environment)
     else:
         run_over([below.path for below in layer.below.stack], draft, layer.script)
     draft.rename(layer.path)
