@@ -36,7 +36,9 @@ def _root(
 def start(argv: Sequence[str]) -> int:
     """Run one command and return its exit status; whatever escapes a command becomes one line here."""
     try:
-        ended = _tree(argv)(args=list(argv) or ["--help"], prog_name="hsm-agent", standalone_mode=False)
+        ended = command_tree(argv)(
+            args=list(argv) or ["--help"], prog_name="hsm-agent", standalone_mode=False
+        )
     except AgentError as error:
         _tell(error)
         return error.code.exit_status
@@ -64,7 +66,7 @@ def _usage(error: Any) -> AgentError:
     return AgentError("usage", said, hint=f"`{path} --help` lists what it takes")
 
 
-def _tree(argv: Sequence[str]) -> typer.Typer:
+def command_tree(argv: Sequence[str]) -> typer.Typer:
     """Make the command tree, of it only the branch that is asked for: a start pays for what it loads."""
     tree = typer.Typer(
         name="hsm-agent",

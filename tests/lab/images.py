@@ -34,6 +34,8 @@ TOOLS = {
     "rpmbuild": "rpm",
     "createrepo_c": "createrepo-c",
     "dpkg-deb": "dpkg",
+    "lintian": "lintian",
+    "rpmlint": "rpmlint",
 }
 
 # What a freshly launched EC2 instance has in any case. Systemd is on every disk, but pid 1 only in `+systemd` hosts.

@@ -1,0 +1,65 @@
+"""python packaging/build.py [--out dist] - tree, .deb, .rpm, SBOM and checksums: from one source the same bytes."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+from deb import UNITS as DEB_UNITS
+from deb import deb
+from files import archive, digest
+from installed import installed, pages
+from libraries import libraries
+from notes import notes
+from rights import LICENCE, rights
+from rpm import UNITS as RPM_UNITS
+from rpm import rpm
+from sbom import sbom
+from tree import tree, version
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def build(out: Path, wheels: Path) -> list[Path]:
+    """Write everything into a folder and return what was written."""
+    changes = notes(ROOT / "packaging" / "changelog")
+    note = changes[0]
+    if note.version != version(ROOT):
+        sys.exit(f"packaging/changelog is at {note.version}, agent/__init__.py at {version(ROOT)}")
+    out.mkdir(parents=True, exist_ok=True)
+    wheels.mkdir(parents=True, exist_ok=True)
+    parts = libraries(wheels)
+    files = tree(ROOT, parts)
+    name = f"hsm-agent-{note.version}-{digest(files)[:12]}"
+    travelling = out / f"{name}.tar.gz"
+    travelling.write_bytes(archive(files, name, int(note.date.timestamp())))
+    terms = rights(note, parts)
+    changelog = (ROOT / "packaging" / "changelog").read_bytes()
+    said = pages(files, note.date)
+    debian = deb(installed(ROOT, files, said, DEB_UNITS), note, changelog, terms, out)
+    redhat = rpm(installed(ROOT, files, said, RPM_UNITS), changes, terms, LICENCE, out)
+    bill = out / f"hsm-agent-{note.version}.cdx.json"
+    bill.write_bytes(sbom(note.version, digest(files), note.date, parts))
+    made = [travelling, debian, redhat, bill]
+    sums = out / "SHA256SUMS"
+    sums.write_text(
+        "".join(f"{hashlib.sha256(each.read_bytes()).hexdigest()}  {each.name}\n" for each in made)
+    )
+    return [*made, sums]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="build the tree and the packages, reproducibly")
+    parser.add_argument("--out", type=Path, default=ROOT / "dist", help="default: dist")
+    parser.add_argument(
+        "--wheels", type=Path, default=ROOT / "build" / "wheels", help="downloads are kept here"
+    )
+    given = parser.parse_args()
+    for each in build(given.out, given.wheels):
+        print(f"{each.stat().st_size:>9}  {each}")
+
+
+if __name__ == "__main__":
+    main()

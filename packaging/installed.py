@@ -1,0 +1,47 @@
+"""What both packages put onto a host: the tree, its launcher, units, manual page, completion and configuration."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from files import File, Files, compress, lay_out
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+PLACE = "usr/lib/hsm-agent"
+CONFIGURATION = "etc/hsm-agent/config.toml"
+UNITS = ("hsm-agent-verify.service", "hsm-agent-verify.timer", "hsm-agent-apply.service")
+EXAMPLE = "usr/share/doc/hsm-agent/examples/config.toml"
+_CONFIG = Path(__file__).with_name("config.toml")
+_PAGES = Path(__file__).with_name("pages.py")
+
+
+def pages(tree: Mapping[str, File], date: datetime) -> dict[str, bytes]:
+    """Return `man`, `bash` and `config`: what the agent in the tree says of itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        lay_out(tree, Path(folder), int(date.timestamp()))
+        argv = [sys.executable, "-I", str(_PAGES), folder, date.strftime("%Y-%m-%d")]
+        done = subprocess.run(argv, check=True, stdout=subprocess.PIPE)
+    return {name: text.encode() for name, text in json.loads(done.stdout).items()}
+
+
+def installed(root: Path, tree: Mapping[str, File], pages: Mapping[str, bytes], units: str) -> Files:
+    """Return the files by their place on the host; `units` is the folder of systemd's units there."""
+    files = {f"{PLACE}/{path}": file for path, file in tree.items()}
+    files["usr/bin/hsm-agent"] = File(mode=0o777, link="../lib/hsm-agent/hsm-agent")
+    for name in UNITS:
+        files[f"{units}/{name}"] = File((root / "templates" / "units" / name).read_bytes())
+    files["usr/share/man/man1/hsm-agent.1.gz"] = File(compress(pages["man"]))
+    files["usr/share/bash-completion/completions/hsm-agent"] = File(pages["bash"])
+    # short, since one that changed with every version would ask at each upgrade what is to become of an edited one
+    files[CONFIGURATION] = File(_CONFIG.read_bytes())
+    files[EXAMPLE] = File(pages["config"])
+    files["etc/hsm-agent/conf.d"] = File(mode=0o755, folder=True)
+    return files

@@ -1,0 +1,110 @@
+"""The libraries that travel with the agent: the wheels that libraries.txt names by hash, and what is taken of them."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from files import File, Files
+
+if TYPE_CHECKING:
+    from email.message import Message
+
+LOCK = Path(__file__).with_name("libraries.txt")
+PYTHON = "3.9"  # the oldest that is promised; what runs there runs on every newer one
+MACHINES = ("x86_64", "aarch64")
+# the installer's notes on itself, and tests
+_LEFT_OUT = re.compile(r"\.dist-info/(RECORD|WHEEL|INSTALLER|entry_points\.txt|top_level\.txt)$|/tests/")
+
+
+@dataclass(frozen=True)
+class Library:
+    """One library as it travels."""
+
+    name: str
+    version: str
+    metadata: Message
+    wheels: tuple[str, ...]  # SHA-256 of each
+    files: Files
+
+
+def locked() -> dict[str, tuple[str, ...]]:
+    """Return the hashes for each `name==version` of libraries.txt."""
+    lines = [line for line in LOCK.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
+    return {line.split(" ", 1)[0]: tuple(re.findall(r"--hash=sha256:(\w{64})", line)) for line in lines}
+
+
+def libraries(wheels: Path) -> list[Library]:
+    """Return every library, from wheels in that folder; what is not there yet is downloaded into it."""
+    lock = locked()
+    found = _found(wheels)
+    if any(each not in found for hashes in lock.values() for each in hashes):
+        _download(wheels)
+        found = _found(wheels)
+    missing = [name for name, hashes in lock.items() if any(each not in found for each in hashes)]
+    if missing:
+        sys.exit(f"the index has no file with the hash of libraries.txt for {', '.join(missing)}")
+    return [_library(name, hashes, [found[each] for each in hashes]) for name, hashes in lock.items()]
+
+
+def _found(wheels: Path) -> dict[str, Path]:
+    return {hashlib.sha256(each.read_bytes()).hexdigest(): each for each in sorted(wheels.glob("*.whl"))}
+
+
+def _download(wheels: Path) -> None:
+    # the hashes decide, so an index can neither add nor exchange anything; what is missing then is told above
+    for machine in MACHINES:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        pip += ["--only-binary=:all:", "--require-hashes", "--implementation", "cp"]
+        pip += ["--python-version", PYTHON, "--platform", f"manylinux2014_{machine}"]
+        subprocess.run([*pip, "--dest", str(wheels), "--requirement", str(LOCK)], check=False)
+
+
+def _library(wanted: str, hashes: tuple[str, ...], wheels: list[Path]) -> Library:
+    name, _, version = wanted.partition("==")
+    contents = [_content(each) for each in wheels]
+    files = contents[0] if len(wheels) == 1 else _for_both(wanted, contents)
+    text = next(file.data for path, file in files.items() if path.endswith(".dist-info/METADATA"))
+    metadata = HeaderParser().parsestr(text.decode("utf-8"))
+    return Library(name, version, metadata, hashes, files)
+
+
+def _content(wheel: Path) -> Files:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name[-1] != "/" and not _LEFT_OUT.search(name)]
+        return {name: File(archive.read(name)) for name in names}
+
+
+def _for_both(wanted: str, contents: list[Files]) -> Files:
+    """Join the wheels for both processors: one Python part, and the compiled modules in a folder of each machine."""
+    joined: Files = {}
+    for machine, files in zip(MACHINES, contents):
+        for path, file in files.items():
+            here = PurePosixPath(path)
+            if here.suffix == ".so":
+                joined[str(here.parent / machine / here.name)] = file
+            elif joined.setdefault(path, file) != file:
+                sys.exit(f"{wanted}: {path} differs between {' and '.join(MACHINES)}")
+    for folder in {PurePosixPath(path).parts[0] for path in joined if path.endswith(".so")}:
+        path = f"{folder}/__init__.py"
+        joined[path] = File(_finding_its_machine(joined[path].data))
+    return joined
+
+
+def _finding_its_machine(source: bytes) -> bytes:
+    """Return a package's __init__ with one statement more: its modules also lie in the folder of this machine."""
+    lines = source.decode("utf-8").splitlines(keepends=True)
+    body = ast.parse(source).body
+    first = [each for each in body[:1] if isinstance(each, ast.Expr)]  # its docstring
+    futures = [each for each in body if isinstance(each, ast.ImportFrom) and each.module == "__future__"]
+    after = max((each.end_lineno or 0 for each in (*first, *futures)), default=0)
+    line = '__path__.append(__path__[0] + "/" + __import__("os").uname().machine)  # added by hsm-agent\n'
+    return "".join([*lines[:after], line, *lines[after:]]).encode()

@@ -1,0 +1,52 @@
+"""The tree: the agent and its libraries in one folder, run where it lies by any Python from 3.9 on."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from files import File, Files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from libraries import Library
+
+LAUNCHER = '''\
+#!/usr/bin/python3 -I
+"""Start hsm-agent from the folder in which this file lies."""
+
+import os
+import sys
+
+if sys.version_info < (3, 9):
+    sys.exit("hsm-agent needs Python 3.9 or newer, and %s is %d.%d" % ((sys.executable,) + sys.version_info[:2]))
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+
+from agent.__main__ import main
+
+main()
+'''
+
+
+def version(root: Path) -> str:
+    """Return the agent's version, a literal in its source."""
+    text = (root / "agent" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "(\d+\.\d+\.\d+)"$', text, re.MULTILINE)
+    if found is None:
+        sys.exit("agent/__init__.py has no __version__ of the form 1.2.3")
+    return found[1]
+
+
+def tree(root: Path, libraries: list[Library]) -> Files:
+    """Return the files of the tree: `hsm-agent` starts it."""
+    files: Files = {"hsm-agent": File(LAUNCHER.encode(), 0o755)}
+    for source in sorted((root / "agent").rglob("*")):
+        if source.is_file() and "__pycache__" not in source.parts:
+            data = source.read_bytes()
+            mode = 0o755 if data.startswith(b"#!") else 0o644
+            files[source.relative_to(root).as_posix()] = File(data, mode)
+    for library in libraries:
+        files.update(library.files)
+    return files

@@ -1,0 +1,275 @@
+"""What is built is the same from the same source, small, and holds what it should where it should."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from agent import __version__
+from agent.cli.host import COMMANDS
+from agent.desired import Complaints, read_text, settle
+from agent.options import OPTIONS
+from tests.lab import images
+
+ROOT = Path(__file__).parents[2]
+LIMIT = 4_000_000
+
+
+def build(source: Path, out: Path, **env: str) -> Path:
+    argv = [sys.executable, str(source / "packaging" / "build.py"), "--out", str(out)]
+    argv += ["--wheels", str(ROOT / "build" / "wheels")]
+    subprocess.run(argv, check=True, timeout=300, env={**os.environ, **env}, stdout=subprocess.DEVNULL)
+    return out
+
+
+def copied(source: Path, to: Path) -> Path:
+    for name in ("agent", "packaging", "templates"):
+        shutil.copytree(source / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return to
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This checkout at one moment."""
+    return copied(ROOT, tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="module")
+def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("apt-get") and images.reason_not_to_run() is None:
+        images.install_tools()
+    missing = [each for each in ("dpkg-deb", "rpmbuild") if shutil.which(each) is None]
+    if missing:
+        pytest.skip(f"packages cannot be built without {' and '.join(missing)}")
+    return build(source, tmp_path_factory.mktemp("dist"))
+
+
+def only(folder: Path, pattern: str) -> Path:
+    (found,) = folder.glob(pattern)
+    return found
+
+
+def in_deb(built: Path) -> tarfile.TarFile:
+    argv = ["dpkg-deb", "--fsys-tarfile", str(only(built, "*.deb"))]
+    done = subprocess.run(argv, check=True, capture_output=True, timeout=60)
+    return tarfile.open(fileobj=io.BytesIO(done.stdout))
+
+
+def content(deb: tarfile.TarFile, path: str) -> bytes:
+    member = deb.extractfile(f"./{path}")
+    assert member is not None
+    return member.read()
+
+
+def in_rpm(built: Path) -> dict[str, str]:
+    """Return path -> mode, owner and where a link leads."""
+    form = "[%{FILENAMES}\\t%{FILEMODES:perms} %{FILEUSERNAME} %{FILEGROUPNAME} %{FILELINKTOS}\\n]"
+    argv = ["rpm", "-qp", "--nosignature", "--qf", form, str(only(built, "*.rpm"))]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)
+    return dict(line.split("\t") for line in done.stdout.splitlines())
+
+
+def test_the_same_source_gives_the_same_bytes(source: Path, built: Path, tmp_path: Path) -> None:
+    elsewhere = copied(source, tmp_path / "elsewhere")
+    for path in elsewhere.rglob("*"):  # as another person's checkout is: another time, another umask
+        os.utime(path, (1, 1))
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    again = build(elsewhere, tmp_path / "dist", TZ="Pacific/Auckland", LANG="C", HOME=str(tmp_path))
+    assert {each.name: each.read_bytes() for each in again.iterdir()} == {
+        each.name: each.read_bytes() for each in built.iterdir()
+    }
+
+
+def test_packages_are_small(built: Path) -> None:
+    sizes = {each.name: each.stat().st_size for each in built.iterdir()}
+    assert all(size <= LIMIT for size in sizes.values()), sizes
+
+
+def test_the_checksums_are_the_ones_of_the_files(built: Path) -> None:
+    lines = (built / "SHA256SUMS").read_text().splitlines()
+    named = {line.split("  ")[1]: line.split("  ")[0] for line in lines}
+    assert named == {
+        each.name: hashlib.sha256(each.read_bytes()).hexdigest()
+        for each in built.iterdir()
+        if each.name != "SHA256SUMS"
+    }
+
+
+def test_the_tree_is_in_one_folder_named_by_its_content(built: Path) -> None:
+    path = only(built, "*.tar.gz")
+    top = path.name.removesuffix(".tar.gz")
+    assert re.fullmatch(rf"hsm-agent-{re.escape(__version__)}-[0-9a-f]{{12}}", top)
+    with tarfile.open(path) as tar:
+        members = tar.getmembers()
+    names = [each.name for each in members]
+    assert names == sorted(names)
+    assert {name.split("/")[0] for name in names} == {top}
+    assert {(each.uname, each.gname, each.uid, each.gid, each.isfile()) for each in members} == {
+        ("root", "root", 0, 0, True)
+    }
+    assert len({each.mtime for each in members}) == 1
+    assert {each.mode for each in members} == {0o644, 0o755}
+    assert [name for name in names if "__pycache__" in name or "/tests/" in name] == []
+    compiled = {name.removeprefix(f"{top}/") for name in names if name.endswith(".so")}
+    assert compiled == {f"psutil/{machine}/_psutil_linux.abi3.so" for machine in ("x86_64", "aarch64")}
+
+
+def test_the_packages_wrap_the_tree(built: Path) -> None:
+    path = only(built, "*.tar.gz")
+    with tarfile.open(path) as tar:
+        top = f"{path.name.removesuffix('.tar.gz')}/"
+        tree = {each.name.removeprefix(top): each for each in tar.getmembers()}
+        bytes_of = {name: tar.extractfile(each) for name, each in tree.items()}
+        wanted = {name: file.read() for name, file in bytes_of.items() if file is not None}
+    with in_deb(built) as deb:
+        place = "./usr/lib/hsm-agent/"
+        found = {
+            each.name.removeprefix(place): each for each in deb.getmembers() if each.name.startswith(place)
+        }
+        files = {
+            name: content(deb, f"usr/lib/hsm-agent/{name}") for name, each in found.items() if each.isfile()
+        }
+    assert files == wanted
+    place = "/usr/lib/hsm-agent/"
+    in_package = {
+        path.removeprefix(place)
+        for path, mode in in_rpm(built).items()
+        if path.startswith(place) and mode[0] == "-"
+    }
+    assert in_package == set(wanted)
+
+
+PLACES = (
+    "/etc/hsm-agent",
+    "/usr/bin/hsm-agent",
+    "/usr/lib/hsm-agent",
+    "/usr/share/bash-completion/completions/hsm-agent",
+    "/usr/share/man/man1/hsm-agent.1.gz",
+)
+
+
+def test_no_file_lies_outside_its_place(built: Path) -> None:
+    units = [f"hsm-agent-{name}" for name in ("verify.service", "verify.timer", "apply.service")]
+    with in_deb(built) as deb:
+        members = deb.getmembers()
+    assert {(each.uname, each.gname) for each in members} == {("root", "root")}
+    assert all(each.mode & 0o7022 == 0 for each in members if not each.issym())
+    debian: tuple[str, ...] = (*PLACES, "/usr/share/doc/hsm-agent", "/usr/share/lintian/overrides/hsm-agent")
+    debian += tuple(f"/lib/systemd/system/{name}" for name in units)
+    files = [each.name[1:] for each in members if not each.isdir()]
+    assert [path for path in files if not path.startswith(debian)] == []
+    redhat = (
+        *PLACES,
+        "/usr/share/doc/hsm-agent",
+        "/usr/share/licenses/hsm-agent",
+        *(f"/usr/lib/systemd/system/{name}" for name in units),
+    )
+    assert [path for path in in_rpm(built) if not path.startswith(redhat)] == []
+    assert {each.split()[1:3] == ["root", "root"] for each in in_rpm(built).values()} == {True}
+
+
+def test_the_configuration_is_one_that_upgrades_leave_alone(built: Path) -> None:
+    argv = ["dpkg-deb", "--info", str(only(built, "*.deb")), "conffiles"]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "/etc/hsm-agent/config.toml\n"
+    argv = ["rpm", "-qp", "--nosignature", "--configfiles", str(only(built, "*.rpm"))]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "/etc/hsm-agent/config.toml\n"
+
+
+def test_the_configuration_says_nothing_and_names_every_key(built: Path) -> None:
+    with in_deb(built) as deb:
+        short = content(deb, "etc/hsm-agent/config.toml")
+        text = content(deb, "usr/share/doc/hsm-agent/examples/config.toml")
+    complaints = Complaints()
+    for each in (short, text):
+        assert [line for line in each.decode().splitlines() if line and not line.startswith("#")] == []
+    said = b"\n".join(re.findall(rb"^#(\S.*)$", short, re.MULTILINE))
+    desired = settle((read_text(said, "config.toml", complaints),), complaints)
+    assert (desired.hsm_ip, desired.ca_cert) == (("10.0.1.6", "10.0.2.9"), "/etc/hsm-agent/customerCA.crt")
+    tables = re.split(r"^#\[(\w+)\]$", text.decode(), flags=re.MULTILINE)[1:]
+    named = {
+        f"{table}.{key}"
+        for table, rows in zip(tables[::2], tables[1::2])
+        for key in re.findall(r"^#(\w+) = ", rows, re.MULTILINE)
+    }
+    assert named == {option.key for option in OPTIONS if option.key}
+
+
+def test_the_manual_page_has_every_command_and_option_and_is_well_formed(built: Path, tmp_path: Path) -> None:
+    with in_deb(built) as deb:
+        text = gzip.decompress(content(deb, "usr/share/man/man1/hsm-agent.1.gz")).decode()
+    plain = text.replace("\\-", "-")
+    assert [name for name in COMMANDS if f"\n.B {name}" not in plain] == []
+    assert [each.switch for each in OPTIONS if f"\n.B {each.switch}" not in plain] == []
+    if shutil.which("groff"):
+        page = tmp_path / "page.1"
+        page.write_text(text)
+        argv = ["groff", "-man", "-Tutf8", "-ww", "-z", str(page)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["ver"], ["verify"]),
+        (["configure", "--hsm"], ["--hsm-ip"]),
+        (["verify", "--output", ""], ["text", "json"]),
+        (["plan", "--component", "pk"], ["pkcs11"]),
+        (["explain", "hsm-re"], ["hsm-refused"]),
+        (["configure", "--ca-cert", "/et"], []),  # nothing of ours: bash completes files
+    ],
+)
+def test_bash_completes(built: Path, words: list[str], offered: list[str]) -> None:
+    with in_deb(built) as deb:
+        script = content(deb, "usr/share/bash-completion/completions/hsm-agent").decode()
+    ask = 'COMP_WORDS=(hsm-agent "$@"); COMP_CWORD=$#; _hsm_agent; printf "%s\\n" "${COMPREPLY[@]}"'
+    done = subprocess.run(
+        ["bash", "--norc", "-uc", f"{script}\n{ask}", "bash", *words],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert (done.stdout.split(), done.stderr) == (offered, "")
+
+
+def test_the_bill_of_materials_is_valid_and_complete(built: Path) -> None:
+    text = only(built, "*.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_5).validate_str(text) is None
+    document = json.loads(text)
+    named = {f"{each['name']}=={each['version']}" for each in document["components"]}
+    lock = (ROOT / "packaging" / "libraries.txt").read_text().splitlines()
+    assert named == {line.split(" ")[0] for line in lock if not line.startswith("#")}
+    assert [each["name"] for each in document["components"] if not each["licenses"]] == []
+
+
+def test_a_wheel_with_other_bytes_is_not_taken(tmp_path: Path) -> None:
+    lock = (ROOT / "packaging" / "libraries.txt").read_text()
+    wanted = re.findall(r"^(certifi==\S+)", lock, re.MULTILINE)[0]
+    (tmp_path / f"{wanted.replace('==', '-')}-py3-none-any.whl").write_bytes(b"not what was locked")
+    argv = [sys.executable, str(ROOT / "packaging" / "build.py"), "--out", str(tmp_path / "dist")]
+    done = subprocess.run(
+        [*argv, "--wheels", str(tmp_path)],
+        capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "PIP_NO_INDEX": "1"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "no file with the hash of libraries.txt for annotated-doc==" in done.stderr
+    assert wanted in done.stderr.splitlines()[-1]
+    assert list((tmp_path / "dist").iterdir()) == []
+
+
+def test_the_newest_change_note_is_of_this_version() -> None:
+    first = (ROOT / "packaging" / "changelog").read_text().splitlines()[0]
+    assert first.startswith(f"hsm-agent ({__version__}) ")
