@@ -11,9 +11,9 @@ from agent.anchor import wanted_ca
 from agent.catalogue import components, life_cycle, load, newest
 from agent.cloudhsm.ca import expiry_notice
 from agent.cloudhsm.hazards import hazards, restarts, running
-from agent.core.errors import AgentError
+from agent.core.errors import CODES, AgentError
 from agent.core.limits import Limits
-from agent.core.words import Notice, Outcome, Report, Verdict
+from agent.core.words import Failure, Notice, Outcome, Report, Verdict
 from agent.desired import Desired, from_json, to_json
 from agent.engine import Walk, apply, look
 from agent.facts import gather
@@ -70,7 +70,7 @@ def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> 
         if judge(known.walk).outcome in (Verdict.OK, Verdict.DEGRADED) or known.walk.changed:
             known.notices = (*known.notices, *_remember(machine, wanted, ca))
 
-    return _changing(machine, run, body)
+    return _changing(machine, run, _known_to(machine, desired), body)
 
 
 def verify(machine: Host, desired: Desired, run: Run, listener: Listener) -> Report:
@@ -86,7 +86,7 @@ def verify(machine: Host, desired: Desired, run: Run, listener: Listener) -> Rep
         known.walk = look(planned.plan, host, listener)
         _observe(machine, planned, known)
 
-    return _reported(machine, run, body, remember=run.command == "verify")
+    return _reported(machine, run, _known_to(machine, desired), body, remember=run.command == "verify")
 
 
 def rollback(machine: Host, run_id: str | None, run: Run, listener: Listener) -> Report:
@@ -100,7 +100,7 @@ def rollback(machine: Host, run_id: str | None, run: Run, listener: Listener) ->
         for line in known.walk.lines:
             listener.ended(line)
 
-    return _changing(machine, run, body)
+    return _changing(machine, run, _known_to(machine, Desired()), body)
 
 
 def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -> Report:
@@ -117,7 +117,7 @@ def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -
             text = f"the CA and the configuration are kept; `hsm-agent rollback {run.run_id}` puts them back"
             known.notices = (Notice("kept", text),)
 
-    return _changing(machine, run, body)
+    return _changing(machine, run, _known_to(machine, Desired()), body)
 
 
 def facts(view: HostView, platform: str | None) -> dict[str, Any]:
@@ -217,25 +217,34 @@ def _observe(machine: Host, planned: Planned, known: Known) -> None:
         known.notices = (*known.notices, *hazards(machine, programs, planned.client.sdk))
 
 
-def refused(view: HostView, run: Run, error: AgentError) -> Report:
-    """Return the report of a run that ended before it began: what was asked for is not valid."""
-    return assemble(view, run, Known(), error)
+def refused(machine: Host, run: Run, error: AgentError, desired: Desired) -> Report:
+    """Report a run that ended before it began, since what was asked for is not valid, to whom it was to be told."""
+    known = Known(told_to=desired) if desired.report_to else _known_to(machine, replace(desired, hsm_ip=()))
+    return _delivered(machine, run, assemble(machine, run, known, error), known.told_to, remember=False)
 
 
-def _changing(machine: Host, run: Run, body: Callable[[Known], None]) -> Report:
+def _known_to(view: HostView, desired: Desired) -> Known:
+    """Begin a run with whom it is told to: who is named now, or else who was named to the last `configure`."""
+    with contextlib.suppress(AgentError):
+        return Known(told_to=_or_last(view, desired))
+    return Known(told_to=desired)
+
+
+def _changing(machine: Host, run: Run, known: Known, body: Callable[[Known], None]) -> Report:
     """Run the body of a command that changes the host: as root, alone, and remembered."""
     try:
         if not machine.is_root():
             raise AgentError("not-root", "changing this host needs root", saw="an ordinary user", want="root")
         with machine.lock(LOCK, f"hsm-agent {run.command}, run {run.run_id}"):
-            return _reported(machine, run, body, remember=True)
+            return _reported(machine, run, known, body, remember=True)
     except AgentError as error:
-        return assemble(machine, run, Known(), error)
+        return _delivered(machine, run, assemble(machine, run, known, error), known.told_to, remember=False)
 
 
-def _reported(machine: Host, run: Run, body: Callable[[Known], None], *, remember: bool) -> Report:
+def _reported(
+    machine: Host, run: Run, known: Known, body: Callable[[Known], None], *, remember: bool
+) -> Report:
     """Run a body and report however it ended; an AgentError is the run's own outcome."""
-    known = Known()
     error: AgentError | None = None
     try:
         body(known)
@@ -245,11 +254,45 @@ def _reported(machine: Host, run: Run, body: Callable[[Known], None], *, remembe
         logging.getLogger("agent").exception("run %s failed", run.run_id)
         error = AgentError("internal", "the agent failed", saw=f"{type(crash).__name__}: {crash}")
     report = assemble(machine, run, known, error)
-    if not (remember and machine.is_root()) or report.code == "nothing-recorded":
-        return report
+    remember = remember and machine.is_root() and report.code != "nothing-recorded"
+    if remember:
+        report = _recorded(machine, report)
+    return _delivered(machine, run, report, known.told_to, remember=remember)
+
+
+def _recorded(machine: Host, report: Report) -> Report:
+    """Keep a report for `status`; that it could not be kept is then in it."""
     try:
         store.write_report(machine, to_document(report))
     except AgentError as unwritten:
         notice = Notice("report-not-kept", f"the report could not be kept: {unwritten.saw}")
         return replace(report, notices=(*report.notices, notice))
     return report
+
+
+def _delivered(machine: Host, run: Run, report: Report, told_to: Desired, *, remember: bool) -> Report:
+    """Deliver a report, and return it as it is shown and kept: with what became of that.
+
+    What is delivered is the report as it was before. That it did not arrive is the run's outcome only when nothing
+    worse is.
+    """
+    if run.command == "plan" or not (told_to.report_to or (machine.is_root() and _spooled(machine))):
+        return report
+    from agent.delivery import deliver  # noqa: PLC0415 -- only where a report goes somewhere
+
+    hurried = report.code == "interrupted"
+    done = deliver(machine, told_to, to_document(report), run.environ, hurried=hurried)
+    if not done.notices:
+        return report
+    report = replace(report, notices=(*report.notices, *done.notices))
+    if done.failed and report.exit_status == 0:
+        code = CODES["report-undelivered"]
+        failure = Failure(code.name, code.meaning, "", "", code.fix)  # what was seen, the warnings say
+        report = replace(report, code=code.name, exit_status=code.exit_status, failure=failure)
+    return _recorded(machine, report) if remember else report
+
+
+def _spooled(view: HostView) -> bool:
+    with contextlib.suppress(AgentError):
+        return bool(view.names(store.SPOOL))
+    return False

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
-from agent.options import ENVIRONMENT_PREFIX, OPTIONS, NotAcceptableError
+from agent.options import ENVIRONMENT_PREFIX, OPTIONS, SECRET_VARIABLES, NotAcceptableError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,6 +48,9 @@ class Desired:
     log_rotation: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
+    report_to: tuple[str, ...] = ()
+    report_ca: str | None = None
+    report_token_file: str | None = None
     timeout: float | None = None
 
     def checksums(self) -> dict[str, str]:
@@ -97,6 +100,8 @@ def read_environment(environment: Mapping[str, str], complaints: Complaints) -> 
         if not name.startswith(ENVIRONMENT_PREFIX) or not environment[name].strip():
             continue
         option = variables.get(name)
+        if name in SECRET_VARIABLES:
+            continue
         if option is None:
             complaints.add(name, "unknown variable" + _meant(name, variables))
             continue
@@ -154,15 +159,20 @@ def read_text(data: bytes, where: str, complaints: Complaints) -> Said:
     return read_document(text, where, complaints, is_json=text.lstrip().startswith("{"))
 
 
+def merged(said: Iterable[Said]) -> Desired:
+    """Return what was said, the strongest source first, unchecked."""
+    whole: Said = {}
+    for source in reversed(list(said)):
+        whole.update(source)
+    return Desired(**whole)
+
+
 def settle(said: Iterable[Said], complaints: Complaints) -> Desired:
     """Merge what was said, the strongest source first, and check what only the whole can show.
 
     Raises AgentError `config-invalid` with every complaint so far.
     """
-    merged: Said = {}
-    for source in reversed(list(said)):
-        merged.update(source)
-    desired = Desired(**merged)
+    desired = merged(said)
     if bool(desired.client_cert) != bool(desired.client_key):
         complaints.add("--client-cert, --client-key", "each needs the other")
     if desired.sdk == 3:
@@ -218,7 +228,8 @@ def _parsed(option: Option, value: Any, where: str, complaints: Complaints) -> l
         return parsed
     for each in parsed:
         if parsed.count(each) > 1:
-            complaints.add(where, f"{each} is given more than once")
+            plain = str(each).partition("?")[0]  # what stands behind it in a URL may be a secret
+            complaints.add(where, f"{plain} is given more than once")
             return []
     return [tuple(parsed)] if parsed else []
 

@@ -13,6 +13,8 @@ from agent.cloudhsm.fingerprint import parse_fingerprint
 from agent.cloudhsm.layout import COMPONENTS
 
 ENVIRONMENT_PREFIX = "HSM_AGENT_"
+# read where a report is sent, and only from the environment: a secret is no option
+SECRET_VARIABLES = (f"{ENVIRONMENT_PREFIX}REPORT_TOKEN",)
 # sources that a later release reads; refused now, rather than taken for a file name
 _NOT_YET = ("s3:", "ssm:", "secretsmanager:")
 
@@ -135,6 +137,16 @@ def duration(text: str) -> float:
     return seconds
 
 
+def _place(text: str) -> str:
+    from agent.reporting.places import check  # noqa: PLC0415 -- only where a report goes somewhere
+
+    try:
+        check(text)
+    except ValueError as error:
+        raise NotAcceptableError(str(error)) from None
+    return text
+
+
 def _yes(text: str) -> bool:
     return _one_of("true", "false", "1", "0", "yes", "no")(text.lower()) in ("true", "1", "yes")
 
@@ -173,6 +185,13 @@ OPTIONS = (
     Option("client_cert", "client.client_cert", "certificate for mutual TLS with the HSM (path on this host)", _path,
            metavar="PATH"),
     Option("client_key", "client.client_key", "its key, without a passphrase (path on this host)", _path,
+           metavar="PATH"),
+    Option("report_to", "report.to",
+           "where the report of configure and verify goes, see Reports; what plan shows is not reported",
+           _place, many=True, metavar="URI"),
+    Option("report_ca", "report.ca", "the CA of https receivers, instead of the host's own (path on this host)", _path,
+           metavar="PATH"),
+    Option("report_token_file", "report.token_file", "the bearer token for https receivers (path on this host)", _path,
            metavar="PATH"),
     Option("timeout", None, "a limit for the whole run, and so for each wait in it: 90s, 15m, 2h", duration,
            metavar="DURATION"),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent import __version__
 from agent.core.words import Failure, HostName, Hsm, Notice, Outcome, Report, Restart, Verdict
+from agent.desired import Desired
 from agent.engine import Walk
 from agent.verdict import Judgement, judge
 
 if TYPE_CHECKING:
     import datetime
+    from collections.abc import Mapping
 
     from agent.catalogue import Fit
     from agent.core.errors import AgentError
@@ -23,26 +25,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """One call of one command: its name in every report, and when it began."""
+    """One call of one command: its name in every report, when it began, and the environment, which may hold a token."""
 
     run_id: str
     command: str
     started: datetime.datetime
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def begin(view: HostView, command: str) -> Run:
+def begin(view: HostView, command: str, environ: Mapping[str, str]) -> Run:
     """Name a run by its time. The last four digits are the part of the second, in hexadecimal.
 
     So names sort, also of runs in one second (`rollback` relies on it), and two hosts' runs differ.
     """
     now = view.now()
-    return Run(f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond * 0x10000 // 1_000_000:04x}", command, now)
+    return Run(f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond * 0x10000 // 1_000_000:04x}", command, now, environ)
 
 
 @dataclass
 class Known:
-    """What a run knows so far, so that one that ends early still reports all of it."""
+    """What a run knows so far, so that one that ends early still reports all of it, and to whom."""
 
+    told_to: Desired = field(default_factory=Desired)
     facts: Facts | None = None
     planned: Planned | None = None
     walk: Walk | None = None

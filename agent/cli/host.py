@@ -19,6 +19,8 @@ from agent.core.errors import CODES, AgentError
 from agent.desired import (
     Complaints,
     Desired,
+    Said,
+    merged,
     read_environment,
     read_files,
     read_flags,
@@ -177,10 +179,11 @@ def _desired_run(
     quiet: bool,
 ) -> None:
     def body(machine: Posix, run: Run, listener: Listener) -> Report:
+        said: list[Said] = []
         try:
-            desired = _read(machine, given, config)
+            desired = _read(machine, given, config, said)
         except AgentError as error:
-            return commands.refused(machine, run, error)
+            return commands.refused(machine, run, error, merged(said))
         return function(machine, desired, run, listener)
 
     _run(command, output, body, quiet=quiet)
@@ -199,7 +202,7 @@ def _run(command: str, output: str, body: Callable[[Posix, Run, Listener], Repor
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A program that is changing the host finishes; then the run ends, is undone where that is due, and reports.
         signal.signal(number, lambda _number, _frame: stop.set())
-    run = begin(machine, command)
+    run = begin(machine, command, os.environ)
     try:
         report = body(machine, run, progress)
     finally:
@@ -209,25 +212,28 @@ def _run(command: str, output: str, body: Callable[[Posix, Run, Listener], Repor
     raise typer.Exit(report.exit_status)
 
 
-def _read(machine: Posix, given: Mapping[str, Any], config: str | None) -> Desired:
-    """Read every source of options, the strongest first. Raises AgentError `config-invalid` with all complaints."""
+def _read(machine: Posix, given: Mapping[str, Any], config: str | None, said: list[Said]) -> Desired:
+    """Read every source of options, the strongest first. Raises AgentError `config-invalid` with all complaints.
+
+    `said` gets what could be read in any case.
+    """
     complaints = Complaints()
     given = dict(given)
     if config == "-" and given.get("ca_cert") == "-":
         complaints.add("--config, --ca-cert", "only one of them can be standard input")
         complaints.raise_any()
-    flags = read_flags(given, complaints)
-    environment = read_environment(os.environ, complaints)
+    said.append(read_flags(given, complaints))
+    said.append(read_environment(os.environ, complaints))
     if config == "-":
-        document = read_text(_standard_input(), "standard input", complaints)
+        said.append(read_text(_standard_input(), "standard input", complaints))
     elif config is not None:
         data = machine.read(config)
         if data is None:
             complaints.add("--config", f"there is no file {config}")
-        document = read_text(data or b"", config, complaints)
+        said.append(read_text(data or b"", config, complaints))
     else:
-        document = read_files(machine, complaints)
-    desired = settle((flags, environment, document), complaints)
+        said.append(read_files(machine, complaints))
+    desired = settle(said, complaints)
     if desired.ca_cert == "-":
         text = _standard_input().decode("utf-8", "surrogateescape")
         desired = Desired(**{**vars(desired), "ca_cert": f"inline:{text}"})

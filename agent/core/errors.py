@@ -50,6 +50,7 @@ EXIT_STATUSES: dict[int, str] = {
     50: "the configure tool failed, or its effect is not in the file",
     51: "the run failed and the previous configuration was put back",
     52: "putting it back failed as well",
+    60: "all is well but a report could not be delivered; it is kept and sent by the next run",
     75: "a limit ran out; trying again may help",
     130: "interrupted",
 }
@@ -397,6 +398,13 @@ _TABLE = (
         "the run failed, and putting the previous configuration back failed as well",
         "a disk that is full or read-only",
         "cure it, then `hsm-agent rollback`: the snapshot is kept",
+    ),
+    Code(
+        "report-undelivered",
+        60,
+        "a report could not be delivered",
+        "a receiver that is down or refuses the token, a certificate this host does not trust, a missing folder",
+        "cure what the warning names; the next run sends what is kept: `sudo hsm-agent verify`",
     ),
     Code(
         "timed-out",

@@ -66,9 +66,16 @@ _Item = Union[Head, bytes, BaseException, None]
 
 
 def answers(
-    url: str, headers: Mapping[str, str], *, environ: Mapping[str, str], mind: Callable[[], None]
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    environ: Mapping[str, str],
+    mind: Callable[[], None],
+    body: bytes | None = None,
 ) -> Generator[Head | bytes, None, None]:
     """Yield the head, then for 200 and 206 the body in pieces; `mind` is called often and may raise.
+
+    With a `body` to send it is a POST, and a redirect is an answer as any other.
 
     No time-out of requests bounds a name lookup, or headers that come a byte a second. So a thread does the
     waiting, and is left behind when `mind` raises. Raises Again, or AgentError `download-failed` where trying
@@ -85,7 +92,7 @@ def answers(
 
     def work() -> None:
         try:
-            _ask(url, headers, environ, deliver, left)
+            _ask(url, headers, environ, body, deliver, left)
             deliver(None)
         except BaseException as error:  # noqa: BLE001 -- handed to the thread that waits
             deliver(error)
@@ -129,6 +136,7 @@ def _ask(
     url: str,
     headers: Mapping[str, str],
     environ: Mapping[str, str],
+    body: bytes | None,
     deliver: Callable[[Head | bytes], None],
     left: threading.Event,
 ) -> None:
@@ -145,8 +153,10 @@ def _ask(
         # a session for each, as a redirect must not meet a connection that the server has just given up
         with requests.Session() as session:
             session.trust_env = False  # no ~/.netrc: its secrets are not ours to send
-            response = session.get(
+            response = session.request(
+                "GET" if body is None else "POST",
                 url,
+                data=body,
                 headers=all_headers,
                 stream=True,
                 allow_redirects=False,
@@ -156,7 +166,7 @@ def _ask(
             )
             with response:
                 goal = response.headers.get("Location") if response.status_code in _MOVED else None
-                if goal is None:
+                if goal is None or body is not None:
                     deliver(Head(response.status_code, response.headers))
                     if response.status_code in (200, 206):
                         _read_body(response, deliver, left)

@@ -281,7 +281,7 @@ def codes(*, width: int | None = None) -> str:
     """Return the table of exit statuses and their codes."""
     lines = []
     for exit_status, meaning in EXIT_STATUSES.items():
-        lines.append(f"{exit_status:>3}  {meaning}")
+        lines += _wrapped(f"{exit_status:>3}  ", meaning, width)
         for code in CODES.values():
             if code.exit_status == exit_status:
                 lines += _wrapped(f"       {code.name:<24} ", code.meaning, width)

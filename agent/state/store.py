@@ -16,6 +16,7 @@ STATE = "/var/lib/hsm-agent"
 REPORT = f"{STATE}/report.json"
 DESIRED = f"{STATE}/desired.json"
 SNAPSHOTS = f"{STATE}/snapshots"
+SPOOL = f"{STATE}/spool"
 
 _VERSION = 1
 

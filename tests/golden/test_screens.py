@@ -197,7 +197,7 @@ def complaints() -> Report:
     )
     with pytest.raises(AgentError) as raised:
         settle(said, found)
-    return app.refused(scene.memory, scene.run("configure"), raised.value)
+    return app.refused(scene.memory, scene.run("configure"), raised.value, Desired())
 
 
 def rollback() -> Report:
@@ -223,12 +223,16 @@ def remove_from_a_bare_host() -> Report:
     return app.remove(scene.memory, scene.run("remove"), Silent(), None)
 
 
+def report_undelivered() -> Report:
+    return Scene().configure(report_to=("prometheus:/var/lib/node-exporter",))
+
+
 REPORTS: tuple[Callable[[], Report], ...] = (
     first_run, second_run, plan_on_a_virgin_host, plan_with_nothing_to_do, plan_of_one_more_option, degraded,
     all_timed_out, each_for_another_reason, rolled_back, another_cluster_s_ca, drift, not_activated, the_client_hangs,
     what_the_client_says_is_shown_safely, package_manager_fails, package_conflict, single_hsm_refused,
     single_hsm_accepted, restart_needed, treated_as_another, not_in_the_catalogue, not_root, no_record, complaints,
-    rollback, rollback_with_nothing_to_go_back_to, remove, remove_from_a_bare_host,
+    rollback, rollback_with_nothing_to_go_back_to, remove, remove_from_a_bare_host, report_undelivered,
 )  # fmt: skip
 
 

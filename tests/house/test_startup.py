@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,8 @@ COSTLY = {
     "email": 10,
     "importlib.metadata": 40,
     "agent.lab": 45,
+    "botocore": 150,
+    "xml.etree.ElementTree": 10,
 }
 
 _TELL = "\nimport sys, json; sys.stderr.write('\\n' + json.dumps(sorted(sys.modules)))"
@@ -33,7 +36,7 @@ _COMMAND = "import sys\nfrom agent.cli.root import start\nstart(sys.argv[1:])" +
 
 _SECOND_RUN = (
     """
-import datetime, sys
+import datetime, os, sys
 from agent import app
 from agent.cli import host, root
 from agent.desired import Desired
@@ -50,6 +53,7 @@ wanted = Desired(
     component=tuple(sys.argv[2:]),
     package_source=MIRROR,
     sha256=vendor.checksums("cli", "pkcs11"),
+    report_to=tuple(filter(None, [os.environ.get("REPORT_TO")])),
 )
 for number in (1, 2):
     report = app.configure(memory, wanted, Run(f"2026112{number}T000000Z-0000", "configure", now), Silent())
@@ -59,10 +63,11 @@ for number in (1, 2):
 )
 
 
-def loaded(code: str, *argv: str) -> set[str]:
+def loaded(code: str, *argv: str, **environment: str) -> set[str]:
     done = subprocess.run(
-        [sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
+        [sys.executable, "-c", code, *argv],
+        cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stderr.splitlines()[-1]))
 
@@ -81,6 +86,16 @@ def test_a_run_with_nothing_to_do_loads_nothing_costly(components: list[str], ca
     assert modules & set(COSTLY) == set()
     # and what downloads comes in with the first download
     assert modules & {"agent.hosts.fetch", "agent.hosts.web"} == set()
+    # and what reports, where there is somebody to tell
+    assert not any(
+        name.startswith(("agent.reporting", "agent.delivery", "agent.state.spool")) for name in modules
+    )
+
+
+def test_a_run_that_writes_its_report_to_a_file_loads_nothing_costly(ca_pem: bytes) -> None:
+    modules = loaded(_SECOND_RUN, ca_pem.decode(), REPORT_TO="file:/report.json")
+    assert "agent.delivery" in modules
+    assert modules & set(COSTLY) == set()
 
 
 def test_psutil_comes_in_with_the_look_that_needs_it() -> None:

@@ -1,0 +1,157 @@
+"""A finished report goes to everybody it is for, after those that still wait; what does not arrive is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.core.errors import AgentError
+from agent.core.words import Notice
+from agent.reporting.letter import Letter, Means, UndeliveredError
+from agent.reporting.places import send, shown
+from agent.state import spool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.core.host import Host
+    from agent.desired import Desired
+
+LOCK = "/run/hsm-agent-spool.lock"
+# For what one run delivers to one place, in seconds; and for a run that was interrupted and so is to end.
+LIMIT = 60.0
+HURRY = 10.0
+
+_LATER = "it is kept for the next run"
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What became of it. `failed`: this very report did not reach everybody; older ones are only remarked on."""
+
+    notices: tuple[Notice, ...]
+    failed: bool
+
+
+def deliver(
+    machine: Host, wanted: Desired, document: str, environ: Mapping[str, str], *, hurried: bool
+) -> Delivered:
+    """Deliver a report to every place of `wanted`, and as root what waits for any place. Raises nothing.
+
+    As root it is first written to the spool and only then sent: a run that is killed meanwhile loses nothing, and
+    what the next run then sends again has the key of the first attempt.
+    """
+    letters = tuple(Letter(uri, document) for uri in wanted.report_to)
+    this = _Round(machine, wanted, environ, hurried=hurried)
+    if not machine.is_root():
+        for letter in letters:
+            this.directly(letter, "it is not kept, since that needs root")
+        return this.ended()
+    try:
+        with machine.lock(LOCK, "hsm-agent, delivering reports"):
+            this.in_order(letters)
+    except AgentError as error:  # another run is delivering just now, or there can be no lock
+        logging.getLogger("agent").info("what waits is left alone: %s", error.saw)
+        for letter in letters:
+            this.directly(letter)
+    return this.ended()
+
+
+@dataclass
+class _Round:
+    """The deliveries of one run. `ends` is until when each place may take, by its URI."""
+
+    machine: Host
+    wanted: Desired
+    environ: Mapping[str, str]
+    hurried: bool
+    ends: dict[str, float] = field(default_factory=dict)
+    notices: list[Notice] = field(default_factory=list)
+    failed: bool = False
+
+    def ended(self) -> Delivered:
+        for notice in self.notices:
+            logging.getLogger("agent").warning("%s: %s", notice.code, notice.text)
+        return Delivered(tuple(self.notices), self.failed)
+
+    def in_order(self, letters: tuple[Letter, ...]) -> None:
+        """Send what waits and then the new letters; where one does not arrive, those behind it wait with it."""
+        unkept = {letter: self.keep(letter) for letter in letters}
+        stuck: set[str] = set()
+        for kept in self.waiting():
+            letter = Letter(kept.uri, kept.document)
+            error = None if letter.uri in stuck else self.attempt(letter)
+            if error is not None:
+                self.undelivered(letter, error, _LATER)
+            if letter.uri in stuck or (error is not None and not error.refused):
+                stuck.add(letter.uri)
+            else:
+                # what cannot be removed is sent again, under the same key
+                with contextlib.suppress(AgentError):
+                    spool.forget(self.machine, kept)
+            self.failed |= letter in unkept and (error is not None or letter.uri in stuck)
+        for letter, why in unkept.items():
+            if why and letter.uri in stuck:
+                self.failed = True
+                self.tell("report-undelivered", f"{shown(letter.uri)}: older ones wait before it; {why}")
+            elif why:
+                self.directly(letter, why)
+
+    def directly(self, letter: Letter, unkept: str | None = None) -> None:
+        """Send without looking at what waits; keep it when it does not arrive, unless there is a reason not to."""
+        error = self.attempt(letter)
+        if error is not None:
+            self.failed = True
+            self.undelivered(letter, error, unkept or (not error.refused and self.keep(letter)) or _LATER)
+
+    def attempt(self, letter: Letter) -> UndeliveredError | None:
+        """Send, and return why it did not arrive; None when it did."""
+        limit = HURRY if self.hurried else LIMIT
+        ends = self.ends.setdefault(letter.uri, self.machine.monotonic() + limit)
+        ca, token_file = self.wanted.report_ca, self.wanted.report_token_file
+        try:
+            send(letter, Means(self.machine, ends, self.environ, ca, token_file, self.hurried))
+        except UndeliveredError as error:
+            return error
+        except AgentError as error:
+            return UndeliveredError(error.saw or error.sentence)
+        except Exception as crash:  # noqa: BLE001 -- a defect, or a report of another version; the others still go
+            # without the exception's own words, which may hold a URL's secrets
+            frames = "".join(traceback.format_tb(crash.__traceback__))
+            logging.getLogger("agent").error("%s in a delivery\n%s", type(crash).__name__, frames)  # noqa: TRY400
+            return UndeliveredError(f"the agent failed ({type(crash).__name__})", refused=True)
+        return None
+
+    def keep(self, letter: Letter) -> str | None:
+        """Put a letter into the spool; return None, or why it is not there."""
+        try:
+            dropped = spool.keep(self.machine, letter.uri, letter.document, letter.key)
+        except AgentError as error:
+            return f"it could not be kept either: {error.saw or error.sentence}"
+        if dropped:
+            text = f"{dropped} of the oldest undelivered reports made room: {spool.MOST} are kept at most"
+            self.tell("report-dropped", text)
+        return None
+
+    def waiting(self) -> tuple[spool.Kept, ...]:
+        try:
+            waiting, damaged = spool.waiting(self.machine)
+        except AgentError as error:
+            self.tell("report-dropped", f"what waits to be delivered could not be read: {error.saw}")
+            return ()
+        if damaged:
+            self.tell("report-dropped", f"of the reports that wait {damaged} could not be read, and are gone")
+        return waiting
+
+    def undelivered(self, letter: Letter, error: UndeliveredError, kept: str) -> None:
+        where = f"{shown(letter.uri)}: {error.saw}"
+        if error.refused:
+            self.tell("report-refused", f"{where}; that of run {letter.tree['run_id']} is not kept")
+        else:
+            self.tell("report-undelivered", f"{where}; {kept}")
+
+    def tell(self, code: str, text: str) -> None:
+        self.notices.append(Notice(code, text))

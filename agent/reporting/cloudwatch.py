@@ -1,0 +1,97 @@
+"""`cloudwatch:GROUP/STREAM`: a line in the Embedded Metric Format, for the CloudWatch agent to pick up from a file."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from agent.reporting.letter import UndeliveredError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.reporting.letter import Letter, Means
+
+FILE = "/var/log/hsm-agent/emf.log"
+NAMESPACE = "hsm-agent"
+# Longer than this the file makes room, as emf.log.1; CloudWatch itself takes lines of up to 256 KB.
+LONG = 1_000_000
+_SECONDS = 10.0
+_UNITS = {"ExitStatus": "None", "Changed": "Count", "HsmsReached": "Count", "HsmsUnreached": "Count"}
+
+
+def check(uri: str) -> None:
+    """Want a log group and a log stream, of the characters that CloudWatch takes."""
+    group, stream = names(uri)
+    if not re.fullmatch(r"[A-Za-z0-9_./#-]{1,512}", group) or not re.fullmatch(r"[^:*/]{1,512}", stream):
+        raise ValueError(
+            f"{uri!r} is not cloudwatch:GROUP/STREAM, the names of a log group and of a log stream"
+        )
+
+
+def names(uri: str) -> tuple[str, str]:
+    """Return group and stream; a group may have slashes in it."""
+    group, _, stream = uri.partition(":")[2].rpartition("/")
+    return group, stream
+
+
+def send(letter: Letter, means: Means) -> None:
+    """Append the line. A file that is followed is not replaced: what follows it would begin again at its start."""
+    machine = means.machine
+    written = line(letter).encode()
+    seen = machine.stat(FILE)
+    if seen is not None and seen.size > LONG:
+        machine.write(f"{FILE}.1", machine.read(FILE) or b"", mode=0o640)
+        machine.remove(FILE)
+        seen = None
+    if seen is None:
+        machine.write(FILE, written, mode=0o640)
+    elif json.dumps(letter.key).encode() not in (
+        machine.read(FILE) or b""
+    ):  # else a run that was killed had done it
+        done = machine.do(["tee", "-a", FILE], timeout=_SECONDS, stdin=written)
+        if not done.ok:
+            raise UndeliveredError(done.tail(1) or f"`tee -a {FILE}` ended with {done.status}")
+
+
+def line(letter: Letter) -> str:
+    """Return the report as one event: its numbers are metrics, by host, and the rest can be searched for."""
+    tree = letter.tree
+    group, stream = names(letter.uri)
+    event: dict[str, Any] = {
+        "_aws": {
+            "Timestamp": _milliseconds(tree["finished"]),
+            "LogGroupName": group,
+            "LogStreamName": stream,
+            "CloudWatchMetrics": [
+                {
+                    "Namespace": NAMESPACE,
+                    "Dimensions": [["Host"]],
+                    "Metrics": [{"Name": name, "Unit": unit} for name, unit in _UNITS.items()],
+                }
+            ],
+        },
+        "Host": tree["host"]["name"],
+        **_numbers(tree),
+        "key": letter.key,
+        "run_id": tree["run_id"],
+        "command": tree["command"],
+        "outcome": tree["outcome"],
+        "code": tree["code"],
+        "agent_version": tree["agent_version"],
+        "steps": {step["id"]: step["outcome"] for step in tree["steps"]},
+    }
+    return json.dumps(event) + "\n"
+
+
+def _numbers(tree: Mapping[str, Any]) -> dict[str, int]:
+    reached = sum(each["reached"] for each in tree["hsms"])
+    numbers = (tree["exit_status"], int(tree["changed"]), reached, len(tree["hsms"]) - reached)
+    return dict(zip(_UNITS, numbers))
+
+
+def _milliseconds(text: str) -> int:
+    moment = dt.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=dt.timezone.utc)
+    return int(moment.timestamp() * 1000)

@@ -1,0 +1,69 @@
+"""A report on its way to one place, what a delivery may use, and how it fails."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.core.host import Host
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A report, as the text of its JSON document, and the place it is for, as its URI."""
+
+    uri: str
+    document: str
+
+    @property
+    def rest(self) -> str:
+        """The URI without its scheme and colon."""
+        return self.uri.partition(":")[2]
+
+    @property
+    def tree(self) -> Mapping[str, Any]:
+        tree: dict[str, Any] = json.loads(self.document)
+        return tree
+
+    @property
+    def key(self) -> str:
+        """The same for every attempt of this report to this place, also in later runs, and for nothing else."""
+        tree = self.tree
+        where = hashlib.sha256(f"{tree['host']['name']}\0{self.uri}".encode()).hexdigest()
+        return f"{tree['run_id']}-{where[:16]}"
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a delivery may use. `ends` is on the machine's monotonic clock; `token` is a secret, `ca` a path."""
+
+    machine: Host
+    ends: float
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca: str | None = None
+    token_file: str | None = None
+    hurried: bool = False
+
+    def left(self) -> float:
+        return self.ends - self.machine.monotonic()
+
+    def mind(self) -> None:
+        """Raise when there is no time left, or AgentError when the run is interrupted (`hurried`: it was before)."""
+        if self.left() <= 0:
+            raise UndeliveredError("the time for deliveries ran out")
+        if not self.hurried:
+            self.machine.pause(0)
+
+
+class UndeliveredError(Exception):
+    """A report did not arrive; `saw` is why, without a secret. `refused`: this report never will, so it is not kept."""
+
+    def __init__(self, saw: str, *, refused: bool = False) -> None:
+        super().__init__(saw)
+        self.saw = saw
+        self.refused = refused

@@ -1,0 +1,118 @@
+"""What each place is given, whole: metrics, JUnit XML and an event, of reports that runs on a host in memory made.
+
+`--update-golden` writes the files anew, to be read. contract/test_reporting.py has promtool judge the metrics.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.render.record import to_document, to_tree
+from agent.reporting import cloudwatch, junit, prometheus
+from agent.reporting.letter import Letter
+from tests.golden.test_screens import (
+    complaints,
+    degraded,
+    drift,
+    each_for_another_reason,
+    rolled_back,
+    second_run,
+)
+
+if TYPE_CHECKING:
+    from agent.core.words import Report
+
+FOLDER = Path(__file__).parent / "reports"
+EMF = "cloudwatch:/hosts/cloudhsm/ip-10-0-1-12"
+CASES = (second_run, degraded, drift, each_for_another_reason, rolled_back, complaints)
+WRITERS: dict[str, Callable[[Report], str]] = {
+    "prom": lambda report: prometheus.page(to_tree(report)),
+    "xml": lambda report: junit.suite(to_tree(report)),
+    "emf.json": lambda report: cloudwatch.line(Letter(EMF, to_document(report))),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_what_a_place_is_given_is_what_was_reviewed(
+    case: Callable[[], Report], kind: str, pytestconfig: pytest.Config
+) -> None:
+    text = WRITERS[kind](case())
+    path = FOLDER / f"{case.__name__}.{kind}"
+    if pytestconfig.getoption("--update-golden"):
+        FOLDER.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_nothing_is_left_over() -> None:
+    assert {path.name for path in FOLDER.iterdir()} == {
+        f"{case.__name__}.{kind}" for case in CASES for kind in WRITERS
+    }
+
+
+# What the schemas of Jenkins (junit-10.xsd) and of windyroad agree upon: element -> attributes it must and may have.
+SUITE = {"name", "tests", "failures", "errors", "skipped", "time", "timestamp", "hostname"}
+CASE = {"name", "classname", "time"}
+CHILDREN = {
+    "failure": {"type", "message"},
+    "error": {"type", "message"},
+    "skipped": {"message"},
+    "system-out": set(),
+}
+
+
+def hold(text: str) -> ET.Element:
+    """See that this is JUnit XML: its elements, their order, their attributes, and that the sums are right."""
+    suite = ET.fromstring(text)
+    assert (suite.tag, set(suite.keys())) == ("testsuite", SUITE)
+    assert re.fullmatch(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}", suite.attrib["timestamp"])
+    properties, *cases = list(suite)
+    assert properties.tag == "properties"
+    assert all((each.tag, set(each.keys())) == ("property", {"name", "value"}) for each in properties)
+    assert all((each.tag, set(each.keys())) == ("testcase", CASE) for each in cases)
+    children = [child for case in cases for child in case]
+    assert all(len(case) == 1 for case in cases)
+    assert all(set(child.keys()) == CHILDREN[child.tag] and len(child) == 0 for child in children)
+    assert all(child.get("type") != "" for child in children)
+    tags = [child.tag for child in children]
+    wanted = (len(cases), *(tags.count(tag) for tag in ("failure", "error", "skipped")))
+    assert tuple(int(suite.attrib[key]) for key in ("tests", "failures", "errors", "skipped")) == wanted
+    total = sum(float(case.attrib["time"]) for case in cases)
+    assert float(suite.attrib["time"]) == pytest.approx(total, abs=0.001)
+    return suite
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_junit_is_well_formed_and_fails_when_the_run_does(case: Callable[[], Report]) -> None:
+    report = case()
+    suite = hold(junit.suite(to_tree(report)))
+    # an HSM that is not reached is a failed step also where another one is
+    assert (suite.attrib["failures"] == suite.attrib["errors"] == "0") == (report.exit_status == 0)
+
+
+@given(said=st.text(st.characters(codec=None)), hint=st.text())
+def test_whatever_a_program_said_the_documents_are_documents(said: str, hint: str) -> None:
+    step = {
+        "id": f"reach:{said}", "outcome": "failed", "saw": said, "want": hint, "code": "hsm-refused", "hint": hint,
+        "seconds": 0.25,
+    }  # fmt: skip
+    tree = {
+        "run_id": "20261123T000000Z-0000", "command": "verify", "agent_version": "1", "host": {"name": said},
+        "steps": [step, {**step, "outcome": "skipped"}, {**step, "outcome": "met"}], "hsms": [], "ca": None,
+        "outcome": "failed", "code": "hsm-refused", "failure": None, "exit_status": 40, "changed": False,
+        "started": "2026-11-23T20:15:00Z", "finished": "2026-11-23T20:15:09Z",
+    }  # fmt: skip
+    hold(junit.suite(tree))
+    samples = [
+        line for line in prometheus.page(tree).split("\n") if line.startswith("hsm_agent_step_outcome")
+    ]
+    assert all(re.fullmatch(r'\w+\{step="(\\.|[^"\\\n])*",outcome="[a-z-]+"\} 1', line) for line in samples)
+    assert len(samples) == 3

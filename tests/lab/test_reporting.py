@@ -1,0 +1,181 @@
+"""Reports of a real host: to a receiver with TLS that is down at first, and to files that other programs judge."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests import promtool
+
+from .scene import STATE, Scene, agent, cluster, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .conftest import MakeHost
+    from .host import LabHost
+    from .lab import Lab
+
+IMAGE = "ubuntu24.04"
+PORT = 8443
+TOKEN = "s3cr3t-t0ken"
+TEXTFILES = "/var/lib/node-exporter"
+
+
+class Desk:
+    """The receiver at the operator's seat; what it took and was asked lies in `folder`."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.folder = folder
+        self.url = f"https://{lab.operator.ip}:{PORT}/reports?team=hsm"
+        self.ca, cert, key = certificates(folder, lab.operator.ip)
+        self.down(yes=True)
+        argv = [
+            "python3",
+            "-m",
+            "tests.doubles.receiver",
+            lab.operator.ip,
+            str(PORT),
+            str(cert),
+            str(key),
+            str(folder),
+        ]
+        root = {"PYTHONPATH": str(Path(__file__).parents[2])}
+        self.server = lab.operator.start(argv, [PORT], root, log=folder / "log")
+
+    def down(self, *, yes: bool) -> None:
+        if yes:
+            (self.folder / "down").touch()
+        else:
+            (self.folder / "down").unlink()
+
+    def taken(self) -> list[dict[str, Any]]:
+        return [json.loads(path.read_bytes()) for path in sorted(self.folder.glob("0*.json"))]
+
+    def headers(self) -> list[dict[str, str]]:
+        lines = (self.folder / "requests").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line)["headers"] for line in lines]
+
+
+def certificates(folder: Path, ip: str) -> tuple[Path, Path, Path]:
+    """Make a private CA and what it issued for the receiver; return the CA, the certificate and its key."""
+    of_desk = f"subjectAltName=IP:{ip}\nbasicConstraints=critical,CA:FALSE\nauthorityKeyIdentifier=keyid\n"
+    (folder / "ext").write_text(of_desk, encoding="ascii")
+    for line in (
+        "req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=desk-CA -addext keyUsage=critical,keyCertSign -keyout ca.key -out ca.crt",
+        "req -newkey rsa:2048 -nodes -subj /CN=desk -keyout desk.key -out desk.csr",
+        "x509 -req -in desk.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile ext -out desk.crt",
+    ):
+        subprocess.run(["openssl", *line.split()], cwd=folder, check=True, capture_output=True, timeout=60)
+    return folder / "ca.crt", folder / "desk.crt", folder / "desk.key"
+
+
+@pytest.fixture
+def scene(lab: Lab, tmp_path: Path) -> Iterator[Scene]:
+    with cluster(lab, tmp_path) as made:
+        made.package(IMAGE)
+        yield made
+
+
+@pytest.fixture
+def desk(lab: Lab, scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    return Desk(lab, tmp_path_factory.mktemp("desk"))
+
+
+@pytest.fixture
+def host(scene: Scene, desk: Desk, make_host: MakeHost) -> LabHost:
+    made = make_host(IMAGE, agent=True)
+    prepare(made, scene)
+    made.put("/etc/hsm-agent/desk-ca.crt", desk.ca.read_bytes())
+    made.put("/etc/hsm-agent/token", f"{TOKEN}\n".encode(), 0o600)
+    made.must(["mkdir", "-p", TEXTFILES])
+    return made
+
+
+def test_down_for_the_first_reports_and_back_for_the_next(scene: Scene, desk: Desk, host: LabHost) -> None:
+    to = [
+        desk.url,
+        f"prometheus:{TEXTFILES}",
+        "junit:/root/junit.xml",
+        "file:/root/report.json",
+        "cloudwatch:/hosts/hsm/h1",
+    ]
+    told = [word for uri in to for word in ("--report-to", uri)]
+    told += ["--report-ca", "/etc/hsm-agent/desk-ca.crt", "--report-token-file", "/etc/hsm-agent/token"]
+
+    first = agent(host, "configure", *scene.options(IMAGE), *told)
+    assert (first.exit_status, first.code, first.report["outcome"]) == (60, "report-undelivered", "ok"), first
+    assert "HTTP 503" in first.report["warnings"][-1]["text"]
+    assert "team=hsm" not in str(first)
+    assert len(spool(host)) == 1
+    status = host.run(["hsm-agent", "status"], user="nobody")
+    assert (status.returncode, "report-undelivered" in status.stdout) == (60, True)
+
+    host.must(["rm", "/root/customerCA.crt"])  # what it was told it remembers
+    second = agent(host, "verify")
+    assert (second.exit_status, len(spool(host)), desk.taken()) == (60, 2, [])
+
+    desk.down(yes=False)
+    third = agent(host, "verify")
+    assert (third.exit_status, third.outcomes, third.told & {"report-undelivered"}) == (0, {"met"}, set()), (
+        third
+    )
+    assert spool(host) == []
+    taken = desk.taken()
+    assert [(each["run_id"], each["command"]) for each in taken] == [
+        (ran.report["run_id"], command)
+        for ran, command in ((first, "configure"), (second, "verify"), (third, "verify"))
+    ]
+    assert [each["exit_status"] for each in taken] == [0, 0, 0]
+    assert {each["Authorization"] for each in desk.headers()} == {f"Bearer {TOKEN}"}
+
+    for path in (f"{TEXTFILES}/hsm_agent.prom", "/root/junit.xml", "/root/report.json"):
+        seen = host.testinfra.file(path)
+        assert (seen.user, seen.mode) == ("root", 0o644)
+    assert json.loads(host.get("/root/report.json")) == third.report
+    assert ET.fromstring(host.get("/root/junit.xml")).get("failures") == "0"
+    events = [json.loads(line) for line in host.get("/var/log/hsm-agent/emf.log").splitlines()]
+    assert [each["run_id"] for each in events] == [each["run_id"] for each in taken]
+
+    for place in (STATE, "/var/log", "/run"):
+        assert host.run(["grep", "-rqs", TOKEN, place]).returncode == 1
+    listed = host.run(["ls", f"{STATE}/spool"], user="nobody")
+    assert listed.returncode != 0
+
+
+def spool(host: LabHost) -> list[str]:
+    names = host.must(["find", f"{STATE}/spool", "-name", "*.json", "-perm", "600", "-user", "root"])
+    return sorted(names.splitlines())
+
+
+def test_promtool_finds_nothing_wrong_with_the_metrics_of_good_and_bad_runs(
+    scene: Scene, host: LabHost
+) -> None:
+    program = promtool.install()
+    if program is None:
+        pytest.skip("no promtool, and no apt to bring it from Debian's package prometheus")
+    to = ["--report-to", f"prometheus:{TEXTFILES}"]
+    bad = agent(host, "configure", "--hsm-ip", "nowhere", *to)
+    pages = [host.get(f"{TEXTFILES}/hsm_agent.prom").decode()]
+    good = agent(host, "configure", *scene.options(IMAGE), *to)
+    pages.append(host.get(f"{TEXTFILES}/hsm_agent.prom").decode())
+    assert (bad.exit_status, good.exit_status) == (2, 0)
+    assert [promtool.said_of(program, page) for page in pages] == [(0, ""), (0, "")]
+    assert ["hsm_agent_exit_status 2" in pages[0], "hsm_agent_exit_status 0" in pages[1]] == [True, True]
+    assert all(f'hsm_agent_hsm_reached{{ip="{ip}",port="2223"}} 1' in pages[1] for ip in scene.addresses)
+
+
+def test_a_receiver_that_cannot_be_trusted_is_told_nothing(scene: Scene, desk: Desk, host: LabHost) -> None:
+    desk.down(yes=False)
+    options = [*scene.options(IMAGE), "--report-to", desk.url, "--report-token-file", "/etc/hsm-agent/token"]
+    ran = agent(host, "configure", *options)  # the host's own store does not know this CA
+    assert (ran.exit_status, desk.taken()) == (60, [])
+    assert "the server's certificate" in ran.report["warnings"][-1]["text"]
+    assert not (desk.folder / "requests").exists()
+    cured = agent(host, "verify", "--report-ca", "/etc/hsm-agent/desk-ca.crt")
+    assert (cured.exit_status, [each["command"] for each in desk.taken()]) == (0, ["configure", "verify"])

@@ -1,0 +1,242 @@
+"""What holds of every report that is to be told: a run always tells, and what became of that is never its worst news."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent import app
+from agent.core.errors import AgentError
+from agent.core.host import Done
+from agent.core.words import Line, Report, Verdict
+from agent.desired import Desired
+from agent.render.progress import Silent
+from agent.render.record import to_tree
+from agent.report import Run
+from agent.reporting.cloudwatch import FILE as EVENTS
+from agent.state import spool, store
+from tests.doubles.vendor import Vendor
+from tests.laws.test_laws import STARTED, Fragile, Killed, configure, desired_of, look, machine_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.doubles.memory import Memory
+
+WHOLE = "file:/told/report.json"
+BROKEN = "prometheus:/no/such/folder"
+
+
+def told(memory: Memory) -> dict[str, Any]:
+    tree: dict[str, Any] = json.loads(memory.read("/told/report.json") or b"null")
+    return tree
+
+
+def kept(memory: Memory) -> dict[str, Any]:
+    return store.read_report(memory)
+
+
+def spooled(memory: Memory) -> int:
+    return len(memory.names(store.SPOOL))
+
+
+def run_of(command: str, number: int = 5) -> Run:
+    return Run(f"2026112{number}T000000Z-0000", command, STARTED)
+
+
+def test_what_is_told_is_the_report_as_it_was_before(ca_pem: bytes) -> None:
+    memory = machine_of(Vendor())
+    report = configure(memory, desired_of(Vendor(), ca_pem, report_to=(WHOLE,)))
+    assert (report.exit_status, report.code) == (0, None)
+    assert told(memory) == kept(memory) == to_tree(report)
+    assert spooled(memory) == 0
+
+
+def test_a_run_that_is_well_but_told_not_everybody_ends_with_60(ca_pem: bytes) -> None:
+    memory = machine_of(Vendor())
+    desired = desired_of(Vendor(), ca_pem, report_to=(BROKEN, WHOLE))
+    report = configure(memory, desired)
+    assert (report.outcome, report.code, report.exit_status) == (Verdict.OK, "report-undelivered", 60)
+    assert [notice.code for notice in report.notices] == ["report-undelivered"]
+    assert kept(memory) == to_tree(report)
+    # what was told does not know of that
+    before = {**to_tree(report), "code": None, "exit_status": 0, "failure": None, "warnings": []}
+    assert told(memory) == before
+    memory.place("/no/such/folder", kind="directory")
+    again = configure(memory, desired, 2)
+    assert (again.exit_status, again.notices, spooled(memory)) == (0, (), 0)
+
+
+@pytest.mark.parametrize("number", [3, 40, 41])
+def test_a_run_that_is_not_well_keeps_its_own_exit_status(number: int, ca_pem: bytes) -> None:
+    vendor = Vendor()
+    memory = machine_of(vendor)
+    desired = desired_of(vendor, ca_pem, report_to=(BROKEN,))
+    for address in vendor.addresses[: {3: 0, 40: 2, 41: 1}[number]]:
+        memory.ports[address, 2223] = "hsm-refused"
+        vendor.down.add(address)
+    report = look(memory, desired, "verify") if number == 3 else configure(memory, desired)
+    assert report.exit_status == number
+    assert report.code != "report-undelivered"
+    assert "report-undelivered" in [notice.code for notice in report.notices]
+    assert kept(memory) == to_tree(report)
+
+
+def test_a_plan_is_told_to_nobody_and_delivers_nothing(ca_pem: bytes) -> None:
+    memory = machine_of(Vendor())
+    desired = desired_of(Vendor(), ca_pem, report_to=(WHOLE, BROKEN))
+    configure(memory, desired_of(Vendor(), ca_pem, report_to=(BROKEN,)))
+    memory.touches.clear()
+    assert look(memory, desired, "plan").notices == ()
+    assert (memory.touches, memory.read("/told/report.json"), spooled(memory)) == ([], None, 1)
+
+
+def test_later_runs_tell_whom_the_last_configure_told(ca_pem: bytes) -> None:
+    memory = machine_of(Vendor())
+    configure(memory, desired_of(Vendor(), ca_pem, report_to=(WHOLE,)))
+    reports = [
+        look(memory, Desired(), "verify"),
+        configure(memory, Desired(), 3),
+        app.rollback(memory, None, run_of("rollback"), Silent()),
+        app.remove(memory, run_of("remove", 6), Silent(), None),
+    ]
+    for report in reports[-1:]:
+        assert told(memory) == to_tree(report)
+    assert [report.exit_status for report in reports] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("command", ["verify", "configure", "rollback", "remove"])
+def test_each_of_them_tells_and_sends_what_waits(command: str, ca_pem: bytes) -> None:
+    memory = machine_of(Vendor())
+    configure(memory, desired_of(Vendor(), ca_pem, report_to=(WHOLE, BROKEN)))
+    assert spooled(memory) == 1
+    memory.place("/no/such/folder", kind="directory")
+    report = {
+        "verify": lambda: look(memory, Desired(), "verify"),
+        "configure": lambda: configure(memory, Desired(), 3),
+        "rollback": lambda: app.rollback(memory, None, run_of("rollback"), Silent()),
+        "remove": lambda: app.remove(memory, run_of("remove"), Silent(), None),
+    }[command]()
+    assert (report.exit_status, told(memory), spooled(memory)) == (0, to_tree(report), 0)
+    assert memory.read("/no/such/folder/hsm_agent.prom") is not None
+
+
+class Interrupting(Silent):
+    """Ctrl-C, or a defect, at the first step that ends."""
+
+    def __init__(self, memory: Memory, *, crash: bool) -> None:
+        self._memory = memory
+        self._crash = crash
+
+    def ended(self, line: Line) -> None:
+        self._memory.stopped = True
+        if self._crash:
+            raise RuntimeError("a defect")
+
+
+@pytest.mark.parametrize(
+    "code", ["config-invalid", "run-locked", "not-root", "interrupted", "internal", "ca-unreadable"]
+)
+def test_a_run_tells_however_it_ends(code: str, ca_pem: bytes) -> None:
+    memory = machine_of(Vendor())
+    desired = desired_of(Vendor(), ca_pem, report_to=(WHOLE,))
+    listener: Silent = Silent()
+    if code in ("interrupted", "internal"):
+        listener = Interrupting(memory, crash=code == "internal")
+    if code == "ca-unreadable":
+        desired = desired_of(Vendor(), b"/absent", report_to=(WHOLE,))
+    memory.root = code != "not-root"
+    held = memory.lock(app.LOCK, "another") if code == "run-locked" else contextlib.nullcontext()
+    with held:
+        if code == "config-invalid":
+            error = AgentError(
+                "config-invalid", "one thing is wrong with the input", saw="--hsm-ip: 'x' is not one"
+            )
+            report = app.refused(memory, run_of("configure"), error, Desired(report_to=(WHOLE,)))
+        else:
+            report = app.configure(memory, desired, run_of("configure"), listener)
+    assert report.code == code
+    assert told(memory) == to_tree(report)
+
+
+def test_who_is_to_be_told_of_an_invalid_configuration_is_remembered(ca_pem: bytes) -> None:
+    memory = machine_of(Vendor())
+    configure(memory, desired_of(Vendor(), ca_pem, report_to=(WHOLE,)))
+    error = AgentError(
+        "config-invalid", "one thing is wrong with the input", saw="/etc/hsm-agent/config.toml"
+    )
+    report = app.refused(memory, run_of("verify"), error, Desired(hsm_ip=("10.0.1.6",)))
+    assert (told(memory), told(memory)["code"]) == (to_tree(report), "config-invalid")
+
+
+def test_an_ordinary_user_s_verify_tells_and_keeps_nothing(ca_pem: bytes) -> None:
+    memory = machine_of(Vendor())
+    configure(memory, desired_of(Vendor(), ca_pem))
+    memory.root = False
+    report = look(memory, desired_of(Vendor(), ca_pem, report_to=(WHOLE, BROKEN)), "verify")
+    assert report.exit_status == 60
+    assert "that needs root" in report.notices[-1].text
+    assert (told(memory)["exit_status"], spooled(memory)) == (0, 0)
+
+
+def tee(argv: Sequence[str], memory: Memory) -> Done:
+    memory.place(argv[-1], (memory.read(argv[-1]) or b"") + memory.stdin)
+    return Done(0, "", "")
+
+
+def events(memory: Memory) -> list[str]:
+    return [json.loads(line)["run_id"] for line in (memory.read(EVENTS) or b"").splitlines()]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the touch", "after the touch"])
+@pytest.mark.parametrize("breaks_at", range(1, 9))
+def test_killed_at_any_touch_every_report_that_was_written_arrives_once_and_in_order(
+    breaks_at: int, ca_pem: bytes, *, after: bool
+) -> None:
+    vendor = Vendor()
+    memory = machine_of(vendor)
+    memory.programs["tee"] = tee
+    desired = desired_of(vendor, ca_pem, report_to=("cloudwatch:group/stream", "file:/told/report.json"))
+    reports = [configure(memory, desired, 1)]
+    victim = Late(memory, breaks_at) if after else Fragile(memory, breaks_at, Killed)
+    with contextlib.suppress(Killed):
+        configure(victim, desired, 2)  # type: ignore[arg-type]
+    second = "20261122T000000Z-0000"
+    waits = [(kept.uri.partition(":")[0], second in kept.document) for kept in spool.waiting(memory)[0]]
+    written = second in events(memory) or ("cloudwatch", True) in waits
+    reports.append(configure(memory, desired, 3))
+    first, third = (report.run_id for report in reports)
+    assert events(memory) == [first, *([second] if written else []), third]
+    assert (spooled(memory), told(memory)["run_id"]) == (0, third)
+
+
+class Late:
+    """A host whose caller is gone right after its n-th touch."""
+
+    def __init__(self, inner: Memory, dies_at: int) -> None:
+        self._inner = inner
+        self._left = dies_at
+
+    def __getattr__(self, verb: str) -> object:
+        value = getattr(self._inner, verb)
+        if verb not in ("write", "remove", "do", "fetch"):
+            return value
+
+        def touch(*args: object, **kwargs: object) -> object:
+            done = value(*args, **kwargs)
+            self._left -= 1
+            if self._left == 0:
+                raise Killed
+            return done
+
+        return touch
+
+
+def test_reports_that_wait_do_not_make_a_run_of_nobody_s_fail(ca_pem: bytes) -> None:
+    memory = machine_of(Vendor())
+    configure(memory, desired_of(Vendor(), ca_pem, report_to=(BROKEN,)))
+    report: Report = configure(memory, desired_of(Vendor(), ca_pem), 2)
+    assert (report.exit_status, [notice.code for notice in report.notices]) == (0, ["report-undelivered"])

@@ -1,0 +1,273 @@
+"""The pieces of reporting: which URIs there are, what is written where, and how much is kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.core.errors import AgentError
+from agent.core.host import Done
+from agent.desired import Complaints, Desired, from_json, read_environment, read_flags, settle, to_json
+from agent.reporting import cfn, cloudwatch
+from agent.reporting.letter import Letter, Means, UndeliveredError
+from agent.reporting.places import check, send, shown
+from agent.state import spool, store
+from tests.doubles.memory import Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TREE: dict[str, Any] = {
+    "run_id": "20261123T201500Z-1f3a", "command": "verify", "agent_version": "0.1.0",
+    "host": {"name": "ip-10-0-1-12", "instance_id": None}, "steps": [], "hsms": [], "ca": None, "outcome": "ok",
+    "code": None, "exit_status": 0, "changed": False, "failure": None,
+    "started": "2026-11-23T20:15:00Z", "finished": "2026-11-23T20:15:09Z",
+}  # fmt: skip
+
+
+def letter(uri: str, **more: object) -> Letter:
+    return Letter(uri, json.dumps({**TREE, **more}))
+
+
+def means(memory: Memory) -> Means:
+    return Means(memory, memory.monotonic() + 60)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "file:/var/log/report.json", "file:///var/log/report.json", "https://receiver.example/hsm?team=a",
+        "https://[fd00::1]:8443/x", "http://127.0.0.1:8080/", "http://[::1]/", "http://localhost/x", "prometheus:/var/lib/x",
+        "junit:/tmp/a b".replace(" ", "_"), "cloudwatch:/hosts/cloudhsm/web-1", "cloudwatch:g/s",
+    ],
+)  # fmt: skip
+def test_a_place_for_reports_is_accepted(uri: str) -> None:
+    check(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("", "is no place for a report"),
+        ("/var/log/report.json", "is no place for a report"),
+        ("htps://receiver.example/", "did you mean https:?"),
+        ("ssm-inventory:", "is not built yet"),
+        ("file:report.json", "file:/PATH is wanted"),
+        ("file:/var/log/", "file:/PATH is wanted"),
+        ("file://host/x", "file:/PATH is wanted"),
+        ("junit:", "junit:/PATH is wanted"),
+        ("prometheus:here", "prometheus:/DIR is wanted"),
+        ("http://receiver.example/", "goes over https"),
+        ("http://10.0.0.1/", "goes over https"),
+        ("http://127.0.0.1.example/", "goes over https"),
+        ("https:receiver.example", "names no host"),
+        ("https://", "names no host"),
+        ("https://[::1", "is not a URL"),
+        ("https://receiver.example:port/", "is not a URL"),
+        ("https://operator:pa55@receiver.example/?q=pa55", "--report-token-file"),
+        ("https://pa55@receiver.example/", "--report-token-file"),
+        ("https://receiver.example/ x", "blank or a control character"),
+        ("cloudwatch:group", "GROUP/STREAM"),
+        ("cloudwatch:group/", "GROUP/STREAM"),
+        ("cloudwatch:group/a:b", "GROUP/STREAM"),
+        ("cfn:web/Group", "names no region, and none is guessed"),
+        ("cfn:web/Group?region=", "names no region"),
+        ("cfn:web?region=eu-west-1", "is not cfn:STACK/RESOURCE"),
+        ("cfn:web/Group?regoin=eu-west-1", "is not cfn:STACK/RESOURCE"),
+    ],
+)
+def test_what_is_no_place_is_told_with_what_would_be(uri: str, said: str) -> None:
+    complaints = Complaints()
+    assert read_flags({"report_to": [uri]}, complaints) == {}
+    assert said in complaints.texts[0]
+    assert "pa55" not in complaints.texts[0]
+
+
+def test_a_complaint_of_a_second_time_shows_no_secret() -> None:
+    complaints = Complaints()
+    read_flags({"report_to": ["https://r.example/?key=pa55"] * 2}, complaints)
+    assert complaints.texts == ["--report-to: https://r.example/ is given more than once"]
+
+
+def test_the_token_s_variable_is_known_and_read_by_no_option() -> None:
+    complaints = Complaints()
+    environment = {
+        "HSM_AGENT_REPORT_TOKEN": "pa55",
+        "HSM_AGENT_REPORT_TO": "file:/a,file:/b",
+        "HSM_AGENT_REPORT_TOKENS": "x",
+    }
+    said = read_environment(environment, complaints)
+    assert said == {"report_to": ("file:/a", "file:/b")}
+    assert [text.partition(";")[0] for text in complaints.texts] == [
+        "HSM_AGENT_REPORT_TOKENS: unknown variable"
+    ]
+
+
+def test_whom_to_tell_is_remembered() -> None:
+    desired = Desired(report_to=("file:/a", "file:/b"), report_ca="/ca", report_token_file="/token")
+    assert from_json(json.loads(json.dumps(to_json(desired)))) == desired
+    assert settle([{"report_to": ("file:/a",)}], Complaints()).report_to == ("file:/a",)
+
+
+def test_a_uri_is_shown_without_its_secrets() -> None:
+    assert shown("https://a:b@receiver.example/x?key=pa55") == "https://receiver.example/x"
+    assert shown("cfn:web/Group?region=eu-west-1") == "cfn:web/Group?region=eu-west-1"
+
+
+def test_a_key_is_of_one_report_for_one_place_on_one_host() -> None:
+    keys = [
+        letter("https://a/").key,
+        letter("https://b/").key,
+        letter("https://a/", run_id="20261123T201501Z-1f3a").key,
+        letter("https://a/", host={"name": "another"}).key,
+    ]
+    assert len(set(keys)) == 4
+    assert letter("https://a/", outcome="failed").key == keys[0]
+    assert keys[0].startswith("20261123T201500Z-1f3a-")
+
+
+@pytest.mark.parametrize("uri", ["file:/reports/last.json", "file:///reports/last.json"])
+def test_a_file_is_the_document(uri: str) -> None:
+    memory = Memory()
+    sent = letter(uri)
+    send(sent, means(memory))
+    assert memory.read("/reports/last.json") == sent.document.encode()
+    stat = memory.stat("/reports/last.json")
+    assert stat is not None
+    assert stat.mode == 0o644
+
+
+def test_metrics_go_into_a_folder_that_is_there() -> None:
+    memory = Memory()
+    with pytest.raises(UndeliveredError, match="there is no folder /metrics"):
+        send(letter("prometheus:/metrics/"), means(memory))
+    memory.place("/metrics", kind="directory")
+    send(letter("prometheus:/metrics/"), means(memory))
+    assert b"\nhsm_agent_run_timestamp_seconds 1795464909\n" in (
+        memory.read("/metrics/hsm_agent.prom") or b""
+    )
+
+
+def tee(argv: Sequence[str], memory: Memory) -> Done:
+    memory.place(argv[-1], (memory.read(argv[-1]) or b"") + memory.stdin, mode=0o640)
+    return Done(0, "", "")
+
+
+def test_events_are_appended_once_each_and_a_long_file_makes_room() -> None:
+    memory = Memory(programs={"tee": tee})
+    first, second = (letter("cloudwatch:g/s", run_id=f"20261123T20150{number}Z-0000") for number in (1, 2))
+    for each in (first, first, second, second):
+        send(each, means(memory))
+    lines = (memory.read(cloudwatch.FILE) or b"").decode().splitlines()
+    assert [json.loads(line)["run_id"] for line in lines] == [
+        "20261123T201501Z-0000",
+        "20261123T201502Z-0000",
+    ]
+    memory.place(cloudwatch.FILE, b"x" * (cloudwatch.LONG + 1))
+    send(first, means(memory))
+    assert memory.read(cloudwatch.FILE) == cloudwatch.line(first).encode()
+    assert memory.read(f"{cloudwatch.FILE}.1") == b"x" * (cloudwatch.LONG + 1)
+
+
+def test_an_event_that_cannot_be_appended_is_undelivered() -> None:
+    memory = Memory(
+        {cloudwatch.FILE: b""}, programs={"tee": Done(1, "", "tee: emf.log: No space left on device\n")}
+    )
+    with pytest.raises(UndeliveredError, match="No space left"):
+        send(letter("cloudwatch:g/s"), means(memory))
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        ({}, "ok.ip-10-0-1-12.20261123T201500Z-1f3a"),
+        ({"code": "hsm-timed-out"}, "hsm-timed-out.ip-10-0-1-12.20261123T201500Z-1f3a"),
+        ({"host": {"name": "a" * 80, "instance_id": None}}, f"ok.{'a' * 39}.20261123T201500Z-1f3a"),
+        (
+            {"host": {"name": "b\u00fccher.example", "instance_id": None}},
+            "ok.b-cher-example.20261123T201500Z-1f3a",
+        ),
+        ({"host": {"name": "x", "instance_id": "i-0123456789abcdef0"}}, "i-0123456789abcdef0"),
+    ],
+    ids=str,
+)
+def test_a_signal_names_the_instance_or_else_code_host_and_run(more: dict[str, object], wanted: str) -> None:
+    assert cfn.unique_id({**TREE, **more}) == wanted
+    assert len(wanted) <= 64
+
+
+def keep(memory: Memory, number: int, size: int = 0) -> int:
+    return spool.keep(
+        memory, "file:/r", json.dumps({"run_id": number, "host": {}, "x": "x" * size}), f"run{number}"
+    )
+
+
+def run_ids(memory: Memory) -> list[int]:
+    return [json.loads(kept.document)["run_id"] for kept in spool.waiting(memory)[0]]
+
+
+def test_what_is_kept_is_read_back_in_order_and_is_for_root_alone() -> None:
+    memory = Memory()
+    for number in (3, 1, 2):
+        assert keep(memory, number) == 0
+    assert run_ids(memory) == [3, 1, 2]
+    assert {memory.entries[f"{store.SPOOL}/{name}"].mode for name in memory.names(store.SPOOL)} == {0o600}
+    spool.forget(memory, spool.waiting(memory)[0][1])
+    keep(memory, 4)
+    assert run_ids(memory) == [3, 2, 4]
+
+
+def test_the_oldest_make_room() -> None:
+    memory = Memory()
+    dropped = [keep(memory, number) for number in range(spool.MOST + 5)]
+    assert (sum(dropped), dropped[-6:]) == (5, [0, 1, 1, 1, 1, 1])
+    assert run_ids(memory) == list(range(5, spool.MOST + 5))
+    assert keep(memory, 999, spool.MOST_BYTES) == spool.MOST
+    assert run_ids(memory) == [999]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"[", b"[]", b"{}", b"\xff", b"[" * 100_000, b'{"schema_version": 9}',
+     b'{"schema_version": 1, "uri": 5, "document": "{}"}', b'{"schema_version": 1, "uri": "file:/r", "document": "[]"}'],
+)  # fmt: skip
+def test_what_is_no_report_is_removed_and_counted(data: bytes) -> None:
+    memory = Memory({f"{store.SPOOL}/00000007-x.json": data, f"{store.SPOOL}/.left-over": b"x"})
+    keep(memory, 1)
+    waiting, damaged = spool.waiting(memory)
+    assert ([kept.name for kept in waiting], damaged) == (["00000008-run1.json"], 1)
+    assert memory.names(store.SPOOL) == (".left-over", "00000008-run1.json")
+
+
+def test_a_full_disk_is_told_and_costs_nothing_that_is_kept() -> None:
+    memory = Memory()
+    for number in range(spool.MOST):
+        keep(memory, number)
+    memory.full = True
+    with pytest.raises(AgentError):
+        keep(memory, 999)
+    assert run_ids(memory) == list(range(spool.MOST))
+
+
+@given(
+    sizes=st.lists(st.integers(0, spool.MOST_BYTES), max_size=2 * spool.MOST),
+    new=st.integers(0, 2 * spool.MOST_BYTES),
+)
+def test_only_as_many_go_as_must(sizes: list[int], new: int) -> None:
+    def fits(left: Sequence[int]) -> bool:
+        return len(left) + 1 <= spool.MOST and sum(left) + new <= spool.MOST_BYTES
+
+    dropped = spool.excess(sizes, new)
+    assert 0 <= dropped <= len(sizes)
+    assert fits(sizes[dropped:]) or dropped == len(sizes)
+    assert dropped == 0 or not fits(sizes[dropped - 1 :])
+
+
+def test_means_show_no_secret() -> None:
+    shown_means = repr(replace(means(Memory()), environ={"HSM_AGENT_REPORT_TOKEN": "pa55"}))
+    assert "pa55" not in shown_means
