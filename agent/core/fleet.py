@@ -1,0 +1,88 @@
+"""Target, End and Watcher: what a roll-out knows of a host, how it ended there, and who is shown it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class State(str, Enum):
+    """How a host ended; `drifted` is what `plan` and `verify` find. The first four have a report of the host."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    DRIFTED = "drifted"
+    FAILED = "failed"
+    UNREACHABLE = "unreachable"
+    NOT_REACHED = "not-reached"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One host of the inventory. None means: not said there, so ssh's own configuration decides.
+
+    `said` holds options of `configure` for this host alone, as `agent.desired` parses them. `where` is FILE:LINE.
+    """
+
+    name: str
+    address: str
+    port: int | None = None
+    user: str | None = None
+    key: str | None = None
+    jump: str | None = None
+    groups: tuple[str, ...] = ()
+    said: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class End:
+    """How it ended on one host. `report` is the host's own, as it came; None when there is none.
+
+    `exit_status` is that of the host's run, or of `code` where there was no run; `seconds` from start to end.
+    `trusted` is the fingerprint of a host key that was new and accepted.
+    """
+
+    name: str
+    address: str
+    port: int
+    wave: int
+    state: State
+    changed: bool = False
+    code: str | None = None
+    exit_status: int | None = None
+    saw: str | None = None
+    hint: str | None = None
+    seconds: float = 0.0
+    trusted: str | None = None
+    report: Mapping[str, Any] | None = None
+
+
+class Watcher(Protocol):
+    """Whoever shows a roll-out while it goes on. Called from one thread."""
+
+    def begins(self, command: str, waves: Sequence[int]) -> None:
+        """A run with so many hosts in each wave; hosts that were done before do not count."""
+
+    def wave(self, number: int, hosts: int) -> None:
+        """Wave `number`, from 1 on, begins with so many hosts."""
+
+    def host_began(self, name: str) -> None:
+        """A host is being connected to."""
+
+    def host_at(self, name: str, what: str) -> None:
+        """A host is at a step, such as `package:cli`, or at one of ours, such as `sending the agent`."""
+
+    def host_ended(self, end: End) -> None: ...
+
+    def soaks(self, seconds: float) -> None:
+        """The wave is done; the next one begins after so many seconds."""
+
+    def stops(self, why: str) -> None:
+        """No further host is started; those that are running finish."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""The same job on many hosts over SSH: inventory, waves, journal, roll-out."""
