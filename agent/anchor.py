@@ -30,7 +30,7 @@ def wanted_ca(view: HostView, desired: Desired, limits: Limits) -> tuple[Ca, tup
     if source is None and view.stat(LINUX.ca) is None:
         complaints.add("--ca-cert", f"customerCA.crt is needed, since there is none at {LINUX.ca} yet")
     complaints.raise_any()
-    data = _source(view, LINUX.ca if source is None else source, limits)
+    data = read_source(view, LINUX.ca if source is None else source, limits)
     ca = read_ca(data, now=view.now(), fingerprint=desired.ca_fingerprint)
     # the standard library cannot tell the size of a key, the host's openssl can
     told = [
@@ -39,7 +39,8 @@ def wanted_ca(view: HostView, desired: Desired, limits: Limits) -> tuple[Ca, tup
     return ca, judge_keys(done.out for done in told)
 
 
-def _source(view: HostView, source: str, limits: Limits) -> bytes:
+def read_source(view: HostView, source: str, limits: Limits) -> bytes:
+    """Return what a `--ca-cert` names, as that machine sees it. Raises AgentError `ca-unreadable`."""
     if source.startswith("inline:") or "-----BEGIN" in source:
         text = source.removeprefix("inline:")
         return text.encode("utf-8", "surrogateescape")

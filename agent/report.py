@@ -25,21 +25,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """One call of one command: its name in every report, when it began, and the environment, which may hold a token."""
+    """One call of one command: its name in every report, when it began, and the environment, which may hold a token.
+
+    `request` is who asked for it from elsewhere: a roll-out, and this host's name in it.
+    """
 
     run_id: str
     command: str
     started: datetime.datetime
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    request: str | None = None
 
 
-def begin(view: HostView, command: str, environ: Mapping[str, str]) -> Run:
+def begin(view: HostView, command: str, environ: Mapping[str, str], request: str | None = None) -> Run:
     """Name a run by its time. The last four digits are the part of the second, in hexadecimal.
 
     So names sort, also of runs in one second (`rollback` relies on it), and two hosts' runs differ.
     """
     now = view.now()
-    return Run(f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond * 0x10000 // 1_000_000:04x}", command, now, environ)
+    name = f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond * 0x10000 // 1_000_000:04x}"
+    return Run(name, command, now, environ, request)
 
 
 @dataclass
@@ -81,6 +86,7 @@ def assemble(view: HostView, run: Run, known: Known, error: AgentError | None) -
         restart_needed=known.restarts,
         cause=judged.cause,
         failure=judged.failure,
+        request=run.request,
     )
 
 

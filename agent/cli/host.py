@@ -7,28 +7,19 @@ import os
 import signal
 import sys
 import threading
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any, Callable, Optional
 
 import typer
 
 from agent import app as commands
-from agent.cli import journal
-from agent.cli.options import Config, Output, Quiet, is_json, with_desired
+from agent import log
+from agent.cli.options import Config, Output, Quiet, is_json, with_options
+from agent.cli.sources import read_desired
+from agent.cli.terminal import look, print_result, width
 from agent.core.errors import CODES, AgentError
-from agent.desired import (
-    Complaints,
-    Desired,
-    Said,
-    merged,
-    read_environment,
-    read_files,
-    read_flags,
-    read_text,
-    settle,
-)
+from agent.desired import Desired, Said, merged
 from agent.hosts.posix import Posix
-from agent.options import duration
+from agent.options import OPTIONS, duration
 from agent.render import screen
 from agent.render.progress import choose
 from agent.render.record import to_document, to_tree
@@ -42,8 +33,6 @@ if TYPE_CHECKING:
     from agent.engine import Listener
     from agent.report import Run
 
-_STDIN_LIMIT = 1024 * 1024
-
 
 def facts(
     platform: Annotated[
@@ -53,7 +42,7 @@ def facts(
 ) -> None:
     """Say what this host is, which client fits it, what is installed."""
     tree = commands.facts(Posix(), platform)
-    _print(json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.facts(tree))
+    print_result(json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.facts(tree))
     if tree["refusal"]:
         raise typer.Exit(CODES[tree["refusal"]["code"]].exit_status)
 
@@ -86,13 +75,13 @@ def status(output: Output = "text") -> None:
     """Show the last report. Works without root."""
     tree = read_report(Posix())
     try:
-        text = json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.status(tree, **_look())
+        text = json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.status(tree, **look())
         exit_status = int(tree["exit_status"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise AgentError(
             "nothing-recorded", "the last report is damaged", saw=f"no usable {REPORT}", want="an earlier run"
         ) from error
-    _print(text)
+    print_result(text)
     raise typer.Exit(exit_status)
 
 
@@ -142,7 +131,7 @@ def explain(
 
     if code is None:
         table = [vars(each) for each in CODES.values()]
-        _print(json.dumps(table, indent=2) + "\n" if is_json(output) else screen.codes(width=_width()))
+        print_result(json.dumps(table, indent=2) + "\n" if is_json(output) else screen.codes(width=width()))
         return
     if code not in CODES:
         near = get_close_matches(code, CODES, 3)
@@ -150,18 +139,18 @@ def explain(
             "usage", f"there is no code `{code}`", saw=code, want="a code of the table",
             hint=f"did you mean {', '.join(near)}?" if near else "`hsm-agent explain` lists them all",
         )  # fmt: skip
-    _print(
+    print_result(
         json.dumps(vars(CODES[code]), indent=2) + "\n"
         if is_json(output)
-        else screen.explain(CODES[code], width=_width())
+        else screen.explain(CODES[code], width=width())
     )
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
     "facts": facts,
-    "plan": with_desired(_plan),
-    "configure": with_desired(_configure),
-    "verify": with_desired(_verify),
+    "plan": with_options(_plan, given=OPTIONS),
+    "configure": with_options(_configure, given=OPTIONS),
+    "verify": with_options(_verify, given=OPTIONS),
     "status": status,
     "rollback": rollback,
     "remove": remove,
@@ -181,7 +170,7 @@ def _desired_run(
     def body(machine: Posix, run: Run, listener: Listener) -> Report:
         said: list[Said] = []
         try:
-            desired = _read(machine, given, config, said)
+            desired = read_desired(machine, given, config, said)
         except AgentError as error:
             return commands.refused(machine, run, error, merged(said))
         return function(machine, desired, run, listener)
@@ -195,7 +184,7 @@ def _run(command: str, output: str, body: Callable[[Posix, Run, Listener], Repor
     stop = threading.Event()
     progress = choose(sys.stderr, quiet=quiet, dumb=os.environ.get("TERM") == "dumb")
     machine = Posix(stop, progress=progress.downloaded)
-    journal.open_log(
+    log.open_log(
         may_write=machine.is_root() and command != "plan",
         systemd=machine.stat("/run/systemd/system") is not None,
     )
@@ -207,68 +196,6 @@ def _run(command: str, output: str, body: Callable[[Posix, Run, Listener], Repor
         report = body(machine, run, progress)
     finally:
         progress.close()
-    journal.log_report(report)
-    _print(to_document(report) if as_json else screen.report(to_tree(report), **_look()))
+    log.log_report(report)
+    print_result(to_document(report) if as_json else screen.report(to_tree(report), **look()))
     raise typer.Exit(report.exit_status)
-
-
-def _read(machine: Posix, given: Mapping[str, Any], config: str | None, said: list[Said]) -> Desired:
-    """Read every source of options, the strongest first. Raises AgentError `config-invalid` with all complaints.
-
-    `said` gets what could be read in any case.
-    """
-    complaints = Complaints()
-    given = dict(given)
-    if config == "-" and given.get("ca_cert") == "-":
-        complaints.add("--config, --ca-cert", "only one of them can be standard input")
-        complaints.raise_any()
-    said.append(read_flags(given, complaints))
-    said.append(read_environment(os.environ, complaints))
-    if config == "-":
-        said.append(read_text(_standard_input(), "standard input", complaints))
-    elif config is not None:
-        data = machine.read(config)
-        if data is None:
-            complaints.add("--config", f"there is no file {config}")
-        said.append(read_text(data or b"", config, complaints))
-    else:
-        said.append(read_files(machine, complaints))
-    desired = settle(said, complaints)
-    if desired.ca_cert == "-":
-        text = _standard_input().decode("utf-8", "surrogateescape")
-        desired = Desired(**{**vars(desired), "ca_cert": f"inline:{text}"})
-    return desired
-
-
-def _standard_input() -> bytes:
-    return sys.stdin.buffer.read(_STDIN_LIMIT) if sys.stdin is not None else b""
-
-
-def _width() -> int | None:
-    """Return how wide the terminal is, None when what reads standard output is a program."""
-    return get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
-
-
-def _look() -> dict[str, Any]:
-    """Return how a screen is to look: lines are wrapped and painted for a terminal, and left alone for a program."""
-    width = _width()
-    return {"colour": width is not None and not os.environ.get("NO_COLOR"), "width": width}
-
-
-def _print(text: str) -> None:
-    """Write the result. A reader that is gone does not change how the run ended; a full disk is told."""
-    if sys.stdout is None:
-        return
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # what is still buffered would fail again when Python ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise AgentError(
-            "write-failed", "the result could not be written to standard output", saw=str(error),
-            want="room", hint="free the space there; the run itself ended before this",
-        ) from error  # fmt: skip

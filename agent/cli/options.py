@@ -1,4 +1,4 @@
-"""The shared options of `configure`, `plan` and `verify`, made for typer from the one table in `desired`."""
+"""Options that several commands share, made for typer from the tables that say what they are."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Callable, List, Optional
 import typer
 
 from agent.core.errors import AgentError
-from agent.options import OPTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.options import Option
 
 Output = Annotated[
@@ -30,21 +31,25 @@ def is_json(output: str) -> bool:
     return output == "json"
 
 
-def with_desired(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command every shared option; the function takes them as one mapping named `given`.
+def with_options(function: Callable[..., None], **tables: Sequence[Option]) -> Callable[..., None]:
+    """Give a command every option of some tables; the function takes those of each as one mapping of that name.
 
-    typer reads a function's signature, so the signature is what is made here: written out, the same eighteen
+    typer reads a function's signature, so the signature is what is made here: written out, the same twenty
     parameters would stand in each command.
     """
 
     def command(**arguments: Any) -> None:
-        given = {option.name: arguments.pop(option.name) for option in OPTIONS}
-        function(given=given, **arguments)
+        taken = {
+            name: {option.name: arguments.pop(option.name) for option in table}
+            for name, table in tables.items()
+        }
+        function(**taken, **arguments)
 
-    own = [each for each in inspect.signature(function).parameters.values() if each.name != "given"]
-    shared = [_parameter(option) for option in OPTIONS]
-    hints = {each.name: _evaluated(each.annotation) for each in own}
-    parameters = [*shared, *(each.replace(annotation=hints[each.name]) for each in own)]
+    own = [each for each in inspect.signature(function).parameters.values() if each.name not in tables]
+    shared = [_parameter(option) for table in tables.values() for option in table]
+    # annotations are texts here (PEP 563), each the name of a value in the function's own module
+    names = function.__globals__
+    parameters = [*shared, *(each.replace(annotation=names[each.annotation]) for each in own)]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in parameters}
     command.__doc__ = function.__doc__
@@ -61,8 +66,3 @@ def _parameter(option: Option) -> inspect.Parameter:
         default=False if option.flag else None,
         annotation=Annotated[kind, shown],
     )
-
-
-def _evaluated(annotation: Any) -> Any:
-    # annotations are texts here (PEP 563); the names they may use are the ones above
-    return globals()[annotation] if isinstance(annotation, str) else annotation

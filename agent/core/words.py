@@ -195,7 +195,8 @@ class Failure:
 class Report:
     """Everything one run saw and did; schema version 1. Times are ISO 8601 in UTC.
 
-    `cause` is the code that led to `rolled-back` or `rollback-failed`; `failure` the deciding error with its words.
+    `cause` is the code that led to `rolled-back` or `rollback-failed`; `failure` the deciding error with its words;
+    `request` the roll-out that asked for the run and this host's name in it.
     """
 
     run_id: str
@@ -216,3 +217,4 @@ class Report:
     restart_needed: tuple[Restart, ...] = ()
     cause: str | None = None
     failure: Failure | None = None
+    request: str | None = None

@@ -13,7 +13,7 @@ import random
 import re
 import stat
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Callable, Optional, Protocol
 from urllib.parse import unquote, urlsplit
 
 from agent.core.errors import AgentError
@@ -21,7 +21,7 @@ from agent.hosts import files
 from agent.hosts.web import Again, Head, answers, failed, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Generator, Mapping
 
     from agent.core.host import Progress
 
@@ -46,13 +46,31 @@ class Clock(Protocol):
 
 
 @dataclass(frozen=True)
+class Sent:
+    """A file that somebody sends: its size in bytes, its SHA-256 at that end, and its bytes as they come."""
+
+    size: int
+    sha256: str
+    pieces: Generator[bytes, None, None]
+
+
+# Called with a URL and the SHA-256 it must have, if that is known. Raises AgentError when the file cannot be had
+# there, or stops coming.
+Sender = Callable[[str, Optional[str]], Sent]
+
+
+@dataclass(frozen=True)
 class Means:
-    """What a download may use: a clock, the environment, someone to tell, and a way to be stopped."""
+    """What a download may use: a clock, the environment, someone to tell, and a way to be stopped.
+
+    With a `sender` nothing is asked of the network: every file comes from there.
+    """
 
     clock: Clock
     environ: Mapping[str, str]
     stopped: Callable[[], bool] = lambda: False
     progress: Progress = lambda _have, _total: None
+    sender: Sender | None = None
 
 
 class _Sink(Protocol):
@@ -118,7 +136,12 @@ def fetch(url: str, path: str, *, sha256: str | None, limit: int, timeout: float
         if want is not None and _hash_of(path) == want:
             return want
         files.make_folders(os.path.dirname(path))
-        _bring(job)
+        if means.sender is not None:
+            sent = means.sender(url, want)
+            want = want or sent.sha256
+            _take(job, sent)
+        else:
+            _bring(job)
         got = _hash_of(part.name)
         if want is not None and got != want and part.resumed:
             part.forget()  # its beginning may have been of other bytes
@@ -157,6 +180,19 @@ def _bring(job: _Job) -> None:
         _copy(job, local)
     else:
         _download(job)
+
+
+def _take(job: _Job, sent: Sent) -> None:
+    """Fill the sink with what somebody sends."""
+    with contextlib.closing(sent.pieces) as pieces:
+        job.check_size(sent.size)
+        job.sink.begin(0, "")
+        try:
+            for data in pieces:
+                job.mind()
+                job.add(data, sent.size)
+        finally:
+            job.sink.end()
 
 
 def _local_path(url: str) -> str | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import psutil
 
     from agent.core.host import Done, Progress, Stat
-    from agent.hosts.fetch import Means
+    from agent.hosts.fetch import Means, Sender
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
@@ -38,6 +38,7 @@ class Posix:
 
     `stop` ends `ask`, `reach`, `pause`, `get` and `fetch` with AgentError `interrupted`; a `do` finishes.
     `progress` is told how far a download is. Of `environ` HOME, the proxies and the trusted CA file are used.
+    A `sender` sends what `fetch` is asked for, instead of the network.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class Posix:
         *,
         progress: Progress = lambda _have, _total: None,
         environ: Mapping[str, str] = os.environ,
+        sender: Sender | None = None,
     ) -> None:
         self._stop = stop or threading.Event()
         self._progress = progress
         self._environ = environ
+        self._sender = sender
 
     @property
     def name(self) -> str:
@@ -157,7 +160,7 @@ class Posix:
     def _means(self) -> Means:
         from agent.hosts.fetch import Means  # noqa: PLC0415 -- as above
 
-        return Means(self, self._environ, self._stop.is_set, self._progress)
+        return Means(self, self._environ, self._stop.is_set, self._progress, self._sender)
 
     def _run(
         self, argv: Sequence[str], timeout: float, stdin: bytes, grace: float, stopped: Callable[[], bool]

@@ -19,6 +19,7 @@ def to_tree(report: Report) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": report.run_id,
+        "request": report.request,
         "command": report.command,
         "agent_version": report.agent_version,
         "host": {

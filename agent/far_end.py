@@ -1,0 +1,141 @@
+"""The far side of a roll-out: the request comes over the wire, events and the Report go back."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from agent import app, log
+from agent.core.errors import AgentError
+from agent.desired import from_json
+from agent.hosts.fetch import Sent
+from agent.hosts.posix import Posix
+from agent.render.record import to_tree
+from agent.report import begin
+from agent.state import store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.core.host import Host
+    from agent.core.words import Line, Report
+    from agent.landing import Wire
+    from agent.report import Run
+
+# How often a request that came again looks whether the first one has ended, in seconds.
+_LOOK_AGAIN = 0.5
+
+
+def serve(request: Mapping[str, Any], wire: Wire) -> None:
+    """Do what is asked for and send the report.
+
+    `request` has command, desired, request (who asks), again (the same was asked for before, and the link broke) and
+    seconds (how long all of it may take).
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    wired = _Wired(wire)
+    machine = Posix(stop, sender=wired.send)
+    log.open_log(
+        may_write=machine.is_root() and request["command"] != "plan",
+        systemd=machine.stat("/run/systemd/system") is not None,
+    )
+    try:
+        report = answer(machine, request, wired)
+    except Exception as crash:  # a defect: whoever asks gets an answer, and the log the traceback
+        logging.getLogger("agent").exception("%s failed", request["request"])
+        wire.say("failed", code="internal", saw=f"{type(crash).__name__}: {crash}")
+    else:
+        wire.say("report", report=report)
+
+
+def answer(machine: Host, request: Mapping[str, Any], wired: _Wired) -> Mapping[str, Any]:
+    """Return the report of this request: of the run that it started when it came first, or else of one run now."""
+    end = machine.monotonic() + request["seconds"]
+    while True:
+        found = _finished(machine, request["request"]) if request["again"] else None
+        if found is not None:
+            return found
+        report = _run(machine, request, wired)
+        # most likely the run of the first time holds the lock
+        if not (request["again"] and report.code == "run-locked") or machine.monotonic() >= end:
+            return to_tree(report)
+        with contextlib.suppress(AgentError):
+            machine.pause(_LOOK_AGAIN)
+
+
+def _finished(machine: Host, asked: str) -> Mapping[str, Any] | None:
+    with contextlib.suppress(AgentError):
+        tree = store.read_report(machine)
+        if tree.get("request") == asked:
+            return tree
+    return None
+
+
+def _run(machine: Host, request: Mapping[str, Any], wired: _Wired) -> Report:
+    command = request["command"]
+    desired = from_json(request["desired"])
+    # the run ends before whoever waits for it gives up, so that its report can still be read
+    desired = replace(desired, timeout=min(desired.timeout or request["seconds"], request["seconds"]))
+    run = begin(machine, command, os.environ, request["request"])
+    report = _command(machine, command, desired, run, wired)
+    log.log_report(report)
+    return report
+
+
+def _command(machine: Host, command: str, desired: Any, run: Run, wired: _Wired) -> Report:
+    if command == "configure":
+        return app.configure(machine, desired, run, wired)
+    if command == "remove":
+        return app.remove(machine, run, wired, desired.timeout)
+    return app.verify(machine, desired, run, wired)
+
+
+class _Wired:
+    """Tells the operator where the run is, and has files sent from there."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._lock = threading.Lock()  # probes begin in threads of their own
+
+    def began(self, line_id: str, *, touching: bool) -> None:
+        with self._lock:
+            self._wire.say("at", step=line_id, touching=touching)
+
+    def ended(self, line: Line) -> None:
+        """Say nothing: every line is in the report."""
+
+    def send(self, url: str, sha256: str | None) -> Sent:
+        """Have a file sent. Raises AgentError with the operator's own words, or when the link breaks."""
+        try:
+            with self._lock:
+                self._wire.say("want", what="file", url=url, sha256=sha256)
+            answer = self._wire.line()
+        except ConnectionError as error:
+            _broken(url, error)
+        if "code" in answer:
+            raise AgentError(answer["code"], answer["sentence"], saw=answer["saw"], want=answer["want"])
+        return Sent(answer["size"], answer["sha256"], self._pieces(url, answer["size"]))
+
+    def _pieces(self, url: str, size: int) -> Any:
+        try:
+            with contextlib.closing(self._wire.pieces(size)) as pieces:
+                yield from pieces
+        except ConnectionError as error:
+            _broken(url, error)
+
+
+def _broken(url: str, error: ConnectionError) -> NoReturn:
+    raise AgentError(
+        "download-failed",
+        "the operator's end stopped sending a package",
+        saw=str(error),
+        want=url,
+        hint="run the roll-out again: it continues where it stopped",
+    ) from error

@@ -1,0 +1,94 @@
+"""The packages that travel: each is brought to the operator's disk once, verified, and sent on to every host."""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass
+from hashlib import sha256 as new_sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.core.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from agent.core.host import Host
+
+# as for a host that brings a package itself
+_LARGEST = 512 * 1024 * 1024
+_SECONDS = 600.0
+_PIECE = 256 * 1024
+# the vendor's layout (cloudhsm-facts 2.1): one folder, one file
+_PACKAGE = re.compile(r"[A-Za-z0-9]+/(cloudhsm-|AWSCloudHSM)[A-Za-z0-9._-]+\.(rpm|deb|msi)")
+# A version of all components for a handful of platforms; those not used for longest make room.
+_KEPT = 64
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A file that is here: its size in bytes, and its SHA-256 in hex as it was just computed."""
+
+    path: Path
+    size: int
+    sha256: str
+
+    def pieces(self) -> Iterator[bytes]:
+        with self.path.open("rb") as file:
+            yield from iter(lambda: file.read(_PIECE), b"")
+
+
+def home(environ: Mapping[str, str]) -> Path:
+    """Return the folder in which this operator's packages are kept."""
+    cache = environ.get("XDG_CACHE_HOME") or ""
+    base = Path(cache) if cache.startswith("/") else Path(environ.get("HOME") or "~").expanduser() / ".cache"
+    return base / "hsm-agent" / "packages"
+
+
+class Depot:
+    """Used by many visits at the same time: the first that wants a file brings it, the others wait for that."""
+
+    def __init__(self, machine: Host, folder: Path) -> None:
+        self._machine = machine
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._each: dict[tuple[str, str | None], threading.Lock] = {}
+        self._here: dict[tuple[str, str | None], Parcel] = {}
+
+    def parcel(self, url: str, sha256: str | None, source: str) -> Parcel:
+        """Return a file, brought from `url` when it is not here yet. Raises AgentError as Host.fetch does.
+
+        The URL comes from a host, and a host may be in wrong hands: only what has the name of a client package and lies
+        below `source`, the mirror or folder that its packages come from, is ever read or sent.
+        """
+        if not (url.startswith(f"{source}/") and _PACKAGE.fullmatch(url[len(source) + 1 :])):
+            raise AgentError(
+                "download-failed",
+                "the host asked for what is no client package",
+                saw=url,
+                want=f"a package below {source}",
+            )
+        key = (url, sha256)
+        with self._lock:
+            mine = self._each.setdefault(key, threading.Lock())
+        with mine:
+            if key not in self._here:
+                self._here[key] = self._bring(url, sha256)
+            return self._here[key]
+
+    def _bring(self, url: str, sha256: str | None) -> Parcel:
+        # two mirrors may have different files of one name
+        folder = self._folder / new_sha256(f"{url} {sha256}".encode()).hexdigest()[:16]
+        path = folder / url.rstrip("/").rpartition("/")[2]
+        if sha256 is None:
+            self._machine.remove(str(path))  # what the vendor calls latest changes under the same name
+        seen = self._machine.fetch(url, str(path), sha256=sha256, limit=_LARGEST, timeout=_SECONDS)
+        self._make_room(folder)
+        return Parcel(path, path.stat().st_size, seen)
+
+    def _make_room(self, used: Path) -> None:
+        used.touch()
+        folders = sorted(self._folder.iterdir(), key=lambda each: each.stat().st_mtime)
+        for folder in folders[:-_KEPT]:
+            self._machine.remove(str(folder))

@@ -1,0 +1,262 @@
+"""What a roll-out did so far, on the operator's disk: one JSON record a line, appended and synced, never rewritten.
+
+A controller that is killed loses nothing that it had seen: whoever reads the journal knows which hosts had their turn,
+how each ended with its whole report, and which were at work. A last line that is torn is what the kill interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from agent.core.errors import AgentError
+from agent.core.fleet import End, State, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_VERSION = 1
+_FILE = "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a run was asked to do, whole: enough to go on with it from its journal alone.
+
+    `desired` has for each host's name what `agent.desired.to_json` made of its options, those of its target included.
+    Times are in seconds; `shares` and `limit` are as they were written.
+    """
+
+    command: str
+    inventory: str
+    targets: tuple[Target, ...]
+    desired: Mapping[str, Mapping[str, Any]]
+    ssh_config: str | None = None
+    parallel: int = 32
+    shares: str = "1,10%,100%"
+    soak: float = 0.0
+    limit: str = "0"
+    deadline: float = 900.0
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A host that was begun and has no end: it may still be at work. `attempt` counts from 1 for each host."""
+
+    host: str
+    attempt: int
+
+
+@dataclass
+class Story:
+    """What a journal tells: the orders, and the last word on each host. `ends` are without the hosts' own reports.
+
+    `attempts` counts how often each host was begun; `open` are those begun and not ended.
+    """
+
+    run_id: str
+    started: str
+    orders: Orders
+    tree: str | None = None
+    ends: dict[str, End] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+    open: dict[str, Begun] = field(default_factory=dict)
+    finished: Mapping[str, Any] | None = None
+
+
+def home(environ: Mapping[str, str]) -> Path:
+    """Return the folder of all runs of this operator."""
+    state = environ.get("XDG_STATE_HOME") or ""
+    base = (
+        Path(state)
+        if state.startswith("/")
+        else Path(environ.get("HOME") or "~").expanduser() / ".local/state"
+    )
+    return base / "hsm-agent" / "runs"
+
+
+class Journal:
+    """A journal that is open for writing: this controller's alone, by a lock that the kernel drops with its process."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._synced = True
+
+    def begin(self, run_id: str, started: str, orders: Orders, tree: str | None) -> None:
+        self._add("run", run_id=run_id, started=started, orders=asdict(orders), tree=tree)
+        self.sync()
+
+    def resume(self, started: str) -> None:
+        self._add("resumed", started=started)
+        self.sync()
+
+    def began(self, host: str, attempt: int) -> None:
+        self._add("began", host=host, attempt=attempt)
+
+    def ended(self, end: End) -> None:
+        self._add("ended", end=asdict(end))
+
+    def finished(self, **verdict: Any) -> None:
+        self._add("finished", **verdict)
+        self.sync()
+
+    def sync(self) -> None:
+        """Have everything on the disk: called once for all that ended at the same moment."""
+        if not self._synced:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._synced = True
+
+    def _add(self, kind: str, **values: Any) -> None:
+        record = json.dumps({"v": _VERSION, "kind": kind, **values}, ensure_ascii=False)
+        self._file.write(record.encode("utf-8", "surrogateescape") + b"\n")
+        self._synced = False
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[Journal]:
+    """Open the journal of a run, made if there is none. Raises AgentError `run-locked`, `write-failed`, `no-space`."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(folder / _FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unwritten(folder, error) from error
+    with os.fdopen(fd, "ab") as file:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise AgentError(
+                "run-locked",
+                "another hsm-agent is at work on this roll-out",
+                saw=str(folder),
+                want="one controller for each run",
+                hint="wait for it, or end it: the hosts that it began finish by themselves",
+            ) from error
+        try:
+            os.ftruncate(fd, _whole(folder / _FILE))
+            journal = Journal(file)
+            yield journal
+            journal.sync()
+        except OSError as error:
+            raise _unwritten(folder, error) from error
+
+
+def read(folder: Path) -> Story:
+    """Return what the journal in `folder` tells. Raises AgentError `nothing-recorded`."""
+    story: Story | None = None
+    for record in records(folder):
+        if record["kind"] == "run":
+            story = Story(record["run_id"], record["started"], _orders(record["orders"]), record["tree"])
+        elif story is not None:
+            _tell(story, record)
+    if story is None:
+        raise AgentError(
+            "nothing-recorded", "there is no such roll-out", saw=f"no usable {folder / _FILE}", want="an earlier run",
+            hint="`hsm-agent fleet status` shows the last one",
+        )  # fmt: skip
+    return story
+
+
+def reports(folder: Path) -> Iterator[End]:
+    """Give each host's last end whole, with its report, one at a time: all of them may be more than memory holds."""
+    places: dict[str, tuple[int, int]] = {}
+    path = folder / _FILE
+    with path.open("rb") as file:
+        at = 0
+        for line in file:
+            if b'"kind": "ended"' in line[:64] and line.endswith(b"\n"):
+                places[json.loads(line)["end"]["name"]] = (at, len(line))
+            at += len(line)
+        for begin, length in places.values():
+            file.seek(begin)
+            yield _end(json.loads(file.read(length))["end"], whole=True)
+
+
+def records(folder: Path) -> Iterator[dict[str, Any]]:
+    """Give the records of a journal. Raises AgentError `nothing-recorded` for one that this version cannot read."""
+    path = folder / _FILE
+    try:
+        size = _whole(path)
+        with path.open("rb") as file:
+            while file.tell() < size:
+                record = json.loads(file.readline())
+                if record["v"] != _VERSION:
+                    raise ValueError(f"version {record['v']}")
+                yield record
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise AgentError(
+            "nothing-recorded",
+            "the journal cannot be read",
+            saw=f"{path}: {error}",
+            want="a journal of this version",
+        ) from error
+
+
+def runs(base: Path) -> tuple[Path, ...]:
+    """Return the folders of all runs, oldest first: their names begin with their time."""
+    try:
+        return tuple(sorted(each for each in base.iterdir() if (each / _FILE).is_file()))
+    except FileNotFoundError:
+        return ()
+
+
+def _whole(path: Path) -> int:
+    """Return how many bytes of a journal are whole lines."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            begin = max(0, end - 65536)
+            file.seek(begin)
+            at = file.read(end - begin).rfind(b"\n")
+            if at >= 0:
+                return begin + at + 1
+            end = begin
+    return 0
+
+
+def _tell(story: Story, record: Mapping[str, Any]) -> None:
+    if record["kind"] == "began":
+        begun = Begun(record["host"], record["attempt"])
+        story.attempts[begun.host] = begun.attempt
+        story.open[begun.host] = begun
+    elif record["kind"] == "ended":
+        end = _end(record["end"], whole=False)
+        story.ends[end.name] = end
+        story.open.pop(end.name, None)
+    elif record["kind"] == "resumed":
+        story.finished = None
+    elif record["kind"] == "finished":
+        story.finished = record
+
+
+def _orders(tree: Mapping[str, Any]) -> Orders:
+    targets = tuple(Target(**{**each, "groups": tuple(each["groups"])}) for each in tree["targets"])
+    return Orders(**{**tree, "targets": targets})
+
+
+def _end(tree: Mapping[str, Any], *, whole: bool) -> End:
+    end = End(**{**tree, "state": State(tree["state"])})
+    return end if whole else light(end)
+
+
+def light(end: End) -> End:
+    """Leave of a host's report what the screen of the whole run shows: the steps of a thousand hosts fill a memory."""
+    kept = ("host", "client", "warnings", "restart_needed", "failure")
+    return replace(end, report=end.report and {key: end.report[key] for key in kept if key in end.report})
+
+
+def _unwritten(folder: Path, error: OSError) -> AgentError:
+    import errno  # noqa: PLC0415 -- only for a failure
+
+    code = "no-space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "write-failed"
+    return AgentError(
+        code, "the journal of the roll-out cannot be written", saw=f"{folder}: {error.strerror or error}",
+        hint="free the space, or name another place with XDG_STATE_HOME; what is begun finishes by itself",
+    )  # fmt: skip

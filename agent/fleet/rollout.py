@@ -1,0 +1,276 @@
+"""Wave by wave, so many hosts at a time, each with a deadline, until all had their turn or too many failed.
+
+A host is known only by how a visit to it ends, so nothing here depends on SSH.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Callable, Protocol
+
+from agent.core.errors import CODES
+from agent.core.fleet import End, State, Target
+from agent.fleet import waves
+from agent.fleet.journal import light
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.core.fleet import Watcher
+    from agent.fleet.journal import Journal
+    from agent.fleet.waves import Share
+
+# New client connections to a cluster are limited, and a cold start of many at once is what fails first
+# (cloudhsm-facts 5.5 and 8 #18): those that start a wave are spread over so many seconds.
+SPREAD = 0.5
+# How often an interrupt of the operator is looked for, in seconds.
+_TURN = 0.2
+# where a visit is before it says anything else
+CONNECTING = "connecting"
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a visit is for. `again`: the same was asked for before, and may be done or under way there already."""
+
+    command: str
+    target: Target
+    wave: int
+    attempt: int
+    again: bool
+
+
+class Lifeline(Protocol):
+    """What a visit hangs on: cut, every wait in it ends."""
+
+    def cut(self) -> None: ...
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, and return whether the line is whole still."""
+
+
+# Goes to one host and returns how it ended there; raises nothing. Told where it is by calling the last argument.
+Visit = Callable[[Errand, Lifeline, Callable[[str], None]], End]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast, and when it is enough. `soak` and `deadline` in seconds; `limit` None for commands that only look."""
+
+    parallel: int
+    deadline: float
+    soak: float = 0.0
+    limit: Share | None = None
+    spread: float = SPREAD
+
+
+@dataclass
+class Ledger:
+    """Every host of the run and how it stands, in the order of the inventory. Ends are without the hosts' reports."""
+
+    targets: Sequence[Target]
+    ends: dict[str, End]
+    attempts: dict[str, int]
+    open: set[str]
+    waves: list[tuple[str, ...]]
+
+    def state(self, name: str) -> State:
+        return self.ends[name].state if name in self.ends else State.NOT_REACHED
+
+
+class Rollout:
+    """One run of one command over many hosts. All but the visits themselves happens in the thread that calls `roll`."""
+
+    def __init__(
+        self,
+        visit: Visit,
+        line: Callable[[], Lifeline],
+        journal: Journal,
+        watcher: Watcher,
+        pace: Pace,
+        stop: Callable[[], int],
+    ) -> None:
+        """`stop` says how often the operator interrupted: once, and nothing new starts; twice, and links are cut."""
+        self._visit = visit
+        self._line = line
+        self._journal = journal
+        self._watcher = watcher
+        self._pace = pace
+        self._stop = stop
+        self._events: queue.SimpleQueue[tuple[int, str | End]] = queue.SimpleQueue()
+        self._at_work: dict[int, _AtWork] = {}
+        self._numbers = 0
+        self.halted: str | None = None
+        self.code: str | None = None
+
+    def roll(self, command: str, ledger: Ledger, due: Sequence[Sequence[Target]]) -> None:
+        """Give every host of the waves its turn. `halted` and `code` then say why not all had it."""
+        self._watcher.begins(command, [len(wave) for wave in due])
+        for number, wave in enumerate(due, 1):
+            if number > 1 and self._pace.soak and not self._soaked(ledger, due[number - 2], number - 1):
+                break
+            self._watcher.wave(number, len(wave))
+            ledger.waves.append(tuple(target.name for target in wave))
+            self._wave(command, ledger, wave, number)
+            if self.halted:
+                break
+
+    def _soaked(self, ledger: Ledger, wave: Sequence[Target], number: int) -> bool:
+        """Wait, and look at the wave's hosts again: what did not last counts as if it had failed at once."""
+        self._watcher.soaks(self._pace.soak)
+        end = time.monotonic() + self._pace.soak
+        while time.monotonic() < end and not self._interrupted():
+            self._take(min(_TURN, end - time.monotonic()), ledger)
+        if not self.halted:
+            proven = [target for target in wave if ledger.state(target.name) in waves.PROVEN]
+            self._wave("verify", ledger, proven, number)
+        return not self.halted
+
+    def _wave(self, command: str, ledger: Ledger, wave: Sequence[Target], number: int) -> None:
+        waiting = deque(wave)
+        started = 0
+        while waiting or self._at_work:
+            self._judge(ledger, wave)
+            if self.halted:
+                waiting.clear()
+            while waiting and len(self._at_work) < self._pace.parallel:
+                first = started < self._pace.parallel
+                self._start(command, ledger, waiting.popleft(), number, self._pace.spread if first else 0.0)
+                started += 1
+            self._journal.sync()
+            self._take(self._patience(), ledger)
+            self._cut(ledger)
+        self._judge(ledger, wave)
+        self._journal.sync()
+
+    def _judge(self, ledger: Ledger, wave: Sequence[Target]) -> None:
+        """Stop starting when the operator says so, or the limit does."""
+        if self.halted or self._interrupted() or self._pace.limit is None:
+            return
+        whole = [ledger.state(target.name) for target in ledger.targets]
+        why = waves.too_many(self._pace.limit, whole, [ledger.state(target.name) for target in wave])
+        if why:
+            self._halt("failure-limit", why)
+
+    def _interrupted(self) -> bool:
+        times = self._stop()
+        if times and not self.halted:
+            self._halt(
+                "interrupted", "interrupted; hosts at work finish. Interrupt again to leave them alone"
+            )
+        return bool(times)
+
+    def _halt(self, code: str, why: str) -> None:
+        self.code, self.halted = code, why
+        self._watcher.stops(why)
+
+    def _start(self, command: str, ledger: Ledger, target: Target, wave: int, spread: float) -> None:
+        again = target.name in ledger.open
+        attempt = ledger.attempts.get(target.name, 0) + (not again)
+        ledger.attempts[target.name] = attempt
+        self._journal.began(target.name, attempt)
+        self._numbers += 1
+        number, line = self._numbers, self._line()
+        errand = Errand(command, target, wave, attempt, again)
+        work = _AtWork(errand, line, time.monotonic() + self._pace.deadline)
+        delay = random.uniform(0, spread)  # noqa: S311 -- not a secret
+        self._at_work[number] = work
+        self._watcher.host_began(target.name)
+
+        def go() -> None:
+            line.wait(delay)
+            try:
+                end = self._visit(errand, line, lambda what: self._events.put((number, what)))
+            except Exception as crash:  # a defect: the others go on, and the log gets the traceback
+                logging.getLogger("agent").exception("the visit to %s failed", target.name)
+                end = work.given_up("internal", f"{type(crash).__name__}: {crash}", State.FAILED)
+            self._events.put((number, end))
+
+        # not of a pool: a visit that hangs in a name look-up cannot be ended, and must not hold a place or the exit
+        threading.Thread(target=go, name=f"visit {target.name}", daemon=True).start()
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        return max(0.0, min([_TURN, *(work.ends - now for work in self._at_work.values())]))
+
+    def _take(self, seconds: float, ledger: Ledger) -> None:
+        """Take what visits tell: wait for the first word, then all that is there already."""
+        try:
+            number, what = self._events.get(timeout=max(0.0, seconds))
+            while True:
+                self._told(number, what, ledger)
+                number, what = self._events.get_nowait()
+        except queue.Empty:
+            return
+
+    def _told(self, number: int, what: str | End, ledger: Ledger) -> None:
+        work = self._at_work.get(number)
+        if work is None:
+            return  # it was given up before
+        if isinstance(what, str):
+            work.at = what
+            self._watcher.host_at(work.errand.target.name, what)
+        else:
+            del self._at_work[number]
+            self._ended(what, ledger)
+
+    def _cut(self, ledger: Ledger) -> None:
+        """Give up what is past its deadline, or all when the operator insists.
+
+        A thread ends when its sockets do, and nobody waits for that. What the operator leaves has no end in the
+        journal: it may still be at work, and whoever goes on with this run asks for its report first.
+        """
+        now, insists = time.monotonic(), self._stop() > 1
+        for number, work in list(self._at_work.items()):
+            if now >= work.ends or insists:
+                del self._at_work[number]
+                work.line.cut()
+                if now >= work.ends:
+                    saw = f"at `{work.at}` after {self._pace.deadline:g} s"
+                    self._ended(work.given_up("host-deadline", saw, work.state), ledger)
+                else:
+                    end = work.given_up("interrupted", f"left at `{work.at}`", work.state)
+                    ledger.ends[end.name] = end
+                    self._watcher.host_ended(end)
+
+    def _ended(self, end: End, ledger: Ledger) -> None:
+        self._journal.ended(end)
+        ledger.ends[end.name] = light(end)
+        ledger.open.discard(end.name)
+        self._watcher.host_ended(end)
+
+
+class _AtWork:
+    """A visit that goes on: since when, until when it may, and where it is."""
+
+    def __init__(self, errand: Errand, line: Lifeline, ends: float) -> None:
+        self.errand = errand
+        self.line = line
+        self.began = time.monotonic()
+        self.ends = ends
+        self.at = CONNECTING
+
+    @property
+    def state(self) -> State:
+        return State.UNREACHABLE if self.at == CONNECTING else State.FAILED
+
+    def given_up(self, name: str, saw: str, state: State) -> End:
+        target, code = self.errand.target, CODES[name]
+        return End(
+            name=target.name,
+            address=target.address,
+            port=target.port or 22,
+            wave=self.errand.wave,
+            state=state,
+            code=code.name,
+            exit_status=code.exit_status,
+            saw=saw,
+            hint=code.fix,
+            seconds=time.monotonic() - self.began,
+        )

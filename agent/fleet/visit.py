@@ -1,0 +1,325 @@
+"""One visit to one host: connect, land, have the errand done there, and tell how it ended."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Protocol
+
+from agent import landing
+from agent.core.errors import CODES, AgentError
+from agent.core.fleet import End, State, Target
+from agent.core.link import LineCutError, LinkLostError
+from agent.fleet.rollout import CONNECTING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from agent.fleet.depot import Depot
+    from agent.fleet.rollout import Errand, Lifeline
+    from agent.fleet.tree import Tree
+
+# Constant, so that nothing is ever quoted: what a host is to do goes over standard input. One line in single quotes
+# without a backslash or an exclamation mark means the same to every login shell. The first Python that is new enough
+# runs what comes: the length of the landing program in a line, and then the program. -S leaves out the host's own
+# site-packages, which cost time and might hold another version of a library of ours.
+_TOO_OLD = 93
+_PYTHON = (
+    f"import sys; sys.exit({_TOO_OLD}) if sys.version_info < (3, 9) else "
+    "exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"
+)
+_PYTHONS = "python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9"
+COMMAND = (
+    "exec /bin/sh -c '"
+    's=; [ "$(id -u)" = 0 ] || s="sudo -n"; '
+    f"for p in {_PYTHONS}; do "
+    "p=$(command -v $p) || continue; "
+    f'$s $p -I -S -X utf8 -c "{_PYTHON}"; '
+    f"r=$?; [ $r = {_TOO_OLD} ] || exit $r; "
+    "$p --version >&2; "
+    f"done; exit {_TOO_OLD}'"
+)
+
+# For how long a host that was lost is looked for, in seconds: a reboot takes a minute or two.
+SEARCH = 300.0
+_BACK_OFF = (0.5, 15.0)
+# Causes that may pass while a host restarts (one that goes down refuses logins), and those that never do.
+_PASSING = (
+    "host-name-unknown",
+    "ssh-timed-out",
+    "ssh-refused",
+    "ssh-no-route",
+    "ssh-failed",
+    "login-refused",
+)
+_NOT_REACHED = (*_PASSING, "host-key-unknown", "host-key-changed", "key-unusable")
+# What a run on a host gets of the time that is left for it, so that its report still comes in time.
+_SHARE = 0.9
+_LARGEST = 4 * 1024 * 1024
+_LANDING = Path(landing.__file__)
+
+
+class Talk(Protocol):
+    """A command that runs on a host, with all three of its streams."""
+
+    def send(self, data: bytes) -> None: ...
+
+    def receive(self) -> bytes:
+        """Return what comes next on standard output; empty at its end."""
+
+    def finish(self) -> None: ...
+
+    def status(self) -> int | None: ...
+
+    @property
+    def err(self) -> bytes: ...
+
+
+class Link(Protocol):
+    """A connection to a host, as whoever it was asked to connect as."""
+
+    @property
+    def trusted(self) -> str | None: ...
+
+    def talk(self, command: str) -> AbstractContextManager[Talk]: ...
+
+
+Connect = Callable[[Target, "Lifeline"], AbstractContextManager[Link]]
+
+
+@dataclass(frozen=True)
+class Baggage:
+    """What a visit brings along: the tree, packages, and for each host's name its options as JSON values.
+
+    `vendor` is where packages come from when no option says so; `deadline` and `search` are in seconds.
+    """
+
+    run_id: str
+    tree: Tree
+    depot: Depot
+    vendor: str
+    desired: Mapping[str, Mapping[str, Any]]
+    deadline: float
+    search: float = SEARCH
+    landing: bytes = field(default_factory=_LANDING.read_bytes, repr=False)
+
+
+class Visitor:
+    """Goes to hosts. One for a whole roll-out; each visit has its own connection, made and closed in its own thread."""
+
+    def __init__(self, connect: Connect, baggage: Baggage) -> None:
+        self._connect = connect
+        self._baggage = baggage
+
+    def __call__(self, errand: Errand, line: Lifeline, tell: Callable[[str], None]) -> End:
+        """Return how it ended, whatever happened."""
+        return _Visit(self._connect, self._baggage, errand, line, tell).made()
+
+
+class _Visit:
+    def __init__(
+        self, connect: Connect, baggage: Baggage, errand: Errand, line: Lifeline, tell: Callable[[str], None]
+    ) -> None:
+        self._connect = connect
+        self._baggage = baggage
+        self._errand = errand
+        self._line = line
+        self._tell = tell
+        self._began = time.monotonic()
+        self._again = errand.again
+        self._landed = False
+        self._trusted: str | None = None
+        self._interrupted = False
+
+    def made(self) -> End:
+        lost: float | None = None
+        for attempt in range(1_000_000):
+            try:
+                return self._attempt()
+            except LineCutError:
+                return self._end(State.FAILED, "interrupted", saw="the link was cut from here")
+            except LinkLostError as error:
+                why = str(error)
+            except AgentError as error:
+                if not (self._landed and error.code.name in _PASSING):
+                    state = State.UNREACHABLE if error.code.name in _NOT_REACHED else State.FAILED
+                    return self._end(state, error.code.name, saw=error.saw or error.sentence, hint=error.hint)
+                why = error.saw or error.sentence
+            # it was there and is gone: it may be finishing alone, or restarting
+            now = time.monotonic()
+            lost = lost or now
+            if now - lost > self._baggage.search or not self._line.wait(_pause(attempt)):
+                break
+            self._tell("connecting again" if self._landed else CONNECTING)
+        return self._end(State.UNREACHABLE, "link-lost", saw=why)
+
+    def _attempt(self) -> End:
+        with self._connect(self._errand.target, self._line) as link:
+            self._trusted = link.trusted or self._trusted
+            with link.talk(COMMAND) as talk:
+                return self._errand_done(talk)
+
+    def _errand_done(self, talk: Talk) -> End:
+        source = self._baggage.landing
+        talk.send(f"{len(source)}\n".encode() + source + json.dumps(self._request()).encode() + b"\n")
+        for record in records(talk):
+            event = record.get("event")
+            if event == "hello":
+                self._landed = self._again = True
+                self._tell("looking")
+            elif event == "at":
+                self._tell(str(record["step"]))
+            elif event == "want" and record["what"] == "tree":
+                self._tell("sending the agent")
+                data = self._baggage.tree.data
+                talk.send(json.dumps({"size": len(data)}).encode() + b"\n" + data)
+            elif event == "want":
+                self._send_file(talk, record["url"], record["sha256"])
+            elif event == "failed":
+                return self._end(State.FAILED, record["code"], saw=record["saw"])
+            elif event == "report":
+                talk.finish()
+                report = record["report"]
+                if report["code"] != "interrupted" or self._interrupted:
+                    return self._reported(report)
+                # not by us: the host goes down, most likely; once more, when it is back
+                self._interrupted = True
+                raise LinkLostError("the run there was interrupted")
+        raise self._silence(talk)
+
+    def _request(self) -> dict[str, Any]:
+        errand, baggage = self._errand, self._baggage
+        left = max(1.0, baggage.deadline - (time.monotonic() - self._began))
+        return {
+            "tree": {"sha256": baggage.tree.sha256, "keep": errand.command != "plan"},
+            "command": errand.command,
+            "desired": baggage.desired[errand.target.name],
+            "request": f"{baggage.run_id}/{errand.target.name}/{errand.attempt}",
+            "again": self._again,
+            "seconds": _SHARE * left,
+        }
+
+    def _send_file(self, talk: Talk, url: str, sha256: str | None) -> None:
+        try:
+            source = self._baggage.desired[self._errand.target.name].get("package_source")
+            parcel = self._baggage.depot.parcel(url, sha256, source or self._baggage.vendor)
+        except AgentError as error:
+            told = {"code": error.code.name, "sentence": error.sentence, "saw": error.saw, "want": error.want}
+            talk.send(json.dumps(told).encode() + b"\n")
+            return
+        talk.send(json.dumps({"size": parcel.size, "sha256": parcel.sha256}).encode() + b"\n")
+        for piece in parcel.pieces():
+            talk.send(piece)
+
+    def _silence(self, talk: Talk) -> AgentError | LinkLostError:
+        """Say why there was no report: the words of whoever answered instead are all that there is to go by."""
+        status = talk.status()
+        said = talk.err.decode("utf-8", "replace").strip()
+        last = "\n".join(said.splitlines()[-3:])
+        if status is None or status < 0:
+            return LinkLostError("the connection ended without a word")
+        if self._landed:
+            return AgentError(
+                "far-end-failed", "the agent on the host ended without a report", saw=last or f"exit {status}",
+                want="a report",
+            )  # fmt: skip
+        if status == _TOO_OLD:
+            return AgentError(
+                "python-missing", "the host has no Python that the agent can use", saw=last or "no python3 at all",
+                want="Python 3.9 or newer",
+            )  # fmt: skip
+        if "sudo: " in said:
+            return AgentError(
+                "sudo-refused", "the user may not become root without a password", saw=last, want="sudo -n"
+            )
+        return AgentError(
+            "far-end-failed", "no Python program could be started on the host", saw=last or f"exit {status}",
+            want="a login shell that runs commands",
+        )  # fmt: skip
+
+    def _reported(self, report: Mapping[str, Any]) -> End:
+        outcome = report["outcome"]
+        states = {"ok": State.OK, "degraded": State.DEGRADED, "drift": State.DRIFTED}
+        state = states.get(outcome, State.FAILED)
+        code, saw, hint = report["code"], None, None
+        failure = report["failure"]
+        if failure is not None:
+            decisive = [
+                step for step in report["steps"] if step["code"] in (code, report["cause"]) and step["code"]
+            ]
+            saw = failure["saw"] or next((step["saw"] for step in decisive), None)
+            hint = next((step["hint"] for step in decisive if step["hint"]), None) or failure["hint"]
+        if state is State.OK and self._errand.command == "configure" and not proven(report):
+            state, code = State.FAILED, "far-end-failed"
+            saw, hint = "a report of success without its proof", CODES["far-end-failed"].fix
+        end = self._end(state, code, saw=saw, hint=hint)
+        return replace(end, changed=report["changed"], exit_status=report["exit_status"], report=report)
+
+    def _end(self, state: State, code: str | None, *, saw: str | None = None, hint: str | None = None) -> End:
+        target = self._errand.target
+        known = CODES.get(code or "")
+        return End(
+            name=target.name,
+            address=target.address,
+            port=target.port or 22,
+            wave=self._errand.wave,
+            state=state,
+            code=code,
+            exit_status=known.exit_status if known else None,
+            saw=saw,
+            hint=hint or (known.fix if known else None),
+            seconds=time.monotonic() - self._began,
+            trusted=self._trusted,
+        )
+
+
+def records(talk: Talk) -> Iterator[dict[str, Any]]:
+    """Give the records that come, leaving out whatever else a login shell prints. Raises AgentError for nonsense."""
+    held = b""
+    while True:
+        piece = talk.receive()
+        if not piece:
+            return
+        held += piece
+        *lines, held = held.split(b"\n")
+        for line in lines:
+            _, found, text = line.partition(landing.RECORD)
+            if found:
+                yield _parsed(text)
+        if len(held) > _LARGEST:
+            raise AgentError(
+                "far-end-failed",
+                "the host sends without end",
+                saw=f"{len(held)} bytes in one line",
+                want="a report",
+            )
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+        if isinstance(record, dict):
+            return record
+    except (ValueError, RecursionError):
+        pass
+    saw = text[:100].decode("utf-8", "replace")
+    raise AgentError("far-end-failed", "the host sends what is no record", saw=saw, want="a record")
+
+
+def proven(report: Mapping[str, Any]) -> bool:
+    """Tell whether a report holds the proof itself: every HSM reached, and every question to the client answered."""
+    client = [step for step in report["steps"] if step["id"].startswith("client:")]
+    return (
+        bool(report["hsms"] and client)
+        and all(hsm["reached"] for hsm in report["hsms"])
+        and all(step["outcome"] == "met" for step in client)
+    )
+
+
+def _pause(attempt: int) -> float:
+    first, most = _BACK_OFF
+    return random.uniform(0.5, 1.0) * min(most, first * 2.0 ** min(attempt, 10))  # noqa: S311 -- not a secret

@@ -1,0 +1,239 @@
+"""The first program of ours on a host of a roll-out: sees to the tree that is wanted, then becomes the agent in it.
+
+Its source is sent with every connection and run by the host's own Python, so it needs the standard library alone and
+nothing that lies on the host. What goes over the wire is told in `agent/fleet/README.md`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import importlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+    from typing import BinaryIO, NoReturn
+
+TREES = Path("/var/lib/hsm-agent/trees")
+# Beside the one in use: a controller of the version before may still be at work.
+KEPT = 2
+# Every record of ours begins with this byte, so that what a login shell prints before is told apart (RFC 7464).
+RECORD = b"\x1e"
+# For how long the operator's end may be silent while we wait for it, in seconds; then the link counts as broken.
+PATIENCE = 60
+_LINE = 1024 * 1024
+_PIECE = 64 * 1024
+
+
+class Wire:
+    """The connection to the operator: records out; lines and bytes in. Every wait for it is bounded."""
+
+    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO, patience: int = PATIENCE) -> None:
+        self._in = incoming
+        self._out = outgoing
+        self._patience = patience
+
+    def say(self, event: str, **values: Any) -> None:
+        """Send a record. A link that is broken is no reason to stop: what is going on finishes and keeps its report."""
+        record = json.dumps({"event": event, **values}, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        try:
+            self._out.write(RECORD + record + b"\n")
+            self._out.flush()
+        except (OSError, ValueError):
+            # what is still buffered would fail again when Python ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
+
+    def line(self) -> dict[str, Any]:
+        """Return the next line, a JSON object. Raises ConnectionError when the link is broken.
+
+        No exception of our own: this program is run by its source, and the agent it becomes would know another class.
+        """
+        text = self._bounded(self._in.readline, _LINE)
+        try:
+            tree = json.loads(text)
+        except ValueError:
+            tree = None
+        if not isinstance(tree, dict):
+            raise ConnectionError("the link ended" if not text else "no record came over the link")
+        return tree
+
+    def pieces(self, size: int) -> Generator[bytes, None, None]:
+        """Return `size` bytes as they come. What a caller leaves of them is read away, so that lines stay lines."""
+        left = size
+        try:
+            while left:
+                piece = self._bounded(self._in.read, min(_PIECE, left))
+                if not piece:
+                    raise ConnectionError(f"the link ended {left} bytes before the end of a file")
+                left -= len(piece)
+                yield piece
+        finally:
+            while left and sys.exc_info()[0] is not ConnectionError:
+                piece = self._bounded(self._in.read, min(_PIECE, left))
+                left = left - len(piece) if piece else 0
+
+    def _bounded(self, read: Callable[[int], bytes], most: int) -> bytes:
+        """Read with an alarm set: a link can break without a word, and nothing else would end the wait."""
+
+        def ring(_number: int, _frame: object) -> NoReturn:
+            raise ConnectionError(f"nothing came over the link for {self._patience} s")
+
+        before = signal.signal(signal.SIGALRM, ring)
+        signal.alarm(self._patience)
+        try:
+            return read(most)
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before)
+
+
+class Grounds:
+    """Where trees lie on a host: one folder each, which has the SHA-256 of its archive as its name once it is complete.
+
+    A tree in use is held by a lock that the kernel drops with its process, and only others are pruned.
+    """
+
+    def __init__(self, folder: Path = TREES) -> None:
+        self._folder = folder
+
+    def hold(self, sha256: str) -> Path | None:
+        """Return the folder of a tree, held until this process ends; None when it is not here."""
+        return _held(self._folder / sha256)
+
+    def unpack(self, sha256: str, archive: bytes) -> Path:
+        """Unpack a tree, complete or not at all, and prune those of long ago. Raises OSError."""
+        self._folder.parent.mkdir(0o711, parents=True, exist_ok=True)
+        self._folder.mkdir(0o755, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".new-", dir=self._folder))
+        _held(draft)
+        try:
+            extract(archive, draft)
+            draft.chmod(0o755)
+            os.sync()  # once for all of its files; each by itself takes seconds on a slow disk
+            draft.rename(self._folder / sha256)
+        except OSError:
+            if self.hold(sha256) is None:  # else another process was first
+                raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        held = self.hold(sha256)
+        if held is None:
+            raise FileNotFoundError(f"{self._folder / sha256} was removed as soon as it was there")
+        self._prune(sha256)
+        return held
+
+    def _prune(self, sha256: str) -> None:
+        found = [path for path in self._folder.iterdir() if path.name != sha256]
+        drafts = [path for path in found if path.name.startswith(".new-")]
+        trees = sorted(set(found) - set(drafts), key=lambda path: path.stat().st_mtime)
+        for path in (*drafts, *trees[:-KEPT]):
+            with contextlib.suppress(OSError), _opened(path) as fd:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while somebody runs from it
+                shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _held(folder: Path) -> Path | None:
+    """Lock a folder until this process ends; None when there is none."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        if folder.stat().st_ino == os.fstat(fd).st_ino:
+            return folder
+    except OSError:
+        pass  # another process has just removed it
+    os.close(fd)
+    return None
+
+
+def extract(archive: bytes, folder: Path) -> None:
+    """Write the files of a tar.gz whose one top folder becomes `folder`. Only plain files, and only below it."""
+    import io  # noqa: PLC0415 -- these only once for each version
+    import tarfile  # noqa: PLC0415
+
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+        for member in tar:
+            parts = member.name.split("/")[1:]
+            source = tar.extractfile(member) if member.isreg() else None
+            if source is None or not parts or ".." in parts or "" in parts:
+                raise OSError(f"the archive holds {member.name!r}, which is no plain file below its folder")
+            path = folder.joinpath(*parts)
+            path.parent.mkdir(0o755, parents=True, exist_ok=True)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, member.mode & 0o755)
+            with os.fdopen(fd, "wb") as file:
+                shutil.copyfileobj(source, file)
+
+
+def settle(wire: Wire, wanted: Mapping[str, Any], grounds: Grounds) -> Path:
+    """Return the folder of the tree that is wanted, asking for it when it is not here.
+
+    A tree that is not to be kept (`plan` leaves no trace) is unpacked into a temporary folder.
+    Raises OSError, of which ConnectionError is the link's, and ValueError for other bytes than are wanted.
+    """
+    sha256 = wanted["sha256"]
+    held = grounds.hold(sha256)
+    if held is not None:
+        return held
+    import hashlib  # noqa: PLC0415 -- only where a tree comes
+
+    wire.say("want", what="tree")
+    size = wire.line()["size"]
+    archive = b"".join(wire.pieces(size))
+    seen = hashlib.sha256(archive).hexdigest()
+    if seen != sha256:
+        raise ValueError(f"sha256:{seen}, wanted sha256:{sha256}")
+    if wanted["keep"]:
+        return grounds.unpack(sha256, archive)
+    import atexit  # noqa: PLC0415
+
+    sys.dont_write_bytecode = True
+    folder = Path(tempfile.mkdtemp(prefix="hsm-agent-", dir="/run" if os.access("/run", os.W_OK) else None))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    extract(archive, folder)
+    return folder
+
+
+def land() -> None:
+    """Take the request, see to the tree, and become the agent that lies in it."""
+    os.umask(0o022)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the link may end before we do
+    wire = Wire(sys.stdin.buffer, sys.stdout.buffer)
+    wire.say("hello", python=".".join(map(str, sys.version_info[:3])), uid=os.getuid())
+    try:
+        request = wire.line()
+        folder = settle(wire, request["tree"], Grounds())
+    except ConnectionError as error:
+        wire.say("failed", code="link-lost", saw=str(error))
+    except ValueError as error:
+        wire.say("failed", code="checksum-mismatch", saw=str(error))
+    except OSError as error:
+        codes = {errno.ENOSPC: "no-space", errno.EDQUOT: "no-space", errno.EROFS: "read-only"}
+        wire.say("failed", code=codes.get(error.errno or 0, "write-failed"), saw=str(error))
+    else:
+        sys.path.insert(0, str(folder))
+        # by its name, since it is there only now
+        importlib.import_module("agent.far_end").serve(request, wire)
+
+
+if __name__ == "__main__":
+    land()

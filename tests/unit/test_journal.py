@@ -1,0 +1,132 @@
+"""The journal: what was written is what is read, whatever interrupted the writer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.core.errors import AgentError
+from agent.core.fleet import End, State, Target
+from agent.fleet import journal
+from agent.fleet.journal import Begun, Orders
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TARGETS = (Target("web-1", "10.0.4.7", groups=("web",), where="hosts:1"), Target("web-2", "web-2", port=2222))
+ORDERS = Orders("rollout", "hosts", TARGETS, {"web-1": {"hsm_ip": ["10.0.1.6"]}, "web-2": {}}, parallel=7)
+REPORT = {"warnings": [{"code": "a", "text": "b"}], "steps": [{"id": "x"}], "host": {"name": "h"}}
+OK = End("web-1", "10.0.4.7", 22, 1, State.OK, changed=True, exit_status=0, seconds=3.25, report=REPORT)
+FAILED = End(
+    "web-2", "web-2", 2222, 1, State.UNREACHABLE, code="ssh-refused", exit_status=70, saw="s", hint="h"
+)
+
+
+def write(folder: Path) -> None:
+    with journal.opened(folder) as book:
+        book.begin("20261125T000000Z-0000", "2026-11-25T00:00:00Z", ORDERS, "f00")
+        book.began("web-1", 1)
+        book.began("web-2", 1)
+        book.ended(OK)
+        book.sync()
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    write(tmp_path)
+    with journal.opened(tmp_path) as book:
+        book.ended(FAILED)
+        book.finished(finished="2026-11-25T00:01:00Z", code=None, why=None, waves=[["web-1", "web-2"]])
+    story = journal.read(tmp_path)
+    assert (story.run_id, story.started, story.orders, story.tree) == (
+        "20261125T000000Z-0000", "2026-11-25T00:00:00Z", ORDERS, "f00",
+    )  # fmt: skip
+    assert story.ends == {"web-1": journal.light(OK), "web-2": FAILED}
+    assert (story.attempts, story.open) == ({"web-1": 1, "web-2": 1}, {})
+    assert story.finished is not None
+    assert list(journal.reports(tmp_path)) == [OK, FAILED]
+
+
+def test_a_host_without_an_end_may_still_be_at_work(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert journal.read(tmp_path).open == {"web-2": Begun("web-2", 1)}
+
+
+def test_the_last_word_on_a_host_counts(tmp_path: Path) -> None:
+    write(tmp_path)
+    with journal.opened(tmp_path) as book:
+        book.began("web-1", 2)
+        book.ended(replace(OK, state=State.FAILED, report=None))
+    story = journal.read(tmp_path)
+    assert (story.ends["web-1"].state, story.attempts["web-1"]) == (State.FAILED, 2)
+    assert [end.state for end in journal.reports(tmp_path)] == [State.FAILED]
+
+
+@given(st.data())
+def test_a_journal_that_is_cut_anywhere_tells_what_was_whole(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("run")
+    write(folder)
+    file = folder / "journal.jsonl"
+    whole = file.read_bytes()
+    first = whole.index(b"\n") + 1
+    at = data.draw(st.integers(first, len(whole)))
+    file.write_bytes(whole[:at])
+    kept = whole[:at].count(b"\n")
+    assert len(list(journal.records(folder))) == kept
+    with journal.opened(
+        folder
+    ) as book:  # the torn line is gone, and what follows stands on a line of its own
+        book.began("web-1", 9)
+    assert len(list(journal.records(folder))) == kept + 1
+    assert journal.read(folder).attempts["web-1"] == 9
+
+
+def test_two_controllers_on_one_run_refuse_each_other(tmp_path: Path) -> None:
+    with journal.opened(tmp_path), pytest.raises(AgentError) as refused, journal.opened(tmp_path):
+        pass
+    assert refused.value.code.name == "run-locked"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}\n", "nonsense\n", '{"v": 2, "kind": "run"}\n', '{"v": 1, "kind": "began", "host": "x"}\n'],
+)
+def test_what_is_no_journal_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "journal.jsonl").write_text(text)
+    with pytest.raises(AgentError) as refused:
+        journal.read(tmp_path)
+    assert refused.value.code.name == "nothing-recorded"
+
+
+def test_a_run_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(AgentError) as refused:
+        journal.read(tmp_path / "none")
+    assert refused.value.code.name == "nothing-recorded"
+    assert journal.runs(tmp_path / "none") == ()
+
+
+def test_a_journal_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AgentError) as refused, journal.opened(tmp_path / "file" / "run"):
+        pass
+    assert refused.value.code.name == "write-failed"
+
+
+def test_a_journal_is_its_owners_alone(tmp_path: Path) -> None:
+    write(tmp_path / "run")
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "run" / "journal.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_runs_are_where_the_desktop_wants_state() -> None:
+    assert str(journal.home({"XDG_STATE_HOME": "/x", "HOME": "/home/op"})) == "/x/hsm-agent/runs"
+    assert (
+        str(journal.home({"XDG_STATE_HOME": "x", "HOME": "/home/op"}))
+        == "/home/op/.local/state/hsm-agent/runs"
+    )
+    assert str(journal.home({"HOME": "/home/op"})) == "/home/op/.local/state/hsm-agent/runs"

@@ -1,0 +1,174 @@
+"""The landing program: what it says and takes over the wire, and how trees come to lie on a host."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import tarfile
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent.landing import KEPT, RECORD, Grounds, Wire, extract, settle
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def archive(files: dict[str, bytes], top: str = "hsm-agent-1") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(f"{top}/{name}")
+            info.size, info.mode = len(data), 0o755 if name == "hsm-agent" else 0o644
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+ARCHIVE = archive({"hsm-agent": b"#!/usr/bin/python3\n", "agent/__init__.py": b"x = 1\n"})
+
+
+class Ends:
+    """Both ends of a wire: what is put in is there to be read, what was said can be looked at."""
+
+    def __init__(self, incoming: bytes = b"") -> None:
+        self.out = io.BytesIO()
+        self.wire = Wire(io.BytesIO(incoming), self.out)
+
+    @property
+    def said(self) -> list[dict[str, Any]]:
+        lines = self.out.getvalue().split(b"\n")[:-1]
+        assert all(line.startswith(RECORD) for line in lines)
+        return [json.loads(line[1:]) for line in lines]
+
+
+def test_a_tree_that_is_here_is_not_asked_for(tmp_path: Path) -> None:
+    there = Grounds(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
+    ends = Ends()
+    assert settle(ends.wire, {"sha256": digest(ARCHIVE), "keep": True}, Grounds(tmp_path / "trees")) == there
+    assert ends.said == []
+
+
+def test_a_tree_that_is_missing_is_asked_for_and_kept(tmp_path: Path) -> None:
+    ends = Ends(json.dumps({"size": len(ARCHIVE)}).encode() + b"\n" + ARCHIVE + b"rest")
+    folder = settle(ends.wire, {"sha256": digest(ARCHIVE), "keep": True}, Grounds(tmp_path / "trees"))
+    assert folder == tmp_path / "trees" / digest(ARCHIVE)
+    assert ends.said == [{"event": "want", "what": "tree"}]
+    assert (folder / "agent/__init__.py").read_bytes() == b"x = 1\n"
+    assert (folder / "hsm-agent").stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in (tmp_path / "trees").iterdir()] == [digest(ARCHIVE)]
+
+
+def test_other_bytes_than_wanted_are_refused_and_leave_nothing(tmp_path: Path) -> None:
+    ends = Ends(json.dumps({"size": len(ARCHIVE)}).encode() + b"\n" + ARCHIVE)
+    with pytest.raises(ValueError, match=f"sha256:{digest(ARCHIVE)}, wanted sha256:{'0' * 64}"):
+        settle(ends.wire, {"sha256": "0" * 64, "keep": True}, Grounds(tmp_path / "trees"))
+    assert not (tmp_path / "trees").exists()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 20, len(ARCHIVE)])
+def test_a_link_that_ends_in_the_middle_leaves_nothing(tmp_path: Path, cut: int) -> None:
+    whole = json.dumps({"size": len(ARCHIVE)}).encode() + b"\n" + ARCHIVE
+    with pytest.raises(ConnectionError):
+        settle(Ends(whole[:cut]).wire, {"sha256": digest(ARCHIVE), "keep": True}, Grounds(tmp_path / "trees"))
+    assert not (tmp_path / "trees").exists()
+
+
+@pytest.mark.parametrize(
+    "files", [{"../evil": b""}, {"a/../../evil": b""}, {"": b""}], ids=["beside", "above", "nameless"]
+)
+def test_nothing_is_written_outside_the_folder(tmp_path: Path, files: dict[str, bytes]) -> None:
+    with pytest.raises(OSError, match="is no plain file below its folder"):
+        Grounds(tmp_path / "trees").unpack("hash", archive(files))
+    assert [path.name for path in tmp_path.rglob("*")] == ["trees"]
+
+
+def test_a_link_in_an_archive_is_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        info = tarfile.TarInfo("top/link")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(info)
+    with pytest.raises(OSError, match="'top/link', which is no plain file"):
+        extract(buffer.getvalue(), tmp_path)
+
+
+def test_two_that_unpack_at_once_both_have_the_tree(tmp_path: Path) -> None:
+    found: list[Path] = []
+    go = threading.Barrier(4)
+
+    def unpack() -> None:
+        go.wait(10)
+        found.append(Grounds(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE))
+
+    threads = [threading.Thread(target=unpack) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == [tmp_path / "trees" / digest(ARCHIVE)] * 4
+    assert [path.name for path in (tmp_path / "trees").iterdir()] == [digest(ARCHIVE)]
+
+
+def test_old_trees_are_pruned_and_those_in_use_are_not(tmp_path: Path) -> None:
+    trees = tmp_path / "trees"
+    trees.mkdir()
+    for age, name in enumerate(("held", "old", "older", "new", "newer")):
+        (trees / name).mkdir()
+        os.utime(trees / name, (1000 + age, 1000 + age))
+    (trees / ".new-left").mkdir()
+    fd = os.open(trees / "held", os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    try:
+        Grounds(trees).unpack(digest(ARCHIVE), ARCHIVE)
+        left = {path.name for path in trees.iterdir()}
+    finally:
+        os.close(fd)
+    assert left == {"held", "new", "newer", digest(ARCHIVE)}
+    assert KEPT == 2
+
+
+def test_a_failure_in_the_middle_leaves_no_draft(tmp_path: Path) -> None:
+    broken = archive({"agent/a.py": b"x" * 100_000})
+    with pytest.raises((OSError, EOFError)):
+        Grounds(tmp_path / "trees").unpack("hash", broken[: len(broken) // 2])
+    assert list((tmp_path / "trees").iterdir()) == []
+
+
+def test_a_silent_link_ends_the_wait() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as incoming, os.fdopen(writer, "wb"):
+        wire = Wire(incoming, io.BytesIO(), patience=1)
+        with pytest.raises(ConnectionError, match="nothing came over the link for 1 s"):
+            wire.line()
+
+
+def test_a_reader_that_is_gone_is_no_reason_to_stop() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as outgoing:
+        wire = Wire(io.BytesIO(), outgoing)
+        wire.say("at", step="one")
+        wire.say("at", step="two")
+
+
+@pytest.mark.parametrize("text", [b"", b"no json\n", b"[1]\n", b'{"half'])
+def test_what_is_no_record_is_a_broken_link(text: bytes) -> None:
+    with pytest.raises(ConnectionError):
+        Ends(text).wire.line()
+
+
+def test_what_a_reader_leaves_of_a_file_is_read_away() -> None:
+    wire = Ends(b"x" * 200_000 + b'{"next": 1}\n').wire
+    with closing(wire.pieces(200_000)) as pieces:
+        assert len(next(pieces)) == 65536
+    assert wire.line() == {"next": 1}

@@ -1,0 +1,296 @@
+"""The roll-out over visits that are plain functions: waves, limits, deadlines, interrupts, and what is on record."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.core.fleet import End, State, Target
+from agent.fleet import journal, waves
+from agent.fleet.journal import Orders
+from agent.fleet.rollout import Errand, Ledger, Pace, Rollout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import pytest
+
+
+class Cord:
+    """A lifeline of the tests: what waits on it wakes when it is cut."""
+
+    def __init__(self) -> None:
+        self.is_cut = threading.Event()
+
+    def cut(self) -> None:
+        self.is_cut.set()
+
+    def wait(self, seconds: float) -> bool:
+        return not self.is_cut.wait(seconds)
+
+
+@dataclass
+class Heard:
+    """A watcher that remembers."""
+
+    told: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def begins(self, command: str, waves: Sequence[int]) -> None:
+        self.told.append(("begins", command, tuple(waves)))
+
+    def wave(self, number: int, hosts: int) -> None:
+        self.told.append(("wave", number, hosts))
+
+    def host_began(self, name: str) -> None:
+        self.told.append(("began", name))
+
+    def host_at(self, name: str, what: str) -> None:
+        self.told.append(("at", name, what))
+
+    def host_ended(self, end: End) -> None:
+        self.told.append(("ended", end.name, end.state.value))
+
+    def soaks(self, seconds: float) -> None:
+        self.told.append(("soaks", seconds))
+
+    def stops(self, why: str) -> None:
+        self.told.append(("stops", why))
+
+    def close(self) -> None:
+        self.told.append(("close",))
+
+
+def targets(count: int) -> tuple[Target, ...]:
+    return tuple(Target(f"h{number}", f"10.0.0.{number}") for number in range(count))
+
+
+def ended(errand: Errand, state: State = State.OK, code: str | None = None) -> End:
+    return End(errand.target.name, errand.target.address, 22, errand.wave, state, code=code)
+
+
+@dataclass
+class Run:
+    """One roll-out over some hosts, and all that can be seen of it."""
+
+    folder: Path
+    hosts: int
+    shares: str = "100%"
+    limit: str | None = "0"
+    parallel: int = 4
+    deadline: float = 60.0
+    soak: float = 0.0
+    visits: list[Errand] = field(default_factory=list)
+    heard: Heard = field(default_factory=Heard)
+    cords: list[Cord] = field(default_factory=list)
+    interrupts: int = 0
+    open: tuple[str, ...] = ()
+
+    def go(self, visit: Callable[[Errand, Any, Callable[[str], None]], End]) -> Rollout:
+        these = targets(self.hosts)
+        lock = threading.Lock()
+
+        def seen(errand: Errand, line: Any, tell: Callable[[str], None]) -> End:
+            with lock:
+                self.visits.append(errand)
+            return visit(errand, line, tell)
+
+        def cord() -> Cord:
+            self.cords.append(Cord())
+            return self.cords[-1]
+
+        with journal.opened(self.folder) as book:
+            book.begin("run", "now", Orders("rollout", "hosts", these, {}), None)
+            for name in self.open:
+                book.began(name, 1)
+            attempts = dict.fromkeys(self.open, 1)
+            self.ledger = Ledger(these, {}, attempts, set(self.open), [])
+            limit = waves.share(self.limit) if self.limit else None
+            pace = Pace(self.parallel, self.deadline, self.soak, limit, spread=0.0)
+            rollout = Rollout(seen, cord, book, self.heard, pace, lambda: self.interrupts)
+            rollout.roll("configure", self.ledger, waves.split(these, waves.shares(self.shares)))
+        return rollout
+
+    @property
+    def states(self) -> dict[str, str]:
+        return {target.name: self.ledger.state(target.name).value for target in self.ledger.targets}
+
+
+def test_every_host_has_its_turn_wave_by_wave(tmp_path: Path) -> None:
+    run = Run(tmp_path, 10, "1,50%,100%")
+    rollout = run.go(lambda errand, _line, _tell: ended(errand))
+    assert (rollout.halted, set(run.states.values())) == (None, {"ok"})
+    assert run.ledger.waves == [("h0",), ("h1", "h2", "h3", "h4"), ("h5", "h6", "h7", "h8", "h9")]
+    assert run.heard.told[:3] == [("begins", "configure", (1, 4, 5)), ("wave", 1, 1), ("began", "h0")]
+    assert [errand.wave for errand in run.visits] == [1, *[2] * 4, *[3] * 5]
+    story = journal.read(tmp_path)
+    assert (set(story.ends), story.open) == ({f"h{number}" for number in range(10)}, {})
+
+
+def test_a_canary_that_fails_keeps_the_others_untouched(tmp_path: Path) -> None:
+    run = Run(tmp_path, 10, "1,100%")
+    rollout = run.go(lambda errand, _line, _tell: ended(errand, State.FAILED, "hsm-timed-out"))
+    assert rollout.code == "failure-limit"
+    assert rollout.halted == "1 of 10 hosts in the run are not proven; 0 allows 0"
+    assert run.states == {"h0": "failed", **{f"h{number}": "not-reached" for number in range(1, 10)}}
+    assert len(run.visits) == 1
+
+
+def test_what_runs_finishes_when_the_limit_is_reached(tmp_path: Path) -> None:
+    gate = threading.Event()
+    begun = threading.Semaphore(0)
+
+    def visit(errand: Errand, _line: Any, _tell: Any) -> End:
+        begun.release()
+        if errand.target.name == "h0":
+            for _ in range(3):
+                assert begun.acquire(timeout=10)
+            return ended(errand, State.UNREACHABLE, "ssh-refused")
+        assert gate.wait(10)
+        return ended(errand)
+
+    run = Run(tmp_path, 8, parallel=3)
+    stops = run.heard.stops
+
+    def stop(why: str) -> None:
+        stops(why)
+        gate.set()
+
+    run.heard.stops = stop  # type: ignore[method-assign]
+    rollout = run.go(visit)
+    assert rollout.code == "failure-limit"
+    assert Counter(run.states.values()) == {"unreachable": 1, "ok": 2, "not-reached": 5}
+
+
+def test_never_more_at_once_than_was_said(tmp_path: Path) -> None:
+    at_once, most, lock = 0, 0, threading.Lock()
+    full = threading.Barrier(3)
+
+    def visit(errand: Errand, _line: Any, _tell: Any) -> End:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        if int(errand.target.name[1:]) < 3:
+            full.wait(10)
+        with lock:
+            at_once -= 1
+        return ended(errand)
+
+    run = Run(tmp_path, 9, parallel=3)
+    run.go(visit)
+    assert (most, set(run.states.values())) == (3, {"ok"})
+
+
+def test_a_host_past_its_deadline_is_given_up_and_costs_nobody_else(tmp_path: Path) -> None:
+    def visit(errand: Errand, line: Cord, tell: Callable[[str], None]) -> End:
+        if errand.target.name == "h1":
+            tell("package:cli")
+            assert line.is_cut.wait(30)
+            return ended(errand)  # too late: it was given up
+        return ended(errand)
+
+    run = Run(tmp_path, 5, limit="5", deadline=0.3)
+    rollout = run.go(visit)
+    assert rollout.halted is None
+    assert run.states == {"h0": "ok", "h1": "failed", "h2": "ok", "h3": "ok", "h4": "ok"}
+    end = run.ledger.ends["h1"]
+    assert (end.code, end.exit_status, end.saw) == ("host-deadline", 75, "at `package:cli` after 0.3 s")
+
+
+def test_a_host_that_never_answered_is_unreachable(tmp_path: Path) -> None:
+    run = Run(tmp_path, 1, limit="5", deadline=0.1)
+    run.go(lambda errand, line, _tell: (line.is_cut.wait(30), ended(errand))[1])
+    assert run.states == {"h0": "unreachable"}
+
+
+def test_an_interrupt_lets_what_runs_finish(tmp_path: Path) -> None:
+    run = Run(tmp_path, 6, parallel=2)
+
+    def visit(errand: Errand, _line: Any, _tell: Any) -> End:
+        run.interrupts = 1
+        return ended(errand)
+
+    rollout = run.go(visit)
+    assert rollout.code == "interrupted"
+    assert Counter(run.states.values())["ok"] == len(run.visits) <= 2
+
+
+def test_a_second_interrupt_leaves_hosts_alone_and_remembers_them(tmp_path: Path) -> None:
+    run = Run(tmp_path, 3, parallel=2)
+
+    def visit(errand: Errand, line: Cord, tell: Callable[[str], None]) -> End:
+        tell("package:cli")
+        run.interrupts = 2
+        assert line.is_cut.wait(30)
+        return ended(errand)
+
+    rollout = run.go(visit)
+    assert rollout.code == "interrupted"
+    assert {run.ledger.ends[name].code for name in run.ledger.ends} == {"interrupted"}
+    assert set(journal.read(tmp_path).open) == set(run.ledger.ends)
+
+
+def test_a_host_that_was_begun_before_is_asked_again_for_the_same(tmp_path: Path) -> None:
+    run = Run(tmp_path, 2, open=("h1",))
+    run.go(lambda errand, _line, _tell: ended(errand))
+    assert [(errand.target.name, errand.attempt, errand.again) for errand in sorted(run.visits, key=str)] == [
+        ("h0", 1, False), ("h1", 1, True),
+    ]  # fmt: skip
+
+
+def test_after_the_soak_a_wave_is_looked_at_again(tmp_path: Path) -> None:
+    def visit(errand: Errand, _line: Any, _tell: Any) -> End:
+        return ended(errand, State.DEGRADED if errand.command == "verify" else State.OK)
+
+    run = Run(tmp_path, 4, "1,100%", soak=0.05)
+    rollout = run.go(visit)
+    assert [(errand.command, errand.target.name) for errand in run.visits] == [
+        ("configure", "h0"),
+        ("verify", "h0"),
+    ]
+    assert rollout.code == "failure-limit"
+    assert ("soaks", 0.05) in run.heard.told
+    assert Counter(run.states.values()) == {"degraded": 1, "not-reached": 3}
+
+
+def test_a_visit_that_breaks_in_an_unforeseen_way_is_that_hosts_failure(tmp_path: Path) -> None:
+    def visit(errand: Errand, _line: Any, _tell: Any) -> End:
+        if errand.target.name == "h0":
+            raise RuntimeError("unforeseen")
+        return ended(errand)
+
+    run = Run(tmp_path, 2, limit="1")
+    run.go(visit)
+    assert run.states == {"h0": "failed", "h1": "ok"}
+    assert (run.ledger.ends["h0"].code, run.ledger.ends["h0"].saw) == ("internal", "RuntimeError: unforeseen")
+
+
+_HOW = st.lists(
+    st.sampled_from([State.OK, State.DEGRADED, State.FAILED, State.UNREACHABLE]), min_size=1, max_size=25
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(_HOW, st.integers(0, 4), st.integers(1, 6), st.sampled_from(["100%", "1,100%", "1,10%,50%,100%"]))
+def test_the_stop_rule_holds(
+    tmp_path_factory: pytest.TempPathFactory, how: list[State], allowed: int, parallel: int, shares: str
+) -> None:
+    """No host is begun once more failed than is allowed; so at most `parallel` - 1 of those begun before can follow."""
+    run = Run(tmp_path_factory.mktemp("run"), len(how), shares, str(allowed), parallel)
+    rollout = run.go(lambda errand, _line, _tell: ended(errand, how[int(errand.target.name[1:])]))
+    failed = sum(state not in ("ok", "not-reached") for state in run.states.values())
+    assert (rollout.code == "failure-limit") == (failed > allowed)
+    assert failed <= allowed + parallel
+    if failed <= allowed:
+        assert "not-reached" not in run.states.values()
+    begun = [told[1] for told in run.heard.told if told[0] == "began"]
+    assert begun == [f"h{number}" for number in range(len(begun))]
+    stopped = [number for number, told in enumerate(run.heard.told) if told[0] == "stops"]
+    if stopped:
+        assert not any(told[0] == "began" for told in run.heard.told[stopped[0] :])

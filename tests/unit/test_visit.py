@@ -1,0 +1,319 @@
+"""A visit to a host whose side of the conversation is written out: what is sent, and how the visit ends."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent.core.errors import AgentError
+from agent.core.fleet import End, State, Target
+from agent.core.link import LineCutError, LinkLostError
+from agent.fleet.depot import Depot
+from agent.fleet.rollout import Errand
+from agent.fleet.tree import Tree
+from agent.fleet.visit import COMMAND, Baggage, Visitor, proven
+from agent.hosts.posix import Posix
+from agent.landing import RECORD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HELLO: dict[str, Any] = {"event": "hello", "python": "3.11.2", "uid": 0}
+REPORT: dict[str, Any] = {
+    "outcome": "ok", "code": None, "cause": None, "exit_status": 0, "changed": True, "failure": None,
+    "hsms": [{"ip": "10.0.1.6", "reached": True}],
+    "steps": [{"id": "client:hsm-info", "outcome": "met", "code": None, "saw": "2 HSMs", "hint": None}],
+}  # fmt: skip
+
+
+def report(**more: Any) -> dict[str, Any]:
+    return {"event": "report", "report": {**REPORT, **more}}
+
+
+@dataclass
+class Script:
+    """A connection on which these records come (or bytes, or an error), and then the command's end."""
+
+    comes: tuple[dict[str, Any] | bytes | Exception, ...] = ()
+    ends: int | None = 0
+    err: bytes = b""
+    trusted: str | None = None
+    sent: bytearray = field(default_factory=bytearray)
+
+    def __post_init__(self) -> None:
+        self._left = list(self.comes)
+
+    def send(self, data: bytes) -> None:
+        self.sent += data
+
+    def receive(self) -> bytes:
+        if not self._left:
+            return b""
+        what = self._left.pop(0)
+        if isinstance(what, Exception):
+            raise what
+        return what if isinstance(what, bytes) else RECORD + json.dumps(what).encode() + b"\n"
+
+    def finish(self) -> None:
+        self.sent += b"<end>"
+
+    def status(self) -> int | None:
+        return self.ends
+
+    @contextmanager
+    def talk(self, command: str) -> Iterator[Script]:
+        assert command == COMMAND
+        yield self
+
+    @property
+    def request(self) -> dict[str, Any]:
+        length, _, rest = bytes(self.sent).partition(b"\n")
+        assert rest.startswith(b'"""The first program of ours')
+        found: dict[str, Any] = json.loads(rest[int(length) :].partition(b"\n")[0])
+        return found
+
+    @property
+    def after(self) -> bytes:
+        """What was sent after the request."""
+        length, _, rest = bytes(self.sent).partition(b"\n")
+        return rest[int(length) :].partition(b"\n")[2]
+
+
+class Cord:
+    def cut(self) -> None: ...
+
+    def wait(self, seconds: float) -> bool:
+        return True
+
+
+@dataclass
+class Scene:
+    folder: Path
+    scripts: tuple[Script | Exception, ...]
+    command: str = "configure"
+    search: float = 60.0
+    again: bool = False
+    said: list[str] = field(default_factory=list)
+
+    def made(self) -> End:
+        left = list(self.scripts)
+
+        @contextmanager
+        def connect(target: Target, _line: Any) -> Iterator[Script]:
+            assert target.name == "web-1"
+            script = left.pop(0) if len(left) > 1 else left[0]
+            if isinstance(script, Exception):
+                raise script
+            yield script
+
+        mirror = self.folder / "mirror"
+        mirror.mkdir()
+        (mirror / "Noble").mkdir()
+        (mirror / "Noble" / "cloudhsm-cli_5.18.0-1_u24.04_amd64.deb").write_bytes(b"package")
+        (self.folder / "id_rsa").write_text("secret")
+        baggage = Baggage(
+            "RUN", Tree("t.tar.gz", "f00", b"TREE"), Depot(Posix(), self.folder / "kept"), "https://vendor",
+            {"web-1": {"hsm_ip": ["10.0.1.6"], "package_source": str(mirror)}}, deadline=100.0, search=self.search,
+        )  # fmt: skip
+        errand = Errand(self.command, Target("web-1", "10.0.4.7", port=2222), 3, 2, self.again)
+        return Visitor(connect, baggage)(errand, Cord(), self.said.append)
+
+
+def test_a_report_of_success_with_its_proof_is_ok(tmp_path: Path) -> None:
+    script = Script(
+        (b"Welcome to web-1!\r\n", HELLO, {"event": "at", "step": "package:cli"}, report()),
+        trusted="SHA256:x",
+    )
+    scene = Scene(tmp_path, (script,))
+    end = scene.made()
+    assert end == End(
+        "web-1", "10.0.4.7", 2222, 3, State.OK, changed=True, exit_status=0, trusted="SHA256:x", report=REPORT,
+        seconds=end.seconds,
+    )  # fmt: skip
+    assert scene.said == ["looking", "package:cli"]
+    assert script.request == {
+        "tree": {"sha256": "f00", "keep": True}, "command": "configure",
+        "desired": {"hsm_ip": ["10.0.1.6"], "package_source": str(tmp_path / "mirror")},
+        "request": "RUN/web-1/2", "again": False, "seconds": script.request["seconds"],
+    }  # fmt: skip
+    assert 80 < script.request["seconds"] <= 90
+
+
+def test_plan_leaves_no_tree_behind(tmp_path: Path) -> None:
+    script = Script((HELLO, report(outcome="drift", code="drift", exit_status=3)))
+    assert Scene(tmp_path, (script,), command="plan").made().state is State.DRIFTED
+    assert script.request["tree"]["keep"] is False
+
+
+@pytest.mark.parametrize(
+    ("more", "state"),
+    [
+        ({"outcome": "degraded", "code": "hsm-degraded", "exit_status": 41}, State.DEGRADED),
+        ({"outcome": "failed", "code": "hsm-timed-out", "exit_status": 40}, State.FAILED),
+        ({"outcome": "rolled-back", "code": "rolled-back", "exit_status": 51}, State.FAILED),
+        ({"outcome": "ok", "code": "report-undelivered", "exit_status": 60}, State.OK),
+    ],
+)
+def test_the_outcome_of_a_report_is_the_hosts(tmp_path: Path, more: dict[str, Any], state: State) -> None:
+    end = Scene(tmp_path, (Script((HELLO, report(**more))),)).made()
+    assert (end.state, end.code, end.exit_status) == (state, more["code"], more["exit_status"])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"hsms": []},
+        {"hsms": [{"ip": "10.0.1.6", "reached": True}, {"ip": "10.0.2.9", "reached": False}]},
+        {"steps": []},
+        {"steps": [{**REPORT["steps"][0], "outcome": "skipped"}]},
+    ],
+    ids=["no HSM", "one not reached", "no answer", "not asked"],
+)
+def test_success_is_not_believed_without_the_proof(tmp_path: Path, more: dict[str, Any]) -> None:
+    assert not proven({**REPORT, **more})
+    end = Scene(tmp_path, (Script((HELLO, report(**more))),)).made()
+    assert (end.state, end.code) == (State.FAILED, "far-end-failed")
+
+
+def test_a_failure_comes_with_its_step_and_its_way_out(tmp_path: Path) -> None:
+    failed = {
+        "id": "reach:10.0.1.6:2223",
+        "outcome": "failed",
+        "code": "hsm-timed-out",
+        "saw": "timed out",
+        "hint": "sg",
+    }
+    failure = {"code": "hsm-timed-out", "sentence": "s", "saw": "", "want": "", "hint": "general"}
+    more = {
+        "outcome": "failed",
+        "code": "hsm-timed-out",
+        "exit_status": 40,
+        "steps": [failed],
+        "failure": failure,
+    }
+    end = Scene(tmp_path, (Script((HELLO, report(**more))),)).made()
+    assert (end.saw, end.hint) == ("timed out", "sg")
+
+
+def test_the_agent_and_a_package_are_sent_when_they_are_wanted(tmp_path: Path) -> None:
+    url = f"{tmp_path}/mirror/Noble/cloudhsm-cli_5.18.0-1_u24.04_amd64.deb"
+    wants = ({"event": "want", "what": "tree"}, {"event": "want", "what": "file", "url": url, "sha256": None})
+    script = Script((HELLO, *wants, report()))
+    assert Scene(tmp_path, (script,)).made().state is State.OK
+    tree, _, rest = script.after.partition(b"\n")
+    assert json.loads(tree) == {"size": 4}
+    assert rest.startswith(b'TREE{"size": 7, "sha256": "')
+    assert rest.endswith(b"}\npackage<end>")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/etc/shadow", "file:///etc/shadow", "https://elsewhere/Noble/cloudhsm-cli_1_u24.04_amd64.deb", "{mirror}/../id_rsa",
+        "{mirror}/Noble/../../id_rsa", "{mirror}/Noble/id_rsa", "{mirror}", "", "{mirror}-other/Noble/cloudhsm-cli.deb",
+    ],
+)  # fmt: skip
+def test_a_host_is_sent_nothing_but_client_packages(tmp_path: Path, url: str) -> None:
+    url = url.replace("{mirror}", f"{tmp_path}/mirror")
+    script = Script((HELLO, {"event": "want", "what": "file", "url": url, "sha256": None}, report()))
+    Scene(tmp_path, (script,)).made()
+    told = json.loads(script.after.partition(b"\n")[0])
+    assert (told["code"], told["saw"]) == ("download-failed", url)
+    assert b"secret" not in script.sent
+
+
+def test_a_package_that_is_not_there_is_told_to_the_host(tmp_path: Path) -> None:
+    url = f"{tmp_path}/mirror/Noble/cloudhsm-jce_5.18.0-1_u24.04_amd64.deb"
+    script = Script((HELLO, {"event": "want", "what": "file", "url": url, "sha256": None}, report()))
+    Scene(tmp_path, (script,)).made()
+    assert json.loads(script.after.partition(b"\n")[0])["code"] == "package-not-found"
+
+
+@pytest.mark.parametrize("code", ["no-space", "checksum-mismatch", "read-only", "write-failed"])
+def test_a_tree_that_cannot_be_laid_is_that_hosts_failure(tmp_path: Path, code: str) -> None:
+    end = Scene(tmp_path, (Script((HELLO, {"event": "failed", "code": code, "saw": "why"})),)).made()
+    assert (end.state, end.code, end.saw) == (State.FAILED, code, "why")
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "saw"),
+    [
+        (Script(ends=93, err=b"Python 3.6.8\n"), "python-missing", "Python 3.6.8"),
+        (Script(ends=93), "python-missing", "no python3 at all"),
+        (
+            Script(ends=1, err=b"sudo: a password is required\n"),
+            "sudo-refused",
+            "sudo: a password is required",
+        ),
+        (Script((b"This account is not available.\n",), ends=1), "far-end-failed", "exit 1"),
+        (Script((HELLO,), ends=137, err=b"Killed\n"), "far-end-failed", "Killed"),
+        (Script((HELLO, RECORD + b"nonsense\n")), "far-end-failed", "nonsense"),
+        (Script((HELLO, RECORD + b"[1]\n")), "far-end-failed", "[1]"),
+        (Script((HELLO, RECORD + b"x" * 5_000_000)), "far-end-failed", "5000001 bytes in one line"),
+    ],
+)
+def test_silence_has_a_cause(tmp_path: Path, script: Script, code: str, saw: str) -> None:
+    end = Scene(tmp_path, (script,)).made()
+    assert (end.state, end.code, end.saw) == (State.FAILED, code, saw)
+    assert end.hint
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["host-name-unknown", "ssh-timed-out", "ssh-refused", "ssh-no-route", "ssh-failed", "host-key-unknown",
+     "host-key-changed", "login-refused", "key-unusable"],
+)  # fmt: skip
+def test_a_host_that_is_not_reached_is_not_tried_again(tmp_path: Path, code: str) -> None:
+    end = Scene(tmp_path, (AgentError(code, "it failed", saw="this"), Script((HELLO, report())))).made()
+    assert (end.state, end.code, end.saw, end.exit_status) == (State.UNREACHABLE, code, "this", 70)
+
+
+def test_a_broken_link_is_made_again_and_the_report_read(tmp_path: Path) -> None:
+    first = Script((HELLO, {"event": "at", "step": "package:cli"}, LinkLostError("broken")))
+    second = Script((HELLO, report()))
+    scene = Scene(tmp_path, (first, AgentError("ssh-refused", "not yet", saw="refused"), second))
+    assert scene.made().state is State.OK
+    assert (first.request["again"], second.request["again"]) == (False, True)
+    assert first.request["request"] == second.request["request"]
+    assert scene.said == ["looking", "package:cli", "connecting again", "connecting again", "looking"]
+
+
+def test_a_host_that_stays_away_is_lost(tmp_path: Path) -> None:
+    scene = Scene(
+        tmp_path,
+        (Script((HELLO, LinkLostError("broken"))), AgentError("ssh-timed-out", "x", saw="y")),
+        search=0,
+    )
+    end = scene.made()
+    assert (end.state, end.code) == (State.UNREACHABLE, "link-lost")
+
+
+def test_a_run_that_something_else_interrupted_is_asked_for_once_more(tmp_path: Path) -> None:
+    broken = report(outcome="failed", code="interrupted", exit_status=130)
+    second = Script((HELLO, report()))
+    assert Scene(tmp_path, (Script((HELLO, broken)), second)).made().state is State.OK
+    (tmp_path / "again").mkdir()
+    end = Scene(tmp_path / "again", (Script((HELLO, broken)), Script((HELLO, broken)))).made()
+    assert (end.state, end.code) == (State.FAILED, "interrupted")
+
+
+def test_a_link_that_was_cut_from_here_is_an_interrupt(tmp_path: Path) -> None:
+    end = Scene(tmp_path, (Script((HELLO, LineCutError())),)).made()
+    assert (end.state, end.code) == (State.FAILED, "interrupted")
+
+
+def test_a_run_that_may_be_under_way_is_asked_for_its_report(tmp_path: Path) -> None:
+    script = Script((HELLO, report()))
+    Scene(tmp_path, (script,), again=True).made()
+    assert script.request["again"] is True
+
+
+def test_the_command_is_one_line_that_every_shell_takes_whole() -> None:
+    before, inner, after = COMMAND.split("'")
+    assert (before, after) == ("exec /bin/sh -c ", "")
+    assert not set(inner) & set("\\!\n'")
