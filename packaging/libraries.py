@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 LOCK = Path(__file__).with_name("libraries.txt")
 PYTHON = "3.9"  # the oldest that is promised; what runs there runs on every newer one
 MACHINES = ("x86_64", "aarch64")
-# the installer's notes on itself, and tests
-_LEFT_OUT = re.compile(r"\.dist-info/(RECORD|WHEEL|INSTALLER|entry_points\.txt|top_level\.txt)$|/tests/")
+# the installer's notes on itself, tests, and markupsafe's compiled half, which is for one version of Python alone
+_LEFT_OUT = re.compile(
+    r"\.dist-info/(RECORD|WHEEL|INSTALLER|entry_points\.txt|top_level\.txt)$|/tests/|^markupsafe/_speedups\."
+)
 
 
 @dataclass(frozen=True)

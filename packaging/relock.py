@@ -21,8 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # rich asks for them, for Markdown and coloured source text, of which the agent shows none: 5 MB
 LEFT_OUT = {"pygments", "markdown-it-py", "mdurl"}
 HEADER = """\
-# What travels with the agent: wheels by hash, chosen by relock.py. One set for Python 3.9 and newer; psutil, the only
-# compiled one, twice, for each processor. Without pygments and markdown-it-py: nothing that is used of rich needs them.
+# What travels with the agent: wheels by hash, chosen by relock.py. One set for Python 3.9 and newer; what has compiled
+# parts twice, for each processor: psutil, and markupsafe, whose pure half is taken. Without pygments and
+# markdown-it-py: nothing that is used of rich needs them.
 """
 
 # `pip --python-version` chooses wheels for another Python, yet judges `; python_version < "3.11"` by its own; so it is

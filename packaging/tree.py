@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from libraries import Library
 
+UNITS = "agent/templates/units/"
 LAUNCHER = '''\
 #!/usr/bin/python3 -I
 """Start hsm-agent from the folder in which this file lies."""
@@ -42,11 +43,16 @@ def version(root: Path) -> str:
 def tree(root: Path, libraries: list[Library]) -> Files:
     """Return the files of the tree: `hsm-agent` starts it."""
     files: Files = {"hsm-agent": File(LAUNCHER.encode(), 0o755)}
-    for source in sorted((root / "agent").rglob("*")):
-        if source.is_file() and "__pycache__" not in source.parts:
+    sources = {each.relative_to(root).as_posix(): each for each in (root / "agent").rglob("*")}
+    # agent/templates is a link to these, which some Pythons follow and others do not; units go where systemd looks
+    templates = {
+        f"agent/{each.relative_to(root).as_posix()}": each for each in (root / "templates").rglob("*")
+    }
+    for path, source in sorted({**sources, **templates}.items()):
+        if source.is_file() and "__pycache__" not in source.parts and not path.startswith(UNITS):
             data = source.read_bytes()
-            mode = 0o755 if data.startswith(b"#!") else 0o644
-            files[source.relative_to(root).as_posix()] = File(data, mode)
+            mode = 0o755 if path.startswith("agent/lab/") and data.startswith(b"#!") else 0o644
+            files[path] = File(data, mode)
     for library in libraries:
         files.update(library.files)
     return files

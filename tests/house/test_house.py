@@ -132,7 +132,10 @@ def test_the_wheel_installs_and_runs_from_anywhere(tmp_path: Path) -> None:
     subprocess.run(
         [str(python), "-m", "pip", "install", "-q", "--no-deps", str(wheel)], check=True, timeout=300
     )
-    code = "import agent.catalogue as c, agent; print(len(c.load().rows), agent.__file__)"
+    code = (
+        "import agent.catalogue as c, agent, agent.render.templates as t;"
+        "t.render('units/hsm-agent-verify.timer'); print(len(c.load().rows), agent.__file__)"
+    )
     done = subprocess.run(
         [str(python), "-c", code], cwd="/", capture_output=True, text=True, timeout=60, check=True
     )

@@ -54,8 +54,8 @@ def requirements() -> list[str]:
 
 
 def sources() -> list[Path]:
-    """The files of `agent/` that would be shipped."""
-    found = (CHECKOUT / "agent").rglob("*")
+    """The files of `agent/` that would be shipped; those of the link in it, some Pythons do not follow by themselves."""
+    found = {*(CHECKOUT / "agent").rglob("*"), *(CHECKOUT / "agent" / "templates").rglob("*")}
     return sorted(file for file in found if file.is_file() and "__pycache__" not in file.parts)
 
 
