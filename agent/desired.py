@@ -71,13 +71,13 @@ class Complaints:
     def add(self, where: str, text: str) -> None:
         self.texts.append(f"{where}: {text}")
 
-    def raise_any(self) -> None:
-        """Raise AgentError `config-invalid` naming all complaints, when there is one."""
+    def raise_any(self, code: str = "config-invalid", what: str = "the input") -> None:
+        """Raise AgentError `code` naming all complaints, when there is one."""
         if self.texts:
             count = f"{len(self.texts)} things are" if len(self.texts) > 1 else "one thing is"
             raise AgentError(
-                "config-invalid",
-                f"{count} wrong with the input",
+                code,
+                f"{count} wrong with {what}",
                 saw="\n".join(self.texts),
             )
 
@@ -103,7 +103,7 @@ def read_environment(environment: Mapping[str, str], complaints: Complaints) -> 
         if name in SECRET_VARIABLES:
             continue
         if option is None:
-            complaints.add(name, "unknown variable" + _meant(name, variables))
+            complaints.add(name, "unknown variable" + meant(name, variables))
             continue
         text = environment[name]
         values: Any = re.split(r"[,\s]+", text.strip()) if option.many else text
@@ -127,7 +127,7 @@ def read_document(text: str, where: str, complaints: Complaints, *, is_json: boo
         place = f"{where}:{_line_of(text, key)}" if not is_json else where
         option = _BY_KEY.get(key)
         if option is None:
-            complaints.add(place, f"unknown key `{key}`" + _meant(key, _BY_KEY))
+            complaints.add(place, f"unknown key `{key}`" + meant(key, _BY_KEY))
             continue
         for parsed in _parsed(option, value, f"{place}: {key}", complaints):
             said[option.name] = parsed
@@ -157,6 +157,12 @@ def read_text(data: bytes, where: str, complaints: Complaints) -> Said:
         complaints.add(where, f"not UTF-8: byte {error.start}")
         return {}
     return read_document(text, where, complaints, is_json=text.lstrip().startswith("{"))
+
+
+def read_option(option: Option, value: Any, where: str, complaints: Complaints) -> Said:
+    """Take one value of one option, as a document has it, from wherever it was said."""
+    parsed = _parsed(option, value, where, complaints)
+    return {option.name: parsed[0]} if parsed else {}
 
 
 def merged(said: Iterable[Said]) -> Desired:
@@ -243,7 +249,8 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]
             yield name, value
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return the end of a complaint about an unknown name: the nearest known one, when there is one."""
     near = get_close_matches(name, list(known), 1, 0.4)
     return f"; did you mean `{near[0]}`?" if near else ""
 

@@ -1,0 +1,136 @@
+"""The bytes of an inventory -> targets, or every complaint about them at once; and `--limit`.
+
+Three forms are read, and it is never guessed which one it is:
+
+- TOML, when the name ends in `.toml` (see `toml.py`);
+- JSON as `ansible-inventory --list` prints it, when the name ends in `.json` or the text begins with a brace;
+- lines otherwise: Ansible's INI, of which a plain list, `[user@]host[:port]` on each line, is the simplest case.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING
+
+from agent.desired import Complaints
+from agent.fleet.inventory import ini, listing, toml
+from agent.fleet.inventory.limit import select
+from agent.fleet.inventory.names import RESERVED
+from agent.fleet.inventory.ranges import MOST_HOSTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.core.fleet import Target
+
+__all__ = ["LARGEST", "read", "refuse_any", "select"]
+
+LARGEST = 4_000_000
+MOST_COMPLAINTS = 100
+LONGEST_COMPLAINT = 500
+
+
+class _EnoughError(Exception):
+    """So much is wrong that the rest is not worth the time."""
+
+
+class _Bounded(Complaints):
+    def add(self, where: str, text: str) -> None:
+        super().add(where, text if len(text) <= LONGEST_COMPLAINT else f"{text[:LONGEST_COMPLAINT]}...")
+        if len(self.texts) == MOST_COMPLAINTS:
+            raise _EnoughError
+
+
+def read(
+    data: bytes, where: str, complaints: Complaints, remarks: Complaints | None = None
+) -> tuple[Target, ...]:
+    """Return the hosts of an inventory, in its order; none when there is anything to complain about.
+
+    `where` is the name of the file. `remarks` takes what is no reason to stop but should be told.
+    """
+    wrong = _Bounded()
+    targets: tuple[Target, ...] = ()
+    try:
+        targets = _targets(data, where, wrong, Complaints() if remarks is None else remarks)
+        if not wrong.texts:
+            _check(targets, where, wrong)
+        enough = False
+    except _EnoughError:
+        enough = True
+    complaints.texts += sorted(wrong.texts, key=lambda text: _line(text, where))
+    if enough:
+        complaints.add(where, "so much is wrong that the rest was not looked at")
+    return () if wrong.texts else targets
+
+
+def refuse_any(complaints: Complaints) -> None:
+    """Raise AgentError `inventory-invalid` naming all complaints, when there is one."""
+    complaints.raise_any("inventory-invalid", "the inventory")
+
+
+def _targets(data: bytes, where: str, complaints: Complaints, remarks: Complaints) -> tuple[Target, ...]:
+    text = _text(data, where, complaints)
+    start = text.lstrip()
+    is_program = start.startswith("#!")
+    if complaints.texts:
+        return ()
+    if is_program or where.endswith((".yaml", ".yml")) or start.startswith("---"):
+        told = "a program is not run" if is_program else "YAML is not read"
+        complaints.add(where, f"{told}: `ansible-inventory -i FILE --list > fleet.json` makes JSON of it")
+        return ()
+    if where.endswith(".toml"):
+        return toml.read(text, where, complaints)
+    if where.endswith(".json") or start.startswith("{"):
+        return listing.read(text, where, complaints, remarks)
+    return ini.read(text, where, complaints, remarks)
+
+
+def _text(data: bytes, where: str, complaints: Complaints) -> str:
+    if len(data) > LARGEST:
+        complaints.add(where, f"too large: {len(data):,} bytes, at most {LARGEST:,} are read")
+        return ""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        hint = "; it looks like UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        complaints.add(f"{where}:{line}", f"not UTF-8: byte {error.start}{hint}")
+        return ""
+
+
+def _check(targets: Sequence[Target], where: str, complaints: Complaints) -> None:
+    """Complain about what only the whole can show."""
+    if not targets:
+        complaints.add(where, "it names no host")
+    if len(targets) > MOST_HOSTS:
+        complaints.add(where, f"too many hosts: {len(targets):,}, at most {MOST_HOSTS:,}")
+        return
+    seen: dict[tuple[str, int, str | None], Target] = {}
+    for target in targets:
+        if target.name in RESERVED:
+            complaints.add(
+                target.where, f"`{target.name}` is no name for a host: it has a meaning in --limit"
+            )
+        # The user does not matter: two runs on one machine at once is what must not be. Behind another jump host the
+        # same private address is another machine.
+        spot = (_plain(target.address), target.port or 22, target.jump)
+        first = seen.setdefault(spot, target)
+        if first is not target:
+            complaints.add(
+                target.where,
+                f"{target.name} is the same machine as {first.name} at {first.where}: "
+                f"{target.address}, port {target.port or 22}",
+            )
+
+
+def _line(complaint: str, where: str) -> int:
+    number = re.match(r":([0-9]+):", complaint[len(where) :])
+    return int(number[1]) if number else 0
+
+
+def _plain(address: str) -> str:
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return address.lower().rstrip(".")

@@ -1,0 +1,59 @@
+"""Groups in groups: who stands above whom, how deep, and where they go round in a circle."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+MOST_GROUPS = 1_000
+
+
+@dataclass(frozen=True)
+class Ancestry:
+    """For each group all that stand above it, and the length of the longest way down to it.
+
+    `circle` names groups that contain each other, the first one again at its end; nothing else is said then.
+    """
+
+    above: Mapping[str, frozenset[str]]
+    depth: Mapping[str, int]
+    circle: tuple[str, ...] = ()
+
+
+def ancestry(children: Mapping[str, Collection[str]]) -> Ancestry:
+    """Take group -> the groups directly in it; every group must be a key."""
+    parents: dict[str, set[str]] = {name: set() for name in children}
+    for name, members in children.items():
+        for member in members:
+            parents[member].add(name)
+    waiting = {name: len(members) for name, members in parents.items()}
+    ready = deque(name for name, count in waiting.items() if not count)
+    above: dict[str, frozenset[str]] = {}
+    depth: dict[str, int] = {}
+    while ready:
+        name = ready.popleft()
+        above[name] = frozenset(parents[name]).union(*(above[parent] for parent in parents[name]))
+        depth[name] = 1 + max((depth[parent] for parent in parents[name]), default=-1)
+        for member in set(children[name]):
+            waiting[member] -= 1
+            if not waiting[member]:
+                ready.append(member)
+    left = [name for name in children if name not in above]
+    return Ancestry(above, depth, _circle(left, parents) if left else ())
+
+
+def _circle(left: list[str], parents: Mapping[str, set[str]]) -> tuple[str, ...]:
+    # each of them has a parent among them, or it would be done: going up ends where it has been before
+    among = set(left)
+    way = [left[0]]
+    while True:
+        above = min(parents[way[-1]] & among)
+        if above in way:
+            circle = list(reversed(way[way.index(above) :]))
+            first = circle.index(min(circle))
+            return (*circle[first:], *circle[: first + 1])
+        way.append(above)

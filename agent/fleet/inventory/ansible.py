@@ -1,0 +1,150 @@
+"""Hosts, groups and variables as Ansible has them -> targets, merged by Ansible's own rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agent.desired import meant
+from agent.fleet.inventory import names, variables
+from agent.fleet.inventory.ancestry import MOST_GROUPS, ancestry
+from agent.options import NotAcceptableError
+
+if TYPE_CHECKING:
+    from agent.core.fleet import Target
+    from agent.desired import Complaints
+
+
+@dataclass
+class Host:
+    """A host while its inventory is read: where it was first named, its own variables, the groups that name it."""
+
+    where: str
+    variables: dict[str, Any] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Group:
+    """A group while its inventory is read: who is in it, and whether anything says that it exists."""
+
+    where: str
+    declared: bool = False
+    variables: dict[str, Any] = field(default_factory=dict)
+    children: dict[str, str] = field(default_factory=dict)
+
+
+class Gathered:
+    """What an inventory has said so far."""
+
+    def __init__(self, where: str, complaints: Complaints, remarks: Complaints) -> None:
+        self.where = where
+        self.hosts: dict[str, Host] = {}
+        self.groups: dict[str, Group] = {}
+        self.ignored: set[str] = set()
+        self._complaints = complaints
+        self._remarks = remarks
+
+    def group(self, name: str, where: str) -> Group | None:
+        """Return the group of this name, made when it is new; None when it cannot be one."""
+        if name not in self.groups:
+            try:
+                names.group(name)
+            except NotAcceptableError as error:
+                self._complaints.add(where, str(error))
+                return None
+            if len(self.groups) >= MOST_GROUPS:
+                self._complaints.add(where, f"too many groups: at most {MOST_GROUPS:,}")
+                return None
+            self.groups[name] = Group(where)
+        return self.groups[name]
+
+    def host(self, name: str, group: str, where: str) -> Host:
+        """Return the host of this name, made when it is new, and note that a group names it."""
+        known = self.hosts.setdefault(name, Host(where))
+        if group in known.groups:
+            section = f"in [{group}]" if group != "ungrouped" else "outside of all groups"
+            self._complaints.add(where, f"{name} is named twice {section}: first at {known.groups[group]}")
+        known.groups[group] = where
+        return known
+
+    def understood(self, name: str, value: Any, where: str) -> dict[str, Any]:
+        return variables.understood(name, value, where, self._complaints, self.ignored)
+
+    def targets(self) -> tuple[Target, ...]:
+        """Return all hosts in the order in which they were first named."""
+        self._check_groups()
+        line = ancestry(
+            {
+                name: [
+                    child for child in group.children if child in self.groups and child not in names.RESERVED
+                ]
+                for name, group in self.groups.items()
+                if name not in names.RESERVED
+            }
+        )
+        if line.circle:
+            first, second = line.circle[0], line.circle[1]
+            self._complaints.add(
+                self.groups[first].children[second], f"groups contain each other: {' > '.join(line.circle)}"
+            )
+            return ()
+        priority = {name: group.variables.get(variables.PRIORITY, 1) for name, group in self.groups.items()}
+        order = sorted(line.above, key=lambda name: (line.depth[name], priority[name], name))
+        rank = {name: place for place, name in enumerate(order)}
+        merged: dict[frozenset[str], tuple[tuple[str, ...], dict[str, Any]]] = {}
+        found: list[Target] = []
+        left_out: list[str] = []
+        for name, host in self.hosts.items():
+            direct = frozenset(host.groups) - set(names.RESERVED)
+            if direct not in merged:
+                above = direct.union(*(line.above[each] for each in direct))
+                merged[direct] = (tuple(sorted(above)), self._merged(sorted(above, key=rank.__getitem__)))
+            groups, of_groups = merged[direct]
+            whole = {**of_groups, **host.variables}
+            if variables.elsewhere(whole):
+                left_out.append(name)
+            else:
+                found.append(variables.target(name, groups, whole, host.where))
+        self._remark(left_out)
+        return tuple(found)
+
+    def _merged(self, ranked: list[str]) -> dict[str, Any]:
+        whole: dict[str, Any] = {}
+        for name in ("all", *(ranked or ("ungrouped",))):
+            if name in self.groups:
+                whole.update(self.groups[name].variables)
+        return whole
+
+    def _check_groups(self) -> None:
+        known = {name for name, group in self.groups.items() if group.declared} - set(names.RESERVED)
+        for parent, group in self.groups.items():
+            for child, where in group.children.items():
+                if child in names.RESERVED and parent not in names.RESERVED:
+                    self._complaints.add(where, f"`{child}` cannot be in another group")
+                elif child not in known and child not in names.RESERVED:
+                    self._complaints.add(where, f"unknown group `{child}`" + meant(child, known))
+        wanted = {child for group in self.groups.values() for child in group.children}
+        for name, group in self.groups.items():
+            if name not in known and name not in wanted and name not in names.RESERVED:
+                self._complaints.add(
+                    group.where, f"variables for an unknown group `{name}`" + meant(name, known)
+                )
+
+    def _remark(self, left_out: list[str]) -> None:
+        if left_out:
+            self._remarks.add(
+                self.where, f"left out, since Ansible does not reach them over SSH: {_some(left_out)}"
+            )
+        if self.ignored:
+            self._remarks.add(
+                self.where, f"variables that mean nothing here are ignored: {_some(sorted(self.ignored))}"
+            )
+        both = sorted(set(self.hosts) & set(self.groups))
+        if both:
+            self._remarks.add(self.where, f"the name of a host and of a group: {_some(both)}")
+
+
+def _some(words: list[str]) -> str:
+    more = f" and {len(words) - 10} more" if len(words) > 10 else ""
+    return ", ".join(words[:10]) + more

@@ -1,0 +1,132 @@
+"""A plain list of hosts, or an inventory in Ansible's INI: the list is an INI without sections."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from agent.fleet.inventory.ansible import Gathered
+from agent.fleet.inventory.names import Spot, spot
+from agent.fleet.inventory.ranges import Allowance, expanded
+from agent.options import NotAcceptableError
+
+if TYPE_CHECKING:
+    from agent.core.fleet import Target
+    from agent.desired import Complaints
+
+_SECTION = re.compile(r"\[([^:\]\s]+)(?::(\w+))?\]\s*(?:#.*)?")
+
+
+def read(text: str, where: str, complaints: Complaints, remarks: Complaints) -> tuple[Target, ...]:
+    """Take the lines of an inventory."""
+    return _Reader(where, complaints, remarks).read(text)
+
+
+class _Reader:
+    def __init__(self, where: str, complaints: Complaints, remarks: Complaints) -> None:
+        self._where = where
+        self._complaints = complaints
+        self._gathered = Gathered(where, complaints, remarks)
+        self._allowance = Allowance()
+        # as if the first line were [ungrouped]
+        self._group = "ungrouped"
+        self._kind = "hosts"
+
+    def read(self, text: str) -> tuple[Target, ...]:
+        for number, line in enumerate(text.split("\n"), 1):
+            stripped = line.strip()
+            if not stripped or stripped[0] in "#;":
+                continue
+            try:
+                self._line(stripped, f"{self._where}:{number}")
+            except NotAcceptableError as error:
+                self._complaints.add(f"{self._where}:{number}", str(error))
+        return self._gathered.targets()
+
+    def _line(self, line: str, where: str) -> None:
+        section = _SECTION.fullmatch(line)
+        if section:
+            self._section(section[1], section[2] or "hosts", where)
+        elif line.startswith("[") and line.endswith("]") and not _is_address(line[1:-1]):
+            self._kind = ""
+            raise NotAcceptableError(
+                f"{line[:60]!r} is not a section: [group], [group:children] or [group:vars]"
+            )
+        elif self._kind == "hosts":
+            self._hosts(line, where)
+        elif self._kind == "vars":
+            self._variable(line, where)
+        elif self._kind == "children":
+            self._child(line, where)
+
+    def _section(self, name: str, kind: str, where: str) -> None:
+        self._group, self._kind = name, kind
+        if kind not in ("hosts", "children", "vars"):
+            self._kind = ""  # what follows would only be complained about as a consequence
+            raise NotAcceptableError(f"[{name}:{kind}]: {kind!r} is none of children, vars, hosts")
+        group = self._gathered.group(name, where)
+        if group is None:
+            self._kind = ""
+        elif kind != "vars":
+            group.declared = True
+
+    def _hosts(self, line: str, where: str) -> None:
+        words = _split(line)
+        if not words:
+            return
+        said: dict[str, Any] = {}
+        for word in words[1:]:
+            name, equals, value = word.partition("=")
+            if not equals or not name:
+                hint = "; if this is TOML, its name must end in .toml" if words[1] == "=" else ""
+                raise NotAcceptableError(f"NAME=VALUE is wanted behind a host{hint}")
+            said.update(self._gathered.understood(name, _value(value), where))
+        for text in expanded(words[0], self._allowance):
+            found: Spot = spot(text)
+            host = self._gathered.host(found.host, self._group, where)
+            if found.port is not None:
+                host.variables["ansible_port"] = found.port
+            if found.user is not None:
+                host.variables["ansible_user"] = found.user
+            host.variables.update(said)
+
+    def _variable(self, line: str, where: str) -> None:
+        name, equals, value = line.partition("=")
+        if not equals or not name.strip():
+            raise NotAcceptableError(f"NAME=VALUE is wanted in [{self._group}:vars]")
+        found = self._gathered.understood(name.strip(), _value(value.strip()), where)
+        self._gathered.groups[self._group].variables.update(found)
+
+    def _child(self, line: str, where: str) -> None:
+        name = re.fullmatch(r"([^:\]\s]+)\s*(?:#.*)?", line)
+        if not name:
+            raise NotAcceptableError(
+                f"{line[:60]!r}: the name of one group is wanted in [{self._group}:children]"
+            )
+        if self._gathered.group(name[1], where):
+            self._gathered.groups[self._group].children.setdefault(name[1], where)
+
+
+def _split(line: str) -> list[str]:
+    # what is wrong is not shown: people have passwords in such lines
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError as error:
+        raise NotAcceptableError(f"the line cannot be split into words: {error}") from None
+
+
+def _value(text: str) -> str:
+    """Take quotes off, and a comment behind quotes or a number, as Ansible does; it keeps one behind a bare word."""
+    quoted = re.fullmatch(r"""(["'])((?:(?!\1)[^\\])*)\1\s*(?:#.*)?""", text)
+    number = re.fullmatch(r"(\d+)\s*(?:#.*)?", text)
+    return quoted[2] if quoted else number[1] if number else text
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,80 @@
+"""`--limit web*,&eu,!web-07` -> the targets it means, in the order of the inventory, as Ansible users know it."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from agent.desired import meant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.core.fleet import Target
+    from agent.desired import Complaints
+
+
+def select(
+    targets: Sequence[Target], pattern: str, complaints: Complaints, where: str = "--limit"
+) -> tuple[Target, ...]:
+    """Return the targets that a pattern means.
+
+    Parts are separated by commas: names of hosts, groups or zones, with `*` and `?`, and the words `all` and
+    `ungrouped`. Plain parts add up; then only what every `&part` means too is kept; then what any `!part` means
+    goes. Without a plain part all are taken first. A part that means nothing is a complaint: a typing error after
+    `!` would touch a host that was to be left alone.
+    """
+    parts = [part.strip() for part in pattern.split(",") if part.strip()]
+    if not parts:
+        complaints.add(where, "it is empty: names of hosts or groups are wanted")
+        return ()
+    before = len(complaints.texts)
+    added: set[str] = set()
+    kept = {target.name for target in targets}
+    gone: set[str] = set()
+    for part in parts:
+        names = _meant_by(part[1:].strip() if part[0] in "!&" else part, targets, where, complaints)
+        if part[0] == "!":
+            gone |= names
+        elif part[0] == "&":
+            kept &= names
+        else:
+            added |= names
+    if all(part[0] in "!&" for part in parts):
+        added = {target.name for target in targets}
+    left = (added & kept) - gone
+    if len(complaints.texts) > before:
+        return ()
+    if not left:
+        complaints.add(
+            where, f"nothing is left of {len(targets)} hosts: {pattern!r} excludes all it includes"
+        )
+    return tuple(target for target in targets if target.name in left)
+
+
+def _meant_by(part: str, targets: Sequence[Target], where: str, complaints: Complaints) -> set[str]:
+    if part == "all":
+        return {target.name for target in targets}
+    if part == "ungrouped":
+        names = {target.name for target in targets if not target.groups}
+    else:
+        glob = part.replace("[", "[[]")
+        groups = {group for target in targets for group in target.groups}
+        matching = {group for group in groups if fnmatchcase(group, glob)}
+        names = {
+            target.name
+            for target in targets
+            if fnmatchcase(target.name, glob) or not matching.isdisjoint(target.groups)
+        }
+    if not names:
+        known = {target.name for target in targets} | {group for target in targets for group in target.groups}
+        # the nearest of many names takes long to find, and a pattern is near to none
+        hint = "" if len(known) > 1_000 or "*" in part or "?" in part else meant(part, known)
+        if part.startswith("~"):
+            hint = "; regular expressions are not understood, * and ? are"
+        elif part.startswith("@"):
+            hint = "; files are not read here, `--resume RUN --only failed` continues a run"
+        elif "[" in part:
+            hint = "; ranges and positions are not understood, * and ? are"
+        complaints.add(where, f"{part!r} means no host of the inventory{hint}")
+    return names

@@ -1,0 +1,83 @@
+"""What `ansible-inventory --list` prints: any inventory that Ansible understands, as one JSON document."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from agent.fleet.inventory import names
+from agent.fleet.inventory.ansible import Gathered
+from agent.fleet.inventory.ranges import Allowance
+from agent.options import NotAcceptableError
+
+if TYPE_CHECKING:
+    from agent.core.fleet import Target
+    from agent.desired import Complaints
+
+_HINT = "what `ansible-inventory --list` prints is wanted"
+
+
+def read(text: str, where: str, complaints: Complaints, remarks: Complaints) -> tuple[Target, ...]:
+    """Take the document. Variables are merged already: they stand with each host."""
+    try:
+        tree = json.loads(text)
+        groups = _table(tree, "the document")
+        meta = _table(groups.get("_meta"), "_meta")
+        hostvars = _table(meta.get("hostvars", {}), "_meta.hostvars")
+    except json.JSONDecodeError as error:
+        complaints.add(f"{where}:{error.lineno}", f"not valid JSON: {error.msg}")
+        return ()
+    except (NotAcceptableError, RecursionError, ValueError) as error:
+        complaints.add(where, f"{error}; {_HINT}")
+        return ()
+    gathered = Gathered(where, complaints, remarks)
+    try:
+        _gather(groups, hostvars, gathered)
+    except NotAcceptableError as error:
+        complaints.add(where, str(error))
+        return ()
+    return gathered.targets()
+
+
+def _gather(groups: dict[str, Any], hostvars: dict[str, Any], gathered: Gathered) -> None:
+    allowance = Allowance()
+    for name, content in groups.items():
+        table = _table(content, name)
+        group = gathered.group(name, gathered.where) if name != "_meta" else None
+        if group is None:
+            continue
+        if table.get("vars"):
+            raise NotAcceptableError(f"{name}: it has variables of its own; list again without --export")
+        group.declared = True
+        for child in _texts(table.get("children", []), f"{name}.children"):
+            if gathered.group(child, gathered.where):
+                # a group without hosts is named among the children and nowhere else
+                gathered.groups[child].declared = True
+                group.children[child] = gathered.where
+        hosts = _texts(table.get("hosts", []), f"{name}.hosts")
+        allowance.take(len(hosts))
+        for host in hosts:
+            _host(host, name, hostvars, gathered)
+
+
+def _host(text: str, group: str, hostvars: dict[str, Any], gathered: Gathered) -> None:
+    found = names.spot(text)
+    host = gathered.host(found.host, group, gathered.where)
+    if len(host.groups) > 1:
+        return
+    if found.user is not None:
+        host.variables["ansible_user"] = found.user
+    for variable, value in _table(hostvars.get(text, {}), f"_meta.hostvars.{text}").items():
+        host.variables.update(gathered.understood(variable, value, f"{gathered.where}: {text}"))
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise NotAcceptableError(f"{where}: a table is wanted")
+    return value
+
+
+def _texts(value: Any, where: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise NotAcceptableError(f"{where}: a list of names is wanted")
+    return value

@@ -1,0 +1,21 @@
+"""One option of `configure`, as an inventory says it for some of its hosts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent.desired import Said, read_option
+
+if TYPE_CHECKING:
+    from agent.desired import Complaints
+    from agent.options import Option
+
+MOST_VALUES = 100
+
+
+def option_said(option: Option, value: Any, where: str, complaints: Complaints) -> Said:
+    """Return the option and its value; nothing when there was something to complain about."""
+    if isinstance(value, (list, dict)) and len(value) > MOST_VALUES:
+        complaints.add(where, f"too many values: at most {MOST_VALUES}")
+        return {}
+    return read_option(option, value, where, complaints)

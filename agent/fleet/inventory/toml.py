@@ -1,0 +1,373 @@
+"""An inventory in TOML: groups, zones and hosts, each with what is particular to them.
+
+    user = "ops"                        # for every host: user, port, key, jump, zone
+    jump = "bastion.example.com"
+    hsm.ca_cert = "customerCA.crt"      # and every option, spelled as in the configuration file
+
+    [groups.web]
+    hosts = ["web-[01:20]", "web-special"]
+    client.components = ["cli", "pkcs11"]
+
+    [groups.production]
+    children = ["web"]                  # groups in a group
+
+    [zones.eu-central-1a]
+    hosts = ["web-[01:10]"]
+    hsm.ip = ["10.0.1.6", "10.0.2.9"]
+
+    [hosts.web-special]                 # a host needs a table only for what is particular to it
+    address = "10.0.4.7"
+    zone = "eu-central-1a"
+    port = 2222
+
+What is said for a host is stronger than what is said for its zone, that than its groups, a group in a group than the
+one around it, and all of them than the top. When two groups say different things for one host and neither is in the
+other, it is a complaint: the order of two groups means nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Callable
+
+from agent.core.fleet import Target
+from agent.desired import meant
+from agent.fleet.inventory import names
+from agent.fleet.inventory.ancestry import MOST_GROUPS, Ancestry, ancestry
+from agent.fleet.inventory.ranges import Allowance, expanded
+from agent.fleet.inventory.said import option_said
+from agent.fleet.inventory.toml_lines import Lines
+from agent.options import OPTIONS, NotAcceptableError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # the same parser, from the index, on the Pythons before it moved into the standard library
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from agent.desired import Complaints
+
+_OPTIONS = {option.key: option for option in OPTIONS if option.key}
+_CONNECTION: dict[str, Callable[[str], Any]] = {
+    "user": names.user,
+    "port": names.port,
+    "key": names.key,
+    "jump": names.jump,
+}
+_PARSED = {**_CONNECTION, "address": names.host, "zone": names.group}
+
+
+@dataclass(frozen=True)
+class Level:
+    """What one table says: settings by their name, and the lines they stand in."""
+
+    said: Mapping[str, Any] = field(default_factory=dict)
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Mentions:
+    """Everywhere a host is named: its first line, its groups and zones, its own settings."""
+
+    line: int
+    groups: set[str] = field(default_factory=set)
+    zones: dict[str, int] = field(default_factory=dict)
+    own: dict[str, Any] = field(default_factory=dict)
+    own_lines: dict[str, int] = field(default_factory=dict)
+
+
+def read(text: str, where: str, complaints: Complaints) -> tuple[Target, ...]:
+    """Take the document."""
+    try:
+        tree = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        line = re.search(r"at line (\d+)", str(error))
+        complaints.add(f"{where}:{line[1]}" if line else where, f"not valid TOML: {error}")
+        return ()
+    return _Reader(Lines(text), where, complaints).read(tree)
+
+
+class _Reader:
+    def __init__(self, lines: Lines, where: str, complaints: Complaints) -> None:
+        self._lines = lines
+        self._where = where
+        self._complaints = complaints
+        self._allowance = Allowance()
+        self._hosts: dict[str, Mentions] = {}
+
+    def read(self, tree: dict[str, Any]) -> tuple[Target, ...]:
+        top = self._level(tree, (), ("user", "port", "key", "jump", "zone"), ("groups", "zones", "hosts"))
+        groups = self._tables(tree, "groups", ("user", "port", "key", "jump", "zone"), ("hosts", "children"))
+        zones = self._tables(tree, "zones", ("user", "port", "key", "jump"), ("hosts",))
+        for name in sorted(groups.keys() & zones.keys()):
+            self._complain(("zones", name), f"`{name}` is the name of a group and of a zone")
+        for name, (path, table) in self._named(tree, "groups"):
+            for host in self._members(table, (*path, "hosts")):
+                host.groups.add(name)
+        for name, (path, table) in self._named(tree, "zones"):
+            for host in self._members(table, (*path, "hosts")):
+                host.zones.setdefault(name, self._lines.of(*path, "hosts"))
+        for level in (top, *groups.values(), *self._read_hosts(tree, groups)):
+            zone = level.said.get("zone")
+            if zone is not None and zone not in zones:
+                line = f"{self._where}:{level.lines['zone']}"
+                self._complaints.add(
+                    line, f"unknown zone `{zone}`: [zones.{zone}] is missing" + meant(zone, zones)
+                )
+        family = self._family(tree, groups)
+        if family.circle or not self._hosts:
+            return ()
+        return _Merge(top, groups, zones, family, self._hosts, self._where, self._complaints).targets()
+
+    def _tables(
+        self, tree: dict[str, Any], kind: str, settings: tuple[str, ...], shape: tuple[str, ...]
+    ) -> dict[str, Level]:
+        """Return the levels that `[groups.NAME]` or `[zones.NAME]` make, and complain about what cannot be one."""
+        tables = tree.get(kind, {})
+        if not isinstance(tables, dict):
+            self._complain((kind,), f"`{kind}` is not a table: [{kind}.NAME] is wanted")
+            return {}
+        if len(tables) > MOST_GROUPS:
+            self._complain((kind,), f"too many {kind}: at most {MOST_GROUPS:,}")
+            return {}
+        levels: dict[str, Level] = {}
+        for name, table in tables.items():
+            path = (kind, name)
+            try:
+                names.group(name)
+            except NotAcceptableError as error:
+                self._complain(path, str(error))
+            if name in names.RESERVED:
+                self._complain(
+                    path, f"`{name}` has a meaning of its own; what is for every host stands at the top"
+                )
+            if not isinstance(table, dict):
+                self._complain(path, f"`{kind}.{name}` is not a table")
+                continue
+            levels[name] = self._level(table, path, settings, shape)
+        return levels
+
+    @staticmethod
+    def _named(
+        tree: dict[str, Any], kind: str
+    ) -> Iterable[tuple[str, tuple[tuple[str, str], dict[str, Any]]]]:
+        tables = tree.get(kind)
+        for name, table in tables.items() if isinstance(tables, dict) else ():
+            if isinstance(table, dict):
+                yield name, ((kind, name), table)
+
+    def _read_hosts(self, tree: dict[str, Any], groups: Mapping[str, Level]) -> list[Level]:
+        tables = tree.get("hosts", {})
+        levels: list[Level] = []
+        if isinstance(tables, list):
+            self._members(tree, ("hosts",))
+            return levels
+        if not isinstance(tables, dict):
+            self._complain(("hosts",), "`hosts` is a list of names, or [hosts.NAME] are tables")
+            return levels
+        for text, table in tables.items():
+            path = ("hosts", text)
+            found = self._mentioned(text, path)
+            if not isinstance(table, dict):
+                self._complain(path, f"`hosts.{text}` is not a table")
+                continue
+            level = self._level(table, path, ("address", *_CONNECTION, "zone"), ("groups",))
+            levels.append(level)
+            in_groups = self._texts(table, (*path, "groups"))
+            for place, name in in_groups:
+                if name not in groups:
+                    self._complain(place, f"unknown group `{name}`" + meant(name, groups))
+            for name, host in found.items():
+                host.groups |= {group for _, group in in_groups if group in groups}
+                for setting, value in level.said.items():
+                    if host.own.setdefault(setting, value) != value:
+                        self._complain(
+                            (*path, *setting.split(".")),
+                            f"{setting} of {name} is something else in line {host.own_lines[setting]}",
+                        )
+                    host.own_lines.setdefault(setting, level.lines[setting])
+        return levels
+
+    def _members(self, table: dict[str, Any], path: tuple[str, ...]) -> list[Mentions]:
+        """Return the hosts that the list at a path names."""
+        here: dict[str, Mentions] = {}
+        for place, text in self._texts(table, path):
+            for name, host in self._mentioned(text, place).items():
+                if name in here:
+                    self._complain(place, f"{name} is named twice in `{'.'.join(path)}`")
+                here[name] = host
+        return list(here.values())
+
+    def _mentioned(self, text: str, place: tuple[str | int, ...]) -> dict[str, Mentions]:
+        line = self._lines.of(*place)
+        found: dict[str, Mentions] = {}
+        try:
+            for name in expanded(text, self._allowance):
+                host = self._hosts.setdefault(names.host(name), Mentions(line))
+                host.line = min(host.line, line)
+                found[name] = host
+        except NotAcceptableError as error:
+            self._complain(place, str(error))
+        return found
+
+    def _texts(self, table: dict[str, Any], path: tuple[str, ...]) -> list[tuple[tuple[str | int, ...], str]]:
+        """Return the texts of a list, each with its place."""
+        value = table.get(path[-1], [])
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            self._complain(path, f"`{'.'.join(path)}` is not a list of names")
+            return []
+        return [((*path, index), each) for index, each in enumerate(value)]
+
+    def _level(
+        self, table: dict[str, Any], path: tuple[str, ...], settings: tuple[str, ...], shape: tuple[str, ...]
+    ) -> Level:
+        """Return what a table sets; `shape` are the keys that say who is meant."""
+        said: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        known = (*settings, *shape, *_OPTIONS)
+        for key, value in _flat(table, shape):
+            place = (*path, *key.split("."))
+            line = self._lines.of(*place)
+            where = f"{self._where}:{line}"
+            if key in _OPTIONS:
+                option = _OPTIONS[key]
+                parsed = option_said(option, value, f"{where}: {key}", self._complaints)
+                said.update((key, each) for each in parsed.values())
+            elif key in _PARSED and key not in settings:
+                only = "a host" if key == "address" else "hosts and groups, and at the top"
+                self._complaints.add(where, f"`{key}` cannot be said here, only for {only}")
+            elif key not in settings:
+                self._complaints.add(where, f"unknown key `{'.'.join((*path, key))}`" + meant(key, known))
+            elif isinstance(value, bool) or not isinstance(value, (str, int) if key == "port" else str):
+                self._complaints.add(where, f"{key}: {'a number' if key == 'port' else 'a text'} is wanted")
+            else:
+                try:
+                    said[key] = _PARSED[key](str(value))
+                except NotAcceptableError as error:
+                    self._complaints.add(where, f"{key}: {error}")
+            lines[key] = line
+        return Level(said, lines)
+
+    def _family(self, tree: dict[str, Any], groups: Mapping[str, Level]) -> Ancestry:
+        children: dict[str, dict[str, tuple[str | int, ...]]] = {name: {} for name in groups}
+        for name, (path, table) in self._named(tree, "groups"):
+            for place, child in self._texts(table, (*path, "children")):
+                if child in groups:
+                    children[name][child] = place
+                else:
+                    self._complain(place, f"unknown group `{child}`" + meant(child, groups))
+        family = ancestry(children)
+        if family.circle:
+            first, second = family.circle[:2]
+            self._complain(children[first][second], f"groups contain each other: {' > '.join(family.circle)}")
+        return family
+
+    def _complain(self, place: tuple[str | int, ...], text: str) -> None:
+        self._complaints.add(f"{self._where}:{self._lines.of(*place)}", text)
+
+
+class _Merge:
+    """All levels of every host, made one."""
+
+    def __init__(
+        self,
+        top: Level,
+        groups: Mapping[str, Level],
+        zones: Mapping[str, Level],
+        family: Ancestry,
+        hosts: Mapping[str, Mentions],
+        where: str,
+        complaints: Complaints,
+    ) -> None:
+        self._top = top
+        self._groups = groups
+        self._zones = zones
+        self._family = family
+        self._hosts = hosts
+        self._where = where
+        self._complaints = complaints
+        # what two groups disagree about -> the hosts that are in both
+        self._torn: dict[tuple[str, str, str], list[str]] = {}
+        self._of_groups: dict[frozenset[str], tuple[dict[str, Any], dict[str, tuple[str, str]]]] = {}
+
+    def targets(self) -> tuple[Target, ...]:
+        found = [self._target(name, host) for name, host in self._hosts.items()]
+        for (setting, one, other), torn in self._torn.items():
+            line = self._groups[other].lines[setting]
+            more = f" and {len(torn) - 1} more" if len(torn) > 1 else ""
+            self._complaints.add(
+                f"{self._where}:{line}",
+                f"groups {one} and {other} say different things about {setting}, and both hold {torn[0]}{more}: "
+                "say it for the host or its zone",
+            )
+        order = {name: host.line for name, host in self._hosts.items()}
+        return tuple(sorted(found, key=lambda target: order[target.name]))
+
+    def _target(self, name: str, host: Mentions) -> Target:
+        of_groups, torn = self._said_by_groups(frozenset(host.groups))
+        zone = self._zone(name, host, {**self._top.said, **of_groups, **host.own})
+        of_zone = self._zones.get(zone or "", Level()).said
+        for setting, (one, other) in torn.items():
+            if setting not in host.own and setting not in of_zone and not (setting == "zone" and host.zones):
+                self._torn.setdefault((setting, one, other), []).append(name)
+        whole = {**self._top.said, **of_groups, **of_zone, **host.own}
+        above = host.groups.union(*(self._family.above[group] for group in host.groups))
+        return Target(
+            name=name,
+            address=whole.get("address", name),
+            port=whole.get("port"),
+            user=whole.get("user"),
+            key=whole.get("key"),
+            jump=whole.get("jump"),
+            groups=tuple(sorted(above | ({zone} if zone else set()))),
+            said={option.name: whole[key] for key, option in _OPTIONS.items() if key in whole},
+            where=f"{self._where}:{host.line}",
+        )
+
+    def _zone(self, name: str, host: Mentions, said: Mapping[str, Any]) -> str | None:
+        own = {host.own["zone"]} if "zone" in host.own else set()
+        named = sorted(own | set(host.zones))
+        if len(named) > 1:
+            line = max((*host.zones.values(), host.own_lines.get("zone", 0)))
+            self._complaints.add(
+                f"{self._where}:{line}", f"{name} is in more than one zone: {', '.join(named)}"
+            )
+        zone: str | None = named[0] if named else said.get("zone")
+        return zone
+
+    def _said_by_groups(self, direct: frozenset[str]) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
+        """Return what a host's groups say, and the settings that two of them say differently."""
+        if direct not in self._of_groups:
+            above = direct.union(*(self._family.above[group] for group in direct))
+            deepest_first = sorted(above, key=lambda group: (-self._family.depth[group], group))
+            said: dict[str, Any] = {}
+            torn: dict[str, tuple[str, str]] = {}
+            for setting in sorted({key for group in above for key in self._groups[group].said}):
+                nearest: list[str] = []
+                covered: set[str] = set()
+                for group in deepest_first:
+                    if setting in self._groups[group].said and group not in covered:
+                        nearest.append(group)
+                        covered |= self._family.above[group]
+                first, *others = sorted(nearest)
+                said[setting] = self._groups[first].said[setting]
+                differing = [group for group in others if self._groups[group].said[setting] != said[setting]]
+                if differing:
+                    torn[setting] = (first, differing[0])
+            self._of_groups[direct] = (said, torn)
+        return self._of_groups[direct]
+
+
+def _flat(tree: Mapping[str, Any], shape: tuple[str, ...], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if not prefix and key in shape:
+            continue
+        if isinstance(value, dict) and not prefix:
+            yield from _flat(value, (), f"{name}.")
+        else:
+            yield name, value

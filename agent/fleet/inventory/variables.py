@@ -1,0 +1,138 @@
+"""One variable of an Ansible inventory -> what it means for a roll-out, or that it means nothing here."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Callable
+
+from agent.core.fleet import Target
+from agent.desired import meant
+from agent.fleet.inventory import names
+from agent.fleet.inventory.arguments import jump_in
+from agent.fleet.inventory.said import option_said
+from agent.options import ENVIRONMENT_PREFIX, OPTIONS, SECRET_VARIABLES, NotAcceptableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.desired import Complaints
+
+PRIORITY = "ansible_group_priority"
+CONNECTION = "ansible_connection"
+# what Ansible reaches in another way; such hosts are no part of a roll-out over SSH
+_ELSEWHERE = (
+    "local",
+    "winrm",
+    "psrp",
+    "network_cli",
+    "netconf",
+    "httpapi",
+    "docker",
+    "podman",
+    "lxd",
+    "chroot",
+)
+_OPTIONS = {option.variable.lower(): option for option in OPTIONS}
+# Of two names for one thing Ansible believes the one that stands further down in its own list.
+_HOST = ("ansible_ssh_host", "ansible_host")
+_PORT = ("ansible_ssh_port", "ansible_port")
+_USER = ("ansible_ssh_user", "ansible_user")
+_KEY = ("ansible_ssh_private_key_file", "ansible_private_key_file")
+_ARGUMENTS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
+
+
+def understood(
+    name: str, value: Any, where: str, complaints: Complaints, ignored: set[str]
+) -> dict[str, Any]:
+    """Return the variable under its own name, its value parsed; or nothing, and then it was told why."""
+    ours = name.startswith(ENVIRONMENT_PREFIX.lower())
+    if name not in _PARSED and not ours:
+        ignored.add(name)
+    elif isinstance(value, str) and "{{" in value:
+        complaints.add(where, f"{name}: templates are not evaluated here; write the value itself")
+    elif ours:
+        return _option(name, value, where, complaints)
+    elif isinstance(value, bool) or not isinstance(value, (str, int)):
+        complaints.add(where, f"{name}: a text is wanted")
+    else:
+        try:
+            return {name: _PARSED[name](str(value))}
+        except NotAcceptableError as error:
+            complaints.add(where, f"{name}: {error}")
+    return {}
+
+
+def _option(name: str, value: Any, where: str, complaints: Complaints) -> dict[str, Any]:
+    option = _OPTIONS.get(name)
+    if option is None:
+        secret = name.upper() in SECRET_VARIABLES
+        complaints.add(
+            where,
+            f"`{name}` is a secret: it is taken from the environment only"
+            if secret
+            else f"unknown variable `{name}`" + meant(name, _OPTIONS),
+        )
+        return {}
+    if isinstance(value, str):
+        value = value.strip()
+        if option.many:
+            value = [each for each in re.split(r"[,\s]+", _unlisted(value)) if each]
+    said = option_said(option, value, f"{where}: {name}", complaints)
+    return {name: said[option.name]} if said else {}
+
+
+def elsewhere(variables: Mapping[str, Any]) -> bool:
+    """Tell whether Ansible reaches this host in another way than over SSH."""
+    return variables.get(CONNECTION) in _ELSEWHERE
+
+
+def target(name: str, groups: tuple[str, ...], variables: Mapping[str, Any], where: str) -> Target:
+    """Return the target that a host is with its variables, merged and parsed."""
+    jumps = [variables[each] for each in _ARGUMENTS if variables.get(each)]
+    return Target(
+        name=name,
+        address=_first(variables, _HOST) or name,
+        port=_first(variables, _PORT),
+        user=_first(variables, _USER),
+        key=_first(variables, _KEY),
+        jump=jumps[0] if jumps else None,
+        groups=groups,
+        said={
+            option.name: variables[variable] for variable, option in _OPTIONS.items() if variable in variables
+        },
+        where=where,
+    )
+
+
+def _first(variables: Mapping[str, Any], known: tuple[str, ...]) -> Any:
+    return next((variables[each] for each in known if each in variables), None)
+
+
+def _unlisted(text: str) -> str:
+    """Take the brackets and quotes off a list, since Ansible reads `['a', 'b']` in an INI as one."""
+    inside = re.fullmatch(r"\[(.*)\]", text.strip(), re.DOTALL)
+    return re.sub(r"['\"]", "", inside[1]) if inside else text
+
+
+def _connection(text: str) -> str:
+    kind = text.rpartition(".")[2]
+    if kind not in (*_ELSEWHERE, "ssh", "paramiko", "paramiko_ssh", "smart"):
+        raise NotAcceptableError(f"{text!r} is not how a host is reached here: ssh is")
+    return kind
+
+
+def _priority(text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,9}", text):
+        raise NotAcceptableError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+_PARSED: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(_HOST, names.host),
+    **dict.fromkeys(_PORT, names.port),
+    **dict.fromkeys(_USER, names.user),
+    **dict.fromkeys(_KEY, names.key),
+    **dict.fromkeys(_ARGUMENTS, jump_in),
+    CONNECTION: _connection,
+    PRIORITY: _priority,
+}
