@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import CODES, EXIT_STATUSES
+from agent.render.text import BOUND, labelled, painted, printable, short, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from agent.core.errors import Code
 
-_COLOURS = {
-    "met": "32", "ok": "32", "changed": "36", "would-change": "33", "degraded": "33", "drift": "33", "undone": "33",
-    "rolled-back": "31", "failed": "31", "skipped": "2",
-}  # fmt: skip
-# the narrowest column in which a step's text is still pleasant to read
-_COLUMN = 28
-_INDENT = 6
-# a space at which no line ends
-_BOUND = "\N{NO-BREAK SPACE}"
 # good news, and what is worth knowing: not warnings
 _NOTES = ("previous-works", "kept")
 _DONE = {
@@ -35,7 +26,7 @@ def report(tree: Mapping[str, Any], *, colour: bool = False, width: int | None =
 
     `width` wraps what is too long for a terminal; None leaves every step on one line, for `grep`.
     """
-    lines = [*_wrapped("", "  ".join(_head(tree)), width, indent=2), ""]
+    lines = [*wrapped("", "  ".join(_head(tree)), width, indent=2), ""]
     lines += _steps(tree, colour=colour, width=width)
     notices = [
         *(_notice(each) for each in tree["warnings"]),
@@ -45,7 +36,7 @@ def report(tree: Mapping[str, Any], *, colour: bool = False, width: int | None =
         ),
     ]
     for text in notices:
-        lines += _wrapped("", text, width, indent=len(text.split(" ", 1)[0]) + 1)
+        lines += wrapped("", text, width, indent=len(text.split(" ", 1)[0]) + 1)
     if notices:
         lines.append("")
     lines += _verdict(tree, colour=colour, width=width)
@@ -71,7 +62,7 @@ def _head(tree: Mapping[str, Any]) -> list[str]:
         head.append(f"treated as {host['platform']}")
     if client is not None and client["version"]:
         head.append(f"CloudHSM client {client['version'].split('-')[0]}")
-    return [_printable(each) for each in head]
+    return [printable(each) for each in head]
 
 
 def _steps(tree: Mapping[str, Any], *, colour: bool, width: int | None) -> list[str]:
@@ -82,9 +73,9 @@ def _steps(tree: Mapping[str, Any], *, colour: bool, width: int | None) -> list[
     name = max(20, *(len(step["id"]) for step in steps)) + 2
     lines = []
     for step in steps:
-        outcome = _painted(f"{step['outcome']:<{wide}}", step["outcome"], colour=colour)
+        outcome = painted(f"{step['outcome']:<{wide}}", step["outcome"], colour=colour)
         bare = f"  {step['outcome']:<{wide}}{step['id']:<{name}}"
-        first, *rest = _wrapped(bare, _said(step, tree["ca"]), width)
+        first, *rest = wrapped(bare, _said(step, tree["ca"]), width)
         lines.append(f"  {outcome}{first[2 + wide :]}".rstrip())
         lines += rest
         if tree["command"] == "plan" and step["outcome"] == "would-change" and step.get("url"):
@@ -105,9 +96,9 @@ def _said(step: Mapping[str, Any], ca: Mapping[str, Any] | None) -> str:
     elif outcome == "failed":
         said = f"{saw}, wanted {want}" if want else saw
     else:
-        said = _short(step["saw"] or "")
+        said = short(step["saw"] or "")
     if step["id"] == "certificate" and outcome in ("met", "changed", "would-change") and ca is not None:
-        said += f"  expires{_BOUND}{ca['not_after'][:10]}"
+        said += f"  expires{BOUND}{ca['not_after'][:10]}"
     return said
 
 
@@ -117,23 +108,23 @@ def _differing(saw: str, want: str) -> tuple[str, str]:
     if saw != want and len(before) == len(after) > 1:
         pairs = [pair for pair in zip(before, after) if pair[0] != pair[1]]
         saw, want = "; ".join(pair[0] for pair in pairs), "; ".join(pair[1] for pair in pairs)
-    return _short(saw), _short(want)
+    return short(saw), short(want)
 
 
 def _verdict(tree: Mapping[str, Any], *, colour: bool, width: int | None) -> list[str]:
     outcome, code, failure = tree["outcome"], tree["code"], tree["failure"]
     tail = f" (exit {tree['exit_status']}, {code})" if code else ""
-    first, *rest = _wrapped("", f"{outcome}: {_told(tree)}{tail}", width, indent=2)
-    lines = [_painted(outcome, outcome, colour=colour) + first[len(outcome) :], *rest]
+    first, *rest = wrapped("", f"{outcome}: {_told(tree)}{tail}", width, indent=2)
+    lines = [painted(outcome, outcome, colour=colour) + first[len(outcome) :], *rest]
     if failure is None:
         return lines
     cause = CODES.get(tree["cause"] or "")
     if outcome in ("rolled-back", "failed") and cause:
-        lines += _wrapped("cause: ", f"{cause.meaning} ({cause.name})", width)
+        lines += wrapped("cause: ", f"{cause.meaning} ({cause.name})", width)
     in_steps = any(step["code"] in (code, tree["cause"]) for step in tree["steps"] if step["code"])
     if failure["saw"] and not in_steps:
-        lines += _labelled("saw:  ", failure["saw"], width)
-        lines += _labelled("want: ", failure["want"], width) if failure["want"] else []
+        lines += labelled("saw:  ", failure["saw"], width)
+        lines += labelled("want: ", failure["want"], width) if failure["want"] else []
     return [*lines, *_hints(tree)]
 
 
@@ -145,7 +136,7 @@ def _hints(tree: Mapping[str, Any]) -> list[str]:
             hints.setdefault(step["hint"], []).append(step["id"])
     lines = []
     for hint, steps in hints.items():
-        lines += _labelled("hint: ", (f"{', '.join(steps)}: " if steps and len(hints) > 1 else "") + hint)
+        lines += labelled("hint: ", (f"{', '.join(steps)}: " if steps and len(hints) > 1 else "") + hint)
     return lines
 
 
@@ -170,57 +161,12 @@ def _told(tree: Mapping[str, Any]) -> str:
         )
     if outcome == "rolled-back":
         return "the previous configuration was put back"
-    return _printable(tree["failure"]["sentence"]) if tree["failure"] else ""
+    return printable(tree["failure"]["sentence"]) if tree["failure"] else ""
 
 
 def _notice(notice: Mapping[str, Any]) -> str:
     label = "note:" if notice["code"] in _NOTES else "warning:"
-    return f"{label} {_printable(notice['text'])} ({notice['code']})"
-
-
-def _labelled(label: str, text: str, width: int | None = None) -> list[str]:
-    """Return a labelled text. Hints are never wrapped: they hold commands, and those are copied."""
-    lines = []
-    for number, line in enumerate(text.splitlines() or [""]):
-        before = " " * len(label) if number else label
-        lines += _wrapped(before, _printable(line), width, indent=len(label))
-    return lines
-
-
-def _wrapped(before: str, text: str, width: int | None, indent: int | None = None) -> list[str]:
-    """Return a text behind `before`, wrapped under its own beginning; words are not broken.
-
-    When there is no room for that, `before` stands alone and the text below it.
-    """
-    deeper = len(before) if indent is None else indent
-    if width is None or len(before) + len(text) <= width:
-        return [before + text.replace(_BOUND, " ")]
-    alone = []
-    if width - deeper < _COLUMN:
-        alone, before, deeper = [before] if before.strip() else [], "", _INDENT
-        before = " " * _INDENT if alone else ""
-    lines = textwrap.wrap(
-        text, max(width, _INDENT + 1), initial_indent=before, subsequent_indent=" " * deeper,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
-    return [*alone, *(line.replace(_BOUND, " ") for line in lines)]
-
-
-def _short(text: str) -> str:
-    """Shorten what is only long: a fingerprint to what people compare, several lines to one."""
-    shown = " / ".join(_printable(line) for line in text.splitlines())
-    if shown.startswith("sha256:") and len(shown) >= 71:
-        return shown[: len("sha256:") + 12] + "…" + shown[71:]
-    return shown
-
-
-def _printable(text: str) -> str:
-    """Take out what would move the cursor or change the colour: what other programs said is shown here."""
-    return "".join(char if char.isprintable() else "?" for char in text)
-
-
-def _painted(text: str, outcome: str, *, colour: bool) -> str:
-    return f"\033[{_COLOURS.get(outcome, '0')}m{text}\033[0m" if colour else text
+    return f"{label} {printable(notice['text'])} ({notice['code']})"
 
 
 def facts(tree: Mapping[str, Any]) -> str:
@@ -252,13 +198,13 @@ def facts(tree: Mapping[str, Any]) -> str:
         ("CA", "present" if tree["ca_present"] else "absent"),
     ]
     width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {_printable(value)}" for name, value in rows]
+    lines = [f"{name:<{width}}  {printable(value)}" for name, value in rows]
     if tree["advice"]:
         lines += ["", *(f"advice: {notice['text']} ({notice['code']})" for notice in tree["advice"])]
     if refusal is not None:
         code = refusal["code"]
         said = f"refused: {refusal['sentence']} (exit {CODES[code].exit_status}, {code})"
-        lines += ["", said, *_labelled("hint: ", refusal["hint"])]
+        lines += ["", said, *labelled("hint: ", refusal["hint"])]
     return "\n".join(lines) + "\n"
 
 
@@ -273,7 +219,7 @@ def explain(code: Code, *, width: int | None = None) -> str:
         ("causes: ", code.causes),
         ("fix:    ", code.fix),
     )
-    lines = [line for label, text in rows for line in _wrapped(label, text, width)]
+    lines = [line for label, text in rows for line in wrapped(label, text, width)]
     return "\n".join([f"{code.name}: {code.meaning}", "", *lines]) + "\n"
 
 
@@ -281,8 +227,8 @@ def codes(*, width: int | None = None) -> str:
     """Return the table of exit statuses and their codes."""
     lines = []
     for exit_status, meaning in EXIT_STATUSES.items():
-        lines += _wrapped(f"{exit_status:>3}  ", meaning, width)
+        lines += wrapped(f"{exit_status:>3}  ", meaning, width)
         for code in CODES.values():
             if code.exit_status == exit_status:
-                lines += _wrapped(f"       {code.name:<24} ", code.meaning, width)
+                lines += wrapped(f"       {code.name:<24} ", code.meaning, width)
     return "\n".join(lines) + "\n"

@@ -1,0 +1,60 @@
+"""What every screen is written with: wrapping, labels, colour, and nothing that moves the cursor."""
+
+from __future__ import annotations
+
+import textwrap
+
+_COLOURS = {
+    "met": "32", "ok": "32", "changed": "36", "would-change": "33", "degraded": "33", "drift": "33", "undone": "33",
+    "rolled-back": "31", "failed": "31", "skipped": "2",
+}  # fmt: skip
+# the narrowest column in which a step's text is still pleasant to read
+_COLUMN = 28
+_INDENT = 6
+# a space at which no line ends
+BOUND = "\N{NO-BREAK SPACE}"
+
+
+def labelled(label: str, text: str, width: int | None = None) -> list[str]:
+    """Return a labelled text. Hints are never wrapped: they hold commands, and those are copied."""
+    lines = []
+    for number, line in enumerate(text.splitlines() or [""]):
+        before = " " * len(label) if number else label
+        lines += wrapped(before, printable(line), width, indent=len(label))
+    return lines
+
+
+def wrapped(before: str, text: str, width: int | None, indent: int | None = None) -> list[str]:
+    """Return a text behind `before`, wrapped under its own beginning; words are not broken.
+
+    When there is no room for that, `before` stands alone and the text below it.
+    """
+    deeper = len(before) if indent is None else indent
+    if width is None or len(before) + len(text) <= width:
+        return [before + text.replace(BOUND, " ")]
+    alone = []
+    if width - deeper < _COLUMN:
+        alone, before, deeper = [before] if before.strip() else [], "", _INDENT
+        before = " " * _INDENT if alone else ""
+    lines = textwrap.wrap(
+        text, max(width, _INDENT + 1), initial_indent=before, subsequent_indent=" " * deeper,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return [*alone, *(line.replace(BOUND, " ") for line in lines)]
+
+
+def short(text: str) -> str:
+    """Shorten what is only long: a fingerprint to what people compare, several lines to one."""
+    shown = " / ".join(printable(line) for line in text.splitlines())
+    if shown.startswith("sha256:") and len(shown) >= 71:
+        return shown[: len("sha256:") + 12] + "…" + shown[71:]
+    return shown
+
+
+def printable(text: str) -> str:
+    """Take out what would move the cursor or change the colour: what other programs said is shown here."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def painted(text: str, outcome: str, *, colour: bool) -> str:
+    return f"\033[{_COLOURS.get(outcome, '0')}m{text}\033[0m" if colour else text
