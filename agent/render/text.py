@@ -6,7 +6,7 @@ import textwrap
 
 _COLOURS = {
     "met": "32", "ok": "32", "changed": "36", "would-change": "33", "degraded": "33", "drift": "33", "undone": "33",
-    "rolled-back": "31", "failed": "31", "skipped": "2",
+    "rolled-back": "31", "failed": "31", "skipped": "2", "unreachable": "31", "drifted": "33", "not-reached": "2",
 }  # fmt: skip
 # the narrowest column in which a step's text is still pleasant to read
 _COLUMN = 28

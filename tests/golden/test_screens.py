@@ -236,11 +236,11 @@ REPORTS: tuple[Callable[[], Report], ...] = (
 )  # fmt: skip
 
 
-def hold(name: str, exit_status: int, text: str, config: pytest.Config) -> None:
+def hold(name: str, exit_status: int, text: str, config: pytest.Config, folder: Path = FOLDER) -> None:
     """Compare with the file of that name, or write it when asked to."""
-    path = FOLDER / f"{name}.{exit_status}.txt"
+    path = folder / f"{name}.{exit_status}.txt"
     if config.getoption("--update-golden"):
-        for old in FOLDER.glob(f"{name}.*.txt"):
+        for old in folder.glob(f"{name}.*.txt"):
             old.unlink()
         path.write_text(text, encoding="utf-8")
     assert path.exists(), f"exit {exit_status} is new; what it shows:\n{text}"

@@ -1,0 +1,90 @@
+"""A few lines at the bottom of a terminal, drawn again and again over themselves, also when its size changes."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from typing import TYPE_CHECKING
+
+from agent.render.progress import Forgiving
+from agent.render.text import painted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TextIO
+
+    # a line, and the outcome whose colour it has
+    Lines = Sequence[tuple[str, str]]
+
+_FALLBACK = os.terminal_size((80, 24))
+
+
+class Canvas:
+    """Lines that replace the ones before.
+
+    rich's Live counts the rows that it drew, not those they became: after a terminal was made narrower, pieces of
+    lines stay behind. Here what was drawn is measured against the width that the terminal has now.
+    """
+
+    def __init__(self, stream: TextIO, *, colour: bool) -> None:
+        self._stream = Forgiving(stream)
+        self._colour = colour
+        self._drawn: tuple[int, ...] = ()
+
+    def size(self) -> os.terminal_size:
+        """Return columns and lines as they are now; of what does not tell, those of the first terminals."""
+        try:
+            size = os.get_terminal_size(self._stream.fileno())
+        except (OSError, ValueError):
+            return _FALLBACK
+        return size if size.columns > 0 and size.lines > 0 else _FALLBACK
+
+    def draw(self, lines: Lines) -> None:
+        """Replace what was drawn. One write for all of it, so that nothing flickers."""
+        columns, rows = self.size()
+        # the last column stays empty: what is written there leaves it to the terminal where the cursor is
+        cut = [(fitting(text, columns - 1), outcome) for text, outcome in lines[: max(rows - 1, 1)]]
+        shown = [
+            painted(text, outcome, colour=self._colour and outcome != "") + "\033[K" for text, outcome in cut
+        ]
+        self._stream.write(self._back(columns) + "\r\n".join(shown) + "\033[J")
+        self._stream.flush()
+        self._drawn = tuple(cells(text) for text, _ in cut)
+
+    def clear(self) -> None:
+        self._stream.write(self._back(self.size().columns) + "\033[J")
+        self._stream.flush()
+        self._drawn = ()
+
+    def _back(self, columns: int) -> str:
+        """Return what moves the cursor to where the drawing began; a line wider than the terminal is several."""
+        rows = sum(max(1, -(-cell // columns)) for cell in self._drawn)
+        up = f"\033[{rows - 1}A" if rows > 1 else ""
+        wrapped = any(cell > columns for cell in self._drawn)
+        return f"\r{up}" + ("\033[J" if wrapped else "")
+
+
+def cells(text: str) -> int:
+    """Return how many columns a text takes."""
+    return sum(_wide(char) for char in text)
+
+
+def fitting(text: str, columns: int) -> str:
+    """Return a text that takes at most so many columns; what is cut ends in two dots."""
+    if cells(text) <= columns:
+        return text
+    room, kept = columns - 2, ""
+    for char in text:
+        room -= _wide(char)
+        if room < 0:
+            break
+        kept += char
+    return (kept.rstrip() + "..")[: max(columns, 0)]
+
+
+def _wide(char: str) -> int:
+    if char.isascii():
+        return 1
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

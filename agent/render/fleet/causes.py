@@ -1,0 +1,144 @@
+"""A fleet's report by cause: which hosts share how they ended, what was seen there, what is proven, what will bite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agent.core.errors import CODES
+from agent.render.fleet.words import Counted, counted
+from agent.render.text import short
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# worst first
+OUTCOMES = ("failed", "unreachable", "degraded", "drifted", "not-reached", "ok")
+# good news, and what is worth knowing: no risks
+_NOTES = ("previous-works", "kept")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Hosts that ended alike. `title` is the code, with the cause where that is another; "" where there is none."""
+
+    outcome: str
+    code: str | None
+    title: str
+    sentence: str
+    saw: tuple[Counted, ...]
+    hints: tuple[Counted, ...]
+    proven: tuple[Counted, ...]
+    hosts: tuple[Mapping[str, Any], ...]
+
+    @property
+    def changed(self) -> int:
+        return sum(1 for host in self.hosts if host["changed"])
+
+
+@dataclass(frozen=True)
+class Risk:
+    """What does not fail today: a code, what was said of it, and where."""
+
+    code: str
+    texts: tuple[Counted, ...]
+    hosts: tuple[str, ...]
+
+
+def groups(tree: Mapping[str, Any]) -> tuple[Group, ...]:
+    """Return the hosts by outcome and cause: the worst outcome first, of one outcome the most frequent cause first."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for host in tree["hosts"]:
+        found.setdefault((host["outcome"], _title(host)), []).append(host)
+    made = [_group(outcome, title, hosts) for (outcome, title), hosts in found.items()]
+    return tuple(sorted(made, key=lambda each: (_rank(each.outcome), -len(each.hosts), each.title)))
+
+
+def risks(tree: Mapping[str, Any]) -> tuple[Risk, ...]:
+    """Return the warnings of all hosts by their code, the most frequent first."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for host in tree["hosts"]:
+        for code, text in _warnings(host["report"] or {}):
+            found.setdefault(code, []).append((text, host["name"]))
+    made = [
+        Risk(code, counted(text for text, _ in said), tuple(dict.fromkeys(name for _, name in said)))
+        for code, said in found.items()
+    ]
+    return tuple(sorted(made, key=lambda each: (-len(each.hosts), each.code)))
+
+
+def trusted(tree: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return the hosts whose key was new and accepted."""
+    return tuple(host for host in tree["hosts"] if host["trusted"])
+
+
+def evidence(host: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what was seen where the host is not as wanted: of its steps, and of itself where no step says it."""
+    report = host["report"] or {}
+    bad = [step for step in report.get("steps", ()) if step["outcome"] in ("failed", "would-change")]
+    told = [_said(step) for step in bad]
+    if host["saw"] and not any(step["saw"] == host["saw"] for step in bad):
+        told.insert(0, short(host["saw"]))
+    return tuple(told)
+
+
+def _said(step: Mapping[str, Any]) -> str:
+    saw, want = short(step["saw"] or ""), short(step["want"] or "")
+    if step["outcome"] == "would-change":
+        return f"{step['id']}: {saw} -> {want}"
+    return f"{step['id']}: {saw}, wanted {want}" if want else f"{step['id']}: {saw}"
+
+
+def _group(outcome: str, title: str, hosts: list[Mapping[str, Any]]) -> Group:
+    first = hosts[0]
+    code, failure = first["code"], (first["report"] or {}).get("failure") or {}
+    known = CODES.get(code or "")
+    return Group(
+        outcome=outcome,
+        code=code,
+        title=title,
+        sentence=known.meaning if known else failure.get("sentence", ""),
+        saw=counted(text for host in hosts for text in dict.fromkeys(evidence(host))),
+        hints=counted(text for host in hosts for text in dict.fromkeys(_hints(host))),
+        proven=counted(text for host in hosts for text in _proofs(host)) if outcome == "ok" else (),
+        hosts=tuple(hosts),
+    )
+
+
+def _title(host: Mapping[str, Any]) -> str:
+    code, cause = host["code"] or "", (host["report"] or {}).get("cause")
+    return f"{code}, after {cause}" if cause and cause != code else code
+
+
+def _hints(host: Mapping[str, Any]) -> Iterator[str]:
+    if host["hint"]:
+        yield host["hint"]
+    for step in (host["report"] or {}).get("steps", ()):
+        if step["outcome"] == "failed" and step["hint"]:
+            yield step["hint"]
+
+
+def _proofs(host: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the vendor's client answered there, and which client it is."""
+    report = host["report"] or {}
+    said = [
+        step["saw"] for step in report.get("steps", ()) if step["id"] == "client:hsm-info" and step["saw"]
+    ]
+    client = report.get("client") or {}
+    if client.get("version"):
+        said.append(f"client {client['version'].split('-')[0]}")
+    if said:
+        yield short(", ".join(said))
+
+
+def _warnings(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for notice in report.get("warnings", ()):
+        if notice["code"] not in _NOTES:
+            yield notice["code"], short(notice["text"])
+    programs = {(each["name"], each["component"]) for each in report.get("restart_needed", ())}
+    for name, component in sorted(programs):
+        yield "restart-needed", short(f"{name} still uses the {component} configuration of before")
+
+
+def _rank(outcome: str) -> int:
+    return OUTCOMES.index(outcome) if outcome in OUTCOMES else 0

@@ -1,0 +1,150 @@
+"""A roll-out on a terminal: the wave that is at work, how fast, how far, what failed, and whom it waits for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Callable
+
+from agent.core.fleet import State
+from agent.render.fleet.canvas import Canvas, cells, fitting
+from agent.render.fleet.tally import Tally, ended
+from agent.render.fleet.words import hosts, span
+from agent.render.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TextIO
+
+    from agent.core.fleet import End
+    from agent.render.fleet.canvas import Lines
+    from agent.render.fleet.tally import Wave
+
+# drawings in a second, and how long the last one is waited for
+_EACH = 0.25
+_PATIENCE = 2.0
+_BAR = 30
+_NARROW = 60
+_SLOWEST = 5
+_EARLIER = 3
+_CAUSES = 3
+
+
+class Live(Tally):
+    """The Watcher of a person. A thread draws; a terminal that is stopped by Ctrl-S holds up that thread alone."""
+
+    def __init__(
+        self, stream: TextIO, *, colour: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(clock)
+        self._canvas = Canvas(stream, colour=colour)
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, name="display", daemon=True)
+
+    def begins(self, command: str, waves: Sequence[int]) -> None:
+        with self._lock:
+            super().begins(command, waves)
+        self._thread.start()
+
+    def wave(self, number: int, hosts: int) -> None:
+        with self._lock:
+            super().wave(number, hosts)
+
+    def host_began(self, name: str) -> None:
+        with self._lock:
+            super().host_began(name)
+
+    def host_at(self, name: str, what: str) -> None:
+        with self._lock:
+            super().host_at(name, what)
+
+    def host_ended(self, end: End) -> None:
+        with self._lock:
+            super().host_ended(end)
+
+    def soaks(self, seconds: float) -> None:
+        with self._lock:
+            super().soaks(seconds)
+
+    def stops(self, why: str) -> None:
+        with self._lock:
+            super().stops(why)
+
+    def close(self) -> None:
+        self._over.set()
+        if self._thread.ident is None:  # the run ended before it began
+            return
+        self._thread.join(_PATIENCE)
+        if not self._thread.is_alive():
+            self._canvas.clear()
+
+    def _go_on(self) -> None:
+        while not self._over.wait(_EACH):
+            columns, rows = self._canvas.size()
+            with self._lock:
+                lines = frame(self, columns, rows)
+            self._canvas.draw(lines)
+
+
+def frame(tally: Tally, columns: int, rows: int) -> Lines:
+    """Return what is shown of a roll-out on a terminal of that size; each line with the outcome it is coloured by."""
+    now, wave = tally.clock(), tally.now
+    title = tally.title() if columns >= _NARROW else f"{tally.command}: {hosts(sum(tally.sizes))}"
+    head = [(f"{title}, {span(now - tally.began)}", "")]
+    if wave is None:
+        return [*head, ("  connecting", "")]
+    earlier = [(f"  {tally.place(each)}: {ended(each)}", "skipped") for each in tally.waves[:-1]]
+    body = _wave(tally, wave, columns)
+    if tally.stopping:
+        count = len(tally.running)
+        body.append((f"  stopping, {count:,} will finish: {printable(tally.stopping)}", "failed"))
+    elif tally.next_at is not None:
+        body.append((f"  the next wave begins in {span(max(tally.next_at - now, 0))}", "changed"))
+    room = rows - 1 - len(head) - len(body)
+    slow = _slowest(tally, columns, max(min(_SLOWEST, room - 1), 0))
+    room -= len(slow)
+    return [*head, *earlier[len(earlier) - max(min(_EARLIER, room, len(earlier)), 0) :], *body, *slow]
+
+
+def _wave(tally: Tally, wave: Wave, columns: int) -> list[tuple[str, str]]:
+    bar = min(_BAR, max(columns - 30, 8))
+    full = bar * min(wave.done, wave.hosts) // max(wave.hosts, 1)
+    lines = [
+        (f"  {tally.place(wave)}  [{'#' * full}{'.' * (bar - full)}] {wave.done:,} of {wave.hosts:,}", "")
+    ]
+    said = [f"{len(tally.running):,} running"]
+    said += [f"{wave.states[State.OK]:,} ok"] if wave.states[State.OK] else []
+    said += [f"{wave.states[State.DRIFTED]:,} differ"] if wave.states[State.DRIFTED] else []
+    said += [f"{wave.bad:,} not well"] if wave.bad else []
+    lines.append(("  " + ", ".join(said), ""))
+    rate, left = tally.rate(wave), tally.left(wave)
+    if rate is not None and wave.ended is None:
+        pace = f"{rate:.1f} hosts/s" if rate >= 1 else f"{rate * 60:.1f} hosts/min"
+        lines.append(
+            (f"  {pace}" + (f", about {span(left)} left" if left is not None and left > 1 else ""), "")
+        )
+    causes = sum((each.causes for each in tally.waves), Counter[str]())
+    if causes:
+        said = [f"{count:,} {code}" for code, count in causes.most_common(_CAUSES)]
+        more = len(causes) - _CAUSES
+        said += [f"{more} more causes"] if more > 0 else []
+        lines.append(("  " + ", ".join(said), "failed"))
+    return lines
+
+
+def _slowest(tally: Tally, columns: int, most: int) -> list[tuple[str, str]]:
+    """Return the hosts that are at work for the longest time, with the step they are at."""
+    found = tally.slowest(most)
+    if not found:
+        return []
+    now = tally.clock()
+    names = [printable(each.name) for each in found]
+    most = min(max(map(cells, names)), max(columns // 2 - 6, 8))
+    lines = [("  slowest:", "")]
+    for each, name in zip(found, names):
+        shown = fitting(name, most)
+        padded = shown + " " * (most - cells(shown))
+        lines.append((f"    {padded}  {span(now - each.began):>5}  {printable(each.what)}", ""))
+    return lines

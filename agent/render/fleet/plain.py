@@ -1,0 +1,106 @@
+"""A roll-out in lines, for logs: waves, hosts while they are few, failures, and now and then how far it is."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Callable
+
+from agent.core.fleet import State
+from agent.render.fleet.tally import GOOD, Tally, ended
+from agent.render.fleet.words import hosts, span
+from agent.render.progress import Forgiving
+from agent.render.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TextIO
+
+    from agent.core.fleet import End
+    from agent.render.fleet.tally import Wave
+
+# in waves up to this size each host has its line
+_NAMED = 50
+# so many hosts are named for one cause; the report names all
+_ALIKE = 20
+# seconds between two lines that say how far it is
+_EVERY = 30.0
+
+
+class Plain(Tally):
+    """A line for what a reader of the log wants to know, and never thousands that say the same."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
+        self._stream = Forgiving(stream)
+        self._told = clock()
+        self._alike: Counter[str] = Counter()
+
+    def begins(self, command: str, waves: Sequence[int]) -> None:
+        super().begins(command, waves)
+        self._say(self.title())
+
+    def wave(self, number: int, hosts: int) -> None:
+        super().wave(number, hosts)
+        self._begin_wave(self.waves[-1])
+
+    def host_at(self, name: str, what: str) -> None:
+        super().host_at(name, what)
+        self._now_and_then()
+
+    def host_ended(self, end: End) -> None:
+        super().host_ended(end)
+        wave = self.now
+        if wave is None or end.state is State.NOT_REACHED:
+            return
+        if end.state in GOOD:
+            if wave.hosts <= _NAMED:
+                self._say(f"{printable(end.name)} {_how(end)} {span(end.seconds)}")
+        else:
+            self._bad(end)
+        if wave.ended is not None:
+            self._say(f"{self.place(wave)} done: {ended(wave)}; in {span(wave.ended - wave.began)}")
+        else:
+            self._now_and_then()
+
+    def soaks(self, seconds: float) -> None:
+        super().soaks(seconds)
+        self._say(f"waiting {span(seconds)} before the next wave")
+
+    def stops(self, why: str) -> None:
+        super().stops(why)
+        count = len(self.running)
+        self._say(f"stopping: {printable(why)}" + (f"; {hosts(count)} at work will finish" if count else ""))
+
+    def _begin_wave(self, wave: Wave) -> None:
+        self._told = wave.began
+        self._say(f"{self.place(wave)}: {hosts(wave.hosts)}")
+
+    def _bad(self, end: End) -> None:
+        cause = end.code or end.state.value
+        self._alike[cause] += 1
+        if self._alike[cause] <= _ALIKE:
+            self._say(f"{printable(end.name)} {_how(end)} {span(end.seconds)}")
+        elif self._alike[cause] == _ALIKE + 1:
+            self._say(f"more hosts with {cause}: counted from here on, named in the report")
+
+    def _now_and_then(self) -> None:
+        wave, now = self.now, self.clock()
+        if wave is None or wave.ended is not None or now - self._told < _EVERY:
+            return
+        self._told = now
+        said = [f"{wave.done:,} of {wave.hosts:,} done", f"{len(self.running):,} running"]
+        said += [f"{wave.bad:,} not well"] if wave.bad else []
+        left = self.left(wave)
+        said += [f"about {span(left)} left"] if left is not None else []
+        self._say(f"{self.place(wave)}: {', '.join(said)}")
+
+    def _say(self, text: str) -> None:
+        self._stream.write(f"hsm-agent: {text}\n")
+        self._stream.flush()
+
+
+def _how(end: End) -> str:
+    if end.code:
+        return f"{end.state.value} ({end.code})"
+    return f"{end.state.value} (changed)" if end.changed else end.state.value

@@ -1,0 +1,267 @@
+"""A fleet's report -> text for people: causes worst first, then what is proven, and last how to go on."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import TYPE_CHECKING, Any
+
+from agent.render.fleet.causes import OUTCOMES, evidence, groups, risks, trusted
+from agent.render.fleet.words import hosts, span, waves
+from agent.render.text import BOUND, painted, printable, wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.render.fleet.causes import Group, Risk
+    from agent.render.fleet.words import Counted
+
+# of what differs from host to host, so many are shown
+_MOST = 3
+_MOST_CHANGES = 8
+_MOST_WAVES = 8
+# lines of hosts' names below a cause, and below what is well
+_NAME_LINES = 4
+_INDENT = 6
+_NARROW = 60
+
+
+def report(tree: Mapping[str, Any], *, colour: bool = False, width: int | None = None) -> str:
+    """Return the screen, given the tree of the report's JSON.
+
+    `width` is that of a terminal: names are wrapped and bounded. None gives each host a line of its own, for `grep`.
+    """
+    found = groups(tree)
+    lines = [*wrapped("", "  ".join(_head(tree)), width, indent=2), ""]
+    for group in found:
+        lines += _group(tree, group, colour=colour, width=width)
+    lines += _foot(tree, width)
+    lines += _verdict(tree, found, colour=colour, width=width)
+    if tree["resume"]:
+        # never wrapped: it is copied
+        lines += ["", f"continue: {printable(tree['resume'])}"]
+    return "\n".join(lines) + "\n"
+
+
+def told(tree: Mapping[str, Any]) -> str:
+    """Say in one sentence how the run ended."""
+    total, command, failure = len(tree["hosts"]), tree["command"].split()[-1], tree["failure"]
+    left = total - tree["totals"]["ok"]
+    if tree["outcome"] == "ok":
+        return f"{hosts(total)} {'is' if total == 1 else 'are'} {_DONE.get(command, 'as wanted')}"
+    if tree["outcome"] == "drift":
+        differ = tree["totals"].get("drifted", left)
+        if command == "plan":
+            return f"changes are needed on {differ:,} of {hosts(total)}"
+        return f"{differ:,} of {hosts(total)} differ{'s' if differ == 1 else ''} from what is wanted"
+    rest = f"{left:,} of {hosts(total)} {'is' if left == 1 else 'are'} not {_AIM.get(command, 'as wanted')}"
+    if failure and failure["code"] not in (None, "hosts-failed"):
+        return f"{failure['sentence']}; {rest}" if total else failure["sentence"]
+    return rest
+
+
+_DONE = {
+    "rollout": "proven",
+    "verify": "proven and as wanted",
+    "plan": "as wanted, nothing to do",
+    "remove": "without the client",
+}
+_AIM = {"rollout": "proven", "verify": "proven", "remove": "without the client"}
+
+
+def tally(tree: Mapping[str, Any]) -> str:
+    """Return the totals, worst first, and how long it took."""
+    totals, took = tree["totals"], _seconds(tree)
+    said = [f"{totals[each]:,} {each.replace('-', ' ')}" for each in OUTCOMES if totals.get(each)]
+    if totals["ok"]:
+        changed = sum(1 for host in tree["hosts"] if host["outcome"] == "ok" and host["changed"])
+        said[-1] += f" ({_changes(tree, changed, totals['ok'] - changed)})"
+    return ", ".join(said) + (
+        f"; in {span(took)}".replace(" ", BOUND).replace(BOUND, " ", 1) if took is not None else ""
+    )
+
+
+def wave(each: Mapping[str, Any]) -> str:
+    """Return how far one wave came."""
+    left = each["hosts"] - each["ok"] - each["failed"]
+    said = [f"{each['ok']:,} ok"]
+    said += [f"{each['failed']:,} failed"] if each["failed"] else []
+    said += [f"{left:,} not done"] if left > 0 else []
+    return f"{hosts(each['hosts'])}: {', '.join(said)}"
+
+
+def _head(tree: Mapping[str, Any]) -> list[str]:
+    head = [tree["command"], hosts(len(tree["hosts"]))]
+    if len(tree["waves"]) > 1:
+        head[1] += f" in {waves(len(tree['waves']))}"
+    head += [tree["inventory"]] if tree["inventory"] else []
+    return [printable(each) for each in (*head, tree["run_id"])]
+
+
+def _group(tree: Mapping[str, Any], group: Group, *, colour: bool, width: int | None) -> list[str]:
+    count = hosts(len(group.hosts))
+    if group.outcome == "ok":
+        said = f"{count}: {_changes(tree, group.changed, len(group.hosts) - group.changed)}"
+    else:
+        said = f"{count}: {group.title}" if group.title not in ("", "drift") else count
+    column = max(len(host["outcome"]) for host in tree["hosts"])
+    first, *rest = wrapped(f"  {group.outcome:<{column}}  ", printable(said), width, indent=4)
+    lines = [
+        f"  {painted(group.outcome, group.outcome, colour=colour)}{first[2 + len(group.outcome) :]}",
+        *rest,
+    ]
+    if group.sentence and group.outcome not in ("not-reached", "drifted"):
+        lines += wrapped(_before("", width)[0], printable(group.sentence), width)
+    if group.outcome == "drifted":
+        lines += _several("differs: ", group.saw, group, width, _MOST_CHANGES)
+    elif group.outcome not in ("ok", "not-reached"):
+        lines += _several("saw:   ", group.saw, group, width, _MOST)
+        lines += _several("hint:  ", group.hints, group, width, _MOST)
+    lines += _several("proven: ", group.proven, group, width, _MOST)
+    return [*lines, *_hosts(group, width), ""]
+
+
+def _changes(tree: Mapping[str, Any], changed: int, same: int) -> str:
+    """Say on how many hosts something was changed; what only looks changes nothing."""
+    if tree["command"].split()[-1] in ("plan", "verify"):
+        return "as wanted"
+    if changed and same:
+        return f"{changed:,} changed, {same:,} nothing to do"
+    return "changed" if changed else "nothing to do"
+
+
+def _several(label: str, texts: Sequence[Counted], group: Group, width: int | None, most: int) -> list[str]:
+    """Return what was seen, each once; with the number of hosts where it is not on all of them."""
+    before, deeper = _before(label, width)
+    lines = []
+    for number, each in enumerate(texts[:most]):
+        some = f" ({hosts(each.hosts)})".replace(" ", BOUND).replace(BOUND, " ", 1)
+        text = _whole_commands(each.text) + (some if each.hosts != len(group.hosts) else "")
+        lines += wrapped(" " * len(before) if number else before, text, width, indent=deeper)
+    return [*lines, " " * len(before) + f"and {len(texts) - most:,} more"] if len(texts) > most else lines
+
+
+def _before(label: str, width: int | None) -> tuple[str, int]:
+    """Return a label with its indent, and where the lines below it begin: not far from the edge when that is near."""
+    if width is not None and width < _NARROW:
+        return f"    {label.rstrip() + ' ' if label else ''}", _INDENT
+    return " " * _INDENT + label, _INDENT + len(label)
+
+
+def _whole_commands(text: str) -> str:
+    """Keep a line from ending inside what stands in backticks: it is copied."""
+    return re.sub(
+        r"`[^`]*`", lambda found: found[0].replace(" ", BOUND), printable(text.replace("\n", " / "))
+    )
+
+
+def _hosts(group: Group, width: int | None) -> list[str]:
+    if width is None:
+        return [_row(host) for host in group.hosts]
+    most = _NAME_LINES if group.code else _NAME_LINES // 2
+    return _names([host["name"] for host in group.hosts], *_before("hosts: ", width), width, most)
+
+
+def _row(host: Mapping[str, Any]) -> str:
+    """Return one host's own line: what `grep` for its name finds."""
+    said = [f"{host['outcome']:<11}", host["name"], f"{host['address']}:{host['port']}"]
+    said += [f"wave {host['wave']}"] if host["wave"] else []
+    said += [span(host["seconds"])] if host["seconds"] else []
+    if host["outcome"] == "ok":
+        said += ["changed" if host["changed"] else "unchanged"]
+    said += [f"({host['code']})"] if host["code"] else []
+    said += ["; ".join(evidence(host)[:_MOST])]
+    return " " * _INDENT + "  ".join(printable(each) for each in said if each)
+
+
+def _names(names: Sequence[str], before: str, deeper: int, width: int, most: int) -> list[str]:
+    """Return names on a few lines, and how many more there are."""
+    room = most * max(width - deeper, deeper)
+    shown: list[str] = []
+    for name in names:
+        room -= len(name) + 1
+        if room < len("and 1,000 more") and len(shown) + 1 < len(names):
+            break
+        shown.append(printable(name).replace(" ", BOUND))
+    more = [f"and{BOUND}{len(names) - len(shown):,}{BOUND}more"] if len(shown) < len(names) else []
+    return wrapped(before, " ".join([*shown, *more]), width, indent=deeper)
+
+
+def _foot(tree: Mapping[str, Any], width: int | None) -> list[str]:
+    """Return what concerns the run or many hosts: risks, keys that are new, waves, totals; each part ends blank."""
+    lines: list[str] = []
+    for risk in risks(tree):
+        lines += _risk(risk, len(tree["hosts"]), width)
+    for notice in tree["warnings"]:
+        lines += wrapped("", f"warning: {printable(notice['text'])} ({notice['code']})", width, indent=9)
+    if lines:
+        lines.append("")
+    accepted = trusted(tree)
+    if accepted:
+        lines += wrapped(
+            "", f"trusted from now on, host keys that were new: {len(accepted):,}", width, indent=2
+        )
+        most = len(accepted) if width is None else _MOST_CHANGES
+        lines += [printable(f"  {host['name']}  {host['trusted']}") for host in accepted[:most]]
+        lines += [f"  and {len(accepted) - most:,} more, in the report"] if len(accepted) > most else []
+        lines.append("")
+    return [*lines, *_waves(tree["waves"], width), *wrapped("totals: ", tally(tree), width, indent=8)]
+
+
+def _risk(risk: Risk, total: int, width: int | None) -> list[str]:
+    some = f"{risk.hosts[0]}: " if len(risk.hosts) == 1 and total > 1 else f"{hosts(len(risk.hosts))}: "
+    lines = wrapped("", printable(f"warning: {some}{risk.texts[0].text} ({risk.code})"), width, indent=9)
+    for each in risk.texts[1:_MOST]:
+        lines += wrapped(" " * 9, printable(f"{each.text} ({hosts(each.hosts)})"), width)
+    more = len(risk.texts) - _MOST
+    return [*lines, " " * 9 + f"and {more:,} more"] if more > 0 else lines
+
+
+def _waves(found: Sequence[Mapping[str, Any]], width: int | None) -> list[str]:
+    """Return a line for each wave; of many those that matter."""
+    if len(found) < 2:
+        return []
+    shown = list(found)
+    if width is not None and len(found) > _MOST_WAVES:
+        shown = [each for each in found if each["ok"] < each["hosts"]][:_MOST_WAVES]
+    lines = [f"wave {each['number']}: {wave(each)}" for each in shown]
+    if len(shown) < len(found):
+        others = [each for each in found if each not in shown]
+        keys = ("hosts", "ok", "failed")
+        lines.append(
+            f"{waves(len(others))} more: {wave({key: sum(each[key] for each in others) for key in keys})}"
+        )
+    return lines
+
+
+def _verdict(
+    tree: Mapping[str, Any], found: Sequence[Group], *, colour: bool, width: int | None
+) -> list[str]:
+    outcome, code, failure = tree["outcome"], tree["code"], tree["failure"]
+    tail = f" (exit {tree['exit_status']}, {code})" if code else ""
+    first, *rest = wrapped("", printable(f"{outcome}: {told(tree)}{tail}"), width, indent=2)
+    lines = ["", painted(outcome, outcome, colour=colour) + first[len(outcome) :], *rest]
+    if not failure:
+        return lines
+    if outcome == "drift":
+        return [
+            *lines,
+            *wrapped("hint: ", "`hsm-agent fleet rollout` with the same options makes it so", width),
+        ]
+    shown = {each.text for group in found for each in group.hints}
+    for label, text in (("saw:  ", failure["saw"]), ("want: ", failure["want"]), ("hint: ", failure["hint"])):
+        for number, line in enumerate((text or "").splitlines()):
+            if text not in shown:
+                before = " " * len(label) if number else label
+                lines += wrapped(before, _whole_commands(line), width)
+    return lines
+
+
+def _seconds(tree: Mapping[str, Any]) -> float | None:
+    try:
+        began, ended = (
+            dt.datetime.strptime(tree[key], "%Y-%m-%dT%H:%M:%S%z") for key in ("started", "finished")
+        )
+    except (TypeError, ValueError):
+        return None
+    return (ended - began).total_seconds()

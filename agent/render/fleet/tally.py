@@ -1,0 +1,133 @@
+"""How far a roll-out is: what every display counts, from what the roll-out tells its Watcher."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Callable
+
+from agent.core.fleet import State
+from agent.render.fleet.words import hosts, waves
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.core.fleet import End
+
+GOOD = (State.OK, State.DRIFTED)
+
+
+@dataclass
+class Running:
+    """A host that is being worked on: since when, and the step it is at."""
+
+    name: str
+    began: float
+    what: str = "connecting"
+
+
+@dataclass
+class Wave:
+    """One wave that has begun. `causes` counts the codes of the hosts that are not well."""
+
+    number: int
+    hosts: int
+    began: float
+    ended: float | None = None
+    states: Counter[State] = field(default_factory=Counter)
+    causes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def done(self) -> int:
+        return sum(self.states.values())
+
+    @property
+    def bad(self) -> int:
+        return sum(count for state, count in self.states.items() if state not in GOOD)
+
+
+class Tally:
+    """A Watcher that shows nothing and knows how far it is."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.command = ""
+        self.sizes: tuple[int, ...] = ()
+        self.began = clock()
+        self.waves: list[Wave] = []
+        self.running: dict[str, Running] = {}
+        self.next_at: float | None = None
+        self.stopping = ""
+
+    def begins(self, command: str, waves: Sequence[int]) -> None:
+        self.command, self.sizes, self.began = command, tuple(waves), self.clock()
+
+    def wave(self, number: int, hosts: int) -> None:
+        self.next_at = None
+        self.waves.append(Wave(number, hosts, self.clock()))
+
+    def host_began(self, name: str) -> None:
+        self.running[name] = Running(name, self.clock())
+
+    def host_at(self, name: str, what: str) -> None:
+        if name in self.running:
+            self.running[name].what = what
+
+    def host_ended(self, end: End) -> None:
+        self.running.pop(end.name, None)
+        wave = self.now
+        if wave is None or end.state is State.NOT_REACHED:  # it was never begun, and holds nobody up
+            return
+        wave.states[end.state] += 1
+        if end.state not in GOOD:
+            wave.causes[end.code or end.state.value] += 1
+        if wave.done >= wave.hosts:
+            wave.ended = self.clock()
+
+    def soaks(self, seconds: float) -> None:
+        self.next_at = self.clock() + seconds
+
+    def stops(self, why: str) -> None:
+        self.stopping = why
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def now(self) -> Wave | None:
+        """The wave that is at work."""
+        return self.waves[-1] if self.waves else None
+
+    def title(self) -> str:
+        """Say what the run is: its command and its size."""
+        some = f" in {waves(len(self.sizes))}" if len(self.sizes) > 1 else ""
+        return f"{self.command or 'fleet'}: {hosts(sum(self.sizes))}{some}"
+
+    def place(self, wave: Wave) -> str:
+        return f"wave {wave.number} of {max(len(self.sizes), wave.number)}"
+
+    def rate(self, wave: Wave) -> float | None:
+        """Return how many hosts end in a second; None before that can be said."""
+        took = self.clock() - wave.began
+        return wave.done / took if wave.done and took > 0 else None
+
+    def left(self, wave: Wave) -> float | None:
+        """Return in how many seconds the wave may be done, if it goes on like this; None when nobody can know."""
+        rate = self.rate(wave)
+        if rate is None or wave.done < _ENOUGH or self.stopping:
+            return None
+        return (wave.hosts - wave.done) / rate
+
+    def slowest(self, most: int) -> list[Running]:
+        return sorted(self.running.values(), key=lambda each: each.began)[:most]
+
+
+# hosts after which an estimate is one
+_ENOUGH = 3
+
+
+def ended(wave: Wave) -> str:
+    """Return how the hosts of a wave ended, the good ones first."""
+    said = [f"{wave.states[state]:,} {state.value}" for state in State if wave.states[state]]
+    return ", ".join(said) or "none done"
