@@ -40,7 +40,7 @@ def serve(request: Mapping[str, Any], wire: Wire) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
-    wired = _Wired(wire)
+    wired = Wired(wire)
     machine = Posix(stop, sender=wired.send)
     log.open_log(
         may_write=machine.is_root() and request["command"] != "plan",
@@ -55,7 +55,7 @@ def serve(request: Mapping[str, Any], wire: Wire) -> None:
         wire.say("report", report=report)
 
 
-def answer(machine: Host, request: Mapping[str, Any], wired: _Wired) -> Mapping[str, Any]:
+def answer(machine: Host, request: Mapping[str, Any], wired: Wired) -> Mapping[str, Any]:
     """Return the report of this request: of the run that it started when it came first, or else of one run now."""
     end = machine.monotonic() + request["seconds"]
     while True:
@@ -73,12 +73,13 @@ def answer(machine: Host, request: Mapping[str, Any], wired: _Wired) -> Mapping[
 def _finished(machine: Host, asked: str) -> Mapping[str, Any] | None:
     with contextlib.suppress(AgentError):
         tree = store.read_report(machine)
-        if tree.get("request") == asked:
+        # one that was interrupted is not what was asked for: the host went down, most likely
+        if tree.get("request") == asked and tree.get("code") != "interrupted":
             return tree
     return None
 
 
-def _run(machine: Host, request: Mapping[str, Any], wired: _Wired) -> Report:
+def _run(machine: Host, request: Mapping[str, Any], wired: Wired) -> Report:
     command = request["command"]
     desired = from_json(request["desired"])
     # the run ends before whoever waits for it gives up, so that its report can still be read
@@ -89,7 +90,7 @@ def _run(machine: Host, request: Mapping[str, Any], wired: _Wired) -> Report:
     return report
 
 
-def _command(machine: Host, command: str, desired: Any, run: Run, wired: _Wired) -> Report:
+def _command(machine: Host, command: str, desired: Any, run: Run, wired: Wired) -> Report:
     if command == "configure":
         return app.configure(machine, desired, run, wired)
     if command == "remove":
@@ -97,7 +98,7 @@ def _command(machine: Host, command: str, desired: Any, run: Run, wired: _Wired)
     return app.verify(machine, desired, run, wired)
 
 
-class _Wired:
+class Wired:
     """Tells the operator where the run is, and has files sent from there."""
 
     def __init__(self, wire: Wire) -> None:

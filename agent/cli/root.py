@@ -13,7 +13,7 @@ from agent import __version__
 from agent.core.errors import CODES, AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -81,8 +81,13 @@ def command_tree(argv: Sequence[str]) -> typer.Typer:
         return tree
     from agent.cli import host  # noqa: PLC0415
 
-    commands = {name: host.COMMANDS[name] for name in argv[:1] if name in host.COMMANDS}
+    wanted = argv[0] if argv else ""
+    commands = {wanted: host.COMMANDS[wanted]} if wanted in host.COMMANDS else {}
     if not commands:
+        from agent.cli import fleet  # noqa: PLC0415
+
+        tree.add_typer(_fleet(fleet.COMMANDS), name="fleet")
+    if not commands and wanted != "fleet":
         from agent.cli.demo import demo  # noqa: PLC0415 -- 45 ms
 
         commands = {**host.COMMANDS, "demo": demo}
@@ -91,9 +96,18 @@ def command_tree(argv: Sequence[str]) -> typer.Typer:
     return tree
 
 
+def _fleet(commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
+    branch = typer.Typer(
+        help="The same on many hosts, over SSH.", no_args_is_help=True, rich_markup_mode=None
+    )
+    for name, command in commands.items():
+        branch.command(name)(_with_hints(command))
+    return branch
+
+
 def _with_hints(function: Callable[..., None]) -> Callable[..., None]:
     """Give a function its annotations as values: on Python 3.9 typer reads their texts, and loses what they hold."""
-    if hasattr(function, "__signature__"):  # made by `with_desired`, of values
+    if hasattr(function, "__signature__"):  # made by `with_options`, of values
         return function
     hints = get_type_hints(function, include_extras=True)
     own = signature(function)

@@ -29,7 +29,7 @@ class Orders:
     """What a run was asked to do, whole: enough to go on with it from its journal alone.
 
     `desired` has for each host's name what `agent.desired.to_json` made of its options, those of its target included.
-    Times are in seconds; `shares` and `limit` are as they were written.
+    Times are in seconds; `shares` and `limit` are as they were written. `remarks` are what the inventory made one say.
     """
 
     command: str
@@ -42,6 +42,7 @@ class Orders:
     soak: float = 0.0
     limit: str = "0"
     deadline: float = 900.0
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ def _tell(story: Story, record: Mapping[str, Any]) -> None:
 
 def _orders(tree: Mapping[str, Any]) -> Orders:
     targets = tuple(Target(**{**each, "groups": tuple(each["groups"])}) for each in tree["targets"])
-    return Orders(**{**tree, "targets": targets})
+    return Orders(**{**tree, "targets": targets, "remarks": tuple(tree["remarks"])})
 
 
 def _end(tree: Mapping[str, Any], *, whole: bool) -> End:

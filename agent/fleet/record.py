@@ -34,7 +34,7 @@ class Summary:
     tree: str | None = None
     code: str | None = None
     why: str | None = None
-    warnings: tuple[Mapping[str, str], ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def to_tree(
@@ -58,7 +58,7 @@ def to_tree(
         "code": code,
         "exit_status": CODES[code].exit_status if code else 0,
         "failure": _failure(run, code, states),
-        "warnings": [dict(each) for each in run.warnings],
+        "warnings": [{"code": "inventory", "text": text} for text in run.remarks],
         "started": run.started,
         "finished": run.finished,
         "resume": f"hsm-agent fleet {run.command} --resume {run.run_id}" if outcome != "ok" else None,

@@ -1,0 +1,199 @@
+"""The commands for a fleet: the same options as for one host, and those of the roll-out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from agent.cli.options import Config, Output, Quiet, is_json, with_options
+from agent.cli.sources import read_sources
+from agent.cli.terminal import look, print_result
+from agent.desired import Complaints
+from agent.hosts.posix import Posix
+from agent.options import OPTIONS, Option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.core.fleet import Target
+    from agent.fleet.conduct import Means
+    from agent.fleet.journal import Orders, Story
+
+RunName = Annotated[Optional[str], typer.Argument(metavar="[RUN]", help="default: the last one")]
+
+_HOSTS = (
+    Option("inventory", None, "the hosts: a list, TOML, or an inventory of Ansible", str, metavar="FILE"),
+    Option("limit", None, "of these only: names and groups, with * and ?, !not, &and", str, metavar="PATTERN"),
+    Option("only", None, "hosts that ended so: failed, unreachable, not-reached, drifted", str,
+           many=True, metavar="STATE"),
+    Option("resume", None, "go on with this run: hosts that are proven are left alone", str, metavar="RUN"),
+    Option("parallel", None, "hosts at a time (32)", str, metavar="N"),
+    Option("deadline", None, "for each host, all in all (15m)", str, metavar="DURATION"),
+    Option("ssh_config", None, "instead of ~/.ssh/config", str, metavar="FILE"),
+    Option("trust_new_hosts", None, "accept and record host keys that are not known; never one that changed", str,
+           flag=True),
+    Option("tree", None, "the archive of the agent that is sent, instead of the one that came with it", str,
+           metavar="FILE"),
+)  # fmt: skip
+_WAVES = (
+    Option("waves", None, "how many hosts had their turn when each wave ends (1,10%,100%)", str, metavar="LIST"),
+    Option("soak", None, "wait between waves, then look at the hosts of the wave again (none)", str,
+           metavar="DURATION"),
+    Option("max_failed", None, "so many hosts may fail, in all and in each wave, before it stops (0)", str,
+           metavar="N|P%"),
+)  # fmt: skip
+_FILES = (
+    Option("junit", None, "also write JUnit XML", str, metavar="FILE"),
+    Option("html", None, "also write a page to look at, in one file", str, metavar="FILE"),
+)
+
+
+def _plan(
+    *,
+    hosts: Mapping[str, Any],
+    given: Mapping[str, Any],
+    files: Mapping[str, Any],
+    config: Config = None,
+    output: Output = "text",
+    quiet: Quiet = False,
+) -> None:
+    """Show what a roll-out would do on each host, and change nothing."""
+    _run("plan", hosts, given, files, config, output, quiet=quiet)
+
+
+def _rollout(
+    *,
+    hosts: Mapping[str, Any],
+    pace: Mapping[str, Any],
+    given: Mapping[str, Any],
+    files: Mapping[str, Any],
+    config: Config = None,
+    output: Output = "text",
+    quiet: Quiet = False,
+) -> None:
+    """Bring every host to a proven working state, wave by wave."""
+    _run("rollout", {**hosts, **pace}, given, files, config, output, quiet=quiet)
+
+
+def _verify(
+    *,
+    hosts: Mapping[str, Any],
+    given: Mapping[str, Any],
+    files: Mapping[str, Any],
+    config: Config = None,
+    output: Output = "text",
+    quiet: Quiet = False,
+) -> None:
+    """Find what differs or fails on each host, and change nothing.
+
+    Without options of configure: for what each host's last configure was asked for.
+    """
+    _run("verify", hosts, given, files, config, output, quiet=quiet)
+
+
+def _remove(
+    *,
+    hosts: Mapping[str, Any],
+    pace: Mapping[str, Any],
+    files: Mapping[str, Any],
+    output: Output = "text",
+    quiet: Quiet = False,
+) -> None:
+    """Take the client packages off every host, wave by wave."""
+    _run("remove", {**hosts, **pace}, {}, files, None, output, quiet=quiet)
+
+
+def _status(
+    *,
+    files: Mapping[str, Any],
+    run: RunName = None,
+    output: Output = "text",
+) -> None:
+    """Show how a roll-out stands, from this machine's disk; no host is contacted."""
+    from agent.fleet import conduct  # noqa: PLC0415
+
+    folder = conduct.found(os.environ, run)
+    _show(folder, conduct.told(folder), files, as_json=is_json(output))
+
+
+COMMANDS: Mapping[str, Callable[..., None]] = {
+    "plan": with_options(_plan, hosts=_HOSTS, given=OPTIONS, files=_FILES),
+    "rollout": with_options(_rollout, hosts=_HOSTS, pace=_WAVES, given=OPTIONS, files=_FILES),
+    "verify": with_options(_verify, hosts=_HOSTS, given=OPTIONS, files=_FILES),
+    "remove": with_options(_remove, hosts=_HOSTS, pace=_WAVES, files=_FILES),
+    "status": with_options(_status, files=_FILES),
+}
+
+
+def _run(
+    command: str,
+    typed: Mapping[str, Any],
+    given: Mapping[str, Any],
+    files: Mapping[str, Any],
+    config: str | None,
+    output: str,
+    *,
+    quiet: bool,
+) -> None:
+    """Read and check everything, then conduct; nothing is contacted before all that was said is sound."""
+    from agent.fleet import conduct, orders, tree  # noqa: PLC0415 -- only for a command that goes out
+
+    as_json = is_json(output)
+    machine = Posix()
+    asked = orders.Typed(**{**typed, "only": tuple(typed["only"] or ())})
+    complaints = Complaints()
+    flags, *below = read_sources(machine, given, config, complaints)
+    archive = tree.load(asked.tree)
+    if asked.resume is None:
+        known = conduct.last_states(os.environ) if asked.only else {}
+        wanted = orders.make(machine, command, asked, flags, below, known, complaints)
+        folder, result = conduct.start(wanted, archive, _means(machine, asked.trust_new_hosts, quiet=quiet))
+    else:
+        folder = conduct.found(os.environ, asked.resume)
+
+        def again(story: Story) -> tuple[Orders, tuple[Target, ...]]:
+            return orders.go_on(machine, story, command, asked, flags, complaints)
+
+        result = conduct.resume(folder, again, archive, _means(machine, asked.trust_new_hosts, quiet=quiet))
+    _show(folder, result, files, as_json=as_json)
+
+
+def _means(machine: Posix, trust_new: bool, *, quiet: bool) -> Means:
+    """Open what a roll-out needs of this machine: SSH, a display, and ears for an interrupt."""
+    from agent.fleet.conduct import Means  # noqa: PLC0415
+    from agent.hosts.ssh import Lifeline, connector  # noqa: PLC0415 -- paramiko costs 150 ms
+    from agent.render.fleet.watch import choose  # noqa: PLC0415
+
+    times: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: times.append(number))
+    dumb, colour = os.environ.get("TERM") == "dumb", not os.environ.get("NO_COLOR")
+    watcher = choose(sys.stderr, quiet=quiet, dumb=dumb, colour=colour)
+    return Means(
+        machine,
+        os.environ,
+        lambda ssh_config: connector(ssh_config, os.environ, trust_new=trust_new),
+        Lifeline,
+        watcher,
+        lambda: len(times),
+    )
+
+
+def _show(folder: Path, result: dict[str, Any], files: Mapping[str, Any], *, as_json: bool) -> None:
+    """Write the files that were asked for, print the result, and end with its exit status."""
+    from agent.fleet import conduct  # noqa: PLC0415
+    from agent.render import fleet as render  # noqa: PLC0415
+
+    if as_json or files["junit"] or files["html"]:
+        result = conduct.whole(folder, result)
+    for name, make in (("junit", render.junit), ("html", render.page)):
+        if files[name]:
+            Posix().write(str(Path(files[name]).absolute()), make(result).encode(), mode=0o644)
+    print_result(json.dumps(result, indent=2) + "\n" if as_json else render.screen(result, **look()))
+    raise typer.Exit(result["exit_status"])

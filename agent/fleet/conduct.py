@@ -1,0 +1,191 @@
+"""Conduct a run of the fleet from its orders to its report: journal open, hosts visited, nothing left unsaid."""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable
+
+from agent.catalogue import load as load_catalogue
+from agent.core.errors import AgentError
+from agent.core.fleet import State
+from agent.fleet import journal, waves
+from agent.fleet.depot import Depot
+from agent.fleet.depot import home as packages_home
+from agent.fleet.record import Summary, to_tree
+from agent.fleet.rollout import Ledger, Pace, Rollout
+from agent.fleet.visit import Baggage, Visitor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from agent.core.fleet import Target, Watcher
+    from agent.core.host import Host
+    from agent.fleet.journal import Orders, Story
+    from agent.fleet.rollout import Lifeline
+    from agent.fleet.tree import Tree
+    from agent.fleet.visit import Connect
+
+# what a run that is gone on with is to do, and at which hosts, from what its journal tells
+Again = Callable[["Story"], tuple["Orders", tuple["Target", ...]]]
+
+# commands that change hosts go wave by wave; the others look at all hosts alike, and no failure stops a look
+TOUCHING = ("rollout", "remove")
+# what the command is called on the host
+_THERE = {"rollout": "configure"}
+
+
+@dataclass(frozen=True)
+class Means:
+    """What conducting needs of the outside world.
+
+    `connector` makes what connects from the ssh configuration that was named, or from the user's own. `stop` says how
+    often the operator interrupted.
+    """
+
+    machine: Host
+    environ: Mapping[str, str]
+    connector: Callable[[str | None], Connect]
+    lifeline: Callable[[], Lifeline]
+    watcher: Watcher
+    stop: Callable[[], int]
+
+
+def new_name() -> str:
+    """Name a run by its time, as runs on a host are."""
+    return f"{_now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def start(orders: Orders, tree: Tree, means: Means) -> tuple[Path, dict[str, Any]]:
+    """Conduct a new run over all targets of the orders and return its folder and its report."""
+    run_id, started = new_name(), _iso()
+    folder = journal.home(means.environ) / run_id
+    with journal.opened(folder) as book:
+        book.begin(run_id, started, orders, tree.sha256)
+        story = journal.Story(run_id, started, orders, tree.sha256)
+        return folder, _conduct(story, orders, orders.targets, tree, means, book)
+
+
+def resume(folder: Path, again: Again, tree: Tree, means: Means) -> dict[str, Any]:
+    """Go on with a run: the hosts that are due have another turn, and the others stay as they ended."""
+    with journal.opened(folder) as book:
+        story = journal.read(folder)
+        orders, due = again(story)
+        book.resume(_iso())
+        return _conduct(story, orders, due, tree, means, book)
+
+
+def told(folder: Path) -> dict[str, Any]:
+    """Return the report of a run as its journal tells it; one that has not finished is shown as it stands."""
+    story = journal.read(folder)
+    finished = story.finished or {}
+    ended = finished.get("finished") or story.started
+    code, why = finished.get("code"), finished.get("why")
+    if not finished:
+        code, why = (
+            "interrupted",
+            "the run has not come to its end: it is at work, or its controller was ended",
+        )
+    run = Summary(
+        story.run_id,
+        story.orders.command,
+        story.orders.inventory,
+        story.started,
+        ended,
+        story.tree,
+        code,
+        why,
+    )
+    return to_tree(run, story.orders.targets, story.ends, finished.get("waves", ()))
+
+
+def whole(folder: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report with every host's own report in it, read back from the journal."""
+    own = {end.name: end.report for end in journal.reports(folder)}
+    return {**tree, "hosts": [{**host, "report": own.get(host["name"])} for host in tree["hosts"]]}
+
+
+def last_states(environ: Mapping[str, str]) -> Mapping[str, State]:
+    """Return how each host ended in the newest run that is on record."""
+    for folder in reversed(journal.runs(journal.home(environ))):
+        story = journal.read(folder)
+        return {
+            target.name: story.ends[target.name].state if target.name in story.ends else State.NOT_REACHED
+            for target in story.orders.targets
+        }
+    return {}
+
+
+def found(environ: Mapping[str, str], run_id: str | None) -> Path:
+    """Return the folder of a run, of the last one when none is named. Raises AgentError `nothing-recorded`."""
+    base = journal.home(environ)
+    known = journal.runs(base)
+    for folder in reversed(known):
+        if run_id in (None, folder.name):
+            return folder
+    raise AgentError(
+        "nothing-recorded", "there is no such roll-out" if run_id else "there is no roll-out yet",
+        saw=", ".join(folder.name for folder in known[-5:]) or f"nothing in {base}", want=run_id or "an earlier run",
+        hint="`hsm-agent fleet rollout --inventory FILE` starts one",
+    )  # fmt: skip
+
+
+def _conduct(
+    story: Story, orders: Orders, due: Sequence[Target], tree: Tree, means: Means, book: journal.Journal
+) -> dict[str, Any]:
+    depot = Depot(means.machine, packages_home(means.environ))
+    baggage = Baggage(story.run_id, tree, depot, load_catalogue().base_url, orders.desired, orders.deadline)
+    touching = orders.command in TOUCHING
+    pace = Pace(
+        orders.parallel,
+        orders.deadline,
+        orders.soak if touching else 0.0,
+        waves.share(orders.limit) if touching else None,
+    )
+    shares = waves.shares(orders.shares) if touching else (waves.ALL,)
+    ledger = Ledger(orders.targets, dict(story.ends), dict(story.attempts), set(story.open), [])
+    for target in due:
+        ledger.ends.pop(target.name, None)
+    rollout = Rollout(
+        Visitor(means.connector(orders.ssh_config), baggage),
+        means.lifeline,
+        book,
+        means.watcher,
+        pace,
+        means.stop,
+    )
+    with _shown(means.watcher):
+        rollout.roll(_THERE.get(orders.command, orders.command), ledger, waves.split(due, shares))
+    finished = _iso()
+    book.finished(finished=finished, code=rollout.code, why=rollout.halted, waves=ledger.waves)
+    run = Summary(
+        story.run_id,
+        orders.command,
+        orders.inventory,
+        story.started,
+        finished,
+        tree.sha256,
+        rollout.code,
+        rollout.halted,
+        orders.remarks,
+    )
+    return to_tree(run, orders.targets, ledger.ends, ledger.waves)
+
+
+@contextmanager
+def _shown(watcher: Watcher) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        watcher.close()
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.timezone.utc)
+
+
+def _iso() -> str:
+    return f"{_now():%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,218 @@
+"""What was typed, the inventory and the configuration -> Orders, or every complaint at once; no host is contacted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.anchor import read_source
+from agent.cloudhsm.ca import read_ca
+from agent.core.errors import AgentError
+from agent.core.fleet import State
+from agent.core.limits import Limits
+from agent.desired import Complaints, Desired, from_json, settle, to_json
+from agent.fleet import inventory, waves
+from agent.fleet.journal import Orders
+from agent.options import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from agent.core.fleet import Target
+    from agent.core.host import HostView
+    from agent.desired import Said
+    from agent.fleet.journal import Story
+
+# A cluster takes 900 client connections at a time (cloudhsm-facts 5.5), each client process being one. The proof of a
+# host starts two, at once; half of the 900 is left to the applications of the fleet.
+CONNECTIONS = 900
+MOST_PARALLEL = CONNECTIONS // 2 // 2
+ONLY = ("failed", "unreachable", "not-reached", "drifted")
+
+
+@dataclass(frozen=True)
+class Typed:
+    """The options of `hsm-agent fleet` beside those of `configure`, as texts; None was not typed."""
+
+    inventory: str | None = None
+    limit: str | None = None
+    parallel: str | None = None
+    waves: str | None = None
+    soak: str | None = None
+    max_failed: str | None = None
+    deadline: str | None = None
+    resume: str | None = None
+    only: tuple[str, ...] = ()
+    ssh_config: str | None = None
+    trust_new_hosts: bool = False
+    tree: str | None = None
+
+
+def make(
+    view: HostView,
+    command: str,
+    typed: Typed,
+    flags: Said,
+    below: Sequence[Said],
+    known: Mapping[str, State],
+    complaints: Complaints,
+) -> Orders:
+    """Return the orders of a new run. Raises AgentError `inventory-invalid`, `config-invalid`, `ca-…`.
+
+    `below` are the sources of options that are weaker than the inventory: environment, then file. `known` is how hosts
+    ended in the last run, for --only.
+    """
+    remarks = Complaints()
+    targets = _targets(view, typed, known, remarks)
+    orders = Orders(command, typed.inventory or "", targets, {}, remarks=tuple(remarks.texts))
+    pace = _pace(orders, typed, complaints)
+    desired = _desired(view, targets, flags, below, complaints)
+    complaints.raise_any()
+    bare = tuple(replace(target, said={}) for target in targets)
+    return replace(pace, targets=bare, desired={name: to_json(each) for name, each in desired.items()})
+
+
+def go_on(
+    view: HostView, story: Story, command: str, typed: Typed, flags: Said, complaints: Complaints
+) -> tuple[Orders, tuple[Target, ...]]:
+    """Return the orders of a run that is gone on with, changed by what is typed now, and the hosts that are due."""
+    if command != story.orders.command:
+        hint = f"`fleet {command} --inventory FILE --only STATE` chooses by how hosts ended in the last run"
+        complaints.add("--resume", f"that run is a `fleet {story.orders.command}`; {hint}")
+    if typed.inventory is not None or typed.limit is not None:
+        complaints.add("--resume", "the run has its hosts already: no --inventory and no --limit")
+    orders = _pace(story.orders, typed, complaints)
+    complaints.raise_any()
+    due = [target for target in orders.targets if _is_due(_state(story, target), typed.only)]
+    if flags:
+        said = dict(flags)
+        desired = {}
+        for name, tree in orders.desired.items():
+            whole = _ready(view, replace(from_json(tree), **said), {}, complaints)
+            desired[name] = to_json(whole)
+        orders = replace(orders, desired=desired)
+    complaints.raise_any()
+    return orders, tuple(due)
+
+
+def _state(story: Story, target: Target) -> State:
+    end = story.ends.get(target.name)
+    return end.state if end and target.name not in story.open else State.NOT_REACHED
+
+
+def _is_due(state: State, only: Sequence[str]) -> bool:
+    return (
+        state.value in only or (state is State.DEGRADED and "failed" in only)
+        if only
+        else state is not State.OK
+    )
+
+
+def _targets(
+    view: HostView, typed: Typed, known: Mapping[str, State], remarks: Complaints
+) -> tuple[Target, ...]:
+    complaints = Complaints()
+    where = typed.inventory or ""
+    data = view.read(where) if where else b""
+    if not where:
+        complaints.add("--inventory", "the file with the hosts is needed, or --resume with an earlier run")
+    elif data is None:
+        complaints.add("--inventory", f"there is no file {where}")
+    inventory.refuse_any(complaints)
+    targets = inventory.read(data or b"", where, complaints, remarks)
+    inventory.refuse_any(complaints)
+    if typed.limit is not None:
+        targets = inventory.select(targets, typed.limit, complaints)
+    if typed.only:
+        targets = tuple(
+            each for each in targets if each.name in known and _is_due(known[each.name], typed.only)
+        )
+        if not known:
+            complaints.add("--only", "there is no earlier run to choose by")
+        elif not targets:
+            complaints.add(
+                "--only", f"no host of the inventory ended {' or '.join(typed.only)} in the last run"
+            )
+    inventory.refuse_any(complaints)
+    return targets
+
+
+def _pace(orders: Orders, typed: Typed, complaints: Complaints) -> Orders:
+    """Take over what says how fast, and check it."""
+
+    def read(option: str, text: str | None, parse: Callable[[str], Any], otherwise: Any) -> Any:
+        if text is None:
+            return otherwise
+        try:
+            return parse(text)
+        except ValueError as error:
+            complaints.add(option, str(error))
+            return otherwise
+
+    read("--waves", typed.waves, waves.shares, None)
+    read("--max-failed", typed.max_failed, waves.share, None)
+    for each in typed.only:
+        if each not in ONLY:
+            complaints.add("--only", f"{each!r} is not one of {', '.join(ONLY)}")
+    return replace(
+        orders,
+        parallel=read("--parallel", typed.parallel, _parallel, orders.parallel),
+        shares=typed.waves or orders.shares,
+        soak=read("--soak", typed.soak, duration, orders.soak),
+        limit=typed.max_failed or orders.limit,
+        deadline=read("--deadline", typed.deadline, duration, orders.deadline),
+        ssh_config=str(Path(typed.ssh_config).absolute()) if typed.ssh_config else orders.ssh_config,
+    )
+
+
+def _parallel(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_PARALLEL:
+        why = f"a cluster takes {CONNECTIONS} client connections, of which the proof of a host makes two"
+        raise ValueError(
+            f"{text!r} is not a number from 1 to {MOST_PARALLEL}: {why}, and applications want theirs"
+        )
+    return int(text)
+
+
+def _desired(
+    view: HostView, targets: Sequence[Target], flags: Said, below: Sequence[Said], complaints: Complaints
+) -> dict[str, Desired]:
+    """Settle the options of every host; what many hosts share is settled, read and complained about once."""
+    made: dict[str, Desired | None] = {}
+    anchors: dict[str, str] = {}
+    found = {}
+    for target in targets:
+        key = repr(sorted(target.said.items()))
+        if key not in made:
+            own = Complaints()
+            try:
+                made[key] = _ready(view, settle((flags, dict(target.said), *below), own), anchors, own)
+            except AgentError as error:
+                if error.code.name != "config-invalid":
+                    raise
+                made[key] = None
+            for text in own.texts:
+                complaints.add(target.where if target.said else "options", text)
+        desired = made[key]
+        if desired is not None:
+            found[target.name] = desired
+    return found
+
+
+def _ready(view: HostView, desired: Desired, anchors: dict[str, str], complaints: Complaints) -> Desired:
+    """Read here what is this machine's: the CA is sent as text, and a folder of packages is this machine's folder."""
+    source = desired.ca_cert
+    if source is not None:
+        if source not in anchors:
+            ca = read_ca(
+                read_source(view, source, Limits()), now=view.now(), fingerprint=desired.ca_fingerprint
+            )
+            anchors[source] = f"inline:{ca.pem.decode()}"
+        desired = replace(desired, ca_cert=anchors[source])
+    folder = desired.package_source
+    if folder is not None and "://" not in folder:
+        if not Path(folder).is_dir():
+            complaints.add("--package-source", f"there is no folder {folder}")
+        desired = replace(desired, package_source=str(Path(folder).absolute()))
+    return desired

@@ -1,0 +1,137 @@
+"""The far end of a roll-out on a host in memory: the same request is one run, however often it comes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent import far_end
+from agent.app import LOCK
+from agent.core.errors import AgentError
+from agent.desired import Desired, to_json
+from agent.landing import RECORD, Wire
+from agent.state import store
+from tests.doubles.vendor import MIRROR, Vendor
+
+if TYPE_CHECKING:
+    from tests.doubles.memory import Memory
+
+
+class Scene:
+    def __init__(self, pem: bytes) -> None:
+        self.vendor = Vendor()
+        self.memory: Memory = self.vendor.machine(dt.datetime.now(dt.timezone.utc))
+        self.desired = Desired(
+            hsm_ip=self.vendor.addresses,
+            ca_cert=f"inline:{pem.decode()}",
+            package_source=MIRROR,
+            sha256=self.vendor.checksums("cli"),
+        )
+
+    def asked(
+        self, name: str = "RUN/web-1/1", *, again: bool = False, command: str = "configure"
+    ) -> dict[str, Any]:
+        return {
+            "command": command, "desired": to_json(self.desired), "request": name, "again": again, "seconds": 300.0,
+        }  # fmt: skip
+
+    def answer(self, request: dict[str, Any]) -> Any:
+        out = io.BytesIO()
+        report = far_end.answer(self.memory, request, far_end.Wired(Wire(io.BytesIO(), out)))
+        self.said = [json.loads(line.lstrip(RECORD)) for line in out.getvalue().splitlines()]
+        return report
+
+
+@pytest.fixture
+def scene(ca_pem: bytes) -> Scene:
+    return Scene(ca_pem)
+
+
+def test_a_run_tells_where_it_is_and_names_who_asked(scene: Scene) -> None:
+    report = scene.answer(scene.asked())
+    assert (report["outcome"], report["changed"], report["request"]) == ("ok", True, "RUN/web-1/1")
+    assert {"event": "at", "step": "package:cli", "touching": True} in scene.said
+    assert store.read_report(scene.memory) == report
+
+
+def test_the_same_request_again_is_answered_and_not_done_twice(scene: Scene) -> None:
+    first = scene.answer(scene.asked())
+    touches = list(scene.memory.touches)
+    assert scene.answer(scene.asked(again=True)) == first
+    assert scene.memory.touches == touches
+
+
+def test_another_request_is_another_run(scene: Scene) -> None:
+    first = scene.answer(scene.asked())
+    scene.memory.pause(1)
+    second = scene.answer(scene.asked("RUN/web-1/2", again=True))
+    assert (second["changed"], second["request"]) == (False, "RUN/web-1/2")
+    assert second["run_id"] != first["run_id"]
+
+
+def test_a_run_that_is_under_way_is_waited_for(scene: Scene) -> None:
+    first = scene.answer(scene.asked("RUN/web-1/1"))
+    scene.memory.write(store.REPORT, b"{}", mode=0o644)
+    turns = []
+
+    def lock(path: str, words: str) -> Any:
+        assert path == LOCK
+        turns.append(words)
+        if len(turns) == 3:  # the first run ends
+            scene.memory.write(store.REPORT, json.dumps(first).encode(), mode=0o644)
+        raise AgentError("run-locked", "another hsm-agent is at work on this host", saw="pid 7")
+
+    scene.memory.lock = lock  # type: ignore[method-assign]
+    assert scene.answer(scene.asked("RUN/web-1/1", again=True)) == first
+    assert len(turns) == 3
+
+
+def test_a_lock_that_stays_ends_the_wait(scene: Scene) -> None:
+    def lock(_path: str, _words: str) -> Any:
+        raise AgentError("run-locked", "another hsm-agent is at work on this host", saw="pid 7")
+
+    scene.memory.lock = lock  # type: ignore[method-assign]
+    assert scene.answer(scene.asked(again=True))["code"] == "run-locked"
+    assert scene.memory.clock >= 300
+
+
+def test_a_lock_is_not_waited_for_when_it_is_somebody_elses(scene: Scene) -> None:
+    def lock(_path: str, _words: str) -> Any:
+        raise AgentError("run-locked", "another hsm-agent is at work on this host", saw="pid 7")
+
+    scene.memory.lock = lock  # type: ignore[method-assign]
+    assert scene.answer(scene.asked())["code"] == "run-locked"
+    assert scene.memory.clock == 0
+
+
+def test_a_report_of_an_interrupted_run_is_no_answer(scene: Scene) -> None:
+    report = scene.answer(scene.asked())
+    scene.memory.write(store.REPORT, json.dumps({**report, "code": "interrupted"}).encode(), mode=0o644)
+    scene.memory.pause(1)
+    assert scene.answer(scene.asked(again=True))["run_id"] != report["run_id"]
+
+
+@pytest.mark.parametrize(("command", "outcome"), [("plan", "drift"), ("verify", "drift")])
+def test_looking_touches_nothing_but_its_record(scene: Scene, command: str, outcome: str) -> None:
+    report = scene.answer(scene.asked(command=command))
+    assert (report["outcome"], report["command"]) == (outcome, command)
+    assert {touch[1] for touch in scene.memory.touches} <= ({store.REPORT} if command == "verify" else set())
+
+
+def test_a_removal_is_a_run_too(scene: Scene) -> None:
+    scene.answer(scene.asked())
+    report = scene.answer(scene.asked("RUN/web-1/2", command="remove"))
+    assert (report["command"], report["outcome"], report["changed"]) == ("remove", "ok", True)
+
+
+def test_the_time_of_a_run_is_bounded_by_whoever_waits_for_it(scene: Scene) -> None:
+    scene.desired = replace(scene.desired, timeout=7200.0)
+    scene.vendor.moods["configure-cli"] = "hang"
+    request = {**scene.asked(), "seconds": 20.0}
+    assert scene.answer(request)["outcome"] == "failed"
+    assert scene.memory.clock <= 25

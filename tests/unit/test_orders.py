@@ -1,0 +1,238 @@
+"""What was typed and the inventory become orders, or every complaint at once, before any host is contacted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent.core.errors import AgentError
+from agent.core.fleet import End, State, Target
+from agent.desired import Complaints, from_json
+from agent.fleet import orders
+from agent.fleet.journal import Orders, Story
+from agent.fleet.orders import Typed
+from agent.hosts.posix import Posix
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOML = """
+user = "ec2-user"
+hsm.ip = ["10.0.1.6"]
+[groups.web]
+hosts = ["web-[1:2]"]
+[groups.db]
+hosts = ["db-1"]
+hsm.ip = ["10.0.2.9"]
+"""
+
+
+class Scene:
+    def __init__(self, folder: Path, pem: bytes) -> None:
+        self.folder = folder
+        (folder / "ca.crt").write_bytes(pem)
+        (folder / "fleet.toml").write_text(TOML)
+        (folder / "hosts").write_text("web-1\nweb-2\n")
+        (folder / "fleet.yml").write_text("all:\n")
+        self.flags: dict[str, Any] = {"ca_cert": str(folder / "ca.crt"), "hsm_ip": ("10.0.1.7",)}
+        self.below: list[dict[str, Any]] = []
+        self.known: dict[str, State] = {}
+        self.again: dict[str, Any] = {}
+
+    def made(self, inventory: str | None = "hosts", command: str = "rollout", **typed: Any) -> Orders:
+        path = str(self.folder / inventory) if inventory else None
+        this = Typed(inventory=path, **typed)
+        return orders.make(Posix(), command, this, self.flags, self.below, self.known, Complaints())
+
+    def refused(self, inventory: str | None = "hosts", **typed: Any) -> AgentError:
+        with pytest.raises(AgentError) as refused:
+            self.made(inventory, **typed)
+        return refused.value
+
+
+@pytest.fixture
+def scene(tmp_path: Path, ca_pem: bytes) -> Scene:
+    return Scene(tmp_path, ca_pem)
+
+
+def test_the_ca_is_read_here_and_sent_as_text(scene: Scene, ca_pem: bytes) -> None:
+    made = scene.made()
+    assert [target.name for target in made.targets] == ["web-1", "web-2"]
+    assert from_json(made.desired["web-2"]).ca_cert == f"inline:{ca_pem.decode()}"
+    assert (made.parallel, made.shares, made.limit, made.soak, made.deadline) == (
+        32,
+        "1,10%,100%",
+        "0",
+        0.0,
+        900.0,
+    )
+
+
+def test_the_inventory_is_stronger_than_the_file_and_weaker_than_a_flag(scene: Scene) -> None:
+    scene.below = [{"hsm_ip": ("10.9.9.9",), "component": ("pkcs11",)}]
+    del scene.flags["hsm_ip"]
+    made = scene.made("fleet.toml")
+    assert {name: tree["hsm_ip"] for name, tree in made.desired.items()} == {
+        "web-1": ["10.0.1.6"], "web-2": ["10.0.1.6"], "db-1": ["10.0.2.9"],
+    }  # fmt: skip
+    assert made.desired["db-1"]["component"] == ["pkcs11"]
+    scene.flags["hsm_ip"] = ("10.0.1.7",)
+    assert {tuple(tree["hsm_ip"]) for tree in scene.made("fleet.toml").desired.values()} == {("10.0.1.7",)}
+
+
+def test_limit_and_only_choose_hosts(scene: Scene) -> None:
+    assert [each.name for each in scene.made("fleet.toml", limit="web").targets] == ["web-1", "web-2"]
+    scene.known = {"web-1": State.OK, "web-2": State.DEGRADED, "db-1": State.DRIFTED}
+    assert [each.name for each in scene.made("fleet.toml", only=("failed",)).targets] == ["web-2"]
+    assert [each.name for each in scene.made("fleet.toml", only=("failed", "drifted")).targets] == [
+        "web-2",
+        "db-1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "complaint"),
+    [
+        (
+            {"parallel": "0"},
+            "--parallel: '0' is not a number from 1 to 225: a cluster takes 900 client connections",
+        ),
+        ({"parallel": "226"}, "--parallel: '226' is not a number from 1 to 225"),
+        ({"waves": "5,3,100%"}, "--waves: 3 does not go beyond 5"),
+        ({"max_failed": "many"}, "--max-failed: 'many' is neither a number of hosts nor a percentage"),
+        ({"soak": "soon"}, "--soak: 'soon' is not a duration"),
+        ({"deadline": "0"}, "--deadline: '0' is not a duration"),
+    ],
+)
+def test_a_pace_that_makes_no_sense_is_told(scene: Scene, typed: dict[str, str], complaint: str) -> None:
+    error = scene.refused(**typed)
+    assert error.code.name == "config-invalid"
+    assert complaint in error.saw
+
+
+def test_every_complaint_about_the_pace_comes_at_once(scene: Scene) -> None:
+    error = scene.refused(parallel="x", waves="x", soak="x", max_failed="x", deadline="x", only=("bad",))
+    assert error.code.name == "inventory-invalid"  # what --only says decides which hosts there are
+    error = scene.refused(parallel="x", waves="x", soak="x", max_failed="x", deadline="x")
+    assert len(error.saw.splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("inventory", "typed", "complaint"),
+    [
+        (None, {}, "--inventory: the file with the hosts is needed"),
+        ("nothing", {}, "--inventory: there is no file"),
+        ("fleet.yml", {}, "YAML is not read"),
+        ("hosts", {"limit": "nobody"}, "nobody"),
+        ("hosts", {"only": ("failed",)}, "--only: there is no earlier run to choose by"),
+    ],
+)
+def test_an_inventory_that_cannot_be_used_is_told(
+    scene: Scene, inventory: str | None, typed: dict[str, Any], complaint: str
+) -> None:
+    error = scene.refused(inventory, **typed)
+    assert error.code.name == "inventory-invalid"
+    assert complaint in error.saw
+
+
+def test_nobody_who_ended_so_is_told(scene: Scene) -> None:
+    scene.known = {"web-1": State.OK}
+    assert "no host of the inventory ended failed in the last run" in scene.refused(only=("failed",)).saw
+
+
+def test_what_many_hosts_share_is_complained_about_once(scene: Scene) -> None:
+    scene.flags["client_cert"] = "/root/client.crt"
+    error = scene.refused()
+    assert error.saw == "options: --client-cert, --client-key: each needs the other"
+
+
+def test_a_ca_that_is_none_is_refused_here(scene: Scene) -> None:
+    scene.flags["ca_cert"] = str(scene.folder / "hosts")
+    assert scene.refused().code.name == "ca-not-a-certificate"
+    scene.flags["ca_cert"] = str(scene.folder / "none")
+    assert scene.refused().code.name == "ca-unreadable"
+
+
+def test_another_ca_than_the_fingerprint_says_is_refused_here(scene: Scene) -> None:
+    scene.flags["ca_fingerprint"] = "0" * 64
+    assert scene.refused().code.name == "ca-fingerprint-differs"
+
+
+def test_a_folder_of_packages_is_one_of_this_machine(scene: Scene) -> None:
+    scene.flags["package_source"] = str(scene.folder)
+    assert scene.made().desired["web-1"]["package_source"] == str(scene.folder)
+    scene.flags["package_source"] = str(scene.folder / "none")
+    assert scene.refused().saw == f"options: --package-source: there is no folder {scene.folder / 'none'}"
+    scene.flags["package_source"] = "https://mirror.example/x"
+    assert scene.made().desired["web-1"]["package_source"] == "https://mirror.example/x"
+
+
+def story(scene: Scene) -> Story:
+    made = scene.made("fleet.toml")
+    ends = {
+        "web-1": End("web-1", "web-1", 22, 1, State.OK),
+        "web-2": End("web-2", "web-2", 22, 2, State.UNREACHABLE),
+    }
+    return Story("RUN", "now", made, ends=ends)
+
+
+def go_on(scene: Scene, command: str = "rollout", **typed: Any) -> tuple[Orders, list[str]]:
+    these, due = orders.go_on(
+        Posix(), story(scene), command, Typed(resume="RUN", **typed), scene.again, Complaints()
+    )
+    return these, [target.name for target in due]
+
+
+def test_what_is_left_is_everything_that_is_not_proven(scene: Scene) -> None:
+    scene.again = {}
+    these, due = go_on(scene)
+    assert due == ["web-2", "db-1"]
+    assert these == story(scene).orders
+    assert go_on(scene, only=("unreachable",))[1] == ["web-2"]
+    assert go_on(scene, only=("not-reached",))[1] == ["db-1"]
+
+
+def test_what_is_typed_again_changes_every_host(scene: Scene) -> None:
+    scene.again = {"hsm_ip": ("10.0.9.9",)}
+    these, _ = go_on(scene, parallel="3")
+    assert (these.parallel, {tuple(tree["hsm_ip"]) for tree in these.desired.values()}) == (
+        3,
+        {("10.0.9.9",)},
+    )
+    assert all(tree["ca_cert"].startswith("inline:") for tree in these.desired.values())
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "complaint"),
+    [
+        ("verify", {}, "--resume: that run is a `fleet rollout`"),
+        ("rollout", {"inventory": "x"}, "--resume: the run has its hosts already"),
+        ("rollout", {"limit": "x"}, "--resume: the run has its hosts already"),
+        (
+            "rollout",
+            {"only": ("bad",)},
+            "--only: 'bad' is not one of failed, unreachable, not-reached, drifted",
+        ),
+    ],
+)
+def test_going_on_has_its_own_complaints(
+    scene: Scene, command: str, typed: dict[str, Any], complaint: str
+) -> None:
+    scene.again = {}
+    with pytest.raises(AgentError) as refused:
+        go_on(scene, command, **typed)
+    assert complaint in refused.value.saw
+
+
+def test_a_host_that_was_begun_and_has_no_end_is_due(scene: Scene) -> None:
+    before = replace(story(scene), open={"web-1": None})  # type: ignore[dict-item]
+    _, due = orders.go_on(Posix(), before, "rollout", Typed(resume="RUN"), {}, Complaints())
+    assert [target.name for target in due] == ["web-1", "web-2", "db-1"]
+
+
+def test_targets_are_kept_without_what_was_said_for_them(scene: Scene) -> None:
+    made = scene.made("fleet.toml")
+    assert all(target.said == {} for target in made.targets)
+    assert isinstance(made.targets[0], Target)
