@@ -188,12 +188,25 @@ def _means(machine: Posix, trust_new: bool, *, quiet: bool) -> Means:
 def _show(folder: Path, result: dict[str, Any], files: Mapping[str, Any], *, as_json: bool) -> None:
     """Write the files that were asked for, print the result, and end with its exit status."""
     from agent.fleet import conduct  # noqa: PLC0415
-    from agent.render import fleet as render  # noqa: PLC0415
 
     if as_json or files["junit"] or files["html"]:
         result = conduct.whole(folder, result)
-    for name, make in (("junit", render.junit), ("html", render.page)):
-        if files[name]:
-            Posix().write(str(Path(files[name]).absolute()), make(result).encode(), mode=0o644)
-    print_result(json.dumps(result, indent=2) + "\n" if as_json else render.screen(result, **look()))
+    if files["junit"]:
+        from agent.reporting.fleet_junit import suites  # noqa: PLC0415
+
+        _write(files["junit"], suites(result))
+    if files["html"]:
+        from agent.render.fleet.page import page  # noqa: PLC0415
+
+        _write(files["html"], page(result))
+    if as_json:
+        print_result(json.dumps(result, indent=2) + "\n")
+    else:
+        from agent.render.fleet.screen import report  # noqa: PLC0415
+
+        print_result(report(result, **look()))
     raise typer.Exit(result["exit_status"])
+
+
+def _write(path: str, text: str) -> None:
+    Posix().write(str(Path(path).absolute()), text.encode(), mode=0o644)

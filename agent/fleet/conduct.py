@@ -34,8 +34,6 @@ Again = Callable[["Story"], tuple["Orders", tuple["Target", ...]]]
 
 # commands that change hosts go wave by wave; the others look at all hosts alike, and no failure stops a look
 TOUCHING = ("rollout", "remove")
-# what the command is called on the host
-_THERE = {"rollout": "configure"}
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,7 @@ def _conduct(
         means.stop,
     )
     with _shown(means.watcher):
-        rollout.roll(_THERE.get(orders.command, orders.command), ledger, waves.split(due, shares))
+        rollout.roll(orders.command, ledger, waves.split(due, shares))
     finished = _iso()
     book.finished(finished=finished, code=rollout.code, why=rollout.halted, waves=ledger.waves)
     run = Summary(

@@ -47,6 +47,8 @@ COMMAND = (
 # For how long a host that was lost is looked for, in seconds: a reboot takes a minute or two.
 SEARCH = 300.0
 _BACK_OFF = (0.5, 15.0)
+# what a command of the fleet is called on a host, where it is another word
+_THERE = {"rollout": "configure"}
 # Causes that may pass while a host restarts (one that goes down refuses logins), and those that never do.
 _PASSING = (
     "host-name-unknown",
@@ -196,7 +198,7 @@ class _Visit:
         left = max(1.0, baggage.deadline - (time.monotonic() - self._began))
         return {
             "tree": {"sha256": baggage.tree.sha256, "keep": errand.command != "plan"},
-            "command": errand.command,
+            "command": _THERE.get(errand.command, errand.command),
             "desired": baggage.desired[errand.target.name],
             "request": f"{baggage.run_id}/{errand.target.name}/{errand.attempt}",
             "again": self._again,
@@ -253,7 +255,7 @@ class _Visit:
             ]
             saw = failure["saw"] or next((step["saw"] for step in decisive), None)
             hint = next((step["hint"] for step in decisive if step["hint"]), None) or failure["hint"]
-        if state is State.OK and self._errand.command == "configure" and not proven(report):
+        if state is State.OK and self._errand.command == "rollout" and not proven(report):
             state, code = State.FAILED, "far-end-failed"
             saw, hint = "a report of success without its proof", CODES["far-end-failed"].fix
         end = self._end(state, code, saw=saw, hint=hint)

@@ -194,3 +194,26 @@ def misbehave(host: LabHost, tool: str, word: str | None) -> None:
         host.must(["rm", "-f", path])
     else:
         host.put(path, word.encode())
+
+
+_LOCK = """
+import fcntl, sys
+file = open(sys.argv[1], "a+")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def hold(host: LabHost, path: str) -> subprocess.Popen[bytes]:
+    """Lock as apt, dpkg and rpm do, from a real process, until its standard input is closed."""
+    holder = host.start(["python3", "-c", _LOCK, path])
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    return holder
+
+
+def release(holder: subprocess.Popen[bytes]) -> None:
+    assert holder.stdin is not None
+    holder.stdin.close()
+    holder.wait()

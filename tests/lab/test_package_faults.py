@@ -16,7 +16,7 @@ from agent.lab import mirror, packages
 from agent.lab.packages import HOLD
 
 from .kernel import tool, until
-from .scene import _PATH, CA, ROWS, STATE, Ran, Scene, agent, cluster, prepare, read, servers
+from .scene import _PATH, CA, ROWS, STATE, Ran, Scene, agent, cluster, hold, prepare, read, release, servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -295,33 +295,12 @@ def test_latest_is_installed_and_said_to_be_unverified(stage: Stage) -> None:
 
 # ---- locks
 
-LOCK = """
-import fcntl, sys
-file = open(sys.argv[1], "a+")
-fcntl.lockf(file, fcntl.LOCK_EX)
-print("held", flush=True)
-sys.stdin.read()
-"""
 LOCKS = [
     (DEB, "/var/lib/dpkg/lock-frontend"),
     (DEB, "/var/lib/dpkg/lock"),
     (DEB, "/var/cache/apt/archives/lock"),
     (RPM, "/var/lib/rpm/.rpm.lock"),
 ]
-
-
-def hold(host: LabHost, path: str) -> subprocess.Popen[bytes]:
-    """Lock as apt, dpkg and rpm do, from a real process, until its standard input is closed."""
-    holder = host.start(["python3", "-c", LOCK, path])
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == b"held\n"
-    return holder
-
-
-def release(holder: subprocess.Popen[bytes]) -> None:
-    assert holder.stdin is not None
-    holder.stdin.close()
-    holder.wait()
 
 
 def finish(process: subprocess.Popen[bytes]) -> Ran:

@@ -113,7 +113,7 @@ class Run:
             limit = waves.share(self.limit) if self.limit else None
             pace = Pace(self.parallel, self.deadline, self.soak, limit, spread=0.0)
             rollout = Rollout(seen, cord, book, self.heard, pace, lambda: self.interrupts)
-            rollout.roll("configure", self.ledger, waves.split(these, waves.shares(self.shares)))
+            rollout.roll("rollout", self.ledger, waves.split(these, waves.shares(self.shares)))
         return rollout
 
     @property
@@ -126,7 +126,7 @@ def test_every_host_has_its_turn_wave_by_wave(tmp_path: Path) -> None:
     rollout = run.go(lambda errand, _line, _tell: ended(errand))
     assert (rollout.halted, set(run.states.values())) == (None, {"ok"})
     assert run.ledger.waves == [("h0",), ("h1", "h2", "h3", "h4"), ("h5", "h6", "h7", "h8", "h9")]
-    assert run.heard.told[:3] == [("begins", "configure", (1, 4, 5)), ("wave", 1, 1), ("began", "h0")]
+    assert run.heard.told[:3] == [("begins", "rollout", (1, 4, 5)), ("wave", 1, 1), ("began", "h0")]
     assert [errand.wave for errand in run.visits] == [1, *[2] * 4, *[3] * 5]
     story = journal.read(tmp_path)
     assert (set(story.ends), story.open) == ({f"h{number}" for number in range(10)}, {})
@@ -251,7 +251,7 @@ def test_after_the_soak_a_wave_is_looked_at_again(tmp_path: Path) -> None:
     run = Run(tmp_path, 4, "1,100%", soak=0.05)
     rollout = run.go(visit)
     assert [(errand.command, errand.target.name) for errand in run.visits] == [
-        ("configure", "h0"),
+        ("rollout", "h0"),
         ("verify", "h0"),
     ]
     assert rollout.code == "failure-limit"

@@ -95,7 +95,7 @@ class Cord:
 class Scene:
     folder: Path
     scripts: tuple[Script | Exception, ...]
-    command: str = "configure"
+    command: str = "rollout"
     search: float = 60.0
     again: bool = False
     said: list[str] = field(default_factory=list)
