@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # worst first
 OUTCOMES = ("failed", "unreachable", "degraded", "drifted", "not-reached", "ok")
+# characters of one text: a program may say anything at any length
+_LONGEST = 500
 # good news, and what is worth knowing: no risks
 _NOTES = ("previous-works", "kept")
 
@@ -78,12 +80,12 @@ def evidence(host: Mapping[str, Any]) -> tuple[str, ...]:
     bad = [step for step in report.get("steps", ()) if step["outcome"] in ("failed", "would-change")]
     told = [_said(step) for step in bad]
     if host["saw"] and not any(step["saw"] == host["saw"] for step in bad):
-        told.insert(0, short(host["saw"]))
+        told.insert(0, _line(host["saw"]))
     return tuple(told)
 
 
 def _said(step: Mapping[str, Any]) -> str:
-    saw, want = short(step["saw"] or ""), short(step["want"] or "")
+    saw, want = _line(step["saw"] or ""), _line(step["want"] or "")
     if step["outcome"] == "would-change":
         return f"{step['id']}: {saw} -> {want}"
     return f"{step['id']}: {saw}, wanted {want}" if want else f"{step['id']}: {saw}"
@@ -97,10 +99,10 @@ def _group(outcome: str, title: str, hosts: list[Mapping[str, Any]]) -> Group:
         outcome=outcome,
         code=code,
         title=title,
-        sentence=known.meaning if known else failure.get("sentence", ""),
+        sentence=known.meaning if known else _line(failure.get("sentence", "")),
         saw=counted(text for host in hosts for text in dict.fromkeys(evidence(host))),
         hints=counted(text for host in hosts for text in dict.fromkeys(_hints(host))),
-        proven=counted(text for host in hosts for text in _proofs(host)) if outcome == "ok" else (),
+        proven=counted(text for host in hosts for text in proofs(host)) if outcome == "ok" else (),
         hosts=tuple(hosts),
     )
 
@@ -118,7 +120,7 @@ def _hints(host: Mapping[str, Any]) -> Iterator[str]:
             yield step["hint"]
 
 
-def _proofs(host: Mapping[str, Any]) -> Iterator[str]:
+def proofs(host: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the vendor's client answered there, and which client it is."""
     report = host["report"] or {}
     said = [
@@ -128,16 +130,22 @@ def _proofs(host: Mapping[str, Any]) -> Iterator[str]:
     if client.get("version"):
         said.append(f"client {client['version'].split('-')[0]}")
     if said:
-        yield short(", ".join(said))
+        yield _line(", ".join(said))
 
 
 def _warnings(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for notice in report.get("warnings", ()):
         if notice["code"] not in _NOTES:
-            yield notice["code"], short(notice["text"])
+            yield notice["code"], _line(notice["text"])
     programs = {(each["name"], each["component"]) for each in report.get("restart_needed", ())}
     for name, component in sorted(programs):
-        yield "restart-needed", short(f"{name} still uses the {component} configuration of before")
+        yield "restart-needed", _line(f"{name} still uses the {component} configuration of before")
+
+
+def _line(text: str) -> str:
+    """Return a text on one line, and what is too long cut."""
+    shown = short(text[: 2 * _LONGEST])
+    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
 
 
 def _rank(outcome: str) -> int:

@@ -71,11 +71,11 @@ _AIM = {"rollout": "proven", "verify": "proven", "remove": "without the client"}
 
 def tally(tree: Mapping[str, Any]) -> str:
     """Return the totals, worst first, and how long it took."""
-    totals, took = tree["totals"], _seconds(tree)
+    totals, took = tree["totals"], seconds(tree)
     said = [f"{totals[each]:,} {each.replace('-', ' ')}" for each in OUTCOMES if totals.get(each)]
     if totals["ok"]:
         changed = sum(1 for host in tree["hosts"] if host["outcome"] == "ok" and host["changed"])
-        said[-1] += f" ({_changes(tree, changed, totals['ok'] - changed)})"
+        said[-1] += f" ({changes(tree, changed, totals['ok'] - changed)})"
     return ", ".join(said) + (
         f"; in {span(took)}".replace(" ", BOUND).replace(BOUND, " ", 1) if took is not None else ""
     )
@@ -90,6 +90,17 @@ def wave(each: Mapping[str, Any]) -> str:
     return f"{hosts(each['hosts'])}: {', '.join(said)}"
 
 
+def seconds(tree: Mapping[str, Any]) -> float | None:
+    """Return how long the run took; None when its times cannot be read."""
+    try:
+        began, ended = (
+            dt.datetime.strptime(tree[key], "%Y-%m-%dT%H:%M:%S%z") for key in ("started", "finished")
+        )
+    except (TypeError, ValueError):
+        return None
+    return (ended - began).total_seconds()
+
+
 def _head(tree: Mapping[str, Any]) -> list[str]:
     head = [tree["command"], hosts(len(tree["hosts"]))]
     if len(tree["waves"]) > 1:
@@ -101,7 +112,7 @@ def _head(tree: Mapping[str, Any]) -> list[str]:
 def _group(tree: Mapping[str, Any], group: Group, *, colour: bool, width: int | None) -> list[str]:
     count = hosts(len(group.hosts))
     if group.outcome == "ok":
-        said = f"{count}: {_changes(tree, group.changed, len(group.hosts) - group.changed)}"
+        said = f"{count}: {changes(tree, group.changed, len(group.hosts) - group.changed)}"
     else:
         said = f"{count}: {group.title}" if group.title not in ("", "drift") else count
     column = max(len(host["outcome"]) for host in tree["hosts"])
@@ -121,7 +132,7 @@ def _group(tree: Mapping[str, Any], group: Group, *, colour: bool, width: int | 
     return [*lines, *_hosts(group, width), ""]
 
 
-def _changes(tree: Mapping[str, Any], changed: int, same: int) -> str:
+def changes(tree: Mapping[str, Any], changed: int, same: int) -> str:
     """Say on how many hosts something was changed; what only looks changes nothing."""
     if tree["command"].split()[-1] in ("plan", "verify"):
         return "as wanted"
@@ -255,13 +266,3 @@ def _verdict(
                 before = " " * len(label) if number else label
                 lines += wrapped(before, _whole_commands(line), width)
     return lines
-
-
-def _seconds(tree: Mapping[str, Any]) -> float | None:
-    try:
-        began, ended = (
-            dt.datetime.strptime(tree[key], "%Y-%m-%dT%H:%M:%S%z") for key in ("started", "finished")
-        )
-    except (TypeError, ValueError):
-        return None
-    return (ended - began).total_seconds()
