@@ -89,8 +89,9 @@ def command_tree(argv: Sequence[str]) -> typer.Typer:
         tree.add_typer(_fleet(fleet.COMMANDS), name="fleet")
     if not commands and wanted != "fleet":
         from agent.cli.demo import demo  # noqa: PLC0415 -- 45 ms
+        from agent.cli.user_data import user_data  # noqa: PLC0415
 
-        commands = {**host.COMMANDS, "demo": demo}
+        commands = {**host.COMMANDS, "user-data": user_data, "demo": demo}
     for name, command in commands.items():
         tree.command(name)(_with_hints(command))
     return tree

@@ -87,6 +87,13 @@ _TABLE = (
         "correct every line of the complaint; they are all given at once, and no host was contacted",
     ),
     Code(
+        "user-data-too-large",
+        2,
+        "this does not fit into user-data",
+        "an agent that is to travel inline, a long chain of certificates, many checksums",
+        "what is too big is named; the agent belongs into a bucket: `--agent s3://BUCKET/KEY --agent-sha256 HASH`",
+    ),
+    Code(
         "nothing-recorded",
         2,
         "there is no earlier run to use",

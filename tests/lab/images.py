@@ -36,6 +36,7 @@ TOOLS = {
     "dpkg-deb": "dpkg",
     "lintian": "lintian",
     "rpmlint": "rpmlint",
+    "shellcheck": "shellcheck",
 }
 
 # What a freshly launched EC2 instance has in any case. Systemd is on every disk, but pid 1 only in `+systemd` hosts.

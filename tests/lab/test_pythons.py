@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .conftest import MakeHost
 
 TESTING = ["pytest>=8", "hypothesis>=6", "jsonschema>=4"]
-FOLDERS = ("agent", "tests/unit", "tests/laws", "tests/golden", "tests/doubles")
+FOLDERS = ("agent", "templates", "tests/unit", "tests/laws", "tests/golden", "tests/doubles")
 FILES = ("pyproject.toml", "tests/__init__.py", "tests/conftest.py")
 
 
@@ -47,6 +47,6 @@ def checkout() -> bytes:
             tar.add(CHECKOUT / name, name)
         for folder in FOLDERS:
             for path in sorted((CHECKOUT / folder).rglob("*")):
-                if path.is_file() and "__pycache__" not in path.parts:
+                if (path.is_file() or path.is_symlink()) and "__pycache__" not in path.parts:
                     tar.add(path, str(path.relative_to(CHECKOUT)))
     return data.getvalue()

@@ -1,0 +1,191 @@
+"""What is desired, and where the agent comes from -> EC2 user-data that performs `configure` at first boot."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from agent import __version__
+from agent.anchor import wanted_ca
+from agent.core.errors import AgentError
+from agent.core.host import READ_LIMIT
+from agent.core.limits import Limits
+from agent.desired import Complaints
+from agent.options import OPTIONS
+from agent.render.templates import render
+
+if TYPE_CHECKING:
+    from agent.cloudhsm.ca import Ca
+    from agent.core.host import HostView
+    from agent.desired import Desired
+
+FORMATS = ("shell", "cloud-config", "powershell")
+# EC2's limit, before it is encoded for the API
+MOST_BYTES = 16 * 1024
+# For the agent to arrive, and then again for it to be installed; and for `configure` where no --timeout is given: at
+# first boot others hold the package manager's locks for long. In seconds.
+PATIENCE = 600
+TIMEOUT = 1800
+_KINDS = {".deb": "deb", ".rpm": "rpm", ".tar.gz": "tree", ".msi": "msi"}
+_URL = re.compile(r"(https?://|s3://)[A-Za-z0-9._~:/?#@!&()*+,;=%\[\]-]+")
+_NAME = re.compile(r"[A-Za-z0-9._~+-]+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a host gets the agent. `kind`: package (the distribution's), deb, rpm, tree, msi; `data` travels inline."""
+
+    kind: str = "package"
+    name: str = ""
+    url: str = ""
+    sha256: str = ""
+    data: bytes = b""
+
+    @property
+    def text(self) -> str:
+        return base64.encodebytes(self.data).decode("ascii").strip()
+
+    @property
+    def bucket(self) -> str:
+        return urlsplit(self.url).netloc
+
+    @property
+    def key(self) -> str:
+        return urlsplit(self.url).path.lstrip("/")
+
+
+def source_of(view: HostView, text: str, sha256: str | None, form: str) -> Source:
+    """Return where a host gets the agent, of what was typed. Raises AgentError `config-invalid` with all complaints."""
+    complaints = Complaints()
+    source = Source()
+    if text != "package":
+        source = _named(view, text, complaints)
+    if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        complaints.add("--agent-sha256", f"{sha256!r} is not a SHA-256: 64 hexadecimal digits are wanted")
+    elif source.url and sha256 is None:
+        complaints.add("--agent-sha256", "the SHA-256 of what the URL holds is needed: SHA256SUMS has it")
+    elif source.url and sha256:
+        source = replace(source, sha256=sha256.lower())
+    elif source.data and sha256 and hashlib.sha256(source.data).hexdigest() != sha256.lower():
+        complaints.add("--agent-sha256", f"{text} has another one")
+    if (form == "powershell") != (source.kind == "msi") or (form == "powershell" and source.data):
+        wanted = "the URL of an .msi" if form == "powershell" else "package, or a .deb, .rpm or .tar.gz"
+        complaints.add("--agent", f"for --format {form} it is {wanted}")
+    complaints.raise_any()
+    return source
+
+
+def user_data(view: HostView, desired: Desired, source: Source, form: str) -> bytes:
+    """Return user-data in that form; a CA in a file of this machine travels along, so that it is judged here and now.
+
+    Compressed where cloud-init is to read it and only that makes it fit. Raises AgentError `user-data-too-large`, and
+    whatever is wrong with the CA.
+    """
+    complaints = Complaints()
+    if not desired.hsm_ip:
+        complaints.add("--hsm-ip", "at least one address of an HSM is needed")
+    complaints.raise_any()
+    ca = None
+    if desired.ca_cert is not None and not desired.ca_cert.startswith("https:"):
+        ca, _ = wanted_ca(view, desired, Limits())
+        desired = replace(desired, ca_cert=ca.pem.decode("ascii"))
+    text = _filled(desired, source, form, ca)
+    data = text.encode("ascii")
+    if len(data) > MOST_BYTES and form != "powershell":
+        data = gzip.compress(data, 9, mtime=0)
+    if len(data) > MOST_BYTES:
+        raise _too_large(len(data), desired, source, ca)
+    return data
+
+
+def said(desired: Desired) -> str:
+    """Return the configuration file that says the same, as one line of printable ASCII."""
+    tree: dict[str, dict[str, Any]] = {}
+    for option in OPTIONS:
+        value = getattr(desired, option.name)
+        if option.key and value not in (None, (), False):
+            table, _, key = option.key.partition(".")
+            tree.setdefault(table, {})[key] = list(value) if option.many else value
+    return json.dumps(tree).replace("\x7f", "\\u007f")
+
+
+def _filled(desired: Desired, source: Source, form: str, ca: Ca | None) -> str:
+    timeout = int(desired.timeout or TIMEOUT)
+    patience = min(PATIENCE, timeout)
+    values: dict[str, Any] = {
+        "version": __version__,
+        "source": source,
+        "timeout": timeout,
+        "patience": patience,
+        "replace_ca": desired.replace_ca,
+    }
+    wanted = said(desired)
+    if form == "powershell":
+        digest = hashlib.sha256(f"{wanted} {source.url} {source.sha256}".encode()).hexdigest()
+        encoded = base64.b64encode(wanted.encode("ascii")).decode("ascii")
+        return render("user-data/windows.ps1", wanted=encoded, digest=digest[:16], **values)
+    script = render(
+        "user-data/first-boot.sh",
+        wanted=wanted,
+        more=" python3-botocore" if any(each.startswith("cfn:") for each in desired.report_to) else "",
+        not_before=int(ca.not_before.timestamp()) if ca else 0,
+        # what is waited for before, the run, and the delivery of its report
+        limit=2 * patience + timeout + 300,
+        **values,
+    )
+    if form == "shell":
+        return script
+    return render("user-data/cloud-config.yaml", script=script.rstrip("\n"), version=__version__)
+
+
+def _named(view: HostView, text: str, complaints: Complaints) -> Source:
+    """Return the source that a URL or a file of this machine is."""
+    is_url = "://" in text
+    name = (urlsplit(text).path if is_url else text).rpartition("/")[2]
+    kind = next((kind for ending, kind in _KINDS.items() if name.endswith(ending)), None)
+    if is_url and not _URL.fullmatch(text):
+        complaints.add("--agent", "an http, https or s3 URL is wanted, with other characters percent-encoded")
+    elif kind is None or not _NAME.fullmatch(name):
+        complaints.add("--agent", f"{name!r} does not end in {', '.join(_KINDS)}")
+    elif is_url and "@" in urlsplit(text).netloc:
+        complaints.add(
+            "--agent", "a password has no place in user-data, which everybody on the instance can read"
+        )
+    elif is_url:
+        return Source(kind, name, url=text)
+    else:
+        data = view.read(text, limit=READ_LIMIT)
+        if data is None:
+            complaints.add("--agent", f"there is no file {text}")
+        elif not data:
+            complaints.add("--agent", f"{text} is empty")
+        return Source(kind, name, data=data or b"")
+    return Source("msi" if kind == "msi" else "package")
+
+
+def _too_large(size: int, desired: Desired, source: Source, ca: Ca | None) -> AgentError:
+    parts = {
+        f"{source.name}, which travels inline": len(source.data),
+        "the CA": len(ca.pem) if ca else 0,
+        "the other options": len(said(replace(desired, ca_cert=None))),
+    }
+    largest = max(parts, key=lambda name: parts[name])
+    cures = {
+        "the CA": "leave intermediate certificates out, or name an https: source with --ca-cert and --ca-fingerprint",
+        "the other options": "a --client-version of the catalogue needs no --sha256; other text can be shorter",
+    }
+    cure = "put it into a bucket and name that: --agent s3://BUCKET/KEY --agent-sha256 HASH"
+    saw = ", ".join(f"{name}: {bytes_} bytes" for name, bytes_ in parts.items() if bytes_)
+    return AgentError(
+        "user-data-too-large",
+        "this does not fit into user-data",
+        saw=f"{size} bytes as small as they get; of them {saw}",
+        want=f"at most {MOST_BYTES} bytes",
+        hint=f"{largest} is too big: {cures.get(largest, cure)}",
+    )

@@ -1,0 +1,31 @@
+import hashlib, os, shutil, subprocess, sys, urllib.error, urllib.request
+
+url, path, wanted = sys.argv[1:]
+shown = url.partition("?")[0]
+
+
+def digest():
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        for piece in iter(lambda: file.read(65536), b""):
+            found.update(piece)
+    return found.hexdigest()
+
+
+if not (os.path.exists(path) and digest() == wanted):
+    try:
+        if url.startswith("s3:"):
+            subprocess.run(["aws", "s3", "cp", "--only-show-errors", url, path], check=True, timeout=300)
+        else:
+            with urllib.request.urlopen(url, timeout=20) as answer, open(path, "wb") as file:
+                shutil.copyfileobj(answer, file)
+    except urllib.error.HTTPError as error:
+        print("%s: HTTP %d" % (shown, error.code))
+        sys.exit(22 if error.code in (400, 401, 403, 404, 410) else 1)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        print("%s: %s" % (shown, error.__class__.__name__ if url.startswith("s3:") else error))
+        sys.exit(1)
+    if digest() != wanted:
+        print("%s: its SHA-256 is %s, wanted %s" % (shown, digest(), wanted))
+        os.remove(path)
+        sys.exit(21)

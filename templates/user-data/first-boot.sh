@@ -1,0 +1,205 @@
+{# What cloud-init runs, as it is or inside of cloud-config. Values come in three places only: words that were checked
+   character by character, numbers, and one line of ASCII JSON in a here-document that expands nothing. #}
+#!/bin/sh
+# Made by `hsm-agent user-data`, {{ version }}: brings hsm-agent to this host and runs `hsm-agent configure`.
+# cloud-init runs this once. What survives a reboot is a unit, which it makes of itself and takes away when the host is
+# configured: what one boot could not do, the next one does. Read on with: journalctl -u hsm-agent-first-boot
+set -u
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
+umask 022
+
+state=/var/lib/hsm-agent
+self=$state/first-boot
+wanted=$self.json
+log=$self.log
+unit=hsm-agent-first-boot.service
+{% if source.kind != "package" %}
+cache=/var/cache/hsm-agent/first-boot
+file=$cache/{{ source.name }}
+{% endif %}
+
+say() {
+    echo "hsm-agent first boot: $*" >&2
+    { echo "hsm-agent first boot: $*" >/dev/console; } 2>/dev/null || :
+}
+
+# seconds on a clock that never jumps
+uptime() {
+    read -r up _ </proc/uptime
+    echo "${up%.*}"
+}
+
+# before there is an agent that could: a report of the same form to whom it is for; then the end
+fail() {
+    say "$1: $3"
+    python3 - "$wanted" "$1" "$2" "$3" <<'END' || say "nobody was told: python3 failed"
+{% include "user-data/tell.py" %}
+END
+    exit "$2"
+}
+
+# again and again until it works or the time is up; a status from 20 on means that waiting cannot help
+patiently() {
+    limit=$(($(uptime) + {{ patience }}))
+    while :; do
+        "$@" >"$log" 2>&1
+        status=$?
+        cat "$log" >&2
+        if [ "$status" -eq 0 ] || { [ "$status" -ge 20 ] && [ "$status" -le 29 ]; }; then
+            return "$status"
+        fi
+        [ "$(uptime)" -lt "$limit" ] || return 1
+        sleep 3
+    done
+}
+
+case ${1-} in
+go) ;;
+done)
+    [ ! -d /run/systemd/system ] || systemctl disable -q "$unit"
+    rm -rf "$self" "$wanted" "$log" "/etc/systemd/system/$unit"{{ ' "$cache"' if source.kind != "package" }}
+    say "this host is configured"
+    exit 0
+    ;;
+*)
+    mkdir -p "$state"
+    chmod 711 "$state"
+    if [ "$0" != "$self" ]; then
+        cp "$0" "$self.new"
+        chmod 700 "$self.new"
+        mv -f "$self.new" "$self"
+    fi
+    touch "$self"
+    if [ -d /run/systemd/system ]; then
+        cat >"/etc/systemd/system/$unit" <<'END'
+[Unit]
+Description=Configure this host for its CloudHSM cluster, at first boot and until it is done
+Wants=network-online.target
+After=network-online.target
+ConditionPathExists=/var/lib/hsm-agent/first-boot
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh /var/lib/hsm-agent/first-boot go
+ExecStartPost=/bin/sh /var/lib/hsm-agent/first-boot done
+# degraded, and proven but not reported: the timer looks again, and the next run sends what is kept
+SuccessExitStatus=41 60
+TimeoutStartSec={{ limit }}
+# stopping is told to the agent alone: a package manager at work is allowed to finish
+KillMode=mixed
+TimeoutStopSec=15min
+
+[Install]
+WantedBy=multi-user.target
+END
+        systemctl daemon-reload
+        systemctl enable -q "$unit"
+        systemctl start "$unit" || {
+            say "not configured yet, the next boot tries again: journalctl -u $unit, hsm-agent status"
+            exit 1
+        }
+        exit 0
+    fi
+    ;;
+esac
+
+trap 'fail interrupted 130 "stopped before the agent was there"' TERM INT HUP
+(
+    umask 077
+    cat >"$wanted" <<'END'
+{{ wanted }}
+END
+)
+
+# at a later boot: what somebody has configured since then stands
+if [ -n "$(find "$state/desired.json" -newer "$self" 2>/dev/null)" ]; then
+    hsm-agent status >/dev/null 2>&1
+    case $? in
+    0 | 41 | 60) exit 0 ;;
+    esac
+fi
+{% if source.url %}
+
+fetch() {
+    mkdir -p "$cache"
+    python3 - '{{ source.url }}' "$file" {{ source.sha256 }} <<'END'
+{% include "user-data/fetch.py" %}
+END
+}
+{% endif %}
+{% if source.data %}
+
+fetch() {
+    mkdir -p "$cache"
+    base64 -d >"$file" <<'END'
+{{ source.text }}
+END
+}
+{% endif %}
+
+bring() {
+{% if source.kind == "package" %}
+    if command -v hsm-agent >/dev/null{{ " && python3 -c 'import botocore'" if more }}; then
+        return 0
+    fi
+    if command -v apt-get >/dev/null; then
+        dpkg --configure -a && apt-get -q update &&
+            apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=60 install hsm-agent{{ more }}
+    elif command -v dnf >/dev/null; then
+        dnf -q -y install hsm-agent{{ more }}
+    else
+        yum -q -y install hsm-agent{{ more }}
+    fi
+{% elif source.kind == "deb" %}
+    command -v apt-get >/dev/null || {
+        echo "a .deb cannot be installed here: there is no apt-get"
+        return 22
+    }
+    # the archive is asked only where the package alone is not enough
+    dpkg --configure -a && {
+        apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=60 install "$file"{{ more }} || {
+            apt-get -q update
+            return 1
+        }
+    }
+{% elif source.kind == "rpm" %}
+    if command -v dnf >/dev/null; then
+        dnf -q -y install "$file"{{ more }}
+    elif command -v yum >/dev/null; then
+        yum -q -y install "$file"{{ more }}
+    else
+        echo "an .rpm cannot be installed here: there is neither dnf nor yum"
+        return 22
+    fi
+{% else %}
+    rm -rf /opt/hsm-agent.new
+    mkdir -p /opt/hsm-agent.new
+    tar -xzf "$file" -C /opt/hsm-agent.new --strip-components=1 || return 22
+    rm -rf /opt/hsm-agent
+    mv /opt/hsm-agent.new /opt/hsm-agent
+    mkdir -p /usr/local/bin
+    ln -sf /opt/hsm-agent/hsm-agent /usr/local/bin/hsm-agent
+{% endif %}
+}
+
+{% if source.kind != "package" %}
+patiently fetch || case $? in
+21) fail checksum-mismatch 21 "$(tail -n 3 "$log")" ;;
+22) fail package-not-found 20 "$(tail -n 3 "$log")" ;;
+*) fail download-failed 20 "$(tail -n 3 "$log")" ;;
+esac
+{% endif %}
+patiently bring || fail package-failed 22 "$(tail -n 5 "$log")"
+hsm-agent --version >"$log" 2>&1 || fail package-failed 22 "the agent does not start: $(tail -n 3 "$log")"
+{% if not_before %}
+
+# a clock that is behind is set as soon as there is a network; before its first day the CA is none
+limit=$(($(uptime) + 120))
+while [ "$(date +%s)" -lt {{ not_before }} ] && [ "$(uptime)" -lt "$limit" ]; do
+    sleep 1
+done
+{% endif %}
+
+trap - TERM INT HUP
+exec hsm-agent configure --config "$wanted" --timeout {{ timeout }}s{{ " --replace-ca" if replace_ca }}

@@ -1,0 +1,434 @@
+"""User-data as others read it: run by a shell, judged by shellcheck, parsed as YAML and by a grammar of PowerShell.
+
+The shell runs the text with its folders exchanged for others; what it calls that changes a machine is a stand-in. The
+boot of a real host, with nothing exchanged, is lab/test_first_boot.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import http.server
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent.core.errors import AgentError
+from agent.desired import Complaints, Desired, read_text, settle
+from agent.hosts.posix import Posix
+from agent.render.record import schema
+from agent.user_data import MOST_BYTES, Source, said, source_of, user_data
+from tests.doubles.receiver import accept, only, receiver
+from tests.golden.test_user_data import CASES, LEAST, Case
+from tests.lab import images
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+AGENT = """#!/bin/sh
+case $1 in
+--version) echo hsm-agent 0.1.0 ;;
+status) exit "$(cat status)" ;;
+configure) printf '%s\\n' "$@" >argv; cat "$3" >config; stat -c %a "$3" >mode; exit "$(cat exit 2>/dev/null || echo 0)" ;;
+esac
+"""
+TOKEN = "s3cr3t-t0ken"
+
+
+class Shell:
+    """A place in which user-data runs: `bin` comes first on its path, and what it did lies in the folder itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "bin").mkdir()
+        self.program("hsm-agent", AGENT)
+        self.program("sleep", "#!/bin/sh\n")
+        self.program("dpkg", "#!/bin/sh\n")
+        self.program(
+            "apt-get",
+            '#!/bin/sh\necho "$@" >>apt\ncase " $* " in *\' install \'*) cp agent bin/hsm-agent ;; esac\n',
+        )
+        (folder / "agent").write_text(AGENT)
+        (folder / "agent").chmod(0o755)
+
+    def program(self, name: str, text: str | None) -> None:
+        path = self.folder / "bin" / name
+        if text is None:
+            path.unlink()
+        else:
+            path.write_text(text)
+            path.chmod(0o755)
+
+    def exchanged(self, script: str) -> str:
+        for place in (
+            "/var/lib/hsm-agent",
+            "/var/cache/hsm-agent",
+            "/etc/systemd",
+            "/run/systemd",
+            "/opt/hsm-agent",
+        ):
+            script = script.replace(place, f"{self.folder}{place}")
+        script = script.replace("/usr/local/bin/hsm-agent", f"{self.folder}/bin/hsm-agent")
+        return script.replace("PATH=", f"PATH={self.folder}/bin:", 1).replace(">/dev/console", ">>console")
+
+    def run(self, script: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        path = self.folder / "part-001"
+        path.write_text(self.exchanged(script))
+        return subprocess.run(
+            ["sh", str(path), *words], cwd=self.folder, env={**os.environ, **env}, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    def read(self, name: str) -> str:
+        return (self.folder / name).read_text(encoding="utf-8")
+
+    def given(self) -> Desired:
+        """Return what `configure` was given, as it reads it."""
+        complaints = Complaints()
+        words = self.read("argv").splitlines()
+        desired = settle(
+            [read_text((self.folder / "config").read_bytes(), "first-boot.json", complaints)], complaints
+        )
+        return replace(desired, timeout=float(words[4].rstrip("s")), replace_ca="--replace-ca" in words)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def script_of(desired: Desired, source: Source | None = None) -> str:
+    return user_data(Posix(), desired, source or Source(), "shell").decode("ascii")
+
+
+def archive() -> bytes:
+    """Return a tree as packaging makes it, with the stub in the place of the agent."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        info = tarfile.TarInfo("hsm-agent-0.1.0-0123/hsm-agent")
+        info.mode, info.size = 0o755, len(AGENT)
+        tar.addfile(info, io.BytesIO(AGENT.encode()))
+    return buffer.getvalue()
+
+
+@contextmanager
+def bucket(folder: Path) -> Iterator[str]:
+    """Serve a folder on the loopback."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *words: Any) -> None:
+            super().__init__(*words, directory=str(folder))
+
+        def log_message(self, *_words: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1).filter(
+    str.strip
+) | st.sampled_from(
+    [
+        "'",
+        '"',
+        "\n",
+        "\nEND\n",
+        "$(touch pwned)",
+        "`touch pwned`",
+        "</powershell>",
+        "${PATH}",
+        "\\",
+        "%s",
+        "{{ wanted }}",
+        "'; touch pwned; '",
+    ]
+).map("/x{}".format)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=TEXTS, path=TEXTS)
+def test_every_value_arrives_as_it_was_and_none_becomes_code(shell: Shell, text: str, path: str) -> None:
+    wanted = Desired(
+        hsm_ip=("10.0.1.6", "fd00::6"), package_source=text.rstrip("/") or "/", replace_ca=True, timeout=77.0,
+        report_to=("file:/r",), ca_cert=f"https:{path}", platform="el9", sha256=(f"a'$(x)={'0' * 64}",), sdk=5,
+    )  # fmt: skip
+    done = shell.run(script_of(wanted))
+    assert (done.returncode, shell.given()) == (0, wanted), done.stderr
+    assert shell.read("mode").strip() == "600"
+    assert not (shell.folder / "pwned").exists()
+
+
+@given(text=TEXTS)
+def test_the_other_forms_carry_the_same(text: str) -> None:
+    wanted = replace(LEAST, package_source=text)
+    cloud = yaml.safe_load(user_data(Posix(), wanted, Source(), "cloud-config"))
+    (file,) = cloud["write_files"]
+    assert file["content"] == script_of(wanted)
+    assert cloud["runcmd"] == [["/bin/sh", file["path"]]]
+    windows = user_data(
+        Posix(), wanted, Source("msi", "a.msi", "https://x/a.msi", "0" * 64), "powershell"
+    ).decode("ascii")
+    assert (windows.count("</powershell>"), windows.count("<powershell>")) == (1, 1)
+    encoded = re.findall(r"FromBase64String\('([A-Za-z0-9+/=]+)'\)", windows)
+    assert [base64.b64decode(each).decode("ascii") for each in encoded] == [said(wanted)]
+
+
+@pytest.mark.parametrize(
+    "case", [each for each in CASES if each.form != "powershell"], ids=lambda case: case.path.name
+)
+def test_shellcheck_has_nothing_to_say(case: Case) -> None:
+    if shutil.which("shellcheck") is None and shutil.which("apt-get") and images.reason_not_to_run() is None:
+        images.install_tools()
+    if shutil.which("shellcheck") is None:
+        pytest.skip("no shellcheck, and no apt to bring it")
+    text = case.text()
+    if case.form == "cloud-config":
+        text = yaml.safe_load(text)["write_files"][0]["content"]
+    done = subprocess.run(
+        ["shellcheck", "-"], input=text, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "case", [each for each in CASES if each.form == "powershell"], ids=lambda case: case.path.name
+)
+def test_powershell_is_ascii_and_follows_its_grammar(case: Case) -> None:
+    grammar = pytest.importorskip("tree_sitter_powershell", reason="has no wheel for this Python")
+    from tree_sitter import Language, Parser
+
+    text = case.text()
+    match = re.fullmatch(r"<powershell>\n(.*)</powershell>\n<persist>true</persist>\n", text, re.DOTALL)
+    assert match is not None
+    parser = Parser(Language(grammar.language()))
+    inner = match[1].encode("ascii")
+    assert not parser.parse(inner).root_node.has_error
+    assert parser.parse(inner.replace(b"}", b"", 1)).root_node.has_error  # it would have told
+
+
+@pytest.mark.parametrize("source", ["package", "deb", "tree", "inline", "already there"])
+def test_the_agent_comes_and_is_run(shell: Shell, source: str) -> None:
+    data = archive() if source in ("tree", "inline") else b"a package"
+    name = "hsm-agent.tar.gz" if source in ("tree", "inline") else "hsm-agent.deb"
+    (shell.folder / name).write_bytes(data)
+    if source != "already there":
+        shell.program("hsm-agent", None)
+    with bucket(shell.folder) as url:
+        found = source_of(
+            Posix(),
+            {"inline": str(shell.folder / name), "tree": f"{url}/{name}", "deb": f"{url}/{name}"}.get(
+                source, "package"
+            ),
+            hashlib.sha256(data).hexdigest() if source in ("tree", "deb") else None,
+            "shell",
+        )
+        done = shell.run(script_of(LEAST, found))
+    assert done.returncode == 0, done.stderr
+    assert shell.given().hsm_ip == LEAST.hsm_ip
+    asked = shell.read("apt").splitlines() if (shell.folder / "apt").exists() else []
+    assert [line.split()[-1].rpartition("/")[2] for line in asked] == {
+        "package": ["update", "hsm-agent"], "deb": [name],
+    }.get(source, [])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "status"),
+    [
+        ("another file", "checksum-mismatch", 21),
+        ("no such file", "package-not-found", 20),
+        ("no server", "download-failed", 20),
+        ("no room in apt", "package-failed", 22),
+        ("an agent that does not start", "package-failed", 22),
+    ],
+)
+def test_what_fails_early_is_told_all_the_same(shell: Shell, fault: str, code: str, status: int) -> None:
+    shell.program("hsm-agent", None)
+    (shell.folder / "token").write_text(TOKEN)
+    (shell.folder / "hsm-agent.deb").write_bytes(b"a package")
+    sha256 = hashlib.sha256(b"another" if fault == "another file" else b"a package").hexdigest()
+    if fault == "no room in apt":
+        shell.program("apt-get", "#!/bin/sh\necho 'E: no room'; exit 100\n")
+    if fault == "an agent that does not start":
+        (shell.folder / "agent").write_text("#!/bin/sh\necho 'needs Python 3.9'; exit 1\n")
+    with receiver(only(503), accept) as server, bucket(shell.folder) as url:
+        name = "gone.deb" if fault == "no such file" else "hsm-agent.deb"
+        base = "http://127.0.0.1:9" if fault == "no server" else url
+        source = Source("deb", name, f"{base}/{name}?X-Amz-Signature=hidden", sha256)
+        to = (f"file:{shell.folder}/report.json", server.url, "junit:/nowhere/x.xml")
+        wanted = replace(LEAST, timeout=1.0, report_to=to, report_token_file=str(shell.folder / "token"))
+        done = shell.run(script_of(wanted, source))
+        told = list(server.taken.values())
+        keys = {headers["Idempotency-Key"] for _, headers in server.requests}
+        tokens = {headers["Authorization"] for _, headers in server.requests}
+    assert done.returncode == status, done.stderr
+    (report,) = told
+    assert (report["code"], report["exit_status"], report["outcome"]) == (code, status, "failed")
+    assert json.loads(shell.read("report.json")) == report
+    jsonschema.validate(report, schema())
+    assert (len(keys), tokens) == (1, {f"Bearer {TOKEN}"})
+    assert not (shell.folder / "argv").exists()
+    words = {"no room in apt": "E: no room", "an agent that does not start": "needs Python 3.9"}.get(
+        fault, name
+    )
+    assert words in report["failure"]["saw"]
+    for secret in ("hidden", TOKEN):
+        assert secret not in done.stdout + done.stderr + json.dumps(report)
+
+
+def test_cloudformation_is_told_by_the_aws_command(shell: Shell) -> None:
+    pytest.importorskip("botocore", reason="cfn: needs the extra hsm-agent[aws]")
+    shell.program("hsm-agent", None)
+    shell.program("apt-get", "#!/bin/sh\nexit 100\n")
+    shell.program("aws", "#!/bin/sh\nprintf '%s\\n' \"$@\" >aws\n")
+    done = shell.run(script_of(replace(LEAST, timeout=1.0, report_to=("cfn:web/Group?region=eu-central-1",))))
+    words = shell.read("aws").splitlines()
+    assert done.returncode == 22
+    assert words[:6] == [
+        "cloudformation",
+        "signal-resource",
+        "--stack-name",
+        "web",
+        "--logical-resource-id",
+        "Group",
+    ]
+    assert words[7].startswith("package-failed.")
+    assert words[8:] == ["--status", "FAILURE", "--region", "eu-central-1"]
+
+
+def test_a_bucket_is_read_with_the_aws_command(shell: Shell) -> None:
+    (shell.folder / "kept").write_bytes(archive())
+    shell.program("aws", '#!/bin/sh\necho "$@" >>aws\ncp kept "$5"\n')
+    shell.program("hsm-agent", None)
+    sha256 = hashlib.sha256(archive()).hexdigest()
+    done = shell.run(script_of(LEAST, Source("tree", "t.tar.gz", "s3://bucket/a/t.tar.gz", sha256)))
+    assert done.returncode == 0, done.stderr
+    assert shell.read("aws").startswith("s3 cp --only-show-errors s3://bucket/a/t.tar.gz ")
+
+
+def test_what_holds_a_lock_is_waited_for(shell: Shell) -> None:
+    shell.program("hsm-agent", None)
+    busy = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 812 (apt-get)"
+    shell.program(
+        "apt-get",
+        f"#!/bin/sh\necho x >>tries\n[ $(wc -l <tries) -gt 3 ] || {{ echo '{busy}'; exit 100; }}\ncp agent bin/hsm-agent\n",
+    )
+    done = shell.run(script_of(LEAST))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("It is held by process 812") == 3
+
+
+@pytest.mark.parametrize(("status", "runs"), [(0, False), (41, False), (60, False), (3, True), (40, True)])
+def test_at_a_later_boot_what_was_configured_since_stands(shell: Shell, status: int, runs: bool) -> None:
+    script = script_of(LEAST)
+    state = shell.folder / "var/lib/hsm-agent"
+    state.mkdir(parents=True)
+    (state / "first-boot").touch()
+    os.utime(state / "first-boot", (1, 1))
+    (state / "desired.json").write_text("{}")
+    (shell.folder / "status").write_text(str(status))
+    done = shell.run(script, "go")
+    assert (done.returncode, (shell.folder / "argv").exists()) == (0, runs)
+    # but what is as old as this host's image says nothing of it
+    os.utime(state / "desired.json", (0, 0))
+    assert shell.run(script, "go").returncode == 0
+    assert (shell.folder / "argv").exists()
+
+
+def test_a_clock_that_is_behind_is_waited_for(shell: Shell, ca_pem: bytes) -> None:
+    shell.program(
+        "date", '#!/bin/sh\necho x >>dates\n[ $(wc -l <dates) -gt 3 ] && exec /bin/date "$@"\necho 1000\n'
+    )
+    done = shell.run(script_of(replace(LEAST, ca_cert=ca_pem.decode())))
+    assert (done.returncode, len(shell.read("dates").splitlines())) == (0, 4), done.stderr
+    assert shell.given().ca_cert == ca_pem.decode()
+
+
+def test_a_ca_that_is_none_is_refused_here_and_now(ca_pem: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "customerCA.crt"
+    path.write_bytes(ca_pem)
+    assert ca_pem.decode().splitlines()[1] in script_of(replace(LEAST, ca_cert=str(path)))
+    key = b"-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n"
+    path.write_bytes(key + ca_pem)
+    with pytest.raises(AgentError) as caught:
+        script_of(replace(LEAST, ca_cert=str(path)))
+    assert caught.value.code.name == "ca-is-private-key"
+
+
+def test_what_is_large_is_compressed_and_what_is_too_large_is_named(tmp_path: Path) -> None:
+    sums = tuple(f"cloudhsm-cli_5.99.{number}-1_u24.04_amd64.deb={'ab' * 32}" for number in range(100))
+    many = replace(LEAST, sha256=sums)
+    data = user_data(Posix(), many, Source(), "shell")
+    assert (len(data) <= MOST_BYTES, data[:2]) == (True, b"\x1f\x8b")
+    assert gzip.decompress(data).startswith(b"#!/bin/sh\n")
+    assert gzip.decompress(user_data(Posix(), many, Source(), "cloud-config")).startswith(b"#cloud-config\n")
+    large = tmp_path / "hsm-agent_0.1.0_all.deb"
+    large.write_bytes(os.urandom(20_000))
+    for desired, form, source, word in (
+        (many, "powershell", Source("msi", "a.msi", "https://x/a.msi", "0" * 64), "the other options"),
+        (LEAST, "shell", source_of(Posix(), str(large), None, "shell"), large.name),
+    ):
+        with pytest.raises(AgentError) as caught:
+            user_data(Posix(), desired, source, form)
+        assert caught.value.code.name == "user-data-too-large"
+        assert word in caught.value.saw
+        assert caught.value.hint.startswith(word)
+
+
+@pytest.mark.parametrize(
+    ("text", "sha256", "form", "complaint"),
+    [
+        ("https://x/a.deb", None, "shell", "the SHA-256 of what the URL holds is needed"),
+        ("https://x/a.deb", "12", "shell", "is not a SHA-256"),
+        ("https://x/a.zip", "0" * 64, "shell", "does not end in"),
+        ("https://x/a.deb'$(x)", "0" * 64, "shell", "percent-encoded"),
+        ("https://u:p@x/a.deb", "0" * 64, "shell", "a password has no place"),
+        ("ftp://x/a.deb", "0" * 64, "shell", "an http, https or s3 URL"),
+        ("/no/such.deb", None, "shell", "there is no file"),
+        ("/etc/hostname", None, "shell", "does not end in"),
+        ("https://x/a.deb", "0" * 64, "powershell", "the URL of an .msi"),
+        ("package", None, "powershell", "the URL of an .msi"),
+        ("https://x/a.msi", "0" * 64, "cloud-config", "a .deb, .rpm or .tar.gz"),
+    ],
+)
+def test_where_the_agent_comes_from_is_checked(
+    text: str, sha256: str | None, form: str, complaint: str
+) -> None:
+    with pytest.raises(AgentError) as caught:
+        source_of(Posix(), text, sha256, form)
+    assert caught.value.code.name == "config-invalid"
+    assert complaint in caught.value.saw
+
+
+def test_the_command_prints_it() -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[bytes]:
+        argv = [sys.executable, "-m", "agent", "user-data", *words]
+        return subprocess.run(argv, capture_output=True, timeout=60, check=False)
+
+    assert run("--hsm-ip", "10.0.1.6").stdout == user_data(Posix(), LEAST, Source(), "shell")
+    refused = run("--format", "bash")
+    assert (refused.returncode, refused.stdout, b"--format takes shell" in refused.stderr) == (2, b"", True)
+    nobody = run()
+    assert (nobody.returncode, b"at least one address" in nobody.stderr) == (2, True)

@@ -1,0 +1,239 @@
+#!/bin/sh
+# Made by `hsm-agent user-data`, 0.1.0: brings hsm-agent to this host and runs `hsm-agent configure`.
+# cloud-init runs this once. What survives a reboot is a unit, which it makes of itself and takes away when the host is
+# configured: what one boot could not do, the next one does. Read on with: journalctl -u hsm-agent-first-boot
+set -u
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
+umask 022
+
+state=/var/lib/hsm-agent
+self=$state/first-boot
+wanted=$self.json
+log=$self.log
+unit=hsm-agent-first-boot.service
+cache=/var/cache/hsm-agent/first-boot
+file=$cache/hsm-agent_0.1.0_all.deb
+
+say() {
+    echo "hsm-agent first boot: $*" >&2
+    { echo "hsm-agent first boot: $*" >/dev/console; } 2>/dev/null || :
+}
+
+# seconds on a clock that never jumps
+uptime() {
+    read -r up _ </proc/uptime
+    echo "${up%.*}"
+}
+
+# before there is an agent that could: a report of the same form to whom it is for; then the end
+fail() {
+    say "$1: $3"
+    python3 - "$wanted" "$1" "$2" "$3" <<'END' || say "nobody was told: python3 failed"
+import json, os, socket, ssl, subprocess, sys, time, urllib.request
+
+path, code, status, saw = sys.argv[1:]
+now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+run = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-%04x" % (os.getpid() % 65536)
+name, machine = socket.gethostname(), os.uname().machine
+sentence = "first boot failed before hsm-agent could run"
+hint = "`journalctl -u hsm-agent-first-boot` on the host says more; the next boot tries again"
+host = {"name": name, "os": "unknown", "os_version": "", "title": "an unknown system", "arch": machine}
+host.update(platform=None, platform_forced=False, instance_id=None)
+report = {"schema_version": 1, "run_id": run, "command": "configure", "agent_version": "0.1.0", "host": host}
+report.update(client=None, ca=None, steps=[], hsms=[], warnings=[], restart_needed=[])
+report.update(outcome="failed", code=code, cause=None, exit_status=int(status), changed=False)
+report["failure"] = {"code": code, "sentence": sentence, "saw": saw, "want": "a running agent", "hint": hint}
+report.update(started=now, finished=now)
+document = json.dumps(report, indent=2) + "\n"
+
+
+def send(uri, places):
+    kind, _, rest = uri.partition(":")
+    if kind == "file":
+        with open(rest + ".new", "w") as file:
+            file.write(document)
+        os.rename(rest + ".new", rest)
+    elif kind in ("https", "http"):
+        headers = {"Content-Type": "application/json", "Idempotency-Key": run + "-" + name}
+        if "token_file" in places:
+            with open(places["token_file"]) as file:
+                headers["Authorization"] = "Bearer " + file.read().strip()
+        trust = ssl.create_default_context(cafile=places.get("ca"))
+        request = urllib.request.Request(uri, document.encode(), headers)
+        urllib.request.urlopen(request, timeout=20, context=trust).close()
+    elif kind == "cfn":
+        stack, _, resource = rest.partition("?")[0].rpartition("/")
+        words = ["aws", "cloudformation", "signal-resource", "--stack-name", stack, "--logical-resource-id", resource]
+        words += ["--unique-id", (code + "." + name + "." + run)[:64], "--status", "FAILURE"]
+        subprocess.run(words + ["--region", rest.rpartition("=")[2]], check=True, timeout=60)
+    else:
+        raise ValueError("only the agent itself can write there")
+
+
+with open(path) as file:
+    places = json.load(file).get("report", {})
+for uri in places.get("to", []):
+    shown = uri.partition("?")[0]
+    for attempt in range(3):
+        try:
+            send(uri, places)
+            print("told " + shown)
+            break
+        except Exception as error:
+            print("%s was not told: %s" % (shown, error.__class__.__name__))
+            if not shown.startswith("http"):
+                break
+            time.sleep(2 * attempt)
+END
+    exit "$2"
+}
+
+# again and again until it works or the time is up; a status from 20 on means that waiting cannot help
+patiently() {
+    limit=$(($(uptime) + 600))
+    while :; do
+        "$@" >"$log" 2>&1
+        status=$?
+        cat "$log" >&2
+        if [ "$status" -eq 0 ] || { [ "$status" -ge 20 ] && [ "$status" -le 29 ]; }; then
+            return "$status"
+        fi
+        [ "$(uptime)" -lt "$limit" ] || return 1
+        sleep 3
+    done
+}
+
+case ${1-} in
+go) ;;
+done)
+    [ ! -d /run/systemd/system ] || systemctl disable -q "$unit"
+    rm -rf "$self" "$wanted" "$log" "/etc/systemd/system/$unit" "$cache"
+    say "this host is configured"
+    exit 0
+    ;;
+*)
+    mkdir -p "$state"
+    chmod 711 "$state"
+    if [ "$0" != "$self" ]; then
+        cp "$0" "$self.new"
+        chmod 700 "$self.new"
+        mv -f "$self.new" "$self"
+    fi
+    touch "$self"
+    if [ -d /run/systemd/system ]; then
+        cat >"/etc/systemd/system/$unit" <<'END'
+[Unit]
+Description=Configure this host for its CloudHSM cluster, at first boot and until it is done
+Wants=network-online.target
+After=network-online.target
+ConditionPathExists=/var/lib/hsm-agent/first-boot
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh /var/lib/hsm-agent/first-boot go
+ExecStartPost=/bin/sh /var/lib/hsm-agent/first-boot done
+# degraded, and proven but not reported: the timer looks again, and the next run sends what is kept
+SuccessExitStatus=41 60
+TimeoutStartSec=3300
+# stopping is told to the agent alone: a package manager at work is allowed to finish
+KillMode=mixed
+TimeoutStopSec=15min
+
+[Install]
+WantedBy=multi-user.target
+END
+        systemctl daemon-reload
+        systemctl enable -q "$unit"
+        systemctl start "$unit" || {
+            say "not configured yet, the next boot tries again: journalctl -u $unit, hsm-agent status"
+            exit 1
+        }
+        exit 0
+    fi
+    ;;
+esac
+
+trap 'fail interrupted 130 "stopped before the agent was there"' TERM INT HUP
+(
+    umask 077
+    cat >"$wanted" <<'END'
+{"hsm": {"ip": ["10.0.1.6", "10.0.2.9"], "ca_cert": "-----BEGIN CERTIFICATE-----\nMIIDSzCCAjOgAwIBAgIUIYdcOkVAmoReWyaSTDVuwMi6Dh0wDQYJKoZIhvcNAQEL\nBQAwNTELMAkGA1UEBhMCREUxEDAOBgNVBAoMB0V4YW1wbGUxFDASBgNVBAMMC2N1\nc3RvbWVyIENBMB4XDTI2MTEyNDAwMjMxMFoXDTM2MTEyMzAwMjMxMFowNTELMAkG\nA1UEBhMCREUxEDAOBgNVBAoMB0V4YW1wbGUxFDASBgNVBAMMC2N1c3RvbWVyIENB\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAs5FD47jmfS45RG8m9Ip+\nPOPsK/fp37otgtFetVYWkVLx1VzuWGqkbhZycU3YS2S7qFmBymapFXgDjiMv7eK/\nZd0wV8VGL2zFgHQ6DU5yxw9GqLy3fhhrM1QktDSkXuqhKfZTWdbP4Puf56AWS/Gq\nJ3bOOSCEQEkOP7V0gAe77DA6/BlviZLXQNrOyV2bA9LKEle1yK4uhJ+PTLwDOIMm\nGtV4Nm9JtLHWs3s46cXEdMRUARIousomO9RIJaKzscXM5Aj2H73JEKTqtBtELkSw\nmd+EFvv9ooU/zRNbEfb1SzZgy8IMjOvej3Ghkzay7NF49B+nZgWysI/UDbqKV1Q+\nWwIDAQABo1MwUTAdBgNVHQ4EFgQUaFyUPWBClgHCY4KmxblYUqnAnqIwHwYDVR0j\nBBgwFoAUaFyUPWBClgHCY4KmxblYUqnAnqIwDwYDVR0TAQH/BAUwAwEB/zANBgkq\nhkiG9w0BAQsFAAOCAQEACu/7bzoG0ZaE0xIkPFy+eRsAcsMYyCxwx9+xZ/QLlKKm\nGrRZq3pD4PNItrutH/buxKI1uUZARM0FBjXz2R7YPDbiMm2DZ/K4g/C35TssIMxY\n0CNkgb9VHz/5MXT88m4gGPRqOPzWH7lEXU3ZjoL9K0QdTwuEyDHIqm0zIlIbKQoP\ny3MTUjJ2bpELixyG0i05Ikm7TytqGILzmRNPEZP9v5Ub8JpKzwsH8u1pKOOburTQ\nYXI2rV/BVbfrHrLNRbk2x0N4/PBOUeFEStoP1bjbeqxLpicRhK4MjhIWNurMVc3q\ne2gz0budEoMdvvjA7Tr/eY6PMttHw7LD9KxWE0mhJQ==\n-----END CERTIFICATE-----\n"}, "client": {"components": ["cli", "pkcs11"]}, "report": {"to": ["https://desk.example/reports"], "token_file": "/etc/hsm-agent/token"}}
+END
+)
+
+# at a later boot: what somebody has configured since then stands
+if [ -n "$(find "$state/desired.json" -newer "$self" 2>/dev/null)" ]; then
+    hsm-agent status >/dev/null 2>&1
+    case $? in
+    0 | 41 | 60) exit 0 ;;
+    esac
+fi
+
+fetch() {
+    mkdir -p "$cache"
+    python3 - 'https://bucket.s3.eu-central-1.amazonaws.com/hsm-agent_0.1.0_all.deb' "$file" 5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e <<'END'
+import hashlib, os, shutil, subprocess, sys, urllib.error, urllib.request
+
+url, path, wanted = sys.argv[1:]
+shown = url.partition("?")[0]
+
+
+def digest():
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        for piece in iter(lambda: file.read(65536), b""):
+            found.update(piece)
+    return found.hexdigest()
+
+
+if not (os.path.exists(path) and digest() == wanted):
+    try:
+        if url.startswith("s3:"):
+            subprocess.run(["aws", "s3", "cp", "--only-show-errors", url, path], check=True, timeout=300)
+        else:
+            with urllib.request.urlopen(url, timeout=20) as answer, open(path, "wb") as file:
+                shutil.copyfileobj(answer, file)
+    except urllib.error.HTTPError as error:
+        print("%s: HTTP %d" % (shown, error.code))
+        sys.exit(22 if error.code in (400, 401, 403, 404, 410) else 1)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        print("%s: %s" % (shown, error.__class__.__name__ if url.startswith("s3:") else error))
+        sys.exit(1)
+    if digest() != wanted:
+        print("%s: its SHA-256 is %s, wanted %s" % (shown, digest(), wanted))
+        os.remove(path)
+        sys.exit(21)
+END
+}
+
+bring() {
+    command -v apt-get >/dev/null || {
+        echo "a .deb cannot be installed here: there is no apt-get"
+        return 22
+    }
+    # the archive is asked only where the package alone is not enough
+    dpkg --configure -a && {
+        apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=60 install "$file" || {
+            apt-get -q update
+            return 1
+        }
+    }
+}
+
+patiently fetch || case $? in
+21) fail checksum-mismatch 21 "$(tail -n 3 "$log")" ;;
+22) fail package-not-found 20 "$(tail -n 3 "$log")" ;;
+*) fail download-failed 20 "$(tail -n 3 "$log")" ;;
+esac
+patiently bring || fail package-failed 22 "$(tail -n 5 "$log")"
+hsm-agent --version >"$log" 2>&1 || fail package-failed 22 "the agent does not start: $(tail -n 3 "$log")"
+
+# a clock that is behind is set as soon as there is a network; before its first day the CA is none
+limit=$(($(uptime) + 120))
+while [ "$(date +%s)" -lt 1795479790 ] && [ "$(uptime)" -lt "$limit" ]; do
+    sleep 1
+done
+
+trap - TERM INT HUP
+exec hsm-agent configure --config "$wanted" --timeout 1800s
