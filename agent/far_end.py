@@ -84,10 +84,16 @@ def _run(machine: Host, request: Mapping[str, Any], wired: Wired) -> Report:
     desired = from_json(request["desired"])
     # the run ends before whoever waits for it gives up, so that its report can still be read
     desired = replace(desired, timeout=min(desired.timeout or request["seconds"], request["seconds"]))
-    run = begin(machine, command, os.environ, request["request"])
+    run = begin(machine, command, os.environ, lambda: _identity(machine), request["request"])
     report = _command(machine, command, desired, run, wired)
     log.log_report(report)
     return report
+
+
+def _identity(machine: Host) -> str | None:
+    from agent.hosts.metadata import instance_id  # noqa: PLC0415 -- only where a report goes somewhere
+
+    return instance_id(machine, os.environ)
 
 
 def _command(machine: Host, command: str, desired: Any, run: Run, wired: Wired) -> Report:

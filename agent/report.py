@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Callable
 
 from agent import __version__
 from agent.core.words import Failure, HostName, Hsm, Notice, Outcome, Report, Restart, Verdict
@@ -27,24 +27,32 @@ if TYPE_CHECKING:
 class Run:
     """One call of one command: its name in every report, when it began, and the environment, which may hold a token.
 
-    `request` is who asked for it from elsewhere: a roll-out, and this host's name in it.
+    `identity` asks for the instance's id, which takes time, and so only for a report that somebody is told. `request` is
+    who asked for the run from elsewhere: a roll-out, and this host's name in it.
     """
 
     run_id: str
     command: str
     started: datetime.datetime
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    identity: Callable[[], str | None] = lambda: None
     request: str | None = None
 
 
-def begin(view: HostView, command: str, environ: Mapping[str, str], request: str | None = None) -> Run:
+def begin(
+    view: HostView,
+    command: str,
+    environ: Mapping[str, str],
+    identity: Callable[[], str | None] = lambda: None,
+    request: str | None = None,
+) -> Run:
     """Name a run by its time. The last four digits are the part of the second, in hexadecimal.
 
     So names sort, also of runs in one second (`rollback` relies on it), and two hosts' runs differ.
     """
     now = view.now()
     name = f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond * 0x10000 // 1_000_000:04x}"
-    return Run(name, command, now, environ, request)
+    return Run(name, command, now, environ, identity, request)
 
 
 @dataclass
@@ -67,11 +75,12 @@ def assemble(view: HostView, run: Run, known: Known, error: AgentError | None) -
         failure = Failure(error.code.name, error.sentence, error.saw, error.want, error.hint)
         judged = Judgement(Verdict.FAILED, error.code.name, error.code.exit_status, failure=failure)
     planned, facts_ = known.planned, known.facts
+    instance = run.identity() if known.told_to.report_to and run.command != "plan" else None
     return Report(
         run_id=run.run_id,
         command=run.command,
         agent_version=__version__,
-        host=_host(view, facts_, planned.fit if planned else None),
+        host=replace(_host(view, facts_, planned.fit if planned else None), instance_id=instance),
         lines=(*walk.lines, *walk.undone),
         outcome=judged.outcome,
         code=judged.code,

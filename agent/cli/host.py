@@ -191,7 +191,7 @@ def _run(command: str, output: str, body: Callable[[Posix, Run, Listener], Repor
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A program that is changing the host finishes; then the run ends, is undone where that is due, and reports.
         signal.signal(number, lambda _number, _frame: stop.set())
-    run = begin(machine, command, os.environ)
+    run = begin(machine, command, os.environ, lambda: _identity(machine))
     try:
         report = body(machine, run, progress)
     finally:
@@ -199,3 +199,9 @@ def _run(command: str, output: str, body: Callable[[Posix, Run, Listener], Repor
     log.log_report(report)
     print_result(to_document(report) if as_json else screen.report(to_tree(report), **look()))
     raise typer.Exit(report.exit_status)
+
+
+def _identity(machine: Posix) -> str | None:
+    from agent.hosts.metadata import instance_id  # noqa: PLC0415 -- only where a report goes somewhere
+
+    return instance_id(machine, os.environ)
