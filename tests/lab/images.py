@@ -10,7 +10,7 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,6 +72,17 @@ apt-get -q update
 DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends rpm dnf
 apt-get clean
 rm -rf /var/lib/apt/lists/*
+"""
+
+# Debian's cloud-init, which looks for a seed on the disk alone: nobody in the lab answers for a cloud. The network is
+# the lab's, and made before pid 1.
+CLOUD_INIT = """
+apt-get -q update
+DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends cloud-init
+apt-get clean
+rm -rf /var/lib/apt/lists/*
+echo 'datasource_list: [NoCloud, None]' >/etc/cloud/cloud.cfg.d/90_lab.cfg
+echo 'network: {config: disabled}' >>/etc/cloud/cloud.cfg.d/90_lab.cfg
 """
 
 # Debian with dnf and rpm over a database of their own, which says in every place an agent may look that it is another
@@ -177,6 +188,7 @@ BULLSEYE, BOOKWORM, TRIXIE = (
     Layer(suite, SETTLE, suite=suite) for suite in ("bullseye", "bookworm", "trixie")
 )
 BOOKWORM_RPM = Layer("bookworm-rpm", RPM_TOOLS, BOOKWORM)
+BOOKWORM_RPM_CLOUD = Layer("bookworm-rpm-cloud", CLOUD_INIT, BOOKWORM_RPM)
 
 
 def _ubuntu(version: str, codename: str, base: Layer, python: str) -> Image:
@@ -198,6 +210,7 @@ def _rpm_image(
     full: str,
     suffix: str,
     glibc: str,
+    below: Layer = BOOKWORM_RPM,
 ) -> Image:
     platform = {"amzn": "al2023"}.get(os_id, suffix)
     os_release = (
@@ -213,7 +226,7 @@ def _rpm_image(
         glibc=glibc,
         release_name={"amzn": "amazon-linux"}.get(os_id, "redhat"),
     )
-    return Image(name, os_id, version, "rpm", "3.11", Layer(name, script, BOOKWORM_RPM))
+    return Image(name, os_id, version, "rpm", "3.11", Layer(name, script, below))
 
 
 _RHEL = "Red Hat Enterprise Linux"
@@ -242,8 +255,26 @@ _IMAGES = (
         glibc="2.39",
     ),
 )
-IMAGES = {image.name: image for image in _IMAGES}
-NAMES = tuple(IMAGES)
+_CLOUD = "-cloud"
+_WITH_CLOUD_INIT = (
+    replace(
+        _IMAGES[2],
+        name=f"{_IMAGES[2].name}{_CLOUD}",
+        layer=Layer(f"{_IMAGES[2].name}{_CLOUD}", CLOUD_INIT, _IMAGES[2].layer),
+    ),
+    _rpm_image(
+        f"rhel9{_CLOUD}",
+        _RHEL,
+        os_id="rhel",
+        version="9.4",
+        full="9.4 (Plow)",
+        suffix="el9",
+        glibc="2.34",
+        below=BOOKWORM_RPM_CLOUD,
+    ),
+)
+NAMES = tuple(image.name for image in _IMAGES)
+IMAGES = {image.name: image for image in (*_IMAGES, *_WITH_CLOUD_INIT)}
 SYSTEMD = "+systemd"
 
 
@@ -251,7 +282,7 @@ def image(name: str) -> Image:
     """The image of a name such as `rhel8` or `rhel8+systemd`; the two share every file and differ in their pid 1."""
     bare = name.removesuffix(SYSTEMD)
     if bare not in IMAGES:
-        message = f"no image {name!r}: there are {', '.join(NAMES)}, each also as NAME{SYSTEMD}"
+        message = f"no image {name!r}: there are {', '.join(IMAGES)}, each also as NAME{SYSTEMD}"
         raise LabError(message)
     return IMAGES[bare]
 

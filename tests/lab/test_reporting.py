@@ -31,6 +31,7 @@ class Desk:
     """The receiver at the operator's seat; what it took and was asked lies in `folder`."""
 
     def __init__(self, lab: Lab, folder: Path) -> None:
+        self.lab = lab
         self.folder = folder
         self.url = f"https://{lab.operator.ip}:{PORT}/reports?team=hsm"
         self.ca, cert, key = certificates(folder, lab.operator.ip)

@@ -1,0 +1,198 @@
+"""First boot for real: Debian's cloud-init and systemd, our user-data unedited, and everything that is rough about it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests import promtool
+
+from .agent_install import CHECKOUT
+from .kernel import LabError, until
+from .scene import CA, STATE, Scene, cluster, servers
+from .test_packages_of_the_agent import TIMER, VERIFY, build, ended, last_report, show
+from .test_reporting import TEXTFILES, TOKEN, Desk, spool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .conftest import MakeHost
+    from .host import LabHost
+    from .lab import Lab
+
+UNIT = "hsm-agent-first-boot.service"
+INSTANCE = "i-0abc123def4567890"
+IMDS_PORT = 1338
+# image, the form that its cloud-init is given, the package, the lock of its package manager
+HOSTS = [
+    ("ubuntu24.04", "shell", "*.deb", "/var/lib/dpkg/lock-frontend"),
+    ("rhel9", "cloud-config", "*.rpm", "/var/lib/rpm/.rpm.lock"),
+]
+
+# Somebody else's package manager: at the first boot it hangs, at the second it ends when it has been noticed.
+HOLDER = f"""
+import fcntl, pathlib, sys, time
+boots = pathlib.Path("/var/tmp/boots")
+boots.write_text((boots.read_text() if boots.exists() else "") + "x")
+said = pathlib.Path("{STATE}/first-boot.log")
+if len(boots.read_text()) < 3:
+    lock = open(sys.argv[1], "a")
+    fcntl.lockf(lock, fcntl.LOCK_EX)
+    while len(boots.read_text()) == 1 or not (said.exists() and "lock" in said.read_text()):
+        time.sleep(0.05)
+"""
+HOLDING = """
+[Unit]
+Before=cloud-final.service hsm-agent-first-boot.service
+[Service]
+ExecStart=/usr/bin/python3 /root/holder.py {lock}
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(CHECKOUT, tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture
+def scene(lab: Lab, tmp_path: Path) -> Iterator[Scene]:
+    with cluster(lab, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def desk(lab: Lab, scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    argv = ["python3", "-m", "tests.doubles.imds", lab.operator.ip, str(IMDS_PORT), INSTANCE]
+    lab.operator.start(argv, [IMDS_PORT], {"PYTHONPATH": str(CHECKOUT)})
+    return Desk(lab, tmp_path_factory.mktemp("desk"))
+
+
+def user_data(scene: Scene, image: str, form: str, package: Path, told: list[str]) -> bytes:
+    """Print it as an operator does; the package lies in the bucket, which is the mirror."""
+    (scene.folder / "mirror" / package.name).write_bytes(package.read_bytes())
+    options = scene.options(image)
+    options[options.index("--ca-cert") + 1] = str(scene.made.ca.cert)
+    argv = [sys.executable, "-m", "agent", "user-data", "--format", form, *options, *told]
+    argv += ["--agent", f"{scene.url}/{package.name}"]
+    argv += ["--agent-sha256", hashlib.sha256(package.read_bytes()).hexdigest()]
+    return subprocess.run(argv, check=True, capture_output=True, timeout=60, cwd=CHECKOUT).stdout
+
+
+def launched(make_host: MakeHost, image: str, lock: str, data: bytes, desk: Desk) -> LabHost:
+    """Return a host that was never on, with its seed, what its image has, and somebody who takes the lock."""
+    host = make_host(f"{image}-cloud+systemd", init="idle")
+    host.put("/var/lib/cloud/seed/nocloud/user-data", data)
+    host.put("/var/lib/cloud/seed/nocloud/meta-data", f"instance-id: {INSTANCE}\n".encode())
+    host.put("/etc/hsm-agent/desk-ca.crt", desk.ca.read_bytes())
+    host.put("/etc/hsm-agent/token", TOKEN.encode(), 0o600)
+    host.must(["mkdir", "-p", TEXTFILES])
+    host.put(
+        f"/etc/systemd/system/{VERIFY}.d/textfiles.conf", f"[Service]\nReadWritePaths={TEXTFILES}\n".encode()
+    )
+    imds = f"AWS_EC2_METADATA_SERVICE_ENDPOINT=http://{desk.lab.operator.ip}:{IMDS_PORT}"
+    host.put("/etc/systemd/system.conf.d/imds.conf", f"[Manager]\nDefaultEnvironment={imds}\n".encode())
+    host.put("/root/holder.py", HOLDER.encode())
+    host.put("/etc/systemd/system/holder.service", HOLDING.format(lock=lock).encode())
+    host.must(["systemctl", "enable", "-q", "holder.service"])
+    host.kill9()
+    host.init = "systemd"
+    return host
+
+
+def cut_short(host: LabHost) -> None:
+    """Switch it on, and off while it waits for the lock."""
+
+    def boot() -> None:
+        with suppress(LabError, ProcessLookupError, FileNotFoundError):
+            host.boot()
+
+    def waits() -> bool:
+        with suppress(LabError, FileNotFoundError):
+            return b"lock" in (host.root / f"{STATE[1:]}/first-boot.log").read_bytes()
+        return False
+
+    with ThreadPoolExecutor(1) as pool:
+        booting = pool.submit(boot)
+        until(waits, "first boot to wait for the lock", 60)
+        host.kill9()
+        booting.result()
+
+
+@pytest.mark.parametrize(("image", "form", "pattern", "lock"), HOSTS, ids=[each[0] for each in HOSTS])
+def test_a_host_comes_up_configured_with_nobody_looking(
+    make_host: MakeHost, scene: Scene, desk: Desk, built: Path, image: str, form: str, pattern: str, lock: str
+) -> None:
+    scene.package(image)
+    told = ["--report-to", desk.url, "--report-to", f"prometheus:{TEXTFILES}"]
+    told += ["--report-ca", "/etc/hsm-agent/desk-ca.crt", "--report-token-file", "/etc/hsm-agent/token"]
+    host = launched(
+        make_host, image, lock, user_data(scene, image, form, next(built.glob(pattern)), told), desk
+    )
+
+    cut_short(host)
+    host.boot()  # cloud-init runs user-data once; this boot is completed by the unit
+    said = host.must(["journalctl", "-b", "-u", UNIT, "--no-pager", "-o", "cat"])
+    assert "lock" in said
+    assert "this host is configured" in said
+    assert right(host, scene) == {"command": "configure", "exit_status": 60, "instance": INSTANCE}, said
+    assert (len(spool(host)), desk.taken()) == (1, [])
+    assert host.must(["cloud-init", "status"]).strip() == "status: done"
+
+    desk.down(yes=False)
+    host.reboot()
+    assert show(host, UNIT, "LoadState") == ("not-found",)
+    assert ended(host, VERIFY) == ("success", "0")
+    assert right(host, scene) == {"command": "verify", "exit_status": 0, "instance": INSTANCE}
+    taken = desk.taken()
+    assert [(each["command"], each["host"]["instance_id"]) for each in taken] == [
+        ("configure", INSTANCE),
+        ("verify", INSTANCE),
+    ]
+    assert {each["Authorization"] for each in desk.headers()} == {f"Bearer {TOKEN}"}
+    program = promtool.install()
+    if program is not None:
+        assert promtool.said_of(program, host.get(f"{TEXTFILES}/hsm_agent.prom").decode()) == (0, "")
+
+
+def right(host: LabHost, scene: Scene) -> dict[str, Any]:
+    """Assert that the host is as it should be, in other eyes than ours, and return what its last report says."""
+    for package in ("hsm-agent", "cloudhsm-cli"):
+        assert host.testinfra.package(package).is_installed
+    assert host.testinfra.file(CA).content == scene.made.ca.cert.read_bytes()
+    assert servers(host) == list(scene.addresses)
+    timer = host.testinfra.service(TIMER)
+    assert (timer.is_enabled, timer.is_running) == (True, True)
+    assert show(host, TIMER, "NextElapseUSecRealtime") != ("",)
+    left = host.must(["find", "/etc/systemd/system", STATE, "/var/cache/hsm-agent", "-name", "*first-boot*"])
+    assert left == ""
+    assert host.must(["systemctl", "is-system-running"]).strip() == "running"
+    report = last_report(host)
+    named: Any = report["host"]
+    return {
+        "command": report["command"],
+        "exit_status": report["exit_status"],
+        "instance": named["instance_id"],
+    }
+
+
+@pytest.mark.parametrize("image", [each[0] for each in HOSTS])
+def test_cloud_init_finds_nothing_wrong_with_cloud_config(make_host: MakeHost, image: str) -> None:
+    host = make_host(f"{image}-cloud", init="idle")
+    for path in sorted((CHECKOUT / "tests" / "golden" / "user_data").glob("*.yaml")):
+        host.put("/root/user-data", path.read_bytes())
+        done = host.run(["cloud-init", "schema", "--config-file", "/root/user-data"])
+        assert (done.returncode, done.stdout.startswith("Valid ")) == (0, True), done
+    broken = {**yaml.safe_load(path.read_text()), "runcmd": 5}
+    host.put("/root/user-data", f"#cloud-config\n{json.dumps(broken)}".encode())
+    assert host.run(["cloud-init", "schema", "--config-file", "/root/user-data"]).returncode != 0
