@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from agent.report import Run
 
 LOCK = "/run/hsm-agent.lock"
+# A run takes seconds; looking costs two small files. In seconds.
+_LOOK_AGAIN = 0.5
 
 
 def limits_of(desired: Desired) -> Limits:
@@ -157,6 +160,36 @@ def facts(view: HostView, platform: str | None) -> dict[str, Any]:
         "advice": [{"code": each.code, "text": each.text} for each in advice],
         "refusal": refusal,
     }
+
+
+def last_report(view: HostView, wait: float | None) -> dict[str, Any]:
+    """Return the last report; with `wait` that of the run which is at work now, or the first one there ever is.
+
+    Raises AgentError `nothing-recorded` when there is none, or `timed-out` when the wait was in vain.
+    """
+    ends = view.monotonic() + (wait or 0)
+    while True:
+        saw = _at_work(view) if wait else None
+        if saw is None:
+            try:
+                return store.read_report(view)
+            except AgentError as none:
+                if not wait or none.code.name != "nothing-recorded":
+                    raise
+                saw = none.saw
+        if view.monotonic() >= ends:
+            raise AgentError(
+                "timed-out", "the wait for a report was in vain", saw=saw, want=f"a report within {wait:g} s",
+                hint="`journalctl -t hsm-agent -u hsm-agent-first-boot` says what goes on",
+            )  # fmt: skip
+        view.pause(_LOOK_AGAIN)
+
+
+def _at_work(view: HostView) -> str | None:
+    """Return the words of the run that holds the lock; those of one that was killed stay behind in the file."""
+    words = (view.read(LOCK) or b"").decode("utf-8", "replace").strip()
+    holder = re.search(r"\(pid (\d+)\)$", words)
+    return words if holder and b"agent" in (view.read(f"/proc/{holder[1]}/cmdline") or b"") else None
 
 
 def _prepare(host: HostView, desired: Desired, limits: Limits, known: Known) -> tuple[Planned, Ca]:

@@ -24,7 +24,7 @@ from agent.render import screen
 from agent.render.progress import choose
 from agent.render.record import to_document, to_tree
 from agent.report import begin
-from agent.state.store import REPORT, read_report
+from agent.state.store import REPORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,9 +71,20 @@ def _verify(
     _desired_run("verify", given, config, output, commands.verify, quiet=quiet)
 
 
-def status(output: Output = "text") -> None:
+def status(
+    wait: Annotated[
+        bool, typer.Option("--wait", help="wait while a run changes this host, and until there is a report")
+    ] = False,
+    limit: Annotated[
+        Optional[str], typer.Argument(metavar="[DURATION]", help="with --wait: for how long, default 30m")
+    ] = None,
+    output: Output = "text",
+) -> None:
     """Show the last report. Works without root."""
-    tree = read_report(Posix())
+    if limit is not None and not wait:
+        raise AgentError("usage", "a duration belongs to --wait", saw=limit, want=f"status --wait {limit}")
+    stop = _stopped_by_signals(threading.Event())
+    tree = commands.last_report(Posix(stop), _seconds(limit or "30m", "--wait") if wait else None)
     try:
         text = json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.status(tree, **look())
         exit_status = int(tree["exit_status"])
@@ -109,12 +120,7 @@ def remove(
     quiet: Quiet = False,
 ) -> None:
     """Take the client packages off; CA and configuration are kept."""
-    seconds = None
-    if timeout is not None:
-        try:
-            seconds = duration(timeout)
-        except ValueError as error:
-            raise AgentError("usage", "--timeout is wrong", saw=str(error), want="a duration") from None
+    seconds = None if timeout is None else _seconds(timeout, "--timeout")
     _run(
         "remove",
         output,
@@ -181,16 +187,13 @@ def _desired_run(
 def _run(command: str, output: str, body: Callable[[Posix, Run, Listener], Report], *, quiet: bool) -> None:
     """Run one command with its progress, its log and its signals, print its report, and exit with its status."""
     as_json = is_json(output)
-    stop = threading.Event()
+    stop = _stopped_by_signals(threading.Event())
     progress = choose(sys.stderr, quiet=quiet, dumb=os.environ.get("TERM") == "dumb")
     machine = Posix(stop, progress=progress.downloaded)
     log.open_log(
         may_write=machine.is_root() and command != "plan",
         systemd=machine.stat("/run/systemd/system") is not None,
     )
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # A program that is changing the host finishes; then the run ends, is undone where that is due, and reports.
-        signal.signal(number, lambda _number, _frame: stop.set())
     run = begin(machine, command, os.environ, lambda: _identity(machine))
     try:
         report = body(machine, run, progress)
@@ -199,6 +202,20 @@ def _run(command: str, output: str, body: Callable[[Posix, Run, Listener], Repor
     log.log_report(report)
     print_result(to_document(report) if as_json else screen.report(to_tree(report), **look()))
     raise typer.Exit(report.exit_status)
+
+
+def _stopped_by_signals(stop: threading.Event) -> threading.Event:
+    # A program that is changing the host finishes; then the run ends, is undone where that is due, and reports.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    return stop
+
+
+def _seconds(text: str, option: str) -> float:
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise AgentError("usage", f"{option} is wrong", saw=str(error), want="a duration") from None
 
 
 def _identity(machine: Posix) -> str | None:

@@ -180,3 +180,26 @@ def test_a_receiver_that_cannot_be_trusted_is_told_nothing(scene: Scene, desk: D
     assert not (desk.folder / "requests").exists()
     cured = agent(host, "verify", "--report-ca", "/etc/hsm-agent/desk-ca.crt")
     assert (cured.exit_status, [each["command"] for each in desk.taken()]) == (0, ["configure", "verify"])
+
+
+def test_a_script_waits_for_the_run_that_is_at_work(make_host: MakeHost) -> None:
+    host = make_host(IMAGE, agent=True)
+    host.put(f"{STATE}/report.json", b'{"schema_version": 1, "run_id": "before"}')
+    run = (
+        "import sys; sys.path.insert(0, '/usr/lib/hsm-agent'); from agent.app import LOCK;"
+        "from agent.hosts.posix import Posix; from agent.state.store import write_report\n"
+        "with Posix().lock(LOCK, 'hsm-agent configure, run after'):\n"
+        "    print('held', flush=True); sys.stdin.read()\n"
+        "    write_report(Posix(), sys.argv[2])"
+    )
+    report = json.dumps({"schema_version": 1, "run_id": "after", "exit_status": 41})
+    at_work = host.start(["python3", "-c", run, "hsm-agent", report])
+    assert at_work.stdout is not None
+    assert at_work.stdin is not None
+    assert at_work.stdout.readline() == b"held\n"
+    vain = host.run(["hsm-agent", "status", "--wait", "1s"], user="nobody")
+    assert (vain.returncode, "hsm-agent configure, run after" in vain.stderr) == (75, True), vain
+    waits = host.start(["hsm-agent", "status", "--wait", "30s", "--output", "json"], user="nobody")
+    at_work.stdin.close()
+    out, err = waits.communicate(timeout=30)
+    assert (waits.returncode, json.loads(out)["run_id"]) == (41, "after"), err

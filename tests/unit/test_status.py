@@ -1,0 +1,104 @@
+"""`status --wait`: a run that is at work is waited for, and so is the first report of all; never without an end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import app
+from agent.core.errors import AgentError
+from agent.state import store
+from tests.doubles.memory import Memory
+
+if TYPE_CHECKING:
+    from typing import Callable
+
+REPORT = json.dumps({"schema_version": 1, "run_id": "new", "exit_status": 0}).encode()
+OLD = json.dumps({"schema_version": 1, "run_id": "old", "exit_status": 40}).encode()
+
+
+class Busy(Memory):
+    """A machine on which something happens while somebody waits."""
+
+    def __init__(self, happens: Callable[[Memory], None]) -> None:
+        super().__init__()
+        self.happens = happens
+
+    def pause(self, seconds: float) -> None:
+        super().pause(seconds)
+        if self.clock >= 3:
+            self.happens(self)
+
+
+def at_work(
+    memory: Memory, command: bytes = b"/usr/bin/python3\0-I\0/usr/bin/hsm-agent\0configure\0"
+) -> None:
+    memory.place(app.LOCK, b"hsm-agent configure, run 2026 (pid 812)\n")
+    memory.place("/proc/812/cmdline", command)
+
+
+def ends(memory: Memory) -> None:
+    memory.place(store.REPORT, REPORT)
+    memory.place(app.LOCK, b"")
+
+
+def test_a_run_at_work_is_waited_for() -> None:
+    memory = Busy(ends)
+    memory.place(store.REPORT, OLD)
+    at_work(memory)
+    assert app.last_report(memory, 60)["run_id"] == "new"
+    assert 3 <= memory.clock < 4
+
+
+def test_the_first_report_is_waited_for() -> None:
+    memory = Busy(ends)
+    assert app.last_report(memory, 60)["run_id"] == "new"
+    assert 3 <= memory.clock < 4
+
+
+@pytest.mark.parametrize("command", [b"", b"/usr/sbin/nginx\0"], ids=["dead", "another program by now"])
+def test_the_words_of_a_run_that_was_killed_are_not_waited_for(command: bytes) -> None:
+    memory = Memory()
+    memory.place(store.REPORT, OLD)
+    at_work(memory, command)
+    if not command:
+        del memory.entries["/proc/812/cmdline"]
+    assert app.last_report(memory, 60)["run_id"] == "old"
+    assert memory.clock == 0
+
+
+@pytest.mark.parametrize(("busy", "saw"), [(True, "run 2026 (pid 812)"), (False, "no usable")])
+def test_the_wait_has_an_end(busy: bool, saw: str) -> None:
+    memory = Memory()
+    if busy:
+        at_work(memory)
+    with pytest.raises(AgentError) as caught:
+        app.last_report(memory, 60)
+    assert (caught.value.code.name, caught.value.code.exit_status) == ("timed-out", 75)
+    assert saw in caught.value.saw
+    assert 60 <= memory.clock < 61
+
+
+def test_without_a_wait_it_says_at_once_that_there_is_none() -> None:
+    memory = Memory()
+    at_work(memory)
+    with pytest.raises(AgentError) as caught:
+        app.last_report(memory, None)
+    assert caught.value.code.name == "nothing-recorded"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [(["10m"], 2, "a duration belongs to --wait"), (["--wait", "soon"], 2, "is not a duration")],
+)
+def test_what_is_typed_wrong_is_told(words: list[str], status: int, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "agent", "status", *words],
+        capture_output=True, text=True, timeout=60, check=False, env={**os.environ},
+    )  # fmt: skip
+    assert (done.returncode, said in done.stderr) == (status, True), done.stderr
