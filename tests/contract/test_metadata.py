@@ -49,6 +49,13 @@ def test_a_service_that_gives_no_token_or_no_id_is_asked_once(mode: str) -> None
     assert len(server.requests) == (2 if mode == "garbage" else 1)
 
 
+def test_a_service_that_is_absent_is_given_up() -> None:
+    machine = Machine()
+    began = machine.monotonic()
+    assert instance_id(machine, {ENDPOINT: "http://127.0.0.1:1"}) is None
+    assert machine.monotonic() - began < 3 * LIMIT
+
+
 @pytest.mark.parametrize("mode", ["hop-limit", "slow"])
 def test_it_takes_no_longer_than_it_may(mode: str) -> None:
     with imds(mode) as server:

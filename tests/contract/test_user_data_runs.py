@@ -34,7 +34,7 @@ from agent.desired import Complaints, Desired, read_text, settle
 from agent.hosts.posix import Posix
 from agent.render.record import schema
 from agent.user_data import MOST_BYTES, Source, said, source_of, user_data
-from tests.doubles.receiver import accept, only, receiver
+from tests.doubles.receiver import Exchange, accept, only, receiver
 from tests.golden.test_user_data import CASES, LEAST, Case
 from tests.lab import images
 
@@ -338,6 +338,22 @@ def test_what_holds_a_lock_is_waited_for(shell: Shell) -> None:
     done = shell.run(script_of(LEAST))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("It is held by process 812") == 3
+
+
+def test_a_network_that_is_late_is_waited_for(shell: Shell) -> None:
+    (shell.folder / "hsm-agent.tar.gz").write_bytes(archive())
+    shell.program("hsm-agent", None)
+    sha256 = hashlib.sha256(archive()).hexdigest()
+
+    def late(exchange: Exchange) -> None:
+        exchange.answer(200, Content_Length=len(archive()))
+        exchange.wfile.write(archive())
+
+    with receiver(Exchange.reset, only(503), late) as server:
+        url = f"http://127.0.0.1:{server.server_port}/hsm-agent.tar.gz"
+        done = shell.run(script_of(LEAST, Source("tree", "hsm-agent.tar.gz", url, sha256)))
+    assert (done.returncode, shell.given().hsm_ip) == (0, LEAST.hsm_ip), done.stderr
+    assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize(("status", "runs"), [(0, False), (41, False), (60, False), (3, True), (40, True)])

@@ -38,7 +38,10 @@ class Exchange(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.requests.append((self.path, {"method": "GET"}))
-        self.answer(200)
+        turn = min(len(self.server.requests), len(self.server.answers)) - 1
+        self.close_connection = True
+        with suppress(OSError):
+            self.server.answers[turn](self)
 
     def log_message(self, *_words: object) -> None:
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -118,13 +119,18 @@ def test_version_loads_nothing_but_the_command_line() -> None:
     )
 
 
-def test_the_wheel_installs_and_runs_from_anywhere(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
     built = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(ROOT)],
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT)],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
-    wheel = next(tmp_path.glob("hsm_agent-*.whl"))
+    return next(folder.glob("hsm_agent-*.whl"))
+
+
+def test_the_wheel_installs_and_runs_from_anywhere(wheel: Path, tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "venv", "--system-site-packages", str(tmp_path / "v")], check=True, timeout=120
     )
@@ -132,13 +138,27 @@ def test_the_wheel_installs_and_runs_from_anywhere(tmp_path: Path) -> None:
     subprocess.run(
         [str(python), "-m", "pip", "install", "-q", "--no-deps", str(wheel)], check=True, timeout=300
     )
-    code = (
-        "import agent.catalogue as c, agent, agent.render.templates as t;"
-        "t.render('units/hsm-agent-verify.timer'); print(len(c.load().rows), agent.__file__)"
-    )
+    code = "import agent.catalogue as c, agent; print(len(c.load().rows), agent.__file__)"
     done = subprocess.run(
         [str(python), "-c", code], cwd="/", capture_output=True, text=True, timeout=60, check=True
     )
     count, place = done.stdout.split()
     assert int(count) >= 9
     assert place.startswith(str(tmp_path))
+
+
+def test_pipx_installs_the_wheel_with_all_that_a_command_needs(wheel: Path, tmp_path: Path) -> None:
+    places = {f"PIPX_{name}": str(tmp_path / name.lower()) for name in ("HOME", "BIN_DIR", "MAN_DIR")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pipx", "install", str(wheel)],
+        capture_output=True, text=True, timeout=300, check=False, env={**os.environ, **places},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    program = tmp_path / "bin_dir" / "hsm-agent"
+    for form in (
+        "shell",
+        "cloud-config",
+    ):  # what is filled from a template, and nothing of this checkout beside it
+        argv = [str(program), "user-data", "--hsm-ip", "10.0.1.6", "--format", form]
+        told = subprocess.run(argv, cwd="/", capture_output=True, text=True, timeout=60, check=False)
+        assert (told.returncode, "10.0.1.6" in told.stdout) == (0, True), told.stderr
