@@ -1,0 +1,218 @@
+"""The keys to log in with: files loaded once for all hosts, agents asked for each login, certificates beside both."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import copy
+import os
+import socket
+import stat
+import struct
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import paramiko
+from paramiko.agent import AgentSSH
+
+from agent.core.errors import AgentError
+from agent.hosts import files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.hosts.ssh.login import Hop
+
+# How long an agent may take to answer or to sign, in seconds.
+_ANSWER = 15.0
+# The largest key file that is read, in bytes.
+_SIZE = 64 * 1024
+# The start of a private key in OpenSSH's own format.
+_MAGIC = b"openssh-key-v1\0"
+
+_KINDS = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One key that is offered to a server, and where it is from."""
+
+    key: paramiko.PKey
+    where: str
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """What a key file gives: the private key, or why not; and its public part, which an agent is asked for."""
+
+    path: str
+    private: paramiko.PKey | None = None
+    public: bytes | None = None
+    trouble: str | None = None
+
+
+class Keyring:
+    """The key files of a run, each loaded once and shared by all threads."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, KeyFile] = {}
+        self._lock = threading.Lock()
+
+    def file(self, path: str) -> KeyFile:
+        with self._lock:
+            if path not in self._files:
+                self._files[path] = _load(path)
+            return self._files[path]
+
+    @contextlib.contextmanager
+    def offers(self, hop: Hop) -> Iterator[tuple[Offer, ...]]:
+        """Give the keys for this login in the order in which they are tried; the agent's sign until the end.
+
+        Named keys come first, since a server counts every attempt; where none is named the agent's do, as in ssh.
+        Each certificate comes just before its key.
+        """
+        agent = _Agent.reach(hop.agent) if hop.agent else None
+        try:
+            yield tuple(self._ordered(hop, agent.get_keys() if agent else ()))
+        finally:
+            if agent is not None:
+                agent.close()
+
+    def troubles(self, hop: Hop) -> tuple[str, ...]:
+        """Return what is wrong with the key files of this login."""
+        loaded = [self.file(path) for path in hop.keys]
+        return tuple(f"{each.path}: {each.trouble}" for each in loaded if each.trouble)
+
+    def _ordered(self, hop: Hop, held: tuple[paramiko.AgentKey, ...]) -> Iterator[Offer]:
+        by_blob = {each.asbytes(): each for each in held}
+        named: list[Offer] = []
+        for path in hop.keys:
+            found = self.file(path)
+            in_agent = by_blob.pop(found.public, None) if found.public else None
+            key = in_agent or found.private
+            if key is None:
+                continue
+            where = f"{path} (agent)" if in_agent else path
+            for each in (*hop.certificates, f"{path}-cert.pub"):
+                certified = _certified(key, each)
+                if certified is not None:
+                    named.append(Offer(certified, f"{each} (certificate)"))
+            named.append(Offer(key, where))
+        others = [Offer(key, f"{key.comment or 'a key'} (agent)") for key in by_blob.values()]
+        if hop.identities_only:
+            others = []
+        yield from (*named, *others) if hop.keys_named else (*others, *named)
+
+
+class _Agent(AgentSSH):
+    """A connection to one agent. paramiko's own knows only SSH_AUTH_SOCK, and waits for ever."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self._connect(sock)  # type: ignore[attr-defined]  # not in the stubs
+
+    @classmethod
+    def reach(cls, path: str) -> _Agent | None:
+        """Connect; None when nobody is there, which is no failure: SSH_AUTH_SOCK outlives its agent."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(_ANSWER)
+        try:
+            sock.connect(path)
+            return cls(sock)
+        except (OSError, paramiko.SSHException, struct.error):
+            sock.close()
+            return None
+
+    def close(self) -> None:
+        self._close()  # type: ignore[attr-defined]
+
+
+def _load(path: str) -> KeyFile:
+    try:
+        data = files.read(path, 0, _SIZE)
+    except AgentError as error:
+        return KeyFile(path, trouble=error.saw or error.sentence)
+    public = _public_of(f"{path}.pub")
+    if data is None:
+        return KeyFile(path, public=public, trouble=None if public else "no such file")
+    text = data.decode(errors="replace")
+    if b"PRIVATE KEY-----" not in data:
+        public = _public(text)
+        return KeyFile(path, public=public, trouble=None if public else "not a private key")
+    return _load_private(path, public or _public_of_private(text))
+
+
+def _load_private(path: str, public: bytes | None) -> KeyFile:
+    mode = os.stat(path)  # noqa: PTH116
+    if mode.st_uid == os.geteuid() and stat.S_IMODE(mode.st_mode) & 0o077:
+        # ssh passes over such a key too
+        return KeyFile(path, public=public, trouble=f"others may read it: `chmod 600 {path}`")
+    for kind in _KINDS:
+        try:
+            private = kind.from_private_key_file(path)
+        except paramiko.PasswordRequiredException:
+            return KeyFile(path, public=public, trouble="it has a passphrase, and no agent holds it")
+        except (paramiko.SSHException, ValueError, LookupError, struct.error, OSError):
+            continue
+        return KeyFile(path, private, private.asbytes())
+    return KeyFile(path, public=public, trouble="damaged, or of a type that is not supported")
+
+
+def _certified(key: paramiko.PKey, path: str) -> paramiko.PKey | None:
+    """Return a copy of the key with the certificate of that file, None when there is none for this key."""
+    if not Path(path).is_file():
+        return None
+    certified = copy.copy(key)
+    try:
+        certified.load_certificate(path)
+    except (ValueError, OSError, paramiko.SSHException):
+        return None
+    return certified if _certifies(certified, key) else None
+
+
+def _certifies(certified: paramiko.PKey, key: paramiko.PKey) -> bool:
+    """Tell whether a certificate is for this very key: its numbers follow type and nonce."""
+    blob = certified.public_blob.key_blob if certified.public_blob else b""
+    numbers = key.asbytes()
+    skip = 4 + struct.unpack(">I", numbers[:4])[0]
+    return bool(numbers[skip:] in blob)
+
+
+def _public_of(path: str) -> bytes | None:
+    try:
+        data = files.read(path, 0, _SIZE)
+    except AgentError:
+        return None
+    return None if data is None else _public(data.decode(errors="replace"))
+
+
+def _public(text: str) -> bytes | None:
+    words = text.split(None, 2)
+    if len(words) < 2:
+        return None
+    try:
+        blob = base64.b64decode(words[1], validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return blob if blob[4 : 4 + len(words[0])] == words[0].encode() else None
+
+
+def _public_of_private(text: str) -> bytes | None:
+    """Read the public part, which OpenSSH's format leaves in the clear when there is a passphrase."""
+    body = "".join(line for line in text.split() if not line.startswith("-") and "-----" not in line)
+    start = text.partition("-----BEGIN OPENSSH PRIVATE KEY-----")[2].partition("-----END")[0]
+    try:
+        data = base64.b64decode("".join(start.split()) or body)
+        if not data.startswith(_MAGIC):
+            return None
+        rest = data[len(_MAGIC) :]
+        for _ in range(3):  # cipher, key derivation, its options
+            (size,) = struct.unpack(">I", rest[:4])
+            rest = rest[4 + size :]
+        (_, size) = struct.unpack(">II", rest[:8])
+        return rest[8 : 8 + size]
+    except (binascii.Error, ValueError, struct.error):
+        return None

@@ -1,0 +1,226 @@
+"""One command over a link: its input and both its outputs at once, and its status at the end."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import socket
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import paramiko
+
+from agent.core.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from agent.hosts.ssh.wire import Lifeline
+
+# How much of the end of standard error is kept, in bytes.
+_ERRORS = 64 * 1024
+# How much is taken at once, and how much may wait here while input is still being sent.
+_CHUNK, _WAITING = 256 * 1024, 16 * 1024 * 1024
+# The longest silence of a command that is listened to, in seconds; the lifeline is the shorter bound.
+SILENCE = 3600.0
+# How long one attempt to send may wait for the far side's window, in seconds, before both outputs are drained.
+_TURN = 0.1
+# How long an ended command's status may take, and a lost link until paramiko knows it, in seconds.
+_STATUS, _SETTLE = 30.0, 0.5
+
+_BROKEN = (paramiko.SSHException, OSError, EOFError, ValueError, LookupError, struct.error)
+
+
+class LinkLostError(Exception):
+    """The connection broke: what runs over there goes on, and a new connection may find its result."""
+
+
+class Talk:
+    """A command with its channel. One thread does everything, so neither output can fill up while another is read."""
+
+    def __init__(self, channel: paramiko.Channel, command: str, lifeline: Lifeline, patience: float) -> None:
+        self._channel = channel
+        self._lifeline = lifeline
+        self._errors = bytearray()
+        self._heard: collections.deque[bytes] = collections.deque()
+        self._waiting = 0
+        self._bell = threading.Event()
+        # paramiko waits without limit for the answer to `exec`
+        limit = threading.Timer(patience, channel.close)
+        limit.start()
+        start = time.monotonic()
+        try:
+            channel.exec_command(command)
+        except _BROKEN as error:
+            lifeline.check()
+            channel.close()
+            if time.monotonic() - start >= patience:
+                raise AgentError(
+                    "ssh-timed-out", "the host does not start the command", saw=f"no answer in {patience:g} s"
+                ) from None
+            raise LinkLostError(str(error) or type(error).__name__) from None
+        finally:
+            limit.cancel()
+            limit.join()
+        # both ring the same bell: one wait for two outputs
+        channel.in_buffer.set_event(self._bell)
+        channel.in_stderr_buffer.set_event(self._bell)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def send(self, data: bytes, *, timeout: float = SILENCE) -> None:
+        """Send to the command's input. What it says meanwhile is kept for `receive`.
+
+        Input that the command no longer reads is thrown away, as a closed pipe would do.
+        """
+        rest = memoryview(data)
+        last = time.monotonic()
+        while rest:
+            self._lifeline.check()
+            self._drain_errors()
+            while self._waiting < _WAITING and self._channel.recv_ready():
+                self._keep(self._take())
+            self._channel.settimeout(_TURN)
+            try:
+                sent = self._channel.send(bytes(rest[:_CHUNK]))
+            except socket.timeout:
+                self._still(last, timeout, "does not read its input")
+                continue
+            except _BROKEN as error:
+                if self._has_gone():
+                    raise LinkLostError(str(error)) from None
+                return
+            if not sent:
+                if self._has_gone():
+                    raise LinkLostError("the connection ended while data was being sent")
+                return
+            rest = rest[sent:]
+            last = time.monotonic()
+
+    def finish(self) -> None:
+        """Say that no more input comes."""
+        with self._living():
+            self._channel.shutdown_write()
+
+    def receive(self, *, timeout: float = SILENCE) -> bytes:
+        """Return the next piece of standard output, b"" at its end. Raises LinkLostError, CutError, AgentError."""
+        if self._heard:
+            data = self._heard.popleft()
+            self._waiting -= len(data)
+            return data
+        last = time.monotonic()
+        while True:
+            self._lifeline.check()
+            if self._drain_errors():
+                last = time.monotonic()
+            if self._channel.recv_ready() or self._channel.eof_received or self._channel.closed:
+                return self._take() or self._end()
+            self._still(last, timeout, "says nothing")
+            self._bell.wait(max(0.0, min(timeout - (time.monotonic() - last), 60.0)))
+
+    def settle(self, stdin: bytes, hear: Callable[[bytes], None], *, limit: float) -> None:
+        """Send all input, hear all output, and be done when the command is, even if a child of it holds its output."""
+        deadline = time.monotonic() + limit
+        self.send(stdin, timeout=limit)
+        self.finish()
+        while True:
+            self._lifeline.check()
+            if self._heard or self._channel.recv_ready():
+                hear(self.receive())
+                continue
+            self._drain_errors()
+            if self._channel.eof_received or self._channel.closed:
+                if data := self.receive():
+                    hear(data)
+                    continue
+                return
+            if self._channel.exit_status_ready() and not self._bell.wait(_TURN):
+                return
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise AgentError(
+                    "ssh-timed-out", "the command over SSH does not end", saw=f"not within {limit:g} s"
+                )
+            self._bell.wait(min(left, 2 * _TURN))
+
+    def status(self, *, timeout: float = _STATUS) -> int | None:
+        """Return the command's exit status, None when the channel went without one (death by a signal)."""
+        if not self._channel.status_event.wait(timeout):
+            raise AgentError(
+                "ssh-timed-out", "the command over SSH does not end", saw=f"no status in {timeout:g} s"
+            )
+        self._lifeline.check()
+        status = self._channel.exit_status
+        if status != -1:
+            return status
+        if self._has_gone():
+            raise LinkLostError("the connection ended before the command's status came")
+        return None
+
+    def errors(self) -> bytes:
+        """Return the last 64 kB of standard error so far."""
+        self._drain_errors()
+        return bytes(self._errors)
+
+    def close(self) -> None:
+        with contextlib.suppress(*_BROKEN):
+            self._channel.close()
+
+    def _take(self) -> bytes:
+        self._channel.settimeout(0.0)
+        with self._living():
+            return self._channel.recv(_CHUNK)
+
+    def _keep(self, data: bytes) -> None:
+        self._heard.append(data)
+        self._waiting += len(data)
+
+    def _drain_errors(self) -> bool:
+        """Take what standard error holds, and tell whether that was anything."""
+        heard = False
+        while self._channel.recv_stderr_ready():
+            self._channel.settimeout(0.0)
+            with self._living():
+                self._errors += self._channel.recv_stderr(_CHUNK)
+            del self._errors[:-_ERRORS]
+            heard = True
+        return heard
+
+    def _end(self) -> bytes:
+        """Tell the end of the output from that of the connection: a server says the first in so many words."""
+        self._drain_errors()
+        if not self._channel.eof_received and self._channel.exit_status == -1:
+            self._lifeline.check()
+            raise LinkLostError("the connection ended in the middle of the output")
+        return b""
+
+    def _has_gone(self) -> bool:
+        """Tell whether the whole connection is gone. Its thread closes the channels a moment before it says so."""
+        self._lifeline.check()
+        transport = self._channel.get_transport()
+        if self._channel.closed:
+            transport.join(_SETTLE)
+        return not transport.is_active()
+
+    def _still(self, since: float, timeout: float, what: str) -> None:
+        if time.monotonic() - since >= timeout:
+            raise AgentError("ssh-timed-out", f"the command over SSH {what}", saw=f"for {timeout:g} s")
+
+    @contextlib.contextmanager
+    def _living(self) -> Iterator[None]:
+        try:
+            yield
+        except _BROKEN as error:
+            self._lifeline.check()
+            raise LinkLostError(str(error) or type(error).__name__) from None
