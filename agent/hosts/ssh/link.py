@@ -182,6 +182,10 @@ class Link:
     def close(self) -> None:
         """End the connection, from the target back to the first hop, with its threads and sockets."""
         for transport in reversed(self._transports):
+            if not isinstance(transport.sock, paramiko.Channel):
+                # paramiko closes the socket under its thread, which sees that at its next turn, 0.1 s later
+                for each in self._wires:
+                    each.shut()
             with contextlib.suppress(*_BROKEN):
                 transport.close()
         for each in self._wires:
