@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Run:
     """One call of one command: its name in every report, when it began, and the environment, which may hold a token.
 
-    `identity` asks for the instance's id, which takes time, and so only for a report that somebody is told. `request` is
-    who asked for the run from elsewhere: a roll-out, and this host's name in it.
+    `identity` asks for the instance's id, which takes time, and so only for a report that somebody is told.
+    `request` is who asked for the run from elsewhere: a roll-out, and this host's name in it.
     """
 
     run_id: str

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from agent import log
 from agent.cli.options import Config, Output, Quiet, is_json, with_options
 from agent.cli.sources import read_sources
 from agent.cli.terminal import look, print_result
@@ -146,6 +147,7 @@ def _run(
 
     as_json = is_json(output)
     machine = Posix()
+    log.open_log(may_write=machine.is_root(), systemd=machine.stat("/run/systemd/system") is not None)
     asked = orders.Typed(**{**typed, "only": tuple(typed["only"] or ())})
     complaints = Complaints()
     flags, *below = read_sources(machine, given, config, complaints)
@@ -167,7 +169,8 @@ def _run(
 def _means(machine: Posix, trust_new: bool, *, quiet: bool) -> Means:
     """Open what a roll-out needs of this machine: SSH, a display, and ears for an interrupt."""
     from agent.fleet.conduct import Means  # noqa: PLC0415
-    from agent.hosts.ssh import Lifeline, connector  # noqa: PLC0415 -- paramiko costs 150 ms
+    from agent.hosts.ssh.door import Door  # noqa: PLC0415 -- paramiko costs 150 ms
+    from agent.hosts.ssh.wire import Lifeline  # noqa: PLC0415
     from agent.render.fleet.watch import choose  # noqa: PLC0415
 
     times: list[int] = []
@@ -178,7 +181,7 @@ def _means(machine: Posix, trust_new: bool, *, quiet: bool) -> Means:
     return Means(
         machine,
         os.environ,
-        lambda ssh_config: connector(ssh_config, os.environ, trust_new=trust_new),
+        lambda ssh_config: Door(ssh_config, trust_new=trust_new),
         Lifeline,
         watcher,
         lambda: len(times),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 
 class LinkLostError(Exception):
-    """The connection broke; the other end may be at work still."""
+    """The connection broke: what runs over there goes on, and a new connection may find its result."""
 
 
-class LineCutError(Exception):
-    """The connection was cut from here, by a deadline or by the operator."""
+class CutError(Exception):
+    """The lifeline was cut: whoever watches this connection gave it up."""
+
+    def __init__(self) -> None:
+        super().__init__("the connection was cut by its watchdog")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agent.fleet.journal import Orders, Story
     from agent.fleet.rollout import Lifeline
     from agent.fleet.tree import Tree
-    from agent.fleet.visit import Connect
+    from agent.fleet.visit import Door
 
 # what a run that is gone on with is to do, and at which hosts, from what its journal tells
 Again = Callable[["Story"], tuple["Orders", tuple["Target", ...]]]
@@ -40,13 +40,13 @@ TOUCHING = ("rollout", "remove")
 class Means:
     """What conducting needs of the outside world.
 
-    `connector` makes what connects from the ssh configuration that was named, or from the user's own. `stop` says how
+    `door` makes the way to hosts from the ssh configuration that was named, or from the user's own. `stop` says how
     often the operator interrupted.
     """
 
     machine: Host
     environ: Mapping[str, str]
-    connector: Callable[[str | None], Connect]
+    door: Callable[[str | None], Door]
     lifeline: Callable[[], Lifeline]
     watcher: Watcher
     stop: Callable[[], int]
@@ -134,8 +134,11 @@ def found(environ: Mapping[str, str], run_id: str | None) -> Path:
 def _conduct(
     story: Story, orders: Orders, due: Sequence[Target], tree: Tree, means: Means, book: journal.Journal
 ) -> dict[str, Any]:
+    door = means.door(orders.ssh_config)
+    places = {target.name: door.place(target) for target in orders.targets}
     depot = Depot(means.machine, packages_home(means.environ))
-    baggage = Baggage(story.run_id, tree, depot, load_catalogue().base_url, orders.desired, orders.deadline)
+    vendor = load_catalogue().base_url
+    baggage = Baggage(story.run_id, tree, depot, vendor, orders.desired, places, orders.deadline)
     touching = orders.command in TOUCHING
     pace = Pace(
         orders.parallel,
@@ -144,11 +147,11 @@ def _conduct(
         waves.share(orders.limit) if touching else None,
     )
     shares = waves.shares(orders.shares) if touching else (waves.ALL,)
-    ledger = Ledger(orders.targets, dict(story.ends), dict(story.attempts), set(story.open), [])
+    ledger = Ledger(orders.targets, places, dict(story.ends), dict(story.attempts), set(story.open), [])
     for target in due:
         ledger.ends.pop(target.name, None)
     rollout = Rollout(
-        Visitor(means.connector(orders.ssh_config), baggage),
+        Visitor(door, baggage),
         means.lifeline,
         book,
         means.watcher,

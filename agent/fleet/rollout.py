@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Callable, Protocol
 
 from agent.core.errors import CODES
 from agent.core.fleet import End, State, Target
+from agent.core.link import CutError
 from agent.fleet import waves
 from agent.fleet.journal import light
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from agent.core.fleet import Watcher
     from agent.fleet.journal import Journal
@@ -51,8 +52,8 @@ class Lifeline(Protocol):
 
     def cut(self) -> None: ...
 
-    def wait(self, seconds: float) -> bool:
-        """Wait, and return whether the line is whole still."""
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or raise CutError as soon as the line is cut."""
 
 
 # Goes to one host and returns how it ended there; raises nothing. Told where it is by calling the last argument.
@@ -72,9 +73,13 @@ class Pace:
 
 @dataclass
 class Ledger:
-    """Every host of the run and how it stands, in the order of the inventory. Ends are without the hosts' reports."""
+    """Every host of the run and how it stands, in the order of the inventory. Ends are without the hosts' reports.
+
+    `places` has for each name the address and the port that are connected to.
+    """
 
     targets: Sequence[Target]
+    places: Mapping[str, tuple[str, int]]
     ends: dict[str, End]
     attempts: dict[str, int]
     open: set[str]
@@ -178,15 +183,17 @@ class Rollout:
         self._numbers += 1
         number, line = self._numbers, self._line()
         errand = Errand(command, target, wave, attempt, again)
-        work = _AtWork(errand, line, time.monotonic() + self._pace.deadline)
+        work = _AtWork(errand, line, ledger.places[target.name], time.monotonic() + self._pace.deadline)
         delay = random.uniform(0, spread)  # noqa: S311 -- not a secret
         self._at_work[number] = work
         self._watcher.host_began(target.name)
 
         def go() -> None:
-            line.wait(delay)
             try:
+                line.wait(delay)
                 end = self._visit(errand, line, lambda what: self._events.put((number, what)))
+            except CutError:
+                return
             except Exception as crash:  # a defect: the others go on, and the log gets the traceback
                 logging.getLogger("agent").exception("the visit to %s failed", target.name)
                 end = work.given_up("internal", f"{type(crash).__name__}: {crash}", State.FAILED)
@@ -249,8 +256,9 @@ class Rollout:
 class _AtWork:
     """A visit that goes on: since when, until when it may, and where it is."""
 
-    def __init__(self, errand: Errand, line: Lifeline, ends: float) -> None:
+    def __init__(self, errand: Errand, line: Lifeline, place: tuple[str, int], ends: float) -> None:
         self.errand = errand
+        self.place = place
         self.line = line
         self.began = time.monotonic()
         self.ends = ends
@@ -261,11 +269,12 @@ class _AtWork:
         return State.UNREACHABLE if self.at == CONNECTING else State.FAILED
 
     def given_up(self, name: str, saw: str, state: State) -> End:
-        target, code = self.errand.target, CODES[name]
+        code = CODES[name]
+        address, port = self.place
         return End(
-            name=target.name,
-            address=target.address,
-            port=target.port or 22,
+            name=self.errand.target.name,
+            address=address,
+            port=port,
             wave=self.errand.wave,
             state=state,
             code=code.name,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import time
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Protocol
@@ -13,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Callable, Protocol
 from agent import landing
 from agent.core.errors import CODES, AgentError
 from agent.core.fleet import End, State, Target
-from agent.core.link import LineCutError, LinkLostError
+from agent.core.link import CutError, LinkLostError
 from agent.fleet.rollout import CONNECTING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from agent.fleet.depot import Depot
     from agent.fleet.rollout import Errand, Lifeline
@@ -75,10 +75,11 @@ class Talk(Protocol):
 
     def finish(self) -> None: ...
 
-    def status(self) -> int | None: ...
+    def status(self) -> int | None:
+        """Return the exit status, None after death by a signal."""
 
-    @property
-    def err(self) -> bytes: ...
+    def errors(self) -> bytes:
+        """Return the end of standard error."""
 
 
 class Link(Protocol):
@@ -90,12 +91,19 @@ class Link(Protocol):
     def talk(self, command: str) -> AbstractContextManager[Talk]: ...
 
 
-Connect = Callable[[Target, "Lifeline"], AbstractContextManager[Link]]
+class Door(Protocol):
+    """The way to hosts."""
+
+    def place(self, target: Target) -> tuple[str, int]:
+        """Return the name or address, and the port, that are connected to."""
+
+    def open(self, target: Target, lifeline: Any, /) -> AbstractContextManager[Link]:
+        """Connect and log in. Raises AgentError with the cause, CutError when the lifeline is cut."""
 
 
 @dataclass(frozen=True)
 class Baggage:
-    """What a visit brings along: the tree, packages, and for each host's name its options as JSON values.
+    """What a visit brings along: the tree, packages, and for each host's name its options as JSON values and its place.
 
     `vendor` is where packages come from when no option says so; `deadline` and `search` are in seconds.
     """
@@ -105,6 +113,7 @@ class Baggage:
     depot: Depot
     vendor: str
     desired: Mapping[str, Mapping[str, Any]]
+    places: Mapping[str, tuple[str, int]]
     deadline: float
     search: float = SEARCH
     landing: bytes = field(default_factory=_LANDING.read_bytes, repr=False)
@@ -113,20 +122,20 @@ class Baggage:
 class Visitor:
     """Goes to hosts. One for a whole roll-out; each visit has its own connection, made and closed in its own thread."""
 
-    def __init__(self, connect: Connect, baggage: Baggage) -> None:
-        self._connect = connect
+    def __init__(self, door: Door, baggage: Baggage) -> None:
+        self._door = door
         self._baggage = baggage
 
     def __call__(self, errand: Errand, line: Lifeline, tell: Callable[[str], None]) -> End:
         """Return how it ended, whatever happened."""
-        return _Visit(self._connect, self._baggage, errand, line, tell).made()
+        return _Visit(self._door, self._baggage, errand, line, tell).made()
 
 
 class _Visit:
     def __init__(
-        self, connect: Connect, baggage: Baggage, errand: Errand, line: Lifeline, tell: Callable[[str], None]
+        self, door: Door, baggage: Baggage, errand: Errand, line: Lifeline, tell: Callable[[str], None]
     ) -> None:
-        self._connect = connect
+        self._door = door
         self._baggage = baggage
         self._errand = errand
         self._line = line
@@ -142,7 +151,7 @@ class _Visit:
         for attempt in range(1_000_000):
             try:
                 return self._attempt()
-            except LineCutError:
+            except CutError:
                 return self._end(State.FAILED, "interrupted", saw="the link was cut from here")
             except LinkLostError as error:
                 why = str(error)
@@ -154,13 +163,17 @@ class _Visit:
             # it was there and is gone: it may be finishing alone, or restarting
             now = time.monotonic()
             lost = lost or now
-            if now - lost > self._baggage.search or not self._line.wait(_pause(attempt)):
+            if now - lost > self._baggage.search:
+                break
+            try:
+                self._line.wait(_pause(attempt))
+            except CutError:
                 break
             self._tell("connecting again" if self._landed else CONNECTING)
         return self._end(State.UNREACHABLE, "link-lost", saw=why)
 
     def _attempt(self) -> End:
-        with self._connect(self._errand.target, self._line) as link:
+        with self._door.open(self._errand.target, self._line) as link:
             self._trusted = link.trusted or self._trusted
             with link.talk(COMMAND) as talk:
                 return self._errand_done(talk)
@@ -220,13 +233,12 @@ class _Visit:
     def _silence(self, talk: Talk) -> AgentError | LinkLostError:
         """Say why there was no report: the words of whoever answered instead are all that there is to go by."""
         status = talk.status()
-        said = talk.err.decode("utf-8", "replace").strip()
+        said = talk.errors().decode("utf-8", "replace").strip()
         last = "\n".join(said.splitlines()[-3:])
-        if status is None or status < 0:
-            return LinkLostError("the connection ended without a word")
+        ended = "death by a signal" if status is None else f"exit {status}"
         if self._landed:
             return AgentError(
-                "far-end-failed", "the agent on the host ended without a report", saw=last or f"exit {status}",
+                "far-end-failed", "the agent on the host ended without a report", saw=last or ended,
                 want="a report",
             )  # fmt: skip
         if status == _TOO_OLD:
@@ -239,7 +251,7 @@ class _Visit:
                 "sudo-refused", "the user may not become root without a password", saw=last, want="sudo -n"
             )
         return AgentError(
-            "far-end-failed", "no Python program could be started on the host", saw=last or f"exit {status}",
+            "far-end-failed", "no Python program could be started on the host", saw=last or ended,
             want="a login shell that runs commands",
         )  # fmt: skip
 
@@ -262,12 +274,13 @@ class _Visit:
         return replace(end, changed=report["changed"], exit_status=report["exit_status"], report=report)
 
     def _end(self, state: State, code: str | None, *, saw: str | None = None, hint: str | None = None) -> End:
-        target = self._errand.target
+        name = self._errand.target.name
+        address, port = self._baggage.places[name]
         known = CODES.get(code or "")
         return End(
-            name=target.name,
-            address=target.address,
-            port=target.port or 22,
+            name=name,
+            address=address,
+            port=port,
             wave=self._errand.wave,
             state=state,
             code=code,

@@ -77,6 +77,11 @@ class Operator:
                 words = host.get("/etc/ssh/ssh_host_ed25519_key.pub").decode().split()
                 known.write(f"{host.ip} {words[0]} {words[1]}\n")
 
+    def knows(self, host: LabHost) -> bool:
+        """Ask OpenSSH whether the host is in known_hosts, plain or hashed."""
+        argv = ["ssh-keygen", "-F", host.ip, "-f", str(self.known_hosts)]
+        return subprocess.run(argv, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
     def inventory(self, names: Iterable[str] | None = None, *, more: str = "") -> Path:
         """Write the fleet as TOML; a host that is not of the catalogue gets its platform."""
         lines = [more]

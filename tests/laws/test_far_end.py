@@ -92,19 +92,13 @@ def test_a_run_that_is_under_way_is_waited_for(scene: Scene) -> None:
 
 
 def test_a_lock_that_stays_ends_the_wait(scene: Scene) -> None:
-    def lock(_path: str, _words: str) -> Any:
-        raise AgentError("run-locked", "another hsm-agent is at work on this host", saw="pid 7")
-
-    scene.memory.lock = lock  # type: ignore[method-assign]
+    scene.memory.held[LOCK] = "pid 7"
     assert scene.answer(scene.asked(again=True))["code"] == "run-locked"
     assert scene.memory.clock >= 300
 
 
 def test_a_lock_is_not_waited_for_when_it_is_somebody_elses(scene: Scene) -> None:
-    def lock(_path: str, _words: str) -> Any:
-        raise AgentError("run-locked", "another hsm-agent is at work on this host", saw="pid 7")
-
-    scene.memory.lock = lock  # type: ignore[method-assign]
+    scene.memory.held[LOCK] = "pid 7"
     assert scene.answer(scene.asked())["code"] == "run-locked"
     assert scene.memory.clock == 0
 

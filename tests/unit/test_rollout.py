@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.fleet import End, State, Target
+from agent.core.link import CutError
 from agent.fleet import journal, waves
 from agent.fleet.journal import Orders
 from agent.fleet.rollout import Errand, Ledger, Pace, Rollout
@@ -31,8 +32,9 @@ class Cord:
     def cut(self) -> None:
         self.is_cut.set()
 
-    def wait(self, seconds: float) -> bool:
-        return not self.is_cut.wait(seconds)
+    def wait(self, seconds: float) -> None:
+        if self.is_cut.wait(seconds):
+            raise CutError
 
 
 @dataclass
@@ -109,7 +111,8 @@ class Run:
             for name in self.open:
                 book.began(name, 1)
             attempts = dict.fromkeys(self.open, 1)
-            self.ledger = Ledger(these, {}, attempts, set(self.open), [])
+            places = {target.name: (target.address, 22) for target in these}
+            self.ledger = Ledger(these, places, {}, attempts, set(self.open), [])
             limit = waves.share(self.limit) if self.limit else None
             pace = Pace(self.parallel, self.deadline, self.soak, limit, spread=0.0)
             rollout = Rollout(seen, cord, book, self.heard, pace, lambda: self.interrupts)

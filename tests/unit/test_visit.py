@@ -11,7 +11,7 @@ import pytest
 
 from agent.core.errors import AgentError
 from agent.core.fleet import End, State, Target
-from agent.core.link import LineCutError, LinkLostError
+from agent.core.link import CutError, LinkLostError
 from agent.fleet.depot import Depot
 from agent.fleet.rollout import Errand
 from agent.fleet.tree import Tree
@@ -41,7 +41,7 @@ class Script:
 
     comes: tuple[dict[str, Any] | bytes | Exception, ...] = ()
     ends: int | None = 0
-    err: bytes = b""
+    said: bytes = b""
     trusted: str | None = None
     sent: bytearray = field(default_factory=bytearray)
 
@@ -65,6 +65,9 @@ class Script:
     def status(self) -> int | None:
         return self.ends
 
+    def errors(self) -> bytes:
+        return self.said
+
     @contextmanager
     def talk(self, command: str) -> Iterator[Script]:
         assert command == COMMAND
@@ -87,8 +90,7 @@ class Script:
 class Cord:
     def cut(self) -> None: ...
 
-    def wait(self, seconds: float) -> bool:
-        return True
+    def wait(self, seconds: float) -> None: ...
 
 
 @dataclass
@@ -103,13 +105,17 @@ class Scene:
     def made(self) -> End:
         left = list(self.scripts)
 
-        @contextmanager
-        def connect(target: Target, _line: Any) -> Iterator[Script]:
-            assert target.name == "web-1"
-            script = left.pop(0) if len(left) > 1 else left[0]
-            if isinstance(script, Exception):
-                raise script
-            yield script
+        class Door:
+            def place(self, target: Target) -> tuple[str, int]:
+                return target.address, target.port or 22
+
+            @contextmanager
+            def open(self, target: Target, _line: Any) -> Iterator[Script]:
+                assert target.name == "web-1"
+                script = left.pop(0) if len(left) > 1 else left[0]
+                if isinstance(script, Exception):
+                    raise script
+                yield script
 
         mirror = self.folder / "mirror"
         mirror.mkdir()
@@ -118,10 +124,10 @@ class Scene:
         (self.folder / "id_rsa").write_text("secret")
         baggage = Baggage(
             "RUN", Tree("t.tar.gz", "f00", b"TREE"), Depot(Posix(), self.folder / "kept"), "https://vendor",
-            {"web-1": {"hsm_ip": ["10.0.1.6"], "package_source": str(mirror)}}, deadline=100.0, search=self.search,
+            {"web-1": {"hsm_ip": ["10.0.1.6"], "package_source": str(mirror)}}, {"web-1": ("10.0.4.7", 2222)}, deadline=100.0, search=self.search,
         )  # fmt: skip
         errand = Errand(self.command, Target("web-1", "10.0.4.7", port=2222), 3, 2, self.again)
-        return Visitor(connect, baggage)(errand, Cord(), self.said.append)
+        return Visitor(Door(), baggage)(errand, Cord(), self.said.append)
 
 
 def test_a_report_of_success_with_its_proof_is_ok(tmp_path: Path) -> None:
@@ -243,15 +249,15 @@ def test_a_tree_that_cannot_be_laid_is_that_hosts_failure(tmp_path: Path, code: 
 @pytest.mark.parametrize(
     ("script", "code", "saw"),
     [
-        (Script(ends=93, err=b"Python 3.6.8\n"), "python-missing", "Python 3.6.8"),
+        (Script(ends=93, said=b"Python 3.6.8\n"), "python-missing", "Python 3.6.8"),
         (Script(ends=93), "python-missing", "no python3 at all"),
         (
-            Script(ends=1, err=b"sudo: a password is required\n"),
+            Script(ends=1, said=b"sudo: a password is required\n"),
             "sudo-refused",
             "sudo: a password is required",
         ),
         (Script((b"This account is not available.\n",), ends=1), "far-end-failed", "exit 1"),
-        (Script((HELLO,), ends=137, err=b"Killed\n"), "far-end-failed", "Killed"),
+        (Script((HELLO,), ends=137, said=b"Killed\n"), "far-end-failed", "Killed"),
         (Script((HELLO, RECORD + b"nonsense\n")), "far-end-failed", "nonsense"),
         (Script((HELLO, RECORD + b"[1]\n")), "far-end-failed", "[1]"),
         (Script((HELLO, RECORD + b"x" * 5_000_000)), "far-end-failed", "5000001 bytes in one line"),
@@ -303,7 +309,7 @@ def test_a_run_that_something_else_interrupted_is_asked_for_once_more(tmp_path: 
 
 
 def test_a_link_that_was_cut_from_here_is_an_interrupt(tmp_path: Path) -> None:
-    end = Scene(tmp_path, (Script((HELLO, LineCutError())),)).made()
+    end = Scene(tmp_path, (Script((HELLO, CutError())),)).made()
     assert (end.state, end.code) == (State.FAILED, "interrupted")
 
 

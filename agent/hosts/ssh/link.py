@@ -16,11 +16,12 @@ import paramiko
 
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT
+from agent.core.link import CutError, LinkLostError
 from agent.hosts.processes import EDGE, Ended, Excerpt
 from agent.hosts.ssh import wire
-from agent.hosts.ssh.talk import LinkLostError, Talk
+from agent.hosts.ssh.talk import Talk
 from agent.hosts.ssh.trust import HostKey
-from agent.hosts.ssh.wire import CutError, Lifeline, Wire
+from agent.hosts.ssh.wire import Lifeline, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

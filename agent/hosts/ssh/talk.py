@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from agent.core.errors import AgentError
+from agent.core.link import LinkLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,10 +35,6 @@ _TURN = 0.1
 _STATUS, _SETTLE = 30.0, 0.5
 
 _BROKEN = (paramiko.SSHException, OSError, EOFError, ValueError, LookupError, struct.error)
-
-
-class LinkLostError(Exception):
-    """The connection broke: what runs over there goes on, and a new connection may find its result."""
 
 
 class Talk:

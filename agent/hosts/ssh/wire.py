@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
+from agent.core.link import CutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,13 +26,6 @@ _UNACKNOWLEDGED = 60_000
 _SAID = 4096
 # How long a proxy command may take to end once its input is closed, and once it was told to, in seconds.
 _LEAVE = 0.5
-
-
-class CutError(Exception):
-    """The lifeline was cut: whoever watches this connection gave it up."""
-
-    def __init__(self) -> None:
-        super().__init__("the connection was cut by its watchdog")
 
 
 class Lifeline:
