@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from agent.core.errors import AgentError
 from agent.core.fleet import Target
 from agent.desired import Complaints
-from agent.fleet.inventory import LARGEST, read, refuse_any, select
+from agent.fleet.inventory import LARGEST, read, refuse_any, select, toml
 from agent.fleet.inventory.ranges import Allowance, expanded
 from agent.fleet.inventory.toml_lines import Lines
 from agent.options import OPTIONS, NotAcceptableError
@@ -312,10 +314,10 @@ x=1
         "hosts:5: ansible_port: 'ssh' is not a port from 1 to 65535",
         "hosts:5: hsm_agent_hsm_ip: '10.0.0.300' is not an IP address: an IPv4 or IPv6 address of an HSM's ENI is wanted, such as 10.0.1.6",
         "hosts:5: ansible_user: templates are not evaluated here; write the value itself",
-        "hosts:6: ansible_ssh_common_args: ProxyCommand 'nc %h %p' is not understood: name the jump host with -J, or put it into ssh's configuration file",
+        "hosts:6: ansible_ssh_common_args: this ProxyCommand is not understood: name the jump host with -J, or put it into ssh's configuration file",
         "hosts:6: unknown variable `hsm_agent_log_levle`; did you mean `hsm_agent_log_level`?",
         "hosts:7: ansible_connection: 'shh' is not how a host is reached here: ssh is",
-        "hosts:7: ansible_ssh_extra_args: '-i/key' is not understood; put it into ssh's configuration file instead",
+        "hosts:7: ansible_ssh_extra_args: -i is not understood; put it into ssh's configuration file instead",
         "hosts:8: ansible_ssh_private_key_file: the path of a private key is wanted, not the key itself",
         "hosts:10: NAME=VALUE is wanted in [web:vars]",
         "hosts:11: `hsm_agent_report_token` is a secret: it is taken from the environment only",
@@ -334,6 +336,18 @@ def test_groups_that_contain_each_other_are_told() -> None:
     text = "[a:children]\nb\n[b:children]\nc\n[c:children]\nd\na\n[d]\nh\n"
     assert complaints_of(text) == ["hosts:2: groups contain each other: a > b > c > a"]
     assert complaints_of("[a]\nh\n[a:children]\na\n") == ["hosts:4: groups contain each other: a > a"]
+
+
+def test_groups_are_bounded() -> None:
+    groups = "".join(f"[g{number}]\n" for number in range(1001))
+    assert complaints_of(f"{groups}h\n") == ["hosts:1001: too many groups: at most 1,000"]
+
+
+def test_a_long_remark_is_shortened() -> None:
+    _, _, remarks = told("h " + " ".join(f"v{number:02}=1" for number in range(12)), "hosts")
+    assert remarks == [
+        "hosts: variables that mean nothing here are ignored: v00, v01, v02, v03, v04, v05, v06, v07, v08, v09 and 2 more"
+    ]
 
 
 def test_the_name_of_a_host_and_of_a_group_is_a_remark() -> None:
@@ -381,12 +395,14 @@ def test_the_jump_host_is_found_in_sshs_arguments(arguments: str, jump: str | No
         "-o ProxyCommand='ssh -W other:22 a'",
         "-o ProxyCommand='ssh -W %h:%p a b'",
         "-o ProxyCommand='aws ssm start-session'",
-        "-o 'ProxyCommand=\\'",
+        '-o ProxyCommand="ssh \'"',
+        "'",
     ],
 )
 def test_what_could_lead_to_another_host_is_refused(arguments: str) -> None:
-    (complaint,) = complaints_of(f'h\n[all:vars]\nansible_ssh_common_args="{arguments}"\n')
-    assert complaint.startswith("hosts:3: ansible_ssh_common_args: ")
+    listing = {"_meta": {"hostvars": {"h": {"ansible_ssh_common_args": arguments}}}, "g": {"hosts": ["h"]}}
+    (complaint,) = complaints_of(json.dumps(listing), "-")
+    assert complaint.startswith("-: h: ansible_ssh_common_args: ")
 
 
 # `ansible-inventory --list`
@@ -408,14 +424,14 @@ def test_the_listing_of_ansible_is_read() -> None:
         "all": {"children": ["ungrouped", "prod", "empty"]},
         "prod": {"children": ["web"]},
         "web": {"hosts": ["a", "b"]},
-        "ungrouped": {"hosts": ["c"]},
+        "ungrouped": {"hosts": ["ops@c"]},
     }
     assert told(json.dumps(listing), "-") == (
         (
             Target(
                 "a", "10.0.0.1", port=22, groups=("prod", "web"), said={"hsm_ip": ("10.0.1.6",)}, where="-"
             ),
-            Target("c", "c", where="-"),
+            Target("c", "c", user="ops", where="-"),
         ),
         [],
         [
@@ -436,6 +452,12 @@ def test_the_listing_of_ansible_is_read() -> None:
         (
             '{"_meta": {}, "web": {"hosts": ["a"], "vars": {"x": 1}}}',
             "f.json: web: it has variables of its own; list again without --export",
+        ),
+        (
+            json.dumps(
+                {"_meta": {"hostvars": {"a": {"ansible_user": "x" * 20_000}}}, "web": {"hosts": ["a"]}}
+            ),
+            "f.json: a: ansible_user: longer than 16,384 characters",
         ),
         (
             '{"_meta": {"hostvars": {"a": {"ansible_host": {}}}}, "web": {"hosts": ["a"]}}',
@@ -530,12 +552,13 @@ def test_host_wins_over_zone_over_group_over_the_group_around_it_over_the_top() 
     )
 
 
-def test_the_example_in_the_module_is_read() -> None:
-    from agent.fleet.inventory import toml
-
+def example_of_the_module() -> str:
     assert toml.__doc__
-    example = "\n".join(line[4:] for line in toml.__doc__.splitlines() if line.startswith("    "))
-    found = {target.name: target for target in targets_of(example, "f.toml")}
+    return "\n".join(line[4:] for line in toml.__doc__.splitlines() if line.startswith("    "))
+
+
+def test_the_example_in_the_module_is_read() -> None:
+    found = {target.name: target for target in targets_of(example_of_the_module(), "f.toml")}
     assert len(found) == 21
     assert found["web-special"] == Target(
         "web-special",
@@ -644,7 +667,9 @@ z = 1
     [
         ("[hosts\n", "f.toml:1: not valid TOML: "),
         ("x = " + "[" * 5000 + "]" * 5000, "f.toml: not valid TOML: "),
-        ('hosts = ["a"]\nx' + ".x" * 5000 + " = 1\n", "f.toml:2: unknown key `x.x`"),
+        ('hosts = ["a"]\nx' + ".x" * 50 + " = 1\n", "f.toml:2: unknown key `x.x`"),
+        ('hosts = ["a"]\nx' + ".x" * 100 + " = 1\n", "f.toml:2: a key of more than 100 parts"),
+        ('key = " "', "f.toml:1: key: ' ' is not the path of a private key"),
         ("groups = 1", "f.toml:1: `groups` is not a table: [groups.NAME] is wanted"),
         ("hosts = 1", "f.toml:1: `hosts` is a list of names, or [hosts.NAME] are tables"),
         ("groups.a = 1", "f.toml:1: `groups.a` is not a table"),
@@ -703,6 +728,16 @@ after = 1
     assert Lines(text).of(*path) == line
 
 
+def test_the_readmes_examples_are_read() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("### The inventory\n")[2].partition("\n#")[0]
+    plain, tables = re.findall(r"^```(?:toml)?\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    assert len(targets_of(plain)) == 25
+    assert [target.said for target in targets_of(tables, "f.toml")] == [
+        target.said for target in targets_of(example_of_the_module(), "f.toml")
+    ]
+
+
 # any form
 
 
@@ -741,6 +776,7 @@ def test_what_is_no_inventory_is_told(data: bytes, where: str, complaint: str) -
 def test_complaints_are_bounded_in_number_and_length() -> None:
     texts = complaints_of("a;\n" * 1000 + "z" * 1_000_000)
     assert (len(texts), texts[-1]) == (101, "hosts: so much is wrong that the rest was not looked at")
+    assert complaints_of("[" * 1_000_000) == ["hosts:1: the line is longer than 16,384 characters"]
     (text,) = complaints_of(f"h hsm_agent_log_level={'x' * 10_000}")
     assert len(text) < 600
 

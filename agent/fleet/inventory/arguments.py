@@ -62,7 +62,7 @@ def jump_in(text: str) -> str | None:
 
     Understood are `-J HOST`, `-o ProxyJump=HOST` and the old spelling of it, `-o ProxyCommand="ssh -W %h:%p HOST"`.
     What only says how ssh speaks is left out. Raises NotAcceptableError for everything else, since it could say who is
-    spoken to: left out, another host might be meant.
+    spoken to: left out, another host might be meant. The arguments are not shown, since people have passwords in them.
     """
     words = _words(text)
     found: str | None = None
@@ -71,13 +71,14 @@ def jump_in(text: str) -> str | None:
         flag, value = word[:2], word[2:]
         if flag in ("-J", "-o"):
             if not value and not words:
-                raise NotAcceptableError(f"{flag} at the end of {text!r} needs a value")
+                raise NotAcceptableError(f"{flag} at the end needs a value")
             value = value or words.pop(0)
             hops = names.jump(value) if flag == "-J" else _option(value)
             found = found or hops  # ssh takes the first one, too
         elif not (word.startswith("-") and word[1:] and set(word[1:]) <= _HARMLESS_FLAGS):
+            what = flag if word.startswith("-") else "a word that is no option"
             raise NotAcceptableError(
-                f"{word!r} is not understood; put it into ssh's configuration file instead"
+                f"{what} is not understood; put it into ssh's configuration file instead"
             )
     return found
 
@@ -91,7 +92,7 @@ def _option(text: str) -> str | None:
         return _hop_of(value)
     if name in _HARMLESS:
         return None
-    raise NotAcceptableError(f"-o {text!r} is not understood; put it into ssh's configuration file instead")
+    raise NotAcceptableError(f"-o {name} is not understood; put it into ssh's configuration file instead")
 
 
 def _hop_of(command: str) -> str:
@@ -114,7 +115,7 @@ def _hop_of(command: str) -> str:
                 hop = word
     if not through or not hop:
         raise NotAcceptableError(
-            f"ProxyCommand {command!r} is not understood: "
+            "this ProxyCommand is not understood: "
             "name the jump host with -J, or put it into ssh's configuration file"
         )
     return names.jump(f"{hop}:{number}" if number else hop)
@@ -124,4 +125,4 @@ def _words(text: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise NotAcceptableError(f"{text!r} cannot be split into arguments: {error}") from None
+        raise NotAcceptableError(f"it cannot be split into arguments: {error}") from None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agent.core.fleet import Target
     from agent.desired import Complaints
 
+LONGEST_LINE = 16_384  # `shlex` takes time with the square of a word's length
 _SECTION = re.compile(r"\[([^:\]\s]+)(?::(\w+))?\]\s*(?:#.*)?")
 
 
@@ -40,6 +41,8 @@ class _Reader:
             if not stripped or stripped[0] in "#;":
                 continue
             try:
+                if len(line) > LONGEST_LINE:
+                    raise NotAcceptableError(f"the line is longer than {LONGEST_LINE:,} characters")
                 self._line(stripped, f"{self._where}:{number}")
             except NotAcceptableError as error:
                 self._complaints.add(f"{self._where}:{number}", str(error))
@@ -74,8 +77,6 @@ class _Reader:
 
     def _hosts(self, line: str, where: str) -> None:
         words = _split(line)
-        if not words:
-            return
         said: dict[str, Any] = {}
         for word in words[1:]:
             name, equals, value = word.partition("=")

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
     from agent.desired import Complaints
 
+# the parser takes time with the square of their number
+_DEEP = re.compile(r"(?:\.[ \t]*[\w-]+[ \t]*){100}")
 _OPTIONS = {option.key: option for option in OPTIONS if option.key}
 _CONNECTION: dict[str, Callable[[str], Any]] = {
     "user": names.user,
@@ -82,6 +84,10 @@ class Mentions:
 
 def read(text: str, where: str, complaints: Complaints) -> tuple[Target, ...]:
     """Take the document."""
+    deep = _DEEP.search(text)
+    if deep:
+        complaints.add(f"{where}:{text.count(chr(10), 0, deep.start()) + 1}", "a key of more than 100 parts")
+        return ()
     try:
         tree = tomllib.loads(text)
     except (ValueError, RecursionError) as error:

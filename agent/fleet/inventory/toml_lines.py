@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from itertools import islice
 from typing import TYPE_CHECKING, Union
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+DEEPEST = 5  # `hosts.NAME.client.sha256."FILE"`; what is deeper is in the line of that
 Path = tuple[Union[str, int], ...]
 _STRINGS = r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
 _PIECE = re.compile(rf"(?:{_STRINGS})|\#[^\n]*|[\[\]{{}},=\n]|[^\s\[\]{{}},=\#\"']+", re.DOTALL)
@@ -55,7 +57,7 @@ class Lines:
 
     def _note(self, table: Path, words: list[str], place: int) -> Path:
         path = table
-        for found in _PART.finditer("".join(words)):
+        for found in islice(_PART.finditer("".join(words)), DEEPEST):
             path = (*path, found[1] if found[1] is not None else found[2] or found[3] or "")
             self._places.setdefault(path, self._line(place))
         return path

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from agent.desired import Complaints
 
+LONGEST_VALUE = 16_384
 PRIORITY = "ansible_group_priority"
 CONNECTION = "ansible_connection"
 # what Ansible reaches in another way; such hosts are no part of a roll-out over SSH
@@ -48,6 +49,8 @@ def understood(
     ours = name.startswith(ENVIRONMENT_PREFIX.lower())
     if name not in _PARSED and not ours:
         ignored.add(name)
+    elif isinstance(value, str) and len(value) > LONGEST_VALUE:
+        complaints.add(where, f"{name}: longer than {LONGEST_VALUE:,} characters")
     elif isinstance(value, str) and "{{" in value:
         complaints.add(where, f"{name}: templates are not evaluated here; write the value itself")
     elif ours:
