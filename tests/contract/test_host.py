@@ -27,13 +27,16 @@ from agent.hosts.dry import Dry, ForbiddenTouch
 from agent.hosts.looks import ForbiddenLook
 from agent.hosts.posix import PATH, Posix
 from agent.hosts.shell import Shell
+from tests import sshd
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# "ssh" joins these when there is an adapter for it: Shell over paramiko, on an sshd that listens on 127.0.0.1.
-SHELLS = ("dash", "bash", "login")
+    from agent.hosts.ssh.link import Link
+
+# "ssh" is Shell over a connection to a real sshd on 127.0.0.1, and left out where this machine has none.
+SHELLS = ("dash", "bash", "login", *(("ssh",) if sshd.PROGRAM else ()))
 REAL = ("posix", *SHELLS)
 EVERY = (*REAL, "memory")
 
@@ -52,7 +55,14 @@ def run_in(*prefix: str) -> Callable[[str, bytes, float], processes.Ended]:
     return run
 
 
-def make_host(kind: str, *prefix: str) -> Host:
+def make_host(kind: str, *prefix: str, link: Link | None = None) -> Host:
+    if link is not None:
+        return Shell(
+            lambda command, stdin, timeout: link.run(
+                shlex.join([*prefix, "sh", "-c", command]) if prefix else command, stdin, timeout
+            ),
+            kind,
+        )
     if kind == "posix":
         return Posix()
     if kind == "login":  # what sshd starts for a careful administrator: a banner on both outputs, and a umask
@@ -116,7 +126,7 @@ class Ground:
 
 
 @contextmanager
-def ground_of(kind: str) -> Iterator[Ground]:
+def ground_of(kind: str, link: Link | None = None) -> Iterator[Ground]:
     if kind == "memory":
         memory = Memory()
         memory.place("/there", kind="directory", mode=0o755)
@@ -126,29 +136,42 @@ def ground_of(kind: str) -> Iterator[Ground]:
     # not tmp_path: others than root must be able to enter
     with tempfile.TemporaryDirectory(prefix="hsm-agent-test-") as folder:
         Path(folder).chmod(0o755)
-        yield Ground(make_host(kind), folder)
+        yield Ground(make_host(kind, link=link), folder)
+
+
+@pytest.fixture(scope="session")
+def link() -> Iterator[Link]:
+    """One connection for all tests: what a host forgets between two commands, a new one would forget too."""
+    with sshd.Sshd() as server:
+        server.trust()
+        with server.connect() as made:
+            yield made
+
+
+def link_for(request: pytest.FixtureRequest) -> Link | None:
+    return request.getfixturevalue("link") if request.param == "ssh" else None
 
 
 @pytest.fixture(params=EVERY)
 def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
-    with ground_of(request.param) as made:
+    with ground_of(request.param, link_for(request)) as made:
         yield made
 
 
 @pytest.fixture(params=REAL)
 def real(request: pytest.FixtureRequest) -> Iterator[Ground]:
     """A ground with real processes and a real kernel under it."""
-    with ground_of(request.param) as made:
+    with ground_of(request.param, link_for(request)) as made:
         yield made
 
 
 @pytest.fixture(params=REAL)
 def as_nobody(request: pytest.FixtureRequest) -> Iterator[Ground]:
     """A ground whose host works as a user without rights."""
-    with ground_of(request.param) as made:
+    with ground_of(request.param, link_for(request)) as made:
         if request.param != "posix":
             drop = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-            yield replace(made, host=make_host(request.param, *drop))
+            yield replace(made, host=make_host(request.param, *drop, link=link_for(request)))
             return
         os.setegid(NOBODY)
         os.seteuid(NOBODY)

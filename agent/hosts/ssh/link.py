@@ -17,7 +17,7 @@ import paramiko
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT
 from agent.core.link import CutError, LinkLostError
-from agent.hosts.processes import EDGE, Ended, Excerpt
+from agent.hosts.processes import Ended, Excerpt
 from agent.hosts.ssh import wire
 from agent.hosts.ssh.talk import Talk
 from agent.hosts.ssh.trust import HostKey
@@ -159,10 +159,13 @@ class Link:
 
     def talk(self, command: str) -> Talk:
         """Run a command on the target with its two outputs and its input open."""
+        return self._talk(command)
+
+    def _talk(self, command: str, errors: Excerpt | None = None) -> Talk:
         transport = self._transports[-1]
         with self._living(transport):
             channel = transport.open_session(timeout=self._patience.channel)
-            return Talk(channel, command, self._lifeline, self._patience.channel)
+            return Talk(channel, command, self._lifeline, self._patience.channel, errors)
 
     def run(self, command: str, stdin: bytes, timeout: float, /) -> Ended:
         """Do what `Run` of agent/hosts/shell.py promises.
@@ -172,8 +175,8 @@ class Link:
         """
         words = ("sh", "-c", _BOUNDED, "hsm-agent", command, f"{timeout:g}")
         start = time.monotonic()
-        with self.talk(f"exec {shlex.join(words)}") as talk:
-            out = Excerpt(max(EDGE, READ_LIMIT))
+        out, errors = Excerpt(READ_LIMIT), Excerpt(READ_LIMIT)
+        with self._talk(f"exec {shlex.join(words)}", errors) as talk:
             talk.settle(stdin, out.add, limit=timeout + self._patience.channel)
             status = talk.status()
         if status in (124, 137) and time.monotonic() - start >= timeout:
@@ -354,7 +357,13 @@ class Link:
             raise LinkLostError(str(error) or type(error).__name__) from None
 
 
-_BOUNDED = 'timeout -k 1 "$2" sh -c "$1"; exit $?'
+# $1 is the command, $2 its time. What the outer shell itself would say (`Killed`) is nobody's output; dash applies a
+# redirection of `timeout` to itself while it waits, so the inner shell takes standard error back.
+_BOUNDED = """
+exec 3>&2 2>/dev/null
+timeout -k 1 "$2" sh -c 'exec 2>&3 3>&-; eval "$1"' sh "$1"
+exit $?
+"""
 
 
 def _place(route: Route, number: int) -> str:

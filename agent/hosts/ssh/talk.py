@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from agent.hosts.processes import Excerpt
     from agent.hosts.ssh.wire import Lifeline
 
 # How much of the end of standard error is kept, in bytes.
@@ -37,22 +38,44 @@ _STATUS, _SETTLE = 30.0, 0.5
 _BROKEN = (paramiko.SSHException, OSError, EOFError, ValueError, LookupError, struct.error)
 
 
+class Tail:
+    """The last bytes of an output, however long it is."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+
+    def add(self, data: bytes) -> None:
+        self._kept += data
+        del self._kept[:-_ERRORS]
+
+    def text(self) -> bytes:
+        return bytes(self._kept)
+
+
 class Talk:
     """A command with its channel. One thread does everything, so neither output can fill up while another is read."""
 
-    def __init__(self, channel: paramiko.Channel, command: str, lifeline: Lifeline, patience: float) -> None:
+    def __init__(
+        self,
+        channel: paramiko.Channel,
+        command: str,
+        lifeline: Lifeline,
+        patience: float,
+        errors: Tail | Excerpt | None = None,
+    ) -> None:
         self._channel = channel
         self._lifeline = lifeline
-        self._errors = bytearray()
+        self._errors = errors or Tail()
         self._heard: collections.deque[bytes] = collections.deque()
         self._waiting = 0
         self._bell = threading.Event()
         # paramiko waits without limit for the answer to `exec`
+        spelled = command.encode(errors="surrogateescape")  # names of files need not be text
         limit = threading.Timer(patience, channel.close)
         limit.start()
         start = time.monotonic()
         try:
-            channel.exec_command(command)
+            channel.exec_command(spelled)
         except _BROKEN as error:
             lifeline.check()
             channel.close()
@@ -166,9 +189,9 @@ class Talk:
         return None
 
     def errors(self) -> bytes:
-        """Return the last 64 kB of standard error so far."""
+        """Return what is kept of standard error so far: the last 64 kB, unless something else was asked for."""
         self._drain_errors()
-        return bytes(self._errors)
+        return self._errors.text()
 
     def close(self) -> None:
         with contextlib.suppress(*_BROKEN):
@@ -189,8 +212,7 @@ class Talk:
         while self._channel.recv_stderr_ready():
             self._channel.settimeout(0.0)
             with self._living():
-                self._errors += self._channel.recv_stderr(_CHUNK)
-            del self._errors[:-_ERRORS]
+                self._errors.add(self._channel.recv_stderr(_CHUNK))
             heard = True
         return heard
 
