@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from agent.reporting import file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from xml.etree.ElementTree import Element
 
     from agent.reporting.letter import Letter, Means
@@ -22,68 +22,104 @@ def send(letter: Letter, means: Means) -> None:
 
 def suite(tree: Mapping[str, Any]) -> str:
     """Return the XML. A difference only looked at is a failure; a run that ended outside its steps is an error."""
-    import xml.etree.ElementTree as ET  # noqa: PLC0415 -- 10 ms that only this pays
-
     name = f"hsm-agent.{tree['command']}"
-    cases = [_case(step, name) for step in tree["steps"]]
+    return document(element(tree, name, name, tree["host"]["name"]))
+
+
+def element(tree: Mapping[str, Any], name: str, classname: str, hostname: str) -> Element:
+    """Return the suite of one host's report, for a document of its own or for that of a fleet."""
+    cases = [_case(step, classname) for step in tree["steps"]]
     for number, case in enumerate(cases):  # what was put back stands at the end, under the name it had before
         if case.get("name") in {each.get("name") for each in cases[:number]}:
             case.set("name", f"{case.get('name')} (put back)")
     if tree["exit_status"] and not any(case.find("failure") is not None for case in cases):
-        cases.append(_run(tree, name))
+        failure = tree["failure"] or {}
+        cases.append(error("run", classname, tree["code"], failure.get("sentence", ""), failure))
+    keys = ("run_id", "agent_version", "outcome", "code", "exit_status", "changed")
+    return gathered(name, hostname, tree["started"], {key: tree[key] for key in keys}, cases)
+
+
+def gathered(
+    name: str, hostname: str, started: str, properties: Mapping[str, object], cases: Iterable[Element]
+) -> Element:
+    """Return a suite of these cases, with its sums."""
+    import xml.etree.ElementTree as ET  # noqa: PLC0415 -- 10 ms that only this pays
+
+    cases = list(cases)
     root = ET.Element(
         "testsuite",
-        name=name,
+        name=clean(name),
         tests=str(len(cases)),
         failures=str(sum(case.find("failure") is not None for case in cases)),
         errors=str(sum(case.find("error") is not None for case in cases)),
         skipped=str(sum(case.find("skipped") is not None for case in cases)),
         time=f"{sum(float(case.get('time', 0)) for case in cases):.3f}",
-        timestamp=tree["started"].rstrip("Z"),
-        hostname=_clean(tree["host"]["name"]),
+        timestamp=started.rstrip("Z"),
+        hostname=clean(hostname),
     )
-    properties = ET.SubElement(root, "properties")
-    for key in ("run_id", "agent_version", "outcome", "code", "exit_status", "changed"):
-        ET.SubElement(properties, "property", name=key, value=_clean(_text(tree[key])))
+    shown = ET.SubElement(root, "properties")
+    for key, value in properties.items():
+        ET.SubElement(shown, "property", name=key, value=clean(_text(value)))
     root.extend(cases)
+    return root
+
+
+def document(root: Element) -> str:
+    import xml.etree.ElementTree as ET  # noqa: PLC0415
+
     ET.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
-def _case(step: Mapping[str, Any], name: str) -> Element:
-    import xml.etree.ElementTree as ET  # noqa: PLC0415
+def error(
+    name: str, classname: str, code: str | None, message: str, said: Mapping[str, Any], seconds: float = 0.0
+) -> Element:
+    """Return a case that could not be judged: what went wrong, and what is known of it."""
+    case = _empty(name, classname, seconds)
+    found = _child(case, "error", type=code or "", message=message)
+    found.text = clean("\n".join(f"{key}: {said[key]}" for key in ("saw", "want", "hint") if said.get(key)))
+    return case
 
-    case = ET.Element("testcase", name=_clean(step["id"]), classname=name, time=f"{step['seconds']:.3f}")
+
+def skipped(name: str, classname: str, message: str) -> Element:
+    """Return a case that was not looked at."""
+    case = _empty(name, classname, 0.0)
+    _child(case, "skipped", message=message)
+    return case
+
+
+def _case(step: Mapping[str, Any], classname: str) -> Element:
     outcome, saw, want = step["outcome"], step["saw"] or "", step["want"] or ""
+    case = _empty(step["id"], classname, step["seconds"])
     if outcome == "skipped":
-        ET.SubElement(case, "skipped", message=_clean(step["hint"] or ""))
+        _child(case, "skipped", message=step["hint"] or "")
     elif outcome in _FAILED:
         said = f"{saw}, wanted {want}" if want else saw
-        failure = ET.SubElement(case, "failure", type=step["code"] or "drift", message=_clean(said))
-        failure.text = _clean(f"saw:  {saw}\nwant: {want}\nhint: {step['hint'] or ''}".rstrip())
+        failure = _child(case, "failure", type=step["code"] or "drift", message=said)
+        failure.text = clean(f"saw:  {saw}\nwant: {want}\nhint: {step['hint'] or ''}".rstrip())
     else:
         said = saw if outcome == "met" else f"{outcome}: {saw} -> {want}"
-        ET.SubElement(case, "system-out").text = _clean(said)
+        _child(case, "system-out").text = clean(said)
     return case
 
 
-def _run(tree: Mapping[str, Any], name: str) -> Element:
+def _empty(name: str, classname: str, seconds: float) -> Element:
     import xml.etree.ElementTree as ET  # noqa: PLC0415
 
-    case = ET.Element("testcase", name="run", classname=name, time="0.000")
-    failure = tree["failure"] or {"sentence": "", "saw": "", "want": "", "hint": ""}
-    error = ET.SubElement(case, "error", type=tree["code"] or "", message=_clean(failure["sentence"]))
-    error.text = _clean(
-        "\n".join(f"{key}: {failure[key]}" for key in ("saw", "want", "hint") if failure[key])
-    )
-    return case
+    return ET.Element("testcase", name=clean(name), classname=clean(classname), time=f"{seconds:.3f}")
+
+
+def _child(case: Element, tag: str, **attributes: str) -> Element:
+    import xml.etree.ElementTree as ET  # noqa: PLC0415
+
+    return ET.SubElement(case, tag, {key: clean(value) for key, value in attributes.items()})
 
 
 def _text(value: object) -> str:
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Take out what no XML document may hold: control characters, halves of pairs, and two that mean nothing."""
     return "".join(
         char

@@ -1,0 +1,14 @@
+"""The JSON Schema of a fleet's report, which ships beside that of a host's and refers to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def schema() -> dict[str, Any]:
+    """Return the schema; its `$ref` to `urn:hsm-agent:report:1` is `agent.render.record.schema()`."""
+    text = Path(__file__).parents[1].joinpath("fleet-report.schema.json").read_text(encoding="utf-8")
+    tree: dict[str, Any] = json.loads(text)
+    return tree
