@@ -51,6 +51,36 @@ def ten_hosts_for_many_reasons() -> Tree:
     ], waves=(1, 9))  # fmt: skip
 
 
+def some_failed() -> Tree:
+    hosts = [ok("web-1"), *(ok(f"web-{number}", 2) for number in range(2, 4)), unreachable("web-4", wave=2)]
+    hosts += [ok(f"web-{number}", 3, run=one.second_run) for number in range(5, 34)]
+    return fleet([*hosts, failed("web-34", 3), failed("web-35", 3), failed("web-36", 3)], waves=(1, 3, 32))
+
+
+def risks_of_a_fleet() -> Tree:
+    def warning(code: str, text: str) -> dict[str, Any]:
+        return {"warnings": [{"code": code, "text": text}]}
+
+    old = warning(
+        "client-out-of-support",
+        "cloudhsm-cli: 5.2.1 is out of support, and the service may refuse its connections",
+    )
+    soon = warning(
+        "ca-expires-soon",
+        "the CA expires on 2027-01-30, in 66 days; initialising the cluster fixed it, so plan the move to a cluster with a new CA",
+    )
+    hosts = [ok(f"web-{number}", run=one.second_run) for number in range(1, 31)]
+    for number, each in enumerate(hosts):
+        each["report"].update(old if number < 20 else soon if number < 29 else {})
+    for number, version in ((3, "5.3.0"), (4, "5.4.0"), (5, "5.4.1"), (6, "5.4.2")):
+        each = hosts[number]["report"]["warnings"][0]
+        hosts[number]["report"]["warnings"] = [{**each, "text": each["text"].replace("5.2.1", version)}]
+    hosts[29]["report"]["warnings"] = [{"code": "previous-works", "text": "a note is no risk"}]
+    return fleet(
+        hosts, warnings=[{"code": "record-not-kept", "text": "the run's folder could not be written"}]
+    )
+
+
 def stopped_by_the_failure_limit() -> Tree:
     hosts = [ok("edge-0001"), *(ok(f"edge-{number:04}", 2) for number in range(2, 64))]
     hosts += [failed(f"edge-{number:04}", 2) for number in range(64, 101)]
@@ -96,7 +126,7 @@ def what_a_host_says_is_shown_safely() -> Tree:
 
 
 CASES: tuple[Callable[[], Tree], ...] = (
-    one_host, ten_hosts, ten_hosts_for_many_reasons, stopped_by_the_failure_limit, plan_of_a_fleet, drift_in_a_fleet,
+    one_host, ten_hosts, some_failed, risks_of_a_fleet, ten_hosts_for_many_reasons, stopped_by_the_failure_limit, plan_of_a_fleet, drift_in_a_fleet,
     a_clean_verify, a_fleet_without_the_client, what_a_host_says_is_shown_safely,
 )  # fmt: skip
 NARROW = (ten_hosts_for_many_reasons, stopped_by_the_failure_limit, plan_of_a_fleet)

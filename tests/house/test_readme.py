@@ -85,3 +85,10 @@ def test_the_screen_is_one_that_a_run_shows() -> None:
     golden = (ROOT / "tests" / "golden" / "screens" / "degraded.41.txt").read_text(encoding="utf-8")
     shown = block("").replace("ip-10-0-1-12", "memory").replace("timed out after 5 s", "hsm-timed-out")
     assert shown == golden
+
+
+def test_the_screen_of_a_fleet_is_one_that_a_run_shows() -> None:
+    golden = (ROOT / "tests" / "golden" / "fleet" / "fleet_some_failed.70.txt").read_text(encoding="utf-8")
+    found = re.search(r"^### What you see$.*?^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    assert found[1].replace("timed out after 5 s", "hsm-timed-out") == golden

@@ -185,9 +185,11 @@ def _row(host: Mapping[str, Any]) -> str:
     return " " * _INDENT + "  ".join(printable(each) for each in said if each)
 
 
-def _names(names: Sequence[str], before: str, deeper: int, width: int, most: int) -> list[str]:
-    """Return names on a few lines, and how many more there are."""
-    room = most * max(width - deeper, deeper)
+def _names(names: Sequence[str], before: str, deeper: int, width: int | None, most: int) -> list[str]:
+    """Return names on a few lines, and how many more there are; without a width all of them on one."""
+    if width is None:
+        return [before + printable(" ".join(names))]
+    room = most * max(width - deeper, deeper) - (len(before) - deeper)
     shown: list[str] = []
     for name in names:
         room -= len(name) + 1
@@ -220,12 +222,19 @@ def _foot(tree: Mapping[str, Any], width: int | None) -> list[str]:
 
 
 def _risk(risk: Risk, total: int, width: int | None) -> list[str]:
-    some = f"{risk.hosts[0]}: " if len(risk.hosts) == 1 and total > 1 else f"{hosts(len(risk.hosts))}: "
-    lines = wrapped("", printable(f"warning: {some}{risk.texts[0].text} ({risk.code})"), width, indent=9)
-    for each in risk.texts[1:_MOST]:
-        lines += wrapped(" " * 9, printable(f"{each.text} ({hosts(each.hosts)})"), width)
-    more = len(risk.texts) - _MOST
-    return [*lines, " " * 9 + f"and {more:,} more"] if more > 0 else lines
+    count = len(risk.hosts)
+    if len(risk.texts) == 1:
+        some = f"{risk.hosts[0]}: " if count == 1 and total > 1 else f"{hosts(count)}: "
+        lines = wrapped("", printable(f"warning: {some}{risk.texts[0].text} ({risk.code})"), width, indent=9)
+    else:
+        lines = [printable(f"warning: {hosts(count)}: {risk.code}")]
+        for each in risk.texts[:_MOST]:
+            lines += wrapped(" " * 9, printable(f"{each.text} ({hosts(each.hosts)})"), width)
+        more = len(risk.texts) - _MOST
+        lines += [" " * 9 + f"and {more:,} more"] if more > 0 else []
+    if 1 < count < total:
+        lines += _names(risk.hosts, " " * 9 + "hosts: ", 9, width, 1)
+    return lines
 
 
 def _waves(found: Sequence[Mapping[str, Any]], width: int | None) -> list[str]:
