@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
 from agent.core.fleet import End, State, Target
+from agent.render.fleet.causes import needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -249,8 +250,7 @@ def _end(tree: Mapping[str, Any], *, whole: bool) -> End:
 
 def light(end: End) -> End:
     """Leave of a host's report what the screen of the whole run shows: the steps of a thousand hosts fill a memory."""
-    kept = ("host", "client", "warnings", "restart_needed", "failure")
-    return replace(end, report=end.report and {key: end.report[key] for key in kept if key in end.report})
+    return replace(end, report=end.report and needed(end.report))
 
 
 def _unwritten(folder: Path, error: OSError) -> AgentError:

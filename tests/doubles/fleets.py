@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from typing import Any
 
 from agent.core.errors import CODES
+from agent.core.fleet import End, State, Target
+from agent.fleet.record import Summary, to_tree
 
 Tree = dict[str, Any]
-
-WORST = {"failed": 70, "unreachable": 70, "degraded": 70, "drifted": 3, "not-reached": 70, "ok": 0}
 
 
 def host(
@@ -52,33 +53,23 @@ def fleet(
     *,
     command: str = "fleet rollout",
     code: str | None = None,
-    waves: tuple[int, ...] = (),
-    **more: Any,
+    why: str | None = None,
+    remarks: tuple[str, ...] = (),
 ) -> Tree:
-    """Return the report of a run over these hosts; `waves` are their sizes, and one wave without it."""
-    outcomes = ("ok", "degraded", "drifted", "failed", "unreachable", "not-reached")
-    totals = {each: sum(1 for one in hosts if one["outcome"] == each) for each in outcomes}
-    bad = totals["failed"] + totals["unreachable"] + totals["not-reached"]
-    outcome = (
-        "failed" if bad else "degraded" if totals["degraded"] else "drift" if totals["drifted"] else "ok"
-    )
-    if code is None and outcome != "ok":
-        code = "drift" if outcome == "drift" else "hosts-failed"
-    known = CODES[code] if code else None
-    failure = known and {"code": code, "sentence": known.meaning, "saw": "", "want": "", "hint": known.fix}
-    run_id = "20261125T031500Z-1f3a"
-    again = f"hsm-agent {command} --resume {run_id}" if code and code != "drift" else None
-    return {
-        "schema_version": 1, "run_id": run_id, "command": command, "agent_version": "0.1.0",
-        "tree": "sha256:5d1c0f0e8e1b6f1f0a0c3f6f3d1fbb0e5b3a0d7c9e2f4a6b8c0d1e2f3a4b5c6d", "inventory": "hosts.toml",
-        "waves": [_wave(number, size, hosts) for number, size in enumerate(waves or (len(hosts),), 1)],
-        "hosts": hosts, "totals": totals, "outcome": outcome, "code": code,
-        "exit_status": known.exit_status if known else 0, "failure": failure, "warnings": [],
-        "started": "2026-11-25T03:15:00Z", "finished": "2026-11-25T03:19:12Z", "resume": again, **more,
-    }  # fmt: skip
+    """Return the report of a run over these hosts, made as a roll-out makes it; `code` and `why` say what stopped it."""
+    targets = [Target(each["name"], each["address"], each["port"]) for each in hosts]
+    ends = {each["name"]: _end(each) for each in hosts if each["wave"]}
+    waves = [
+        [each["name"] for each in hosts if each["wave"] == number]
+        for number in range(1, 1 + max((each["wave"] for each in hosts), default=0))
+    ]
+    run = Summary(
+        "20261125T031500Z-1f3a", command.removeprefix("fleet "), "hosts.toml", "2026-11-25T03:15:00Z", "2026-11-25T03:19:12Z",
+        hashlib.sha256(b"a tree").hexdigest(), code, why, remarks,
+    )  # fmt: skip
+    return {**to_tree(run, targets, ends, waves), "agent_version": "0.1.0"}
 
 
-def _wave(number: int, size: int, hosts: list[Tree]) -> Tree:
-    mine = [each["outcome"] for each in hosts if each["wave"] == number]
-    failed = sum(each in ("failed", "unreachable", "degraded") for each in mine)
-    return {"number": number, "hosts": size, "ok": len(mine) - failed, "failed": failed}
+def _end(host: Tree) -> End:
+    outcome = State(host["outcome"])
+    return End(state=outcome, **{key: value for key, value in host.items() if key != "outcome"})

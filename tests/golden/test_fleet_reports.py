@@ -13,26 +13,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from referencing import Registry, Resource
 
-from agent.fleet.junit import junit
 from agent.render.fleet.schema import schema
 from agent.render.record import schema as host_schema
+from agent.reporting.fleet_junit import suites
 from tests.doubles.fleets import Tree, fleet, host, not_reached, unreachable
 from tests.golden.test_fleet_screens import (
     CASES,
     FOLDER,
     drift_in_a_fleet,
+    ok,
     one_host,
     stopped_by_the_failure_limit,
     ten_hosts_for_many_reasons,
 )
 from tests.golden.test_reports import hold
+from tests.golden.test_screens import report_undelivered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SUITES = {"name", "tests", "failures", "errors", "time"}
 WRITERS: dict[str, Callable[[Tree], str]] = {
-    "xml": junit,
+    "xml": suites,
     "json": lambda tree: json.dumps(tree, indent=2, ensure_ascii=False) + "\n",
 }
 
@@ -45,7 +47,7 @@ def a_wrong_inventory() -> Tree:
         "want": "",
         "hint": "correct it",
     }
-    return {**fleet([], code="inventory-invalid", outcome="failed", failure=failure), "waves": []}
+    return {**fleet([], code="inventory-invalid"), "failure": failure}
 
 
 def interrupted_at_once() -> Tree:
@@ -90,15 +92,14 @@ def held(text: str) -> ET.Element:
 @pytest.mark.parametrize("case", ALL, ids=lambda case: case.__name__)
 def test_junit_is_valid_and_fails_when_the_run_does(case: Callable[[], Tree]) -> None:
     tree = case()
-    hosts = {each["name"]: each for each in tree["hosts"]}  # one case has one host twice, for brevity
-    root = held(junit({**tree, "hosts": list(hosts.values())}))
+    root = held(suites(tree))
     assert (root.attrib["failures"] == root.attrib["errors"] == "0") == (tree["exit_status"] == 0)
 
 
 def test_who_was_not_met_is_an_error_and_who_was_not_reached_is_skipped() -> None:
-    root = held(junit(stopped_by_the_failure_limit()))
-    suites = {suite.attrib["name"]: suite for suite in root}
-    met, lost, left = (suites[f"edge-{number}"] for number in ("0064", "0101", "0106"))
+    root = held(suites(stopped_by_the_failure_limit()))
+    found = {suite.attrib["name"]: suite for suite in root}
+    met, lost, left = (found[f"edge-{number}"] for number in ("0064", "0101", "0106"))
     assert [len(suite) - 1 for suite in (met, lost, left)] == [7, 1, 1]
     error = lost.find("testcase/error")
     assert error is not None
@@ -113,10 +114,21 @@ def test_who_was_not_met_is_an_error_and_who_was_not_reached_is_skipped() -> Non
     assert [child.tag for child in left.iter() if child.tag in ("skipped", "error")] == ["skipped"]
 
 
+def test_a_host_that_is_proven_is_well_also_when_its_report_did_not_reach_everybody() -> None:
+    root = held(suites(fleet([ok("web-1", run=report_undelivered)])))
+    assert (root.attrib["failures"], root.attrib["errors"]) == ("0", "0")
+
+
+def test_a_host_that_claims_success_without_its_proof_is_an_error() -> None:
+    each = {**ok("web-1"), "outcome": "failed", "code": "far-end-failed"}
+    root = held(suites(fleet([each])))
+    assert (root.attrib["failures"], root.attrib["errors"]) == ("0", "1")
+
+
 @given(said=st.text(st.characters(codec=None), min_size=1), hint=st.text())
 def test_whatever_a_host_said_the_document_is_one(said: str, hint: str) -> None:
     hosts = [{**unreachable("x"), "name": said, "saw": said, "hint": hint, "code": said}, host("y", "ok")]
-    held(junit(fleet(hosts)))
+    held(suites(fleet(hosts)))
 
 
 def validator() -> Any:

@@ -11,6 +11,7 @@ import pytest
 
 from agent.core.words import Report
 from agent.render.fleet import screen
+from agent.render.fleet.causes import needed
 from agent.render.record import to_tree
 from tests.doubles.fleets import Tree, fleet, host, not_reached, unreachable
 from tests.golden import test_screens as one
@@ -39,7 +40,7 @@ def one_host() -> Tree:
 
 def ten_hosts() -> Tree:
     return fleet([ok("web-1"), *(ok(f"web-{number}", 2) for number in range(2, 7)),
-                  *(ok(f"web-{number}", 2, run=one.second_run) for number in range(7, 11))], waves=(1, 9))  # fmt: skip
+                  *(ok(f"web-{number}", 2, run=one.second_run) for number in range(7, 11))])  # fmt: skip
 
 
 def ten_hosts_for_many_reasons() -> Tree:
@@ -48,13 +49,13 @@ def ten_hosts_for_many_reasons() -> Tree:
         failed("db-1.internal.example", 2, run=one.rolled_back), host("web-4", "degraded", report=made(one.degraded), wave=2),
         unreachable("web-5", wave=2), unreachable("web-6", "host-key-unknown", wave=2, saw="ED25519 SHA256:Kx3J0f9mTq"),
         failed("web-7", 2), ok("web-8", 2, run=one.single_hsm_accepted), ok("web-9", 2, run=one.restart_needed),
-    ], waves=(1, 9))  # fmt: skip
+    ])  # fmt: skip
 
 
 def some_failed() -> Tree:
     hosts = [ok("web-1"), *(ok(f"web-{number}", 2) for number in range(2, 4)), unreachable("web-4", wave=2)]
     hosts += [ok(f"web-{number}", 3, run=one.second_run) for number in range(5, 34)]
-    return fleet([*hosts, failed("web-34", 3), failed("web-35", 3), failed("web-36", 3)], waves=(1, 3, 32))
+    return fleet([*hosts, failed("web-34", 3), failed("web-35", 3), failed("web-36", 3)])
 
 
 def risks_of_a_fleet() -> Tree:
@@ -76,9 +77,7 @@ def risks_of_a_fleet() -> Tree:
         each = hosts[number]["report"]["warnings"][0]
         hosts[number]["report"]["warnings"] = [{**each, "text": each["text"].replace("5.2.1", version)}]
     hosts[29]["report"]["warnings"] = [{"code": "previous-works", "text": "a note is no risk"}]
-    return fleet(
-        hosts, warnings=[{"code": "record-not-kept", "text": "the run's folder could not be written"}]
-    )
+    return fleet(hosts, remarks=("hosts.toml:12: web-7 is also in hosts.toml:4, with the same settings",))
 
 
 def stopped_by_the_failure_limit() -> Tree:
@@ -89,7 +88,7 @@ def stopped_by_the_failure_limit() -> Tree:
         for number in range(101, 106)
     ]
     hosts += [not_reached(f"edge-{number:04}") for number in range(106, 1001)]
-    return fleet(hosts, code="failure-limit", waves=(1, 104, 895))
+    return fleet(hosts, code="failure-limit", why="42 of 1,000 hosts failed, and --max-failed is 4%")
 
 
 def plan_of_a_fleet() -> Tree:
@@ -111,7 +110,8 @@ def drift_in_a_fleet() -> Tree:
 
 
 def a_clean_verify() -> Tree:
-    return fleet([ok("web-2", run=one.second_run, changed=False)] * 2, command="fleet verify")
+    hosts = [ok(f"web-{number}", run=one.second_run, changed=False) for number in (1, 2)]
+    return fleet(hosts, command="fleet verify")
 
 
 def a_fleet_without_the_client() -> Tree:
@@ -198,6 +198,15 @@ def test_nothing_that_a_host_said_moves_the_cursor(case: Callable[[], Tree]) -> 
     assert all(char.isprintable() or char == "\n" for char in screen.report(case()))
 
 
+@pytest.mark.parametrize("case", CASES, ids=name)
+def test_what_a_roll_out_keeps_of_the_hosts_reports_is_what_the_screen_needs(
+    case: Callable[[], Tree],
+) -> None:
+    tree = case()
+    kept = [{**each, "report": each["report"] and needed(each["report"])} for each in tree["hosts"]]
+    assert screen.report({**tree, "hosts": kept}) == screen.report(tree)
+
+
 def test_a_command_in_a_hint_is_never_broken() -> None:
     hint = "first of all you may want to look with `ssh -v -J bastion.example USER@HOST` from here"
     tree = fleet([host("web-1", "unreachable", code="ssh-failed", hint=hint)])
@@ -206,7 +215,7 @@ def test_a_command_in_a_hint_is_never_broken() -> None:
 
 def test_many_waves_are_told_in_few_lines() -> None:
     hosts = [ok(f"web-{number}", number) for number in range(1, 40)] + [failed("web-40", 40)]
-    shown = screen.report(fleet(hosts, waves=(1,) * 40), width=80)
+    shown = screen.report(fleet(hosts), width=80)
     assert [line for line in shown.splitlines() if "wave" in line] == [
         "fleet rollout  40 hosts in 40 waves  hosts.toml  20261125T031500Z-1f3a",
         "wave 40: 1 host: 0 ok, 1 failed",

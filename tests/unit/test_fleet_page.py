@@ -70,7 +70,7 @@ def saying(text: str) -> Tree:
         "trusted": text,
     }
     well = {**ok("y"), "name": text, "saw": text}
-    tree = fleet([bad, well, {**unreachable("z"), "name": text, "saw": text, "hint": text}], waves=(1, 2))
+    tree = fleet([bad, well, {**unreachable("z"), "name": text, "saw": text, "hint": text}])
     tree["failure"].update(sentence=text, saw=text, want=text, hint=text, code=text)
     named = dict.fromkeys(("inventory", "run_id", "resume", "agent_version", "tree", "code"), text)
     return {**tree, **named, "warnings": [{"code": text, "text": text}]}
@@ -138,17 +138,14 @@ def test_a_run_that_ended_before_it_had_hosts_has_a_page_too() -> None:
         "want": "",
         "hint": "b",
     }
-    tree = fleet(
-        [],
-        code="inventory-invalid",
-        outcome="failed",
-        failure=failure,
-        inventory=None,
-        tree=None,
-        finished="",
-        waves=(),
-    )
-    text = page({**tree, "waves": []})
+    tree = {
+        **fleet([], code="inventory-invalid"),
+        "failure": failure,
+        "inventory": None,
+        "tree": None,
+        "finished": "",
+    }
+    text = page(tree)
     assert "2 things are wrong with the inventory" in text
     assert "hosts:3: a" in text
 

@@ -108,6 +108,32 @@ def test_a_thousand_hosts_are_no_flood() -> None:
     assert lines[-1] == "hsm-agent: wave 1 of 1 done: 500 ok, 500 failed; in 3 min 20 s"
 
 
+def test_hosts_that_are_looked_at_again_after_the_soak_count_once_and_are_told_when_they_did_not_last() -> (
+    None
+):
+    stream, clock = io.StringIO(), Clock()
+    plain = Plain(stream, clock)
+    plain.begins("rollout", (2, 5))
+    plain.wave(1, 2)
+    for name in ("web-1", "web-2"):
+        plain.host_ended(end(name))
+    plain.soaks(60)
+    clock.now += 60
+    plain.host_began("web-2")
+    assert ("  looking at its hosts again", "changed") in frame(plain, 80, 24)
+    for name in ("web-1", "web-2"):
+        plain.host_ended(end(name, State.FAILED, "hsm-refused") if name == "web-2" else end(name))
+    plain.host_ended(end("web-2", State.FAILED, "hsm-timed-out"))
+    assert stream.getvalue().splitlines()[4:] == [
+        "hsm-agent: wave 1 of 2 done: 2 ok; in 0.0 s",
+        "hsm-agent: waiting 1 min, then looking at the wave's hosts again before the next wave",
+        "hsm-agent: web-2 failed (hsm-refused) 3.1 s",
+        "hsm-agent: web-2 failed (hsm-timed-out) 3.1 s",
+    ]
+    wave = plain.waves[0]
+    assert (wave.done, wave.bad, dict(wave.causes)) == (2, 1, {"hsm-timed-out": 1})
+
+
 def at_work(hosts: int = 400, done: int = 100, bad: int = 7) -> Tally:
     clock = Clock()
     tally = Tally(clock)
@@ -167,14 +193,16 @@ def drawn(lines: object, columns: int, rows: int) -> list[str]:
 
 def test_what_matters_is_legible_on_40_columns() -> None:
     tally = at_work()
-    tally.stops("40 hosts failed")
-    assert drawn(frame(tally, 40, 20), 40, 20)[:6] == [
+    tally.stops("40 of 401 hosts failed, and --max-failed is 10%")
+    assert drawn(frame(tally, 40, 20), 40, 20)[:8] == [
         "fleet rollout: 401 hosts, 33 s",
         "  wave 1 of 2: 1 ok",
         "  wave 2 of 2  [##........] 100 of 400",
         "  32 running, 93 ok, 7 not well",
         "  3.0 hosts/s",
         "  7 hsm-timed-out",
+        "  stopping, 32 at work: 40 of 401 hosts",
+        "  failed, and --max-failed is 10%",
     ]
 
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 # worst first
 OUTCOMES = ("failed", "unreachable", "degraded", "drifted", "not-reached", "ok")
+# outcomes of steps that say why a host is not as wanted; and the step in which the vendor's client answers
+_BAD = ("failed", "would-change")
+_ANSWER = "client:hsm-info"
 # characters of one text: a program may say anything at any length
 _LONGEST = 500
 # good news, and what is worth knowing: no risks
@@ -56,6 +59,15 @@ def groups(tree: Mapping[str, Any]) -> tuple[Group, ...]:
     return tuple(sorted(made, key=lambda each: (_rank(each.outcome), -len(each.hosts), each.title)))
 
 
+def needed(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of a host's own report what the screen shows: a thousand whole ones would fill the memory."""
+    keys = ("host", "client", "ca", "warnings", "restart_needed", "cause", "failure")
+    kept = {key: report[key] for key in keys if key in report}
+    told = [step for step in report.get("steps", ()) if step.get("outcome") in _BAD or step["id"] == _ANSWER]
+    words = ("id", "outcome", "saw", "want", "hint")
+    return {**kept, "steps": [{key: step.get(key) for key in words} for step in told]}
+
+
 def risks(tree: Mapping[str, Any]) -> tuple[Risk, ...]:
     """Return the warnings of all hosts by their code, the most frequent first."""
     found: dict[str, list[tuple[str, str]]] = {}
@@ -77,7 +89,7 @@ def trusted(tree: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
 def evidence(host: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what was seen where the host is not as wanted: of its steps, and of itself where no step says it."""
     report = host["report"] or {}
-    bad = [step for step in report.get("steps", ()) if step["outcome"] in ("failed", "would-change")]
+    bad = [step for step in report.get("steps", ()) if step["outcome"] in _BAD]
     told = [_said(step) for step in bad]
     if host["saw"] and not any(step["saw"] == host["saw"] for step in bad):
         told.insert(0, _line(host["saw"]))
@@ -123,9 +135,7 @@ def _hints(host: Mapping[str, Any]) -> Iterator[str]:
 def proofs(host: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the vendor's client answered there, and which client it is."""
     report = host["report"] or {}
-    said = [
-        step["saw"] for step in report.get("steps", ()) if step["id"] == "client:hsm-info" and step["saw"]
-    ]
+    said = [step["saw"] for step in report.get("steps", ()) if step["id"] == _ANSWER and step["saw"]]
     client = report.get("client") or {}
     if client.get("version"):
         said.append(f"client {client['version'].split('-')[0]}")

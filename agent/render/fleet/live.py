@@ -11,7 +11,7 @@ from agent.core.fleet import State
 from agent.render.fleet.canvas import Canvas, cells, fitting
 from agent.render.fleet.tally import Tally, ended
 from agent.render.fleet.words import hosts, span
-from agent.render.text import printable
+from agent.render.text import printable, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,7 @@ _NARROW = 60
 _SLOWEST = 5
 _EARLIER = 3
 _CAUSES = 3
+_STOPPING = 3
 
 
 class Live(Tally):
@@ -98,10 +99,14 @@ def frame(tally: Tally, columns: int, rows: int) -> Lines:
     earlier = [(f"  {tally.place(each)}: {ended(each)}", "skipped") for each in tally.waves[:-1]]
     body = _wave(tally, wave, columns)
     if tally.stopping:
-        count = len(tally.running)
-        body.append((f"  stopping, {count:,} will finish: {printable(tally.stopping)}", "failed"))
-    elif tally.next_at is not None:
-        body.append((f"  the next wave begins in {span(max(tally.next_at - now, 0))}", "changed"))
+        lines = wrapped(
+            "  ", f"stopping, {len(tally.running):,} at work: {printable(tally.stopping)}", columns - 1
+        )
+        body += [(line, "failed") for line in lines[:_STOPPING]]
+    elif tally.next_at is not None and tally.next_at > now:
+        body.append((f"  waiting {span(tally.next_at - now)} before the next wave", "changed"))
+    elif wave.ended is not None and tally.running:
+        body.append(("  looking at its hosts again", "changed"))
     room = rows - 1 - len(head) - len(body)
     slow = _slowest(tally, columns, max(min(_SLOWEST, room - 1), 0))
     room -= len(slow)

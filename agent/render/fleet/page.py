@@ -43,8 +43,8 @@ def page(tree: Mapping[str, Any]) -> str:
         outcome=_text(tree["outcome"]),
         told=_text(screen.told(tree)),
         ending=_text(f"exit {tree['exit_status']}" + (f", {tree['code']}" if tree["code"] else "")),
-        failure=_failure(tree, found),
-        resume=printable(tree["resume"] or ""),
+        failure=[(key, _text(text, 2000)) for key, text in screen.reasons(tree, found)],
+        resume=printable(tree["resume"] or "") if tree["outcome"] != "drift" else "",
         facts=_facts(tree),
         totals=_totals(tree),
         waves=[_wave(each) for each in tree["waves"]],
@@ -69,15 +69,6 @@ def _text(value: object, longest: int = _LONGEST) -> str:
     """Return what may be shown: no control characters, nothing that turns the direction of writing, bounded."""
     shown = " / ".join(printable(line) for line in str(value or "")[: 2 * longest].splitlines())
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
-
-
-def _failure(tree: Mapping[str, Any], found: Sequence[Group]) -> list[tuple[str, str]]:
-    failure = tree["failure"] or {}
-    shown = {each.text for group in found for each in group.hints}
-    keys = ("saw", "want", "hint")
-    return [
-        (key, _text(failure[key], 2000)) for key in keys if failure.get(key) and failure[key] not in shown
-    ]
 
 
 def _facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -156,7 +147,7 @@ def _installed(tree: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     found: Counter[tuple[str, str, str]] = Counter()
     for report in (host["report"] for host in tree["hosts"]):
         if report:
-            ca = report["ca"]
+            ca = report.get("ca")
             found[
                 _text(_system(report)), _text(_client(report)), _text(ca["not_after"])[:10] if ca else ""
             ] += 1

@@ -49,15 +49,17 @@ class Plain(Tally):
         self._now_and_then()
 
     def host_ended(self, end: End) -> None:
-        super().host_ended(end)
         wave = self.now
+        again = wave is not None and end.name in wave.ends
+        super().host_ended(end)
         if wave is None or end.state is State.NOT_REACHED:
             return
-        if end.state in GOOD:
-            if wave.hosts <= _NAMED:
-                self._say(f"{printable(end.name)} {_how(end)} {span(end.seconds)}")
-        else:
+        if end.state not in GOOD:
             self._bad(end)
+        elif wave.hosts <= _NAMED and not again:
+            self._say(f"{printable(end.name)} {_how(end)} {span(end.seconds)}")
+        if again:  # looked at once more after the soak: no news is good news
+            return
         if wave.ended is not None:
             self._say(f"{self.place(wave)} done: {ended(wave)}; in {span(wave.ended - wave.began)}")
         else:
@@ -65,12 +67,11 @@ class Plain(Tally):
 
     def soaks(self, seconds: float) -> None:
         super().soaks(seconds)
-        self._say(f"waiting {span(seconds)} before the next wave")
+        self._say(f"waiting {span(seconds)}, then looking at the wave's hosts again before the next wave")
 
     def stops(self, why: str) -> None:
         super().stops(why)
-        count = len(self.running)
-        self._say(f"stopping: {printable(why)}" + (f"; {hosts(count)} at work will finish" if count else ""))
+        self._say(f"stopping, {hosts(len(self.running))} at work: {printable(why)}")
 
     def _begin_wave(self, wave: Wave) -> None:
         self._told = wave.began

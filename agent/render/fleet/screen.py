@@ -37,7 +37,7 @@ def report(tree: Mapping[str, Any], *, colour: bool = False, width: int | None =
         lines += _group(tree, group, colour=colour, width=width)
     lines += _foot(tree, width)
     lines += _verdict(tree, found, colour=colour, width=width)
-    if tree["resume"]:
+    if tree["resume"] and tree["outcome"] != "drift":  # to look again at what differs cures nothing
         # never wrapped: it is copied
         lines += ["", f"continue: {printable(tree['resume'])}"]
     return "\n".join(lines) + "\n"
@@ -113,6 +113,7 @@ def _group(tree: Mapping[str, Any], group: Group, *, colour: bool, width: int | 
     count = hosts(len(group.hosts))
     if group.outcome == "ok":
         said = f"{count}: {changes(tree, group.changed, len(group.hosts) - group.changed)}"
+        said += f" ({group.title})" if group.title else ""
     else:
         said = f"{count}: {group.title}" if group.title not in ("", "drift") else count
     column = max(len(host["outcome"]) for host in tree["hosts"])
@@ -257,21 +258,22 @@ def _waves(found: Sequence[Mapping[str, Any]], width: int | None) -> list[str]:
 def _verdict(
     tree: Mapping[str, Any], found: Sequence[Group], *, colour: bool, width: int | None
 ) -> list[str]:
-    outcome, code, failure = tree["outcome"], tree["code"], tree["failure"]
+    outcome, code = tree["outcome"], tree["code"]
     tail = f" (exit {tree['exit_status']}, {code})" if code else ""
     first, *rest = wrapped("", printable(f"{outcome}: {told(tree)}{tail}"), width, indent=2)
     lines = ["", painted(outcome, outcome, colour=colour) + first[len(outcome) :], *rest]
-    if not failure:
-        return lines
-    if outcome == "drift":
-        return [
-            *lines,
-            *wrapped("hint: ", "`hsm-agent fleet rollout` with the same options makes it so", width),
-        ]
-    shown = {each.text for group in found for each in group.hints}
-    for label, text in (("saw:  ", failure["saw"]), ("want: ", failure["want"]), ("hint: ", failure["hint"])):
-        for number, line in enumerate((text or "").splitlines()):
-            if text not in shown:
-                before = " " * len(label) if number else label
-                lines += wrapped(before, _whole_commands(line), width)
+    for key, text in reasons(tree, found):
+        label = f"{key}: ".ljust(6)
+        for number, line in enumerate(text.splitlines()):
+            lines += wrapped(" " * len(label) if number else label, _whole_commands(line), width)
     return lines
+
+
+def reasons(tree: Mapping[str, Any], found: Sequence[Group]) -> list[tuple[str, str]]:
+    """Return what the run's own failure says and no group of hosts does: what was seen, and what to do."""
+    if tree["outcome"] == "drift":
+        return [("hint", "`hsm-agent fleet rollout` with the same options makes it so")]
+    failure = tree["failure"] or {}
+    shown = {each.text for group in found for each in group.hints}
+    keys = ("hint",) if failure.get("code") == "hosts-failed" else ("saw", "hint")
+    return [(key, failure[key]) for key in keys if failure.get(key) and failure[key] not in shown]

@@ -37,6 +37,17 @@ class Wave:
     ended: float | None = None
     states: Counter[State] = field(default_factory=Counter)
     causes: Counter[str] = field(default_factory=Counter)
+    ends: dict[str, tuple[State, str]] = field(default_factory=dict)
+
+    def end(self, name: str, state: State, cause: str) -> None:
+        """Count a host. One that is looked at again after the soak counts as it ended last."""
+        if name in self.ends:
+            before, why = self.ends[name]
+            self.states[before] -= 1
+            self.causes -= Counter([why] if before not in GOOD else [])
+        self.ends[name] = (state, cause)
+        self.states[state] += 1
+        self.causes.update([] if state in GOOD else [cause])
 
     @property
     def done(self) -> int:
@@ -61,7 +72,8 @@ class Tally:
         self.stopping = ""
 
     def begins(self, command: str, waves: Sequence[int]) -> None:
-        self.command, self.sizes, self.began = command, tuple(waves), self.clock()
+        self.command = command if command.startswith("fleet") else f"fleet {command}"
+        self.sizes, self.began = tuple(waves), self.clock()
 
     def wave(self, number: int, hosts: int) -> None:
         self.next_at = None
@@ -79,10 +91,8 @@ class Tally:
         wave = self.now
         if wave is None or end.state is State.NOT_REACHED:  # it was never begun, and holds nobody up
             return
-        wave.states[end.state] += 1
-        if end.state not in GOOD:
-            wave.causes[end.code or end.state.value] += 1
-        if wave.done >= wave.hosts:
+        wave.end(end.name, end.state, end.code or end.state.value)
+        if wave.done >= wave.hosts and wave.ended is None:
             wave.ended = self.clock()
 
     def soaks(self, seconds: float) -> None:

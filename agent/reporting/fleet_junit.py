@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 
-def junit(tree: Mapping[str, Any]) -> str:
+def suites(tree: Mapping[str, Any]) -> str:
     """Return the XML, given the tree of a fleet's report.
 
     A run that failed although no case says so, such as one with a wrong inventory, has a suite of its own with one.
@@ -20,17 +20,17 @@ def junit(tree: Mapping[str, Any]) -> str:
     """
     import xml.etree.ElementTree as ET  # noqa: PLC0415 -- 10 ms that only this pays
 
-    suites = [_suite(tree, host) for host in tree["hosts"]]
-    if tree["code"] and not any(int(suite.get(key, 0)) for suite in suites for key in ("failures", "errors")):
+    made = [_suite(tree, host) for host in tree["hosts"]]
+    if tree["code"] and not any(int(suite.get(key, 0)) for suite in made for key in ("failures", "errors")):
         failure = tree["failure"] or {}
         case = one.error("run", _name(tree), tree["code"], failure.get("sentence", ""), failure)
-        suites.append(one.gathered(_name(tree), "localhost", tree["started"], {}, [case]))
+        made.append(one.gathered(_name(tree), "localhost", tree["started"], {}, [case]))
     sums = {
-        key: str(sum(int(suite.get(key, 0)) for suite in suites)) for key in ("tests", "failures", "errors")
+        key: str(sum(int(suite.get(key, 0)) for suite in made)) for key in ("tests", "failures", "errors")
     }
-    time = sum(float(suite.get("time", 0)) for suite in suites)
+    time = sum(float(suite.get("time", 0)) for suite in made)
     root = ET.Element("testsuites", {"name": _name(tree), **sums, "time": f"{time:.3f}"})
-    root.extend(suites)
+    root.extend(made)
     return one.document(root)
 
 
@@ -38,8 +38,9 @@ def _suite(tree: Mapping[str, Any], host: Mapping[str, Any]) -> Element:
     name, report = host["name"], host["report"]
     classname = f"hsm-agent.{name.replace('.', '_')}"
     if report is not None:
-        suite = one.element(report, name, classname, name)
-        if host["outcome"] == "ok" or int(suite.get("failures", 0)) + int(suite.get("errors", 0)):
+        well = host["outcome"] == "ok"  # also when its report did not reach everybody, which is a warning
+        suite = one.element({**report, "exit_status": 0} if well else report, name, classname, name)
+        if well or int(suite.get("failures", 0)) + int(suite.get("errors", 0)):
             return suite
     # what there is to say is said by the roll-out, since no step says it
     if host["outcome"] == "not-reached":
