@@ -14,6 +14,8 @@ from agent.core.errors import CODES, AgentError
 from agent.core.fleet import End, State, Target
 from agent.core.link import CutError, LinkLostError
 from agent.fleet.rollout import CONNECTING
+from agent.render.record import schema
+from agent.render.shape import fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -198,7 +200,7 @@ class _Visit:
                 return self._end(State.FAILED, record["code"], saw=record["saw"])
             elif event == "report":
                 talk.finish()
-                report = record["report"]
+                report = _sound(record.get("report"))
                 if report["code"] != "interrupted" or self._interrupted:
                     return self._reported(report)
                 # not by us: the host goes down, most likely; once more, when it is back
@@ -323,6 +325,18 @@ def _parsed(text: bytes) -> dict[str, Any]:
         pass
     saw = text[:100].decode("utf-8", "replace")
     raise AgentError("far-end-failed", "the host sends what is no record", saw=saw, want="a record")
+
+
+def _sound(report: Any) -> dict[str, Any]:
+    """Return a report that has the shape of the published one: whatever shows it later relies on that."""
+    wanted = schema()
+    where = fault(report, wanted["$defs"]["report"], wanted)
+    if where is not None:
+        raise AgentError(
+            "far-end-failed", "the host's report is none", saw=f"wrong at {where}", want="a report"
+        )
+    whole: dict[str, Any] = report
+    return whole
 
 
 def proven(report: Mapping[str, Any]) -> bool:

@@ -18,17 +18,21 @@ from agent.fleet.tree import Tree
 from agent.fleet.visit import COMMAND, Baggage, Visitor, proven
 from agent.hosts.posix import Posix
 from agent.landing import RECORD
+from agent.render.record import to_tree
+from tests.golden.test_screens import first_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 HELLO: dict[str, Any] = {"event": "hello", "python": "3.11.2", "uid": 0}
+STEP: dict[str, Any] = {"want": None, "code": None, "hint": None, "seconds": 0.0}
+HSM: dict[str, Any] = {"port": 2223, "cause": None, "connect_ms": None}
 REPORT: dict[str, Any] = {
-    "outcome": "ok", "code": None, "cause": None, "exit_status": 0, "changed": True, "failure": None,
-    "hsms": [{"ip": "10.0.1.6", "reached": True}],
-    "steps": [{"id": "client:hsm-info", "outcome": "met", "code": None, "saw": "2 HSMs", "hint": None}],
-}  # fmt: skip
+    **to_tree(first_run()),
+    "hsms": [{**HSM, "ip": "10.0.1.6", "reached": True}],
+    "steps": [{**STEP, "id": "client:hsm-info", "outcome": "met", "saw": "2 HSMs"}],
+}
 
 
 def report(**more: Any) -> dict[str, Any]:
@@ -174,7 +178,7 @@ def test_the_outcome_of_a_report_is_the_hosts(tmp_path: Path, more: dict[str, An
     "more",
     [
         {"hsms": []},
-        {"hsms": [{"ip": "10.0.1.6", "reached": True}, {"ip": "10.0.2.9", "reached": False}]},
+        {"hsms": [{**HSM, "ip": ip, "reached": ip == "10.0.1.6"} for ip in ("10.0.1.6", "10.0.2.9")]},
         {"steps": []},
         {"steps": [{**REPORT["steps"][0], "outcome": "skipped"}]},
     ],
@@ -186,8 +190,15 @@ def test_success_is_not_believed_without_the_proof(tmp_path: Path, more: dict[st
     assert (end.state, end.code) == (State.FAILED, "far-end-failed")
 
 
+@pytest.mark.parametrize("more", [{"steps": [{"id": "service"}]}, {"warnings": None}, {"exit_status": "0"}])
+def test_what_has_not_the_shape_of_a_report_is_none(tmp_path: Path, more: dict[str, Any]) -> None:
+    end = Scene(tmp_path, (Script((HELLO, report(**more))),)).made()
+    assert (end.state, end.code, end.report) == (State.FAILED, "far-end-failed", None)
+
+
 def test_a_failure_comes_with_its_step_and_its_way_out(tmp_path: Path) -> None:
     failed = {
+        **STEP,
         "id": "reach:10.0.1.6:2223",
         "outcome": "failed",
         "code": "hsm-timed-out",

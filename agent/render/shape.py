@@ -1,0 +1,102 @@
+"""Has a document from elsewhere the shape of its published schema? Of JSON Schema, what our schemas use is known."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "null": type(None),
+}
+# words that say nothing about a value, and those that lead to what is inside
+_ELSEWHERE = {
+    "description",
+    "title",
+    "$schema",
+    "$id",
+    "$defs",
+    "$ref",
+    "if",
+    "then",
+    "else",
+    "properties",
+    "required",
+    "items",
+}
+
+
+def fault(document: object, node: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
+    """Return the first place where a document is not as a node of its schema says, such as `steps.3.outcome`; or None.
+
+    A schema with a word that is not known here is a defect, and a ValueError.
+    """
+    return next((path.lstrip(".") or "the whole" for path in _faults(document, node, schema, "")), None)
+
+
+def _faults(value: object, node: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from (f"{path}.{key}" for key in node.get("required", ()) if key not in value)
+    for place, each, rule in _inside(value, node, schema):
+        yield from _faults(each, rule, schema, path + place)
+    if not all(
+        _holds(value, word, wanted, schema) for word, wanted in node.items() if word not in _ELSEWHERE
+    ):
+        yield path
+
+
+def _inside(
+    value: object, node: Mapping[str, Any], schema: Mapping[str, Any]
+) -> Iterator[tuple[str, object, Mapping[str, Any]]]:
+    """Yield what is to be looked at further: where it is, the value, and the node that it must be like."""
+    if "$ref" in node:
+        yield "", value, schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    if "if" in node:
+        yield "", value, node.get("then" if _fits(value, node["if"], schema) else "else", {})
+    if isinstance(value, dict):
+        for key, rule in node.get("properties", {}).items():
+            if key in value:
+                yield f".{key}", value[key], rule
+    if isinstance(value, list):
+        for number, each in enumerate(value):
+            yield f".{number}", each, node.get("items", {})
+
+
+def _fits(value: object, node: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
+    return next(_faults(value, node, schema, ""), None) is None
+
+
+def _holds(value: object, word: str, wanted: Any, schema: Mapping[str, Any]) -> bool:
+    if word == "type":
+        return any(_is(value, name) for name in ([wanted] if isinstance(wanted, str) else wanted))
+    elif word in ("enum", "const"):
+        return any(_same(value, each) for each in (wanted if word == "enum" else [wanted]))
+    elif word == "oneOf":
+        return sum(_fits(value, each, schema) for each in wanted) == 1
+    elif word == "pattern":
+        return not isinstance(value, str) or re.search(wanted, value) is not None
+    elif word in ("minimum", "maximum"):
+        counts = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return not counts or (value >= wanted if word == "minimum" else value <= wanted)
+    message = f"the schema has a word that is not known: {word}"
+    raise ValueError(message)
+
+
+def _is(value: object, name: str) -> bool:
+    if isinstance(value, bool):
+        return name == "boolean"
+    if isinstance(value, float) and name == "integer":
+        return value.is_integer()
+    return isinstance(value, _TYPES[name])
+
+
+def _same(value: object, wanted: object) -> bool:
+    return isinstance(value, bool) == isinstance(wanted, bool) and value == wanted
