@@ -1,0 +1,190 @@
+"""python packaging/refresh_catalogue.py [--write] PAGE... - saved pages of the vendor's guide -> the catalogue's diff.
+
+    latest-releases.html  document-history.html        saved with a browser, or Markdown of the same names
+
+What a page adds is proposed as a diff, each row with its page and day; nothing is fetched. What contradicts the
+catalogue is never proposed but told, and the exit status is 1: a published file whose checksum changed, above all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import difflib
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vendor_pages import Page, Published, read_page
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from agent.catalogue.rows import Catalogue, parse  # noqa: E402 -- of this checkout
+from agent.catalogue.versions import parse_version  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PLATFORMS, CHECKSUMS = "platforms.toml", "checksums.toml"
+_ENDINGS = {"x86_64": r"x86_64\.rpm|amd64\.deb|msi", "aarch64": r"aarch64\.rpm|arm64\.deb"}
+
+
+@dataclass
+class Proposal:
+    """The two files as they would be, and what a person must look at. `dated` has the page that dates a version."""
+
+    platforms: str
+    checksums: str
+    dated: dict[str, Page]
+    attention: list[str] = field(default_factory=list)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return parse(self.platforms, self.checksums)
+
+    def add_page(self, page: Page) -> None:
+        before = self.catalogue
+        fresh = list(self._fresh(page, before))
+        for release in sorted({each.release for each in fresh}, key=_order):
+            if release not in {f"{each.version}-{each.release}" for each in before.releases}:
+                self._add_release(release, page)
+            self._add_checksums(release, [each for each in fresh if each.release == release], page)
+            newest = max((each.version for each in before.releases), key=parse_version)
+            if parse_version(release.partition("-")[0]) > parse_version(newest):
+                self._tell_what_is_missing(release, newest)
+        if not page.files and not page.released:
+            self.attention.append(f"{page.source}: nothing was found on this page; has its form changed?")
+
+    def compare_dates(self) -> None:
+        """Tell which dates differ, and which new version has no files here; once all pages are in."""
+        dates = {each.version: each.date for each in self.catalogue.releases}
+        newest = max(dates, key=parse_version)
+        for version, page in self.dated.items():
+            day = page.released[version]
+            if version in dates and dates[version] != day:
+                self.attention.append(
+                    f"{page.source}: {version} is of {day}, in the catalogue of {dates[version]}"
+                )
+            elif version not in dates and parse_version(version) > parse_version(newest):
+                self.attention.append(f"{page.source}: {version} is out: save latest-releases too")
+
+    def _fresh(self, page: Page, known: Catalogue) -> Iterable[Published]:
+        directories = {row.directory for row in known.rows}
+        for each in page.files:
+            if each.path.partition("/")[0] not in directories:
+                self.attention.append(f"{page.source}: {each.path} is for a platform that has no row yet")
+            elif each.path not in known.checksums:
+                yield each
+            elif known.checksums[each.path] != each.sha256:
+                self.attention.append(
+                    f"{page.source}: the checksum of {each.path} CHANGED from {known.checksums[each.path]} to "
+                    f"{each.sha256}; ask AWS before you believe it"
+                )
+
+    def _add_release(self, release: str, page: Page) -> None:
+        version, _, number = release.partition("-")
+        dating = self.dated.get(version)
+        if dating is None:
+            self.attention.append(f"{page.source}: {version} got today's date: save document-history too")
+        day = dating.released[version] if dating else page.seen
+        row = (
+            f"version = '{version}'\nrelease = '{number}'\ndate = {day}\nend_of_support = false\n"
+            f"sdk = {version.partition('.')[0]}\nsource = '{(dating or page).source}'\nseen = {(dating or page).seen}\n"
+        )
+        self.platforms = self.platforms.replace("[[release]]\n", f"[[release]]\n{row}\n[[release]]\n", 1)
+
+    def _add_checksums(self, release: str, files: list[Published], page: Page) -> None:
+        lines = "".join(f"'{each.path}' = '{each.sha256}'\n" for each in files)
+        head, sums = f"[release.'{release}']\n", f"[release.'{release}'.sha256]\n"
+        if head not in self.checksums:
+            table = f"{head}source = '{page.source}'\nseen = {page.seen}\n\n{sums}{lines}\n"
+            before, after = _at_first_table(self.checksums)
+            self.checksums = f"{before}# as the page has it\n{table}{after}"
+            return
+        known = re.search(rf"{re.escape(head)}source = '(.*)'\nseen = .*\n", self.checksums)
+        if known is None:
+            sys.exit(f"{CHECKSUMS}: {head.strip()} does not begin with its source and its day")
+        source = known[1] if page.source in known[1].split(", ") else f"{known[1]}, {page.source}"
+        text = self.checksums.replace(known[0], f"{head}source = '{source}'\nseen = {page.seen}\n", 1)
+        self.checksums = text.replace(sums, f"{sums}{lines}", 1)
+
+    def _tell_what_is_missing(self, release: str, newest: str) -> None:
+        """Tell which clients that were still made have no file in a new release: they may have ended."""
+        known = self.catalogue
+        directories = {row.name: row.directory for row in known.rows}
+        packages = {each.component: each for each in known.packages if each.sdk == 5}
+        made = [client for client in known.clients if client.sdk == 5 and client.last is None]
+        for platform, arch, component in (
+            (client.platform, arch, each)
+            for client in made
+            for arch in client.arch
+            for each in client.component
+        ):
+            folder, package = directories[platform], packages[component]
+            name = package.msi if folder == "Windows" else package.package
+            form = re.compile(rf"{folder}/{name}[-_]{re.escape(release)}[._].*({_ENDINGS[arch]})")
+            if not any(form.fullmatch(path) for path in known.checksums):
+                self.attention.append(
+                    f"{release}: no file of {component} for {platform} {arch}; if it is dropped, its row gets "
+                    f"last = '{newest}'"
+                )
+
+
+def _at_first_table(text: str) -> tuple[str, str]:
+    """Split before the first table and the comment that stands over it."""
+    place = text.rfind("\n\n", 0, text.index("[release.")) + 2
+    return text[:place], text[place:]
+
+
+def _order(release: str) -> tuple[int, ...]:
+    version, _, number = release.partition("-")
+    return (*parse_version(version), int(number))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="propose what saved pages of the vendor's guide add to the catalogue"
+    )
+    parser.add_argument("pages", nargs="+", type=Path, metavar="PAGE", help="latest-releases.html and such")
+    parser.add_argument(
+        "--seen",
+        type=dt.date.fromisoformat,
+        metavar="DAY",
+        help="when they were saved; default: the file's day",
+    )
+    parser.add_argument(
+        "--catalogue", type=Path, default=ROOT / "agent" / "catalogue", help="default: this checkout's"
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="write what is proposed, to be looked at with git diff"
+    )
+    given = parser.parse_args()
+    before = {name: (given.catalogue / name).read_text(encoding="utf-8") for name in (PLATFORMS, CHECKSUMS)}
+    pages = [read_page(path, given.seen) for path in given.pages]
+    dated = {version: page for page in pages for version in page.released}
+    proposal = Proposal(before[PLATFORMS], before[CHECKSUMS], dated)
+    for page in pages:
+        proposal.add_page(page)
+    proposal.compare_dates()
+    after = {PLATFORMS: proposal.platforms, CHECKSUMS: proposal.checksums}
+    for name, text in after.items():
+        sys.stdout.writelines(
+            difflib.unified_diff(
+                before[name].splitlines(keepends=True),
+                text.splitlines(keepends=True),
+                f"a/{name}",
+                f"b/{name}",
+            )
+        )
+        if given.write:
+            (given.catalogue / name).write_text(text, encoding="utf-8")
+    for each in proposal.attention:
+        print(f"attention: {each}", file=sys.stderr)
+    sys.exit(1 if proposal.attention else 0)
+
+
+if __name__ == "__main__":
+    main()
