@@ -1,4 +1,4 @@
-"""python packaging/build.py [--out dist] - tree, .deb, .rpm, SBOM and checksums: from one source the same bytes."""
+"""python packaging/build.py [--out dist] - tree, .deb, .rpm, wheel, SBOM, checksums: from one source the same bytes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from rpm import UNITS as RPM_UNITS
 from rpm import rpm
 from sbom import sbom
 from tree import tree, version
+from wheel import wheel
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def build(out: Path, wheels: Path) -> list[Path]:
+def build(out: Path, wheels: Path, *, tree_only: bool = False) -> list[Path]:
     """Write everything into a folder and return what was written."""
     changes = notes(ROOT / "packaging" / "changelog")
     note = changes[0]
@@ -35,14 +36,17 @@ def build(out: Path, wheels: Path) -> list[Path]:
     name = f"hsm-agent-{note.version}-{digest(files)[:12]}"
     travelling = out / f"{name}.tar.gz"
     travelling.write_bytes(archive(files, name, int(note.date.timestamp())))
+    if tree_only:
+        return [travelling]
     terms = rights(note, parts)
     changelog = (ROOT / "packaging" / "changelog").read_bytes()
     said = pages(files, note.date)
     debian = deb(installed(ROOT, files, said, DEB_UNITS), note, changelog, terms, out)
     redhat = rpm(installed(ROOT, files, said, RPM_UNITS), changes, terms, LICENCE, out)
+    operators = wheel(ROOT, travelling, note.date, out)
     bill = out / f"hsm-agent-{note.version}.cdx.json"
     bill.write_bytes(sbom(note.version, digest(files), note.date, parts))
-    made = [travelling, debian, redhat, bill]
+    made = [travelling, debian, redhat, operators, bill]
     sums = out / "SHA256SUMS"
     sums.write_text(
         "".join(f"{hashlib.sha256(each.read_bytes()).hexdigest()}  {each.name}\n" for each in made)
@@ -56,8 +60,11 @@ def main() -> None:
     parser.add_argument(
         "--wheels", type=Path, default=ROOT / "build" / "wheels", help="downloads are kept here"
     )
+    parser.add_argument(
+        "--tree", action="store_true", help="the tree alone, which `hsm-agent fleet --tree` takes"
+    )
     given = parser.parse_args()
-    for each in build(given.out, given.wheels):
+    for each in build(given.out, given.wheels, tree_only=given.tree):
         print(f"{each.stat().st_size:>9}  {each}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -22,23 +24,11 @@ from agent import __version__
 from agent.cli.host import COMMANDS
 from agent.desired import Complaints, read_text, settle
 from agent.options import OPTIONS
+from tests.building import build, copied
 from tests.lab import images
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 4_000_000
-
-
-def build(source: Path, out: Path, **env: str) -> Path:
-    argv = [sys.executable, str(source / "packaging" / "build.py"), "--out", str(out)]
-    argv += ["--wheels", str(ROOT / "build" / "wheels")]
-    subprocess.run(argv, check=True, timeout=300, env={**os.environ, **env}, stdout=subprocess.DEVNULL)
-    return out
-
-
-def copied(source: Path, to: Path) -> Path:
-    for name in ("agent", "packaging", "templates"):
-        shutil.copytree(source / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return to
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +149,21 @@ PLACES = (
     "/usr/share/bash-completion/completions/hsm-agent",
     "/usr/share/man/man1/hsm-agent.1.gz",
 )
+
+
+def test_the_wheel_has_the_tree_in_it_and_is_whole(built: Path) -> None:
+    travelling = only(built, "*.tar.gz")
+    with zipfile.ZipFile(only(built, "*.whl")) as wheel:
+        files = {name: wheel.read(name) for name in wheel.namelist()}
+    assert files[f"agent/fleet/{travelling.name}"] == travelling.read_bytes()
+    assert "agent/templates/fleet/page.html" in files
+    record = next(name for name in files if name.endswith("/RECORD"))
+    listed = dict(line.split(",", 1) for line in files[record].decode().splitlines())
+    digests = {
+        name: f"sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}"
+        for name, data in files.items()
+    }
+    assert listed == {**digests, record: ","}
 
 
 def test_no_file_lies_outside_its_place(built: Path) -> None:

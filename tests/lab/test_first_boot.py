@@ -14,11 +14,12 @@ import pytest
 import yaml
 
 from tests import promtool
+from tests.building import build
 
 from .agent_install import CHECKOUT
 from .kernel import LabError, until
 from .scene import CA, STATE, Scene, cluster, servers
-from .test_packages_of_the_agent import TIMER, VERIFY, build, ended, last_report, show
+from .test_packages_of_the_agent import TIMER, VERIFY, ended, last_report, show
 from .test_reporting import TEXTFILES, TOKEN, Desk, spool
 
 if TYPE_CHECKING:

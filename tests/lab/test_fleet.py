@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.building import build
 
 from .agent_install import CHECKOUT
 from .fleet import Operator
@@ -29,10 +29,7 @@ IMAGES = ["ubuntu22.04", "ubuntu24.04", "bullseye", "amzn2023", "rhel9"]
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The archive of this checkout that travels."""
-    out = tmp_path_factory.mktemp("dist")
-    build = [sys.executable, str(CHECKOUT / "packaging" / "build.py"), "--out", str(out)]
-    subprocess.run([*build, "--wheels", str(CHECKOUT / "build" / "wheels")], check=True, timeout=300)
-    return next(out.glob("*.tar.gz"))
+    return next(build(CHECKOUT, tmp_path_factory.mktemp("dist"), "--tree").iterdir())
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.building import build, copied
 
 from .agent_install import CHECKOUT
 from .scene import CA, STATE, Scene, agent, cluster, prepare, servers
@@ -31,12 +31,6 @@ CLI_SETTINGS = "/opt/cloudhsm/etc/cloudhsm-cli.cfg"
 EXPOSURE = 2.1
 
 
-def build(source: Path, out: Path) -> Path:
-    argv = [sys.executable, str(source / "packaging" / "build.py"), "--out", str(out)]
-    subprocess.run([*argv, "--wheels", str(CHECKOUT / "build" / "wheels")], check=True, timeout=300)
-    return out
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packages of this checkout."""
@@ -47,8 +41,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packages of the same source, one version later."""
     source = tmp_path_factory.mktemp("newer")
-    for name in ("agent", "packaging", "templates"):
-        shutil.copytree(CHECKOUT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copied(CHECKOUT, source)
     version = source / "agent" / "__init__.py"
     version.write_text(re.sub(r'(__version__ = )".*"', r'\1"9.0.0"', version.read_text()))
     changelog = source / "packaging" / "changelog"

@@ -1,0 +1,76 @@
+"""The wheel for whoever runs a fleet: the agent as `pip` builds it, and in it the tree that travels to hosts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+# what pip needs of a checkout; a copy, since setuptools keeps what it built before and would ship what is gone
+_PARTS = ("agent", "templates", "pyproject.toml", "README.md")
+# where `agent.fleet.tree` looks
+_PLACE = "agent/fleet"
+
+
+def wheel(root: Path, travelling: Path, date: datetime, out: Path) -> Path:
+    """Write the wheel into a folder and return its path. The same tree and source give the same bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        built = _built(root, Path(folder))
+        with zipfile.ZipFile(built) as plain:
+            files = {name: plain.read(name) for name in plain.namelist() if name[-1] != "/"}
+        name = built.name
+    record = next(path for path in files if path.endswith(".dist-info/RECORD"))
+    del files[record]
+    files[f"{_PLACE}/{travelling.name}"] = travelling.read_bytes()
+    files[record] = _record(files, record)
+    made = out / name
+    made.write_bytes(_packed(files, date))
+    return made
+
+
+def _built(root: Path, folder: Path) -> Path:
+    source = folder / "source"
+    source.mkdir()
+    for part in _PARTS:
+        if (root / part).is_dir():
+            shutil.copytree(
+                root / part,
+                source / part,
+                symlinks=True,
+                ignore=shutil.ignore_patterns("__pycache__", "*.tar.gz"),
+            )
+        else:
+            shutil.copy(root / part, source / part)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*pip, "--wheel-dir", str(folder), str(source)], check=True, timeout=300)
+    return next(folder.glob("*.whl"))
+
+
+def _record(files: Mapping[str, bytes], record: str) -> bytes:
+    lines = []
+    for path, data in sorted(files.items()):
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        lines.append(f"{path},sha256={digest},{len(data)}\n")
+    return "".join([*lines, f"{record},,\n"]).encode()
+
+
+def _packed(files: Mapping[str, bytes], date: datetime) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path, data in sorted(files.items(), key=lambda each: (each[0].endswith("/RECORD"), each[0])):
+            info = zipfile.ZipInfo(path, date.timetuple()[:6])
+            info.external_attr = 0o644 << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
+            packed.writestr(info, data)
+    return buffer.getvalue()

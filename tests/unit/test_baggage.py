@@ -1,0 +1,118 @@
+"""What travels to hosts: the archive of the agent, and packages from the operator's disk."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from agent import __version__
+from agent.core.errors import AgentError
+from agent.fleet import depot, tree
+from agent.fleet.depot import Depot
+from agent.hosts.posix import Posix
+
+FILE = "Noble/cloudhsm-cli_5.18.0-1_u24.04_amd64.deb"
+
+
+def archive(folder: Path, text: str, name: str = "agent/__init__.py") -> Path:
+    path = folder / "hsm-agent-x.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        info = tarfile.TarInfo(f"hsm-agent-x/{name}")
+        info.size = len(text)
+        tar.addfile(info, io.BytesIO(text.encode()))
+    return path
+
+
+def refused(named: str | None) -> AgentError:
+    with pytest.raises(AgentError) as refusal:
+        tree.load(named)
+    assert refusal.value.code.name == "tree-missing"
+    return refusal.value
+
+
+def test_an_archive_is_known_by_its_checksum(tmp_path: Path) -> None:
+    path = archive(tmp_path, f'__version__ = "{__version__}"\n')
+    found = tree.load(str(path))
+    assert (found.name, found.sha256) == (path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+@pytest.mark.skipif(bool(list(tree.HERE.glob("*.tar.gz"))), reason="this is a release, which has one")
+def test_a_checkout_has_none_and_says_how_to_make_one() -> None:
+    assert "packaging/build.py --tree" in refused(None).hint
+
+
+def test_an_archive_of_another_version_is_refused(tmp_path: Path) -> None:
+    error = refused(str(archive(tmp_path, '__version__ = "9.9.9"\n')))
+    assert (error.saw, error.want) == ("9.9.9", __version__)
+
+
+@pytest.mark.parametrize("data", [b"", b"no archive", b"\x1f\x8b cut"], ids=["empty", "text", "cut"])
+def test_what_is_no_archive_is_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x").write_bytes(data)
+    refused(str(tmp_path / "x"))
+
+
+def test_an_archive_without_an_agent_is_refused(tmp_path: Path) -> None:
+    assert refused(str(archive(tmp_path, "x", "README"))).saw == "no agent in it"
+
+
+def test_an_archive_that_is_not_there_is_told(tmp_path: Path) -> None:
+    assert refused(str(tmp_path / "none")).saw == "No such file or directory"
+
+
+def mirror(folder: Path, data: bytes = b"package") -> str:
+    (folder / "mirror" / "Noble").mkdir(parents=True)
+    (folder / "mirror" / FILE).write_bytes(data)
+    return str(folder / "mirror")
+
+
+def test_a_package_is_brought_once_however_many_want_it(tmp_path: Path) -> None:
+    source = mirror(tmp_path)
+    these = Depot(Posix(), tmp_path / "kept")
+    found: list[depot.Parcel] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(these.parcel(f"{source}/{FILE}", None, source)))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == [found[0]] * 8
+    assert (found[0].size, found[0].sha256) == (7, hashlib.sha256(b"package").hexdigest())
+    assert b"".join(found[0].pieces()) == b"package"
+
+
+def test_a_package_that_is_here_and_right_is_not_brought_again(tmp_path: Path) -> None:
+    source, right = mirror(tmp_path), hashlib.sha256(b"package").hexdigest()
+    first = Depot(Posix(), tmp_path / "kept").parcel(f"{source}/{FILE}", right, source)
+    (tmp_path / "mirror" / FILE).unlink()
+    assert Depot(Posix(), tmp_path / "kept").parcel(f"{source}/{FILE}", right, source) == first
+
+
+def test_other_bytes_than_wanted_are_refused_and_not_kept(tmp_path: Path) -> None:
+    source = mirror(tmp_path)
+    with pytest.raises(AgentError) as refusal:
+        Depot(Posix(), tmp_path / "kept").parcel(f"{source}/{FILE}", "0" * 64, source)
+    assert refusal.value.code.name == "checksum-mismatch"
+    assert not list((tmp_path / "kept").rglob("*.deb"))
+
+
+def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
+    source = mirror(tmp_path)
+    for number in range(70):
+        (tmp_path / "kept" / f"{number:02}").mkdir(parents=True)
+    Depot(Posix(), tmp_path / "kept").parcel(f"{source}/{FILE}", None, source)
+    left = [each.name for each in (tmp_path / "kept").iterdir()]
+    assert len(left) == 64
+    assert any((tmp_path / "kept" / name / Path(FILE).name).exists() for name in left)
+
+
+def test_packages_are_kept_where_the_desktop_wants_caches() -> None:
+    assert depot.home({"XDG_CACHE_HOME": "/c", "HOME": "/home/op"}) == Path("/c/hsm-agent/packages")
+    assert depot.home({"HOME": "/home/op"}) == Path("/home/op/.cache/hsm-agent/packages")
