@@ -15,6 +15,7 @@ from agent import log
 from agent.cli.options import Config, Output, Quiet, is_json, with_options
 from agent.cli.sources import read_sources
 from agent.cli.terminal import look, print_result
+from agent.core.errors import AgentError
 from agent.desired import Complaints
 from agent.hosts.posix import Posix
 from agent.options import OPTIONS, Option
@@ -151,13 +152,14 @@ def _run(
     asked = orders.Typed(**{**typed, "only": tuple(typed["only"] or ())})
     complaints = Complaints()
     flags, *below = read_sources(machine, given, config, complaints)
-    archive = tree.load(asked.tree)
     if asked.resume is None:
         known = conduct.last_states(os.environ) if asked.only else {}
         wanted = orders.make(machine, command, asked, flags, below, known, complaints)
+        archive = tree.load(asked.tree)
         folder, result = conduct.start(wanted, archive, _means(machine, asked.trust_new_hosts, quiet=quiet))
     else:
         folder = conduct.found(os.environ, asked.resume)
+        archive = tree.load(asked.tree)
 
         def again(story: Story) -> tuple[Orders, tuple[Target, ...]]:
             return orders.go_on(machine, story, command, asked, flags, complaints)
@@ -169,9 +171,16 @@ def _run(
 def _means(machine: Posix, trust_new: bool, *, quiet: bool) -> Means:
     """Open what a roll-out needs of this machine: SSH, a display, and ears for an interrupt."""
     from agent.fleet.conduct import Means  # noqa: PLC0415
-    from agent.hosts.ssh.door import Door  # noqa: PLC0415 -- paramiko costs 150 ms
-    from agent.hosts.ssh.wire import Lifeline  # noqa: PLC0415
     from agent.render.fleet.watch import choose  # noqa: PLC0415
+
+    try:
+        from agent.hosts.ssh.door import Door  # noqa: PLC0415 -- paramiko costs 150 ms
+        from agent.hosts.ssh.wire import Lifeline  # noqa: PLC0415
+    except ModuleNotFoundError as missing:  # it is an extra: no host needs it
+        raise AgentError(
+            "usage", "the fleet needs libraries that a host does not", saw=f"no {missing.name}",
+            want="hsm-agent[fleet]", hint="on the machine you work from: `pipx install 'hsm-agent[fleet]'`",
+        ) from missing  # fmt: skip
 
     times: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

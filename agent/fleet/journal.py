@@ -148,6 +148,18 @@ def opened(folder: Path) -> Iterator[Journal]:
             raise _unwritten(folder, error) from error
 
 
+def at_work(folder: Path) -> bool:
+    """Tell whether a controller has the journal open for writing."""
+    try:
+        with (folder / _FILE).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
 def read(folder: Path) -> Story:
     """Return what the journal in `folder` tells. Raises AgentError `nothing-recorded`."""
     story: Story | None = None

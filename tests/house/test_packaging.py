@@ -21,6 +21,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from agent import __version__
+from agent.cli.fleet import COMMANDS as FLEET_COMMANDS
 from agent.cli.host import COMMANDS
 from agent.desired import Complaints, read_text, settle
 from agent.options import OPTIONS
@@ -219,6 +220,7 @@ def test_the_manual_page_has_every_command_and_option_and_is_well_formed(built: 
         text = gzip.decompress(content(deb, "usr/share/man/man1/hsm-agent.1.gz")).decode()
     plain = text.replace("\\-", "-")
     assert [name for name in COMMANDS if f"\n.B {name}" not in plain] == []
+    assert [name for name in FLEET_COMMANDS if f"\n.B fleet {name}" not in plain] == []
     assert [each.switch for each in OPTIONS if f"\n.B {each.switch}" not in plain] == []
     if shutil.which("groff"):
         page = tmp_path / "page.1"
@@ -236,6 +238,8 @@ def test_the_manual_page_has_every_command_and_option_and_is_well_formed(built: 
         (["verify", "--output", ""], ["text", "json"]),
         (["plan", "--component", "pk"], ["pkcs11"]),
         (["explain", "hsm-re"], ["hsm-refused"]),
+        (["fleet", "roll"], ["rollout"]),
+        (["fleet", "rollout", "--wav"], ["--waves"]),
         (["configure", "--ca-cert", "/et"], []),  # nothing of ours: bash completes files
     ],
 )

@@ -73,7 +73,15 @@ def loaded(code: str, *argv: str, **environment: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "argv", [["facts"], ["explain"], ["explain", "hsm-refused"], ["configure", "--help"]], ids=" ".join
+    "argv",
+    [
+        ["facts"],
+        ["fleet", "rollout", "--help"],
+        ["explain"],
+        ["explain", "hsm-refused"],
+        ["configure", "--help"],
+    ],
+    ids=" ".join,
 )
 def test_a_command_loads_nothing_costly(argv: list[str]) -> None:
     assert loaded(_COMMAND, *argv) & set(COSTLY) == set()

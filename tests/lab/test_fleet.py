@@ -292,6 +292,7 @@ def test_a_controller_that_is_killed_loses_nothing(
 
     seen = operator.fleet("status")
     assert (seen.exit_status, seen.report["code"]) == (130, "interrupted")
+    assert seen.report["failure"]["saw"].endswith("its controller was ended")
     assert list(seen.outcomes.values()) == ["ok", "not-reached", *["ok"] * 3, *["not-reached"] * 5]
     resumed = operator.rollout("--resume", seen.report["run_id"])
     assert (resumed.exit_status, set(resumed.outcomes.values())) == (0, {"ok"})
@@ -309,6 +310,7 @@ def test_two_controllers_on_one_run_refuse_each_other(operator: Operator, one: L
     second = operator.run("rollout", "--resume", operator.last_run().name)
     assert second.returncode == 11
     assert "run-locked" in second.stderr
+    assert operator.fleet("status").report["failure"]["saw"].endswith("it is at work")
     release(holder)
     assert operator.ended(first).exit_status == 0
 
