@@ -45,6 +45,14 @@ class Offer:
 
 
 @dataclass(frozen=True)
+class Offers:
+    """All keys for one login in the order in which they are tried, and what is wrong with those that are missing."""
+
+    keys: tuple[Offer, ...]
+    troubles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class KeyFile:
     """What a key file gives: the private key, or why not; and its public part, which an agent is asked for."""
 
@@ -68,32 +76,31 @@ class Keyring:
             return self._files[path]
 
     @contextlib.contextmanager
-    def offers(self, hop: Hop) -> Iterator[tuple[Offer, ...]]:
-        """Give the keys for this login in the order in which they are tried; the agent's sign until the end.
+    def offers(self, hop: Hop) -> Iterator[Offers]:
+        """Give the keys for this login; the agent's sign until the end.
 
         Named keys come first, since a server counts every attempt; where none is named the agent's do, as in ssh.
         Each certificate comes just before its key.
         """
         agent = _Agent.reach(hop.agent) if hop.agent else None
         try:
-            yield tuple(self._ordered(hop, agent.get_keys() if agent else ()))
+            yield self._ordered(hop, agent.get_keys() if agent else ())
         finally:
             if agent is not None:
                 agent.close()
 
-    def troubles(self, hop: Hop) -> tuple[str, ...]:
-        """Return what is wrong with the key files of this login."""
-        loaded = [self.file(path) for path in hop.keys]
-        return tuple(f"{each.path}: {each.trouble}" for each in loaded if each.trouble)
-
-    def _ordered(self, hop: Hop, held: tuple[paramiko.AgentKey, ...]) -> Iterator[Offer]:
+    def _ordered(self, hop: Hop, held: tuple[paramiko.AgentKey, ...]) -> Offers:
         by_blob = {each.asbytes(): each for each in held}
         named: list[Offer] = []
+        troubles: list[str] = []
         for path in hop.keys:
             found = self.file(path)
             in_agent = by_blob.pop(found.public, None) if found.public else None
             key = in_agent or found.private
             if key is None:
+                troubles.append(
+                    f"{path}: {found.trouble or 'only its public half is there, and no agent holds it'}"
+                )
                 continue
             where = f"{path} (agent)" if in_agent else path
             for each in (*hop.certificates, f"{path}-cert.pub"):
@@ -104,7 +111,8 @@ class Keyring:
         others = [Offer(key, f"{key.comment or 'a key'} (agent)") for key in by_blob.values()]
         if hop.identities_only:
             others = []
-        yield from (*named, *others) if hop.keys_named else (*others, *named)
+        keys = (*named, *others) if hop.keys_named else (*others, *named)
+        return Offers(keys, tuple(troubles))
 
 
 class _Agent(AgentSSH):
@@ -165,7 +173,12 @@ def _certified(key: paramiko.PKey, path: str) -> paramiko.PKey | None:
     """Return a copy of the key with the certificate of that file, None when there is none for this key."""
     if not Path(path).is_file():
         return None
-    certified = copy.copy(key)
+    if isinstance(
+        key, paramiko.AgentKey
+    ):  # it cannot be copied: it looks its attributes up in a key it has not yet
+        certified: paramiko.PKey = paramiko.AgentKey(key.agent, key.blob, key.comment)
+    else:
+        certified = copy.copy(key)
     try:
         certified.load_certificate(path)
     except (ValueError, OSError, paramiko.SSHException):

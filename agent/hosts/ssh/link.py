@@ -26,7 +26,7 @@ from agent.hosts.ssh.wire import Lifeline, Wire
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
-    from typing import Any
+    from typing import Any, NoReturn
 
     from typing_extensions import Self
 
@@ -39,6 +39,8 @@ __all__ = ["CutError", "Lifeline", "Link", "LinkLostError", "Patience", "Talk", 
 
 # A server that closes before its banner (MaxStartups) is tried again after 0.5, 1, 2, 4 and 8 seconds, more or less.
 _TRIES, _BACK_OFF = 6, 0.5
+# How long to wait before a refused session is asked for again, in seconds.
+_PAUSES = (0.05, 0.1, 0.2, 0.4)
 # A sign of life is sent after so many seconds without one.
 _KEEPALIVE = 15
 # How long the threads of a closed connection may take to end, in seconds.
@@ -79,7 +81,7 @@ class _Transport(paramiko.Transport):
     def _log(self, level: int, msg: str | list[str], *args: object) -> None:
         """Log what paramiko calls errors as details: without a set-up, Python prints errors to standard error."""
         if isinstance(msg, str) and msg.startswith("Banner: "):
-            self.said = msg[len("Banner: ") :][:200]
+            self.said = self.said or msg[len("Banner: ") :][:200]
         super()._log(min(level, 10), msg, *args)  # type: ignore[misc]  # not in the stubs
 
     def _parse_disconnect(self, m: paramiko.Message) -> None:
@@ -164,8 +166,17 @@ class Link:
     def _talk(self, command: str, errors: Excerpt | None = None) -> Talk:
         transport = self._transports[-1]
         with self._living(transport):
-            channel = transport.open_session(timeout=self._patience.channel)
+            channel = self._session(transport)
             return Talk(channel, command, self._lifeline, self._patience.channel, errors)
+
+    def _session(self, transport: _Transport) -> paramiko.Channel:
+        """Open a session. The one before may not be over for the server yet, which matters with MaxSessions 1."""
+        for pause in _PAUSES:
+            try:
+                return transport.open_session(timeout=self._patience.channel)
+            except paramiko.ChannelException:  # noqa: PERF203 -- a refusal is rare
+                self._lifeline.wait(pause)
+        return transport.open_session(timeout=self._patience.channel)
 
     def run(self, command: str, stdin: bytes, timeout: float, /) -> Ended:
         """Do what `Run` of agent/hosts/shell.py promises.
@@ -260,9 +271,7 @@ class Link:
         seconds = time.monotonic() - start
         error = transport.get_exception()
         if not transport.remote_version:
-            if ended.is_set() and seconds < self._patience.banner:
-                raise _Dropped(self._words(transport))
-            raise _late("did not say who it is", seconds, self._words(transport))
+            self._not_greeted(transport, hop, late=not ended.is_set() or seconds >= self._patience.banner)
         if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
             raise AgentError(
                 "ssh-failed",
@@ -278,7 +287,7 @@ class Link:
         """Offer one key after the other until the server takes one."""
         tried: list[str] = []
         with keyring.offers(hop) as offers:
-            for offer in offers:
+            for offer in offers.keys:
                 ended = threading.Event()
                 tried.append(offer.where)
                 with contextlib.suppress(paramiko.SSHException):  # gone meanwhile: seen just below
@@ -292,7 +301,7 @@ class Link:
                     raise _late(f"does not answer the login of {hop.user}", self._patience.login, "")
                 if isinstance(error, paramiko.BadAuthenticationType) or not transport.is_active():
                     break
-        troubles = keyring.troubles(hop)
+        troubles = offers.troubles
         if troubles and not tried:
             raise AgentError(
                 "key-unusable", f"no key to log in to {{}} as {hop.user}", saw="; ".join(troubles)
@@ -306,10 +315,20 @@ class Link:
             saw = f"{saw}; {'; '.join(troubles)}"
         raise AgentError("login-refused", "{} refuses the login", saw=saw)
 
-    def _words(self, transport: _Transport) -> str:
-        """Return what was said before the connection ended, by the server or by the proxy command."""
-        proxy = self._wires[-1].proxy if len(self._transports) == 1 and self._wires else None
-        return transport.said or (proxy.said() if proxy else "")
+    def _not_greeted(self, transport: _Transport, hop: Hop, *, late: bool) -> NoReturn:
+        """The server, or the proxy command on the way to it, did not say who it is."""
+        proxy = self._wires[-1].proxy if hop.proxy_command else None
+        words = transport.said or (proxy.said() if proxy else "")
+        if late:
+            raise _late("did not say who it is", self._patience.banner, words)
+        if proxy:
+            raise AgentError(
+                "ssh-failed",
+                "the ProxyCommand for {} ended before the server said who it is",
+                saw=words or "it said nothing",
+                hint=f"run it by hand: `{hop.proxy_command}`",
+            )
+        raise _Dropped(words)
 
     # --- what a failure is called
 

@@ -83,6 +83,8 @@ class Talk:
                 raise AgentError(
                     "ssh-timed-out", "the host does not start the command", saw=f"no answer in {patience:g} s"
                 ) from None
+            if not self._has_gone():
+                raise AgentError("ssh-failed", "the host runs no commands over SSH", saw=str(error)) from None
             raise LinkLostError(str(error) or type(error).__name__) from None
         finally:
             limit.cancel()
@@ -118,9 +120,10 @@ class Talk:
                 self._still(last, timeout, "does not read its input")
                 continue
             except _BROKEN as error:
-                if self._has_gone():
-                    raise LinkLostError(str(error)) from None
-                return
+                if self._channel.closed and not self._has_gone():
+                    return
+                self._lifeline.check()
+                raise LinkLostError(str(error) or type(error).__name__) from None
             if not sent:
                 if self._has_gone():
                     raise LinkLostError("the connection ended while data was being sent")

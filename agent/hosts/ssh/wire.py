@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _IDLE, _INTERVAL, _PROBES = 30, 10, 3
 # What was sent and is not acknowledged for so long, in milliseconds, ends the link.
 _UNACKNOWLEDGED = 60_000
+# No packet is larger, in bytes: what is sent is asked for in pieces of 32 kB.
+_PACKET = 1024 * 1024
 # How much of what a proxy command says on standard error is kept.
 _SAID = 4096
 # How long a proxy command may take to end once its input is closed, and once it was told to, in seconds.
@@ -92,6 +94,8 @@ class _Socket(socket.socket):
     """
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
+        if size > _PACKET:  # paramiko asks for all of a packet, and believes any length
+            raise OSError(errno.EMSGSIZE, f"a packet of {size} bytes")
         data = super().recv(size, flags)
         if hasattr(socket, "TCP_QUICKACK"):  # Linux only, and it forgets
             self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
@@ -122,7 +126,7 @@ class Wire:
         self.shut()
         self.sock.close()
         if self.proxy is not None:
-            self.proxy.end()
+            self.proxy.end(patient=not self._lifeline.is_cut)
 
 
 def dial(host: str, port: int, *, family: socket.AddressFamily, timeout: float, lifeline: Lifeline) -> Wire:
@@ -210,8 +214,8 @@ class Proxy:
         lines = bytes(self._heard).decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
 
-    def end(self) -> None:
-        for number in (None, signal.SIGTERM, signal.SIGKILL):
+    def end(self, *, patient: bool) -> None:
+        for number in (None, signal.SIGTERM, signal.SIGKILL) if patient else (signal.SIGKILL,):
             if number is not None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._child.pid, number)
