@@ -8,10 +8,9 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, TypeVar
+from typing import TYPE_CHECKING, Callable
 
 import paramiko
 import pytest
@@ -26,6 +25,7 @@ from agent.hosts.ssh.trust import Known
 from tests import sshd
 from tests.lab.kernel import until
 from tests.sshd import Sshd, fingerprint, keygen
+from tests.threads import InThread, assert_cut, nothing_left
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,32 +34,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(sshd.PROGRAM is None, reason="this machine has no sshd")
 
-# Within this many seconds everything ends that is cut.
-BOUND = 1.5
 QUICK = Patience(banner=0.4, handshake=0.4, login=0.4, channel=0.4)
-
-T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    """No thread and no socket stays behind, however a connection ended."""
-    threads, sockets = set(threading.enumerate()), open_sockets()
-    yield
-    until(lambda: set(threading.enumerate()) <= threads, "the threads to end", 3)
-    assert open_sockets() <= sockets
-
-
-def open_sockets() -> set[str]:
-    found = set()
-    for each in Path("/proc/self/fd").iterdir():
-        try:
-            name = str(each.readlink())
-        except FileNotFoundError:  # the one that lists
-            continue
-        if name.startswith("socket:"):
-            found.add(name)
-    return found
+def leaves_nothing() -> Iterator[None]:
+    with nothing_left():
+        yield
 
 
 @pytest.fixture
@@ -77,27 +58,6 @@ def fails(code: str, saw: str = "") -> Iterator[None]:
     assert error.code.name == code, (error.sentence, error.saw)
     assert "{}" not in error.sentence
     assert saw in f"{error.sentence}: {error.saw}: {error.hint}"
-
-
-class InThread(threading.Thread):
-    """A call in a thread of its own, whose end can be waited for."""
-
-    def __init__(self, act: Callable[[], object]) -> None:
-        super().__init__(daemon=True)
-        self._act = act
-        self.raised: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self._act()
-        except (AgentError, CutError, LinkLostError) as error:
-            self.raised = error
-
-    def ended(self, seconds: float = 20) -> BaseException | None:
-        self.join(seconds)
-        assert not self.is_alive(), f"it still waits after {seconds} s"
-        return self.raised
 
 
 # --- commands
@@ -693,13 +653,6 @@ def full_server() -> Iterator[int]:
         finally:
             for each in waiting:
                 each.close()
-
-
-def assert_cut(lifeline: Lifeline, waiting: InThread) -> None:
-    start = time.monotonic()
-    lifeline.cut()
-    assert isinstance(waiting.ended(BOUND), CutError)
-    assert time.monotonic() - start < BOUND
 
 
 def test_a_cut_ends_a_connect(server: Sshd) -> None:

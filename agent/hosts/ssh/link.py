@@ -48,6 +48,9 @@ _JOIN = 2.0
 # The types of key that one type in known_hosts stands for.
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 
+# How paramiko logs a channel that was refused; the server's words follow.
+_REFUSAL = " open FAILED: "
+
 # What paramiko's thread and calls raise when the peer sends nonsense or goes away.
 _BROKEN = (paramiko.SSHException, OSError, EOFError, ValueError, LookupError, struct.error)
 
@@ -77,11 +80,19 @@ class _Transport(paramiko.Transport):
         self.handshake_timeout = patience.handshake
         self.auth_timeout = patience.login
         self.said = ""
+        self.refusal = ""
+
+    def run(self) -> None:
+        """Do paramiko's work. It closes its socket at the end; a channel of a dead jump host takes that amiss."""
+        with contextlib.suppress(*_BROKEN):
+            super().run()
 
     def _log(self, level: int, msg: str | list[str], *args: object) -> None:
         """Log what paramiko calls errors as details: without a set-up, Python prints errors to standard error."""
         if isinstance(msg, str) and msg.startswith("Banner: "):
             self.said = self.said or msg[len("Banner: ") :][:200]
+        elif isinstance(msg, str) and _REFUSAL in msg:  # the exception has a text of paramiko's own
+            self.refusal = msg.partition(_REFUSAL)[2].rpartition(": ")[0][:200]
         super()._log(min(level, 10), msg, *args)  # type: ignore[misc]  # not in the stubs
 
     def _parse_disconnect(self, m: paramiko.Message) -> None:
@@ -346,7 +357,8 @@ class Link:
                 error.code.name, sentence, saw=error.saw, want=error.want, hint=error.hint
             ) from None
         except paramiko.ChannelException as error:
-            raise _not_forwarded(error, _place(route, number - 1), route.hops[number]) from None
+            words = self._transports[-1].refusal or error.text
+            raise _not_forwarded(words, error.code, _place(route, number - 1), route.hops[number]) from None
         except _BROKEN as error:
             self._lifeline.check()
             late = "Timeout" in str(error)
@@ -398,9 +410,9 @@ def _late(what: str, seconds: float, saw: str) -> AgentError:
     return AgentError("ssh-timed-out", f"{{}} {what}", saw=f"{saw}, then {waited}" if saw else waited)
 
 
-def _not_forwarded(error: paramiko.ChannelException, jump: str, hop: Hop) -> AgentError:
+def _not_forwarded(saw: str, number: int, jump: str, hop: Hop) -> AgentError:
     """Say why a jump host does not connect further. sshd tells it in words only."""
-    words = str(error.text).lower()
+    words = saw.lower()
     sentence, hint = f"{jump} cannot connect to {hop.host} port {hop.port}", None
     if "refused" in words:
         code = "ssh-refused"
@@ -413,4 +425,4 @@ def _not_forwarded(error: paramiko.ChannelException, jump: str, hop: Hop) -> Age
     else:
         code, sentence = "ssh-failed", f"{jump} does not connect to {hop.host} port {hop.port}"
         hint = "`AllowTcpForwarding` and `PermitOpen` in its sshd_config decide that"
-    return AgentError(code, sentence, saw=f"{error.text} (code {error.code})", hint=hint)
+    return AgentError(code, sentence, saw=f"{saw} (code {number})", hint=hint)
