@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Callable
 
 import pytest
@@ -18,6 +21,8 @@ from agent.hosts.ssh.login import Config
 from agent.hosts.ssh.trust import Known
 from tests.threads import InThread, assert_cut, nothing_left
 
+from .kernel import until
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from .conftest import MakeHost
     from .host import LabHost
     from .lab import Lab
+    from .network import Place
 
 
 @dataclass(frozen=True)
@@ -161,18 +167,18 @@ def test_thirty_two_at_once_behind_one_bastion_are_not_dropped(ground: Ground) -
 def test_firewalls_and_routes_are_told_apart(ground: Ground) -> None:
     faults = ground.target.seat.faults
     for arrange, code in (
-        (lambda: faults.drop([22]), "ssh-timed-out"),
-        (lambda: faults.reset([22]), "ssh-refused"),
-        (lambda: faults.unreachable([22]), "ssh-no-route"),
-        (lambda: faults.drop_after_connect([22]), "ssh-timed-out"),
+        (faults.drop, "ssh-timed-out"),
+        (faults.reset, "ssh-refused"),
+        (faults.unreachable, "ssh-no-route"),
+        (faults.drop_after_connect, "ssh-timed-out"),
     ):
-        arrange()
+        arrange([22])
         error = ground.cause("direct", patience=Patience(banner=1, handshake=1))
         assert (error.code.name, ground.target.ip in error.sentence) == (code, True)
         faults.clear()
     operator = ground.lab.operator.faults
-    for arrange in (operator.no_route, operator.prohibit, operator.black_hole):
-        arrange(ground.target.ip)
+    for forbid in (operator.no_route, operator.prohibit, operator.black_hole):
+        forbid(ground.target.ip)
         assert ground.cause("direct").code.name == "ssh-no-route"
         operator.clear()
 
@@ -181,11 +187,11 @@ def test_what_a_jump_host_meets_is_told_with_its_name(ground: Ground) -> None:
     inner = f"the jump host inner ({ground.inner.ip})"
     faults = ground.target.seat.faults
     for arrange, code in (
-        (lambda: faults.reset([22]), "ssh-refused"),
-        (lambda: faults.unreachable([22]), "ssh-no-route"),
-        (lambda: faults.drop([22]), "ssh-timed-out"),
+        (faults.reset, "ssh-refused"),
+        (faults.unreachable, "ssh-no-route"),
+        (faults.drop, "ssh-timed-out"),
     ):
-        arrange()
+        arrange([22])
         error = ground.cause("web-1")
         assert error.code.name == code, (error.sentence, error.saw)
         assert ground.target.ip in error.sentence
@@ -241,28 +247,25 @@ def test_a_changed_key_of_a_jump_host_is_told_with_its_name(ground: Ground) -> N
 
 
 def test_a_cut_ends_what_waits_for_a_firewall(ground: Ground) -> None:
-    for name, host in (("direct", ground.target), ("web-1", ground.target), ("web-1", ground.inner)):
+    operator = ground.lab.operator
+    for name, host, knocks in (
+        ("direct", ground.target, operator),
+        ("web-1", ground.target, ground.inner),
+        ("web-1", ground.inner, ground.outer),
+    ):
         host.seat.faults.drop([22])
-        lifeline, held = Telling(), f"ConnectTimeout {60}"
-        waiting = ground.seated(
-            lambda name=name, held=held, lifeline=lifeline: ground.connect(name, held, lifeline=lifeline)
-        )  # type: ignore[misc]
-        assert lifeline.held.wait(5)
+        lifeline = Lifeline()
+        waiting = ground.seated(partial(ground.connect, name, "ConnectTimeout 60", lifeline=lifeline))
+        until(partial(syn_sent, knocks, host.ip), "a connect to be under way")
         assert_cut(lifeline, waiting)
         host.seat.faults.clear()
 
 
-class Telling(Lifeline):
-    """Says when there is something to cut."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held = threading.Event()
-
-    def hold(self, act: Callable[[], None]) -> object:
-        token = super().hold(act)
-        self.held.set()
-        return token
+def syn_sent(place: Place | LabHost, ip: str) -> bool:
+    """Whether a connect to port 22 there has no answer yet (state 02)."""
+    wanted = f"{int.from_bytes(socket.inet_aton(ip), sys.byteorder):08X}:0016"
+    rows = [line.split() for line in place.run(["cat", "/proc/net/tcp"]).stdout.splitlines()[1:]]
+    return any(row[2:4] == [wanted, "02"] for row in rows)
 
 
 @pytest.mark.parametrize("stopped", ["target", "inner", "outer"])
@@ -271,7 +274,7 @@ def test_a_cut_ends_a_command_whose_host_or_jump_host_is_stopped(ground: Ground,
     acts: tuple[tuple[str, Callable[[Talk], object]], ...] = (
         ("yes", drain),
         ("echo ready; sleep 60", drain),
-        ("echo ready; sleep 60", lambda talk: (talk.receive(), talk.send(b"x" * 50_000_000))),
+        ("echo ready; sleep 60", lambda talk: talk.send(b"x" * 50_000_000)),
     )
     for command, act in acts:
         lifeline, heard = Lifeline(), threading.Event()
