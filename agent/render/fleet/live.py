@@ -99,9 +99,8 @@ def frame(tally: Tally, columns: int, rows: int) -> Lines:
     earlier = [(f"  {tally.place(each)}: {ended(each)}", "skipped") for each in tally.waves[:-1]]
     body = _wave(tally, wave, columns)
     if tally.stopping:
-        lines = wrapped(
-            "  ", f"stopping, {len(tally.running):,} at work: {printable(tally.stopping)}", columns - 1
-        )
+        some = f", {len(tally.running):,} at work" if tally.running else ""
+        lines = wrapped("  ", f"stopping{some}: {printable(tally.stopping)}", columns - 1)
         body += [(line, "failed") for line in lines[:_STOPPING]]
     elif tally.next_at is not None and tally.next_at > now:
         body.append((f"  waiting {span(tally.next_at - now)} before the next wave", "changed"))

@@ -71,7 +71,8 @@ class Plain(Tally):
 
     def stops(self, why: str) -> None:
         super().stops(why)
-        self._say(f"stopping, {hosts(len(self.running))} at work: {printable(why)}")
+        some = f", {hosts(len(self.running))} at work" if self.running else ""
+        self._say(f"stopping{some}: {printable(why)}")
 
     def _begin_wave(self, wave: Wave) -> None:
         self._told = wave.began

@@ -275,5 +275,9 @@ def reasons(tree: Mapping[str, Any], found: Sequence[Group]) -> list[tuple[str, 
         return [("hint", "`hsm-agent fleet rollout` with the same options makes it so")]
     failure = tree["failure"] or {}
     shown = {each.text for group in found for each in group.hints}
-    keys = ("hint",) if failure.get("code") == "hosts-failed" else ("saw", "hint")
+    plain = failure.get("code") in (
+        "hosts-failed",
+        "interrupted",
+    )  # what was seen is in the first line already
+    keys = ("hint",) if plain else ("saw", "hint")
     return [(key, failure[key]) for key in keys if failure.get(key) and failure[key] not in shown]
