@@ -127,7 +127,10 @@ def test_a_host_that_claims_success_without_its_proof_is_an_error() -> None:
 
 @given(said=st.text(st.characters(codec=None), min_size=1), hint=st.text())
 def test_whatever_a_host_said_the_document_is_one(said: str, hint: str) -> None:
-    hosts = [{**unreachable("x"), "name": f"x{said}", "saw": said, "hint": hint, "code": said}, host("y", "ok")]
+    hosts = [
+        {**unreachable("x"), "name": f"x{said}", "saw": said, "hint": hint, "code": said},
+        host("y", "ok"),
+    ]
     held(suites(fleet(hosts)))
 
 
