@@ -1,4 +1,4 @@
-import hashlib, os, shutil, subprocess, sys, urllib.error, urllib.request
+import hashlib, http.client, os, shutil, subprocess, sys, urllib.error, urllib.request
 
 url, path, wanted = sys.argv[1:]
 shown = url.partition("?")[0]
@@ -19,10 +19,13 @@ if not (os.path.exists(path) and digest() == wanted):
         else:
             with urllib.request.urlopen(url, timeout=20) as answer, open(path, "wb") as file:
                 shutil.copyfileobj(answer, file)
+            length = answer.headers.get("Content-Length")
+            if length is not None and os.path.getsize(path) != int(length):
+                raise OSError("cut short at %d of %s bytes" % (os.path.getsize(path), length))
     except urllib.error.HTTPError as error:
         print("%s: HTTP %d" % (shown, error.code))
         sys.exit(22 if error.code in (400, 401, 403, 404, 410) else 1)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as error:
         print("%s: %s" % (shown, error.__class__.__name__ if url.startswith("s3:") else error))
         sys.exit(1)
     if digest() != wanted:

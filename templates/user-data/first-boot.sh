@@ -14,6 +14,7 @@ self=$state/first-boot
 wanted=$self.json
 log=$self.log
 unit=hsm-agent-first-boot.service
+units=/etc/systemd/system
 {% if source.kind != "package" %}
 cache=/var/cache/hsm-agent/first-boot
 file=$cache/{{ source.name }}
@@ -57,8 +58,10 @@ patiently() {
 case ${1-} in
 go) ;;
 done)
-    [ ! -d /run/systemd/system ] || systemctl disable -q "$unit"
-    rm -rf "$self" "$wanted" "$log" "/etc/systemd/system/$unit"{{ ' "$cache"' if source.kind != "package" }}
+    rm -f "$self" "$wanted" "$log" "$units/$unit" "$units/multi-user.target.wants/$unit"
+{% if source.kind != "package" %}
+    rm -rf "$cache"
+{% endif %}
     say "this host is configured"
     exit 0
     ;;
@@ -72,7 +75,7 @@ done)
     fi
     touch "$self"
     if [ -d /run/systemd/system ]; then
-        cat >"/etc/systemd/system/$unit" <<'END'
+        cat >"$units/$unit" <<'END'
 [Unit]
 Description=Configure this host for its CloudHSM cluster, at first boot and until it is done
 Wants=network-online.target
@@ -93,8 +96,10 @@ TimeoutStopSec=15min
 [Install]
 WantedBy=multi-user.target
 END
+        # enabled by hand: `systemctl enable` would have systemd read all its units once more
+        mkdir -p "$units/multi-user.target.wants"
+        ln -sf "../$unit" "$units/multi-user.target.wants/$unit"
         systemctl daemon-reload
-        systemctl enable -q "$unit"
         systemctl start "$unit" || {
             say "not configured yet, the next boot tries again: journalctl -u $unit, hsm-agent status"
             exit 1

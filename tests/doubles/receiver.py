@@ -144,9 +144,16 @@ def main(ip: str, port: str, cert: str, key: str, folder: str) -> None:
         if (place / "down").exists():
             exchange.answer(503)
             return
-        accept(exchange)
+        here = exchange.headers["Idempotency-Key"] in exchange.server.taken
+        exchange.take()
+        # before it is answered, and whole: whoever was told that it is here may look
         for number, document in enumerate(exchange.server.taken.values(), 1):
-            (place / f"{number:04}.json").write_text(json.dumps(document), encoding="utf-8")
+            kept = place / f"{number:04}.json"
+            if not kept.exists():
+                draft = place / f"draft-{number}"
+                draft.write_text(json.dumps(document), encoding="utf-8")
+                draft.replace(kept)
+        exchange.answer(409 if here else 200)
 
     with Receiver((answer,), context, (ip, int(port))) as server:
         server.serve_forever()

@@ -12,6 +12,7 @@ self=$state/first-boot
 wanted=$self.json
 log=$self.log
 unit=hsm-agent-first-boot.service
+units=/etc/systemd/system
 cache=/var/cache/hsm-agent/first-boot
 file=$cache/hsm-agent_0.1.0_all.deb
 
@@ -107,8 +108,8 @@ patiently() {
 case ${1-} in
 go) ;;
 done)
-    [ ! -d /run/systemd/system ] || systemctl disable -q "$unit"
-    rm -rf "$self" "$wanted" "$log" "/etc/systemd/system/$unit" "$cache"
+    rm -f "$self" "$wanted" "$log" "$units/$unit" "$units/multi-user.target.wants/$unit"
+    rm -rf "$cache"
     say "this host is configured"
     exit 0
     ;;
@@ -122,7 +123,7 @@ done)
     fi
     touch "$self"
     if [ -d /run/systemd/system ]; then
-        cat >"/etc/systemd/system/$unit" <<'END'
+        cat >"$units/$unit" <<'END'
 [Unit]
 Description=Configure this host for its CloudHSM cluster, at first boot and until it is done
 Wants=network-online.target
@@ -143,8 +144,10 @@ TimeoutStopSec=15min
 [Install]
 WantedBy=multi-user.target
 END
+        # enabled by hand: `systemctl enable` would have systemd read all its units once more
+        mkdir -p "$units/multi-user.target.wants"
+        ln -sf "../$unit" "$units/multi-user.target.wants/$unit"
         systemctl daemon-reload
-        systemctl enable -q "$unit"
         systemctl start "$unit" || {
             say "not configured yet, the next boot tries again: journalctl -u $unit, hsm-agent status"
             exit 1
@@ -173,7 +176,7 @@ fi
 fetch() {
     mkdir -p "$cache"
     python3 - 'https://bucket.s3.eu-central-1.amazonaws.com/hsm-agent_0.1.0_all.deb' "$file" 5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e <<'END'
-import hashlib, os, shutil, subprocess, sys, urllib.error, urllib.request
+import hashlib, http.client, os, shutil, subprocess, sys, urllib.error, urllib.request
 
 url, path, wanted = sys.argv[1:]
 shown = url.partition("?")[0]
@@ -194,10 +197,13 @@ if not (os.path.exists(path) and digest() == wanted):
         else:
             with urllib.request.urlopen(url, timeout=20) as answer, open(path, "wb") as file:
                 shutil.copyfileobj(answer, file)
+            length = answer.headers.get("Content-Length")
+            if length is not None and os.path.getsize(path) != int(length):
+                raise OSError("cut short at %d of %s bytes" % (os.path.getsize(path), length))
     except urllib.error.HTTPError as error:
         print("%s: HTTP %d" % (shown, error.code))
         sys.exit(22 if error.code in (400, 401, 403, 404, 410) else 1)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as error:
         print("%s: %s" % (shown, error.__class__.__name__ if url.startswith("s3:") else error))
         sys.exit(1)
     if digest() != wanted:

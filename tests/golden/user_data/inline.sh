@@ -12,6 +12,7 @@ self=$state/first-boot
 wanted=$self.json
 log=$self.log
 unit=hsm-agent-first-boot.service
+units=/etc/systemd/system
 cache=/var/cache/hsm-agent/first-boot
 file=$cache/small.tar.gz
 
@@ -107,8 +108,8 @@ patiently() {
 case ${1-} in
 go) ;;
 done)
-    [ ! -d /run/systemd/system ] || systemctl disable -q "$unit"
-    rm -rf "$self" "$wanted" "$log" "/etc/systemd/system/$unit" "$cache"
+    rm -f "$self" "$wanted" "$log" "$units/$unit" "$units/multi-user.target.wants/$unit"
+    rm -rf "$cache"
     say "this host is configured"
     exit 0
     ;;
@@ -122,7 +123,7 @@ done)
     fi
     touch "$self"
     if [ -d /run/systemd/system ]; then
-        cat >"/etc/systemd/system/$unit" <<'END'
+        cat >"$units/$unit" <<'END'
 [Unit]
 Description=Configure this host for its CloudHSM cluster, at first boot and until it is done
 Wants=network-online.target
@@ -143,8 +144,10 @@ TimeoutStopSec=15min
 [Install]
 WantedBy=multi-user.target
 END
+        # enabled by hand: `systemctl enable` would have systemd read all its units once more
+        mkdir -p "$units/multi-user.target.wants"
+        ln -sf "../$unit" "$units/multi-user.target.wants/$unit"
         systemctl daemon-reload
-        systemctl enable -q "$unit"
         systemctl start "$unit" || {
             say "not configured yet, the next boot tries again: journalctl -u $unit, hsm-agent status"
             exit 1
