@@ -133,7 +133,6 @@ def _filled(desired: Desired, source: Source, form: str, ca: Ca | None) -> str:
     script = render(
         "user-data/first-boot.sh",
         wanted=wanted,
-        more=" python3-botocore" if any(each.startswith("cfn:") for each in desired.report_to) else "",
         not_before=int(ca.not_before.timestamp()) if ca else 0,
         # what is waited for before, the run, and the delivery of its report
         limit=2 * patience + timeout + 300,

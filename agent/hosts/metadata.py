@@ -1,9 +1,10 @@
-"""Who this instance is: its id from EC2's metadata service, version 2 only, in the two seconds that it may take."""
+"""What EC2's metadata service says of this instance: version 2 only, in the two seconds that a question may take."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
+import json
 import re
 import socket
 from typing import TYPE_CHECKING
@@ -26,10 +27,28 @@ _PAUSE = 0.2
 _ANSWER = 8 * 1024
 _VENDOR = "/sys/devices/virtual/dmi/id/sys_vendor"
 _XEN = "/sys/hypervisor/uuid"
+_ROLE = "iam/security-credentials"
 
 
 def instance_id(view: HostView, environ: Mapping[str, str]) -> str | None:
-    """Return the instance's id, None wherever it cannot be had; it is never needed, so nothing is raised.
+    """Return the instance's id, None wherever it cannot be had."""
+    found = told(view, environ, "instance-id")
+    return found if found and re.fullmatch(r"i-[0-9a-f]{8,32}", found) else None
+
+
+def role_credentials(view: HostView, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return AccessKeyId, SecretAccessKey and Token of the instance's role; empty where there is none."""
+    role = told(view, environ, f"{_ROLE}/") or ""
+    text = told(view, environ, f"{_ROLE}/{role}") if re.fullmatch(r"[\w+=,.@-]{1,64}", role) else None
+    try:
+        tree = json.loads(text or "{}")
+        return {name: str(tree[name]) for name in ("AccessKeyId", "SecretAccessKey", "Token")}
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def told(view: HostView, environ: Mapping[str, str], path: str) -> str | None:
+    """Return what the service says below meta-data; it is never needed, so nothing is raised.
 
     A machine that is not EC2's, by what its firmware says, is not asked at all, unless the SDK's variable names an
     endpoint: elsewhere 169.254.169.254 may be somebody else, or a wait for nothing.
@@ -43,7 +62,7 @@ def instance_id(view: HostView, environ: Mapping[str, str]) -> str | None:
             with contextlib.suppress(
                 OSError
             ):  # the service is late, or what answers is too far away to answer
-                return _ask(view, goal, ends)
+                return _ask(view, goal, ends, path)
             view.pause(_PAUSE)
     return None
 
@@ -68,15 +87,12 @@ def _is_ec2(view: HostView) -> bool:
     return False
 
 
-def _ask(view: HostView, goal: tuple[str, int], ends: float) -> str | None:
-    """Ask for a token and with it for the id: None when the service refuses, which version 1 alone does too."""
+def _ask(view: HostView, goal: tuple[str, int], ends: float, path: str) -> str | None:
+    """Ask for a token and with it for the path: None when the service refuses, which version 1 alone does too."""
     token = _exchange(view, goal, ends, "PUT /latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60")
     if token is None or not re.fullmatch(r"[!-~]{1,512}", token):
         return None
-    found = _exchange(
-        view, goal, ends, "GET /latest/meta-data/instance-id", f"X-aws-ec2-metadata-token: {token}"
-    )
-    return found if found and re.fullmatch(r"i-[0-9a-f]{8,32}", found) else None
+    return _exchange(view, goal, ends, f"GET /latest/meta-data/{path}", f"X-aws-ec2-metadata-token: {token}")
 
 
 def _exchange(view: HostView, goal: tuple[str, int], ends: float, request: str, header: str) -> str | None:

@@ -75,7 +75,7 @@ def answers(
 ) -> Generator[Head | bytes, None, None]:
     """Yield the head, then for 200 and 206 the body in pieces; `mind` is called often and may raise.
 
-    With a `body` to send it is a POST, and a redirect is an answer as any other.
+    With a `body` to send it is a POST; then a redirect is an answer as any other, and so is the body of a refusal.
 
     No time-out of requests bounds a name lookup, or headers that come a byte a second. So a thread does the
     waiting, and is left behind when `mind` raises. Raises Again, or AgentError `download-failed` where trying
@@ -168,7 +168,7 @@ def _ask(
                 goal = response.headers.get("Location") if response.status_code in _MOVED else None
                 if goal is None or body is not None:
                     deliver(Head(response.status_code, response.headers))
-                    if response.status_code in (200, 206):
+                    if body is not None or response.status_code in (200, 206):
                         _read_body(response, deliver, left)
                     return
         url = _redirected(url, goal)

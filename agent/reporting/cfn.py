@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
+import random
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
+from agent.core.errors import AgentError
+from agent.hosts.metadata import role_credentials
+from agent.hosts.web import Again, Head, answers
 from agent.reporting.letter import UndeliveredError
+from agent.reporting.signing import Keys, signed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +22,9 @@ if TYPE_CHECKING:
 
 _FORM = "cfn:STACK/RESOURCE?region=REGION"
 _LONGEST = 64  # of a UniqueId
-_CONNECT, _SILENCE = 5.0, 10.0
+ATTEMPTS = 3
+_ANSWER = 16 * 1024
+_LATER = ("Throttling", "ServiceUnavailable", "InternalFailure", "RequestTimeout")
 
 
 @dataclass(frozen=True)
@@ -29,12 +37,8 @@ class Goal:
 
 
 def check(uri: str) -> None:
-    """Want a stack (a name or an ARN), a resource and a region, and the library that signs requests."""
+    """Want a stack (a name or an ARN), a resource and a region."""
     goal_of(uri)
-    if importlib.util.find_spec("botocore") is None:
-        raise ValueError(
-            f"{uri!r} needs AWS's library, which is not installed here: pip install 'hsm-agent[aws]'"
-        )
 
 
 def goal_of(uri: str) -> Goal:
@@ -49,29 +53,85 @@ def goal_of(uri: str) -> Goal:
 
 
 def send(letter: Letter, means: Means) -> None:
-    from botocore.config import Config  # noqa: PLC0415 -- 150 ms and more
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
-    from botocore.session import get_session  # noqa: PLC0415
-
     goal, tree = goal_of(letter.uri), letter.tree
-    once = {"total_max_attempts": 1 if means.hurried else 3, "mode": "standard"}
-    config = Config(connect_timeout=_CONNECT, read_timeout=_SILENCE, retries=once)
-    try:
-        client = get_session().create_client("cloudformation", region_name=goal.region, config=config)
-        client.signal_resource(
-            StackName=goal.stack,
-            LogicalResourceId=goal.resource,
-            UniqueId=unique_id(tree),
-            Status="SUCCESS" if tree["exit_status"] == 0 else "FAILURE",
+    form = {
+        "Action": "SignalResource",
+        "Version": "2010-05-15",
+        "StackName": goal.stack,
+        "LogicalResourceId": goal.resource,
+        "UniqueId": unique_id(tree),
+        "Status": "SUCCESS" if tree["exit_status"] == 0 else "FAILURE",
+    }
+    keys = _keys(means)
+    url, body = endpoint(goal.region, means.environ), urlencode(form).encode()
+    for attempt in range(1, ATTEMPTS + 1):
+        headers = signed(
+            url, body, region=goal.region, service="cloudformation", keys=keys, now=means.machine.now()
         )
-    except ClientError as error:
-        said: Mapping[str, Any] = error.response.get("Error", {})
-        if "cannot be signaled" not in said.get(
-            "Message", ""
-        ):  # it is complete, or gives up: nobody waits for us
-            raise UndeliveredError(f"{said.get('Code')}: {said.get('Message')}") from None
-    except BotoCoreError as error:
-        raise UndeliveredError(str(error)) from None
+        again = _post(url, headers, body, means)
+        if again is None:
+            return
+        wait = random.uniform(0, 2**attempt)  # noqa: S311 -- not a secret
+        if attempt == ATTEMPTS or means.hurried or means.left() <= wait:
+            raise UndeliveredError(f"{again}; attempt {attempt} of {ATTEMPTS}")
+        try:
+            means.machine.pause(wait)
+        except AgentError:
+            raise UndeliveredError(f"{again}, then interrupted") from None
+
+
+def endpoint(region: str, environ: Mapping[str, str]) -> str:
+    """Return where the API is: by the SDK's own variables, or the region's."""
+    named = environ.get("AWS_ENDPOINT_URL_CLOUDFORMATION") or environ.get("AWS_ENDPOINT_URL")
+    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return (named or f"https://cloudformation.{region}.{suffix}").rstrip("/") + "/"
+
+
+def _keys(means: Means) -> Keys:
+    """Return the credentials of the environment, or else of the instance's role. No profile of a person is read."""
+    environ = means.environ
+    if environ.get("AWS_ACCESS_KEY_ID") and environ.get("AWS_SECRET_ACCESS_KEY"):
+        token = environ.get("AWS_SESSION_TOKEN") or None
+        return Keys(environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"], token)
+    found = role_credentials(means.machine, environ)
+    if not found:
+        raise UndeliveredError(
+            "there are no AWS credentials: neither in the environment nor a role of this instance"
+        )
+    return Keys(found["AccessKeyId"], found["SecretAccessKey"], found["Token"])
+
+
+def _post(url: str, headers: Mapping[str, str], body: bytes, means: Means) -> Again | None:
+    """Ask once; return why it has to be asked again, None when nobody waits any more. Raises UndeliveredError."""
+    coming = answers(url, headers, environ=means.environ, mind=means.mind, body=body)
+    status, text = 0, b""
+    try:
+        with contextlib.closing(coming):
+            for item in coming:
+                if isinstance(item, Head):
+                    status = item.status
+                elif len(text) < _ANSWER:
+                    text += item
+    except Again as again:
+        return again
+    except AgentError as error:
+        words = "interrupted" if error.code.name == "interrupted" else error.saw
+        raise UndeliveredError(words) from None
+    if status == 200:
+        return None
+    said = text[:_ANSWER].decode("utf-8", "replace")
+    code, message = (_between(said, name) for name in ("Code", "Message"))
+    if "cannot be signaled" in message:  # it is complete, or gives up: nobody waits for us
+        return None
+    saw = f"{code}: {message}" if code else f"HTTP {status}"
+    if status >= 500 or code.startswith(_LATER):
+        return Again(saw)
+    raise UndeliveredError(saw)
+
+
+def _between(text: str, name: str) -> str:
+    found = re.search(rf"<{name}>([^<]*)</{name}>", text)
+    return " ".join(found[1].split())[:500] if found else ""
 
 
 def unique_id(tree: Mapping[str, Any]) -> str:

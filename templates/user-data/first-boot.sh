@@ -145,16 +145,16 @@ END
 
 bring() {
 {% if source.kind == "package" %}
-    if command -v hsm-agent >/dev/null{{ " && python3 -c 'import botocore'" if more }}; then
+    if command -v hsm-agent >/dev/null; then
         return 0
     fi
     if command -v apt-get >/dev/null; then
         dpkg --configure -a && apt-get -q update &&
-            apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=60 install hsm-agent{{ more }}
+            apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=60 install hsm-agent
     elif command -v dnf >/dev/null; then
-        dnf -q -y install hsm-agent{{ more }}
+        dnf -q -y install hsm-agent
     else
-        yum -q -y install hsm-agent{{ more }}
+        yum -q -y install hsm-agent
     fi
 {% elif source.kind == "deb" %}
     command -v apt-get >/dev/null || {
@@ -163,16 +163,16 @@ bring() {
     }
     # the archive is asked only where the package alone is not enough
     dpkg --configure -a && {
-        apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=60 install "$file"{{ more }} || {
+        apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=60 install "$file" || {
             apt-get -q update
             return 1
         }
     }
 {% elif source.kind == "rpm" %}
     if command -v dnf >/dev/null; then
-        dnf -q -y install "$file"{{ more }}
+        dnf -q -y install "$file"
     elif command -v yum >/dev/null; then
-        yum -q -y install "$file"{{ more }}
+        yum -q -y install "$file"
     else
         echo "an .rpm cannot be installed here: there is neither dnf nor yum"
         return 22

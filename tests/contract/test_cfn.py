@@ -1,4 +1,4 @@
-"""CloudFormation signals: real botocore against a small server that looks at the form of the request.
+"""CloudFormation signals against a small server that looks at the form of a request and has botocore sign it too.
 
 moto 5.2.5 has no SignalResource (HTTP 500, NotImplementedError), so this stands in for it.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,41 +14,51 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
-from agent.reporting.cfn import Goal, goal_of
+from agent.hosts.metadata import ENDPOINT
+from agent.reporting.cfn import Goal, endpoint, goal_of
 from agent.reporting.places import check
+from tests.doubles.imds import CREDENTIALS, imds
 from tests.doubles.receiver import Answer, Exchange, Receiver, only, receiver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-pytest.importorskip("botocore", reason="cfn: needs the extra hsm-agent[aws]")
-
 ROOT = Path(__file__).parents[2]
 URI = "cfn:web/Group?region=eu-central-1"
 NAMESPACE = "http://cloudformation.amazonaws.com/doc/2010-05-15/"
 KEY = "wJalrXUtnFEMI"
+OURS = {"AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": KEY}
 DOCUMENT = {
     "run_id": "20261123T201500Z-1f3a", "host": {"name": "ip-10-0-1-12", "instance_id": None}, "exit_status": 0,
     "code": None,
 }  # fmt: skip
 
-# in a process of its own, whose environment is the only thing that tells botocore where to go
+# in a process of its own, with an environment of its own
 SEND = """
-import sys
+import os, sys
 from agent.reporting.letter import Letter, Means, UndeliveredError
 from agent.reporting.places import send
 from tests.doubles.memory import Memory
 memory = Memory()
 try:
-    send(Letter(sys.argv[1], sys.argv[2]), Means(memory, 60.0, hurried=sys.argv[3] == "hurried"))
+    send(Letter(sys.argv[1], sys.argv[2]), Means(memory, 60.0, os.environ, hurried=sys.argv[3] == "hurried"))
 except UndeliveredError as error:
     print(error.saw)
 """
 
 
 def signal(
-    server: Receiver | None, uri: str = URI, *, hurried: bool = False, secret: str = KEY, **more: object
+    server: Receiver | None,
+    uri: str = URI,
+    *,
+    hurried: bool = False,
+    secret: str = KEY,
+    environ: Mapping[str, str] | None = None,
+    **more: object,
 ) -> str:
     """Send one; return why it did not arrive, empty when it did."""
     address = f"http://127.0.0.1:{server.server_port if server else 9}"
@@ -57,9 +66,8 @@ def signal(
         "AWS_ENDPOINT_URL_CLOUDFORMATION": address,
         "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE" if secret else "",
         "AWS_SECRET_ACCESS_KEY": secret,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": "/dev/null",
-        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        "AWS_SESSION_TOKEN": "",
+        **(environ or {}),
     }
     done = subprocess.run(
         [sys.executable, "-c", SEND, uri, json.dumps({**DOCUMENT, **more}), "hurried" if hurried else ""],
@@ -74,15 +82,29 @@ def said(exchange: Exchange, status: int, body: str) -> None:
     exchange.wfile.write(body.encode())
 
 
-def accept(seen: list[Mapping[str, Any]]) -> Answer:
+def signed_by_botocore(exchange: Exchange, keys: Mapping[str, str]) -> str:
+    """Sign the very same request with AWS's own library, at the time that it names."""
+    headers = {name: exchange.headers[name] for name in ("Content-Type", "Host", "X-Amz-Date")}
+    if keys.get("Token"):
+        headers["X-Amz-Security-Token"] = exchange.headers["X-Amz-Security-Token"]
+        assert headers["X-Amz-Security-Token"] == keys["Token"]
+    url = f"http://{exchange.headers['Host']}{exchange.path}"
+    request = AWSRequest(method="POST", url=url, data=exchange.document, headers=headers)
+    request.context["timestamp"] = exchange.headers["X-Amz-Date"]
+    who = Credentials(keys["AccessKeyId"], keys["SecretAccessKey"], keys.get("Token"))
+    auth = SigV4Auth(who, "cloudformation", "eu-central-1")
+    text = auth.string_to_sign(request, auth.canonical_request(request))
+    auth._inject_signature_to_request(request, auth.signature(text, request))  # noqa: SLF001 -- its last step
+    return str(request.headers["Authorization"])
+
+
+def accept(seen: list[Mapping[str, Any]], keys: Mapping[str, str] = OURS) -> Answer:
     """Answer as the API does, and hold the request to its form."""
 
     def answer(exchange: Exchange) -> None:
         form = parse_qs(exchange.document.decode(), strict_parsing=True)
         seen.append({name: value for name, (value,) in form.items()})
-        authorization = exchange.headers["Authorization"]
-        scope = r"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/\d{8}/eu-central-1/cloudformation/aws4_request, "
-        assert re.match(scope + r"SignedHeaders=[a-z0-9;-]+, Signature=[0-9a-f]{64}$", authorization)
+        assert exchange.headers["Authorization"] == signed_by_botocore(exchange, keys)
         assert KEY not in str(exchange.headers)
         said(
             exchange,
@@ -157,22 +179,55 @@ def test_a_server_that_fails_is_asked_again_but_not_by_a_run_in_a_hurry() -> Non
 
 
 def test_without_credentials_or_a_way_to_aws_it_says_so() -> None:
-    assert signal(None, secret="") == "Unable to locate credentials"
-    assert "Could not connect" in signal(None)
+    assert signal(None, secret="").startswith("there are no AWS credentials")
+    assert "refused" in signal(None)
+
+
+@pytest.mark.parametrize("secret", ["", KEY], ids=["the role's", "the environment's"])
+def test_the_credentials_are_the_environment_s_or_those_of_the_role(secret: str) -> None:
+    seen: list[Mapping[str, Any]] = []
+    with imds(role="web-role") as service, receiver(accept(seen, OURS if secret else CREDENTIALS)) as server:
+        assert signal(server, secret=secret, environ={ENDPOINT: service.url}) == ""
+        assert bool(service.requests) is not bool(secret)
+    assert len(seen) == 1
+
+
+def test_credentials_that_end_are_sent_with_their_token() -> None:
+    seen: list[Mapping[str, Any]] = []
+    with receiver(accept(seen, {**OURS, "Token": "t+/="})) as server:
+        assert signal(server, environ={"AWS_SESSION_TOKEN": "t+/="}) == ""
+    assert len(seen) == 1
+
+
+def test_an_instance_is_named_by_its_id() -> None:
+    seen: list[Mapping[str, Any]] = []
+    with receiver(accept(seen)) as server:
+        assert signal(server, host={"name": "ip-10-0-1-12", "instance_id": "i-0abc123def4567890"}) == ""
+    assert seen[0]["UniqueId"] == "i-0abc123def4567890"
+
+
+def test_throttling_is_waited_for() -> None:
+    seen: list[Mapping[str, Any]] = []
+    with receiver(refuse("Throttling", "Rate exceeded"), accept(seen)) as server:
+        assert signal(server) == ""
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("region", "environ", "url"),
+    [
+        ("eu-central-1", {}, "https://cloudformation.eu-central-1.amazonaws.com/"),
+        ("cn-north-1", {}, "https://cloudformation.cn-north-1.amazonaws.com.cn/"),
+        ("us-gov-west-1", {"AWS_ENDPOINT_URL": "https://vpce.example/"}, "https://vpce.example/"),
+    ],
+)
+def test_the_api_is_the_region_s_or_the_one_that_is_named(
+    region: str, environ: dict[str, str], url: str
+) -> None:
+    assert endpoint(region, environ) == url
 
 
 def test_a_stack_may_be_named_by_its_arn() -> None:
     arn = "arn:aws:cloudformation:eu-west-1:123456789012:stack/web/7d2e3dd0-f5f3-11e7"
     check(f"cfn:{arn}/Group?region=eu-west-1")
     assert goal_of(f"cfn:{arn}/Group?region=eu-west-1") == Goal(arn, "Group", "eu-west-1")
-
-
-def test_without_the_library_the_option_is_refused() -> None:
-    check(URI)
-    code = "import sys; from agent.reporting.places import check; check(sys.argv[1])"
-    # -S and our folder alone: the standard library, and nothing that was installed
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", code, URI],
-        cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert "pip install 'hsm-agent[aws]'" in done.stderr.splitlines()[-1]

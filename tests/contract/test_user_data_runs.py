@@ -301,7 +301,6 @@ def test_what_fails_early_is_told_all_the_same(shell: Shell, fault: str, code: s
 
 
 def test_cloudformation_is_told_by_the_aws_command(shell: Shell) -> None:
-    pytest.importorskip("botocore", reason="cfn: needs the extra hsm-agent[aws]")
     shell.program("hsm-agent", None)
     shell.program("apt-get", "#!/bin/sh\nexit 100\n")
     shell.program("aws", "#!/bin/sh\nprintf '%s\\n' \"$@\" >aws\n")

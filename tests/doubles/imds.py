@@ -7,6 +7,7 @@ AWS_EC2_METADATA_SERVICE_ENDPOINT, never at its well-known address.
 from __future__ import annotations
 
 import http.server
+import json
 import secrets
 import sys
 import threading
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PREFIX = "/latest/meta-data/"
+ROLE = f"{PREFIX}iam/security-credentials"
+CREDENTIALS = {"AccessKeyId": "ASIAROLE", "SecretAccessKey": "s3cr3t/of+a=role", "Token": "IQoJb3JpZ2lu=="}
 MODES = ("v2", "v1-only", "hop-limit", "disabled", "garbage", "slow")
 
 
@@ -51,6 +54,14 @@ class Exchange(http.server.BaseHTTPRequestHandler):
             self.answer(403)
         elif not known and (token or self.server.mode != "v1-only"):
             self.answer(401)
+        elif self.path in (f"{ROLE}/", f"{ROLE}/{self.server.role}") and self.server.role:
+            credentials = {
+                "Code": "Success",
+                "Type": "AWS-HMAC",
+                "Expiration": "2099-01-01T00:00:00Z",
+                **CREDENTIALS,
+            }
+            self.answer(200, self.server.role if self.path == f"{ROLE}/" else json.dumps(credentials))
         elif self.path != f"{PREFIX}instance-id":
             self.answer(404)
         elif self.server.mode == "slow":
@@ -78,12 +89,13 @@ class Imds(http.server.ThreadingHTTPServer):
     block_on_close = False
 
     def __init__(
-        self, instance_id: str, mode: str = "v2", address: tuple[str, int] = ("127.0.0.1", 0)
+        self, instance_id: str, mode: str = "v2", role: str = "", address: tuple[str, int] = ("127.0.0.1", 0)
     ) -> None:
         assert mode in MODES
         super().__init__(address, Exchange)
         self.instance_id = instance_id
         self.mode = mode
+        self.role = role
         self.tokens: dict[str, float] = {}
         self.requests: list[str] = []
         self.over = threading.Event()
@@ -97,8 +109,8 @@ class Imds(http.server.ThreadingHTTPServer):
 
 
 @contextmanager
-def imds(mode: str = "v2", instance_id: str = "i-0abc123def4567890") -> Iterator[Imds]:
-    with Imds(instance_id, mode) as server:
+def imds(mode: str = "v2", instance_id: str = "i-0abc123def4567890", role: str = "") -> Iterator[Imds]:
+    with Imds(instance_id, mode, role) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

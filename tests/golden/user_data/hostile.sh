@@ -220,7 +220,7 @@ bring() {
     }
     # the archive is asked only where the package alone is not enough
     dpkg --configure -a && {
-        apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=60 install "$file" python3-botocore || {
+        apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=60 install "$file" || {
             apt-get -q update
             return 1
         }
