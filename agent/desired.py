@@ -6,7 +6,6 @@ import json
 import re
 import sys
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
@@ -251,6 +250,8 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]
 
 def meant(name: str, known: Iterable[str]) -> str:
     """Return the end of a complaint about an unknown name: the nearest known one, when there is one."""
+    from difflib import get_close_matches  # noqa: PLC0415 -- only for a complaint
+
     near = get_close_matches(name, list(known), 1, 0.4)
     return f"; did you mean `{near[0]}`?" if near else ""
 

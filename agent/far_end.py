@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from agent import app, log
 from agent.core.errors import AgentError
 from agent.desired import from_json
-from agent.hosts.fetch import Sent
 from agent.hosts.posix import Posix
 from agent.render.record import to_tree
 from agent.report import begin
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from agent.core.host import Host
     from agent.core.words import Line, Report
+    from agent.hosts.fetch import Sent
     from agent.landing import Wire
     from agent.report import Run
 
@@ -128,6 +128,8 @@ class Wired:
             _broken(url, error)
         if "code" in answer:
             raise AgentError(answer["code"], answer["sentence"], saw=answer["saw"], want=answer["want"])
+        from agent.hosts.fetch import Sent  # noqa: PLC0415 -- 5 ms that only a download pays
+
         return Sent(answer["size"], answer["sha256"], self._pieces(url, answer["size"]))
 
     def _pieces(self, url: str, size: int) -> Any:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gc
 import importlib
 import json
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -111,6 +110,9 @@ class Grounds:
 
     def unpack(self, sha256: str, archive: bytes) -> Path:
         """Unpack a tree, complete or not at all, and prune those of long ago. Raises OSError."""
+        import shutil  # noqa: PLC0415 -- these only once for each version
+        import tempfile  # noqa: PLC0415
+
         self._folder.parent.mkdir(0o711, parents=True, exist_ok=True)
         self._folder.mkdir(0o755, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".new-", dir=self._folder))
@@ -132,6 +134,8 @@ class Grounds:
         return held
 
     def _prune(self, sha256: str) -> None:
+        import shutil  # noqa: PLC0415 -- as above
+
         found = [path for path in self._folder.iterdir() if path.name != sha256]
         drafts = [path for path in found if path.name.startswith(".new-")]
         trees = sorted(set(found) - set(drafts), key=lambda path: path.stat().st_mtime)
@@ -168,7 +172,8 @@ def _held(folder: Path) -> Path | None:
 
 def extract(archive: bytes, folder: Path) -> None:
     """Write the files of a tar.gz whose one top folder becomes `folder`. Only plain files, and only below it."""
-    import io  # noqa: PLC0415 -- these only once for each version
+    import io  # noqa: PLC0415 -- as above
+    import shutil  # noqa: PLC0415
     import tarfile  # noqa: PLC0415
 
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
@@ -205,6 +210,8 @@ def settle(wire: Wire, wanted: Mapping[str, Any], grounds: Grounds) -> Path:
     if wanted["keep"]:
         return grounds.unpack(sha256, archive)
     import atexit  # noqa: PLC0415
+    import shutil  # noqa: PLC0415
+    import tempfile  # noqa: PLC0415
 
     sys.dont_write_bytecode = True
     folder = Path(tempfile.mkdtemp(prefix="hsm-agent-", dir="/run" if os.access("/run", os.W_OK) else None))
@@ -215,6 +222,8 @@ def settle(wire: Wire, wanted: Mapping[str, Any], grounds: Grounds) -> Path:
 
 def land() -> None:
     """Take the request, see to the tree, and become the agent that lies in it."""
+    # Loading modules makes no garbage; looking for it meanwhile and at the end costs each host 20 ms.
+    gc.set_threshold(20_000)
     os.umask(0o022)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the link may end before we do
     wire = Wire(sys.stdin.buffer, sys.stdout.buffer)
@@ -233,6 +242,7 @@ def land() -> None:
         sys.path.insert(0, str(folder))
         # by its name, since it is there only now
         importlib.import_module("agent.far_end").serve(request, wire)
+    gc.freeze()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import contextlib
 import ipaddress
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Callable
 
 from agent.cloudhsm.fingerprint import parse_fingerprint
@@ -61,6 +60,8 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text in allowed:
             return text
+        from difflib import get_close_matches  # noqa: PLC0415 -- only for a complaint
+
         near = get_close_matches(text, allowed, 1)
         raise NotAcceptableError(
             f"{text!r} is not one of {', '.join(allowed)}" + (f"; did you mean {near[0]}?" if near else "")

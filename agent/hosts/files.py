@@ -9,7 +9,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import stat
 
 from agent.core.errors import AgentError
@@ -124,6 +123,8 @@ def remove(path: str) -> None:
         raise AgentError("write-failed", f"{path!r} is never removed", saw=path)
     try:
         if stat.S_ISDIR(os.lstat(name).st_mode):
+            import shutil  # noqa: PLC0415 -- 2 ms, which looking need not pay
+
             shutil.rmtree(name)
         else:
             os.unlink(name)

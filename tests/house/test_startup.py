@@ -63,6 +63,37 @@ for number in (1, 2):
 )
 
 
+_FAR_END = (
+    """
+import datetime, io, sys
+from agent import landing
+from agent.desired import Desired, to_json
+from tests.doubles.vendor import MIRROR, Vendor
+
+from agent import far_end
+
+now = datetime.datetime.now(datetime.timezone.utc)
+vendor = Vendor()
+memory = vendor.machine(now)
+wanted = Desired(
+    hsm_ip=vendor.addresses,
+    ca_cert="inline:" + sys.argv[1],
+    package_source=MIRROR,
+    sha256=vendor.checksums("cli"),
+)
+for number in (1, 2):
+    asked = {
+        "command": "configure", "desired": to_json(wanted), "request": f"run/host/{number}", "again": False,
+        "seconds": 600.0,
+    }
+    wire = landing.Wire(io.BytesIO(), io.BytesIO())
+    report = far_end.answer(memory, asked, far_end.Wired(wire))
+    assert (report["exit_status"], report["changed"]) == (0, number == 1), report
+"""
+    + _TELL
+)
+
+
 def loaded(code: str, *argv: str, **environment: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", code, *argv],
@@ -97,6 +128,18 @@ def test_a_run_with_nothing_to_do_loads_nothing_costly(components: list[str], ca
     # and what reports, where there is somebody to tell
     assert not any(
         name.startswith(("agent.reporting", "agent.delivery", "agent.state.spool")) for name in modules
+    )
+
+
+def test_the_far_end_of_a_roll_out_loads_nothing_costly(ca_pem: bytes) -> None:
+    """Every host of a fleet pays for it at every pass: no command line, and nothing that only a touch or a fault uses."""
+    modules = loaded(_FAR_END, ca_pem.decode())
+    assert "agent.far_end" in modules
+    assert modules & set(COSTLY) == set()
+    assert modules & {"typer", "click", "shutil", "tempfile", "lzma", "tarfile", "difflib"} == set()
+    assert modules & {"agent.hosts.fetch", "agent.hosts.web", "agent.hosts.shell"} == set()
+    assert not any(
+        name.startswith(("agent.cli", "agent.fleet", "agent.reporting", "agent.delivery")) for name in modules
     )
 
 
