@@ -43,7 +43,7 @@ class Wire:
 
     def say(self, event: str, **values: Any) -> None:
         """Send a record. A link that is broken is no reason to stop: what is going on finishes and keeps its report."""
-        record = json.dumps({"event": event, **values}, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        record = json.dumps({"event": event, **values}).encode()  # in ASCII, which holds also what is no text
         try:
             self._out.write(RECORD + record + b"\n")
             self._out.flush()

@@ -115,8 +115,8 @@ class Journal:
             self._synced = True
 
     def _add(self, kind: str, **values: Any) -> None:
-        record = json.dumps({"v": _VERSION, "kind": kind, **values}, ensure_ascii=False)
-        self._file.write(record.encode("utf-8", "surrogateescape") + b"\n")
+        # in ASCII, which holds also what a host says that is no text
+        self._file.write(json.dumps({"v": _VERSION, "kind": kind, **values}).encode() + b"\n")
         self._synced = False
 
 

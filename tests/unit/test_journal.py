@@ -55,6 +55,16 @@ def test_a_host_without_an_end_may_still_be_at_work(tmp_path: Path) -> None:
     assert journal.read(tmp_path).open == {"web-2": Begun("web-2", 1)}
 
 
+def test_what_a_host_says_is_kept_even_when_it_is_no_text(tmp_path: Path) -> None:
+    """JSON may hold half of a pair (\\ud800), and what programs print comes as bytes that are no UTF-8."""
+    end = replace(OK, saw="\ud800 \udcff", report={**REPORT, "host": {"name": "\udcff"}})
+    with journal.opened(tmp_path) as book:
+        book.begin("run", "now", ORDERS, "f00")
+        book.ended(end)
+    assert journal.read(tmp_path).ends["web-1"].saw == end.saw
+    assert list(journal.reports(tmp_path)) == [end]
+
+
 def test_the_last_word_on_a_host_counts(tmp_path: Path) -> None:
     write(tmp_path)
     with journal.opened(tmp_path) as book:

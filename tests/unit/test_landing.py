@@ -161,6 +161,12 @@ def test_a_reader_that_is_gone_is_no_reason_to_stop() -> None:
         wire.say("at", step="two")
 
 
+def test_what_is_no_text_comes_through() -> None:
+    ends = Ends()
+    ends.wire.say("failed", saw="\ud800 \udcff")
+    assert ends.said == [{"event": "failed", "saw": "\ud800 \udcff"}]
+
+
 @pytest.mark.parametrize("text", [b"", b"no json\n", b"[1]\n", b'{"half'])
 def test_what_is_no_record_is_a_broken_link(text: bytes) -> None:
     with pytest.raises(ConnectionError):
