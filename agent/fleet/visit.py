@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
 from dataclasses import dataclass, field, replace
@@ -63,7 +64,16 @@ _PASSING = (
 _NOT_REACHED = (*_PASSING, "host-key-unknown", "host-key-changed", "key-unusable")
 # What a run on a host gets of the time that is left for it, so that its report still comes in time.
 _SHARE = 0.9
+# Of what a host sends, in bytes: one line, and all of it; then the number of records, and how deep one may be. A
+# truthful host stays far below each; one in wrong hands shall cost neither memory nor the other hosts' time.
 _LARGEST = 4 * 1024 * 1024
+_MOST = 4 * _LARGEST
+_RECORDS = 1000
+_DEEPEST = 16
+# characters of a step's name that are shown
+_NAME = 100
+# what each record must have besides its name, all of it text
+_TEXTS = {"hello": (), "at": ("step",), "want": ("what",), "failed": ("code", "saw"), "report": ()}
 _LANDING = Path(landing.__file__)
 
 
@@ -147,9 +157,9 @@ class _Visit:
         self._landed = False
         self._trusted: str | None = None
         self._interrupted = False
+        self._lost: float | None = None
 
     def made(self) -> End:
-        lost: float | None = None
         for attempt in range(1_000_000):
             try:
                 return self._attempt()
@@ -164,8 +174,8 @@ class _Visit:
                 why = error.saw or error.sentence
             # it was there and is gone: it may be finishing alone, or restarting
             now = time.monotonic()
-            lost = lost or now
-            if now - lost > self._baggage.search:
+            self._lost = self._lost or now
+            if now - self._lost > self._baggage.search:
                 break
             try:
                 self._line.wait(_pause(attempt))
@@ -181,26 +191,29 @@ class _Visit:
                 return self._errand_done(talk)
 
     def _errand_done(self, talk: Talk) -> End:
-        source = self._baggage.landing
-        talk.send(f"{len(source)}\n".encode() + source + json.dumps(self._request()).encode() + b"\n")
+        source, request = self._baggage.landing, self._request()
+        talk.send(f"{len(source)}\n".encode() + source + json.dumps(request).encode() + b"\n")
         for record in records(talk):
             event = record.get("event")
             if event == "hello":
                 self._landed = self._again = True
+                self._lost = None
                 self._tell("looking")
             elif event == "at":
-                self._tell(str(record["step"]))
+                self._tell(record["step"][:_NAME])
             elif event == "want" and record["what"] == "tree":
                 self._tell("sending the agent")
                 data = self._baggage.tree.data
                 talk.send(json.dumps({"size": len(data)}).encode() + b"\n" + data)
             elif event == "want":
                 self._send_file(talk, record["url"], record["sha256"])
+            elif event == "failed" and record["code"] == "link-lost":
+                raise LinkLostError(record["saw"])  # it waited in vain: this machine slept, or the link did
             elif event == "failed":
                 return self._end(State.FAILED, record["code"], saw=record["saw"])
             elif event == "report":
                 talk.finish()
-                report = _sound(record.get("report"))
+                report = _sound(record.get("report"), request)
                 if report["code"] != "interrupted" or self._interrupted:
                     return self._reported(report)
                 # not by us: the host goes down, most likely; once more, when it is back
@@ -269,7 +282,7 @@ class _Visit:
             ]
             saw = failure["saw"] or next((step["saw"] for step in decisive), None)
             hint = next((step["hint"] for step in decisive if step["hint"]), None) or failure["hint"]
-        if state is State.OK and self._errand.command == "rollout" and not proven(report):
+        if state is State.OK and self._errand.command != "remove" and not proven(report):
             state, code = State.FAILED, "far-end-failed"
             saw, hint = "a report of success without its proof", CODES["far-end-failed"].fix
         end = self._end(state, code, saw=saw, hint=hint)
@@ -297,46 +310,77 @@ class _Visit:
 def records(talk: Talk) -> Iterator[dict[str, Any]]:
     """Give the records that come, leaving out whatever else a login shell prints. Raises AgentError for nonsense."""
     held = b""
-    while True:
-        piece = talk.receive()
-        if not piece:
-            return
+    heard = told = 0
+    while piece := talk.receive():
+        heard += len(piece)
         held += piece
         *lines, held = held.split(b"\n")
         for line in lines:
             _, found, text = line.partition(landing.RECORD)
             if found:
+                told += 1
                 yield _parsed(text)
-        if len(held) > _LARGEST:
-            raise AgentError(
-                "far-end-failed",
-                "the host sends without end",
-                saw=f"{len(held)} bytes in one line",
-                want="a report",
-            )
+        for count, limit, what in (
+            (len(held), _LARGEST, "bytes in one line"), (heard, _MOST, "bytes"), (told, _RECORDS, "records"),
+        ):  # fmt: skip
+            if count > limit:
+                raise _nonsense("the host sends without end", f"{count} {what}", "a report")
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
+    """Return a record that has what its kind must have, so that nothing later need ask."""
     try:
-        record = json.loads(text)
-        if isinstance(record, dict):
-            return record
+        record = json.loads(text, parse_constant=_number, parse_float=_number)
     except (ValueError, RecursionError):
-        pass
-    saw = text[:100].decode("utf-8", "replace")
-    raise AgentError("far-end-failed", "the host sends what is no record", saw=saw, want="a record")
+        record = None
+    if not (isinstance(record, dict) and _whole(record) and not _deeper(record, _DEEPEST)):
+        raise _nonsense(
+            "the host sends what is no record", text[:_NAME].decode("utf-8", "replace"), "a record"
+        )
+    return record
 
 
-def _sound(report: Any) -> dict[str, Any]:
-    """Return a report that has the shape of the published one: whatever shows it later relies on that."""
+def _number(text: str) -> float:
+    """Read a number of JSON, which knows neither NaN nor infinity: whoever reads our report would choke on them."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def _whole(record: Mapping[str, Any]) -> bool:
+    event = record.get("event")
+    if not isinstance(event, str) or event not in _TEXTS:
+        return False
+    if not all(isinstance(record.get(word), str) for word in _TEXTS[event]):
+        return False
+    if event == "want" and record["what"] != "tree":
+        return isinstance(record.get("url"), str) and isinstance(record.get("sha256"), (str, type(None)))
+    return event != "failed" or record["code"] in CODES
+
+
+def _deeper(value: object, most: int) -> bool:
+    """Tell whether a value has more levels than that."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return most == 0 or any(_deeper(each, most - 1) for each in inside)
+
+
+def _sound(report: Any, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report that has the shape of the published one, and is of this request and no other."""
     wanted = schema()
     where = fault(report, wanted["$defs"]["report"], wanted)
     if where is not None:
-        raise AgentError(
-            "far-end-failed", "the host's report is none", saw=f"wrong at {where}", want="a report"
-        )
+        raise _nonsense("the host's report is none", f"wrong at {where}", "a report")
     whole: dict[str, Any] = report
+    asked, told = ({key: each[key] for key in ("command", "request")} for each in (request, whole))
+    if asked != told:
+        saw, want = (f"{each['command']} for {each['request']}"[:_NAME] for each in (told, asked))
+        raise _nonsense("the host sends the report of another run", saw, want)
     return whole
+
+
+def _nonsense(sentence: str, saw: str, want: str) -> AgentError:
+    return AgentError("far-end-failed", sentence, saw=saw, want=want)
 
 
 def proven(report: Mapping[str, Any]) -> bool:

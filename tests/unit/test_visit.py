@@ -30,6 +30,8 @@ STEP: dict[str, Any] = {"want": None, "code": None, "hint": None, "seconds": 0.0
 HSM: dict[str, Any] = {"port": 2223, "cause": None, "connect_ms": None}
 REPORT: dict[str, Any] = {
     **to_tree(first_run()),
+    "request": "RUN/web-1/2",
+    "command": "configure",
     "hsms": [{**HSM, "ip": "10.0.1.6", "reached": True}],
     "steps": [{**STEP, "id": "client:hsm-info", "outcome": "met", "saw": "2 HSMs"}],
 }
@@ -155,7 +157,7 @@ def test_a_report_of_success_with_its_proof_is_ok(tmp_path: Path) -> None:
 
 
 def test_plan_leaves_no_tree_behind(tmp_path: Path) -> None:
-    script = Script((HELLO, report(outcome="drift", code="drift", exit_status=3)))
+    script = Script((HELLO, report(outcome="drift", code="drift", exit_status=3, command="plan")))
     assert Scene(tmp_path, (script,), command="plan").made().state is State.DRIFTED
     assert script.request["tree"]["keep"] is False
 
@@ -194,6 +196,60 @@ def test_success_is_not_believed_without_the_proof(tmp_path: Path, more: dict[st
 def test_what_has_not_the_shape_of_a_report_is_none(tmp_path: Path, more: dict[str, Any]) -> None:
     end = Scene(tmp_path, (Script((HELLO, report(**more))),)).made()
     assert (end.state, end.code, end.report) == (State.FAILED, "far-end-failed", None)
+
+
+@pytest.mark.parametrize("more", [{"request": "RUN/web-2/2"}, {"request": None}, {"command": "verify"}])
+def test_a_report_of_another_request_is_none(tmp_path: Path, more: dict[str, Any]) -> None:
+    end = Scene(tmp_path, (Script((HELLO, report(**more))),)).made()
+    assert (end.state, end.code, end.report) == (State.FAILED, "far-end-failed", None)
+
+
+def test_a_second_look_needs_its_proof_too(tmp_path: Path) -> None:
+    script = Script((HELLO, report(command="verify", hsms=[])))
+    assert Scene(tmp_path, (script,), command="verify").made().code == "far-end-failed"
+    script = Script((HELLO, report(command="remove", hsms=[], steps=[])))
+    (tmp_path / "more").mkdir()
+    assert Scene(tmp_path / "more", (script,), command="remove").made().state is State.OK
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b'{"event": "at"}', b'{"event": "at", "step": 5}', b'{"event": ["at"]}', b'{"event": "else"}', b"{}",
+        b'{"event": "want"}', b'{"event": "want", "what": "file"}', b'{"event": "want", "what": "file", "url": 1}',
+        b'{"event": "want", "what": "file", "url": "x", "sha256": []}', b'{"event": "failed"}',
+        b'{"event": "failed", "code": "made-up", "saw": "x"}', b'{"event": "failed", "code": [], "saw": "x"}',
+        b'{"event": "failed", "code": "no-space", "saw": {}}', b'{"event": "hello", "uid": NaN}',
+        b'{"event": "hello", "uid": 1e999}', b'{"event": "hello", "uid": -Infinity}', b"[" * 100_000,
+        b'{"event": "hello", "uid": ' + b"[" * 60 + b"]" * 60 + b"}",
+    ],
+)  # fmt: skip
+def test_a_host_that_lies_is_that_hosts_failure(tmp_path: Path, record: bytes) -> None:
+    end = Scene(tmp_path, (Script((HELLO, RECORD + record + b"\n", report())),)).made()
+    assert (end.state, end.code) == (State.FAILED, "far-end-failed")
+    assert end.saw == record[:100].decode()
+
+
+@pytest.mark.parametrize(
+    ("endless", "saw"),
+    [({"event": "at", "step": "x"}, "1001 records"), ({"event": "want", "what": "tree"}, "1001 records"),
+     (b"noise\n" * 10_000, "bytes")],
+)  # fmt: skip
+def test_a_host_that_does_not_stop_is_stopped(tmp_path: Path, endless: Any, saw: str) -> None:
+    end = Scene(tmp_path, (Script((HELLO, *[endless] * 1001)),)).made()
+    assert end.code == "far-end-failed"
+    assert str(end.saw).endswith(saw)
+
+
+def test_a_host_that_waited_in_vain_is_connected_to_again(tmp_path: Path) -> None:
+    first = Script((HELLO, {"event": "failed", "code": "link-lost", "saw": "nothing came for 60 s"}))
+    assert Scene(tmp_path, (first, Script((HELLO, report())))).made().state is State.OK
+
+
+def test_each_loss_of_a_host_is_searched_for_by_itself(tmp_path: Path) -> None:
+    """A link that broke, was made again and breaks once more much later is not given up for its first loss."""
+    lost = [Script((HELLO, LinkLostError("broken"))) for _ in range(3)]
+    assert Scene(tmp_path, (*lost, Script((HELLO, report()))), search=0).made().state is State.OK
 
 
 def test_a_failure_comes_with_its_step_and_its_way_out(tmp_path: Path) -> None:
