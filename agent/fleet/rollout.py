@@ -118,7 +118,11 @@ class Rollout:
         """Give every host of the waves its turn. `halted` and `code` then say why not all had it."""
         self._watcher.begins(command, [len(wave) for wave in due])
         for number, wave in enumerate(due, 1):
-            if number > 1 and self._pace.soak and not self._soaked(ledger, due[number - 2], number - 1):
+            if (
+                number > 1
+                and self._pace.soak
+                and not self._soaked(command, ledger, due[number - 2], number - 1)
+            ):
                 break
             self._watcher.wave(number, len(wave))
             ledger.waves.append(tuple(target.name for target in wave))
@@ -126,13 +130,16 @@ class Rollout:
             if self.halted:
                 break
 
-    def _soaked(self, ledger: Ledger, wave: Sequence[Target], number: int) -> bool:
-        """Wait, and look at the wave's hosts again: what did not last counts as if it had failed at once."""
+    def _soaked(self, command: str, ledger: Ledger, wave: Sequence[Target], number: int) -> bool:
+        """Wait, and look at the wave's hosts again: what did not last counts as if it had failed at once.
+
+        After a removal there is nothing to be proven, and it is a wait and no more.
+        """
         self._watcher.soaks(self._pace.soak)
         end = time.monotonic() + self._pace.soak
         while time.monotonic() < end and not self._interrupted():
             self._take(min(_TURN, end - time.monotonic()), ledger)
-        if not self.halted:
+        if not self.halted and command == "rollout":
             proven = [target for target in wave if ledger.state(target.name) in waves.PROVEN]
             self._wave("verify", ledger, proven, number)
         return not self.halted
@@ -144,11 +151,16 @@ class Rollout:
             self._judge(ledger, wave)
             if self.halted:
                 waiting.clear()
+            visits = []
             while waiting and len(self._at_work) < self._pace.parallel:
                 first = started < self._pace.parallel
-                self._start(command, ledger, waiting.popleft(), number, self._pace.spread if first else 0.0)
+                spread = self._pace.spread if first else 0.0
+                visits.append(self._begun(command, ledger, waiting.popleft(), number, spread))
                 started += 1
+            # whoever reads the journal after a kill must know of every host that could have been reached
             self._journal.sync()
+            for visit, go in visits:
+                self._start(visit, go, ledger)
             self._take(self._patience(), ledger)
             self._cut(ledger)
         self._judge(ledger, wave)
@@ -175,7 +187,10 @@ class Rollout:
         self.code, self.halted = code, why
         self._watcher.stops(why)
 
-    def _start(self, command: str, ledger: Ledger, target: Target, wave: int, spread: float) -> None:
+    def _begun(
+        self, command: str, ledger: Ledger, target: Target, wave: int, spread: float
+    ) -> tuple[int, Callable[[], None]]:
+        """Put a host on record as begun, and return the number of its visit and the visit itself."""
         again = target.name in ledger.open
         attempt = ledger.attempts.get(target.name, 0) + (not again)
         ledger.attempts[target.name] = attempt
@@ -199,20 +214,33 @@ class Rollout:
                 end = work.given_up("internal", f"{type(crash).__name__}: {crash}", State.FAILED)
             self._events.put((number, end))
 
+        return number, go
+
+    def _start(self, number: int, go: Callable[[], None], ledger: Ledger) -> None:
+        work = self._at_work[number]
         # not of a pool: a visit that hangs in a name look-up cannot be ended, and must not hold a place or the exit
-        threading.Thread(target=go, name=f"visit {target.name}", daemon=True).start()
+        thread = threading.Thread(target=go, name=f"visit {work.errand.target.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # this machine allows no more threads
+            del self._at_work[number]
+            self._ended(work.given_up("internal", str(error), State.FAILED), ledger)
 
     def _patience(self) -> float:
         now = time.monotonic()
         return max(0.0, min([_TURN, *(work.ends - now for work in self._at_work.values())]))
 
     def _take(self, seconds: float, ledger: Ledger) -> None:
-        """Take what visits tell: wait for the first word, then all that is there already."""
+        """Take what visits tell: wait for the first word, then all that is there already.
+
+        Not what comes meanwhile: a host that never stops telling must not hold up deadlines and other hosts.
+        """
         try:
             number, what = self._events.get(timeout=max(0.0, seconds))
-            while True:
+            for _ in range(self._events.qsize()):
                 self._told(number, what, ledger)
                 number, what = self._events.get_nowait()
+            self._told(number, what, ledger)
         except queue.Empty:
             return
 

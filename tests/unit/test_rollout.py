@@ -92,6 +92,7 @@ class Run:
     cords: list[Cord] = field(default_factory=list)
     interrupts: int = 0
     open: tuple[str, ...] = ()
+    command: str = "rollout"
 
     def go(self, visit: Callable[[Errand, Any, Callable[[str], None]], End]) -> Rollout:
         these = targets(self.hosts)
@@ -116,7 +117,7 @@ class Run:
             limit = waves.share(self.limit) if self.limit else None
             pace = Pace(self.parallel, self.deadline, self.soak, limit, spread=0.0)
             rollout = Rollout(seen, cord, book, self.heard, pace, lambda: self.interrupts)
-            rollout.roll("rollout", self.ledger, waves.split(these, waves.shares(self.shares)))
+            rollout.roll(self.command, self.ledger, waves.split(these, waves.shares(self.shares)))
         return rollout
 
     @property
@@ -260,6 +261,47 @@ def test_after_the_soak_a_wave_is_looked_at_again(tmp_path: Path) -> None:
     assert rollout.code == "failure-limit"
     assert ("soaks", 0.05) in run.heard.told
     assert Counter(run.states.values()) == {"degraded": 1, "not-reached": 3}
+
+
+def test_after_a_removal_nothing_is_looked_for(tmp_path: Path) -> None:
+    run = Run(tmp_path, 4, "1,100%", soak=0.05, command="remove")
+    rollout = run.go(lambda errand, _line, _tell: ended(errand))
+    assert (rollout.halted, {errand.command for errand in run.visits}) == (None, {"remove"})
+    assert ("soaks", 0.05) in run.heard.told
+
+
+def test_a_host_is_on_record_before_it_can_be_reached(tmp_path: Path) -> None:
+    """A kill at any moment leaves nobody at work who is not in the journal."""
+    seen: dict[str, bool] = {}
+
+    def visit(errand: Errand, _line: Any, _tell: Any) -> End:
+        seen[errand.target.name] = errand.target.name in journal.read(tmp_path).attempts
+        return ended(errand)
+
+    Run(tmp_path, 9, "1,100%", parallel=3).go(visit)
+    assert (len(seen), set(seen.values())) == (9, {True})
+
+
+def test_a_host_that_never_stops_telling_holds_nobody_up(tmp_path: Path) -> None:
+    def visit(errand: Errand, line: Cord, tell: Callable[[str], None]) -> End:
+        while errand.target.name != "h3" and not line.is_cut.is_set():
+            tell("x")
+        return ended(errand)
+
+    run = Run(tmp_path, 4, limit="4", deadline=0.3)
+    run.go(visit)
+    assert run.states == {**dict.fromkeys(("h0", "h1", "h2"), "failed"), "h3": "ok"}
+
+
+def test_a_machine_that_allows_no_more_threads_fails_hosts_and_not_the_run(tmp_path: Path) -> None:
+    before = threading.stack_size(1 << 46)  # more than there is
+    try:
+        run = Run(tmp_path, 2, limit="2")
+        rollout = run.go(lambda errand, _line, _tell: ended(errand))
+    finally:
+        threading.stack_size(before)
+    assert (rollout.halted, {end.code for end in run.ledger.ends.values()}) == (None, {"internal"})
+    assert journal.read(tmp_path).open == {}
 
 
 def test_a_visit_that_breaks_in_an_unforeseen_way_is_that_hosts_failure(tmp_path: Path) -> None:
