@@ -89,8 +89,13 @@ class Posix:
         return Holder(*found) if found else None
 
     def mapping(self, prefix: str) -> tuple[Running, ...]:
-        import psutil  # noqa: PLC0415 -- 25 ms that only this look pays
-
+        try:
+            import psutil  # noqa: PLC0415 -- 25 ms that only this look pays
+        except ImportError:
+            # A part of it is compiled. `fleet plan` lies in /run, where many systems let nothing be executed; and
+            # there are processors that it was not compiled for. Only long names of programs are then cut.
+            plain = connect.mapping(prefix)
+            return tuple(Running(**{**each, "mapped": tuple(each["mapped"])}) for each in plain)
         found = []
         for pid in sorted(psutil.pids()):
             with contextlib.suppress(psutil.Error, OSError):  # gone meanwhile, or not ours to look at
