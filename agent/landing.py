@@ -29,6 +29,8 @@ KEPT = 2
 RECORD = b"\x1e"
 # For how long the operator's end may be silent while we wait for it, in seconds; then the link counts as broken.
 PATIENCE = 60
+# How the name of a folder begins that holds less than a tree.
+_DRAFT = ".new-"
 _LINE = 1024 * 1024
 _PIECE = 64 * 1024
 
@@ -114,9 +116,9 @@ class Grounds:
         import tempfile  # noqa: PLC0415
 
         self._folder.parent.mkdir(0o711, parents=True, exist_ok=True)
-        self._folder.mkdir(0o755, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".new-", dir=self._folder))
-        _held(draft)
+        # root's alone: whoever can open a folder can lock it, and have us wait
+        self._folder.mkdir(0o700, exist_ok=True)
+        draft = self._draft()
         try:
             extract(archive, draft)
             draft.chmod(0o755)
@@ -133,16 +135,32 @@ class Grounds:
         self._prune(sha256)
         return held
 
+    def _draft(self) -> Path:
+        """Make a folder to unpack into, which nobody prunes: one that was pruned before it was locked is made again."""
+        while True:
+            draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self._folder))
+            if _held(draft) is not None:
+                return draft
+
     def _prune(self, sha256: str) -> None:
         import shutil  # noqa: PLC0415 -- as above
 
         found = [path for path in self._folder.iterdir() if path.name != sha256]
-        drafts = [path for path in found if path.name.startswith(".new-")]
-        trees = sorted(set(found) - set(drafts), key=lambda path: path.stat().st_mtime)
+        drafts = [path for path in found if path.name.startswith(_DRAFT)]
+        trees = sorted(set(found) - set(drafts), key=_modified)
         for path in (*drafts, *trees[:-KEPT]):
             with contextlib.suppress(OSError), _opened(path) as fd:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while somebody runs from it
-                shutil.rmtree(path, ignore_errors=True)
+                # a kill in the middle of a removal must not leave half of a tree under the name of the whole
+                half = path if path in drafts else path.rename(self._folder / f"{_DRAFT}old-{path.name}")
+                shutil.rmtree(half, ignore_errors=True)
+
+
+def _modified(path: Path) -> float:
+    """Return when a folder was made; 0 when another process has just removed it."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 @contextlib.contextmanager
@@ -196,6 +214,7 @@ def settle(wire: Wire, wanted: Mapping[str, Any], grounds: Grounds) -> Path:
     Raises OSError, of which ConnectionError is the link's, and ValueError for other bytes than are wanted.
     """
     sha256 = wanted["sha256"]
+    sys.dont_write_bytecode = not wanted["keep"]  # also in a tree that is here already
     held = grounds.hold(sha256)
     if held is not None:
         return held
@@ -213,7 +232,6 @@ def settle(wire: Wire, wanted: Mapping[str, Any], grounds: Grounds) -> Path:
     import shutil  # noqa: PLC0415
     import tempfile  # noqa: PLC0415
 
-    sys.dont_write_bytecode = True
     folder = Path(tempfile.mkdtemp(prefix="hsm-agent-", dir="/run" if os.access("/run", os.W_OK) else None))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     extract(archive, folder)

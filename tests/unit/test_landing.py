@@ -7,6 +7,8 @@ import hashlib
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
 import threading
 from contextlib import closing
@@ -135,6 +137,57 @@ def test_old_trees_are_pruned_and_those_in_use_are_not(tmp_path: Path) -> None:
         os.close(fd)
     assert left == {"held", "new", "newer", digest(ARCHIVE)}
     assert KEPT == 2
+
+
+def test_a_kill_in_the_middle_of_pruning_leaves_no_half_tree_under_its_name(tmp_path: Path) -> None:
+    """Killed between any two files: a folder that has the name of a tree is that tree whole."""
+    code = """
+import os, sys
+from pathlib import Path
+from agent import landing
+left = int(sys.argv[2])
+def mind(event, args):
+    global left
+    if event == "os.remove":
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), 9)
+sys.addaudithook(mind)
+landing.Grounds(Path(sys.argv[1]))._prune("other")
+"""
+    trees = tmp_path / "trees"
+    for left in range(6):
+        for age in range(KEPT + 1):
+            (trees / f"t{age}").mkdir(parents=True, exist_ok=True)
+            for name in "abc":
+                (trees / f"t{age}" / name).write_text(name)
+            os.utime(trees / f"t{age}", (1000 + age, 1000 + age))
+        subprocess.run([sys.executable, "-c", code, str(trees), str(left)], check=False, timeout=60)
+        whole = [path for path in trees.iterdir() if not path.name.startswith(".new-")]
+        assert {len(list(path.iterdir())) for path in whole} == {3}
+    assert {path.name for path in trees.iterdir()} == {"t1", "t2"}
+
+
+def test_what_vanishes_while_pruning_is_no_failure(tmp_path: Path) -> None:
+    (tmp_path / "trees").mkdir()
+    (tmp_path / "trees" / "gone").symlink_to("nowhere")
+    assert Grounds(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE).is_dir()
+
+
+def test_nobody_else_can_lock_a_tree(tmp_path: Path) -> None:
+    Grounds(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
+    assert (tmp_path / "trees").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_plan_leaves_no_compiled_file_in_a_tree_that_is_here(tmp_path: Path, keep: bool) -> None:
+    Grounds(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
+    before = sys.dont_write_bytecode
+    try:
+        settle(Ends().wire, {"sha256": digest(ARCHIVE), "keep": keep}, Grounds(tmp_path / "trees"))
+        assert sys.dont_write_bytecode is not keep
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def test_a_failure_in_the_middle_leaves_no_draft(tmp_path: Path) -> None:
