@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 # Constant, so that nothing is ever quoted: what a host is to do goes over standard input. One line in single quotes
 # without a backslash or an exclamation mark means the same to every login shell. The first Python that is new enough
 # runs what comes: the length of the landing program in a line, and then the program. -S leaves out the host's own
-# site-packages, which cost time and might hold another version of a library of ours.
+# site-packages, which cost time and might hold another version of a library of ours. The last word says in a list of
+# processes whose it is; `status --wait` looks for it too.
 _TOO_OLD = 93
 _PYTHON = (
     f"import sys; sys.exit({_TOO_OLD}) if sys.version_info < (3, 9) else "
@@ -41,7 +42,7 @@ COMMAND = (
     's=; [ "$(id -u)" = 0 ] || s="sudo -n"; '
     f"for p in {_PYTHONS}; do "
     "p=$(command -v $p) || continue; "
-    f'$s $p -I -S -X utf8 -c "{_PYTHON}"; '
+    f'$s $p -I -S -X utf8 -c "{_PYTHON}" hsm-agent; '
     f"r=$?; [ $r = {_TOO_OLD} ] || exit $r; "
     "$p --version >&2; "
     f"done; exit {_TOO_OLD}'"
@@ -230,6 +231,7 @@ class _Visit:
             "desired": baggage.desired[errand.target.name],
             "request": f"{baggage.run_id}/{errand.target.name}/{errand.attempt}",
             "again": self._again,
+            "resumed": self._errand.again and not self._landed,
             "seconds": _SHARE * left,
         }
 

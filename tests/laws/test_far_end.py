@@ -34,10 +34,16 @@ class Scene:
         )
 
     def asked(
-        self, name: str = "RUN/web-1/1", *, again: bool = False, command: str = "configure"
+        self,
+        name: str = "RUN/web-1/1",
+        *,
+        again: bool = False,
+        command: str = "configure",
+        resumed: bool = False,
     ) -> dict[str, Any]:
         return {
             "command": command, "desired": to_json(self.desired), "request": name, "again": again, "seconds": 300.0,
+            "resumed": resumed,
         }  # fmt: skip
 
     def answer(self, request: dict[str, Any]) -> Any:
@@ -89,6 +95,71 @@ def test_a_run_that_is_under_way_is_waited_for(scene: Scene) -> None:
     scene.memory.lock = lock  # type: ignore[method-assign]
     assert scene.answer(scene.asked("RUN/web-1/1", again=True)) == first
     assert len(turns) == 3
+
+
+def test_nobody_is_told_of_the_wait_for_a_run_that_is_under_way(scene: Scene) -> None:
+    """Each trial to run would have signalled a failure to CloudFormation while all was well."""
+    scene.desired = replace(scene.desired, report_to=("file:/told.json",))
+    first = scene.answer(scene.asked())
+    scene.memory.write(store.REPORT, b"{}", mode=0o644)
+    scene.memory.touches.clear()
+    scene.memory.held[LOCK] = "pid 7"
+    pause = scene.memory.pause
+
+    def waited(seconds: float) -> None:
+        pause(seconds)
+        if scene.memory.clock > 20:
+            scene.memory.held.pop(LOCK, None)
+            scene.memory.write(store.REPORT, json.dumps(first).encode(), mode=0o644)
+
+    scene.memory.pause = waited  # type: ignore[method-assign]
+    assert scene.answer(scene.asked(again=True)) == first
+    assert not [touch for touch in scene.memory.touches if touch[1] == "/told.json"]
+
+
+@pytest.mark.parametrize(
+    "more", [{"command": "verify"}, {"code": "link-lost"}, {"code": "rolled-back", "cause": "link-lost"}],
+    ids=["the look after a soak", "cut short", "cut short and put back"],
+)  # fmt: skip
+def test_what_is_no_answer_is_run_again(scene: Scene, more: dict[str, Any]) -> None:
+    report = {**scene.answer(scene.asked()), **more}
+    scene.memory.write(store.REPORT, json.dumps(report).encode(), mode=0o644)
+    scene.memory.pause(1)
+    assert scene.answer(scene.asked(again=True))["run_id"] != report["run_id"]
+
+
+@pytest.mark.parametrize(("outcome", "resumed", "taken"), [
+    ("ok", True, True), ("ok", False, True), ("failed", False, True), ("failed", True, False),
+])  # fmt: skip
+def test_a_failure_is_no_answer_to_a_later_controller(
+    scene: Scene, outcome: str, resumed: bool, taken: bool
+) -> None:
+    """Between the two, somebody may have mended what the first one would have told."""
+    report = {**scene.answer(scene.asked()), "outcome": outcome, "code": "hsm-timed-out"}
+    scene.memory.write(store.REPORT, json.dumps(report).encode(), mode=0o644)
+    scene.memory.pause(1)
+    answer = scene.answer(scene.asked(again=True, resumed=resumed))
+    assert (answer["run_id"] == report["run_id"]) is taken
+
+
+def test_an_interrupt_ends_the_wait_for_another_run(scene: Scene) -> None:
+    scene.memory.held[LOCK] = "pid 7"
+
+    def stopped(_seconds: float) -> None:
+        raise AgentError("interrupted", "the run was interrupted", saw="waiting")
+
+    scene.memory.pause = stopped  # type: ignore[method-assign]
+    with pytest.raises(AgentError, match="interrupted"):
+        scene.answer(scene.asked(again=True))
+
+
+@pytest.mark.parametrize("comes", [b"", b'{"size": 9, "sha256": "x"}\nhalf'])
+def test_a_package_that_stops_coming_is_a_broken_link(comes: bytes) -> None:
+    """By its code: a host that is there again is asked for another run, and not for the report of this one."""
+    wired = far_end.Wired(Wire(io.BytesIO(comes), io.BytesIO()))
+    with pytest.raises(AgentError) as broken:
+        list(wired.send("https://user:secret@mirror/Noble/a.deb?token=secret", None).pieces)
+    assert (broken.value.code.name, broken.value.want) == ("link-lost", "https://mirror/Noble/a.deb")
 
 
 def test_a_lock_that_stays_ends_the_wait(scene: Scene) -> None:

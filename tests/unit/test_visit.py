@@ -151,7 +151,8 @@ def test_a_report_of_success_with_its_proof_is_ok(tmp_path: Path) -> None:
     assert script.request == {
         "tree": {"sha256": "f00", "keep": True}, "command": "configure",
         "desired": {"hsm_ip": ["10.0.1.6"], "package_source": str(tmp_path / "mirror")},
-        "request": "RUN/web-1/2", "again": False, "seconds": script.request["seconds"],
+        "request": "RUN/web-1/2", "again": False, "resumed": False,
+        "seconds": script.request["seconds"],
     }  # fmt: skip
     assert 80 < script.request["seconds"] <= 90
 
@@ -381,9 +382,10 @@ def test_a_link_that_was_cut_from_here_is_an_interrupt(tmp_path: Path) -> None:
 
 
 def test_a_run_that_may_be_under_way_is_asked_for_its_report(tmp_path: Path) -> None:
-    script = Script((HELLO, report()))
-    Scene(tmp_path, (script,), again=True).made()
-    assert script.request["again"] is True
+    first, second = Script((HELLO, LinkLostError("broken"))), Script((HELLO, report()))
+    Scene(tmp_path, (first, second), again=True).made()
+    asked = [(each.request["again"], each.request["resumed"]) for each in (first, second)]
+    assert asked == [(True, True), (True, False)]
 
 
 def test_the_command_is_one_line_that_every_shell_takes_whole() -> None:
