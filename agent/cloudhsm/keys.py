@@ -1,7 +1,8 @@
-"""How strong the keys of certificates are, in the words of `openssl x509 -noout -text`."""
+"""How strong the keys of certificates are: read from them where that is easy, else in the words of `openssl x509`."""
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,17 @@ from agent.core.words import Notice
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# Object identifiers as DER has them: kinds of key; P-256, P-384, P-521 and secp256k1; RSA and ECDSA with SHA-224 to
+# SHA-512 (RFC 3279, 4055, 5480, 5758).
+_RSA = bytes.fromhex("2a864886f70d010101")
+_EC = bytes.fromhex("2a8648ce3d0201")
+_CURVES = tuple(map(bytes.fromhex, ("2a8648ce3d030107", "2b81040022", "2b81040023", "2b8104000a")))
+_SIGNATURES = tuple(
+    bytes.fromhex(family) + bytes([number])
+    for family, numbers in (("2a864886f70d0101", (11, 12, 13, 14)), ("2a8648ce3d0403", (1, 2, 3, 4)))
+    for number in numbers
+)
+
 
 @dataclass(frozen=True)
 class Key:
@@ -20,6 +32,47 @@ class Key:
     algorithm: str
     bits: int | None
     digest: str
+
+
+def surely_strong(pem: bytes) -> bool:
+    """Tell whether one certificate certainly passes `judge_keys` without a notice; False says nothing about it.
+
+    It saves asking openssl, which takes longer to start than all else that is looked at on a host. Of a key that is
+    weak or unusual, openssl's words are shown.
+    """
+    try:
+        der = base64.b64decode(b"".join(pem.split(b"\n")[1:-2]))
+        ((_, certificate),) = _parts(der)
+        (_, signed), _, _ = _parts(certificate)
+        # the version may be absent; then: serial number, signature, issuer, validity, subject, key
+        _, (_, signature), _, _, _, (_, public), *_ = (part for part in _parts(signed) if part[0] != 0xA0)
+        (_, digest), *_ = _parts(signature)
+        (_, algorithm), (_, key) = _parts(public)
+        (_, kind), (_, parameters) = _parts(algorithm)
+        if digest not in _SIGNATURES:
+            return False
+        if kind != _RSA:
+            return kind == _EC and parameters in _CURVES
+        ((_, numbers),) = _parts(key[1:])  # of a BIT STRING the first byte counts bits that are not used
+        (_, modulus), _ = _parts(numbers)
+        return int.from_bytes(modulus, "big").bit_length() >= 2048
+    except (ValueError, IndexError):
+        return False
+
+
+def _parts(der: bytes) -> list[tuple[int, bytes]]:
+    """Return tag and content of each value that lies in DER one after the other."""
+    found, at = [], 0
+    while at < len(der):
+        tag, size, begin = der[at], der[at + 1], at + 2
+        if size & 0x80:
+            begin += size & 0x7F
+            size = int.from_bytes(der[at + 2 : begin], "big")
+        at = begin + size
+        if at > len(der):
+            raise ValueError("cut short")
+        found.append((tag, der[begin:at]))
+    return found
 
 
 def key_strength(text: str) -> Key | None:

@@ -61,6 +61,11 @@ class End:
     trusted: str | None = None
     report: Mapping[str, Any] | None = None
 
+    @property
+    def left(self) -> bool:
+        """Tell whether the host was given up while it may have been at work: it finishes alone and keeps its report."""
+        return self.code in ("host-deadline", "link-lost")
+
 
 class Watcher(Protocol):
     """Whoever shows a roll-out while it goes on. Called from one thread."""

@@ -147,9 +147,13 @@ def _conduct(
         waves.share(orders.limit) if touching else None,
     )
     shares = waves.shares(orders.shares) if touching else (waves.ALL,)
-    ledger = Ledger(orders.targets, places, dict(story.ends), dict(story.attempts), set(story.open), [])
+    at_work = {*story.open, *story.left}
+    ledger = Ledger(orders.targets, places, dict(story.ends), dict(story.attempts), at_work, [])
     for target in due:
         ledger.ends.pop(target.name, None)
+        if orders.desired[target.name] != story.orders.desired[target.name]:
+            # what is at work there is waited for, and its report is not of what is wanted now
+            ledger.attempts[target.name] = ledger.attempts.get(target.name, 0) + (target.name in at_work)
     rollout = Rollout(
         Visitor(door, baggage),
         means.lifeline,

@@ -58,7 +58,8 @@ class Begun:
 class Story:
     """What a journal tells: the orders, and the last word on each host. `ends` are without the hosts' own reports.
 
-    `attempts` counts how often each host was begun; `open` are those begun and not ended.
+    `attempts` counts how often each host was begun; `open` are those begun and not ended; `left` are those that were
+    given up at work.
     """
 
     run_id: str
@@ -68,6 +69,7 @@ class Story:
     ends: dict[str, End] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
     open: dict[str, Begun] = field(default_factory=dict)
+    left: set[str] = field(default_factory=set)
     finished: Mapping[str, Any] | None = None
 
 
@@ -240,10 +242,13 @@ def _tell(story: Story, record: Mapping[str, Any]) -> None:
         begun = Begun(record["host"], record["attempt"])
         story.attempts[begun.host] = begun.attempt
         story.open[begun.host] = begun
+        story.left.discard(begun.host)
     elif record["kind"] == "ended":
         end = _end(record["end"], whole=False)
         story.ends[end.name] = end
         story.open.pop(end.name, None)
+        if end.left:
+            story.left.add(end.name)
     elif record["kind"] == "resumed":
         story.finished = None
     elif record["kind"] == "finished":

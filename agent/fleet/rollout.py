@@ -75,7 +75,8 @@ class Pace:
 class Ledger:
     """Every host of the run and how it stands, in the order of the inventory. Ends are without the hosts' reports.
 
-    `places` has for each name the address and the port that are connected to.
+    `open` are hosts that may still be at work for this run, by a controller before this one. `places` has for each
+    name the address and the port that are connected to.
     """
 
     targets: Sequence[Target]

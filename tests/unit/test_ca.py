@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from agent.cloudhsm.ca import expiry_notice, read_ca, same, sole_fingerprint
 from agent.cloudhsm.fingerprint import parse_fingerprint
-from agent.cloudhsm.keys import Key, judge_keys, key_strength
+from agent.cloudhsm.keys import Key, judge_keys, key_strength, surely_strong
 from agent.cloudhsm.pem import MOST_BYTES, MOST_INPUT
 from agent.core.errors import AgentError
 
@@ -618,9 +618,11 @@ def test_a_fingerprint_stands_for_whatever_certificates_are_there(
     ],
 )
 def test_a_good_key_is_read_and_taken(maker: Maker, name: str, kind: tuple[str, ...], key: Key) -> None:
-    text = told(maker.root(f"good-{name}", "/CN=Public-Key: (1 bit)", *kind).pem)
+    made = maker.root(f"good-{name}", "/CN=Public-Key: (1 bit)", *kind)
+    text = told(made.pem)
     assert key_strength(text) == key
     assert judge_keys([text, text]) == ()
+    assert surely_strong(made.pem) == (name in ("rsa", "ec"))  # of RSA-PSS openssl is asked
 
 
 @pytest.mark.parametrize(
@@ -635,6 +637,7 @@ def test_a_weak_key_is_refused_wherever_it_stands(
 ) -> None:
     weak = maker.root(f"weak-{name}", "/CN=weak", *kind)
     assert read_ca(weak.pem, now=NOW).count == 1
+    assert not surely_strong(weak.pem)
     with pytest.raises(AgentError) as caught:
         judge_keys([told(root.pem), told(weak.pem)])
     assert caught.value.code.name == "ca-key-weak"
@@ -644,7 +647,9 @@ def test_a_weak_key_is_refused_wherever_it_stands(
 
 def test_a_dsa_key_is_refused(maker: Maker, tmp_path: Path) -> None:
     openssl("dsaparam", "-out", str(tmp_path / "params"), "1024")
-    text = told(maker.root("dsa", "/CN=dsa", "-newkey", f"dsa:{tmp_path / 'params'}").pem)
+    made = maker.root("dsa", "/CN=dsa", "-newkey", f"dsa:{tmp_path / 'params'}")
+    assert not surely_strong(made.pem)
+    text = told(made.pem)
     with pytest.raises(AgentError) as caught:
         judge_keys([text])
     assert caught.value.code.name == "ca-key-weak"
@@ -663,8 +668,29 @@ def test_a_dsa_key_is_refused(maker: Maker, tmp_path: Path) -> None:
 def test_old_signatures_and_unlisted_keys_are_remarks(
     maker: Maker, name: str, kind: tuple[str, ...], code: str
 ) -> None:
-    (notice,) = judge_keys([told(maker.root(f"remark-{name}", "/CN=remark", *kind).pem)])
+    made = maker.root(f"remark-{name}", "/CN=remark", *kind)
+    assert not surely_strong(made.pem)
+    (notice,) = judge_keys([told(made.pem)])
     assert notice.code == code
+
+
+@pytest.mark.parametrize("curve", ["secp384r1", "secp521r1", "secp256k1"])
+def test_a_key_on_a_curve_of_cloudhsm_needs_no_openssl(maker: Maker, curve: str) -> None:
+    kind = ("-newkey", "ec", "-pkeyopt", f"ec_paramgen_curve:{curve}", "-sha512")
+    assert surely_strong(maker.root(f"curve-{curve}", "/CN=curve", *kind).pem)
+
+
+@given(at=st.integers(0, 2000), byte=st.integers(0, 255), cut=st.integers(0, 2000))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_certificate_that_cannot_be_read_is_not_surely_strong(
+    root: Made, at: int, byte: int, cut: int
+) -> None:
+    der = bytearray(base64.b64decode(b"".join(root.pem.splitlines()[1:-1])))
+    der[at % len(der)] = byte
+    for data in (bytes(der), bytes(der[: cut % len(der)])):
+        pem = b"-----BEGIN CERTIFICATE-----\n" + base64.b64encode(data) + b"\n-----END CERTIFICATE-----\n"
+        assert surely_strong(pem) in (True, False)
+    assert not surely_strong(pem)
 
 
 def test_a_key_that_openssl_says_nothing_about_is_a_remark() -> None:

@@ -65,6 +65,17 @@ def test_what_a_host_says_is_kept_even_when_it_is_no_text(tmp_path: Path) -> Non
     assert list(journal.reports(tmp_path)) == [end]
 
 
+def test_a_host_that_was_given_up_may_still_be_at_work(tmp_path: Path) -> None:
+    write(tmp_path)
+    with journal.opened(tmp_path) as book:
+        book.ended(replace(FAILED, code="host-deadline"))
+        book.sync()
+        assert journal.read(tmp_path).left == {"web-2"}
+        book.began("web-2", 1)
+        book.ended(FAILED)
+    assert journal.read(tmp_path).left == set()
+
+
 def test_the_last_word_on_a_host_counts(tmp_path: Path) -> None:
     write(tmp_path)
     with journal.opened(tmp_path) as book:

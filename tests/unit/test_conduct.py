@@ -1,0 +1,127 @@
+"""A run from its orders to its report, over hosts that answer in this process: begun, left, gone on with, and told."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Callable
+
+import pytest
+
+from agent.core.fleet import End, State, Target
+from agent.fleet import conduct, journal
+from agent.fleet.journal import Orders, Story
+from agent.fleet.tree import Tree
+from agent.hosts.posix import Posix
+from agent.landing import RECORD
+from agent.render.fleet.tally import Tally
+from tests.unit.test_rollout import Cord
+from tests.unit.test_visit import REPORT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TREE = Tree("t.tar.gz", "f00", b"TREE")
+TARGETS = (Target("web-1", "10.0.4.7"), Target("web-2", "10.0.4.8"))
+ORDERS = Orders("rollout", "hosts", TARGETS, {each.name: {"hsm_ip": ["10.0.1.6"]} for each in TARGETS})
+
+
+@dataclass
+class Fleet:
+    """A door to hosts that answer every request with a report of success."""
+
+    requests: list[dict[str, Any]] = field(default_factory=list)
+
+    def place(self, target: Target) -> tuple[str, int]:
+        return target.address, 22
+
+    @contextmanager
+    def open(self, _target: Target, _line: Any) -> Iterator[_Link]:
+        yield _Link(self)
+
+
+@dataclass
+class _Link:
+    fleet: Fleet
+    trusted: str | None = None
+    heard: int = 0
+    request: dict[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def talk(self, _command: str) -> Iterator[_Link]:
+        yield self
+
+    def send(self, data: bytes) -> None:
+        length, _, rest = data.partition(b"\n")
+        self.request = json.loads(rest[int(length) :])
+        self.fleet.requests.append(self.request)
+
+    def receive(self) -> bytes:
+        self.heard += 1
+        asked = {key: self.request[key] for key in ("request", "command")}
+        says = [{"event": "hello"}, {"event": "report", "report": {**REPORT, **asked}}]
+        return RECORD + json.dumps(says[self.heard - 1]).encode() + b"\n"
+
+    def finish(self) -> None: ...
+
+    def status(self) -> int | None:
+        return 0
+
+    def errors(self) -> bytes:
+        return b""
+
+
+@dataclass
+class Scene:
+    folder: Path
+    fleet: Fleet = field(default_factory=Fleet)
+    door: Callable[[str | None], Any] | None = None
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"XDG_STATE_HOME": str(self.folder), "XDG_CACHE_HOME": str(self.folder / "cache")}
+
+    @property
+    def means(self) -> conduct.Means:
+        door = self.door or (lambda _ssh_config: self.fleet)
+        return conduct.Means(Posix(), self.environ, door, Cord, Tally(), lambda: 0)
+
+    def start(self, orders: Orders = ORDERS) -> tuple[Path, dict[str, Any]]:
+        return conduct.start(orders, TREE, self.means)
+
+    def resume(self, folder: Path, **changed: Any) -> dict[str, Any]:
+        def again(story: Story) -> tuple[Orders, tuple[Target, ...]]:
+            orders = replace(story.orders, **changed)
+            done = {name for name, end in story.ends.items() if end.state.value == "ok"}
+            return orders, tuple(each for each in orders.targets if each.name not in done)
+
+        return conduct.resume(folder, again, TREE, self.means)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def test_a_host_that_was_given_up_at_work_is_asked_for_its_report(scene: Scene) -> None:
+    folder = journal.home(scene.environ) / "run"
+    with journal.opened(folder) as book:
+        book.begin("run", "now", ORDERS, TREE.sha256)
+        book.began("web-2", 1)
+        book.ended(End("web-2", "10.0.4.8", 22, 1, State.FAILED, code="host-deadline"))
+    assert scene.resume(folder)["outcome"] == "ok"
+    asked = {each["request"]: (each["again"], each["resumed"]) for each in scene.fleet.requests}
+    assert asked == {"run/web-1/1": (False, False), "run/web-2/1": (True, True)}
+
+
+def test_a_report_of_what_was_wanted_before_is_not_taken_for_what_is_wanted_now(scene: Scene) -> None:
+    folder = journal.home(scene.environ) / "run"
+    with journal.opened(folder) as book:
+        book.begin("run", "now", ORDERS, TREE.sha256)
+        book.began("web-1", 1)
+    changed = {each.name: {"hsm_ip": ["10.0.2.9"]} for each in TARGETS}
+    assert scene.resume(folder, desired=changed)["outcome"] == "ok"
+    asked = {each["request"]: each["again"] for each in scene.fleet.requests}
+    assert asked == {"run/web-1/2": True, "run/web-2/1": False}
