@@ -112,8 +112,7 @@ class Grounds:
 
     def unpack(self, sha256: str, archive: bytes) -> Path:
         """Unpack a tree, complete or not at all, and prune those of long ago. Raises OSError."""
-        import shutil  # noqa: PLC0415 -- these only once for each version
-        import tempfile  # noqa: PLC0415
+        import shutil  # noqa: PLC0415 -- only once for each version
 
         self._folder.parent.mkdir(0o711, parents=True, exist_ok=True)
         # root's alone: whoever can open a folder can lock it, and have us wait
@@ -137,6 +136,8 @@ class Grounds:
 
     def _draft(self) -> Path:
         """Make a folder to unpack into, which nobody prunes: one that was pruned before it was locked is made again."""
+        import tempfile  # noqa: PLC0415 -- as above
+
         while True:
             draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self._folder))
             if _held(draft) is not None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
@@ -30,6 +31,7 @@ from tests.threads import InThread, assert_cut, nothing_left
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.hosts.ssh.keys import Offers
     from agent.hosts.ssh.login import Hop
 
 pytestmark = pytest.mark.skipif(sshd.PROGRAM is None, reason="this machine has no sshd")
@@ -325,6 +327,82 @@ def test_a_server_that_takes_no_keys_is_told(server: Sshd) -> None:
     server.start()
     with fails("login-refused", "password"):
         server.connect()
+
+
+def test_a_server_that_wants_more_than_a_key_is_told_and_two_keys_are_given(server: Sshd) -> None:
+    server.stop()
+    server.configure("AuthenticationMethods publickey,password", "PasswordAuthentication yes")
+    server.start()
+    with fails("login-refused", "it also wants password"):
+        server.connect()
+    server.stop()
+    server.configure("AuthenticationMethods publickey,publickey")
+    server.start()
+    other = keygen(server.folder / "other")
+    server.authorize(server.key, other)
+    with server.connect(f"IdentityFile {other}") as link:
+        assert link.run("exit 3", b"", 5).status == 3
+
+
+@contextmanager
+def agent_that_does_not_sign(
+    real: str, *, answer: bytes | None = None, lists: bool = True
+) -> Iterator[tuple[str, threading.Event]]:
+    """A stand-in: lists what a real agent holds, and is asked to sign; or is silent from the start."""
+    path, asked = f"{real}-lazy", threading.Event()
+    with closing(socket.socket(socket.AF_UNIX)) as listener, ExitStack() as kept:
+        listener.bind(path)
+        listener.listen(1)
+        listener.settimeout(10)
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            kept.enter_context(connection)
+            connection.settimeout(10)
+            request = connection.recv(4096)
+            if not lists:
+                asked.set()
+                return
+            with socket.socket(socket.AF_UNIX) as other:
+                other.connect(real)
+                other.sendall(request)
+                connection.sendall(other.recv(65536))
+            connection.recv(4096)
+            if answer is not None:
+                connection.sendall(answer)
+            asked.set()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield path, asked
+        finally:
+            thread.join(15)
+
+
+def test_an_agent_that_does_not_sign_is_told_and_can_be_cut(server: Sshd) -> None:
+    with agent(server.folder) as path:
+        add_to(path, server.key)
+        server.key.unlink()
+        failure = b"\0\0\0\1\5"
+        with agent_that_does_not_sign(path, answer=failure) as (lazy, _), fails("key-unusable", "ssh-add -T"):
+            server.connect(f"IdentityAgent {lazy}")
+        Path(lazy).unlink()
+        with agent_that_does_not_sign(path) as (lazy, _), fails("key-unusable", "could not be signed"):
+            server.connect(f"IdentityAgent {lazy}", keyring=Keyring(0.3))
+        Path(lazy).unlink()
+        for lists in (True, False):
+            lifeline = Lifeline()
+            with agent_that_does_not_sign(path, lists=lists) as (lazy, asked):
+                waiting = InThread(partial(server.connect, f"IdentityAgent {lazy}", lifeline=lifeline))
+                assert asked.wait(10)
+                assert_cut(lifeline, waiting)
+            Path(lazy).unlink()
+        with (
+            agent_that_does_not_sign(path, lists=False) as (lazy, _),
+            fails("key-unusable", "no agent holds it"),
+        ):
+            server.connect(f"IdentityAgent {lazy}", keyring=Keyring(0.3))
 
 
 # --- whom we trust
@@ -629,10 +707,12 @@ class Stopping(Keyring):
         self._server = server
         self.asked = threading.Event()
 
-    def offers(self, hop: Hop):  # type: ignore[no-untyped-def]
+    @contextmanager
+    def offers(self, hop: Hop, lifeline: Lifeline) -> Iterator[Offers]:
         self._server.signal(signal.SIGSTOP)
         self.asked.set()
-        return super().offers(hop)
+        with super().offers(hop, lifeline) as found:
+            yield found
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import struct
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import paramiko
 from paramiko.agent import AgentSSH
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.hosts.ssh.login import Hop
+    from agent.hosts.ssh.wire import Lifeline
 
 # How long an agent may take to answer or to sign, in seconds.
 _ANSWER = 15.0
@@ -65,7 +66,8 @@ class KeyFile:
 class Keyring:
     """The key files of a run, each loaded once and shared by all threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = _ANSWER) -> None:
+        self._patience = patience
         self._files: dict[str, KeyFile] = {}
         self._lock = threading.Lock()
 
@@ -76,18 +78,21 @@ class Keyring:
             return self._files[path]
 
     @contextlib.contextmanager
-    def offers(self, hop: Hop) -> Iterator[Offers]:
+    def offers(self, hop: Hop, lifeline: Lifeline) -> Iterator[Offers]:
         """Give the keys for this login; the agent's sign until the end.
 
         Named keys come first, since a server counts every attempt; where none is named the agent's do, as in ssh.
         Each certificate comes just before its key.
         """
-        agent = _Agent.reach(hop.agent) if hop.agent else None
-        try:
-            yield self._ordered(hop, agent.get_keys() if agent else ())
-        finally:
-            if agent is not None:
-                agent.close()
+        if hop.agent is None:
+            yield self._ordered(hop, ())
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(self._patience)
+            with lifeline.holding(lambda: _shut(sock)):
+                held = _held(hop.agent, sock)
+                lifeline.check()
+                yield self._ordered(hop, held)
 
     def _ordered(self, hop: Hop, held: tuple[paramiko.AgentKey, ...]) -> Offers:
         by_blob = {each.asbytes(): each for each in held}
@@ -122,20 +127,26 @@ class _Agent(AgentSSH):
         super().__init__()
         self._connect(sock)  # type: ignore[attr-defined]  # not in the stubs
 
-    @classmethod
-    def reach(cls, path: str) -> _Agent | None:
-        """Connect; None when nobody is there, which is no failure: SSH_AUTH_SOCK outlives its agent."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.settimeout(_ANSWER)
+    def _send_message(self, msg: Any) -> Any:
+        """Ask the agent. A time-out in the middle of a login would kill paramiko's thread without a word."""
         try:
-            sock.connect(path)
-            return cls(sock)
-        except (OSError, paramiko.SSHException, struct.error):
-            sock.close()
-            return None
+            return super()._send_message(msg)  # type: ignore[misc]
+        except OSError as error:
+            raise paramiko.SSHException(f"the agent does not answer: {error}") from None
 
-    def close(self) -> None:
-        self._close()  # type: ignore[attr-defined]
+
+def _held(path: str, sock: socket.socket) -> tuple[paramiko.AgentKey, ...]:
+    """Return the keys that an agent holds. None when nobody answers is no failure: SSH_AUTH_SOCK outlives its agent."""
+    try:
+        sock.connect(path)
+        return _Agent(sock).get_keys()
+    except (OSError, paramiko.SSHException, ValueError, struct.error):
+        return ()
+
+
+def _shut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _load(path: str) -> KeyFile:

@@ -6,10 +6,7 @@ import contextlib
 import random
 import shlex
 import socket
-import struct
-import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -19,14 +16,14 @@ from agent.core.host import READ_LIMIT
 from agent.core.link import CutError, LinkLostError
 from agent.hosts.processes import Ended, Excerpt
 from agent.hosts.ssh import wire
+from agent.hosts.ssh.handshake import BROKEN, DroppedError, Patience, Transport
 from agent.hosts.ssh.talk import Talk
-from agent.hosts.ssh.trust import HostKey
 from agent.hosts.ssh.wire import Lifeline, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
-    from typing import Any, NoReturn
+    from typing import Any
 
     from typing_extensions import Self
 
@@ -41,63 +38,9 @@ __all__ = ["CutError", "Lifeline", "Link", "LinkLostError", "Patience", "Talk", 
 _TRIES, _BACK_OFF = 6, 0.5
 # How long to wait before a refused session is asked for again, in seconds.
 _PAUSES = (0.05, 0.1, 0.2, 0.4)
-# A sign of life is sent after so many seconds without one.
-_KEEPALIVE = 15
+_PATIENCE = Patience()
 # How long the threads of a closed connection may take to end, in seconds.
 _JOIN = 2.0
-# The types of key that one type in known_hosts stands for.
-_ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
-
-# How paramiko logs a channel that was refused; the server's words follow.
-_REFUSAL = " open FAILED: "
-
-# What paramiko's thread and calls raise when the peer sends nonsense or goes away.
-_BROKEN = (paramiko.SSHException, OSError, EOFError, ValueError, LookupError, struct.error)
-
-_Socket = "socket.socket | paramiko.Channel"
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long each stage may take, in seconds: a second line behind the lifeline."""
-
-    banner: float = 15.0
-    handshake: float = 20.0
-    login: float = 30.0
-    channel: float = 30.0
-
-
-class _Dropped(Exception):  # noqa: N818 -- an event, not an error
-    """The server closed before it said who it is: too many knock at once."""
-
-
-class _Transport(paramiko.Transport):
-    """paramiko's, which remembers what the peer said: it only logs that, with tracebacks, and both off the screen."""
-
-    def __init__(self, sock: Any, patience: Patience) -> None:
-        super().__init__(sock)
-        self.banner_timeout = patience.banner
-        self.handshake_timeout = patience.handshake
-        self.auth_timeout = patience.login
-        self.said = ""
-        self.refusal = ""
-
-    def run(self) -> None:
-        """Do paramiko's work. It closes its socket at the end; a channel of a dead jump host takes that amiss."""
-        with contextlib.suppress(*_BROKEN):
-            super().run()
-
-    def _log(self, level: int, msg: str | list[str], *args: object) -> None:
-        """Log what paramiko calls errors as details: without a set-up, Python prints errors to standard error."""
-        if isinstance(msg, str) and msg.startswith("Banner: "):
-            self.said = self.said or msg[len("Banner: ") :][:200]
-        elif isinstance(msg, str) and _REFUSAL in msg:  # the exception has a text of paramiko's own
-            self.refusal = msg.partition(_REFUSAL)[2].rpartition(": ")[0][:200]
-        super()._log(min(level, 10), msg, *args)  # type: ignore[misc]  # not in the stubs
-
-    def _parse_disconnect(self, m: paramiko.Message) -> None:
-        m.get_int()
-        self.said = m.get_text()[:200]
 
 
 def connect(
@@ -108,7 +51,7 @@ def connect(
     trust_new: bool,
     lifeline: Lifeline,
     gate: Gate,
-    patience: Patience = Patience(),
+    patience: Patience = _PATIENCE,
 ) -> Link:
     """Log in at every hop of the route, each through the one before.
 
@@ -131,7 +74,7 @@ class Link:
         self._lifeline = lifeline
         self._patience = patience
         self._wires: list[Wire] = []
-        self._transports: list[_Transport] = []
+        self._transports: list[Transport] = []
         self._trusted: list[str] = []
 
     @property
@@ -151,13 +94,12 @@ class Link:
         self, route: Route, number: int, *, known: Known, keyring: Keyring, trust_new: bool, gate: Gate
     ) -> None:
         """Log in at hop `number`, again and again while the server only has too many callers."""
-        hop = route.hops[number]
         server = tuple((each.host, each.port) for each in route.hops[: number + 1])
         for attempt in range(1, _TRIES + 1):
             try:
                 with gate.passing(server, self._lifeline), self._told(route, number):
                     return self._enter(route, number, known=known, keyring=keyring, trust_new=trust_new)
-            except _Dropped as dropped:
+            except DroppedError as dropped:
                 if attempt == _TRIES:
                     words = str(dropped) or "the connection was closed before it said anything"
                     raise AgentError(
@@ -168,7 +110,7 @@ class Link:
                     ) from None
             half = _BACK_OFF * 2 ** (attempt - 1)
             self._lifeline.wait(half * random.uniform(0.75, 1.5))  # noqa: S311 -- jitter
-        raise AssertionError(hop)
+        raise AssertionError(server)
 
     def talk(self, command: str) -> Talk:
         """Run a command on the target with its two outputs and its input open."""
@@ -180,7 +122,7 @@ class Link:
             channel = self._session(transport)
             return Talk(channel, command, self._lifeline, self._patience.channel, errors)
 
-    def _session(self, transport: _Transport) -> paramiko.Channel:
+    def _session(self, transport: Transport) -> paramiko.Channel:
         """Open a session. The one before may not be over for the server yet, which matters with MaxSessions 1."""
         for pause in _PAUSES:
             try:
@@ -212,7 +154,7 @@ class Link:
                 # paramiko closes the socket under its thread, which sees that at its next turn, 0.1 s later
                 for each in self._wires:
                     each.shut()
-            with contextlib.suppress(*_BROKEN):
+            with contextlib.suppress(*BROKEN):
                 transport.close()
         for each in self._wires:
             each.close()
@@ -220,7 +162,7 @@ class Link:
             if transport.ident is not None:
                 transport.join(_JOIN)
             transport.packetizer.complete_handshake()  # paramiko leaves its timer running after a failure
-            with contextlib.suppress(*_BROKEN):
+            with contextlib.suppress(*BROKEN):
                 transport.sock.close()
         self._wires.clear()
         self._transports.clear()
@@ -231,13 +173,11 @@ class Link:
         hop = route.hops[number]
         below = len(self._wires), len(self._transports)
         try:
-            transport = _Transport(self._socket(route, number), self._patience)
+            transport = Transport(self._socket(route, number), hop, self._lifeline, self._patience)
             self._transports.append(transport)
-            self._greet(transport, hop, known)
-            key = transport.get_remote_server_key()
-            fresh = known.check(hop, HostKey(key.get_name(), key.asbytes()), trust_new=trust_new)
-            self._log_in(transport, hop, keyring)
-            transport.set_keepalive(_KEEPALIVE)
+            transport.greet(known, self._wires[0].proxy if number == 0 else None)
+            fresh = transport.verify(known, trust_new=trust_new)
+            transport.log_in(keyring)
         except BaseException:
             self._drop(*below)
             raise
@@ -265,82 +205,6 @@ class Link:
         self._wires.append(made)
         return made.sock
 
-    def _greet(self, transport: _Transport, hop: Hop, known: Known) -> None:
-        """Exchange banners and keys, asking for a type of host key that is known."""
-        kinds = [name for kind in known.kinds(hop) for name in _ALGORITHMS.get(kind, (kind,))]
-        options = transport.get_security_options()
-        preferred = [kind for kind in kinds if kind in options.key_types]
-        options.key_types = (*preferred, *(each for each in options.key_types if each not in preferred))
-        ended = threading.Event()
-        start = time.monotonic()
-        # With an event of ours paramiko returns at once. Its own wait returns as if all were well at its time-out.
-        transport.start_client(event=ended)
-        ended.wait(self._patience.banner + self._patience.handshake)
-        self._lifeline.check()
-        if transport.is_active() and ended.is_set():
-            return
-        seconds = time.monotonic() - start
-        error = transport.get_exception()
-        if not transport.remote_version:
-            self._not_greeted(transport, hop, late=not ended.is_set() or seconds >= self._patience.banner)
-        if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
-            raise AgentError(
-                "ssh-failed",
-                "{} shares no algorithm with this agent",
-                saw=f"{error} ({transport.remote_version})",
-            )
-        if ended.is_set() and seconds < self._patience.handshake:
-            saw = transport.said or str(error or "") or "it closed the connection"
-            raise AgentError("ssh-failed", "the key exchange with {} failed", saw=saw)
-        raise _late("does not go on with the key exchange", seconds, transport.remote_version)
-
-    def _log_in(self, transport: _Transport, hop: Hop, keyring: Keyring) -> None:
-        """Offer one key after the other until the server takes one."""
-        tried: list[str] = []
-        with keyring.offers(hop) as offers:
-            for offer in offers.keys:
-                ended = threading.Event()
-                tried.append(offer.where)
-                with contextlib.suppress(paramiko.SSHException):  # gone meanwhile: seen just below
-                    transport.auth_publickey(hop.user, offer.key, event=ended)
-                    ended.wait(self._patience.login)
-                self._lifeline.check()
-                if transport.is_authenticated():
-                    return
-                error = transport.get_exception()
-                if transport.is_active() and not ended.is_set():
-                    raise _late(f"does not answer the login of {hop.user}", self._patience.login, "")
-                if isinstance(error, paramiko.BadAuthenticationType) or not transport.is_active():
-                    break
-        troubles = offers.troubles
-        if troubles and not tried:
-            raise AgentError(
-                "key-unusable", f"no key to log in to {{}} as {hop.user}", saw="; ".join(troubles)
-            )
-        saw = f"{hop.user} with {', '.join(tried)}" if tried else f"{hop.user} without any key"
-        if transport.said:
-            saw = f"{saw}; it says: {transport.said}"
-        elif isinstance(error := locals().get("error"), paramiko.BadAuthenticationType):
-            saw = f"{saw}; it takes {', '.join(error.allowed_types)} only"
-        if troubles:
-            saw = f"{saw}; {'; '.join(troubles)}"
-        raise AgentError("login-refused", "{} refuses the login", saw=saw)
-
-    def _not_greeted(self, transport: _Transport, hop: Hop, *, late: bool) -> NoReturn:
-        """The server, or the proxy command on the way to it, did not say who it is."""
-        proxy = self._wires[-1].proxy if hop.proxy_command else None
-        words = transport.said or (proxy.said() if proxy else "")
-        if late:
-            raise _late("did not say who it is", self._patience.banner, words)
-        if proxy:
-            raise AgentError(
-                "ssh-failed",
-                "the ProxyCommand for {} ended before the server said who it is",
-                saw=words or "it said nothing",
-                hint=f"run it by hand: `{hop.proxy_command}`",
-            )
-        raise _Dropped(words)
-
     # --- what a failure is called
 
     @contextlib.contextmanager
@@ -359,7 +223,7 @@ class Link:
         except paramiko.ChannelException as error:
             words = self._transports[-1].refusal or error.text
             raise _not_forwarded(words, error.code, _place(route, number - 1), route.hops[number]) from None
-        except _BROKEN as error:
+        except BROKEN as error:
             self._lifeline.check()
             late = "Timeout" in str(error)
             raise AgentError(
@@ -369,7 +233,7 @@ class Link:
             ) from None
 
     @contextlib.contextmanager
-    def _living(self, transport: _Transport) -> Iterator[None]:
+    def _living(self, transport: Transport) -> Iterator[None]:
         try:
             yield
         except paramiko.ChannelException as error:
@@ -379,7 +243,7 @@ class Link:
                 saw=str(error),
                 hint="`MaxSessions` in its sshd_config, or a forced command",
             ) from None
-        except _BROKEN as error:
+        except BROKEN as error:
             self._lifeline.check()
             if transport.is_active() and "Timeout" in str(error):
                 raise AgentError(
@@ -403,11 +267,6 @@ def _place(route: Route, number: int) -> str:
     if hop.port != 22:
         where = f"{where} port {hop.port}"
     return where if number == len(route.hops) - 1 else f"the jump host {where}"
-
-
-def _late(what: str, seconds: float, saw: str) -> AgentError:
-    waited = f"nothing more within {seconds:.0f} s"
-    return AgentError("ssh-timed-out", f"{{}} {what}", saw=f"{saw}, then {waited}" if saw else waited)
 
 
 def _not_forwarded(saw: str, number: int, jump: str, hop: Hop) -> AgentError:
