@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,6 +100,27 @@ def test_the_first_of_jump_and_command_wins(tmp_path: Path) -> None:
     assert [hop.proxy_command is None for hop in route.hops] == [False, True]  # the way to the jump host
     route = written(tmp_path, "ProxyCommand none\nProxyJump one\n").route(BOX)
     assert [(hop.name, hop.proxy_command) for hop in route.hops] == [("box", None)]
+
+
+def test_a_proxy_command_is_given_names_only(tmp_path: Path) -> None:
+    route = written(tmp_path, "ProxyCommand run %n 100%% of %h:%p\nHostName %h.example\n").route(BOX)
+    assert route.target.proxy_command == "run box 100% of box.example:22"
+    for target in (Target("x", "box;reboot"), Target("x", "box", user="$(id)")):
+        assert "no name that a ProxyCommand" in complaint(tmp_path, "ProxyCommand run %h %r", target)
+    assert written(tmp_path, "").route(Target("x", "box", user="a'b")).target.user == "a'b"
+
+
+def test_a_lookup_asks_no_name_server(tmp_path: Path) -> None:
+    def forbid(event: str, _: object) -> None:
+        if event.startswith("socket.get") and watching:
+            asked.append(event)
+
+    asked: list[str] = []
+    watching = [True]
+    sys.addaudithook(forbid)
+    assert written(tmp_path, "IdentityFile ~/key\nProxyCommand run %h\n").route(BOX).target.keys
+    watching.clear()
+    assert [event for event in asked if event != "socket.gethostname"] == []
 
 
 def test_files_and_agents_are_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import io
 import os
 import re
 import shlex
@@ -32,6 +33,10 @@ _HOPS = 8
 
 # [user@]host[:port] with an IPv6 address in brackets, or ssh://[user@]host[:port]
 _JUMP = re.compile(r"(?:ssh://)?(?:(.+)@)?(\[[^\]]+\]|[^:@\[\]]+)(?::(\d+))?/?")
+
+
+# What a shell would take for more than a name; ssh refuses these too since a CVE (2023-51385).
+_UNSAFE = re.compile(r"[\s'`\"$\\;&<>|(){}]")
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,19 @@ class Route:
         return os.environ.get("SHELL") or "/bin/sh"
 
 
+class _Settings(paramiko.SSHConfig):
+    """paramiko's, which leaves tokens to us.
+
+    For an IdentityFile it asks DNS for this machine's own name at every lookup, whether `%l` is in it or not, and in a
+    ProxyCommand it knows neither `%%` nor `%n`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        ours: dict[str, list[str]] = {"identityfile": [], "proxycommand": []}
+        self.TOKENS_BY_CONFIG_KEY = {**self.TOKENS_BY_CONFIG_KEY, **ours}
+
+
 class Config:
     """ssh's configuration as one text, and the questions that are asked of it."""
 
@@ -87,7 +105,7 @@ class Config:
         self._home = home
         self._environment = environment
         # keyed by what the inventory adds; a whole group says the same, so there are few
-        self._parsed: dict[str, paramiko.SSHConfig] = {}
+        self._parsed: dict[str, _Settings] = {}
 
     @classmethod
     def read(cls, file: Path | None = None) -> Config:
@@ -138,7 +156,8 @@ class Config:
         config = self._parsed.get(said)
         try:
             if config is None:
-                config = self._parsed[said] = paramiko.SSHConfig.from_text(f"{said}\nHost *\n{self._text}")
+                config = self._parsed[said] = _Settings()
+                config.parse(io.StringIO(f"{said}\nHost *\n{self._text}"))
             return dict(config.lookup(name))
         except (paramiko.ConfigParseError, paramiko.ssh_exception.CouldNotCanonicalize, ValueError) as error:
             raise _wrong(name, str(error)) from None
@@ -158,6 +177,8 @@ class Config:
         alias = _text(found, "hostkeyalias", "")
         first = _first(found)
         command = found.get("proxycommand") if proxied and first == "proxycommand" else None
+        if command and any(_UNSAFE.search(word) for word in (host, user, name)):
+            raise _wrong(name, f"{user}@{host} is no name that a ProxyCommand is given")
         return Hop(
             name=name,
             host=host,
@@ -174,7 +195,7 @@ class Config:
             hash_known_hosts=_text(found, "hashknownhosts", "no").lower() == "yes",
             family=_text(found, "addressfamily", "any").lower(),
             timeout=_number(name, found, "connecttimeout", "0") or PATIENCE,
-            proxy_command=command if isinstance(command, str) else None,
+            proxy_command=expand.text(command) if isinstance(command, str) else None,
         )
 
     def _agent(self, said: str, expand: _Tokens) -> str | None:
