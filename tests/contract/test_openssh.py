@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -215,3 +216,21 @@ def test_what_is_added_is_found_by_ssh(tmp_path: Path, hashed: bool) -> None:
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert ("box.example" in path.read_text()) is not hashed
     assert HostKey("ssh-ed25519", entry.key.blob) == entry.key
+
+
+def test_many_writers_never_mix_their_lines(tmp_path: Path) -> None:
+    """Each with files of its own in memory, as other processes have."""
+    path = tmp_path / "known_hosts"
+    path.write_text(f"old {KEY}")  # no newline at its end
+    (entry,) = parse(f"x {KEY}", "k")
+
+    def write(writer: int) -> None:
+        known = Known()
+        for number in range(20):
+            hop = Hop("box", f"h{writer}-{number}", 22, "u", known_hosts=(str(path),))
+            assert known.check(hop, entry.key, trust_new=True)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert len(parse(path.read_text(), "k")) == 161
+    assert finds(path, "old") == {"1"}
