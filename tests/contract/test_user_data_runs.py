@@ -300,6 +300,15 @@ def test_what_fails_early_is_told_all_the_same(shell: Shell, fault: str, code: s
         assert secret not in done.stdout + done.stderr + json.dumps(report)
 
 
+def test_a_shutdown_before_the_agent_is_there_lets_the_package_manager_end_and_is_told(shell: Shell) -> None:
+    shell.program("hsm-agent", None)
+    shell.program("apt-get", "#!/bin/sh\nkill -TERM $PPID\necho ended >>apt\nexit 100\n")
+    done = shell.run(script_of(replace(LEAST, report_to=(f"file:{shell.folder}/report.json",))))
+    report = json.loads(shell.read("report.json"))
+    assert (done.returncode, report["code"], report["exit_status"]) == (130, "interrupted", 130), done.stderr
+    assert shell.read("apt").split() == ["ended"]
+
+
 def test_cloudformation_is_told_by_the_aws_command(shell: Shell) -> None:
     shell.program("hsm-agent", None)
     shell.program("apt-get", "#!/bin/sh\nexit 100\n")

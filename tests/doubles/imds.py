@@ -1,6 +1,6 @@
 """EC2's metadata service: strict version 2 as AWS documents it, and the ways in which it is absent.
 
-`python -m tests.doubles.imds IP PORT INSTANCE-ID` serves in the lab. It is reached through the SDK's variable
+`python -m tests.doubles.imds IP PORT INSTANCE-ID ROLE` serves in the lab. It is reached through the SDK's variable
 AWS_EC2_METADATA_SERVICE_ENDPOINT, never at its well-known address.
 """
 
@@ -122,4 +122,4 @@ def imds(mode: str = "v2", instance_id: str = "i-0abc123def4567890", role: str =
 
 
 if __name__ == "__main__":
-    Imds(sys.argv[3], address=(sys.argv[1], int(sys.argv[2]))).serve_forever()
+    Imds(sys.argv[3], role=sys.argv[4], address=(sys.argv[1], int(sys.argv[2]))).serve_forever()

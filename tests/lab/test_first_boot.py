@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 UNIT = "hsm-agent-first-boot.service"
 INSTANCE = "i-0abc123def4567890"
 IMDS_PORT = 1338
+AWS_PORT = 4566
 # image, the form that its cloud-init is given, the package, the lock of its package manager
 HOSTS = [
     ("ubuntu24.04", "shell", "*.deb", "/var/lib/dpkg/lock-frontend"),
@@ -74,9 +77,14 @@ def scene(lab: Lab, tmp_path: Path) -> Iterator[Scene]:
 
 @pytest.fixture
 def desk(lab: Lab, scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    argv = ["python3", "-m", "tests.doubles.imds", lab.operator.ip, str(IMDS_PORT), INSTANCE]
-    lab.operator.start(argv, [IMDS_PORT], {"PYTHONPATH": str(CHECKOUT)})
-    return Desk(lab, tmp_path_factory.mktemp("desk"))
+    folder = tmp_path_factory.mktemp("desk")
+    for port, name, *words in (
+        (IMDS_PORT, "imds", INSTANCE, "web-role"),
+        (AWS_PORT, "cloudformation", str(folder / "signals")),
+    ):
+        argv = ["python3", "-m", f"tests.doubles.{name}", lab.operator.ip, str(port), *words]
+        lab.operator.start(argv, [port], {"PYTHONPATH": str(CHECKOUT)})
+    return Desk(lab, folder)
 
 
 def user_data(scene: Scene, image: str, form: str, package: Path, told: list[str]) -> bytes:
@@ -101,8 +109,11 @@ def launched(make_host: MakeHost, image: str, lock: str, data: bytes, desk: Desk
     host.put(
         f"/etc/systemd/system/{VERIFY}.d/textfiles.conf", f"[Service]\nReadWritePaths={TEXTFILES}\n".encode()
     )
-    imds = f"AWS_EC2_METADATA_SERVICE_ENDPOINT=http://{desk.lab.operator.ip}:{IMDS_PORT}"
-    host.put("/etc/systemd/system.conf.d/imds.conf", f"[Manager]\nDefaultEnvironment={imds}\n".encode())
+    aws = (
+        f"AWS_EC2_METADATA_SERVICE_ENDPOINT=http://{desk.lab.operator.ip}:{IMDS_PORT} "
+        f"AWS_ENDPOINT_URL_CLOUDFORMATION=http://{desk.lab.operator.ip}:{AWS_PORT}"
+    )
+    host.put("/etc/systemd/system.conf.d/aws.conf", f"[Manager]\nDefaultEnvironment={aws}\n".encode())
     host.put("/root/holder.py", HOLDER.encode())
     host.put("/etc/systemd/system/holder.service", HOLDING.format(lock=lock).encode())
     host.must(["systemctl", "enable", "-q", "holder.service"])
@@ -126,8 +137,9 @@ def cut_short(host: LabHost) -> None:
     with ThreadPoolExecutor(1) as pool:
         booting = pool.submit(boot)
         until(waits, "first boot to wait for the lock", 60)
-        host.kill9()
+        os.kill(host.pid, signal.SIGKILL)  # `kill9` is not for a host that another thread looks at
         booting.result()
+    host.kill9()
 
 
 @pytest.mark.parametrize(("image", "form", "pattern", "lock"), HOSTS, ids=[each[0] for each in HOSTS])
@@ -136,6 +148,7 @@ def test_a_host_comes_up_configured_with_nobody_looking(
 ) -> None:
     scene.package(image)
     told = ["--report-to", desk.url, "--report-to", f"prometheus:{TEXTFILES}"]
+    told += ["--report-to", "cfn:web/Group?region=eu-central-1"]
     told += ["--report-ca", "/etc/hsm-agent/desk-ca.crt", "--report-token-file", "/etc/hsm-agent/token"]
     host = launched(
         make_host, image, lock, user_data(scene, image, form, next(built.glob(pattern)), told), desk
@@ -148,6 +161,8 @@ def test_a_host_comes_up_configured_with_nobody_looking(
     assert "this host is configured" in said
     assert right(host, scene) == {"command": "configure", "exit_status": 60, "instance": INSTANCE}, said
     assert (len(spool(host)), desk.taken()) == (1, [])
+    signals = [json.loads(line) for line in (desk.folder / "signals").read_text().splitlines()]
+    assert [(each["UniqueId"], each["Status"]) for each in signals] == [(INSTANCE, "SUCCESS")]
     assert host.must(["cloud-init", "status"]).strip() == "status: done"
 
     desk.down(yes=False)
