@@ -203,12 +203,17 @@ def right(host: LabHost, scene: Scene) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("image", [each[0] for each in HOSTS])
-def test_cloud_init_finds_nothing_wrong_with_cloud_config(make_host: MakeHost, image: str) -> None:
+def test_cloud_init_and_systemd_find_nothing_wrong(make_host: MakeHost, image: str) -> None:
     host = make_host(f"{image}-cloud", init="idle")
     for path in sorted((CHECKOUT / "tests" / "golden" / "user_data").glob("*.yaml")):
         host.put("/root/user-data", path.read_bytes())
         done = host.run(["cloud-init", "schema", "--config-file", "/root/user-data"])
         assert (done.returncode, done.stdout.startswith("Valid ")) == (0, True), done
+        script = yaml.safe_load(path.read_text())["write_files"][0]["content"]
+        unit = script[script.index("[Unit]\n") : script.index("\nEND\n", script.index("[Install]\n"))]
+        host.put(f"/etc/systemd/system/{UNIT}", f"{unit}\n".encode())
+        checked = host.run(["systemd-analyze", "verify", "--man=no", f"/etc/systemd/system/{UNIT}"])
+        assert (checked.returncode, checked.stderr) == (0, ""), checked
     broken = {**yaml.safe_load(path.read_text()), "runcmd": 5}
     host.put("/root/user-data", f"#cloud-config\n{json.dumps(broken)}".encode())
     assert host.run(["cloud-init", "schema", "--config-file", "/root/user-data"]).returncode != 0

@@ -327,6 +327,9 @@ def test_one_tree_runs_on_every_python(make_host: MakeHost, built: Path, image: 
     assert (shown.returncode, shown.stdout, shown.stderr) == (0, "hsm-agent 0.1.0\n", "")
     facts = host.run([f"{tree}/hsm-agent", "facts", "--output", "json"], user="nobody")
     assert (facts.returncode, json.loads(facts.stdout)["refusal"] is None) == (status, status == 0), facts
+    asked = ["user-data", "--hsm-ip", "10.0.1.6", "--format", "cloud-config"]
+    printed = host.run([f"{tree}/hsm-agent", *asked], user="nobody")
+    assert (printed.returncode, printed.stdout.startswith("#cloud-config\n")) == (0, True), printed.stderr
     # what only some runs load: downloads, the look at programs, a terminal's progress, and TOML on old Pythons
     loads = (
         "import sys; sys.path.insert(0, sys.argv[1]); import requests, psutil, agent.desired;"
