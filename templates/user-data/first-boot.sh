@@ -128,7 +128,7 @@ fi
 
 fetch() {
     mkdir -p "$cache"
-    python3 - '{{ source.url }}' "$file" {{ source.sha256 }} <<'END'
+    timeout {{ patience }} python3 - '{{ source.url }}' "$file" {{ source.sha256 }} <<'END'
 {% include "user-data/fetch.py" %}
 END
 }

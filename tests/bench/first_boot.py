@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.bench.__main__ import HERE, IMAGES, PADDING, README, Figures, Result, compared, on, turns, versions
+from tests.building import build
 from tests.lab import images
 from tests.lab.agent_install import CHECKOUT
 from tests.lab.lab import Lab
 from tests.lab.scene import ROWS, Scene, agent, cluster, prepare
 from tests.lab.test_first_boot import user_data
-from tests.lab.test_packages_of_the_agent import build, install
+from tests.lab.test_packages_of_the_agent import install
 from tests.lab.test_reporting import Desk
 
 if TYPE_CHECKING:

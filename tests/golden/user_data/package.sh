@@ -74,7 +74,7 @@ with open(path) as file:
     places = json.load(file).get("report", {})
 for uri in places.get("to", []):
     shown = uri.partition("?")[0]
-    for attempt in range(3):
+    for attempt in range(1 if code == "interrupted" else 3):
         try:
             send(uri, places)
             print("told " + shown)

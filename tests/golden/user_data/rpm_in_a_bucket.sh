@@ -76,7 +76,7 @@ with open(path) as file:
     places = json.load(file).get("report", {})
 for uri in places.get("to", []):
     shown = uri.partition("?")[0]
-    for attempt in range(3):
+    for attempt in range(1 if code == "interrupted" else 3):
         try:
             send(uri, places)
             print("told " + shown)
@@ -175,10 +175,11 @@ fi
 
 fetch() {
     mkdir -p "$cache"
-    python3 - 's3://bucket/agent/hsm-agent-0.1.0-1.noarch.rpm' "$file" 5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e <<'END'
-import hashlib, http.client, os, shutil, subprocess, sys, urllib.error, urllib.request
+    timeout 600 python3 - 's3://bucket/agent/hsm-agent-0.1.0-1.noarch.rpm' "$file" 5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e <<'END'
+import hashlib, http.client, os, subprocess, sys, urllib.error, urllib.request
 
 url, path, wanted = sys.argv[1:]
+most = 64 * 1024 * 1024
 shown = url.partition("?")[0]
 
 
@@ -196,9 +197,9 @@ if not (os.path.exists(path) and digest() == wanted):
             subprocess.run(["aws", "s3", "cp", "--only-show-errors", url, path], check=True, timeout=300)
         else:
             with urllib.request.urlopen(url, timeout=20) as answer, open(path, "wb") as file:
-                shutil.copyfileobj(answer, file)
+                file.write(answer.read(most))
             length = answer.headers.get("Content-Length")
-            if length is not None and os.path.getsize(path) != int(length):
+            if length is not None and os.path.getsize(path) != min(int(length), most):
                 raise OSError("cut short at %d of %s bytes" % (os.path.getsize(path), length))
     except urllib.error.HTTPError as error:
         print("%s: HTTP %d" % (shown, error.code))
