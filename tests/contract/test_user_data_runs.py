@@ -21,6 +21,7 @@ import tarfile
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -40,7 +41,6 @@ from tests.lab import images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.doubles.receiver import Answer
 
@@ -53,6 +53,7 @@ configure) printf '%s\\n' "$@" >argv; cat "$3" >config; stat -c %a "$3" >mode; e
 esac
 """
 TOKEN = "s3cr3t-t0ken"
+ROOT = Path(__file__).parents[2]
 
 
 class Shell:
@@ -459,3 +460,25 @@ def test_the_command_prints_it() -> None:
     assert (refused.returncode, refused.stdout, b"--format takes shell" in refused.stderr) == (2, b"", True)
     nobody = run()
     assert (nobody.returncode, b"at least one address" in nobody.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("form", ["shell", "powershell"])
+def test_the_quick_start_of_the_readme_prints_it(form: str, ca_pem: bytes, tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "customerCA.crt").write_bytes(ca_pem)
+    start = "hsm-agent user-data --format" if form == "powershell" else "hsm-agent user-data --hsm-ip"
+    line = readme[readme.index(start) : readme.index(">", readme.index(start))]
+    words = (
+        line.replace("\\\n", " ")
+        .replace("`\n", " ")
+        .replace("BUCKET", "b")
+        .replace("REGION", "r")
+        .split()[1:]
+    )
+    words = ["ab" * 32 if word.startswith("HASH") else word for word in words]
+    done = subprocess.run(
+        [sys.executable, "-m", "agent", *words], cwd=tmp_path, capture_output=True, timeout=60, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"<powershell>" if form == "powershell" else b"#!/bin/sh")
