@@ -130,6 +130,7 @@ class Baggage:
     deadline: float
     search: float = SEARCH
     landing: bytes = field(default_factory=_LANDING.read_bytes, repr=False)
+    shape: Mapping[str, Any] = field(default_factory=schema, repr=False)
 
 
 class Visitor:
@@ -214,7 +215,7 @@ class _Visit:
                 return self._end(State.FAILED, record["code"], saw=record["saw"])
             elif event == "report":
                 talk.finish()
-                report = _sound(record.get("report"), request)
+                report = _sound(record.get("report"), request, self._baggage.shape)
                 if report["code"] != "interrupted" or self._interrupted:
                     return self._reported(report)
                 # not by us: the host goes down, most likely; once more, when it is back
@@ -367,9 +368,8 @@ def _deeper(value: object, most: int) -> bool:
     return most == 0 or any(_deeper(each, most - 1) for each in inside)
 
 
-def _sound(report: Any, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a report that has the shape of the published one, and is of this request and no other."""
-    wanted = schema()
+def _sound(report: Any, request: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report that has the shape of the published one, `wanted`, and is of this request and no other."""
     where = fault(report, wanted["$defs"]["report"], wanted)
     if where is not None:
         raise _nonsense("the host's report is none", f"wrong at {where}", "a report")
