@@ -17,6 +17,8 @@ from agent.core.errors import AgentError
 from agent.hosts import files
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from agent.hosts.ssh.login import Hop
 
 # The largest known_hosts file that is read, in bytes.
@@ -79,11 +81,38 @@ def parse(text: str, path: str) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
+class Book:
+    """The entries of one file, to be looked up by name: going through all of them for each host takes hosts x lines."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._plain: dict[str, list[tuple[int, Entry]]] = {}
+        self._others: list[tuple[int, Entry]] = []
+        self._size = 0
+        for entry in entries:
+            self.add(entry)
+
+    def add(self, entry: Entry) -> None:
+        self._size += 1
+        if any(sign in entry.names for sign in "*?!|"):
+            self._others.append((self._size, entry))
+        else:
+            for name in set(entry.names.lower().split(",")):
+                self._plain.setdefault(name, []).append((self._size, entry))
+
+    def about(self, names: Collection[str]) -> list[Entry]:
+        """Return the entries that fit one of the names, in the order of the file."""
+        found = [each for each in self._others if any(each[1].fits(name) for name in names)]
+        found += (each for name in names for each in self._plain.get(name, ()))
+        return list(dict(sorted(found, key=lambda each: each[0])).values())
+
+
 class Known:
     """All known_hosts files of a run: each is read once, and shared by all threads."""
 
     def __init__(self) -> None:
-        self._files: dict[str, tuple[Entry, ...]] = {}
+        self._files: dict[str, Book] = {}
+        # what was found under these names in these files: each host is looked up twice
+        self._found: dict[object, tuple[Entry, ...]] = {}
         self._lock = threading.Lock()
 
     def kinds(self, hop: Hop) -> tuple[str, ...]:
@@ -101,7 +130,7 @@ class Known:
             raise _unknown(hop, key, self._about(hop))
         with self._lock:
             for path in hop.known_hosts:  # another process may have been faster
-                self._files.pop(path, None)
+                self._forget(path)
             if self._judge(hop, key, self._about_unlocked(hop)):
                 return None
             self._add(hop, key)
@@ -141,15 +170,21 @@ class Known:
         """Return the entries for this host. A key of the bare name counts for any port, as with ssh."""
         names = {hop.known_as} if hop.key_alias else {hop.known_as, hop.host.lower()}
         paths = (*hop.known_hosts, *hop.known_hosts_global)
-        entries = [each for path in paths for each in self._entries(path)]
-        return tuple(each for each in entries if any(each.fits(name) for name in names))
+        key = (frozenset(names), paths)
+        if key not in self._found:
+            self._found[key] = tuple(each for path in paths for each in self._book(path).about(names))
+        return self._found[key]
 
-    def _entries(self, path: str) -> tuple[Entry, ...]:
+    def _book(self, path: str) -> Book:
         if path not in self._files:
             # /dev/null is a usual way to say that there are none
             data = files.read(path, 0, _SIZE) if Path(path).is_file() else None
-            self._files[path] = parse((data or b"").decode(errors="surrogateescape"), path)
+            self._files[path] = Book(parse((data or b"").decode(errors="surrogateescape"), path))
         return self._files[path]
+
+    def _forget(self, path: str) -> None:
+        self._files.pop(path, None)
+        self._found.clear()
 
     def _add(self, hop: Hop, key: HostKey) -> None:
         """Append to the user's first file: one write, so that threads and processes never mix their lines."""
@@ -172,7 +207,8 @@ class Known:
             raise AgentError(
                 "write-failed", f"{path} cannot be written", saw=error.strerror or str(error)
             ) from None
-        self._files[str(path)] = (*self._entries(str(path)), Entry("", name, key, f"{path} (new)"))
+        self._book(str(path)).add(Entry("", name, key, f"{path} (new)"))
+        self._found.clear()
 
 
 def _unknown(hop: Hop, key: HostKey, about: tuple[Entry, ...]) -> AgentError:
