@@ -575,9 +575,9 @@ def test_what_is_slow_is_told_for_every_stage(server: Sshd) -> None:
     with stand_in(only_a_banner) as port, fails("ssh-timed-out", "does not go on with the key exchange"):
         server.connect(f"Port {port}", patience=QUICK)
     with fails("ssh-timed-out", "does not answer the login"):
-        server.connect(keyring=Stopping(server), patience=QUICK)
+        server.connect(keyring=Stopping(server), patience=Patience(login=0.4))
     server.signal(signal.SIGCONT)
-    with server.connect(patience=QUICK) as link:
+    with server.connect(patience=Patience(channel=0.4)) as link:
         server.signal(signal.SIGSTOP)
         with fails("ssh-timed-out", "does not open a session"):
             link.talk("true")
@@ -921,7 +921,7 @@ def test_a_server_that_runs_no_commands_is_told(server: Sshd) -> None:
 
 def test_a_command_that_is_never_begun_is_told_and_can_be_cut(server: Sshd) -> None:
     server.known.write_text(f"other {Path(f'{server.host_keys[0]}.pub').read_text()}")
-    for patience in (QUICK, Patience()):
+    for patience in (Patience(channel=0.4), Patience()):
         lifeline, asked, go = Lifeline(), threading.Event(), threading.Event()
 
         def answer(asked: threading.Event = asked, go: threading.Event = go) -> bool:
@@ -935,7 +935,7 @@ def test_a_command_that_is_never_begun_is_told_and_can_be_cut(server: Sshd) -> N
         ):
             waiting = InThread(lambda link=link: link.talk("true"))  # type: ignore[misc]
             assert asked.wait(10)
-            if patience is QUICK:
+            if patience.channel < 1:
                 error = waiting.ended(3)
                 assert isinstance(error, AgentError)
                 assert (error.code.name, error.sentence) == (
