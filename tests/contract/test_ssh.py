@@ -588,9 +588,9 @@ def test_what_is_slow_is_told_for_every_stage(server: Sshd) -> None:
 
 def test_what_is_no_ssh_server_is_told(server: Sshd) -> None:
     with stand_in(nonsense) as port, fails("ssh-failed", "the key exchange with"):
-        server.connect(f"Port {port}", patience=QUICK)
+        server.connect(f"Port {port}")
     with stand_in(huge) as port, fails("ssh-failed", "a packet of"):
-        server.connect(f"Port {port}", patience=QUICK)
+        server.connect(f"Port {port}")
     with stand_in(endless) as port, fails("ssh-timed-out"):
         server.connect(f"Port {port}", patience=QUICK)
 
@@ -647,7 +647,7 @@ def test_no_shared_algorithm_is_told(server: Sshd) -> None:
 
 def test_paramiko_prints_nothing(server: Sshd, capfd: pytest.CaptureFixture[str]) -> None:
     with stand_in(nonsense) as port, fails("ssh-failed"):
-        server.connect(f"Port {port}", patience=QUICK)
+        server.connect(f"Port {port}")
     server.connect().close()
     assert capfd.readouterr() == ("", "")
 
