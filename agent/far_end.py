@@ -29,13 +29,16 @@ if TYPE_CHECKING:
 
 # How often a request that came again looks whether the first one has ended, in seconds.
 _LOOK_AGAIN = 0.5
+# Commands that run alone on a host; and the ends of a run that was not let finish.
+_LOCKING = ("configure", "remove")
+_CUT_SHORT = ("interrupted", "link-lost")
 
 
 def serve(request: Mapping[str, Any], wire: Wire) -> None:
     """Do what is asked for and send the report.
 
-    `request` has command, desired, request (who asks), again (the same was asked for before, and the link broke) and
-    seconds (how long all of it may take).
+    `request` has command, desired, request (who asks), again (the same was asked for before), resumed (by a
+    controller before this one) and seconds (how long all of it may take).
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -48,6 +51,8 @@ def serve(request: Mapping[str, Any], wire: Wire) -> None:
     )
     try:
         report = answer(machine, request, wired)
+    except AgentError as error:  # while waiting for another run; a run of our own reports
+        wire.say("failed", code=error.code.name, saw=error.saw or error.sentence)
     except Exception as crash:  # a defect: whoever asks gets an answer, and the log the traceback
         logging.getLogger("agent").exception("%s failed", request["request"])
         wire.say("failed", code="internal", saw=f"{type(crash).__name__}: {crash}")
@@ -59,22 +64,49 @@ def answer(machine: Host, request: Mapping[str, Any], wired: Wired) -> Mapping[s
     """Return the report of this request: of the run that it started when it came first, or else of one run now."""
     end = machine.monotonic() + request["seconds"]
     while True:
-        found = _finished(machine, request["request"]) if request["again"] else None
+        found = _awaited(machine, request, end) if request["again"] else None
         if found is not None:
             return found
         report = _run(machine, request, wired)
-        # most likely the run of the first time holds the lock
+        # the run of the first time may have taken the lock in between
         if not (request["again"] and report.code == "run-locked") or machine.monotonic() >= end:
             return to_tree(report)
-        with contextlib.suppress(AgentError):
-            machine.pause(_LOOK_AGAIN)
 
 
-def _finished(machine: Host, asked: str) -> Mapping[str, Any] | None:
+def _awaited(machine: Host, request: Mapping[str, Any], end: float) -> Mapping[str, Any] | None:
+    """Return the report of the run that this request began when it came first, as soon as that has ended.
+
+    None where there is none to wait for. It is waited for by its lock and not by trying to run: each trial would end
+    in a report of its own, `run-locked`, and be told to everybody whom a report is for.
+    """
+    while True:
+        found = _finished(machine, request)
+        if found is not None or machine.monotonic() >= end:
+            return found
+        if request["command"] not in _LOCKING or not _is_locked(machine):
+            return _finished(machine, request)  # it may have ended since
+        machine.pause(_LOOK_AGAIN)
+
+
+def _is_locked(machine: Host) -> bool:
+    try:
+        with machine.lock(app.LOCK, "hsm-agent, looking for the end of a run"):
+            return False
+    except AgentError as error:
+        return error.code.name == "run-locked"
+
+
+def _finished(machine: Host, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the report on disk when it is an answer to this request.
+
+    One of a run that the host's shutdown or a broken link ended is none. To a controller that goes on with the run
+    of another (`resumed`) only a good one is: since a bad one, somebody may have mended what it told.
+    """
     with contextlib.suppress(AgentError):
         tree = store.read_report(machine)
-        # one that was interrupted is not what was asked for: the host went down, most likely
-        if tree.get("request") == asked and tree.get("code") != "interrupted":
+        mine = (tree.get("request"), tree.get("command")) == (request["request"], request["command"])
+        cut_short = {tree.get("code"), tree.get("cause")} & set(_CUT_SHORT)
+        if mine and not cut_short and (tree.get("outcome") == "ok" or not request["resumed"]):
             return tree
     return None
 
@@ -141,10 +173,12 @@ class Wired:
 
 
 def _broken(url: str, error: ConnectionError) -> NoReturn:
+    from agent.hosts.web import shown  # noqa: PLC0415 -- only for a failure
+
     raise AgentError(
-        "download-failed",
+        "link-lost",
         "the operator's end stopped sending a package",
         saw=str(error),
-        want=url,
+        want=shown(url),
         hint="run the roll-out again: it continues where it stopped",
     ) from error
