@@ -6,13 +6,14 @@ import re
 import threading
 from dataclasses import dataclass
 from hashlib import sha256 as new_sha256
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
+from agent.fleet.journal import operator_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from agent.core.host import Host
 
@@ -41,9 +42,7 @@ class Parcel:
 
 def home(environ: Mapping[str, str]) -> Path:
     """Return the folder in which this operator's packages are kept."""
-    cache = environ.get("XDG_CACHE_HOME") or ""
-    base = Path(cache) if cache.startswith("/") else Path(environ.get("HOME") or "~").expanduser() / ".cache"
-    return base / "hsm-agent" / "packages"
+    return operator_folder(environ, "XDG_CACHE_HOME", ".cache") / "hsm-agent" / "packages"
 
 
 class Depot:

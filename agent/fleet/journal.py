@@ -2,6 +2,7 @@
 
 A controller that is killed loses nothing that it had seen: whoever reads the journal knows which hosts had their turn,
 how each ended with its whole report, and which were at work. A last line that is torn is what the kill interrupted.
+After a power cut, lines that had not been synced can be there in part; what is no record is passed over.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
 from agent.core.fleet import End, State, Target
+from agent.hosts.files import sync_folder
 from agent.render.fleet.causes import needed
 
 if TYPE_CHECKING:
@@ -75,21 +77,30 @@ class Story:
 
 def home(environ: Mapping[str, str]) -> Path:
     """Return the folder of all runs of this operator."""
-    state = environ.get("XDG_STATE_HOME") or ""
-    base = (
-        Path(state)
-        if state.startswith("/")
-        else Path(environ.get("HOME") or "~").expanduser() / ".local/state"
-    )
-    return base / "hsm-agent" / "runs"
+    return operator_folder(environ, "XDG_STATE_HOME", ".local/state") / "hsm-agent" / "runs"
+
+
+def operator_folder(environ: Mapping[str, str], name: str, otherwise: str) -> Path:
+    """Return the folder that the environment names, else one below the operator's home. Raises AgentError `usage`."""
+    named = environ.get(name) or ""
+    if named.startswith("/"):
+        return Path(named)
+    try:
+        return Path(environ.get("HOME") or "~").expanduser() / otherwise
+    except RuntimeError as error:  # a user that no database knows, as in a container
+        raise AgentError(
+            "usage", "there is no home to keep a roll-out in", saw=str(error), want=f"HOME or {name}",
+            hint=f"set {name} to a folder, and HOME for ssh's own files",
+        ) from error  # fmt: skip
 
 
 class Journal:
     """A journal that is open for writing: this controller's alone, by a lock that the kernel drops with its process."""
 
     def __init__(self, file: IO[bytes]) -> None:
+        """Write to a file that has no buffer: what could not be written is not tried again when it is closed."""
         self._file = file
-        self._synced = True
+        self._pending = bytearray()
 
     def begin(self, run_id: str, started: str, orders: Orders, tree: str | None) -> None:
         self._add("run", run_id=run_id, started=started, orders=asdict(orders), tree=tree)
@@ -111,15 +122,14 @@ class Journal:
 
     def sync(self) -> None:
         """Have everything on the disk: called once for all that ended at the same moment."""
-        if not self._synced:
-            self._file.flush()
+        if self._pending:
+            while self._pending:
+                del self._pending[: self._file.write(self._pending)]
             os.fsync(self._file.fileno())
-            self._synced = True
 
     def _add(self, kind: str, **values: Any) -> None:
         # in ASCII, which holds also what a host says that is no text
-        self._file.write(json.dumps({"v": _VERSION, "kind": kind, **values}).encode() + b"\n")
-        self._synced = False
+        self._pending += json.dumps({"v": _VERSION, "kind": kind, **values}).encode() + b"\n"
 
 
 @contextlib.contextmanager
@@ -130,10 +140,10 @@ def opened(folder: Path) -> Iterator[Journal]:
         fd = os.open(folder / _FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _unwritten(folder, error) from error
-    with os.fdopen(fd, "ab") as file:
+    with os.fdopen(fd, "ab", buffering=0) as file:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise AgentError(
                 "run-locked",
                 "another hsm-agent is at work on this roll-out",
@@ -141,8 +151,12 @@ def opened(folder: Path) -> Iterator[Journal]:
                 want="one controller for each run",
                 hint="wait for it, or end it: the hosts that it began finish by themselves",
             ) from error
+        except OSError as error:  # a file system without locks
+            raise _unwritten(folder, error) from error
         try:
             os.ftruncate(fd, _whole(folder / _FILE))
+            for each in (folder, folder.parent):
+                sync_folder(str(each))
             journal = Journal(file)
             yield journal
             journal.sync()
@@ -165,11 +179,14 @@ def at_work(folder: Path) -> bool:
 def read(folder: Path) -> Story:
     """Return what the journal in `folder` tells. Raises AgentError `nothing-recorded`."""
     story: Story | None = None
-    for record in records(folder):
-        if record["kind"] == "run":
-            story = Story(record["run_id"], record["started"], _orders(record["orders"]), record["tree"])
-        elif story is not None:
-            _tell(story, record)
+    try:
+        for record in records(folder):
+            if record["kind"] == "run":
+                story = Story(record["run_id"], record["started"], _orders(record["orders"]), record["tree"])
+            elif story is not None:
+                _tell(story, record)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(folder / _FILE, error) from error
     if story is None:
         raise AgentError(
             "nothing-recorded", "there is no such roll-out", saw=f"no usable {folder / _FILE}", want="an earlier run",
@@ -185,8 +202,9 @@ def reports(folder: Path) -> Iterator[End]:
     with path.open("rb") as file:
         at = 0
         for line in file:
-            if b'"kind": "ended"' in line[:64] and line.endswith(b"\n"):
-                places[json.loads(line)["end"]["name"]] = (at, len(line))
+            record = _record(line) if b'"kind": "ended"' in line[:64] and line.endswith(b"\n") else None
+            if record is not None:
+                places[record["end"]["name"]] = (at, len(line))
             at += len(line)
         for begin, length in places.values():
             file.seek(begin)
@@ -200,27 +218,44 @@ def records(folder: Path) -> Iterator[dict[str, Any]]:
         size = _whole(path)
         with path.open("rb") as file:
             while file.tell() < size:
-                record = json.loads(file.readline())
-                if record["v"] != _VERSION:
-                    raise ValueError(f"version {record['v']}")
-                yield record
+                record = _record(file.readline())
+                if record is not None and record["v"] != _VERSION:
+                    raise _unreadable(path, f"version {record['v']}")
+                if record is not None:
+                    yield record
     except FileNotFoundError:
         return
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise AgentError(
-            "nothing-recorded",
-            "the journal cannot be read",
-            saw=f"{path}: {error}",
-            want="a journal of this version",
-        ) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(line)
+        return found if isinstance(found, dict) and {"v", "kind"} <= found.keys() else None
+    return None
+
+
+def _unreadable(path: Path, why: object) -> AgentError:
+    return AgentError(
+        "nothing-recorded", "the journal cannot be read", saw=f"{path}: {why}", want="a journal of this version",
+        hint="the hsm-agent that wrote it can go on with that roll-out; this one begins a new one",
+    )  # fmt: skip
 
 
 def runs(base: Path) -> tuple[Path, ...]:
-    """Return the folders of all runs, oldest first: their names begin with their time."""
+    """Return the folders of all runs, oldest first: their names begin with their time.
+
+    One whose controller was killed before it had written what it was asked for is none.
+    """
     try:
-        return tuple(sorted(each for each in base.iterdir() if (each / _FILE).is_file()))
+        return tuple(
+            sorted(each for each in base.iterdir() if (each / _FILE).is_file() and _whole(each / _FILE))
+        )
     except FileNotFoundError:
         return ()
+    except OSError as error:
+        raise _unreadable(base, error) from error
 
 
 def _whole(path: Path) -> int:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import resource
+import subprocess
+import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
@@ -86,6 +91,7 @@ def test_the_last_word_on_a_host_counts(tmp_path: Path) -> None:
     assert [end.state for end in journal.reports(tmp_path)] == [State.FAILED]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_journal_that_is_cut_anywhere_tells_what_was_whole(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -105,6 +111,74 @@ def test_a_journal_that_is_cut_anywhere_tells_what_was_whole(
         book.began("web-1", 9)
     assert len(list(journal.records(folder))) == kept + 1
     assert journal.read(folder).attempts["web-1"] == 9
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_what_a_power_cut_left_in_part_is_passed_over(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """The kernel writes pages in any order: what was not synced may be zeros, with whole lines after it."""
+    folder = tmp_path_factory.mktemp("run")
+    write(folder)
+    file = folder / "journal.jsonl"
+    whole = file.read_bytes()
+    synced = whole.index(b"\n") + 1
+    begin = data.draw(st.integers(synced, len(whole)))
+    end = data.draw(st.integers(begin, len(whole)))
+    file.write_bytes(whole[:begin] + bytes(end - begin) + whole[end:])
+    with journal.opened(folder) as book:
+        book.began("web-1", 9)
+    story = journal.read(folder)
+    assert (story.orders, story.attempts["web-1"]) == (ORDERS, 9)
+    assert set(story.ends) <= {"web-1"}
+    assert [end.name for end in journal.reports(folder)] == list(story.ends)
+
+
+@pytest.mark.parametrize("change", [{"colour": "red"}, {"targets": [{"name": "x"}]}, {"targets": 5}])
+def test_a_journal_of_an_older_version_is_told(tmp_path: Path, change: dict[str, Any]) -> None:
+    write(tmp_path)
+    file = tmp_path / "journal.jsonl"
+    first, rest = file.read_text().split("\n", 1)
+    record = json.loads(first)
+    record["orders"].update(change)
+    file.write_text(json.dumps(record) + "\n" + rest)
+    with pytest.raises(AgentError) as refused:
+        journal.read(tmp_path)
+    assert refused.value.code.name == "nothing-recorded"
+
+
+def test_a_disk_that_fills_is_told(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill() -> None:
+        with journal.opened(tmp_path) as book:
+            book.begin("run", "now", ORDERS, "f00")
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1500, before[1]))
+            book.ended(replace(OK, saw="x" * 2000))
+
+    try:
+        with pytest.raises(AgentError) as refused:
+            fill()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert refused.value.code.name == "write-failed"
+    assert journal.read(tmp_path).ends == {}  # torn, and told so
+    with journal.opened(tmp_path) as book:
+        book.ended(OK)
+    assert set(journal.read(tmp_path).ends) == {"web-1"}
+
+
+def test_a_user_without_a_home_is_told() -> None:
+    """As in a container that runs as a number."""
+    code = "import os; from agent.fleet import journal; del os.environ['HOME']; os.setuid(54321); journal.home({})"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HOME": "/"}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    if "PermissionError" in done.stderr:
+        pytest.skip("only root can become a user whom nobody knows")
+    assert "AgentError" in done.stderr
 
 
 def test_two_controllers_on_one_run_refuse_each_other(tmp_path: Path) -> None:
