@@ -59,12 +59,15 @@ def new_name() -> str:
 
 def start(orders: Orders, tree: Tree, means: Means) -> tuple[Path, dict[str, Any]]:
     """Conduct a new run over all targets of the orders and return its folder and its report."""
+    way = _way(
+        orders, means
+    )  # what is wrong with ssh's configuration must not begin a run: --only asks the last one
     run_id, started = new_name(), _iso()
     folder = journal.home(means.environ) / run_id
     with journal.opened(folder) as book:
         book.begin(run_id, started, orders, tree.sha256)
         story = journal.Story(run_id, started, orders, tree.sha256)
-        return folder, _conduct(story, orders, orders.targets, tree, means, book)
+        return folder, _conduct(story, orders, orders.targets, tree, means, book, way)
 
 
 def resume(folder: Path, again: Again, tree: Tree, means: Means) -> dict[str, Any]:
@@ -72,8 +75,9 @@ def resume(folder: Path, again: Again, tree: Tree, means: Means) -> dict[str, An
     with journal.opened(folder) as book:
         story = journal.read(folder)
         orders, due = again(story)
+        way = _way(orders, means)
         book.resume(_iso())
-        return _conduct(story, orders, due, tree, means, book)
+        return _conduct(story, orders, due, tree, means, book, way)
 
 
 def told(folder: Path) -> dict[str, Any]:
@@ -131,11 +135,29 @@ def found(environ: Mapping[str, str], run_id: str | None) -> Path:
     )  # fmt: skip
 
 
-def _conduct(
-    story: Story, orders: Orders, due: Sequence[Target], tree: Tree, means: Means, book: journal.Journal
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Way:
+    """How the hosts of a run are reached: by which door, and for each name the address and port behind it."""
+
+    door: Door
+    places: Mapping[str, tuple[str, int]]
+
+
+def _way(orders: Orders, means: Means) -> _Way:
     door = means.door(orders.ssh_config)
-    places = {target.name: door.place(target) for target in orders.targets}
+    return _Way(door, {target.name: door.place(target) for target in orders.targets})
+
+
+def _conduct(
+    story: Story,
+    orders: Orders,
+    due: Sequence[Target],
+    tree: Tree,
+    means: Means,
+    book: journal.Journal,
+    way: _Way,
+) -> dict[str, Any]:
+    door, places = way.door, way.places
     depot = Depot(means.machine, packages_home(means.environ))
     vendor = load_catalogue().base_url
     baggage = Baggage(story.run_id, tree, depot, vendor, orders.desired, places, orders.deadline)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
+from agent.core.errors import AgentError
 from agent.core.fleet import End, State, Target
 from agent.fleet import conduct, journal
 from agent.fleet.journal import Orders, Story
@@ -125,3 +126,32 @@ def test_a_report_of_what_was_wanted_before_is_not_taken_for_what_is_wanted_now(
     assert scene.resume(folder, desired=changed)["outcome"] == "ok"
     asked = {each["request"]: each["again"] for each in scene.fleet.requests}
     assert asked == {"run/web-1/2": True, "run/web-2/1": False}
+
+
+def test_what_is_wrong_with_the_way_begins_no_run(scene: Scene) -> None:
+    """Else `--only failed` would next ask a run in which nobody had a turn."""
+
+    def door(_ssh_config: str | None) -> Any:
+        raise AgentError("config-invalid", "ssh's configuration cannot be used", saw="x")
+
+    scene.door = door
+    with pytest.raises(AgentError, match="ssh's configuration"):
+        scene.start()
+    assert journal.runs(journal.home(scene.environ)) == ()
+
+
+def test_a_run_that_was_killed_before_its_first_record_is_none(scene: Scene) -> None:
+    folder, _ = scene.start()
+    late = folder.parent / "99991231T235959Z-ffff"
+    late.mkdir()
+    (late / "journal.jsonl").write_bytes(b'{"v": 1, "kind": "run", "run_')
+    assert conduct.found(scene.environ, None) == folder
+    assert set(conduct.last_states(scene.environ).values()) == {State.OK}
+
+
+def test_a_run_that_is_finished_can_be_gone_on_with_and_nobody_is_begun(scene: Scene) -> None:
+    folder, first = scene.start()
+    again = scene.resume(folder)
+    assert (again["outcome"], again["exit_status"], again["waves"]) == ("ok", 0, [])
+    assert again["hosts"] == first["hosts"]
+    assert len(scene.fleet.requests) == 2
