@@ -145,8 +145,8 @@ def test_a_failure_is_no_answer_to_a_later_controller(
 def test_an_interrupt_ends_the_wait_for_another_run(scene: Scene) -> None:
     scene.memory.held[LOCK] = "pid 7"
 
-    def stopped(_seconds: float) -> None:
-        raise AgentError("interrupted", "the run was interrupted", saw="waiting")
+    def stopped(seconds: float) -> None:
+        raise AgentError("interrupted", "the run was interrupted", saw=f"waiting {seconds} s")
 
     scene.memory.pause = stopped  # type: ignore[method-assign]
     with pytest.raises(AgentError, match="interrupted"):
