@@ -182,9 +182,7 @@ def _means(machine: Posix, trust_new: bool, *, quiet: bool) -> Means:
             want="hsm-agent[fleet]", hint="on the machine you work from: `pipx install 'hsm-agent[fleet]'`",
         ) from missing  # fmt: skip
 
-    times: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _frame: times.append(number))
+    times = interrupts()
     dumb, colour = os.environ.get("TERM") == "dumb", not os.environ.get("NO_COLOR")
     watcher = choose(sys.stderr, quiet=quiet, dumb=dumb, colour=colour)
     return Means(
@@ -197,12 +195,33 @@ def _means(machine: Posix, trust_new: bool, *, quiet: bool) -> Means:
     )
 
 
+def interrupts() -> list[int]:
+    """Listen for signals that ask us to stop: each is added to the list, and none ends us.
+
+    What is ignored already stays ignored: under nohup a roll-out goes on when its terminal is closed.
+    """
+    heard: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _frame: heard.append(number))
+    return heard
+
+
 def _show(folder: Path, result: dict[str, Any], files: Mapping[str, Any], *, as_json: bool) -> None:
-    """Write the files that were asked for, print the result, and end with its exit status."""
+    """Print the result, write the files that were asked for, and end with its exit status.
+
+    In this order: a file that cannot be written, hours after it was named, must not cost the result.
+    """
     from agent.fleet import conduct  # noqa: PLC0415
 
     if as_json or files["junit"] or files["html"]:
         result = conduct.whole(folder, result)
+    if as_json:
+        print_result(json.dumps(result, indent=2) + "\n")
+    else:
+        from agent.render.fleet.screen import report  # noqa: PLC0415
+
+        print_result(report(result, **look()))
     if files["junit"]:
         from agent.reporting.fleet_junit import suites  # noqa: PLC0415
 
@@ -211,14 +230,8 @@ def _show(folder: Path, result: dict[str, Any], files: Mapping[str, Any], *, as_
         from agent.render.fleet.page import page  # noqa: PLC0415
 
         _write(files["html"], page(result))
-    if as_json:
-        print_result(json.dumps(result, indent=2) + "\n")
-    else:
-        from agent.render.fleet.screen import report  # noqa: PLC0415
-
-        print_result(report(result, **look()))
     raise typer.Exit(result["exit_status"])
 
 
 def _write(path: str, text: str) -> None:
-    Posix().write(str(Path(path).absolute()), text.encode(), mode=0o644)
+    Posix().write(str(Path(path).absolute()), text.encode("utf-8", "replace"), mode=0o644)
