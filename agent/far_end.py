@@ -156,6 +156,8 @@ class Wired:
             with self._lock:
                 self._wire.say("want", what="file", url=url, sha256=sha256)
             answer = self._wire.line()
+            while "wait" in answer:  # it comes from far to the operator's end, too
+                answer = self._wire.line()
         except ConnectionError as error:
             _broken(url, error)
         if "code" in answer:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from hashlib import sha256 as new_sha256
 from typing import TYPE_CHECKING
@@ -12,7 +14,7 @@ from agent.core.errors import AgentError
 from agent.fleet.journal import operator_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from agent.core.host import Host
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 _LARGEST = 512 * 1024 * 1024
 _SECONDS = 600.0
 _PIECE = 256 * 1024
+# How often whoever waits for a file says so, in seconds: a host counts its link as broken after 60 s of silence.
+_TURN = 20.0
 # the vendor's layout (cloudhsm-facts 2.1): one folder, one file
 _PACKAGE = re.compile(r"[A-Za-z0-9]+/(cloudhsm-|AWSCloudHSM)[A-Za-z0-9._-]+\.(rpm|deb|msi)")
 # A version of all components for a handful of platforms; those not used for longest make room.
@@ -46,20 +50,23 @@ def home(environ: Mapping[str, str]) -> Path:
 
 
 class Depot:
-    """Used by many visits at the same time: the first that wants a file brings it, the others wait for that."""
+    """Used by many visits at the same time: a file is brought once, by a thread of its own, and all wait for that."""
 
-    def __init__(self, machine: Host, folder: Path) -> None:
+    def __init__(self, machine: Host, folder: Path, turn: float = _TURN) -> None:
         self._machine = machine
         self._folder = folder
+        self._turn = turn
         self._lock = threading.Lock()
-        self._each: dict[tuple[str, str | None], threading.Lock] = {}
-        self._here: dict[tuple[str, str | None], Parcel] = {}
+        self._coming: dict[tuple[str, str | None], Future[Parcel]] = {}
 
-    def parcel(self, url: str, sha256: str | None, source: str) -> Parcel:
+    def parcel(
+        self, url: str, sha256: str | None, source: str, still: Callable[[], None] = lambda: None
+    ) -> Parcel:
         """Return a file, brought from `url` when it is not here yet. Raises AgentError as Host.fetch does.
 
         The URL comes from a host, and a host may be in wrong hands: only what has the name of a client package and lies
-        below `source`, the mirror or folder that its packages come from, is ever read or sent.
+        below `source`, the mirror or folder that its packages come from, is ever read or sent. `still` is called now
+        and then while it is waited for, and may end the wait by raising.
         """
         if not (url.startswith(f"{source}/") and _PACKAGE.fullmatch(url[len(source) + 1 :])):
             raise AgentError(
@@ -68,13 +75,28 @@ class Depot:
                 saw=url,
                 want=f"a package below {source}",
             )
+        coming = self._ordered(url, sha256)
+        while not wait((coming,), self._turn).done:
+            still()
+        return coming.result()
+
+    def _ordered(self, url: str, sha256: str | None) -> Future[Parcel]:
+        """Return a file that comes or is here. What failed before is tried anew, once for all who wait then."""
         key = (url, sha256)
         with self._lock:
-            mine = self._each.setdefault(key, threading.Lock())
-        with mine:
-            if key not in self._here:
-                self._here[key] = self._bring(url, sha256)
-            return self._here[key]
+            coming = self._coming.get(key)
+            if coming is None or (coming.done() and coming.exception() is not None):
+                coming = Future()
+                # of its own, since a visit can be cut while others wait; nobody waits for it at the end
+                threading.Thread(target=self._fill, args=(coming, url, sha256), daemon=True).start()
+                self._coming[key] = coming
+            return coming
+
+    def _fill(self, coming: Future[Parcel], url: str, sha256: str | None) -> None:
+        try:
+            coming.set_result(self._bring(url, sha256))
+        except Exception as error:  # noqa: BLE001 -- raised again where it is waited for
+            coming.set_exception(error)
 
     def _bring(self, url: str, sha256: str | None) -> Parcel:
         # two mirrors may have different files of one name
@@ -87,7 +109,8 @@ class Depot:
         return Parcel(path, path.stat().st_size, seen)
 
     def _make_room(self, used: Path) -> None:
-        used.touch()
-        folders = sorted(self._folder.iterdir(), key=lambda each: each.stat().st_mtime)
-        for folder in folders[:-_KEPT]:
-            self._machine.remove(str(folder))
+        with contextlib.suppress(OSError):  # another roll-out makes room at the same time
+            used.touch()
+            folders = sorted(self._folder.iterdir(), key=lambda each: each.stat().st_mtime)
+            for folder in folders[:-_KEPT]:
+                self._machine.remove(str(folder))

@@ -239,7 +239,9 @@ class _Visit:
     def _send_file(self, talk: Talk, url: str, sha256: str | None) -> None:
         try:
             source = self._baggage.desired[self._errand.target.name].get("package_source")
-            parcel = self._baggage.depot.parcel(url, sha256, source or self._baggage.vendor)
+            parcel = self._baggage.depot.parcel(
+                url, sha256, source or self._baggage.vendor, lambda: talk.send(b'{"wait": true}\n')
+            )
         except AgentError as error:
             told = {"code": error.code.name, "sentence": error.sentence, "saw": error.saw, "want": error.want}
             talk.send(json.dumps(told).encode() + b"\n")

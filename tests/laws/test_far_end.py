@@ -162,6 +162,12 @@ def test_a_package_that_stops_coming_is_a_broken_link(comes: bytes) -> None:
     assert (broken.value.code.name, broken.value.want) == ("link-lost", "https://mirror/Noble/a.deb")
 
 
+def test_a_package_that_is_still_coming_to_the_operator_is_waited_for() -> None:
+    comes = b'{"wait": true}\n{"wait": true}\n{"size": 4, "sha256": "x"}\nhalf'
+    sent = far_end.Wired(Wire(io.BytesIO(comes), io.BytesIO())).send("https://mirror/Noble/a.deb", None)
+    assert (sent.size, b"".join(sent.pieces)) == (4, b"half")
+
+
 def test_a_lock_that_stays_ends_the_wait(scene: Scene) -> None:
     scene.memory.held[LOCK] = "pid 7"
     assert scene.answer(scene.asked(again=True))["code"] == "run-locked"

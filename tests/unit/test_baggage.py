@@ -12,6 +12,7 @@ import pytest
 
 from agent import __version__
 from agent.core.errors import AgentError
+from agent.core.link import CutError
 from agent.fleet import depot, tree
 from agent.fleet.depot import Depot
 from agent.hosts.posix import Posix
@@ -116,3 +117,60 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
 def test_packages_are_kept_where_the_desktop_wants_caches() -> None:
     assert depot.home({"XDG_CACHE_HOME": "/c", "HOME": "/home/op"}) == Path("/c/hsm-agent/packages")
     assert depot.home({"HOME": "/home/op"}) == Path("/home/op/.cache/hsm-agent/packages")
+
+
+def test_who_waits_for_a_file_says_so_and_it_is_brought_once(tmp_path: Path) -> None:
+    """A mirror slower than a host's patience: the host must hear that somebody is there."""
+    source = mirror(tmp_path)
+    go, calls = threading.Event(), []
+
+    class Slow(Posix):
+        def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
+            calls.append(url)
+            assert go.wait(30)
+            return super().fetch(url, path, sha256=sha256, limit=limit, timeout=timeout)
+
+    these = Depot(Slow(), tmp_path / "kept", turn=0.01)
+    heard: list[int] = []
+    found: list[depot.Parcel] = []
+
+    def visit(number: int) -> None:
+        def still() -> None:
+            heard.append(number)
+            if {1, 2} <= set(heard):
+                go.set()
+
+        found.append(these.parcel(f"{source}/{FILE}", None, source, still))
+
+    threads = [threading.Thread(target=visit, args=(number,)) for number in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert (len(calls), len(found), found[0]) == (1, 2, found[1])
+
+
+def test_a_failure_is_told_to_all_who_wait_and_tried_anew_later(tmp_path: Path) -> None:
+    source = mirror(tmp_path)
+    these = Depot(Posix(), tmp_path / "kept")
+    (tmp_path / "mirror" / FILE).rename(tmp_path / "away")
+    with pytest.raises(AgentError, match="is not there"):
+        these.parcel(f"{source}/{FILE}", None, source)
+    (tmp_path / "away").rename(tmp_path / "mirror" / FILE)
+    assert these.parcel(f"{source}/{FILE}", None, source).size == len(b"package")
+
+
+def test_a_wait_can_be_ended_by_who_waits(tmp_path: Path) -> None:
+    source, go = mirror(tmp_path), threading.Event()
+
+    class Hung(Posix):
+        def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
+            assert go.wait(30)
+            raise AssertionError((url, path, sha256, limit, timeout))
+
+    def cut() -> None:
+        raise CutError
+
+    with pytest.raises(CutError):
+        Depot(Hung(), tmp_path / "kept", turn=0.01).parcel(f"{source}/{FILE}", None, source, cut)
+    go.set()
