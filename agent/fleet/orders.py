@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from agent.anchor import read_source
 from agent.cloudhsm.ca import read_ca
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CONNECTIONS = 900
 MOST_PARALLEL = CONNECTIONS // 2 // 2
 ONLY = ("failed", "unreachable", "not-reached", "drifted")
+# the CA that a source has, as text, by the source and the fingerprint that it was held against
+_Anchors = dict[tuple[str, Optional[str]], str]
 
 
 @dataclass(frozen=True)
@@ -85,15 +87,28 @@ def go_on(
     orders = _pace(story.orders, typed, complaints)
     complaints.raise_any()
     due = [target for target in orders.targets if _is_due(_state(story, target), typed.only)]
+    before = _before(story)
     if flags:
+        anchors: _Anchors = {}
+        own = Complaints()
         said = dict(flags)
-        desired = {}
-        for name, tree in orders.desired.items():
-            whole = _ready(view, replace(from_json(tree), **said), {}, complaints)
-            desired[name] = to_json(whole)
-        orders = replace(orders, desired=desired)
+        ready = {name: _ready(view, replace(each, **said), anchors, own) for name, each in before.items()}
+        for text in dict.fromkeys(own.texts):  # every host has it
+            complaints.add("options", text)
+        orders = replace(orders, desired={name: to_json(each) for name, each in ready.items()})
     complaints.raise_any()
     return orders, tuple(due)
+
+
+def _before(story: Story) -> dict[str, Desired]:
+    """Return what was wanted of each host. Raises AgentError `nothing-recorded` for what another version wrote."""
+    try:
+        return {name: from_json(tree) for name, tree in story.orders.desired.items()}
+    except TypeError as error:
+        raise AgentError(
+            "nothing-recorded", "the run was begun by another version", saw=str(error), want="a run of this version",
+            hint="the hsm-agent that began it can go on with it; or begin a new one with --only",
+        ) from error  # fmt: skip
 
 
 def _state(story: Story, target: Target) -> State:
@@ -180,7 +195,7 @@ def _desired(
 ) -> dict[str, Desired]:
     """Settle the options of every host; what many hosts share is settled, read and complained about once."""
     made: dict[str, Desired | None] = {}
-    anchors: dict[str, str] = {}
+    anchors: _Anchors = {}
     found = {}
     for target in targets:
         key = repr(sorted(target.said.items()))
@@ -200,16 +215,17 @@ def _desired(
     return found
 
 
-def _ready(view: HostView, desired: Desired, anchors: dict[str, str], complaints: Complaints) -> Desired:
+def _ready(view: HostView, desired: Desired, anchors: _Anchors, complaints: Complaints) -> Desired:
     """Read here what is this machine's: the CA is sent as text, and a folder of packages is this machine's folder."""
     source = desired.ca_cert
     if source is not None:
-        if source not in anchors:
+        key = (source, desired.ca_fingerprint)
+        if key not in anchors:
             ca = read_ca(
                 read_source(view, source, Limits()), now=view.now(), fingerprint=desired.ca_fingerprint
             )
-            anchors[source] = f"inline:{ca.pem.decode()}"
-        desired = replace(desired, ca_cert=anchors[source])
+            anchors[key] = f"inline:{ca.pem.decode()}"
+        desired = replace(desired, ca_cert=anchors[key])
     folder = desired.package_source
     if folder is not None and "://" not in folder:
         if not Path(folder).is_dir():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import ssl
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -160,6 +162,16 @@ def test_another_ca_than_the_fingerprint_says_is_refused_here(scene: Scene) -> N
     assert scene.refused().code.name == "ca-fingerprint-differs"
 
 
+def test_each_fingerprint_is_held_against_the_ca(scene: Scene) -> None:
+    """Also the second of two hosts with one CA."""
+    right = hashlib.sha256(ssl.PEM_cert_to_DER_cert((scene.folder / "ca.crt").read_text())).hexdigest()
+    text = "".join(
+        f'[hosts.{name}]\nhsm.ca_fingerprint = "{said}"\n' for name, said in (("a", right), ("b", "0" * 64))
+    )
+    (scene.folder / "two.toml").write_text(text)
+    assert scene.refused("two.toml").code.name == "ca-fingerprint-differs"
+
+
 def test_a_folder_of_packages_is_one_of_this_machine(scene: Scene) -> None:
     scene.flags["package_source"] = str(scene.folder)
     assert scene.made().desired["web-1"]["package_source"] == str(scene.folder)
@@ -224,6 +236,21 @@ def test_going_on_has_its_own_complaints(
     with pytest.raises(AgentError) as refused:
         go_on(scene, command, **typed)
     assert complaint in refused.value.saw
+
+
+def test_what_is_typed_again_is_complained_about_once(scene: Scene) -> None:
+    scene.again = {"package_source": str(scene.folder / "none")}
+    with pytest.raises(AgentError) as refused:
+        go_on(scene)
+    assert refused.value.saw == f"options: --package-source: there is no folder {scene.folder / 'none'}"
+
+
+def test_a_run_of_another_version_is_told(scene: Scene) -> None:
+    this = story(scene)
+    old = replace(this, orders=replace(this.orders, desired={"web-1": {"colour": "red"}}))
+    with pytest.raises(AgentError) as refused:
+        orders.go_on(Posix(), old, "rollout", Typed(resume="RUN"), {}, Complaints())
+    assert refused.value.code.name == "nothing-recorded"
 
 
 def test_a_host_that_was_begun_and_has_no_end_is_due(scene: Scene) -> None:
