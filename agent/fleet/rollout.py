@@ -112,6 +112,7 @@ class Rollout:
         self._events: queue.SimpleQueue[tuple[int, str | End]] = queue.SimpleQueue()
         self._at_work: dict[int, _AtWork] = {}
         self._numbers = 0
+        self._unjudged = False
         self.halted: str | None = None
         self.code: str | None = None
 
@@ -148,6 +149,7 @@ class Rollout:
     def _wave(self, command: str, ledger: Ledger, wave: Sequence[Target], number: int) -> None:
         waiting = deque(wave)
         started = 0
+        self._unjudged = True
         while waiting or self._at_work:
             self._judge(ledger, wave)
             if self.halted:
@@ -168,9 +170,10 @@ class Rollout:
         self._journal.sync()
 
     def _judge(self, ledger: Ledger, wave: Sequence[Target]) -> None:
-        """Stop starting when the operator says so, or the limit does."""
-        if self.halted or self._interrupted() or self._pace.limit is None:
+        """Stop starting when the operator says so, or the limit does, which is asked only when a host was lost."""
+        if self.halted or self._interrupted() or self._pace.limit is None or not self._unjudged:
             return
+        self._unjudged = False
         whole = [ledger.state(target.name) for target in ledger.targets]
         why = waves.too_many(self._pace.limit, whole, [ledger.state(target.name) for target in wave])
         if why:
@@ -278,6 +281,7 @@ class Rollout:
     def _ended(self, end: End, ledger: Ledger) -> None:
         self._journal.ended(end)
         ledger.ends[end.name] = light(end)
+        self._unjudged |= end.state not in waves.PROVEN
         ledger.open.discard(end.name)
         self._watcher.host_ended(end)
 
