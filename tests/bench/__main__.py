@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.bench.table import keep
 from tests.lab import images
 from tests.lab.lab import Lab
 from tests.lab.scene import ROWS, Scene, agent, cluster, prepare
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from tests.lab.host import LabHost
 
 HERE = Path(__file__).parent
-README = HERE / "README.md"
-BEGIN, END = "<!-- the table: begin -->", "<!-- the table: end -->"
 ROUNDS = 15
 IMAGES = ("ubuntu24.04", "amzn2023")
 LIBRARIES = {"PYTHONPATH": "/usr/lib/hsm-agent"}
@@ -222,14 +221,8 @@ def main(arguments: list[str]) -> int:
             held = held and result.held
             sys.stdout.write(f"{result.row()}\n")
             sys.stdout.flush()
-    keep("\n".join(lines))
+    keep("\n".join(lines), "the table")
     return 0 if held else 1
-
-
-def keep(table: str) -> None:
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    README.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

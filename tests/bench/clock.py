@@ -1,4 +1,4 @@
-"""Time commands in turns, on the host itself: a question as JSON on standard input, the figures on standard output.
+"""Time commands where they run: a question as JSON on standard input, the figures on standard output.
 
 It is sent to a host as text, so it needs nothing but the standard library of Python 3.9.
 """
@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,29 @@ def timed(argv: list[str], env: dict[str, str]) -> tuple[float, float, int]:
     seconds = time.perf_counter() - began
     child.returncode = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
     return seconds, used.ru_utime + used.ru_stime, child.returncode
+
+
+def once(argv: list[str], env: dict[str, str]) -> dict[str, Any]:
+    """Run one command that is expected to take long, and return what it took and the end of what it said.
+
+    `memory` is the largest process of all that it started, in kB.
+    """
+    with tempfile.TemporaryFile() as said:
+        began = time.perf_counter()
+        child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env={**os.environ, **env}
+        )
+        _, status, used = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - began
+        child.returncode = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+        said.seek(max(0, said.tell() - 2000))
+        return {
+            "seconds": seconds,
+            "processor": used.ru_utime + used.ru_stime,
+            "memory": used.ru_maxrss,
+            "status": child.returncode,
+            "said": said.read().decode(errors="replace"),
+        }
 
 
 def in_turns(commands: dict[str, list[str]], env: dict[str, str], rounds: int, warm: int) -> dict[str, Any]:
@@ -77,6 +101,8 @@ def main() -> None:
     answer: Any
     if asked["what"] == "memory":
         answer = [memory(asked["argv"], asked["env"]) for _ in range(asked["rounds"])]
+    elif asked["what"] == "once":
+        answer = once(asked["argv"], asked["env"])
     else:
         answer = in_turns(asked["commands"], asked["env"], asked["rounds"], asked["warm"])
     json.dump(answer, sys.stdout)
