@@ -85,6 +85,17 @@ echo 'datasource_list: [NoCloud, None]' >/etc/cloud/cloud.cfg.d/90_lab.cfg
 echo 'network: {config: disabled}' >>/etc/cloud/cloud.cfg.d/90_lab.cfg
 """
 
+# As Red Hat configures it, without the modules that call apt. The host's name is there before it asks for it.
+CLOUD_INIT_RPM = (
+    CLOUD_INIT
+    + """
+echo 'system_info: {distro: rhel}' >>/etc/cloud/cloud.cfg.d/90_lab.cfg
+echo 'preserve_hostname: true' >>/etc/cloud/cloud.cfg.d/90_lab.cfg
+echo 'ssh: {emit_keys_to_console: false}' >>/etc/cloud/cloud.cfg.d/90_lab.cfg
+echo 'cloud_config_modules: [locale, set-passwords, timezone, runcmd]' >>/etc/cloud/cloud.cfg.d/90_lab.cfg
+"""
+)
+
 # Debian with dnf and rpm over a database of their own, which says in every place an agent may look that it is another
 # distribution. The made-up system-release package provides what the real one's own packages would.
 RPM_DISTRO = r"""
@@ -188,7 +199,7 @@ BULLSEYE, BOOKWORM, TRIXIE = (
     Layer(suite, SETTLE, suite=suite) for suite in ("bullseye", "bookworm", "trixie")
 )
 BOOKWORM_RPM = Layer("bookworm-rpm", RPM_TOOLS, BOOKWORM)
-BOOKWORM_RPM_CLOUD = Layer("bookworm-rpm-cloud", CLOUD_INIT, BOOKWORM_RPM)
+BOOKWORM_RPM_CLOUD = Layer("bookworm-rpm-cloud", CLOUD_INIT_RPM, BOOKWORM_RPM)
 
 
 def _ubuntu(version: str, codename: str, base: Layer, python: str) -> Image:

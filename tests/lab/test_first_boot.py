@@ -98,8 +98,8 @@ def user_data(scene: Scene, image: str, form: str, package: Path, told: list[str
     return subprocess.run(argv, check=True, capture_output=True, timeout=60, cwd=CHECKOUT).stdout
 
 
-def launched(make_host: MakeHost, image: str, lock: str, data: bytes, desk: Desk) -> LabHost:
-    """Return a host that was never on, with its seed, what its image has, and somebody who takes the lock."""
+def launched(make_host: MakeHost, image: str, data: bytes, desk: Desk, lock: str | None = None) -> LabHost:
+    """Return a host that was never on, with its seed, what its image has, and perhaps somebody who takes the lock."""
     host = make_host(f"{image}-cloud+systemd", init="idle")
     host.put("/var/lib/cloud/seed/nocloud/user-data", data)
     host.put("/var/lib/cloud/seed/nocloud/meta-data", f"instance-id: {INSTANCE}\n".encode())
@@ -114,9 +114,10 @@ def launched(make_host: MakeHost, image: str, lock: str, data: bytes, desk: Desk
         f"AWS_ENDPOINT_URL_CLOUDFORMATION=http://{desk.lab.operator.ip}:{AWS_PORT}"
     )
     host.put("/etc/systemd/system.conf.d/aws.conf", f"[Manager]\nDefaultEnvironment={aws}\n".encode())
-    host.put("/root/holder.py", HOLDER.encode())
-    host.put("/etc/systemd/system/holder.service", HOLDING.format(lock=lock).encode())
-    host.must(["systemctl", "enable", "-q", "holder.service"])
+    if lock:
+        host.put("/root/holder.py", HOLDER.encode())
+        host.put("/etc/systemd/system/holder.service", HOLDING.format(lock=lock).encode())
+        host.must(["systemctl", "enable", "-q", "holder.service"])
     host.kill9()
     host.init = "systemd"
     return host
@@ -142,17 +143,39 @@ def cut_short(host: LabHost) -> None:
     host.kill9()
 
 
-@pytest.mark.parametrize(("image", "form", "pattern", "lock"), HOSTS, ids=[each[0] for each in HOSTS])
-def test_a_host_comes_up_configured_with_nobody_looking(
-    make_host: MakeHost, scene: Scene, desk: Desk, built: Path, image: str, form: str, pattern: str, lock: str
-) -> None:
+def printed(scene: Scene, desk: Desk, built: Path, image: str, form: str, pattern: str) -> bytes:
+    """Print user-data that reports to the desk, to the stack and for node-exporter."""
     scene.package(image)
     told = ["--report-to", desk.url, "--report-to", f"prometheus:{TEXTFILES}"]
     told += ["--report-to", "cfn:web/Group?region=eu-central-1"]
     told += ["--report-ca", "/etc/hsm-agent/desk-ca.crt", "--report-token-file", "/etc/hsm-agent/token"]
-    host = launched(
-        make_host, image, lock, user_data(scene, image, form, next(built.glob(pattern)), told), desk
-    )
+    return user_data(scene, image, form, next(built.glob(pattern)), told)
+
+
+@pytest.mark.parametrize(("image", "form", "pattern", "_lock"), HOSTS, ids=[each[0] for each in HOSTS])
+def test_a_boot_without_trouble_is_done_when_cloud_init_is(
+    make_host: MakeHost,
+    scene: Scene,
+    desk: Desk,
+    built: Path,
+    image: str,
+    form: str,
+    pattern: str,
+    _lock: str,
+) -> None:
+    host = launched(make_host, image, printed(scene, desk, built, image, form, pattern), desk)
+    desk.down(yes=False)
+    host.boot()
+    assert host.must(["cloud-init", "status"]).strip() == "status: done"
+    assert right(host, scene) == {"command": "configure", "exit_status": 0, "instance": INSTANCE}
+    assert [each["run_id"] for each in desk.taken()] == [last_report(host)["run_id"]]
+
+
+@pytest.mark.parametrize(("image", "form", "pattern", "lock"), HOSTS, ids=[each[0] for each in HOSTS])
+def test_a_host_comes_up_configured_with_nobody_looking(
+    make_host: MakeHost, scene: Scene, desk: Desk, built: Path, image: str, form: str, pattern: str, lock: str
+) -> None:
+    host = launched(make_host, image, printed(scene, desk, built, image, form, pattern), desk, lock)
 
     cut_short(host)
     host.boot()  # cloud-init runs user-data once; this boot is completed by the unit
