@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.bench.__main__ import HERE, IMAGES, PADDING, README, Figures, Result, compared, on, turns, versions
+from tests.bench.__main__ import HERE, IMAGES, PADDING, Figures, Result, compared, on, turns, versions
+from tests.bench.table import keep
 from tests.building import build
 from tests.lab import images
 from tests.lab.agent_install import CHECKOUT
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from tests.lab.host import LabHost
 
-BEGIN, END = "<!-- first boot: begin -->", "<!-- first boot: end -->"
 ROUNDS = 5
 LIMIT = 4_000_000
 DESK_CA = "/etc/hsm-agent/desk-ca.crt"
@@ -130,9 +130,7 @@ def main(arguments: list[str]) -> int:
             lines += [each.row() for each in first_boot(scene, desk, built, image, rounds)]
             lines += [each.row() for each in look(scene, built, image, rounds)]
     sys.stdout.write("\n".join(lines) + "\n")
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    README.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
+    keep("\n".join(lines), "first boot")
     return 0
 
 
