@@ -180,9 +180,16 @@ class LabHost:
         if self.init == "systemd" and self.up:
             assert self._unshare is not None
             self.run(["systemctl", "reboot"])
-            self._unshare.wait(timeout=30)
+            until(self._has_left, f"{self.name} to go down", 30)
         self.kill9()
         self.boot()
+
+    def _has_left(self) -> bool:
+        """systemd stops every process for a moment; an nsenter whose child it catches so stops too, and reaps no more."""
+        for process in self._started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+        return not self.up
 
     def close(self) -> None:
         """Switches it off for good. `Lab.end` calls this, and lets its namespaces go when nothing is left in them."""
