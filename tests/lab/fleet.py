@@ -117,8 +117,9 @@ class Operator:
         return self.scene.lab.operator.run(self.argv(command, *more), timeout=timeout, env=self.env)
 
     def start(self, *more: str) -> subprocess.Popen[bytes]:
-        """Start a roll-out of the whole fleet in the background."""
-        argv = self.argv("rollout", *self.everything(), *more, "--output", "json")
+        """Start a roll-out of the whole fleet, or of what is left of one, in the background."""
+        given = [] if "--resume" in more else self.everything()
+        argv = self.argv("rollout", *given, *more, "--output", "json")
         return subprocess.Popen(
             self.scene.lab.operator.inside(argv),
             env={**os.environ, **self.env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

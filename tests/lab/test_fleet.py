@@ -303,6 +303,27 @@ def test_a_controller_that_is_killed_loses_nothing(
     assert operator.fleet("status", seen.report["run_id"]).exit_status == 0
 
 
+def test_a_host_that_was_given_up_at_work_is_waited_for_by_the_next_controller(
+    operator: Operator, scene: Scene, one: LabHost
+) -> None:
+    """Its lock stays with its run: a resume must neither fail at that lock nor take the old run's failure as its own."""
+    holder = hold(one, APT)
+    controller = operator.start("--deadline", "12s")
+    at_work(one)
+    one.must(["pkill", "-STOP", "-f", "python3.*hsm-agent"])
+    ran = operator.ended(controller)
+    assert ran.codes == {one.name: "host-deadline"}
+    stopped = one.must(["pgrep", "-f", "python3.*hsm-agent"]).split()
+    resumed = operator.start("--resume", ran.report["run_id"], "--deadline", "90s")
+    far_ends = ["pgrep", "-f", "python3.*hsm-agent"]
+    until(lambda: len(one.run(far_ends).stdout.split()) > len(stopped), "a second far end", 30)
+    release(holder)
+    one.must(["kill", "-CONT", *stopped])
+    done = operator.ended(resumed)
+    assert (done.exit_status, done.outcomes) == (0, {one.name: "ok"}), done
+    assert proven(one, scene)
+
+
 def test_two_controllers_on_one_run_refuse_each_other(operator: Operator, one: LabHost) -> None:
     holder = hold(one, APT)
     first = operator.start()
