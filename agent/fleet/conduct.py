@@ -87,10 +87,8 @@ def told(folder: Path) -> dict[str, Any]:
     ended = finished.get("finished") or story.started
     code, why = finished.get("code"), finished.get("why")
     if not finished:
-        code, why = (
-            "interrupted",
-            "the run has not come to its end: it is at work, or its controller was ended",
-        )
+        how = "it is at work" if journal.at_work(folder) else "its controller was ended"
+        code, why = "interrupted", f"the run has not come to its end: {how}"
     run = Summary(
         story.run_id,
         story.orders.command,

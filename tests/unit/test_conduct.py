@@ -155,3 +155,13 @@ def test_a_run_that_is_finished_can_be_gone_on_with_and_nobody_is_begun(scene: S
     assert (again["outcome"], again["exit_status"], again["waves"]) == ("ok", 0, [])
     assert again["hosts"] == first["hosts"]
     assert len(scene.fleet.requests) == 2
+
+
+def test_a_run_that_has_not_ended_is_told_by_whether_somebody_is_at_work(scene: Scene) -> None:
+    folder = journal.home(scene.environ) / "run"
+    with journal.opened(folder) as book:
+        book.begin("run", "now", ORDERS, TREE.sha256)
+        assert conduct.told(folder)["failure"]["saw"].endswith("it is at work")
+    told = conduct.told(folder)
+    assert told["exit_status"] == 130
+    assert told["failure"]["saw"].endswith("its controller was ended")
