@@ -268,7 +268,8 @@ def _changing(machine: Host, run: Run, known: Known, body: Callable[[Known], Non
     try:
         if not machine.is_root():
             raise AgentError("not-root", "changing this host needs root", saw="an ordinary user", want="root")
-        with machine.lock(LOCK, f"hsm-agent {run.command}, run {run.run_id}"):
+        asked = f", for roll-out {run.request}" if run.request else ""
+        with machine.lock(LOCK, f"hsm-agent {run.command}, run {run.run_id}{asked}"):
             return _reported(machine, run, known, body, remember=True)
     except AgentError as error:
         return _delivered(machine, run, assemble(machine, run, known, error), known.told_to, remember=False)

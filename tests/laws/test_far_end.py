@@ -174,6 +174,18 @@ def test_a_lock_that_stays_ends_the_wait(scene: Scene) -> None:
     assert scene.memory.clock >= 300
 
 
+def test_who_meets_a_lock_is_told_which_roll_out_holds_it(scene: Scene) -> None:
+    held, lock = [], scene.memory.lock
+
+    def seen(path: str, words: str) -> Any:
+        held.append(words)
+        return lock(path, words)
+
+    scene.memory.lock = seen  # type: ignore[method-assign]
+    scene.answer(scene.asked("20261125T170000Z-1f3a/web-1/1"))
+    assert [words.endswith(", for roll-out 20261125T170000Z-1f3a/web-1/1") for words in held] == [True]
+
+
 def test_a_lock_is_not_waited_for_when_it_is_somebody_elses(scene: Scene) -> None:
     scene.memory.held[LOCK] = "pid 7"
     assert scene.answer(scene.asked())["code"] == "run-locked"
