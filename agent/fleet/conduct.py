@@ -76,7 +76,7 @@ def resume(folder: Path, again: Again, tree: Tree, means: Means) -> dict[str, An
         story = journal.read(folder)
         orders, due = again(story)
         way = _way(orders, means)
-        book.resume(_iso())
+        book.resume(_iso(), orders)
         return _conduct(story, orders, due, tree, means, book, way)
 
 

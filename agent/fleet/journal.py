@@ -106,8 +106,8 @@ class Journal:
         self._add("run", run_id=run_id, started=started, orders=asdict(orders), tree=tree)
         self.sync()
 
-    def resume(self, started: str) -> None:
-        self._add("resumed", started=started)
+    def resume(self, started: str, orders: Orders) -> None:
+        self._add("resumed", started=started, orders=asdict(orders))
         self.sync()
 
     def began(self, host: str, attempt: int) -> None:
@@ -285,6 +285,7 @@ def _tell(story: Story, record: Mapping[str, Any]) -> None:
         if end.left:
             story.left.add(end.name)
     elif record["kind"] == "resumed":
+        story.orders = _orders(record["orders"])
         story.finished = None
     elif record["kind"] == "finished":
         story.finished = record

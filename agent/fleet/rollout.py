@@ -113,11 +113,16 @@ class Rollout:
         self._at_work: dict[int, _AtWork] = {}
         self._numbers = 0
         self._unjudged = False
+        self._due: Sequence[Target] = ()
         self.halted: str | None = None
         self.code: str | None = None
 
     def roll(self, command: str, ledger: Ledger, due: Sequence[Sequence[Target]]) -> None:
-        """Give every host of the waves its turn. `halted` and `code` then say why not all had it."""
+        """Give every host of the waves its turn. `halted` and `code` then say why not all had it.
+
+        A run that is gone on with counts its failures anew: whoever goes on has seen the earlier ones.
+        """
+        self._due = [target for wave in due for target in wave]
         self._watcher.begins(command, [len(wave) for wave in due])
         for number, wave in enumerate(due, 1):
             if (
@@ -174,7 +179,7 @@ class Rollout:
         if self.halted or self._interrupted() or self._pace.limit is None or not self._unjudged:
             return
         self._unjudged = False
-        whole = [ledger.state(target.name) for target in ledger.targets]
+        whole = [ledger.state(target.name) for target in self._due]
         why = waves.too_many(self._pace.limit, whole, [ledger.state(target.name) for target in wave])
         if why:
             self._halt("failure-limit", why)

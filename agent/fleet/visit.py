@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 import time
 from dataclasses import dataclass, field, replace
@@ -14,12 +13,12 @@ from agent import landing
 from agent.core.errors import CODES, AgentError
 from agent.core.fleet import End, State, Target
 from agent.core.link import CutError, LinkLostError
+from agent.fleet.heard import SHOWN, proven, records, sound
 from agent.fleet.rollout import CONNECTING
 from agent.render.record import schema
-from agent.render.shape import fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from agent.fleet.depot import Depot
@@ -65,16 +64,6 @@ _PASSING = (
 _NOT_REACHED = (*_PASSING, "host-key-unknown", "host-key-changed", "key-unusable")
 # What a run on a host gets of the time that is left for it, so that its report still comes in time.
 _SHARE = 0.9
-# Of what a host sends, in bytes: one line, and all of it; then the number of records, and how deep one may be. A
-# truthful host stays far below each; one in wrong hands shall cost neither memory nor the other hosts' time.
-_LARGEST = 4 * 1024 * 1024
-_MOST = 4 * _LARGEST
-_RECORDS = 1000
-_DEEPEST = 16
-# characters of a step's name that are shown
-_NAME = 100
-# what each record must have besides its name, all of it text
-_TEXTS = {"hello": (), "at": ("step",), "want": ("what",), "failed": ("code", "saw"), "report": ()}
 _LANDING = Path(landing.__file__)
 
 
@@ -195,14 +184,14 @@ class _Visit:
     def _errand_done(self, talk: Talk) -> End:
         source, request = self._baggage.landing, self._request()
         talk.send(f"{len(source)}\n".encode() + source + json.dumps(request).encode() + b"\n")
-        for record in records(talk):
+        for record in records(talk.receive):
             event = record.get("event")
             if event == "hello":
                 self._landed = self._again = True
                 self._lost = None
                 self._tell("looking")
             elif event == "at":
-                self._tell(record["step"][:_NAME])
+                self._tell(record["step"][:SHOWN])
             elif event == "want" and record["what"] == "tree":
                 self._tell("sending the agent")
                 data = self._baggage.tree.data
@@ -215,7 +204,7 @@ class _Visit:
                 return self._end(State.FAILED, record["code"], saw=record["saw"])
             elif event == "report":
                 talk.finish()
-                report = _sound(record.get("report"), request, self._baggage.shape)
+                report = sound(record.get("report"), request, self._baggage.shape)
                 if report["code"] != "interrupted" or self._interrupted:
                     return self._reported(report)
                 # not by us: the host goes down, most likely; once more, when it is back
@@ -310,91 +299,6 @@ class _Visit:
             seconds=time.monotonic() - self._began,
             trusted=self._trusted,
         )
-
-
-def records(talk: Talk) -> Iterator[dict[str, Any]]:
-    """Give the records that come, leaving out whatever else a login shell prints. Raises AgentError for nonsense."""
-    held = b""
-    heard = told = 0
-    while piece := talk.receive():
-        heard += len(piece)
-        held += piece
-        *lines, held = held.split(b"\n")
-        for line in lines:
-            _, found, text = line.partition(landing.RECORD)
-            if found:
-                told += 1
-                yield _parsed(text)
-        for count, limit, what in (
-            (len(held), _LARGEST, "bytes in one line"), (heard, _MOST, "bytes"), (told, _RECORDS, "records"),
-        ):  # fmt: skip
-            if count > limit:
-                raise _nonsense("the host sends without end", f"{count} {what}", "a report")
-
-
-def _parsed(text: bytes) -> dict[str, Any]:
-    """Return a record that has what its kind must have, so that nothing later need ask."""
-    try:
-        record = json.loads(text, parse_constant=_number, parse_float=_number)
-    except (ValueError, RecursionError):
-        record = None
-    if not (isinstance(record, dict) and _whole(record) and not _deeper(record, _DEEPEST)):
-        raise _nonsense(
-            "the host sends what is no record", text[:_NAME].decode("utf-8", "replace"), "a record"
-        )
-    return record
-
-
-def _number(text: str) -> float:
-    """Read a number of JSON, which knows neither NaN nor infinity: whoever reads our report would choke on them."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
-
-
-def _whole(record: Mapping[str, Any]) -> bool:
-    event = record.get("event")
-    if not isinstance(event, str) or event not in _TEXTS:
-        return False
-    if not all(isinstance(record.get(word), str) for word in _TEXTS[event]):
-        return False
-    if event == "want" and record["what"] != "tree":
-        return isinstance(record.get("url"), str) and isinstance(record.get("sha256"), (str, type(None)))
-    return event != "failed" or record["code"] in CODES
-
-
-def _deeper(value: object, most: int) -> bool:
-    """Tell whether a value has more levels than that."""
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return most == 0 or any(_deeper(each, most - 1) for each in inside)
-
-
-def _sound(report: Any, request: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a report that has the shape of the published one, `wanted`, and is of this request and no other."""
-    where = fault(report, wanted["$defs"]["report"], wanted)
-    if where is not None:
-        raise _nonsense("the host's report is none", f"wrong at {where}", "a report")
-    whole: dict[str, Any] = report
-    asked, told = ({key: each[key] for key in ("command", "request")} for each in (request, whole))
-    if asked != told:
-        saw, want = (f"{each['command']} for {each['request']}"[:_NAME] for each in (told, asked))
-        raise _nonsense("the host sends the report of another run", saw, want)
-    return whole
-
-
-def _nonsense(sentence: str, saw: str, want: str) -> AgentError:
-    return AgentError("far-end-failed", sentence, saw=saw, want=want)
-
-
-def proven(report: Mapping[str, Any]) -> bool:
-    """Tell whether a report holds the proof itself: every HSM reached, and every question to the client answered."""
-    client = [step for step in report["steps"] if step["id"].startswith("client:")]
-    return (
-        bool(report["hsms"] and client)
-        and all(hsm["reached"] for hsm in report["hsms"])
-        and all(step["outcome"] == "met" for step in client)
-    )
 
 
 def _pause(attempt: int) -> float:

@@ -81,6 +81,14 @@ def test_a_host_that_was_given_up_may_still_be_at_work(tmp_path: Path) -> None:
     assert journal.read(tmp_path).left == set()
 
 
+def test_what_was_changed_when_it_was_gone_on_with_stands(tmp_path: Path) -> None:
+    write(tmp_path)
+    changed = replace(ORDERS, parallel=3, desired={"web-1": {"hsm_ip": ["10.0.9.9"]}, "web-2": {}})
+    with journal.opened(tmp_path) as book:
+        book.resume("2026-11-25T01:00:00Z", changed)
+    assert journal.read(tmp_path).orders == changed
+
+
 def test_the_last_word_on_a_host_counts(tmp_path: Path) -> None:
     write(tmp_path)
     with journal.opened(tmp_path) as book:

@@ -92,6 +92,7 @@ class Run:
     cords: list[Cord] = field(default_factory=list)
     interrupts: int = 0
     open: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()  # hosts that failed when the run was first conducted, and are not due now
     command: str = "rollout"
 
     def go(self, visit: Callable[[Errand, Any, Callable[[str], None]], End]) -> Rollout:
@@ -117,7 +118,10 @@ class Run:
             limit = waves.share(self.limit) if self.limit else None
             pace = Pace(self.parallel, self.deadline, self.soak, limit, spread=0.0)
             rollout = Rollout(seen, cord, book, self.heard, pace, lambda: self.interrupts)
-            rollout.roll(self.command, self.ledger, waves.split(these, waves.shares(self.shares)))
+            for name in self.before:
+                self.ledger.ends[name] = End(name, "", 22, 1, State.FAILED)
+            due = [target for target in these if target.name not in self.before]
+            rollout.roll(self.command, self.ledger, waves.split(due, waves.shares(self.shares)))
         return rollout
 
     @property
@@ -143,6 +147,14 @@ def test_a_canary_that_fails_keeps_the_others_untouched(tmp_path: Path) -> None:
     assert rollout.halted == "1 of 10 hosts in the run are not proven; 0 allows 0"
     assert run.states == {"h0": "failed", **{f"h{number}": "not-reached" for number in range(1, 10)}}
     assert len(run.visits) == 1
+
+
+def test_a_run_that_is_gone_on_with_counts_anew(tmp_path: Path) -> None:
+    run = Run(tmp_path, 5, "1,100%", limit="1", before=("h0", "h1"))
+    rollout = run.go(
+        lambda errand, _line, _tell: ended(errand, State.FAILED if errand.target.name == "h2" else State.OK)
+    )
+    assert (rollout.halted, Counter(run.states.values())) == (None, {"failed": 3, "ok": 2})
 
 
 def test_what_runs_finishes_when_the_limit_is_reached(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from agent.core.errors import AgentError
 from agent.core.fleet import End, State, Target
 from agent.core.link import CutError, LinkLostError
 from agent.fleet.depot import Depot
+from agent.fleet.heard import proven
 from agent.fleet.rollout import Errand
 from agent.fleet.tree import Tree
-from agent.fleet.visit import COMMAND, Baggage, Visitor, proven
+from agent.fleet.visit import COMMAND, Baggage, Visitor
 from agent.hosts.posix import Posix
 from agent.landing import RECORD
 from agent.render.record import to_tree
