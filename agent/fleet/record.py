@@ -87,10 +87,10 @@ def _wave(number: int, names: Sequence[str], ends: Mapping[str, End]) -> dict[st
 
 def _verdict(run: Summary, states: Sequence[State]) -> tuple[str, str | None]:
     found = set(states)
-    if found <= {State.OK}:  # also when the operator interrupted it, and all was done before that was heard
-        return "ok", None
-    if run.code is not None:
+    if run.code is not None and found != {State.OK}:  # an interrupt that came when all was done changes nothing
         return "failed", run.code
+    if found <= {State.OK}:
+        return "ok", None
     if run.command in _LOOKING and found <= {State.OK, State.DRIFTED}:
         return "drift", "drift"
     return ("degraded" if found <= {State.OK, State.DEGRADED} else "failed"), "hosts-failed"
