@@ -1,14 +1,13 @@
 """Questions only Python can ask a machine: connections, locks, mapped files, room.
 
 The shell adapter sends this file as text. So it imports nothing but the standard library, speaks Python 3.6
-(what RHEL 8 has), and answers in plain JSON values.
+(what RHEL 8 has), and answers in plain JSON values. `reach` works on Windows too; the rest is about Linux.
 """
 
-# ruff: noqa: PTH100, PTH110, PTH120, PTH123, PTH208, UP032
-# (Python 3.6 has no newer way, and names are strings)
+# ruff: noqa: PLC0415, PTH100, PTH110, PTH120, PTH123, PTH208, UP032
+# (Python 3.6 has no newer way, names are strings, and not every system has every module)
 
 import errno
-import fcntl
 import os
 import select
 import socket
@@ -16,6 +15,8 @@ import struct
 import time
 from typing import Any, Callable
 
+# (socket, whether it is to be written, seconds) -> whether it can be
+Ready = Callable[[socket.socket, bool, float], bool]
 # How often `stopped` is asked while waiting, in seconds.
 _TURN = 0.1
 # What a failed connect means; all else (prohibited by a local firewall, no such family) is no route.
@@ -38,14 +39,31 @@ class _NoAnswer(Exception):  # noqa: N818 -- a finding
     """The time ran out."""
 
 
+def ready(sock: socket.socket, writing: bool, seconds: float) -> bool:
+    """Wait at most `seconds` until a socket can be written, or read."""
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT if writing else select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 def reach(
-    address: str, port: int, timeout: float, tls: bool = True, stopped: "Callable[[], bool]" = lambda: False
+    address: str,
+    port: int,
+    timeout: float,
+    tls: bool = True,
+    stopped: "Callable[[], bool]" = lambda: False,
+    *,
+    ready: "Ready" = ready,
+    under_way: int = errno.EINPROGRESS,
+    words: "Callable[[int], str]" = os.strerror,
 ) -> "dict[str, Any]":
     """Return the fields `cause`, `detail`, `seconds` and `tls` of a Reached.
 
     Connecting and the handshake have `timeout` seconds each. No name is looked up: a resolver knows no limit.
-    Raises Interrupted when `stopped` becomes true.
+    Raises Interrupted when `stopped` becomes true. What differs between systems: `ready` waits for a
+    socket, `under_way` is what a connection that is being made says, and `words` is what an error number means.
     """
+    wait = _Wait(stopped, ready)
     try:
         family, kind, _, _, target = socket.getaddrinfo(
             address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
@@ -59,13 +77,19 @@ def reach(
         return _unreached("hsm-no-route", _said(error))
     with sock:
         try:
-            _connect(sock, target, start + timeout, stopped)
+            sock.setblocking(False)
+            outcome = sock.connect_ex(target)
+            if outcome == under_way:
+                wait.until(sock, True, start + timeout)
+                outcome = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if outcome:
+                return _unreached(_CAUSES.get(outcome, "hsm-no-route"), words(outcome))
         except _NoAnswer:
             return _unreached("hsm-timed-out", "no answer within {:g} s".format(timeout))
         except OSError as error:
             return _unreached(_CAUSES.get(error.errno or 0, "hsm-no-route"), _said(error))
         seconds = time.monotonic() - start
-        spoken, detail = _handshake(sock, timeout, stopped) if tls else (None, "connected")
+        spoken, detail = _handshake(sock, timeout, wait) if tls else (None, "connected")
     cause = "hsm-no-tls" if spoken is False else None
     return {"cause": cause, "detail": detail, "seconds": seconds, "tls": spoken}
 
@@ -76,6 +100,8 @@ def holder(path: str) -> "tuple[int, str] | None":
     Raises OSError. Beware: POSIX drops all fcntl locks a process has on a file when it closes any descriptor
     of it, as this does. So never ask about a file that this process itself has locked that way.
     """
+    import fcntl
+
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
@@ -139,22 +165,30 @@ def room(path: str) -> "dict[str, Any]":
     return {"free": space.f_bavail * space.f_frsize, "writable": writable}
 
 
-def _connect(sock: socket.socket, target: object, deadline: float, stopped: "Callable[[], bool]") -> None:
-    sock.setblocking(False)
-    outcome = sock.connect_ex(target)  # type: ignore[arg-type]
-    if outcome == errno.EINPROGRESS:
-        _wait(sock, select.POLLOUT, deadline, stopped)
-        outcome = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if outcome:
-        raise OSError(outcome, os.strerror(outcome))
+class _Wait:
+    """Waits for a socket until a deadline, and asks meanwhile whether to stop."""
+
+    def __init__(self, stopped: "Callable[[], bool]", ready: "Ready") -> None:
+        self._stopped = stopped
+        self._ready = ready
+
+    def until(self, sock: socket.socket, writing: bool, deadline: float) -> None:
+        while True:
+            left = deadline - time.monotonic()
+            if self._stopped():
+                raise Interrupted
+            if self._ready(sock, writing, max(0, min(_TURN, left))):
+                return
+            if left <= 0:
+                raise _NoAnswer
 
 
-def _handshake(sock: socket.socket, timeout: float, stopped: "Callable[[], bool]") -> "tuple[bool, str]":
+def _handshake(sock: socket.socket, timeout: float, wait: _Wait) -> "tuple[bool, str]":
     """Tell whether TLS was spoken, and in words what was.
 
     The first bytes of the answer decide: a TLS record, even an alert that refuses us, proves TLS.
     """
-    import ssl  # noqa: PLC0415 -- 8 ms that most commands need not pay
+    import ssl  # 8 ms that most commands need not pay
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -174,7 +208,7 @@ def _handshake(sock: socket.socket, timeout: float, stopped: "Callable[[], bool]
                 sock.send(outgoing.read())  # some hundred bytes, which an idle connection always takes
             else:
                 return True, "{} {}".format(talk.version(), (talk.cipher() or ("",))[0])
-            _wait(sock, select.POLLIN, deadline, stopped)
+            wait.until(sock, False, deadline)
             data = sock.recv(65536)
             if not data:
                 return _is_record(first), "connected, then closed by the other side"
@@ -198,19 +232,6 @@ def _handshake(sock: socket.socket, timeout: float, stopped: "Callable[[], bool]
 def _is_record(first: bytes) -> bool:
     """Tell an alert (21) or handshake (22) record of TLS 1.x from anything else."""
     return first[:1] in (b"\x15", b"\x16") and first[1:2] == b"\x03"
-
-
-def _wait(sock: socket.socket, event: int, deadline: float, stopped: "Callable[[], bool]") -> None:
-    poll = select.poll()
-    poll.register(sock, event)
-    while True:
-        left = deadline - time.monotonic()
-        if stopped():
-            raise Interrupted
-        if poll.poll(max(0, min(_TURN, left)) * 1000):
-            return
-        if left <= 0:
-            raise _NoAnswer
 
 
 def _unreached(cause: str, detail: str) -> "dict[str, Any]":

@@ -1,29 +1,28 @@
 """Download one file: resumed, retried, bounded in time and size, and named only when its hash agrees."""
 
-# ruff: noqa: PTH101, PTH104, PTH116, PTH120, PTH123
+# ruff: noqa: PTH120
 # (names are strings in the Host interface)
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import random
 import re
-import stat
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Callable, Optional, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from agent.core.errors import AgentError
-from agent.hosts import files
 from agent.hosts.web import Again, Head, answers, failed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from agent.core.host import Progress
+    from agent.core.host import Progress, Stat
 
 _ATTEMPTS = 5
 # Waits between attempts: a random part of BASE, 2 BASE, 4 BASE ..., never longer than CAP; a server's own
@@ -45,6 +44,30 @@ class Clock(Protocol):
     def pause(self, seconds: float) -> None: ...
 
 
+class Disk(Protocol):
+    """The part of a host that knows files; one of them may be a part of a download. What fails raises OSError."""
+
+    def read(self, path: str, offset: int, limit: int, /) -> bytes | None: ...
+
+    def look(self, path: str, /) -> Stat | None: ...
+
+    def replace(self, path: str, data: bytes, mode: int, owner: tuple[int, int] | None, /) -> None: ...
+
+    def remove(self, path: str, /) -> None: ...
+
+    def make_folders(self, folder: str, /) -> None: ...
+
+    def refused(self, error: OSError, path: str, /) -> AgentError: ...
+
+    def open_to_read(self, path: str, /) -> int: ...
+
+    def open_part(self, path: str, /) -> int: ...
+
+    def take_name(self, part: str, path: str, /) -> None: ...
+
+    def local_path(self, rest: str, /) -> str: ...
+
+
 @dataclass(frozen=True)
 class Sent:
     """A file that somebody sends: its size in bytes, its SHA-256 at that end, and its bytes as they come."""
@@ -61,12 +84,13 @@ Sender = Callable[[str, Optional[str]], Sent]
 
 @dataclass(frozen=True)
 class Means:
-    """What a download may use: a clock, the environment, someone to tell, and a way to be stopped.
+    """What a download may use: a clock, a disk, the environment, someone to tell, and a way to be stopped.
 
     With a `sender` nothing is asked of the network: every file comes from there.
     """
 
     clock: Clock
+    disk: Disk
     environ: Mapping[str, str]
     stopped: Callable[[], bool] = lambda: False
     progress: Progress = lambda _have, _total: None
@@ -130,23 +154,23 @@ def fetch(url: str, path: str, *, sha256: str | None, limit: int, timeout: float
     file (SSL_CERT_FILE, REQUESTS_CA_BUNDLE) count; a ~/.netrc does not.
     """
     want = sha256.lower() if sha256 else None
-    part = _Part(url, path)
+    part = _Part(url, path, means.disk)
     job = _Job(url, part, limit, timeout, means.clock.monotonic() + timeout, means)
     try:
-        if want is not None and _hash_of(path) == want:
+        if want is not None and _hash_of(means.disk, path) == want:
             return want
-        files.make_folders(os.path.dirname(path))
+        means.disk.make_folders(os.path.dirname(path))
         if means.sender is not None:
             sent = means.sender(url, want)
             want = want or sent.sha256
             _take(job, sent)
         else:
             _bring(job)
-        got = _hash_of(part.name)
+        got = _hash_of(means.disk, part.name)
         if want is not None and got != want and part.resumed:
             part.forget()  # its beginning may have been of other bytes
             _bring(job)
-            got = _hash_of(part.name)
+            got = _hash_of(means.disk, part.name)
         if want is not None and got != want:
             part.forget()
             raise AgentError(
@@ -157,7 +181,7 @@ def fetch(url: str, path: str, *, sha256: str | None, limit: int, timeout: float
             )
         part.take_name()
     except OSError as error:
-        refusal = files.refused(error, part.name)
+        refusal = means.disk.refused(error, part.name)
         if refusal.code.name == "no-space":
             with contextlib.suppress(AgentError):
                 part.forget()  # a disk that we filled does not stay full
@@ -175,7 +199,7 @@ def get(url: str, *, limit: int, timeout: float, means: Means) -> bytes:
 
 
 def _bring(job: _Job) -> None:
-    local = _local_path(job.url)
+    local = _local_path(job.url, job.means.disk)
     if local is not None:
         _copy(job, local)
     else:
@@ -195,14 +219,14 @@ def _take(job: _Job, sent: Sent) -> None:
             job.sink.end()
 
 
-def _local_path(url: str) -> str | None:
-    """Return the path that `file:` or a bare path names, None for everything else."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", url) is None:
+def _local_path(url: str, disk: Disk) -> str | None:
+    """Return the path that `file:` or a bare path names, None for everything else; `C:` is a drive and no scheme."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url) is None:
         return url
     if not url.lower().startswith("file:"):
         return None
     rest = url[len("file:") :]
-    return unquote("/" + rest[2:].partition("/")[2] if rest.startswith("//") else rest)
+    return disk.local_path("/" + rest[2:].partition("/")[2] if rest.startswith("//") else rest)
 
 
 def _scheme(url: str) -> str:
@@ -214,15 +238,14 @@ def _scheme(url: str) -> str:
 def _copy(job: _Job, source: str) -> None:
     """Copy a local file, without ever blocking on a FIFO or a device."""
     try:
-        if not stat.S_ISREG(os.stat(source).st_mode):
-            raise failed(job.url, "not a regular file", want="a regular file")
-        fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = job.means.disk.open_to_read(source)
     except (FileNotFoundError, NotADirectoryError):
         raise AgentError(
             "package-not-found", f"{source} is not there", saw="no such file", want=source
         ) from None
     except OSError as error:
-        raise failed(job.url, error.strerror or str(error)) from error
+        want = "a regular file" if error.errno == errno.EINVAL else ""
+        raise failed(job.url, error.strerror or str(error), want=want) from error
     with os.fdopen(fd, "rb") as file:
         total = os.fstat(fd).st_size
         job.check_size(total)
@@ -309,32 +332,31 @@ def _validator(head: Head) -> str:
 class _Part:
     """The unfinished file beside the final name, and a note of what it is a part of."""
 
-    def __init__(self, url: str, path: str) -> None:
+    def __init__(self, url: str, path: str, disk: Disk) -> None:
         self.have = 0
         self.resumed = False
         self.name = path + ".part"
         self._url = url
         self._path = path
         self._note = path + ".part.from"
+        self._disk = disk
         self._file: IO[bytes] | None = None
 
     def resumable(self) -> tuple[int, str]:
         with contextlib.suppress(AgentError, OSError, ValueError, KeyError, TypeError):
-            origin = json.loads(files.read(self._note, 0, 65536) or b"null")
-            size = os.stat(self.name, follow_symlinks=False).st_size
-            if origin["url"] == self._url_key() and isinstance(origin["validator"], str):
-                return size, origin["validator"]
+            origin = json.loads(self._disk.read(self._note, 0, 65536) or b"null")
+            part = self._disk.look(self.name)
+            if part and origin["url"] == self._url_key() and isinstance(origin["validator"], str):
+                return part.size, origin["validator"]
         return 0, ""
 
     def begin(self, start: int, validator: str) -> None:
         if validator:
             origin = {"url": self._url_key(), "validator": validator}
-            files.replace(self._note, json.dumps(origin).encode(), 0o600, None)
+            self._disk.replace(self._note, json.dumps(origin).encode(), 0o600, None)
         else:
-            files.remove(self._note)
-        fd = os.open(
-            self.name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600
-        )
+            self._disk.remove(self._note)
+        fd = self._disk.open_part(self.name)
         self._file = os.fdopen(fd, "wb")
         os.ftruncate(fd, start)
         os.lseek(fd, start, os.SEEK_SET)
@@ -354,15 +376,13 @@ class _Part:
                 os.fsync(file.fileno())
 
     def forget(self) -> None:
-        files.remove(self.name)
-        files.remove(self._note)
+        self._disk.remove(self.name)
+        self._disk.remove(self._note)
         self.have = 0
 
     def take_name(self) -> None:
-        os.chmod(self.name, 0o644)
-        os.rename(self.name, self._path)
-        files.remove(self._note)
-        files.sync_folder(os.path.dirname(self._path))
+        self._disk.take_name(self.name, self._path)
+        self._disk.remove(self._note)
 
     def _url_key(self) -> str:
         """Return the URL in a form that can lie on a disk: it may hold a password."""
@@ -395,15 +415,18 @@ class _Heap:
         self.have = 0
 
 
-def _hash_of(path: str) -> str:
+def _hash_of(disk: Disk, path: str) -> str:
     """Return the SHA-256 of a regular file, empty when there is none."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return ""
-        with open(path, "rb") as file:
-            digest = hashlib.sha256()
-            for data in iter(lambda: file.read(1024 * 1024), b""):
-                digest.update(data)
-            return digest.hexdigest()
+        fd = disk.open_to_read(path)
     except (FileNotFoundError, NotADirectoryError):
         return ""
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return ""
+        raise
+    with os.fdopen(fd, "rb") as file:
+        digest = hashlib.sha256()
+        for data in iter(lambda: file.read(1024 * 1024), b""):
+            digest.update(data)
+        return digest.hexdigest()

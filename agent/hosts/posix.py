@@ -165,7 +165,7 @@ class Posix:
     def _means(self) -> Means:
         from agent.hosts.fetch import Means  # noqa: PLC0415 -- as above
 
-        return Means(self, self._environ, self._stop.is_set, self._progress, self._sender)
+        return Means(self, files, self._environ, self._stop.is_set, self._progress, self._sender)
 
     def _run(
         self, argv: Sequence[str], timeout: float, stdin: bytes, grace: float, stopped: Callable[[], bool]
