@@ -39,6 +39,23 @@ LOOKS = (
     Look("/opt/cloudhsm/bin/cloudhsm_mgmt_util", (r"/.*",)),
 )
 
+# On Windows; a program of the system is called by its bare name, so that it comes from a folder of the system.
+_AMAZON = r"C:\Program Files\Amazon\CloudHSM"
+WINDOWS = (
+    Look("reg", (r"query", r"HKLM\\.*"), r"/v|/s|/reg:64|[\w .-]+"),
+    Look("sc", (r"query|queryex|qc", r"[\w.-]+")),
+    Look("netsh", (r"advfirewall", r"firewall", r"show", r"rule"), r"name=.*|dir=out|verbose"),
+    Look("schtasks", (r"/query", r"/tn", r"[\w\\ .-]+"), r"/xml"),
+    *(
+        Look(rf"{_AMAZON}\bin\cloudhsm-cli.exe", words, rest)
+        for words, rest in (
+            ((r"--version",), None),
+            ((r"cluster", r"hsm-info"), _ANY),
+            ((r"user", r"list"), _ANY),
+        )
+    ),
+)
+
 # `openssl x509` reads with these words and writes or signs with others; the second kind takes a value.
 _X509_FLAGS = frozenset(
     (
@@ -72,19 +89,21 @@ class ForbiddenLook(BaseException):
     """
 
 
-def allowed(argv: Sequence[str]) -> bool:
-    """Tell whether this command only looks."""
+def allowed(argv: Sequence[str], looks: Sequence[Look] = LOOKS) -> bool:
+    """Tell whether this command only looks. With another table than that of Linux, programs are named in full."""
     if not argv:
         return False
-    program = argv[0] if argv[0].startswith("/opt/cloudhsm/") else argv[0].rsplit("/", 1)[-1]
-    if program == "openssl":
-        return _reads_certificate(argv[1:])
-    return any(program == look.program and _fits(argv[1:], look) for look in LOOKS)
+    program = argv[0]
+    if looks is LOOKS and not program.startswith("/opt/cloudhsm/"):
+        program = program.rsplit("/", 1)[-1]
+        if program == "openssl":
+            return _reads_certificate(argv[1:])
+    return any(program == look.program and _fits(argv[1:], look) for look in looks)
 
 
-def require(argv: Sequence[str]) -> None:
+def require(argv: Sequence[str], looks: Sequence[Look] = LOOKS) -> None:
     """Raise ForbiddenLook unless the command only looks."""
-    if not allowed(argv):
+    if not allowed(argv, looks):
         raise ForbiddenLook(f"not in agent/hosts/looks.py: {' '.join(argv)!r}")
 
 

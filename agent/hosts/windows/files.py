@@ -1,0 +1,314 @@
+"""Files of Windows: read without ever blocking, replaced in one step even where somebody looks, each with its list."""
+
+# ruff: noqa: PTH101, PTH106, PTH108, PTH112, PTH116, PTH208
+# (names are strings in the Host interface)
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ntpath
+import os
+import stat
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.request import url2pathname
+
+from agent.core.errors import AgentError
+from agent.core.host import Room, Stat
+from agent.hosts.windows import access, kernel, names
+
+assert sys.platform == "win32"
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FULL = (kernel.DISK_FULL, kernel.HANDLE_DISK_FULL)
+# What another program that looks at a file, such as a virus scanner, makes of a touch; it passes.
+_BUSY = (kernel.DENIED, kernel.SHARING, kernel.LOCKED, kernel.NOT_EMPTY)
+_TURN = 0.05
+_ABSENT = (FileNotFoundError, NotADirectoryError)
+_FOLDER_MODE = 0o711
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of this machine. A touch that finds its goal in use tries again for `patience` seconds."""
+
+    patience: float = 5.0
+
+    def read(self, path: str, offset: int, limit: int) -> bytes | None:
+        """Do what HostView.read promises."""
+        try:
+            where = _full(path)
+            kind = _kind_of(os.stat(where))
+            if kind != "file":
+                raise unreadable(path, kind)
+            with os.fdopen(kernel.open_file(where), "rb", buffering=0) as file:
+                if offset:
+                    file.seek(offset)
+                data = bytearray()
+                while len(data) <= limit:
+                    piece = file.read(limit + 1 - len(data))
+                    if not piece:
+                        return bytes(data)
+                    data += piece
+        except _ABSENT:
+            return None
+        except OSError as error:
+            raise unreadable(path, _said(error)) from error
+        except ValueError as error:
+            raise unreadable(path, str(error)) from error
+        raise unreadable(path, f"more than {limit} bytes", want=f"at most {limit} bytes")
+
+    def look(self, path: str) -> Stat | None:
+        """Do what HostView.stat promises; the mode is what the access control list says, the owner is not told."""
+        try:
+            where = _full(path)
+            seen = os.lstat(where)
+            kind = _kind_of(seen)
+            folder = kind == "directory"
+            writable = not seen.st_file_attributes & stat.FILE_ATTRIBUTE_READONLY
+            mode = access.mode(kernel.security(where), folder=folder, writable=writable)
+        except _ABSENT:
+            return None
+        except OSError as error:
+            raise unreadable(path, _said(error)) from error
+        except ValueError as error:
+            raise unreadable(path, str(error)) from error
+        return Stat(kind, mode, *access.NOBODY_ASKED, seen.st_size, seen.st_mtime)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """Do what HostView.names promises."""
+        try:
+            return tuple(sorted(os.listdir(_full(path))))
+        except FileNotFoundError:
+            return ()
+        except NotADirectoryError as error:
+            if os.path.lexists(_full(path)):
+                raise unreadable(path, "not a folder", want="a folder") from error
+            return ()
+        except OSError as error:
+            raise unreadable(path, _said(error), want="a folder") from error
+        except ValueError as error:
+            raise unreadable(path, str(error), want="a folder") from error
+
+    def replace(self, path: str, data: bytes, mode: int, owner: tuple[int, int] | None) -> None:
+        """Do what Host.write promises.
+
+        A folder cannot be made to last through a power cut here, and need not: NTFS keeps a journal of its names.
+        """
+        if owner not in (None, access.NOBODY_ASKED):
+            raise AgentError(
+                "write-failed", f"{path} cannot be given to {owner}", saw="Windows has no numbers for users",
+                want="no owner", hint="leave the owner out: a file belongs to whoever the agent runs as",
+            )  # fmt: skip
+        temporary = ""
+        try:
+            where = _full(path)
+            descriptor = access.descriptor(mode)
+            folder, name = ntpath.split(where)
+            self.make_folders(folder)
+            _clear(folder, name)
+            if _is_folder(where):
+                raise refused(OSError(errno.EISDIR, "it is a folder"), path)
+            temporary = ntpath.join(folder, f".{name}.hsm-agent-{os.urandom(4).hex()}")
+            with os.fdopen(kernel.create_file(temporary, descriptor), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            _require(temporary, path, mode)
+            self._rename(temporary, where)
+            temporary = ""
+        except OSError as error:
+            raise refused(error, path) from error
+        except ValueError as error:
+            raise AgentError("write-failed", f"{path!r} cannot be written", saw=str(error)) from error
+        finally:
+            if temporary:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+
+    def remove(self, path: str) -> None:
+        """Do what Host.remove promises."""
+        try:
+            where = _full(path) if path else ""
+            if not where or names.is_root(where):
+                raise AgentError("write-failed", f"{path!r} is never removed", saw=path)
+            self._remove(where)
+        except _ABSENT:
+            return
+        except OSError as error:
+            raise refused(error, path) from error
+        except ValueError as error:
+            raise AgentError("write-failed", f"{path!r} cannot be removed", saw=str(error)) from error
+
+    def make_folders(self, folder: str) -> None:
+        """Make a folder and its parents, open to be passed and not to be listed. Raises OSError, ValueError."""
+        where = _full(folder)
+        if names.is_root(where) or os.path.isdir(where):
+            return
+        self.make_folders(ntpath.dirname(where))
+        try:
+            kernel.create_folder(where, access.descriptor(_FOLDER_MODE, folder=True))
+        except FileExistsError:
+            if not os.path.isdir(where):
+                raise
+
+    def refused(self, error: OSError, path: str) -> AgentError:
+        return refused(error, path)
+
+    def open_to_read(self, path: str) -> int:
+        """Return a descriptor of a regular file. Raises OSError; `errno.EINVAL` for what is none."""
+        where = _full_or_oserror(path)
+        if _kind_of(os.stat(where)) != "file":
+            raise OSError(errno.EINVAL, "not a regular file")
+        return kernel.open_file(where)
+
+    def open_part(self, path: str) -> int:
+        """Return a descriptor for writing a file that only the administrators may read. Raises OSError."""
+        return kernel.continue_file(_full_or_oserror(path), access.descriptor(0o600))
+
+    def take_name(self, part: str, path: str) -> None:
+        """Give a finished download its name; it stays readable to the administrators alone. Raises OSError."""
+        self._rename(_full_or_oserror(part), _full_or_oserror(path))
+
+    def local_path(self, rest: str) -> str:
+        """Return the path that is meant by what follows `file:`."""
+        return url2pathname(rest)
+
+    def room(self, path: str) -> Room:
+        """Do what HostView.room promises."""
+        import shutil  # noqa: PLC0415 -- 2 ms, which not every look need pay
+
+        try:
+            place = _full(path)
+            while not os.path.isdir(place) and not names.is_root(place):
+                place = ntpath.dirname(place)
+            return Room(shutil.disk_usage(place).free, not kernel.read_only_volume(place))
+        except (OSError, ValueError) as error:
+            raise unreadable(path, str(error), want="a folder") from error
+
+    def _rename(self, temporary: str, where: str) -> None:
+        """Take the place of a file that somebody may have open, or that may be marked read-only."""
+        marked = _is_marked(where)
+        try:
+            if marked:
+                os.chmod(where, stat.S_IWRITE)
+            self._insist(lambda: kernel.move(temporary, where))
+        except OSError:
+            if marked:
+                os.chmod(where, stat.S_IREAD)
+            raise
+
+    def _remove(self, where: str) -> None:
+        seen = os.lstat(where)
+        if seen.st_file_attributes & stat.FILE_ATTRIBUTE_READONLY:
+            os.chmod(where, stat.S_IWRITE)
+        if not seen.st_file_attributes & stat.FILE_ATTRIBUTE_DIRECTORY:
+            self._insist(lambda: os.unlink(where))
+            return
+        if (
+            not seen.st_file_attributes & stat.FILE_ATTRIBUTE_REPARSE_POINT
+        ):  # what a link leads to is not ours
+            for name in os.listdir(where):
+                with contextlib.suppress(*_ABSENT):
+                    self._remove(ntpath.join(where, name))
+        self._insist(lambda: os.rmdir(where))
+
+    def _insist(self, touch: Callable[[], None]) -> None:
+        """Do it, and while others are in the way do it again."""
+        deadline = time.monotonic() + self.patience
+        while self._is_refused(touch, last=time.monotonic() >= deadline):
+            time.sleep(_TURN)
+
+    def _is_refused(self, touch: Callable[[], None], *, last: bool) -> bool:
+        """Try once, and tell whether somebody was in the way; the last time that is raised."""
+        try:
+            touch()
+        except OSError as error:
+            if last or error.winerror not in _BUSY:
+                raise
+            return True
+        return False
+
+
+def refused(error: OSError, path: str) -> AgentError:
+    """Return the error for a touch the system refused, by its cause."""
+    saw = f"{path}: {_said(error)}"
+    if error.winerror in _FULL or error.errno == errno.ENOSPC:
+        return AgentError("no-space", f"there is no room for {path}", saw=saw)
+    if error.winerror == kernel.WRITE_PROTECT:
+        return AgentError("read-only", f"{path} cannot be written", saw=saw)
+    if error.winerror in _BUSY:
+        return AgentError(
+            "write-failed", f"{path} cannot be written", saw=saw, want="a file that no other program holds open",
+            hint="end the program that has it open (the Resource Monitor names it), or take the permission that is "
+            "missing: `icacls` shows who has which",
+        )  # fmt: skip
+    return AgentError("write-failed", f"{path} cannot be written", saw=saw)
+
+
+def unreadable(path: str, saw: str, *, want: str = "a regular file that can be read") -> AgentError:
+    return AgentError("unreadable", f"{path!r} cannot be read", saw=saw, want=want)
+
+
+def _full(path: str) -> str:
+    return names.full(path, os.getcwd())  # noqa: PTH109 -- as above
+
+
+def _full_or_oserror(path: str) -> str:
+    try:
+        return _full(path)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error)) from error
+
+
+def _said(error: OSError) -> str:
+    return (
+        f"{error.strerror or error} (Windows error {error.winerror})"
+        if error.winerror
+        else str(error.strerror)
+    )
+
+
+def _require(temporary: str, path: str, mode: int) -> None:
+    """Raise unless the new file is as closed as it was asked to be; some file systems have no lists at all."""
+    got = access.mode(kernel.security(temporary))
+    want = access.comparable(mode)
+    if got != want:
+        raise AgentError(
+            "write-failed", f"{path} cannot be protected", saw=f"mode {got:04o}", want=f"mode {want:04o}",
+            hint="use a folder on a file system that keeps permissions, such as NTFS",
+        )  # fmt: skip
+
+
+def _is_marked(where: str) -> bool:
+    with contextlib.suppress(OSError):
+        seen = os.lstat(where).st_file_attributes
+        return bool(seen & stat.FILE_ATTRIBUTE_READONLY) and not seen & stat.FILE_ATTRIBUTE_DIRECTORY
+    return False
+
+
+def _is_folder(where: str) -> bool:
+    with contextlib.suppress(OSError):
+        return _kind_of(os.lstat(where)) == "directory"
+    return False
+
+
+def _clear(folder: str, name: str) -> None:
+    """Remove what killed runs left of earlier writes of this name; one that is being written cannot be removed."""
+    for each in os.listdir(folder):
+        if each.startswith(f".{name}.hsm-agent-"):
+            with contextlib.suppress(OSError):
+                os.unlink(ntpath.join(folder, each))
+
+
+def _kind_of(seen: os.stat_result) -> str:
+    if stat.S_ISLNK(seen.st_mode) or seen.st_reparse_tag == stat.IO_REPARSE_TAG_MOUNT_POINT:
+        return "link"
+    if stat.S_ISREG(seen.st_mode):
+        return "file"
+    return "directory" if stat.S_ISDIR(seen.st_mode) else "other"

@@ -1,0 +1,195 @@
+"""This machine: the Host that everything real goes through, on Windows."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import errno
+import hashlib
+import os
+import select
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from agent.core.errors import AgentError
+from agent.core.host import READ_LIMIT, Holder, Reached, Running
+from agent.hosts import connect, looks
+from agent.hosts.processes import Stopped
+from agent.hosts.windows import access, files, kernel, names, processes
+
+assert sys.platform == "win32"
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from agent.core.host import Done, Progress, Room, Stat
+    from agent.hosts.fetch import Means, Sender
+
+_MUTEX = "Global\\"
+
+
+class Windows:
+    """A Host on this machine, with the words of Posix.
+
+    Times, `stop`, `progress`, `environ` and `sender` are as there. `patience` is how long a touch waits, in seconds,
+    for other programs to let go of a file.
+    """
+
+    def __init__(
+        self,
+        stop: threading.Event | None = None,
+        *,
+        progress: Progress = lambda _have, _total: None,
+        environ: Mapping[str, str] = os.environ,
+        sender: Sender | None = None,
+        patience: float = 5.0,
+    ) -> None:
+        self._stop = stop or threading.Event()
+        self._progress = progress
+        self._environ = environ
+        self._sender = sender
+        self._files = files.Files(patience)
+
+    @property
+    def name(self) -> str:
+        return self._environ.get("COMPUTERNAME", "")
+
+    def read(self, path: str, *, offset: int = 0, limit: int = READ_LIMIT) -> bytes | None:
+        return self._files.read(path, offset, limit)
+
+    def stat(self, path: str) -> Stat | None:
+        return self._files.look(path)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        return self._files.names(path)
+
+    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+        looks.require(argv, looks.WINDOWS)
+        try:
+            return self._run(argv, timeout, stdin, stop=self._stop)
+        except Stopped:
+            raise self._interrupted(f"`{' '.join(argv)}` was running") from None
+
+    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> Reached:
+        try:
+            seen = connect.reach(
+                address, port, timeout, tls, self._stop.is_set,
+                ready=_ready, under_way=errno.EWOULDBLOCK, words=kernel.explain,
+            )  # fmt: skip
+        except connect.Interrupted:
+            raise self._interrupted(f"waiting for {address} port {port}") from None
+        return Reached(address, port, **seen)
+
+    def holder(self, path: str) -> Holder | None:
+        r"""Tell whether a named mutex such as `Global\_MSIExecute` is owned; by whom, Windows does not say.
+
+        Files have no such locks here, so to ask about one is a mistake of ours.
+        """
+        if not path.startswith(_MUTEX):
+            raise ValueError(f"{path!r} is not the name of a mutex")
+        return Holder(0, "") if kernel.is_owned(path) else None
+
+    def mapping(self, prefix: str) -> tuple[Running, ...]:
+        import psutil  # noqa: PLC0415 -- 25 ms that only this look pays
+
+        found = []
+        for pid in sorted(psutil.pids()):
+            with contextlib.suppress(psutil.Error, OSError):  # gone meanwhile, or not ours to look at
+                process = psutil.Process(pid)
+                paths = sorted({each.path for each in process.memory_maps() if _is_below(each.path, prefix)})
+                if paths:
+                    found.append(
+                        Running(
+                            pid, process.name(), *access.NOBODY_ASKED, process.create_time(), tuple(paths)
+                        )
+                    )
+        return tuple(found)
+
+    def get(self, url: str, *, limit: int, timeout: float) -> bytes:
+        from agent.hosts.fetch import get  # noqa: PLC0415 -- 5 ms that only a download pays
+
+        return get(url, limit=limit, timeout=timeout, means=self._means())
+
+    def room(self, path: str) -> Room:
+        return self._files.room(path)
+
+    def now(self) -> dt.datetime:
+        return dt.datetime.now(dt.timezone.utc)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def is_root(self) -> bool:
+        return kernel.is_administrator()
+
+    def pause(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise self._interrupted("waiting")
+
+    def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
+        self._files.replace(path, data, mode, owner)
+
+    def remove(self, path: str) -> None:
+        self._files.remove(path)
+
+    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+        return self._run(argv, timeout, stdin, stop=threading.Event())
+
+    @contextlib.contextmanager
+    def lock(self, path: str, words: str) -> Iterator[None]:
+        """Hold a named mutex; the file at `path` says to others who holds it, and is no lock itself."""
+        with kernel.mutex(_mutex_for(path)) as held:
+            if not held:
+                said = (self._files.read(path, 0, 4096) or b"").decode(errors="replace").strip()
+                raise AgentError(
+                    "run-locked", "another hsm-agent is at work on this host", saw=said or f"{path} is locked"
+                )
+            self.write(path, f"{words} (pid {os.getpid()})\n".encode(), mode=0o644)
+            try:
+                yield
+            finally:
+                self.write(path, b"", mode=0o644)
+
+    def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
+        from agent.hosts.fetch import fetch  # noqa: PLC0415 -- as above
+
+        return fetch(url, path, sha256=sha256, limit=limit, timeout=timeout, means=self._means())
+
+    def _means(self) -> Means:
+        from agent.hosts.fetch import Means  # noqa: PLC0415 -- as above
+
+        return Means(self, self._files, self._environ, self._stop.is_set, self._progress, self._sender)
+
+    def _run(self, argv: Sequence[str], timeout: float, stdin: bytes, *, stop: threading.Event) -> Done:
+        return processes.run(
+            argv,
+            env=processes.environment(self._environ),
+            timeout=timeout,
+            stdin=stdin,
+            stopped=stop.is_set,
+        )
+
+    def _interrupted(self, what: str) -> AgentError:
+        return AgentError("interrupted", "the run was interrupted", saw=what)
+
+
+def _mutex_for(path: str) -> str:
+    """Return one name for each file, however its path is spelt. Raises AgentError for what is no path."""
+    try:
+        where = names.full(path, os.getcwd())  # noqa: PTH109 -- names are strings in the Host interface
+    except ValueError as error:
+        raise files.refused(OSError(str(error)), path) from error
+    return f"{_MUTEX}hsm-agent-{hashlib.sha256(where.lower().encode()).hexdigest()[:32]}"
+
+
+def _is_below(path: str, prefix: str) -> bool:
+    return path.replace("/", "\\").lower().startswith(prefix.replace("/", "\\").lower())
+
+
+def _ready(sock: socket.socket, writing: bool, seconds: float) -> bool:
+    """Wait for a socket. A connection that failed is told among the exceptional ones."""
+    readers, writers = ([], [sock]) if writing else ([sock], [])
+    return any(select.select(readers, writers, writers, seconds))

@@ -1,0 +1,188 @@
+"""One child process of Windows: in a job of its own, drained without blocking, and ended with all its kin."""
+
+# ruff: noqa: PTH113
+# (names are strings in the Host interface)
+
+from __future__ import annotations
+
+import contextlib
+import ntpath
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from typing import IO, TYPE_CHECKING
+
+from agent.core.host import Done
+from agent.hosts.processes import EDGE, Excerpt, Stopped
+from agent.hosts.windows import kernel
+
+assert sys.platform == "win32"
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+# How often the clock and an interrupt are looked at, in seconds; a child's end wakes at once.
+_TURN = 0.02
+# A pipe holds far less than this, so no more can be left in it by a program that has ended.
+_REST = 1024 * 1024
+# How long the members of an ended job may take to be gone.
+_REAP = 5.0
+_ENDED = 1
+_SUSPENDED = 0x4
+# What a program of Windows needs to find its way; nothing else of our environment is its business.
+_KEPT = (
+    "ALLUSERSPROFILE", "APPDATA", "COMMONPROGRAMFILES", "COMMONPROGRAMFILES(X86)", "COMMONPROGRAMW6432",
+    "COMPUTERNAME", "COMSPEC", "HOMEDRIVE", "HOMEPATH", "LOCALAPPDATA", "NUMBER_OF_PROCESSORS", "OS", "PATHEXT",
+    "PROCESSOR_ARCHITECTURE", "PROGRAMDATA", "PROGRAMFILES", "PROGRAMFILES(X86)", "PROGRAMW6432", "PUBLIC",
+    "SYSTEMDRIVE", "SYSTEMROOT", "TEMP", "TMP", "USERDOMAIN", "USERNAME", "USERPROFILE", "WINDIR",
+    "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY",
+)  # fmt: skip
+_FOLDERS = ("System32", "", r"System32\Wbem", r"System32\WindowsPowerShell\v1.0", r"System32\OpenSSH")
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment a program is given: what Windows needs, and a path that no user can write to."""
+    upper = {name.upper(): value for name, value in environ.items()}
+    kept = {name: upper[name] for name in _KEPT if name in upper}
+    kept["PATH"] = ";".join(_search(upper))
+    return kept
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    timeout: float,
+    stdin: bytes = b"",
+    stopped: Callable[[], bool] = lambda: False,
+) -> Done:
+    """Run a program to its end. The whole job is ended when the time is up, or `stopped` says so: then Stopped.
+
+    There is no polite way: a program without a window or a console hears no request. What it is told comes from a
+    file, so that one that does not read cannot hold us up.
+    """
+    program = find(argv[0], env)
+    if program is None:
+        return Done(127, "", f"{argv[0]}: there is no such program\n")
+    if program.lower().endswith((".bat", ".cmd")):
+        # cmd.exe would read the words as commands
+        return Done(126, "", f"{argv[0]}: a batch file is no program\n")
+    with tempfile.TemporaryFile() as told:
+        told.write(stdin)
+        told.seek(0)
+        try:
+            child = subprocess.Popen(
+                argv, executable=program, stdin=told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+                env=dict(env), cwd=env.get("SYSTEMROOT"),
+                creationflags=subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP | _SUSPENDED,
+            )  # fmt: skip
+        except OSError as error:
+            return Done(126, "", f"{argv[0]}: {error.strerror}\n")
+        with child, contextlib.closing(kernel.Job()) as job:
+            pipes = _Pipes(child)
+            try:
+                job.take(int(child._handle))  # type: ignore[attr-defined]  # noqa: SLF001 -- the way it is named
+                return _watch(child, job, pipes, time.monotonic() + timeout, stopped)
+            finally:
+                if child.poll() is None:
+                    _end(child, job, pipes)
+                pipes.close()
+
+
+def find(program: str, env: Mapping[str, str]) -> str | None:
+    """Return the file of a program: a path as it is, a bare name from the folders of Windows and nowhere else."""
+    if "\\" in program or "/" in program:
+        found = [program, f"{program}.exe"]
+    else:
+        names = [program] if ntpath.splitext(program)[1] else [f"{program}.exe"]
+        found = [ntpath.join(folder, name) for folder in _search(env) for name in names]
+    return next((path for path in found if os.path.isfile(path)), None)
+
+
+def _watch(
+    child: subprocess.Popen[bytes],
+    job: kernel.Job,
+    pipes: _Pipes,
+    deadline: float,
+    stopped: Callable[[], bool],
+) -> Done:
+    while child.poll() is None:
+        left = deadline - time.monotonic()
+        if left <= 0 or stopped():
+            _end(child, job, pipes)
+            if left <= 0:
+                return Done(None, *pipes.heard())
+            raise Stopped
+        if not pipes.turn():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(min(_TURN, left))
+    pipes.rest()
+    return Done(child.returncode, *pipes.heard())
+
+
+def _end(child: subprocess.Popen[bytes], job: kernel.Job, pipes: _Pipes) -> None:
+    with contextlib.suppress(OSError):
+        job.end(_ENDED)
+    with contextlib.suppress(OSError):
+        child.kill()  # one that was never taken into the job
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(_REAP)
+    pipes.rest()
+
+
+class _Pipes:
+    """Both outputs of a child, read only when something lies there."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._streams: list[tuple[IO[bytes], Excerpt]] = []
+        self._out, self._err = Excerpt(EDGE), Excerpt(EDGE)
+        for stream, heard in ((child.stdout, self._out), (child.stderr, self._err)):
+            if stream is not None:
+                self._streams.append((stream, heard))
+
+    def turn(self) -> int:
+        """Take what lies there, and return how many bytes that was."""
+        taken = 0
+        for stream, heard in list(self._streams):
+            there = kernel.waiting(stream.fileno())
+            if there is None:
+                self._streams.remove((stream, heard))
+                stream.close()
+            elif there:
+                data = os.read(stream.fileno(), min(there, 65536))
+                heard.add(data)
+                taken += len(data)
+        return taken
+
+    def rest(self) -> None:
+        """Take what an ended program left, without waiting for others that hold its pipes."""
+        taken = 0
+        while taken < _REST:
+            heard = self.turn()
+            if not heard:
+                return
+            taken += heard
+
+    def heard(self) -> tuple[str, str]:
+        return _text(self._out.text()), _text(self._err.text())
+
+    def close(self) -> None:
+        for stream, _ in self._streams:
+            stream.close()
+        self._streams.clear()
+
+
+def _search(env: Mapping[str, str]) -> list[str]:
+    root = env.get("SYSTEMROOT", r"C:\Windows")
+    return [ntpath.join(root, folder).rstrip("\\") for folder in _FOLDERS]
+
+
+def _text(said: bytes) -> str:
+    """Return what was said: UTF-8 where it is that, else in the code page of the console; lines end with a newline."""
+    try:
+        text = said.decode("utf-8")
+    except UnicodeDecodeError:
+        text = said.decode("oem", errors="replace")
+    return text.replace("\r\n", "\n")
