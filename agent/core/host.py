@@ -38,7 +38,10 @@ class Done:
 
 @dataclass(frozen=True)
 class Stat:
-    """What a name in the file system is. `kind` is file, directory, link or other; `mtime` is epoch seconds."""
+    """What a name in the file system is. `kind` is file, directory, link or other; `mtime` is epoch seconds.
+
+    On Windows `mode` says what the access control list says, and uid and gid are -1.
+    """
 
     kind: str
     mode: int
@@ -73,7 +76,10 @@ class Holder:
 
 @dataclass(frozen=True)
 class Running:
-    """A process with a file of the client mapped. `started` is epoch seconds; uid and gid are the effective ones."""
+    """A process with a file of the client mapped. `started` is epoch seconds.
+
+    uid and gid are the effective ones, -1 on Windows.
+    """
 
     pid: int
     name: str
@@ -122,14 +128,14 @@ class HostView(Protocol):
     def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
         """Run a program that only looks, from the allow-list in `agent/hosts/looks.py`; anything else raises.
 
-        A program that is not there gives status 127. The whole process group is ended after `timeout` seconds.
+        A program that is not there gives status 127. It is ended with all its children after `timeout` seconds.
         """
 
     def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> Reached:
         """Connect once by TCP, and when `tls` see whether a TLS handshake is answered (nothing is verified)."""
 
     def holder(self, path: str) -> Holder | None:
-        """Return who holds the fcntl lock on `path`, None when it is free or absent."""
+        """Return who holds the fcntl lock on `path`, None when it is free or absent; on Windows, the mutex it names."""
 
     def mapping(self, prefix: str) -> tuple[Running, ...]:
         """Return the running processes that have mapped a file whose path starts with `prefix`."""
@@ -160,6 +166,7 @@ class Host(HostView, Protocol):
         """Replace a file; mode and owner (uid, gid) are set before the name appears.
 
         Missing parents are made with 0711: what they hold is reached by its name, and nobody else lists it.
+        On Windows a mode becomes an access control list; one that has no counterpart is refused, and so is an owner.
 
         Raises AgentError `no-space`, `read-only` or `write-failed`; then the old file is untouched.
         """

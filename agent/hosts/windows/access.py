@@ -72,7 +72,7 @@ def mode(text: str, *, folder: bool = False, writable: bool = True) -> int:
 
 def comparable(mode: int, *, folder: bool = False) -> int:
     """Return what of a mode Windows keeps: it has no files that may be run and others that may not."""
-    return mode if folder else mode & 0o666
+    return mode if folder else mode & ~0o111
 
 
 def _mask(rights: str) -> int:

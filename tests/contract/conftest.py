@@ -1,0 +1,7 @@
+"""Leaves out what can only run on Windows; tests/wine runs that inside Wine."""
+
+from __future__ import annotations
+
+import sys
+
+collect_ignore = [] if sys.platform == "win32" else ["test_windows_host.py"]

@@ -1,0 +1,512 @@
+"""What a Host promises where Windows differs: runs on Windows alone, for the tests inside Wine (see tests/wine)."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import stat
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from agent.core.host import READ_LIMIT, Done, Holder, Running
+from agent.hosts.looks import ForbiddenLook
+from tests.contract.test_host import Ground, cause_of, ground_of, python, raises, silent_server
+
+assert sys.platform == "win32"
+
+from agent.hosts import processes  # noqa: E402
+from agent.hosts.windows import kernel  # noqa: E402
+from agent.hosts.windows.machine import Windows  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# long enough to be noticed, and no program lets go meanwhile
+SHORT = 0.2
+
+
+@pytest.fixture
+def ground() -> Iterator[Ground]:
+    with ground_of("windows") as made:
+        yield made
+
+
+def run(program: str, *words: str, timeout: float = 30, stdin: bytes = b"") -> Done:
+    return Windows().do((sys.executable, "-c", program, *words), timeout=timeout, stdin=stdin)
+
+
+# --- files
+
+
+def test_a_file_that_is_open_is_replaced_once_it_is_closed(ground: Ground) -> None:
+    path = ground.file("file", b"old")
+    file = Path(path).open("rb")  # noqa: SIM115 -- the timer closes it
+    timer = threading.Timer(SHORT, file.close)
+    timer.start()
+    ground.host.write(path, b"new", mode=0o644)
+    timer.join()
+    assert ground.host.read(path) == b"new"
+
+
+def test_a_file_that_stays_open_is_told_and_stays_as_it_was(ground: Ground) -> None:
+    path = ground.file("file", b"old")
+    with Path(path).open("rb"):
+        for touch in (
+            lambda: Windows(patience=SHORT).write(path, b"new", mode=0o644),
+            lambda: Windows(patience=SHORT).remove(path),
+        ):
+            code, saw = cause_of(touch)
+            assert (code, path in saw, "Windows error" in saw) == ("write-failed", True, True)
+    assert (ground.host.read(path), ground.host.names(ground.folder)) == (b"old", ("file",))
+
+
+def test_our_own_reading_keeps_nobody_out(ground: Ground) -> None:
+    path = ground.file("file", b"old")
+    with os.fdopen(kernel.open_file(path), "rb") as file:
+        Path(path).unlink()
+        assert file.read() == b"old"
+
+
+def test_a_read_only_file_is_replaced_and_one_in_use_keeps_its_mark(ground: Ground) -> None:
+    path = ground.file("file", b"old")
+    Path(path).chmod(stat.S_IREAD)
+    with Path(path).open("rb"), raises("write-failed"):
+        Windows(patience=SHORT).write(path, b"new", mode=0o644)
+    assert not Path(path).stat().st_mode & stat.S_IWRITE
+    ground.host.write(path, b"new", mode=0o644)
+    assert ground.host.read(path) == b"new"
+    assert Path(path).stat().st_mode & stat.S_IWRITE
+
+
+def test_what_can_never_be_is_not_waited_for(ground: Ground) -> None:
+    patient = Windows(patience=60)
+    start = time.monotonic()
+    with raises("write-failed"):
+        patient.write(ground.directory("folder"), b"x", mode=0o644)
+    with raises("write-failed"):
+        patient.write(ground.file("file") + "/below", b"x", mode=0o644)
+    assert time.monotonic() - start < 10
+
+
+def test_a_mode_is_an_access_control_list(ground: Ground) -> None:
+    secret, public = ground.path("secret"), ground.path("public")
+    ground.host.write(secret, b"x", mode=0o600)
+    ground.host.write(public, b"x", mode=0o644)
+    assert [ground.host.stat(path).mode for path in (secret, public)] == [0o600, 0o644]  # type: ignore[union-attr]
+    assert ";WD)" not in kernel.security(secret)
+    assert ";WD)" in kernel.security(public)
+
+
+def test_a_mode_or_an_owner_without_a_counterpart_is_refused(ground: Ground) -> None:
+    path = ground.path("file")
+    for mode in (0o640, 0o400, 0o4755):
+        assert cause_of(lambda mode=mode: ground.host.write(path, b"x", mode=mode))[0] == "write-failed"  # type: ignore[misc]
+    with raises("write-failed"):
+        ground.host.write(path, b"x", mode=0o600, owner=(0, 0))
+    assert ground.host.names(ground.folder) == ()
+
+
+def test_what_stat_tells_can_be_given_back(ground: Ground) -> None:
+    path = ground.path("file")
+    ground.host.write(path, b"x", mode=0o600)
+    seen = ground.host.stat(path)
+    assert seen is not None
+    ground.host.write(path, b"y", mode=seen.mode, owner=(seen.uid, seen.gid))
+    assert ground.host.read(path) == b"y"
+
+
+def test_stat_tells_the_kind(ground: Ground) -> None:
+    seen = ground.host.stat(ground.file("file", b"123"))
+    assert seen is not None
+    assert (seen.kind, seen.size, abs(seen.mtime - time.time()) < 30) == ("file", 3, True)
+    folder = ground.host.stat(ground.directory("folder"))
+    assert folder is not None
+    assert folder.kind == "directory"
+
+
+def test_a_path_may_be_long_and_hold_blanks_and_any_letter(ground: Ground) -> None:
+    path = ground.path("/".join(["Program Files ü 漢字 " + "x" * 40 + "y"] * 6) + "/a file.cfg")
+    assert len(path) > 350
+    ground.host.write(path, b"text", mode=0o600)
+    assert ground.host.read(path.replace("/", "\\")) == b"text"
+    assert ground.host.names(os.path.dirname(path)) == ("a file.cfg",)  # noqa: PTH120
+    with ground.host.lock(path + ".lock", "configure"):
+        pass
+    assert ground.host.room(path).free > 0
+    ground.host.remove(ground.path("Program Files ü 漢字 " + "x" * 40 + "y"))
+    assert ground.host.names(ground.folder) == ()
+
+
+@pytest.mark.parametrize("name", ["NUL", "con.txt", "COM1", "a:stream", "a?b", "dot.", "blank ", "a\0b"])
+def test_a_name_that_means_something_else_is_refused(ground: Ground, name: str) -> None:
+    path = ground.path(name)
+    for look in (ground.host.read, ground.host.stat, ground.host.names):
+        with raises("unreadable"):
+            look(path)
+    with raises("write-failed"):
+        ground.host.write(path, b"x", mode=0o644)
+    with raises("write-failed"):
+        ground.host.remove(path)
+    assert ground.host.names(ground.folder) == ()
+
+
+def test_a_device_or_a_folder_is_no_file(ground: Ground) -> None:
+    for path in (r"\\.\NUL", r"\\.\PhysicalDrive0", "CON", ground.directory("folder")):
+        with raises("unreadable"):
+            ground.host.read(path)
+
+
+def test_a_drive_is_never_removed(ground: Ground) -> None:
+    for path in ("C:", "C:\\", "C:/", "\\\\?\\C:\\", "/", "//", ""):
+        with raises("write-failed"):
+            ground.host.remove(path)
+    assert ground.host.names("C:\\")
+
+
+def test_read_only_files_are_removed_with_their_folder(ground: Ground) -> None:
+    for name in ("tree/a/b", "tree/c"):
+        Path(ground.file(name)).chmod(stat.S_IREAD)
+    ground.host.remove(ground.path("tree"))
+    assert ground.host.names(ground.folder) == ()
+
+
+def test_names_know_no_case(ground: Ground) -> None:
+    path = ground.file("Customer.crt", b"x")
+    assert ground.host.read(path.upper()) == b"x"
+    with ground.host.lock(ground.path("lock"), "configure"), raises("run-locked"):
+        ground.host.lock(ground.path("LOCK").replace("/", "\\"), "verify").__enter__()
+
+
+# --- programs
+
+
+def test_an_exit_status_is_whole() -> None:
+    assert run("import sys; sys.exit(3010)").status == 3010
+
+
+def test_a_program_gets_its_words_and_its_input() -> None:
+    words = ("a b", 'q"uote', "tr\\", "", "ü", "%PATH%")
+    assert run("import sys; print(ascii(sys.argv[1:]))", *words).out == f"{list(words)!a}\n"
+    data = os.urandom(700_000)
+    told = run("import sys, hashlib; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())", stdin=data)
+    assert told.out.strip() == hashlib.sha256(data).hexdigest()
+    assert run("pass", stdin=data).ok
+    assert run("import sys; print(sys.stdin.buffer.read())").out == "b''\n"
+
+
+def test_lines_end_alike_and_no_text_does_no_harm() -> None:
+    said = run(r"import sys; sys.stdout.buffer.write(b'a\r\nb\xff\n'); sys.stderr.write('c\n')")
+    assert said.out.startswith("a\nb")
+    assert said.out.endswith("\n")
+    assert said.err == "c\n"
+
+
+def test_a_program_sees_a_plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_OF_OURS", "x")
+    seen = run("import os; print(sorted(os.environ)); print(os.environ['PATH']); print(os.getcwd())").out
+    names, path, folder = seen.splitlines()
+    assert "'SYSTEMROOT'" in names
+    assert "'PROGRAMDATA'" in names
+    assert "SECRET" not in names
+    root = os.environ["SYSTEMROOT"].lower()
+    assert {each.lower().startswith(root) for each in path.split(";")} == {True}
+    assert folder.lower() == root
+
+
+def test_a_program_is_looked_for_where_no_user_can_write(ground: Ground) -> None:
+    planted = ground.file("planted.exe", Path(sys.executable).read_bytes()[:100])
+    was = Path.cwd()
+    os.chdir(ground.folder)
+    try:
+        assert ground.host.do(("planted", "x"), timeout=10).status == 127
+        assert ground.host.do((planted,), timeout=10).status == 126
+        assert ground.host.do(("cmd", "/c", "exit", "5"), timeout=10).status == 5
+    finally:
+        os.chdir(was)
+
+
+def test_a_batch_file_is_no_program(ground: Ground) -> None:
+    batch = ground.file("tool.BAT", f"echo x >{ground.path('mark')}\r\n".encode())
+    assert ground.host.do((batch, "&calc"), timeout=10).status == 126
+    assert ground.host.names(ground.folder) == ("tool.BAT",)
+
+
+def test_both_outputs_may_be_large() -> None:
+    done = run("import os\nfor fd in (1, 2): os.write(fd, b'x' * 3_000_000); os.write(fd, b'end')")
+    for said in (done.out, done.err):
+        assert said.endswith("xend")
+        assert "bytes left out]" in said
+        assert len(said) < 2 * processes.EDGE + 100
+    assert done.ok
+
+
+def test_endless_output_is_ended_with_its_program() -> None:
+    done = run("import os\nwhile True: os.write(1, b'x' * 10000)", timeout=1)
+    assert done.timed_out
+    assert len(done.out) < 2 * processes.EDGE + 100
+
+
+# says who it is, starts one that waits for the same connection to end, and waits itself
+TREE = """
+import os, socket, subprocess, sys
+port, depth = int(sys.argv[1]), int(sys.argv[2])
+if depth:
+    subprocess.Popen([sys.executable, "-c", sys.argv[3], str(port), str(depth - 1), sys.argv[3]])
+with socket.create_connection(("127.0.0.1", port)) as line:
+    line.sendall(b"%d " % os.getpid())
+    if len(sys.argv) > 4:
+        line.recv(1)
+        os._exit(4)
+    line.recv(100)
+"""
+
+
+@contextmanager
+def tree(count: int) -> Iterator[tuple[int, list[psutil.Process], threading.Event]]:
+    """A port to which `count` processes connect; they are told, once all are there, and until the block ends."""
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(count)
+        members: list[psutil.Process] = []
+        lines: list[socket.socket] = []
+        complete = threading.Event()
+
+        def gather() -> None:
+            for _ in range(count):
+                line, _ = listener.accept()
+                lines.append(line)
+                members.append(psutil.Process(int(line.recv(20))))
+            complete.set()
+
+        thread = threading.Thread(target=gather)
+        thread.start()
+        try:
+            yield listener.getsockname()[1], members, complete
+        finally:
+            thread.join(20)
+            for line in lines:
+                line.close()
+
+
+def test_a_program_that_takes_too_long_is_ended_with_all_its_children() -> None:
+    with tree(3) as (port, members, complete):
+        ended: list[Done] = []
+        stop = threading.Event()
+        words = (sys.executable, "-c", TREE, str(port), "2", TREE)
+
+        def act() -> None:
+            with pytest.raises(Exception, match="ended by the test"):
+                _run_until(stop, words)
+            ended.append(Done(None, "", ""))
+
+        thread = threading.Thread(target=act)
+        thread.start()
+        assert complete.wait(30)
+        stop.set()
+        thread.join(30)
+        assert ended
+        gone, alive = psutil.wait_procs(members, timeout=10)
+        assert (len(gone), alive) == (3, [])
+
+
+def _run_until(stop: threading.Event, words: tuple[str, ...]) -> None:
+    from agent.hosts.windows import processes as windows
+
+    try:
+        windows.run(words, env=windows.environment(os.environ), timeout=60, stopped=stop.is_set)
+    except processes.Stopped:
+        raise RuntimeError("ended by the test") from None
+
+
+def test_the_clock_ends_a_program() -> None:
+    start = time.monotonic()
+    done = run("import sys, threading; print('begun', flush=True); threading.Event().wait(60)", timeout=2)
+    assert done == Done(None, "begun\n", "")
+    assert time.monotonic() - start < 20
+
+
+def test_what_a_program_leaves_behind_is_not_waited_for() -> None:
+    """And goes on: a service that an installer started must not end with the installer."""
+    with tree(1) as (port, members, complete):
+        program = (
+            "import subprocess, sys\n"
+            "subprocess.Popen([sys.executable, '-c', sys.argv[1], sys.argv[2], '0', ''])\n"
+            "print('out', flush=True); sys.exit(4)"
+        )
+        start = time.monotonic()
+        assert run(program, TREE, str(port)) == Done(4, "out\n", "")
+        assert time.monotonic() - start < 20
+        assert complete.wait(30)
+        assert members[0].is_running()
+
+
+def test_a_child_does_not_inherit_the_run_lock(ground: Ground) -> None:
+    path = ground.path("lock")
+    with tree(1) as (port, _, complete):
+        with ground.host.lock(path, "configure"):
+            program = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', *sys.argv[1:]])"
+            assert run(program, TREE, str(port), "0", "").ok
+        assert complete.wait(30)
+        with ground.host.lock(path, "verify"):
+            pass
+
+
+def test_ask_runs_what_only_looks_and_comes_from_the_system(ground: Ground) -> None:
+    key = r"HKLM\Software\Microsoft\Windows NT\CurrentVersion"
+    done = ground.host.ask(("reg", "query", key, "/v", "CurrentBuildNumber", "/reg:64"), timeout=30)
+    assert done.ok
+    assert done.out.split()[-3:-1] == ["CurrentBuildNumber", "REG_SZ"]
+    assert done.out.split()[-1].isdigit()
+    assert ground.host.ask(("reg", "query", r"HKLM\Software\No", "/reg:64"), timeout=30).status == 1
+    for argv in (
+        ("reg", "add", key, "/v", "x"),
+        ("reg", "query", key, "/v", "x", "&", "calc"),
+        (ground.path("reg"), "query", key),
+        ("sc", "stop", "Spooler"),
+        ("cmd", "/c", "ver"),
+    ):
+        with pytest.raises(ForbiddenLook):
+            ground.host.ask(argv, timeout=1)
+
+
+# --- interrupts
+
+
+def test_an_interrupt_ends_every_wait_and_no_touch() -> None:
+    stop = threading.Event()
+    stop.set()
+    machine = Windows(stop)
+    with raises("interrupted"):
+        machine.pause(60)
+    with silent_server() as port, raises("interrupted"):
+        machine.reach("127.0.0.1", port, timeout=30)
+    with raises("interrupted"):
+        machine.ask(("reg", "query", r"HKLM\Software", "/s"), timeout=30)
+    assert machine.do((sys.executable, "-c", "raise SystemExit(3)"), timeout=30).status == 3
+
+
+# --- locks, processes, downloads
+
+OWN = """
+import ctypes, sys
+kernel32 = ctypes.WinDLL("kernel32")
+kernel32.CreateMutexW.restype = ctypes.c_void_p
+assert kernel32.CreateMutexW(None, True, sys.argv[1])
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_holder_of_a_mutex_is_seen() -> None:
+    name = f"Global\\hsm-agent-test-{os.getpid()}"
+    assert Windows().holder(name) is None
+    with python(OWN, name) as child:
+        assert Windows().holder(name) == Holder(0, "")
+        assert Windows().holder(name) == Holder(0, "")
+        child.kill()
+        child.wait()
+    assert Windows().holder(name) is None
+    with pytest.raises(ValueError, match="not the name of a mutex"):
+        Windows().holder("C:\\file")
+
+
+MAP = """
+import mmap, sys
+file = open(sys.argv[1], "rb")
+held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+first = held[0]
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_with_the_client_mapped_is_found(ground: Ground) -> None:
+    path = ground.file("Lib/client.dll", b"x" * 5000)
+    other = ground.file("library/client.dll", b"x" * 5000)
+    with python(MAP, path) as child, python(MAP, other):
+        (seen,) = ground.host.mapping(ground.path("lib/"))
+        assert seen == Running(child.pid, psutil.Process(child.pid).name(), -1, -1, seen.started, seen.mapped)
+        assert [each.lower().replace("\\", "/") for each in seen.mapped] == [path.lower().replace("\\", "/")]
+        assert abs(seen.started - time.time()) < 60
+    assert ground.host.mapping(ground.path("lib/")) == ()
+
+
+def test_a_host_knows_its_name_and_its_rights() -> None:
+    assert Windows().name == os.environ["COMPUTERNAME"]
+    assert Windows().is_root() is bool(ctypes.windll.shell32.IsUserAnAdmin())
+
+
+DATA = os.urandom(300_000)
+HASH = hashlib.sha256(DATA).hexdigest()
+
+
+@contextmanager
+def mirror() -> Iterator[tuple[str, list[str]]]:
+    """A server that breaks the first connection off in the middle, and notes which ranges it is asked for."""
+    asked: list[str] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers.get("Range", ""))
+            start = int(asked[-1][6:-1]) if asked[-1] else 0
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(DATA) - start))
+            self.send_header("ETag", '"1"')
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(DATA) - 1}/{len(DATA)}")
+            self.end_headers()
+            self.wfile.write(DATA[start : 200_000 if len(asked) == 1 else None])
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/a.msi", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_download_is_resumed_and_takes_its_name(ground: Ground) -> None:
+    path = ground.path("cache/a.msi")
+    with mirror() as (url, asked):
+        got = ground.host.fetch(url, path, sha256=HASH, limit=READ_LIMIT, timeout=60)
+    assert (got, asked) == (HASH, ["", "bytes=200000-"])
+    assert ground.host.read(path) == DATA
+    assert ground.host.names(ground.path("cache")) == ("a.msi",)
+
+
+def test_a_package_may_lie_on_a_drive(ground: Ground) -> None:
+    source = ground.file("a b.msi", DATA).replace("/", "\\")
+    for url in (source, Path(source).as_uri()):
+        goal = ground.path("copy.msi")
+        assert ground.host.fetch(url, goal, sha256=HASH, limit=READ_LIMIT, timeout=60) == HASH
+        ground.host.remove(goal)
+    with raises("checksum-mismatch"):
+        ground.host.fetch(source, ground.path("copy.msi"), sha256="0" * 64, limit=READ_LIMIT, timeout=60)
+    with raises("package-not-found"):
+        ground.host.fetch("C:\\no\\a.msi", ground.path("copy.msi"), sha256=HASH, limit=1, timeout=60)
+
+
+def test_the_suite_itself_ran_as_wanted() -> None:
+    """Nothing of POSIX is loaded on Windows, and this Python really is one of Windows."""
+    assert {"agent.hosts.posix", "agent.hosts.files", "agent.hosts.shell", "fcntl"} & set(
+        sys.modules
+    ) == set()
+    assert subprocess.list2cmdline(["a b"]) == '"a b"'

@@ -1,0 +1,76 @@
+"""The Windows adapter, held to the contract of every host by the contract suite itself, inside Wine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.wine import root
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.lab
+
+SUITES = ("tests/contract/test_host.py", "tests/contract/test_windows_host.py")
+# what a test inside may say when it does not run
+REASONS = (
+    "a thing of POSIX, or arranged with its programs",
+    "only root of Linux can become another user or mount",
+    "Wine says that it made a link, and makes none",
+    "this machine has no IPv6",
+)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A key and a certificate in one file, and the certificate alone beside it: there is no openssl in Windows."""
+    path = tmp_path / "server.pem"
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=hsm"]
+    subprocess.run(
+        [*argv, "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True, timeout=60
+    )
+    path.write_bytes(path.read_bytes() + (tmp_path / "server.pem.crt").read_bytes())
+    path.chmod(0o644)
+    return path
+
+
+@pytest.fixture(params=root.VERSIONS)
+def python(request: pytest.FixtureRequest) -> root.Python:
+    reason = root.reason_not_to_run()
+    if reason:
+        pytest.skip(reason)
+    try:
+        return root.ensure(request.param)
+    except root.LabError as error:
+        pytest.skip(f"Wine cannot be had here: {error}")
+
+
+def test_windows_keeps_what_every_host_promises(python: root.Python, certificate: Path) -> None:
+    folder = certificate.parent
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", r"--junitxml=Z:\scratch\report.xml", *SUITES]
+    done = root.run(python, words, folder, seconds=240)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
+    cases = ET.parse(folder / "report.xml").findall(".//testcase")
+    told = [skipped.get("message", "") for case in cases for skipped in case.findall("skipped")]
+    assert [reason for reason in told if not reason.startswith(REASONS)] == []
+    assert len(cases) - len(told) >= 95
+    shutil.rmtree(folder / "pyc")
+
+
+def test_the_checker_of_types_has_nothing_to_say_of_windows() -> None:
+    """On Linux it does not look at what only Windows runs."""
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "mypy", "--platform", "win32", "--follow-imports=silent",
+            "--cache-dir=.mypy_cache/windows", "agent/hosts/windows", "agent/hosts/here.py",
+            "tests/contract/test_windows_host.py",
+        ],
+        cwd=root.CHECKOUT, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
