@@ -41,6 +41,7 @@ EXIT_STATUSES: dict[int, str] = {
     20: "a download failed",
     21: "wrong bytes, or a checksum is required and unknown",
     22: "the package manager failed, or its lock never became free",
+    23: "done, but a reboot is required to finish",
     30: "the CA is unusable",
     31: "not the CA that is wanted",
     40: "no HSM could be reached",
@@ -253,6 +254,13 @@ _TABLE = (
         "a newer version is installed than the one that is wanted",
         "a pin that is older than the host",
         "raise `--client-version`, or `hsm-agent remove` first if you do want the older one",
+    ),
+    Code(
+        "reboot-required",
+        23,
+        "Windows must be restarted to finish an installation",
+        "a file that was in use is replaced at the next start",
+        "restart the computer, then run the same command again",
     ),
     Code(
         "ca-unreadable",

@@ -76,6 +76,10 @@ def failure(done: Done, argv: Sequence[str], saw: str = "") -> AgentError:
     )
 
 
+def _refusal(done: Done, argv: Sequence[str]) -> str:
+    return done.tail(2) or f"{argv[0]} exited {done.status}"
+
+
 def transact(
     host: Host, manager: PackageManager, argv: Sequence[str], limits: Limits, busy: Callable[[Done], bool]
 ) -> Done:
@@ -98,7 +102,7 @@ def transact(
                 done = host.do(argv, timeout=limits.package)
                 if done.ok or done.timed_out:
                     return done
-                busy_with = lock_holder(host, manager) or (done.tail(2) if busy(done) else "")
+                busy_with = lock_holder(host, manager) or (_refusal(done, argv) if busy(done) else "")
                 if not busy_with:
                     return done
     except AgentError as error:

@@ -75,6 +75,7 @@ class Memory:
         self.full = False
         self.read_only = False
         self.root = True
+        self.looks: Sequence[looks.Look] = looks.LOOKS
         self.stopped = False
         self.free = 10 * 1024**3
         self.clock = 0.0
@@ -86,7 +87,7 @@ class Memory:
     def place(self, path: str, data: bytes = b"", **fields: str | int) -> None:
         """Put something there as the machine's own doing, with its parents: no touch."""
         self._make_parents(path)
-        self.entries[path] = replace(Entry(data=data, mtime=self._epoch()), **fields)  # type: ignore[arg-type]
+        self.entries[self._place_of(path)] = replace(Entry(data=data, mtime=self._epoch()), **fields)  # type: ignore[arg-type]
 
     @property
     def name(self) -> str:
@@ -123,7 +124,7 @@ class Memory:
         return tuple(sorted(posixpath.basename(each) for each in self._below(self._goal(path), deep=False)))
 
     def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
-        looks.require(argv)
+        looks.require(argv, self.looks)
         self._mind()
         return self._answer(tuple(argv), stdin, timeout)
 
@@ -292,7 +293,7 @@ class Memory:
 
     def _make_parents(self, path: str) -> None:
         """Make folders down to the path's own; one that is a file refuses."""
-        folder = posixpath.dirname(path)
+        folder = posixpath.dirname(_posix(path))
         entry = self._follow(folder)
         if entry is None:
             self._make_parents(folder)
@@ -302,7 +303,7 @@ class Memory:
 
     def _place_of(self, path: str) -> str:
         """Return the path with every link but a last one followed."""
-        path = posixpath.normpath(path)
+        path = posixpath.normpath(_posix(path))
         folder, name = posixpath.split(path)
         return path if folder == path else posixpath.join(self._goal(folder), name)
 
@@ -327,3 +328,8 @@ def _unreadable(path: str, saw: str) -> AgentError:
     return AgentError(
         "unreadable", f"{path!r} cannot be read", saw=saw, want="a regular file that can be read"
     )
+
+
+def _posix(path: str) -> str:
+    """Return a path of Windows as one below a folder that is called like its drive."""
+    return "/" + path.replace("\\", "/") if path[1:3] in (":\\", ":/") else path

@@ -69,7 +69,7 @@ ip link set lo up
 exec chroot . setpriv --reuid tester --regid tester --clear-groups env -i HOME=/home/tester PATH=/usr/bin:/bin \
     LANG=C.UTF-8 WINEPREFIX=/home/tester/pfx WINEDEBUG=-all \
     PYTHONPYCACHEPREFIX='Z:\scratch\pyc' HSM_AGENT_TEST_CERTIFICATE='Z:\scratch\server.pem' \
-    sh -c 'cd /src; wine "Z:\\opt\\python\\python.exe" "$@" </dev/null 2>&1 | cat' python "$@"
+    bash -c 'cd /src; "$@" </dev/null 2>&1 | cat; exit "${PIPESTATUS[0]}"' program "$@"
 """
 
 
@@ -149,7 +149,14 @@ def ensure(version: str) -> Python:
 def run(
     python: Python, argv: list[str], scratch: Path, *, seconds: float
 ) -> subprocess.CompletedProcess[str]:
-    r"""Run this Python in Windows: the checkout is Z:\src and cannot be written, `scratch` is Z:\scratch and can.
+    """Run this Python in Windows, as `enter` runs a program."""
+    return enter(python, ["wine", r"Z:\opt\python\python.exe", *argv], scratch, seconds=seconds)
+
+
+def enter(
+    python: Python, argv: list[str], scratch: Path, *, seconds: float
+) -> subprocess.CompletedProcess[str]:
+    r"""Run a program beside Wine: the checkout is Z:\src and cannot be written, `scratch` is Z:\scratch and can.
 
     Only the last 8 bits of the exit status come back. Nothing that was started outlives the call.
     """

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.wine import root
+from tests.wine import packages, root
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.lab
 
-SUITES = ("tests/contract/test_host.py", "tests/contract/test_windows_host.py")
+SUITES = tuple(f"tests/contract/test_{name}.py" for name in ("host", "windows_host", "windows_msi"))
 # what a test inside may say when it does not run
 REASONS = (
     "a thing of POSIX, or arranged with its programs",
@@ -53,8 +53,9 @@ def python(request: pytest.FixtureRequest) -> root.Python:
 
 def test_windows_keeps_what_every_host_promises(python: root.Python, certificate: Path) -> None:
     folder = certificate.parent
+    packages.make(python, folder)
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", r"--junitxml=Z:\scratch\report.xml", *SUITES]
-    done = root.run(python, words, folder, seconds=240)
+    done = root.run(python, words, folder, seconds=600)
     assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
     cases = ET.parse(folder / "report.xml").findall(".//testcase")
     told = [skipped.get("message", "") for case in cases for skipped in case.findall("skipped")]
@@ -69,7 +70,7 @@ def test_the_checker_of_types_has_nothing_to_say_of_windows() -> None:
         [
             sys.executable, "-m", "mypy", "--platform", "win32", "--follow-imports=silent",
             "--cache-dir=.mypy_cache/windows", "agent/hosts/windows", "agent/hosts/here.py",
-            "tests/contract/test_windows_host.py",
+            "tests/contract/test_windows_host.py", "tests/contract/test_windows_msi.py",
         ],
         cwd=root.CHECKOUT, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip

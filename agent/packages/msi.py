@@ -1,0 +1,243 @@
+r"""Windows: the registry's list of installed programs, Windows Installer for the transaction."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.core.errors import AgentError
+from agent.packages.protocol import Installed, transact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from agent.core.host import Done, Host, HostView
+    from agent.core.limits import Limits
+
+_UNINSTALL = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
+_QUERY = ("reg", "query", _UNINSTALL, "/s", "/reg:64")
+_QUIET = ("/qn", "/norestart", "/l*v")
+# where the log of a removal goes; that of an installation lies beside the package
+_LOGS = r"C:\ProgramData\hsm-agent\log"
+_LOG_END = 1024 * 1024
+
+# What the vendor's programs call themselves is not published, so each package is known by the words in the name.
+_NAMES = (
+    ("AWSCloudHSMCLI", r"\bcli\b|command.line"),
+    ("AWSCloudHSMPKCS11", r"pkcs"),
+    ("AWSCloudHSMJCE", r"\bjce\b|java"),
+    ("AWSCloudHSMKSP", r"\bksp\b|key storage|\bcng\b"),
+    ("AWSCloudHSMManagementUtil", r"management"),
+    ("AWSCloudHSMClient", r"client"),
+)
+
+_DONE, _REBOOT_BEGUN, _REBOOT = 0, 1641, 3010
+_UNKNOWN = (1605, 1614)  # a product that is not, or not any more, installed
+_BUSY = 1618
+# What else Windows Installer says with its exit status: code, meaning, and hint (None: the code's own).
+_SAID: dict[int, tuple[str, str, str | None]] = {
+    112: ("no-space", "the disk is full", None),
+    1601: (
+        "package-failed",
+        "the Windows Installer service cannot be reached",
+        "start it: `sc start msiserver`",
+    ),
+    1602: ("package-failed", "somebody cancelled it", "run this again, and leave the installation alone"),
+    1603: ("package-failed", "a fatal error", None),
+    1605: ("package-failed", "the product is not installed", None),
+    1619: ("package-failed", "the package could not be opened", "remove the file, and run this again"),
+    1620: (
+        "package-failed",
+        "the file is no Windows Installer package",
+        "remove the file, and run this again",
+    ),
+    1622: ("package-failed", "the log cannot be written", None),
+    1625: (
+        "package-failed",
+        "a policy of this computer forbids it",
+        "ask who keeps the group policies to allow it",
+    ),
+    1627: ("package-failed", "the package is damaged", "remove the file, and run this again"),
+    1633: ("package-failed", "the package is not made for this processor or Windows", None),
+    1638: (
+        "package-failed",
+        "another version of this product is installed, which this package does not replace",
+        "take the installed one off first: `hsm-agent remove`",
+    ),
+}
+# Lines of a verbose log that only repeat that something failed.
+_EMPTY_WORDS = re.compile(
+    r"(Installation|Configuration|Removal|Update) (operation )?(failed|completed)|^(Error )?1603\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Product:
+    """One program in the registry's list that Windows Installer put there: its key there is its product code."""
+
+    code: str
+    name: str
+    version: str
+
+    @property
+    def package(self) -> str:
+        """The vendor's file name without version, or the program's own name when no rule knows it."""
+        return next((stem for stem, words in _NAMES if re.search(words, self.name, re.IGNORECASE)), self.name)
+
+
+@dataclass(frozen=True)
+class Msi:
+    """Windows Installer, one package after the other: it has no transaction over several.
+
+    It lets itself be asked whether it is free only by taking its mutex, which could refuse somebody else. So its own
+    answer (1618) is what is waited for.
+    """
+
+    @property
+    def locks(self) -> tuple[str, ...]:
+        return ()
+
+    def installed(self, view: HostView) -> tuple[Installed, ...]:
+        found: dict[str, list[str]] = {}
+        for product in products(view):
+            found.setdefault(product.package, []).append(product.version)
+        return tuple(
+            Installed(
+                package,
+                max(versions, key=_by_number),
+                f"installed {len(versions)} times, as {', '.join(sorted(versions, key=_by_number))}"
+                if len(versions) > 1
+                else None,
+            )
+            for package, versions in sorted(found.items())
+        )
+
+    def install(self, host: Host, files: Sequence[str], limits: Limits) -> None:
+        """Do what PackageManager.install promises, and raise `reboot-required` when all are in but a reboot is left."""
+        reboot = [file for file in files if self._run(host, ("/i", file), f"{file}.log", limits)]
+        _require_no_reboot(reboot)
+
+    def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
+        going = [product for product in products(host) if product.package in packages]
+        reboot = []
+        for product in going:
+            log = f"{_LOGS}\\remove-{product.code.strip('{}')}.log"
+            host.write(log, b"", mode=0o600)  # Windows Installer makes no folder
+            if self._run(host, ("/x", product.code), log, limits):
+                reboot.append(product.name)
+        _require_no_reboot(reboot)
+
+    def _run(self, host: Host, words: tuple[str, str], log: str, limits: Limits) -> bool:
+        """Run one transaction to its end, and tell whether a reboot is left to do."""
+        argv = ("msiexec", *words, *_QUIET, log)
+        done = transact(host, self, argv, limits, _is_busy)
+        if done.status in (_REBOOT, _REBOOT_BEGUN):
+            return True
+        if done.status == _DONE or (words[0] == "/x" and done.status in _UNKNOWN):
+            return False
+        raise _failure(host, done, argv, log)
+
+
+def products(view: HostView) -> tuple[Product, ...]:
+    """Return the CloudHSM programs that the 64-bit part of the registry lists. Raises AgentError `package-failed`."""
+    done = view.ask(_QUERY, timeout=60)
+    if not done.ok or "bytes left out]" in done.out:
+        raise AgentError(
+            "package-failed", "the list of installed programs cannot be read", saw=done.tail(3) or "too long a list",
+            want="an answer", hint=f"look at it: `reg query {_UNINSTALL} /reg:64`",
+        )  # fmt: skip
+    found = [
+        Product(key, values["DisplayName"], values.get("DisplayVersion", ""))
+        for key, values in _keys(done.out)
+        if re.fullmatch(r"\{[0-9A-F-]{36}\}", key, re.IGNORECASE)
+        and re.search(r"cloud\s*hsm", values.get("DisplayName", ""), re.IGNORECASE)
+    ]
+    return tuple(
+        sorted(found, key=lambda product: (product.package, _by_number(product.version), product.code))
+    )
+
+
+def log_text(data: bytes) -> str:
+    """Return a log as text: UTF-16 with its mark or from its middle on, else one byte for each letter."""
+    if data[:2] == b"\xff\xfe":
+        return data[2:].decode("utf-16-le", errors="replace")
+    if data[1::2].count(0) > len(data) // 4:
+        return data.decode("utf-16-le", errors="replace")
+    return data.decode("cp1252", errors="replace")
+
+
+def reason(log: str) -> str:
+    """Return why an installation failed, in its log's words: what a person was told, else the action that failed."""
+    lines = [line.strip() for line in log.splitlines()]
+    told = [match[1] for line in lines for match in [re.search(r"Product: .+? -- (.+)", line)] if match]
+    errors = [match[0] for line in lines for match in [re.search(r"\bError \d{4}\b.+", line)] if match]
+    useful = [words for words in (*told, *errors) if not _EMPTY_WORDS.search(words)]
+    ended = [line for line in lines if re.search(r"Return value 3\b", line)]
+    return "; ".join(dict.fromkeys(useful[:3] or ended[:1]))
+
+
+def _keys(said: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Walk through what `reg query /s` says: a line for each key, and indented under it one for each value."""
+    key, values = "", dict[str, str]()
+    for line in said.splitlines():
+        value = re.fullmatch(r"    (.+?)    REG_(?:SZ|EXPAND_SZ|DWORD)(?:    (.*))?", line)
+        if line.startswith("HKEY_"):
+            if key:
+                yield key, values
+            key, values = line.rpartition("\\")[2].strip(), {}
+        elif value:
+            values[value[1]] = (value[2] or "").strip()
+    if key:
+        yield key, values
+
+
+def _by_number(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
+
+
+def _is_busy(done: Done) -> bool:
+    return done.status == _BUSY
+
+
+def _require_no_reboot(names: Sequence[str]) -> None:
+    if names:
+        raise AgentError(
+            "reboot-required",
+            "Windows must be restarted to finish",
+            saw=f"Windows Installer asks for it: {', '.join(names)}",
+            want="an installation that is finished",
+        )
+
+
+def _failure(host: Host, done: Done, argv: Sequence[str], log: str) -> AgentError:
+    by_hand = f"run `{' '.join(argv)}` by hand and read {log}"
+    if done.timed_out:
+        return AgentError(
+            "package-failed", "msiexec did not end in time", saw="still running when its time ran out", want="exit 0",
+            hint=f"the Windows Installer service may still be at work: wait for it, then run this again, or {by_hand}",
+        )  # fmt: skip
+    code, meaning, hint = _SAID.get(done.status or 0, ("package-failed", "", None))
+    why = reason(log_text(_end_of(host, log)))
+    if "out of disk space" in why.lower():
+        code, hint = "no-space", None
+    elif code == "package-failed":
+        hint = hint or by_hand
+    return AgentError(
+        code,
+        f"msiexec exited {done.status}" + (f": {meaning}" if meaning else ""),
+        saw=why or done.tail(3) or "nothing more is told",
+        want="exit 0",
+        hint=hint,
+    )
+
+
+def _end_of(host: Host, log: str) -> bytes:
+    """Return the last part of a log, which may be many times as long; empty when it cannot be had."""
+    try:
+        stat = host.stat(log)
+        start = max(0, (stat.size if stat else 0) - _LOG_END) // 2 * 2
+        return host.read(log, offset=start, limit=_LOG_END + 4096) or b""
+    except AgentError:
+        return b""  # what the status means is said all the same

@@ -1,0 +1,260 @@
+"""Windows Installer: what its list, its exit statuses and its logs mean. The real thing, as far as Wine is, runs in tests/wine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.core.errors import AgentError
+from agent.core.host import Done
+from agent.core.limits import Limits
+from agent.hosts import looks
+from agent.packages import Installed
+from agent.packages.msi import Msi, log_text, reason
+from tests.doubles.memory import Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+QUERY = ("reg", "query", r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall", "/s", "/reg:64")
+ROOT = r"HKEY_LOCAL_MACHINE\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
+CODE = "{2E6A36C6-8D6E-4F5E-9B53-9E0D9C8D5A01}"
+FILE = "/cache/AWSCloudHSMCLI-5.18.0-1.msi"
+ARGV = ("msiexec", "/i", FILE, "/qn", "/norestart", "/l*v", f"{FILE}.log")
+
+
+def key(name: str, **values: str) -> str:
+    lines = [f"    {value}    REG_SZ    {data}" for value, data in values.items()]
+    return "\r\n".join(["", f"{ROOT}\\{name}", *lines, "    EstimatedSize    REG_DWORD    0x1f", ""])
+
+
+def machine(*keys: str, status: int = 0) -> Memory:
+    memory = Memory(answers={QUERY: Done(status, "\n".join(keys).replace("\r\n", "\n"), "")})
+    memory.looks = looks.WINDOWS
+    return memory
+
+
+def fails(memory: Memory, act: Callable[[], object]) -> AgentError:
+    with pytest.raises(AgentError) as caught:
+        act()
+    return caught.value
+
+
+def installing(status: int | None, log: bytes = b"") -> Memory:
+    def msiexec(_argv: tuple[str, ...], memory: Memory) -> Done:
+        memory.place(f"{FILE}.log", log)
+        memory.clock += 1000 if status is None else 1
+        return Done(status, "", "")
+
+    memory = machine()
+    memory.programs["msiexec"] = msiexec
+    return memory
+
+
+# --- the list
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("AWS CloudHSM CLI", "AWSCloudHSMCLI"),
+        ("AWS CloudHSM Command Line Interface", "AWSCloudHSMCLI"),
+        ("AWS CloudHSM PKCS #11 Library", "AWSCloudHSMPKCS11"),
+        ("AWS CloudHSM JCE Provider", "AWSCloudHSMJCE"),
+        ("AWS CloudHSM Key Storage Provider", "AWSCloudHSMKSP"),
+        ("AWS CloudHSM KSP", "AWSCloudHSMKSP"),
+        ("AWS CloudHSM Management Utility", "AWSCloudHSMManagementUtil"),
+        ("AWS CloudHSM Client", "AWSCloudHSMClient"),
+        ("CloudHSM something new", "CloudHSM something new"),  # shown as it is, and not hidden
+    ],
+)
+def test_a_program_is_known_by_the_words_in_its_name(name: str, package: str) -> None:
+    memory = machine(key(CODE, DisplayName=name, DisplayVersion="5.18.0"))
+    assert Msi().installed(memory) == (Installed(package, "5.18.0"),)
+
+
+def test_other_programs_and_what_the_installer_did_not_put_there_are_left_out() -> None:
+    memory = machine(
+        key(
+            "{AAAAAAAA-8D6E-4F5E-9B53-9E0D9C8D5A01}",
+            DisplayName="AWS Command Line Interface v2",
+            DisplayVersion="2.1",
+        ),
+        key("CloudHSM helper", DisplayName="CloudHSM helper of ours", DisplayVersion="1"),
+        key("{BBBBBBBB-8D6E-4F5E-9B53-9E0D9C8D5A01}"),
+    )
+    assert Msi().installed(memory) == ()
+    assert Msi().installed(machine("\n")) == ()
+
+
+def test_a_program_that_is_installed_twice_is_broken() -> None:
+    memory = machine(
+        key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.9.0"),
+        key(CODE.replace("01}", "02}"), DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"),
+    )
+    assert Msi().installed(memory) == (
+        Installed("AWSCloudHSMCLI", "5.18.0", "installed 2 times, as 5.9.0, 5.18.0"),
+    )
+
+
+@pytest.mark.parametrize(
+    "memory", [machine(status=1), machine("x\n[7 bytes left out]\n")], ids=["refused", "cut"]
+)
+def test_a_list_that_is_not_whole_is_no_list(memory: Memory) -> None:
+    assert fails(memory, lambda: Msi().installed(memory)).code.name == "package-failed"
+
+
+# --- installing
+
+
+def test_each_package_is_installed_quietly_with_a_log() -> None:
+    memory = installing(0)
+    Msi().install(memory, [FILE], Limits())
+    assert memory.touches == [("do", *ARGV)]
+
+
+@pytest.mark.parametrize("status", [3010, 1641])
+def test_a_reboot_that_is_left_is_told_when_all_are_in(status: int) -> None:
+    memory = installing(status)
+    error = fails(memory, lambda: Msi().install(memory, [FILE, FILE], Limits()))
+    assert (error.code.name, error.code.exit_status) == ("reboot-required", 23)
+    assert memory.touches == [("do", *ARGV)] * 2
+
+
+def test_another_installation_is_waited_for() -> None:
+    statuses = [1618, 1618, 0]
+    memory = machine()
+    memory.programs["msiexec"] = lambda _argv, _memory: Done(statuses.pop(0), "", "")
+    Msi().install(memory, [FILE], Limits())
+    assert (statuses, memory.monotonic()) == ([], 1.0)
+
+
+def test_another_installation_is_not_waited_for_without_end() -> None:
+    memory = machine()
+    memory.programs["msiexec"] = Done(1618, "", "")
+    error = fails(memory, lambda: Msi().install(memory, [FILE], Limits(lock=30)))
+    assert error.code.name == "package-locked"
+    assert 30 <= memory.monotonic() < 32
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (112, "no-space", "the disk is full"),
+        (1601, "package-failed", "service"),
+        (1602, "package-failed", "cancelled"),
+        (1603, "package-failed", "fatal"),
+        (1605, "package-failed", "not installed"),
+        (1619, "package-failed", "could not be opened"),
+        (1620, "package-failed", "no Windows Installer package"),
+        (1625, "package-failed", "policy"),
+        (1633, "package-failed", "processor"),
+        (1638, "package-failed", "another version"),
+        (1699, "package-failed", "msiexec exited 1699"),
+    ],
+)
+def test_an_exit_status_is_told_in_words(status: int, code: str, words: str) -> None:
+    memory = installing(status)
+    error = fails(memory, lambda: Msi().install(memory, [FILE], Limits()))
+    assert (error.code.name, words in error.sentence, str(status) in error.sentence) == (code, True, True)
+    assert error.hint
+
+
+def test_an_installation_that_does_not_end_is_told() -> None:
+    memory = installing(None)
+    error = fails(memory, lambda: Msi().install(memory, [FILE], Limits(package=600)))
+    assert (error.code.name, error.sentence) == ("package-failed", "msiexec did not end in time")
+
+
+# --- the log
+
+LOG = """=== Verbose logging started: 25/11/2026  3:40:00  Build type: SHIP UNICODE 5.00.10011.00 ===
+MSI (s) (A4:B0) [03:40:00:123]: Doing action: LaunchConditions
+Action start 3:40:00: LaunchConditions.
+MSI (s) (A4:B0) [03:40:00:150]: Product: AWS CloudHSM CLI -- A newer version is already installed.
+A newer version is already installed.
+Action ended 3:40:00: LaunchConditions. Return value 3.
+Action ended 3:40:00: INSTALL. Return value 3.
+MSI (s) (A4:B0) [03:40:00:170]: Product: AWS CloudHSM CLI -- Installation failed.
+MSI (s) (A4:B0) [03:40:00:171]: Windows Installer installed the product. Installation success or error status: 1603.
+=== Verbose logging stopped: 25/11/2026  3:40:00 ===
+""".replace("\n", "\r\n")
+
+
+@pytest.mark.parametrize(
+    "log",
+    [b"\xff\xfe" + LOG.encode("utf-16-le"), LOG.encode("cp1252"), LOG.encode("utf-16-le")],
+    ids=["as Windows writes it", "as Wine writes it", "its end alone"],
+)
+def test_a_fatal_error_is_told_with_the_words_of_the_log(log: bytes) -> None:
+    memory = installing(1603, log)
+    error = fails(memory, lambda: Msi().install(memory, [FILE], Limits()))
+    assert error.saw == "A newer version is already installed."
+    assert f"{FILE}.log" in error.hint
+
+
+def test_the_end_of_a_long_log_is_enough() -> None:
+    noise = "MSI (s): Note: 1: 1402\r\n" * 200_000
+    memory = installing(1603, b"\xff\xfe" + (noise + LOG).encode("utf-16-le"))
+    error = fails(memory, lambda: Msi().install(memory, [FILE], Limits()))
+    assert error.saw == "A newer version is already installed."
+
+
+@pytest.mark.parametrize(
+    ("log", "want"),
+    [
+        ("MSI (s): Product: X -- Error 1920. Service 'S' failed to start.", "Error 1920. Service 'S' failed to start."),
+        ("Error 1303. The installer has insufficient privileges", "Error 1303. The installer has insufficient privileges"),
+        ("Action ended 1:00: InstallFiles. Return value 3.\nAction ended 1:00: INSTALL. Return value 3.",
+         "Action ended 1:00: InstallFiles. Return value 3."),
+        ("Product: X -- Installation operation failed.", ""),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_the_reason_is_what_a_person_would_look_for(log: str, want: str) -> None:
+    assert reason(log) == want
+
+
+def test_a_full_disk_is_a_full_disk() -> None:
+    memory = installing(
+        1603, b"Product: X -- Error 1601. Out of disk space. Volume: 'C:'; required space: 9 KB"
+    )
+    assert fails(memory, lambda: Msi().install(memory, [FILE], Limits())).code.name == "no-space"
+
+
+def test_a_log_in_one_byte_letters_keeps_its_letters() -> None:
+    assert log_text("Paket für Läufe".encode("cp1252")) == "Paket für Läufe"
+
+
+# --- removing
+
+
+def test_a_package_is_removed_by_its_product_code() -> None:
+    memory = machine(
+        key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"),
+        key(CODE.replace("01}", "02}"), DisplayName="AWS CloudHSM JCE", DisplayVersion="5.18.0"),
+    )
+    memory.programs["msiexec"] = Done(0, "", "")
+    Msi().remove(memory, ["AWSCloudHSMCLI"], Limits())
+    log = rf"C:\ProgramData\hsm-agent\log\remove-{CODE[1:-1]}.log"
+    assert [touch for touch in memory.touches if touch[0] == "do"] == [
+        ("do", "msiexec", "/x", CODE, "/qn", "/norestart", "/l*v", log)
+    ]
+
+
+@pytest.mark.parametrize("status", [1605, 1614])
+def test_what_is_gone_already_is_removed(status: int) -> None:
+    memory = machine(key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"))
+    memory.programs["msiexec"] = Done(status, "", "")
+    Msi().remove(memory, ["AWSCloudHSMCLI", "AWSCloudHSMKSP"], Limits())
+    assert sum(touch[0] == "do" for touch in memory.touches) == 1
+
+
+def test_a_removal_that_fails_is_told() -> None:
+    memory = machine(key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"))
+    memory.programs["msiexec"] = Done(1603, "", "")
+    assert (
+        fails(memory, lambda: Msi().remove(memory, ["AWSCloudHSMCLI"], Limits())).code.name
+        == "package-failed"
+    )
