@@ -165,7 +165,7 @@ def enter(
     with tempfile.TemporaryDirectory(prefix="hsm-agent-wine-") as room:
         return subprocess.run(
             [
-                "unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child",
+                "setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child",
                 "sh", "-ec", ENTER, "enter", options, room, str(python.path), str(CHECKOUT), str(scratch), *argv,
             ],
             capture_output=True, text=True, errors="replace", timeout=seconds, check=False,

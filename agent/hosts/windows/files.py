@@ -71,7 +71,9 @@ class Files:
             kind = _kind_of(seen)
             folder = kind == "directory"
             writable = not seen.st_file_attributes & stat.FILE_ATTRIBUTE_READONLY
-            mode = access.mode(kernel.security(where), folder=folder, writable=writable)
+            mode = 0o777  # of a link, as on Linux
+            if kind != "link":
+                mode = access.mode(kernel.security(where), folder=folder, writable=writable)
         except _ABSENT:
             return None
         except OSError as error:

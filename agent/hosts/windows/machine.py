@@ -86,7 +86,8 @@ class Windows:
     def holder(self, path: str) -> Holder | None:
         r"""Tell whether a named mutex such as `Global\_MSIExecute` is owned; by whom, Windows does not say.
 
-        Files have no such locks here, so to ask about one is a mistake of ours.
+        To ask is to take it for a moment where it is free. Files have no such locks here, so to ask about one is a
+        mistake of ours.
         """
         if not path.startswith(_MUTEX):
             raise ValueError(f"{path!r} is not the name of a mutex")
@@ -151,7 +152,8 @@ class Windows:
             try:
                 yield
             finally:
-                self.write(path, b"", mode=0o644)
+                with contextlib.suppress(AgentError):  # words that stay are no lock
+                    self.write(path, b"", mode=0o644)
 
     def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
         from agent.hosts.fetch import fetch  # noqa: PLC0415 -- as above

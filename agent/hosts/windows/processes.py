@@ -21,7 +21,7 @@ from agent.hosts.windows import kernel
 assert sys.platform == "win32"
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 # How often the clock and an interrupt are looked at, in seconds; a child's end wakes at once.
 _TURN = 0.02
@@ -69,26 +69,11 @@ def run(
     if program.lower().endswith((".bat", ".cmd")):
         # cmd.exe would read the words as commands
         return Done(126, "", f"{argv[0]}: a batch file is no program\n")
-    with tempfile.TemporaryFile() as told:
-        told.write(stdin)
-        told.seek(0)
-        try:
-            child = subprocess.Popen(
-                argv, executable=program, stdin=told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
-                env=dict(env), cwd=env.get("SYSTEMROOT"),
-                creationflags=subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP | _SUSPENDED,
-            )  # fmt: skip
-        except OSError as error:
-            return Done(126, "", f"{argv[0]}: {error.strerror}\n")
-        with child, contextlib.closing(kernel.Job()) as job:
-            pipes = _Pipes(child)
-            try:
-                job.take(int(child._handle))  # type: ignore[attr-defined]  # noqa: SLF001 -- the way it is named
-                return _watch(child, job, pipes, time.monotonic() + timeout, stopped)
-            finally:
-                if child.poll() is None:
-                    _end(child, job, pipes)
-                pipes.close()
+    try:
+        with _told(stdin) as told, contextlib.closing(kernel.Job()) as job:
+            return _run_in(job, argv, program, env, told, time.monotonic() + timeout, stopped)
+    except OSError as error:
+        return Done(126, "", f"{argv[0]}: {error.strerror or error}\n")
 
 
 def find(program: str, env: Mapping[str, str]) -> str | None:
@@ -99,6 +84,43 @@ def find(program: str, env: Mapping[str, str]) -> str | None:
         names = [program] if ntpath.splitext(program)[1] else [f"{program}.exe"]
         found = [ntpath.join(folder, name) for folder in _search(env) for name in names]
     return next((path for path in found if os.path.isfile(path)), None)
+
+
+@contextlib.contextmanager
+def _told(stdin: bytes) -> Iterator[IO[bytes] | int]:
+    """Yield what a program is given as its input."""
+    if not stdin:
+        yield subprocess.DEVNULL
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(stdin)
+        file.seek(0)
+        yield file
+
+
+def _run_in(
+    job: kernel.Job,
+    argv: Sequence[str],
+    program: str,
+    env: Mapping[str, str],
+    told: IO[bytes] | int,
+    deadline: float,
+    stopped: Callable[[], bool],
+) -> Done:
+    # not as a context: that would wait without end for one that cannot be ended
+    child = subprocess.Popen(
+        argv, executable=program, stdin=told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+        env=dict(env), cwd=env.get("SYSTEMROOT"),
+        creationflags=subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP | _SUSPENDED,
+    )  # fmt: skip
+    pipes = _Pipes(child)
+    try:
+        job.take(int(child._handle))  # type: ignore[attr-defined]  # noqa: SLF001 -- the way it is named
+        return _watch(child, job, pipes, deadline, stopped)
+    finally:
+        if child.poll() is None:
+            _end(child, job, pipes)
+        pipes.close()
 
 
 def _watch(
