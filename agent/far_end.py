@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from agent import app, log
 from agent.core.errors import AgentError
 from agent.desired import from_json
-from agent.hosts.posix import Posix
+from agent.hosts.here import this_machine
 from agent.render.record import to_tree
 from agent.report import begin
 from agent.state import store
@@ -44,7 +44,7 @@ def serve(request: Mapping[str, Any], wire: Wire) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
     wired = Wired(wire)
-    machine = Posix(stop, sender=wired.send)
+    machine = this_machine(stop, sender=wired.send)
     log.open_log(
         may_write=machine.is_root() and request["command"] != "plan",
         systemd=machine.stat("/run/systemd/system") is not None,

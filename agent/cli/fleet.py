@@ -17,13 +17,14 @@ from agent.cli.sources import read_sources
 from agent.cli.terminal import look, print_result
 from agent.core.errors import AgentError
 from agent.desired import Complaints
-from agent.hosts.posix import Posix
+from agent.hosts.here import this_machine
 from agent.options import OPTIONS, Option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agent.core.fleet import Target
+    from agent.core.host import Host
     from agent.fleet.conduct import Means
     from agent.fleet.journal import Orders, Story
 
@@ -147,7 +148,7 @@ def _run(
     from agent.fleet import conduct, orders, tree  # noqa: PLC0415 -- only for a command that goes out
 
     as_json = is_json(output)
-    machine = Posix()
+    machine = this_machine()
     log.open_log(may_write=machine.is_root(), systemd=machine.stat("/run/systemd/system") is not None)
     asked = orders.Typed(**{**typed, "only": tuple(typed["only"] or ())})
     complaints = Complaints()
@@ -168,7 +169,7 @@ def _run(
     _show(folder, result, files, as_json=as_json)
 
 
-def _means(machine: Posix, trust_new: bool, *, quiet: bool) -> Means:
+def _means(machine: Host, trust_new: bool, *, quiet: bool) -> Means:
     """Open what a roll-out needs of this machine: SSH, a display, and ears for an interrupt."""
     from agent.fleet.conduct import Means  # noqa: PLC0415
     from agent.render.fleet.watch import choose  # noqa: PLC0415
@@ -234,4 +235,4 @@ def _show(folder: Path, result: dict[str, Any], files: Mapping[str, Any], *, as_
 
 
 def _write(path: str, text: str) -> None:
-    Posix().write(str(Path(path).absolute()), text.encode("utf-8", "replace"), mode=0o644)
+    this_machine().write(str(Path(path).absolute()), text.encode("utf-8", "replace"), mode=0o644)

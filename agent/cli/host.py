@@ -18,7 +18,7 @@ from agent.cli.sources import read_desired
 from agent.cli.terminal import look, print_result, width
 from agent.core.errors import CODES, AgentError
 from agent.desired import Desired, Said, merged
-from agent.hosts.posix import Posix
+from agent.hosts.here import this_machine
 from agent.options import OPTIONS, duration
 from agent.render import screen
 from agent.render.progress import choose
@@ -29,6 +29,7 @@ from agent.state.store import REPORT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from agent.core.host import Host
     from agent.core.words import Report
     from agent.engine import Listener
     from agent.report import Run
@@ -41,7 +42,7 @@ def facts(
     output: Output = "text",
 ) -> None:
     """Say what this host is, which client fits it, what is installed."""
-    tree = commands.facts(Posix(), platform)
+    tree = commands.facts(this_machine(), platform)
     print_result(json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.facts(tree))
     if tree["refusal"]:
         raise typer.Exit(CODES[tree["refusal"]["code"]].exit_status)
@@ -84,7 +85,7 @@ def status(
     if limit is not None and not wait:
         raise AgentError("usage", "a duration belongs to --wait", saw=limit, want=f"status --wait {limit}")
     stop = _stopped_by_signals(threading.Event())
-    tree = commands.last_report(Posix(stop), _seconds(limit or "30m", "--wait") if wait else None)
+    tree = commands.last_report(this_machine(stop), _seconds(limit or "30m", "--wait") if wait else None)
     try:
         text = json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.status(tree, **look())
         exit_status = int(tree["exit_status"])
@@ -169,11 +170,11 @@ def _desired_run(
     given: Mapping[str, Any],
     config: str | None,
     output: str,
-    function: Callable[[Posix, Desired, Run, Listener], Report],
+    function: Callable[[Host, Desired, Run, Listener], Report],
     *,
     quiet: bool,
 ) -> None:
-    def body(machine: Posix, run: Run, listener: Listener) -> Report:
+    def body(machine: Host, run: Run, listener: Listener) -> Report:
         said: list[Said] = []
         try:
             desired = read_desired(machine, given, config, said)
@@ -184,12 +185,12 @@ def _desired_run(
     _run(command, output, body, quiet=quiet)
 
 
-def _run(command: str, output: str, body: Callable[[Posix, Run, Listener], Report], *, quiet: bool) -> None:
+def _run(command: str, output: str, body: Callable[[Host, Run, Listener], Report], *, quiet: bool) -> None:
     """Run one command with its progress, its log and its signals, print its report, and exit with its status."""
     as_json = is_json(output)
     stop = _stopped_by_signals(threading.Event())
     progress = choose(sys.stderr, quiet=quiet, dumb=os.environ.get("TERM") == "dumb")
-    machine = Posix(stop, progress=progress.downloaded)
+    machine = this_machine(stop, progress=progress.downloaded)
     log.open_log(
         may_write=machine.is_root() and command != "plan",
         systemd=machine.stat("/run/systemd/system") is not None,
@@ -218,7 +219,7 @@ def _seconds(text: str, option: str) -> float:
         raise AgentError("usage", f"{option} is wrong", saw=str(error), want="a duration") from None
 
 
-def _identity(machine: Posix) -> str | None:
+def _identity(machine: Host) -> str | None:
     from agent.hosts.metadata import instance_id  # noqa: PLC0415 -- only where a report goes somewhere
 
     return instance_id(machine, os.environ)

@@ -10,7 +10,7 @@ import typer
 from agent.cli.options import Config, with_options
 from agent.cli.sources import read_desired
 from agent.core.errors import AgentError
-from agent.hosts.posix import Posix
+from agent.hosts.here import this_machine
 from agent.options import OPTIONS
 from agent.user_data import FORMATS, source_of
 from agent.user_data import user_data as made_of
@@ -49,7 +49,7 @@ def _user_data(
     """
     if form not in FORMATS:
         raise AgentError("usage", f"--format takes {', '.join(FORMATS)}", saw=form, want="one of them")
-    machine = Posix()
+    machine = this_machine()
     said: list[Said] = []
     desired = read_desired(machine, given, config, said)
     data = made_of(machine, desired, source_of(machine, agent, agent_sha256, form), form)
