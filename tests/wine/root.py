@@ -11,6 +11,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,20 +131,23 @@ class Python:
         draft.rename(self.path)
 
 
-def ensure(version: str) -> Python:
-    """Build what is missing. Raises LabError when it cannot be had."""
-    python = Python(version)
+def ensure() -> dict[str, Python]:
+    """Build what is missing, the layers and the Pythons side by side. Raises LabError when something cannot be had."""
+    pythons = {version: Python(version) for version in VERSIONS}
     layers = tuple(reversed(READY.stack))
-    if not (python.path.is_dir() and all(images.finished(layer.path) for layer in layers)):
+    if not all(images.finished(path) for path in (*(each.path for each in pythons.values()), READY.path)):
         images.install_tools()
-        with images.only_one_builder():
+        with images.only_one_builder(), ThreadPoolExecutor(max_workers=1) as pool:
             (images.CACHE / "layers").mkdir(exist_ok=True)
+            made = pool.submit(
+                lambda: [each.build() for each in pythons.values() if not images.finished(each.path)]
+            )
             for layer in layers:
                 if not images.finished(layer.path):
                     images.build(layer)
-            if not python.path.is_dir():
-                python.build()
-    return python
+            for each in made:
+                each.result()
+    return pythons
 
 
 def run(
