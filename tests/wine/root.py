@@ -139,9 +139,7 @@ def ensure() -> dict[str, Python]:
         images.install_tools()
         with images.only_one_builder(), ThreadPoolExecutor(max_workers=1) as pool:
             (images.CACHE / "layers").mkdir(exist_ok=True)
-            made = pool.submit(
-                lambda: [each.build() for each in pythons.values() if not images.finished(each.path)]
-            )
+            made = [pool.submit(each.build) for each in pythons.values() if not images.finished(each.path)]
             for layer in layers:
                 if not images.finished(layer.path):
                     images.build(layer)
