@@ -79,11 +79,15 @@ class Command:
 
 @dataclass(frozen=True)
 class Side:
-    """One side: its command, which is the same for both passes, and how often its second pass is run in a turn."""
+    """One side: its command, which is the same for both passes, and how often its second pass is run in a turn.
+
+    One that is `slow` has a turn in the first round only: it takes longer than all others together.
+    """
 
     name: str
     command: Callable[[Ground], Command]
     seconds: int = 2
+    slow: bool = False
     after: Callable[[Ground], None] = lambda _ground: None
 
 
@@ -160,6 +164,6 @@ def openssh(ground: Ground) -> Command:
 SIDES = (
     Side("hsm-agent", ours),
     Side("pyinfra", pyinfra),
-    Side("Ansible", ansible, seconds=1, after=hang_up),
+    Side("Ansible", ansible, seconds=1, slow=True, after=hang_up),
     Side("OpenSSH", openssh),
 )
