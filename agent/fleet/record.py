@@ -87,7 +87,9 @@ def _wave(number: int, names: Sequence[str], ends: Mapping[str, End]) -> dict[st
 
 def _verdict(run: Summary, states: Sequence[State]) -> tuple[str, str | None]:
     found = set(states)
-    if run.code is not None and found != {State.OK}:  # an interrupt that came when all was done changes nothing
+    if run.code is not None and found != {
+        State.OK
+    }:  # an interrupt that came when all was done changes nothing
         return "failed", run.code
     if found <= {State.OK}:
         return "ok", None
