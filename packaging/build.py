@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deb import UNITS as DEB_UNITS
 from deb import deb
@@ -17,13 +18,17 @@ from rights import LICENCE, rights
 from rpm import UNITS as RPM_UNITS
 from rpm import rpm
 from sbom import sbom
-from tree import tree, version
+from tree import far_end, tree, version
 from wheel import wheel
+
+if TYPE_CHECKING:
+    from files import Files
+    from notes import Note
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def build(out: Path, wheels: Path, *, tree_only: bool = False) -> list[Path]:
+def build(out: Path, wheels: Path, *, far_end_only: bool = False) -> list[Path]:
     """Write everything into a folder and return what was written."""
     changes = notes(ROOT / "packaging" / "changelog")
     note = changes[0]
@@ -32,12 +37,11 @@ def build(out: Path, wheels: Path, *, tree_only: bool = False) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     wheels.mkdir(parents=True, exist_ok=True)
     parts = libraries(wheels)
-    files = tree(ROOT, parts)
-    name = f"hsm-agent-{note.version}-{digest(files)[:12]}"
-    travelling = out / f"{name}.tar.gz"
-    travelling.write_bytes(archive(files, name, int(note.date.timestamp())))
-    if tree_only:
+    travelling = packed(f"hsm-agent-far-end-{note.version}", far_end(ROOT, parts), note, out)
+    if far_end_only:
         return [travelling]
+    files = tree(ROOT, parts)
+    whole = packed(f"hsm-agent-{note.version}", files, note, out)
     terms = rights(note, parts)
     changelog = (ROOT / "packaging" / "changelog").read_bytes()
     said = pages(files, note.date)
@@ -46,12 +50,20 @@ def build(out: Path, wheels: Path, *, tree_only: bool = False) -> list[Path]:
     operators = wheel(ROOT, travelling, note.date, out)
     bill = out / f"hsm-agent-{note.version}.cdx.json"
     bill.write_bytes(sbom(note.version, digest(files), note.date, parts))
-    made = [travelling, debian, redhat, operators, bill]
+    made = [whole, travelling, debian, redhat, operators, bill]
     sums = out / "SHA256SUMS"
     sums.write_text(
         "".join(f"{hashlib.sha256(each.read_bytes()).hexdigest()}  {each.name}\n" for each in made)
     )
     return [*made, sums]
+
+
+def packed(name: str, files: Files, note: Note, out: Path) -> Path:
+    """Write an archive, named by its content too."""
+    name = f"{name}-{digest(files)[:12]}"
+    path = out / f"{name}.tar.gz"
+    path.write_bytes(archive(files, name, int(note.date.timestamp())))
+    return path
 
 
 def main() -> None:
@@ -61,10 +73,12 @@ def main() -> None:
         "--wheels", type=Path, default=ROOT / "build" / "wheels", help="downloads are kept here"
     )
     parser.add_argument(
-        "--tree", action="store_true", help="the tree alone, which `hsm-agent fleet --tree` takes"
+        "--tree",
+        action="store_true",
+        help="only the far end, which `hsm-agent fleet --tree` takes",
     )
     given = parser.parse_args()
-    for each in build(given.out, given.wheels, tree_only=given.tree):
+    for each in build(given.out, given.wheels, far_end_only=given.tree):
         print(f"{each.stat().st_size:>9}  {each}")
 
 

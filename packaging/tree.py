@@ -1,4 +1,4 @@
-"""The tree: the agent and its libraries in one folder, run where it lies by any Python from 3.9 on."""
+"""The tree: the agent and its libraries in one folder, run where it lies by any Python from 3.9 on; and its far end."""
 
 from __future__ import annotations
 
@@ -14,6 +14,21 @@ if TYPE_CHECKING:
     from libraries import Library
 
 UNITS = "agent/templates/units/"
+# What only a person at a command line needs. The far end of a roll-out is without: it goes to every host, and each file
+# of it is unpacked there.
+_TYPED = (
+    "agent/__main__.py",
+    "agent/user_data.py",
+    "agent/cli/",
+    "agent/fleet/",
+    "agent/hosts/ssh/",
+    "agent/lab/",
+    "agent/render/fleet/",
+    "agent/render/progress.py",
+    "agent/render/templates.py",
+    "agent/templates/",
+)
+_TYPED_LIBRARIES = ("annotated-doc", "click", "jinja2", "markupsafe", "rich", "shellingham", "typer")
 LAUNCHER = '''\
 #!/usr/bin/python3 -I
 """Start hsm-agent from the folder in which this file lies."""
@@ -42,7 +57,23 @@ def version(root: Path) -> str:
 
 def tree(root: Path, libraries: list[Library]) -> Files:
     """Return the files of the tree: `hsm-agent` starts it."""
-    files: Files = {"hsm-agent": File(LAUNCHER.encode(), 0o755)}
+    files: Files = {"hsm-agent": File(LAUNCHER.encode(), 0o755), **_sources(root)}
+    for library in libraries:
+        files.update(library.files)
+    return files
+
+
+def far_end(root: Path, libraries: list[Library]) -> Files:
+    """Return the files that a roll-out sends: `agent.landing` starts it."""
+    files = {path: file for path, file in _sources(root).items() if not path.startswith(_TYPED)}
+    for library in libraries:
+        if library.name not in _TYPED_LIBRARIES:
+            files.update(library.files)
+    return files
+
+
+def _sources(root: Path) -> Files:
+    files: Files = {}
     sources = {each.relative_to(root).as_posix(): each for each in (root / "agent").rglob("*")}
     # agent/templates is a link to these, which some Pythons follow and others do not; units go where systemd looks
     templates = {
@@ -53,6 +84,4 @@ def tree(root: Path, libraries: list[Library]) -> Files:
             data = source.read_bytes()
             mode = 0o755 if path.startswith("agent/lab/") and data.startswith(b"#!") else 0o644
             files[path] = File(data, mode)
-    for library in libraries:
-        files.update(library.files)
     return files

@@ -162,7 +162,7 @@ _TABLE = (
         11,
         "there is no archive of the agent to send to the hosts",
         "this agent was installed from a checkout, which has none",
-        "`python packaging/build.py --tree` makes it; then name it: `--tree dist/hsm-agent-VERSION-HASH.tar.gz`",
+        "`python packaging/build.py --tree` makes it in dist/; then name it: `--tree dist/hsm-agent-far-end-….tar.gz`",
     ),
     Code(
         "demo-unavailable",

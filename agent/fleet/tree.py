@@ -34,7 +34,7 @@ def load(named: str | None) -> Tree:
     if named is not None:
         path = Path(named)
     else:
-        found = sorted(HERE.glob("hsm-agent-*.tar.gz"))
+        found = sorted(HERE.glob("hsm-agent-far-end-*.tar.gz"))
         if not found:
             raise AgentError(
                 "tree-missing", "this agent came without the archive that is sent to hosts", saw="none"

@@ -798,7 +798,7 @@ def test_an_hsm_is_reached(ground: Ground, tls: ssl.SSLContext) -> None:
         reached = ground.host.reach("127.0.0.1", port, timeout=5)
         assert (reached.address, reached.port, reached.cause, reached.tls) == ("127.0.0.1", port, None, True)
         assert reached.seconds is not None
-        assert 0 < reached.seconds < 5
+        assert 0 <= reached.seconds < 5  # the clock of Windows counts in steps of 16 ms
         plain = ground.host.reach("127.0.0.1", port, timeout=5, tls=False)
         assert (plain.cause, plain.tls) == (None, None)
 

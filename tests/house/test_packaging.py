@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import gzip
 import hashlib
@@ -100,7 +101,7 @@ def test_the_checksums_are_the_ones_of_the_files(built: Path) -> None:
 
 
 def test_the_tree_is_in_one_folder_named_by_its_content(built: Path) -> None:
-    path = only(built, "*.tar.gz")
+    path = only(built, "hsm-agent-[0-9]*.tar.gz")
     top = path.name.removesuffix(".tar.gz")
     assert re.fullmatch(rf"hsm-agent-{re.escape(__version__)}-[0-9a-f]{{12}}", top)
     with tarfile.open(path) as tar:
@@ -119,7 +120,7 @@ def test_the_tree_is_in_one_folder_named_by_its_content(built: Path) -> None:
 
 
 def test_the_packages_wrap_the_tree(built: Path) -> None:
-    path = only(built, "*.tar.gz")
+    path = only(built, "hsm-agent-[0-9]*.tar.gz")
     with tarfile.open(path) as tar:
         top = f"{path.name.removesuffix('.tar.gz')}/"
         tree = {each.name.removeprefix(top): each for each in tar.getmembers()}
@@ -152,8 +153,30 @@ PLACES = (
 )
 
 
+def test_the_far_end_imports_nothing_that_does_not_travel(built: Path, tmp_path: Path) -> None:
+    """Every import in it, also one inside a function, is of the standard library or of what is in it."""
+    with tarfile.open(only(built, "hsm-agent-far-end-*.tar.gz")) as tar:
+        top = tar.getnames()[0].split("/")[0]
+        files = {member.name.removeprefix(f"{top}/"): member for member in tar.getmembers()}
+        sources = {path: tar.extractfile(files[path]) for path in files if path.startswith("agent/")}
+        trees = {
+            path: ast.parse(file.read()) for path, file in sources.items() if file and path.endswith(".py")
+        }
+    there = {path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in files}
+    tops = {name.split(".")[0] for name in there} | set(sys.stdlib_module_names)
+    absent = set()
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                if name.split(".")[0] not in tops or (name.startswith("agent.") and name not in there):
+                    absent.add((path, name))
+    assert absent == set()
+
+
 def test_the_wheel_has_the_tree_in_it_and_is_whole(built: Path) -> None:
-    travelling = only(built, "*.tar.gz")
+    travelling = only(built, "hsm-agent-far-end-*.tar.gz")
     with zipfile.ZipFile(only(built, "*.whl")) as wheel:
         files = {name: wheel.read(name) for name in wheel.namelist()}
     assert files[f"agent/fleet/{travelling.name}"] == travelling.read_bytes()

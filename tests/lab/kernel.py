@@ -110,10 +110,13 @@ def remove_control_group(group: Path) -> None:
 
 
 def listening(pid: int | str) -> set[int]:
-    """The TCP ports that something listens on in the network namespace of a process."""
-    ports = set()
+    """The TCP ports that something listens on in the network namespace of a process; none once it has ended."""
+    ports: set[int] = set()
     for table in ("tcp", "tcp6"):
-        rows = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+        try:
+            rows = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            return set()
         cells = [row.split() for row in rows]
         ports |= {int(cell[1].rpartition(":")[2], 16) for cell in cells if cell[3] == "0A"}
     return ports

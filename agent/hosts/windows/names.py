@@ -21,6 +21,8 @@ def full(path: str, folder: str) -> str:
     (`NUL`), a name that loses its last dot. Raises ValueError for those.
     """
     plain = _plain(path)
+    if plain.startswith("\\\\") and not re.match(r"\\\\[^\\]+\\[^\\]", plain):
+        raise ValueError("not an absolute path: a server, but no share")  # Python 3.9 makes a folder of it
     drive, rest = ntpath.splitdrive(ntpath.normpath(ntpath.join(_plain(folder), plain)))
     if not rest.startswith("\\") or (len(drive) != 2 and not re.fullmatch(r"\\\\[^\\]+\\[^\\]+", drive)):
         raise ValueError("not an absolute path")
