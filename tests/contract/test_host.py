@@ -1002,8 +1002,9 @@ def test_time_passes_and_is_in_utc(ground: Ground) -> None:
     wall, start = ground.host.now(), ground.host.monotonic()
     ground.host.pause(0.05)
     assert ground.host.now().utcoffset() == dt.timedelta(0)
-    assert ground.host.now() - wall >= dt.timedelta(seconds=0.04)
-    assert ground.host.monotonic() - start >= 0.05
+    # a clock of Windows counts in steps of 16 ms, and so may be one behind
+    assert ground.host.now() - wall >= dt.timedelta(seconds=0.03)
+    assert ground.host.monotonic() - start >= 0.03
     if ground.memory is None:
         assert abs(wall - dt.datetime.now(dt.timezone.utc)) < dt.timedelta(seconds=30)
 

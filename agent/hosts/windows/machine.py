@@ -121,7 +121,7 @@ class Windows:
         return dt.datetime.now(dt.timezone.utc)
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.perf_counter()  # up to Python 3.12 time.monotonic counts in steps of 16 ms there
 
     def is_root(self) -> bool:
         return kernel.is_administrator()
