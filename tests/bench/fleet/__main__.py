@@ -204,7 +204,7 @@ def conversation(ground: Ground) -> bytes:
         "tree": {"sha256": story.tree, "keep": True},
         "command": "configure",
         "desired": dict(story.orders.desired[host.name]),
-        "request": "recorded/for/1",
+        "request": crowd.RECORDED,
         "again": False,
         "seconds": 100.0,
     }
@@ -345,7 +345,7 @@ def versions(kit: Path) -> str:
 
 def built(folder: Path) -> Path:
     """Return the archive of this checkout that travels."""
-    argv = [sys.executable, str(CHECKOUT / "packaging/build.py"), "--out", str(folder)]
+    argv = [sys.executable, str(CHECKOUT / "packaging/build.py"), "--tree", "--out", str(folder)]
     subprocess.run([*argv, "--wheels", str(images.CACHE / "bench/wheels")], check=True, timeout=300)
     return next(folder.glob("*.tar.gz"))
 
