@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tests.lab import images
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -32,13 +34,14 @@ def install() -> str | None:
     if found is not None or shutil.which("apt-get") is None or os.geteuid() != 0:
         return found
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for argv in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
-        done = subprocess.run(
-            ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", *argv],
-            env=environment, capture_output=True, timeout=900, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            return None
+    with images.only_one_builder():  # `apt-get update` waits for nobody
+        for argv in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
+            done = subprocess.run(
+                ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", *argv],
+                env=environment, capture_output=True, timeout=900, check=False,
+            )  # fmt: skip
+            if done.returncode:
+                return None
     return shutil.which("chromium")
 
 

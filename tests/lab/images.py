@@ -300,15 +300,23 @@ def image(name: str) -> Image:
 
 def install_tools() -> list[str]:
     """Installs what is missing of the lab's tools on a machine with apt; needs root. Returns what it installed."""
-    missing = sorted({package for name, package in TOOLS.items() if shutil.which(name) is None})
-    if missing:
-        if shutil.which("apt-get") is None:
-            message = f"the lab needs {', '.join(missing)}, and there is no apt-get to install them with"
-            raise LabError(message)
-        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        tool(["apt-get", "-qq", "update"], env=env)
-        tool(["apt-get", "-qq", "install", "-y", "--no-install-recommends", *missing], env=env)
+    if not _missing_tools():
+        return []
+    with only_one_builder():  # another worker of this run may be at it
+        missing = _missing_tools()
+        if missing:
+            if shutil.which("apt-get") is None:
+                message = f"the lab needs {', '.join(missing)}, and there is no apt-get to install them with"
+                raise LabError(message)
+            env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+            wait = ["-o", "DPkg::Lock::Timeout=300"]
+            tool(["apt-get", "-qq", "update"], env=env)
+            tool(["apt-get", "-qq", *wait, "install", "-y", "--no-install-recommends", *missing], env=env)
     return missing
+
+
+def _missing_tools() -> list[str]:
+    return sorted({package for name, package in TOOLS.items() if shutil.which(name) is None})
 
 
 @contextmanager

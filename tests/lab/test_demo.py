@@ -19,6 +19,7 @@ import pytest
 
 from agent.lab.demo import FAULTS
 from agent.render.record import schema
+from tests import chromium
 
 from . import images
 
@@ -84,7 +85,11 @@ def machine() -> dict[str, Any]:
         },
         "databases": {each: Path(each).read_bytes() for each in databases if Path(each).is_file()},
         "client": [(str(path), path.lstat().st_mtime_ns) for path in sorted(kept)],
-        "temp": sorted(path.name for path in Path(tempfile.gettempdir()).glob("hsm-agent*")),
+        "temp": sorted(
+            path.name
+            for path in Path(tempfile.gettempdir()).glob("hsm-agent*")
+            if not path.name.startswith("hsm-agent-test-")  # another suite's, which may run at the same time
+        ),
         "mounts": [
             line
             for line in Path("/proc/self/mounts").read_text().splitlines()
@@ -95,8 +100,15 @@ def machine() -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="module")
+def settled() -> None:
+    """Whatever the tests install on this machine is installed: what changes it from here on is the demo."""
+    images.install_tools()
+    chromium.install()
+
+
 @pytest.fixture
-def untouched() -> Iterator[None]:
+def untouched(settled: None) -> Iterator[None]:
     before = machine()
     yield
     assert machine() == before
