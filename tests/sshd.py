@@ -47,7 +47,7 @@ class Sshd:
     """Runs while the block does. `lines` are added to its configuration; `kinds` are its host keys' types."""
 
     def __init__(self, *lines: str, kinds: tuple[str, ...] = ("ed25519",)) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="hsm-agent-sshd-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="sshd-of-tests-"))
         self.folder.chmod(0o755)
         self.key = keygen(self.folder / "user")
         self.authorized = self.folder / "authorized"

@@ -150,7 +150,7 @@ def ground_of(kind: str, link: Link | None = None) -> Iterator[Ground]:
         yield Ground(memory, "/there", memory)
         return
     # not tmp_path: others than root must be able to enter
-    with tempfile.TemporaryDirectory(prefix="hsm-agent-test-") as folder:
+    with tempfile.TemporaryDirectory(prefix="host-of-tests-") as folder:
         Path(folder).chmod(0o755)
         yield Ground(make_host(kind, link=link), folder)
 

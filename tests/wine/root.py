@@ -164,7 +164,7 @@ def enter(
     """
     scratch.chmod(0o777)
     options = f"lowerdir={':'.join(str(layer.path) for layer in READY.stack)},index=off,metacopy=off,redirect_dir=off"
-    with tempfile.TemporaryDirectory(prefix="hsm-agent-wine-") as room:
+    with tempfile.TemporaryDirectory(prefix="wine-of-tests-") as room:
         return subprocess.run(
             [
                 "setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child",
