@@ -87,10 +87,8 @@ def operator_folder(environ: Mapping[str, str], name: str, otherwise: str) -> Pa
         return Path(named)
     try:
         return Path(environ.get("HOME") or "~").expanduser() / otherwise
-    except (
-        RuntimeError,
-        KeyError,
-    ) as error:  # a user that no database knows, as in a container; on 3.9 a KeyError
+    except (RuntimeError, KeyError) as error:
+        # a user that no database knows, as in a container; Python 3.9 says it with a KeyError
         raise AgentError(
             "usage", "there is no home to keep a roll-out in", saw=str(error), want=f"HOME or {name}",
             hint=f"set {name} to a folder, and HOME for ssh's own files",

@@ -17,6 +17,8 @@ from typing import Any, Callable
 
 # (socket, whether it is to be written, seconds) -> whether it can be
 Ready = Callable[[socket.socket, bool, float], bool]
+# Up to Python 3.12 time.monotonic counts in steps of 16 ms on Windows; on Linux both are one clock.
+_seconds = time.perf_counter
 # How often `stopped` is asked while waiting, in seconds.
 _TURN = 0.1
 # What a failed connect means; all else (prohibited by a local firewall, no such family) is no route.
@@ -70,7 +72,7 @@ def reach(
         )[0]
     except (OSError, ValueError):
         return _unreached("hsm-no-route", "not an IP address")
-    start = time.monotonic()
+    start = _seconds()
     try:
         sock = socket.socket(family, kind)
     except OSError as error:  # IPv6 is switched off, for one
@@ -88,7 +90,7 @@ def reach(
             return _unreached("hsm-timed-out", "no answer within {:g} s".format(timeout))
         except OSError as error:
             return _unreached(_CAUSES.get(error.errno or 0, "hsm-no-route"), _said(error))
-        seconds = time.monotonic() - start
+        seconds = _seconds() - start
         spoken, detail = _handshake(sock, timeout, wait) if tls else (None, "connected")
     cause = "hsm-no-tls" if spoken is False else None
     return {"cause": cause, "detail": detail, "seconds": seconds, "tls": spoken}
@@ -174,7 +176,7 @@ class _Wait:
 
     def until(self, sock: socket.socket, writing: bool, deadline: float) -> None:
         while True:
-            left = deadline - time.monotonic()
+            left = deadline - _seconds()
             if self._stopped():
                 raise Interrupted
             if self._ready(sock, writing, max(0, min(_TURN, left))):
@@ -198,7 +200,7 @@ def _handshake(sock: socket.socket, timeout: float, wait: _Wait) -> "tuple[bool,
     context.set_ciphers("ALL:@SECLEVEL=0")  # whatever the other side has: nothing is sent through it
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     talk = context.wrap_bio(incoming, outgoing)
-    deadline = time.monotonic() + timeout
+    deadline = _seconds() + timeout
     first = b""
     try:
         while True:

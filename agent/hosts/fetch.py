@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import json
 import os
 import random
 import re
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Callable, Optional, Protocol
+from typing import TYPE_CHECKING, Callable, Optional, Protocol
 from urllib.parse import urlsplit
 
 from agent.core.errors import AgentError
+from agent.hosts.sinks import Heap, Part, hash_of
 from agent.hosts.web import Again, Head, answers, failed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from agent.core.host import Progress, Stat
+    from agent.core.host import Progress
+    from agent.hosts.sinks import Disk, Sink
 
 _ATTEMPTS = 5
 # Waits between attempts: a random part of BASE, 2 BASE, 4 BASE ..., never longer than CAP; a server's own
@@ -42,30 +42,6 @@ class Clock(Protocol):
     def monotonic(self) -> float: ...
 
     def pause(self, seconds: float) -> None: ...
-
-
-class Disk(Protocol):
-    """The part of a host that knows files; one of them may be a part of a download. What fails raises OSError."""
-
-    def read(self, path: str, offset: int, limit: int, /) -> bytes | None: ...
-
-    def look(self, path: str, /) -> Stat | None: ...
-
-    def replace(self, path: str, data: bytes, mode: int, owner: tuple[int, int] | None, /) -> None: ...
-
-    def remove(self, path: str, /) -> None: ...
-
-    def make_folders(self, folder: str, /) -> None: ...
-
-    def refused(self, error: OSError, path: str, /) -> AgentError: ...
-
-    def open_to_read(self, path: str, /) -> int: ...
-
-    def open_part(self, path: str, /) -> int: ...
-
-    def take_name(self, part: str, path: str, /) -> None: ...
-
-    def local_path(self, rest: str, /) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -97,31 +73,12 @@ class Means:
     sender: Sender | None = None
 
 
-class _Sink(Protocol):
-    """Where the bytes go."""
-
-    have: int
-    resumed: bool
-
-    def resumable(self) -> tuple[int, str]:
-        """Return how many bytes of this very file are here, and the validator to ask for the rest with."""
-
-    def begin(self, start: int, validator: str, /) -> None: ...
-
-    def add(self, data: bytes) -> None: ...
-
-    def end(self) -> None:
-        """Make what was added last, whatever comes next."""
-
-    def forget(self) -> None: ...
-
-
 @dataclass(frozen=True)
 class _Job:
     """One download: from where, into what, how much and how long at most."""
 
     url: str
-    sink: _Sink
+    sink: Sink
     limit: int
     timeout: float
     deadline: float
@@ -154,10 +111,10 @@ def fetch(url: str, path: str, *, sha256: str | None, limit: int, timeout: float
     file (SSL_CERT_FILE, REQUESTS_CA_BUNDLE) count; a ~/.netrc does not.
     """
     want = sha256.lower() if sha256 else None
-    part = _Part(url, path, means.disk)
+    part = Part(url, path, means.disk)
     job = _Job(url, part, limit, timeout, means.clock.monotonic() + timeout, means)
     try:
-        if want is not None and _hash_of(means.disk, path) == want:
+        if want is not None and hash_of(means.disk, path) == want:
             return want
         means.disk.make_folders(os.path.dirname(path))
         if means.sender is not None:
@@ -166,11 +123,11 @@ def fetch(url: str, path: str, *, sha256: str | None, limit: int, timeout: float
             _take(job, sent)
         else:
             _bring(job)
-        got = _hash_of(means.disk, part.name)
+        got = hash_of(means.disk, part.name)
         if want is not None and got != want and part.resumed:
             part.forget()  # its beginning may have been of other bytes
             _bring(job)
-            got = _hash_of(means.disk, part.name)
+            got = hash_of(means.disk, part.name)
         if want is not None and got != want:
             part.forget()
             raise AgentError(
@@ -193,7 +150,7 @@ def get(url: str, *, limit: int, timeout: float, means: Means) -> bytes:
     """Do what HostView.get promises; anything but https is refused."""
     if _scheme(url) != "https":
         raise failed(url, "not an https URL", want="https://")
-    heap = _Heap()
+    heap = Heap()
     _download(_Job(url, heap, limit, timeout, means.clock.monotonic() + timeout, means))
     return bytes(heap.data)
 
@@ -327,106 +284,3 @@ def _validator(head: Head) -> str:
     """Return what names these very bytes; a weak ETag does not (RFC 9110, section 13.1.5)."""
     tag = head.headers.get("ETag", "")
     return tag if tag.startswith('"') else head.headers.get("Last-Modified", "")
-
-
-class _Part:
-    """The unfinished file beside the final name, and a note of what it is a part of."""
-
-    def __init__(self, url: str, path: str, disk: Disk) -> None:
-        self.have = 0
-        self.resumed = False
-        self.name = path + ".part"
-        self._url = url
-        self._path = path
-        self._note = path + ".part.from"
-        self._disk = disk
-        self._file: IO[bytes] | None = None
-
-    def resumable(self) -> tuple[int, str]:
-        with contextlib.suppress(AgentError, OSError, ValueError, KeyError, TypeError):
-            origin = json.loads(self._disk.read(self._note, 0, 65536) or b"null")
-            part = self._disk.look(self.name)
-            if part and origin["url"] == self._url_key() and isinstance(origin["validator"], str):
-                return part.size, origin["validator"]
-        return 0, ""
-
-    def begin(self, start: int, validator: str) -> None:
-        if validator:
-            origin = {"url": self._url_key(), "validator": validator}
-            self._disk.replace(self._note, json.dumps(origin).encode(), 0o600, None)
-        else:
-            self._disk.remove(self._note)
-        fd = self._disk.open_part(self.name)
-        self._file = os.fdopen(fd, "wb")
-        os.ftruncate(fd, start)
-        os.lseek(fd, start, os.SEEK_SET)
-        self.have = start
-        self.resumed = start > 0
-
-    def add(self, data: bytes) -> None:
-        if self._file is not None:
-            self._file.write(data)
-            self.have += len(data)
-
-    def end(self) -> None:
-        if self._file is not None:
-            with self._file as file:
-                self._file = None
-                file.flush()
-                os.fsync(file.fileno())
-
-    def forget(self) -> None:
-        self._disk.remove(self.name)
-        self._disk.remove(self._note)
-        self.have = 0
-
-    def take_name(self) -> None:
-        self._disk.take_name(self.name, self._path)
-        self._disk.remove(self._note)
-
-    def _url_key(self) -> str:
-        """Return the URL in a form that can lie on a disk: it may hold a password."""
-        return hashlib.sha256(self._url.encode()).hexdigest()
-
-
-class _Heap:
-    """Bytes in memory, for what is small."""
-
-    def __init__(self) -> None:
-        self.have = 0
-        self.resumed = False
-        self.data = bytearray()
-
-    def resumable(self) -> tuple[int, str]:
-        return 0, ""
-
-    def begin(self, _start: int, _validator: str, /) -> None:
-        self.forget()
-
-    def add(self, data: bytes) -> None:
-        self.data += data
-        self.have += len(data)
-
-    def end(self) -> None:
-        """Nothing: memory needs no settling."""
-
-    def forget(self) -> None:
-        self.data.clear()
-        self.have = 0
-
-
-def _hash_of(disk: Disk, path: str) -> str:
-    """Return the SHA-256 of a regular file, empty when there is none."""
-    try:
-        fd = disk.open_to_read(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except OSError as error:
-        if error.errno == errno.EINVAL:
-            return ""
-        raise
-    with os.fdopen(fd, "rb") as file:
-        digest = hashlib.sha256()
-        for data in iter(lambda: file.read(1024 * 1024), b""):
-            digest.update(data)
-        return digest.hexdigest()

@@ -402,10 +402,11 @@ def test_a_file_is_written_with_its_mode_whatever_the_umask(ground: Ground) -> N
 
 def test_a_file_is_replaced(ground: Ground) -> None:
     path = ground.file("file", b"a longer text", 0o600)
-    ground.host.write(path, b"new", mode=0o644)
+    mode = 0o644 if WINDOWS else 0o640  # there a file has no group
+    ground.host.write(path, b"new", mode=mode)
     stat = ground.host.stat(path)
     assert stat is not None
-    assert (ground.host.read(path), stat.mode) == (b"new", 0o644)
+    assert (ground.host.read(path), stat.mode) == (b"new", mode)
     assert ground.host.names(ground.folder) == ("file",)
 
 
@@ -798,7 +799,7 @@ def test_an_hsm_is_reached(ground: Ground, tls: ssl.SSLContext) -> None:
         reached = ground.host.reach("127.0.0.1", port, timeout=5)
         assert (reached.address, reached.port, reached.cause, reached.tls) == ("127.0.0.1", port, None, True)
         assert reached.seconds is not None
-        assert 0 <= reached.seconds < 5  # the clock of Windows counts in steps of 16 ms
+        assert 0 < reached.seconds < 5
         plain = ground.host.reach("127.0.0.1", port, timeout=5, tls=False)
         assert (plain.cause, plain.tls) == (None, None)
 
@@ -1002,9 +1003,8 @@ def test_time_passes_and_is_in_utc(ground: Ground) -> None:
     wall, start = ground.host.now(), ground.host.monotonic()
     ground.host.pause(0.05)
     assert ground.host.now().utcoffset() == dt.timedelta(0)
-    # a clock of Windows counts in steps of 16 ms, and so may be one behind
-    assert ground.host.now() - wall >= dt.timedelta(seconds=0.03)
-    assert ground.host.monotonic() - start >= 0.03
+    assert ground.host.now() - wall >= dt.timedelta(seconds=0.04)
+    assert ground.host.monotonic() - start >= 0.05
     if ground.memory is None:
         assert abs(wall - dt.datetime.now(dt.timezone.utc)) < dt.timedelta(seconds=30)
 

@@ -29,17 +29,16 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable
 
-from agent.core.fleet import Target
 from agent.desired import meant
 from agent.fleet.inventory import names
 from agent.fleet.inventory.ancestry import MOST_GROUPS, Ancestry, ancestry
+from agent.fleet.inventory.merge import OPTION_OF, Level, Mentions, Merge
 from agent.fleet.inventory.ranges import Allowance, expanded
 from agent.fleet.inventory.said import option_said
 from agent.fleet.inventory.toml_lines import Lines
-from agent.options import OPTIONS, NotAcceptableError
+from agent.options import NotAcceptableError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -49,11 +48,11 @@ else:  # the same parser, from the index, on the Pythons before it moved into th
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from agent.core.fleet import Target
     from agent.desired import Complaints
 
 # the parser takes time with the square of their number
 _DEEP = re.compile(r"(?:\.[ \t]*[\w-]+[ \t]*){100}")
-_OPTIONS = {option.key: option for option in OPTIONS if option.key}
 _CONNECTION: dict[str, Callable[[str], Any]] = {
     "user": names.user,
     "port": names.port,
@@ -61,25 +60,6 @@ _CONNECTION: dict[str, Callable[[str], Any]] = {
     "jump": names.jump,
 }
 _PARSED = {**_CONNECTION, "address": names.host, "zone": names.group}
-
-
-@dataclass(frozen=True)
-class Level:
-    """What one table says: settings by their name, and the lines they stand in."""
-
-    said: Mapping[str, Any] = field(default_factory=dict)
-    lines: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class Mentions:
-    """Everywhere a host is named: its first line, its groups and zones, its own settings."""
-
-    line: int
-    groups: set[str] = field(default_factory=set)
-    zones: dict[str, int] = field(default_factory=dict)
-    own: dict[str, Any] = field(default_factory=dict)
-    own_lines: dict[str, int] = field(default_factory=dict)
 
 
 def read(text: str, where: str, complaints: Complaints) -> tuple[Target, ...]:
@@ -127,7 +107,7 @@ class _Reader:
         family = self._family(tree, groups)
         if family.circle or not self._hosts:
             return ()
-        return _Merge(top, groups, zones, family, self._hosts, self._where, self._complaints).targets()
+        return Merge(top, groups, zones, family, self._hosts, self._where, self._complaints).targets()
 
     def _tables(
         self, tree: dict[str, Any], kind: str, settings: tuple[str, ...], shape: tuple[str, ...]
@@ -234,13 +214,13 @@ class _Reader:
         """Return what a table sets; `shape` are the keys that say who is meant."""
         said: dict[str, Any] = {}
         lines: dict[str, int] = {}
-        known = (*settings, *shape, *_OPTIONS)
+        known = (*settings, *shape, *OPTION_OF)
         for key, value in _flat(table, shape):
             place = (*path, *key.split("."))
             line = self._lines.of(*place)
             where = f"{self._where}:{line}"
-            if key in _OPTIONS:
-                option = _OPTIONS[key]
+            if key in OPTION_OF:
+                option = OPTION_OF[key]
                 parsed = option_said(option, value, f"{where}: {key}", self._complaints)
                 said.update((key, each) for each in parsed.values())
             elif key in _PARSED and key not in settings:
@@ -274,98 +254,6 @@ class _Reader:
 
     def _complain(self, place: tuple[str | int, ...], text: str) -> None:
         self._complaints.add(f"{self._where}:{self._lines.of(*place)}", text)
-
-
-class _Merge:
-    """All levels of every host, made one."""
-
-    def __init__(
-        self,
-        top: Level,
-        groups: Mapping[str, Level],
-        zones: Mapping[str, Level],
-        family: Ancestry,
-        hosts: Mapping[str, Mentions],
-        where: str,
-        complaints: Complaints,
-    ) -> None:
-        self._top = top
-        self._groups = groups
-        self._zones = zones
-        self._family = family
-        self._hosts = hosts
-        self._where = where
-        self._complaints = complaints
-        # what two groups disagree about -> the hosts that are in both
-        self._torn: dict[tuple[str, str, str], list[str]] = {}
-        self._of_groups: dict[frozenset[str], tuple[dict[str, Any], dict[str, tuple[str, str]]]] = {}
-
-    def targets(self) -> tuple[Target, ...]:
-        found = [self._target(name, host) for name, host in self._hosts.items()]
-        for (setting, one, other), torn in self._torn.items():
-            line = self._groups[other].lines[setting]
-            more = f" and {len(torn) - 1} more" if len(torn) > 1 else ""
-            self._complaints.add(
-                f"{self._where}:{line}",
-                f"groups {one} and {other} say different things about {setting}, and both hold {torn[0]}{more}: "
-                "say it for the host or its zone",
-            )
-        order = {name: host.line for name, host in self._hosts.items()}
-        return tuple(sorted(found, key=lambda target: order[target.name]))
-
-    def _target(self, name: str, host: Mentions) -> Target:
-        of_groups, torn = self._said_by_groups(frozenset(host.groups))
-        zone = self._zone(name, host, {**self._top.said, **of_groups, **host.own})
-        of_zone = self._zones.get(zone or "", Level()).said
-        for setting, (one, other) in torn.items():
-            if setting not in host.own and setting not in of_zone and not (setting == "zone" and host.zones):
-                self._torn.setdefault((setting, one, other), []).append(name)
-        whole = {**self._top.said, **of_groups, **of_zone, **host.own}
-        above = host.groups.union(*(self._family.above[group] for group in host.groups))
-        return Target(
-            name=name,
-            address=whole.get("address", name),
-            port=whole.get("port"),
-            user=whole.get("user"),
-            key=whole.get("key"),
-            jump=whole.get("jump"),
-            groups=tuple(sorted(above | ({zone} if zone else set()))),
-            said={option.name: whole[key] for key, option in _OPTIONS.items() if key in whole},
-            where=f"{self._where}:{host.line}",
-        )
-
-    def _zone(self, name: str, host: Mentions, said: Mapping[str, Any]) -> str | None:
-        own = {host.own["zone"]} if "zone" in host.own else set()
-        named = sorted(own | set(host.zones))
-        if len(named) > 1:
-            line = max((*host.zones.values(), host.own_lines.get("zone", 0)))
-            self._complaints.add(
-                f"{self._where}:{line}", f"{name} is in more than one zone: {', '.join(named)}"
-            )
-        zone: str | None = named[0] if named else said.get("zone")
-        return zone
-
-    def _said_by_groups(self, direct: frozenset[str]) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
-        """Return what a host's groups say, and the settings that two of them say differently."""
-        if direct not in self._of_groups:
-            above = direct.union(*(self._family.above[group] for group in direct))
-            deepest_first = sorted(above, key=lambda group: (-self._family.depth[group], group))
-            said: dict[str, Any] = {}
-            torn: dict[str, tuple[str, str]] = {}
-            for setting in sorted({key for group in above for key in self._groups[group].said}):
-                nearest: list[str] = []
-                covered: set[str] = set()
-                for group in deepest_first:
-                    if setting in self._groups[group].said and group not in covered:
-                        nearest.append(group)
-                        covered |= self._family.above[group]
-                first, *others = sorted(nearest)
-                said[setting] = self._groups[first].said[setting]
-                differing = [group for group in others if self._groups[group].said[setting] != said[setting]]
-                if differing:
-                    torn[setting] = (first, differing[0])
-            self._of_groups[direct] = (said, torn)
-        return self._of_groups[direct]
 
 
 def _flat(tree: Mapping[str, Any], shape: tuple[str, ...], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -1,0 +1,161 @@
+"""Where the bytes of a download go: a part beside the final name, or memory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from typing import IO, TYPE_CHECKING, Protocol
+
+from agent.core.errors import AgentError
+
+if TYPE_CHECKING:
+    from agent.core.host import Stat
+
+
+class Disk(Protocol):
+    """The part of a host that knows files; one of them may be a part of a download. What fails raises OSError."""
+
+    def read(self, path: str, offset: int, limit: int, /) -> bytes | None: ...
+
+    def look(self, path: str, /) -> Stat | None: ...
+
+    def replace(self, path: str, data: bytes, mode: int, owner: tuple[int, int] | None, /) -> None: ...
+
+    def remove(self, path: str, /) -> None: ...
+
+    def make_folders(self, folder: str, /) -> None: ...
+
+    def refused(self, error: OSError, path: str, /) -> AgentError: ...
+
+    def open_to_read(self, path: str, /) -> int: ...
+
+    def open_part(self, path: str, /) -> int: ...
+
+    def take_name(self, part: str, path: str, /) -> None: ...
+
+    def local_path(self, rest: str, /) -> str: ...
+
+
+class Sink(Protocol):
+    """Where the bytes go."""
+
+    have: int
+    resumed: bool
+
+    def resumable(self) -> tuple[int, str]:
+        """Return how many bytes of this very file are here, and the validator to ask for the rest with."""
+
+    def begin(self, start: int, validator: str, /) -> None: ...
+
+    def add(self, data: bytes) -> None: ...
+
+    def end(self) -> None:
+        """Make what was added last, whatever comes next."""
+
+    def forget(self) -> None: ...
+
+
+class Part:
+    """The unfinished file beside the final name, and a note of what it is a part of."""
+
+    def __init__(self, url: str, path: str, disk: Disk) -> None:
+        self.have = 0
+        self.resumed = False
+        self.name = path + ".part"
+        self._url = url
+        self._path = path
+        self._note = path + ".part.from"
+        self._disk = disk
+        self._file: IO[bytes] | None = None
+
+    def resumable(self) -> tuple[int, str]:
+        with contextlib.suppress(AgentError, OSError, ValueError, KeyError, TypeError):
+            origin = json.loads(self._disk.read(self._note, 0, 65536) or b"null")
+            part = self._disk.look(self.name)
+            if part and origin["url"] == self._url_key() and isinstance(origin["validator"], str):
+                return part.size, origin["validator"]
+        return 0, ""
+
+    def begin(self, start: int, validator: str) -> None:
+        if validator:
+            origin = {"url": self._url_key(), "validator": validator}
+            self._disk.replace(self._note, json.dumps(origin).encode(), 0o600, None)
+        else:
+            self._disk.remove(self._note)
+        fd = self._disk.open_part(self.name)
+        self._file = os.fdopen(fd, "wb")
+        os.ftruncate(fd, start)
+        os.lseek(fd, start, os.SEEK_SET)
+        self.have = start
+        self.resumed = start > 0
+
+    def add(self, data: bytes) -> None:
+        if self._file is not None:
+            self._file.write(data)
+            self.have += len(data)
+
+    def end(self) -> None:
+        if self._file is not None:
+            with self._file as file:
+                self._file = None
+                file.flush()
+                os.fsync(file.fileno())
+
+    def forget(self) -> None:
+        self._disk.remove(self.name)
+        self._disk.remove(self._note)
+        self.have = 0
+
+    def take_name(self) -> None:
+        self._disk.take_name(self.name, self._path)
+        self._disk.remove(self._note)
+
+    def _url_key(self) -> str:
+        """Return the URL in a form that can lie on a disk: it may hold a password."""
+        return hashlib.sha256(self._url.encode()).hexdigest()
+
+
+class Heap:
+    """Bytes in memory, for what is small."""
+
+    def __init__(self) -> None:
+        self.have = 0
+        self.resumed = False
+        self.data = bytearray()
+
+    def resumable(self) -> tuple[int, str]:
+        return 0, ""
+
+    def begin(self, _start: int, _validator: str, /) -> None:
+        self.forget()
+
+    def add(self, data: bytes) -> None:
+        self.data += data
+        self.have += len(data)
+
+    def end(self) -> None:
+        """Nothing: memory needs no settling."""
+
+    def forget(self) -> None:
+        self.data.clear()
+        self.have = 0
+
+
+def hash_of(disk: Disk, path: str) -> str:
+    """Return the SHA-256 of a regular file, empty when there is none."""
+    try:
+        fd = disk.open_to_read(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return ""
+        raise
+    with os.fdopen(fd, "rb") as file:
+        digest = hashlib.sha256()
+        for data in iter(lambda: file.read(1024 * 1024), b""):
+            digest.update(data)
+        return digest.hexdigest()
