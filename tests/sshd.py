@@ -163,9 +163,10 @@ class Sshd:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that come from it."""
+    """A process and all that come from it; one that ends meanwhile has no more to tell."""
     found = [pid]
     for each in found:
-        for task in Path(f"/proc/{each}/task").glob("*/children"):
-            found += [int(child) for child in task.read_text().split()]
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for task in Path(f"/proc/{each}/task").glob("*/children"):
+                found += [int(child) for child in task.read_text().split()]
     return found

@@ -59,25 +59,23 @@ def new_name() -> str:
 
 def start(orders: Orders, tree: Tree, means: Means) -> tuple[Path, dict[str, Any]]:
     """Conduct a new run over all targets of the orders and return its folder and its report."""
-    way = _way(
-        orders, means
-    )  # what is wrong with ssh's configuration must not begin a run: --only asks the last one
+    # what is wrong with ssh's configuration must not begin a run: --only asks the last one
+    way = _way(orders, means)
     run_id, started = new_name(), _iso()
     folder = journal.home(means.environ) / run_id
     with journal.opened(folder) as book:
         book.begin(run_id, started, orders, tree.sha256)
         story = journal.Story(run_id, started, orders, tree.sha256)
-        return folder, _conduct(story, orders, orders.targets, tree, means, book, way)
+        return folder, _conduct(story, orders.targets, tree, means, book, way)
 
 
 def resume(folder: Path, again: Again, tree: Tree, means: Means) -> dict[str, Any]:
     """Go on with a run: the hosts that are due have another turn, and the others stay as they ended."""
     with journal.opened(folder) as book:
-        story = journal.read(folder)
-        orders, due = again(story)
+        orders, due = again(journal.read(folder))
         way = _way(orders, means)
-        book.resume(_iso(), orders)
-        return _conduct(story, orders, due, tree, means, book, way)
+        book.resume(_iso(), orders, tree.sha256)
+        return _conduct(journal.read(folder), due, tree, means, book, way)
 
 
 def told(folder: Path) -> dict[str, Any]:
@@ -89,22 +87,14 @@ def told(folder: Path) -> dict[str, Any]:
     if not finished:
         how = "it is at work" if journal.at_work(folder) else "its controller was ended"
         code, why = "interrupted", f"the run has not come to its end: {how}"
-    run = Summary(
-        story.run_id,
-        story.orders.command,
-        story.orders.inventory,
-        story.started,
-        ended,
-        story.tree,
-        code,
-        why,
-    )
+    run = _summary(story, ended, code, why)
     return to_tree(run, story.orders.targets, story.ends, finished.get("waves", ()))
 
 
 def whole(folder: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a report with every host's own report in it, read back from the journal."""
-    own = {end.name: end.report for end in journal.reports(folder)}
+    reached = {host["name"] for host in tree["hosts"] if host["outcome"] != State.NOT_REACHED.value}
+    own = {end.name: end.report for end in journal.reports(folder) if end.name in reached}
     return {**tree, "hosts": [{**host, "report": own.get(host["name"])} for host in tree["hosts"]]}
 
 
@@ -112,10 +102,7 @@ def last_states(environ: Mapping[str, str]) -> Mapping[str, State]:
     """Return how each host ended in the newest run that is on record."""
     for folder in reversed(journal.runs(journal.home(environ))):
         story = journal.read(folder)
-        return {
-            target.name: story.ends[target.name].state if target.name in story.ends else State.NOT_REACHED
-            for target in story.orders.targets
-        }
+        return {target.name: story.state(target.name) for target in story.orders.targets}
     return {}
 
 
@@ -147,15 +134,9 @@ def _way(orders: Orders, means: Means) -> _Way:
 
 
 def _conduct(
-    story: Story,
-    orders: Orders,
-    due: Sequence[Target],
-    tree: Tree,
-    means: Means,
-    book: journal.Journal,
-    way: _Way,
+    story: Story, due: Sequence[Target], tree: Tree, means: Means, book: journal.Journal, way: _Way
 ) -> dict[str, Any]:
-    door, places = way.door, way.places
+    orders, door, places = story.orders, way.door, way.places
     depot = Depot(means.machine, packages_home(means.environ))
     vendor = load_catalogue().base_url
     baggage = Baggage(story.run_id, tree, depot, vendor, orders.desired, places, orders.deadline)
@@ -171,33 +152,20 @@ def _conduct(
     ledger = Ledger(orders.targets, places, dict(story.ends), dict(story.attempts), at_work, [])
     for target in due:
         ledger.ends.pop(target.name, None)
-        if orders.desired[target.name] != story.orders.desired[target.name]:
-            # what is at work there is waited for, and its report is not of what is wanted now
-            ledger.attempts[target.name] = ledger.attempts.get(target.name, 0) + (target.name in at_work)
-    rollout = Rollout(
-        Visitor(door, baggage),
-        means.lifeline,
-        book,
-        means.watcher,
-        pace,
-        means.stop,
-    )
+    rollout = Rollout(Visitor(door, baggage), means.lifeline, book, means.watcher, pace, means.stop)
     with _shown(means.watcher):
         rollout.roll(orders.command, ledger, waves.split(due, shares))
     finished = _iso()
     book.finished(finished=finished, code=rollout.code, why=rollout.halted, waves=ledger.waves)
-    run = Summary(
-        story.run_id,
-        orders.command,
-        orders.inventory,
-        story.started,
-        finished,
-        tree.sha256,
-        rollout.code,
-        rollout.halted,
-        orders.remarks,
-    )
+    run = _summary(story, finished, rollout.code, rollout.halted)
     return to_tree(run, orders.targets, ledger.ends, ledger.waves)
+
+
+def _summary(story: Story, finished: str, code: str | None, why: str | None) -> Summary:
+    orders = story.orders
+    return Summary(
+        story.run_id, orders.command, orders.inventory, story.started, finished, story.tree, code, why, orders.remarks
+    )  # fmt: skip
 
 
 @contextmanager

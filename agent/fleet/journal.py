@@ -60,6 +60,7 @@ class Begun:
 class Story:
     """What a journal tells: the orders, and the last word on each host. `ends` are without the hosts' own reports.
 
+    What was said before a host was begun again, or before something else was wanted of it, is no last word.
     `attempts` counts how often each host was begun; `open` are those begun and not ended; `left` are those that were
     given up at work.
     """
@@ -73,6 +74,9 @@ class Story:
     open: dict[str, Begun] = field(default_factory=dict)
     left: set[str] = field(default_factory=set)
     finished: Mapping[str, Any] | None = None
+
+    def state(self, name: str) -> State:
+        return self.ends[name].state if name in self.ends else State.NOT_REACHED
 
 
 def home(environ: Mapping[str, str]) -> Path:
@@ -107,8 +111,8 @@ class Journal:
         self._add("run", run_id=run_id, started=started, orders=asdict(orders), tree=tree)
         self.sync()
 
-    def resume(self, started: str, orders: Orders) -> None:
-        self._add("resumed", started=started, orders=asdict(orders))
+    def resume(self, started: str, orders: Orders, tree: str) -> None:
+        self._add("resumed", started=started, orders=asdict(orders), tree=tree)
         self.sync()
 
     def began(self, host: str, attempt: int) -> None:
@@ -197,7 +201,8 @@ def read(folder: Path) -> Story:
 
 
 def reports(folder: Path) -> Iterator[End]:
-    """Give each host's last end whole, with its report, one at a time: all of them may be more than memory holds."""
+    """Give the ends that stand whole, with their reports, one at a time: all of them may be more than memory holds."""
+    stand = read(folder).ends
     places: dict[str, tuple[int, int]] = {}
     path = folder / _FILE
     with path.open("rb") as file:
@@ -207,7 +212,7 @@ def reports(folder: Path) -> Iterator[End]:
             if record is not None:
                 places[record["end"]["name"]] = (at, len(line))
             at += len(line)
-        for begin, length in places.values():
+        for begin, length in (place for name, place in places.items() if name in stand):
             file.seek(begin)
             yield _end(json.loads(file.read(length))["end"], whole=True)
 
@@ -278,6 +283,7 @@ def _tell(story: Story, record: Mapping[str, Any]) -> None:
         begun = Begun(record["host"], record["attempt"])
         story.attempts[begun.host] = begun.attempt
         story.open[begun.host] = begun
+        story.ends.pop(begun.host, None)
         story.left.discard(begun.host)
     elif record["kind"] == "ended":
         end = _end(record["end"], whole=False)
@@ -286,10 +292,19 @@ def _tell(story: Story, record: Mapping[str, Any]) -> None:
         if end.left:
             story.left.add(end.name)
     elif record["kind"] == "resumed":
-        story.orders = _orders(record["orders"])
-        story.finished = None
+        _resume(story, _orders(record["orders"]), record["tree"])
     elif record["kind"] == "finished":
         story.finished = record
+
+
+def _resume(story: Story, orders: Orders, tree: str) -> None:
+    at_work = {*story.open, *story.left}
+    for name, wanted in orders.desired.items():
+        if wanted != story.orders.desired[name]:
+            story.ends.pop(name, None)
+            # what is at work there is waited for, and its report is not of what is wanted now
+            story.attempts[name] = story.attempts.get(name, 0) + (name in at_work)
+    story.orders, story.tree, story.finished = orders, tree, None
 
 
 def _orders(tree: Mapping[str, Any]) -> Orders:

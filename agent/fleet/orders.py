@@ -78,7 +78,10 @@ def make(
 def go_on(
     view: HostView, story: Story, command: str, typed: Typed, flags: Said, complaints: Complaints
 ) -> tuple[Orders, tuple[Target, ...]]:
-    """Return the orders of a run that is gone on with, changed by what is typed now, and the hosts that are due."""
+    """Return the orders of a run that is gone on with, changed by what is typed now, and the hosts that are due.
+
+    What is typed is wanted of every host, with --only of those; a host that was proven for something else is due again.
+    """
     if command != story.orders.command:
         hint = f"`fleet {command} --inventory FILE --only STATE` chooses by how hosts ended in the last run"
         complaints.add("--resume", f"that run is a `fleet {story.orders.command}`; {hint}")
@@ -86,18 +89,30 @@ def go_on(
         complaints.add("--resume", "the run has its hosts already: no --inventory and no --limit")
     orders = _pace(story.orders, typed, complaints)
     complaints.raise_any()
-    due = [target for target in orders.targets if _is_due(_state(story, target), typed.only)]
+    asked = [
+        target
+        for target in orders.targets
+        if not typed.only or _is_among(story.state(target.name), typed.only)
+    ]
     before = _before(story)
     if flags:
         anchors: _Anchors = {}
         own = Complaints()
         said = dict(flags)
-        ready = {name: _ready(view, replace(each, **said), anchors, own) for name, each in before.items()}
+        ready = {
+            target.name: _ready(view, replace(before[target.name], **said), anchors, own) for target in asked
+        }
         for text in dict.fromkeys(own.texts):  # every host has it
             complaints.add("options", text)
-        orders = replace(orders, desired={name: to_json(each) for name, each in ready.items()})
+        changed = {name: to_json(each) for name, each in ready.items()}
+        orders = replace(orders, desired={**orders.desired, **changed})
     complaints.raise_any()
-    return orders, tuple(due)
+    wanted = story.orders.desired
+    return orders, tuple(
+        target
+        for target in asked
+        if story.state(target.name) is not State.OK or orders.desired[target.name] != wanted[target.name]
+    )
 
 
 def _before(story: Story) -> dict[str, Desired]:
@@ -111,17 +126,8 @@ def _before(story: Story) -> dict[str, Desired]:
         ) from error  # fmt: skip
 
 
-def _state(story: Story, target: Target) -> State:
-    end = story.ends.get(target.name)
-    return end.state if end and target.name not in story.open else State.NOT_REACHED
-
-
-def _is_due(state: State, only: Sequence[str]) -> bool:
-    return (
-        state.value in only or (state is State.DEGRADED and "failed" in only)
-        if only
-        else state is not State.OK
-    )
+def _is_among(state: State, only: Sequence[str]) -> bool:
+    return state.value in only or (state is State.DEGRADED and "failed" in only)
 
 
 def _targets(
@@ -141,7 +147,7 @@ def _targets(
         targets = inventory.select(targets, typed.limit, complaints)
     if typed.only:
         targets = tuple(
-            each for each in targets if each.name in known and _is_due(known[each.name], typed.only)
+            each for each in targets if each.name in known and _is_among(known[each.name], typed.only)
         )
         if not known:
             complaints.add("--only", "there is no earlier run to choose by")

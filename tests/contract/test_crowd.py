@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CHECKOUT = Path(__file__).parents[2]
-SAID = [{"event": "hello", "uid": 0}, {"event": "report", "report": {}}]
+SAID = [{"event": "hello", "uid": 0}, {"event": "report", "report": {"request": crowd.RECORDED}}]
 
 
 @pytest.fixture
@@ -53,7 +53,9 @@ def test_every_host_says_what_was_recorded(port: int, tmp_path: Path) -> None:
         words = [word for each in options for word in ("-o", each)]
         done = subprocess.run(
             ["ssh", "-F", "none", *words, "-i", str(tmp_path / "user"), name, "anything"],
-            input=b'4\npass{"command": "configure"}\n', capture_output=True, timeout=30, check=False,
+            input=b'4\npass{"command": "configure", "request": "run/%d/1"}\n' % number,
+            capture_output=True, timeout=30, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert [json.loads(line.lstrip(b"\x1e")) for line in done.stdout.splitlines()] == SAID
+        hello, report = (json.loads(line.lstrip(b"\x1e")) for line in done.stdout.splitlines())
+        assert (hello, report) == (SAID[0], {"event": "report", "report": {"request": f"run/{number}/1"}})

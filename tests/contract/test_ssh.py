@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -24,6 +23,7 @@ from agent.hosts.ssh.link import CutError, Lifeline, Link, LinkLostError, Patien
 from agent.hosts.ssh.login import Config
 from agent.hosts.ssh.trust import Known
 from tests import sshd
+from tests.contract.test_host import full_server
 from tests.lab.kernel import until
 from tests.sshd import Sshd, fingerprint, keygen
 from tests.threads import InThread, assert_cut, nothing_left
@@ -713,26 +713,6 @@ class Stopping(Keyring):
         self.asked.set()
         with super().offers(hop, lifeline) as found:
             yield found
-
-
-@contextmanager
-def full_server() -> Iterator[int]:
-    """A queue so full that the kernel answers nobody any more, as behind a security group."""
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        waiting: list[socket.socket] = []
-        try:
-            while len(waiting) < 20:
-                waiting.append(socket.socket())
-                waiting[-1].setblocking(False)
-                waiting[-1].connect_ex(listener.getsockname())
-                if not select.select([], waiting[-1:], [], 0.2)[1]:
-                    break
-            yield listener.getsockname()[1]
-        finally:
-            for each in waiting:
-                each.close()
 
 
 def test_a_cut_ends_a_connect(server: Sshd) -> None:

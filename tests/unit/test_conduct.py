@@ -128,6 +128,35 @@ def test_a_report_of_what_was_wanted_before_is_not_taken_for_what_is_wanted_now(
     assert asked == {"run/web-1/2": True, "run/web-2/1": False}
 
 
+def test_a_change_is_not_forgotten_by_a_controller_that_is_killed_with_it(scene: Scene) -> None:
+    folder, _ = scene.start()
+    changed = replace(ORDERS, desired={**ORDERS.desired, "web-1": {"hsm_ip": ["10.0.2.9"]}})
+    with journal.opened(folder) as book:
+        book.resume("later", changed, TREE.sha256)
+    stands = conduct.told(folder)
+    assert [host["outcome"] for host in stands["hosts"]] == ["not-reached", "ok"]
+    assert [host["report"] is None for host in conduct.whole(folder, stands)["hosts"]] == [True, False]
+    assert scene.resume(folder)["outcome"] == "ok"
+    assert [each["request"] for each in scene.fleet.requests[2:]] == [f"{folder.name}/web-1/2"]
+
+
+def test_a_change_is_asked_anew_of_a_host_that_may_be_at_work_for_what_was_before(scene: Scene) -> None:
+    folder = journal.home(scene.environ) / "run"
+    changed = {each.name: {"hsm_ip": ["10.0.2.9"]} for each in TARGETS}
+    with journal.opened(folder) as book:
+        book.begin("run", "now", ORDERS, TREE.sha256)
+        book.began("web-1", 1)
+        book.resume("later", replace(ORDERS, desired=changed), TREE.sha256)  # and is killed
+    assert scene.resume(folder)["outcome"] == "ok"
+    assert {each["request"] for each in scene.fleet.requests} == {"run/web-1/2", "run/web-2/1"}
+
+
+def test_what_is_told_of_a_run_is_what_it_said(scene: Scene) -> None:
+    folder, said = scene.start(replace(ORDERS, remarks=("hosts:1: a remark",)))
+    assert said["warnings"] == [{"code": "inventory", "text": "hosts:1: a remark"}]
+    assert conduct.whole(folder, conduct.told(folder)) == conduct.whole(folder, said)
+
+
 def test_what_is_wrong_with_the_way_begins_no_run(scene: Scene) -> None:
     """Else `--only failed` would next ask a run in which nobody had a turn."""
 

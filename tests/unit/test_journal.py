@@ -85,8 +85,32 @@ def test_what_was_changed_when_it_was_gone_on_with_stands(tmp_path: Path) -> Non
     write(tmp_path)
     changed = replace(ORDERS, parallel=3, desired={"web-1": {"hsm_ip": ["10.0.9.9"]}, "web-2": {}})
     with journal.opened(tmp_path) as book:
-        book.resume("2026-11-25T01:00:00Z", changed)
-    assert journal.read(tmp_path).orders == changed
+        book.resume("2026-11-25T01:00:00Z", changed, "f01")
+    story = journal.read(tmp_path)
+    assert (story.orders, story.tree) == (changed, "f01")
+
+
+def test_an_end_says_nothing_of_what_is_wanted_since(tmp_path: Path) -> None:
+    write(tmp_path)
+    with journal.opened(tmp_path) as book:
+        book.ended(FAILED)
+        book.resume("later", replace(ORDERS, parallel=3), "f00")
+        book.sync()
+        assert journal.read(tmp_path).state("web-1") is State.OK
+        changed = replace(ORDERS, desired={"web-1": {"hsm_ip": ["10.0.9.9"]}, "web-2": {}})
+        book.resume("later still", changed, "f00")
+    story = journal.read(tmp_path)
+    assert (story.state("web-1"), story.state("web-2")) == (State.NOT_REACHED, State.UNREACHABLE)
+
+
+def test_a_host_that_was_begun_again_has_no_end_until_that_ends(tmp_path: Path) -> None:
+    write(tmp_path)
+    with journal.opened(tmp_path) as book:
+        book.began("web-1", 2)
+        book.sync()
+        assert journal.read(tmp_path).state("web-1") is State.NOT_REACHED
+        book.ended(OK)
+    assert journal.read(tmp_path).state("web-1") is State.OK
 
 
 def test_the_last_word_on_a_host_counts(tmp_path: Path) -> None:

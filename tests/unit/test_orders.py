@@ -253,10 +253,29 @@ def test_a_run_of_another_version_is_told(scene: Scene) -> None:
     assert refused.value.code.name == "nothing-recorded"
 
 
-def test_a_host_that_was_begun_and_has_no_end_is_due(scene: Scene) -> None:
-    before = replace(story(scene), open={"web-1": None})  # type: ignore[dict-item]
+def test_a_host_without_an_end_is_due(scene: Scene) -> None:
+    before = replace(story(scene), ends={})
     _, due = orders.go_on(Posix(), before, "rollout", Typed(resume="RUN"), {}, Complaints())
     assert [target.name for target in due] == ["web-1", "web-2", "db-1"]
+
+
+def test_what_was_proven_for_something_else_is_due_again(scene: Scene) -> None:
+    """Else a run would end as proven with hosts that never had what was wanted at its end."""
+    scene.again = {"hsm_ip": ("10.0.9.9",)}
+    assert go_on(scene)[1] == ["web-1", "web-2", "db-1"]
+    wanted = story(scene).orders.desired["web-1"]
+    scene.again = {"hsm_ip": tuple(wanted["hsm_ip"])}
+    these, due = go_on(scene)
+    assert due == ["web-2", "db-1"]
+    assert these.desired["web-1"] == wanted
+
+
+def test_with_only_what_is_typed_again_is_for_those_hosts(scene: Scene) -> None:
+    scene.again = {"hsm_ip": ("10.0.9.9",)}
+    before = story(scene).orders.desired
+    these, due = go_on(scene, only=("unreachable",))
+    assert due == ["web-2"]
+    assert {name for name, wanted in these.desired.items() if wanted != before[name]} == {"web-2"}
 
 
 def test_targets_are_kept_without_what_was_said_for_them(scene: Scene) -> None:
