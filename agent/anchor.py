@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.cloudhsm.ca import read_ca
 from agent.cloudhsm.keys import judge_keys, surely_strong
-from agent.cloudhsm.layout import LINUX
+from agent.cloudhsm.layout import layout
 from agent.core.errors import CODES, AgentError
 from agent.desired import Complaints
 
@@ -24,13 +24,14 @@ _SOURCE_LIMIT = 1024 * 1024
 def wanted_ca(view: HostView, desired: Desired, limits: Limits) -> tuple[Ca, tuple[Notice, ...]]:
     """Return the CA that is wanted: the source that was named, or else the one that is on the host already."""
     source = desired.ca_cert
+    there = layout(view.system).ca
     complaints = Complaints()
     if not desired.hsm_ip:
         complaints.add("--hsm-ip", "at least one address of an HSM is needed")
-    if source is None and view.stat(LINUX.ca) is None:
-        complaints.add("--ca-cert", f"customerCA.crt is needed, since there is none at {LINUX.ca} yet")
+    if source is None and view.stat(there) is None:
+        complaints.add("--ca-cert", f"customerCA.crt is needed, since there is none at {there} yet")
     complaints.raise_any()
-    data = read_source(view, LINUX.ca if source is None else source, limits)
+    data = read_source(view, there if source is None else source, limits)
     ca = read_ca(data, now=view.now(), fingerprint=desired.ca_fingerprint)
     # the standard library cannot tell the size of a key, the host's openssl can, in 22 ms
     told = [

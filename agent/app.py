@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -23,6 +22,7 @@ from agent.planner import fit_host, plan, removal
 from agent.render.record import to_document
 from agent.report import Known, assemble
 from agent.state import snapshot, store
+from agent.state.at_work import at_work
 from agent.steps.package import tidy
 from agent.verdict import judge
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from agent.planner import Planned
     from agent.report import Run
 
-LOCK = "/run/hsm-agent.lock"
 # A run takes seconds; looking costs two small files. In seconds.
 _LOOK_AGAIN = 0.5
 
@@ -115,7 +114,7 @@ def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -
         known.facts = gather(host)
         known.walk = apply(removal(known.facts, limits), host, listener, snapshot.Keeper(machine, run.run_id))
         if known.walk.changed:
-            machine.remove(store.DESIRED)
+            machine.remove(machine.system.desired)
             tidy(machine)
             text = f"the CA and the configuration are kept; `hsm-agent rollback {run.run_id}` puts them back"
             known.notices = (Notice("kept", text),)
@@ -169,7 +168,7 @@ def last_report(view: HostView, wait: float | None) -> dict[str, Any]:
     """
     ends = view.monotonic() + (wait or 0)
     while True:
-        saw = _at_work(view) if wait else None
+        saw = at_work(view) if wait else None
         if saw is None:
             try:
                 return store.read_report(view)
@@ -180,16 +179,9 @@ def last_report(view: HostView, wait: float | None) -> dict[str, Any]:
         if view.monotonic() >= ends:
             raise AgentError(
                 "timed-out", "the wait for a report was in vain", saw=saw, want=f"a report within {wait:g} s",
-                hint="`journalctl -t hsm-agent -u hsm-agent-first-boot` says what goes on",
+                hint=f"`{view.system.story}` says what goes on",
             )  # fmt: skip
         view.pause(_LOOK_AGAIN)
-
-
-def _at_work(view: HostView) -> str | None:
-    """Return the words of the run that holds the lock; those of one that was killed stay behind in the file."""
-    words = (view.read(LOCK) or b"").decode("utf-8", "replace").strip()
-    holder = re.search(r"\(pid (\d+)\)$", words)
-    return words if holder and b"agent" in (view.read(f"/proc/{holder[1]}/cmdline") or b"") else None
 
 
 def _prepare(host: HostView, desired: Desired, limits: Limits, known: Known) -> tuple[Planned, Ca]:
@@ -224,7 +216,7 @@ def _or_last(view: HostView, desired: Desired) -> Desired:
         raise AgentError(
             "nothing-recorded",
             "the record is of another version",
-            saw=store.DESIRED,
+            saw=view.system.desired,
             want="a record this version wrote",
         ) from None
     said = {name: value for name, value in vars(desired).items() if value != vars(Desired())[name]}
@@ -269,7 +261,7 @@ def _changing(machine: Host, run: Run, known: Known, body: Callable[[Known], Non
         if not machine.is_root():
             raise AgentError("not-root", "changing this host needs root", saw="an ordinary user", want="root")
         asked = f", for roll-out {run.request}" if run.request else ""
-        with machine.lock(LOCK, f"hsm-agent {run.command}, run {run.run_id}{asked}"):
+        with machine.lock(machine.system.lock, f"hsm-agent {run.command}, run {run.run_id}{asked}"):
             return _reported(machine, run, known, body, remember=True)
     except AgentError as error:
         return _delivered(machine, run, assemble(machine, run, known, error), known.told_to, remember=False)
@@ -328,5 +320,5 @@ def _delivered(machine: Host, run: Run, report: Report, told_to: Desired, *, rem
 
 def _spooled(view: HostView) -> bool:
     with contextlib.suppress(AgentError):
-        return bool(view.names(store.SPOOL))
+        return bool(view.names(view.system.spool))
     return False

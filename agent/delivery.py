@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from agent.core.host import Host
     from agent.desired import Desired
 
-LOCK = "/run/hsm-agent-spool.lock"
 # For what one run delivers to one place, in seconds; and for a run that was interrupted and so is to end.
 LIMIT = 60.0
 HURRY = 10.0
@@ -51,7 +50,7 @@ def deliver(
             this.directly(letter, "it is not kept, since that needs root")
         return this.ended()
     try:
-        with machine.lock(LOCK, "hsm-agent, delivering reports"):
+        with machine.lock(machine.system.delivery_lock, "hsm-agent, delivering reports"):
             this.in_order(letters)
     except AgentError as error:  # another run is delivering just now, or there can be no lock
         logging.getLogger("agent").info("what waits is left alone: %s", error.saw)

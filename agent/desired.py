@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from agent.core.host import HostView
     from agent.options import Option
 
-CONFIGURATION = "/etc/hsm-agent/config.toml"
-CONFIGURATION_FOLDER = "/etc/hsm-agent/conf.d"
-
 
 @dataclass(frozen=True)
 class Desired:
@@ -136,12 +133,13 @@ def read_document(text: str, where: str, complaints: Complaints, *, is_json: boo
 def read_files(view: HostView, complaints: Complaints) -> Said:
     """Take the configuration file and then conf.d/*.toml in the order of their names; later ones win."""
     said: Said = {}
+    system = view.system
     folder = [
-        f"{CONFIGURATION_FOLDER}/{name}"
-        for name in view.names(CONFIGURATION_FOLDER)
+        system.join(system.configuration_folder, name)
+        for name in view.names(system.configuration_folder)
         if name.endswith(".toml")
     ]
-    for path in (CONFIGURATION, *folder):
+    for path in (system.configuration, *folder):
         data = view.read(path)
         if data is not None:
             said.update(read_text(data, path, complaints))

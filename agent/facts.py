@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.catalogue import parse_os_release
-from agent.cloudhsm.layout import LINUX, component_of
+from agent.cloudhsm.layout import component_of, layout
 from agent.cloudhsm.settings import parse_settings
 from agent.core.errors import AgentError
+from agent.core.system import LINUX
 from agent.packages import MANAGERS, Installed
+from agent.packages.registry import values
 from agent.steps.package import due
 
 if TYPE_CHECKING:
     from agent.core.host import HostView
+    from agent.core.system import System
 
 _OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+_VERSION = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion"
+_ENVIRONMENT = r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager\Environment"
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,10 @@ class Configured:
 
 @dataclass(frozen=True)
 class Facts:
-    """The machine: what it is, which client packages it has, what is configured. `format` is deb, rpm or empty.
+    """The machine: what it is, which client packages it has, what is configured. `format` is deb, rpm, msi or empty.
 
-    `due` are components of SDK 5 that an unfinished run owes this host in place of those of SDK 3.
+    `init` keeps services running: systemd, scm (that of Windows) or other. `due` are components of SDK 5 that an
+    unfinished run owes this host in place of those of SDK 3.
     """
 
     name: str
@@ -46,6 +52,7 @@ class Facts:
     configured: tuple[Configured, ...] = ()
     has_ca: bool = False
     due: tuple[str, ...] = ()
+    system: System = LINUX
 
     def components(self, sdk: int) -> tuple[str, ...]:
         """Return the components of one SDK generation that the package database knows."""
@@ -60,30 +67,67 @@ class Facts:
         return None
 
 
+class _Kind(NamedTuple):
+    """What an operating system says of itself, as the fields of Facts are called."""
+
+    os: str
+    os_version: str
+    id_like: tuple[str, ...]
+    title: str
+    arch: str
+    format: str
+    init: str
+
+
 def gather(view: HostView) -> Facts:
     """Look at the machine. Raises AgentError when it cannot be looked at; an unknown system is a value."""
+    kind = _KINDS[view.system.kind](view)
+    return Facts(
+        name=view.name,
+        **kind._asdict(),
+        installed=MANAGERS[kind.format].installed(view) if kind.format else (),
+        configured=tuple(_configured(view)),
+        has_ca=view.stat(layout(view.system).ca) is not None,
+        due=tuple(known[1] for known in map(component_of, due(view)) if known is not None),
+        system=view.system,
+    )
+
+
+def _linux(view: HostView) -> _Kind:
     release = {}
     for path in _OS_RELEASE:
         data = view.read(path)
         if data is not None:
             release = parse_os_release(data.decode("utf-8", "replace"))
             break
-    package_format = _format(view)
-    installed = MANAGERS[package_format].installed(view) if package_format else ()
-    return Facts(
-        name=view.name,
+    return _Kind(
         os=release.get("ID", "linux"),
         os_version=release.get("VERSION_ID", ""),
         id_like=tuple(release.get("ID_LIKE", "").split()),
         title=release.get("PRETTY_NAME") or release.get("NAME") or "an unknown system",
         arch=view.ask(("uname", "-m"), timeout=10).out.strip() or "unknown",
-        format=package_format,
+        format=_format(view),
         init="systemd" if view.stat("/run/systemd/system") else "other",
-        installed=installed,
-        configured=tuple(_configured(view)),
-        has_ca=view.stat(LINUX.ca) is not None,
-        due=tuple(known[1] for known in map(component_of, due(view)) if known is not None),
     )
+
+
+def _windows(view: HostView) -> _Kind:
+    """Look into the registry. A Windows for clients may have a server's build: the version says that it is none."""
+    said = values(view, _VERSION)
+    build = said.get("CurrentBuild", "")
+    is_server = said.get("InstallationType", "").startswith("Server")
+    return _Kind(
+        os="windows",
+        os_version=build if is_server or not build else f"{build}-client",
+        id_like=(),
+        title=said.get("ProductName", "an unknown Windows"),
+        arch=values(view, _ENVIRONMENT).get("PROCESSOR_ARCHITECTURE", "unknown"),
+        format="msi",
+        init="scm",
+    )
+
+
+_KINDS = {"linux": _linux, "windows": _windows}
 
 
 def _format(view: HostView) -> str:
@@ -97,12 +141,11 @@ def _format(view: HostView) -> str:
 
 def _configured(view: HostView) -> list[Configured]:
     found = []
-    for name in view.names(LINUX.etc):
-        component = name[len("cloudhsm-") : -len(".cfg")]
-        if not (name.startswith("cloudhsm-") and name.endswith(".cfg") and component):
-            continue
+    here = layout(view.system)
+    components = dict.fromkeys(here.component(path) for path in here.all_settings(view))
+    for component in filter(None, components):
         try:
-            settings = parse_settings(view.read(f"{LINUX.etc}/{name}") or b"")
+            settings = parse_settings(view.read(here.settings(component, view)) or b"")
         except (AgentError, ValueError):
             continue  # a fact that cannot be seen is not one; the step that needs the file says why
         servers = () if settings.placeholder else tuple(server.hostname for server in settings.servers)

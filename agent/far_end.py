@@ -45,10 +45,7 @@ def serve(request: Mapping[str, Any], wire: Wire) -> None:
         signal.signal(number, lambda _number, _frame: stop.set())
     wired = Wired(wire)
     machine = this_machine(stop, sender=wired.send)
-    log.open_log(
-        may_write=machine.is_root() and request["command"] != "plan",
-        systemd=machine.stat("/run/systemd/system") is not None,
-    )
+    log.open_log(machine, may_write=machine.is_root() and request["command"] != "plan")
     try:
         report = answer(machine, request, wired)
     except AgentError as error:  # while waiting for another run; a run of our own reports
@@ -90,7 +87,7 @@ def _awaited(machine: Host, request: Mapping[str, Any], end: float) -> Mapping[s
 
 def _is_locked(machine: Host) -> bool:
     try:
-        with machine.lock(app.LOCK, "hsm-agent, looking for the end of a run"):
+        with machine.lock(machine.system.lock, "hsm-agent, looking for the end of a run"):
             return False
     except AgentError as error:
         return error.code.name == "run-locked"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agent.core.host import HostView
     from agent.core.words import Report
 
-_FOLDER = Path("/var/log/hsm-agent")
 _SOCKET = "/dev/log"  # journald listens there too, and knows the lines by the identifier `hsm-agent`
 
 
-def open_log(*, may_write: bool, systemd: bool) -> None:
+def open_log(view: HostView, *, may_write: bool) -> None:
     """Give the logger `agent` its one handler. A log that cannot be opened is no reason not to run.
 
     `may_write` is false for an ordinary user, and for `plan`, which leaves no trace on the host.
@@ -23,18 +24,17 @@ def open_log(*, may_write: bool, systemd: bool) -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     handler: logging.Handler = logging.NullHandler()
-    try:
-        if systemd and Path(_SOCKET).exists():
+    with contextlib.suppress(OSError):
+        if view.stat("/run/systemd/system") is not None and Path(_SOCKET).exists():
             handler = logging.handlers.SysLogHandler(_SOCKET)
             handler.ident = "hsm-agent: "
         elif may_write:
-            _FOLDER.mkdir(mode=0o750, exist_ok=True)
+            folder = Path(view.system.log)
+            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
             handler = logging.handlers.RotatingFileHandler(
-                _FOLDER / "hsm-agent.log", maxBytes=1_000_000, backupCount=4, encoding="utf-8", delay=True
+                folder / "hsm-agent.log", maxBytes=1_000_000, backupCount=4, encoding="utf-8", delay=True
             )
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    except OSError:
-        handler = logging.NullHandler()
     logger.handlers[:] = [handler]
 
 

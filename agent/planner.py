@@ -7,17 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.catalogue import artefact, fit_row, life_cycle, newest, parse_version
-from agent.cloudhsm.layout import (
-    CMU,
-    CMU_SETTINGS,
-    COMPONENTS,
-    LIBRARIES,
-    LINUX,
-    PORT,
-    PORT_CMU,
-    SERVICE3,
-    component_of,
-)
+from agent.cloudhsm.layout import COMPONENTS, PORT, PORT_CMU, component_of, layout
 from agent.core.errors import AgentError
 from agent.core.words import CaState, ClientState, Notice, Plan, Probe, Step
 from agent.packages import MANAGERS, PackageManager
@@ -31,6 +21,7 @@ from agent.steps.service import Configure3, Connected, Service
 if TYPE_CHECKING:
     from agent.catalogue import Catalogue, Fit
     from agent.cloudhsm.ca import Ca
+    from agent.cloudhsm.layout import Layout
     from agent.core.limits import Limits
     from agent.desired import Desired
     from agent.facts import Facts
@@ -83,7 +74,7 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: L
             want=f"SDK {sdk} alone",
             hint=None if sdk == 5 else "take it off first: `hsm-agent remove`",
         )
-    if sdk == 3 and facts.init != "systemd":
+    if sdk == 3 and facts.init == "other":
         raise AgentError(
             "platform-unsupported",
             "the daemon of SDK 3 is started and watched by systemd",
@@ -97,16 +88,17 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: L
     if other:
         missing = tuple(each.download for each in packages if each.download is not None)
         heirs = tuple(each.package for each in packages)
-        steps.append(Absent("sdk3", other, manager, limits, stop=SERVICE3, first=missing, heirs=heirs))
+        steps.append(Absent("sdk3", other, manager, limits, stops=True, first=missing, heirs=heirs))
     steps += packages
-    steps.append(Certificate(LINUX.ca, ca.pem, ca.sha256, ca.not_after.isoformat(), desired.replace_ca))
-    steps += _configure(desired, components, sdk, limits)
-    probes, worked = _probes(facts, desired, components, sdk, limits)
+    here = layout(facts.system)
+    steps.append(Certificate(here.ca, ca.pem, ca.sha256, ca.not_after.isoformat(), desired.replace_ca))
+    steps += _configure(here, desired, components, sdk, limits)
+    probes, worked = _probes(here, facts, desired, components, sdk, limits)
     return Planned(
         plan=Plan(tuple(steps), probes, _notices(facts, catalogue, fit, sdk), worked),
         fit=fit,
         client=_client(packages, facts, desired, sdk),
-        ca=CaState(LINUX.ca, ca.sha256, ca.subject, ca.not_after.isoformat()),
+        ca=CaState(here.ca, ca.sha256, ca.subject, ca.not_after.isoformat()),
     )
 
 
@@ -118,7 +110,7 @@ def removal(facts: Facts, limits: Limits) -> Plan:
             (package,),
             MANAGERS[facts.format],
             limits,
-            stop=SERVICE3 if (sdk, component) == (3, "cli") else None,
+            stops=(sdk, component) == (3, "cli"),
         )
         for package in sorted((each.package for each in facts.installed), key=len, reverse=True)
         for sdk, component in [component_of(package) or (0, package)]
@@ -159,7 +151,7 @@ def _package(
         # the packages of SDK 3 work with each other at one version only, and the client may be there
         version = _plain(facts.version(3, "cli"))
     wanted = artefact(catalogue, fit, facts.arch, component, version, sdk=sdk)
-    keep = there is not None and desired.client_version is None and not _same(there, wanted.version)
+    keep = there is not None and desired.client_version is None and not _same(manager, there, wanted.version)
     base = desired.package_source or catalogue.base_url
     sha256 = desired.checksums().get(wanted.file) or wanted.sha256
     return Package(
@@ -173,9 +165,10 @@ def _package(
     )
 
 
-def _same(there: str | None, wanted: str) -> bool:
+def _same(manager: PackageManager, there: str | None, wanted: str) -> bool:
     """Tell whether an installed version is the wanted one: rpm adds the platform, `5.18.0-1.el9`."""
-    return there is not None and parse_version(there) == parse_version(wanted)
+    parts = manager.parts
+    return there is not None and parse_version(there)[:parts] == parse_version(wanted)[:parts]
 
 
 def _plain(version: str | None) -> str | None:
@@ -184,16 +177,17 @@ def _plain(version: str | None) -> str | None:
     return found[0] if found else None
 
 
-def _configure(desired: Desired, components: tuple[str, ...], sdk: int, limits: Limits) -> list[Step]:
+def _configure(
+    here: Layout, desired: Desired, components: tuple[str, ...], sdk: int, limits: Limits
+) -> list[Step]:
     if sdk == 3:
-        return [Configure3(desired.hsm_ip, LINUX.ca, limits), Service(LINUX.ca, limits)]
+        return [Configure3(desired.hsm_ip, here.ca, limits), Service(here.ca, limits)]
     return [
         Configure(
             component=component,
-            tool=LINUX.tool(component),
-            settings=LINUX.settings(component),
+            layout=here,
             servers=desired.hsm_ip,
-            ca=LINUX.ca,
+            ca=here.ca,
             accept_single_hsm=desired.accept_single_hsm,
             limits=limits,
             log_level=desired.log_level,
@@ -208,39 +202,41 @@ def _configure(desired: Desired, components: tuple[str, ...], sdk: int, limits: 
 
 
 def _probes(
-    facts: Facts, desired: Desired, components: tuple[str, ...], sdk: int, limits: Limits
+    here: Layout, facts: Facts, desired: Desired, components: tuple[str, ...], sdk: int, limits: Limits
 ) -> tuple[tuple[Probe, ...], Probe | None]:
     asked = len(desired.hsm_ip)
     reach: list[Probe] = [Reach(address, PORT, limits.connect) for address in desired.hsm_ip]
     needs = ("package:cli", "certificate", "configure:cli", "reach:*")
     if sdk == 3:
         reach += [Reach(address, PORT_CMU, limits.connect) for address in desired.hsm_ip]
-        cmu = Cmu(CMU, CMU_SETTINGS, asked, limits, (*needs, "service"))
+        cmu = Cmu(here.sdk3.cmu, here.sdk3.cmu_settings, asked, limits, (*needs, "service"))
         before = facts.version(3, "cli") is not None and facts.has_ca
         return (
             (*reach, cmu, Connected(limits, (cmu.id,))),
-            Cmu(CMU, CMU_SETTINGS, asked, limits) if before else None,
+            Cmu(here.sdk3.cmu, here.sdk3.cmu_settings, asked, limits) if before else None,
         )
     libraries = tuple(
-        Library(component, LINUX.lib, LIBRARIES[component], limits, (f"package:{component}",))
+        Library(component, here, here.loader, limits, (f"package:{component}",))
         for component in components
-        if component in LIBRARIES
+        if here.loader and component in here.libraries
     )
-    info = HsmInfo(LINUX.cli, LINUX.log("cli"), asked, desired.accept_single_hsm, limits, needs)
-    active = Activated(LINUX.cli, LINUX.log("cli"), limits, needs)
+    info = HsmInfo(here, asked, desired.accept_single_hsm, limits, needs)
+    active = Activated(here, limits, needs)
     old = next((each for each in facts.configured if each.component == "cli" and each.servers), None)
     worked = None
     if old is not None and facts.has_ca and facts.version(5, "cli"):
         # accepted: one answering HSM means that the old configuration worked, whatever it says about keys
         # and asked once: the usual reason to configure again is that the old addresses are dead
-        worked = HsmInfo(LINUX.cli, LINUX.log("cli"), len(old.servers), True, limits, tries=1)
+        worked = HsmInfo(here, len(old.servers), True, limits, tries=1)
     return (*reach, *libraries, info, active), worked
 
 
 def _client(packages: tuple[Package, ...], facts: Facts, desired: Desired, sdk: int) -> ClientState:
     """Say what the client will be. Only bytes that this run brings are verified by it; what is there is `installed`."""
     version = packages[0].version.split("-")[0] if packages else None
-    missing = (each for each in packages if not _same(facts.version(sdk, each.component), each.version))
+    missing = (
+        each for each in packages if not _same(each.manager, facts.version(sdk, each.component), each.version)
+    )
     files = [each.download for each in missing if each.download is not None]
     if any(each.sha256 is None for each in files):
         verified_by = "unverified"

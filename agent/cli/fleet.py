@@ -149,7 +149,7 @@ def _run(
 
     as_json = is_json(output)
     machine = this_machine()
-    log.open_log(may_write=machine.is_root(), systemd=machine.stat("/run/systemd/system") is not None)
+    log.open_log(machine, may_write=machine.is_root())
     asked = orders.Typed(**{**typed, "only": tuple(typed["only"] or ())})
     complaints = Complaints()
     flags, *below = read_sources(machine, given, config, complaints)

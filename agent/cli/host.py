@@ -18,13 +18,12 @@ from agent.cli.sources import read_desired
 from agent.cli.terminal import look, print_result, width
 from agent.core.errors import CODES, AgentError
 from agent.desired import Desired, Said, merged
-from agent.hosts.here import this_machine
+from agent.hosts.here import endings, this_machine
 from agent.options import OPTIONS, duration
 from agent.render import screen
 from agent.render.progress import choose
 from agent.render.record import to_document, to_tree
 from agent.report import begin
-from agent.state.store import REPORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,13 +84,17 @@ def status(
     if limit is not None and not wait:
         raise AgentError("usage", "a duration belongs to --wait", saw=limit, want=f"status --wait {limit}")
     stop = _stopped_by_signals(threading.Event())
-    tree = commands.last_report(this_machine(stop), _seconds(limit or "30m", "--wait") if wait else None)
+    machine = this_machine(stop)
+    tree = commands.last_report(machine, _seconds(limit or "30m", "--wait") if wait else None)
     try:
         text = json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.status(tree, **look())
         exit_status = int(tree["exit_status"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise AgentError(
-            "nothing-recorded", "the last report is damaged", saw=f"no usable {REPORT}", want="an earlier run"
+            "nothing-recorded",
+            "the last report is damaged",
+            saw=f"no usable {machine.system.report}",
+            want="an earlier run",
         ) from error
     print_result(text)
     raise typer.Exit(exit_status)
@@ -191,10 +194,7 @@ def _run(command: str, output: str, body: Callable[[Host, Run, Listener], Report
     stop = _stopped_by_signals(threading.Event())
     progress = choose(sys.stderr, quiet=quiet, dumb=os.environ.get("TERM") == "dumb")
     machine = this_machine(stop, progress=progress.downloaded)
-    log.open_log(
-        may_write=machine.is_root() and command != "plan",
-        systemd=machine.stat("/run/systemd/system") is not None,
-    )
+    log.open_log(machine, may_write=machine.is_root() and command != "plan")
     run = begin(machine, command, os.environ, lambda: _identity(machine))
     try:
         report = body(machine, run, progress)
@@ -207,7 +207,7 @@ def _run(command: str, output: str, body: Callable[[Host, Run, Listener], Report
 
 def _stopped_by_signals(stop: threading.Event) -> threading.Event:
     # A program that is changing the host finishes; then the run ends, is undone where that is due, and reports.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in endings():
         signal.signal(number, lambda _number, _frame: stop.set())
     return stop
 

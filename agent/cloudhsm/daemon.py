@@ -1,52 +1,32 @@
-"""SDK 3's daemon as systemd has it: how it stands and since when, why it does not run, how it is started anew."""
+"""SDK 3's daemon: how it stands and since when, why it does not run, how it is started anew."""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.layout import CLUSTER_CACHE, SERVICE3
+from agent.cloudhsm.keepers import Keeper, Scm, Standing, Systemd
+from agent.cloudhsm.layout import layout
 from agent.core.errors import AgentError
 
 if TYPE_CHECKING:
     from agent.core.host import Host, HostView
 
-_SHOW = ("systemctl", "show", "--property=ActiveState,UnitFileState,MainPID", SERVICE3)
-# its own words alone, without what systemd says about it
-_JOURNAL = ("journalctl", f"_SYSTEMD_UNIT={SERVICE3}.service", "--lines=3", "--output=cat", "--no-pager")
+_KEEPERS: dict[str, Keeper] = {"linux": Systemd(), "windows": Scm()}
 # How long it may take to connect to its HSM; the unit is active as soon as the program runs, also if it ends at once.
 _PATIENCE = 10.0
 _LOOK_AGAIN = 0.1
-# USER_HZ, in which /proc counts; the same on every processor the client is made for
-_TICKS = 100.0
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How the daemon stands, in systemd's words. `started` is epoch seconds, None when it does not run."""
-
-    active: str
-    enabled: str
-    started: float | None
 
 
 def standing(view: HostView, timeout: float) -> Standing:
-    """Ask systemd. A unit that is not there is `inactive, not installed`; without systemd all is unknown."""
-    done = view.ask(_SHOW, timeout=timeout)
-    said = dict(line.partition("=")[::2] for line in done.out.splitlines())
-    return Standing(
-        said.get("ActiveState") or "unknown",
-        said.get("UnitFileState") or ("not installed" if done.ok else "unknown"),
-        _started(view, said.get("MainPID", "0")),
-    )
+    """Ask who keeps it. One that is not there is `inactive, not installed`; where nobody answers all is unknown."""
+    here = layout(view.system).sdk3
+    return _keeper(view).standing(view, here.service, here.daemon, timeout)
 
 
 def why(view: HostView, timeout: float) -> str:
-    """Return the daemon's last words from the journal, empty when there are none to be had."""
-    done = view.ask(_JOURNAL, timeout=timeout)
-    said = [line.strip()[:300] for line in done.out.splitlines() if line.strip()]
-    return " / ".join(said) if done.ok and "-- No entries --" not in said else ""
+    """Return the daemon's last words, empty when there are none to be had."""
+    return _keeper(view).why(view, layout(view.system).sdk3.service, timeout)
 
 
 def stop(host: Host, timeout: float) -> None:
@@ -54,13 +34,25 @@ def stop(host: Host, timeout: float) -> None:
 
     The addresses of the cluster this host was with before would be tried first (ki-all-2).
     """
-    host.do(("systemctl", "stop", SERVICE3), timeout=timeout)
-    host.remove(CLUSTER_CACHE)
+    here = layout(host.system).sdk3
+    host.do(_keeper(host).stop(here.service), timeout=timeout)
+    if here.cluster_cache:
+        host.remove(here.cluster_cache)
 
 
 def start(host: Host, timeout: float) -> None:
     """Start it. What came of it is looked at afterwards."""
-    host.do(("systemctl", "start", SERVICE3), timeout=timeout)
+    host.do(_keeper(host).start(layout(host.system).sdk3.service), timeout=timeout)
+
+
+def enable(host: Host, timeout: float) -> None:
+    """Have it started at every boot."""
+    host.do(_keeper(host).enable(layout(host.system).sdk3.service), timeout=timeout)
+
+
+def retire(host: Host, timeout: float) -> None:
+    """Stop it for good. It may be stopped, disabled or missing: what matters is looked at afterwards."""
+    host.do(_keeper(host).disable(layout(host.system).sdk3.service), timeout=timeout)
 
 
 def settle(host: Host, since: float | None, timeout: float) -> None:
@@ -78,9 +70,15 @@ def settle(host: Host, since: float | None, timeout: float) -> None:
         host.pause(_LOOK_AGAIN)
 
 
+def tells(view: HostView) -> bool:
+    """Tell whether the daemon writes down which HSMs its cluster has; where, on Windows, is not documented."""
+    return layout(view.system).sdk3.cluster_cache is not None
+
+
 def written(view: HostView) -> float | None:
     """Return when the daemon wrote down which HSMs its cluster has, None when it never did since it was stopped."""
-    stat = view.stat(CLUSTER_CACHE)
+    path = layout(view.system).sdk3.cluster_cache
+    stat = view.stat(path) if path else None
     return stat.mtime if stat else None
 
 
@@ -95,20 +93,8 @@ def revive(host: Host, timeout: float) -> bool:
 
 def is_running(host: Host, timeout: float) -> bool:
     """Tell whether it runs; with hands, since eyes are closed by an interrupt."""
-    return host.do(("systemctl", "is-active", "--quiet", SERVICE3), timeout=timeout).ok
+    return _keeper(host).is_running(host, layout(host.system).sdk3.service, timeout)
 
 
-def _started(view: HostView, pid: str) -> float | None:
-    """Return when a process began, on the clock that files are dated by.
-
-    systemd tells that in whole seconds of the local time zone, or on a clock that stands still while the machine
-    sleeps; /proc counts from the boot on, in hundredths.
-    """
-    stat = view.read(f"/proc/{pid}/stat") if pid not in ("", "0") else None
-    uptime = view.read("/proc/uptime")
-    now = view.now().timestamp()
-    if stat is None or uptime is None:
-        return None
-    # the second field is the program's name in parentheses, which may hold anything; this is field 22
-    ticks = float(stat.rpartition(b")")[2].split()[19])
-    return now - float(uptime.split()[0]) + ticks / _TICKS
+def _keeper(view: HostView) -> Keeper:
+    return _KEEPERS[view.system.kind]

@@ -5,27 +5,30 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.layout import CLIENT3_SETTINGS, LIBRARIES, LINUX
+from agent.cloudhsm.layout import layout
 from agent.core.words import Notice, Restart
 
 if TYPE_CHECKING:
+    from agent.cloudhsm.layout import Layout
     from agent.core.host import HostView, Running
 
 
 def running(view: HostView, components: tuple[str, ...]) -> tuple[Running, ...]:
     """Return the programs that use the client's libraries; none are looked for where no library is installed."""
-    if not set(components) & set(LIBRARIES):
+    here = layout(view.system)
+    if not set(components) & set(here.libraries):
         return ()
-    return view.mapping(f"{LINUX.root}/")
+    return view.mapping(view.system.join(here.root, ""))
 
 
 def restarts(view: HostView, programs: tuple[Running, ...]) -> tuple[Restart, ...]:
     """Return the programs that started before their component's configuration or the CA changed: they use the old."""
     found = []
-    ca = view.stat(LINUX.ca)
+    here = layout(view.system)
+    ca = view.stat(here.ca)
     for program in programs:
-        for component in sorted({_component(path) for path in program.mapped} - {None}, key=str):
-            stat = view.stat(LINUX.settings(str(component)))
+        for component in sorted({_component(here, path) for path in program.mapped} - {None}, key=str):
+            stat = view.stat(here.settings(str(component), view))
             changed = max((each.mtime for each in (stat, ca) if each is not None), default=0.0)
             if program.started < changed:
                 started = datetime.datetime.fromtimestamp(program.started, datetime.timezone.utc)
@@ -39,8 +42,11 @@ def hazards(view: HostView, programs: tuple[Running, ...], sdk: int) -> tuple[No
     """Return what will bite later. `sdk` is the generation that is meant to be here."""
     notices = list(_log_folder(view, programs, sdk))
     if sdk == 5:
-        left = [path for path in (CLIENT3_SETTINGS, f"{LINUX.root}/daemon") if view.stat(path) is not None]
-        left += [f"{LINUX.etc}/{name}" for name in view.names(LINUX.etc) if name.endswith(".rpmsave")]
+        here = layout(view.system)
+        home = here.homes[0]
+        old = (here.sdk3.client_settings, view.system.join(here.root, "daemon"))
+        left = [path for path in old if view.stat(path) is not None]
+        left += [view.system.join(home, name) for name in view.names(home) if name.endswith(".rpmsave")]
         if left:
             text = f"left by an earlier client, not used any more: {', '.join(left)}"
             notices.append(Notice("client-leftovers", text))
@@ -49,12 +55,16 @@ def hazards(view: HostView, programs: tuple[Running, ...], sdk: int) -> tuple[No
 
 def _log_folder(view: HostView, programs: tuple[Running, ...], sdk: int) -> list[Notice]:
     """A program that cannot write its log falls back to standard error, or ends (GH cfn-template#16)."""
-    stat = view.stat(LINUX.run)
-    if stat is None:
+    here = layout(view.system)
+    folder = here.log("").rpartition(view.system.separator)[0]
+    stat = view.stat(folder)
+    if stat is None or stat.uid < 0:  # Windows has no numbers for users
         return []
     notices = []
     if sdk == 5 and stat.uid != 0:
-        text = f"{LINUX.run} belongs to uid {stat.uid}, as SDK 3 left it; `chown root:root {LINUX.run}` puts it right"
+        text = (
+            f"{folder} belongs to uid {stat.uid}, as SDK 3 left it; `chown root:root {folder}` puts it right"
+        )
         notices.append(Notice("log-folder-owner", text))
     for program in programs:
         writable = (
@@ -64,13 +74,13 @@ def _log_folder(view: HostView, programs: tuple[Running, ...], sdk: int) -> list
         )
         if not writable:
             text = (
-                f"{program.name} (pid {program.pid}, uid {program.uid}) may not write logs in {LINUX.run};"
+                f"{program.name} (pid {program.pid}, uid {program.uid}) may not write logs in {folder};"
                 " give it --log-file elsewhere or --log-type term"
             )
             notices.append(Notice("log-folder-not-writable", text))
     return notices
 
 
-def _component(path: str) -> str | None:
-    name = path.rsplit("/", 1)[-1]
-    return next((component for component, part in LIBRARIES.items() if part in name), None)
+def _component(here: Layout, path: str) -> str | None:
+    name = path.rpartition(here.system.separator)[2].lower()
+    return next((component for component, part in here.libraries.items() if part in name), None)

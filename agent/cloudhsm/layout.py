@@ -2,78 +2,203 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.core import system as systems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from agent.core.host import HostView
+    from agent.core.system import System
 
 COMPONENTS = ("cli", "pkcs11", "jce", "dyn", "openssl-provider", "ksp")
 
 # Which port SDK 5 clients and the SDK 3 daemon talk to; the SDK 3 management utility uses 2225.
 PORT = 2223
 PORT_CMU = 2225
+# How far below a folder that is searched a configuration file may lie.
+_DEPTH = 3
+
+
+@dataclass(frozen=True)
+class Sdk3:
+    """SDK 3 on one kind of host (configure-sdk-3): one tool, one daemon, two configuration files."""
+
+    configure: str
+    client_settings: str
+    cmu: str
+    cmu_settings: str
+    daemon: str
+    service: str
+    cluster_cache: str | None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The paths of one SDK generation on one kind of host."""
+    """The paths of SDK 5 on one kind of host; in `tools`, `file` and `logs` stands `*` for a component.
+
+    `homes` are the folders where configuration files may lie, the likeliest first. Where the vendor does not say it,
+    what lies below them is `searched`. `libraries` has a part of the name of each component's shared library. `loader`
+    is the program that tells what such a library lacks, where there is one.
+    """
 
     root: str
     ca: str
     cli: str
-    etc: str
-    run: str
+    tools: str
+    homes: tuple[str, ...]
+    file: str
+    logs: str
     lib: str
+    sdk3: Sdk3
+    system: System
+    libraries: Mapping[str, str] = field(hash=False)
+    searched: bool = False
+    loader: str | None = None
 
     def tool(self, component: str) -> str:
-        """Return the configure tool of an SDK 5 component."""
-        return f"{self.root}/bin/configure-{component}"
+        """Return the configure tool of a component."""
+        return self.tools.replace("*", component)
 
-    def settings(self, component: str) -> str:
-        """Return the configuration file of an SDK 5 component (dyn and openssl-provider by pattern only)."""
-        return f"{self.etc}/cloudhsm-{component}.cfg"
+    def settings(self, component: str, view: HostView) -> str:
+        """Return a component's configuration file, or where it would be (dyn and openssl-provider by pattern only).
+
+        Of several the newest is meant: the one that its tool wrote.
+        """
+        name = self.file.replace("*", component)
+        usual = self.system.join(self.homes[0], name)
+        if not self.searched:
+            return usual
+        found = [path for path in self.all_settings(view) if path.endswith(f"{self.system.separator}{name}")]
+        return max(found, key=lambda path: _written(view, path), default=usual)
+
+    def all_settings(self, view: HostView) -> tuple[str, ...]:
+        """Return every configuration file of SDK 5 and SDK 3 that is there."""
+        if not self.searched:
+            home = self.homes[0]
+            return tuple(self.system.join(home, name) for name in view.names(home) if name.endswith(".cfg"))
+        found = (path for home in self.homes for path in _below(view, self.system, home, _DEPTH))
+        return tuple(dict.fromkeys(path for path in found if path.endswith(".cfg")))
+
+    def component(self, path: str) -> str | None:
+        """Return whose configuration file of SDK 5 this is, None for another file."""
+        found = re.fullmatch(
+            re.escape(self.file).replace(r"\*", "(.+)"), path.rpartition(self.system.separator)[2]
+        )
+        return found[1] if found else None
 
     def log(self, component: str) -> str:
         """Return the log a component writes by default (dyn and openssl-provider write to standard error)."""
-        return f"{self.run}/cloudhsm-{component}.log"
+        return self.logs.replace("*", component)
+
+
+def _written(view: HostView, path: str) -> float:
+    stat = view.stat(path)
+    return stat.mtime if stat else 0.0
+
+
+def _below(view: HostView, system: System, folder: str, depth: int) -> Iterator[str]:
+    """Walk through the files below a folder, the nearest first; a link leads nowhere."""
+    inner = []
+    for name in view.names(folder):
+        path = system.join(folder, name)
+        stat = view.stat(path)
+        if stat is not None and stat.kind == "directory":
+            inner.append(path)
+        else:
+            yield path
+    for each in inner if depth > 1 else ():
+        yield from _below(view, system, each, depth - 1)
 
 
 LINUX = Layout(
     root="/opt/cloudhsm",
     ca="/opt/cloudhsm/etc/customerCA.crt",
     cli="/opt/cloudhsm/bin/cloudhsm-cli",
-    etc="/opt/cloudhsm/etc",
-    run="/opt/cloudhsm/run",
+    tools="/opt/cloudhsm/bin/configure-*",
+    homes=("/opt/cloudhsm/etc",),
+    file="cloudhsm-*.cfg",
+    logs="/opt/cloudhsm/run/cloudhsm-*.log",
     lib="/opt/cloudhsm/lib",
+    sdk3=Sdk3(
+        configure="/opt/cloudhsm/bin/configure",
+        client_settings="/opt/cloudhsm/etc/cloudhsm_client.cfg",
+        cmu="/opt/cloudhsm/bin/cloudhsm_mgmt_util",
+        cmu_settings="/opt/cloudhsm/etc/cloudhsm_mgmt_util.cfg",
+        daemon="/opt/cloudhsm/bin/cloudhsm_client",
+        service="cloudhsm-client",
+        cluster_cache="/opt/cloudhsm/daemon/1/cluster.info",
+    ),
+    system=systems.LINUX,
+    # The provider's is printed with a typing error in the docs (openssl-provider-install), and that of jce is not
+    # documented: parts of names tolerate both.
+    libraries={
+        "pkcs11": "cloudhsm_pkcs11",
+        "dyn": "cloudhsm_openssl_engine",
+        "openssl-provider": "openssl_provider",
+        "jce": "cloudhsm_jce",
+    },
+    loader="ldd",
 )
 
-# Part of the name of each component's shared library. The provider's is printed with a typing error in the docs
-# (openssl-provider-install), and that of jce is not documented: parts of names tolerate both.
-LIBRARIES = {
-    "pkcs11": "cloudhsm_pkcs11",
-    "dyn": "cloudhsm_openssl_engine",
-    "openssl-provider": "openssl_provider",
-    "jce": "cloudhsm_jce",
-}
 
-# SDK 3 on Linux (configure-sdk-3): one tool, one daemon, two configuration files
-CONFIGURE3 = "/opt/cloudhsm/bin/configure"
-CLIENT3_SETTINGS = "/opt/cloudhsm/etc/cloudhsm_client.cfg"
-CMU_SETTINGS = "/opt/cloudhsm/etc/cloudhsm_mgmt_util.cfg"
-CMU = "/opt/cloudhsm/bin/cloudhsm_mgmt_util"
-DAEMON3 = "/opt/cloudhsm/bin/cloudhsm_client"
-SERVICE3 = "cloudhsm-client"
-CLUSTER_CACHE = "/opt/cloudhsm/daemon/1/cluster.info"
+def _windows(system: System) -> Layout:
+    """Return the paths below the two folders that this Windows keeps software and its data in (facts 3.2, 3.3).
+
+    Where exactly a configuration file lies there is not documented, so it is searched for.
+    """
+    root = system.join(system.programs, "Amazon", "CloudHSM")
+    data = system.join(system.data, "Amazon", "CloudHSM")
+    return Layout(
+        root=root,
+        ca=rf"{data}\customerCA.crt",
+        cli=rf"{root}\bin\cloudhsm-cli.exe",
+        tools=rf"{root}\bin\configure-*.exe",
+        homes=(rf"{data}\data", data, root),
+        file="cloudhsm-*.cfg",
+        logs=rf"{root}\cloudhsm-*.log",
+        lib=rf"{root}\bin",
+        sdk3=Sdk3(
+            configure=rf"{root}\configure.exe",
+            client_settings=rf"{data}\data\cloudhsm_client.cfg",
+            cmu=rf"{root}\cloudhsm_mgmt_util.exe",
+            cmu_settings=rf"{data}\data\cloudhsm_mgmt_util.cfg",
+            daemon=rf"{root}\cloudhsm_client.exe",
+            service="AWSCloudHSMClient",
+            cluster_cache=None,
+        ),
+        system=system,
+        libraries={"pkcs11": "cloudhsm_pkcs11", "jce": "cloudhsm_jce", "ksp": "cloudhsm-ksp"},
+        searched=True,
+    )
+
+
+def layout(system: System) -> Layout:
+    """Return the vendor's paths on a kind of system."""
+    return LINUX if system == systems.LINUX else _windows(system)
+
+
+# What a component's package is called in the host's database; on Windows, what its file is called.
+_PACKAGES = {
+    "cloudhsm-client": (3, "cli"),
+    "cloudhsm-client-pkcs11": (3, "pkcs11"),
+    "cloudhsm-client-dyn": (3, "dyn"),
+    "cloudhsm-client-jce": (3, "jce"),
+    # the utility on its own, for hosts without the daemon: the cli holds it as well, so no component of ours
+    "cloudhsm-mgmt-util": (3, "mgmt-util"),
+    **{f"cloudhsm-{component}": (5, component) for component in COMPONENTS},
+    "AWSCloudHSMCLI": (5, "cli"),
+    "AWSCloudHSMPKCS11": (5, "pkcs11"),
+    "AWSCloudHSMJCE": (5, "jce"),
+    "AWSCloudHSMKSP": (5, "ksp"),
+    "AWSCloudHSMClient": (3, "cli"),
+    "AWSCloudHSMManagementUtil": (3, "mgmt-util"),
+}
 
 
 def component_of(package: str) -> tuple[int, str] | None:
     """Return (SDK, component) of a package in the database, None for one that is not a client component."""
-    sdk3 = {
-        "cloudhsm-client": "cli",
-        "cloudhsm-client-pkcs11": "pkcs11",
-        "cloudhsm-client-dyn": "dyn",
-        "cloudhsm-client-jce": "jce",
-        # the utility on its own, for hosts without the daemon: the cli holds it as well, so no component of ours
-        "cloudhsm-mgmt-util": "mgmt-util",
-    }
-    if package in sdk3:
-        return 3, sdk3[package]
-    name = package[len("cloudhsm-") :] if package.startswith("cloudhsm-") else ""
-    return (5, name) if name in COMPONENTS else None
+    return _PACKAGES.get(package)

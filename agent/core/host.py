@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    from agent.core.system import System
+
 # The largest file the agent reads whole; everything it has business reading is far smaller.
 READ_LIMIT = 4 * 1024 * 1024
 
@@ -111,6 +113,10 @@ class HostView(Protocol):
     @property
     def name(self) -> str:
         """The host's own name, for reports."""
+
+    @property
+    def system(self) -> System:
+        """Which kind of system this is, and where it keeps things."""
 
     def read(self, path: str, *, offset: int = 0, limit: int = READ_LIMIT) -> bytes | None:
         """Return a regular file's bytes from `offset` on, None when there is no such file.

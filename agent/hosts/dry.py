@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.core.host import Done, Holder, HostView, Reached, Room, Running, Stat
+    from agent.core.system import System
 
 
 class ForbiddenTouch(BaseException):
@@ -29,6 +30,10 @@ class Dry:
     @property
     def name(self) -> str:
         return self._view.name
+
+    @property
+    def system(self) -> System:
+        return self._view.system
 
     def read(self, path: str, *, offset: int = 0, limit: int = READ_LIMIT) -> bytes | None:
         return self._view.read(path, offset=offset, limit=limit)

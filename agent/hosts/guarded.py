@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from agent.core.host import Done, Holder, Host, Reached, Room, Running, Stat
+    from agent.core.system import System
 
 
 class Guarded:
@@ -32,6 +33,10 @@ class Guarded:
     @property
     def name(self) -> str:
         return self._host.name
+
+    @property
+    def system(self) -> System:
+        return self._host.system
 
     def read(self, path: str, *, offset: int = 0, limit: int = READ_LIMIT) -> bytes | None:
         self._left(f"before reading {path}")

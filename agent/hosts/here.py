@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,14 @@ if TYPE_CHECKING:
 
     from agent.core.host import Host, Progress
     from agent.hosts.fetch import Sender
+
+
+def endings() -> tuple[signal.Signals, ...]:
+    """Return the signals by which this machine asks a program to end."""
+    if sys.platform == "win32":
+        return (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
+    else:
+        return (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def this_machine(

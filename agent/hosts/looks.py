@@ -6,8 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.core.system import LINUX
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from agent.core.system import System
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,12 @@ class Look:
 
 _ANY = r".*"
 _NO_FLAG = r"[^-].*"
-_CLI = "/opt/cloudhsm/bin/cloudhsm-cli"
+# what the client is asked on either system
+_CLIENT = (
+    ((r"--version",), None),
+    ((r"cluster", r"hsm-info"), _ANY),
+    ((r"user", r"list"), _ANY),
+)
 LOOKS = (
     Look("dpkg-query", (r"-W|--show",), _ANY),
     Look("dpkg-deb", (r"-f|--field", _NO_FLAG), _NO_FLAG),
@@ -33,27 +42,17 @@ LOOKS = (
     Look("uname", (r"-m",)),
     Look("systemctl", (r"is-active|is-enabled|show",), _ANY),
     Look("journalctl", (r"_SYSTEMD_UNIT=[\w.-]+", r"--lines=\d+", r"--output=cat", r"--no-pager")),
-    Look(_CLI, (r"--version",)),
-    Look(_CLI, (r"cluster", r"hsm-info"), _ANY),
-    Look(_CLI, (r"user", r"list"), _ANY),
+    *(Look("/opt/cloudhsm/bin/cloudhsm-cli", words, rest) for words, rest in _CLIENT),
     Look("/opt/cloudhsm/bin/cloudhsm_mgmt_util", (r"/.*",)),
 )
 
 # On Windows; a program of the system is called by its bare name, so that it comes from a folder of the system.
-_AMAZON = r"C:\Program Files\Amazon\CloudHSM"
-WINDOWS = (
+_WINDOWS = (
     Look("reg", (r"query", r"HKLM\\.*"), r"/v|/s|/reg:64|[\w .-]+"),
+    Look("tasklist", (r"/fi", r"PID eq \d+", r"/fo", r"csv", r"/nh")),
     Look("sc", (r"query|queryex|qc", r"[\w.-]+")),
     Look("netsh", (r"advfirewall", r"firewall", r"show", r"rule"), r"name=.*|dir=out|verbose"),
     Look("schtasks", (r"/query", r"/tn", r"[\w\\ .-]+"), r"/xml"),
-    *(
-        Look(rf"{_AMAZON}\bin\cloudhsm-cli.exe", words, rest)
-        for words, rest in (
-            ((r"--version",), None),
-            ((r"cluster", r"hsm-info"), _ANY),
-            ((r"user", r"list"), _ANY),
-        )
-    ),
 )
 
 # `openssl x509` reads with these words and writes or signs with others; the second kind takes a value.
@@ -89,6 +88,14 @@ class ForbiddenLook(BaseException):
     """
 
 
+def of(system: System) -> tuple[Look, ...]:
+    """Return the table of a kind of system."""
+    if system == LINUX:
+        return LOOKS
+    client = system.join(system.programs, "Amazon", "CloudHSM", "bin", "cloudhsm-cli.exe")
+    return (*_WINDOWS, *(Look(client, words, rest) for words, rest in _CLIENT))
+
+
 def allowed(argv: Sequence[str], looks: Sequence[Look] = LOOKS) -> bool:
     """Tell whether this command only looks. With another table than that of Linux, programs are named in full."""
     if not argv:
@@ -96,8 +103,8 @@ def allowed(argv: Sequence[str], looks: Sequence[Look] = LOOKS) -> bool:
     program = argv[0]
     if looks is LOOKS and not program.startswith("/opt/cloudhsm/"):
         program = program.rsplit("/", 1)[-1]
-        if program == "openssl":
-            return _reads_certificate(argv[1:])
+    if program == "openssl":
+        return _reads_certificate(argv[1:])
     return any(program == look.program and _fits(argv[1:], look) for look in looks)
 
 

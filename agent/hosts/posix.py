@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT, Holder, Reached, Room, Running
+from agent.core.system import LINUX
 from agent.hosts import connect, files, looks, processes
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import psutil
 
     from agent.core.host import Done, Progress, Stat
+    from agent.core.system import System
     from agent.hosts.fetch import Means, Sender
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -57,6 +59,10 @@ class Posix:
     @property
     def name(self) -> str:
         return os.uname().nodename
+
+    @property
+    def system(self) -> System:
+        return LINUX
 
     def read(self, path: str, *, offset: int = 0, limit: int = READ_LIMIT) -> bytes | None:
         return files.read(path, offset, limit)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT, Holder, Reached, Room, Running, Stat
+from agent.core.system import LINUX
 from agent.hosts import connect, files, looks
 from agent.hosts.processes import Ended
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.core.host import Done
+    from agent.core.system import System
 
 # How long the small commands of a look may take, in seconds; the machine behind may be slow or far.
 _LOOK = 30.0
@@ -116,6 +118,10 @@ class Shell:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def system(self) -> System:
+        return LINUX
 
     def read(self, path: str, *, offset: int = 0, limit: int = READ_LIMIT) -> bytes | None:
         ended = self._look(path, _READ, path, str(offset + 1), str(limit + 1))

@@ -39,6 +39,10 @@ class Deb:
     def locks(self) -> tuple[str, ...]:
         return ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/cache/apt/archives/lock")
 
+    @property
+    def parts(self) -> None:
+        return None
+
     def installed(self, view: HostView) -> tuple[Installed, ...]:
         done = view.ask(_QUERY, timeout=30)
         # 1: no package of that name is known; anything above is a damaged database

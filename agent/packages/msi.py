@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
 from agent.packages.protocol import Installed, transact
+from agent.packages.registry import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from agent.core.host import Done, Host, HostView
     from agent.core.limits import Limits
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 _UNINSTALL = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
 _QUERY = ("reg", "query", _UNINSTALL, "/s", "/reg:64")
 _QUIET = ("/qn", "/norestart", "/l*v")
-# where the log of a removal goes; that of an installation lies beside the package
-_LOGS = r"C:\ProgramData\hsm-agent\log"
 _LOG_END = 1024 * 1024
 
 # What the vendor's programs call themselves is not published, so each package is known by the words in the name.
@@ -99,6 +98,10 @@ class Msi:
     def locks(self) -> tuple[str, ...]:
         return ()
 
+    @property
+    def parts(self) -> int:
+        return 3
+
     def installed(self, view: HostView) -> tuple[Installed, ...]:
         found: dict[str, list[str]] = {}
         for product in products(view):
@@ -123,7 +126,8 @@ class Msi:
         going = [product for product in products(host) if product.package in packages]
         reboot = []
         for product in going:
-            log = f"{_LOGS}\\remove-{product.code.strip('{}')}.log"
+            # that of an installation lies beside its package
+            log = host.system.join(host.system.log, f"remove-{product.code.strip('{}')}.log")
             host.write(log, b"", mode=0o600)  # Windows Installer makes no folder
             if self._run(host, ("/x", product.code), log, limits):
                 reboot.append(product.name)
@@ -150,7 +154,7 @@ def products(view: HostView) -> tuple[Product, ...]:
         )  # fmt: skip
     found = [
         Product(key, values["DisplayName"], values.get("DisplayVersion", ""))
-        for key, values in _keys(done.out)
+        for key, values in keys(done.out)
         if re.fullmatch(r"\{[0-9A-F-]{36}\}", key, re.IGNORECASE)
         and re.search(r"cloud\s*hsm", values.get("DisplayName", ""), re.IGNORECASE)
     ]
@@ -176,21 +180,6 @@ def reason(log: str) -> str:
     useful = [words for words in (*told, *errors) if not _EMPTY_WORDS.search(words)]
     ended = [line for line in lines if re.search(r"Return value 3\b", line)]
     return "; ".join(dict.fromkeys(useful[:3] or ended[:1]))
-
-
-def _keys(said: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Walk through what `reg query /s` says: a line for each key, and indented under it one for each value."""
-    key, values = "", dict[str, str]()
-    for line in said.splitlines():
-        value = re.fullmatch(r"    (.+?)    REG_(?:SZ|EXPAND_SZ|DWORD)(?:    (.*))?", line)
-        if line.startswith("HKEY_"):
-            if key:
-                yield key, values
-            key, values = line.rpartition("\\")[2].strip(), {}
-        elif value:
-            values[value[1]] = (value[2] or "").strip()
-    if key:
-        yield key, values
 
 
 def _by_number(version: str) -> list[int]:

@@ -33,6 +33,10 @@ class PackageManager(Protocol):
     def locks(self) -> tuple[str, ...]:
         """The fcntl lock files that an installation takes."""
 
+    @property
+    def parts(self) -> int | None:
+        """How many parts of a version the database tells: three of 5.18.0-1 on Windows, None for all of them."""
+
     def installed(self, view: HostView) -> tuple[Installed, ...]:
         """Return the CloudHSM packages the database knows, sorted by name; leftovers of removed ones are not listed."""
 

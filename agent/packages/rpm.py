@@ -31,6 +31,10 @@ class Rpm:
             "/usr/lib/sysimage/rpm/.rpm.lock",  # where newer rpm keeps its database
         )
 
+    @property
+    def parts(self) -> None:
+        return None
+
     def installed(self, view: HostView) -> tuple[Installed, ...]:
         done = view.ask(_QUERY, timeout=60)
         if not done.ok:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from agent.cloudhsm import daemon
 from agent.cloudhsm.ca import sole_fingerprint
-from agent.cloudhsm.layout import CLIENT3_SETTINGS, CMU_SETTINGS, DAEMON3, LINUX
+from agent.cloudhsm.layout import Layout, layout
 from agent.cloudhsm.pem import holds_secret
 from agent.cloudhsm.settings import parse_cmu, parse_settings, parse_settings3
 from agent.core.errors import CODES, AgentError
 from agent.core.limits import Limits
 from agent.core.words import Line, Outcome
-from agent.state.store import SNAPSHOTS
 
 if TYPE_CHECKING:
     from agent.core.host import Host, HostView
@@ -59,11 +58,12 @@ class Snapshot:
         was installed since, and stays with it. SDK 3's daemon, where there is one, is started anew with what was put
         back.
         """
+        here = layout(host.system)
         paths = [kept.path for kept in self.files]
-        lines = [_restore(host, kept) for kept in self.files]
-        if LINUX.ca not in paths:
-            lines.append(_remove_ca(host))
-        if CLIENT3_SETTINGS in paths and host.stat(DAEMON3) is not None:
+        lines = [_restore(host, here, kept) for kept in self.files]
+        if here.ca not in paths:
+            lines.append(_remove_ca(host, here.ca))
+        if here.sdk3.client_settings in paths and host.stat(here.sdk3.daemon) is not None:
             lines.append(_revive(host, anew=any(lines)))
         return tuple(line for line in lines if line is not None)
 
@@ -100,15 +100,17 @@ def save(host: Host, run_id: str, *, rollback: bool = False) -> Snapshot:
             for kept in taken.files
         ],
     }
-    host.write(f"{SNAPSHOTS}/{run_id}.json", json.dumps(tree).encode(), mode=0o600)
+    host.write(_file(host, run_id), json.dumps(tree).encode(), mode=0o600)
     for old in known(host)[:-_KEPT]:
-        host.remove(f"{SNAPSHOTS}/{old}.json")
+        host.remove(_file(host, old))
     return taken
 
 
 def known(view: HostView) -> tuple[str, ...]:
     """Return the runs that can be rolled back, oldest first (run ids begin with their time)."""
-    return tuple(name[: -len(".json")] for name in view.names(SNAPSHOTS) if name.endswith(".json"))
+    return tuple(
+        name[: -len(".json")] for name in view.names(view.system.snapshots) if name.endswith(".json")
+    )
 
 
 def load(view: HostView, run_id: str | None) -> Snapshot:
@@ -133,7 +135,7 @@ def load(view: HostView, run_id: str | None) -> Snapshot:
 def _read(view: HostView, run_id: str) -> Snapshot | None:
     """Return a snapshot, None when the file is not one that this version wrote."""
     try:
-        tree: Any = json.loads(view.read(f"{SNAPSHOTS}/{run_id}.json") or b"")
+        tree: Any = json.loads(view.read(_file(view, run_id)) or b"")
         if tree["schema_version"] != _VERSION:
             return None
         files = tuple(
@@ -150,33 +152,39 @@ def _read(view: HostView, run_id: str) -> Snapshot | None:
         return None
 
 
-def _restore(host: Host, kept: Kept) -> Line | None:
-    want = _told(kept.path, kept.data)
+def _file(view: HostView, run_id: str) -> str:
+    return view.system.join(view.system.snapshots, f"{run_id}.json")
+
+
+def _restore(host: Host, here: Layout, kept: Kept) -> Line | None:
+    want = _told(here, kept.path, kept.data)
     saw = ""
     try:
         now = _as_it_is(host, kept.path)
         if now == kept:
             return None
-        saw = "absent" if now is None else _told(kept.path, now.data)
+        saw = "absent" if now is None else _told(here, kept.path, now.data)
         if now is not None and now.data == kept.data:
             saw, want = now.rights, kept.rights
         host.write(kept.path, kept.data, mode=kept.mode, owner=kept.owner)
         again = _as_it_is(host, kept.path)
     except AgentError as error:
-        return Line(line_id(kept.path), Outcome.FAILED, error.saw or saw, want, "rollback-failed", error.hint)
+        return Line(
+            line_id(here, kept.path), Outcome.FAILED, error.saw or saw, want, "rollback-failed", error.hint
+        )
     if again != kept:
-        return Line(line_id(kept.path), Outcome.FAILED, saw, want, "rollback-failed")
-    return Line(line_id(kept.path), Outcome.UNDONE, saw, want)
+        return Line(line_id(here, kept.path), Outcome.FAILED, saw, want, "rollback-failed")
+    return Line(line_id(here, kept.path), Outcome.UNDONE, saw, want)
 
 
-def _remove_ca(host: Host) -> Line | None:
-    if host.stat(LINUX.ca) is None:
+def _remove_ca(host: Host, path: str) -> Line | None:
+    if host.stat(path) is None:
         return None
     try:
-        host.remove(LINUX.ca)
+        host.remove(path)
     except AgentError as error:
-        return Line(line_id(LINUX.ca), Outcome.FAILED, error.saw, "absent", "rollback-failed", error.hint)
-    return Line(line_id(LINUX.ca), Outcome.UNDONE, "present", "absent")
+        return Line("certificate", Outcome.FAILED, error.saw, "absent", "rollback-failed", error.hint)
+    return Line("certificate", Outcome.UNDONE, "present", "absent")
 
 
 def _revive(host: Host, *, anew: bool) -> Line | None:
@@ -195,15 +203,16 @@ def _revive(host: Host, *, anew: bool) -> Line | None:
 
 
 def _take(view: HostView) -> list[Kept]:
-    paths = [f"{LINUX.etc}/{name}" for name in view.names(LINUX.etc) if name.endswith(".cfg")]
-    ca = _as_it_is(view, LINUX.ca)
+    here = layout(view.system)
+    paths = here.all_settings(view)
+    ca = _as_it_is(view, here.ca)
     if ca is not None and holds_secret(ca.data):
         raise AgentError(
             "ca-is-private-key",
             "the CA on this host holds a private key, which is never copied",
-            saw=f"a private key in {LINUX.ca}",
+            saw=f"a private key in {here.ca}",
             want="certificates alone",
-            hint=f"take the key out of {LINUX.ca} and keep it off this host, then run this again",
+            hint=f"take the key out of {here.ca} and keep it off this host, then run this again",
         )
     kept = [ca, *(_as_it_is(view, path) for path in paths)]
     return [each for each in kept if each is not None]
@@ -216,31 +225,31 @@ def _as_it_is(view: HostView, path: str) -> Kept | None:
     return None if data is None or stat is None else Kept(path, data, stat.mode, (stat.uid, stat.gid))
 
 
-def line_id(path: str) -> str:
+def line_id(here: Layout, path: str) -> str:
     """Return the step a file belongs to: `certificate` or `configure:<component>`."""
-    name = path.rsplit("/", 1)[1]
-    if path == LINUX.ca:
+    if path == here.ca:
         return "certificate"
-    if path in (CLIENT3_SETTINGS, CMU_SETTINGS):
+    if path in (here.sdk3.client_settings, here.sdk3.cmu_settings):
         return "configure:cli"
-    return "configure:" + name.replace("cloudhsm-", "", 1).replace(".cfg", "")
+    name = path.rpartition(here.system.separator)[2]
+    return f"configure:{here.component(path) or name.replace('.cfg', '')}"
 
 
-def _told(path: str, data: bytes) -> str:
+def _told(here: Layout, path: str, data: bytes) -> str:
     """Say what a file holds as the steps say it: the CA's fingerprint, the configured addresses."""
     told = None
-    if path == LINUX.ca:
+    if path == here.ca:
         told = sole_fingerprint(data)
     else:
         with contextlib.suppress(ValueError):
-            return " ".join(_servers(path, data)) or "not configured"
+            return " ".join(_servers(here, path, data)) or "not configured"
     return "sha256:" + (told or hashlib.sha256(data).hexdigest())
 
 
-def _servers(path: str, data: bytes) -> tuple[str, ...]:
-    if path == CMU_SETTINGS:
+def _servers(here: Layout, path: str, data: bytes) -> tuple[str, ...]:
+    if path == here.sdk3.cmu_settings:
         return parse_cmu(data)
-    if path == CLIENT3_SETTINGS:
+    if path == here.sdk3.client_settings:
         settings3 = parse_settings3(data)
         return () if settings3.placeholder or settings3.hostname is None else (settings3.hostname,)
     settings = parse_settings(data)

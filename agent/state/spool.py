@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
-from agent.state.store import SPOOL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,11 +37,11 @@ def keep(host: Host, uri: str, document: str, label: str) -> int:
     data = json.dumps(tree).encode()
     names = _names(host)
     number = 1 + max((int(name.partition("-")[0]) for name in names), default=0)
-    sizes = [seen.size if seen else 0 for seen in (host.stat(f"{SPOOL}/{name}") for name in names)]
+    sizes = [seen.size if seen else 0 for seen in (host.stat(_path(host, name)) for name in names)]
     dropped = excess(sizes, len(data))
-    host.write(f"{SPOOL}/{number:08}-{label}.json", data, mode=0o600)
+    host.write(_path(host, f"{number:08}-{label}.json"), data, mode=0o600)
     for name in names[:dropped]:
-        host.remove(f"{SPOOL}/{name}")
+        host.remove(_path(host, name))
     return dropped
 
 
@@ -65,7 +64,7 @@ def waiting(host: Host) -> tuple[tuple[Kept, ...], int]:
     for name in _names(host):
         kept = _read(host, name)
         if kept is None:
-            host.remove(f"{SPOOL}/{name}")
+            host.remove(_path(host, name))
             damaged += 1
         else:
             found.append(kept)
@@ -73,21 +72,21 @@ def waiting(host: Host) -> tuple[tuple[Kept, ...], int]:
 
 
 def forget(host: Host, kept: Kept) -> None:
-    host.remove(f"{SPOOL}/{kept.name}")
+    host.remove(_path(host, kept.name))
 
 
 def _names(view: HostView) -> tuple[str, ...]:
     """Return the names of our files. Numbers have eight digits, so names sort as numbers do."""
     return tuple(
         name
-        for name in view.names(SPOOL)
+        for name in view.names(view.system.spool)
         if name.endswith(".json") and name.isascii() and name[:8].isdigit() and name[8:9] == "-"
     )
 
 
 def _read(view: HostView, name: str) -> Kept | None:
     try:
-        tree = json.loads(view.read(f"{SPOOL}/{name}", limit=2 * MOST_BYTES) or b"")
+        tree = json.loads(view.read(_path(view, name), limit=2 * MOST_BYTES) or b"")
         if tree["schema_version"] != _VERSION:
             return None
         report = json.loads(tree["document"])
@@ -95,3 +94,7 @@ def _read(view: HostView, name: str) -> Kept | None:
         return Kept(name, tree["uri"], tree["document"]) if whole else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, AgentError):
         return None
+
+
+def _path(view: HostView, name: str) -> str:
+    return view.system.join(view.system.spool, name)

@@ -11,13 +11,6 @@ from agent.core.errors import AgentError
 if TYPE_CHECKING:
     from agent.core.host import Host, HostView
 
-# 0711: anyone may read report.json by its name (`status` works without root), nobody may list what else there is.
-STATE = "/var/lib/hsm-agent"
-REPORT = f"{STATE}/report.json"
-DESIRED = f"{STATE}/desired.json"
-SNAPSHOTS = f"{STATE}/snapshots"
-SPOOL = f"{STATE}/spool"
-
 _VERSION = 1
 
 
@@ -31,12 +24,12 @@ class Last:
 
 def read_last(view: HostView) -> Last:
     """Return the last desired state. Raises AgentError `nothing-recorded`, also for what cannot be understood."""
-    tree = _read(view, DESIRED)
+    tree = _read(view, view.system.desired)
     if tree is None or not isinstance(tree.get("desired"), dict) or not isinstance(tree.get("ca_pem"), str):
         raise AgentError(
             "nothing-recorded",
             "this host has no record of a `configure`",
-            saw=f"no usable {DESIRED}",
+            saw=f"no usable {view.system.desired}",
             want="an earlier run, or options",
         )
     return Last(tree["desired"], tree["ca_pem"])
@@ -44,24 +37,24 @@ def read_last(view: HostView) -> Last:
 
 def write_last(host: Host, last: Last) -> None:
     tree = {"schema_version": _VERSION, "desired": last.desired, "ca_pem": last.ca_pem}
-    host.write(DESIRED, json.dumps(tree, indent=1).encode(), mode=0o600)
+    host.write(host.system.desired, json.dumps(tree, indent=1).encode(), mode=0o600)
 
 
 def read_report(view: HostView) -> dict[str, Any]:
     """Return the last report as it was written. Raises AgentError `nothing-recorded`."""
-    tree = _read(view, REPORT)
+    tree = _read(view, view.system.report)
     if tree is None:
         raise AgentError(
             "nothing-recorded",
             "this host has no report yet",
-            saw=f"no usable {REPORT}",
+            saw=f"no usable {view.system.report}",
             want="an earlier run",
         )
     return tree
 
 
 def write_report(host: Host, document: str) -> None:
-    host.write(REPORT, document.encode(), mode=0o644)
+    host.write(host.system.report, document.encode(), mode=0o644)
 
 
 def _read(view: HostView, path: str) -> dict[str, Any] | None:

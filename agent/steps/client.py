@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.cloudhsm.answers import activated, cause, connected3, find_answer, hsms, inconsistent
-from agent.cloudhsm.layout import LINUX
 from agent.cloudhsm.settings import parse_settings
 from agent.core.errors import CODES, AgentError
 from agent.core.words import Finding, Notice
 
 if TYPE_CHECKING:
     from agent.cloudhsm.answers import Answer
+    from agent.cloudhsm.layout import Layout
     from agent.core.host import HostView
     from agent.core.limits import Limits
 
@@ -26,8 +26,7 @@ _PAUSE = 2.0
 class HsmInfo:
     """`cluster hsm-info`: at least one HSM answers. Fewer than were asked for is a remark, not a failure."""
 
-    cli: str
-    log: str
+    layout: Layout = field(repr=False)
     asked: int
     accept_single_hsm: bool
     limits: Limits = field(repr=False)
@@ -41,7 +40,7 @@ class HsmInfo:
 
     def check(self, view: HostView) -> Finding:
         want = f"{self.asked} of {self.asked} HSMs answer"
-        answer = _asked(view, self.cli, ("cluster", "hsm-info"), self.log, self.limits, want, self.tries)
+        answer = _asked(view, self.layout, ("cluster", "hsm-info"), self.limits, want, self.tries)
         serials = hsms(answer)
         saw = f"{len(serials)} of {max(self.asked, len(serials))} HSMs answer"
         if not serials:
@@ -63,8 +62,7 @@ class Activated:
     It is asked together with `hsm-info`: a real client takes a second or more to connect, each time.
     """
 
-    cli: str
-    log: str
+    layout: Layout = field(repr=False)
     limits: Limits = field(repr=False)
     needs: tuple[str, ...] = ()
     follows: str | None = "client:hsm-info"
@@ -74,7 +72,7 @@ class Activated:
         return "client:activated"
 
     def check(self, view: HostView) -> Finding:
-        answer = _asked(view, self.cli, ("user", "list"), self.log, self.limits, "activated")
+        answer = _asked(view, self.layout, ("user", "list"), self.limits, "activated")
         is_activated = activated(answer)
         if is_activated is None:
             raise AgentError("client-failed", "the client lists no users", saw="no users", want="activated")
@@ -93,8 +91,8 @@ class Library:
     """A component's shared library finds everything it is linked against."""
 
     component: str
-    folder: str
-    pattern: str
+    layout: Layout = field(repr=False)
+    loader: str
     limits: Limits = field(repr=False)
     needs: tuple[str, ...] = ()
     follows: str | None = None
@@ -104,12 +102,13 @@ class Library:
         return f"client:library:{self.component}"
 
     def check(self, view: HostView) -> Finding:
-        names = [name for name in view.names(self.folder) if self.pattern in name and ".so" in name]
+        folder, pattern = self.layout.lib, self.layout.libraries[self.component]
+        names = [name for name in view.names(folder) if pattern in name and ".so" in name]
         if not names:
             # its name is not documented for every component, so a package without one proves nothing
             return Finding(True, "no library of a known name", "loadable")
         for name in names:
-            done = view.ask(("ldd", f"{self.folder}/{name}"), timeout=self.limits.tool)
+            done = view.ask((self.loader, f"{folder}/{name}"), timeout=self.limits.tool)
             missing = [line.split("=>")[0].strip() for line in done.out.splitlines() if "not found" in line]
             if missing:
                 code = CODES["library-unloadable"]
@@ -149,9 +148,8 @@ class Cmu:
 
 def _asked(
     view: HostView,
-    cli: str,
+    layout: Layout,
     command: tuple[str, ...],
-    log: str,
     limits: Limits,
     want: str,
     tries: int = _TRIES,
@@ -161,12 +159,12 @@ def _asked(
     Only a failure without a known cause is worth another try: a cold start has none.
     """
     deadline = view.monotonic() + limits.client
-    log = _log_in_use(view, log)
+    log = _log_in_use(view, layout)
     before = view.stat(log)
     for attempt in range(tries):
         if attempt:
             view.pause(min(_PAUSE * attempt, max(0.0, deadline - view.monotonic())))
-        done = view.ask((cli, *command), timeout=max(1.0, deadline - view.monotonic()))
+        done = view.ask((layout.cli, *command), timeout=max(1.0, deadline - view.monotonic()))
         answer = find_answer(done.out)
         if answer is not None and answer.ok:
             return answer
@@ -200,11 +198,13 @@ def _raise_known(*texts: str, want: str) -> None:
             raise AgentError(known.code, CODES[known.code].meaning, saw=known.saw, want=want, hint=known.hint)
 
 
-def _log_in_use(view: HostView, usual: str) -> str:
+def _log_in_use(view: HostView, layout: Layout) -> str:
     """Return the log file that the client's configuration names; causes may stand there alone."""
     with contextlib.suppress(AgentError, ValueError):
-        return parse_settings(view.read(LINUX.settings("cli")) or b"").log_file or usual
-    return usual
+        named = parse_settings(view.read(layout.settings("cli", view)) or b"").log_file
+        if named:
+            return named
+    return layout.log("cli")
 
 
 def _logged(view: HostView, log: str, seen: int) -> str:

@@ -11,6 +11,7 @@ from agent.core.words import Finding, Notice
 from agent.steps.room import refuse_without_room
 
 if TYPE_CHECKING:
+    from agent.cloudhsm.layout import Layout
     from agent.cloudhsm.settings import Settings
     from agent.core.host import Host, HostView
     from agent.core.limits import Limits
@@ -21,8 +22,7 @@ class Configure:
     """One SDK 5 component, configured. None means: not said, so whatever the file holds is right."""
 
     component: str
-    tool: str
-    settings: str
+    layout: Layout = field(repr=False)
     servers: tuple[str, ...]
     ca: str
     accept_single_hsm: bool
@@ -45,17 +45,18 @@ class Configure:
     def check(self, view: HostView) -> Finding:
         """Compare the parsed file with what is wanted; the tool's words and exit status are never asked."""
         want = " ".join(self.servers)
-        data = view.read(self.settings)
+        path = self._path(view)
+        data = view.read(path)
         if data is None:
             return Finding(met=False, saw="no configuration file", want=want)
         try:
             settings = parse_settings(data)
         except ValueError as error:
-            return Finding(False, f"damaged: {error}", want, hint=_mend(self.settings))
+            return Finding(False, f"damaged: {error}", want, hint=_mend(path))
         if settings.clusters > 1:
             raise AgentError(
                 "configure-not-applied",
-                f"{self.settings} holds {settings.clusters} clusters, and a configure tool does not act on such a file",
+                f"{path} holds {settings.clusters} clusters, and a configure tool does not act on such a file",
                 saw=f"{settings.clusters} clusters",
                 want=want,
                 hint="remove the clusters that are not wanted with the tool's `remove-cluster`, then run this again",
@@ -70,7 +71,7 @@ class Configure:
             met=False,
             saw="; ".join([saw, *(is_ for is_, _ in told)]),
             want="; ".join([want, *(should for _, should in told)]),
-            hint=f"compare {self.settings} with what is wanted",
+            hint=f"compare {path} with what is wanted",
             notices=self._notices(),
         )
 
@@ -87,8 +88,8 @@ class Configure:
             if after.met:
                 return
             if after.saw.startswith(("damaged", "no configuration")):
-                hint = _mend(self.settings)
-            refuse_without_room(host, self.settings, "/opt")
+                hint = _mend(self._path(host))
+            refuse_without_room(host, self._path(host), self.layout.root)
         except AgentError as error:
             # a tool that would not even be ended used up the run's time: it is the cause, the limit the consequence
             if not (done.timed_out and error.code.name == "timed-out"):
@@ -103,7 +104,7 @@ class Configure:
 
     def argv(self, view: HostView) -> tuple[str, ...]:
         """Return the one call that makes everything so: `-a` replaces the whole list of servers."""
-        argv = [self.tool, "-a", *self.servers, "--hsm-ca-cert", self.ca]
+        argv = [self.layout.tool(self.component), "-a", *self.servers, "--hsm-ca-cert", self.ca]
         if self.accept_single_hsm:
             argv.append("--disable-key-availability-check")
         elif self._is_check_off(view):
@@ -120,9 +121,12 @@ class Configure:
                 argv += [flag, value]
         return tuple(argv)
 
+    def _path(self, view: HostView) -> str:
+        return self.layout.settings(self.component, view)
+
     def _is_check_off(self, view: HostView) -> bool:
         try:
-            return parse_settings(view.read(self.settings) or b"").key_availability_check_disabled
+            return parse_settings(view.read(self._path(view)) or b"").key_availability_check_disabled
         except ValueError:
             return False
 

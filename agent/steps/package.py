@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.catalogue import parse_version
+from agent.cloudhsm import daemon
+from agent.cloudhsm.layout import layout
 from agent.core.errors import AgentError
 from agent.core.words import Finding, Notice
 from agent.steps.room import refuse_without_room
@@ -17,12 +19,8 @@ if TYPE_CHECKING:
     from agent.core.words import Value
     from agent.packages import Installed, PackageManager
 
-CACHE = "/var/cache/hsm-agent"
-
 # The vendor's packages are some 10 to 60 MB; a server that sends more than this sends something else.
 _LARGEST = 512 * 1024 * 1024
-# where an installation writes: the client, the package database of either kind, the download
-_PLACES = ("/opt/cloudhsm", "/var/lib/dpkg", "/var/lib/rpm", CACHE)
 
 
 @dataclass(frozen=True)
@@ -33,13 +31,12 @@ class Download:
     file: str
     sha256: str | None
 
-    @property
-    def path(self) -> str:
-        return f"{CACHE}/{self.file}"
+    def path(self, view: HostView) -> str:
+        return view.system.join(view.system.cache, self.file)
 
     def bring(self, host: Host, limits: Limits) -> None:
         """Have the verified file in the cache. A file that is there already and has the right hash is used."""
-        host.fetch(self.url, self.path, sha256=self.sha256, limit=_LARGEST, timeout=limits.download)
+        host.fetch(self.url, self.path(host), sha256=self.sha256, limit=_LARGEST, timeout=limits.download)
 
 
 @dataclass(frozen=True)
@@ -70,17 +67,17 @@ class Package:
         there = self._there(view)
         detail: dict[str, Value] = {"url": None, "file": None, "sha256": None, "size": None}
         if self.download is not None:
-            cached = view.stat(self.download.path)
+            cached = view.stat(self.download.path(view))
             detail.update(url=self.download.url, file=self.download.file, sha256=self.download.sha256)
             # known once it was downloaded; the cache is emptied when every package is there
             detail.update(size=cached.size if cached else None)
         if there is not None and self._is_wanted(there):
             return Finding(True, there.version, self.version, notices=self._notices(there), detail=detail)
         self._refuse_unknown()
-        refuse_without_room(view, *_PLACES)
+        refuse_without_room(view, *_places(view))
         if there is None:
             return Finding(met=False, saw="absent", want=self.version, detail=detail)
-        if self.version != "latest" and parse_version(there.version) > parse_version(self.version):
+        if self.version != "latest" and self._number(there.version) > self._number(self.version):
             raise AgentError(
                 "package-downgrade",
                 f"{self.package} would be downgraded",
@@ -100,13 +97,15 @@ class Package:
             )
         self.download.bring(host, self.limits)
         try:
-            self.manager.install(host, (self.download.path,), self.limits)
-        except AgentError:
+            self.manager.install(host, (self.download.path(host),), self.limits)
+        except AgentError as error:
+            if error.code.name == "reboot-required":
+                raise
             there = self._there(host)
             # it also fails for what is not ours, such as another package's script: the database decides
             if there is None or not self._is_wanted(there):
                 # the manager's own words seldom say that the disk is the cause
-                refuse_without_room(host, *_PLACES)
+                refuse_without_room(host, *_places(host))
                 raise
 
     def _there(self, view: HostView) -> Installed | None:
@@ -117,8 +116,11 @@ class Package:
             return False
         if self.version == "latest":
             # What the vendor calls latest has no number to compare with: at least the newest known one will do.
-            return parse_version(there.version) >= parse_version(self.newest_known)
-        return parse_version(there.version) == parse_version(self.version)
+            return self._number(there.version) >= self._number(self.newest_known)
+        return self._number(there.version) == self._number(self.version)
+
+    def _number(self, version: str) -> tuple[int, ...]:
+        return parse_version(version)[: self.manager.parts]
 
     def _refuse_unknown(self) -> None:
         if self.download is not None and self.download.sha256 is None and self.version != "latest":
@@ -138,16 +140,22 @@ class Package:
         )
 
 
+def _places(view: HostView) -> tuple[str, ...]:
+    """Return where an installation writes: the client, the package databases, the download."""
+    return (layout(view.system).root, *view.system.databases, view.system.cache)
+
+
 def tidy(host: Host) -> None:
     """Remove what runs left in the cache, for when every package is there; until then each file and mark stays."""
-    for name in host.names(CACHE):
-        host.remove(f"{CACHE}/{name}")
+    cache = host.system.cache
+    for name in host.names(cache):
+        host.remove(host.system.join(cache, name))
 
 
 def due(view: HostView) -> tuple[str, ...]:
     """Return the packages that are to take the place of others which are gone already."""
     with contextlib.suppress(AgentError):  # an ordinary user may not list it, and has nothing to complete
-        return tuple(name[: -len(".due")] for name in view.names(CACHE) if name.endswith(".due"))
+        return tuple(name[: -len(".due")] for name in view.names(view.system.cache) if name.endswith(".due"))
     return ()
 
 
@@ -155,15 +163,15 @@ def due(view: HostView) -> tuple[str, ...]:
 class Absent:
     """Packages that must not be there. `first` is downloaded before anything is taken away.
 
-    `heirs` are the packages that take their place. Each is marked as due before that: a run that ends in between must
-    not forget what the host had.
+    `stops`: the daemon of SDK 3 goes with them. `heirs` are the packages that take their place. Each is marked as due
+    before that: a run that ends in between must not forget what the host had.
     """
 
     name: str
     packages: tuple[str, ...]
     manager: PackageManager = field(repr=False)
     limits: Limits = field(repr=False)
-    stop: str | None = None
+    stops: bool = False
     first: tuple[Download, ...] = ()
     heirs: tuple[str, ...] = ()
 
@@ -184,15 +192,14 @@ class Absent:
         for download in self.first:
             download.bring(host, self.limits)
         for heir in self.heirs:
-            host.write(f"{CACHE}/{heir}.due", b"", mode=0o644)
+            host.write(host.system.join(host.system.cache, f"{heir}.due"), b"", mode=0o644)
         # the base package `cloudhsm-client` is the shortest name, and the others need it
         names = sorted((each.package for each in self._there(host)), key=len, reverse=True)
         libraries = [name for name in names if name != names[-1]]
         if libraries:
             self.manager.remove(host, libraries, self.limits)
-        if self.stop:
-            # it may be stopped, disabled or missing: what matters is looked at afterwards
-            host.do(("systemctl", "disable", "--now", self.stop), timeout=self.limits.tool)
+        if self.stops:
+            daemon.retire(host, self.limits.tool)
         self.manager.remove(host, names[-1:], self.limits)
 
     def _there(self, view: HostView) -> list[Installed]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.cloudhsm import daemon
 from agent.cloudhsm.answers import cause
-from agent.cloudhsm.layout import CLIENT3_SETTINGS, CMU_SETTINGS, CONFIGURE3, PORT, SERVICE3
+from agent.cloudhsm.layout import PORT, layout
 from agent.cloudhsm.settings import parse_cmu, parse_settings3
 from agent.core.errors import CODES, AgentError
 from agent.core.words import Finding
@@ -40,6 +40,7 @@ class Configure3:
 
     def check(self, view: HostView) -> Finding:
         """Compare the two parsed files with what is wanted. Any wanted HSM will do: each leads to the others."""
+        here = layout(view.system).sdk3
         client = self._client(view)
         if not client.met:
             return client
@@ -47,14 +48,15 @@ class Configure3:
         if set(utility) & set(self.servers):
             return client
         saw = f"{client.saw}; management utility {' '.join(utility) or 'not configured'}"
-        return Finding(False, saw, client.want, hint=f"look at {CMU_SETTINGS}")
+        return Finding(False, saw, client.want, hint=f"look at {here.cmu_settings}")
 
     def apply(self, host: Host) -> None:
         """In the vendor's order: the daemon stopped, its address, started, up; then the management utility's."""
+        configure = layout(host.system).sdk3.configure
         address = self._answering(host)
         daemon.stop(host, self.limits.tool)
         try:
-            done = host.do((CONFIGURE3, "-a", address), timeout=self.limits.tool)
+            done = host.do((configure, "-a", address), timeout=self.limits.tool)
         finally:
             # also after a failure: a host whose daemon ran must not be left without it
             daemon.start(host, self.limits.tool)
@@ -64,26 +66,27 @@ class Configure3:
                 raise _failed(host, done, "-a", address)
             return
         daemon.settle(host, None, self.limits.tool)
-        done = host.do((CONFIGURE3, "--cmu", address), timeout=self.limits.tool)
+        done = host.do((configure, "--cmu", address), timeout=self.limits.tool)
         if not done.ok and not self.check(host).met:
             raise _failed(host, done, "--cmu", address)
 
     def _client(self, view: HostView) -> Finding:
         """Look at the daemon's file."""
+        path = layout(view.system).sdk3.client_settings
         want = self.servers[0] if len(self.servers) == 1 else f"one of {' '.join(self.servers)}"
-        data = view.read(CLIENT3_SETTINGS)
+        data = view.read(path)
         if data is None:
             return Finding(met=False, saw="no configuration file", want=want)
         try:
             settings = parse_settings3(data)
         except ValueError as error:
-            return Finding(met=False, saw=f"damaged: {error}", want=want, hint=f"look at {CLIENT3_SETTINGS}")
+            return Finding(met=False, saw=f"damaged: {error}", want=want, hint=f"look at {path}")
         if settings.placeholder:
             return Finding(met=False, saw="not configured", want=want)
         saw = settings.hostname or "no server"
         if settings.ca_file not in (None, self.ca):
             # the tool has no option for it, so this is somebody's own change
-            hint = f"put {self.ca} back as client.e2e_owner_crt_path in {CLIENT3_SETTINGS}"
+            hint = f"put {self.ca} back as client.e2e_owner_crt_path in {path}"
             return Finding(False, f"{saw}; CA {settings.ca_file}", f"{want}; CA {self.ca}", hint=hint)
         return Finding(settings.hostname in self.servers, saw, want)
 
@@ -127,7 +130,7 @@ class Service:
         return Finding((now.active, now.enabled, changed) == ("active", "enabled", None), saw, want)
 
     def apply(self, host: Host) -> None:
-        host.do(("systemctl", "enable", SERVICE3), timeout=self.limits.tool)
+        daemon.enable(host, self.limits.tool)
         now = daemon.standing(host, self.limits.tool)
         changed = self._changed_since(host, now.started)
         if now.active == "active" and changed is None:
@@ -141,7 +144,7 @@ class Service:
     def _changed_since(self, view: HostView, started: float | None) -> str | None:
         """Return the file that is newer than the running daemon. One that is dated in the future says nothing."""
         now = view.now().timestamp()
-        for path in (CLIENT3_SETTINGS, self.ca) if started is not None else ():
+        for path in (layout(view.system).sdk3.client_settings, self.ca) if started is not None else ():
             stat = view.stat(path)
             if stat is not None and (started or 0) + _TICK < stat.mtime <= now:
                 return path
@@ -172,14 +175,15 @@ class Connected:
 
 def _utility(view: HostView) -> tuple[str, ...]:
     try:
-        return parse_cmu(view.read(CMU_SETTINGS) or b"")
+        return parse_cmu(view.read(layout(view.system).sdk3.cmu_settings) or b"")
     except ValueError:
         return ()
 
 
 def _failed(host: Host, done: Done, *words: str) -> AgentError:
-    refuse_without_room(host, CLIENT3_SETTINGS, "/opt")
-    line = " ".join((CONFIGURE3, *words))
+    here = layout(host.system)
+    refuse_without_room(host, here.sdk3.client_settings, here.root)
+    line = " ".join((here.sdk3.configure, *words))
     return AgentError(
         "configure-failed",
         f"`{line}` " + ("did not end" if done.timed_out else f"exited {done.status}"),

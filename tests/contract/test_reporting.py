@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.core.system import LINUX
 from agent.delivery import Delivered, deliver
 from agent.desired import Desired
 from agent.reporting import https
 from agent.reporting.letter import Letter, Means, UndeliveredError
 from agent.reporting.places import send
-from agent.state import store
 from tests import promtool
 from tests.doubles.memory import Memory
 from tests.doubles.receiver import (
@@ -78,7 +78,7 @@ def deliver_to(machine: Machine, url: str, number: int, **more: object) -> Deliv
 
 
 def spooled(machine: Machine) -> int:
-    return len(machine.names(store.SPOOL))
+    return len(machine.names(LINUX.spool))
 
 
 def test_a_report_is_posted_as_it_is_with_a_key_of_its_own() -> None:

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Callable, Union
 
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT, Done, Holder, Reached, Room, Running, Stat
+from agent.core.system import LINUX
 from agent.hosts import looks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from agent.core.system import System
 
 Argv = tuple[str, ...]
 # what a program says: always the same, or worked out (and it may touch the machine, or move its clock)
@@ -60,6 +63,7 @@ class Memory:
         ports: Mapping[tuple[str, int], str | None] | None = None,
         urls: Mapping[str, Content] | None = None,
         name: str = "memory",
+        system: System = LINUX,
         started: dt.datetime = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc),
     ) -> None:
         self.entries: dict[str, Entry] = {"/": Entry("directory", mode=0o755)}
@@ -75,11 +79,12 @@ class Memory:
         self.full = False
         self.read_only = False
         self.root = True
-        self.looks: Sequence[looks.Look] = looks.LOOKS
+        self.looks = looks.of(system)
         self.stopped = False
         self.free = 10 * 1024**3
         self.clock = 0.0
         self._name = name
+        self._system = system
         self._started = started
         for path, data in (files or {}).items():
             self.place(path, data)
@@ -92,6 +97,10 @@ class Memory:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def system(self) -> System:
+        return self._system
 
     def read(self, path: str, *, offset: int = 0, limit: int = READ_LIMIT) -> bytes | None:
         if "\0" in path:

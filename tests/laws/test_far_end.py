@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent import far_end
-from agent.app import LOCK
 from agent.core.errors import AgentError
+from agent.core.system import LINUX
 from agent.desired import Desired, to_json
 from agent.landing import RECORD, Wire
 from agent.state import store
@@ -82,14 +82,14 @@ def test_another_request_is_another_run(scene: Scene) -> None:
 
 def test_a_run_that_is_under_way_is_waited_for(scene: Scene) -> None:
     first = scene.answer(scene.asked("RUN/web-1/1"))
-    scene.memory.write(store.REPORT, b"{}", mode=0o644)
+    scene.memory.write(LINUX.report, b"{}", mode=0o644)
     turns = []
 
     def lock(path: str, words: str) -> Any:
-        assert path == LOCK
+        assert path == LINUX.lock
         turns.append(words)
         if len(turns) == 3:  # the first run ends
-            scene.memory.write(store.REPORT, json.dumps(first).encode(), mode=0o644)
+            scene.memory.write(LINUX.report, json.dumps(first).encode(), mode=0o644)
         raise AgentError("run-locked", "another hsm-agent is at work on this host", saw="pid 7")
 
     scene.memory.lock = lock  # type: ignore[method-assign]
@@ -101,16 +101,16 @@ def test_nobody_is_told_of_the_wait_for_a_run_that_is_under_way(scene: Scene) ->
     """Each trial to run would have signalled a failure to CloudFormation while all was well."""
     scene.desired = replace(scene.desired, report_to=("file:/told.json",))
     first = scene.answer(scene.asked())
-    scene.memory.write(store.REPORT, b"{}", mode=0o644)
+    scene.memory.write(LINUX.report, b"{}", mode=0o644)
     scene.memory.touches.clear()
-    scene.memory.held[LOCK] = "pid 7"
+    scene.memory.held[LINUX.lock] = "pid 7"
     pause = scene.memory.pause
 
     def waited(seconds: float) -> None:
         pause(seconds)
         if scene.memory.clock > 20:
-            scene.memory.held.pop(LOCK, None)
-            scene.memory.write(store.REPORT, json.dumps(first).encode(), mode=0o644)
+            scene.memory.held.pop(LINUX.lock, None)
+            scene.memory.write(LINUX.report, json.dumps(first).encode(), mode=0o644)
 
     scene.memory.pause = waited  # type: ignore[method-assign]
     assert scene.answer(scene.asked(again=True)) == first
@@ -123,7 +123,7 @@ def test_nobody_is_told_of_the_wait_for_a_run_that_is_under_way(scene: Scene) ->
 )  # fmt: skip
 def test_what_is_no_answer_is_run_again(scene: Scene, more: dict[str, Any]) -> None:
     report = {**scene.answer(scene.asked()), **more}
-    scene.memory.write(store.REPORT, json.dumps(report).encode(), mode=0o644)
+    scene.memory.write(LINUX.report, json.dumps(report).encode(), mode=0o644)
     scene.memory.pause(1)
     assert scene.answer(scene.asked(again=True))["run_id"] != report["run_id"]
 
@@ -136,14 +136,14 @@ def test_a_failure_is_no_answer_to_a_later_controller(
 ) -> None:
     """Between the two, somebody may have mended what the first one would have told."""
     report = {**scene.answer(scene.asked()), "outcome": outcome, "code": "hsm-timed-out"}
-    scene.memory.write(store.REPORT, json.dumps(report).encode(), mode=0o644)
+    scene.memory.write(LINUX.report, json.dumps(report).encode(), mode=0o644)
     scene.memory.pause(1)
     answer = scene.answer(scene.asked(again=True, resumed=resumed))
     assert (answer["run_id"] == report["run_id"]) is taken
 
 
 def test_an_interrupt_ends_the_wait_for_another_run(scene: Scene) -> None:
-    scene.memory.held[LOCK] = "pid 7"
+    scene.memory.held[LINUX.lock] = "pid 7"
 
     def stopped(seconds: float) -> None:
         raise AgentError("interrupted", "the run was interrupted", saw=f"waiting {seconds} s")
@@ -169,7 +169,7 @@ def test_a_package_that_is_still_coming_to_the_operator_is_waited_for() -> None:
 
 
 def test_a_lock_that_stays_ends_the_wait(scene: Scene) -> None:
-    scene.memory.held[LOCK] = "pid 7"
+    scene.memory.held[LINUX.lock] = "pid 7"
     assert scene.answer(scene.asked(again=True))["code"] == "run-locked"
     assert scene.memory.clock >= 300
 
@@ -187,14 +187,14 @@ def test_who_meets_a_lock_is_told_which_roll_out_holds_it(scene: Scene) -> None:
 
 
 def test_a_lock_is_not_waited_for_when_it_is_somebody_elses(scene: Scene) -> None:
-    scene.memory.held[LOCK] = "pid 7"
+    scene.memory.held[LINUX.lock] = "pid 7"
     assert scene.answer(scene.asked())["code"] == "run-locked"
     assert scene.memory.clock == 0
 
 
 def test_a_report_of_an_interrupted_run_is_no_answer(scene: Scene) -> None:
     report = scene.answer(scene.asked())
-    scene.memory.write(store.REPORT, json.dumps({**report, "code": "interrupted"}).encode(), mode=0o644)
+    scene.memory.write(LINUX.report, json.dumps({**report, "code": "interrupted"}).encode(), mode=0o644)
     scene.memory.pause(1)
     assert scene.answer(scene.asked(again=True))["run_id"] != report["run_id"]
 
@@ -203,7 +203,7 @@ def test_a_report_of_an_interrupted_run_is_no_answer(scene: Scene) -> None:
 def test_looking_touches_nothing_but_its_record(scene: Scene, command: str, outcome: str) -> None:
     report = scene.answer(scene.asked(command=command))
     assert (report["outcome"], report["command"]) == (outcome, command)
-    assert {touch[1] for touch in scene.memory.touches} <= ({store.REPORT} if command == "verify" else set())
+    assert {touch[1] for touch in scene.memory.touches} <= ({LINUX.report} if command == "verify" else set())
 
 
 def test_a_removal_is_a_run_too(scene: Scene) -> None:

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from agent import app
 from agent.core.errors import CODES, AgentError
+from agent.core.system import LINUX
 from agent.core.words import Outcome, Report, Verdict
 from agent.desired import Desired
 from agent.render.progress import Silent
 from agent.report import Run
-from agent.state import snapshot, store
+from agent.state import snapshot
 from tests.doubles.vendor import CA, ETC, MIRROR, Vendor
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def test_a_second_run_finds_everything_met_and_touches_nothing_but_its_own_recor
     second = configure(memory, desired, 2)
     assert set(outcomes(second).values()) == {Outcome.MET}
     assert (second.exit_status, second.changed) == (0, False)
-    own = {store.DESIRED, store.REPORT, app.LOCK}
+    own = {LINUX.desired, LINUX.report, LINUX.lock}
     assert {touch[1] for touch in memory.touches} <= own
 
 
@@ -80,9 +81,9 @@ def test_a_look_touches_nothing(command: str, ca_pem: bytes) -> None:
     before = dict(memory.entries)
     report = look(memory, desired_of(vendor, ca_pem, "pkcs11"), command)
     assert (report.outcome, report.code, report.exit_status) == (Verdict.DRIFT, "drift", 3)
-    memory.entries.pop(store.REPORT, None)
+    memory.entries.pop(LINUX.report, None)
     assert {path: memory.entries[path] for path in before} == before
-    assert [touch for touch in memory.touches if touch != ("write", store.REPORT)] == []
+    assert [touch for touch in memory.touches if touch != ("write", LINUX.report)] == []
 
 
 def test_the_plan_is_what_the_run_then_does(ca_pem: bytes) -> None:
@@ -270,7 +271,7 @@ def test_what_is_refused_costs_the_host_nothing(ca_pem: bytes, other_ca_pem: byt
     memory.touches.clear()
     report = configure(memory, desired_of(vendor, other_ca_pem, "pkcs11"), 2)
     assert (report.code, report.exit_status) == ("ca-would-be-replaced", 31)
-    assert {touch[1] for touch in memory.touches} <= {store.REPORT, app.LOCK}
+    assert {touch[1] for touch in memory.touches} <= {LINUX.report, LINUX.lock}
 
 
 def test_rollback_goes_back_and_twice_is_once(ca_pem: bytes, other_ca_pem: bytes) -> None:

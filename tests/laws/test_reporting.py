@@ -11,6 +11,7 @@ import pytest
 from agent import app
 from agent.core.errors import AgentError
 from agent.core.host import Done
+from agent.core.system import LINUX
 from agent.core.words import Line, Report, Verdict
 from agent.desired import Desired
 from agent.render.progress import Silent
@@ -40,7 +41,7 @@ def kept(memory: Memory) -> dict[str, Any]:
 
 
 def spooled(memory: Memory) -> int:
-    return len(memory.names(store.SPOOL))
+    return len(memory.names(LINUX.spool))
 
 
 def run_of(command: str, number: int = 5) -> Run:
@@ -149,7 +150,7 @@ def test_a_run_tells_however_it_ends(code: str, ca_pem: bytes) -> None:
     if code == "ca-unreadable":
         desired = desired_of(Vendor(), b"/absent", report_to=(WHOLE,))
     memory.root = code != "not-root"
-    held = memory.lock(app.LOCK, "another") if code == "run-locked" else contextlib.nullcontext()
+    held = memory.lock(LINUX.lock, "another") if code == "run-locked" else contextlib.nullcontext()
     with held:
         if code == "config-invalid":
             error = AgentError(

@@ -9,7 +9,7 @@ import pytest
 from agent.core.errors import AgentError
 from agent.core.host import Done
 from agent.core.limits import Limits
-from agent.hosts import looks
+from agent.core.system import windows
 from agent.packages import Installed
 from agent.packages.msi import Msi, log_text, reason
 from tests.doubles.memory import Memory
@@ -30,9 +30,8 @@ def key(name: str, **values: str) -> str:
 
 
 def machine(*keys: str, status: int = 0) -> Memory:
-    memory = Memory(answers={QUERY: Done(status, "\n".join(keys).replace("\r\n", "\n"), "")})
-    memory.looks = looks.WINDOWS
-    return memory
+    said = "\n".join(keys).replace("\r\n", "\n")
+    return Memory(answers={QUERY: Done(status, said, "")}, system=windows())
 
 
 def fails(memory: Memory, act: Callable[[], object]) -> AgentError:

@@ -8,12 +8,14 @@ from agent.app import limits_of
 from agent.core.errors import AgentError
 from agent.core.host import Done, Holder, Host
 from agent.core.limits import Limits
+from agent.core.system import LINUX
 from agent.desired import Desired
 from agent.hosts.guarded import Guarded
 from agent.packages import Deb, Installed, PackageManager, Rpm
-from agent.steps.package import CACHE, Absent, Download, Package, due, tidy
+from agent.steps.package import Absent, Download, Package, due, tidy
 from tests.doubles.memory import Argv, Memory
 
+CACHE = LINUX.cache
 FILE = f"{CACHE}/cloudhsm-cli_5.18.0-1_u24.04_amd64.deb"
 RPM_FILE = f"{CACHE}/cloudhsm-cli-5.18.0-1.el9.x86_64.rpm"
 FRONTEND = "/var/lib/dpkg/lock-frontend"

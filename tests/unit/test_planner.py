@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from agent.catalogue import load
+from agent.cloudhsm import layout
 from agent.cloudhsm.ca import Ca
 from agent.core.errors import AgentError
 from agent.core.limits import Limits
@@ -127,8 +128,7 @@ def test_a_virgin_host_whole() -> None:
                 *(
                     Configure(
                         component,
-                        f"{BIN}/configure-{component}",
-                        f"{ETC}/cloudhsm-{component}.cfg",
+                        layout.LINUX,
                         TWO.hsm_ip,
                         CA_PATH,
                         accept_single_hsm=False,
@@ -140,9 +140,9 @@ def test_a_virgin_host_whole() -> None:
             probes=(
                 Reach("10.0.1.6", 2223, LIMITS.connect),
                 Reach("10.0.2.9", 2223, LIMITS.connect),
-                Library("pkcs11", LIB, "cloudhsm_pkcs11", LIMITS, ("package:pkcs11",)),
-                HsmInfo(f"{BIN}/cloudhsm-cli", f"{RUN}/cloudhsm-cli.log", 2, False, LIMITS, needs),
-                Activated(f"{BIN}/cloudhsm-cli", f"{RUN}/cloudhsm-cli.log", LIMITS, needs),
+                Library("pkcs11", layout.LINUX, "ldd", LIMITS, ("package:pkcs11",)),
+                HsmInfo(layout.LINUX, 2, False, LIMITS, needs),
+                Activated(layout.LINUX, LIMITS, needs),
             ),
         ),
         fit=planned(NOBLE, TWO).fit,
@@ -233,8 +233,7 @@ def test_what_was_said_reaches_every_configure_step() -> None:
     assert [step for step in found.plan.steps if isinstance(step, Configure)] == [
         Configure(
             component,
-            f"{BIN}/configure-{component}",
-            f"{ETC}/cloudhsm-{component}.cfg",
+            layout.LINUX,
             ("10.0.1.6",),
             CA_PATH,
             accept_single_hsm=True,
@@ -423,7 +422,7 @@ WORKED = replace(
 
 def test_the_old_configuration_is_asked_by_its_own_number_of_hsms() -> None:
     assert planned(WORKED, ONE).plan.worked == HsmInfo(
-        f"{BIN}/cloudhsm-cli", f"{RUN}/cloudhsm-cli.log", 3, accept_single_hsm=True, limits=LIMITS, tries=1
+        layout.LINUX, 3, accept_single_hsm=True, limits=LIMITS, tries=1
     )
 
 
@@ -526,7 +525,7 @@ def test_sdk_5_takes_the_place_of_sdk_3_component_by_component() -> None:
         ("cloudhsm-client", "cloudhsm-client-pkcs11"),
         MANAGERS["rpm"],
         LIMITS,
-        stop="cloudhsm-client",
+        stops=True,
         first=tuple(each for each in downloads if each),
         heirs=("cloudhsm-cli", "cloudhsm-pkcs11"),
     )
@@ -549,7 +548,7 @@ def test_removal_takes_the_base_package_last_and_stops_its_daemon() -> None:
     assert removal(there, LIMITS) == Plan(
         (
             Absent("pkcs11", ("cloudhsm-client-pkcs11",), MANAGERS["rpm"], LIMITS),
-            Absent("cli", ("cloudhsm-client",), MANAGERS["rpm"], LIMITS, stop="cloudhsm-client"),
+            Absent("cli", ("cloudhsm-client",), MANAGERS["rpm"], LIMITS, stops=True),
             Absent("cloudhsm-odd", ("cloudhsm-odd",), MANAGERS["rpm"], LIMITS),
         )
     )

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
 from agent.core.host import Done
+from agent.core.system import LINUX
 from agent.desired import Complaints, Desired, from_json, read_environment, read_flags, settle, to_json
 from agent.reporting import cfn, cloudwatch
 from agent.reporting.letter import Letter, Means, UndeliveredError
 from agent.reporting.places import check, send, shown
-from agent.state import spool, store
+from agent.state import spool
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def test_what_is_kept_is_read_back_in_order_and_is_for_root_alone() -> None:
     for number in (3, 1, 2):
         assert keep(memory, number) == 0
     assert run_ids(memory) == [3, 1, 2]
-    assert {memory.entries[f"{store.SPOOL}/{name}"].mode for name in memory.names(store.SPOOL)} == {0o600}
+    assert {memory.entries[f"{LINUX.spool}/{name}"].mode for name in memory.names(LINUX.spool)} == {0o600}
     spool.forget(memory, spool.waiting(memory)[0][1])
     keep(memory, 4)
     assert run_ids(memory) == [3, 2, 4]
@@ -237,11 +238,11 @@ def test_the_oldest_make_room() -> None:
      b'{"schema_version": 1, "uri": 5, "document": "{}"}', b'{"schema_version": 1, "uri": "file:/r", "document": "[]"}'],
 )  # fmt: skip
 def test_what_is_no_report_is_removed_and_counted(data: bytes) -> None:
-    memory = Memory({f"{store.SPOOL}/00000007-x.json": data, f"{store.SPOOL}/.left-over": b"x"})
+    memory = Memory({f"{LINUX.spool}/00000007-x.json": data, f"{LINUX.spool}/.left-over": b"x"})
     keep(memory, 1)
     waiting, damaged = spool.waiting(memory)
     assert ([kept.name for kept in waiting], damaged) == (["00000008-run1.json"], 1)
-    assert memory.names(store.SPOOL) == (".left-over", "00000008-run1.json")
+    assert memory.names(LINUX.spool) == (".left-over", "00000008-run1.json")
 
 
 def test_a_full_disk_is_told_and_costs_nothing_that_is_kept() -> None:

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from agent.cloudhsm import layout
 from agent.core.errors import AgentError
+from agent.core.system import LINUX
 from agent.core.words import Outcome
 from agent.state import snapshot, store
 from tests.doubles.memory import Memory
@@ -91,7 +93,7 @@ def test_a_run_without_a_snapshot_is_named(run_id: str | None) -> None:
 @pytest.mark.parametrize("data", [b"", b"[", b"[]", b"{}", b'{"schema_version": 9}', b"\xff", b"[" * 100_000])
 def test_a_record_that_is_no_record_is_none(data: bytes) -> None:
     memory = Memory(
-        {store.DESIRED: data, store.REPORT: data, f"{store.SNAPSHOTS}/20261123T000001Z-0000.json": data}
+        {LINUX.desired: data, LINUX.report: data, f"{LINUX.snapshots}/20261123T000001Z-0000.json": data}
     )
     for read in (store.read_last, store.read_report, lambda view: snapshot.load(view, None)):
         with pytest.raises(AgentError) as caught:
@@ -101,7 +103,7 @@ def test_a_record_that_is_no_record_is_none(data: bytes) -> None:
 
 def test_a_snapshot_of_this_version_with_odd_files_is_no_snapshot() -> None:
     tree = {"schema_version": 1, "rollback": False, "files": [{"path": 5}]}
-    memory = Memory({f"{store.SNAPSHOTS}/20261123T000001Z-0000.json": json.dumps(tree).encode()})
+    memory = Memory({f"{LINUX.snapshots}/20261123T000001Z-0000.json": json.dumps(tree).encode()})
     with pytest.raises(AgentError) as caught:
         snapshot.load(memory, None)
     assert caught.value.code.name == "nothing-recorded"
@@ -112,16 +114,18 @@ def test_what_was_asked_for_is_read_back() -> None:
     last = store.Last({"hsm_ip": ["10.0.0.1"]}, "PEM")
     store.write_last(memory, last)
     assert store.read_last(memory) == last
-    stat = memory.stat(store.DESIRED)
+    stat = memory.stat(LINUX.desired)
     assert stat is not None
     assert stat.mode == 0o600
 
 
 def test_a_file_belongs_to_a_step() -> None:
-    assert snapshot.line_id(CA) == "certificate"
-    assert snapshot.line_id(CFG) == "configure:cli"
-    assert snapshot.line_id(f"{ETC}/cloudhsm-openssl-provider.cfg") == "configure:openssl-provider"
-    assert snapshot.line_id(f"{ETC}/cloudhsm_client.cfg") == "configure:cli"
+    assert snapshot.line_id(layout.LINUX, CA) == "certificate"
+    assert snapshot.line_id(layout.LINUX, CFG) == "configure:cli"
+    assert (
+        snapshot.line_id(layout.LINUX, f"{ETC}/cloudhsm-openssl-provider.cfg") == "configure:openssl-provider"
+    )
+    assert snapshot.line_id(layout.LINUX, f"{ETC}/cloudhsm_client.cfg") == "configure:cli"
 
 
 def test_a_private_key_is_never_copied_into_a_snapshot() -> None:

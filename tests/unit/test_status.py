@@ -12,7 +12,9 @@ import pytest
 
 from agent import app
 from agent.core.errors import AgentError
-from agent.state import store
+from agent.core.host import Done
+from agent.core.system import LINUX, windows
+from agent.state import at_work as running
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
@@ -38,18 +40,18 @@ class Busy(Memory):
 def at_work(
     memory: Memory, command: bytes = b"/usr/bin/python3\0-I\0/usr/bin/hsm-agent\0configure\0"
 ) -> None:
-    memory.place(app.LOCK, b"hsm-agent configure, run 2026 (pid 812)\n")
+    memory.place(LINUX.lock, b"hsm-agent configure, run 2026 (pid 812)\n")
     memory.place("/proc/812/cmdline", command)
 
 
 def ends(memory: Memory) -> None:
-    memory.place(store.REPORT, REPORT)
-    memory.place(app.LOCK, b"")
+    memory.place(LINUX.report, REPORT)
+    memory.place(LINUX.lock, b"")
 
 
 def test_a_run_at_work_is_waited_for() -> None:
     memory = Busy(ends)
-    memory.place(store.REPORT, OLD)
+    memory.place(LINUX.report, OLD)
     at_work(memory)
     assert app.last_report(memory, 60)["run_id"] == "new"
     assert 3 <= memory.clock < 4
@@ -61,10 +63,28 @@ def test_the_first_report_is_waited_for() -> None:
     assert 3 <= memory.clock < 4
 
 
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ('"hsm-agent.exe","812","Services","0","21,504 K"\n', True),
+        ('"python.exe","812","Console","1","21,504 K"\n', True),
+        ('"notepad.exe","812","Console","1","21,504 K"\n', False),
+        ("INFO: No tasks are running which match the specified criteria.\n", False),
+        ("", False),
+    ],
+)
+def test_a_run_at_work_on_windows(said: str, found: bool) -> None:
+    memory = Memory(system=windows())
+    words = "hsm-agent configure, run 2026 (pid 812)"
+    memory.place(memory.system.lock, f"{words}\n".encode())
+    memory.answers["tasklist", "/fi", "PID eq 812", "/fo", "csv", "/nh"] = Done(0, said, "")
+    assert running.at_work(memory) == (words if found else None)
+
+
 @pytest.mark.parametrize("command", [b"", b"/usr/sbin/nginx\0"], ids=["dead", "another program by now"])
 def test_the_words_of_a_run_that_was_killed_are_not_waited_for(command: bytes) -> None:
     memory = Memory()
-    memory.place(store.REPORT, OLD)
+    memory.place(LINUX.report, OLD)
     at_work(memory, command)
     if not command:
         del memory.entries["/proc/812/cmdline"]

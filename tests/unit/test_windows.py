@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agent.core.system import windows
 from agent.hosts import looks
 from agent.hosts.windows import access, names
 
@@ -138,6 +139,7 @@ _UNINSTALL = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
             "/reg:64",
         ),
         ("sc", "query", "AWSCloudHSMClient"),
+        ("tasklist", "/fi", "PID eq 812", "/fo", "csv", "/nh"),
         ("netsh", "advfirewall", "firewall", "show", "rule", "name=all", "dir=out", "verbose"),
         ("schtasks", "/query", "/tn", r"hsm-agent\verify", "/xml"),
         (_CLI, "--version"),
@@ -146,7 +148,7 @@ _UNINSTALL = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
     ids=" ".join,
 )
 def test_what_only_looks_may_be_asked(argv: tuple[str, ...]) -> None:
-    assert looks.allowed(argv, looks.WINDOWS)
+    assert looks.allowed(argv, looks.of(windows()))
     assert not looks.allowed(argv)
 
 
@@ -164,11 +166,12 @@ def test_what_only_looks_may_be_asked(argv: tuple[str, ...]) -> None:
         ("schtasks", "/delete", "/tn", "x"),
         ("msiexec", "/i", "x.msi"),
         ("dpkg-query", "-W"),
-        ("openssl", "x509", "-noout", "-in", "x"),
+        ("openssl", "x509", "-in", "x", "-out", "y"),
+        ("tasklist", "/s", "other"),
         (_CLI, "user", "create"),
         (r"C:\Temp\cloudhsm-cli.exe", "--version"),
     ],
     ids=" ".join,
 )
 def test_what_touches_or_comes_from_elsewhere_may_not(argv: tuple[str, ...]) -> None:
-    assert not looks.allowed(argv, looks.WINDOWS)
+    assert not looks.allowed(argv, looks.of(windows()))

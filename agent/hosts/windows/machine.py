@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT, Holder, Reached, Running
+from agent.core.system import windows
 from agent.hosts import connect, looks
 from agent.hosts.processes import Stopped
 from agent.hosts.windows import access, files, kernel, names, processes
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from agent.core.host import Done, Progress, Room, Stat
+    from agent.core.system import System
     from agent.hosts.fetch import Means, Sender
 
 _MUTEX = "Global\\"
@@ -52,10 +54,20 @@ class Windows:
         self._environ = environ
         self._sender = sender
         self._files = files.Files(patience)
+        # of a program for 32 bits, PROGRAMFILES is the other folder
+        programs = environ.get("PROGRAMW6432") or environ.get("PROGRAMFILES")
+        self._system = windows(
+            programs or r"C:\Program Files", environ.get("PROGRAMDATA") or r"C:\ProgramData"
+        )
+        self._looks = looks.of(self._system)
 
     @property
     def name(self) -> str:
         return self._environ.get("COMPUTERNAME", "")
+
+    @property
+    def system(self) -> System:
+        return self._system
 
     def read(self, path: str, *, offset: int = 0, limit: int = READ_LIMIT) -> bytes | None:
         return self._files.read(path, offset, limit)
@@ -67,7 +79,7 @@ class Windows:
         return self._files.names(path)
 
     def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
-        looks.require(argv, looks.WINDOWS)
+        looks.require(argv, self._looks)
         try:
             return self._run(argv, timeout, stdin, stop=self._stop)
         except Stopped:

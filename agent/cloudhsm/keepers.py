@@ -1,0 +1,155 @@
+"""Who keeps SDK 3's daemon at work on each kind of system: systemd, or the service control manager of Windows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from agent.core.host import Host, HostView
+
+# USER_HZ, in which /proc counts; the same on every processor the client is made for
+_TICKS = 100.0
+_SERVICES = r"HKLM\SYSTEM\CurrentControlSet\Services"
+_STATES = {
+    "RUNNING": "active",
+    "START_PENDING": "activating",
+    "STOP_PENDING": "deactivating",
+    "STOPPED": "inactive",
+}
+_START_TYPES = {"0x2": "enabled", "0x3": "disabled", "0x4": "disabled"}
+_ABSENT = 1060
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How the daemon stands, in systemd's words. `started` is epoch seconds, None when it does not run."""
+
+    active: str
+    enabled: str
+    started: float | None
+
+
+class Keeper(Protocol):
+    """What keeps a service running. The words are complete commands."""
+
+    def standing(self, view: HostView, service: str, daemon: str, timeout: float) -> Standing:
+        """Say how it stands; one that is not there is `inactive, not installed`, and what cannot be told unknown."""
+
+    def why(self, view: HostView, service: str, timeout: float) -> str:
+        """Return the daemon's last words, empty when there are none to be had."""
+
+    def is_running(self, host: Host, service: str, timeout: float) -> bool:
+        """Tell whether it runs; with hands, since eyes are closed by an interrupt."""
+
+    def start(self, service: str) -> tuple[str, ...]: ...
+
+    def stop(self, service: str) -> tuple[str, ...]: ...
+
+    def enable(self, service: str) -> tuple[str, ...]: ...
+
+    def disable(self, service: str) -> tuple[str, ...]:
+        """Stop it too."""
+
+
+@dataclass(frozen=True)
+class Systemd:
+    """The daemon as systemd has it."""
+
+    def standing(self, view: HostView, service: str, daemon: str, timeout: float) -> Standing:  # noqa: ARG002
+        show = ("systemctl", "show", "--property=ActiveState,UnitFileState,MainPID", service)
+        done = view.ask(show, timeout=timeout)
+        said = dict(line.partition("=")[::2] for line in done.out.splitlines())
+        return Standing(
+            said.get("ActiveState") or "unknown",
+            said.get("UnitFileState") or ("not installed" if done.ok else "unknown"),
+            _started(view, said.get("MainPID", "0")),
+        )
+
+    def why(self, view: HostView, service: str, timeout: float) -> str:
+        # its own words alone, without what systemd says about it
+        journal = (
+            "journalctl",
+            f"_SYSTEMD_UNIT={service}.service",
+            "--lines=3",
+            "--output=cat",
+            "--no-pager",
+        )
+        done = view.ask(journal, timeout=timeout)
+        said = [line.strip()[:300] for line in done.out.splitlines() if line.strip()]
+        return " / ".join(said) if done.ok and "-- No entries --" not in said else ""
+
+    def is_running(self, host: Host, service: str, timeout: float) -> bool:
+        return host.do(("systemctl", "is-active", "--quiet", service), timeout=timeout).ok
+
+    def start(self, service: str) -> tuple[str, ...]:
+        return ("systemctl", "start", service)
+
+    def stop(self, service: str) -> tuple[str, ...]:
+        return ("systemctl", "stop", service)
+
+    def enable(self, service: str) -> tuple[str, ...]:
+        return ("systemctl", "enable", service)
+
+    def disable(self, service: str) -> tuple[str, ...]:
+        return ("systemctl", "disable", "--now", service)
+
+
+@dataclass(frozen=True)
+class Scm:
+    """The daemon as a service of Windows; the words of `sc` that are read here are constants, not translated."""
+
+    def standing(self, view: HostView, service: str, daemon: str, timeout: float) -> Standing:
+        done = view.ask(("sc", "query", service), timeout=timeout)
+        if done.status == _ABSENT:
+            return Standing("inactive", "not installed", None)
+        state = re.search(rf": \d+ +({'|'.join(_STATES)})\b", done.out)
+        active = _STATES[state[1]] if state else "unknown"
+        told = view.ask(("reg", "query", rf"{_SERVICES}\{service}", "/v", "Start"), timeout=timeout)
+        kind = re.search(r"\bStart +REG_DWORD +(0x\d)\b", told.out)
+        return Standing(
+            active,
+            _START_TYPES.get(kind[1], "unknown") if kind else "unknown",
+            _began(view, daemon) if active == "active" else None,
+        )
+
+    def why(self, view: HostView, service: str, timeout: float) -> str:  # noqa: ARG002
+        """Say nothing: the daemon's log has a name with a time stamp that is not documented (facts 3.3)."""
+        return ""
+
+    def is_running(self, host: Host, service: str, timeout: float) -> bool:
+        return "RUNNING" in host.do(("sc", "query", service), timeout=timeout).out
+
+    def start(self, service: str) -> tuple[str, ...]:
+        return ("net", "start", service)
+
+    def stop(self, service: str) -> tuple[str, ...]:
+        return ("net", "stop", service)
+
+    def enable(self, service: str) -> tuple[str, ...]:
+        return ("sc", "config", service, "start=", "auto")
+
+    def disable(self, service: str) -> tuple[str, ...]:
+        return ("net", "stop", service)
+
+
+def _began(view: HostView, daemon: str) -> float | None:
+    """Return when the youngest process of this program began: its own file is mapped by it."""
+    return max((each.started for each in view.mapping(daemon)), default=None)
+
+
+def _started(view: HostView, pid: str) -> float | None:
+    """Return when a process began, on the clock that files are dated by.
+
+    systemd tells that in whole seconds of the local time zone, or on a clock that stands still while the machine
+    sleeps; /proc counts from the boot on, in hundredths.
+    """
+    stat = view.read(f"/proc/{pid}/stat") if pid not in ("", "0") else None
+    uptime = view.read("/proc/uptime")
+    now = view.now().timestamp()
+    if stat is None or uptime is None:
+        return None
+    # the second field is the program's name in parentheses, which may hold anything; this is field 22
+    ticks = float(stat.rpartition(b")")[2].split()[19])
+    return now - float(uptime.split()[0]) + ticks / _TICKS

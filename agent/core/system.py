@@ -1,0 +1,87 @@
+"""The two kinds of system, as rows: where each keeps the agent's own things, and what lies beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class System:
+    r"""One kind of system. Paths are as people write them there, with blanks and back strokes on Windows.
+
+    `programs` and `data` are the folders below which software lies and keeps what it makes: `/opt` and `/var`,
+    %ProgramFiles% and %ProgramData%. `databases` are those of the package managers, where an installation writes too.
+    `story` is the command that shows what goes on when there is no report yet.
+    """
+
+    kind: str
+    programs: str
+    data: str
+    separator: str
+    configuration: str
+    configuration_folder: str
+    state: str
+    cache: str
+    log: str
+    lock: str
+    delivery_lock: str
+    databases: tuple[str, ...]
+    story: str
+
+    @property
+    def report(self) -> str:
+        return self.join(self.state, "report.json")
+
+    @property
+    def desired(self) -> str:
+        return self.join(self.state, "desired.json")
+
+    @property
+    def snapshots(self) -> str:
+        return self.join(self.state, "snapshots")
+
+    @property
+    def spool(self) -> str:
+        return self.join(self.state, "spool")
+
+    def join(self, *names: str) -> str:
+        return self.separator.join(names)
+
+
+LINUX = System(
+    kind="linux",
+    programs="/opt",
+    data="/var",
+    separator="/",
+    configuration="/etc/hsm-agent/config.toml",
+    configuration_folder="/etc/hsm-agent/conf.d",
+    # 0711: anyone may read report.json by its name (`status` works without root), nobody may list what else there is.
+    state="/var/lib/hsm-agent",
+    cache="/var/cache/hsm-agent",
+    log="/var/log/hsm-agent",
+    lock="/run/hsm-agent.lock",
+    delivery_lock="/run/hsm-agent-spool.lock",
+    databases=("/var/lib/dpkg", "/var/lib/rpm"),
+    story="journalctl -t hsm-agent -u hsm-agent-first-boot",
+)
+
+
+def windows(programs: str = r"C:\Program Files", data: str = r"C:\ProgramData") -> System:
+    """Return the row of a Windows; the two folders are what it says in %ProgramFiles% and %ProgramData%."""
+    own = rf"{data}\hsm-agent"
+    return System(
+        kind="windows",
+        programs=programs,
+        data=data,
+        separator="\\",
+        configuration=rf"{own}\config.toml",
+        configuration_folder=rf"{own}\conf.d",
+        state=rf"{own}\state",
+        cache=rf"{own}\cache",
+        log=rf"{own}\log",
+        # what is held is a mutex of the same name; these files only say by whom
+        lock=rf"{own}\hsm-agent.lock",
+        delivery_lock=rf"{own}\hsm-agent-spool.lock",
+        databases=(),
+        story="wevtutil qe Application /q:*[System[Provider[@Name='hsm-agent']]] /f:text",
+    )

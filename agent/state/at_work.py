@@ -1,0 +1,31 @@
+"""Which run is at work on this host just now? Told without touching its lock, which could refuse the next one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.core.host import HostView
+
+_TIMEOUT = 10.0
+
+
+def at_work(view: HostView) -> str | None:
+    """Return the words of the run that holds the lock; those of one that was killed stay behind in the file."""
+    words = (view.read(view.system.lock) or b"").decode("utf-8", "replace").strip()
+    holder = re.search(r"\(pid (\d+)\)$", words)
+    return words if holder and _IS_AGENT[view.system.kind](view, holder[1]) else None
+
+
+def _linux(view: HostView, pid: str) -> bool:
+    return b"agent" in (view.read(f"/proc/{pid}/cmdline") or b"")
+
+
+def _windows(view: HostView, pid: str) -> bool:
+    """Ask for the program's name: the agent's own, or that of the Python which runs it from a checkout."""
+    done = view.ask(("tasklist", "/fi", f"PID eq {pid}", "/fo", "csv", "/nh"), timeout=_TIMEOUT)
+    return re.match(r'"(hsm-agent|pythonw?)\.exe"', done.out.strip(), re.IGNORECASE) is not None
+
+
+_IS_AGENT = {"linux": _linux, "windows": _windows}
