@@ -205,10 +205,10 @@ def _or_last(view: HostView, desired: Desired) -> Desired:
             raise
         raise AgentError(
             "not-root",
-            "only root may read what the last `configure` was asked for",
+            "an ordinary user may not read what the last `configure` was asked for",
             saw="an ordinary user",
-            want="root, or options",
-            hint="run it with sudo, or give the options that `configure` was given",
+            want=f"{view.system.mighty}, or options",
+            hint=f"run it as {view.system.mighty}, or give the options that `configure` was given",
         ) from error
     try:
         before = from_json(last.desired)
@@ -259,7 +259,10 @@ def _changing(machine: Host, run: Run, known: Known, body: Callable[[Known], Non
     """Run the body of a command that changes the host: as root, alone, and remembered."""
     try:
         if not machine.is_root():
-            raise AgentError("not-root", "changing this host needs root", saw="an ordinary user", want="root")
+            mighty = machine.system.mighty
+            raise AgentError(
+                "not-root", f"changing this host needs {mighty}", saw="an ordinary user", want=mighty
+            )
         asked = f", for roll-out {run.request}" if run.request else ""
         with machine.lock(machine.system.lock, f"hsm-agent {run.command}, run {run.run_id}{asked}"):
             return _reported(machine, run, known, body, remember=True)

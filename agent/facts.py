@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 _VERSION = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion"
 _ENVIRONMENT = r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager\Environment"
+# in the words of `uname -m`
+_PROCESSORS = {"AMD64": "x86_64", "ARM64": "aarch64"}
 
 
 @dataclass(frozen=True)
@@ -115,13 +117,14 @@ def _windows(view: HostView) -> _Kind:
     """Look into the registry. A Windows for clients may have a server's build: the version says that it is none."""
     said = values(view, _VERSION)
     build = said.get("CurrentBuild", "")
+    processor = values(view, _ENVIRONMENT).get("PROCESSOR_ARCHITECTURE", "unknown")
     is_server = said.get("InstallationType", "").startswith("Server")
     return _Kind(
         os="windows",
         os_version=build if is_server or not build else f"{build}-client",
         id_like=(),
         title=said.get("ProductName", "an unknown Windows"),
-        arch=values(view, _ENVIRONMENT).get("PROCESSOR_ARCHITECTURE", "unknown"),
+        arch=_PROCESSORS.get(processor, processor),
         format="msi",
         init="scm",
     )

@@ -64,7 +64,7 @@ _TABLE = (
         1,
         "the agent itself failed",
         "a defect; nothing about this host is proven",
-        "the traceback is in the log (`journalctl -t hsm-agent`); please report it with `hsm-agent facts`",
+        "the log has the traceback (`journalctl -t hsm-agent`, Event Log); please report it with `hsm-agent facts`",
     ),
     Code(
         "usage",
@@ -134,7 +134,7 @@ _TABLE = (
         11,
         "changing this host needs root",
         "the command was started as an ordinary user",
-        "run it with sudo",
+        "run it with sudo; on Windows as an administrator, elevated",
     ),
     Code(
         "run-locked",
@@ -428,7 +428,7 @@ _TABLE = (
         50,
         "the SDK 3 daemon does not run",
         "cloudhsm-client.service failed to start",
-        "`journalctl -u cloudhsm-client` says why",
+        "`journalctl -u cloudhsm-client` says why; on Windows the newest cloudhsm.log in the client's folder",
     ),
     Code(
         "rolled-back",

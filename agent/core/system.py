@@ -11,7 +11,7 @@ class System:
 
     `programs` and `data` are the folders below which software lies and keeps what it makes: `/opt` and `/var`,
     %ProgramFiles% and %ProgramData%. `databases` are those of the package managers, where an installation writes too.
-    `story` is the command that shows what goes on when there is no report yet.
+    `story` is the command that shows what goes on when there is no report yet, `mighty` who may change a host.
     """
 
     kind: str
@@ -27,6 +27,7 @@ class System:
     delivery_lock: str
     databases: tuple[str, ...]
     story: str
+    mighty: str
 
     @property
     def report(self) -> str:
@@ -63,6 +64,7 @@ LINUX = System(
     delivery_lock="/run/hsm-agent-spool.lock",
     databases=("/var/lib/dpkg", "/var/lib/rpm"),
     story="journalctl -t hsm-agent -u hsm-agent-first-boot",
+    mighty="root",
 )
 
 
@@ -84,4 +86,5 @@ def windows(programs: str = r"C:\Program Files", data: str = r"C:\ProgramData") 
         delivery_lock=rf"{own}\hsm-agent-spool.lock",
         databases=(),
         story="wevtutil qe Application /q:*[System[Provider[@Name='hsm-agent']]] /f:text",
+        mighty="an administrator, elevated",
     )

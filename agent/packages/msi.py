@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
+from agent.packages.authenticode import vouch
 from agent.packages.protocol import Installed, transact
-from agent.packages.registry import keys
+from agent.packages.registry import keys, values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.core.host import Done, Host, HostView
     from agent.core.limits import Limits
+    from agent.core.words import Notice
 
 _UNINSTALL = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
 _QUERY = ("reg", "query", _UNINSTALL, "/s", "/reg:64")
+_SESSION_MANAGER = r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager"
+_OURS = re.compile(r"\\Amazon\\CloudHSM\\", re.IGNORECASE)
 _QUIET = ("/qn", "/norestart", "/l*v")
 _LOG_END = 1024 * 1024
 
@@ -106,6 +110,7 @@ class Msi:
         found: dict[str, list[str]] = {}
         for product in products(view):
             found.setdefault(product.package, []).append(product.version)
+        awaits = _awaited(view) if found else None
         return tuple(
             Installed(
                 package,
@@ -113,6 +118,7 @@ class Msi:
                 f"installed {len(versions)} times, as {', '.join(sorted(versions, key=_by_number))}"
                 if len(versions) > 1
                 else None,
+                awaits,
             )
             for package, versions in sorted(found.items())
         )
@@ -121,6 +127,9 @@ class Msi:
         """Do what PackageManager.install promises, and raise `reboot-required` when all are in but a reboot is left."""
         reboot = [file for file in files if self._run(host, ("/i", file), f"{file}.log", limits)]
         _require_no_reboot(reboot)
+
+    def vouch(self, view: HostView, file: str) -> tuple[Notice, ...]:
+        return vouch(view, file)
 
     def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
         going = [product for product in products(host) if product.package in packages]
@@ -161,6 +170,14 @@ def products(view: HostView) -> tuple[Product, ...]:
     return tuple(
         sorted(found, key=lambda product: (product.package, _by_number(product.version), product.code))
     )
+
+
+def _awaited(view: HostView) -> str | None:
+    """Return the first file of the vendor's that was in use and is replaced when Windows starts anew."""
+    there = values(view, _SESSION_MANAGER).get("PendingFileRenameOperations", "")
+    # pairs of what is moved and where to, `\0` between them; a name begins with \??\, or !\??\ where it replaces one
+    paths = (path.lstrip("!")[len("\\??\\") :] for path in there.split("\\0") if path)
+    return next((path for path in paths if _OURS.search(path)), None)
 
 
 def log_text(data: bytes) -> str:

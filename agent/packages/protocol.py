@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from agent.core.host import Done, Host, HostView
     from agent.core.limits import Limits
+    from agent.core.words import Notice
 
 # how often a busy lock is looked at again, in seconds
 _LOOK_AGAIN = 0.5
@@ -19,11 +20,15 @@ _LOOK_AGAIN = 0.5
 
 @dataclass(frozen=True)
 class Installed:
-    """A package in the host's database. `broken` says in the manager's own word what is unfinished, None when clean."""
+    """A package in the host's database. `broken` says in the manager's own word what is unfinished, None when clean.
+
+    `awaits` is a file of it that only the next start of the host puts in its place, None when all are there.
+    """
 
     package: str
     version: str
     broken: str | None = None
+    awaits: str | None = None
 
 
 class PackageManager(Protocol):
@@ -45,6 +50,12 @@ class PackageManager(Protocol):
 
         What is there already, whole or not, is installed anew. Raises AgentError `package-failed`, `package-locked`
         and, when the manager says so, `no-space`.
+        """
+
+    def vouch(self, view: HostView, file: str) -> tuple[Notice, ...]:
+        """Return what is remarkable about a file's own signature, beside the checksum that was compared.
+
+        Raises AgentError `checksum-mismatch` when the signature says that the file was changed.
         """
 
     def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:

@@ -14,7 +14,10 @@ _TIMEOUT = 30.0
 
 
 def values(view: HostView, key: str) -> Mapping[str, str]:
-    """Return the values of one key, name -> text; numbers as `0x1`. Empty when there is no such key."""
+    r"""Return the values of one key, name -> text; numbers as `0x1`, several texts with `\0` between them.
+
+    Empty when there is no such key.
+    """
     done = view.ask(("reg", "query", key, "/reg:64"), timeout=_TIMEOUT)
     wanted = key.rpartition("\\")[2].lower()
     return next((found for name, found in keys(done.out) if name.lower() == wanted), {})
@@ -27,7 +30,7 @@ def keys(said: str) -> Iterator[tuple[str, dict[str, str]]]:
     """
     key, values = "", dict[str, str]()
     for line in said.splitlines():
-        value = re.fullmatch(r"    (.+?)    REG_(?:SZ|EXPAND_SZ|DWORD)(?:    (.*))?", line)
+        value = re.fullmatch(r"    (.+?)    REG_(?:(?:EXPAND_|MULTI_)?SZ|DWORD)(?:    (.*))?", line)
         if line.startswith("HKEY_"):
             if key:
                 yield key, values

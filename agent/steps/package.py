@@ -65,6 +65,7 @@ class Package:
     def check(self, view: HostView) -> Finding:
         """Ask the package database. Refuses a downgrade (dnf would do it and exit 0) and an unknown checksum."""
         there = self._there(view)
+        cached = None
         detail: dict[str, Value] = {"url": None, "file": None, "sha256": None, "size": None}
         if self.download is not None:
             cached = view.stat(self.download.path(view))
@@ -72,7 +73,9 @@ class Package:
             # known once it was downloaded; the cache is emptied when every package is there
             detail.update(size=cached.size if cached else None)
         if there is not None and self._is_wanted(there):
-            return Finding(True, there.version, self.version, notices=self._notices(there), detail=detail)
+            self._refuse_unfinished(there)
+            notices = (*self._notices(there), *(self._signature(view) if cached else ()))
+            return Finding(True, there.version, self.version, notices=notices, detail=detail)
         self._refuse_unknown()
         refuse_without_room(view, *_places(view))
         if there is None:
@@ -96,6 +99,7 @@ class Package:
                 want=self.version,
             )
         self.download.bring(host, self.limits)
+        self._signature(host)
         try:
             self.manager.install(host, (self.download.path(host),), self.limits)
         except AgentError as error:
@@ -131,6 +135,18 @@ class Package:
                 want="a SHA-256",
                 hint=f"pass `--sha256 {self.download.file}=HASH` from a source you trust, or another --client-version",
             )
+
+    def _refuse_unfinished(self, there: Installed) -> None:
+        if there.awaits:
+            raise AgentError(
+                "reboot-required",
+                f"{self.package} is not whole before Windows starts anew",
+                saw=f"{there.version}, and {there.awaits} is replaced at the next start",
+                want=f"{self.version}, all of it in place",
+            )
+
+    def _signature(self, view: HostView) -> tuple[Notice, ...]:
+        return self.manager.vouch(view, self.download.path(view)) if self.download else ()
 
     def _notices(self, there: Installed) -> tuple[Notice, ...]:
         if self.download is None or self.download.sha256 is not None:

@@ -137,7 +137,7 @@ def test_the_id_is_in_a_report_that_is_told_and_else_not_asked_for(
     vendor = Vendor()
     memory = vendor.machine(NOW)
     wanted = Desired(
-        hsm_ip=vendor.addresses, ca_cert=ca_pem.decode(), package_source=MIRROR, sha256=vendor.checksums("cli"),
+        hsm_ip=vendor.addresses, ca_cert=ca_pem.decode(), package_source=MIRROR, sha256=vendor.checksums(),
         report_to=("file:/report.json",) if told else (),
     )  # fmt: skip
     report: Report = app.verify(memory, wanted, Run("r", command, NOW, identity=identity), Silent())

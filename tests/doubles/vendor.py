@@ -1,18 +1,26 @@
-"""An Ubuntu 24.04 host in memory with apt, the vendor's packages, tools and client, behaving as documented."""
+"""Hosts in memory, Ubuntu 24.04 and Windows Server 2022: the vendor's packages, tools and client, as documented."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable, ClassVar
 
+from agent.cloudhsm.layout import LINUX, component_of, layout
+from agent.core.authenticode import ARGV
 from agent.core.host import Done
+from agent.core.system import windows
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Sequence
+
+    from agent.cloudhsm.layout import Layout
+    from agent.core.system import System
 
 OS_RELEASE = b'ID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04.1 LTS"\nID_LIKE=debian\n'
 KEY_TEXT = (
@@ -26,6 +34,12 @@ CA = f"{ETC}/customerCA.crt"
 MIRROR = "/mirror"
 
 
+UNINSTALL = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
+SESSION_MANAGER = r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager"
+VERSION = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion"
+ENVIRONMENT = r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager\Environment"
+
+
 @dataclass
 class Vendor:
     """The outside world of one host: its package database, its HSMs, and how its tools misbehave."""
@@ -34,12 +48,15 @@ class Vendor:
     installed: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
-    # a tool's name -> lie, fail, fail-with-effect, hang, half
+    # a tool's name, or `installer` -> lie, fail, fail-with-effect, hang, half
     moods: dict[str, str] = field(default_factory=dict)
     activated: bool = True
     noise: str = ""
     missing_libraries: bool = False
     client_says: str | None = None
+
+    layout: ClassVar[Layout] = LINUX
+    components: ClassVar[tuple[str, ...]] = ("cli", "pkcs11", "jce", "dyn")
 
     def machine(self, now: dt.datetime) -> Memory:
         memory = Memory(
@@ -51,36 +68,46 @@ class Vendor:
                 "dpkg": self._dpkg,
                 "openssl": Done(0, KEY_TEXT, ""),
                 "ldd": self._ldd,
-                "/opt/cloudhsm/bin/cloudhsm-cli": self._cli,
                 "systemctl": Done(0, "active\n", ""),
-                **{
-                    f"/opt/cloudhsm/bin/configure-{each}": self._configure
-                    for each in ("cli", "pkcs11", "jce", "dyn")
-                },
+                **self._tools(),
             },
             ports={(address, 2223): None for address in self.addresses},
             started=now,
         )
-        for component in ("cli", "pkcs11", "jce", "dyn"):
-            file = f"cloudhsm-{component}_5.18.0-1_u24.04_amd64.deb"
-            memory.place(f"{MIRROR}/Noble/{file}", file.encode())
-        for package in self.installed:
-            self._unpack(memory, package)
+        self._furnish(memory)
         return memory
 
-    def checksums(self, *components: str) -> tuple[str, ...]:
+    def file(self, component: str) -> str:
+        """Return a package's name below the mirror; its content is the last part of it."""
+        return f"Noble/cloudhsm-{component}_5.18.0-1_u24.04_amd64.deb"
+
+    def checksums(self) -> tuple[str, ...]:
         """Return --sha256 values for the mirror's made-up files."""
-        files = [f"cloudhsm-{each}_5.18.0-1_u24.04_amd64.deb" for each in components]
+        files = [self.file(each).rpartition("/")[2] for each in self.components]
         return tuple(f"{file}={hashlib.sha256(file.encode()).hexdigest()}" for file in files)
 
+    def _tools(self) -> dict[str, Callable[[Sequence[str], Memory], Done]]:
+        configure = {self.layout.tool(each): self._configure for each in self.components}
+        return {self.layout.cli: self._cli, **configure}
+
+    def _furnish(self, memory: Memory) -> None:
+        for component in self.components:
+            file = self.file(component)
+            memory.place(f"{MIRROR}/{file}", file.rpartition("/")[2].encode())
+        for package in self.installed:
+            self._unpack(memory, package)
+
     def configured(self, memory: Memory, component: str) -> dict[str, Any]:
-        tree: dict[str, Any] = json.loads(memory.read(f"{ETC}/cloudhsm-{component}.cfg") or b"{}")
+        tree: dict[str, Any] = json.loads(memory.read(self.layout.settings(component, memory)) or b"{}")
         return tree
 
     def _unpack(self, memory: Memory, package: str) -> None:
-        component = package[len("cloudhsm-") :]
-        memory.place(f"{ETC}/{package}.cfg", _settings(["%%HSM_IP_ADDRESS%%"], CA, off=False))
-        memory.place(f"/opt/cloudhsm/bin/configure-{component}", b"#!")
+        component = str((component_of(package) or (0, ""))[1])
+        here = self.layout
+        memory.place(
+            here.settings(component, memory), self._settings(["%%HSM_IP_ADDRESS%%"], here.ca, off=False)
+        )
+        memory.place(here.tool(component), b"#!")
         memory.place("/opt/cloudhsm/run/.keep", b"")
         if component == "pkcs11":
             memory.place("/opt/cloudhsm/lib/libcloudhsm_pkcs11.so", b"\x7fELF")
@@ -105,7 +132,7 @@ class Vendor:
         return Done(0, "", "")
 
     def _apt_get(self, argv: Sequence[str], memory: Memory) -> Done:
-        mood = self.moods.get("apt-get")
+        mood = self.moods.get("installer")
         if mood == "fail":
             return Done(100, "", "E: Sub-process /usr/bin/dpkg returned an error code (1)\n")
         files = [each for each in argv if each.endswith(".deb")]
@@ -119,9 +146,9 @@ class Vendor:
         return Done(0, "Setting up\n", "")
 
     def _configure(self, argv: Sequence[str], memory: Memory) -> Done:
-        tool = argv[0].rsplit("/", 1)[1]
-        mood = self.moods.get(tool, "")
-        path = f"{ETC}/cloudhsm-{tool[len('configure-') :]}.cfg"
+        component = next(each for each in self.components if self.layout.tool(each) == argv[0])
+        mood = self.moods.get(f"configure-{component}", "")
+        path = self.layout.settings(component, memory)
         words = list(argv[1:])
         servers = words[words.index("-a") + 1 : words.index("--hsm-ca-cert")]
         ca = words[words.index("--hsm-ca-cert") + 1]
@@ -131,7 +158,7 @@ class Vendor:
         if mood == "half":
             memory.place(path, b'{"clusters": [{')
         elif mood not in ("lie", "fail"):
-            memory.place(path, _settings(servers, ca, off=off))
+            memory.place(path, self._settings(servers, ca, off=off))
         if mood.startswith("fail"):
             return Done(1, "", "something the documents do not say\n")
         return Done(0, "noise {\n", "")
@@ -150,7 +177,7 @@ class Vendor:
         tree = self.configured(memory, "cli")
         servers = [each["hostname"] for each in tree["clusters"][0]["cluster"]["servers"]]
         alive = [each for each in servers if each in self.addresses and each not in self.down]
-        if not alive or not memory.read(CA):
+        if not alive or not memory.read(self.layout.ca):
             return Done(1, json.dumps({"error_code": 1, "data": "no HSM"}), "")
         if tuple(argv[1:3]) == ("user", "list"):
             role = "admin" if self.activated else "unactivated-admin"
@@ -159,18 +186,104 @@ class Vendor:
             data = {"hsms": [{"serial-number": f"5.3G{address}"} for address in alive]}
         return Done(0, self.noise + json.dumps({"error_code": 0, "data": data}) + self.noise, "")
 
+    def _settings(self, servers: Sequence[str], ca: str, *, off: bool) -> bytes:
+        rows = [{"hostname": each, "port": 2223, "enable": True} for each in servers]
+        cluster: dict[str, Any] = {"hsm_ca_file": ca, "servers": rows}
+        if off:
+            cluster["options"] = {"disable_key_availability_check": True}
+        logging = {"log_type": "file", "log_file": self.layout.log("cli"), "log_level": "info"}
+        return json.dumps({"clusters": [{"type": "hsm1", "cluster": cluster}], "logging": logging}).encode()
 
-def _settings(servers: Sequence[str], ca: str, *, off: bool) -> bytes:
-    rows = [{"hostname": each, "port": 2223, "enable": True} for each in servers]
-    cluster: dict[str, Any] = {"hsm_ca_file": ca, "servers": rows}
-    if off:
-        cluster["options"] = {"disable_key_availability_check": True}
-    tree = {
-        "clusters": [{"type": "hsm1", "cluster": cluster}],
-        "logging": {
-            "log_type": "file",
-            "log_file": "/opt/cloudhsm/run/cloudhsm-cli.log",
-            "log_level": "info",
-        },
-    }
-    return json.dumps(tree).encode()
+
+@dataclass
+class WindowsVendor(Vendor):
+    """The same on Windows Server 2022: the registry, Windows Installer, tools that end in .exe."""
+
+    pending: list[str] = field(default_factory=list)
+
+    system: ClassVar[System] = windows()
+    layout: ClassVar[Layout] = layout(windows())
+    components: ClassVar[tuple[str, ...]] = ("cli", "pkcs11", "jce", "ksp")
+
+    def machine(self, now: dt.datetime) -> Memory:
+        version = {
+            "CurrentBuild": "20348",
+            "InstallationType": "Server",
+            "ProductName": "Windows Server 2022",
+        }
+        memory = Memory(
+            answers={
+                ("reg", "query", VERSION, "/reg:64"): Done(0, _key(VERSION, version), ""),
+                ("reg", "query", ENVIRONMENT, "/reg:64"): Done(
+                    0, _key(ENVIRONMENT, {"PROCESSOR_ARCHITECTURE": "AMD64"}), ""
+                ),
+            },
+            programs={
+                "reg": self._registry,
+                "msiexec": self._msiexec,
+                "powershell": self._powershell,
+                # there is none on Windows
+                "openssl": Done(127, "", "openssl: there is no such program\n"),
+                **self._tools(),
+            },
+            ports={(address, 2223): None for address in self.addresses},
+            started=now,
+            system=self.system,
+        )
+        self._furnish(memory)
+        return memory
+
+    def file(self, component: str) -> str:
+        return f"Windows/AWSCloudHSM{component.upper()}-5.18.0-1.msi"
+
+    def restart(self) -> None:
+        """Start Windows anew: what was in use is replaced now."""
+        self.pending.clear()
+
+    def _powershell(self, argv: Sequence[str], memory: Memory) -> Done:
+        assert tuple(argv) == ARGV
+        by = base64.b64encode(b"CN=Amazon Web Services, Inc.").decode()
+        return Done(0, json.dumps({"status": self.moods.get("signature", "Valid"), "by": by}) + "\n", "")
+
+    def _registry(self, argv: Sequence[str], memory: Memory) -> Done:
+        if argv[2] == SESSION_MANAGER:
+            moves = "".join(rf"\??\{path}.new\0!\??\{path}\0" for path in self.pending)
+            line = f"    PendingFileRenameOperations    REG_MULTI_SZ    {moves}"
+            return Done(
+                0, "\n".join(["", SESSION_MANAGER.replace("HKLM", "HKEY_LOCAL_MACHINE"), line, ""]), ""
+            )
+        assert tuple(argv[2:]) == (UNINSTALL, "/s", "/reg:64")
+        text = "".join(
+            _key(rf"{UNINSTALL}\{_code(package)}", {"DisplayName": package, "DisplayVersion": version})
+            for package, version in sorted(self.installed.items())
+        )
+        return Done(0, text, "")
+
+    def _msiexec(self, argv: Sequence[str], memory: Memory) -> Done:
+        mood = self.moods.get("installer")
+        if argv[1] == "/x":
+            gone = next(each for each in self.installed if _code(each) == argv[2])
+            del self.installed[gone]
+            return Done(0, "", "")
+        if mood in ("fail", "half"):
+            memory.place(argv[-1], b"Error 1920. Service failed to start.\r\n")
+            return Done(1603, "", "")
+        if mood != "lie":
+            package, version, _ = argv[2].rpartition("\\")[2].split("-")
+            self.installed[package] = version
+            self._unpack(memory, package)
+        if mood == "reboot":
+            self.pending.append(rf"{self.layout.root}\bin\{package}.dll")
+            return Done(3010, "", "")
+        return Done(0, "", "")
+
+
+def _code(package: str) -> str:
+    """A product code; each package has its own."""
+    return f"{{{uuid.uuid5(uuid.NAMESPACE_DNS, package)}}}".upper()
+
+
+def _key(path: str, values: dict[str, str]) -> str:
+    """What `reg query` says of one key."""
+    lines = [f"    {name}    REG_SZ    {value}" for name, value in values.items()]
+    return "\n".join(["", path.replace("HKLM", "HKEY_LOCAL_MACHINE"), *lines, ""])

@@ -22,7 +22,7 @@ from agent.render.progress import Silent
 from agent.render.record import schema, to_tree
 from agent.report import Run
 from agent.state import store
-from tests.doubles.vendor import ETC, MIRROR, OS_RELEASE, Vendor
+from tests.doubles.vendor import ETC, MIRROR, OS_RELEASE, Vendor, WindowsVendor
 
 if TYPE_CHECKING:
     from agent.core.words import Report
@@ -35,15 +35,15 @@ NOW = dt.datetime(2026, 12, 1, 20, 15, tzinfo=dt.timezone.utc)
 class Scene:
     """One host, its vendor, and the runs on it, numbered."""
 
-    def __init__(self, *components: str, **vendor: object) -> None:
-        self.vendor = Vendor(**vendor)  # type: ignore[arg-type]
+    def __init__(self, *components: str, world: type[Vendor] = Vendor, **vendor: object) -> None:
+        self.vendor = world(**vendor)  # type: ignore[arg-type]
         self.memory: Memory = self.vendor.machine(NOW)
         self.desired = Desired(
             hsm_ip=self.vendor.addresses,
             ca_cert=(FOLDER / "customerCA.crt").read_text(encoding="ascii"),
             component=components,
             package_source=MIRROR,
-            sha256=self.vendor.checksums("cli", "pkcs11", "jce", "dyn"),
+            sha256=self.vendor.checksums(),
         )
         self.number = 0
 
@@ -141,7 +141,19 @@ def what_the_client_says_is_shown_safely() -> Report:
 
 
 def package_manager_fails() -> Report:
-    return Scene(moods={"apt-get": "fail"}).configure()
+    return Scene(moods={"installer": "fail"}).configure()
+
+
+def windows_first_run() -> Report:
+    return Scene("pkcs11", "ksp", world=WindowsVendor).configure()
+
+
+def windows_wants_a_restart() -> Report:
+    return Scene(world=WindowsVendor, moods={"installer": "reboot"}).configure()
+
+
+def windows_package_manager_fails() -> Report:
+    return Scene(world=WindowsVendor, moods={"installer": "fail"}).configure()
 
 
 def package_conflict() -> Report:
@@ -230,7 +242,8 @@ def report_undelivered() -> Report:
 REPORTS: tuple[Callable[[], Report], ...] = (
     first_run, second_run, plan_on_a_virgin_host, plan_with_nothing_to_do, plan_of_one_more_option, degraded,
     all_timed_out, each_for_another_reason, rolled_back, another_cluster_s_ca, drift, not_activated, the_client_hangs,
-    what_the_client_says_is_shown_safely, package_manager_fails, package_conflict, single_hsm_refused,
+    what_the_client_says_is_shown_safely, package_manager_fails, windows_first_run, windows_wants_a_restart,
+    windows_package_manager_fails, package_conflict, single_hsm_refused,
     single_hsm_accepted, restart_needed, treated_as_another, not_in_the_catalogue, not_root, no_record, complaints,
     rollback, rollback_with_nothing_to_go_back_to, remove, remove_from_a_bare_host, report_undelivered,
 )  # fmt: skip

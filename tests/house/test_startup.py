@@ -52,7 +52,7 @@ wanted = Desired(
     ca_cert=sys.argv[1],
     component=tuple(sys.argv[2:]),
     package_source=MIRROR,
-    sha256=vendor.checksums("cli", "pkcs11"),
+    sha256=vendor.checksums(),
     report_to=tuple(filter(None, [os.environ.get("REPORT_TO")])),
 )
 for number in (1, 2):
@@ -79,7 +79,7 @@ wanted = Desired(
     hsm_ip=vendor.addresses,
     ca_cert="inline:" + sys.argv[1],
     package_source=MIRROR,
-    sha256=vendor.checksums("cli"),
+    sha256=vendor.checksums(),
 )
 for number in (1, 2):
     asked = {

@@ -30,7 +30,7 @@ class Scene:
             hsm_ip=self.vendor.addresses,
             ca_cert=f"inline:{pem.decode()}",
             package_source=MIRROR,
-            sha256=self.vendor.checksums("cli"),
+            sha256=self.vendor.checksums(),
         )
 
     def asked(

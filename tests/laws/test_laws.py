@@ -12,19 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import app
+from agent.cloudhsm.layout import layout
 from agent.core.errors import CODES, AgentError
-from agent.core.system import LINUX
 from agent.core.words import Outcome, Report, Verdict
 from agent.desired import Desired
 from agent.render.progress import Silent
 from agent.report import Run
 from agent.state import snapshot
-from tests.doubles.vendor import CA, ETC, MIRROR, Vendor
+from tests.doubles.vendor import MIRROR, Vendor, WindowsVendor
 
 if TYPE_CHECKING:
     from agent.core.host import Host
     from tests.doubles.memory import Memory
 
+# what holds, holds on either kind of system
+pytestmark = pytest.mark.parametrize("world", [Vendor, WindowsVendor], ids=["linux", "windows"])
+World = type[Vendor]
 STARTED = dt.datetime(2026, 11, 23, tzinfo=dt.timezone.utc)
 
 
@@ -34,7 +37,7 @@ def desired_of(vendor: Vendor, pem: bytes, *components: str, **more: object) -> 
         ca_cert=pem.decode(),
         component=components,
         package_source=MIRROR,
-        sha256=vendor.checksums("cli", "pkcs11", "jce", "dyn"),
+        sha256=vendor.checksums(),
     )
     return replace(wanted, **more)  # type: ignore[arg-type]
 
@@ -57,11 +60,11 @@ def outcomes(report: Report) -> dict[str, Outcome]:
     return {line.id: line.outcome for line in report.lines}
 
 
-@pytest.mark.parametrize("components", [(), ("pkcs11",), ("pkcs11", "jce", "dyn")], ids=str)
+@pytest.mark.parametrize("components", [(), ("pkcs11",), ("pkcs11", "jce")], ids=str)
 def test_a_second_run_finds_everything_met_and_touches_nothing_but_its_own_record(
-    components: tuple[str, ...], ca_pem: bytes
+    world: World, components: tuple[str, ...], ca_pem: bytes
 ) -> None:
-    vendor = Vendor()
+    vendor = world()
     memory = machine_of(vendor)
     desired = desired_of(vendor, ca_pem, *components)
     first = configure(memory, desired)
@@ -70,24 +73,24 @@ def test_a_second_run_finds_everything_met_and_touches_nothing_but_its_own_recor
     second = configure(memory, desired, 2)
     assert set(outcomes(second).values()) == {Outcome.MET}
     assert (second.exit_status, second.changed) == (0, False)
-    own = {LINUX.desired, LINUX.report, LINUX.lock}
+    own = {memory.system.desired, memory.system.report, memory.system.lock}
     assert {touch[1] for touch in memory.touches} <= own
 
 
 @pytest.mark.parametrize("command", ["plan", "verify"])
-def test_a_look_touches_nothing(command: str, ca_pem: bytes) -> None:
-    vendor = Vendor()
+def test_a_look_touches_nothing(world: World, command: str, ca_pem: bytes) -> None:
+    vendor = world()
     memory = machine_of(vendor)
     before = dict(memory.entries)
     report = look(memory, desired_of(vendor, ca_pem, "pkcs11"), command)
     assert (report.outcome, report.code, report.exit_status) == (Verdict.DRIFT, "drift", 3)
-    memory.entries.pop(LINUX.report, None)
+    memory.entries.pop(memory.system.report, None)
     assert {path: memory.entries[path] for path in before} == before
-    assert [touch for touch in memory.touches if touch != ("write", LINUX.report)] == []
+    assert [touch for touch in memory.touches if touch != ("write", memory.system.report)] == []
 
 
-def test_the_plan_is_what_the_run_then_does(ca_pem: bytes) -> None:
-    vendor = Vendor()
+def test_the_plan_is_what_the_run_then_does(world: World, ca_pem: bytes) -> None:
+    vendor = world()
     memory = machine_of(vendor)
     desired = desired_of(vendor, ca_pem, "pkcs11")
     planned = look(memory, desired)
@@ -129,12 +132,15 @@ class Fragile:
 
 
 def state(memory: Memory) -> tuple[object, ...]:
-    return tuple(memory.read(path) for path in (CA, f"{ETC}/cloudhsm-cli.cfg", f"{ETC}/cloudhsm-pkcs11.cfg"))
+    here = layout(memory.system)
+    return tuple(
+        memory.read(path) for path in (here.ca, *(here.settings(each, memory) for each in ("cli", "pkcs11")))
+    )
 
 
 @pytest.mark.parametrize("breaks_at", range(1, 14))
-def test_killed_at_any_touch_the_next_run_completes(breaks_at: int, ca_pem: bytes) -> None:
-    vendor = Vendor()
+def test_killed_at_any_touch_the_next_run_completes(world: World, breaks_at: int, ca_pem: bytes) -> None:
+    vendor = world()
     memory = machine_of(vendor)
     desired = desired_of(vendor, ca_pem, "pkcs11")
     fragile = Fragile(memory, breaks_at, Killed)
@@ -151,9 +157,9 @@ def test_killed_at_any_touch_the_next_run_completes(breaks_at: int, ca_pem: byte
 
 @pytest.mark.parametrize("breaks_at", range(1, 14))
 def test_killed_on_a_host_that_worked_each_file_is_the_old_or_the_new_one(
-    breaks_at: int, ca_pem: bytes, other_ca_pem: bytes
+    world: World, breaks_at: int, ca_pem: bytes, other_ca_pem: bytes
 ) -> None:
-    vendor = Vendor()
+    vendor = world()
     memory = machine_of(vendor)
     configure(memory, desired_of(vendor, ca_pem, "pkcs11"))
     old = state(memory)
@@ -169,11 +175,11 @@ def test_killed_on_a_host_that_worked_each_file_is_the_old_or_the_new_one(
 
 @pytest.mark.parametrize("code", ["no-space", "read-only", "interrupted"])
 def test_a_touch_that_fails_on_a_host_that_worked_leaves_it_as_it_was(
-    code: str, ca_pem: bytes, other_ca_pem: bytes
+    world: World, code: str, ca_pem: bytes, other_ca_pem: bytes
 ) -> None:
     statuses = []
     for breaks_at in range(1, 20):
-        vendor = Vendor()
+        vendor = world()
         memory = machine_of(vendor)
         configure(memory, desired_of(vendor, ca_pem, "pkcs11"))
         old = state(memory)
@@ -209,9 +215,9 @@ def test_a_touch_that_fails_on_a_host_that_worked_leaves_it_as_it_was(
     ids=str,
 )
 def test_a_failed_run_on_a_host_that_worked_is_undone_and_names_its_cause(
-    mood: dict[str, str], codes: tuple[str, str], ca_pem: bytes
+    world: World, mood: dict[str, str], codes: tuple[str, str], ca_pem: bytes
 ) -> None:
-    vendor = Vendor(addresses=("10.0.1.6", "10.0.2.9", "10.0.3.3"))
+    vendor = world(addresses=("10.0.1.6", "10.0.2.9", "10.0.3.3"))
     memory = machine_of(vendor)
     configure(memory, replace(desired_of(vendor, ca_pem, "pkcs11"), hsm_ip=("10.0.1.6", "10.0.2.9")))
     old = state(memory)
@@ -223,22 +229,22 @@ def test_a_failed_run_on_a_host_that_worked_is_undone_and_names_its_cause(
     assert "previous-works" in [notice.code for notice in report.notices]
 
 
-def test_a_tool_that_fails_but_did_its_work_is_believed_by_its_file(ca_pem: bytes) -> None:
-    vendor = Vendor(moods={"configure-cli": "fail-with-effect"})
+def test_a_tool_that_fails_but_did_its_work_is_believed_by_its_file(world: World, ca_pem: bytes) -> None:
+    vendor = world(moods={"configure-cli": "fail-with-effect"})
     report = configure(machine_of(vendor), desired_of(vendor, ca_pem))
     assert (report.outcome, report.exit_status) == (Verdict.OK, 0)
 
 
-def test_a_package_manager_that_lies_is_caught(ca_pem: bytes) -> None:
-    vendor = Vendor(moods={"apt-get": "lie"})
+def test_a_package_manager_that_lies_is_caught(world: World, ca_pem: bytes) -> None:
+    vendor = world(moods={"installer": "lie"})
     report = configure(machine_of(vendor), desired_of(vendor, ca_pem))
     assert (report.code, report.exit_status) == ("package-failed", 22)
     skipped = {line.id: line.hint for line in report.lines if line.outcome is Outcome.SKIPPED}
     assert skipped["certificate"] == "needs package:cli"
 
 
-def test_a_new_host_that_fails_keeps_what_is_right(ca_pem: bytes) -> None:
-    vendor = Vendor(down={"10.0.1.6", "10.0.2.9"})
+def test_a_new_host_that_fails_keeps_what_is_right(world: World, ca_pem: bytes) -> None:
+    vendor = world(down={"10.0.1.6", "10.0.2.9"})
     memory = machine_of(vendor)
     for address in vendor.addresses:
         memory.ports[address, 2223] = "hsm-timed-out"
@@ -252,8 +258,8 @@ def test_a_new_host_that_fails_keeps_what_is_right(ca_pem: bytes) -> None:
     assert look(memory, Desired(), "verify").exit_status == 0
 
 
-def test_one_hsm_down_is_degraded_and_is_not_undone(ca_pem: bytes) -> None:
-    vendor = Vendor(down={"10.0.1.6"})
+def test_one_hsm_down_is_degraded_and_is_not_undone(world: World, ca_pem: bytes) -> None:
+    vendor = world(down={"10.0.1.6"})
     memory = machine_of(vendor)
     memory.ports["10.0.1.6", 2223] = "hsm-refused"
     report = configure(memory, desired_of(vendor, ca_pem))
@@ -264,18 +270,18 @@ def test_one_hsm_down_is_degraded_and_is_not_undone(ca_pem: bytes) -> None:
     ]
 
 
-def test_what_is_refused_costs_the_host_nothing(ca_pem: bytes, other_ca_pem: bytes) -> None:
-    vendor = Vendor()
+def test_what_is_refused_costs_the_host_nothing(world: World, ca_pem: bytes, other_ca_pem: bytes) -> None:
+    vendor = world()
     memory = machine_of(vendor)
     configure(memory, desired_of(vendor, ca_pem))
     memory.touches.clear()
     report = configure(memory, desired_of(vendor, other_ca_pem, "pkcs11"), 2)
     assert (report.code, report.exit_status) == ("ca-would-be-replaced", 31)
-    assert {touch[1] for touch in memory.touches} <= {LINUX.report, LINUX.lock}
+    assert {touch[1] for touch in memory.touches} <= {memory.system.report, memory.system.lock}
 
 
-def test_rollback_goes_back_and_twice_is_once(ca_pem: bytes, other_ca_pem: bytes) -> None:
-    vendor = Vendor()
+def test_rollback_goes_back_and_twice_is_once(world: World, ca_pem: bytes, other_ca_pem: bytes) -> None:
+    vendor = world()
     memory = machine_of(vendor)
     configure(memory, desired_of(vendor, ca_pem))
     old = state(memory)
@@ -289,15 +295,15 @@ def test_rollback_goes_back_and_twice_is_once(ca_pem: bytes, other_ca_pem: bytes
         assert state(memory) == old
 
 
-def test_remove_takes_the_packages_off_and_keeps_a_copy(ca_pem: bytes) -> None:
-    vendor = Vendor()
+def test_remove_takes_the_packages_off_and_keeps_a_copy(world: World, ca_pem: bytes) -> None:
+    vendor = world()
     memory = machine_of(vendor)
     configure(memory, desired_of(vendor, ca_pem, "pkcs11"))
     run = Run("20261125T000000Z-0000", "remove", STARTED)
     report = app.remove(memory, run, Silent(), None)
     assert (report.exit_status, vendor.installed) == (0, {})
     kept = snapshot.load(memory, run.run_id)
-    assert f"{ETC}/cloudhsm-cli.cfg" in [each.path for each in kept.files]
+    assert layout(memory.system).settings("cli", memory) in [each.path for each in kept.files]
     again = app.remove(memory, Run("20261126T000000Z-0000", "remove", STARTED), Silent(), None)
     assert (again.exit_status, again.changed) == (0, False)
 
@@ -309,7 +315,7 @@ def test_remove_takes_the_packages_off_and_keeps_a_copy(ca_pem: bytes) -> None:
         optional={
             "configure-cli": st.sampled_from(["lie", "fail", "fail-with-effect", "hang", "half"]),
             "configure-pkcs11": st.sampled_from(["lie", "fail", "fail-with-effect", "hang", "half"]),
-            "apt-get": st.sampled_from(["lie", "fail", "half"]),
+            "installer": st.sampled_from(["lie", "fail", "half"]),
             "cloudhsm-cli": st.just("hang"),
         },
     ),
@@ -318,9 +324,15 @@ def test_remove_takes_the_packages_off_and_keeps_a_copy(ca_pem: bytes) -> None:
 )
 @settings(deadline=None, max_examples=150)
 def test_whatever_the_world_does_success_is_never_claimed_falsely_and_the_cure_completes(
-    ca_pem: bytes, down: set[str], moods: dict[str, str], *, activated: bool, components: tuple[str, ...]
+    world: World,
+    ca_pem: bytes,
+    down: set[str],
+    moods: dict[str, str],
+    *,
+    activated: bool,
+    components: tuple[str, ...],
 ) -> None:
-    vendor = Vendor(down=set(down), moods=dict(moods), activated=activated)
+    vendor = world(down=set(down), moods=dict(moods), activated=activated)
     memory = machine_of(vendor)
     for address in down:
         memory.ports[address, 2223] = "hsm-timed-out"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.core.authenticode import ARGV as AUTHENTICODE
 from agent.core.errors import AgentError
 from agent.core.host import Done
 from agent.core.limits import Limits
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 QUERY = ("reg", "query", r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall", "/s", "/reg:64")
 ROOT = r"HKEY_LOCAL_MACHINE\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
+SESSION_MANAGER = r"HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Control\Session Manager"
+PENDING = ("reg", "query", SESSION_MANAGER.replace("HKEY_LOCAL_MACHINE", "HKLM"), "/reg:64")
 CODE = "{2E6A36C6-8D6E-4F5E-9B53-9E0D9C8D5A01}"
 FILE = "/cache/AWSCloudHSMCLI-5.18.0-1.msi"
 ARGV = ("msiexec", "/i", FILE, "/qn", "/norestart", "/l*v", f"{FILE}.log")
@@ -31,7 +36,11 @@ def key(name: str, **values: str) -> str:
 
 def machine(*keys: str, status: int = 0) -> Memory:
     said = "\n".join(keys).replace("\r\n", "\n")
-    return Memory(answers={QUERY: Done(status, said, "")}, system=windows())
+    nothing = Done(0, f"\n{SESSION_MANAGER}\n    BootExecute    REG_MULTI_SZ    autocheck autochk *\n", "")
+    return Memory(
+        answers={QUERY: Done(status, said, ""), PENDING: nothing},
+        system=windows(),
+    )
 
 
 def fails(memory: Memory, act: Callable[[], object]) -> AgentError:
@@ -257,3 +266,78 @@ def test_a_removal_that_fails_is_told() -> None:
         fails(memory, lambda: Msi().remove(memory, ["AWSCloudHSMCLI"], Limits())).code.name
         == "package-failed"
     )
+
+
+# --- what a restart has still to do
+
+
+@pytest.mark.parametrize(
+    ("moves", "awaits"),
+    [
+        (r"\??\C:\Windows\Temp\x\0\0", None),
+        (
+            r"\??\C:\Config.Msi\1.rbf\0\0\??\C:\Program Files\Amazon\CloudHSM\bin\TBD1.tmp\0!\??\C:\x.dll\0",
+            r"C:\Program Files\Amazon\CloudHSM\bin\TBD1.tmp",
+        ),
+        (
+            r"\??\c:\program files\amazon\cloudhsm\bin\x.dll\0\0",
+            r"c:\program files\amazon\cloudhsm\bin\x.dll",
+        ),
+        ("", None),
+    ],
+)
+def test_a_file_that_the_next_start_replaces_is_seen(moves: str, awaits: str | None) -> None:
+    memory = machine(key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"))
+    line = f"    PendingFileRenameOperations    REG_MULTI_SZ    {moves}"
+    memory.answers[PENDING] = Done(0, f"\n{SESSION_MANAGER}\n{line}\n", "")
+    assert Msi().installed(memory) == (Installed("AWSCloudHSMCLI", "5.18.0", None, awaits),)
+
+
+# --- the signature of a file
+
+
+def signed(status: str, by: str) -> Done:
+    coded = base64.b64encode(by.encode()).decode()
+    return Done(0, json.dumps({"status": status, "by": coded}) + "\r\n", "")
+
+
+@pytest.mark.parametrize(
+    ("said", "notices"),
+    [
+        (signed("Valid", "CN=Amazon Web Services, Inc., C=US"), []),
+        (signed("Valid", "CN=Jürgen"), [("signature-unusual", "is Valid, by CN=Jürgen")]),
+        (signed("NotSigned", ""), [("signature-unusual", "is NotSigned; its SHA-256")]),
+        (Done(0, "", ""), [("signature-unchecked", "no answer")]),
+        (Done(1, "", "Access is denied.\n"), [("signature-unchecked", "Access is denied.")]),
+        (
+            Done(127, "", "powershell: there is no such program\n"),
+            [("signature-unchecked", "no such program")],
+        ),
+        (Done(0, '{"status":"Valid"}', ""), [("signature-unchecked", "Valid")]),
+    ],
+    ids=str,
+)
+def test_a_signature_is_told_where_it_is_remarkable(said: Done, notices: list[tuple[str, str]]) -> None:
+    memory = machine()
+    memory.answers[AUTHENTICODE] = said
+    found = Msi().vouch(memory, FILE)
+    assert [each.code for each in found] == [code for code, _ in notices]
+    assert all(text in each.text for each, (_, text) in zip(found, notices))
+    assert memory.stdin == f"{FILE}\n".encode()
+
+
+def test_a_file_that_was_changed_after_it_was_signed_is_refused() -> None:
+    memory = machine()
+    memory.answers[AUTHENTICODE] = signed("HashMismatch", "CN=Amazon Web Services, Inc.")
+    error = fails(memory, lambda: Msi().vouch(memory, FILE))
+    assert (error.code.name, error.code.exit_status) == ("checksum-mismatch", 21)
+
+
+def test_the_question_holds_no_value_and_is_read_by_a_grammar_of_powershell() -> None:
+    grammar = pytest.importorskip("tree_sitter_powershell", reason="has no wheel for this Python")
+    from tree_sitter import Language, Parser
+
+    script = base64.b64decode(AUTHENTICODE[-1]).decode("utf-16-le").encode("ascii")
+    parser = Parser(Language(grammar.language()))
+    assert not parser.parse(script).root_node.has_error
+    assert parser.parse(script.replace(b"}", b"", 1)).root_node.has_error  # it would have told
