@@ -211,8 +211,9 @@ def _probes(
         reach += [Reach(address, PORT_CMU, limits.connect) for address in desired.hsm_ip]
         cmu = Cmu(here.sdk3.cmu, here.sdk3.cmu_settings, asked, limits, (*needs, "service"))
         before = facts.version(3, "cli") is not None and facts.has_ca
+        connected = (Connected(limits, (cmu.id,)),) if here.sdk3.cluster_cache else ()
         return (
-            (*reach, cmu, Connected(limits, (cmu.id,))),
+            (*reach, cmu, *connected),
             Cmu(here.sdk3.cmu, here.sdk3.cmu_settings, asked, limits) if before else None,
         )
     libraries = tuple(

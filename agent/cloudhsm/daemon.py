@@ -70,13 +70,11 @@ def settle(host: Host, since: float | None, timeout: float) -> None:
         host.pause(_LOOK_AGAIN)
 
 
-def tells(view: HostView) -> bool:
-    """Tell whether the daemon writes down which HSMs its cluster has; where, on Windows, is not documented."""
-    return layout(view.system).sdk3.cluster_cache is not None
-
-
 def written(view: HostView) -> float | None:
-    """Return when the daemon wrote down which HSMs its cluster has, None when it never did since it was stopped."""
+    """Return when the daemon wrote down which HSMs its cluster has, None when it never did since it was stopped.
+
+    Where it does that on Windows is not documented (facts 3.3).
+    """
     path = layout(view.system).sdk3.cluster_cache
     stat = view.stat(path) if path else None
     return stat.mtime if stat else None

@@ -94,8 +94,10 @@ def of(system: System) -> tuple[Look, ...]:
     """Return the table of a kind of system."""
     if system == LINUX:
         return LOOKS
-    client = system.join(system.programs, "Amazon", "CloudHSM", "bin", "cloudhsm-cli.exe")
-    return (*_WINDOWS, *(Look(client, words, rest) for words, rest in _CLIENT))
+    root = system.join(system.programs, "Amazon", "CloudHSM")
+    client = system.join(root, "bin", "cloudhsm-cli.exe")
+    utility = Look(system.join(root, "cloudhsm_mgmt_util.exe"), (r"[^/-].*\.cfg",))
+    return (*_WINDOWS, utility, *(Look(client, words, rest) for words, rest in _CLIENT))
 
 
 def allowed(argv: Sequence[str], looks: Sequence[Look] = LOOKS) -> bool:

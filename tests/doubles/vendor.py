@@ -213,9 +213,9 @@ class WindowsVendor(Vendor):
         }
         memory = Memory(
             answers={
-                ("reg", "query", VERSION, "/reg:64"): Done(0, _key(VERSION, version), ""),
+                ("reg", "query", VERSION, "/reg:64"): Done(0, key_text(VERSION, version), ""),
                 ("reg", "query", ENVIRONMENT, "/reg:64"): Done(
-                    0, _key(ENVIRONMENT, {"PROCESSOR_ARCHITECTURE": "AMD64"}), ""
+                    0, key_text(ENVIRONMENT, {"PROCESSOR_ARCHITECTURE": "AMD64"}), ""
                 ),
             },
             programs={
@@ -254,7 +254,7 @@ class WindowsVendor(Vendor):
             )
         assert tuple(argv[2:]) == (UNINSTALL, "/s", "/reg:64")
         text = "".join(
-            _key(rf"{UNINSTALL}\{_code(package)}", {"DisplayName": package, "DisplayVersion": version})
+            key_text(rf"{UNINSTALL}\{_code(package)}", {"DisplayName": package, "DisplayVersion": version})
             for package, version in sorted(self.installed.items())
         )
         return Done(0, text, "")
@@ -283,7 +283,7 @@ def _code(package: str) -> str:
     return f"{{{uuid.uuid5(uuid.NAMESPACE_DNS, package)}}}".upper()
 
 
-def _key(path: str, values: dict[str, str]) -> str:
+def key_text(path: str, values: dict[str, str]) -> str:
     """What `reg query` says of one key."""
     lines = [f"    {name}    REG_SZ    {value}" for name, value in values.items()]
     return "\n".join(["", path.replace("HKLM", "HKEY_LOCAL_MACHINE"), *lines, ""])

@@ -10,7 +10,7 @@ from agent.core.host import Done
 from agent.facts import Configured, Facts, gather
 from agent.packages import Installed
 from tests.doubles.memory import Memory
-from tests.doubles.vendor import ETC, Vendor
+from tests.doubles.vendor import ETC, VERSION, Vendor, WindowsVendor, key_text
 
 NOW = dt.datetime(2026, 11, 23, tzinfo=dt.timezone.utc)
 
@@ -70,3 +70,30 @@ def test_the_vendors_os_release_is_read_where_etc_has_none() -> None:
         {"/usr/lib/os-release": b"ID=alpine\n"}, answers={("uname", "-m"): Done(0, "x86_64\n", "")}
     )
     assert gather(memory).os == "alpine"
+
+
+def test_a_windows_server() -> None:
+    vendor = WindowsVendor(installed={"AWSCloudHSMCLI": "5.18.0"})
+    facts = gather(vendor.machine(NOW))
+    assert facts == Facts(
+        name="memory", os="windows", os_version="20348", id_like=(), title="Windows Server 2022", arch="x86_64",
+        format="msi", init="scm", installed=(Installed("AWSCloudHSMCLI", "5.18.0"),),
+        configured=(Configured("cli", (), vendor.layout.ca),), system=vendor.system,
+    )  # fmt: skip
+    assert (facts.components(5), facts.version(5, "cli")) == (("cli",), "5.18.0")
+
+
+@pytest.mark.parametrize(
+    ("said", "version", "title"),
+    [
+        ({"CurrentBuild": "17763", "InstallationType": "Client", "ProductName": "Windows 10"}, "17763-client", "Windows 10"),
+        ({"CurrentBuild": "17763", "InstallationType": "Server Core"}, "17763", "an unknown Windows"),
+        ({}, "", "an unknown Windows"),
+    ],
+    ids=["a Windows for clients", "core", "nothing"],
+)  # fmt: skip
+def test_a_windows_that_is_no_server_is_none(said: dict[str, str], version: str, title: str) -> None:
+    memory = WindowsVendor().machine(NOW)
+    memory.answers["reg", "query", VERSION, "/reg:64"] = Done(0, key_text(VERSION, said), "")
+    facts = gather(memory)
+    assert (facts.os, facts.os_version, facts.title) == ("windows", version, title)

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.cloudhsm import daemon
-from agent.core.host import Done
+from agent.cloudhsm.keepers import Standing
+from agent.cloudhsm.layout import layout
+from agent.core.host import Done, Running
 from agent.core.limits import Limits
+from agent.core.system import windows
 from agent.core.words import Finding
 from agent.steps.service import Configure3, Connected, Service
 from tests.doubles.memory import Memory
@@ -171,3 +174,64 @@ def test_waiting_for_a_daemon_that_never_connects_is_bounded() -> None:
     memory = machine()
     daemon.settle(memory, None, 1)
     assert 10 <= memory.clock < 10.2
+
+
+# --- Windows: the service control manager
+
+SERVICE = "AWSCloudHSMClient"
+WINDOWS = layout(windows()).sdk3
+QUERY = ("sc", "query", SERVICE)
+START = ("reg", "query", rf"HKLM\SYSTEM\CurrentControlSet\Services\{SERVICE}", "/v", "Start")
+
+
+def sc(state: str) -> str:
+    return (
+        f"\nSERVICE_NAME: {SERVICE} \n        TYPE               : 10  WIN32_OWN_PROCESS  \n"
+        f"        STATE              : {state} \n        WIN32_EXIT_CODE    : 0  (0x0)\n"
+    )
+
+
+def windows_host(state: str, start: str, status: int = 0) -> Memory:
+    key = rf"HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Services\{SERVICE}"
+    return Memory(
+        answers={
+            QUERY: Done(status, sc(state) if state else "", ""),
+            START: Done(0, f"\n{key}\n    Start    REG_DWORD    {start}\n", ""),
+        },
+        system=windows(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "start", "status", "standing"),
+    [
+        ("4  RUNNING", "0x2", 0, Standing("active", "enabled", 812.0)),
+        ("4  RUNNING", "0x3", 0, Standing("active", "disabled", 812.0)),
+        ("1  STOPPED", "0x2", 0, Standing("inactive", "enabled", None)),
+        ("2  START_PENDING", "0x2", 0, Standing("activating", "enabled", None)),
+        ("", "", 1060, Standing("inactive", "not installed", None)),
+        ("", "", 5, Standing("unknown", "unknown", None)),
+    ],
+    ids=str,
+)
+def test_how_a_service_of_windows_stands(state: str, start: str, status: int, standing: Standing) -> None:
+    memory = windows_host(state, start, status)
+    memory.running = (Running(7, "cloudhsm_client.exe", -1, -1, 812.0, (WINDOWS.daemon,)),)
+    assert daemon.standing(memory, LIMITS.tool) == standing
+
+
+def test_a_service_of_windows_is_started_and_stopped_by_its_own_words() -> None:
+    memory = windows_host("4  RUNNING", "0x2")
+    memory.programs.update(net=Done(0, "", ""), sc=Done(0, "", ""))
+    daemon.stop(memory, LIMITS.tool)
+    daemon.start(memory, LIMITS.tool)
+    daemon.enable(memory, LIMITS.tool)
+    daemon.retire(memory, LIMITS.tool)
+    assert memory.touches == [
+        ("do", "net", "stop", SERVICE),
+        ("do", "net", "start", SERVICE),
+        ("do", "sc", "config", SERVICE, "start=", "auto"),
+        ("do", "net", "stop", SERVICE),
+    ]
+    assert daemon.is_running(memory, LIMITS.tool)
+    assert (daemon.why(memory, LIMITS.tool), daemon.written(memory)) == ("", None)

@@ -1,0 +1,72 @@
+"""Where the vendor's things lie on each system; on Windows a configuration file is searched for."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.cloudhsm.layout import COMPONENTS, LINUX, component_of, layout
+from agent.core import system
+from tests.doubles.memory import Memory
+
+WINDOWS = system.windows(r"D:\Program Files", r"D:\ProgramData")
+HERE = layout(WINDOWS)
+DATA = r"D:\ProgramData\Amazon\CloudHSM"
+PROGRAMS = r"D:\Program Files\Amazon\CloudHSM"
+
+
+def host(*paths: str) -> Memory:
+    memory = Memory(system=WINDOWS)
+    for number, path in enumerate(paths):
+        memory.clock = float(number)
+        memory.place(path, b"{}")
+    return memory
+
+
+def test_the_paths_of_each_system() -> None:
+    assert (LINUX.tool("cli"), LINUX.log("cli")) == (
+        "/opt/cloudhsm/bin/configure-cli",
+        "/opt/cloudhsm/run/cloudhsm-cli.log",
+    )
+    assert (HERE.cli, HERE.tool("ksp"), HERE.ca, HERE.log("ksp")) == (
+        rf"{PROGRAMS}\bin\cloudhsm-cli.exe",
+        rf"{PROGRAMS}\bin\configure-ksp.exe",
+        rf"{DATA}\customerCA.crt",
+        rf"{PROGRAMS}\cloudhsm-ksp.log",
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        ([], rf"{DATA}\data\cloudhsm-cli.cfg"),
+        ([rf"{DATA}\cloudhsm-cli.cfg"], rf"{DATA}\cloudhsm-cli.cfg"),
+        ([rf"{PROGRAMS}\etc\cloudhsm-cli.cfg"], rf"{PROGRAMS}\etc\cloudhsm-cli.cfg"),
+        ([rf"{DATA}\a\b\cloudhsm-cli.cfg"], rf"{DATA}\a\b\cloudhsm-cli.cfg"),
+        ([rf"{DATA}\a\b\c\cloudhsm-cli.cfg"], rf"{DATA}\data\cloudhsm-cli.cfg"),
+        ([rf"{DATA}\data\cloudhsm-cli.cfg", rf"{DATA}\cloudhsm-cli.cfg"], rf"{DATA}\cloudhsm-cli.cfg"),
+        ([rf"{DATA}\cloudhsm-cli.cfg", rf"{DATA}\data\cloudhsm-cli.cfg"], rf"{DATA}\data\cloudhsm-cli.cfg"),
+        ([rf"{DATA}\old-cloudhsm-cli.cfg"], rf"{DATA}\data\cloudhsm-cli.cfg"),
+    ],
+    ids=["none", "root", "programs", "deep", "too deep", "newest", "newest too", "another name"],
+)
+def test_a_configuration_file_is_found_wherever_the_package_put_it(there: list[str], found: str) -> None:
+    assert HERE.settings("cli", host(*there)) == found
+
+
+def test_all_files_are_found_once() -> None:
+    paths = [rf"{DATA}\data\cloudhsm-cli.cfg", rf"{DATA}\cloudhsm-ksp.cfg", rf"{DATA}\customerCA.crt"]
+    assert HERE.all_settings(host(*paths)) == tuple(paths[:2])
+    assert [HERE.component(path) for path in paths] == ["cli", "ksp", None]
+
+
+def test_a_link_leads_nowhere() -> None:
+    memory = host(rf"{DATA}\data\cloudhsm-cli.cfg")
+    memory.place(rf"{DATA}\loop", kind="link", link="..")
+    assert HERE.all_settings(memory) == (rf"{DATA}\data\cloudhsm-cli.cfg",)
+
+
+def test_packages_of_both_systems_are_known() -> None:
+    assert [component_of(f"cloudhsm-{each}") for each in COMPONENTS] == [(5, each) for each in COMPONENTS]
+    assert component_of("AWSCloudHSMKSP") == (5, "ksp")
+    assert component_of("AWSCloudHSMClient") == component_of("cloudhsm-client") == (3, "cli")
+    assert component_of("AWSCloudHSM") is None
