@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import sys
 
 
@@ -12,6 +13,10 @@ def main() -> None:
     gc.set_threshold(20_000)
     from agent.cli.root import start  # noqa: PLC0415 -- so that nothing is loaded by importing this module
 
+    for stream in (sys.stdout, sys.stderr):
+        # what a program reads is the same everywhere; a pipe on Windows would have the code page of the console
+        if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+            stream.reconfigure(encoding="utf-8", errors=stream.errors)
     status = start(sys.argv[1:])
     gc.freeze()
     sys.exit(status)

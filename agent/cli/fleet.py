@@ -13,6 +13,7 @@ import typer
 
 from agent import log
 from agent.cli.options import Config, Output, Quiet, is_json, with_options
+from agent.cli.seat import require_linux
 from agent.cli.sources import read_sources
 from agent.cli.terminal import look, print_result
 from agent.core.errors import AgentError
@@ -119,6 +120,7 @@ def _status(
     output: Output = "text",
 ) -> None:
     """Show how a roll-out stands, from this machine's disk; no host is contacted."""
+    require_linux(this_machine(), "fleet status")
     from agent.fleet import conduct  # noqa: PLC0415
 
     folder = conduct.found(os.environ, run)
@@ -145,10 +147,11 @@ def _run(
     quiet: bool,
 ) -> None:
     """Read and check everything, then conduct; nothing is contacted before all that was said is sound."""
+    machine = this_machine()
+    require_linux(machine, f"fleet {command}")
     from agent.fleet import conduct, orders, tree  # noqa: PLC0415 -- only for a command that goes out
 
     as_json = is_json(output)
-    machine = this_machine()
     log.open_log(machine, may_write=machine.is_root())
     asked = orders.Typed(**{**typed, "only": tuple(typed["only"] or ())})
     complaints = Complaints()
