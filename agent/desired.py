@@ -141,7 +141,10 @@ def read_files(view: HostView, complaints: Complaints) -> Said:
     ]
     for path in (system.configuration, *folder):
         data = view.read(path)
-        if data is not None:
+        seen = view.stat(path)
+        if data is not None and seen is not None and seen.kind == "file" and seen.mode & 0o002:
+            complaints.add(path, f"everybody may write to it; make it writable for {system.mighty} alone")
+        elif data is not None:
             said.update(read_text(data, path, complaints))
     return said
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -45,6 +46,23 @@ def ground() -> Iterator[Ground]:
 
 def run(program: str, *words: str, timeout: float = 120, stdin: bytes = b"") -> Done:
     return Windows().do((sys.executable, "-c", program, *words), timeout=timeout, stdin=stdin)
+
+
+# --- the agent's own folder
+
+
+def test_the_user_of_this_process_is_known() -> None:
+    assert re.fullmatch(r"S-1-5-21(-\d+){4}|S-1-5-18", kernel.user())
+
+
+def test_a_folder_that_others_may_write_to_is_not_taken_for_our_own(ground: Ground) -> None:
+    theirs = r"Z:\scratch"  # of another user, and open to all
+    assert ground.host.stat(theirs).mode == 0o777  # type: ignore[union-attr]
+    code, saw = cause_of(lambda: ground.host.lock(rf"{theirs}\lock", "configure").__enter__())
+    assert (code, saw) == ("write-failed", "a folder that others may write to")
+    ours = ground.path("ours")
+    with ground.host.lock(f"{ours}/lock", "configure"):
+        assert ground.host.stat(ours).mode == 0o711  # type: ignore[union-attr]
 
 
 # --- files

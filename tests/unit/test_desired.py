@@ -8,18 +8,21 @@ from typing import Any
 import pytest
 
 from agent.core.errors import AgentError
+from agent.core.system import LINUX, System, windows
 from agent.desired import (
     Complaints,
     Desired,
     from_json,
     read_document,
     read_environment,
+    read_files,
     read_flags,
     read_text,
     settle,
     to_json,
 )
 from agent.options import OPTIONS, duration
+from tests.doubles.memory import Memory
 
 
 def complaints_of(
@@ -184,3 +187,20 @@ def test_what_was_desired_survives_the_disk() -> None:
     )
     assert from_json(to_json(desired)) == desired
     assert to_json(Desired()) == {}
+
+
+@pytest.mark.parametrize("system", [LINUX, windows()], ids=lambda system: str(system.kind))
+def test_the_files_of_a_host_are_read_in_order_and_one_that_everybody_may_write_is_not(
+    system: System,
+) -> None:
+    memory = Memory(system=system)
+    memory.place(system.configuration, b'[client]\nversion = "5.17.1"\n')
+    memory.place(system.join(system.configuration_folder, "b.toml"), b'[client]\nversion = "5.18.0"\n')
+    memory.place(system.join(system.configuration_folder, "a.toml"), b'[client]\nversion = "5.17.2"\n')
+    complaints = Complaints()
+    assert read_files(memory, complaints) == {"client_version": "5.18.0"}
+    assert complaints.texts == []
+    memory.place(system.configuration, b'[client]\nsource = "https://x.example"\n', mode=0o666)
+    assert read_files(memory, complaints) == {"client_version": "5.18.0"}
+    (text,) = complaints.texts
+    assert text.startswith(f"{system.configuration}: everybody may write to it")

@@ -101,9 +101,13 @@ def test_a_mode_without_a_counterpart_is_refused(mode: int) -> None:
             0o777,
         ),
         ("O:S-1-5-21-1-2-3-1001D:AI(A;ID;FA;;;SY)(A;ID;FA;;;S-1-5-21-1-2-3-1001)", False, 0o600),
+        # another user's own: he may give himself what he has not
+        ("O:S-1-5-21-1-2-3-1002D:P(A;;FA;;;SY)", False, 0o666),
+        ("O:S-1-5-21-1-2-3-1002D:P(A;;FA;;;SY)", True, 0o777),
+        ("O:LAD:P(A;;FA;;;SY)", False, 0o600),
         ("O:BAD:(A;;FA;;;BA)(A;;0x1301bf;;;AU)", False, 0o666),
         ("O:BAD:(A;;FA;;;BA)(A;;WDWO;;;BU)", False, 0o622),
-        ("O:BAD:(A;;GR;;;S-1-5-21-1-2-3-1001)", False, 0o644),
+        ("O:BAD:(A;;GR;;;S-1-5-21-1-2-3-1002)", False, 0o644),
         ("O:BAD:(A;;0x80000000;;;WD)", False, 0o644),
         ("O:BAD:(D;;FA;;;WD)(A;;FA;;;BA)", False, 0o600),
         ("O:BAD:(A;OICIIO;FA;;;WD)(A;;FA;;;BA)", False, 0o600),
@@ -115,7 +119,7 @@ def test_a_mode_without_a_counterpart_is_refused(mode: int) -> None:
     ],
 )
 def test_a_list_is_told_as_a_mode_that_is_never_more_closed(text: str, folder: bool, want: int) -> None:
-    assert oct(access.mode(text, folder=folder)) == oct(want)
+    assert oct(access.mode(text, folder=folder, me="S-1-5-21-1-2-3-1001")) == oct(want)
 
 
 def test_a_mark_read_only_takes_writing_away() -> None:

@@ -24,9 +24,10 @@ _READ = 0x1
 # data, more data, the list itself, the owner; in a folder also the removal of what lies there
 _WRITE = 0x2 | 0x4 | 0x40000 | 0x80000
 _REMOVE_INSIDE = 0x40
-# SYSTEM, Administrators, the owner, and the installer of Windows itself: for them nothing is closed.
+# SYSTEM, Administrators and the first of them, those of the domain, the owner, and the installer of Windows itself:
+# for them nothing is closed.
 _MIGHTY = {
-    "SY", "S-1-5-18", "BA", "S-1-5-32-544", "OW", "S-1-3-4",
+    "SY", "S-1-5-18", "BA", "S-1-5-32-544", "LA", "DA", "EA", "OW", "S-1-3-4",
     "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464",
 }  # fmt: skip
 _GENERIC = {0x10000000: 0x1F01FF, 0x80000000: 0x120089, 0x40000000: 0x120116, 0x20000000: 0x1200A0}
@@ -46,14 +47,17 @@ def descriptor(mode: int, *, folder: bool = False) -> str:
     return "D:P" + "".join(words)
 
 
-def mode(text: str, *, folder: bool = False, writable: bool = True) -> int:
+def mode(text: str, *, folder: bool = False, writable: bool = True, me: str = "") -> int:
     """Return the mode that says the same as a security descriptor's text, as far as a mode can.
 
-    What is allowed to anybody but the mighty counts as allowed to all; what is denied is not taken off again. So a
-    file may be more closed than its mode says, and never more open.
+    What is allowed to anybody but the mighty and `me`, the user of this process, counts as allowed to all; what is
+    denied is not taken off again. So a file may be more closed than its mode says, and never more open. One that
+    belongs to anybody else is open to all: its owner can give himself every right.
     """
+    mighty = _MIGHTY | {me}
     who = re.search(r"O:(S-1-[\d-]+|[A-Z]{2})", text)
-    mighty = _MIGHTY | ({who[1]} if who else set())
+    if who and who[1] not in mighty:
+        return 0o777 if folder else 0o666
     lists = text.partition("D:")
     if not lists[1] or lists[2].startswith("NO_ACCESS_CONTROL"):
         granted = 0x1F01FF  # no list at all: everybody may do everything

@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.request import url2pathname
 
@@ -38,6 +38,7 @@ class Files:
     """The files of this machine. A touch that finds its goal in use tries again for `patience` seconds."""
 
     patience: float = 5.0
+    me: str = field(default_factory=kernel.user)
 
     def read(self, path: str, offset: int, limit: int) -> bytes | None:
         """Do what HostView.read promises."""
@@ -73,7 +74,7 @@ class Files:
             writable = not seen.st_file_attributes & stat.FILE_ATTRIBUTE_READONLY
             mode = 0o777  # of a link, as on Linux
             if kind != "link":
-                mode = access.mode(kernel.security(where), folder=folder, writable=writable)
+                mode = access.mode(kernel.security(where), folder=folder, writable=writable, me=self.me)
         except _ABSENT:
             return None
         except OSError as error:
@@ -121,7 +122,7 @@ class Files:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            _require(temporary, path, mode)
+            self._require(temporary, path, mode)
             self._rename(temporary, where)
             temporary = ""
         except OSError as error:
@@ -192,6 +193,34 @@ class Files:
             return Room(shutil.disk_usage(place).free, not kernel.read_only_volume(place))
         except (OSError, ValueError) as error:
             raise unreadable(path, str(error), want="a folder") from error
+
+    def require_own(self, folder: str) -> None:
+        """Raise AgentError `write-failed` when somebody else may write in a folder; make it where it is absent.
+
+        In %ProgramData% everybody may make folders: one that was there before us could be anybody's, with a package
+        in it that is exchanged after its checksum was compared.
+        """
+        try:
+            self.make_folders(folder)
+        except (OSError, ValueError) as error:
+            raise AgentError("write-failed", f"{folder} cannot be made", saw=str(error)) from error
+        seen = self.look(folder)
+        if seen is None or seen.kind != "directory" or seen.mode & 0o002:
+            raise AgentError(
+                "write-failed", f"{folder} belongs to others, too", saw="a folder that others may write to",
+                want="a folder of the administrators alone",
+                hint=f"look at what lies in {folder}, then remove it: it is made anew with its own permissions",
+            )  # fmt: skip
+
+    def _require(self, temporary: str, path: str, mode: int) -> None:
+        """Raise unless the new file is as closed as it was asked to be; some file systems have no lists at all."""
+        got = access.mode(kernel.security(temporary), me=self.me)
+        want = access.comparable(mode)
+        if got != want:
+            raise AgentError(
+                "write-failed", f"{path} cannot be protected", saw=f"mode {got:04o}", want=f"mode {want:04o}",
+                hint="use a folder on a file system that keeps permissions, such as NTFS",
+            )  # fmt: skip
 
     def _rename(self, temporary: str, where: str) -> None:
         """Take the place of a file that somebody may have open, or that may be marked read-only."""
@@ -274,17 +303,6 @@ def _said(error: OSError) -> str:
         if error.winerror
         else str(error.strerror)
     )
-
-
-def _require(temporary: str, path: str, mode: int) -> None:
-    """Raise unless the new file is as closed as it was asked to be; some file systems have no lists at all."""
-    got = access.mode(kernel.security(temporary))
-    want = access.comparable(mode)
-    if got != want:
-        raise AgentError(
-            "write-failed", f"{path} cannot be protected", saw=f"mode {got:04o}", want=f"mode {want:04o}",
-            hint="use a folder on a file system that keeps permissions, such as NTFS",
-        )  # fmt: skip
 
 
 def _is_marked(where: str) -> bool:

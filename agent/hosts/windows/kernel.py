@@ -28,6 +28,7 @@ _BROKEN_PIPE, _NO_DATA = 109, 232
 _REPLACE, _WRITE_THROUGH = 1, 8
 _OWNER_AND_LIST = 1 | 4
 _FILE_OBJECT = 1
+_TOKEN_QUERY, _TOKEN_USER = 8, 1
 _READ_ONLY_VOLUME = 0x80000
 _WAIT_TIMEOUT, _SYNCHRONIZE = 258, 0x100000
 
@@ -152,6 +153,36 @@ def read_only_volume(path: str) -> bool:
 def is_administrator() -> bool:
     """Tell whether this process has the rights of an administrator now: also elevated, where that is asked for."""
     return bool(ctypes.WinDLL("shell32").IsUserAnAdmin())
+
+
+def user() -> str:
+    """Return the security identifier of the user of this process, as text."""
+    advapi32 = _advapi32()
+    process = _kernel32().GetCurrentProcess
+    process.restype = wintypes.HANDLE
+    token = wintypes.HANDLE()
+    advapi32.OpenProcessToken.argtypes = [wintypes.HANDLE, wintypes.DWORD, ctypes.POINTER(wintypes.HANDLE)]
+    _must(advapi32.OpenProcessToken(process(), _TOKEN_QUERY, ctypes.byref(token)))
+    try:
+        room = ctypes.create_string_buffer(
+            256
+        )  # a pointer, its attributes, and what it points to: at most 68 bytes
+        size = wintypes.DWORD()
+        ask = advapi32.GetTokenInformation
+        ask.argtypes = [
+            wintypes.HANDLE, ctypes.c_int, wintypes.LPVOID, wintypes.DWORD, ctypes.POINTER(wintypes.DWORD),
+        ]  # fmt: skip
+        _must(ask(token, _TOKEN_USER, room, len(room), ctypes.byref(size)))
+        text = wintypes.LPWSTR()
+        tell = advapi32.ConvertSidToStringSidW
+        tell.argtypes = [wintypes.LPVOID, ctypes.POINTER(wintypes.LPWSTR)]
+        _must(tell(ctypes.cast(room, ctypes.POINTER(wintypes.LPVOID))[0], ctypes.byref(text)))
+        try:
+            return text.value or ""
+        finally:
+            _free(text)
+    finally:
+        _close(token.value or 0)
 
 
 def explain(number: int) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import errno
 import hashlib
+import ntpath
 import os
 import select
 import sys
@@ -154,7 +155,9 @@ class Windows:
     @contextlib.contextmanager
     def lock(self, path: str, words: str) -> Iterator[None]:
         """Hold a named mutex; the file at `path` says to others who holds it, and is no lock itself."""
-        with kernel.mutex(_mutex_for(path)) as held:
+        mutex = _mutex_for(path)
+        self._files.require_own(ntpath.dirname(path))
+        with kernel.mutex(mutex) as held:
             if not held:
                 said = (self._files.read(path, 0, 4096) or b"").decode(errors="replace").strip()
                 raise AgentError(
