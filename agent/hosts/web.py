@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import threading
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import agent
 from agent.core.errors import CODES, AgentError
+from agent.hosts.stores import trust_as_the_host_does
 
 if TYPE_CHECKING:
     import ssl
@@ -25,13 +25,6 @@ _PIECE = 64 * 1024
 # How often `mind` is called while the server is silent.
 _TURN = 0.1
 _MOVED = (301, 302, 303, 307, 308)
-
-# The host's own store first: a mirror inside a company has a CA that no bundled list knows.
-_STORES = (
-    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # Amazon Linux, RHEL
-    "/etc/pki/tls/certs/ca-bundle.crt",
-)
 
 # Which exception somewhere below tells what happened; the first that fits.
 _REASONS = (
@@ -153,6 +146,7 @@ def _ask(
         # a session for each, as a redirect must not meet a connection that the server has just given up
         with requests.Session() as session:
             session.trust_env = False  # no ~/.netrc: its secrets are not ours to send
+            trust_as_the_host_does(session, environ)
             response = session.request(
                 "GET" if body is None else "POST",
                 url,
@@ -162,7 +156,6 @@ def _ask(
                 allow_redirects=False,
                 timeout=(CONNECT, SILENCE),
                 proxies=_proxies(url, environ),
-                verify=_trusted(environ),
             )
             with response:
                 goal = response.headers.get("Location") if response.status_code in _MOVED else None
@@ -210,11 +203,6 @@ def _proxies(url: str, environ: Mapping[str, str]) -> dict[str, str]:
     if not proxy or should_bypass_proxies(url, no_proxy=setting("no_proxy")):
         return {}
     return {scheme: proxy}
-
-
-def _trusted(environ: Mapping[str, str]) -> str | bool:
-    stores = (environ.get("REQUESTS_CA_BUNDLE"), environ.get("SSL_CERT_FILE"), *_STORES)
-    return next((store for store in stores if store and os.path.isfile(store)), True)  # noqa: PTH113
 
 
 def _explained(error: BaseException, url: str, environ: Mapping[str, str]) -> Exception:

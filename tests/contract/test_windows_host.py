@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import os
 import re
+import ssl
 import stat
 import subprocess
 import sys
@@ -63,6 +64,69 @@ def test_a_folder_that_others_may_write_to_is_not_taken_for_our_own(ground: Grou
     ours = ground.path("ours")
     with ground.host.lock(f"{ours}/lock", "configure"):
         assert ground.host.stat(ours).mode == 0o711  # type: ignore[union-attr]
+
+
+# --- what it trusts
+
+
+@contextmanager
+def trusted(certificate: bytes) -> Iterator[None]:
+    """A store of Windows has one more, for the time being; to the one of roots Wine adds nothing."""
+    crypt32 = ctypes.WinDLL("crypt32", use_last_error=True)
+    crypt32.CertOpenStore.restype = ctypes.c_void_p
+    crypt32.CertOpenStore.argtypes = [
+        ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_wchar_p,
+    ]  # fmt: skip
+    add = crypt32.CertAddEncodedCertificateToStore
+    add.argtypes = [
+        ctypes.c_void_p, ctypes.c_uint32, ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.POINTER(ctypes.c_void_p),
+    ]  # fmt: skip
+    system, of_the_user, replace_existing, der = 10, 0x10000, 3, 1
+    store = crypt32.CertOpenStore(system, 0, None, of_the_user, "CA")
+    assert store, ctypes.WinError(ctypes.get_last_error())
+    context = ctypes.c_void_p()
+    assert add(store, der, certificate, len(certificate), replace_existing, ctypes.byref(context))
+    commit = 3
+    crypt32.CertControlStore.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_void_p]
+    assert crypt32.CertControlStore(store, 0, commit, None)
+    try:
+        yield
+    finally:
+        crypt32.CertDeleteCertificateFromStore.argtypes = [ctypes.c_void_p]
+        assert crypt32.CertDeleteCertificateFromStore(context)
+        crypt32.CertCloseStore.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+        crypt32.CertCloseStore(store, 0)
+
+
+class Answering(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "9")
+        self.end_headers()
+        self.wfile.write(b"an answer")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_root_in_the_store_of_windows_is_trusted(ground: Ground) -> None:
+    pem = Path(os.environ["HSM_AGENT_TEST_CERTIFICATE"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f"https://127.0.0.1:{server.server_port}/x"
+    try:
+        code, saw = cause_of(lambda: Windows(environ={}).get(url, limit=100, timeout=WAIT))
+        assert (code, saw) == ("download-failed", "the server's certificate: self-signed certificate")
+        with trusted(ssl.PEM_cert_to_DER_cert(Path(f"{pem}.crt").read_text(encoding="ascii"))):
+            assert Windows(environ={}).get(url, limit=100, timeout=WAIT) == b"an answer"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 # --- files

@@ -40,7 +40,20 @@ class Ran:
 def certify(folder: Path) -> None:
     """A key and a certificate in one file, and the certificate alone beside it: there is no openssl in Windows."""
     path = folder / "server.pem"
-    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=hsm"]
+    argv = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=hsm",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+    ]
     subprocess.run(
         [*argv, "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True, timeout=60
     )
