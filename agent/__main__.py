@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import os
 import sys
 
 
@@ -14,8 +15,10 @@ def main() -> None:
     from agent.cli.root import start  # noqa: PLC0415 -- so that nothing is loaded by importing this module
 
     for stream in (sys.stdout, sys.stderr):
-        # what a program reads is the same everywhere; a pipe on Windows would have the code page of the console
-        if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+        # what a program reads is the same everywhere, unless somebody said otherwise; a pipe on Windows would have the
+        # code page of the console
+        said = os.environ.get("PYTHONIOENCODING")
+        if isinstance(stream, io.TextIOWrapper) and not stream.isatty() and not said:
             stream.reconfigure(encoding="utf-8", errors=stream.errors)
     status = start(sys.argv[1:])
     gc.freeze()

@@ -10,6 +10,7 @@ from typing import Any, Callable
 
 from agent.cloudhsm.fingerprint import parse_fingerprint
 from agent.cloudhsm.layout import COMPONENTS
+from agent.core.system import is_absolute
 
 ENVIRONMENT_PREFIX = "HSM_AGENT_"
 # read where a report is sent, and only from the environment: a secret is no option
@@ -77,7 +78,7 @@ def _plain(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    if not text.startswith("/") or any(ord(char) < 32 for char in text):
+    if not is_absolute(text) or any(ord(char) < 32 for char in text):
         raise NotAcceptableError(f"{text!r} is not an absolute path")
     return text
 
@@ -95,7 +96,9 @@ def _ca(text: str) -> str:
 def _source(text: str) -> str:
     if re.match(r"[a-z][a-z0-9+.-]*://", text) and not text.startswith(("http://", "https://", "file:///")):
         raise NotAcceptableError(f"{text!r} is not http://, https://, file:/// or a folder")
-    return _plain(text).rstrip("/")
+    text = _plain(text)
+    # a folder's name may end in a back stroke on Linux, where it means nothing
+    return text.rstrip("/") if text.startswith("/") else text.rstrip("/\\")
 
 
 def _version(text: str) -> str:
@@ -161,7 +164,7 @@ OPTIONS = (
            _fingerprint, metavar="SHA256"),
     Option("replace_ca", None, "allow a CA different from the one on the host", _yes, flag=True),
     Option("component", "client.components",
-           "cli (default), pkcs11, jce, dyn, openssl-provider; what is installed already is always configured too",
+           "cli (default), pkcs11, jce, dyn, openssl-provider, ksp; what is installed is always configured too",
            _one_of(*COMPONENTS), many=True, metavar="NAME"),
     Option("client_version", "client.version",
            "a pinned version, or latest (unverified); default: what is installed, else the catalogue's newest",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -88,3 +89,8 @@ def windows(programs: str = r"C:\Program Files", data: str = r"C:\ProgramData") 
         story="wevtutil qe Application /q:*[System[Provider[@Name='hsm-agent']]] /f:text",
         mighty="an administrator, elevated",
     )
+
+
+def is_absolute(path: str) -> bool:
+    """Tell whether a path is absolute on either kind of system: what is typed may be for another host than this one."""
+    return re.match(r"/(?!/)|[A-Za-z]:[\\/]|\\\\[^\\/]+\\[^\\/]+", path) is not None

@@ -7,6 +7,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from agent.core.system import LINUX
 from agent.reporting.letter import UndeliveredError
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ def names(uri: str) -> tuple[str, str]:
 def send(letter: Letter, means: Means) -> None:
     """Append the line. A file that is followed is not replaced: what follows it would begin again at its start."""
     machine = means.machine
+    if machine.system != LINUX:
+        raise UndeliveredError(
+            "the file that the CloudWatch agent picks up is kept on Linux alone", refused=True
+        )
     written = line(letter).encode()
     seen = machine.stat(FILE)
     if seen is not None and seen.size > LONG:

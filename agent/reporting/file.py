@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.core.system import is_absolute
+
 if TYPE_CHECKING:
     from agent.reporting.letter import Letter, Means
 
@@ -16,8 +18,10 @@ def check(uri: str) -> None:
 def path_of(uri: str) -> str:
     """Return the path that `SCHEME:PATH` or `SCHEME:///PATH` names; ValueError when there is none."""
     scheme, _, rest = uri.partition(":")
-    path = rest[2:] if rest.startswith("///") else rest
-    if not path.startswith("/") or path.startswith("//") or path.endswith("/"):
+    path = rest
+    if rest.startswith("///"):  # the third stroke belongs to a path of Linux, and not to C:/x
+        path = rest[3:] if is_absolute(rest[3:]) else rest[2:]
+    if not is_absolute(path) or path[-1] in "/\\":
         raise ValueError(f"{uri!r} names no file: {scheme}:/PATH is wanted")
     return path
 

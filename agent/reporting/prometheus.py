@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
+from agent.core.system import is_absolute
 from agent.core.words import Verdict
 from agent.reporting.letter import UndeliveredError
 
@@ -20,12 +21,12 @@ Sample = tuple[dict[str, str], float]
 def check(uri: str) -> None:
     """Want an absolute path, of a folder."""
     folder = uri.partition(":")[2]
-    if not folder.startswith("/") or folder.startswith("//"):
+    if not is_absolute(folder):
         raise ValueError(f"{uri!r} names no folder: prometheus:/DIR is wanted, the textfile collector's")
 
 
 def send(letter: Letter, means: Means) -> None:
-    folder = letter.rest.rstrip("/")
+    folder = letter.rest.rstrip("/\\")
     if means.machine.stat(folder) is None:  # a folder made here, node-exporter might not be allowed to list
         raise UndeliveredError(f"there is no folder {folder}")
     means.machine.write(f"{folder}/{NAME}", page(letter.tree).encode(), mode=0o644)

@@ -204,3 +204,28 @@ def test_the_files_of_a_host_are_read_in_order_and_one_that_everybody_may_write_
     assert read_files(memory, complaints) == {"client_version": "5.18.0"}
     (text,) = complaints.texts
     assert text.startswith(f"{system.configuration}: everybody may write to it")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("/mirror/", "/mirror"),
+        ("D:\\mirror\\", "D:\\mirror"),
+        ("D:/mirror/", "D:/mirror"),
+        ("https://mirror.example/x/", "https://mirror.example/x"),
+        ("/odd\\", "/odd\\"),
+    ],
+)
+def test_a_package_source_ends_without_a_stroke(given: str, kept: str) -> None:
+    assert read_flags({"package_source": given}, Complaints()) == {"package_source": kept}
+
+
+@pytest.mark.parametrize("path", ["/x", r"C:\x", "C:/x", r"\\server\share\x"])
+def test_an_absolute_path_of_either_system_is_taken(path: str) -> None:
+    assert complaints_of({"log_file": path}) == []
+
+
+@pytest.mark.parametrize("path", ["x", "//x", "C:x", r"\x", r"\\server", "C:\\x\n"])
+def test_a_path_that_is_not_absolute_is_a_complaint(path: str) -> None:
+    (text,) = complaints_of({"log_file": path})
+    assert "is not an absolute path" in text

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
 from agent.core.host import Done
-from agent.core.system import LINUX
+from agent.core.system import LINUX, windows
 from agent.desired import Complaints, Desired, from_json, read_environment, read_flags, settle, to_json
-from agent.reporting import cfn, cloudwatch
+from agent.reporting import cfn, cloudwatch, file
 from agent.reporting.letter import Letter, Means, UndeliveredError
 from agent.reporting.places import check, send, shown
 from agent.state import spool
@@ -152,6 +152,35 @@ def test_metrics_go_into_a_folder_that_is_there() -> None:
     assert b"\nhsm_agent_run_timestamp_seconds 1795464909\n" in (
         memory.read("/metrics/hsm_agent.prom") or b""
     )
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("file:/var/x", "/var/x"),
+        ("file:///var/x", "/var/x"),
+        (r"file:C:\reports\x.json", r"C:\reports\x.json"),
+        ("file:C:/reports/x.json", "C:/reports/x.json"),
+        ("file:///C:/reports/x.json", "C:/reports/x.json"),
+        (r"file:\\server\share\x.json", r"\\server\share\x.json"),
+    ],
+)
+def test_a_file_of_either_system_is_named(uri: str, path: str) -> None:
+    assert file.path_of(uri) == path
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:x", "file:C:x", "file:C:/reports/", "file:", "file://x", r"file:\\server"]
+)
+def test_what_names_no_file_is_a_complaint(uri: str) -> None:
+    with pytest.raises(ValueError, match="names no file"):
+        file.check(uri)
+
+
+def test_events_are_kept_on_linux_alone() -> None:
+    with pytest.raises(UndeliveredError, match="on Linux alone") as caught:
+        send(letter("cloudwatch:g/s"), means(Memory(system=windows())))
+    assert caught.value.refused
 
 
 def tee(argv: Sequence[str], memory: Memory) -> Done:
