@@ -1,4 +1,4 @@
-"""python packaging/build.py [--out dist] - tree, .deb, .rpm, wheel, SBOM, checksums: from one source the same bytes."""
+"""python packaging/build.py [--out dist] - tree, packages, wheel, SBOM, checksums: from one source the same bytes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rpm import rpm
 from sbom import sbom
 from tree import far_end, tree, version
 from wheel import wheel
+from windows import windows
 
 if TYPE_CHECKING:
     from files import Files
@@ -28,17 +29,20 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def build(out: Path, wheels: Path, *, far_end_only: bool = False) -> list[Path]:
-    """Write everything into a folder and return what was written."""
+def build(out: Path, wheels: Path, only: str) -> list[Path]:
+    """Write everything into a folder, or only `far-end` or `windows`; return what was written."""
     changes = notes(ROOT / "packaging" / "changelog")
     note = changes[0]
     if note.version != version(ROOT):
         sys.exit(f"packaging/changelog is at {note.version}, agent/__init__.py at {version(ROOT)}")
     out.mkdir(parents=True, exist_ok=True)
     wheels.mkdir(parents=True, exist_ok=True)
+    if only == "windows":
+        made = windows(ROOT, wheels, note, out)
+        return [*made, summed(made, out / "SHA256SUMS.windows")]
     parts = libraries(wheels)
     travelling = packed(f"hsm-agent-far-end-{note.version}", far_end(ROOT, parts), note, out)
-    if far_end_only:
+    if only == "far-end":
         return [travelling]
     files = tree(ROOT, parts)
     whole = packed(f"hsm-agent-{note.version}", files, note, out)
@@ -51,11 +55,15 @@ def build(out: Path, wheels: Path, *, far_end_only: bool = False) -> list[Path]:
     bill = out / f"hsm-agent-{note.version}.cdx.json"
     bill.write_bytes(sbom(note.version, digest(files), note.date, parts))
     made = [whole, travelling, debian, redhat, operators, bill]
-    sums = out / "SHA256SUMS"
+    return [*made, summed(made, out / "SHA256SUMS")]
+
+
+def summed(made: list[Path], sums: Path) -> Path:
+    """Write the checksums, as `sha256sum --check` reads them."""
     sums.write_text(
         "".join(f"{hashlib.sha256(each.read_bytes()).hexdigest()}  {each.name}\n" for each in made)
     )
-    return [*made, sums]
+    return sums
 
 
 def packed(name: str, files: Files, note: Note, out: Path) -> Path:
@@ -72,13 +80,24 @@ def main() -> None:
     parser.add_argument(
         "--wheels", type=Path, default=ROOT / "build" / "wheels", help="downloads are kept here"
     )
-    parser.add_argument(
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument(
         "--tree",
-        action="store_true",
+        dest="only",
+        action="store_const",
+        const="far-end",
+        default="",
         help="only the far end, which `hsm-agent fleet --tree` takes",
     )
+    only.add_argument(
+        "--windows",
+        dest="only",
+        action="store_const",
+        const="windows",
+        help="only the build for Windows with an interpreter in it, which wants Wine, mingw-w64, wixl and msitools",
+    )
     given = parser.parse_args()
-    for each in build(given.out, given.wheels, far_end_only=given.tree):
+    for each in build(given.out, given.wheels, given.only):
         print(f"{each.stat().st_size:>9}  {each}")
 
 

@@ -7,11 +7,13 @@ import hashlib
 import io
 import os
 import tarfile
+import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
     from pathlib import Path
 
 
@@ -51,6 +53,19 @@ def archive(files: Mapping[str, File], top: str, epoch: int) -> bytes:
             info.uname = info.gname = "root"
             tar.addfile(info, io.BytesIO(file.data))
     return compress(buffer.getvalue())
+
+
+def zipped(files: Iterable[tuple[str, bytes]], date: datetime, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """Return a zip of them in that order, all of one time; what it unpacks is for everybody to read."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as packed:
+        for path, data in files:
+            info = zipfile.ZipInfo(path, date.timetuple()[:6])
+            info.create_system = 3  # the one whose modes these are, whatever this runs on
+            info.external_attr = 0o644 << 16
+            info.compress_type = method
+            packed.writestr(info, data)
+    return buffer.getvalue()
 
 
 def lay_out(files: Mapping[str, File], root: Path, epoch: int) -> None:

@@ -1,4 +1,4 @@
-"""The libraries that travel with the agent: the wheels that libraries.txt names by hash, and what is taken of them."""
+"""The libraries that travel with the agent: the wheels that a lock names by hash, and what is taken of them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,26 @@ from files import File, Files
 if TYPE_CHECKING:
     from email.message import Message
 
-LOCK = Path(__file__).with_name("libraries.txt")
 PYTHON = "3.9"  # the oldest that is promised; what runs there runs on every newer one
 MACHINES = ("x86_64", "aarch64")
 # the installer's notes on itself, tests, and markupsafe's compiled half, which is for one version of Python alone
 _LEFT_OUT = re.compile(
     r"\.dist-info/(RECORD|WHEEL|INSTALLER|entry_points\.txt|top_level\.txt)$|/tests/|^markupsafe/_speedups\."
 )
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A file of `name==version --hash=...`, and the platforms by pip's names whose wheels it holds."""
+
+    path: Path
+    platforms: tuple[str, ...]
+
+
+LOCK = Lock(
+    Path(__file__).with_name("libraries.txt"), tuple(f"manylinux2014_{machine}" for machine in MACHINES)
+)
+WINDOWS = Lock(Path(__file__).with_name("libraries-windows.txt"), ("win_amd64",))
 
 
 @dataclass(frozen=True)
@@ -38,36 +51,37 @@ class Library:
     files: Files
 
 
-def locked() -> dict[str, tuple[str, ...]]:
-    """Return the hashes for each `name==version` of libraries.txt."""
-    lines = [line for line in LOCK.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
+def locked(path: Path) -> dict[str, tuple[str, ...]]:
+    """Return the hashes for each `name==version` of a lock."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
     return {line.split(" ", 1)[0]: tuple(re.findall(r"--hash=sha256:(\w{64})", line)) for line in lines}
 
 
-def libraries(wheels: Path) -> list[Library]:
-    """Return every library, from wheels in that folder; what is not there yet is downloaded into it."""
-    lock = locked()
-    found = _found(wheels)
-    if any(each not in found for hashes in lock.values() for each in hashes):
-        _download(wheels)
-        found = _found(wheels)
-    missing = [name for name, hashes in lock.items() if any(each not in found for each in hashes)]
+def libraries(wheels: Path, lock: Lock = LOCK) -> list[Library]:
+    """Return every library of a lock, from wheels in that folder; what is not there yet is downloaded into it."""
+    wanted = locked(lock.path)
+    found = by_hash(wheels, "*.whl")
+    if any(each not in found for hashes in wanted.values() for each in hashes):
+        _download(wheels, lock)
+        found = by_hash(wheels, "*.whl")
+    missing = [name for name, hashes in wanted.items() if any(each not in found for each in hashes)]
     if missing:
-        sys.exit(f"the index has no file with the hash of libraries.txt for {', '.join(missing)}")
-    return [_library(name, hashes, [found[each] for each in hashes]) for name, hashes in lock.items()]
+        sys.exit(f"the index has no file with the hash of {lock.path.name} for {', '.join(missing)}")
+    return [_library(name, hashes, [found[each] for each in hashes]) for name, hashes in wanted.items()]
 
 
-def _found(wheels: Path) -> dict[str, Path]:
-    return {hashlib.sha256(each.read_bytes()).hexdigest(): each for each in sorted(wheels.glob("*.whl"))}
+def by_hash(folder: Path, pattern: str) -> dict[str, Path]:
+    """Return the files of a folder by their SHA-256."""
+    return {hashlib.sha256(each.read_bytes()).hexdigest(): each for each in sorted(folder.glob(pattern))}
 
 
-def _download(wheels: Path) -> None:
+def _download(wheels: Path, lock: Lock) -> None:
     # the hashes decide, so an index can neither add nor exchange anything; what is missing then is told above
-    for machine in MACHINES:
+    for platform in lock.platforms:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         pip += ["--only-binary=:all:", "--require-hashes", "--implementation", "cp"]
-        pip += ["--python-version", PYTHON, "--platform", f"manylinux2014_{machine}"]
-        subprocess.run([*pip, "--dest", str(wheels), "--requirement", str(LOCK)], check=False)
+        pip += ["--python-version", PYTHON, "--platform", platform]
+        subprocess.run([*pip, "--dest", str(wheels), "--requirement", str(lock.path)], check=False)
 
 
 def _library(wanted: str, hashes: tuple[str, ...], wheels: list[Path]) -> Library:

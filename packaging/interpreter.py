@@ -1,0 +1,82 @@
+"""CPython for Windows as the Python Software Foundation built it: fetched by hash, and what of it travels."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from email.parser import HeaderParser
+from pathlib import Path, PurePosixPath
+
+from files import File, Files
+from libraries import Library, by_hash, locked
+
+PINS = Path(__file__).with_name("interpreters.txt")
+SERIES = "3.13"
+NAME = "python313"  # of its DLL, and of the files that the DLL looks for beside it
+TAG = "cpython-313"
+
+# What is for whoever writes programs, draws windows or installs libraries; none of it is imported by what travels.
+_LEFT_OUT = re.compile(
+    r"""Lib/(test|tkinter|idlelib|turtledemo|turtle\.py|lib2to3|ensurepip|venv|site-packages|unittest|doctest\.py|pydoc.*"""
+    r"""|_pyrepl|curses|dbm|sqlite3)(/|$)|.*/__pycache__/"""
+    r"""|DLLs/(_tkinter|tcl86t|tk86t|zlib1|_sqlite3|sqlite3|winsound|_test.*)\.|.*\.(ico|cat|chm|pdb)$"""
+)
+_KEPT = re.compile(
+    r"(Lib|DLLs)/|(python|python3|python313|vcruntime140|vcruntime140_1)\.(exe|dll)$|LICENSE\.txt$"
+)
+
+
+def interpreter(wheels: Path) -> Library:
+    """Return it with its files as it was built: python.exe, DLLs/, Lib/; without what never travels."""
+    wanted, (sha256,) = next(
+        each for each in locked(PINS).items() if each[0].split("==")[1].startswith(SERIES)
+    )
+    if sha256 not in by_hash(wheels, "*.tar.gz"):
+        _download(wheels, wanted, sha256)
+    found = by_hash(wheels, "*.tar.gz").get(sha256)
+    if found is None:
+        sys.exit(f"the index has no file with the hash of {PINS.name} for {wanted}")
+    with tarfile.open(found) as sdist:
+        data = _member(sdist, "*/src*/*/data.zip")
+        metadata = HeaderParser().parsestr(_member(sdist, "*/PKG-INFO").decode("utf-8"))
+    name, _, version = wanted.partition("==")
+    return Library(name, version, metadata, (sha256,), _kept(data))
+
+
+def _download(wheels: Path, wanted: str, sha256: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        requirement = Path(folder, "wanted.txt")
+        requirement.write_text(f"{wanted} --hash=sha256:{sha256}\n", encoding="utf-8")
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        pip += [
+            "--no-binary=:all:",
+            "--require-hashes",
+            "--dest",
+            str(wheels),
+            "--requirement",
+            str(requirement),
+        ]
+        subprocess.run(pip, check=False)
+
+
+def _member(sdist: tarfile.TarFile, pattern: str) -> bytes:
+    member = next(each for each in sdist.getmembers() if PurePosixPath(each.name).match(pattern))
+    file = sdist.extractfile(member)
+    if file is None:
+        sys.exit(f"{member.name} is no file")
+    return file.read()
+
+
+def _kept(data: bytes) -> Files:
+    files: Files = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in archive.namelist():
+            path = name.partition("/")[2]
+            if _KEPT.match(path) and not path.endswith("/") and not _LEFT_OUT.match(path):
+                files[path] = File(archive.read(name))
+    return files
