@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,7 @@ for path in sorted(top.rglob("*.py"), key=lambda each: each.as_posix()):
 
 
 def bytecode(interpreter: Mapping[str, File], sources: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return the bytecode of each `*.py`; a path is what a traceback will show. Raises CalledProcessError."""
+    """Return the bytecode of each `*.py`; a path is what a traceback will show. Ends the build when there is none."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = {f"python/{path}": file for path, file in interpreter.items()}
@@ -39,8 +40,13 @@ def bytecode(interpreter: Mapping[str, File], sources: Mapping[str, bytes]) -> d
         files["compile.py"] = File(_COMPILE.encode())
         lay_out(files, folder, 0)
         with _prefix(folder / "prefix") as environment:
+            # Wine's own services start with this and live on for seconds: they shall not hold the pipe of what comes
+            # next, which has to be a pipe, since in Wine 8 Python cannot write to a file
+            _run(["wine", "cmd", "/c", "exit"], folder, environment)
             argv = ["wine", str(folder / "python" / "python.exe"), "-B", "-W", "ignore", "compile.py"]
-            _run(argv, folder, environment)
+            done = _run(argv, folder, environment, subprocess.PIPE)
+        if done.returncode:
+            sys.exit(f"Windows Python could not compile the sources: {done.stdout}")
         return {path: (folder / "sources" / f"{path}c").read_bytes() for path in sources}
 
 
@@ -60,13 +66,16 @@ def _prefix(own: Path) -> Iterator[dict[str, str]]:
     _run(["wine", "wineboot", "-i"], own.parent, environment)
     # Wine 8 is a Windows 7 unless it is told, which CPython 3.13 refuses
     _run(["wine", "winecfg", "-v", "win10"], own.parent, environment)
-    yield environment
-    _run(["wineserver", "-w"], own.parent, environment)
+    try:
+        yield environment
+    finally:
+        _run(["wineserver", "-w"], own.parent, environment)
 
 
-def _run(argv: list[str], folder: Path, environment: dict[str, str]) -> None:
-    # not captured: Wine's own services live on for seconds, and would hold a pipe open
-    subprocess.run(
-        argv, cwd=folder, env=environment, check=True, timeout=300,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+def _run(
+    argv: list[str], folder: Path, environment: dict[str, str], output: int = subprocess.DEVNULL
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv, cwd=folder, env=environment, check=False, timeout=300, text=True, errors="replace",
+        stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
     )  # fmt: skip

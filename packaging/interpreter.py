@@ -9,7 +9,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from email.parser import HeaderParser
+from email.message import Message
 from pathlib import Path, PurePosixPath
 
 from files import File, Files
@@ -42,10 +42,10 @@ def interpreter(wheels: Path) -> Library:
     if found is None:
         sys.exit(f"the index has no file with the hash of {PINS.name} for {wanted}")
     with tarfile.open(found) as sdist:
-        data = _member(sdist, "*/src*/*/data.zip")
-        metadata = HeaderParser().parsestr(_member(sdist, "*/PKG-INFO").decode("utf-8"))
+        data = _member(sdist, "*/data.zip")
     name, _, version = wanted.partition("==")
-    return Library(name, version, metadata, (sha256,), _kept(data))
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return Library(name, version, _metadata(archive), (sha256,), _kept(archive))
 
 
 def _download(wheels: Path, wanted: str, sha256: str) -> None:
@@ -72,11 +72,22 @@ def _member(sdist: tarfile.TarFile, pattern: str) -> bytes:
     return file.read()
 
 
-def _kept(data: bytes) -> Files:
+def _metadata(archive: zipfile.ZipFile) -> Message:
+    """Return what is to be said of it: the sdist speaks of its packer only."""
+    (header,) = (name for name in archive.namelist() if name.endswith("/include/patchlevel.h"))
+    found = re.search(rb'#define PY_VERSION\s+"(.+)"', archive.read(header))
+    metadata = Message()
+    metadata["Summary"] = (
+        f"CPython {found[1].decode() if found else SERIES} for Windows, as built by its makers"
+    )
+    metadata["License-Expression"] = "PSF-2.0"
+    return metadata
+
+
+def _kept(archive: zipfile.ZipFile) -> Files:
     files: Files = {}
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for name in archive.namelist():
-            path = name.partition("/")[2]
-            if _KEPT.match(path) and not path.endswith("/") and not _LEFT_OUT.match(path):
-                files[path] = File(archive.read(name))
+    for name in archive.namelist():
+        path = name.partition("/")[2]
+        if _KEPT.match(path) and not path.endswith("/") and not _LEFT_OUT.match(path):
+            files[path] = File(archive.read(name))
     return files

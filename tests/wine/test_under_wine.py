@@ -105,6 +105,7 @@ def test_the_checker_of_types_has_nothing_to_say_of_windows() -> None:
             sys.executable, "-m", "mypy", "--platform", "win32", "--follow-imports=silent",
             "--cache-dir=.mypy_cache/windows", "agent/hosts/windows", "agent/hosts/here.py",
             "tests/contract/test_windows_host.py", "tests/contract/test_windows_msi.py",
+            "tests/wine/suite_of_build.py",
         ],
         cwd=root.CHECKOUT, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
