@@ -177,7 +177,12 @@ class _Server:
             return
         connection.settimeout(HANDSHAKE_SECONDS)
         context = self._contexts.get(mode, self._contexts["normal"])
-        with context.wrap_socket(connection, server_side=True) as tls:
+        with context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as tls:
+            try:
+                tls.do_handshake()
+            except ssl.SSLError:
+                _drain(tls)
+                raise
             tls.sendall(json.dumps(self._hsm.says(mode)).encode() + b"\n")
             while tls.recv(65536):
                 pass
@@ -206,6 +211,15 @@ def _context(identity: Pair, *, demand: Path | None = None) -> ssl.SSLContext:
         context.load_verify_locations(demand)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _drain(tls: ssl.SSLSocket) -> None:
+    """Let the other side read the alert first: to close over bytes that came is a reset, and Windows forgets on one
+    what it has not read yet.
+    """
+    socket.socket.shutdown(tls, socket.SHUT_WR)
+    while socket.socket.recv(tls, 65536):
+        pass
 
 
 def _listen(address: str, port: int) -> socket.socket:
