@@ -173,14 +173,19 @@ def install(root: Path, package: Package) -> None:
     _lay_out(root, package, 0)
 
 
-def fresh_cfg(component: str) -> str:
-    """Return the configuration file a fresh SDK 5 package ships: never configured, cloudhsm-facts 3.4."""
-    logging: dict[str, str] = {"log_type": "file", "log_file": f"/opt/cloudhsm/run/cloudhsm-{component}.log"}
+def fresh_cfg(
+    component: str, *, ca: str = "/opt/cloudhsm/etc/customerCA.crt", logs: str = "/opt/cloudhsm/run/"
+) -> str:
+    """Return the configuration file a fresh SDK 5 package ships: never configured, cloudhsm-facts 3.4.
+
+    `ca` and `logs` are the default CA and the start of the log's path, of the system the package is for.
+    """
+    logging: dict[str, str] = {"log_type": "file", "log_file": f"{logs}cloudhsm-{component}.log"}
     if component in ("dyn", "openssl-provider"):  # facts 3.1: these two log to standard error by default
         logging = {"log_type": "term"}
     logging.update(log_level="info", log_interval="daily")
     server = {"hostname": "%%HSM_IP_ADDRESS%%", "port": 2223, "enable": True}
-    cluster = {"hsm_ca_file": "/opt/cloudhsm/etc/customerCA.crt", "servers": [server]}
+    cluster = {"hsm_ca_file": ca, "servers": [server]}
     document = {"clusters": [{"type": "hsm1", "cluster": cluster}], "logging": logging}
     return json.dumps(document, indent=2) + "\n"
 
@@ -229,13 +234,20 @@ def fresh_sdk3_cfg(name: str) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-def _program(name: str, interpreter: str, version: str) -> File:
-    """Take a script of standin/, with its first line and its version as this package has them."""
+def program(name: str, interpreter: str, **constants: str) -> bytes:
+    """Return a script of standin/ with its first line, and those of its constants it has, as a package wants them."""
     first, rest = (STANDIN / name).read_text(encoding="utf-8").split("\n", 1)
     if not first.startswith("#!") or " " in interpreter:
         raise BuildError(f"cannot give {name} the interpreter {interpreter!r}")
-    lines = [f"VERSION = {version!r}" if line.startswith("VERSION = ") else line for line in rest.split("\n")]
-    return File(f"#!{interpreter} -IS\n{chr(10).join(lines)}".encode(), 0o755)
+    lines = [f"#!{interpreter} -IS"]
+    for line in rest.split("\n"):
+        constant = line.partition(" = ")[0]
+        lines.append(f"{constant} = {constants[constant]!r}" if constant in constants else line)
+    return "\n".join(lines).encode()
+
+
+def _program(name: str, interpreter: str, version: str) -> File:
+    return File(program(name, interpreter, VERSION=version), 0o755)
 
 
 def _library(component: str, machine: str, *needed: str) -> dict[str, File]:
