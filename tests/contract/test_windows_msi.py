@@ -13,13 +13,14 @@ from agent.core.limits import Limits
 from agent.hosts.here import this_machine
 from agent.packages import Installed
 from agent.packages.msi import Msi, log_text, products
+from tests.wine.found import Source
 
 assert sys.platform == "win32"
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PACKAGES = r"Z:\scratch\packages"
+VENDOR = Source("vendor")
 BIN = Path(r"C:\Program Files\Amazon\CloudHSM\bin")
 CLI, PKCS11 = "AWSCloudHSMCLI", "AWSCloudHSMPKCS11"
 
@@ -31,52 +32,63 @@ def nothing_is_left() -> Iterator[None]:
     assert Msi().installed(this_machine()) == ()
 
 
-def install(*names: str) -> None:
-    Msi().install(this_machine(), [rf"{PACKAGES}\{name}" for name in names], Limits())
+def install(*paths: str) -> None:
+    Msi().install(this_machine(), paths, Limits())
 
 
-def refusal(name: str) -> AgentError:
+def refusal(path: str) -> AgentError:
     with pytest.raises(AgentError) as caught:
-        install(name)
+        install(path)
     return caught.value
 
 
 def test_packages_are_installed_found_and_removed() -> None:
     assert Msi().installed(this_machine()) == ()
-    install("cli-5.18.0.msi", "pkcs11-5.18.0.msi")
+    install(VENDOR.msi("CLI"), VENDOR.msi("PKCS11"))
     assert Msi().installed(this_machine()) == (Installed(CLI, "5.18.0"), Installed(PKCS11, "5.18.0"))
-    assert sorted(path.name for path in BIN.iterdir()) == ["cli.exe", "pkcs11.exe"]
+    assert {path.stem for path in BIN.glob("*.exe")} == {"cloudhsm-cli", "configure-cli", "configure-pkcs11"}
     assert [product.name for product in products(this_machine())] == [
         "AWS CloudHSM CLI",
         "AWS CloudHSM PKCS #11 Library",
     ]
     Msi().remove(this_machine(), [CLI], Limits())
     assert Msi().installed(this_machine()) == (Installed(PKCS11, "5.18.0"),)
-    assert [path.name for path in BIN.iterdir()] == ["pkcs11.exe"]
+    assert [path.stem for path in BIN.glob("*.exe")] == ["configure-pkcs11"]
     Msi().remove(this_machine(), [CLI], Limits())
 
 
 def test_what_is_there_is_upgraded_and_installed_anew() -> None:
-    install("cli-5.17.1.msi")
-    install("cli-5.18.0.msi")
-    install("cli-5.18.0.msi")
+    install(VENDOR.msi("CLI", "5.17.1"))
+    install(VENDOR.msi("CLI"))
+    install(VENDOR.msi("CLI"))
     assert Msi().installed(this_machine()) == (Installed(CLI, "5.18.0"),)
 
 
 def test_a_downgrade_is_refused_and_changes_nothing() -> None:
     """Why, the log of Windows would tell; that of Wine does not repeat the package's words."""
-    install("cli-5.18.0.msi")
-    error = refusal("cli-5.17.1.msi")
+    install(VENDOR.msi("CLI"))
+    error = refusal(VENDOR.msi("CLI", "5.17.1"))
     assert (error.code.name, "1603" in error.sentence) == ("package-failed", True)
     assert Msi().installed(this_machine()) == (Installed(CLI, "5.18.0"),)
 
 
 def test_a_package_that_refuses_this_computer_is_told() -> None:
-    error = refusal("ksp-5.18.0.msi")
+    path = Source("refuses").msi("CLI")
+    error = refusal(path)
     assert (error.code.name, "1603" in error.sentence) == ("package-failed", True)
-    assert "Logging started" in log_text(this_machine().read(rf"{PACKAGES}\ksp-5.18.0.msi.log") or b"")
+    assert "Logging started" in log_text(this_machine().read(f"{path}.log") or b"")
 
 
-@pytest.mark.parametrize("name", ["damaged.msi", "absent.msi"])
-def test_what_is_no_package_is_refused(name: str) -> None:
-    assert refusal(name).code.name == "package-failed"
+def test_a_package_that_wants_a_restart_is_in_and_told() -> None:
+    assert refusal(Source("reboot").msi("CLI")).code.name == "reboot-required"
+    assert Msi().installed(this_machine()) == (Installed(CLI, "5.18.0"),)
+
+
+def test_what_is_installed_says_itself_what_it_is() -> None:
+    install(Source("another-product").msi("CLI"))
+    assert Msi().installed(this_machine()) == (Installed(PKCS11, "5.18.0"),)
+
+
+@pytest.mark.parametrize("path", [Source("damaged").msi("CLI"), VENDOR.msi("CLI", "5.18.9")])
+def test_what_is_no_package_is_refused(path: str) -> None:
+    assert refusal(path).code.name == "package-failed"

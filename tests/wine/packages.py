@@ -1,15 +1,31 @@
-"""Stand-ins for the vendor's MSI packages, made by wixl: a file, a registry value, a major upgrade and a condition."""
+"""Stand-ins for the vendor's MSI packages, made by wixl: its names, its places, the stand-in programs behind an .exe."""
 
 from __future__ import annotations
 
+import hashlib
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from xml.sax.saxutils import quoteattr
 
+from agent.lab import packages
 from tests.wine import root
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+DATA = r"C:\ProgramData\Amazon\CloudHSM"
+
+# What the programs call themselves is not published: these names are plausible, and no more.
+NAMES = {
+    "CLI": "AWS CloudHSM CLI",
+    "PKCS11": "AWS CloudHSM PKCS #11 Library",
+    "JCE": "AWS CloudHSM JCE Provider",
+    "KSP": "AWS CloudHSM Key Storage Provider",
+}
+# Where the libraries lie is documented for that of KSP only.
+_LIBRARIES = {"PKCS11": "cloudhsm_pkcs11.dll", "JCE": "cloudhsm_jce.dll", "KSP": "cloudhsm-ksp.dll"}
 
 _WXS = """<?xml version="1.0" encoding="utf-8"?>
 <Wix xmlns="http://schemas.microsoft.com/wix/2006/wi">
@@ -20,55 +36,153 @@ _WXS = """<?xml version="1.0" encoding="utf-8"?>
     <Media Id="1" Cabinet="one.cab" EmbedCab="yes"/>
     <Directory Id="TARGETDIR" Name="SourceDir">
       <Directory Id="ProgramFiles64Folder">
-        <Directory Id="Amazon" Name="Amazon"><Directory Id="CloudHSM" Name="CloudHSM"><Directory Id="BIN" Name="bin">
-          <Component Id="Tool" Guid="{component}" Win64="yes">
-            <File Id="tool" Name="{tool}" Source="tool.txt" KeyPath="yes"/>
-          </Component>
-        </Directory></Directory></Directory>
+        <Directory Id="Amazon" Name="Amazon"><Directory Id="PROGRAMS" Name="CloudHSM">
+          <Directory Id="BIN" Name="bin"/><Directory Id="JAVA" Name="java"/>
+        </Directory></Directory>
+      </Directory>
+      <Directory Id="CommonAppDataFolder">
+        <Directory Id="AmazonData" Name="Amazon"><Directory Id="DATA" Name="CloudHSM">
+          <Directory Id="INNER" Name="data"/>
+        </Directory></Directory>
       </Directory>
     </Directory>
-    <Feature Id="Main" Level="1"><ComponentRef Id="Tool"/></Feature>
+    {components}
+    <Feature Id="Main" Level="1">{references}</Feature>
   </Product>
 </Wix>
 """
+_COMPONENT = """<DirectoryRef Id="{directory}"><Component Id="{id}" Guid="{guid}" Win64="yes">
+      <File Id="file_{id}" Name={name} Source={source} KeyPath="yes"/>
+    </Component></DirectoryRef>"""
 _NEVER = '<Condition Message="This computer is not what {name} wants.">NEVER = 1</Condition>'
+_SETTINGS = "settings"
+
+# What wixl has no word for is written into the tables by hand: 256 is 64 bit, 128 never over what is there, 16 left
+# behind by a removal.
+_KEEP = f"UPDATE `Component` SET `Attributes` = 400 WHERE `Component` = '{_SETTINGS}'"
+_REBOOT = "INSERT INTO `InstallExecuteSequence` (`Action`, `Condition`, `Sequence`) VALUES ('ScheduleReboot', 'NOT REMOVE', 6500)"
 
 
 @dataclass(frozen=True)
 class Package:
-    """One package: its file, the program's name, its version, and whether it refuses every computer."""
+    """One package. `source` is the folder that stands for a mirror, `file` the name in it if it is another's."""
 
-    file: str
-    name: str
+    component: str
     version: str
+    source: str = "vendor"
+    file: str = ""
+    inner: bool = True  # facts 3.2: whether the configuration lies in a folder `data`
+    keeps: bool = True  # facts 2.3, of SDK 3: an update does not overwrite configuration files
     refuses: bool = False
+    reboot: bool = False
+    shown: str = ""
+
+    @property
+    def path(self) -> str:
+        """Return where the vendor would have it below a mirror's address: facts 2.1."""
+        return f"Windows/AWSCloudHSM{self.file or self.component}-{self.version}-1.msi"
+
+    def files(self) -> Iterator[tuple[str, str, bytes | str]]:
+        """Give directory, name and bytes of each file; or what is beside the text when it is a program."""
+        component = self.component.lower()
+        settings = rf"{DATA}\data" if self.inner else DATA
+        yield from _tool("configure", f"configure-{component}", self.version, settings)
+        if self.component == "CLI":
+            yield from _tool("cloudhsm-cli", "cloudhsm-cli", self.version, settings)
+        else:
+            yield "BIN", _LIBRARIES[self.component], "library.dll"
+        if self.component == "JCE":
+            yield "JAVA", f"cloudhsm-jce-{self.version}.jar", b"a stand-in, not a jar\n"
+        fresh = packages.fresh_cfg(
+            component, ca=rf"{DATA}\customerCA.crt", logs="C:\\Program Files\\Amazon\\CloudHSM\\"
+        )
+        yield "INNER" if self.inner else "DATA", f"cloudhsm-{component}.cfg", fresh.encode()
 
 
+def _tool(script: str, name: str, version: str, settings: str) -> Iterator[tuple[str, str, bytes | str]]:
+    yield "BIN", f"{name}.exe", "launcher.exe"
+    yield "BIN", f"{name}.py", packages.program(script, "python.exe", VERSION=version, DATA=settings)
+
+
+_CLI = Package("CLI", "5.18.0")
+# Several sources, since in each the files have the vendor's names: what is odd in one is said by its name.
 PACKAGES = (
-    Package("cli-5.17.1.msi", "AWS CloudHSM CLI", "5.17.1"),
-    Package("cli-5.18.0.msi", "AWS CloudHSM CLI", "5.18.0"),
-    Package("pkcs11-5.18.0.msi", "AWS CloudHSM PKCS #11 Library", "5.18.0"),
-    Package("ksp-5.18.0.msi", "AWS CloudHSM KSP", "5.18.0", refuses=True),
-)
+    *(Package(component, version) for component in ("CLI", "PKCS11") for version in ("5.17.1", "5.17.2", "5.18.0")),
+    Package("JCE", "5.18.0"),
+    Package("KSP", "5.18.0"),
+    replace(_CLI, source="refuses", refuses=True),
+    replace(_CLI, source="reboot", reboot=True),
+    replace(_CLI, source="another-product", component="PKCS11", file="CLI"),
+    replace(_CLI, source="other-place", inner=False),
+    replace(_CLI, source="forgets", keeps=False),
+    replace(_CLI, source="four-numbers", shown="5.18.0.0"),
+)  # fmt: skip
+DAMAGED = replace(_CLI, source="damaged")
 
 
 def make(python: root.Python, folder: Path) -> None:
-    """Put all packages into the folder `packages` of a scratch folder, and one that is damaged."""
-    goal = folder / "packages"
-    goal.mkdir()
-    goal.chmod(0o777)
-    (goal / "tool.txt").write_text("a tool\n")
-    for package in PACKAGES:
-        text = _WXS.format(
-            name=package.name,
-            version=package.version,
-            upgrade=uuid.uuid5(uuid.NAMESPACE_DNS, package.name),
-            component=uuid.uuid5(uuid.NAMESPACE_DNS, f"{package.name} tool"),
-            tool=f"{package.file.partition('-')[0]}.exe",
-            condition=_NEVER.format(name=package.name) if package.refuses else "",
-        )
-        (goal / package.file).with_suffix(".wxs").write_text(text)
-    (goal / "damaged.msi").write_bytes(b"no package\n" * 1000)
-    script = 'cd /scratch/packages; for each in *.wxs; do wixl -a x64 -o "${each%.wxs}.msi" "$each"; done'
-    done = root.enter(python, ["sh", "-ec", script], folder, seconds=60)
+    """Put all packages into the folder `packages` of a scratch folder: SOURCE/Windows/FILE, SOURCE/SHA256SUMS."""
+    goal, work = folder / "packages", folder / "work"
+    work.mkdir()
+    (work / "launcher.c").write_bytes((root.CHECKOUT / "tests/wine/launcher.c").read_bytes())
+    (work / "library.c").write_text("__declspec(dllexport) int C_GetFunctionList(void) { return 0x54; }\n")
+    lines = [
+        "cd /scratch/work",
+        "x86_64-w64-mingw32-gcc -Wall -Wextra -Werror -O2 -s -o launcher.exe launcher.c",
+        "x86_64-w64-mingw32-gcc -Wall -Wextra -Werror -O2 -s -shared -o library.dll library.c",
+    ]
+    for number, package in enumerate(PACKAGES):
+        (goal / package.source / "Windows").mkdir(parents=True, exist_ok=True)
+        lines += _commands(package, work, f"{number}")
+    for each in (work, *goal.rglob("*"), goal):
+        each.chmod(0o777)
+    done = root.enter(python, ["sh", "-ec", "\n".join(lines)], folder, seconds=120)
     assert done.returncode == 0, done.stdout + done.stderr
+    damaged = goal / DAMAGED.source / DAMAGED.path
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"no package\n" * 1000)
+    for source in goal.iterdir():
+        sums = {
+            path: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(source.glob("*/*.msi"))
+        }
+        text = "".join(f"{digest}  {path.relative_to(source).as_posix()}\n" for path, digest in sums.items())
+        (source / "SHA256SUMS").write_text(text)
+
+
+def _commands(package: Package, work: Path, name: str) -> list[str]:
+    """Write down what one package is made of, and return the shell's commands that make it."""
+    components = dict[str, str]()
+    for number, (directory, file, content) in enumerate(package.files()):
+        is_settings = file.endswith(".cfg")
+        key = _SETTINGS if is_settings else f"c{number}"
+        source = content if isinstance(content, str) else f"{name}-{number}"
+        if isinstance(content, bytes):
+            (work / source).write_bytes(content)
+        components[key] = _COMPONENT.format(
+            directory=directory, id=key, guid=_uuid(f"{directory} {file}"), name=quoteattr(file),
+            source=quoteattr(source),
+        )  # fmt: skip
+    text = _WXS.format(
+        name=NAMES[package.component],
+        version=package.shown or package.version,
+        upgrade=_uuid(package.component),
+        condition=_NEVER.format(name=NAMES[package.component]) if package.refuses else "",
+        components="\n    ".join(components.values()),
+        references="".join(f'<ComponentRef Id="{key}"/>' for key in components),
+    )
+    (work / f"{name}.wxs").write_text(text)
+    msi = f"/scratch/packages/{package.source}/{package.path}"
+    lines = [f"wixl -a x64 -o {msi} {name}.wxs"]
+    if package.keeps:
+        lines.append(f'msibuild {msi} -q "{_quoted(_KEEP)}"')
+    if package.reboot:
+        lines.append(f'msibuild {msi} -q "{_quoted(_REBOOT)}"')
+    return lines
+
+
+def _quoted(query: str) -> str:
+    return query.replace("`", r"\`")
+
+
+def _uuid(text: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_DNS, f"hsm-agent stand-in {text}"))

@@ -15,11 +15,15 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tomli
 
 from tests.lab import images
 from tests.lab.kernel import LabError, tool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -154,10 +158,10 @@ def ensure() -> dict[str, Python]:
 
 
 def run(
-    python: Python, argv: list[str], scratch: Path, *, seconds: float
+    python: Python, argv: list[str], scratch: Path, *, seconds: float, before: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """Run this Python in Windows, as `enter` runs a program."""
-    return enter(python, ["wine", r"Z:\opt\python\python.exe", *argv], scratch, seconds=seconds)
+    """Run this Python in Windows, as `enter` runs a program; `before` are words that stand before, as cluster.BESIDE."""
+    return enter(python, [*before, "wine", r"Z:\opt\python\python.exe", *argv], scratch, seconds=seconds)
 
 
 def enter(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.wine import packages, root
+from tests.wine import cluster, packages, root
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,19 +41,9 @@ def certify(folder: Path) -> None:
     """A key and a certificate in one file, and the certificate alone beside it: there is no openssl in Windows."""
     path = folder / "server.pem"
     argv = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=hsm",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-    ]
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=hsm",
+        "-addext", "subjectAltName=IP:127.0.0.1",
+    ]  # fmt: skip
     subprocess.run(
         [*argv, "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True, timeout=60
     )
@@ -61,11 +51,11 @@ def certify(folder: Path) -> None:
     path.chmod(0o644)
 
 
-def run(python: root.Python, folder: Path) -> Ran:
-    certify(folder)
-    packages.make(python, folder)
+def run(python: root.Python, made: Path, folder: Path) -> Ran:
+    """Run the suites beside a cluster of their own, with copies of what was made for all."""
+    shutil.copytree(made, folder, dirs_exist_ok=True)
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", r"--junitxml=Z:\scratch\report.xml", *SUITES]
-    done = root.run(python, words, folder, seconds=600)
+    done = root.run(python, words, folder, seconds=600, before=cluster.BESIDE)
     shutil.rmtree(folder / "pyc", ignore_errors=True)
     return Ran(done, folder / "report.xml")
 
@@ -80,9 +70,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
         pythons = root.ensure()
     except root.LabError as error:
         pytest.skip(f"Wine cannot be had here: {error}")
+    made = tmp_path_factory.mktemp("made")
+    certify(made)
+    cluster.prepare(made)
+    packages.make(next(iter(pythons.values())), made)
     with ThreadPoolExecutor(max_workers=len(pythons)) as pool:
         going = {
-            version: pool.submit(run, python, tmp_path_factory.mktemp(f"windows-{version}"))
+            version: pool.submit(run, python, made, tmp_path_factory.mktemp(f"windows-{version}"))
             for version, python in pythons.items()
         }
         return {version: each.result() for version, each in going.items()}
@@ -104,7 +98,7 @@ def test_the_checker_of_types_has_nothing_to_say_of_windows() -> None:
         [
             sys.executable, "-m", "mypy", "--platform", "win32", "--follow-imports=silent",
             "--cache-dir=.mypy_cache/windows", "agent/hosts/windows", "agent/hosts/here.py",
-            "tests/contract/test_windows_host.py", "tests/contract/test_windows_msi.py",
+            "tests/contract/test_windows_host.py", "tests/contract/test_windows_msi.py", "tests/wine/found.py",
             "tests/wine/suite_of_build.py",
         ],
         cwd=root.CHECKOUT, capture_output=True, text=True, timeout=600, check=False,
