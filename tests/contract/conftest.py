@@ -4,4 +4,5 @@ from __future__ import annotations
 
 import sys
 
-collect_ignore = [] if sys.platform == "win32" else ["test_windows_host.py", "test_windows_msi.py"]
+_WINDOWS = ["test_windows_host.py", "test_windows_msi.py", "test_windows_standin.py"]
+collect_ignore = [] if sys.platform == "win32" else _WINDOWS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +24,13 @@ if TYPE_CHECKING:
 
 VENDOR = Source("vendor")
 BIN = Path(r"C:\Program Files\Amazon\CloudHSM\bin")
+HOME = Path(r"C:\ProgramData\Amazon\CloudHSM")
 CLI, PKCS11 = "AWSCloudHSMCLI", "AWSCloudHSMPKCS11"
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
+    shutil.rmtree(HOME, ignore_errors=True)  # a removal leaves it
     yield
     Msi().remove(this_machine(), [each.package for each in Msi().installed(this_machine())], Limits())
     assert Msi().installed(this_machine()) == ()
@@ -87,6 +91,46 @@ def test_a_package_that_wants_a_restart_is_in_and_told() -> None:
 def test_what_is_installed_says_itself_what_it_is() -> None:
     install(Source("another-product").msi("CLI"))
     assert Msi().installed(this_machine()) == (Installed(PKCS11, "5.18.0"),)
+
+
+def test_a_configuration_is_kept_through_upgrade_and_removal_unless_the_package_forgets() -> None:
+    settings = HOME / "data/cloudhsm-cli.cfg"
+    install(VENDOR.msi("CLI", "5.17.1"))
+    fresh = settings.read_bytes()
+    assert b"%%HSM_IP_ADDRESS%%" in fresh
+    settings.write_bytes(b"written at run time")
+    install(VENDOR.msi("CLI", "5.17.2"))
+    Msi().remove(this_machine(), [CLI], Limits())
+    assert not BIN.exists()
+    install(VENDOR.msi("CLI", "5.17.2"))
+    assert settings.read_bytes() == b"written at run time"
+    install(Source("forgets").msi("CLI"))
+    assert settings.read_bytes() == fresh
+
+
+def test_a_package_may_have_the_configuration_elsewhere() -> None:
+    install(Source("other-place").msi("CLI"))
+    assert (
+        subprocess.run([str(BIN / "configure-cli.exe"), "-a", "10.0.1.6"], check=False, timeout=60).returncode
+        == 0
+    )
+    assert b"10.0.1.6" in (HOME / "cloudhsm-cli.cfg").read_bytes()
+    assert not list(HOME.glob("data/*"))
+
+
+def test_a_version_of_four_numbers_is_taken_as_it_is() -> None:
+    install(Source("four-numbers").msi("CLI"))
+    assert Msi().installed(this_machine()) == (Installed(CLI, "5.18.0.0"),)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["vendor", "reboot", "refuses", "other-place", "forgets", "another-product", "four-numbers", "damaged"],
+)
+def test_every_source_has_the_checksums_of_its_packages(source: str) -> None:
+    folder, sums = Source(source).folder, Source(source).checksums()
+    assert "Windows/AWSCloudHSMCLI-5.18.0-1.msi" in sums
+    assert sorted(sums) == sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.msi"))
 
 
 @pytest.mark.parametrize("path", [Source("damaged").msi("CLI"), VENDOR.msi("CLI", "5.18.9")])

@@ -60,7 +60,8 @@ SDISTS = {
 }
 VERSIONS = tuple(SDISTS)
 
-# Makes a throw-away copy of the layers, with this checkout and one folder to write to, and becomes a user in it.
+# Makes a throw-away copy of the layers, with this checkout and one folder to write to, and becomes a user in it. A file
+# takes what is said: a program that was left behind would hold a pipe open, since Wine hands the first one's on.
 ENTER = r"""
 options=$1; room=$2; python=$3; checkout=$4; scratch=$5; shift 5
 mount -t tmpfs wine "$room"
@@ -79,7 +80,7 @@ ip link set lo up
 exec chroot . setpriv --reuid tester --regid tester --clear-groups env -i HOME=/home/tester PATH=/usr/bin:/bin \
     LANG=C.UTF-8 WINEPREFIX=/home/tester/pfx WINEDEBUG=-all \
     PYTHONPYCACHEPREFIX='Z:\scratch\pyc' HSM_AGENT_TEST_CERTIFICATE='Z:\scratch\server.pem' \
-    bash -c 'cd /src; "$@" </dev/null 2>&1 | cat; exit "${PIPESTATUS[0]}"' program "$@"
+    sh -c 'cd /src; "$@" </dev/null >/tmp/said 2>&1; status=$?; cat /tmp/said; exit $status' program "$@"
 """
 
 
