@@ -190,14 +190,16 @@ def fresh_cfg(
     return json.dumps(document, indent=2) + "\n"
 
 
-def fresh_sdk3_cfg(name: str) -> str:
-    """Return what SDK 3 ships as cloudhsm_client.cfg or cloudhsm_mgmt_util.cfg, cloudhsm-facts 3.5."""
-    etc = "/opt/cloudhsm/etc"
-    pair = {"certificate": f"{etc}/client.crt", "pkey": f"{etc}/client.key"}
+def fresh_sdk3_cfg(name: str, *, etc: str = "/opt/cloudhsm/etc/") -> str:
+    """Return what SDK 3 ships as cloudhsm_client.cfg or cloudhsm_mgmt_util.cfg, cloudhsm-facts 3.5.
+
+    `etc` is the start of the paths of its certificates, of the system the package is for.
+    """
+    pair = {"certificate": f"{etc}client.crt", "pkey": f"{etc}client.key"}
     if name == "cloudhsm_mgmt_util.cfg":
         server = {"name": "%%SERVER_ADDR%%", "hostname": "%%SERVER_ADDR%%", "port": 2225, **pair}
-        server.update(CAfile="", CApath=f"{etc}/certs", ssl_ciphers="", server_ssl="yes", enable="yes")
-        server["e2e_encryption"] = {"enable": "yes", "owner_cert_path": f"{etc}/customerCA.crt"}
+        server.update(CAfile="", CApath=f"{etc}certs", ssl_ciphers="", server_ssl="yes", enable="yes")
+        server["e2e_encryption"] = {"enable": "yes", "owner_cert_path": f"{etc}customerCA.crt"}
         card = {"enable": "no", "certificate": "cert-sc", "pkey": "pkey-sc", "port": 2225}
         return json.dumps({"scard": card, "servers": [server]}, indent=2) + "\n"
     client = {
@@ -212,7 +214,7 @@ def fresh_sdk3_cfg(name: str) -> str:
         "sslreneg": 0,
         "CriticalAlertScript": "",
         "create_object_minimum_nodes": 1,
-        "e2e_owner_crt_path": f"{etc}/customerCA.crt",
+        "e2e_owner_crt_path": f"{etc}customerCA.crt",
         "enable_3des_key_reuse": "no",
     }
     balance = {
@@ -228,7 +230,7 @@ def fresh_sdk3_cfg(name: str) -> str:
         "dualfactor_ssl": "yes",
         "dualfactor_ch_ssl_ciphers": "default",
     }
-    ssl = {**pair, "CApath": f"{etc}/certs", "server_ssl": "yes", "server_ch_ssl_ciphers": "default"}
+    ssl = {**pair, "CApath": f"{etc}certs", "server_ssl": "yes", "server_ch_ssl_ciphers": "default"}
     server = {"hostname": "%%SERVER_ADDR%%", "port": 2223}
     document = {"ssl": ssl, "client": client, "loadbalance": balance, "dualfactor": dual, "server": server}
     return json.dumps(document, indent=2) + "\n"
