@@ -324,3 +324,63 @@ def test_the_cli_misbehaves_on_demand(word: str, status: int) -> None:
 def test_a_slow_start_works_the_third_time() -> None:
     misbehave("cloudhsm-cli", "slow-start")
     assert [run("cloudhsm-cli", "user", "list").returncode for _ in range(3)] == [1, 1, 0]
+
+
+# ---- SDK 3
+
+
+@pytest.fixture
+def sdk3() -> Iterator[Path]:
+    """SDK 3 installed, and the folder of its programs."""
+    CLUSTER.mode("normal")
+    path = VENDOR.msi("Client", "3.4.4")
+    assert msiexec("/i", path) == 0
+    yield PROGRAMS
+    assert msiexec("/x", path) == 0
+    for each in (HOME / "data").glob("cloudhsm_*.cfg"):
+        each.unlink()
+
+
+def service(*words: str) -> str:
+    done = subprocess.run(
+        [*words, "AWSCloudHSMClient"], capture_output=True, text=True, check=False, timeout=LIMIT
+    )
+    return done.stdout
+
+
+def test_sdk_3_from_configure_to_the_management_tool(sdk3: Path) -> None:
+    def sdk3_tool(name: str, *words: str, told: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        argv = [str(sdk3 / f"{name}.exe"), *words]
+        return subprocess.run(argv, input=told, capture_output=True, check=False, timeout=LIMIT)
+
+    assert "STOPPED" in service("sc", "query")
+    assert b"%%SERVER_ADDR%%" in (HOME / "data/cloudhsm_client.cfg").read_bytes()
+    service("net", "start")
+    assert any("1066" in service("sc", "query") for _ in range(200)), (
+        "it ends at once: nobody told it an address"
+    )
+
+    shutil.copy(CLUSTER.ca, HOME / "customerCA.crt")
+    done = sdk3_tool("configure", "-a", cluster.FIRST)
+    assert done.stdout.decode().splitlines() == [
+        rf"Updating server config in {HOME}\data\cloudhsm_client.cfg",
+        rf"Updating server config in {HOME}\data\cloudhsm_mgmt_util.cfg",
+    ]
+    assert sdk3_tool("configure", "-m").returncode == 2, "there is no cluster.info yet"
+    service("net", "start")
+    assert any(sdk3_tool("configure", "-m").returncode == 0 for _ in range(50))
+    assert "RUNNING" in service("sc", "query")
+    assert "libevmulti_init: Ready !" in (sdk3 / "cloudhsm.log").read_text()
+    said = sdk3_tool(
+        "cloudhsm_mgmt_util",
+        str(HOME / "data/cloudhsm_mgmt_util.cfg"),
+        told=b"info server 0\nlistUsers\nquit\n",
+    ).stdout.decode()
+    assert [f"Connected to server '{address}'" in said for address in BOTH] == [True, True]
+    assert "Number of users found:3" in said
+    service("net", "stop")
+    assert "STOPPED" in service("sc", "query")
+    assert (
+        "cloudhsm_client.exe"
+        not in subprocess.run(["tasklist"], capture_output=True, text=True, check=True, timeout=LIMIT).stdout
+    )

@@ -23,9 +23,14 @@ class Source:
 
     def msi(self, component: str, version: str = "5.18.0") -> str:
         """Return the path of a package, by the name that it has there."""
-        return str(self.folder / "Windows" / f"AWSCloudHSM{component}-{version}-1.msi")
+        return str(self.folder / "Windows" / file_name(component, version))
 
     def checksums(self) -> dict[str, str]:
         """Return the SHA-256 by what stands behind the mirror's address, such as Windows/AWSCloudHSMCLI-5.18.0-1.msi."""
         lines = (self.folder / "SHA256SUMS").read_text().splitlines()
         return {path: digest for digest, path in (line.split("  ") for line in lines)}
+
+
+def file_name(component: str, version: str) -> str:
+    """Return what the vendor calls a package; that of SDK 3 (`Client`) has no release (facts 2.1)."""
+    return f"AWSCloudHSM{component}-{version}{'' if component == 'Client' else '-1'}.msi"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
 from agent.lab import packages
-from tests.wine import root
+from tests.wine import found, root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,7 @@ NAMES = {
     "PKCS11": "AWS CloudHSM PKCS #11 Library",
     "JCE": "AWS CloudHSM JCE Provider",
     "KSP": "AWS CloudHSM Key Storage Provider",
+    "Client": "AWS CloudHSM Client",
 }
 # Where the libraries lie is documented for that of KSP only.
 _LIBRARIES = {"PKCS11": "cloudhsm_pkcs11.dll", "JCE": "cloudhsm_jce.dll", "KSP": "cloudhsm-ksp.dll"}
@@ -52,15 +53,23 @@ _WXS = """<?xml version="1.0" encoding="utf-8"?>
 </Wix>
 """
 _COMPONENT = """<DirectoryRef Id="{directory}"><Component Id="{id}" Guid="{guid}" Win64="yes">
-      <File Id="file_{id}" Name={name} Source={source} KeyPath="yes"/>
+      <File Id="file_{id}" Name={name} Source={source} KeyPath="yes"/>{more}
     </Component></DirectoryRef>"""
+# Whether the vendor's starts with Windows, and at once, is not published: this one does the first and not the second.
+_SERVICE = """
+      <ServiceInstall Id="service" Name="AWSCloudHSMClient" DisplayName="AWS CloudHSM Client" Type="ownProcess"
+        Start="auto" ErrorControl="normal"/>
+      <ServiceControl Id="service_control" Name="AWSCloudHSMClient" Stop="both" Remove="uninstall" Wait="yes"/>"""
+_SERVICE_PROGRAM = "cloudhsm_client_service.exe"
 _NEVER = '<Condition Message="This computer is not what {name} wants.">NEVER = 1</Condition>'
-_SETTINGS = "settings"
 
 # What wixl has no word for is written into the tables by hand: 256 is 64 bit, 128 never over what is there, 16 left
 # behind by a removal.
-_KEEP = f"UPDATE `Component` SET `Attributes` = 400 WHERE `Component` = '{_SETTINGS}'"
+_KEEP = "UPDATE `Component` SET `Attributes` = 400 WHERE `Component` = '{}'"
 _REBOOT = "INSERT INTO `InstallExecuteSequence` (`Action`, `Condition`, `Sequence`) VALUES ('ScheduleReboot', 'NOT REMOVE', 6500)"
+
+
+_COMPILE = "x86_64-w64-mingw32-gcc -Wall -Wextra -Werror -O2 -s"
 
 
 @dataclass(frozen=True)
@@ -80,15 +89,19 @@ class Package:
     @property
     def path(self) -> str:
         """Return where the vendor would have it below a mirror's address: facts 2.1."""
-        return f"Windows/AWSCloudHSM{self.file or self.component}-{self.version}-1.msi"
+        return f"Windows/{found.file_name(self.file or self.component, self.version)}"
 
     def files(self) -> Iterator[tuple[str, str, bytes | str]]:
-        """Give directory, name and bytes of each file; or what is beside the text when it is a program."""
+        """Give directory, name and bytes of each file; or what was compiled when it is no text."""
+        yield from self._sdk3() if self.component == "Client" else self._sdk5()
+
+    def _sdk5(self) -> Iterator[tuple[str, str, bytes | str]]:
         component = self.component.lower()
         settings = rf"{DATA}\data" if self.inner else DATA
-        yield from _tool("configure", f"configure-{component}", self.version, settings)
+        constants = {"VERSION": self.version, "DATA": settings}
+        yield from _tool("BIN", f"configure-{component}", "configure", **constants)
         if self.component == "CLI":
-            yield from _tool("cloudhsm-cli", "cloudhsm-cli", self.version, settings)
+            yield from _tool("BIN", "cloudhsm-cli", "cloudhsm-cli", **constants)
         else:
             yield "BIN", _LIBRARIES[self.component], "library.dll"
         if self.component == "JCE":
@@ -98,10 +111,20 @@ class Package:
         )
         yield "INNER" if self.inner else "DATA", f"cloudhsm-{component}.cfg", fresh.encode()
 
+    def _sdk3(self) -> Iterator[tuple[str, str, bytes | str]]:
+        """Give what facts 3.3 lists, as far as there are stand-ins, and the service's program, whose name is made up."""
+        yield from _tool("PROGRAMS", "configure", "configure3")
+        for name in ("cloudhsm_mgmt_util", "cloudhsm_client"):
+            yield from _tool("PROGRAMS", name, name)
+            yield "INNER", f"{name}.cfg", packages.fresh_sdk3_cfg(f"{name}.cfg", etc=f"{DATA}\\").encode()
+        yield "PROGRAMS", _SERVICE_PROGRAM, "service.exe"
+        for name in ("client.crt", "client.key"):
+            yield "DATA", name, b"a stand-in for what ships with SDK 3\n"
 
-def _tool(script: str, name: str, version: str, settings: str) -> Iterator[tuple[str, str, bytes | str]]:
-    yield "BIN", f"{name}.exe", "launcher.exe"
-    yield "BIN", f"{name}.py", packages.program(script, "python.exe", VERSION=version, DATA=settings)
+
+def _tool(directory: str, name: str, script: str, **constants: str) -> Iterator[tuple[str, str, bytes | str]]:
+    yield directory, f"{name}.exe", "launcher.exe"
+    yield directory, f"{name}.py", packages.program(script, "python.exe", **constants)
 
 
 _CLI = Package("CLI", "5.18.0")
@@ -110,6 +133,7 @@ PACKAGES = (
     *(Package(component, version) for component in ("CLI", "PKCS11") for version in ("5.17.1", "5.17.2", "5.18.0")),
     Package("JCE", "5.18.0"),
     Package("KSP", "5.18.0"),
+    Package("Client", "3.4.4"),
     replace(_CLI, source="refuses", refuses=True),
     replace(_CLI, source="reboot", reboot=True),
     replace(_CLI, source="another-product", component="PKCS11", file="CLI"),
@@ -124,12 +148,14 @@ def make(python: root.Python, folder: Path) -> None:
     """Put all packages into the folder `packages` of a scratch folder: SOURCE/Windows/FILE, SOURCE/SHA256SUMS."""
     goal, work = folder / "packages", folder / "work"
     work.mkdir()
-    (work / "launcher.c").write_bytes((root.CHECKOUT / "tests/wine/launcher.c").read_bytes())
+    for name in ("launcher.c", "service.c"):
+        (work / name).write_bytes((root.CHECKOUT / "tests/wine" / name).read_bytes())
     (work / "library.c").write_text("__declspec(dllexport) int C_GetFunctionList(void) { return 0x54; }\n")
     lines = [
         "cd /scratch/work",
-        "x86_64-w64-mingw32-gcc -Wall -Wextra -Werror -O2 -s -o launcher.exe launcher.c",
-        "x86_64-w64-mingw32-gcc -Wall -Wextra -Werror -O2 -s -shared -o library.dll library.c",
+        f"{_COMPILE} -o launcher.exe launcher.c",
+        f"{_COMPILE} -o service.exe service.c",
+        f"{_COMPILE} -shared -o library.dll library.c",
     ]
     for number, package in enumerate(PACKAGES):
         (goal / package.source / "Windows").mkdir(parents=True, exist_ok=True)
@@ -151,16 +177,17 @@ def make(python: root.Python, folder: Path) -> None:
 
 def _commands(package: Package, work: Path, name: str) -> list[str]:
     """Write down what one package is made of, and return the shell's commands that make it."""
-    components = dict[str, str]()
+    components, changes = dict[str, str](), list[str]()
     for number, (directory, file, content) in enumerate(package.files()):
-        is_settings = file.endswith(".cfg")
-        key = _SETTINGS if is_settings else f"c{number}"
+        key = f"c{number}"
+        if package.keeps and file.endswith(".cfg"):
+            changes.append(_KEEP.format(key))
         source = content if isinstance(content, str) else f"{name}-{number}"
         if isinstance(content, bytes):
             (work / source).write_bytes(content)
         components[key] = _COMPONENT.format(
             directory=directory, id=key, guid=_uuid(f"{directory} {file}"), name=quoteattr(file),
-            source=quoteattr(source),
+            source=quoteattr(source), more=_SERVICE if file == _SERVICE_PROGRAM else "",
         )  # fmt: skip
     text = _WXS.format(
         name=NAMES[package.component],
@@ -172,12 +199,12 @@ def _commands(package: Package, work: Path, name: str) -> list[str]:
     )
     (work / f"{name}.wxs").write_text(text)
     msi = f"/scratch/packages/{package.source}/{package.path}"
-    lines = [f"wixl -a x64 -o {msi} {name}.wxs"]
-    if package.keeps:
-        lines.append(f'msibuild {msi} -q "{_quoted(_KEEP)}"')
     if package.reboot:
-        lines.append(f'msibuild {msi} -q "{_quoted(_REBOOT)}"')
-    return lines
+        changes.append(_REBOOT)
+    return [
+        f"wixl -a x64 -o {msi} {name}.wxs",
+        *(f'msibuild {msi} -q "{_quoted(change)}"' for change in changes),
+    ]
 
 
 def _quoted(query: str) -> str:
