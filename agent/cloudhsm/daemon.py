@@ -58,14 +58,13 @@ def retire(host: Host, timeout: float) -> None:
 def settle(host: Host, since: float | None, timeout: float) -> None:
     """Wait until a daemon just started is connected or has ended, at most some seconds.
 
-    When it is connected it writes the cluster's addresses; `since` is when that file was written before.
+    When it is connected it writes the cluster's addresses; `since` is when that file was written before. Where that
+    cannot be seen, that it runs has to do.
     """
+    waits = ("active", "activating") if layout(host.system).sdk3.cluster_cache else ("activating",)
     deadline = host.monotonic() + _PATIENCE
     while host.monotonic() < deadline:
-        if written(host) not in (None, since) or standing(host, timeout).active not in (
-            "active",
-            "activating",
-        ):
+        if written(host) not in (None, since) or standing(host, timeout).active not in waits:
             return
         host.pause(_LOOK_AGAIN)
 

@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
-SUITES = tuple(f"tests/contract/test_{name}.py" for name in ("host", "windows_host", "windows_msi"))
-# the stand-ins' own, on one Python: nothing of ours runs in it
-STANDIN = "tests/contract/test_windows_standin.py"
+SUITES = tuple(
+    f"tests/contract/test_{name}.py" for name in ("host", "windows_host", "windows_msi", "windows_main_job")
+)
+# what one Python has to run: what goes wrong says the same on either, and in the stand-ins nothing of ours runs
+ALONE = {
+    "3.11": "tests/contract/test_windows_standin.py",
+    "3.13": "tests/contract/test_windows_faults.py",
+}
 # what a test inside may say when it does not run
 REASONS = (
     "a thing of POSIX, or arranged with its programs",
@@ -56,9 +61,8 @@ def certify(folder: Path) -> None:
 def run(python: root.Python, made: Path, folder: Path) -> Ran:
     """Run the suites beside a cluster of their own, with copies of what was made for all."""
     shutil.copytree(made, folder, dirs_exist_ok=True)
-    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", r"--junitxml=Z:\scratch\report.xml", *SUITES]
-    if python.version == root.VERSIONS[0]:
-        words.append(STANDIN)
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", r"--junitxml=Z:\scratch\report.xml"]
+    words += [*SUITES, ALONE[python.version]]
     done = root.run(python, words, folder, seconds=600, before=cluster.BESIDE)
     shutil.rmtree(folder / "pyc", ignore_errors=True)
     return Ran(done, folder / "report.xml")
@@ -103,7 +107,9 @@ def test_the_checker_of_types_has_nothing_to_say_of_windows() -> None:
             sys.executable, "-m", "mypy", "--platform", "win32", "--follow-imports=silent",
             "--cache-dir=.mypy_cache/windows", "agent/hosts/windows", "agent/hosts/here.py",
             "tests/contract/test_windows_host.py", "tests/contract/test_windows_msi.py",
-            "tests/contract/test_windows_standin.py", "tests/wine/found.py", "tests/wine/suite_of_build.py",
+            "tests/contract/test_windows_standin.py", "tests/contract/test_windows_main_job.py",
+            "tests/contract/test_windows_faults.py", "tests/wine/found.py", "tests/wine/job.py",
+            "tests/wine/suite_of_build.py",
         ],
         cwd=root.CHECKOUT, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip

@@ -14,7 +14,6 @@ import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.request import url2pathname
 
 from agent.core.errors import AgentError
 from agent.core.host import Room, Stat
@@ -180,6 +179,8 @@ class Files:
 
     def local_path(self, rest: str) -> str:
         """Return the path that is meant by what follows `file:`."""
+        from urllib.request import url2pathname  # noqa: PLC0415 -- slow to load, and only a local mirror pays
+
         return url2pathname(rest)
 
     def room(self, path: str) -> Room:
