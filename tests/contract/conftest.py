@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-_WINDOWS = ["test_windows_host.py", "test_windows_msi.py", "test_windows_standin.py"]
+_WINDOWS = [path.name for path in Path(__file__).parent.glob("test_windows_*.py")]
 collect_ignore = [] if sys.platform == "win32" else _WINDOWS
