@@ -38,6 +38,7 @@ class Desired:
     sdk: int | None = None
     platform: str | None = None
     accept_single_hsm: bool = False
+    allow_firewall: bool = False
     log_level: str | None = None
     log_file: str | None = None
     log_type: str | None = None

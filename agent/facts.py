@@ -9,9 +9,9 @@ from agent.catalogue import parse_os_release
 from agent.cloudhsm.layout import component_of, layout
 from agent.cloudhsm.settings import parse_settings
 from agent.core.errors import AgentError
+from agent.core.registry import values
 from agent.core.system import LINUX
 from agent.packages import MANAGERS, Installed
-from agent.packages.registry import values
 from agent.steps.package import due
 
 if TYPE_CHECKING:

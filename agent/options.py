@@ -179,6 +179,8 @@ OPTIONS = (
            metavar="ROW"),
     Option("accept_single_hsm", "hsm.accept_single_hsm",
            "turn the key-availability check off, for a cluster with one HSM; in every report", _yes, flag=True),
+    Option("allow_firewall", "hsm.allow_firewall",
+           "on Windows: have its firewall let TCP 2223-2225 out, by a rule that remove takes off", _yes, flag=True),
     Option("log_level", "client.log_level", "passed on to the configure tools",
            _one_of("error", "warn", "info", "debug", "trace"), metavar="LEVEL"),
     Option("log_file", "client.log_file", "passed on to the configure tools", _path, metavar="PATH"),

@@ -14,6 +14,7 @@ from agent.packages import MANAGERS, PackageManager
 from agent.steps.certificate import Certificate
 from agent.steps.client import Activated, Cmu, HsmInfo, Library
 from agent.steps.configure import Configure
+from agent.steps.firewall import Closing, Opening
 from agent.steps.package import Absent, Download, Package
 from agent.steps.reach import Reach
 from agent.steps.service import Configure3, Connected, Service
@@ -60,9 +61,18 @@ def fit_host(facts: Facts, platform: str | None, catalogue: Catalogue) -> Fit:
 def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: Limits) -> Planned:
     """Return the steps that lead from these facts to what is desired.
 
-    Raises AgentError `platform-unsupported`, `component-unsupported`, `client-end-of-support`, `package-conflict`.
+    Raises AgentError `platform-unsupported`, `component-unsupported`, `client-end-of-support`, `package-conflict`, and
+    `config-invalid` for what this kind of system does not have.
     """
     fit = fit_host(facts, desired.platform, catalogue)
+    if desired.allow_firewall and facts.system.firewall is None:
+        raise AgentError(
+            "config-invalid",
+            "--allow-firewall is about Windows Firewall",
+            saw=f"--allow-firewall: {facts.title}, whose firewall is yours to change",
+            want="a host with Windows",
+            hint="leave it out here",
+        )
     manager = MANAGERS[fit.row.format]
     sdk = desired.sdk or 5
     other = tuple(each.package for each in facts.installed if _sdk_of(each.package) == (3 if sdk == 5 else 5))
@@ -93,6 +103,8 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: L
     here = layout(facts.system)
     steps.append(Certificate(here.ca, ca.pem, ca.sha256, ca.not_after.isoformat(), desired.replace_ca))
     steps += _configure(here, desired, components, sdk, limits)
+    if desired.allow_firewall:
+        steps.append(Opening(limits))
     probes, worked = _probes(here, facts, desired, components, sdk, limits)
     return Planned(
         plan=Plan(tuple(steps), probes, _notices(facts, catalogue, fit, sdk), worked),
@@ -103,8 +115,8 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: L
 
 
 def removal(facts: Facts, limits: Limits) -> Plan:
-    """Return the steps that take every client package off this host."""
-    steps = tuple(
+    """Return the steps that take every client package off this host, and what else `configure` brought."""
+    steps: tuple[Step, ...] = tuple(
         Absent(
             component,
             (package,),
@@ -115,7 +127,7 @@ def removal(facts: Facts, limits: Limits) -> Plan:
         for package in sorted((each.package for each in facts.installed), key=len, reverse=True)
         for sdk, component in [component_of(package) or (0, package)]
     )
-    return Plan(steps)
+    return Plan((*steps, *((Closing(limits),) if facts.system.firewall else ())))
 
 
 def _sdk_of(package: str) -> int | None:

@@ -347,6 +347,13 @@ _TABLE = (
         "check `ip route get ADDRESS` and the route tables of this subnet",
     ),
     Code(
+        "hsm-firewalled",
+        40,
+        "this host's own firewall does not let the connection out",
+        "Windows Firewall, or another filter of this host, blocks what goes out by default or by a rule",
+        "`hsm-agent configure --allow-firewall` adds a rule for TCP 2223-2225, and `remove` takes it off",
+    ),
+    Code(
         "hsm-no-tls",
         40,
         "the port accepts, but nothing behind it speaks TLS",
@@ -429,6 +436,13 @@ _TABLE = (
         "the SDK 3 daemon does not run",
         "cloudhsm-client.service failed to start",
         "`journalctl -u cloudhsm-client` says why; on Windows the newest cloudhsm.log in the client's folder",
+    ),
+    Code(
+        "firewall-failed",
+        50,
+        "the rule of the firewall could not be added or removed",
+        "a policy or another program that manages the firewall, or a firewall service that does not run",
+        "run the command that is shown by hand; without `--allow-firewall` the firewall is left alone",
     ),
     Code(
         "rolled-back",

@@ -13,6 +13,7 @@ class System:
     `programs` and `data` are the folders below which software lies and keeps what it makes: `/opt` and `/var`,
     %ProgramFiles% and %ProgramData%. `databases` are those of the package managers, where an installation writes too.
     `story` is the command that shows what goes on when there is no report yet, `mighty` who may change a host.
+    `firewall` is what the system's own firewall is called, None where none can be told to let us out.
     """
 
     kind: str
@@ -29,6 +30,7 @@ class System:
     databases: tuple[str, ...]
     story: str
     mighty: str
+    firewall: str | None = None
 
     @property
     def report(self) -> str:
@@ -88,6 +90,7 @@ def windows(programs: str = r"C:\Program Files", data: str = r"C:\ProgramData") 
         databases=(),
         story="wevtutil qe Application /q:*[System[Provider[@Name='hsm-agent']]] /f:text",
         mighty="an administrator, elevated",
+        firewall="Windows Firewall",
     )
 
 

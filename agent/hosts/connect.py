@@ -21,8 +21,12 @@ Ready = Callable[[socket.socket, bool, float], bool]
 _seconds = time.perf_counter
 # How often `stopped` is asked while waiting, in seconds.
 _TURN = 0.1
-# What a failed connect means; all else (prohibited by a local firewall, no such family) is no route.
+# WSAEACCES, which is no number of Linux: the filters of Windows refused. A firewall of Linux has no number of its own:
+# what nftables drops on its way out times out, and what it rejects is refused or unreachable, as from anywhere else.
+_FILTERED = 10013
+# What a failed connect means; all else (a route that prohibits, no such family) is no route.
 _CAUSES = {
+    _FILTERED: "hsm-firewalled",
     errno.ETIMEDOUT: "hsm-timed-out",
     errno.ECONNREFUSED: "hsm-refused",
     errno.ECONNRESET: "hsm-refused",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
+from agent.core.registry import is_cut, keys, values
 from agent.packages.authenticode import vouch
 from agent.packages.protocol import Installed, transact
-from agent.packages.registry import keys, values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,7 +156,7 @@ class Msi:
 def products(view: HostView) -> tuple[Product, ...]:
     """Return the CloudHSM programs that the 64-bit part of the registry lists. Raises AgentError `package-failed`."""
     done = view.ask(_QUERY, timeout=60)
-    if not done.ok or "bytes left out]" in done.out:
+    if not done.ok or is_cut(done.out):
         raise AgentError(
             "package-failed", "the list of installed programs cannot be read", saw=done.tail(3) or "too long a list",
             want="an answer", hint=f"look at it: `reg query {_UNINSTALL} /reg:64`",

@@ -1,1 +1,1 @@
-"""The few kinds of step a plan is made of: five that can be brought about, and the probes."""
+"""The few kinds of step a plan is made of: six that can be brought about, and the probes."""

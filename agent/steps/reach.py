@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.core.errors import CODES
+from agent.cloudhsm.firewall import wall
+from agent.core.errors import CODES, AgentError
 from agent.core.words import Finding
 
 if TYPE_CHECKING:
-    from agent.core.host import HostView
+    from agent.core.host import HostView, Reached
+
+# What a firewall of this host may be the cause of: a Windows that drops in silence is out of time as well.
+_WALLED = ("hsm-firewalled", "hsm-timed-out")
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,27 @@ class Reach:
     def check(self, view: HostView) -> Finding:
         reached = view.reach(self.address, self.port, timeout=self.timeout, tls=self.tls)
         if reached.cause is not None:
-            return Finding(False, reached.detail, "connected", reached.cause, CODES[reached.cause].fix)
+            return _unreached(view, reached, reached.cause)
         milliseconds = round((reached.seconds or 0.0) * 1000, 1)
         return Finding(
             True, f"connected in {milliseconds:g} ms", "connected", detail={"connect_ms": milliseconds}
         )
+
+
+def _unreached(view: HostView, reached: Reached, cause: str) -> Finding:
+    """Name the cause, and look at this host's own firewall where it may be that."""
+    saw, hint = reached.detail, CODES[cause].fix
+    firewall = view.system.firewall
+    if firewall is not None and cause in _WALLED:
+        try:
+            found = wall(view, reached.port)
+        except AgentError as error:
+            saw = f"{saw}; the rules of {firewall} could not be read: {error.saw}"
+        else:
+            if found.causes:
+                saw = f"{saw}; {firewall}: {found}"
+            if found.is_everywhere:
+                cause, hint = "hsm-firewalled", found.hint
+            elif found.causes:
+                hint = f"{hint}; or, if this network has such a profile: {found.hint}"
+    return Finding(False, saw, "connected", cause, hint)

@@ -252,6 +252,8 @@ class WindowsVendor(Vendor):
             return Done(
                 0, "\n".join(["", SESSION_MANAGER.replace("HKLM", "HKEY_LOCAL_MACHINE"), line, ""]), ""
             )
+        if "Firewall" in argv[2]:  # nobody has set up anything
+            return Done(1, "", "ERROR: The system was unable to find the specified registry key or value.\n")
         assert tuple(argv[2:]) == (UNINSTALL, "/s", "/reg:64")
         text = "".join(
             key_text(rf"{UNINSTALL}\{_code(package)}", {"DisplayName": package, "DisplayVersion": version})

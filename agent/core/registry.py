@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from agent.core.errors import AgentError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -16,11 +18,19 @@ _TIMEOUT = 30.0
 def values(view: HostView, key: str) -> Mapping[str, str]:
     r"""Return the values of one key, name -> text; numbers as `0x1`, several texts with `\0` between them.
 
-    Empty when there is no such key.
+    Empty when there is no such key. Raises AgentError `unreadable` when there are too many to be told: of a list, what
+    is left out may be what counts.
     """
     done = view.ask(("reg", "query", key, "/reg:64"), timeout=_TIMEOUT)
+    if is_cut(done.out):
+        raise AgentError("unreadable", f"{key} cannot be read", saw="too long a list", want="a whole list")
     wanted = key.rpartition("\\")[2].lower()
     return next((found for name, found in keys(done.out) if name.lower() == wanted), {})
+
+
+def is_cut(said: str) -> bool:
+    """Tell whether the middle of what a program said was left out, as a host does with more than 1 MB."""
+    return "bytes left out]" in said
 
 
 def keys(said: str) -> Iterator[tuple[str, dict[str, str]]]:

@@ -1,0 +1,89 @@
+"""The firewall's rule that lets connections to the HSMs out: `netsh` adds and removes it, the registry is believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.cloudhsm.firewall import PORTS, RULE, own_rules
+from agent.core.errors import AgentError
+from agent.core.words import Finding, Notice
+
+if TYPE_CHECKING:
+    from agent.core.host import Host, HostView
+    from agent.core.limits import Limits
+
+_SPAN = f"{PORTS[0]}-{PORTS[-1]}"
+_NETSH = ("netsh", "advfirewall", "firewall")
+_ADD = (
+    *_NETSH, "add", "rule", f"name={RULE}", "dir=out", "action=allow", "protocol=TCP", f"remoteport={_SPAN}",
+    "profile=any", "enable=yes",
+)  # fmt: skip
+_DELETE = (*_NETSH, "delete", "rule", f"name={RULE}", "dir=out")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Our rule is there, as it was made. That it helps the probes tell: a rule that blocks wins over it."""
+
+    limits: Limits = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        return "firewall"
+
+    @property
+    def unproven(self) -> str:
+        return "firewall-failed"
+
+    def check(self, view: HostView) -> Finding:
+        want = f"a rule that allows TCP {_SPAN} out"
+        found = own_rules(view)
+        if any(rule.lets_us_out for rule in found):
+            return Finding(met=True, saw=want, want=want)
+        return Finding(met=False, saw="a rule that was changed" if found else "no rule", want=want)
+
+    def apply(self, host: Host) -> None:
+        if own_rules(host):  # netsh would add another of the same name beside it
+            host.do(_DELETE, timeout=self.limits.tool)
+        done = host.do(_ADD, timeout=self.limits.tool)
+        if not done.ok and not self.check(host).met:
+            raise _failed(_ADD, done.tail(3) or f"exit {done.status}")
+
+
+@dataclass(frozen=True)
+class Closing:
+    """No rule of ours is left."""
+
+    limits: Limits = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        return "firewall"
+
+    @property
+    def unproven(self) -> str:
+        return "firewall-failed"
+
+    def check(self, view: HostView) -> Finding:
+        """Look for it. A list that cannot be read is remarked on: it is no reason to leave the packages on the host."""
+        try:
+            found = own_rules(view)
+        except AgentError as error:
+            notice = Notice(
+                "firewall-unread", f"whether there is a rule {RULE!r} cannot be told: {error.saw}"
+            )
+            return Finding(met=True, saw=error.saw, want="no rule", notices=(notice,))
+        return Finding(met=not found, saw=f"a rule {RULE!r}" if found else "no rule", want="no rule")
+
+    def apply(self, host: Host) -> None:
+        done = host.do(_DELETE, timeout=self.limits.tool)
+        if not done.ok and not self.check(host).met:
+            raise _failed(_DELETE, done.tail(3) or f"exit {done.status}")
+
+
+def _failed(argv: tuple[str, ...], saw: str) -> AgentError:
+    line = " ".join(f'"{word}"' if " " in word else word for word in argv)
+    return AgentError(
+        "firewall-failed", "netsh refused", saw=saw, want="exit 0", hint=f"run `{line}` by hand and see what it says"
+    )  # fmt: skip

@@ -1,0 +1,81 @@
+"""Windows Firewall's profiles and rules in a real registry, read by the real adapter: runs on Windows alone (tests/wine)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.cloudhsm.firewall import RULE, wall
+from agent.core.limits import Limits
+from agent.core.words import Plan
+from agent.engine import apply
+from agent.hosts.here import this_machine
+from agent.render.progress import Silent
+from agent.steps.firewall import Closing, Opening
+from agent.steps.reach import Reach
+from tests.contract.test_host import full_server
+
+assert sys.platform == "win32"
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.core.words import Line
+
+KEY = r"HKLM\SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy"
+PROFILES = ("DomainProfile", "StandardProfile", "PublicProfile")
+OURS = f"v2.31|Action=Allow|Active=TRUE|Dir=Out|Protocol=6|RPort2_10=2223-2225|Name={RULE}|"
+
+
+def reg(*words: str) -> None:
+    subprocess.run(["reg", *words, "/reg:64"], check=True, capture_output=True, timeout=60)
+
+
+def plant(key: str, name: str, kind: str, data: str) -> None:
+    reg("add", rf"{KEY}\{key}", "/v", name, "/t", kind, "/d", data, "/f")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    yield
+    reg("add", KEY, "/f")
+    reg("delete", KEY, "/f")
+
+
+class Nothing:
+    """An Undo for what nothing is kept of."""
+
+    def save(self) -> None:
+        """Keep nothing."""
+
+    def restore(self) -> tuple[Line, ...]:
+        return ()
+
+
+def walk(step: Opening | Closing) -> tuple[str, str | None]:
+    (line,) = apply(Plan((step,)), this_machine(), Silent(), Nothing()).lines
+    return line.outcome.value, line.code
+
+
+def test_a_registry_that_blocks_is_the_cause_of_silence_until_a_rule_allows() -> None:
+    assert wall(this_machine(), 2223).causes == {}
+    for profile in PROFILES:
+        plant(profile, "EnableFirewall", "REG_DWORD", "1")
+        plant(profile, "DefaultOutboundAction", "REG_DWORD", "1")
+    with full_server() as port:
+        found = Reach("127.0.0.1", port, 0.2).check(this_machine())
+    assert (found.code, "Windows Firewall: what goes out is blocked" in found.saw) == ("hsm-firewalled", True)
+    plant("FirewallRules", "{8A1B7C1E-3C42-4B0C-8A39-0E2B2A2D1C01}", "REG_SZ", OURS)
+    assert wall(this_machine(), 2223).causes == {}
+    assert set(wall(this_machine(), 443).causes) == {"Domain", "Private", "Public"}
+
+
+def test_the_rule_is_found_where_it_is_and_a_netsh_that_does_nothing_is_not_believed() -> None:
+    """Wine's netsh says nothing, ends well and changes nothing."""
+    assert walk(Opening(Limits())) == ("failed", "firewall-failed")
+    plant("FirewallRules", "{8A1B7C1E-3C42-4B0C-8A39-0E2B2A2D1C01}", "REG_SZ", OURS)
+    assert walk(Opening(Limits())) == ("met", None)
+    assert walk(Closing(Limits())) == ("failed", "firewall-failed")
