@@ -1,4 +1,4 @@
-"""Where the log goes: journald under systemd, else a rotated file; nowhere for an ordinary user."""
+"""Where the log goes: journald, the Event Log of Windows, else a rotated file; nowhere for an ordinary user."""
 
 from __future__ import annotations
 
@@ -6,36 +6,43 @@ import contextlib
 import logging
 import logging.handlers
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
+
+from agent.hosts.here import own_log
 
 if TYPE_CHECKING:
     from agent.core.host import HostView
     from agent.core.words import Report
 
-_SOCKET = "/dev/log"  # journald listens there too, and knows the lines by the identifier `hsm-agent`
 
+def open_log(
+    view: HostView, *, may_write: bool, own: Callable[..., logging.Handler | None] = own_log
+) -> None:
+    """Give the logger `agent` its one handler: the machine's `own` log, or else a file of ours.
 
-def open_log(view: HostView, *, may_write: bool) -> None:
-    """Give the logger `agent` its one handler. A log that cannot be opened is no reason not to run.
-
-    `may_write` is false for an ordinary user, and for `plan`, which leaves no trace on the host.
+    A log that cannot be opened is no reason not to run. `may_write` is false for an ordinary user, and for `plan`,
+    which leaves no trace on the host.
     """
     logger = logging.getLogger("agent")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    handler: logging.Handler = logging.NullHandler()
+    handler: logging.Handler | None = None
     with contextlib.suppress(OSError):
-        if view.stat("/run/systemd/system") is not None and Path(_SOCKET).exists():
-            handler = logging.handlers.SysLogHandler(_SOCKET)
-            handler.ident = "hsm-agent: "
-        elif may_write:
-            folder = Path(view.system.log)
-            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-            handler = logging.handlers.RotatingFileHandler(
-                folder / "hsm-agent.log", maxBytes=1_000_000, backupCount=4, encoding="utf-8", delay=True
-            )
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.handlers[:] = [handler]
+        handler = own(may_write=may_write)
+    if handler is None and may_write:
+        with contextlib.suppress(OSError):
+            handler = _file(view)
+    logger.handlers[:] = [handler or logging.NullHandler()]
+
+
+def _file(view: HostView) -> logging.Handler:
+    folder = Path(view.system.log)
+    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    handler = logging.handlers.RotatingFileHandler(
+        folder / "hsm-agent.log", maxBytes=1_000_000, backupCount=4, encoding="utf-8", delay=True
+    )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    return handler
 
 
 def log_report(report: Report) -> None:

@@ -1,5 +1,8 @@
 """The machine that the agent runs on, whichever it is: the one place that chooses."""
 
+# ruff: noqa: PTH110, PTH112
+# (pathlib costs more than the look)
+
 from __future__ import annotations
 
 import os
@@ -8,11 +11,15 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import logging
     import threading
     from collections.abc import Mapping
 
     from agent.core.host import Host, Progress
     from agent.hosts.fetch import Sender
+
+_SYSTEMD = "/run/systemd/system"
+_SOCKET = "/dev/log"  # journald listens there too, and knows the lines by the identifier `hsm-agent`
 
 
 def endings() -> tuple[signal.Signals, ...]:
@@ -39,3 +46,22 @@ def this_machine(
         from agent.hosts.posix import Posix  # noqa: PLC0415 -- cannot be loaded elsewhere
 
         return Posix(stop, progress=progress, environ=environ, sender=sender)
+
+
+def own_log(*, may_write: bool) -> logging.Handler | None:
+    """Return what writes to this machine's own log, None where there is none; raises OSError.
+
+    The Event Log has to be told first who writes to it, and keeps that: there nothing is opened unless `may_write`.
+    """
+    if sys.platform == "win32":
+        from agent.hosts.windows import events, source  # noqa: PLC0415 -- cannot be loaded elsewhere
+
+        return events.EventLog(source.opened()) if may_write else None
+    else:
+        from logging.handlers import SysLogHandler  # noqa: PLC0415 -- 8 ms that only a command with a log pays
+
+        if not (os.path.isdir(_SYSTEMD) and os.path.exists(_SOCKET)):
+            return None
+        handler = SysLogHandler(_SOCKET)
+        handler.ident = "hsm-agent: "
+        return handler
