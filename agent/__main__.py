@@ -12,6 +12,11 @@ def main() -> None:
     """Run `hsm-agent` with the arguments of this process."""
     # Loading modules makes no garbage, and looking for it meanwhile and at the end takes 15 ms.
     gc.set_threshold(20_000)
+    if sys.argv[1:] == ["far-end"]:  # nobody types it: a roll-out starts the agent so on Windows
+        from agent.far_end import stand  # noqa: PLC0415 -- as below
+
+        stand()
+        return
     from agent.cli.root import start  # noqa: PLC0415 -- so that nothing is loaded by importing this module
 
     for stream in (sys.stdout, sys.stderr):

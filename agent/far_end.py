@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -32,6 +33,25 @@ _LOOK_AGAIN = 0.5
 # Commands that run alone on a host; and the ends of a run that was not let finish.
 _LOCKING = ("configure", "remove")
 _CUT_SHORT = ("interrupted", "link-lost")
+
+
+def stand(patience: float | None = None) -> None:
+    """Serve one request on standard input and output: where the agent came with its own Python, it needs no landing.
+
+    `patience` is for how long the operator's end may be silent while we wait for it, in seconds; else as in a landing.
+    """
+    from agent.hosts.incoming import Incoming  # noqa: PLC0415 -- where a landing was, it has seen to the wire
+    from agent.landing import PATIENCE, Wire  # noqa: PLC0415 -- as above
+
+    patience = PATIENCE if patience is None else patience
+    wire = Wire(Incoming(sys.stdin.fileno(), patience), sys.stdout.buffer)
+    wire.say("hello", python=".".join(map(str, sys.version_info[:3])))
+    try:
+        request = wire.line()
+    except ConnectionError as error:
+        wire.say("failed", code="link-lost", saw=str(error))
+    else:
+        serve(request, wire)
 
 
 def serve(request: Mapping[str, Any], wire: Wire) -> None:

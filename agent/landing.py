@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import gc
 import importlib
 import json
@@ -20,7 +19,15 @@ from typing import TYPE_CHECKING, Any, Callable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
-    from typing import BinaryIO, NoReturn
+    from typing import BinaryIO, NoReturn, Protocol
+
+    class Incoming(Protocol):
+        """What comes from the operator. A read that waits too long raises ConnectionError."""
+
+        def readline(self, most: int, /) -> bytes: ...
+
+        def read(self, most: int, /) -> bytes: ...
+
 
 TREES = Path("/var/lib/hsm-agent/trees")
 # Beside the one in use: a controller of the version before may still be at work.
@@ -30,18 +37,43 @@ RECORD = b"\x1e"
 # For how long the operator's end may be silent while we wait for it, in seconds; then the link counts as broken.
 PATIENCE = 60
 # How the name of a folder begins that holds less than a tree.
-_DRAFT = ".new-"
+DRAFT = ".new-"
 _LINE = 1024 * 1024
 _PIECE = 64 * 1024
 
 
-class Wire:
-    """The connection to the operator: records out; lines and bytes in. Every wait for it is bounded."""
+class Alarmed:
+    """A stream that is read with an alarm set: a link can break without a word, and nothing else would end the wait."""
 
-    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO, patience: int = PATIENCE) -> None:
+    def __init__(self, stream: BinaryIO, patience: int = PATIENCE) -> None:
+        self._stream = stream
+        self._patience = patience
+
+    def readline(self, most: int) -> bytes:
+        return self._bounded(self._stream.readline, most)
+
+    def read(self, most: int) -> bytes:
+        return self._bounded(self._stream.read, most)
+
+    def _bounded(self, read: Callable[[int], bytes], most: int) -> bytes:
+        def ring(_number: int, _frame: object) -> NoReturn:
+            raise ConnectionError(f"nothing came over the link for {self._patience} s")
+
+        before = signal.signal(signal.SIGALRM, ring)
+        signal.alarm(self._patience)
+        try:
+            return read(most)
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before)
+
+
+class Wire:
+    """The connection to the operator: records out; lines and bytes in, of which no wait is endless."""
+
+    def __init__(self, incoming: Incoming, outgoing: BinaryIO) -> None:
         self._in = incoming
         self._out = outgoing
-        self._patience = patience
 
     def say(self, event: str, **values: Any) -> None:
         """Send a record. A link that is broken is no reason to stop: what is going on finishes and keeps its report."""
@@ -58,7 +90,7 @@ class Wire:
 
         No exception of our own: this program is run by its source, and the agent it becomes would know another class.
         """
-        text = self._bounded(self._in.readline, _LINE)
+        text = self._in.readline(_LINE)
         try:
             tree = json.loads(text)
         except ValueError:
@@ -72,29 +104,15 @@ class Wire:
         left = size
         try:
             while left:
-                piece = self._bounded(self._in.read, min(_PIECE, left))
+                piece = self._in.read(min(_PIECE, left))
                 if not piece:
                     raise ConnectionError(f"the link ended {left} bytes before the end of a file")
                 left -= len(piece)
                 yield piece
         finally:
             while left and sys.exc_info()[0] is not ConnectionError:
-                piece = self._bounded(self._in.read, min(_PIECE, left))
+                piece = self._in.read(min(_PIECE, left))
                 left = left - len(piece) if piece else 0
-
-    def _bounded(self, read: Callable[[int], bytes], most: int) -> bytes:
-        """Read with an alarm set: a link can break without a word, and nothing else would end the wait."""
-
-        def ring(_number: int, _frame: object) -> NoReturn:
-            raise ConnectionError(f"nothing came over the link for {self._patience} s")
-
-        before = signal.signal(signal.SIGALRM, ring)
-        signal.alarm(self._patience)
-        try:
-            return read(most)
-        finally:
-            signal.alarm(0)
-            signal.signal(signal.SIGALRM, before)
 
 
 class Grounds:
@@ -139,21 +157,22 @@ class Grounds:
         import tempfile  # noqa: PLC0415 -- as above
 
         while True:
-            draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self._folder))
+            draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self._folder))
             if _held(draft) is not None:
                 return draft
 
     def _prune(self, sha256: str) -> None:
+        import fcntl  # noqa: PLC0415 -- Windows has none, and takes Wire alone from here
         import shutil  # noqa: PLC0415 -- as above
 
         found = [path for path in self._folder.iterdir() if path.name != sha256]
-        drafts = [path for path in found if path.name.startswith(_DRAFT)]
+        drafts = [path for path in found if path.name.startswith(DRAFT)]
         trees = sorted(set(found) - set(drafts), key=_modified)
         for path in (*drafts, *trees[:-KEPT]):
             with contextlib.suppress(OSError), _opened(path) as fd:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while somebody runs from it
                 # a kill in the middle of a removal must not leave half of a tree under the name of the whole
-                half = path if path in drafts else path.rename(self._folder / f"{_DRAFT}old-{path.name}")
+                half = path if path in drafts else path.rename(self._folder / f"{DRAFT}old-{path.name}")
                 shutil.rmtree(half, ignore_errors=True)
 
 
@@ -175,6 +194,8 @@ def _opened(folder: Path) -> Iterator[int]:
 
 def _held(folder: Path) -> Path | None:
     """Lock a folder until this process ends; None when there is none."""
+    import fcntl  # noqa: PLC0415 -- as above
+
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -245,7 +266,7 @@ def land() -> None:
     gc.set_threshold(20_000)
     os.umask(0o022)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the link may end before we do
-    wire = Wire(sys.stdin.buffer, sys.stdout.buffer)
+    wire = Wire(Alarmed(sys.stdin.buffer), sys.stdout.buffer)
     wire.say("hello", python=".".join(map(str, sys.version_info[:3])), uid=os.getuid())
     try:
         request = wire.line()

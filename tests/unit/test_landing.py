@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.landing import KEPT, RECORD, Grounds, Wire, extract, settle
+from agent.landing import KEPT, RECORD, Alarmed, Grounds, Wire, extract, settle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -200,7 +200,7 @@ def test_a_failure_in_the_middle_leaves_no_draft(tmp_path: Path) -> None:
 def test_a_silent_link_ends_the_wait() -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as incoming, os.fdopen(writer, "wb"):
-        wire = Wire(incoming, io.BytesIO(), patience=1)
+        wire = Wire(Alarmed(incoming, patience=1), io.BytesIO())
         with pytest.raises(ConnectionError, match="nothing came over the link for 1 s"):
             wire.line()
 
