@@ -44,6 +44,8 @@ _HOSTS = (
            flag=True),
     Option("tree", None, "the archive of the agent that is sent, instead of the one that came with it", str,
            metavar="FILE"),
+    Option("windows_tree", None, "the build for Windows that is sent there: hsm-agent-…-windows-….zip", str,
+           metavar="FILE"),
 )  # fmt: skip
 _WAVES = (
     Option("waves", None, "how many hosts had their turn when each wave ends (1,10%,100%)", str, metavar="LIST"),
@@ -159,16 +161,18 @@ def _run(
     if asked.resume is None:
         known = conduct.last_states(os.environ) if asked.only else {}
         wanted = orders.make(machine, command, asked, flags, below, known, complaints)
-        archive = tree.load(asked.tree)
-        folder, result = conduct.start(wanted, archive, _means(machine, asked.trust_new_hosts, quiet=quiet))
+        archive, windows = tree.load(asked.tree), tree.load_windows(asked.windows_tree)
+        means = _means(machine, asked.trust_new_hosts, quiet=quiet)
+        folder, result = conduct.start(wanted, archive, means, windows)
     else:
         folder = conduct.found(os.environ, asked.resume)
-        archive = tree.load(asked.tree)
+        archive, windows = tree.load(asked.tree), tree.load_windows(asked.windows_tree)
 
         def again(story: Story) -> tuple[Orders, tuple[Target, ...]]:
             return orders.go_on(machine, story, command, asked, flags, complaints)
 
-        result = conduct.resume(folder, again, archive, _means(machine, asked.trust_new_hosts, quiet=quiet))
+        means = _means(machine, asked.trust_new_hosts, quiet=quiet)
+        result = conduct.resume(folder, again, archive, means, windows)
     _show(folder, result, files, as_json=as_json)
 
 

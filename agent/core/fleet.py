@@ -25,7 +25,8 @@ class State(str, Enum):
 class Target:
     """One host of the inventory. None means: not said there, so ssh's own configuration decides.
 
-    `said` holds options of `configure` for this host alone, as `agent.desired` parses them. `where` is FILE:LINE.
+    `said` holds options of `configure` for this host alone, as `agent.desired` parses them. `system` is its kind, as
+    `agent.core.system` has it; None is found out. `where` is FILE:LINE.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Target:
     groups: tuple[str, ...] = ()
     said: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
+    system: str | None = None
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,13 @@ def new_name() -> str:
     return f"{_now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
-def start(orders: Orders, tree: Tree, means: Means) -> tuple[Path, dict[str, Any]]:
-    """Conduct a new run over all targets of the orders and return its folder and its report."""
+def start(
+    orders: Orders, tree: Tree, means: Means, windows: Tree | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Conduct a new run over all targets of the orders and return its folder and its report.
+
+    `windows` is what travels to hosts with Windows; where there is none, they fail one by one.
+    """
     # what is wrong with ssh's configuration must not begin a run: --only asks the last one
     way = _way(orders, means)
     run_id, started = new_name(), _iso()
@@ -66,16 +71,18 @@ def start(orders: Orders, tree: Tree, means: Means) -> tuple[Path, dict[str, Any
     with journal.opened(folder) as book:
         book.begin(run_id, started, orders, tree.sha256)
         story = journal.Story(run_id, started, orders, tree.sha256)
-        return folder, _conduct(story, orders.targets, tree, means, book, way)
+        return folder, _conduct(story, orders.targets, (tree, windows), means, book, way)
 
 
-def resume(folder: Path, again: Again, tree: Tree, means: Means) -> dict[str, Any]:
+def resume(
+    folder: Path, again: Again, tree: Tree, means: Means, windows: Tree | None = None
+) -> dict[str, Any]:
     """Go on with a run: the hosts that are due have another turn, and the others stay as they ended."""
     with journal.opened(folder) as book:
         orders, due = again(journal.read(folder))
         way = _way(orders, means)
         book.resume(_iso(), orders, tree.sha256)
-        return _conduct(journal.read(folder), due, tree, means, book, way)
+        return _conduct(journal.read(folder), due, (tree, windows), means, book, way)
 
 
 def told(folder: Path) -> dict[str, Any]:
@@ -134,12 +141,20 @@ def _way(orders: Orders, means: Means) -> _Way:
 
 
 def _conduct(
-    story: Story, due: Sequence[Target], tree: Tree, means: Means, book: journal.Journal, way: _Way
+    story: Story,
+    due: Sequence[Target],
+    trees: tuple[Tree, Tree | None],
+    means: Means,
+    book: journal.Journal,
+    way: _Way,
 ) -> dict[str, Any]:
+    tree, windows = trees
     orders, door, places = story.orders, way.door, way.places
     depot = Depot(means.machine, packages_home(means.environ))
     vendor = load_catalogue().base_url
-    baggage = Baggage(story.run_id, tree, depot, vendor, orders.desired, places, orders.deadline)
+    baggage = Baggage(
+        story.run_id, tree, depot, vendor, orders.desired, places, orders.deadline, windows=windows
+    )
     touching = orders.command in TOUCHING
     pace = Pace(
         orders.parallel,

@@ -22,7 +22,14 @@ _DEEPEST = 16
 # characters of a step's name, or of nonsense, that are shown
 SHOWN = 100
 # what each record must have besides its name, all of it text
-_TEXTS = {"hello": (), "at": ("step",), "want": ("what",), "failed": ("code", "saw"), "report": ()}
+_TEXTS = {
+    "hello": (),
+    "settled": (),
+    "at": ("step",),
+    "want": ("what",),
+    "failed": ("code", "saw"),
+    "report": (),
+}
 
 
 def records(receive: Callable[[], bytes]) -> Iterator[dict[str, Any]]:

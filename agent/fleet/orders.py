@@ -49,6 +49,7 @@ class Typed:
     ssh_config: str | None = None
     trust_new_hosts: bool = False
     tree: str | None = None
+    windows_tree: str | None = None
 
 
 def make(

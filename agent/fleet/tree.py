@@ -1,4 +1,4 @@
-"""The archive of the agent that travels: found beside the agent, or named; read once, known by its SHA-256."""
+"""The archives of the agent that travel: found beside the agent, or named; read once, known by their SHA-256."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import hashlib
 import io
 import re
 import tarfile
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent import __version__
 from agent.core.errors import AgentError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # A release puts the archive here: `packaging/build.py` makes both.
 HERE = Path(__file__).parent
 _LARGEST = 64 * 1024 * 1024
+_MODULE = "/agent/__init__.py"
 
 
 @dataclass(frozen=True)
@@ -31,15 +38,31 @@ def load(named: str | None) -> Tree:
 
     Raises AgentError `tree-missing`.
     """
+    path = _found(named, "hsm-agent-far-end-*.tar.gz")
+    if path is None:
+        raise AgentError(
+            "tree-missing", "this agent came without the archive that is sent to hosts", saw="none"
+        )
+    return _read(path, _in_tar)
+
+
+def load_windows(named: str | None) -> Tree | None:
+    """Return the build for Windows that was named, or else the one beside this agent, or None where there is none.
+
+    Raises AgentError `tree-missing` for a file that is no such build.
+    """
+    path = _found(named, "hsm-agent-*-windows-*.zip")
+    return None if path is None else _read(path, _in_zip)
+
+
+def _found(named: str | None, pattern: str) -> Path | None:
     if named is not None:
-        path = Path(named)
-    else:
-        found = sorted(HERE.glob("hsm-agent-far-end-*.tar.gz"))
-        if not found:
-            raise AgentError(
-                "tree-missing", "this agent came without the archive that is sent to hosts", saw="none"
-            )
-        path = found[-1]
+        return Path(named)
+    found = sorted(HERE.glob(pattern))
+    return found[-1] if found else None
+
+
+def _read(path: Path, version_in: Callable[[bytes], str | None]) -> Tree:
     try:
         if path.stat().st_size > _LARGEST:
             raise AgentError(
@@ -50,23 +73,38 @@ def load(named: str | None) -> Tree:
         raise AgentError(
             "tree-missing", f"{path} cannot be read", saw=error.strerror or str(error)
         ) from error
-    version = _version(path.name, data)
+    try:
+        version = version_in(data)
+    except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError, zlib.error, ValueError) as error:
+        raise AgentError("tree-missing", f"{path.name} is no archive of the agent", saw=str(error)) from error
+    if version is None:
+        raise AgentError("tree-missing", f"{path.name} is no archive of the agent", saw="no agent in it")
     if version != __version__:
         # what it answers is read by this agent, so both must be of one version
         raise AgentError("tree-missing", f"{path.name} is of another version", saw=version, want=__version__)
     return Tree(path.name, hashlib.sha256(data).hexdigest(), data)
 
 
-def _version(name: str, data: bytes) -> str:
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as tar:
-            for member in tar:
-                if member.name.endswith("/agent/__init__.py"):
-                    file = tar.extractfile(member)
-                    text = file.read().decode("utf-8") if file else ""
-                    found = re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)
-                    if found:
-                        return found[1]
-    except (tarfile.TarError, OSError, EOFError, UnicodeDecodeError) as error:
-        raise AgentError("tree-missing", f"{name} is no archive of the agent", saw=str(error)) from error
-    raise AgentError("tree-missing", f"{name} is no archive of the agent", saw="no agent in it")
+def _in_tar(data: bytes) -> str | None:
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as tar:
+        for member in tar:
+            file = tar.extractfile(member) if member.name.endswith(_MODULE) else None
+            if file is not None:
+                return _version(file.read())
+    return None
+
+
+def _in_zip(data: bytes) -> str | None:
+    """Return the version of a zip with one top folder and in that the program that is started."""
+    with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        names = packed.namelist()
+        for name in names:
+            top = name[: -len(_MODULE)]
+            if name.endswith(_MODULE) and "/" not in top and f"{top}/hsm-agent.exe" in names:
+                return _version(packed.read(name))
+    return None
+
+
+def _version(source: bytes) -> str | None:
+    found = re.search(r'^__version__ = "(.+)"\r?$', source.decode("utf-8"), re.MULTILINE)
+    return found[1] if found else None

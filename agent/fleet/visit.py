@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Protocol
 
-from agent import landing
 from agent.core.errors import CODES, AgentError
 from agent.core.fleet import End, State, Target
 from agent.core.link import CutError, LinkLostError
+from agent.fleet.entry import QUESTION, SilentError, Ways, is_windows, last_words, line
 from agent.fleet.heard import SHOWN, proven, records, sound
 from agent.fleet.rollout import CONNECTING
 from agent.render.record import schema
@@ -20,32 +18,12 @@ from agent.render.record import schema
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
+    from typing import NoReturn
 
     from agent.fleet.depot import Depot
+    from agent.fleet.entry import Entry
     from agent.fleet.rollout import Errand, Lifeline
     from agent.fleet.tree import Tree
-
-# Constant, so that nothing is ever quoted: what a host is to do goes over standard input. One line in single quotes
-# without a backslash or an exclamation mark means the same to every login shell. The first Python that is new enough
-# runs what comes: the length of the landing program in a line, and then the program. -S leaves out the host's own
-# site-packages, which cost time and might hold another version of a library of ours. The last word says in a list of
-# processes whose it is; `status --wait` looks for it too.
-_TOO_OLD = 93
-_PYTHON = (
-    f"import sys; sys.exit({_TOO_OLD}) if sys.version_info < (3, 9) else "
-    "exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"
-)
-_PYTHONS = "python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9"
-COMMAND = (
-    "exec /bin/sh -c '"
-    's=; [ "$(id -u)" = 0 ] || s="sudo -n"; '
-    f"for p in {_PYTHONS}; do "
-    "p=$(command -v $p) || continue; "
-    f'$s $p -I -S -X utf8 -c "{_PYTHON}" hsm-agent; '
-    f"r=$?; [ $r = {_TOO_OLD} ] || exit $r; "
-    "$p --version >&2; "
-    f"done; exit {_TOO_OLD}'"
-)
 
 # For how long a host that was lost is looked for, in seconds: a reboot takes a minute or two.
 SEARCH = 300.0
@@ -64,7 +42,8 @@ _PASSING = (
 _NOT_REACHED = (*_PASSING, "host-key-unknown", "host-key-changed", "key-unusable")
 # What a run on a host gets of the time that is left for it, so that its report still comes in time.
 _SHARE = 0.9
-_LANDING = Path(landing.__file__)
+# How much of an answer to the question which shell it is, is listened to, in bytes.
+_ANSWER = 64 * 1024
 
 
 class Talk(Protocol):
@@ -107,7 +86,8 @@ class Door(Protocol):
 class Baggage:
     """What a visit brings along: the tree, packages, and for each host's name its options as JSON values and its place.
 
-    `vendor` is where packages come from when no option says so; `deadline` and `search` are in seconds.
+    `windows` is what travels to hosts with Windows, where there is a build for them. `vendor` is where packages come
+    from when no option says so; `deadline` and `search` are in seconds.
     """
 
     run_id: str
@@ -118,7 +98,7 @@ class Baggage:
     places: Mapping[str, tuple[str, int]]
     deadline: float
     search: float = SEARCH
-    landing: bytes = field(default_factory=_LANDING.read_bytes, repr=False)
+    windows: Tree | None = None
     shape: Mapping[str, Any] = field(default_factory=schema, repr=False)
 
 
@@ -128,24 +108,33 @@ class Visitor:
     def __init__(self, door: Door, baggage: Baggage) -> None:
         self._door = door
         self._baggage = baggage
+        self._ways = Ways(baggage.tree, baggage.windows)
 
-    def __call__(self, errand: Errand, line: Lifeline, tell: Callable[[str], None]) -> End:
+    def __call__(self, errand: Errand, cord: Lifeline, tell: Callable[[str], None]) -> End:
         """Return how it ended, whatever happened."""
-        return _Visit(self._door, self._baggage, errand, line, tell).made()
+        return _Visit(self._door, self._baggage, self._ways, errand, cord, tell).made()
 
 
 class _Visit:
     def __init__(
-        self, door: Door, baggage: Baggage, errand: Errand, line: Lifeline, tell: Callable[[str], None]
+        self,
+        door: Door,
+        baggage: Baggage,
+        ways: Ways,
+        errand: Errand,
+        cord: Lifeline,
+        tell: Callable[[str], None],
     ) -> None:
         self._door = door
         self._baggage = baggage
+        self._ways = ways
         self._errand = errand
-        self._line = line
+        self._cord = cord
         self._tell = tell
         self._began = time.monotonic()
         self._again = errand.again
         self._landed = False
+        self._answered = False
         self._trusted: str | None = None
         self._interrupted = False
         self._lost: float | None = None
@@ -169,39 +158,59 @@ class _Visit:
             if now - self._lost > self._baggage.search:
                 break
             try:
-                self._line.wait(_pause(attempt))
+                self._cord.wait(_pause(attempt))
             except CutError:
                 break
             self._tell("connecting again" if self._landed else CONNECTING)
         return self._end(State.UNREACHABLE, "link-lost", saw=why)
 
     def _attempt(self) -> End:
-        with self._door.open(self._errand.target, self._line) as link:
+        target = self._errand.target
+        with self._door.open(target, self._cord) as link:
             self._trusted = link.trusted or self._trusted
-            with link.talk(COMMAND) as talk:
-                return self._errand_done(talk)
+            try:
+                return self._entered(link, self._ways.into(target))
+            except SilentError:
+                if target.system or not self._is_windows(link):
+                    raise
+            return self._entered(link, self._ways.into_windows(target))
 
-    def _errand_done(self, talk: Talk) -> End:
-        source, request = self._baggage.landing, self._request()
-        talk.send(f"{len(source)}\n".encode() + source + json.dumps(request).encode() + b"\n")
+    def _is_windows(self, link: Link) -> bool:
+        """Ask a shell that did not know our words which one it is."""
+        heard = b""
+        try:
+            with link.talk(QUESTION) as talk:
+                talk.finish()
+                while len(heard) < _ANSWER and (piece := talk.receive()):
+                    heard += piece
+        except AgentError:  # what it failed with before says more
+            return False
+        return is_windows(heard)
+
+    def _entered(self, link: Link, way: Entry) -> End:
+        with link.talk(way.command) as talk:
+            return self._conversed(talk, way) or self._ended_early(talk, way)
+
+    def _conversed(self, talk: Talk, way: Entry) -> End | None:
+        """Do what the far end wants until it reports; None when it ends without."""
+        self._answered = False
+        request = self._request(way)
+        talk.send(way.opening(request))
         for record in records(talk.receive):
-            event = record.get("event")
+            event, self._answered = record.get("event"), True
             if event == "hello":
                 self._landed = self._again = True
                 self._lost = None
                 self._tell("looking")
+            elif event == "settled" and way.settles:
+                request = self._request(way)  # with the time that is left now
+                talk.send(line(request))
             elif event == "at":
                 self._tell(record["step"][:SHOWN])
-            elif event == "want" and record["what"] == "tree":
-                self._tell("sending the agent")
-                data = self._baggage.tree.data
-                talk.send(json.dumps({"size": len(data)}).encode() + b"\n" + data)
             elif event == "want":
-                self._send_file(talk, record["url"], record["sha256"])
-            elif event == "failed" and record["code"] == "link-lost":
-                raise LinkLostError(record["saw"])  # it waited in vain: this machine slept, or the link did
+                self._send(talk, way, record)
             elif event == "failed":
-                return self._end(State.FAILED, record["code"], saw=record["saw"])
+                return self._failed(record)
             elif event == "report":
                 talk.finish()
                 report = sound(record.get("report"), request, self._baggage.shape)
@@ -210,13 +219,34 @@ class _Visit:
                 # not by us: the host goes down, most likely; once more, when it is back
                 self._interrupted = True
                 raise LinkLostError("the run there was interrupted")
-        raise self._silence(talk)
+        return None
 
-    def _request(self) -> dict[str, Any]:
+    def _failed(self, record: Mapping[str, Any]) -> End:
+        if record["code"] == "link-lost":
+            raise LinkLostError(record["saw"])  # it waited in vain: this machine slept, or the link did
+        return self._end(State.FAILED, record["code"], saw=record["saw"])
+
+    def _ended_early(self, talk: Talk, way: Entry) -> NoReturn:
+        status, said = talk.status(), talk.errors().decode("utf-8", "replace").strip()
+        if not self._answered:
+            raise way.silence(status, said)
+        raise AgentError(
+            "far-end-failed", "the agent on the host ended without a report", saw=last_words(status, said),
+            want="a report",
+        )  # fmt: skip
+
+    def _send(self, talk: Talk, way: Entry, wanted: Mapping[str, Any]) -> None:
+        if wanted["what"] == "tree":
+            self._tell("sending the agent")
+            talk.send(line({"size": len(way.tree.data)}) + way.tree.data)
+        else:
+            self._send_file(talk, wanted["url"], wanted["sha256"])
+
+    def _request(self, way: Entry) -> dict[str, Any]:
         errand, baggage = self._errand, self._baggage
         left = max(1.0, baggage.deadline - (time.monotonic() - self._began))
         return {
-            "tree": {"sha256": baggage.tree.sha256, "keep": errand.command != "plan"},
+            "tree": {"sha256": way.tree.sha256, "keep": errand.command != "plan"},
             "command": _THERE.get(errand.command, errand.command),
             "desired": baggage.desired[errand.target.name],
             "request": f"{baggage.run_id}/{errand.target.name}/{errand.attempt}",
@@ -233,36 +263,11 @@ class _Visit:
             )
         except AgentError as error:
             told = {"code": error.code.name, "sentence": error.sentence, "saw": error.saw, "want": error.want}
-            talk.send(json.dumps(told).encode() + b"\n")
+            talk.send(line(told))
             return
-        talk.send(json.dumps({"size": parcel.size, "sha256": parcel.sha256}).encode() + b"\n")
+        talk.send(line({"size": parcel.size, "sha256": parcel.sha256}))
         for piece in parcel.pieces():
             talk.send(piece)
-
-    def _silence(self, talk: Talk) -> AgentError | LinkLostError:
-        """Say why there was no report: the words of whoever answered instead are all that there is to go by."""
-        status = talk.status()
-        said = talk.errors().decode("utf-8", "replace").strip()
-        last = "\n".join(said.splitlines()[-3:])
-        ended = "death by a signal" if status is None else f"exit {status}"
-        if self._landed:
-            return AgentError(
-                "far-end-failed", "the agent on the host ended without a report", saw=last or ended,
-                want="a report",
-            )  # fmt: skip
-        if status == _TOO_OLD:
-            return AgentError(
-                "python-missing", "the host has no Python that the agent can use", saw=last or "no python3 at all",
-                want="Python 3.9 or newer",
-            )  # fmt: skip
-        if "sudo: " in said:
-            return AgentError(
-                "sudo-refused", "the user may not become root without a password", saw=last, want="sudo -n"
-            )
-        return AgentError(
-            "far-end-failed", "no Python program could be started on the host", saw=last or ended,
-            want="a login shell that runs commands",
-        )  # fmt: skip
 
     def _reported(self, report: Mapping[str, Any]) -> End:
         outcome = report["outcome"]

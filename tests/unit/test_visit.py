@@ -13,10 +13,11 @@ from agent.core.errors import AgentError
 from agent.core.fleet import End, State, Target
 from agent.core.link import CutError, LinkLostError
 from agent.fleet.depot import Depot
+from agent.fleet.entry import COMMAND, QUESTION
 from agent.fleet.heard import proven
 from agent.fleet.rollout import Errand
 from agent.fleet.tree import Tree
-from agent.fleet.visit import COMMAND, Baggage, Visitor
+from agent.fleet.visit import Baggage, Visitor
 from agent.hosts.posix import Posix
 from agent.landing import RECORD
 from agent.render.record import to_tree
@@ -44,13 +45,19 @@ def report(**more: Any) -> dict[str, Any]:
 
 @dataclass
 class Script:
-    """A connection on which these records come (or bytes, or an error), and then the command's end."""
+    """A connection on which these records come (or bytes, or an error), and then the command's end.
+
+    `shell` is what its shell answers when it is asked which one it is; `windows` is how PowerShell ends there.
+    """
 
     comes: tuple[dict[str, Any] | bytes | Exception, ...] = ()
     ends: int | None = 0
     said: bytes = b""
     trusted: str | None = None
+    shell: bytes | Exception = b"%OS% :OS\n"
+    windows: Script | None = None
     sent: bytearray = field(default_factory=bytearray)
+    began: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._left = list(self.comes)
@@ -77,8 +84,14 @@ class Script:
 
     @contextmanager
     def talk(self, command: str) -> Iterator[Script]:
-        assert command == COMMAND
-        yield self
+        self.began.append(command.partition(" ")[0])
+        if command == QUESTION:
+            yield Script((self.shell,))
+        elif command == COMMAND:
+            yield self
+        else:
+            assert self.windows is not None
+            yield self.windows
 
     @property
     def request(self) -> dict[str, Any]:
@@ -107,6 +120,8 @@ class Scene:
     command: str = "rollout"
     search: float = 60.0
     again: bool = False
+    system: str | None = None
+    build: Tree | None = None
     said: list[str] = field(default_factory=list)
 
     def made(self) -> End:
@@ -132,9 +147,13 @@ class Scene:
         baggage = Baggage(
             "RUN", Tree("t.tar.gz", "f00", b"TREE"), Depot(Posix(), self.folder / "kept"), "https://vendor",
             {"web-1": {"hsm_ip": ["10.0.1.6"], "package_source": str(mirror)}}, {"web-1": ("10.0.4.7", 2222)}, deadline=100.0, search=self.search,
+            windows=self.build,
         )  # fmt: skip
-        errand = Errand(self.command, Target("web-1", "10.0.4.7", port=2222), 3, 2, self.again)
-        return Visitor(Door(), baggage)(errand, Cord(), self.said.append)
+        errand = Errand(
+            self.command, Target("web-1", "10.0.4.7", port=2222, system=self.system), 3, 2, self.again
+        )
+        self.visitor = Visitor(Door(), baggage)
+        return self.visitor(errand, Cord(), self.said.append)
 
 
 def test_a_report_of_success_with_its_proof_is_ok(tmp_path: Path) -> None:

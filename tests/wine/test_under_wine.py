@@ -21,7 +21,15 @@ pytestmark = pytest.mark.lab
 
 SUITES = tuple(
     f"tests/contract/test_{name}.py"
-    for name in ("host", "windows_host", "windows_msi", "windows_firewall", "windows_log", "windows_main_job")
+    for name in (
+        "host",
+        "windows_host",
+        "windows_msi",
+        "windows_firewall",
+        "windows_log",
+        "windows_main_job",
+        "far_end_alone",
+    )
 )
 # what one Python has to run: what goes wrong says the same on either, and in the stand-ins nothing of ours runs
 ALONE = {

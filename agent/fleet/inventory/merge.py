@@ -96,6 +96,7 @@ class Merge:
             groups=tuple(sorted(above | ({zone} if zone else set()))),
             said={option.name: whole[key] for key, option in OPTION_OF.items() if key in whole},
             where=f"{self._where}:{host.line}",
+            system=whole.get("system"),
         )
 
     def _zone(self, name: str, host: Mentions, said: Mapping[str, Any]) -> str | None:

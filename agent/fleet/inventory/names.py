@@ -6,10 +6,19 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+from agent.core.system import LINUX, windows
 from agent.options import NotAcceptableError
 
 LONGEST = 255
 RESERVED = ("all", "ungrouped")  # what `--limit` and Ansible mean by these is fixed
+
+
+_SYSTEMS = (LINUX.kind, windows().kind)
+# by the kinds of shell that Ansible knows, which is how its inventories tell Windows
+_SHELLS = {
+    **dict.fromkeys(("sh", "csh", "fish"), _SYSTEMS[0]),
+    **dict.fromkeys(("cmd", "powershell"), _SYSTEMS[1]),
+}
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,20 @@ def key(text: str) -> str:
     if not text.strip() or not text.isprintable() or len(text) > 4096:
         raise NotAcceptableError(f"{text[:LONGEST]!r} is not the path of a private key")
     return text
+
+
+def system(text: str) -> str:
+    """Return the kind of a system."""
+    if text not in _SYSTEMS:
+        raise NotAcceptableError(f"{text[:LONGEST]!r} is not one of {', '.join(_SYSTEMS)}")
+    return text
+
+
+def shell(text: str) -> str:
+    """Return the kind of system that has a shell of this kind."""
+    if text not in _SHELLS:
+        raise NotAcceptableError(f"{text[:LONGEST]!r} is not one of {', '.join(_SHELLS)}")
+    return _SHELLS[text]
 
 
 def jump(text: str) -> str:

@@ -1,6 +1,6 @@
 """An inventory in TOML: groups, zones and hosts, each with what is particular to them.
 
-    user = "ops"                        # for every host: user, port, key, jump, zone
+    user = "ops"                        # for every host: user, port, key, jump, system, zone
     jump = "bastion.example.com"
     hsm.ca_cert = "customerCA.crt"      # and every option, spelled as in the configuration file
 
@@ -58,6 +58,7 @@ _CONNECTION: dict[str, Callable[[str], Any]] = {
     "port": names.port,
     "key": names.key,
     "jump": names.jump,
+    "system": names.system,
 }
 _PARSED = {**_CONNECTION, "address": names.host, "zone": names.group}
 
@@ -86,9 +87,9 @@ class _Reader:
         self._hosts: dict[str, Mentions] = {}
 
     def read(self, tree: dict[str, Any]) -> tuple[Target, ...]:
-        top = self._level(tree, (), ("user", "port", "key", "jump", "zone"), ("groups", "zones", "hosts"))
-        groups = self._tables(tree, "groups", ("user", "port", "key", "jump", "zone"), ("hosts", "children"))
-        zones = self._tables(tree, "zones", ("user", "port", "key", "jump"), ("hosts",))
+        top = self._level(tree, (), (*_CONNECTION, "zone"), ("groups", "zones", "hosts"))
+        groups = self._tables(tree, "groups", (*_CONNECTION, "zone"), ("hosts", "children"))
+        zones = self._tables(tree, "zones", tuple(_CONNECTION), ("hosts",))
         for name in sorted(groups.keys() & zones.keys()):
             self._complain(("zones", name), f"`{name}` is the name of a group and of a zone")
         for name, (path, table) in self._named(tree, "groups"):

@@ -39,6 +39,7 @@ _HOST = ("ansible_ssh_host", "ansible_host")
 _PORT = ("ansible_ssh_port", "ansible_port")
 _USER = ("ansible_ssh_user", "ansible_user")
 _KEY = ("ansible_ssh_private_key_file", "ansible_private_key_file")
+_SHELL = "ansible_shell_type"
 _ARGUMENTS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
 
 
@@ -104,6 +105,7 @@ def target(name: str, groups: tuple[str, ...], variables: Mapping[str, Any], whe
             option.name: variables[variable] for variable, option in _OPTIONS.items() if variable in variables
         },
         where=where,
+        system=variables.get(_SHELL),
     )
 
 
@@ -136,6 +138,7 @@ _PARSED: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(_USER, names.user),
     **dict.fromkeys(_KEY, names.key),
     **dict.fromkeys(_ARGUMENTS, jump_in),
+    _SHELL: names.shell,
     CONNECTION: _connection,
     PRIORITY: _priority,
 }

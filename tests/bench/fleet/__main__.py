@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Callable
 
 from agent import landing
 from agent.fleet import journal
-from agent.fleet.visit import COMMAND
+from agent.fleet.entry import COMMAND
 from tests.bench.clock import tree as descendants
 from tests.bench.fleet.sides import PARALLEL, SIDES, Command, Ground, Side, ours, peers
 from tests.bench.table import keep

@@ -1,0 +1,129 @@
+{# What `start.ps1` runs; the functions that receive are its own. Only ASCII. #}
+# What agent/landing.py is on Linux: sees to the tree that is wanted, then starts the agent in it on the same standard
+# input and output.
+
+function Send-Record($record) {
+    # in ASCII: what the code page of this console is nobody knows
+    $text = [regex]::Replace((ConvertTo-Json $record -Compress), '[^ -~]', { '\u{0:x4}' -f [int]$args[0].Value[0] })
+    [Console]::Out.Write([char]30 + $text + "`n")
+}
+
+function Assert-Own($folder) {
+    # In %ProgramData% everybody may make folders. One that is there already is used only when the system, the
+    # administrators or we ourselves own it, for an owner can give himself every right; one that is made is closed to
+    # all others. So the program in it is looked at each time before it is started.
+    if (-not (Test-Path $folder)) { [void][IO.Directory]::CreateDirectory($folder, $closed) }
+    $owner = [IO.Directory]::GetAccessControl($folder).GetOwner([Security.Principal.SecurityIdentifier]).Value
+    if ('S-1-5-18', 'S-1-5-32-544', $me.User.Value -notcontains $owner) { throw "$folder belongs to $owner" }
+}
+
+function Receive-Tree {
+    # Returns the folder of the tree, in a draft that is held by its archive: while a file in it is open, a folder cannot
+    # be renamed, and what cannot be renamed is not pruned.
+    Assert-Own $draft
+    $script:archive = [IO.File]::Create("$draft\zip")
+    Send-Record @{ event = 'want'; what = 'tree' }
+    $script:code = 'link-lost'
+    $left = (ConvertFrom-Json (Receive-Line)).size
+    $piece = New-Object byte[] 65536
+    while ($left) {
+        $script:code = 'link-lost'
+        $count = Receive-Some $piece 0 ([Math]::Min($left, $piece.Length))
+        $script:code = 'write-failed'
+        $archive.Write($piece, 0, $count)
+        $left -= $count
+    }
+    $archive.Position = 0
+    $seen = [BitConverter]::ToString([Security.Cryptography.SHA256]::Create().ComputeHash($archive)) -replace '-'
+    if ($seen -ne $wanted.sha256) {
+        $script:code = 'checksum-mismatch'
+        throw "sha256:$($seen.ToLower()), wanted sha256:$($wanted.sha256)"
+    }
+    Add-Type -AssemblyName System.IO.Compression
+    Add-Type -AssemblyName System.IO.Compression.FileSystem
+    $zip = New-Object IO.Compression.ZipArchive $archive
+    [IO.Compression.ZipFileExtensions]::ExtractToDirectory($zip, "$draft\t")
+    [IO.Directory]::GetDirectories("$draft\t")[0]
+}
+
+function Move-Tree($from, $to) {
+    # A scanner that has a new file open for a moment keeps its folder from being renamed. Another visit may be first.
+    for ($turn = 1; -not (Test-Path $to); $turn++) {
+        try {
+            [IO.Directory]::Move($from, $to)
+        } catch {
+            if ($turn -ge 40) { throw }
+            Start-Sleep -Milliseconds 250
+        }
+    }
+}
+
+function Remove-Draft {
+    if ($archive) {
+        $archive.Close()
+        [IO.Directory]::Delete($draft, $true)
+    }
+}
+
+function Remove-Others {
+    $others = @(([IO.DirectoryInfo]$trees).GetDirectories() | Where-Object { $_.Name -ne $wanted.sha256 })
+    $drafts = @($others | Where-Object { $_.Name -like '{{ draft }}*' })
+    $older = @($others | Where-Object { $_.Name -notlike '{{ draft }}*' } | Sort-Object LastWriteTime)
+    foreach ($each in $drafts + @($older | Select-Object -SkipLast {{ kept }})) {
+        # removed under another name, so that half of a tree never has the name of the whole
+        try {
+            $half = "$trees\{{ draft }}" + [IO.Path]::GetRandomFileName()
+            [IO.Directory]::Move($each.FullName, $half)
+            [IO.Directory]::Delete($half, $true)
+        } catch {
+            continue
+        }
+    }
+}
+
+$status = 1
+$archive = $null
+try {
+    $code = 'not-root'
+    $me = [Security.Principal.WindowsIdentity]::GetCurrent()
+    if (-not ([Security.Principal.WindowsPrincipal]$me).IsInRole([Security.Principal.WindowsBuiltInRole]::Administrator)) {
+        throw "$($me.Name) is no administrator, or not elevated"
+    }
+    $code = 'link-lost'
+    $wanted = ConvertFrom-Json (Receive-Line)
+    $code = 'write-failed'
+    $closed = New-Object Security.AccessControl.DirectorySecurity
+    $closed.SetSecurityDescriptorSddlForm('O:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)')
+    $trees = Join-Path $env:ProgramData 'hsm-agent\trees'
+    $place = Join-Path $trees $wanted.sha256
+    $draft = Join-Path $trees ('{{ draft }}' + [IO.Path]::GetRandomFileName())
+    Assert-Own (Split-Path $trees)
+    Assert-Own $trees
+    if (Test-Path $place) {
+        Assert-Own $place
+    } elseif ($wanted.keep) {
+        Move-Tree (Receive-Tree) $place
+        Assert-Own $place
+        Remove-Draft
+        $archive = $null
+        Remove-Others
+    } else {
+        $place = Receive-Tree
+    }
+    $code = 'far-end-failed'
+    $held = [IO.File]::OpenRead("$place\hsm-agent.exe")
+    $start = New-Object Diagnostics.ProcessStartInfo "$place\hsm-agent.exe", 'far-end'
+    $start.UseShellExecute = $false
+    Send-Record @{ event = 'settled' }
+    $agent = [Diagnostics.Process]::Start($start)
+    $agent.WaitForExit()
+    $status = $agent.ExitCode
+    $held.Close()
+} catch {
+    $why = $_.Exception.GetBaseException()
+    # the two ways in which Windows says that a disk is full
+    if (0x80070070, 0x80070027 -contains $why.HResult) { $code = 'no-space' }
+    Send-Record @{ event = 'failed'; code = $code; saw = $why.Message }
+}
+Remove-Draft
+exit $status
