@@ -59,10 +59,9 @@ function Move-Tree($from, $to) {
 }
 
 function Remove-Draft {
-    if ($archive) {
-        $archive.Close()
-        [IO.Directory]::Delete($draft, $true)
-    }
+    if ($archive) { $archive.Close() }
+    # where there is none, or a scanner reads in it: what stays is pruned by a later visit
+    try { [IO.Directory]::Delete($draft, $true) } catch { return }
 }
 
 function Remove-Others {
@@ -76,7 +75,7 @@ function Remove-Others {
             [IO.Directory]::Move($each.FullName, $half)
             [IO.Directory]::Delete($half, $true)
         } catch {
-            continue
+            continue  # in use, or gone meanwhile
         }
     }
 }
@@ -105,12 +104,12 @@ try {
         Move-Tree (Receive-Tree) $place
         Assert-Own $place
         Remove-Draft
-        $archive = $null
         Remove-Others
     } else {
         $place = Receive-Tree
     }
     $code = 'far-end-failed'
+    # what is held open is not pruned, however long the agent runs
     $held = [IO.File]::OpenRead("$place\hsm-agent.exe")
     $start = New-Object Diagnostics.ProcessStartInfo "$place\hsm-agent.exe", 'far-end'
     $start.UseShellExecute = $false

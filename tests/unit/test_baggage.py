@@ -6,6 +6,7 @@ import hashlib
 import io
 import tarfile
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,48 @@ def test_an_archive_without_an_agent_is_refused(tmp_path: Path) -> None:
 
 def test_an_archive_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert refused(str(tmp_path / "none")).saw == "No such file or directory"
+
+
+def zipped(folder: Path, *names: str, version: str = __version__) -> str:
+    path = folder / "hsm-agent-x-x86_64-windows-0.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        for name in names:
+            packed.writestr(name, f'__version__ = "{version}"\n')
+    return str(path)
+
+
+def windows_refused(named: str) -> AgentError:
+    with pytest.raises(AgentError) as refusal:
+        tree.load_windows(named)
+    assert refusal.value.code.name == "tree-missing"
+    return refusal.value
+
+
+def test_a_build_for_windows_is_one_folder_with_its_program(tmp_path: Path) -> None:
+    named = zipped(tmp_path, "top/hsm-agent.exe", "top/agent/__init__.py")
+    found = tree.load_windows(named)
+    assert found is not None
+    assert (found.sha256, found.data) == (hashlib.sha256(found.data).hexdigest(), Path(named).read_bytes())
+
+
+@pytest.mark.skipif(bool(list(tree.HERE.glob("*.zip"))), reason="a build for Windows lies beside this agent")
+def test_a_fleet_without_windows_needs_no_build_for_it() -> None:
+    assert tree.load_windows(None) is None
+
+
+@pytest.mark.parametrize(
+    "names", [("top/agent/__init__.py",), ("agent/__init__.py", "hsm-agent.exe"), ("a/top/agent/__init__.py",), ()],
+    ids=["no program", "no folder", "two folders", "empty"],
+)  # fmt: skip
+def test_another_zip_is_no_build_for_windows(tmp_path: Path, names: tuple[str, ...]) -> None:
+    assert windows_refused(zipped(tmp_path, *names)).saw == "no agent in it"
+
+
+def test_a_build_for_windows_of_another_version_or_none_is_refused(tmp_path: Path) -> None:
+    named = zipped(tmp_path, "top/hsm-agent.exe", "top/agent/__init__.py", version="9.9.9")
+    assert windows_refused(named).saw == "9.9.9"
+    assert "no archive" in windows_refused(str(archive(tmp_path, "x"))).sentence
+    assert windows_refused(str(tmp_path / "none")).saw == "No such file or directory"
 
 
 def mirror(folder: Path, data: bytes = b"package") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,52 @@ def complaints_of(text: str | bytes, where: str = "hosts") -> list[str]:
     assert complaints
     assert found == ()
     return complaints
+
+
+# which hosts are Windows
+
+
+WINDOWS = {
+    "hosts.toml": """
+        [groups.win]
+        hosts = ["win-1", "win-2"]
+        system = "windows"
+        [hosts.web-1]
+        [hosts.win-2]
+        system = "linux"
+        """,
+    "hosts": """
+        web-1
+        [win]
+        win-1
+        win-2 ansible_shell_type=sh
+        [win:vars]
+        ansible_shell_type=powershell
+        """,
+    "hosts.json": json.dumps({
+        "all": {"children": ["win", "ungrouped"]}, "ungrouped": {"hosts": ["web-1"]}, "win": {"hosts": ["win-1", "win-2"]},
+        "_meta": {"hostvars": {"win-1": {"ansible_shell_type": "cmd"}, "win-2": {"ansible_shell_type": "fish"}}},
+    }),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", WINDOWS)
+def test_an_inventory_says_which_hosts_are_windows(where: str) -> None:
+    found = targets_of(textwrap.dedent(WINDOWS[where]), where)
+    assert {each.name: each.system for each in found} == {"web-1": None, "win-1": "windows", "win-2": "linux"}
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "complaint"),
+    [
+        ('system = "Windows"', "hosts.toml", "system: 'Windows' is not one of linux, windows"),
+        ("system = true", "hosts.toml", "system: a text is wanted"),
+        ("web-1 ansible_shell_type=pwsh", "hosts",
+         "ansible_shell_type: 'pwsh' is not one of sh, csh, fish, cmd, powershell"),
+    ],
+)  # fmt: skip
+def test_an_unknown_kind_of_system_is_told(text: str, where: str, complaint: str) -> None:
+    assert complaints_of(text, where)[0] == f"{where}:1: {complaint}"
 
 
 # a plain list

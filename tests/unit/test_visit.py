@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ from agent.core.errors import AgentError
 from agent.core.fleet import End, State, Target
 from agent.core.link import CutError, LinkLostError
 from agent.fleet.depot import Depot
-from agent.fleet.entry import COMMAND, QUESTION
+from agent.fleet.entry import COMMAND, QUESTION, Ways
 from agent.fleet.heard import proven
 from agent.fleet.rollout import Errand
 from agent.fleet.tree import Tree
@@ -149,11 +151,11 @@ class Scene:
             {"web-1": {"hsm_ip": ["10.0.1.6"], "package_source": str(mirror)}}, {"web-1": ("10.0.4.7", 2222)}, deadline=100.0, search=self.search,
             windows=self.build,
         )  # fmt: skip
-        errand = Errand(
+        self.errand = Errand(
             self.command, Target("web-1", "10.0.4.7", port=2222, system=self.system), 3, 2, self.again
         )
         self.visitor = Visitor(Door(), baggage)
-        return self.visitor(errand, Cord(), self.said.append)
+        return self.visitor(self.errand, Cord(), self.said.append)
 
 
 def test_a_report_of_success_with_its_proof_is_ok(tmp_path: Path) -> None:
@@ -412,3 +414,97 @@ def test_the_command_is_one_line_that_every_shell_takes_whole() -> None:
     before, inner, after = COMMAND.split("'")
     assert (before, after) == ("exec /bin/sh -c ", "")
     assert not set(inner) & set("\\!\n'")
+
+
+WINDOWS_TREE = Tree("hsm-agent-0.1.0-x86_64-windows-0.zip", "f01", b"ZIP")
+UNKNOWN = (
+    b"'exec' is not recognized as an internal or external command,\r\noperable program or batch file.\r\n"
+)
+ANSWERS = {"cmd": b"AutoRun\r\nWindows_NT $env:OS\r\n", "powershell": b"%OS%\r\nWindows_NT\r\n"}
+
+
+def on_windows(**more: Any) -> Script:
+    """What PowerShell says on a host that has the build."""
+    return Script(({"event": "settled"}, HELLO, report()), **more)
+
+
+@pytest.mark.parametrize("shell", ANSWERS)
+def test_a_shell_of_windows_is_found_out_and_remembered(tmp_path: Path, shell: str) -> None:
+    script = Script(ends=1, said=UNKNOWN, shell=ANSWERS[shell], windows=on_windows())
+    scene = Scene(tmp_path, (script,), build=WINDOWS_TREE)
+    assert scene.made().state is State.OK
+    assert script.began == ["exec", "echo", "powershell"]
+    script.windows = on_windows()
+    assert scene.visitor(scene.errand, Cord(), scene.said.append).state is State.OK
+    assert script.began == ["exec", "echo", "powershell", "powershell"]
+
+
+def test_powershell_is_told_of_the_tree_first_and_of_the_rest_when_that_is_there(tmp_path: Path) -> None:
+    powershell = Script(({"event": "want", "what": "tree"}, {"event": "settled"}, HELLO, report()))
+    scene = Scene(tmp_path, (Script(windows=powershell),), system="windows", build=WINDOWS_TREE)
+    assert scene.made().state is State.OK
+    length, _, rest = bytes(powershell.sent).partition(b"\n")
+    assert rest.startswith(b"# What agent/landing.py is on Linux")
+    tree, size, request, end = rest[int(length) :].split(b"\n")
+    assert (json.loads(tree), json.loads(size)) == ({"sha256": "f01", "keep": True}, {"size": 3})
+    assert (request[:3], json.loads(request[3:])["request"], end) == (b"ZIP", "RUN/web-1/2", b"<end>")
+    assert scene.said == ["sending the agent", "looking"]
+
+
+@pytest.mark.parametrize(
+    ("script", "began"),
+    [
+        (Script((HELLO, report())), ["exec"]),
+        (Script(ends=93, said=b"Python 3.6.8\n"), ["exec"]),
+        (Script(ends=1, said=b"sudo: a password is required\n"), ["exec"]),
+        (Script((HELLO,), ends=1), ["exec"]),
+        (Script(ends=1, said=UNKNOWN), ["exec", "echo"]),
+    ],
+    ids=["proven", "no Python", "no sudo", "broken off", "no words of ours"],
+)
+def test_only_a_shell_that_did_not_know_us_is_asked_which_one_it_is(
+    tmp_path: Path, script: Script, began: list[str]
+) -> None:
+    Scene(tmp_path, (script,), build=WINDOWS_TREE).made()
+    assert script.began == began
+
+
+@pytest.mark.parametrize(
+    "shell", [b"%OS% :OS\n", b"", b"Windows_NT :OS\n", AgentError("ssh-failed", "no more sessions")]
+)
+def test_what_is_not_windows_has_failed_with_its_first_words(
+    tmp_path: Path, shell: bytes | AgentError
+) -> None:
+    script = Script(ends=1, said=b"exec: restricted\n", shell=shell)
+    end = Scene(tmp_path, (script,), build=WINDOWS_TREE).made()
+    assert (end.state, end.code, end.saw) == (State.FAILED, "far-end-failed", "exec: restricted")
+
+
+def test_a_host_that_was_said_to_be_windows_and_is_not_is_a_failure(tmp_path: Path) -> None:
+    powershell = Script(ends=127, said=b"sh: 1: powershell: not found\n")
+    script = Script(windows=powershell)
+    end = Scene(tmp_path, (script,), system="windows", build=WINDOWS_TREE).made()
+    assert (end.code, end.saw) == ("far-end-failed", "sh: 1: powershell: not found")
+    assert script.began == ["powershell"]
+
+
+def test_a_posix_host_gets_no_request_for_saying_a_word_of_windows(tmp_path: Path) -> None:
+    script = Script((HELLO, {"event": "settled"}, report()))
+    assert Scene(tmp_path, (script,)).made().state is State.OK
+    assert script.after == b"<end>"
+
+
+def test_the_scripts_hold_no_value_and_are_read_by_a_grammar_of_powershell() -> None:
+    grammar = pytest.importorskip("tree_sitter_powershell", reason="has no wheel for this Python")
+    from tree_sitter import Language, Parser
+
+    way = Ways(WINDOWS_TREE, WINDOWS_TREE).into_windows(Target("web-1", "10.0.4.7"))
+    before, _, encoded = way.command.rpartition(" ")
+    assert re.fullmatch(r"powershell( -\w+| None| Text)+", before)
+    assert len(way.command) < 8191 // 2  # of cmd; not to come near
+    parser = Parser(Language(grammar.language()))
+    for script in (base64.b64decode(encoded).decode("utf-16-le").encode("ascii"), way.program):
+        script.decode("ascii")
+        assert not parser.parse(script).root_node.has_error
+        before_last, _, after_last = script.rpartition(b"}")
+        assert parser.parse(before_last + after_last).root_node.has_error  # it would have told
