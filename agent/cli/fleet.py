@@ -44,7 +44,7 @@ _HOSTS = (
            flag=True),
     Option("tree", None, "the archive of the agent that is sent, instead of the one that came with it", str,
            metavar="FILE"),
-    Option("windows_tree", None, "the build for Windows that is sent there: hsm-agent-…-windows-….zip", str,
+    Option("windows_tree", None, "the build of the agent that is sent to hosts with Windows, a zip", str,
            metavar="FILE"),
 )  # fmt: skip
 _WAVES = (
