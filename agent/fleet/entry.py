@@ -6,7 +6,9 @@ Every line is constant, so nothing is ever quoted: what a host is to do goes ove
 from __future__ import annotations
 
 import base64
+import html
 import json
+import re
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,8 +53,13 @@ QUESTION = "echo %OS% $env:OS"
 _ANSWERS = (b"Windows_NT $env:OS", b"Windows_NT")
 
 # cmd and PowerShell read this alike, whichever is the default shell of sshd. -InputFormat None: PowerShell itself must
-# not read the input, and -OutputFormat Text: else an encoded command has its errors written as XML.
-_POWERSHELL = "powershell -NoProfile -NonInteractive -InputFormat None -OutputFormat Text -EncodedCommand "
+# not read the input.
+_POWERSHELL = "powershell -NoProfile -NonInteractive -InputFormat None -EncodedCommand "
+# What it says of an encoded command is XML: errors as `S`, with line ends as _x000D__x000A_. Around an error's words
+# stands where in the script it was, and how PowerShell files it.
+_XML_ERROR = re.compile(r'<S S="Error">(.*?)</S>', re.DOTALL)
+_XML_CHARACTER = re.compile(r"_x([0-9A-F]{4})_")
+_AROUND = re.compile(r"\s*(\+ |At line:)")
 
 _LANDING = Path(landing.__file__)
 
@@ -82,13 +89,14 @@ class Entry:
 
     def silence(self, status: int | None, said: str) -> AgentError:
         """Say why nothing came: the words of whoever answered instead are all that there is to go by."""
-        saw = last_words(status, said)
         if self.system == WINDOWS:
+            saw = last_words(status, _said_by_powershell(said))
             return AgentError(
                 "far-end-failed", "no PowerShell script could be run on the host", saw=saw,
                 want="Windows with PowerShell 5.1, and cmd or PowerShell as the default shell of sshd",
                 hint="look whether a policy, or software against viruses, forbids `powershell -EncodedCommand` there",
             )  # fmt: skip
+        saw = last_words(status, said)
         if status == _TOO_OLD:
             return AgentError(
                 "python-missing", "the host has no Python that the agent can use",
@@ -140,6 +148,14 @@ def _windows(tree: Tree) -> Entry:
     program = render("fleet/landing.ps1", draft=landing.DRAFT, kept=landing.KEPT)
     encoded = base64.b64encode(start.encode("utf-16-le")).decode("ascii")
     return Entry(WINDOWS, f"{_POWERSHELL}{encoded}", program.encode("ascii"), tree, settles=True)
+
+
+def _said_by_powershell(said: str) -> str:
+    errors = _XML_ERROR.findall(said)
+    if errors:
+        said = _XML_CHARACTER.sub(lambda found: chr(int(found[1], 16)), html.unescape("".join(errors)))
+    lines = [each.rstrip() for each in said.splitlines() if each.strip()]
+    return "\n".join([each for each in lines if not _AROUND.match(each)] or lines)
 
 
 def last_words(status: int | None, said: str) -> str:

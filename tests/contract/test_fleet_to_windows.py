@@ -193,7 +193,10 @@ def test_without_a_build_it_says_where_to_get_one(seat: Seat) -> None:
         assert "packaging/build.py --windows" in str(end.hint)
 
 
-BLOCKED = """This script contains malicious content and has been blocked by your antivirus software.
+BLOCKED = """At line:1 char:1
++ $ErrorActionPreference = 'Stop' <# and so on #>
++ ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+This script contains malicious content and has been blocked by your antivirus software.
     + CategoryInfo          : ParserError: (:) [], ParentContainsErrorRecordException
     + FullyQualifiedErrorId : ScriptContainedMaliciousContent
 """
@@ -203,7 +206,7 @@ def test_a_script_that_is_not_allowed_is_told_in_the_hosts_words(seat: Seat) -> 
     seat.host.blocked = BLOCKED
     end = seat.once()
     assert (end.state, end.code) == (State.FAILED, "far-end-failed")
-    assert "malicious content" in str(end.saw)
+    assert end.saw == BLOCKED.splitlines()[3]
     assert "-EncodedCommand" in str(end.hint)
     assert seat.host.names == []
 

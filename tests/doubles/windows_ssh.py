@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import html
 import io
 import json
 import secrets
@@ -37,7 +38,7 @@ CHECKOUT = Path(__file__).parents[2]
 START = render("fleet/start.ps1", patience=PATIENCE)
 LANDING = render("fleet/landing.ps1", draft=DRAFT, kept=KEPT).encode("ascii")
 ADMINISTRATORS, SOMEBODY = "S-1-5-32-544", "S-1-5-21-1004336348-1177238915-682003330-1013"
-WORDS = "powershell -NoProfile -NonInteractive -InputFormat None -OutputFormat Text -EncodedCommand"
+WORDS = "powershell -NoProfile -NonInteractive -InputFormat None -EncodedCommand"
 _PATIENCE = 60.0
 _PIECE = 64 * 1024
 
@@ -146,7 +147,7 @@ class WindowsHost:
         assert len(" ".join(words)) < 8191
         assert base64.b64decode(words[-1]).decode("utf-16-le") == START
         if self.blocked:
-            streams.err(self.blocked)
+            streams.err(_as_xml(self.blocked))
             return 1
         length = int(streams.incoming.readline())
         assert streams.incoming.read(length) == LANDING
@@ -219,6 +220,17 @@ class WindowsHost:
             packed.extractall(draft / "t")
         (top,) = (draft / "t").iterdir()
         return top
+
+
+def _as_xml(text: str) -> str:
+    """What Windows PowerShell makes of the errors of an encoded command; of progress it tells, too."""
+    lines = [html.escape(each, quote=False) + "_x000D__x000A_" for each in text.splitlines()]
+    errors = "".join(f'<S S="Error">{each}</S>' for each in lines)
+    progress = (
+        '<Obj S="progress" RefId="0"><MS><S N="Activity">Preparing modules for first use.</S></MS></Obj>'
+    )
+    place = "http://schemas.microsoft.com/powershell/2004/04"
+    return f'#< CLIXML\n<Objs Version="1.1.0.1" xmlns="{place}">{progress}{errors}</Objs>'
 
 
 def agent_of_linux(streams: Exec) -> int:

@@ -488,6 +488,22 @@ def test_a_host_that_was_said_to_be_windows_and_is_not_is_a_failure(tmp_path: Pa
     assert script.began == ["powershell"]
 
 
+@pytest.mark.parametrize(
+    ("said", "saw"),
+    [
+        ('#< CLIXML\r\n<Objs xmlns="x"><S S="Error">no &lt;such_x000D__x000A_</S><S S="Error"> thing_x000D__x000A_</S></Objs>',
+         "no <such\n thing"),
+        ('#< CLIXML\r\n<Objs xmlns="x"><Obj S="progress"></Obj></Objs>', '<Objs xmlns="x"><Obj S="progress"></Obj></Objs>'),
+        ("", "exit 1"),
+    ],
+    ids=["errors", "progress", "nothing"],
+)  # fmt: skip
+def test_what_powershell_says_is_shown_without_its_xml(tmp_path: Path, said: str, saw: str) -> None:
+    script = Script(windows=Script(ends=1, said=said.encode()))
+    end = Scene(tmp_path, (script,), system="windows", build=WINDOWS_TREE).made()
+    assert (end.code, str(end.saw).rpartition("CLIXML\n")[2]) == ("far-end-failed", saw)
+
+
 def test_a_posix_host_gets_no_request_for_saying_a_word_of_windows(tmp_path: Path) -> None:
     script = Script((HELLO, {"event": "settled"}, report()))
     assert Scene(tmp_path, (script,)).made().state is State.OK
@@ -500,7 +516,7 @@ def test_the_scripts_hold_no_value_and_are_read_by_a_grammar_of_powershell() -> 
 
     way = Ways(WINDOWS_TREE, WINDOWS_TREE).into_windows(Target("web-1", "10.0.4.7"))
     before, _, encoded = way.command.rpartition(" ")
-    assert re.fullmatch(r"powershell( -\w+| None| Text)+", before)
+    assert re.fullmatch(r"powershell( -\w+| None)+", before)
     assert len(way.command) < 8191 // 2  # of cmd; not to come near
     parser = Parser(Language(grammar.language()))
     for script in (base64.b64decode(encoded).decode("utf-16-le").encode("ascii"), way.program):

@@ -21,6 +21,9 @@ assert sys.platform == "win32"
 
 import winreg  # noqa: E402
 
+from agent.desired import Desired, to_json  # noqa: E402
+from agent.landing import RECORD  # noqa: E402
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -160,6 +163,23 @@ def test_it_needs_no_console_and_no_handles(mirror: Path, folder: Path, tmp_path
         ended = subprocess.run([str(program), *words], creationflags=detached, timeout=60, check=False)
         assert ended.returncode == (7 if program == mirror else 0)
     assert told.exists()
+
+
+def test_it_serves_a_request_of_a_roll_out(folder: Path) -> None:
+    """The way `landing.ps1` starts it: one word, one request, and bytes that nothing translates."""
+    request = {
+        "tree": {"sha256": "f00", "keep": True}, "command": "plan", "request": "RUN/win-1/1", "again": False,
+        "desired": to_json(Desired(hsm_ip=("127.0.0.77",))), "resumed": False, "seconds": 60.0,
+    }  # fmt: skip
+    done = subprocess.run(
+        [str(folder / "hsm-agent.exe"), "far-end"], input=json.dumps(request).encode() + b"\n", capture_output=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    said = [json.loads(line[1:]) for line in done.stdout.split(b"\n")[:-1] if line[:1] == RECORD]
+    assert [each["event"] for each in said if each["event"] != "at"] == ["hello", "report"]
+    assert said[-1]["report"]["request"] == "RUN/win-1/1"
+    assert b"\r" not in done.stdout
 
 
 def msiexec(*words: str) -> int:
