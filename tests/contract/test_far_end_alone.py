@@ -6,6 +6,7 @@ Runs here, and inside Wine on the Python of Windows (see tests/wine).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import subprocess
@@ -45,10 +46,12 @@ class Started:
         self.child.stdin.write(data)
         self.child.stdin.flush()
 
-    def ask(self, command: str, *, seconds: float = 60.0, **desired: Any) -> None:
+    def ask(
+        self, command: str, *, seconds: float = 60.0, hsm_ip: tuple[str, ...] = (HSM,), **desired: Any
+    ) -> None:
         request = {
             "tree": {"sha256": "f00", "keep": True}, "command": command, "request": f"RUN/{command}/1",
-            "desired": to_json(Desired(hsm_ip=(HSM,), **desired)), "again": False, "resumed": False,
+            "desired": to_json(Desired(hsm_ip=hsm_ip, **desired)), "again": False, "resumed": False,
             "seconds": seconds,
         }  # fmt: skip
         self.tell(json.dumps(request).encode() + b"\n")
@@ -187,3 +190,30 @@ def test_a_package_is_asked_for_and_its_absence_reported(ca: bytes) -> None:
         assert (report["code"], report["exit_status"]) == ("package-not-found", 20), report["steps"]
         far_end.hang_up()
         assert far_end.end() == (0, b"")
+
+
+@pytest.mark.skipif(not WINDOWS, reason="only a throw-away Windows is configured here")
+def test_a_host_is_proven_with_a_package_that_came_over_the_wire(ca: bytes) -> None:
+    from tests.wine.cluster import FIRST, SECOND
+    from tests.wine.found import Source
+
+    vendor = Source("vendor")
+    package = Path(vendor.msi("CLI")).read_bytes()
+    checksums = tuple(f"{Path(path).name}={digest}" for path, digest in vendor.checksums().items())
+    with started(*ENTRY) as far_end:
+        assert far_end.record()["event"] == "hello"
+        far_end.ask(
+            "configure", hsm_ip=(FIRST, SECOND), ca_cert=f"inline:{ca.decode()}", package_source="/srv/mirror",
+            platform="windows", sha256=checksums,
+        )  # fmt: skip
+        wanted = far_end.until("want")
+        assert wanted["sha256"] == hashlib.sha256(package).hexdigest()
+        head = {"size": len(package), "sha256": wanted["sha256"]}
+        far_end.tell(json.dumps(head).encode() + b"\n" + package)
+        report = far_end.until("report")["report"]
+        assert (report["outcome"], report["changed"]) == ("ok", True), report
+        assert [hsm["reached"] for hsm in report["hsms"]] == [True, True]
+    with started(*ENTRY) as far_end:
+        assert far_end.record()["event"] == "hello"
+        far_end.ask("remove")
+        assert far_end.until("report")["report"]["outcome"] == "ok"
