@@ -37,7 +37,8 @@ def open_log(
 
 def _file(view: HostView) -> logging.Handler:
     folder = Path(view.system.log)
-    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    # without its parents: on Windows, one that is made here would be everybody's to write to, and so be refused later
+    folder.mkdir(mode=0o750, exist_ok=True)
     handler = logging.handlers.RotatingFileHandler(
         folder / "hsm-agent.log", maxBytes=1_000_000, backupCount=4, encoding="utf-8", delay=True
     )

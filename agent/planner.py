@@ -94,7 +94,8 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: L
         )
     components = _wanted(facts, desired, sdk)
     packages = tuple(_package(each, facts, desired, catalogue, fit, manager, limits) for each in components)
-    steps: list[Step] = []
+    # before all others: when that fails, nothing has been touched that would have to be put back
+    steps: list[Step] = [Opening(limits)] if desired.allow_firewall else []
     if other:
         missing = tuple(each.download for each in packages if each.download is not None)
         heirs = tuple(each.package for each in packages)
@@ -103,8 +104,6 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: L
     here = layout(facts.system)
     steps.append(Certificate(here.ca, ca.pem, ca.sha256, ca.not_after.isoformat(), desired.replace_ca))
     steps += _configure(here, desired, components, sdk, limits)
-    if desired.allow_firewall:
-        steps.append(Opening(limits))
     probes, worked = _probes(here, facts, desired, components, sdk, limits)
     return Planned(
         plan=Plan(tuple(steps), probes, _notices(facts, catalogue, fit, sdk), worked),

@@ -18,8 +18,8 @@ _TIMEOUT = 30.0
 def values(view: HostView, key: str) -> Mapping[str, str]:
     r"""Return the values of one key, name -> text; numbers as `0x1`, several texts with `\0` between them.
 
-    Empty when there is no such key. Raises AgentError `unreadable` when there are too many to be told: of a list, what
-    is left out may be what counts.
+    Empty when there is no such key. Raises AgentError `unreadable` when there are too many to be told: what is left
+    out may be what counts.
     """
     done = view.ask(("reg", "query", key, "/reg:64"), timeout=_TIMEOUT)
     if is_cut(done.out):

@@ -254,7 +254,7 @@ def test_only_a_failure_costs_a_look() -> None:
 
 def test_the_rule_is_asked_for_on_windows_only() -> None:
     desired = Desired(hsm_ip=("10.0.1.6",), allow_firewall=True)
-    assert plan(SERVER, desired, CATALOGUE, CA, LIMITS).plan.steps[-1] == Opening(LIMITS)
+    assert plan(SERVER, desired, CATALOGUE, CA, LIMITS).plan.steps[0] == Opening(LIMITS)
     with pytest.raises(AgentError) as caught:
         plan(NOBLE, desired, CATALOGUE, CA, LIMITS)
     assert (caught.value.code.name, "--allow-firewall" in caught.value.saw) == ("config-invalid", True)

@@ -64,6 +64,13 @@ def test_a_file_that_cannot_be_had_is_no_reason_not_to_run(tmp_path: Path) -> No
     assert isinstance(opened(machine, may_write=True, own=absent), logging.NullHandler)
 
 
+def test_a_folder_whose_parent_is_not_there_is_not_made(tmp_path: Path) -> None:
+    """It is made with its permissions by the first run that changes something; whoever comes before has no log."""
+    machine = Memory(system=replace(windows(), log=str(tmp_path / "hsm-agent" / "log")))
+    assert isinstance(opened(machine, may_write=True, own=absent), logging.NullHandler)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_machines_own_log_is_taken_first() -> None:
     own = EventLog(lambda *_: None)
     assert opened(Memory(), may_write=True, own=lambda **_: own) is own
