@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from agent.catalogue import parse_os_release
 from agent.cloudhsm.layout import component_of, layout
@@ -69,25 +69,12 @@ class Facts:
         return None
 
 
-class _Kind(NamedTuple):
-    """What an operating system says of itself, as the fields of Facts are called."""
-
-    os: str
-    os_version: str
-    id_like: tuple[str, ...]
-    title: str
-    arch: str
-    format: str
-    init: str
-
-
 def gather(view: HostView) -> Facts:
     """Look at the machine. Raises AgentError when it cannot be looked at; an unknown system is a value."""
-    kind = _KINDS[view.system.kind](view)
-    return Facts(
-        name=view.name,
-        **kind._asdict(),
-        installed=MANAGERS[kind.format].installed(view) if kind.format else (),
+    bare = _SYSTEMS[view.system.kind](view)
+    return replace(
+        bare,
+        installed=MANAGERS[bare.format].installed(view) if bare.format else (),
         configured=tuple(_configured(view)),
         has_ca=view.stat(layout(view.system).ca) is not None,
         due=tuple(known[1] for known in map(component_of, due(view)) if known is not None),
@@ -95,14 +82,15 @@ def gather(view: HostView) -> Facts:
     )
 
 
-def _linux(view: HostView) -> _Kind:
+def _linux(view: HostView) -> Facts:
     release = {}
     for path in _OS_RELEASE:
         data = view.read(path)
         if data is not None:
             release = parse_os_release(data.decode("utf-8", "replace"))
             break
-    return _Kind(
+    return Facts(
+        name=view.name,
         os=release.get("ID", "linux"),
         os_version=release.get("VERSION_ID", ""),
         id_like=tuple(release.get("ID_LIKE", "").split()),
@@ -113,13 +101,14 @@ def _linux(view: HostView) -> _Kind:
     )
 
 
-def _windows(view: HostView) -> _Kind:
+def _windows(view: HostView) -> Facts:
     """Look into the registry. A Windows for clients may have a server's build: the version says that it is none."""
     said = values(view, _VERSION)
     build = said.get("CurrentBuild", "")
     processor = values(view, _ENVIRONMENT).get("PROCESSOR_ARCHITECTURE", "unknown")
     is_server = said.get("InstallationType", "").startswith("Server")
-    return _Kind(
+    return Facts(
+        name=view.name,
         os="windows",
         os_version=build if is_server or not build else f"{build}-client",
         id_like=(),
@@ -130,7 +119,7 @@ def _windows(view: HostView) -> _Kind:
     )
 
 
-_KINDS = {"linux": _linux, "windows": _windows}
+_SYSTEMS = {"linux": _linux, "windows": _windows}
 
 
 def _format(view: HostView) -> str:

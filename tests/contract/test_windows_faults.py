@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,7 +13,7 @@ from tests.wine.job import (
     CA,
     VENDOR,
     WAIT,
-    a_virgin_host,
+    a_virgin_host,  # noqa: F401 -- pytest takes it from here for every test
     configure,
     end_tools,
     hsm_agent,
@@ -26,15 +25,6 @@ from tests.wine.job import (
 )  # fmt: skip
 
 assert sys.platform == "win32"
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(autouse=True)
-def virgin() -> Iterator[None]:
-    with a_virgin_host():
-        yield
 
 
 @pytest.mark.parametrize("name", ["other-place", "forgets", "four-numbers"])

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
-
-import pytest
 
 from tests.wine.cluster import FIRST, NOBODY, SECOND
 from tests.wine.found import CLUSTER
@@ -17,7 +14,7 @@ from tests.wine.job import (
     PROGRAMS,
     SETTINGS,
     WAIT,
-    a_virgin_host,
+    a_virgin_host,  # noqa: F401 -- pytest takes it from here for every test
     configure,
     ended,
     hsm_agent,
@@ -29,16 +26,6 @@ from tests.wine.job import (
 )  # fmt: skip
 
 assert sys.platform == "win32"
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(autouse=True)
-def virgin() -> Iterator[None]:
-    with a_virgin_host():
-        yield
-
 
 # --- as it should be
 

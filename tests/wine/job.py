@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from agent.cli.root import start
 from agent.core.limits import Limits
 from agent.hosts.here import this_machine
@@ -106,7 +108,7 @@ def installed() -> dict[str, str]:
     return {each.package: each.version for each in Msi().installed(this_machine())}
 
 
-@contextlib.contextmanager
+@pytest.fixture(autouse=True)
 def a_virgin_host() -> Iterator[None]:
     """Nothing of the vendor's and of the agent's lies there before a test and behind it; nor is an option set."""
     told = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("HSM_AGENT_")}
