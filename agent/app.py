@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable
 
+from agent import tasks
 from agent.anchor import wanted_ca
 from agent.catalogue import components, life_cycle, load, newest
 from agent.cloudhsm.ca import expiry_notice
@@ -69,8 +70,11 @@ def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> 
             with contextlib.suppress(AgentError):
                 tidy(machine)
         _observe(machine, planned, known)
-        if judge(known.walk).outcome in (Verdict.OK, Verdict.DEGRADED) or known.walk.changed:
+        proven = judge(known.walk).outcome in (Verdict.OK, Verdict.DEGRADED)
+        if proven or known.walk.changed:
             known.notices = (*known.notices, *_remember(machine, wanted, ca))
+        if proven:
+            known.notices = (*known.notices, *tasks.end_first_boot(machine), *tasks.keep(machine))
 
     return _changing(machine, run, _known_to(machine, desired), body)
 
@@ -118,6 +122,9 @@ def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -
             tidy(machine)
             text = f"the CA and the configuration are kept; `hsm-agent rollback {run.run_id}` puts them back"
             known.notices = (Notice("kept", text),)
+        if judge(known.walk).outcome is Verdict.OK:
+            ended = (*tasks.end_first_boot(machine), *tasks.end(machine, tasks.VERIFY))
+            known.notices = (*known.notices, *ended)
 
     return _changing(machine, run, _known_to(machine, Desired()), body)
 

@@ -7,13 +7,27 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Tasks:
+    """What the Task Scheduler of Windows does for us: the folder where it keeps what is registered, a file each.
+
+    `verify` is the description of the daily look that an installed agent brings, `first_boot` what user-data left to be
+    configured.
+    """
+
+    registered: str
+    verify: str
+    first_boot: str
+
+
+@dataclass(frozen=True)
 class System:
     r"""One kind of system. Paths are as people write them there, with blanks and back strokes on Windows.
 
     `programs` and `data` are the folders below which software lies and keeps what it makes: `/opt` and `/var`,
     %ProgramFiles% and %ProgramData%. `databases` are those of the package managers, where an installation writes too.
     `story` is the command that shows what goes on when there is no report yet, `mighty` who may change a host.
-    `firewall` is what the system's own firewall is called, None where none can be told to let us out.
+    `firewall` is what the system's own firewall is called, None where none can be told to let us out; `tasks` is None
+    where packages bring units.
     """
 
     kind: str
@@ -31,6 +45,7 @@ class System:
     story: str
     mighty: str
     firewall: str | None = None
+    tasks: Tasks | None = None
 
     @property
     def report(self) -> str:
@@ -71,8 +86,10 @@ LINUX = System(
 )
 
 
-def windows(programs: str = r"C:\Program Files", data: str = r"C:\ProgramData") -> System:
-    """Return the row of a Windows; the two folders are what it says in %ProgramFiles% and %ProgramData%."""
+def windows(
+    programs: str = r"C:\Program Files", data: str = r"C:\ProgramData", root: str = r"C:\Windows"
+) -> System:
+    """Return the row of a Windows; the folders are what it says in %ProgramFiles%, %ProgramData% and %SystemRoot%."""
     own = rf"{data}\hsm-agent"
     return System(
         kind="windows",
@@ -91,6 +108,11 @@ def windows(programs: str = r"C:\Program Files", data: str = r"C:\ProgramData") 
         story="wevtutil qe Application /q:*[System[Provider[@Name='hsm-agent']]] /f:text",
         mighty="an administrator, elevated",
         firewall="Windows Firewall",
+        tasks=Tasks(
+            registered=rf"{root}\System32\Tasks",
+            verify=rf"{programs}\hsm-agent\agent\templates\windows\hsm-agent-verify.xml",
+            first_boot=rf"{own}\first-boot.json",
+        ),
     )
 
 

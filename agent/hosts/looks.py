@@ -53,7 +53,6 @@ _WINDOWS = (
     Look(AUTHENTICODE[0], tuple(re.escape(word) for word in AUTHENTICODE[1:])),
     Look("tasklist", (r"/fi", r"PID eq \d+", r"/fo", r"csv", r"/nh")),
     Look("sc", (r"query|queryex|qc", r"[\w.-]+")),
-    Look("schtasks", (r"/query", r"/tn", r"[\w\\ .-]+"), r"/xml"),
 )
 
 # `openssl x509` reads with these words and writes or signs with others; the second kind takes a value.

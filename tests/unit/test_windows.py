@@ -144,7 +144,6 @@ _UNINSTALL = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
         ),
         ("sc", "query", "AWSCloudHSMClient"),
         ("tasklist", "/fi", "PID eq 812", "/fo", "csv", "/nh"),
-        ("schtasks", "/query", "/tn", r"hsm-agent\verify", "/xml"),
         (_CLI, "--version"),
         (_CLI, "cluster", "hsm-info"),
     ],

@@ -27,6 +27,7 @@ SUITES = tuple(
         "windows_msi",
         "windows_firewall",
         "windows_log",
+        "windows_tasks",
         "windows_main_job",
         "far_end_alone",
     )

@@ -58,7 +58,9 @@ class Windows:
         # of a program for 32 bits, PROGRAMFILES is the other folder
         programs = environ.get("PROGRAMW6432") or environ.get("PROGRAMFILES")
         self._system = windows(
-            programs or r"C:\Program Files", environ.get("PROGRAMDATA") or r"C:\ProgramData"
+            programs or r"C:\Program Files",
+            environ.get("PROGRAMDATA") or r"C:\ProgramData",
+            environ.get("SYSTEMROOT") or r"C:\Windows",
         )
         self._looks = looks.of(self._system)
 
