@@ -17,6 +17,7 @@ from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT
 from agent.core.limits import Limits
 from agent.desired import Complaints
+from agent.hosts.windows.access import descriptor
 from agent.options import OPTIONS
 from agent.render.templates import render
 
@@ -128,8 +129,19 @@ def _filled(desired: Desired, source: Source, form: str, ca: Ca | None) -> str:
     wanted = said(desired)
     if form == "powershell":
         digest = hashlib.sha256(f"{wanted} {source.url} {source.sha256}".encode()).hexdigest()
-        encoded = base64.b64encode(wanted.encode("ascii")).decode("ascii")
-        return render("user-data/windows.ps1", wanted=encoded, digest=digest[:16], **values)
+        words = rf'configure --config "FOLDER\first-boot.json" --timeout {timeout}s'
+        words += " --replace-ca" if desired.replace_ca else ""
+        # the run, and the delivery of its report
+        task = render("windows/hsm-agent-first-boot.xml", words=words, limit=timeout + 300)
+        return render(
+            "user-data/windows.ps1",
+            wanted=_base64(wanted),
+            task=_base64(task),
+            words=words,
+            digest=digest[:16],
+            closed=descriptor(0o711, folder=True),
+            **values,
+        )
     script = render(
         "user-data/first-boot.sh",
         wanted=wanted,
@@ -141,6 +153,10 @@ def _filled(desired: Desired, source: Source, form: str, ca: Ca | None) -> str:
     if form == "shell":
         return script
     return render("user-data/cloud-config.yaml", script=script.rstrip("\n"), version=__version__)
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode("ascii")).decode("ascii")
 
 
 def _named(view: HostView, text: str, complaints: Complaints) -> Source:

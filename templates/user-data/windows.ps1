@@ -1,7 +1,8 @@
 {# Only ASCII, and every value in it is Base64 or was checked character by character. #}
 <powershell>
-# Made by `hsm-agent user-data`, {{ version }}: brings hsm-agent to this host and runs `hsm-agent configure`, at every
-# boot until that has succeeded. Log: %ProgramData%\hsm-agent\first-boot.log
+# Made by `hsm-agent user-data`, {{ version }}: brings hsm-agent to this host and runs `hsm-agent configure`. EC2Launch runs
+# this at every boot until the agent is there; from then on the task hsm-agent-first-boot goes on, which the agent takes
+# away when the host is proven. Log: %ProgramData%\hsm-agent\first-boot.log
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
 [Net.ServicePointManager]::SecurityProtocol = [Net.SecurityProtocolType]::Tls12
@@ -12,9 +13,18 @@ $done = Join-Path $folder 'first-boot-{{ digest }}.done'
 $wanted = [Text.Encoding]::UTF8.GetString([Convert]::FromBase64String('{{ wanted }}'))
 $clock = [Diagnostics.Stopwatch]::StartNew()
 $failure = @{ code = 'internal'; status = 1 }
+$next = @{ restart = $false }
+
+# what lies in it is run with all rights: in ProgramData everybody could write to a folder that inherits
+function New-Folder {
+    if (Test-Path $folder) { return }
+    $rights = New-Object Security.AccessControl.DirectorySecurity
+    $rights.SetSecurityDescriptorSddlForm('{{ closed }}')
+    [IO.Directory]::CreateDirectory($folder, $rights) | Out-Null
+}
 
 function Write-Line([string] $text) {
-    Add-Content -Path $log -Value ('{0:u} {1}' -f (Get-Date).ToUniversalTime(), $text)
+    Add-Content -ErrorAction SilentlyContinue -Path $log -Value ('{0:u} {1}' -f (Get-Date).ToUniversalTime(), $text)
     Write-Output $text
 }
 
@@ -49,11 +59,26 @@ function Install-Agent {
     while ($true) {
         $words = '/i "{0}" /qn /norestart /l*v "{1}.msi.log"' -f $file, $log
         $ended = (Start-Process -FilePath 'msiexec.exe' -ArgumentList $words -Wait -PassThru).ExitCode
-        if (0, 3010 -contains $ended) { return }
+        # 3010 and 1641: done, when Windows was restarted
+        if (0, 3010, 1641 -contains $ended) { $next.restart = $ended -ne 0; return }
         # 1618: another installation is at work
         if ($ended -ne 1618 -or $clock.Elapsed.TotalSeconds -gt {{ patience }}) { throw "msiexec ended with $ended" }
         Start-Sleep -Seconds 5
     }
+}
+
+function Register-FirstBoot {
+    $failure.code = 'internal'; $failure.status = 1
+    [IO.File]::WriteAllText((Join-Path $folder 'first-boot.json'), $wanted)
+    $text = [Text.Encoding]::UTF8.GetString([Convert]::FromBase64String('{{ task }}'))
+    $text = $text.Replace('PROGRAM', [Security.SecurityElement]::Escape($program))
+    $text = $text.Replace('FOLDER', [Security.SecurityElement]::Escape($folder))
+    $file = Join-Path $folder 'first-boot.xml'
+    [IO.File]::WriteAllText($file, $text, [Text.Encoding]::Unicode)
+    & schtasks.exe /create /tn hsm-agent-first-boot /xml $file /f | Out-Null
+    if ($LASTEXITCODE -ne 0) { throw "schtasks ended with $LASTEXITCODE" }
+    Remove-Item -Path $file
+    New-Item -ItemType File -Force -Path $done | Out-Null
 }
 
 function Send-Failure([string] $text) {
@@ -90,16 +115,19 @@ function Send-Failure([string] $text) {
 }
 
 if (-not (Test-Path $done)) {
-    New-Item -ItemType Directory -Force -Path $folder | Out-Null
     try {
+        New-Folder
         Install-Agent
-        $failure.code = 'internal'; $failure.status = 1
-        $words = 'configure', '--config', '-', '--timeout', '{{ timeout }}s'{{ ", '--replace-ca'" if replace_ca }}
-        $wanted | & $program @words
-        $status = $LASTEXITCODE
-        Write-Line "hsm-agent configure ended with $status"
-        # degraded, and proven but not reported, are configured too
-        if (0, 41, 60 -contains $status) { New-Item -ItemType File -Force -Path $done | Out-Null }
+        Register-FirstBoot
+        if (-not $next.restart) {
+            & $program {{ words | replace("FOLDER", "$folder") }}
+            Write-Line "hsm-agent configure ended with $LASTEXITCODE"
+            $next.restart = $LASTEXITCODE -eq 23
+        }
+        if ($next.restart) {
+            Write-Line 'Windows Installer asks for a restart: in a minute; the task goes on then'
+            & shutdown.exe /r /t 60 /d p:4:2 /c 'hsm-agent: an installation is finished by a restart'
+        }
     } catch {
         Write-Line "$($failure.code): $_"
         Send-Failure "$_"

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import xml.etree.ElementTree as ET
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,13 +32,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
+from agent.core.system import windows
 from agent.desired import Complaints, Desired, read_text, settle
 from agent.hosts.posix import Posix
+from agent.hosts.windows import access
 from agent.render.record import schema
-from agent.user_data import MOST_BYTES, Source, said, source_of, user_data
+from agent.tasks import FIRST_BOOT
+from agent.user_data import MOST_BYTES, TIMEOUT, Source, said, source_of, user_data
 from tests.doubles.receiver import Exchange, accept, only, receiver
 from tests.golden.test_user_data import CASES, LEAST, Case
 from tests.lab import images
+from tests.task_schema import complaints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,6 +189,7 @@ def test_every_value_arrives_as_it_was_and_none_becomes_code(shell: Shell, text:
     assert not (shell.folder / "pwned").exists()
 
 
+@settings(deadline=None)
 @given(text=TEXTS)
 def test_the_other_forms_carry_the_same(text: str) -> None:
     wanted = replace(LEAST, package_source=text)
@@ -195,8 +201,9 @@ def test_the_other_forms_carry_the_same(text: str) -> None:
         Posix(), wanted, Source("msi", "a.msi", "https://x/a.msi", "0" * 64), "powershell"
     ).decode("ascii")
     assert (windows.count("</powershell>"), windows.count("<powershell>")) == (1, 1)
-    encoded = re.findall(r"FromBase64String\('([A-Za-z0-9+/=]+)'\)", windows)
-    assert [base64.b64decode(each).decode("ascii") for each in encoded] == [said(wanted)]
+    told, task = carried(windows)
+    assert told == said(wanted)
+    assert complaints(task) == []
 
 
 @pytest.mark.parametrize(
@@ -216,9 +223,46 @@ def test_shellcheck_has_nothing_to_say(case: Case) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-@pytest.mark.parametrize(
-    "case", [each for each in CASES if each.form == "powershell"], ids=lambda case: case.path.name
-)
+def carried(text: str) -> list[str]:
+    """What PowerShell decodes: the configuration, and the task that goes on at each start of Windows."""
+    encoded = re.findall(r"FromBase64String\('([A-Za-z0-9+/=]+)'\)", text)
+    return [base64.b64decode(each).decode("ascii") for each in encoded]
+
+
+POWERSHELL = [each for each in CASES if each.form == "powershell"]
+
+
+@pytest.mark.parametrize("case", POWERSHELL, ids=lambda case: case.path.name)
+def test_the_task_goes_on_with_the_words_that_the_first_boot_used(case: Case) -> None:
+    text = case.text()
+    _, task = carried(text)
+    assert complaints(task) == []
+    assert task.isascii()
+    parts = {each.tag.rpartition("}")[2]: each.text or "" for each in ET.fromstring(task).iter()}
+    assert parts["Command"] == '"PROGRAM"'
+    words = parts["Arguments"].removesuffix(" --quiet")
+    assert f"& $program {words}\n".replace("FOLDER", "$folder") in text
+    timeout = case.desired.timeout or TIMEOUT
+    assert f"--timeout {timeout:g}s" in words
+    assert ("--replace-ca" in words) is case.desired.replace_ca
+    assert parts["ExecutionTimeLimit"] == f"PT{timeout + 300:g}S"
+    assert parts["URI"] == f"\\{FIRST_BOOT}"
+    assert f"/tn {FIRST_BOOT} " in text
+    # what is quoted for XML must stay in the place where it was put, and the words must be found by those who end it
+    assert (task.count("PROGRAM"), task.count("FOLDER")) == (1, 1)
+    folder = windows()
+    assert folder.tasks is not None
+    config = words.split('"')[1].replace("FOLDER", rf"{folder.data}\hsm-agent")
+    assert config == folder.tasks.first_boot
+
+
+def test_the_folder_is_made_closed_to_all_others() -> None:
+    """The agent refuses one that others may write to, and so would never run."""
+    (list_,) = re.findall(r"SddlForm\('(.+?)'\)", POWERSHELL[0].text())
+    assert access.mode(list_, folder=True) == 0o711
+
+
+@pytest.mark.parametrize("case", POWERSHELL, ids=lambda case: case.path.name)
 def test_powershell_is_ascii_and_follows_its_grammar(case: Case) -> None:
     grammar = pytest.importorskip("tree_sitter_powershell", reason="has no wheel for this Python")
     from tree_sitter import Language, Parser

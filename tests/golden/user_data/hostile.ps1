@@ -1,6 +1,7 @@
 <powershell>
-# Made by `hsm-agent user-data`, 0.1.0: brings hsm-agent to this host and runs `hsm-agent configure`, at every
-# boot until that has succeeded. Log: %ProgramData%\hsm-agent\first-boot.log
+# Made by `hsm-agent user-data`, 0.1.0: brings hsm-agent to this host and runs `hsm-agent configure`. EC2Launch runs
+# this at every boot until the agent is there; from then on the task hsm-agent-first-boot goes on, which the agent takes
+# away when the host is proven. Log: %ProgramData%\hsm-agent\first-boot.log
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
 [Net.ServicePointManager]::SecurityProtocol = [Net.SecurityProtocolType]::Tls12
@@ -11,9 +12,18 @@ $done = Join-Path $folder 'first-boot-d4b6b6b59f4eb187.done'
 $wanted = [Text.Encoding]::UTF8.GetString([Convert]::FromBase64String('eyJoc20iOiB7ImlwIjogWyJmZDc3OjphIl0sICJjYV9jZXJ0IjogImh0dHBzOi8vZGVzay5leGFtcGxlL2N1c3RvbWVyQ0EuY3J0In0sICJjbGllbnQiOiB7InNvdXJjZSI6ICIvc3J2LydcIiQodG91Y2ggcHduZWQpYHRvdWNoIHB3bmVkYFxuRU5EXG48L3Bvd2Vyc2hlbGw+XG5cdTAwN2ZcdTIwMTlcdTAwZTkifSwgInJlcG9ydCI6IHsidG8iOiBbImZpbGU6L3Zhci9sb2cvJChob3N0bmFtZSknLmpzb24iLCAiY2ZuOndlYi9Hcm91cD9yZWdpb249ZXUtY2VudHJhbC0xIl19fQ=='))
 $clock = [Diagnostics.Stopwatch]::StartNew()
 $failure = @{ code = 'internal'; status = 1 }
+$next = @{ restart = $false }
+
+# what lies in it is run with all rights: in ProgramData everybody could write to a folder that inherits
+function New-Folder {
+    if (Test-Path $folder) { return }
+    $rights = New-Object Security.AccessControl.DirectorySecurity
+    $rights.SetSecurityDescriptorSddlForm('D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;OW)')
+    [IO.Directory]::CreateDirectory($folder, $rights) | Out-Null
+}
 
 function Write-Line([string] $text) {
-    Add-Content -Path $log -Value ('{0:u} {1}' -f (Get-Date).ToUniversalTime(), $text)
+    Add-Content -ErrorAction SilentlyContinue -Path $log -Value ('{0:u} {1}' -f (Get-Date).ToUniversalTime(), $text)
     Write-Output $text
 }
 
@@ -44,11 +54,26 @@ function Install-Agent {
     while ($true) {
         $words = '/i "{0}" /qn /norestart /l*v "{1}.msi.log"' -f $file, $log
         $ended = (Start-Process -FilePath 'msiexec.exe' -ArgumentList $words -Wait -PassThru).ExitCode
-        if (0, 3010 -contains $ended) { return }
+        # 3010 and 1641: done, when Windows was restarted
+        if (0, 3010, 1641 -contains $ended) { $next.restart = $ended -ne 0; return }
         # 1618: another installation is at work
         if ($ended -ne 1618 -or $clock.Elapsed.TotalSeconds -gt 600) { throw "msiexec ended with $ended" }
         Start-Sleep -Seconds 5
     }
+}
+
+function Register-FirstBoot {
+    $failure.code = 'internal'; $failure.status = 1
+    [IO.File]::WriteAllText((Join-Path $folder 'first-boot.json'), $wanted)
+    $text = [Text.Encoding]::UTF8.GetString([Convert]::FromBase64String('PD94bWwgdmVyc2lvbj0iMS4wIj8+CjxUYXNrIHZlcnNpb249IjEuMiIgeG1sbnM9Imh0dHA6Ly9zY2hlbWFzLm1pY3Jvc29mdC5jb20vd2luZG93cy8yMDA0LzAyL21pdC90YXNrIj4KICA8UmVnaXN0cmF0aW9uSW5mbz4KICAgIDxBdXRob3I+aHNtLWFnZW50PC9BdXRob3I+CiAgICA8RGVzY3JpcHRpb24+Q29uZmlndXJlIHRoaXMgaG9zdCdzIENsb3VkSFNNIGNsaWVudCBhdCBlYWNoIHN0YXJ0IG9mIFdpbmRvd3MgdW50aWwgaXQgaXMgcHJvdmVuPC9EZXNjcmlwdGlvbj4KICAgIDxVUkk+XGhzbS1hZ2VudC1maXJzdC1ib290PC9VUkk+CiAgPC9SZWdpc3RyYXRpb25JbmZvPgogIDxUcmlnZ2Vycz4KICAgIDxCb290VHJpZ2dlcj4KICAgICAgPERlbGF5PlBUMU08L0RlbGF5PgogICAgPC9Cb290VHJpZ2dlcj4KICA8L1RyaWdnZXJzPgogIDxQcmluY2lwYWxzPgogICAgPFByaW5jaXBhbCBpZD0iU3lzdGVtIj4KICAgICAgPFVzZXJJZD5TLTEtNS0xODwvVXNlcklkPgogICAgICA8UnVuTGV2ZWw+SGlnaGVzdEF2YWlsYWJsZTwvUnVuTGV2ZWw+CiAgICA8L1ByaW5jaXBhbD4KICA8L1ByaW5jaXBhbHM+CiAgPFNldHRpbmdzPgogICAgPE11bHRpcGxlSW5zdGFuY2VzUG9saWN5Pklnbm9yZU5ldzwvTXVsdGlwbGVJbnN0YW5jZXNQb2xpY3k+CiAgICA8RGlzYWxsb3dTdGFydElmT25CYXR0ZXJpZXM+ZmFsc2U8L0Rpc2FsbG93U3RhcnRJZk9uQmF0dGVyaWVzPgogICAgPFN0b3BJZkdvaW5nT25CYXR0ZXJpZXM+ZmFsc2U8L1N0b3BJZkdvaW5nT25CYXR0ZXJpZXM+CiAgICA8RXhlY3V0aW9uVGltZUxpbWl0PlBUMTIwMFM8L0V4ZWN1dGlvblRpbWVMaW1pdD4KICAgIDxQcmlvcml0eT41PC9Qcmlvcml0eT4KICA8L1NldHRpbmdzPgogIDxBY3Rpb25zIENvbnRleHQ9IlN5c3RlbSI+CiAgICA8RXhlYz4KICAgICAgPENvbW1hbmQ+IlBST0dSQU0iPC9Db21tYW5kPgogICAgICA8QXJndW1lbnRzPmNvbmZpZ3VyZSAtLWNvbmZpZyAiRk9MREVSXGZpcnN0LWJvb3QuanNvbiIgLS10aW1lb3V0IDkwMHMgLS1yZXBsYWNlLWNhIC0tcXVpZXQ8L0FyZ3VtZW50cz4KICAgIDwvRXhlYz4KICA8L0FjdGlvbnM+CjwvVGFzaz4K'))
+    $text = $text.Replace('PROGRAM', [Security.SecurityElement]::Escape($program))
+    $text = $text.Replace('FOLDER', [Security.SecurityElement]::Escape($folder))
+    $file = Join-Path $folder 'first-boot.xml'
+    [IO.File]::WriteAllText($file, $text, [Text.Encoding]::Unicode)
+    & schtasks.exe /create /tn hsm-agent-first-boot /xml $file /f | Out-Null
+    if ($LASTEXITCODE -ne 0) { throw "schtasks ended with $LASTEXITCODE" }
+    Remove-Item -Path $file
+    New-Item -ItemType File -Force -Path $done | Out-Null
 }
 
 function Send-Failure([string] $text) {
@@ -85,16 +110,19 @@ function Send-Failure([string] $text) {
 }
 
 if (-not (Test-Path $done)) {
-    New-Item -ItemType Directory -Force -Path $folder | Out-Null
     try {
+        New-Folder
         Install-Agent
-        $failure.code = 'internal'; $failure.status = 1
-        $words = 'configure', '--config', '-', '--timeout', '900s', '--replace-ca'
-        $wanted | & $program @words
-        $status = $LASTEXITCODE
-        Write-Line "hsm-agent configure ended with $status"
-        # degraded, and proven but not reported, are configured too
-        if (0, 41, 60 -contains $status) { New-Item -ItemType File -Force -Path $done | Out-Null }
+        Register-FirstBoot
+        if (-not $next.restart) {
+            & $program configure --config "$folder\first-boot.json" --timeout 900s --replace-ca
+            Write-Line "hsm-agent configure ended with $LASTEXITCODE"
+            $next.restart = $LASTEXITCODE -eq 23
+        }
+        if ($next.restart) {
+            Write-Line 'Windows Installer asks for a restart: in a minute; the task goes on then'
+            & shutdown.exe /r /t 60 /d p:4:2 /c 'hsm-agent: an installation is finished by a restart'
+        }
     } catch {
         Write-Line "$($failure.code): $_"
         Send-Failure "$_"
