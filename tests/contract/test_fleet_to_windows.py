@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import threading
 import zipfile
@@ -17,6 +19,7 @@ import pytest
 from agent import __version__
 from agent.core.fleet import End, State, Target
 from agent.fleet.depot import Depot
+from agent.fleet.entry import Ways
 from agent.fleet.rollout import Errand
 from agent.fleet.tree import Tree
 from agent.fleet.visit import Baggage, Visitor
@@ -302,3 +305,19 @@ def test_the_agent_itself_answers_on_the_other_side(seat: Seat) -> None:
     assert (end.report["command"], end.report["request"]) == ("plan", "RUN/win-1/1")
     assert json.dumps(end.report)
     assert seat.said[:2] == ["sending the agent", "looking"]
+
+
+def test_the_scripts_hold_no_value_and_are_read_by_a_grammar_of_powershell() -> None:
+    grammar = pytest.importorskip("tree_sitter_powershell", reason="has no wheel for this Python")
+    from tree_sitter import Language, Parser
+
+    way = Ways(WITHOUT_BUILD, BUILD).into_windows(Target("win-1", "10.0.4.7"))
+    before, _, encoded = way.command.rpartition(" ")
+    assert re.fullmatch(r"powershell( -\w+| None)+", before)
+    assert len(way.command) < 8191 // 2  # of cmd; not to come near
+    parser = Parser(Language(grammar.language()))
+    for script in (base64.b64decode(encoded).decode("utf-16-le").encode("ascii"), way.program):
+        script.decode("ascii")
+        assert not parser.parse(script).root_node.has_error
+        before_last, _, after_last = script.rpartition(b"}")
+        assert parser.parse(before_last + after_last).root_node.has_error  # it would have told

@@ -98,6 +98,7 @@ def loaded(code: str, *argv: str, **environment: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", code, *argv],
         cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, check=False,
+        stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stderr.splitlines()[-1]))
@@ -141,6 +142,14 @@ def test_the_far_end_of_a_roll_out_loads_nothing_costly(ca_pem: bytes) -> None:
     assert not any(
         name.startswith(("agent.cli", "agent.fleet", "agent.reporting", "agent.delivery")) for name in modules
     )
+
+
+def test_the_far_end_that_is_started_alone_has_no_command_line() -> None:
+    code = "import sys\nsys.argv[1:] = ['far-end']\nfrom agent.__main__ import main\nmain()" + _TELL
+    modules = loaded(code)
+    assert "agent.far_end" in modules
+    assert modules & {*COSTLY, "typer", "click"} == set()
+    assert not any(name.startswith(("agent.cli", "agent.fleet")) for name in modules)
 
 
 def test_a_run_that_writes_its_report_to_a_file_loads_nothing_costly(ca_pem: bytes) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,7 @@ from agent.core.errors import AgentError
 from agent.core.fleet import End, State, Target
 from agent.core.link import CutError, LinkLostError
 from agent.fleet.depot import Depot
-from agent.fleet.entry import COMMAND, QUESTION, Ways
+from agent.fleet.entry import COMMAND, QUESTION
 from agent.fleet.heard import proven
 from agent.fleet.rollout import Errand
 from agent.fleet.tree import Tree
@@ -508,19 +506,3 @@ def test_a_posix_host_gets_no_request_for_saying_a_word_of_windows(tmp_path: Pat
     script = Script((HELLO, {"event": "settled"}, report()))
     assert Scene(tmp_path, (script,)).made().state is State.OK
     assert script.after == b"<end>"
-
-
-def test_the_scripts_hold_no_value_and_are_read_by_a_grammar_of_powershell() -> None:
-    grammar = pytest.importorskip("tree_sitter_powershell", reason="has no wheel for this Python")
-    from tree_sitter import Language, Parser
-
-    way = Ways(WINDOWS_TREE, WINDOWS_TREE).into_windows(Target("web-1", "10.0.4.7"))
-    before, _, encoded = way.command.rpartition(" ")
-    assert re.fullmatch(r"powershell( -\w+| None)+", before)
-    assert len(way.command) < 8191 // 2  # of cmd; not to come near
-    parser = Parser(Language(grammar.language()))
-    for script in (base64.b64decode(encoded).decode("utf-16-le").encode("ascii"), way.program):
-        script.decode("ascii")
-        assert not parser.parse(script).root_node.has_error
-        before_last, _, after_last = script.rpartition(b"}")
-        assert parser.parse(before_last + after_last).root_node.has_error  # it would have told

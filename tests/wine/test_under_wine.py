@@ -30,6 +30,7 @@ SUITES = tuple(
         "windows_tasks",
         "windows_main_job",
         "far_end_alone",
+        "windows_far_end",
     )
 )
 # what one Python has to run: what goes wrong says the same on either, and in the stand-ins nothing of ours runs
