@@ -74,7 +74,7 @@ def run(python: root.Python, made: Path, folder: Path) -> Ran:
     shutil.copytree(made, folder, dirs_exist_ok=True)
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", r"--junitxml=Z:\scratch\report.xml"]
     words += [*SUITES, ALONE[python.version]]
-    done = root.run(python, words, folder, seconds=600, before=cluster.BESIDE)
+    done = root.run(python, words, folder, seconds=1200, before=cluster.BESIDE)
     shutil.rmtree(folder / "pyc", ignore_errors=True)
     return Ran(done, folder / "report.xml")
 
