@@ -32,6 +32,7 @@ _PROFILES = {
     "Public": ("PublicProfile", ("PublicProfile",)),
 }
 _TCP, _ANY = "6", "256"
+_BY_RULE = "the rule"
 # What a rule may say without being about some programs, services, users, addresses or interfaces only.
 _PLAIN = {
     "Action", "Active", "Dir", "Protocol", "Profile", "RPort", "RPort2_10", "Name", "Desc", "EmbedCtxt", "Edge",
@@ -130,7 +131,7 @@ def wall(view: HostView, port: int) -> Wall:
             continue
         blocking = next((rule for rule in rules if not rule.allows and not rule.narrow), None)
         if blocking is not None:  # wins over whatever allows
-            causes[profile] = f"the rule {blocking.name!r} blocks"
+            causes[profile] = f"{_BY_RULE} {blocking.name!r} blocks"
         elif _number(settings.get("DefaultOutboundAction"), 0) == 1 and not any(
             rule.allows for rule in rules
         ):
@@ -140,7 +141,7 @@ def wall(view: HostView, port: int) -> Wall:
 
 
 def _hint(causes: Mapping[str, str], *, ignored: bool) -> str:
-    if any("the rule" in cause for cause in causes.values()):
+    if any(cause.startswith(_BY_RULE) for cause in causes.values()):
         return "take the rule off or out of the way: one that blocks wins over one that allows"
     if ignored:
         return "group policy ignores rules of this host: have TCP 2223-2225 out allowed in the policy"

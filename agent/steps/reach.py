@@ -60,7 +60,7 @@ def _unreached(view: HostView, reached: Reached, cause: str) -> Finding:
         else:
             if found.causes:
                 saw = f"{saw}; {firewall}: {found}"
-            if found.is_everywhere:
+            if found.is_everywhere or (found.causes and cause == "hsm-firewalled"):
                 cause, hint = "hsm-firewalled", found.hint
             elif found.causes:
                 hint = f"{hint}; or, if this network has such a profile: {found.hint}"

@@ -24,6 +24,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from agent import __version__
 from agent.cli.fleet import COMMANDS as FLEET_COMMANDS
 from agent.cli.host import COMMANDS
+from agent.core.system import windows
 from agent.desired import Complaints, read_text, settle
 from agent.options import OPTIONS
 from tests.building import build, copied
@@ -117,6 +118,15 @@ def test_the_tree_is_in_one_folder_named_by_its_content(built: Path) -> None:
     assert [name for name in names if "__pycache__" in name or "/tests/" in name] == []
     compiled = {name.removeprefix(f"{top}/") for name in names if name.endswith(".so")}
     assert compiled == {f"psutil/{machine}/_psutil_linux.abi3.so" for machine in ("x86_64", "aarch64")}
+
+
+def test_the_tree_brings_the_task_of_windows_where_the_agent_looks_for_it(built: Path) -> None:
+    """What the MSI installs is this tree, in a folder `hsm-agent`."""
+    tasks = windows().tasks
+    assert tasks is not None
+    place = tasks.verify.partition("\\hsm-agent\\")[2].replace("\\", "/")
+    with tarfile.open(only(built, "hsm-agent-[0-9]*.tar.gz")) as tar:
+        assert f"{tar.getnames()[0].split('/')[0]}/{place}" in tar.getnames()
 
 
 def test_the_packages_wrap_the_tree(built: Path) -> None:

@@ -166,6 +166,17 @@ def test_a_blocked_connection_names_the_firewall_without_a_look_into_the_registr
     assert "--allow-firewall" in (hint or "")
 
 
+def test_a_blocked_connection_is_told_with_what_the_registry_knows() -> None:
+    """That it was the firewall is certain here, so one profile is enough to say why."""
+    block = (
+        OURS.replace("Allow", "Block").replace("|Name", "|Profile=Public|Name").replace(RULE, "no way out")
+    )
+    code, saw, hint = probe(machine(rules(block), "hsm-firewalled"))
+    assert code == "hsm-firewalled"
+    assert saw == "hsm-firewalled; Windows Firewall: the rule 'no way out' blocks (Public)"
+    assert hint == "take the rule off or out of the way: one that blocks wins over one that allows"
+
+
 def test_silence_is_the_firewalls_when_it_blocks_whatever_the_network_is() -> None:
     code, saw, hint = probe(machine(blocked(*EVERYWHERE)))
     assert code == "hsm-firewalled"
