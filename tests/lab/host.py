@@ -161,7 +161,8 @@ class LabHost:
         """Power cut: every process ends where it stands (what it had written stays, for the disk is in memory)."""
         if self._unshare is not None:
             if self._pid is not None and self.up:
-                os.kill(self._pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it may go down by itself just now
+                    os.kill(self._pid, signal.SIGKILL)
             try:
                 self._unshare.wait(timeout=_DEAD_SECONDS)
             finally:
