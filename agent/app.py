@@ -215,7 +215,7 @@ def _or_last(view: HostView, desired: Desired) -> Desired:
             "an ordinary user may not read what the last `configure` was asked for",
             saw="an ordinary user",
             want=f"{view.system.mighty}, or options",
-            hint=f"run it as {view.system.mighty}, or give the options that `configure` was given",
+            hint="run it with sudo, or on Windows elevated, or give the options that `configure` was given",
         ) from error
     try:
         before = from_json(last.desired)
