@@ -27,6 +27,7 @@ from agent.hosts.dry import Dry, ForbiddenTouch
 from agent.hosts.here import this_machine
 from agent.hosts.looks import ForbiddenLook
 from tests.doubles.memory import Memory
+from tests.full_server import full_server
 
 if sys.platform != "win32":
     from agent.hosts.posix import PATH, Posix
@@ -743,26 +744,6 @@ def silent_server() -> Iterator[int]:
         listener.bind(("127.0.0.1", 0))
         listener.listen(5)
         yield listener.getsockname()[1]
-
-
-@contextmanager
-def full_server() -> Iterator[int]:
-    """A queue so full that the kernel does not answer any more, as behind a security group."""
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        waiting: list[socket.socket] = []
-        try:
-            while len(waiting) < 20:
-                waiting.append(socket.socket())
-                waiting[-1].setblocking(False)
-                waiting[-1].connect_ex(listener.getsockname())
-                if not select.select([], waiting[-1:], [], 0.2)[1]:
-                    break
-            yield listener.getsockname()[1]
-        finally:
-            for each in waiting:
-                each.close()
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from agent.hosts.ssh.link import CutError, Lifeline, Link, LinkLostError, Patien
 from agent.hosts.ssh.login import Config
 from agent.hosts.ssh.trust import Known
 from tests import sshd
-from tests.contract.test_host import full_server
+from tests.full_server import full_server
 from tests.lab.kernel import until
 from tests.sshd import Sshd, fingerprint, keygen
 from tests.threads import InThread, assert_cut, nothing_left

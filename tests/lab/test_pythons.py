@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 TESTING = ["pytest>=8", "hypothesis>=6", "jsonschema>=4", "paramiko>=4"]
 FOLDERS = ("agent", "templates", "tests/unit", "tests/laws", "tests/golden", "tests/doubles")
-FILES = ("pyproject.toml", "README.md", "tests/__init__.py", "tests/conftest.py")
+FILES = (
+    "pyproject.toml",
+    "README.md",
+    "tests/__init__.py",
+    "tests/conftest.py",
+    "tests/full_server.py",
+    "tests/task_schema.py",
+)
 
 
 @pytest.mark.parametrize(("image", "version"), [("bullseye", "3.9"), ("ubuntu24.04", "3.13")])

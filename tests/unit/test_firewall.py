@@ -20,8 +20,8 @@ from agent.planner import plan, removal
 from agent.render.progress import Silent
 from agent.steps.firewall import Closing, Opening
 from agent.steps.reach import Reach
-from tests.contract.test_host import full_server
 from tests.doubles.memory import Memory
+from tests.full_server import full_server
 from tests.unit.test_engine import Files
 from tests.unit.test_planner import CA, CATALOGUE, LIMITS, NOBLE
 
