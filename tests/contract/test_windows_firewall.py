@@ -16,7 +16,7 @@ from agent.hosts.here import this_machine
 from agent.render.progress import Silent
 from agent.steps.firewall import Closing, Opening
 from agent.steps.reach import Reach
-from tests.contract.test_host import full_server
+from tests.full_server import full_server
 
 assert sys.platform == "win32"
 
