@@ -29,6 +29,8 @@ PORTS = (2223, 2224, 2225)
 HANDSHAKE_SECONDS = 20.0
 HOLD_SECONDS = 600.0
 MOST_CONNECTIONS = 512
+# of what somebody goes on sending after a handshake that failed, 1 MB
+_MOST_READS = 16
 MODES = {
     "normal": "TLS, and an activated cluster",
     "unactivated": "TLS, and a cluster that is initialised but not activated",
@@ -218,8 +220,9 @@ def _drain(tls: ssl.SSLSocket) -> None:
     what it has not read yet.
     """
     socket.socket.shutdown(tls, socket.SHUT_WR)
-    while socket.socket.recv(tls, 65536):
-        pass
+    for _ in range(_MOST_READS):
+        if not socket.socket.recv(tls, 65536):
+            return
 
 
 def _listen(address: str, port: int) -> socket.socket:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from agent import __version__
 from agent.catalogue import artefact, fit_row, load, parse_os_release
 from agent.core.errors import AgentError
-from agent.lab import cluster, mirror, packages, pki, stage
+from agent.lab import cluster, fresh, mirror, packages, pki, stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,7 +93,7 @@ class Play:
 
     def forget(self) -> None:
         """Put the configuration back as a freshly installed package has it: what a reinstallation does."""
-        text = packages.fresh_cfg("cli")
+        text = fresh.fresh_cfg("cli")
         self.scene.path("/opt/cloudhsm/etc/cloudhsm-cli.cfg").write_text(text, encoding="utf-8")
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.lab import cluster, elf, mirror, packages, pki
+from agent.lab import cluster, contents, elf, fresh, mirror, packages, pki
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,7 +48,7 @@ class Root:
     path: Path
 
     def install(self, package: str, version: str = "5.18.0") -> None:
-        described = packages.describe(package, version, arch="amd64", interpreter=sys.executable)
+        described = contents.describe(package, version, arch="amd64", interpreter=sys.executable)
         packages.install(self.path, described)
 
     def argv(self, tool: str, *arguments: str) -> list[str]:
@@ -191,7 +191,7 @@ def test_all_addresses_and_flags_in_one_call_give_the_documented_file(root: Root
             "log_interval": "daily",
         },
     }
-    assert root.cfg("cli") == json.loads(packages.fresh_cfg("cli")), (
+    assert root.cfg("cli") == json.loads(fresh.fresh_cfg("cli")), (
         "one tool must not configure another component"
     )
 
@@ -335,7 +335,7 @@ def test_the_placeholder_and_missing_files_are_named(root: Root, two_hsms: Runni
 
 def test_another_configuration_file_can_be_named(connected: Root, tmp_path: Path) -> None:
     other = tmp_path / "other.cfg"
-    other.write_text(packages.fresh_cfg("cli"))
+    other.write_text(fresh.fresh_cfg("cli"))
     assert answer(connected.run("cloudhsm-cli", "--config", str(other), "user", "list"))["error_code"] == 1
     assert connected.run("cloudhsm-cli", "--version").stdout == b"cloudhsm-cli 5.18.0\n"
 
@@ -565,8 +565,8 @@ def test_the_library_is_loaded_unless_it_misses_another(tmp_path: Path) -> None:
     library.write_bytes(elf.shared_object(machine, library.name, exports=exports, needed=["libc.so.6"]))
     assert ctypes.CDLL(str(library)).C_GetFunctionList() == 0x54
     broken = tmp_path / "broken.so"
-    broken.write_bytes(elf.shared_object(machine, broken.name, exports=exports, needed=[packages.MISSING]))
-    with pytest.raises(OSError, match=packages.MISSING):
+    broken.write_bytes(elf.shared_object(machine, broken.name, exports=exports, needed=[contents.MISSING]))
+    with pytest.raises(OSError, match=contents.MISSING):
         ctypes.CDLL(str(broken))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.lab import mirror, packages
-from agent.lab.packages import HOLD
+from agent.lab.contents import HOLD
 
 from .kernel import tool, until
 from .scene import _PATH, CA, ROWS, STATE, Ran, Scene, agent, cluster, hold, prepare, read, release, servers

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.lab import mirror, packages, pki
+from agent.lab import contents, fresh, mirror, pki
 from agent.lab.cluster import Hsm
 
 from .kernel import until
@@ -127,7 +127,7 @@ def told(ran: Ran, exit_status: int, code: str, *, step: str = "", saw: str = ""
 def unconfigured(host: LabHost, *components: str) -> None:
     """Bring back the file of a fresh package, as its reinstallation does: nothing worked before."""
     for component in components or ("cli", "pkcs11"):
-        host.put(f"{ETC}/cloudhsm-{component}.cfg", packages.fresh_cfg(component).encode())
+        host.put(f"{ETC}/cloudhsm-{component}.cfg", fresh.fresh_cfg(component).encode())
 
 
 def identity(host: LabHost, *paths: str) -> str:
@@ -956,7 +956,7 @@ def test_a_library_that_cannot_be_loaded(scene: Scene, make_host: MakeHost) -> N
     assert scene.sums == sums
     reinstall(host, scene, "cloudhsm-pkcs11")
     cured(host, *wanted(scene))
-    assert broken == f"{LIBRARY.rsplit('/', 1)[1]} lacks {packages.MISSING}"
+    assert broken == f"{LIBRARY.rsplit('/', 1)[1]} lacks {contents.MISSING}"
 
 
 def told_library(ran: Ran) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.lab import mirror, packages
+from agent.lab import contents, mirror
 
 from .kernel import until
 from .scene import CA, ETC, STATE, Ran, Scene, agent, cluster, misbehave, prepare, servers, settings
@@ -123,7 +123,7 @@ def held_tool(host: LabHost, tool: str) -> Held:
 
 
 def held_package(host: LabHost) -> Held:
-    return Held(host, packages.HOLD)
+    return Held(host, contents.HOLD)
 
 
 def downloading(scene: Scene, host: LabHost) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
-from agent.lab import packages
+from agent.lab import contents, fresh
 from tests.wine import found, root
 
 if TYPE_CHECKING:
@@ -106,17 +106,17 @@ class Package:
             yield "BIN", _LIBRARIES[self.component], "library.dll"
         if self.component == "JCE":
             yield "JAVA", f"cloudhsm-jce-{self.version}.jar", b"a stand-in, not a jar\n"
-        fresh = packages.fresh_cfg(
+        settings_file = fresh.fresh_cfg(
             component, ca=rf"{DATA}\customerCA.crt", logs="C:\\Program Files\\Amazon\\CloudHSM\\"
         )
-        yield "INNER" if self.inner else "DATA", f"cloudhsm-{component}.cfg", fresh.encode()
+        yield "INNER" if self.inner else "DATA", f"cloudhsm-{component}.cfg", settings_file.encode()
 
     def _sdk3(self) -> Iterator[tuple[str, str, bytes | str]]:
         """Give what facts 3.3 lists, as far as there are stand-ins, and the service's program, whose name is made up."""
         yield from _tool("PROGRAMS", "configure", "configure3")
         for name in ("cloudhsm_mgmt_util", "cloudhsm_client"):
             yield from _tool("PROGRAMS", name, name)
-            yield "INNER", f"{name}.cfg", packages.fresh_sdk3_cfg(f"{name}.cfg", etc=f"{DATA}\\").encode()
+            yield "INNER", f"{name}.cfg", fresh.fresh_sdk3_cfg(f"{name}.cfg", etc=f"{DATA}\\").encode()
         yield "PROGRAMS", _SERVICE_PROGRAM, "service.exe"
         for name in ("client.crt", "client.key"):
             yield "DATA", name, b"a stand-in for what ships with SDK 3\n"
@@ -124,7 +124,7 @@ class Package:
 
 def _tool(directory: str, name: str, script: str, **constants: str) -> Iterator[tuple[str, str, bytes | str]]:
     yield directory, f"{name}.exe", "launcher.exe"
-    yield directory, f"{name}.py", packages.program(script, "python.exe", **constants)
+    yield directory, f"{name}.py", contents.program(script, "python.exe", **constants)
 
 
 _CLI = Package("CLI", "5.18.0")
