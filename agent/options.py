@@ -97,8 +97,9 @@ def _source(text: str) -> str:
     if re.match(r"[a-z][a-z0-9+.-]*://", text) and not text.startswith(("http://", "https://", "file:///")):
         raise NotAcceptableError(f"{text!r} is not http://, https://, file:/// or a folder")
     text = _plain(text)
-    # a folder's name may end in a back stroke on Linux, where it means nothing
-    return text.rstrip("/") if text.startswith("/") else text.rstrip("/\\")
+    # on Linux a back stroke is a letter as any other
+    is_windows = is_absolute(text) and not text.startswith("/")
+    return text.rstrip("/\\" if is_windows else "/") or "/"
 
 
 def _version(text: str) -> str:

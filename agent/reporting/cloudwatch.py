@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from agent.reporting.letter import Letter, Means
 
-FILE = "/var/log/hsm-agent/emf.log"
+FILE = LINUX.join(LINUX.log, "emf.log")
 NAMESPACE = "hsm-agent"
 # Longer than this the file makes room, as emf.log.1; CloudWatch itself takes lines of up to 256 KB.
 LONG = 1_000_000

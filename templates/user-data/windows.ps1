@@ -15,12 +15,16 @@ $clock = [Diagnostics.Stopwatch]::StartNew()
 $failure = @{ code = 'internal'; status = 1 }
 $next = @{ restart = $false }
 
-# what lies in it is run with all rights: in ProgramData everybody could write to a folder that inherits
+# what lies in it is run with all rights: in ProgramData everybody can make a folder, and write to one that inherits
 function New-Folder {
-    if (Test-Path $folder) { return }
-    $rights = New-Object Security.AccessControl.DirectorySecurity
-    $rights.SetSecurityDescriptorSddlForm('{{ closed }}')
-    [IO.Directory]::CreateDirectory($folder, $rights) | Out-Null
+    if (-not (Test-Path $folder)) {
+        $rights = New-Object Security.AccessControl.DirectorySecurity
+        $rights.SetSecurityDescriptorSddlForm('{{ closed }}')
+        [IO.Directory]::CreateDirectory($folder, $rights) | Out-Null
+    }
+    $owner = [IO.Directory]::GetAccessControl($folder).GetOwner([Security.Principal.SecurityIdentifier]).Value
+    $me = [Security.Principal.WindowsIdentity]::GetCurrent().User.Value
+    if ('S-1-5-18', 'S-1-5-32-544', $me -notcontains $owner) { throw "$folder belongs to $owner" }
 }
 
 function Write-Line([string] $text) {

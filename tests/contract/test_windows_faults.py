@@ -120,10 +120,7 @@ def test_a_file_that_another_program_holds_open_is_told_and_nothing_is_half_writ
             "configure", *[word for word in words("--replace-ca") if not word.startswith("--ca-cert")],
             f"--ca-cert={CLUSTER.other_ca}",
         )  # fmt: skip
-    assert (ran.status, ran.report["cause"] or ran.report["code"]) in (
-        (51, "write-failed"),
-        (11, "write-failed"),
-    ), ran
+    assert (ran.status, ran.report["cause"] or ran.report["code"]) == (11, "write-failed"), ran
     assert CA.read_bytes() == old
 
 
@@ -144,7 +141,7 @@ def test_two_runs_at_once_refuse_each_other() -> None:
     assert configure().status == 0
 
 
-def test_killed_after_any_step_the_next_run_completes() -> None:
+def test_killed_in_the_middle_again_and_again_the_next_run_completes() -> None:
     """Each kill meets a run that goes on from where the one before was killed."""
     for number in (1, 2, 4):
         going = program("configure", *words("--component=pkcs11"))
@@ -176,7 +173,6 @@ def test_what_needs_linux_says_so(typed: list[str], capsys: pytest.CaptureFixtur
 
 def test_sdk_3_with_its_service() -> None:
     ran = configure("--sdk=3")
-    assert ran.status in (0, 41), ran
-    assert ran.steps["service"] in ("changed", "met"), ran
+    assert (ran.status, ran.steps["service"]) == (0, "met"), ran  # the configure step has started it
     second = configure("--sdk=3")
-    assert (second.status, set(second.steps.values())) == (ran.status, {"met"}), second
+    assert (second.status, set(second.steps.values())) == (0, {"met"}), second

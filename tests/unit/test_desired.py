@@ -214,6 +214,11 @@ def test_the_files_of_a_host_are_read_in_order_and_one_that_everybody_may_write_
         ("D:/mirror/", "D:/mirror"),
         ("https://mirror.example/x/", "https://mirror.example/x"),
         ("/odd\\", "/odd\\"),
+        ("odd\\", "odd\\"),
+        ("\\", "\\"),
+        ("\\\\server\\share\\", "\\\\server\\share"),
+        ("D:\\", "D:"),
+        ("/", "/"),
     ],
 )
 def test_a_package_source_ends_without_a_stroke(given: str, kept: str) -> None:
