@@ -71,15 +71,20 @@ class Talk:
         self._bell = threading.Event()
         # paramiko waits without limit for the answer to `exec`
         spelled = command.encode(errors="surrogateescape")  # names of files need not be text
-        limit = threading.Timer(patience, channel.close)
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            channel.close()
+
+        limit = threading.Timer(patience, give_up)
         limit.start()
-        start = time.monotonic()
         try:
             channel.exec_command(spelled)
         except _BROKEN as error:
             lifeline.check()
             channel.close()
-            if time.monotonic() - start >= patience:
+            if late.is_set():
                 raise AgentError(
                     "ssh-timed-out", "the host does not start the command", saw=f"no answer in {patience:g} s"
                 ) from None
