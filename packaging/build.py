@@ -6,13 +6,13 @@ import argparse
 import hashlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from deb import UNITS as DEB_UNITS
 from deb import deb
-from files import archive, digest
+from files import digest, packed
 from installed import installed, pages
 from libraries import libraries
+from linux import linux
 from notes import notes
 from rights import LICENCE, rights
 from rpm import UNITS as RPM_UNITS
@@ -22,30 +22,27 @@ from tree import far_end, tree, version
 from wheel import wheel
 from windows import windows
 
-if TYPE_CHECKING:
-    from files import Files
-    from notes import Note
-
 ROOT = Path(__file__).resolve().parent.parent
+_SELFCONTAINED = {"windows": windows, "linux": linux}
 
 
 def build(out: Path, wheels: Path, only: str) -> list[Path]:
-    """Write everything into a folder, or only `far-end` or `windows`; return what was written."""
+    """Write everything into a folder, or only `far-end`, `windows` or `linux`; return what was written."""
     changes = notes(ROOT / "packaging" / "changelog")
     note = changes[0]
     if note.version != version(ROOT):
         sys.exit(f"packaging/changelog is at {note.version}, agent/__init__.py at {version(ROOT)}")
     out.mkdir(parents=True, exist_ok=True)
     wheels.mkdir(parents=True, exist_ok=True)
-    if only == "windows":
-        made = windows(ROOT, wheels, note, out)
-        return [*made, summed(made, out / "SHA256SUMS.windows")]
+    if only in _SELFCONTAINED:
+        made = _SELFCONTAINED[only](ROOT, wheels, note, out)
+        return [*made, summed(made, out / f"SHA256SUMS.{only}")]
     parts = libraries(wheels)
-    travelling = packed(f"hsm-agent-far-end-{note.version}", far_end(ROOT, parts), note, out)
+    travelling = packed(f"hsm-agent-far-end-{note.version}", far_end(ROOT, parts), note.date, out)
     if only == "far-end":
         return [travelling]
     files = tree(ROOT, parts)
-    whole = packed(f"hsm-agent-{note.version}", files, note, out)
+    whole = packed(f"hsm-agent-{note.version}", files, note.date, out)
     terms = rights(note, parts)
     changelog = (ROOT / "packaging" / "changelog").read_bytes()
     said = pages(files, note.date)
@@ -64,14 +61,6 @@ def summed(made: list[Path], sums: Path) -> Path:
         "".join(f"{hashlib.sha256(each.read_bytes()).hexdigest()}  {each.name}\n" for each in made)
     )
     return sums
-
-
-def packed(name: str, files: Files, note: Note, out: Path) -> Path:
-    """Write an archive, named by its content too."""
-    name = f"{name}-{digest(files)[:12]}"
-    path = out / f"{name}.tar.gz"
-    path.write_bytes(archive(files, name, int(note.date.timestamp())))
-    return path
 
 
 def main() -> None:
@@ -95,6 +84,13 @@ def main() -> None:
         action="store_const",
         const="windows",
         help="only the build for Windows with an interpreter in it, which wants Wine, mingw-w64, wixl and msitools",
+    )
+    only.add_argument(
+        "--linux",
+        dest="only",
+        action="store_const",
+        const="linux",
+        help="only the build for Linux with an interpreter in it, compiled here in some minutes",
     )
     given = parser.parse_args()
     for each in build(given.out, given.wheels, given.only):

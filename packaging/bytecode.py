@@ -1,4 +1,4 @@
-"""Bytecode for Windows, made by the very interpreter that will read it, inside Wine."""
+"""Bytecode, made by the very interpreter that will read it: another one of the same series writes other bytes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,38 +17,56 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 TOOLS = ("wine", "wineserver")
+_ALWAYS = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
 
 # One process and one order: which strings are shared, and so the bytes, depends on what was compiled before. The hash
-# of the source is in it and never looked at, so that neither times nor checkouts matter.
+# of the source is in the header (PEP 552) and never looked at, so that neither times nor checkouts matter. One file in
+# and one out: to open each takes Wine twice as long as to compile it.
 _COMPILE = """
-import pathlib, py_compile
+import importlib.util, marshal, zipfile
 
-top = pathlib.Path("sources")
-for path in sorted(top.rglob("*.py"), key=lambda each: each.as_posix()):
-    py_compile.compile(
-        str(path), f"{path}c", path.relative_to(top).as_posix(), doraise=True, quiet=1,
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-    )
+header = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little")
+with zipfile.ZipFile("sources.zip") as sources, zipfile.ZipFile("compiled.zip", "w") as compiled:
+    for path in sources.namelist():
+        source = sources.read(path)
+        code = marshal.dumps(compile(source, path, "exec", dont_inherit=True))
+        compiled.writestr(path, header + importlib.util.source_hash(source) + code)
 """
 
 
-def bytecode(interpreter: Mapping[str, File], sources: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return the bytecode of each `*.py`; a path is what a traceback will show. Ends the build when there is none."""
+def in_wine(interpreter: Mapping[str, File], sources: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the bytecode of each `*.py`, made by a CPython for Windows; a path is what a traceback will show."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        files = {f"python/{path}": file for path, file in interpreter.items()}
-        files.update({f"sources/{path}": File(data) for path, data in sources.items()})
-        files["compile.py"] = File(_COMPILE.encode())
-        lay_out(files, folder, 0)
+        folder = _laid_out(interpreter, sources, Path(name))
         with _prefix(folder / "prefix") as environment:
             # Wine's own services start with this and live on for seconds: they shall not hold the pipe of what comes
             # next, which has to be a pipe, since in Wine 8 Python cannot write to a file
             _run(["wine", "cmd", "/c", "exit"], folder, environment)
-            argv = ["wine", str(folder / "python" / "python.exe"), "-B", "-W", "ignore", "compile.py"]
-            done = _run(argv, folder, environment, subprocess.PIPE)
-        if done.returncode:
-            sys.exit(f"Windows Python could not compile the sources: {done.stdout}")
-        return {path: (folder / "sources" / f"{path}c").read_bytes() for path in sources}
+            return _compiled(["wine", str(folder / "python" / "python.exe")], folder, environment)
+
+
+def here(interpreter: Mapping[str, File], sources: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the same, made by a CPython for this system."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = _laid_out(interpreter, sources, Path(name))
+        return _compiled([str(folder / "python" / "bin" / "python3")], folder, _ALWAYS)
+
+
+def _laid_out(interpreter: Mapping[str, File], sources: Mapping[str, bytes], folder: Path) -> Path:
+    lay_out({f"python/{path}": file for path, file in interpreter.items()}, folder, 0)
+    (folder / "compile.py").write_text(_COMPILE, encoding="ascii")
+    with zipfile.ZipFile(folder / "sources.zip", "w") as packed:
+        for path, data in sorted(sources.items()):
+            packed.writestr(path, data)
+    return folder
+
+
+def _compiled(python: list[str], folder: Path, environment: dict[str, str]) -> dict[str, bytes]:
+    done = _run([*python, "-B", "-W", "ignore", "compile.py"], folder, environment, subprocess.PIPE)
+    if done.returncode:
+        sys.exit(f"{' '.join(python)} could not compile the sources: {done.stdout}")
+    with zipfile.ZipFile(folder / "compiled.zip") as packed:
+        return {path: packed.read(path) for path in packed.namelist()}
 
 
 @contextmanager
@@ -56,8 +75,7 @@ def _prefix(own: Path) -> Iterator[dict[str, str]]:
     environment = {
         **{name: value for name, value in os.environ.items() if name in ("HOME", "PATH", "WINEPREFIX")},
         "WINEDEBUG": "-all",
-        "LANG": "C.UTF-8",
-        "PYTHONHASHSEED": "0",
+        **_ALWAYS,
     }
     if "WINEPREFIX" in environment:
         yield environment

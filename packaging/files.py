@@ -55,6 +55,14 @@ def archive(files: Mapping[str, File], top: str, epoch: int) -> bytes:
     return compress(buffer.getvalue())
 
 
+def packed(name: str, files: Files, date: datetime, out: Path) -> Path:
+    """Write an archive into a folder, named by its content too; return its path."""
+    name = f"{name}-{digest(files)[:12]}"
+    path = out / f"{name}.tar.gz"
+    path.write_bytes(archive(files, name, int(date.timestamp())))
+    return path
+
+
 def zipped(files: Iterable[tuple[str, bytes]], date: datetime, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     """Return a zip of them in that order, all of one time; what it unpacks is for everybody to read."""
     buffer = io.BytesIO()

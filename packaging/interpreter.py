@@ -14,20 +14,14 @@ from pathlib import Path, PurePosixPath
 
 from files import File, Files
 from libraries import Library, by_hash, locked
+from selfcontained import NOT_NEEDED, SERIES
 
 PINS = Path(__file__).with_name("interpreters.txt")
-SERIES = "3.13"
 NAME = "python313"  # of its DLL, and of the files that the DLL looks for beside it
-TAG = "cpython-313"
-
-# What is for whoever writes programs, draws windows or installs libraries; none of it is imported by what travels.
-_LEFT_OUT = re.compile(
-    r"""Lib/(test|tkinter|idlelib|turtledemo|turtle\.py|lib2to3|ensurepip|venv|site-packages|unittest|doctest\.py|pydoc.*"""
-    r"""|_pyrepl|curses|dbm|sqlite3)(/|$)|.*/__pycache__/"""
-    r"""|DLLs/(_tkinter|tcl86t|tk86t|zlib1|_sqlite3|sqlite3|winsound|_test.*)\.|.*\.(ico|cat|chm|pdb)$"""
-)
+LIBRARY = "Lib/"
 _KEPT = re.compile(
-    r"(Lib|DLLs)/|(python|python3|python313|vcruntime140|vcruntime140_1)\.(exe|dll)$|LICENSE\.txt$"
+    r"(python|python3|python313|vcruntime140|vcruntime140_1)\.(exe|dll)$|LICENSE\.txt$"
+    r"|DLLs/(?!_tkinter|tcl86t|tk86t|zlib1|_sqlite3|sqlite3|winsound|_test).*\.(pyd|dll)$"
 )
 
 
@@ -88,6 +82,7 @@ def _kept(archive: zipfile.ZipFile) -> Files:
     files: Files = {}
     for name in archive.namelist():
         path = name.partition("/")[2]
-        if _KEPT.match(path) and not path.endswith("/") and not _LEFT_OUT.match(path):
+        module = path.removeprefix(LIBRARY) if path.startswith(LIBRARY) and path.endswith(".py") else None
+        if _KEPT.match(path) or (module and not NOT_NEEDED.match(module)):
             files[path] = File(archive.read(name))
     return files

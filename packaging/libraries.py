@@ -47,8 +47,9 @@ class Library:
     name: str
     version: str
     metadata: Message
-    wheels: tuple[str, ...]  # SHA-256 of each
+    wheels: tuple[str, ...]  # SHA-256 of each, or of the sources that it was compiled from
     files: Files
+    registry: str = "pypi"  # as package URLs call it
 
 
 def locked(path: Path) -> dict[str, tuple[str, ...]]:
@@ -62,7 +63,7 @@ def libraries(wheels: Path, lock: Lock = LOCK) -> list[Library]:
     wanted = locked(lock.path)
     found = by_hash(wheels, "*.whl")
     if any(each not in found for hashes in wanted.values() for each in hashes):
-        _download(wheels, lock)
+        download(wheels, lock)
         found = by_hash(wheels, "*.whl")
     missing = [name for name, hashes in wanted.items() if any(each not in found for each in hashes)]
     if missing:
@@ -75,7 +76,8 @@ def by_hash(folder: Path, pattern: str) -> dict[str, Path]:
     return {hashlib.sha256(each.read_bytes()).hexdigest(): each for each in sorted(folder.glob(pattern))}
 
 
-def _download(wheels: Path, lock: Lock) -> None:
+def download(wheels: Path, lock: Lock) -> None:
+    """Have pip put the wheels of a lock into a folder; what it does not find is for the caller to miss."""
     # the hashes decide, so an index can neither add nor exchange anything; what is missing then is told above
     for platform in lock.platforms:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from libraries import Library
 
 
+_PAGES = {"pypi": "https://pypi.org/project/", "generic": "https://sources.debian.org/src/"}
+
+
 def sbom(version: str, digest: str, date: datetime, libraries: list[Library]) -> bytes:
     """Return the document; `digest` is the tree's."""
     agent = {
@@ -41,12 +44,12 @@ def sbom(version: str, digest: str, date: datetime, libraries: list[Library]) ->
 
 
 def _component(library: Library) -> dict[str, Any]:
-    purl = f"pkg:pypi/{library.name}@{library.version}"
+    purl = f"pkg:{library.registry}/{library.name}@{library.version}"
     expression = library.metadata.get("License-Expression")
     licence = {"expression": expression} if expression else {"license": {"name": licence_of(library)}}
     # a component has one hash of each kind; of the two wheels of a compiled library both stand in what is distributed
     files = [
-        {"type": "distribution", "url": "https://pypi.org/project/" + library.name, "hashes": [_hash(each)]}
+        {"type": "distribution", "url": _PAGES[library.registry] + library.name, "hashes": [_hash(each)]}
         for each in library.wheels
     ]
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
@@ -10,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,10 +114,18 @@ def telling(fd: int, body: Callable[[], int]) -> int:
 
 
 def _ends_with_us() -> None:
+    import ctypes  # noqa: PLC0415 -- the interpreter of our own build for Linux is without it
+
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _require_programs() -> None:
+    if find_spec("_ctypes") is None:
+        raise AgentError(
+            "demo-unavailable", "this interpreter can install and prove, but not play the demo",
+            saw="no module ctypes", want="a distribution's Python",
+            hint="play it on another host, from the tree or a package",
+        )  # fmt: skip
     is_deb = Path("/usr/bin/apt-get").exists()
     needed = ("unshare", "ip", "chroot", "openssl", "dpkg-deb" if is_deb else "rpmbuild")
     missing = [each for each in needed if shutil.which(each) is None]

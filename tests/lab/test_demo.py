@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from agent.core.errors import AgentError
+from agent.lab import stage
 from agent.lab.demo import FAULTS
 from agent.render.record import schema
 from tests import chromium
@@ -242,6 +244,15 @@ def test_a_missing_program_is_named_with_its_package(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (11, "")
     assert "error: programs are missing (exit 11, demo-unavailable)\nsaw:  no unshare\n" in done.stderr
     assert "`apt-get install util-linux`" in done.stderr
+
+
+def test_an_interpreter_without_ctypes_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of our own build for Linux."""
+    monkeypatch.setitem(sys.modules, "_ctypes", None)
+    with pytest.raises(AgentError) as caught:
+        stage.enter("agent.lab.child", ())
+    assert (caught.value.code.name, caught.value.saw) == ("demo-unavailable", "no module ctypes")
+    assert "a distribution's Python" in str(caught.value.want)
 
 
 @pytest.mark.usefixtures("untouched")

@@ -1,0 +1,228 @@
+"""CPython for Linux, compiled for any glibc from 2.17 on from the tarballs of Debian's source packages.
+
+With the headers and symbols of that glibc, which zig's compiler brings: a compiler of the distribution's own would
+bind it to the glibc of the machine that builds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from email.message import Message
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from files import File, Files
+from libraries import Library, Lock, by_hash, download, locked
+from selfcontained import NOT_NEEDED, SERIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ARCH = "x86_64"
+GLIBC = "2.17"
+_PYTHON = f"python{SERIES}"  # as Debian calls its source package
+LIBRARY = f"lib/{_PYTHON}/"
+SOURCES = Path(__file__).with_name("sources.txt")
+COMPILER = Lock(Path(__file__).with_name("compiler.txt"), ("manylinux2014_x86_64",))
+# by package, and the file in its tarball that has to travel with what is made of it
+_LICENCES = {
+    "openssl": ("Apache-2.0", "LICENSE.txt"),
+    _PYTHON: ("PSF-2.0", "LICENSE"),
+    "zlib": ("Zlib", "LICENSE"),
+}
+_TOOLS = ("make", "perl", "tar", "xz")
+_SUITE = """\
+deb-src https://deb.debian.org/debian trixie main
+deb-src https://deb.debian.org/debian-security trixie-security main
+"""
+_OWN = "own"  # the folder of what is linked; what is made of it all is in `made`
+# Only what TLS of our day wants; nothing is loaded while it runs.
+_OPENSSL = (
+    "no-shared", "no-module", "no-tests", "no-docs", "no-apps", "no-engine", "no-legacy", "no-quic", "no-comp",
+    "no-srp", "no-idea", "no-mdc2", "no-seed", "no-camellia", "no-aria", "no-whirlpool", "no-rc4", "no-sm2", "no-sm3",
+    "no-sm4", "no-cms", "no-ts", "no-ct", "no-cmp", "no-autoload-config",
+)  # fmt: skip
+_WANTED = (
+    "_hashlib", "_socket", "_ssl", "fcntl", "pyexpat", "resource", "select", "syslog", "unicodedata", "zlib",
+)  # fmt: skip
+# Modules that want a library which is not compiled here. Only the demo has a use for one of them, ctypes; Debian's
+# tarball of libffi has no configure script, and wants autotools and more.
+_NOT_BUILT = (
+    "_ctypes", "_tkinter", "_sqlite3", "_dbm", "_gdbm", "readline", "_curses", "_curses_panel", "_bz2", "_lzma",
+    "_uuid",
+)  # fmt: skip
+
+
+def cpython(downloads: Path) -> list[Library]:
+    """Compile CPython and what it links; return it first, with all files, and then the others. Takes minutes."""
+    missing = [each for each in _TOOLS if shutil.which(each) is None]
+    if missing:
+        sys.exit(f"the build for Linux wants {', '.join(missing)}")
+    downloads.mkdir(parents=True, exist_ok=True)
+    tarballs = _tarballs(downloads)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        environment = _compiler(downloads, folder)
+        for package, tarball in tarballs.items():
+            (folder / package).mkdir()
+            _run(["tar", "-xf", str(tarball), "--strip-components=1"], folder / package, environment)
+        for package, build in (("zlib", _zlib), ("openssl", _openssl), (_PYTHON, _python)):
+            build(folder / package, folder, environment)
+        # CPython's own build goes on without a module that it could not make
+        program = folder / "made" / "bin" / f"python{SERIES}"
+        _run([str(program), "-I", "-c", f"import {', '.join(_WANTED)}"], folder, environment)
+        files = _kept(folder / "made")
+        for package, (_, licence) in _LICENCES.items():
+            files[f"LICENSE.{package}.txt"] = File((folder / package / licence).read_bytes())
+    judge(files)
+    parts = [_library(wanted, sha256, files) for wanted, (sha256,) in locked(SOURCES).items()]
+    return sorted(parts, key=lambda each: not each.files)
+
+
+def _library(wanted: str, sha256: str, files: Files) -> Library:
+    package, _, version = wanted.partition("==")
+    metadata = Message()
+    metadata["Summary"] = f"{package} {version}, compiled from Debian's upstream tarball"
+    metadata["License-Expression"] = _LICENCES[package][0]
+    return Library(package, version, metadata, (sha256,), files if package == _PYTHON else {}, "generic")
+
+
+def _tarballs(downloads: Path) -> dict[str, Path]:
+    """Return them by package; what is not in the folder, by its hash, is fetched by apt as Debian has it."""
+    wanted = {each: sha256 for each, (sha256,) in locked(SOURCES).items()}
+    found = by_hash(downloads, "*.orig.tar.*z")
+    absent = [each.partition("==")[0] for each, sha256 in wanted.items() if sha256 not in found]
+    if absent:
+        _fetch(downloads, absent)
+        found = by_hash(downloads, "*.orig.tar.*z")
+    missing = [each for each, sha256 in wanted.items() if sha256 not in found]
+    if missing:
+        sys.exit(
+            f"Debian has moved on from {', '.join(missing)}, or cannot be reached: put the tarball, which"
+            f" snapshot.debian.org keeps, into {downloads}, or take a newer one into {SOURCES.name}"
+        )
+    return {each.partition("==")[0]: found[sha256] for each, sha256 in wanted.items()}
+
+
+def _fetch(downloads: Path, packages: list[str]) -> None:
+    # lists of our own, since most machines have no deb-src, or that of another Debian; apt checks Debian's signature
+    with tempfile.TemporaryDirectory() as name:
+        state = Path(name)
+        for each in ("lists/partial", "cache/archives/partial"):
+            (state / each).mkdir(parents=True)
+        (state / "sources.list").write_text(_SUITE, encoding="utf-8")
+        options = [
+            "-q",
+            f"-oDir::Etc::sourcelist={state / 'sources.list'}",
+            "-oDir::Etc::sourceparts=-",
+            f"-oDir::State::lists={state / 'lists'}",
+            f"-oDir::Cache={state / 'cache'}",
+            "-oAPT::Sandbox::User=",
+        ]
+        subprocess.run(["apt-get", *options, "update"], check=False, timeout=300)
+        for package in packages:
+            argv = ["apt-get", *options, "source", "--tar-only", "--download-only", package]
+            subprocess.run(argv, cwd=downloads, check=False, timeout=300)
+
+
+def _compiler(downloads: Path, folder: Path) -> dict[str, str]:
+    """Unpack zig, and return the environment in which `make` finds it under the names of a compiler's tools."""
+    ((wanted, (sha256,)),) = locked(COMPILER.path).items()
+    if sha256 not in by_hash(downloads, "*.whl"):
+        download(downloads, COMPILER)
+    found = by_hash(downloads, "*.whl").get(sha256)
+    if found is None:
+        sys.exit(f"the index has no file with the hash of {COMPILER.path.name} for {wanted}")
+    with zipfile.ZipFile(found) as wheel:
+        wheel.extractall(folder / "zig")
+    zig = folder / "zig" / "ziglang" / "zig"
+    zig.chmod(0o755)
+    # the path of this folder shall not be in what is compiled, nor a warning that the time of the day is
+    words = f"cc -target {ARCH}-linux-gnu.{GLIBC} -Wno-date-time -ffile-prefix-map={folder}=."
+    (folder / "bin").mkdir()
+    for name, tool in (("cc", words), ("ar", "ar"), ("ranlib", "ranlib")):
+        script = folder / "bin" / name
+        script.write_text(f'#!/bin/sh\nexec {zig} {tool} "$@"\n', encoding="utf-8")
+        script.chmod(0o755)
+    return {
+        # by name, which OpenSSL keeps as well
+        **{name: name.lower() for name in ("CC", "AR", "RANLIB")},
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "LC_ALL": "C",
+        "SOURCE_DATE_EPOCH": "0",
+        "ZIG_GLOBAL_CACHE_DIR": str(folder / "cache"),
+        "ZIG_LOCAL_CACHE_DIR": str(folder / "cache"),
+    }
+
+
+# Installed with DESTDIR, since OpenSSL keeps its prefix and looks for modules there: in a folder of root's.
+
+
+def _zlib(source: Path, folder: Path, environment: Mapping[str, str]) -> None:
+    _run(["./configure", "--static", f"--prefix=/{_OWN}"], source, {**environment, "CFLAGS": "-O2 -fPIC"})
+    _make(["libz.a"], source, environment)
+    _make(["install", f"DESTDIR={folder}"], source, environment)
+
+
+def _openssl(source: Path, folder: Path, environment: Mapping[str, str]) -> None:
+    # certificates are looked for where Debian's and Red Hat's links lead; the openssl.cnf there is not read
+    words = [f"--prefix=/{_OWN}", "--libdir=lib", "--openssldir=/etc/ssl", "-O2", "-fPIC"]
+    _run(["./Configure", f"linux-{ARCH}", *_OPENSSL, *words], source, environment)
+    _make(["build_libs"], source, environment)
+    _make(["install_dev", f"DESTDIR={folder}"], source, environment)
+
+
+def _python(source: Path, folder: Path, environment: Mapping[str, str]) -> None:
+    own = folder / _OWN
+    told = {
+        **environment,
+        **{f"py_cv_module_{each}": "n/a" for each in _NOT_BUILT},
+        "PKG_CONFIG": "false",  # it would tell of this machine's libraries
+        "CPPFLAGS": f"-I{own}/include",
+        "LDFLAGS": f"-L{own}/lib -s",
+        "ZLIB_CFLAGS": f"-I{own}/include",
+        "ZLIB_LIBS": f"-L{own}/lib -lz",
+    }
+    words = ["--without-ensurepip", "--disable-test-modules", "--without-doc-strings"]
+    _run(["./configure", "--prefix=/", f"--with-openssl={own}", *words], source, told)
+    _make([], source, environment)
+    _make(["install", f"DESTDIR={folder / 'made'}"], source, environment)
+
+
+def _make(words: list[str], source: Path, environment: Mapping[str, str]) -> None:
+    _run(["make", "-s", f"-j{os.cpu_count() or 1}", *words], source, environment)
+
+
+def _run(argv: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+    done = subprocess.run(
+        argv, cwd=folder, env=environment, check=False, timeout=1800, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"{done.stdout[-4000:]}\n{' '.join(argv)} in {folder.name} ended with {done.returncode}")
+
+
+def _kept(root: Path) -> Files:
+    files = {"bin/python3": File((root / "bin" / f"python{SERIES}").read_bytes(), 0o755)}
+    for path in sorted((root / LIBRARY).rglob("*")):
+        name = path.relative_to(root / LIBRARY).as_posix()
+        if path.suffix in (".py", ".so") and not NOT_NEEDED.match(name):
+            files[LIBRARY + name] = File(path.read_bytes())
+    return files
+
+
+def judge(files: Files) -> None:
+    """End the build when something in it wants a newer glibc than is promised."""
+    promised = tuple(map(int, GLIBC.split(".")))
+    for path, file in files.items():
+        wanted = re.findall(rb"\0GLIBC_([0-9.]+)(?=\0)", file.data) if file.data[:4] == b"\x7fELF" else []
+        newest = max((tuple(map(int, each.decode().split("."))) for each in wanted), default=())
+        if newest > promised:
+            sys.exit(f"{path} wants glibc {'.'.join(map(str, newest))}, and {GLIBC} is promised")

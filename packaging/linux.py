@@ -1,0 +1,53 @@
+"""The self-contained build for Linux: interpreter, libraries and agent in a folder, started by its `hsm-agent`.
+
+For hosts that have no Python of 3.9 or newer: RHEL 8 (glibc 2.28) and Amazon Linux 2 (2.26) as they come.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bytecode import here
+from cpython import ARCH, LIBRARY, cpython
+from files import File, Files, digest, packed
+from libraries import libraries
+from sbom import sbom
+from selfcontained import ARCHIVE, selfcontained, standard
+from tree import LAUNCHER, tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from libraries import Library
+    from notes import Note
+
+_START = """\
+#!/bin/sh
+# Start hsm-agent with the interpreter that lies beside this file; nothing is written there.
+here=$(dirname "$(readlink -f "$0")")
+exec "$here/python/bin/python3" -I -B "$here/start.py" "$@"
+"""
+
+
+def linux(root: Path, wheels: Path, note: Note, out: Path) -> list[Path]:
+    """Write the tarball and the bill of materials into a folder; return their paths."""
+    parts = libraries(wheels)
+    python, *linked = cpython(wheels.with_name("sources"))
+    files = folder(tree(root, parts), python)
+    name = f"hsm-agent-{note.version}-{ARCH}-linux"
+    bill = out / f"{name}.cdx.json"
+    bill.write_bytes(sbom(note.version, digest(files), note.date, [*parts, python, *linked]))
+    return [packed(name, files, note.date, out), bill]
+
+
+def folder(tree: Files, python: Library) -> Files:
+    """Return the files: the tree with its bytecode, `python/` with the interpreter, and what starts it."""
+    files, archive = selfcontained(tree, standard(python, LIBRARY), partial(here, python.files))
+    return {
+        **files,
+        **{f"python/{path}": file for path, file in python.files.items() if not path.endswith(".py")},
+        f"python/lib/{ARCHIVE}": archive,
+        "hsm-agent": File(_START.encode(), 0o755),
+        "start.py": File(LAUNCHER.encode()),
+    }
