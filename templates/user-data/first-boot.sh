@@ -19,6 +19,9 @@ units=/etc/systemd/system
 cache=/var/cache/hsm-agent/first-boot
 file=$cache/{{ source.name }}
 {% endif %}
+# RHEL 8 as it comes has this one alone, which is too old for the agent but not for what is done here
+python=/usr/libexec/platform-python
+[ -x "$python" ] || python=python3
 
 say() {
     echo "hsm-agent first boot: $*" >&2
@@ -34,7 +37,7 @@ uptime() {
 # before there is an agent that could: a report of the same form to whom it is for; then the end
 fail() {
     say "$1: $3"
-    python3 - "$wanted" "$1" "$2" "$3" <<'END' || say "nobody was told: python3 failed"
+    "$python" - "$wanted" "$1" "$2" "$3" <<'END' || say "nobody was told: $python failed"
 {% include "user-data/tell.py" %}
 END
     exit "$2"
@@ -128,7 +131,7 @@ fi
 
 fetch() {
     mkdir -p "$cache"
-    timeout {{ patience }} python3 - '{{ source.url }}' "$file" {{ source.sha256 }} <<'END'
+    timeout {{ patience }} "$python" - '{{ source.url }}' "$file" {{ source.sha256 }} <<'END'
 {% include "user-data/fetch.py" %}
 END
 }

@@ -92,6 +92,7 @@ class Shell:
             "/etc/systemd",
             "/run/systemd",
             "/opt/hsm-agent",
+            "/usr/libexec/platform-python",
         ):
             script = script.replace(place, f"{self.folder}{place}")
         script = script.replace("/usr/local/bin/hsm-agent", f"{self.folder}/bin/hsm-agent")
@@ -381,6 +382,26 @@ def test_a_bucket_is_read_with_the_aws_command(shell: Shell) -> None:
     done = shell.run(script_of(LEAST, Source("tree", "t.tar.gz", "s3://bucket/a/t.tar.gz", sha256)))
     assert done.returncode == 0, done.stderr
     assert shell.read("aws").startswith("s3 cp --only-show-errors s3://bucket/a/t.tar.gz ")
+
+
+def test_a_host_that_has_its_systems_own_python_alone_is_brought_and_told_by_that(shell: Shell) -> None:
+    """RHEL 8: the agent that comes is the build with an interpreter in it, which is a tree in a tar.gz too."""
+    platform = shell.folder / "usr/libexec/platform-python"
+    platform.parent.mkdir(parents=True)
+    platform.write_text(f'#!/bin/sh\necho "$@" >>asked\nexec {sys.executable} "$@"\n')
+    platform.chmod(0o755)
+    shell.program("python3", "#!/bin/sh\nexit 127\n")
+    shell.program("hsm-agent", None)
+    (shell.folder / "t.tar.gz").write_bytes(archive())
+    with bucket(shell.folder) as url:
+        source = Source("tree", "t.tar.gz", f"{url}/t.tar.gz", hashlib.sha256(archive()).hexdigest())
+        done = shell.run(script_of(LEAST, source))
+        assert done.returncode == 0, done.stderr
+        assert shell.given().hsm_ip == LEAST.hsm_ip
+        wanted = replace(LEAST, timeout=1.0, report_to=(f"file:{shell.folder}/report.json",))
+        failed = shell.run(script_of(wanted, replace(source, sha256="0" * 64)))
+    assert (failed.returncode, json.loads(shell.read("report.json"))["code"]) == (21, "checksum-mismatch")
+    assert [line.split()[:1] for line in shell.read("asked").splitlines()] == [["-"]] * 3
 
 
 def test_what_holds_a_lock_is_waited_for(shell: Shell) -> None:
