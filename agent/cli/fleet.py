@@ -161,18 +161,18 @@ def _run(
     if asked.resume is None:
         known = conduct.last_states(os.environ) if asked.only else {}
         wanted = orders.make(machine, command, asked, flags, below, known, complaints)
-        archive, windows = tree.load(asked.tree), tree.load_windows(asked.windows_tree)
+        trees = tree.load(asked.tree, asked.windows_tree)
         means = _means(machine, asked.trust_new_hosts, quiet=quiet)
-        folder, result = conduct.start(wanted, archive, means, windows)
+        folder, result = conduct.start(wanted, trees, means)
     else:
         folder = conduct.found(os.environ, asked.resume)
-        archive, windows = tree.load(asked.tree), tree.load_windows(asked.windows_tree)
+        trees = tree.load(asked.tree, asked.windows_tree)
 
         def again(story: Story) -> tuple[Orders, tuple[Target, ...]]:
             return orders.go_on(machine, story, command, asked, flags, complaints)
 
         means = _means(machine, asked.trust_new_hosts, quiet=quiet)
-        result = conduct.resume(folder, again, archive, means, windows)
+        result = conduct.resume(folder, again, trees, means)
     _show(folder, result, files, as_json=as_json)
 
 

@@ -22,6 +22,14 @@ class State(str, Enum):
 
 
 @dataclass(frozen=True)
+class Sent:
+    """Which agent ran on the hosts of a run: the SHA-256 of what was sent to them, in hex; None where nothing is."""
+
+    tree: str | None = None
+    windows_tree: str | None = None
+
+
+@dataclass(frozen=True)
 class Target:
     """One host of the inventory. None means: not said there, so ssh's own configuration decides.
 

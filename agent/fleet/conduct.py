@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.core.host import Host
     from agent.fleet.journal import Orders, Story
     from agent.fleet.rollout import Lifeline
-    from agent.fleet.tree import Tree
+    from agent.fleet.tree import Trees
     from agent.fleet.visit import Door
 
 # what a run that is gone on with is to do, and at which hosts, from what its journal tells
@@ -57,32 +57,25 @@ def new_name() -> str:
     return f"{_now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
-def start(
-    orders: Orders, tree: Tree, means: Means, windows: Tree | None = None
-) -> tuple[Path, dict[str, Any]]:
-    """Conduct a new run over all targets of the orders and return its folder and its report.
-
-    `windows` is what travels to hosts with Windows; where there is none, they fail one by one.
-    """
+def start(orders: Orders, trees: Trees, means: Means) -> tuple[Path, dict[str, Any]]:
+    """Conduct a new run over all targets of the orders and return its folder and its report."""
     # what is wrong with ssh's configuration must not begin a run: --only asks the last one
     way = _way(orders, means)
     run_id, started = new_name(), _iso()
     folder = journal.home(means.environ) / run_id
     with journal.opened(folder) as book:
-        book.begin(run_id, started, orders, tree.sha256)
-        story = journal.Story(run_id, started, orders, tree.sha256)
-        return folder, _conduct(story, orders.targets, (tree, windows), means, book, way)
+        book.begin(run_id, started, orders, trees.sent)
+        story = journal.Story(run_id, started, orders, trees.sent)
+        return folder, _conduct(story, orders.targets, trees, means, book, way)
 
 
-def resume(
-    folder: Path, again: Again, tree: Tree, means: Means, windows: Tree | None = None
-) -> dict[str, Any]:
+def resume(folder: Path, again: Again, trees: Trees, means: Means) -> dict[str, Any]:
     """Go on with a run: the hosts that are due have another turn, and the others stay as they ended."""
     with journal.opened(folder) as book:
         orders, due = again(journal.read(folder))
         way = _way(orders, means)
-        book.resume(_iso(), orders, tree.sha256)
-        return _conduct(journal.read(folder), due, (tree, windows), means, book, way)
+        book.resume(_iso(), orders, trees.sent)
+        return _conduct(journal.read(folder), due, trees, means, book, way)
 
 
 def told(folder: Path) -> dict[str, Any]:
@@ -143,18 +136,15 @@ def _way(orders: Orders, means: Means) -> _Way:
 def _conduct(
     story: Story,
     due: Sequence[Target],
-    trees: tuple[Tree, Tree | None],
+    trees: Trees,
     means: Means,
     book: journal.Journal,
     way: _Way,
 ) -> dict[str, Any]:
-    tree, windows = trees
     orders, door, places = story.orders, way.door, way.places
     depot = Depot(means.machine, packages_home(means.environ))
     vendor = load_catalogue().base_url
-    baggage = Baggage(
-        story.run_id, tree, depot, vendor, orders.desired, places, orders.deadline, windows=windows
-    )
+    baggage = Baggage(story.run_id, trees, depot, vendor, orders.desired, places, orders.deadline)
     touching = orders.command in TOUCHING
     pace = Pace(
         orders.parallel,
@@ -179,7 +169,7 @@ def _conduct(
 def _summary(story: Story, finished: str, code: str | None, why: str | None) -> Summary:
     orders = story.orders
     return Summary(
-        story.run_id, orders.command, orders.inventory, story.started, finished, story.tree, code, why, orders.remarks
+        story.run_id, orders.command, orders.inventory, story.started, finished, story.sent, code, why, orders.remarks
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.core.fleet import Target
-    from agent.fleet.tree import Tree
+    from agent.fleet.tree import Tree, Trees
 
 POSIX, WINDOWS = LINUX.kind, windows().kind
 
@@ -115,10 +115,9 @@ class Entry:
 class Ways:
     """The ways into the hosts of a whole roll-out, made once, and which of them led into each host before."""
 
-    def __init__(self, tree: Tree, windows: Tree | None) -> None:
-        """`windows` is the build that travels to hosts with Windows, if there is one."""
-        self._posix = Entry(POSIX, COMMAND, _LANDING.read_bytes(), tree, settles=False)
-        self._tree = windows
+    def __init__(self, trees: Trees) -> None:
+        self._posix = Entry(POSIX, COMMAND, _LANDING.read_bytes(), trees.posix, settles=False)
+        self._tree = trees.windows
         self._lock = threading.Lock()
         self._windows: Entry | None = None
         self._found: set[str] = set()

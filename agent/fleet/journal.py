@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
-from agent.core.fleet import End, State, Target
+from agent.core.fleet import End, Sent, State, Target
 from agent.hosts.files import sync_folder
 from agent.render.fleet.causes import needed
 
@@ -68,7 +68,7 @@ class Story:
     run_id: str
     started: str
     orders: Orders
-    tree: str | None = None
+    sent: Sent
     ends: dict[str, End] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
     open: dict[str, Begun] = field(default_factory=dict)
@@ -107,12 +107,12 @@ class Journal:
         self._file = file
         self._pending = bytearray()
 
-    def begin(self, run_id: str, started: str, orders: Orders, tree: str | None) -> None:
-        self._add("run", run_id=run_id, started=started, orders=asdict(orders), tree=tree)
+    def begin(self, run_id: str, started: str, orders: Orders, sent: Sent) -> None:
+        self._add("run", run_id=run_id, started=started, orders=asdict(orders), **asdict(sent))
         self.sync()
 
-    def resume(self, started: str, orders: Orders, tree: str) -> None:
-        self._add("resumed", started=started, orders=asdict(orders), tree=tree)
+    def resume(self, started: str, orders: Orders, sent: Sent) -> None:
+        self._add("resumed", started=started, orders=asdict(orders), **asdict(sent))
         self.sync()
 
     def began(self, host: str, attempt: int) -> None:
@@ -187,7 +187,7 @@ def read(folder: Path) -> Story:
     try:
         for record in records(folder):
             if record["kind"] == "run":
-                story = Story(record["run_id"], record["started"], _orders(record["orders"]), record["tree"])
+                story = Story(record["run_id"], record["started"], _orders(record["orders"]), _sent(record))
             elif story is not None:
                 _tell(story, record)
     except (KeyError, TypeError, ValueError) as error:
@@ -292,19 +292,23 @@ def _tell(story: Story, record: Mapping[str, Any]) -> None:
         if end.left:
             story.left.add(end.name)
     elif record["kind"] == "resumed":
-        _resume(story, _orders(record["orders"]), record["tree"])
+        _resume(story, _orders(record["orders"]), _sent(record))
     elif record["kind"] == "finished":
         story.finished = record
 
 
-def _resume(story: Story, orders: Orders, tree: str) -> None:
+def _resume(story: Story, orders: Orders, sent: Sent) -> None:
     at_work = {*story.open, *story.left}
     for name, wanted in orders.desired.items():
         if wanted != story.orders.desired[name]:
             story.ends.pop(name, None)
             # what is at work there is waited for, and its report is not of what is wanted now
             story.attempts[name] = story.attempts.get(name, 0) + (name in at_work)
-    story.orders, story.tree, story.finished = orders, tree, None
+    story.orders, story.sent, story.finished = orders, sent, None
+
+
+def _sent(record: Mapping[str, Any]) -> Sent:
+    return Sent(record["tree"], record.get("windows_tree"))  # the second came later than the first journals
 
 
 def _orders(tree: Mapping[str, Any]) -> Orders:

@@ -12,7 +12,7 @@ from agent.core.fleet import State
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.core.fleet import End, Target
+    from agent.core.fleet import End, Sent, Target
 
 SCHEMA_VERSION = 1
 # a host that only differs from what is wanted is no failure of a command that looks
@@ -21,7 +21,7 @@ _LOOKING = ("plan", "verify")
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known of a run besides its hosts. Times are ISO 8601 in UTC; `tree` is a SHA-256.
+    """What is known of a run besides its hosts. Times are ISO 8601 in UTC.
 
     `code` and `why` say that it stopped before every host had its turn.
     """
@@ -31,7 +31,7 @@ class Summary:
     inventory: str
     started: str
     finished: str
-    tree: str | None = None
+    sent: Sent
     code: str | None = None
     why: str | None = None
     remarks: tuple[str, ...] = ()
@@ -49,7 +49,8 @@ def to_tree(
         "run_id": run.run_id,
         "command": f"fleet {run.command}",
         "agent_version": __version__,
-        "tree": f"sha256:{run.tree}" if run.tree else None,
+        "tree": f"sha256:{run.sent.tree}" if run.sent.tree else None,
+        "windows_tree": f"sha256:{run.sent.windows_tree}" if run.sent.windows_tree else None,
         "inventory": run.inventory,
         "waves": [_wave(number, names, ends) for number, names in enumerate(waves, 1)],
         "hosts": hosts,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from agent import __version__
 from agent.core.errors import AgentError
+from agent.core.fleet import Sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,11 +34,27 @@ class Tree:
     data: bytes = field(repr=False)
 
 
-def load(named: str | None) -> Tree:
-    """Return the archive that was named, or else the one that this agent came with.
+@dataclass(frozen=True)
+class Trees:
+    """What travels, by the kind of system; where there is none for Windows, hosts that have it fail one by one."""
 
-    Raises AgentError `tree-missing`.
+    posix: Tree
+    windows: Tree | None = None
+
+    @property
+    def sent(self) -> Sent:
+        return Sent(self.posix.sha256, self.windows.sha256 if self.windows else None)
+
+
+def load(named: str | None, windows: str | None) -> Trees:
+    """Return the archives that were named, or else those that this agent came with.
+
+    Raises AgentError `tree-missing` for a file that is none, and where none for POSIX is found.
     """
+    return Trees(_posix(named), _windows(windows))
+
+
+def _posix(named: str | None) -> Tree:
     path = _found(named, "hsm-agent-far-end-*.tar.gz")
     if path is None:
         raise AgentError(
@@ -46,11 +63,7 @@ def load(named: str | None) -> Tree:
     return _read(path, _in_tar)
 
 
-def load_windows(named: str | None) -> Tree | None:
-    """Return the build for Windows that was named, or else the one beside this agent, or None where there is none.
-
-    Raises AgentError `tree-missing` for a file that is no such build.
-    """
+def _windows(named: str | None) -> Tree | None:
     path = _found(named, "hsm-agent-*-windows-*.zip")
     return None if path is None else _read(path, _in_zip)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agent.fleet.depot import Depot
     from agent.fleet.entry import Entry
     from agent.fleet.rollout import Errand, Lifeline
-    from agent.fleet.tree import Tree
+    from agent.fleet.tree import Trees
 
 # For how long a host that was lost is looked for, in seconds: a reboot takes a minute or two.
 SEARCH = 300.0
@@ -84,21 +84,19 @@ class Door(Protocol):
 
 @dataclass(frozen=True)
 class Baggage:
-    """What a visit brings along: the tree, packages, and for each host's name its options as JSON values and its place.
+    """What a visit brings along: trees, packages, and for each host's name its options as JSON values and its place.
 
-    `windows` is what travels to hosts with Windows, where there is a build for them. `vendor` is where packages come
-    from when no option says so; `deadline` and `search` are in seconds.
+    `vendor` is where packages come from when no option says so; `deadline` and `search` are in seconds.
     """
 
     run_id: str
-    tree: Tree
+    trees: Trees
     depot: Depot
     vendor: str
     desired: Mapping[str, Mapping[str, Any]]
     places: Mapping[str, tuple[str, int]]
     deadline: float
     search: float = SEARCH
-    windows: Tree | None = None
     shape: Mapping[str, Any] = field(default_factory=schema, repr=False)
 
 
@@ -108,7 +106,7 @@ class Visitor:
     def __init__(self, door: Door, baggage: Baggage) -> None:
         self._door = door
         self._baggage = baggage
-        self._ways = Ways(baggage.tree, baggage.windows)
+        self._ways = Ways(baggage.trees)
 
     def __call__(self, errand: Errand, cord: Lifeline, tell: Callable[[str], None]) -> End:
         """Return how it ended, whatever happened."""

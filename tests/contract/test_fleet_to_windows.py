@@ -21,7 +21,7 @@ from agent.core.fleet import End, State, Target
 from agent.fleet.depot import Depot
 from agent.fleet.entry import Ways
 from agent.fleet.rollout import Errand
-from agent.fleet.tree import Tree
+from agent.fleet.tree import Tree, Trees
 from agent.fleet.visit import Baggage, Visitor
 from agent.hosts.posix import Posix
 from agent.hosts.ssh.door import Door
@@ -109,8 +109,8 @@ class Seat:
         desired = {"hsm_ip": ["127.0.0.9"], "package_source": str(self.folder / "mirror")}
         depot = Depot(Posix(), self.folder / "kept")
         baggage = Baggage(
-            "RUN", WITHOUT_BUILD, depot, "https://vendor", {"win-1": desired}, {"win-1": ("127.0.0.1", port)},
-            deadline=60.0, search=20.0, windows=self.build,
+            "RUN", Trees(WITHOUT_BUILD, self.build), depot, "https://vendor", {"win-1": desired}, {"win-1": ("127.0.0.1", port)},
+            deadline=60.0, search=20.0,
         )  # fmt: skip
         return Visitor(Door(str(self.folder / "config"), trust_new=True), baggage)
 
@@ -311,7 +311,7 @@ def test_the_scripts_hold_no_value_and_are_read_by_a_grammar_of_powershell() -> 
     grammar = pytest.importorskip("tree_sitter_powershell", reason="has no wheel for this Python")
     from tree_sitter import Language, Parser
 
-    way = Ways(WITHOUT_BUILD, BUILD).into_windows(Target("win-1", "10.0.4.7"))
+    way = Ways(Trees(WITHOUT_BUILD, BUILD)).into_windows(Target("win-1", "10.0.4.7"))
     before, _, encoded = way.command.rpartition(" ")
     assert re.fullmatch(r"powershell( -\w+| None)+", before)
     assert len(way.command) < 8191 // 2  # of cmd; not to come near

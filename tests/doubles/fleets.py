@@ -7,7 +7,7 @@ import hashlib
 from typing import Any
 
 from agent.core.errors import CODES
-from agent.core.fleet import End, State, Target
+from agent.core.fleet import End, Sent, State, Target
 from agent.fleet.record import Summary, to_tree
 
 Tree = dict[str, Any]
@@ -65,7 +65,7 @@ def fleet(
     ]
     run = Summary(
         "20261125T031500Z-1f3a", command.removeprefix("fleet "), "hosts.toml", "2026-11-25T03:15:00Z", "2026-11-25T03:19:12Z",
-        hashlib.sha256(b"a tree").hexdigest(), code, why, remarks,
+        Sent(hashlib.sha256(b"a tree").hexdigest()), code, why, remarks,
     )  # fmt: skip
     return {**to_tree(run, targets, ends, waves), "agent_version": "0.1.0"}
 

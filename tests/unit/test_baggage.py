@@ -13,6 +13,7 @@ import pytest
 
 from agent import __version__
 from agent.core.errors import AgentError
+from agent.core.fleet import Sent
 from agent.core.link import CutError
 from agent.fleet import depot, tree
 from agent.fleet.depot import Depot
@@ -32,14 +33,14 @@ def archive(folder: Path, text: str, name: str = "agent/__init__.py") -> Path:
 
 def refused(named: str | None) -> AgentError:
     with pytest.raises(AgentError) as refusal:
-        tree.load(named)
+        tree.load(named, None)
     assert refusal.value.code.name == "tree-missing"
     return refusal.value
 
 
 def test_an_archive_is_known_by_its_checksum(tmp_path: Path) -> None:
     path = archive(tmp_path, f'__version__ = "{__version__}"\n')
-    found = tree.load(str(path))
+    found = tree.load(str(path), None).posix
     assert (found.name, found.sha256) == (path.name, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
@@ -75,23 +76,29 @@ def zipped(folder: Path, *names: str, version: str = __version__) -> str:
     return str(path)
 
 
-def windows_refused(named: str) -> AgentError:
+def with_windows(folder: Path, named: str | None) -> tree.Trees:
+    return tree.load(str(archive(folder, f'__version__ = "{__version__}"\n')), named)
+
+
+def windows_refused(folder: Path, named: str) -> AgentError:
     with pytest.raises(AgentError) as refusal:
-        tree.load_windows(named)
+        with_windows(folder, named)
     assert refusal.value.code.name == "tree-missing"
     return refusal.value
 
 
 def test_a_build_for_windows_is_one_folder_with_its_program(tmp_path: Path) -> None:
     named = zipped(tmp_path, "top/hsm-agent.exe", "top/agent/__init__.py")
-    found = tree.load_windows(named)
+    trees = with_windows(tmp_path, named)
+    found = trees.windows
     assert found is not None
+    assert trees.sent == Sent(trees.posix.sha256, found.sha256)
     assert (found.sha256, found.data) == (hashlib.sha256(found.data).hexdigest(), Path(named).read_bytes())
 
 
 @pytest.mark.skipif(bool(list(tree.HERE.glob("*.zip"))), reason="a build for Windows lies beside this agent")
-def test_a_fleet_without_windows_needs_no_build_for_it() -> None:
-    assert tree.load_windows(None) is None
+def test_a_fleet_without_windows_needs_no_build_for_it(tmp_path: Path) -> None:
+    assert with_windows(tmp_path, None).windows is None
 
 
 @pytest.mark.parametrize(
@@ -99,14 +106,14 @@ def test_a_fleet_without_windows_needs_no_build_for_it() -> None:
     ids=["no program", "no folder", "two folders", "empty"],
 )  # fmt: skip
 def test_another_zip_is_no_build_for_windows(tmp_path: Path, names: tuple[str, ...]) -> None:
-    assert windows_refused(zipped(tmp_path, *names)).saw == "no agent in it"
+    assert windows_refused(tmp_path, zipped(tmp_path, *names)).saw == "no agent in it"
 
 
 def test_a_build_for_windows_of_another_version_or_none_is_refused(tmp_path: Path) -> None:
     named = zipped(tmp_path, "top/hsm-agent.exe", "top/agent/__init__.py", version="9.9.9")
-    assert windows_refused(named).saw == "9.9.9"
-    assert "no archive" in windows_refused(str(archive(tmp_path, "x"))).sentence
-    assert windows_refused(str(tmp_path / "none")).saw == "No such file or directory"
+    assert windows_refused(tmp_path, named).saw == "9.9.9"
+    assert "no archive" in windows_refused(tmp_path, str(archive(tmp_path, "x"))).sentence
+    assert windows_refused(tmp_path, str(tmp_path / "none")).saw == "No such file or directory"
 
 
 def mirror(folder: Path, data: bytes = b"package") -> str:

@@ -13,7 +13,7 @@ from agent.core.errors import AgentError
 from agent.core.fleet import End, State, Target
 from agent.fleet import conduct, journal
 from agent.fleet.journal import Orders, Story
-from agent.fleet.tree import Tree
+from agent.fleet.tree import Tree, Trees
 from agent.hosts.posix import Posix
 from agent.landing import RECORD
 from agent.render.fleet.tally import Tally
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-TREE = Tree("t.tar.gz", "f00", b"TREE")
+TREES = Trees(Tree("t.tar.gz", "f00", b"TREE"))
 TARGETS = (Target("web-1", "10.0.4.7"), Target("web-2", "10.0.4.8"))
 ORDERS = Orders("rollout", "hosts", TARGETS, {each.name: {"hsm_ip": ["10.0.1.6"]} for each in TARGETS})
 
@@ -90,7 +90,7 @@ class Scene:
         return conduct.Means(Posix(), self.environ, door, Cord, Tally(), lambda: 0)
 
     def start(self, orders: Orders = ORDERS) -> tuple[Path, dict[str, Any]]:
-        return conduct.start(orders, TREE, self.means)
+        return conduct.start(orders, TREES, self.means)
 
     def resume(self, folder: Path, **changed: Any) -> dict[str, Any]:
         def again(story: Story) -> tuple[Orders, tuple[Target, ...]]:
@@ -98,7 +98,7 @@ class Scene:
             done = {name for name, end in story.ends.items() if end.state.value == "ok"}
             return orders, tuple(each for each in orders.targets if each.name not in done)
 
-        return conduct.resume(folder, again, TREE, self.means)
+        return conduct.resume(folder, again, TREES, self.means)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def scene(tmp_path: Path) -> Scene:
 def test_a_host_that_was_given_up_at_work_is_asked_for_its_report(scene: Scene) -> None:
     folder = journal.home(scene.environ) / "run"
     with journal.opened(folder) as book:
-        book.begin("run", "now", ORDERS, TREE.sha256)
+        book.begin("run", "now", ORDERS, TREES.sent)
         book.began("web-2", 1)
         book.ended(End("web-2", "10.0.4.8", 22, 1, State.FAILED, code="host-deadline"))
     assert scene.resume(folder)["outcome"] == "ok"
@@ -120,7 +120,7 @@ def test_a_host_that_was_given_up_at_work_is_asked_for_its_report(scene: Scene) 
 def test_a_report_of_what_was_wanted_before_is_not_taken_for_what_is_wanted_now(scene: Scene) -> None:
     folder = journal.home(scene.environ) / "run"
     with journal.opened(folder) as book:
-        book.begin("run", "now", ORDERS, TREE.sha256)
+        book.begin("run", "now", ORDERS, TREES.sent)
         book.began("web-1", 1)
     changed = {each.name: {"hsm_ip": ["10.0.2.9"]} for each in TARGETS}
     assert scene.resume(folder, desired=changed)["outcome"] == "ok"
@@ -132,7 +132,7 @@ def test_a_change_is_not_forgotten_by_a_controller_that_is_killed_with_it(scene:
     folder, _ = scene.start()
     changed = replace(ORDERS, desired={**ORDERS.desired, "web-1": {"hsm_ip": ["10.0.2.9"]}})
     with journal.opened(folder) as book:
-        book.resume("later", changed, TREE.sha256)
+        book.resume("later", changed, TREES.sent)
     stands = conduct.told(folder)
     assert [host["outcome"] for host in stands["hosts"]] == ["not-reached", "ok"]
     assert [host["report"] is None for host in conduct.whole(folder, stands)["hosts"]] == [True, False]
@@ -144,9 +144,9 @@ def test_a_change_is_asked_anew_of_a_host_that_may_be_at_work_for_what_was_befor
     folder = journal.home(scene.environ) / "run"
     changed = {each.name: {"hsm_ip": ["10.0.2.9"]} for each in TARGETS}
     with journal.opened(folder) as book:
-        book.begin("run", "now", ORDERS, TREE.sha256)
+        book.begin("run", "now", ORDERS, TREES.sent)
         book.began("web-1", 1)
-        book.resume("later", replace(ORDERS, desired=changed), TREE.sha256)  # and is killed
+        book.resume("later", replace(ORDERS, desired=changed), TREES.sent)  # and is killed
     assert scene.resume(folder)["outcome"] == "ok"
     assert {each["request"] for each in scene.fleet.requests} == {"run/web-1/2", "run/web-2/1"}
 
@@ -189,7 +189,7 @@ def test_a_run_that_is_finished_can_be_gone_on_with_and_nobody_is_begun(scene: S
 def test_a_run_that_has_not_ended_is_told_by_whether_somebody_is_at_work(scene: Scene) -> None:
     folder = journal.home(scene.environ) / "run"
     with journal.opened(folder) as book:
-        book.begin("run", "now", ORDERS, TREE.sha256)
+        book.begin("run", "now", ORDERS, TREES.sent)
         assert conduct.told(folder)["failure"]["saw"].endswith("it is at work")
     told = conduct.told(folder)
     assert told["exit_status"] == 130

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
-from agent.core.fleet import End, State, Target
+from agent.core.fleet import End, Sent, State, Target
 from agent.fleet import journal
 from agent.fleet.journal import Begun, Orders
 
@@ -33,7 +33,7 @@ FAILED = End(
 
 def write(folder: Path) -> None:
     with journal.opened(folder) as book:
-        book.begin("20261125T000000Z-0000", "2026-11-25T00:00:00Z", ORDERS, "f00")
+        book.begin("20261125T000000Z-0000", "2026-11-25T00:00:00Z", ORDERS, Sent("f00"))
         book.began("web-1", 1)
         book.began("web-2", 1)
         book.ended(OK)
@@ -46,8 +46,8 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
         book.ended(FAILED)
         book.finished(finished="2026-11-25T00:01:00Z", code=None, why=None, waves=[["web-1", "web-2"]])
     story = journal.read(tmp_path)
-    assert (story.run_id, story.started, story.orders, story.tree) == (
-        "20261125T000000Z-0000", "2026-11-25T00:00:00Z", ORDERS, "f00",
+    assert (story.run_id, story.started, story.orders, story.sent) == (
+        "20261125T000000Z-0000", "2026-11-25T00:00:00Z", ORDERS, Sent("f00"),
     )  # fmt: skip
     assert story.ends == {"web-1": journal.light(OK), "web-2": FAILED}
     assert (story.attempts, story.open) == ({"web-1": 1, "web-2": 1}, {})
@@ -64,7 +64,7 @@ def test_what_a_host_says_is_kept_even_when_it_is_no_text(tmp_path: Path) -> Non
     """JSON may hold half of a pair (\\ud800), and what programs print comes as bytes that are no UTF-8."""
     end = replace(OK, saw="\ud800 \udcff", report={**REPORT, "host": {"name": "\udcff"}})
     with journal.opened(tmp_path) as book:
-        book.begin("run", "now", ORDERS, "f00")
+        book.begin("run", "now", ORDERS, Sent("f00"))
         book.ended(end)
     assert journal.read(tmp_path).ends["web-1"].saw == end.saw
     assert list(journal.reports(tmp_path)) == [end]
@@ -85,20 +85,20 @@ def test_what_was_changed_when_it_was_gone_on_with_stands(tmp_path: Path) -> Non
     write(tmp_path)
     changed = replace(ORDERS, parallel=3, desired={"web-1": {"hsm_ip": ["10.0.9.9"]}, "web-2": {}})
     with journal.opened(tmp_path) as book:
-        book.resume("2026-11-25T01:00:00Z", changed, "f01")
+        book.resume("2026-11-25T01:00:00Z", changed, Sent("f01"))
     story = journal.read(tmp_path)
-    assert (story.orders, story.tree) == (changed, "f01")
+    assert (story.orders, story.sent) == (changed, Sent("f01"))
 
 
 def test_an_end_says_nothing_of_what_is_wanted_since(tmp_path: Path) -> None:
     write(tmp_path)
     with journal.opened(tmp_path) as book:
         book.ended(FAILED)
-        book.resume("later", replace(ORDERS, parallel=3), "f00")
+        book.resume("later", replace(ORDERS, parallel=3), Sent("f00"))
         book.sync()
         assert journal.read(tmp_path).state("web-1") is State.OK
         changed = replace(ORDERS, desired={"web-1": {"hsm_ip": ["10.0.9.9"]}, "web-2": {}})
-        book.resume("later still", changed, "f00")
+        book.resume("later still", changed, Sent("f00"))
     story = journal.read(tmp_path)
     assert (story.state("web-1"), story.state("web-2")) == (State.NOT_REACHED, State.UNREACHABLE)
 
@@ -185,7 +185,7 @@ def test_a_disk_that_fills_is_told(tmp_path: Path) -> None:
 
     def fill() -> None:
         with journal.opened(tmp_path) as book:
-            book.begin("run", "now", ORDERS, "f00")
+            book.begin("run", "now", ORDERS, Sent("f00"))
             resource.setrlimit(resource.RLIMIT_FSIZE, (1500, before[1]))
             book.ended(replace(OK, saw="x" * 2000))
 

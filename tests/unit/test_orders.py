@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.core.errors import AgentError
-from agent.core.fleet import End, State, Target
+from agent.core.fleet import End, Sent, State, Target
 from agent.desired import Complaints, from_json
 from agent.fleet import orders
 from agent.fleet.journal import Orders, Story
@@ -187,7 +187,7 @@ def story(scene: Scene) -> Story:
         "web-1": End("web-1", "web-1", 22, 1, State.OK),
         "web-2": End("web-2", "web-2", 22, 2, State.UNREACHABLE),
     }
-    return Story("RUN", "now", made, ends=ends)
+    return Story("RUN", "now", made, Sent(), ends=ends)
 
 
 def go_on(scene: Scene, command: str = "rollout", **typed: Any) -> tuple[Orders, list[str]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.fleet import End, State, Target
+from agent.core.fleet import End, Sent, State, Target
 from agent.core.link import CutError
 from agent.fleet import journal, waves
 from agent.fleet.journal import Orders
@@ -109,7 +109,7 @@ class Run:
             return self.cords[-1]
 
         with journal.opened(self.folder) as book:
-            book.begin("run", "now", Orders("rollout", "hosts", these, {}), None)
+            book.begin("run", "now", Orders("rollout", "hosts", these, {}), Sent())
             for name in self.open:
                 book.began(name, 1)
             attempts = dict.fromkeys(self.open, 1)

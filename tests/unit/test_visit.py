@@ -16,7 +16,7 @@ from agent.fleet.depot import Depot
 from agent.fleet.entry import COMMAND, QUESTION
 from agent.fleet.heard import proven
 from agent.fleet.rollout import Errand
-from agent.fleet.tree import Tree
+from agent.fleet.tree import Tree, Trees
 from agent.fleet.visit import Baggage, Visitor
 from agent.hosts.posix import Posix
 from agent.landing import RECORD
@@ -145,9 +145,8 @@ class Scene:
         (mirror / "Noble" / "cloudhsm-cli_5.18.0-1_u24.04_amd64.deb").write_bytes(b"package")
         (self.folder / "id_rsa").write_text("secret")
         baggage = Baggage(
-            "RUN", Tree("t.tar.gz", "f00", b"TREE"), Depot(Posix(), self.folder / "kept"), "https://vendor",
+            "RUN", Trees(Tree("t.tar.gz", "f00", b"TREE"), self.build), Depot(Posix(), self.folder / "kept"), "https://vendor",
             {"web-1": {"hsm_ip": ["10.0.1.6"], "package_source": str(mirror)}}, {"web-1": ("10.0.4.7", 2222)}, deadline=100.0, search=self.search,
-            windows=self.build,
         )  # fmt: skip
         self.errand = Errand(
             self.command, Target("web-1", "10.0.4.7", port=2222, system=self.system), 3, 2, self.again

@@ -82,6 +82,7 @@ def _facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("ended", times[1] + (f", after {span(took)}" if took is not None else "")),
         ("agent", tree["agent_version"]),
         ("tree", short(tree["tree"] or "")),
+        ("Windows build", short(tree["windows_tree"] or "")),
     ]
     return [(label, _text(value)) for label, value in said if value]
 

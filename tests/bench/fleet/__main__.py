@@ -201,7 +201,7 @@ def conversation(ground: Ground) -> bytes:
     story = journal.read(ground.operator.last_run())
     host, source = ground.hosts[0], Path(landing.__file__).read_bytes()
     request = {
-        "tree": {"sha256": story.tree, "keep": True},
+        "tree": {"sha256": story.sent.tree, "keep": True},
         "command": "configure",
         "desired": dict(story.orders.desired[host.name]),
         "request": crowd.RECORDED,
