@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from agent.fleet.waves import Share
 
 # New client connections to a cluster are limited, and a cold start of many at once is what fails first
-# (cloudhsm-facts 5.5 and 8 #18): those that start a wave are spread over so many seconds.
-SPREAD = 0.5
+# (cloudhsm-facts 5.5 and 8 #18): of those that start a wave, one begins somewhere in each span of so many seconds.
+APART = 1 / 64
 # How often an interrupt of the operator is looked for, in seconds.
 _TURN = 0.2
 # where a visit is before it says anything else
@@ -62,13 +62,13 @@ Visit = Callable[[Errand, Lifeline, Callable[[str], None]], End]
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast, and when it is enough. `soak` and `deadline` in seconds; `limit` None for commands that only look."""
+    """How fast, and when it is enough. Times are in seconds; `limit` is None for commands that only look."""
 
     parallel: int
     deadline: float
     soak: float = 0.0
     limit: Share | None = None
-    spread: float = SPREAD
+    apart: float = APART
 
 
 @dataclass
@@ -161,9 +161,10 @@ class Rollout:
                 waiting.clear()
             visits = []
             while waiting and len(self._at_work) < self._pace.parallel:
+                # later ones begin when others end, which keeps them apart
                 first = started < self._pace.parallel
-                spread = self._pace.spread if first else 0.0
-                visits.append(self._begun(command, ledger, waiting.popleft(), number, spread))
+                delay = (started + random.random()) * self._pace.apart if first else 0.0  # noqa: S311 -- not a secret
+                visits.append(self._begun(command, ledger, waiting.popleft(), number, delay))
                 started += 1
             # whoever reads the journal after a kill must know of every host that could have been reached
             self._journal.sync()
@@ -197,7 +198,7 @@ class Rollout:
         self._watcher.stops(why)
 
     def _begun(
-        self, command: str, ledger: Ledger, target: Target, wave: int, spread: float
+        self, command: str, ledger: Ledger, target: Target, wave: int, delay: float
     ) -> tuple[int, Callable[[], None]]:
         """Put a host on record as begun, and return the number of its visit and the visit itself."""
         again = target.name in ledger.open
@@ -207,8 +208,8 @@ class Rollout:
         self._numbers += 1
         number, line = self._numbers, self._line()
         errand = Errand(command, target, wave, attempt, again)
-        work = _AtWork(errand, line, ledger.places[target.name], time.monotonic() + self._pace.deadline)
-        delay = random.uniform(0, spread)  # noqa: S311 -- not a secret
+        ends = time.monotonic() + delay + self._pace.deadline
+        work = _AtWork(errand, line, ledger.places[target.name], ends)
         self._at_work[number] = work
         self._watcher.host_began(target.name)
 

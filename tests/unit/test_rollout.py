@@ -28,12 +28,14 @@ class Cord:
 
     def __init__(self) -> None:
         self.is_cut = threading.Event()
+        self.asked: float | None = None
 
     def cut(self) -> None:
         self.is_cut.set()
 
     def wait(self, seconds: float) -> None:
-        if self.is_cut.wait(seconds):
+        self.asked = seconds
+        if self.is_cut.wait(min(seconds, 0.01)):
             raise CutError
 
 
@@ -87,6 +89,7 @@ class Run:
     parallel: int = 4
     deadline: float = 60.0
     soak: float = 0.0
+    apart: float = 0.0
     visits: list[Errand] = field(default_factory=list)
     heard: Heard = field(default_factory=Heard)
     cords: list[Cord] = field(default_factory=list)
@@ -116,7 +119,7 @@ class Run:
             places = {target.name: (target.address, 22) for target in these}
             self.ledger = Ledger(these, places, {}, attempts, set(self.open), [])
             limit = waves.share(self.limit) if self.limit else None
-            pace = Pace(self.parallel, self.deadline, self.soak, limit, spread=0.0)
+            pace = Pace(self.parallel, self.deadline, self.soak, limit, apart=self.apart)
             rollout = Rollout(seen, cord, book, self.heard, pace, lambda: self.interrupts)
             for name in self.before:
                 self.ledger.ends[name] = End(name, "", 22, 1, State.FAILED)
@@ -138,6 +141,15 @@ def test_every_host_has_its_turn_wave_by_wave(tmp_path: Path) -> None:
     assert [errand.wave for errand in run.visits] == [1, *[2] * 4, *[3] * 5]
     story = journal.read(tmp_path)
     assert (set(story.ends), story.open) == ({f"h{number}" for number in range(10)}, {})
+
+
+def test_those_that_start_a_wave_are_kept_apart_and_later_ones_follow_as_others_end(tmp_path: Path) -> None:
+    run = Run(tmp_path, 7, "1,100%", parallel=3, apart=1.0)
+    run.go(lambda errand, _line, _tell: ended(errand))
+    canary, *wave = [cord.asked for cord in run.cords if cord.asked is not None]
+    assert 0 <= canary < 1
+    assert [int(asked) for asked in wave] == [0, 1, 2, 0, 0, 0]
+    assert wave[3:] == [0, 0, 0]
 
 
 def test_a_canary_that_fails_keeps_the_others_untouched(tmp_path: Path) -> None:
