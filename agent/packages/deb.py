@@ -62,8 +62,7 @@ class Deb:
         return tuple(sorted(found, key=lambda each: each.package))
 
     def install(self, host: Host, files: Sequence[str], limits: Limits) -> None:
-        self._repair(host, limits)
-        broken = [each.package for each in self.installed(host) if each.broken]
+        broken = [each.package for each in self._repaired(host, limits) if each.broken]
         again = [file for file in files if file.rpartition("/")[2].partition("_")[0] in broken]
         if again:
             # apt-get would not unpack the version that is there anew, so a script that was mended would not come
@@ -82,19 +81,20 @@ class Deb:
         return ()
 
     def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
-        self._repair(host, limits)
+        self._repaired(host, limits)
         # not apt-get: it would take off whatever else needs them, without a word
         # asked first: dpkg would note even what it refuses as wanted away
         for argv in (("dpkg", "--simulate", "--remove", *packages), ("dpkg", "--remove", *packages)):
             _judge(transact(host, self, argv, limits, _busy), argv)
 
-    def _repair(self, host: Host, limits: Limits) -> None:
-        """Finish what a killed dpkg left: apt-get refuses everything until that is done, and says so."""
-        if any(name.isdigit() for name in host.names("/var/lib/dpkg/updates")) or any(
-            each.broken for each in self.installed(host)
-        ):
-            argv = ("dpkg", "--configure", "-a", "--force-confold")
-            transact(host, self, argv, limits, _busy)
+    def _repaired(self, host: Host, limits: Limits) -> tuple[Installed, ...]:
+        """Finish what a killed dpkg left, since apt-get refuses everything until that is done; return what is there."""
+        pending = any(name.isdigit() for name in host.names("/var/lib/dpkg/updates"))
+        found = () if pending else self.installed(host)
+        if pending or any(each.broken for each in found):
+            transact(host, self, ("dpkg", "--configure", "-a", "--force-confold"), limits, _busy)
+            found = self.installed(host)
+        return found
 
 
 def _busy(done: Done) -> bool:
