@@ -32,6 +32,22 @@ s72\tl255\tL255\ts72
 Environment\tEnvironment
 Path\t=-*PATH\t[~];[INSTALLDIR]\t{component}
 """
+# What the agent made on the host and that means nothing without it goes with it. `-` removes the key at the end.
+_REGISTRY = """\
+Registry\tRoot\tKey\tName\tValue\tComponent_
+s72\ti2\tl255\tL255\tL0\ts72
+Registry\tRegistry
+EventSource\t2\tSYSTEM\\CurrentControlSet\\Services\\EventLog\\Application\\hsm-agent\t-\t\t{component}
+"""
+# 3170: a program in that folder (34), within the transaction (1024) and as SYSTEM (2048), whatever comes of it (64):
+# a task that is not there is none to remove
+_ACTIONS = """\
+Action\tType\tSource\tTarget
+s72\ti2\tS72\tS255
+CustomAction\tAction
+EndVerify\t3170\tSystem64Folder\t"[System64Folder]schtasks.exe" /delete /tn hsm-agent-verify /f
+EndFirstBoot\t3170\tSystem64Folder\t"[System64Folder]schtasks.exe" /delete /tn hsm-agent-first-boot /f
+"""
 # wixl makes up the code of the package, and takes the time of the day
 _SUMMARY = """\
 PropertyId\tValue
@@ -42,9 +58,14 @@ _SummaryInformation\tPropertyId
 13\t{time}
 18\thsm-agent
 """
+# removed for good, and not to make room for another version
+_LAST = 'REMOVE="ALL" AND NOT UPGRADINGPRODUCTCODE'
 _CHANGES = (
     "INSERT INTO `InstallExecuteSequence` (`Action`, `Sequence`) VALUES ('RemoveEnvironmentStrings', 3300)",
     "INSERT INTO `InstallExecuteSequence` (`Action`, `Sequence`) VALUES ('WriteEnvironmentStrings', 5200)",
+    "INSERT INTO `InstallExecuteSequence` (`Action`, `Sequence`) VALUES ('RemoveRegistryValues', 2600)",
+    "INSERT INTO `InstallExecuteSequence` (`Action`, `Condition`, `Sequence`) VALUES ('EndVerify', '{last}', 3401)",
+    "INSERT INTO `InstallExecuteSequence` (`Action`, `Condition`, `Sequence`) VALUES ('EndFirstBoot', '{last}', 3402)",
     # the older one goes within the transaction (wixl: before it), so that it comes back when this one fails
     "UPDATE `InstallExecuteSequence` SET `Sequence` = 1501 WHERE `Action` = 'RemoveExistingProducts'",
     # another build of the same version takes the place of the one that is there, too (512: this version included); the
@@ -73,13 +94,15 @@ def msi(files: Mapping[str, File], note: Note, made: Path) -> Path:
         time = note.date.strftime("%Y/%m/%d %H:%M:%S")
         tables = {
             "environment.idt": _ENVIRONMENT.format(component=_id("c", _PROGRAM)),
+            "registry.idt": _REGISTRY.format(component=_id("c", _PROGRAM)),
+            "actions.idt": _ACTIONS,
             "summary.idt": _SUMMARY.format(code=package, time=time),
         }
         for table, text in tables.items():
             (folder / table).write_text(text, encoding="ascii", newline="\r\n")
             _run(["msibuild", str(draft), "-i", table], folder)
         for each in _CHANGES:
-            query = each.format(upgrade=UPGRADE_CODE, version=note.version)
+            query = each.format(upgrade=UPGRADE_CODE, version=note.version, last=_LAST)
             _run(["msibuild", str(draft), "-q", query], folder)
         made.write_bytes(draft.read_bytes())
     return made
@@ -109,6 +132,7 @@ def _wix(files: Mapping[str, File], note: Note, code: str) -> ET.Element:
     ET.SubElement(product, "MajorUpgrade", DowngradeErrorMessage=_NEWER)
     ET.SubElement(product, "Media", Id="1", Cabinet="files.cab", EmbedCab="yes")
     source = ET.SubElement(product, "Directory", Id="TARGETDIR", Name="SourceDir")
+    ET.SubElement(source, "Directory", Id="System64Folder")
     programs = ET.SubElement(source, "Directory", Id="ProgramFiles64Folder")
     folders = {".": ET.SubElement(programs, "Directory", Id="INSTALLDIR", Name="hsm-agent")}
     feature = ET.SubElement(product, "Feature", Id="Agent", Level="1")

@@ -21,7 +21,11 @@ assert sys.platform == "win32"
 
 import winreg  # noqa: E402
 
+from agent import tasks  # noqa: E402
+from agent.core.registry import values  # noqa: E402
 from agent.desired import Desired, to_json  # noqa: E402
+from agent.hosts.here import this_machine  # noqa: E402
+from agent.hosts.windows import source  # noqa: E402
 from agent.landing import RECORD  # noqa: E402
 
 if TYPE_CHECKING:
@@ -234,6 +238,16 @@ def test_the_same_again_is_fine(host: None) -> None:
     assert installed() == [("hsm-agent", OLDER)]
 
 
+def scheduled() -> tuple[str, ...]:
+    here = this_machine()
+    assert here.system.tasks is not None
+    return here.names(here.system.tasks.registered)
+
+
+def event_source() -> bool:
+    return bool(values(this_machine(), rf"HKLM\{source.KEY}"))
+
+
 def test_a_newer_one_takes_its_place(host: None) -> None:
     assert msiexec("/i", str(only(NEWER, "*.msi"))) == 0
     assert installed() == [("hsm-agent", NEWER)]
@@ -249,8 +263,19 @@ def test_an_older_one_is_refused(host: None) -> None:
     assert ask(PROGRAMS / "hsm-agent.exe", "--version").stdout == f"hsm-agent {NEWER}\n"
 
 
-def test_taken_off_it_leaves_its_state_alone(host: None) -> None:
+def test_taken_off_it_leaves_its_state_alone_and_nothing_that_would_call_it(
+    host: None, tmp_path: Path
+) -> None:
+    source.opened()
+    assert event_source()
+    assert [notice.code for notice in tasks.keep(this_machine())] == ["scheduled"]
+    brought = PROGRAMS / "agent" / "templates" / "windows" / "hsm-agent-verify.xml"
+    (tmp_path / "task.xml").write_bytes(brought.read_text(encoding="utf-8").encode("utf-16"))
+    argv = ["schtasks", "/create", "/tn", tasks.FIRST_BOOT, "/xml", str(tmp_path / "task.xml")]
+    subprocess.run(argv, check=True, timeout=60, capture_output=True)
+    assert scheduled() == (tasks.FIRST_BOOT, tasks.VERIFY)
     assert msiexec("/x", str(only(NEWER, "*.msi"))) == 0
     assert installed() == []
     assert not PROGRAMS.exists()
+    assert (scheduled(), event_source()) == ((), False)
     assert (STATE / "report.json").read_text() == "{}"
