@@ -36,8 +36,9 @@ def test_the_quick_layers_pass(make_host: MakeHost, image: str, version: str) ->
     )
     host.must(["mkdir", "/checkout"])
     host.must(["tar", "-x", "-C", "/checkout"], stdin=checkout())
+    # an interpreter that dies says why on the real standard error, which pytest would take with it
     done = host.run(
-        ["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "/checkout/tests"],
+        ["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--capture=sys", "/checkout/tests"],
         timeout=300,
         env={"PYTHONPATH": f"/{agent_install.PLACE}:/checkout", "PYTHONDONTWRITEBYTECODE": "1"},
     )
