@@ -30,6 +30,10 @@ class AgentError(Exception):
         self.hint = self.code.fix if hint is None else hint
 
 
+class TimeUpError(AgentError):
+    """A download whose time was up, and nothing else was seen to be wrong with it."""
+
+
 # The classes of failure; contract: one exit status per class, never re-used, never changed.
 EXIT_STATUSES: dict[int, str] = {
     0: "the desired state holds and was verified",

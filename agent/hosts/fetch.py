@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Optional, Protocol
 from urllib.parse import urlsplit
 
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, TimeUpError
 from agent.hosts.sinks import Heap, Part, hash_of
 from agent.hosts.web import Again, Head, answers, failed, shown
 
@@ -89,9 +89,8 @@ class _Job:
         if self.means.stopped():
             raise AgentError("interrupted", "the run was interrupted", saw=f"downloading {shown(self.url)}")
         if self.means.clock.monotonic() >= self.deadline:
-            raise failed(
-                self.url, f"{self.sink.have} bytes in {self.timeout:g} s", want="the whole file in that time"
-            )
+            saw = f"{self.sink.have} bytes in {self.timeout:g} s"
+            raise failed(self.url, saw, want="the whole file in that time", kind=TimeUpError)
 
     def add(self, data: bytes, total: int | None) -> None:
         self.check_size(self.sink.have + len(data))
@@ -219,8 +218,16 @@ def _download(job: _Job) -> None:
     """Fill the sink from a server, trying again where that can help."""
     if _scheme(job.url) not in ("http", "https"):
         raise failed(job.url, "a kind of URL the agent does not know", want="https, http, file or a path")
+    saw = ""
     for attempt in range(1, _ATTEMPTS + 1):
-        again = _attempt(job)
+        before = job.sink.have
+        try:
+            again = _attempt(job)
+        except TimeUpError as error:
+            if not saw or job.sink.have != before:
+                raise
+            # what was wrong the time before is the cause, and not that there is no time to see it once more
+            raise failed(job.url, f"{saw}; the next had no answer within {job.timeout:g} s") from error
         if again is None:
             return
         saw = f"{again}; attempt {attempt} of {_ATTEMPTS}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, TimeUpError
 from agent.core.host import READ_LIMIT
 
 if TYPE_CHECKING:
@@ -122,11 +122,8 @@ class Guarded:
         """Turn a download that failed for want of time into `timed-out` when we took the time away."""
         try:
             yield
-        except AgentError as error:
-            over = self._host.monotonic() >= self._end
-            self._blame(
-                error.code.name == "download-failed" and clamped and over, f"{error.sentence}: {error.saw}"
-            )
+        except TimeUpError as error:
+            self._blame(clamped, f"{error.sentence}: {error.saw}")
             raise
 
     def _left(self, what: str) -> float:

@@ -109,11 +109,11 @@ def answers(
         worker.join(_TURN)
 
 
-def failed(url: str, saw: str, *, want: str = "", hint: str | None = None) -> AgentError:
+def failed(
+    url: str, saw: str, *, want: str = "", hint: str | None = None, kind: type[AgentError] = AgentError
+) -> AgentError:
     hint = hint or CODES["download-failed"].fix.replace("URL", shown(url))
-    return AgentError(
-        "download-failed", f"{shown(url)} could not be downloaded", saw=saw, want=want, hint=hint
-    )
+    return kind("download-failed", f"{shown(url)} could not be downloaded", saw=saw, want=want, hint=hint)
 
 
 def shown(url: str) -> str:

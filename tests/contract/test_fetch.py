@@ -414,6 +414,21 @@ def test_a_server_that_never_ends_is_left(download: Download, answer: Answer) ->
     assert re.fullmatch(r"\d+ bytes in 0\.5 s", saw)
 
 
+@pytest.mark.parametrize(
+    ("answer", "saw"),
+    [
+        (silence, r"HTTP 503; attempt 1 of 5; the next had no answer within 0\.5 s"),
+        (drip, r"[1-9]\d* bytes in 0\.5 s"),
+    ],
+)
+def test_when_the_time_is_up_what_was_wrong_before_is_told_unless_it_went_on(
+    download: Download, answer: Answer, saw: str
+) -> None:
+    with mirror(only(503, Retry_After="0"), answer) as server:
+        assert re.fullmatch(saw, download.fails("download-failed", server.url, timeout=0.5))
+    assert len(server.requests) == 2
+
+
 def test_an_interrupt_ends_a_download(download: Download) -> None:
     def stop(exchange: Exchange) -> None:
         download.stop.set()

@@ -6,7 +6,7 @@ from typing import Callable
 
 import pytest
 
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, TimeUpError
 from agent.core.host import Done, Host
 from agent.hosts.guarded import Guarded
 from tests.doubles.memory import Memory
@@ -21,9 +21,13 @@ def machine() -> Memory:
 
     def dripping(memory: Memory) -> AgentError:
         memory.clock += 30
+        return TimeUpError("download-failed", "no", saw="3 bytes in 30 s")
+
+    def broken(memory: Memory) -> AgentError:
+        memory.clock += 30
         return refused
 
-    refused = AgentError("download-failed", "no", saw="3 bytes in 30 s")
+    refused = AgentError("download-failed", "no", saw="HTTP 500; attempt 2 of 5")
     memory = Memory(
         {"/file": b"x"},
         programs={"ldd": slow, "apt-get": slow},
@@ -32,7 +36,12 @@ def machine() -> Memory:
             ("10.0.0.2", 2223): "hsm-no-tls",
             ("10.0.0.3", 2223): None,
         },
-        urls={"https://mirror/x": b"bytes", "https://mirror/y": refused, "https://mirror/slow": dripping},
+        urls={
+            "https://mirror/x": b"bytes",
+            "https://mirror/y": refused,
+            "https://mirror/slow": dripping,
+            "https://mirror/broken": broken,
+        },
     )
     memory.clock = 1000
     return memory
@@ -126,4 +135,6 @@ def test_a_download_is_blamed_only_for_its_own_time() -> None:
     host = Guarded(machine(), 30)
     for timeout in (5, 600):
         assert code_of(lambda timeout=timeout: fetch(host, "https://mirror/y", timeout)) == "download-failed"  # type: ignore[misc]
+    assert code_of(lambda: fetch(Guarded(machine(), 30), "https://mirror/broken", 600)) == "download-failed"
+    assert code_of(lambda: fetch(Guarded(machine(), 30), "https://mirror/slow", 5)) == "download-failed"
     assert code_of(lambda: host.get("https://mirror/slow", limit=9, timeout=600)) == LATE
