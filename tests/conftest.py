@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import subprocess
 from typing import TYPE_CHECKING
@@ -10,6 +11,14 @@ import pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+with contextlib.suppress(ModuleNotFoundError):  # inside Wine no test has a use for it
+    from hypothesis import HealthCheck, settings
+
+    # no test depends on how busy the machine is
+    settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("ours")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -111,7 +111,7 @@ patterns = st.lists(
 blocks = st.lists(st.tuples(patterns, st.integers(1, 65535), st.sampled_from(["anna", "bert"])), max_size=4)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(blocks=blocks, name=words, inner=blocks)
 def test_any_nest_of_blocks_means_the_same(
     tmp_path: Path,

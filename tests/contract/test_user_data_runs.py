@@ -177,7 +177,7 @@ TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 ).map("/x{}".format)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXTS, path=TEXTS)
 def test_every_value_arrives_as_it_was_and_none_becomes_code(shell: Shell, text: str, path: str) -> None:
     wanted = Desired(
@@ -190,7 +190,6 @@ def test_every_value_arrives_as_it_was_and_none_becomes_code(shell: Shell, text:
     assert not (shell.folder / "pwned").exists()
 
 
-@settings(deadline=None)
 @given(text=TEXTS)
 def test_the_other_forms_carry_the_same(text: str) -> None:
     wanted = replace(LEAST, package_source=text)

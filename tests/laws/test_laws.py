@@ -322,7 +322,7 @@ def test_remove_takes_the_packages_off_and_keeps_a_copy(world: World, ca_pem: by
     activated=st.booleans(),
     components=st.sampled_from([(), ("pkcs11",)]),
 )
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_whatever_the_world_does_success_is_never_claimed_falsely_and_the_cure_completes(
     world: World,
     ca_pem: bytes,

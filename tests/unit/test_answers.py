@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.cloudhsm.answers import Answer, activated, cause, connected3, find_answer, hsms, inconsistent
 from agent.core.errors import CODES
 
-QUICK = settings(max_examples=150, deadline=None)
+QUICK = settings(max_examples=150)
 
 
 def hsm(serial: object) -> dict[str, object]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOW = datetime.now(timezone.utc) + timedelta(hours=1)
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 CONFIG = """
 [req]
 distinguished_name = name

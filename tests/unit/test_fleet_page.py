@@ -85,7 +85,7 @@ PLAIN = Shape(page(saying("x")))
 @example(EVIL[3])
 @example(EVIL[4])
 @example(EVIL[5])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(st.characters(codec=None), max_size=60).map(lambda text: f"x{text}"))
 def test_whatever_anybody_says_stays_text(text: str) -> None:
     shape = Shape(page(saying(text)))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
@@ -123,7 +123,6 @@ def test_the_last_word_on_a_host_counts(tmp_path: Path) -> None:
     assert [end.state for end in journal.reports(tmp_path)] == [State.FAILED]
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_journal_that_is_cut_anywhere_tells_what_was_whole(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -145,7 +144,6 @@ def test_a_journal_that_is_cut_anywhere_tells_what_was_whole(
     assert journal.read(folder).attempts["web-1"] == 9
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_what_a_power_cut_left_in_part_is_passed_over(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -345,7 +345,7 @@ _HOW = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(_HOW, st.integers(0, 4), st.integers(1, 6), st.sampled_from(["100%", "1,100%", "1,10%,50%,100%"]))
 def test_the_stop_rule_holds(
     tmp_path_factory: pytest.TempPathFactory, how: list[State], allowed: int, parallel: int, shares: str

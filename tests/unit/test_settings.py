@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.cloudhsm.settings import Server, Settings, Settings3, parse_settings, parse_settings3
 
-QUICK = settings(max_examples=100, deadline=None)
+QUICK = settings(max_examples=100)
 CA = "/opt/cloudhsm/etc/customerCA.crt"
 
 

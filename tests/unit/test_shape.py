@@ -35,7 +35,7 @@ def test_a_report_of_ours_has_the_shape(case: Any) -> None:
     assert fault(to_tree(case()), REPORT, SCHEMA) is None
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(tree=st.sampled_from(TREES), data=st.data())
 def test_what_is_spoilt_is_judged_as_jsonschema_does(tree: dict[str, Any], data: st.DataObject) -> None:
     spoilt = {"it": copy.deepcopy(tree)}
