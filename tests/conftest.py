@@ -41,7 +41,7 @@ def nobody_listens_to_the_garbage_collector() -> None:
     """Hypothesis does, to leave its time out, and swallows what goes wrong in that.
 
     Where that is the limit of a recursion, such as in JSON of a thousand brackets, Python 3.9.2 "cannot recover from
-    stack overflow" and aborts; 3.9.18 and all newer ones can.
+    stack overflow" and aborts; 3.9.18 and 3.10 to 3.13 can.
     """
     gc.callbacks.clear()
 

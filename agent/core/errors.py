@@ -1,4 +1,4 @@
-"""Every error the agent can report: one table of codes, and the one exception that carries them."""
+"""Every error the agent can report: one table of codes, and the exception that carries them."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Cord:
 
     def wait(self, seconds: float) -> None:
         self.asked = seconds
-        if self.is_cut.wait(min(seconds, 0.01)):
+        if self.is_cut.wait(seconds):
             raise CutError
 
 
@@ -144,12 +144,19 @@ def test_every_host_has_its_turn_wave_by_wave(tmp_path: Path) -> None:
 
 
 def test_those_that_start_a_wave_are_kept_apart_and_later_ones_follow_as_others_end(tmp_path: Path) -> None:
-    run = Run(tmp_path, 7, "1,100%", parallel=3, apart=1.0)
+    apart = 1 / 128
+    run = Run(tmp_path, 7, "1,100%", parallel=3, apart=apart)
     run.go(lambda errand, _line, _tell: ended(errand))
     canary, *wave = [cord.asked for cord in run.cords if cord.asked is not None]
-    assert 0 <= canary < 1
-    assert [int(asked) for asked in wave] == [0, 1, 2, 0, 0, 0]
+    assert 0 <= canary < apart
+    assert [asked // apart for asked in wave[:3]] == [0, 1, 2]
     assert wave[3:] == [0, 0, 0]
+
+
+def test_the_deadline_of_a_host_begins_when_it_does(tmp_path: Path) -> None:
+    run = Run(tmp_path, 3, parallel=3, deadline=1.0, apart=0.6)
+    run.go(lambda errand, _line, _tell: ended(errand))
+    assert set(run.states.values()) == {"ok"}
 
 
 def test_a_canary_that_fails_keeps_the_others_untouched(tmp_path: Path) -> None:
