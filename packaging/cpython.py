@@ -17,6 +17,7 @@ from email.message import Message
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundled import of_sources
 from files import File, Files
 from libraries import Library, Lock, by_hash, download, locked
 from selfcontained import NOT_NEEDED, SERIES
@@ -29,18 +30,17 @@ GLIBC = "2.17"
 _PYTHON = f"python{SERIES}"  # as Debian calls its source package
 LIBRARY = f"lib/{_PYTHON}/"
 SOURCES = Path(__file__).with_name("sources.txt")
-COMPILER = Lock(Path(__file__).with_name("compiler.txt"), ("manylinux2014_x86_64",))
-# by package, and the file in its tarball that has to travel with what is made of it
+COMPILER = Lock(Path(__file__).with_name("compiler.txt"), SERIES, ("manylinux2014_x86_64",))
+# by package: its licence, the file in its tarball that has to travel with what is made of it, vendor and product as
+# vulnerability databases call it
 _LICENCES = {
-    "openssl": ("Apache-2.0", "LICENSE.txt"),
-    _PYTHON: ("PSF-2.0", "LICENSE"),
-    "zlib": ("Zlib", "LICENSE"),
+    "openssl": ("Apache-2.0", "LICENSE.txt", "openssl:openssl"),
+    _PYTHON: ("PSF-2.0", "LICENSE", "python:python"),
+    "zlib": ("Zlib", "LICENSE", "zlib:zlib"),
 }
 _TOOLS = ("make", "perl", "tar", "xz")
-_SUITE = """\
-deb-src https://deb.debian.org/debian trixie main
-deb-src https://deb.debian.org/debian-security trixie-security main
-"""
+# Newest first: a release of Debian keeps the patch level of its day, and the tarball of each is taken by its hash.
+_SUITES = ("sid", "forky", "trixie")
 _OWN = "own"  # the folder of what is linked; what is made of it all is in `made`
 # Only what TLS of our day wants; nothing is loaded while it runs.
 _OPENSSL = (
@@ -60,7 +60,7 @@ _NOT_BUILT = (
 
 
 def cpython(downloads: Path) -> list[Library]:
-    """Compile CPython and what it links; return it first, with all files, and then the others. Takes minutes."""
+    """Compile CPython and what it links; return it first, with all files, then the others. Takes minutes."""
     missing = [each for each in _TOOLS if shutil.which(each) is None]
     if missing:
         sys.exit(f"the build for Linux wants {', '.join(missing)}")
@@ -78,45 +78,50 @@ def cpython(downloads: Path) -> list[Library]:
         program = folder / "made" / "bin" / f"python{SERIES}"
         _run([str(program), "-I", "-c", f"import {', '.join(_WANTED)}"], folder, environment)
         files = _kept(folder / "made")
-        for package, (_, licence) in _LICENCES.items():
+        inside = of_sources((folder / _PYTHON / "Misc" / "sbom.spdx.json").read_bytes())
+        for package, (_, licence, _) in _LICENCES.items():
             files[f"LICENSE.{package}.txt"] = File((folder / package / licence).read_bytes())
     judge(files)
     parts = [_library(wanted, sha256, files) for wanted, (sha256,) in locked(SOURCES).items()]
-    return sorted(parts, key=lambda each: not each.files)
+    return [*sorted(parts, key=lambda each: not each.files), *inside]
 
 
 def _library(wanted: str, sha256: str, files: Files) -> Library:
     package, _, version = wanted.partition("==")
     metadata = Message()
     metadata["Summary"] = f"{package} {version}, compiled from Debian's upstream tarball"
-    metadata["License-Expression"] = _LICENCES[package][0]
-    return Library(package, version, metadata, (sha256,), files if package == _PYTHON else {}, "generic")
+    licence, _, cpe = _LICENCES[package]
+    metadata["License-Expression"] = licence
+    if package == _PYTHON:
+        return Library("python", version, metadata, (sha256,), files, "generic", cpe)
+    return Library(package, version, metadata, (sha256,), {}, "generic", cpe)
 
 
 def _tarballs(downloads: Path) -> dict[str, Path]:
     """Return them by package; what is not in the folder, by its hash, is fetched by apt as Debian has it."""
     wanted = {each: sha256 for each, (sha256,) in locked(SOURCES).items()}
     found = by_hash(downloads, "*.orig.tar.*z")
-    absent = [each.partition("==")[0] for each, sha256 in wanted.items() if sha256 not in found]
+    absent = dict(each.split("==") for each, sha256 in wanted.items() if sha256 not in found)
     if absent:
         _fetch(downloads, absent)
         found = by_hash(downloads, "*.orig.tar.*z")
     missing = [each for each, sha256 in wanted.items() if sha256 not in found]
     if missing:
         sys.exit(
-            f"Debian has moved on from {', '.join(missing)}, or cannot be reached: put the tarball, which"
-            f" snapshot.debian.org keeps, into {downloads}, or take a newer one into {SOURCES.name}"
+            f"Debian has moved on from {', '.join(missing)}, or cannot be reached: put the tarball, which Debian's"
+            f" snapshots keep, into {downloads}, or take a newer one into {SOURCES.name}"
         )
     return {each.partition("==")[0]: found[sha256] for each, sha256 in wanted.items()}
 
 
-def _fetch(downloads: Path, packages: list[str]) -> None:
+def _fetch(downloads: Path, wanted: dict[str, str]) -> None:
     # lists of our own, since most machines have no deb-src, or that of another Debian; apt checks Debian's signature
     with tempfile.TemporaryDirectory() as name:
         state = Path(name)
         for each in ("lists/partial", "cache/archives/partial"):
             (state / each).mkdir(parents=True)
-        (state / "sources.list").write_text(_SUITE, encoding="utf-8")
+        rows = [f"deb-src {archive()} {suite} main\n" for suite in _SUITES]
+        (state / "sources.list").write_text("".join(rows), encoding="utf-8")
         options = [
             "-q",
             f"-oDir::Etc::sourcelist={state / 'sources.list'}",
@@ -126,9 +131,34 @@ def _fetch(downloads: Path, packages: list[str]) -> None:
             "-oAPT::Sandbox::User=",
         ]
         subprocess.run(["apt-get", *options, "update"], check=False, timeout=300)
-        for package in packages:
-            argv = ["apt-get", *options, "source", "--tar-only", "--download-only", package]
-            subprocess.run(argv, cwd=downloads, check=False, timeout=300)
+        for package, version in wanted.items():
+            argv = ["apt-get", *options, "source", "--tar-only", "--download-only"]
+            for each in _versions(package, version, options):
+                subprocess.run([*argv, f"{package}={each}"], cwd=downloads, check=False, timeout=300)
+
+
+def _versions(package: str, upstream: str, options: list[str]) -> list[str]:
+    """Return Debian's versions of a source package that are made of this upstream version."""
+    asked = ["apt-cache", *options, "madison", package]
+    shown = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=60).stdout
+    rows = [[cell.strip() for cell in line.split("|")] for line in shown.splitlines()]
+    found = [row[1] for row in rows if len(row) == 3 and row[2].endswith("Sources")]
+    # zlib 1.3.2 is 1:1.3.dfsg+really1.3.2-4 there
+    wanted = re.compile(rf"(^|[:y]){re.escape(upstream)}([-+~]|$)")
+    return list(dict.fromkeys(each for each in found if wanted.search(each)))
+
+
+def archive() -> str:
+    """Return where this machine's apt has Debian from. Ends the build where it has none."""
+    asked = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)"]
+    shown = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=60).stdout
+    for line in shown.splitlines():
+        uri, _, suite = line.partition(" ")
+        if uri.rstrip("/").endswith("/debian") and "-" not in suite:
+            return uri
+    sys.exit(
+        f"this machine's apt has no archive of Debian: put the tarballs of {SOURCES.name} where they are kept"
+    )
 
 
 def _compiler(downloads: Path, folder: Path) -> dict[str, str]:

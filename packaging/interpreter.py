@@ -37,9 +37,11 @@ def interpreter(wheels: Path) -> Library:
         sys.exit(f"the index has no file with the hash of {PINS.name} for {wanted}")
     with tarfile.open(found) as sdist:
         data = _member(sdist, "*/data.zip")
-    name, _, version = wanted.partition("==")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return Library(name, version, _metadata(archive), (sha256,), _kept(archive))
+        metadata = _metadata(archive)
+        # the sdist's version is its packer's
+        version = metadata["Version"]
+        return Library("python", version, metadata, (sha256,), _kept(archive), "generic", "python:python")
 
 
 def _download(wheels: Path, wanted: str, sha256: str) -> None:
@@ -71,9 +73,10 @@ def _metadata(archive: zipfile.ZipFile) -> Message:
     (header,) = (name for name in archive.namelist() if name.endswith("/include/patchlevel.h"))
     found = re.search(rb'#define PY_VERSION\s+"(.+)"', archive.read(header))
     metadata = Message()
-    metadata["Summary"] = (
-        f"CPython {found[1].decode() if found else SERIES} for Windows, as built by its makers"
-    )
+    if found is None:
+        sys.exit(f"{header} names no version")
+    metadata["Version"] = found[1].decode()
+    metadata["Summary"] = f"CPython {found[1].decode()} for Windows, as built by its makers"
     metadata["License-Expression"] = "PSF-2.0"
     return metadata
 

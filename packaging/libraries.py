@@ -14,11 +14,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from files import File, Files
+from selfcontained import SERIES
 
 if TYPE_CHECKING:
     from email.message import Message
 
-PYTHON = "3.9"  # the oldest that is promised; what runs there runs on every newer one
 MACHINES = ("x86_64", "aarch64")
 # the installer's notes on itself, tests, and markupsafe's compiled half, which is for one version of Python alone
 _LEFT_OUT = re.compile(
@@ -28,16 +28,20 @@ _LEFT_OUT = re.compile(
 
 @dataclass(frozen=True)
 class Lock:
-    """A file of `name==version --hash=...`, and the platforms by pip's names whose wheels it holds."""
+    """A file of `name==version --hash=...`: for which Python, and for which platforms by pip's names."""
 
     path: Path
+    python: str
     platforms: tuple[str, ...]
 
 
-LOCK = Lock(
-    Path(__file__).with_name("libraries.txt"), tuple(f"manylinux2014_{machine}" for machine in MACHINES)
-)
-WINDOWS = Lock(Path(__file__).with_name("libraries-windows.txt"), ("win_amd64",))
+_LINUX = tuple(f"manylinux2014_{machine}" for machine in MACHINES)
+# Packages and the tree run on the host's own Python. 3.9 is the oldest that is promised, and what runs there runs on
+# every newer one; but several libraries have given it up, and their fixes reach newer Pythons alone.
+LOCK = Lock(Path(__file__).with_name("libraries.txt"), "3.9", _LINUX)
+# The builds that bring their interpreter take the newest libraries that it can have.
+CURRENT = Lock(Path(__file__).with_name("libraries-current.txt"), SERIES, _LINUX)
+WINDOWS = Lock(Path(__file__).with_name("libraries-windows.txt"), SERIES, ("win_amd64",))
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class Library:
     wheels: tuple[str, ...]  # SHA-256 of each, or of the sources that it was compiled from
     files: Files
     registry: str = "pypi"  # as package URLs call it
+    cpe: str = (
+        ""  # vendor:product, as vulnerability databases call it; those of PyPI are found by their package URL
+    )
 
 
 def locked(path: Path) -> dict[str, tuple[str, ...]]:
@@ -82,7 +89,7 @@ def download(wheels: Path, lock: Lock) -> None:
     for platform in lock.platforms:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         pip += ["--only-binary=:all:", "--require-hashes", "--implementation", "cp"]
-        pip += ["--python-version", PYTHON, "--platform", platform]
+        pip += ["--python-version", lock.python, "--platform", platform]
         subprocess.run([*pip, "--dest", str(wheels), "--requirement", str(lock.path)], check=False)
 
 

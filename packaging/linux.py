@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bytecode import here
 from cpython import ARCH, LIBRARY, cpython
 from files import File, Files, digest, packed
-from libraries import libraries
+from libraries import CURRENT, libraries
 from sbom import sbom
 from selfcontained import ARCHIVE, selfcontained, standard
 from tree import LAUNCHER, tree
@@ -32,7 +32,7 @@ exec "$here/python/bin/python3" -I -B "$here/start.py" "$@"
 
 def linux(root: Path, wheels: Path, note: Note, out: Path) -> list[Path]:
     """Write the tarball and the bill of materials into a folder; return their paths."""
-    parts = libraries(wheels)
+    parts = libraries(wheels, CURRENT)
     python, *linked = cpython(wheels.with_name("sources"))
     files = folder(tree(root, parts), python)
     name = f"hsm-agent-{note.version}-{ARCH}-linux"

@@ -1,4 +1,4 @@
-"""python packaging/relock.py - choose the libraries anew, the newest that Python 3.9 can have: writes both locks."""
+"""python packaging/relock.py - choose the newest libraries that each Python can have, and write the three locks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from libraries import LOCK, PYTHON, WINDOWS, Lock
+from libraries import CURRENT, LOCK, WINDOWS, Lock
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,14 +20,19 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 # rich asks for them, for Markdown and coloured source text, of which the agent shows none: 5 MB
 LEFT_OUT = {"pygments", "markdown-it-py", "mdurl"}
-HEADER = """\
-# What travels with the agent: wheels by hash, chosen by relock.py. One set for Python 3.9 and newer; what has compiled
-# parts twice, for each processor: psutil, and markupsafe, whose pure half is taken. Without pygments and
-# markdown-it-py: nothing that is used of rich needs them.
-"""
-HEADER_OF_WINDOWS = """\
-# What of libraries.txt is another wheel on Windows, and what only Windows needs: click writes by colorama.
-"""
+_HEADERS = {
+    LOCK: """\
+# The libraries of the tree and of the packages, which the host's own Python runs: wheels by hash, chosen by relock.py,
+# the newest that Python 3.9 can have. What has compiled parts stands twice, for each processor: psutil, and markupsafe,
+# whose pure half is taken. Without pygments and markdown-it-py: nothing that is used of rich needs them.
+""",
+    CURRENT: """\
+# The libraries of the builds that bring their interpreter: as libraries.txt, the newest that this interpreter can have.
+""",
+    WINDOWS: """\
+# What of libraries-current.txt is another wheel on Windows, and what only Windows needs: click writes by colorama.
+""",
+}
 # its compiled half stays out, and the other is the same everywhere
 PURE_HALF = {"markupsafe"}
 
@@ -47,15 +52,13 @@ raise SystemExit(main())
 """
 
 
-_MARKERS = {"python_version": PYTHON, "python_full_version": f"{PYTHON}.0"}
 _MARKERS_OF_WINDOWS = {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt"}
 
 
-def resolve(platform: str, wanted: list[str], *options: str) -> list[dict[str, Any]] | None:
-    """Return what pip would install, None when it finds nothing. One index alone is asked."""
-    hidden = ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL")
-    env = {name: value for name, value in os.environ.items() if name not in hidden}
-    markers = {**_MARKERS, **(_MARKERS_OF_WINDOWS if platform in WINDOWS.platforms else {})}
+def resolve(python: str, platform: str, wanted: list[str], *options: str) -> list[dict[str, Any]] | None:
+    """Return what pip would install, None when it finds nothing. One index alone is asked: this machine's."""
+    markers = {"python_version": python, "python_full_version": f"{python}.0"}
+    markers.update(_MARKERS_OF_WINDOWS if platform in WINDOWS.platforms else {})
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
         pip = [sys.executable, "-c", _PIP, json.dumps(markers), "install", "--quiet", "--dry-run"]
@@ -69,11 +72,26 @@ def resolve(platform: str, wanted: list[str], *options: str) -> list[dict[str, A
             "--implementation",
             "cp",
         ]
-        pip += ["--python-version", PYTHON, "--platform", platform, *options, *wanted]
-        if subprocess.run(pip, env={**env, "PIP_CONFIG_FILE": os.devnull}, check=False).returncode:
+        pip += ["--python-version", python, "--platform", platform, *options, *wanted]
+        if subprocess.run(pip, env=_one_index(), check=False).returncode:
             return None
         found: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))["install"]
         return found
+
+
+def _one_index() -> dict[str, str]:
+    """Return the environment in which pip asks the index that this machine is set up for, and nothing beside it.
+
+    A folder of wheels beside an index has no `requires-python`: from one, pip took libraries of a newer Python.
+    """
+    hidden = ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    for name in ("index-url", "cert"):
+        asked = [sys.executable, "-m", "pip", "config", "get", f"global.{name}"]
+        found = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        if found:
+            environment.setdefault(f"PIP_{name.replace('-', '_').upper()}", found)
+    return {**environment, "PIP_CONFIG_FILE": os.devnull}
 
 
 def sha256(found: dict[str, Any]) -> str:
@@ -89,15 +107,15 @@ def line(found: dict[str, Any], lock: Lock) -> str:
     wanted = pin(found)
     if found["download_info"]["url"].endswith("-none-any.whl"):
         return f"{wanted} --hash=sha256:{sha256(found)}"
-    wheels = [resolve("any", [wanted], "--no-deps")]
+    wheels = [resolve(lock.python, "any", [wanted], "--no-deps")]
     if not wheels[0]:
-        wheels = [resolve(platform, [wanted], "--no-deps") for platform in lock.platforms]
+        wheels = [resolve(lock.python, platform, [wanted], "--no-deps") for platform in lock.platforms]
     return " ".join([wanted, *(f"--hash=sha256:{sha256(each[0])}" for each in wheels if each)])
 
 
 def chosen(lock: Lock, wanted: list[str]) -> list[dict[str, Any]]:
     """Return what a lock is to hold, as pip found it."""
-    found = resolve(lock.platforms[0], wanted)
+    found = resolve(lock.python, lock.platforms[0], wanted)
     if found is None:
         sys.exit(f"pip found no set of libraries for {lock.platforms[0]}")
     return [each for each in found if each["metadata"]["name"].lower() not in LEFT_OUT]
@@ -105,15 +123,19 @@ def chosen(lock: Lock, wanted: list[str]) -> list[dict[str, Any]]:
 
 def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    found = chosen(LOCK, project["dependencies"])
-    lines = {line(each, LOCK) for each in found}
+    wanted = project["dependencies"]
+    current = chosen(CURRENT, wanted)
+    lines = {
+        lock: {line(each, lock) for each in found}
+        for lock, found in ((LOCK, chosen(LOCK, wanted)), (CURRENT, current))
+    }
     # the same versions on Windows
-    there = chosen(WINDOWS, [*map(pin, found), *project["dependencies"]])
-    other = {
-        line(each, WINDOWS) for each in there if each["metadata"]["name"].lower() not in PURE_HALF
-    } - lines
-    for lock, header, content in ((LOCK, HEADER, lines), (WINDOWS, HEADER_OF_WINDOWS, other)):
-        lock.path.write_text(header + "".join(f"{each}\n" for each in sorted(content)), encoding="utf-8")
+    there = chosen(WINDOWS, [*map(pin, current), *wanted])
+    different = [each for each in there if each["metadata"]["name"].lower() not in PURE_HALF]
+    lines[WINDOWS] = {line(each, WINDOWS) for each in different} - lines[CURRENT]
+    for lock, content in lines.items():
+        text = _HEADERS[lock] + "".join(f"{each}\n" for each in sorted(content))
+        lock.path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

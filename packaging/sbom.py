@@ -12,17 +12,16 @@ if TYPE_CHECKING:
     from libraries import Library
 
 
-_PAGES = {"pypi": "https://pypi.org/project/", "generic": "https://sources.debian.org/src/"}
-
-
 def sbom(version: str, digest: str, date: datetime, libraries: list[Library]) -> bytes:
     """Return the document; `digest` is the tree's."""
+    # no registry has it, and whoever takes its name at one is somebody else
+    purl = f"pkg:generic/hsm-agent@{version}"
     agent = {
         "type": "application",
-        "bom-ref": f"pkg:pypi/hsm-agent@{version}",
+        "bom-ref": purl,
         "name": "hsm-agent",
         "version": version,
-        "purl": f"pkg:pypi/hsm-agent@{version}",
+        "purl": purl,
         "properties": [{"name": "hsm-agent:tree:sha256", "value": digest}],
     }
     parts = [_component(each) for each in libraries]
@@ -48,10 +47,8 @@ def _component(library: Library) -> dict[str, Any]:
     expression = library.metadata.get("License-Expression")
     licence = {"expression": expression} if expression else {"license": {"name": licence_of(library)}}
     # a component has one hash of each kind; of the two wheels of a compiled library both stand in what is distributed
-    files = [
-        {"type": "distribution", "url": _PAGES[library.registry] + library.name, "hashes": [_hash(each)]}
-        for each in library.wheels
-    ]
+    files = [{"type": "distribution", "url": purl, "hashes": [_hash(each)]} for each in library.wheels]
+    cpe = f"cpe:2.3:a:{library.cpe}:{library.version}:*:*:*:*:*:*:*"
     return {
         "type": "library",
         "bom-ref": purl,
@@ -60,7 +57,8 @@ def _component(library: Library) -> dict[str, Any]:
         "description": library.metadata["Summary"],
         "licenses": [licence],
         "purl": purl,
-        "externalReferences": files,
+        **({"cpe": cpe} if library.cpe else {}),
+        **({"externalReferences": files} if files else {}),
     }
 
 

@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from bundled import of_windows
 from bytecode import TOOLS as WINE
 from bytecode import in_wine
 from files import File, Files, digest, zipped
 from interpreter import LIBRARY, NAME, interpreter
 from launcher import TOOLS as MINGW
 from launcher import launcher
-from libraries import WINDOWS, libraries
+from libraries import CURRENT, WINDOWS, libraries
 from msi import TOOLS as MSITOOLS
 from msi import msi
 from sbom import sbom
@@ -40,7 +41,9 @@ def windows(root: Path, wheels: Path, note: Note, out: Path) -> list[Path]:
         sys.exit(f"the build for Windows wants {', '.join(missing)}; on Debian: apt-get install {_PACKAGES}")
     python = interpreter(wheels)
     # a library's wheel for Windows takes the place of the one for Linux
-    parts = {each.name: each for lock in (libraries(wheels), libraries(wheels, WINDOWS)) for each in lock}
+    parts = {
+        each.name: each for lock in (libraries(wheels, CURRENT), libraries(wheels, WINDOWS)) for each in lock
+    }
     files = folder(tree(root, list(parts.values())), note.version, python)
     found = digest(files)
     name = f"hsm-agent-{note.version}-{ARCH}-windows-{found[:12]}"
@@ -48,7 +51,9 @@ def windows(root: Path, wheels: Path, note: Note, out: Path) -> list[Path]:
     content = [(f"{name}/{path}", file.data) for path, file in sorted(files.items())]
     archive.write_bytes(zipped(content, note.date))
     bill = out / f"hsm-agent-{note.version}-{ARCH}-windows.cdx.json"
-    bill.write_bytes(sbom(note.version, found, note.date, [*parts.values(), python]))
+    bill.write_bytes(
+        sbom(note.version, found, note.date, [*parts.values(), python, *of_windows(python.files)])
+    )
     return [archive, msi(files, note, out / f"hsm-agent-{note.version}-{ARCH}.msi"), bill]
 
 

@@ -27,7 +27,7 @@ import sys
 from email.message import Message
 from pathlib import Path
 from files import File, lay_out
-from libraries import Library, libraries
+from libraries import CURRENT, Library, libraries
 from linux import folder
 from tree import tree
 root, wheels, to = map(Path, sys.argv[1:])
@@ -106,11 +106,18 @@ def test_what_wants_a_newer_glibc_than_is_promised_ends_the_build(newest: str, s
 
 
 def test_a_tarball_that_debian_has_no_more_is_named_with_where_it_is_kept(tmp_path: Path) -> None:
-    (tmp_path / "apt-get").write_text('#!/bin/sh\necho "$@" >>"$(dirname "$0")/asked"\n')
-    (tmp_path / "apt-get").chmod(0o755)
+    # where this machine has Debian from is where the tarballs come from, whatever else it has there
+    targets = "http://mirror.example/corp/debian-security/ trixie-security\nhttp://mirror.example/corp/debian/ trixie\n"
+    apt = {
+        "apt-get": f'echo "$@" >>"$0.asked"; cat "$(dirname "$0")"/*/sources.list >>"$0.asked" 2>/dev/null\ncase "$*" in indextargets*) printf "%s" "{targets}" ;; esac',
+        "apt-cache": "printf 'zlib | 1:1.3.dfsg+really1.3.2-4 | x Sources\\nzlib | 1:1.3.1-1 | x Sources\\n'",
+    }
+    for name, text in apt.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
     sources = tmp_path / "build" / "sources"
     sources.mkdir(parents=True)
-    (sources / "zlib_1.3.1.orig.tar.gz").write_bytes(b"not what was locked")
+    (sources / "zlib_1.3.2.orig.tar.gz").write_bytes(b"not what was locked")
     argv = [sys.executable, str(PACKAGING / "build.py"), "--linux", "--out", str(tmp_path / "dist")]
     done = subprocess.run(
         [*argv, "--wheels", str(sources.with_name("wheels"))],
@@ -120,6 +127,22 @@ def test_a_tarball_that_debian_has_no_more_is_named_with_where_it_is_kept(tmp_pa
     assert done.returncode == 1
     assert "Debian has moved on from openssl==" in done.stderr
     assert all(f"{each}==" in done.stderr for each in ("python3.13", "zlib"))
-    assert "snapshot.debian.org" in done.stderr
-    assert " update" in (tmp_path / "asked").read_text()
+    assert "which Debian's snapshots keep" in done.stderr
+    asked = (tmp_path / "apt-get.asked").read_text()
+    assert " update" in asked
+    # of its versions there, the one that is made of the sources that are wanted
+    assert "--download-only zlib=1:1.3.dfsg+really1.3.2-4" in asked
+    assert "1.3.1-1" not in asked
     assert list((tmp_path / "dist").iterdir()) == []
+
+
+def test_without_an_archive_of_debian_it_says_where_the_tarballs_go(tmp_path: Path) -> None:
+    (tmp_path / "apt-get").write_text("#!/bin/sh\necho http://mirror.example/ubuntu noble\n")
+    (tmp_path / "apt-get").chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", "from cpython import archive; archive()"],
+        capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "PYTHONPATH": str(PACKAGING), "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "this machine's apt has no archive of Debian" in done.stderr

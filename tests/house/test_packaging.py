@@ -297,6 +297,70 @@ def test_the_bill_of_materials_is_valid_and_complete(built: Path) -> None:
     assert [each["name"] for each in document["components"] if not each["licenses"]] == []
 
 
+INSIDE = """
+import json
+from bundled import of_sources, of_windows
+from files import File
+from sbom import sbom
+from datetime import datetime, timezone
+from interpreter import interpreter
+from pathlib import Path
+import sys
+spdx = {"packages": [
+    {"name": "expat", "versionInfo": "2.8.2", "externalRefs": [{"referenceLocator": "cpe:2.3:a:libexpat_project:libexpat:2.8.2:*:*:*:*:*:*:*"}]},
+    {"name": "macholib", "versionInfo": "1.0", "externalRefs": [{"referenceLocator": "pkg:pypi/macholib@1.0"}]},
+]}
+windows = interpreter(Path(sys.argv[1]))
+parts = [windows, *of_windows(windows.files), *of_sources(json.dumps(spdx).encode())]
+sys.stdout.buffer.write(sbom("1.2.3", "0" * 64, datetime(2026, 1, 1, tzinfo=timezone.utc), parts))
+try:
+    of_windows({**windows.files, "DLLs/pyexpat.pyd": File(b"something else")})
+except ValueError as error:
+    sys.exit(f"refused: {error}")
+"""
+
+
+def test_interpreters_and_what_lies_in_them_have_the_names_that_scanners_match(tmp_path: Path) -> None:
+    wheels = ROOT / "build" / "wheels"
+    wheels.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-c", INSIDE, str(wheels)],
+        capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "packaging")},
+    )  # fmt: skip
+    assert done.stderr.splitlines()[-1] == "refused: DLLs/pyexpat.pyd does not say which expat lies in it"
+    assert JsonStrictValidator(SchemaVersion.V1_5).validate_str(done.stdout) is None
+    document = json.loads(done.stdout)
+    named = {(each["name"], each["version"], each["cpe"]) for each in document["components"]}
+    # as the national vulnerability database spells them
+    assert {
+        ("python", "3.13.2", "cpe:2.3:a:python:python:3.13.2:*:*:*:*:*:*:*"),
+        ("openssl", "3.0.15", "cpe:2.3:a:openssl:openssl:3.0.15:*:*:*:*:*:*:*"),
+        ("expat", "2.6.4", "cpe:2.3:a:libexpat_project:libexpat:2.6.4:*:*:*:*:*:*:*"),
+        ("expat", "2.8.2", "cpe:2.3:a:libexpat_project:libexpat:2.8.2:*:*:*:*:*:*:*"),
+    } <= named
+    assert {each["purl"].partition(":")[2].split("/")[0] for each in document["components"]} == {"generic"}
+    # nobody owns the name of the agent at any index
+    assert document["metadata"]["component"]["purl"] == "pkg:generic/hsm-agent@1.2.3"
+
+
+def test_no_host_of_an_index_or_an_archive_is_named() -> None:
+    hosts = re.compile(
+        r"\b(deb|snapshot|sources|security|ftp)\.debian\.org|pypi\.org|pythonhosted|archive\.ubuntu",
+        re.IGNORECASE,
+    )
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = {
+        name
+        for name in listed.splitlines()
+        if Path(name).suffix not in (".crt", ".gz")
+        and name != "tests/house/test_packaging.py"
+        and (ROOT / name).is_file()
+        and hosts.search((ROOT / name).read_text(encoding="utf-8", errors="replace"))
+    }
+    assert found == set()
+
+
 def test_a_wheel_with_other_bytes_is_not_taken(tmp_path: Path) -> None:
     lock = (ROOT / "packaging" / "libraries.txt").read_text()
     wanted = re.findall(r"^(certifi==\S+)", lock, re.MULTILINE)[0]

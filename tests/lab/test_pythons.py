@@ -14,7 +14,7 @@ from .agent_install import CHECKOUT
 if TYPE_CHECKING:
     from .conftest import MakeHost
 
-TESTING = ["pytest>=8", "hypothesis>=6", "jsonschema>=4", "paramiko>=4"]
+TESTING = ["pytest>=8", "hypothesis>=6", "jsonschema>=4", "paramiko>=5"]
 FOLDERS = ("agent", "templates", "tests/unit", "tests/laws", "tests/golden", "tests/doubles")
 FILES = (
     "pyproject.toml",
@@ -22,6 +22,7 @@ FILES = (
     "tests/__init__.py",
     "tests/conftest.py",
     "tests/full_server.py",
+    "tests/skips.py",
     "tests/task_schema.py",
 )
 

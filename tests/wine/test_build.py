@@ -31,10 +31,10 @@ FETCH = """
 import sys
 from pathlib import Path
 from interpreter import interpreter
-from libraries import WINDOWS, libraries
+from libraries import CURRENT, WINDOWS, libraries
 wheels = Path(sys.argv[1])
 wheels.mkdir(parents=True, exist_ok=True)
-libraries(wheels), libraries(wheels, WINDOWS), interpreter(wheels)
+libraries(wheels, CURRENT), libraries(wheels, WINDOWS), interpreter(wheels)
 """
 
 
