@@ -6,14 +6,11 @@ import base64
 import json
 import os
 import select
-import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-from tests.lab import images
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,23 +23,6 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
     "--disable-dev-shm-usage", "--hide-scrollbars", "--proxy-server=http://127.0.0.1:9", "--remote-debugging-pipe",
 )  # fmt: skip
-
-
-def install() -> str | None:
-    """Return the program, brought by apt where it is missing and may be installed; else None."""
-    found = shutil.which("chromium")
-    if found is not None or shutil.which("apt-get") is None or os.geteuid() != 0:
-        return found
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    with images.only_one_builder():  # `apt-get update` waits for nobody
-        for argv in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
-            done = subprocess.run(
-                ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", *argv],
-                env=environment, capture_output=True, timeout=900, check=False,
-            )  # fmt: skip
-            if done.returncode:
-                return None
-    return shutil.which("chromium")
 
 
 # the program wants descriptors 3 and 4, and what is between fork and exec of this process should be nothing

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests import skips
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +28,46 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write what is seen as what is wanted from now on"
     )
+
+
+# What `nohup`, a job in the background of a script, or a CI system ignores stays ignored in every program that a test
+# starts, and tests send these to programs.
+_ENDINGS = ("SIGINT", "SIGHUP", "SIGQUIT", "SIGTERM")
+_skipped = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_skipped] = {}
+    config.pluginmanager.register(_Skips(config))
+    for number in (getattr(signal, name) for name in _ENDINGS if hasattr(signal, name)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+class _Skips:
+    """Fails a run, on a machine that can have everything, for each skip that is not allowed there."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self.config.stash[_skipped][report.nodeid] = str(report.longrepr)
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        is_worker = hasattr(self.config, "workerinput")
+        if not is_worker and exitstatus == 0 and skips.is_complete_machine() and self._unexpected():
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if skips.is_complete_machine():
+            for test, reason in self._unexpected().items():
+                terminalreporter.write_line(
+                    f"NOT ALLOWED TO BE SKIPPED HERE (tests/skips.py) {test}: {reason}"
+                )
+
+    def _unexpected(self) -> dict[str, str]:
+        return skips.unexpected(self.config.stash[_skipped])
 
 
 def _ca(folder: Path, name: str) -> bytes:

@@ -22,22 +22,19 @@ if TYPE_CHECKING:
 CACHE = Path("/var/cache/hsm-agent-lab")
 HERE = Path(__file__).resolve().parent
 
-# What the lab calls on the machine it runs on, and the Debian package that brings it.
-TOOLS = {
-    "mmdebstrap": "mmdebstrap",
-    "ip": "iproute2",
-    "nft": "nftables",
-    "unshare": "util-linux",
-    "nsenter": "util-linux",
-    "setpriv": "util-linux",
-    "ssh-keygen": "openssh-client",
-    "rpmbuild": "rpm",
-    "createrepo_c": "createrepo-c",
-    "dpkg-deb": "dpkg",
-    "lintian": "lintian",
-    "rpmlint": "rpmlint",
-    "shellcheck": "shellcheck",
-}
+
+def _tools() -> dict[str, str]:
+    """The programs that tests call on the machine they run on, and the Debian package that brings each."""
+    lines = (HERE.parents[1] / "packaging" / "tools.txt").read_text().splitlines()
+    return {
+        program: package
+        for program, package, _ in (line.split() for line in lines if line[:1] not in ("", "#"))
+    }
+
+
+# `packaging/bootstrap test` alone installs a server, with what keeps it from being started, and a browser
+_NOT_OURS = ("sshd", "chromium")
+
 
 # What a freshly launched EC2 instance has in any case. Systemd is on every disk, but pid 1 only in `+systemd` hosts.
 PACKAGES = [
@@ -316,7 +313,14 @@ def install_tools() -> list[str]:
 
 
 def _missing_tools() -> list[str]:
-    return sorted({package for name, package in TOOLS.items() if shutil.which(name) is None})
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    return sorted(
+        {
+            package
+            for name, package in _tools().items()
+            if name not in _NOT_OURS and shutil.which(name, path=path) is None
+        }
+    )
 
 
 @contextmanager

@@ -14,7 +14,23 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # what the script itself needs of the machine
-NEEDED = ("sh", "dirname", "cat", "cksum", "stat", "id", "env", "find", "chown", "rm", "mkdir", "chmod")
+NEEDED = (
+    "sh",
+    "dirname",
+    "cat",
+    "cksum",
+    "stat",
+    "id",
+    "env",
+    "find",
+    "chown",
+    "rm",
+    "mkdir",
+    "chmod",
+    "sort",
+    "grep",
+    "tr",
+)
 SAID = '#!/bin/sh\necho "${0##*/} $*" >>"$CALLS"\n'
 # a Python that can make an environment, in which each call is written down too
 PYTHON = """#!/bin/sh
@@ -27,6 +43,13 @@ esac
 """
 
 
+def tools() -> dict[str, tuple[str, str]]:
+    """What tests call: program -> its packages on Debian and on Amazon Linux."""
+    lines = (ROOT / "packaging" / "tools.txt").read_text().splitlines()
+    rows = [line.split() for line in lines if line and not line.startswith("#")]
+    return {program: (debian, amazon) for program, debian, amazon in rows}
+
+
 class Machine:
     """A checkout and a path of made-up programs."""
 
@@ -34,13 +57,14 @@ class Machine:
         self.checkout = folder / "checkout"
         (self.checkout / "packaging").mkdir(parents=True)
         shutil.copy(ROOT / "packaging" / "bootstrap", self.checkout / "packaging")
+        shutil.copy(ROOT / "packaging" / "tools.txt", self.checkout / "packaging")
         shutil.copy(ROOT / "pyproject.toml", self.checkout)
         self.path = folder / "path"
         self.path.mkdir()
         self.calls = folder / "calls"
         for program in NEEDED:
             (self.path / program).symlink_to(str(shutil.which(program)))
-        for program in ("openssl", "ip", "unshare", "dpkg-deb", "rpmbuild"):
+        for program in tools():
             self.program(program, SAID)
 
     def program(self, name: str, text: str) -> None:
@@ -102,6 +126,37 @@ def test_what_is_missing_is_installed_first_and_an_old_python_is_refused_by_its_
         "bootstrap: Python 3.9 or newer with its venv module is needed; here is Python 3.6.8"
     )
     assert " install " in machine.called(manager)[-1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, without which nothing is installed for tests")
+def test_for_tests_every_program_that_is_missing_is_installed_and_no_service_started(
+    machine: Machine,
+) -> None:
+    machine.python("python3", "3.12.1", new=True)
+    is_debian = Path("/usr/bin/apt-get").exists()
+    manager = "apt-get" if is_debian else "dnf"
+    policy = Path("/usr/sbin/policy-rc.d")
+    before = policy.exists()
+    # whatever a package wants to start, it asks this file first
+    asked = 'case "$*" in *install*) "/usr/sbin/policy-rc.d" ssh start; echo "policy $?" >>"$CALLS" ;; esac\n'
+    machine.program(manager, SAID + (asked if is_debian and not before else ""))
+    for program in ("shellcheck", "createrepo_c", "lintian"):
+        (machine.path / program).unlink()
+    done = machine.run("test")
+    assert done.returncode == 0, done.stderr
+    wanted = {
+        packages[not is_debian]
+        for name, packages in tools().items()
+        if name in ("shellcheck", "createrepo_c", "lintian")
+    }
+    (installed,) = [line for line in machine.called(manager) if " install " in line]
+    assert set(installed.split()) & {each for pair in tools().values() for each in pair} == wanted - {"-"}
+    assert machine.called("policy") == (["policy 101"] if is_debian and not before else [])
+    assert policy.exists() == before
+    # a failure of the package manager is the command's own, and nothing of it stays
+    machine.program(manager, SAID + 'case "$*" in *install*) exit 100 ;; esac\n')
+    assert machine.run("test").returncode == 100
+    assert policy.exists() == before
 
 
 def test_a_second_run_installs_nothing_until_pyproject_changes(machine: Machine) -> None:

@@ -21,7 +21,6 @@ from agent.core.errors import AgentError
 from agent.lab import stage
 from agent.lab.demo import FAULTS
 from agent.render.record import schema
-from tests import chromium
 
 from . import images
 
@@ -102,7 +101,6 @@ def machine() -> dict[str, Any]:
 def settled() -> None:
     """Whatever the tests install on this machine is installed: what changes it from here on is the demo."""
     images.install_tools()
-    chromium.install()
 
 
 @pytest.fixture
