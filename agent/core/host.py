@@ -128,6 +128,9 @@ class HostView(Protocol):
     def stat(self, path: str) -> Stat | None:
         """Return what is at `path` without following a last link, None when nothing is."""
 
+    def readlink(self, path: str) -> str | None:
+        """Return what the link at `path` says, as it is written; None for what is no link, or absent."""
+
     def names(self, path: str) -> tuple[str, ...]:
         """Return the sorted names in a folder; empty when it is absent."""
 
@@ -175,6 +178,15 @@ class Host(HostView, Protocol):
         On Windows a mode becomes an access control list; one that has no counterpart is refused, and so is an owner.
 
         Raises AgentError `no-space`, `read-only` or `write-failed`; then the old file is untouched.
+        """
+
+    def symlink(self, path: str, target: str) -> None:
+        """Replace a file or link by a link that says `target`. Raises as `write` does."""
+
+    def chmod(self, path: str, mode: int, *, owner: tuple[int, int] | None = None) -> None:
+        """Give a file or folder another mode, and owner (uid, gid). What is a link is refused. Raises as `write` does.
+
+        On Windows it is refused: there a file gets its list when it is written.
         """
 
     def remove(self, path: str) -> None:

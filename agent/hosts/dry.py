@@ -41,6 +41,9 @@ class Dry:
     def stat(self, path: str) -> Stat | None:
         return self._view.stat(path)
 
+    def readlink(self, path: str) -> str | None:
+        return self._view.readlink(path)
+
     def names(self, path: str) -> tuple[str, ...]:
         return self._view.names(path)
 
@@ -76,6 +79,12 @@ class Dry:
 
     def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> NoReturn:
         raise ForbiddenTouch(f"write {path}: {len(data)} bytes, mode {mode:o}, owner {owner}")
+
+    def symlink(self, path: str, target: str) -> NoReturn:
+        raise ForbiddenTouch(f"symlink {path} to {target}")
+
+    def chmod(self, path: str, mode: int, *, owner: tuple[int, int] | None = None) -> NoReturn:
+        raise ForbiddenTouch(f"chmod {path}: mode {mode:o}, owner {owner}")
 
     def remove(self, path: str) -> NoReturn:
         raise ForbiddenTouch(f"remove {path}")

@@ -1,6 +1,6 @@
 """Files of this machine: read without ever blocking, replace atomically, remove without following links."""
 
-# ruff: noqa: PTH101, PTH102, PTH104, PTH108, PTH112, PTH116, PTH118, PTH120, PTH208
+# ruff: noqa: PTH101, PTH102, PTH104, PTH108, PTH112, PTH115, PTH116, PTH118, PTH120, PTH208, PTH211
 # (names are strings in the Host interface)
 
 from __future__ import annotations
@@ -67,6 +67,20 @@ def look(path: str) -> Stat | None:
     )
 
 
+def readlink(path: str) -> str | None:
+    """Do what HostView.readlink promises."""
+    try:
+        return os.readlink(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # it is no link
+            return None
+        raise unreadable(path, error.strerror or str(error)) from error
+    except ValueError as error:
+        raise unreadable(path, str(error)) from error
+
+
 def names(path: str) -> tuple[str, ...]:
     """Do what HostView.names promises; something else than a folder is unreadable."""
     try:
@@ -114,6 +128,42 @@ def replace(path: str, data: bytes, mode: int, owner: tuple[int, int] | None) ->
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def symlink(path: str, target: str) -> None:
+    """Do what Host.symlink promises."""
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.hsm-agent-{os.urandom(4).hex()}")
+    try:
+        make_folders(folder)
+        os.symlink(target, temporary)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
+        sync_folder(folder)
+    except OSError as error:
+        raise refused(error, path) from error
+    except ValueError as error:
+        raise AgentError("write-failed", f"{path!r} is not a file name", saw=str(error)) from error
+
+
+def chmod(path: str, mode: int, owner: tuple[int, int] | None) -> None:
+    """Do what Host.chmod promises, by a descriptor: a name can become a link meanwhile."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            if owner is not None:
+                os.fchown(fd, *owner)  # before the mode: it takes setuid bits away
+            os.fchmod(fd, mode)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise refused(error, path) from error
+    except ValueError as error:
+        raise AgentError("write-failed", f"{path!r} is not a file name", saw=str(error)) from error
 
 
 def remove(path: str) -> None:

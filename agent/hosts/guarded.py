@@ -46,6 +46,10 @@ class Guarded:
         self._left(f"before looking at {path}")
         return self._host.stat(path)
 
+    def readlink(self, path: str) -> str | None:
+        self._left(f"before looking at {path}")
+        return self._host.readlink(path)
+
     def names(self, path: str) -> tuple[str, ...]:
         self._left(f"before listing {path}")
         return self._host.names(path)
@@ -97,6 +101,14 @@ class Guarded:
     def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
         self._left(f"before writing {path}")
         self._host.write(path, data, mode=mode, owner=owner)
+
+    def symlink(self, path: str, target: str) -> None:
+        self._left(f"before linking {path}")
+        self._host.symlink(path, target)
+
+    def chmod(self, path: str, mode: int, *, owner: tuple[int, int] | None = None) -> None:
+        self._left(f"before changing the mode of {path}")
+        self._host.chmod(path, mode, owner=owner)
 
     def remove(self, path: str) -> None:
         self._left(f"before removing {path}")

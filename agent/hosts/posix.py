@@ -70,6 +70,9 @@ class Posix:
     def stat(self, path: str) -> Stat | None:
         return files.look(path)
 
+    def readlink(self, path: str) -> str | None:
+        return files.readlink(path)
+
     def names(self, path: str) -> tuple[str, ...]:
         return files.names(path)
 
@@ -133,6 +136,12 @@ class Posix:
 
     def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
         files.replace(path, data, mode, owner)
+
+    def symlink(self, path: str, target: str) -> None:
+        files.symlink(path, target)
+
+    def chmod(self, path: str, mode: int, *, owner: tuple[int, int] | None = None) -> None:
+        files.chmod(path, mode, owner)
 
     def remove(self, path: str) -> None:
         files.remove(path)

@@ -58,6 +58,12 @@ find_out "$1"
 stat -c '%f %u %g %s %.9Y' -- "$1"
 """
 
+_READLINK = f"""
+find_out "$1"
+[ -h "$1" ] || exit {_ABSENT}
+readlink -n -- "$1"
+"""
+
 _NAMES = """
 find_out "$1" -L
 [ -d "$1" ] || exit 92
@@ -83,6 +89,24 @@ sync -- "$new" 2>/dev/null || sync
 mv -fT -- "$new" "$1/$2"
 trap - EXIT
 sync -- "$1" 2>/dev/null || sync
+"""
+
+_SYMLINK = """
+set -e
+umask 066
+mkdir -p -- "$1"
+new=$1/.$2.hsm-agent-$$
+trap 'rm -f -- "$new"' EXIT
+ln -s -- "$3" "$new"
+mv -fT -- "$new" "$1/$2"
+trap - EXIT
+"""
+
+_CHMOD = """
+set -e
+[ ! -h "$1" ] || { echo 'Too many levels of symbolic links' >&2; exit 1; }
+[ -z "$3" ] || chown -h -- "$3" "$1"
+chmod -- "$2" "$1"
 """
 
 _PYTHON = """
@@ -141,6 +165,10 @@ class Shell:
         kind = kinds.get(stat.S_IFMT(bits), "other")
         return Stat(kind, stat.S_IMODE(bits), int(uid), int(gid), int(size), float(mtime))
 
+    def readlink(self, path: str) -> str | None:
+        ended = self._look(path, _READLINK, path)
+        return None if ended is None else ended.out.decode(errors="surrogateescape")
+
     def names(self, path: str) -> tuple[str, ...]:
         ended = self._look(path, _NAMES, path)
         if ended is None:
@@ -190,6 +218,14 @@ class Shell:
         folder, _, name = path.rpartition("/")
         who = "" if owner is None else f"{owner[0]}:{owner[1]}"
         self._touch(path, _WRITE, folder or "/", name, str(len(data)), f"{mode:04o}", who, stdin=data)
+
+    def symlink(self, path: str, target: str) -> None:
+        folder, _, name = path.rpartition("/")
+        self._touch(path, _SYMLINK, folder or "/", name, target)
+
+    def chmod(self, path: str, mode: int, *, owner: tuple[int, int] | None = None) -> None:
+        who = "" if owner is None else f"{owner[0]}:{owner[1]}"
+        self._touch(path, _CHMOD, path, f"{mode:04o}", who)
 
     def remove(self, path: str) -> None:
         name = path.rstrip("/")  # with a slash at its end a link would be followed

@@ -426,6 +426,54 @@ def test_a_link_is_replaced_and_its_goal_left_alone(ground: Ground) -> None:
     assert (ground.host.read(goal), ground.host.read(link)) == (b"old", b"new")
 
 
+@posix_only
+def test_what_a_link_says_is_told_and_can_be_written(ground: Ground) -> None:
+    goal = ground.file("goal", b"data")
+    link = ground.link("link", "goal")
+    assert [ground.host.readlink(each) for each in (link, goal, ground.path("none"), goal + "/below")] == [
+        "goal",
+        None,
+        None,
+        None,
+    ]
+    for target in ("../elsewhere", "a b'$(x)", "/nowhere"):
+        ground.host.symlink(link, target)  # in place of a link
+        assert ground.host.readlink(link) == target
+    fresh = ground.path("deep/fresh")
+    ground.host.symlink(fresh, "../goal")
+    assert (ground.host.read(fresh), ground.host.read(goal)) == (b"data", b"data")
+    ground.host.symlink(goal, "/nowhere")  # in place of a file
+    assert ground.host.names(ground.folder) == ("deep", "goal", "link")
+    with raises("write-failed"):
+        ground.host.symlink(ground.directory("folder"), "goal")
+    assert ground.host.names(ground.path("folder")) == ()
+
+
+@posix_only
+def test_links_in_a_circle_are_unreadable(ground: Ground) -> None:
+    ground.link("one", "two")
+    link = ground.link("two", "one")
+    with raises("unreadable"):
+        ground.host.read(link)
+    assert ground.host.readlink(link) == "one"
+
+
+@posix_only
+def test_a_mode_is_given_to_files_and_folders_and_never_through_a_link(ground: Ground) -> None:
+    goal = ground.file("goal", mode=0o666)
+    for path, mode in ((goal, 0o640), (ground.directory("folder"), 0o750)):
+        ground.host.chmod(path, mode)
+        seen = ground.host.stat(path)
+        assert seen is not None
+        assert seen.mode == mode
+    for path in (ground.link("link", "goal"), ground.path("none")):
+        with raises("write-failed"):
+            ground.host.chmod(path, 0o777)
+    after = ground.host.stat(goal)
+    assert after is not None
+    assert after.mode == 0o640
+
+
 def test_a_write_that_cannot_be_says_where(ground: Ground) -> None:
     folder = ground.directory("folder")
     inside = ground.file("file") + "/below"
@@ -1008,8 +1056,11 @@ def test_a_dry_host_looks_and_never_touches(ground: Ground) -> None:
     dry: Host = Dry(ground.host)
     assert dry.read(path) == b"old"
     assert dry.names(ground.folder) == ("file",)
+    assert dry.readlink(path) is None
     for touch in (
         lambda: dry.write(path, b"new", mode=0o644),
+        lambda: dry.symlink(path, "elsewhere"),
+        lambda: dry.chmod(path, 0o777),
         lambda: dry.remove(path),
         lambda: dry.do(("rm", path), timeout=1),
         lambda: dry.lock(path, "configure"),

@@ -124,6 +124,10 @@ class Memory:
         size = len(entry.link) if entry.kind == "link" else len(entry.data)
         return Stat(entry.kind, entry.mode, entry.uid, entry.gid, size, entry.mtime)
 
+    def readlink(self, path: str) -> str | None:
+        entry = self.entries.get(self._place_of(path))
+        return entry.link if entry is not None and entry.kind == "link" else None
+
     def names(self, path: str) -> tuple[str, ...]:
         entry = self._follow(path)
         if entry is None:
@@ -192,12 +196,26 @@ class Memory:
     def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
         self.touches.append(("write", path))
         self._refuse(path)
-        old = self.entries.get(self._place_of(path))
-        if old is not None and old.kind == "directory":
-            raise AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: Is a directory")
+        self._require_no_folder(path)
         uid, gid = owner or (0, 0)
         self._make_parents(path)
         self.entries[self._place_of(path)] = Entry("file", data, mode, uid, gid, self._epoch())
+
+    def symlink(self, path: str, target: str) -> None:
+        self.touches.append(("symlink", path, target))
+        self._refuse(path)
+        self._require_no_folder(path)
+        self._make_parents(path)
+        self.entries[self._place_of(path)] = Entry("link", mode=0o777, mtime=self._epoch(), link=target)
+
+    def chmod(self, path: str, mode: int, *, owner: tuple[int, int] | None = None) -> None:
+        self.touches.append(("chmod", path))
+        self._refuse(path, grows=False)
+        entry = self.entries.get(self._place_of(path))
+        if entry is None or entry.kind == "link" or self._system.kind == "windows":
+            raise AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: not a file or folder")
+        uid, gid = owner or (entry.uid, entry.gid)
+        self.entries[self._place_of(path)] = replace(entry, mode=mode, uid=uid, gid=gid)
 
     def remove(self, path: str) -> None:
         self.touches.append(("remove", path))
@@ -297,6 +315,11 @@ class Memory:
                 "no-space", f"there is no room for {path}", saw=f"{path}: No space left on device"
             )
 
+    def _require_no_folder(self, path: str) -> None:
+        old = self.entries.get(self._place_of(path))
+        if old is not None and old.kind == "directory":
+            raise AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: Is a directory")
+
     def _epoch(self) -> float:
         return self._started.timestamp() + self.clock
 
@@ -316,13 +339,15 @@ class Memory:
         folder, name = posixpath.split(path)
         return path if folder == path else posixpath.join(self._goal(folder), name)
 
-    def _goal(self, path: str) -> str:
+    def _goal(self, path: str, left: int = 40) -> str:
         """Return the path with every link followed."""
         place = self._place_of(path)
         entry = self.entries.get(place)
         if entry is None or entry.kind != "link":
             return place
-        return self._goal(posixpath.join(posixpath.dirname(place), entry.link))
+        if left == 0:
+            raise _unreadable(path, "Too many levels of symbolic links")
+        return self._goal(posixpath.join(posixpath.dirname(place), _posix(entry.link)), left - 1)
 
     def _follow(self, path: str) -> Entry | None:
         return self.entries.get(self._goal(path))

@@ -64,6 +64,10 @@ def test_before_the_limit_everything_passes() -> None:
     assert host.read("/file", offset=1) == b""
     host.write("/new", b"y", mode=0o600, owner=(5, 6))
     assert host.stat("/new") == memory.stat("/new")
+    host.chmod("/new", 0o640)
+    host.symlink("/link", "new")
+    assert (host.readlink("/link"), host.stat("/new")) == ("new", memory.stat("/new"))
+    host.remove("/link")
     assert host.names("/") == ("file", "new")
     assert host.ask(("ldd", "/a"), timeout=50).ok
     assert host.do(("apt-get", "x"), timeout=50).ok
@@ -86,6 +90,9 @@ def test_after_the_limit_no_verb_passes() -> None:
     verbs: list[Callable[[], object]] = [
         lambda: host.read("/file"),
         lambda: host.stat("/file"),
+        lambda: host.readlink("/file"),
+        lambda: host.symlink("/link", "file"),
+        lambda: host.chmod("/file", 0o644),
         lambda: host.names("/"),
         lambda: host.ask(("ldd", "/a"), timeout=1),
         lambda: host.reach("10.0.0.3", 2223, timeout=1),

@@ -82,6 +82,20 @@ class Files:
             raise unreadable(path, str(error)) from error
         return Stat(kind, mode, *access.NOBODY_ASKED, seen.st_size, seen.st_mtime)
 
+    def readlink(self, path: str) -> str | None:
+        """Do what HostView.readlink promises; of a junction, too."""
+        try:
+            where = _full(path)
+            if _kind_of(os.lstat(where)) != "link":
+                return None
+            return os.readlink(where).removeprefix("\\\\?\\")  # noqa: PTH115 -- as above
+        except _ABSENT:
+            return None
+        except OSError as error:
+            raise unreadable(path, _said(error)) from error
+        except ValueError as error:
+            raise unreadable(path, str(error)) from error
+
     def names(self, path: str) -> tuple[str, ...]:
         """Do what HostView.names promises."""
         try:
@@ -122,6 +136,26 @@ class Files:
                 file.flush()
                 os.fsync(file.fileno())
             self._require(temporary, path, mode)
+            self._rename(temporary, where)
+            temporary = ""
+        except OSError as error:
+            raise refused(error, path) from error
+        except ValueError as error:
+            raise AgentError("write-failed", f"{path!r} cannot be written", saw=str(error)) from error
+        finally:
+            if temporary:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+
+    def symlink(self, path: str, target: str) -> None:
+        """Do what Host.symlink promises."""
+        temporary = ""
+        try:
+            where = _full(path)
+            folder, name = ntpath.split(where)
+            self.make_folders(folder)
+            temporary = ntpath.join(folder, f".{name}.hsm-agent-{os.urandom(4).hex()}")
+            os.symlink(target, temporary)  # noqa: PTH211 -- as above
             self._rename(temporary, where)
             temporary = ""
         except OSError as error:

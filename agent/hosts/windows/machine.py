@@ -78,6 +78,9 @@ class Windows:
     def stat(self, path: str) -> Stat | None:
         return self._files.look(path)
 
+    def readlink(self, path: str) -> str | None:
+        return self._files.readlink(path)
+
     def names(self, path: str) -> tuple[str, ...]:
         return self._files.names(path)
 
@@ -147,6 +150,17 @@ class Windows:
 
     def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
         self._files.replace(path, data, mode, owner)
+
+    def symlink(self, path: str, target: str) -> None:
+        self._files.symlink(path, target)
+
+    def chmod(self, path: str, mode: int, *, owner: tuple[int, int] | None = None) -> None:
+        raise AgentError(
+            "write-failed",
+            f"{path} cannot be given mode {mode:04o}, owner {owner}",
+            saw="Windows has access control lists instead",
+            want="a list that is set with `icacls`",
+        )
 
     def remove(self, path: str) -> None:
         self._files.remove(path)
