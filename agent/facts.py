@@ -134,10 +134,12 @@ def _format(view: HostView) -> str:
 def _configured(view: HostView) -> list[Configured]:
     found = []
     here = layout(view.system)
-    components = dict.fromkeys(here.component(path) for path in here.all_settings(view))
-    for component in filter(None, components):
+    for path in here.all_settings(view):
+        component = here.component(path)
+        if component is None:
+            continue
         try:
-            settings = parse_settings(view.read(here.settings(component, view)) or b"")
+            settings = parse_settings(view.read(path) or b"")
         except (AgentError, ValueError):
             continue  # a fact that cannot be seen is not one; the step that needs the file says why
         servers = () if settings.placeholder else tuple(server.hostname for server in settings.servers)

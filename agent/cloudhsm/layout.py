@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -66,29 +65,34 @@ class Layout:
     def settings(self, component: str, view: HostView) -> str:
         """Return a component's configuration file, or where it would be (dyn and openssl-provider by pattern only).
 
-        Of several the newest is meant: the one that its tool wrote.
+        Of several in the likely folders the newest is meant: the one that its tool wrote. What lies deeper may be
+        anybody's copy, and counts only where there is no other.
         """
         name = self.file.replace("*", component)
-        usual = self.system.join(self.homes[0], name)
+        likely = [self.system.join(home, name) for home in self.homes]
         if not self.searched:
-            return usual
-        found = [path for path in self.all_settings(view) if path.endswith(f"{self.system.separator}{name}")]
-        return max(found, key=lambda path: _written(view, path), default=usual)
+            return likely[0]
+        found = [path for path in likely if view.stat(path) is not None] or [
+            path
+            for home in self.homes
+            for path in _below(view, self.system, home, _DEPTH)
+            if path.endswith(f"{self.system.separator}{name}")
+        ]
+        return max(found, key=lambda path: _written(view, path), default=likely[0])
 
     def all_settings(self, view: HostView) -> tuple[str, ...]:
-        """Return every configuration file of SDK 5 and SDK 3 that is there."""
-        if not self.searched:
-            home = self.homes[0]
-            return tuple(self.system.join(home, name) for name in view.names(home) if name.endswith(".cfg"))
-        found = (path for home in self.homes for path in _below(view, self.system, home, _DEPTH))
-        return tuple(dict.fromkeys(path for path in found if path.endswith(".cfg")))
+        """Return the configuration files that are there: one for each known component of SDK 5, and SDK 3's two.
+
+        Any other file, whatever its name, is not the vendor's.
+        """
+        known = [self.settings(component, view) for component in COMPONENTS]
+        known += [self.sdk3.client_settings, self.sdk3.cmu_settings]
+        return tuple(path for path in known if view.stat(path) is not None)
 
     def component(self, path: str) -> str | None:
         """Return whose configuration file of SDK 5 this is, None for another file."""
-        found = re.fullmatch(
-            re.escape(self.file).replace(r"\*", "(.+)"), path.rpartition(self.system.separator)[2]
-        )
-        return found[1] if found else None
+        name = path.rpartition(self.system.separator)[2]
+        return next((each for each in COMPONENTS if self.file.replace("*", each) == name), None)
 
     def log(self, component: str) -> str:
         """Return the log a component writes by default (dyn and openssl-provider write to standard error)."""

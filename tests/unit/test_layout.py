@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.cloudhsm.layout import COMPONENTS, LINUX, component_of, layout
+from agent.cloudhsm.layout import COMPONENTS, LINUX, Layout, component_of, layout
 from agent.core import system
 from tests.doubles.memory import Memory
 
@@ -57,6 +57,34 @@ def test_all_files_are_found_once() -> None:
     paths = [rf"{DATA}\data\cloudhsm-cli.cfg", rf"{DATA}\cloudhsm-ksp.cfg", rf"{DATA}\customerCA.crt"]
     assert HERE.all_settings(host(*paths)) == tuple(paths[:2])
     assert [HERE.component(path) for path in paths] == ["cli", "ksp", None]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["cloudhsm-cli-backup.cfg", "cloudhsm-cli.cfg.rpmsave", "cloudhsm-.cfg", "cloudhsm-exporter.cfg", "site.cfg",
+     "cloudhsm-mgmt-util.cfg", "xcloudhsm-cli.cfg", "cloudhsm_client.cfg.old"],
+)  # fmt: skip
+@pytest.mark.parametrize("here", [LINUX, HERE], ids=["linux", "windows"])
+def test_a_file_that_is_no_components_is_nobodys(here: Layout, name: str) -> None:
+    memory = Memory(system=here.system)
+    for home in here.homes:
+        memory.place(here.system.join(home, name), b"{}")
+        memory.place(here.system.join(home, "backup", name), b"{}")
+    assert here.all_settings(memory) == ()
+    assert here.component(here.system.join(here.homes[0], name)) is None
+    for component in COMPONENTS:
+        memory.place(here.settings(component, memory), b"{}")
+    memory.place(here.sdk3.client_settings, b"{}")
+    memory.place(here.sdk3.cmu_settings, b"{}")
+    found = here.all_settings(memory)
+    assert [here.component(path) for path in found] == [*COMPONENTS, None, None]
+
+
+def test_a_copy_in_a_folder_below_does_not_count_where_there_is_the_real_one() -> None:
+    real = rf"{DATA}\data\cloudhsm-cli.cfg"
+    memory = host(real, rf"{DATA}\data\backup\cloudhsm-cli.cfg")  # the copy is newer
+    assert HERE.settings("cli", memory) == real
+    assert HERE.all_settings(memory) == (real,)
 
 
 def test_a_link_leads_nowhere() -> None:

@@ -128,6 +128,15 @@ def test_a_file_belongs_to_a_step() -> None:
     assert snapshot.line_id(layout.LINUX, f"{ETC}/cloudhsm_client.cfg") == "configure:cli"
 
 
+@pytest.mark.parametrize("name", ["cloudhsm-cli-backup.cfg", "cloudhsm-exporter.cfg", "site.cfg"])
+def test_what_is_no_components_file_is_never_kept_or_put_back(name: str) -> None:
+    memory = host_with(**{CA: b"CA", CFG: b"{}", f"{ETC}/{name}": b"mine"})
+    snapshot.save(memory, "20261123T000000Z-0001")
+    memory.place(f"{ETC}/{name}", b"changed since")
+    assert snapshot.load(memory, None).restore(memory) == ()
+    assert memory.read(f"{ETC}/{name}") == b"changed since"
+
+
 def test_a_private_key_is_never_copied_into_a_snapshot() -> None:
     memory = host_with(**{CA: b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", CFG: b"{}"})
     with pytest.raises(AgentError) as caught:
