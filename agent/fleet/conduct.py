@@ -130,7 +130,7 @@ class _Way:
 
 def _way(orders: Orders, means: Means) -> _Way:
     door = means.door(orders.ssh_config)
-    return _Way(door, {target.name: door.place(target) for target in orders.targets})
+    return _Way(door, door.places(orders.targets, lambda: means.stop() > 0))
 
 
 def _conduct(

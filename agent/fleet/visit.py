@@ -16,7 +16,7 @@ from agent.fleet.rollout import CONNECTING
 from agent.render.record import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
     from typing import NoReturn
 
@@ -75,8 +75,10 @@ class Link(Protocol):
 class Door(Protocol):
     """The way to hosts."""
 
-    def place(self, target: Target) -> tuple[str, int]:
-        """Return the name or address, and the port, that are connected to."""
+    def places(
+        self, targets: Sequence[Target], stopped: Callable[[], bool], /
+    ) -> Mapping[str, tuple[str, int]]:
+        """Return for each target's name the name or address, and the port, that are connected to."""
 
     def open(self, target: Target, lifeline: Any, /) -> AbstractContextManager[Link]:
         """Connect and log in. Raises AgentError with the cause, CutError when the lifeline is cut."""

@@ -76,6 +76,7 @@ def run(
     grace: float = 1.0,
     keep: int = EDGE,
     stopped: Callable[[], bool] = lambda: False,
+    folder: str = "/",
 ) -> Ended:
     """Run a program to its end, or to the end of its time.
 
@@ -93,7 +94,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=dict(env),
-            cwd="/",
+            cwd=folder,
             start_new_session=True,
             bufsize=0,
         )

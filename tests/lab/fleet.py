@@ -106,7 +106,10 @@ class Operator:
 
     def argv(self, command: str, *more: str) -> list[str]:
         python = [sys.executable, "-m", "agent", "fleet", command, *more]
-        return [*python, *(["--tree", str(self.tree)] if command != "status" else [])]
+        if command == "status":
+            return python
+        # ssh itself looks for its configuration where the user database says, not in HOME
+        return [*python, "--tree", str(self.tree), "--ssh-config", str(self.home / ".ssh" / "config")]
 
     @property
     def env(self) -> Mapping[str, str]:

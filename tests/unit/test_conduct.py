@@ -21,7 +21,7 @@ from tests.unit.test_rollout import Cord
 from tests.unit.test_visit import REPORT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 TREES = Trees(Tree("t.tar.gz", "f00", b"TREE"))
@@ -35,8 +35,8 @@ class Fleet:
 
     requests: list[dict[str, Any]] = field(default_factory=list)
 
-    def place(self, target: Target) -> tuple[str, int]:
-        return target.address, 22
+    def places(self, targets: Sequence[Target], _stopped: object) -> dict[str, tuple[str, int]]:
+        return {each.name: (each.address, 22) for each in targets}
 
     @contextmanager
     def open(self, _target: Target, _line: Any) -> Iterator[_Link]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
+import os
+import pwd
+import shutil
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,11 +16,13 @@ from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
 from agent.core.fleet import Target
+from agent.hosts.ssh.door import Door
 from agent.hosts.ssh.login import Config, Hop
+from agent.hosts.ssh.openssh import Asked, Client
+from agent.hosts.ssh.operator import Operator
 from agent.hosts.ssh.trust import Entry, HostKey, parse
 
-if TYPE_CHECKING:
-    from pathlib import Path
+pytestmark = pytest.mark.skipif(shutil.which("ssh") is None, reason="this machine has no OpenSSH client")
 
 BOX = Target("box", "box")
 
@@ -36,26 +43,57 @@ def complaint(folder: Path, text: str, target: Target = BOX) -> str:
 @pytest.mark.parametrize(
     ("text", "saw"),
     [
-        ("Port many", "port many"),
-        ("Port 0", "Port 0"),
-        ("Port 70000", "Port 70000"),
-        ("Match tagged x\nPort 1", "Match tagged is not understood here"),
-        ("Match host", "Match host needs a value"),
-        ("Host 'x", "No closing quotation"),
-        ("%%%", "%%%"),
-        ("ProxyJump a@b@c:x:y", "ProxyJump a@b@c:x:y"),
+        ("Port many", "Bad port"),
+        ("Port 0", "Bad port"),
+        ("Port 70000", "Bad port"),
+        ("Match nonsense x\nPort 1", "Unsupported Match attribute"),
+        ("Match host", "config line 1"),
+        ("IdentityFile 'x", "config line 1"),
+        ("%%% x", "Bad configuration option: %%%"),
+        ("ProxyJump a@b@c:x:y", "config line 1"),
         ("Host a\nProxyJump b\nHost b\nProxyJump a\nHost *\nProxyJump a", "in a circle: box > a > b > a"),
-        ("ProxyJump box", "in a circle: box > box"),
+        ("ProxyJump box", "jumphost loop via box"),
         (f"Host box\nProxyJump {','.join(f'h{number}' for number in range(9))}\n", "more than 8 hosts"),
-        ("ConnectTimeout soon", "connecttimeout soon"),
+        ("ConnectTimeout soon", "invalid time value"),
+        ("UserKnownHostsFile ${NO_SUCH_VARIABLE}/x", "NO_SUCH_VARIABLE"),
+        ("IdentityFile ${NO_SUCH_VARIABLE}/x", "${NO_SUCH_VARIABLE} stands for nothing"),
+        ("IdentityFile /x-%Z", "%Z stands for nothing"),
+        ("IdentityFile /x-%", "% stands for nothing"),
+        ("IdentityFile ~no-such-user-here/x", "no-such-user-here"),
+        ("ProxyCommand nc %h %d", "%d stands for nothing"),
+        ("Host box\n  Include {folder}/config", "recursive"),
     ],
 )
 def test_what_cannot_be_used_is_told(tmp_path: Path, text: str, saw: str) -> None:
-    assert saw in complaint(tmp_path, text)
+    assert saw in complaint(tmp_path, text.replace("{folder}", str(tmp_path)))
 
 
-def test_an_include_that_goes_in_a_circle_is_told(tmp_path: Path) -> None:
-    assert "deeper than 16" in complaint(tmp_path, f"Include {tmp_path}/config")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "KnownHostsCommand /bin/true %H",
+        "RevokedHostKeys /etc/ssh/revoked",
+        "PKCS11Provider /usr/lib/softhsm.so",
+        "BindInterface lo",
+        "ProxyUseFdpass yes",
+        "PubkeyAuthentication no",
+        "PreferredAuthentications password,keyboard-interactive",
+        "ProxyCommand -",
+    ],
+)
+def test_what_is_not_understood_and_changes_the_way_or_the_login_is_refused_by_name(
+    tmp_path: Path, line: str
+) -> None:
+    keyword = line.split(maxsplit=1)[0].lower()
+    assert keyword in complaint(tmp_path, line)
+    jumped = f"Host box\nProxyJump via\nHost via\n{line}\n"  # at a jump host just as well
+    assert keyword in complaint(tmp_path, jumped)
+
+
+def test_the_words_of_ssh_cannot_drive_a_terminal(tmp_path: Path) -> None:
+    told = complaint(tmp_path, "Strange\x1b[31mword yes")
+    assert told.isprintable()
+    assert "strange" in told
 
 
 def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
@@ -67,10 +105,49 @@ def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
     assert caught.value.code.name == "unreadable"
 
 
+def test_a_configuration_without_ssh_to_read_it_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text("Host box\n  HostName 192.0.2.7\n")
+    with pytest.raises(AgentError) as caught:
+        Config.read(path, {"PATH": str(tmp_path)})
+    assert caught.value.code.name == "config-invalid"
+    assert str(path) in caught.value.sentence
+
+
+def test_without_any_configuration_the_defaults_hold(tmp_path: Path) -> None:
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/id_rsa").write_text("")
+    operator = Operator(1000, "me", tmp_path, {"SSH_AUTH_SOCK": "/run/agent"})
+    target = Target("x", "box", port=7, key="~/my key", jump="you@one:2,two")
+    first, second, last = Config(operator, None).route(target).hops
+    assert [(hop.host, hop.port, hop.user, hop.keys) for hop in (first, second)] == [
+        ("one", 2, "you", (f"{tmp_path}/.ssh/id_rsa",)),
+        ("two", 22, "me", (f"{tmp_path}/.ssh/id_rsa",)),
+    ]
+    assert (last.host, last.port, last.user, last.keys, last.agent) == (
+        "box", 7, "me", (f"{tmp_path}/my key",), "/run/agent",
+    )  # fmt: skip
+    assert last.known_hosts == (f"{tmp_path}/.ssh/known_hosts", f"{tmp_path}/.ssh/known_hosts2")
+
+
+def test_somebody_whom_no_database_knows_says_who_logs_in(tmp_path: Path) -> None:
+    config = Config(Operator(4242, None, tmp_path, {}), None)
+    with pytest.raises(AgentError) as caught:
+        config.route(BOX)
+    assert (caught.value.code.name, "4242" in caught.value.saw) == ("config-invalid", True)
+    assert config.route(Target("box", "box", user="me")).target.user == "me"
+    assert Operator.of_this_process({}).home == Path(pwd.getpwuid(os.getuid()).pw_dir)
+
+
 @pytest.mark.parametrize("value", ["x\nProxyCommand touch /tmp/y", 'x" y', "x\0"])
 def test_the_inventory_cannot_write_into_the_configuration(tmp_path: Path, value: str) -> None:
-    assert repr(value) in complaint(tmp_path, "", Target("box", "box", user=value))
-    assert repr(value) in complaint(tmp_path, "", Target("box", "box", jump=value))
+    for target in (replace(BOX, user=value), replace(BOX, key=value), replace(BOX, jump=value)):
+        assert repr(value) in complaint(tmp_path, "", target)
+
+
+def test_an_option_is_no_name(tmp_path: Path) -> None:
+    for target in (Target("x", "-oProxyCommand=x"), Target("x", "box", user="-oProxyCommand=x")):
+        complaint(tmp_path, "User me\n", target)
 
 
 @pytest.mark.parametrize(
@@ -78,18 +155,34 @@ def test_the_inventory_cannot_write_into_the_configuration(tmp_path: Path, value
     [
         ("one", [("one", 22, "me")]),
         ("you@one:2200", [("one", 2200, "you")]),
-        ("ssh://you@[fd00::1]:2200", [("fd00::1", 2200, "you")]),
         ("[fd00::1]", [("fd00::1", 22, "me")]),
+        ("[fd00::1]:2200", [("fd00::1", 2200, "me")]),
         ("one, two:3", [("one", 22, "me"), ("two", 3, "me")]),
         ("you@realm@one", [("one", 22, "you@realm")]),
         ("none", []),
+        ("box", [("configured", 22, "me")]),
+        ("one,box", [("one", 22, "me")]),
+        ("you@box", [("configured", 22, "me"), ("box", 22, "you")]),
+        ("box:2200", [("configured", 22, "me"), ("box", 2200, "me")]),
     ],
 )
 def test_jumps_as_people_write_them(tmp_path: Path, jump: str, hops: list[tuple[str, int, str]]) -> None:
+    """A host of a group may be the group's own jump host: ssh itself calls that a loop."""
     config = written(tmp_path, "User me\nHost box\nProxyJump configured\n")
     route = config.route(Target("box", "box", jump=jump))
     assert [(hop.host, hop.port, hop.user) for hop in route.hops[:-1]] == hops
     assert route.target.name == "box"
+
+
+def test_the_jumps_of_a_jump_host_are_those_that_ssh_takes(tmp_path: Path) -> None:
+    config = written(
+        tmp_path,
+        "Host last\nProxyJump one,two\nHost two\nProxyJump not-this\nPort 2\nHost one\nProxyJump first\n"
+        "Host first\nProxyCommand true %h\nHost *\nUser me\n",
+    )
+    hops = config.route(Target("last", "last")).hops
+    assert [hop.name for hop in hops] == ["first", "one", "two", "last"]
+    assert [hop.proxy_command for hop in hops] == ["true first", None, None, None]
 
 
 def test_the_first_of_jump_and_command_wins(tmp_path: Path) -> None:
@@ -106,55 +199,115 @@ def test_a_proxy_command_is_given_names_only(tmp_path: Path) -> None:
     route = written(tmp_path, "ProxyCommand run %n 100%% of %h:%p\nHostName %h.example\n").route(BOX)
     assert route.target.proxy_command == "run box 100% of box.example:22"
     for target in (Target("x", "box;reboot"), Target("x", "box", user="$(id)")):
-        assert "no name that a ProxyCommand" in complaint(tmp_path, "ProxyCommand run %h %r", target)
-    assert written(tmp_path, "").route(Target("x", "box", user="a'b")).target.user == "a'b"
+        complaint(tmp_path, "ProxyCommand run %h %r", target)
+    assert written(tmp_path, "").route(Target("x", "box", user="a b")).target.user == "a b"
 
 
-def test_a_lookup_asks_no_name_server(tmp_path: Path) -> None:
-    def forbid(event: str, _: object) -> None:
-        if event.startswith("socket.get") and watching:
-            asked.append(event)
-
-    asked: list[str] = []
-    watching = [True]
-    sys.addaudithook(forbid)
-    assert written(tmp_path, "IdentityFile ~/key\nProxyCommand run %h\n").route(BOX).target.keys
-    watching.clear()
-    assert [event for event in asked if event != "socket.gethostname"] == []
-
-
-def test_files_and_agents_are_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent")
-    monkeypatch.setenv("OTHER", "/run/other")
-    hop = (
-        written(
-            tmp_path,
-            'IdentityFile ~/key-%r\nCertificateFile ~/key-%r-cert.pub\nUserKnownHostsFile ~/one "/a b"\n'
-            "HostKeyAlias name-of-%h\nUser me\n",
-        )
-        .route(BOX)
-        .target
+def test_a_match_that_runs_a_program_runs_it_once_and_leaves_what_it_left(tmp_path: Path) -> None:
+    """As a helper that opens a tunnel does: ssh goes on at once, and the tunnel stays."""
+    config = written(
+        tmp_path,
+        f'Match originalhost box exec "echo x >>{tmp_path}/count; sleep 25 & echo $! >{tmp_path}/pid; true"\n'
+        "  HostName 192.0.2.7\n",
     )
-    assert hop.keys == (f"{tmp_path}/key-me",)
-    assert hop.certificates == (f"{tmp_path}/key-me-cert.pub",)
-    assert hop.known_hosts == (f"{tmp_path}/one", "/a b")
-    assert (hop.known_as, hop.agent) == ("name-of-box", "/run/agent")
-    for said, path in (
+    start = time.monotonic()
+    assert [config.route(BOX).target.host for _ in range(3)] == ["192.0.2.7"] * 3
+    assert time.monotonic() - start < 20
+    assert (tmp_path / "count").read_text() == "x\n"
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_a_match_that_hangs_is_bounded_and_killed_with_its_children(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text(f'Match exec "sleep 300 & echo $! >{tmp_path}/pid; wait"\n  User x\n')
+    client = Client("ssh", path, os.environ, str(tmp_path), limit=0.5)
+    with pytest.raises(AgentError) as caught:
+        client.ask(Asked("box"), lambda: False)
+    assert (caught.value.code.name, "Match exec" in caught.value.saw) == ("config-invalid", True)
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/cmdline").is_file()
+
+
+def test_an_interrupt_ends_the_questions_to_ssh(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text('Match exec "sleep 300"\n  User x\n')
+    door = Door(str(path), trust_new=False)
+    with pytest.raises(AgentError) as caught:
+        door.places([Target(f"web{number}", f"web{number}") for number in range(100)], lambda: True)
+    assert caught.value.code.name == "interrupted"
+
+
+TWINS = """
+Host a
+  HostName 192.0.2.7
+Host b
+  HostName 192.0.2.7
+  User other
+Host six
+  HostName fd00:0::7
+Host six-again
+  HostName fd00::7
+Host inside
+  HostName 192.0.2.7
+  ProxyJump bastion
+Host inside-again
+  HostName 192.0.2.7
+  ProxyJump 192.0.2.1
+Host bastion
+  HostName 192.0.2.1
+Host other-port
+  HostName 192.0.2.7
+  Port 23
+Host tunnel-*
+  HostName 127.0.0.1
+  ProxyCommand true %n
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "are_one"),
+    [
+        ("a b", True),
+        ("a 192.0.2.7", True),
+        ("six six-again", True),
+        ("inside inside-again", True),
+        ("localhost 127.0.0.1", True),  # a name and what it resolves to
+        ("a inside", False),  # seen from elsewhere, a private address is another machine
+        ("a other-port", False),
+        ("tunnel-1 tunnel-2", False),
+        ("a no-such-name.invalid also-none.invalid", False),
+    ],
+)
+def test_two_names_of_one_machine_are_refused_before_it_is_contacted(
+    tmp_path: Path, names: str, are_one: bool
+) -> None:
+    (tmp_path / "config").write_text(TWINS)
+    door = Door(str(tmp_path / "config"), trust_new=False)
+    targets = [Target(name, name, where=f"fleet:{number}") for number, name in enumerate(names.split(), 1)]
+    if not are_one:
+        assert set(door.places(targets, lambda: False)) == set(names.split())
+        return
+    with pytest.raises(AgentError) as caught:
+        door.places(targets, lambda: False)
+    assert caught.value.code.name == "inventory-invalid"
+    first, second = names.split()
+    assert f"fleet:2: {second} is the same machine as {first} at fleet:1" in (caught.value.saw or "")
+
+
+def test_agents_are_those_of_ssh(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    environment = {**os.environ, "SSH_AUTH_SOCK": "/run/agent", "OTHER": "/run/other"}
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    for said, agent in (
         ("none", None),
         ("$OTHER", "/run/other"),
+        ("${OTHER}/x", "/run/other/x"),
         ("SSH_AUTH_SOCK", "/run/agent"),
-        ("~/a", f"{tmp_path}/a"),
+        ("~/a-%%", f"{home}/a-%"),
     ):
-        assert written(tmp_path, f"IdentityAgent {said}").route(BOX).target.agent == path
-    assert written(tmp_path, "").route(BOX).target.keys == ()
-    (tmp_path / ".ssh").mkdir()
-    (tmp_path / ".ssh/id_rsa").write_text("")
-    assert written(tmp_path, "").route(BOX).target.keys == (f"{tmp_path}/.ssh/id_rsa",)
-    (tmp_path / ".ssh/config").write_text("Include sub/*\n")
-    (tmp_path / ".ssh/sub").mkdir()
-    (tmp_path / ".ssh/sub/file").write_text("Port 99 # as people write\n")
-    assert Config.read().route(BOX).target.port == 99
+        path.write_text(f"IdentityAgent {said}\n")
+        assert Config.read(path, environment).route(BOX).target.agent == agent
+    path.write_text("User me\n")
+    assert Config.read(path, environment).route(BOX).target.agent == "/run/agent"
 
 
 def test_the_name_in_known_hosts() -> None:

@@ -24,7 +24,7 @@ from agent.render.record import to_tree
 from tests.golden.test_screens import first_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 HELLO: dict[str, Any] = {"event": "hello", "python": "3.11.2", "uid": 0}
@@ -128,8 +128,8 @@ class Scene:
         left = list(self.scripts)
 
         class Door:
-            def place(self, target: Target) -> tuple[str, int]:
-                return target.address, target.port or 22
+            def places(self, targets: Sequence[Target], _stopped: object) -> dict[str, tuple[str, int]]:
+                return {each.name: (each.address, each.port or 22) for each in targets}
 
             @contextmanager
             def open(self, target: Target, _line: Any) -> Iterator[Script]:

@@ -6,7 +6,7 @@ import contextlib
 import struct
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from agent.hosts.ssh.keys import Keyring, Offers
-    from agent.hosts.ssh.login import Hop
+    from agent.hosts.ssh.login import Algorithms, Hop
     from agent.hosts.ssh.trust import Known
     from agent.hosts.ssh.wire import Lifeline, Proxy
 
@@ -44,6 +44,10 @@ class Patience:
     login: float = 30.0
     channel: float = 30.0
 
+    def at_least(self, seconds: float) -> Patience:
+        """Return one for a server that may take so long: ConnectTimeout also covers banner and keys, as in ssh."""
+        return replace(self, banner=max(self.banner, seconds), handshake=max(self.handshake, seconds))
+
 
 class DroppedError(Exception):
     """The server closed before it said who it is: too many knock at once. The text is what it said instead."""
@@ -58,6 +62,7 @@ class Transport(paramiko.Transport):
     """
 
     def __init__(self, sock: Any, hop: Hop, lifeline: Lifeline, patience: Patience) -> None:
+        patience = patience.at_least(hop.timeout or 0.0)
         super().__init__(sock)
         self.banner_timeout = patience.banner
         self.handshake_timeout = patience.handshake
@@ -70,6 +75,7 @@ class Transport(paramiko.Transport):
 
     def greet(self, known: Known, proxy: Proxy | None) -> None:
         """Exchange banners and keys, asking for a type of host key that is known."""
+        self._agree_only_on(self._hop.algorithms)
         kinds = [name for kind in known.kinds(self._hop) for name in _ALGORITHMS.get(kind, (kind,))]
         options = self.get_security_options()
         preferred = [kind for kind in kinds if kind in options.key_types]
@@ -96,6 +102,8 @@ class Transport(paramiko.Transport):
         error: Exception | None = None
         with keyring.offers(self._hop, self._lifeline) as offers:
             for offer in offers.keys:
+                if not _may_log_in(offer.key, self._hop.algorithms.logins):
+                    continue
                 tried.append(offer.where)
                 error = self._offer(offer.key)
                 if self.is_authenticated():
@@ -122,6 +130,25 @@ class Transport(paramiko.Transport):
                     event.set()
             if self.auth_handler is not None:
                 self.auth_handler.abort()
+
+    def _agree_only_on(self, allowed: Algorithms) -> None:
+        """Leave out what ssh's configuration does not allow. Raises AgentError when nothing is left."""
+        options = self.get_security_options()
+        for what, names in (
+            ("kex", allowed.key_exchange),
+            ("ciphers", allowed.ciphers),
+            ("digests", allowed.macs),
+            ("key_types", allowed.host_keys),
+        ):
+            left = tuple(each for each in getattr(options, what) if not names or each in names)
+            if not left:
+                raise AgentError(
+                    "config-invalid",
+                    "ssh's configuration for {} allows no algorithm that is known here",
+                    saw=", ".join(names),
+                    want=f"one of {', '.join(getattr(options, what))}",
+                )
+            setattr(options, what, left)
 
     def _offer(self, key: paramiko.PKey) -> Exception | None:
         ended = threading.Event()
@@ -199,6 +226,13 @@ class Transport(paramiko.Transport):
     def _parse_disconnect(self, m: paramiko.Message) -> None:
         m.get_int()
         self.said = m.get_text()[:_WORDS]
+
+
+def _may_log_in(key: paramiko.PKey, names: tuple[str, ...]) -> bool:
+    """Tell whether PubkeyAcceptedAlgorithms has the key's type; an RSA key signs in more than one way."""
+    kind = key.public_blob.key_type if key.public_blob else key.get_name()
+    signatures = (kind, *(kind.replace("ssh-rsa", each) for each in ("rsa-sha2-512", "rsa-sha2-256")))
+    return not names or any(each in names for each in signatures)
 
 
 def _late(what: str, seconds: float, saw: str) -> AgentError:

@@ -17,6 +17,7 @@ from agent.core.link import CutError, LinkLostError
 from agent.hosts.processes import Ended, Excerpt
 from agent.hosts.ssh import wire
 from agent.hosts.ssh.handshake import BROKEN, DroppedError, Patience, Transport
+from agent.hosts.ssh.login import PATIENCE
 from agent.hosts.ssh.talk import Talk
 from agent.hosts.ssh.wire import Lifeline, Wire
 
@@ -195,13 +196,20 @@ class Link:
         hop = route.hops[number]
         if number:
             return self._transports[-1].open_channel(
-                "direct-tcpip", (hop.host, hop.port), ("127.0.0.1", 0), timeout=hop.timeout
+                "direct-tcpip", (hop.host, hop.port), ("127.0.0.1", 0), timeout=hop.timeout or PATIENCE
             )
         if hop.proxy_command:
             made = wire.through(hop.proxy_command, shell=route.shell, lifeline=self._lifeline)
         else:
             family = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}.get(hop.family, socket.AF_UNSPEC)
-            made = wire.dial(hop.host, hop.port, family=family, timeout=hop.timeout, lifeline=self._lifeline)
+            made = wire.dial(
+                hop.host,
+                hop.port,
+                family=family,
+                source=hop.source,
+                timeout=hop.timeout or PATIENCE,
+                lifeline=self._lifeline,
+            )
         self._wires.append(made)
         return made.sock
 

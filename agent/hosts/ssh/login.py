@@ -1,47 +1,66 @@
-"""(Target, ssh's configuration) -> Route: the hosts to go through, and with what to log in at each."""
+"""(Target, what ssh says of it) -> Route: the hosts to go through, and with what to log in at each."""
 
 from __future__ import annotations
 
-import getpass
-import io
 import os
 import re
-import shlex
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import paramiko
-
 from agent.core.errors import AgentError
-from agent.hosts.ssh.include import Expansion
+from agent.hosts import files
+from agent.hosts.ssh.openssh import Answer, Asked, Client, wrong
+from agent.hosts.ssh.operator import Operator
+from agent.hosts.ssh.tokens import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from agent.core.fleet import Target
 
 # ssh's own port, and how long to wait for a connection where ConnectTimeout says nothing, in seconds.
 PORT, PATIENCE = 22, 15.0
-# Tried where no IdentityFile is named, in ssh's order of what is common today.
+# Tried where no IdentityFile is named and no ssh says which, in ssh's order of what is common today.
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 _DEFAULT_KNOWN = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 _GLOBAL_KNOWN = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 _SYSTEM = Path("/etc/ssh/ssh_config")
+# The largest configuration that is taken for one, in bytes.
+_SIZE = 1024 * 1024
 # More hosts in a row than this are a mistake.
 _HOPS = 8
 
-# [user@]host[:port] with an IPv6 address in brackets, or ssh://[user@]host[:port]
+# [user@]host[:port] with an address in brackets, or ssh://[user@]host[:port]
 _JUMP = re.compile(r"(?:ssh://)?(?:(.+)@)?(\[[^\]]+\]|[^:@\[\]]+)(?::(\d+))?/?")
-
+# Where the next file begins in a list that ssh prints without quotes: blanks in names stand for themselves.
+_NEXT = re.compile(r" (?=[/~])")
 
 # What a shell would take for more than a name; ssh refuses these too since a CVE (2023-51385).
 _UNSAFE = re.compile(r"[\s'`\"$\\;&<>|(){}]")
 
+# Who is reached, or what is proven to whom, follows from these, and nothing here understands them.
+_NOT_UNDERSTOOD = ("bindinterface", "knownhostscommand", "pkcs11provider", "revokedhostkeys")
+
+
+@dataclass(frozen=True)
+class Algorithms:
+    """What may be agreed on, in the order of preference; nothing is everything that is known here."""
+
+    key_exchange: tuple[str, ...] = ()
+    ciphers: tuple[str, ...] = ()
+    macs: tuple[str, ...] = ()
+    host_keys: tuple[str, ...] = ()
+    logins: tuple[str, ...] = ()
+
 
 @dataclass(frozen=True)
 class Hop:
-    """One login on the way. `name` is what was said, `host` what is connected to."""
+    """One login on the way. `name` is what was said, `host` what is connected to.
+
+    `timeout` is None where ssh's configuration sets none.
+    """
 
     name: str
     host: str
@@ -57,8 +76,10 @@ class Hop:
     known_hosts_global: tuple[str, ...] = ()
     hash_known_hosts: bool = False
     family: str = "any"
-    timeout: float = PATIENCE
+    source: str | None = None
+    timeout: float | None = None
     proxy_command: str | None = None
+    algorithms: Algorithms = field(default_factory=Algorithms)
 
     @property
     def known_as(self) -> str:
@@ -84,207 +105,209 @@ class Route:
         return os.environ.get("SHELL") or "/bin/sh"
 
 
-class _Settings(paramiko.SSHConfig):
-    """paramiko's, which leaves tokens to us.
-
-    For an IdentityFile it asks DNS for this machine's own name at every lookup, whether `%l` is in it or not, and in a
-    ProxyCommand it knows neither `%%` nor `%n`.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        ours: dict[str, list[str]] = {"identityfile": [], "proxycommand": []}
-        self.TOKENS_BY_CONFIG_KEY = {**self.TOKENS_BY_CONFIG_KEY, **ours}
-
-
 class Config:
-    """ssh's configuration as one text, and the questions that are asked of it."""
+    """ssh's configuration, as the client itself reads it; without any, what holds by default."""
 
-    def __init__(self, text: str, *, home: Path, environment: Mapping[str, str]) -> None:
-        self._text = text
-        self._home = home
-        self._environment = environment
-        # keyed by what the inventory adds; a whole group says the same, so there are few
-        self._parsed: dict[str, _Settings] = {}
+    def __init__(self, operator: Operator, client: Client | None) -> None:
+        self._operator = operator
+        self._client = client
 
     @classmethod
-    def read(cls, file: Path | None = None) -> Config:
-        """Read FILE, or the user's and the system's configuration as ssh does when none is named."""
-        home = Path.home()
-        user = Expansion(home / ".ssh", home)
-        if file is not None:
-            user.add(file)
-        elif (home / ".ssh/config").is_file():
-            user.add(home / ".ssh/config")
-        lines = user.lines
-        if file is None and _SYSTEM.is_file():
-            system = Expansion(_SYSTEM.parent, home)
-            system.add(_SYSTEM)
-            lines = [*lines, *system.lines]
-        return cls("\n".join(lines), home=home, environment=os.environ)
+    def read(cls, file: Path | None = None, environment: Mapping[str, str] = os.environ) -> Config:
+        """Find FILE, or the user's and the system's configuration when none is named, and the program to read it.
 
-    def route(self, target: Target) -> Route:
-        """Resolve the target and all jump hosts before it. Raises AgentError `config-invalid`."""
-        said = _said(target)
-        found = self._lookup(target.address, said)
-        jump = _jump(found)
-        before = self._jumps(jump, (target.address,)) if jump else ()
-        last = self._hop(target.address, found, proxied=not before)
-        return Route((*before, last))
+        Raises AgentError `config-invalid` when the file is not there, or no program.
+        """
+        operator = Operator.of_this_process(environment)
+        if file is not None and files.read(str(file), 0, _SIZE) is None:
+            raise wrong(str(file), f"{file}: no such file")
+        usual = (operator.home / ".ssh/config", _SYSTEM)
+        there = [file] if file is not None else [each for each in usual if each.is_file()]
+        if not there:
+            return cls(operator, None)
+        program = shutil.which("ssh", path=environment.get("PATH"))
+        if program is None:
+            raise AgentError(
+                "config-invalid",
+                f"ssh's configuration {there[0]} is there, and no ssh to read it",
+                saw=f"no ssh in PATH {environment.get('PATH', '')}",
+                want="OpenSSH's client, which says what its configuration means",
+                hint="`apt-get install openssh-client`, or `dnf install openssh-clients`",
+            )
+        named = None if file is None else file.absolute()
+        return cls(operator, Client(program, named, environment, str(Path.cwd())))
 
-    def _jumps(self, value: str, seen: tuple[str, ...]) -> tuple[Hop, ...]:
-        """Resolve a ProxyJump: its first host may have jumps of its own, the others follow from there, as in ssh."""
-        hops: list[Hop] = []
-        for number, each in enumerate(value.split(",")):
-            spelled = _JUMP.fullmatch(each.strip())
-            if spelled is None:
-                raise _wrong(seen[-1], f"ProxyJump {value}")
-            user, host, port = spelled[1], spelled[2].strip("[]"), spelled[3]
-            if host in seen or len(seen) > _HOPS:
-                raise _wrong(seen[0], f"ProxyJump goes in a circle: {' > '.join((*seen, host))}")
-            found = self._lookup(host, _prefix(user=user, port=port))
-            own = _jump(found) if number == 0 else None
-            if own:
-                hops += self._jumps(own, (*seen, host))
-            hops.append(self._hop(host, found, proxied=number == 0 and not own))
-        if len(hops) > _HOPS:
-            raise _wrong(seen[0], f"ProxyJump has more than {_HOPS} hosts")
-        return tuple(hops)
+    def route(self, target: Target, stopped: Callable[[], bool] = lambda: False) -> Route:
+        """Resolve the target and all jump hosts before it. Raises AgentError `config-invalid`, `interrupted`."""
+        asked = Asked(target.address, target.user, target.port, target.key, _without_itself(target))
+        return Route(self._hops(asked, (), stopped))
 
-    def _lookup(self, name: str, said: str) -> dict[str, str | list[str]]:
-        """Ask paramiko, with what the inventory says before everything else, so that it wins as options of ssh do."""
-        config = self._parsed.get(said)
-        try:
-            if config is None:
-                config = self._parsed[said] = _Settings()
-                config.parse(io.StringIO(f"{said}\nHost *\n{self._text}"))
-            return dict(config.lookup(name))
-        except (paramiko.ConfigParseError, paramiko.ssh_exception.CouldNotCanonicalize, ValueError) as error:
-            raise _wrong(name, str(error)) from None
+    def _hops(self, asked: Asked, seen: tuple[Asked, ...], stopped: Callable[[], bool]) -> tuple[Hop, ...]:
+        """Ask about a host, then about its last jump host as ssh does: the others before it are that one's jumps."""
+        answer = self._answer(asked, stopped)
+        jump = answer.get("proxyjump")
+        if jump is None:
+            return (self._hop(asked, answer),)
+        first = seen[0].name if seen else asked.name
+        hop = self._hop(asked, answer)
+        before = _last(_tokens(self._operator, asked.name, answer).command(jump), asked.name)
+        if before in (*seen, asked):
+            names = [each.name for each in (*seen, asked, before)]
+            raise wrong(first, f"ProxyJump goes in a circle: {' > '.join(names)}")
+        if len(seen) >= _HOPS - 1:
+            raise wrong(first, f"ProxyJump has more than {_HOPS} hosts")
+        return (*self._hops(before, (*seen, asked), stopped), hop)
 
-    def _hop(self, name: str, found: dict[str, str | list[str]], *, proxied: bool) -> Hop:
-        host, user = _text(found, "hostname", name), _text(found, "user", getpass.getuser())
-        port = _number(name, found, "port", str(PORT))
-        if not 0 < port < 65536 or port != int(port):
-            raise _wrong(name, f"Port {found['port']}")
-        expand = _Tokens(self._home, host, name, user, int(port))
-        named = found.get("identityfile", [])
-        keys = tuple(expand.path(each) for each in named if each.lower() != "none")
-        if not named:
-            defaults = (self._home / ".ssh" / each for each in _DEFAULT_KEYS)
-            keys = tuple(str(path) for path in defaults if path.is_file())
-        certificate = _text(found, "certificatefile", "none")
-        alias = _text(found, "hostkeyalias", "")
-        first = _first(found)
-        command = found.get("proxycommand") if proxied and first == "proxycommand" else None
-        if command and any(_UNSAFE.search(word) for word in (host, user, name)):
-            raise _wrong(name, f"{user}@{host} is no name that a ProxyCommand is given")
+    def _answer(self, asked: Asked, stopped: Callable[[], bool]) -> Answer:
+        if self._client is not None:
+            return self._client.ask(asked, stopped)
+        user = asked.user or self._operator.name
+        if user is None:
+            raise AgentError(
+                "config-invalid",
+                f"nobody to log in to {asked.name} as",
+                saw=f"uid {self._operator.uid} has no name on this machine",
+                want="a user",
+                hint="name it in the inventory",
+            )
+        said = {
+            "hostname": (asked.name,),
+            "port": (str(asked.port or PORT),),
+            "user": (user,),
+            "userknownhostsfile": (" ".join(_DEFAULT_KNOWN),),
+            "globalknownhostsfile": (" ".join(_GLOBAL_KNOWN),),
+            "identityfile": (asked.key,) if asked.key else (),
+            "proxyjump": (asked.jump,) if asked.jump else (),
+        }
+        return Answer({keyword: tuple(each for each in values if each) for keyword, values in said.items()})
+
+    def _hop(self, asked: Asked, answer: Answer) -> Hop:
+        name = asked.name
+        _check_understood(name, answer)
+        tokens = _tokens(self._operator, name, answer)
+        keys, named = self._keys(answer, tokens)
+        command = answer.get("proxycommand")
+        if command and any(_UNSAFE.search(word) for word in (tokens.host, tokens.user, name)):
+            raise wrong(name, f"{tokens.user}@{tokens.host} is no name that a ProxyCommand is given")
+        timeout = answer.get("connecttimeout")
+        certificates = (each for each in answer.all("certificatefile") if each.lower() != "none")
         return Hop(
             name=name,
-            host=host,
-            port=int(port),
-            user=user,
+            host=tokens.host,
+            port=tokens.port,
+            user=tokens.user,
             keys=keys,
-            keys_named=bool(named),
-            certificates=() if certificate.lower() == "none" else (expand.path(certificate),),
-            identities_only=_text(found, "identitiesonly", "no").lower() == "yes",
-            agent=self._agent(_text(found, "identityagent", "SSH_AUTH_SOCK"), expand),
-            key_alias=expand.text(alias) or None,
-            known_hosts=_files(found, "userknownhostsfile", _DEFAULT_KNOWN, expand),
-            known_hosts_global=_files(found, "globalknownhostsfile", _GLOBAL_KNOWN, expand),
-            hash_known_hosts=_text(found, "hashknownhosts", "no").lower() == "yes",
-            family=_text(found, "addressfamily", "any").lower(),
-            timeout=_number(name, found, "connecttimeout", "0") or PATIENCE,
-            proxy_command=expand.text(command) if isinstance(command, str) else None,
+            keys_named=named,
+            certificates=tuple(tokens.path(each) for each in certificates),
+            identities_only=answer.get("identitiesonly") == "yes",
+            agent=self._agent(answer, tokens),
+            key_alias=tokens.key_alias,
+            known_hosts=self._known_hosts(answer, tokens),
+            known_hosts_global=tuple(
+                tokens.home(each) for each in _files(answer.get("globalknownhostsfile"))
+            ),
+            hash_known_hosts=answer.get("hashknownhosts") == "yes",
+            family=answer.get("addressfamily") or "any",
+            source=answer.get("bindaddress"),
+            timeout=float(timeout) if timeout and timeout != "0" else None,
+            proxy_command=tokens.command(command) if command else None,
+            algorithms=_algorithms(answer),
         )
 
-    def _agent(self, said: str, expand: _Tokens) -> str | None:
+    def _keys(self, answer: Answer, tokens: Tokens) -> tuple[tuple[str, ...], bool]:
+        """Return the files with keys, and whether they were named; of those that were not, what is there."""
+        said = answer.all("identityfile")
+        usual = self._client.default_keys if self._client else ()
+        if said and said != usual:
+            return tuple(tokens.path(each) for each in said if each.lower() != "none"), True
+        paths = [tokens.home(each) for each in usual or (f"~/.ssh/{each}" for each in _DEFAULT_KEYS)]
+        return tuple(path for path in paths if Path(path).is_file()), False
+
+    def _agent(self, answer: Answer, tokens: Tokens) -> str | None:
+        environment = self._operator.environment
+        said = next(iter(answer.all("identityagent")), "SSH_AUTH_SOCK")
         if said.lower() == "none":
             return None
         if said == "SSH_AUTH_SOCK":
-            return self._environment.get("SSH_AUTH_SOCK") or None
-        if said.startswith("$"):
-            return self._environment.get(said[1:].strip("{}")) or None
-        return expand.path(said)
+            return environment.get("SSH_AUTH_SOCK") or None
+        if re.fullmatch(r"\$\w+", said):  # the old form of a variable
+            return environment.get(said[1:]) or None
+        return said if self._is_expanded("identityagent") else tokens.path(said)
+
+    def _known_hosts(self, answer: Answer, tokens: Tokens) -> tuple[str, ...]:
+        said = answer.get("userknownhostsfile")
+        if self._is_expanded("userknownhostsfile"):
+            return _files(said)
+        if said and re.search(r"%|\$\{", said):  # OpenSSH 8.3 and older
+            raise wrong(tokens.name, f"UserKnownHostsFile {said}: this ssh knows no tokens there")
+        return tuple(tokens.home(each) for each in _files(said))
+
+    def _is_expanded(self, keyword: str) -> bool:
+        return self._client is not None and keyword in self._client.expanded
 
 
-@dataclass(frozen=True)
-class _Tokens:
-    """What ssh writes for ~ and % in the values that paramiko leaves as they are."""
-
-    home: Path
-    host: str
-    name: str
-    user: str
-    port: int
-
-    def text(self, value: str) -> str:
-        known = {
-            "%": "%",
-            "d": str(self.home),
-            "h": self.host,
-            "n": self.name,
-            "p": str(self.port),
-            "r": self.user,
-            "u": getpass.getuser(),
-        }
-        return re.sub(r"%(.)", lambda found: known.get(found[1], found[0]), value)
-
-    def path(self, value: str) -> str:
-        value = self.text(value)
-        if value == "~" or value.startswith("~/"):
-            value = f"{self.home}{value[1:]}"
-        return value
+def _tokens(operator: Operator, name: str, answer: Answer) -> Tokens:
+    host, user, port = answer.get("hostname") or name, answer.get("user"), answer.get("port") or ""
+    if user is None or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise wrong(name, f"User {user}, Port {port}")
+    digest = (answer.get("controlpath") or "").lstrip("/") or None
+    return Tokens(operator, host, name, int(port), user, answer.get("hostkeyalias"), digest)
 
 
-def _said(target: Target) -> str:
-    port = None if target.port is None else str(target.port)
-    return _prefix(user=target.user, port=port, identityfile=target.key, proxyjump=target.jump)
+def _without_itself(target: Target) -> str | None:
+    """Return the jump hosts of a target, without the last one where that is the target itself.
+
+    A group's jump host may be one of the group. ssh calls that a loop and ends.
+    """
+    if target.jump is None or target.jump.lower() == "none":
+        return target.jump
+    hops = [each.strip() for each in target.jump.split(",")]
+    last = _last(hops[-1], target.address)
+    same_port = (last.port or PORT) == (target.port or PORT)
+    if last.name.lower() == target.address.lower() and same_port and last.user in (None, target.user):
+        hops.pop()
+    return ",".join(hops) or None
 
 
-def _prefix(**said: str | None) -> str:
-    lines = []
-    for key, value in said.items():
-        if value is None:
-            continue
-        if not value.isprintable() or '"' in value:
-            raise _wrong(key, repr(value))
-        lines.append(f'{key} "{value}"' if " " in value else f"{key} {value}")
-    return "\n".join(lines)
+def _last(jump: str, name: str) -> Asked:
+    """Return the last host of a ProxyJump, with the others as its own."""
+    others, _, last = jump.rpartition(",")
+    spelled = _JUMP.fullmatch(last.strip())
+    if spelled is None:
+        raise wrong(name, f"ProxyJump {jump}")
+    port = int(spelled[3]) if spelled[3] else None
+    return Asked(spelled[2].strip("[]"), spelled[1], port, jump=others or None)
 
 
-def _first(found: dict[str, str | list[str]]) -> str | None:
-    """Return which of ProxyJump and ProxyCommand was said first: ssh lets that one win, `none` too."""
-    return next((key for key in found if key in ("proxyjump", "proxycommand")), None)
+def _check_understood(name: str, answer: Answer) -> None:
+    """Refuse by name what would lead elsewhere, or log in otherwise, than what is done here."""
+    for keyword in _NOT_UNDERSTOOD:
+        if value := answer.get(keyword):
+            raise wrong(name, f"{keyword} {value} is not understood here")
+    if answer.get("proxyusefdpass") == "yes":
+        raise wrong(name, "proxyusefdpass yes is not understood here")
+    if answer.get("proxycommand") == "-":
+        raise wrong(name, "proxycommand - is not understood here")
+    if answer.get("pubkeyauthentication") in ("no", "false"):
+        raise wrong(name, "pubkeyauthentication no: only keys log in here")
+    ways = answer.get("preferredauthentications")
+    if ways and "publickey" not in ways.split(","):
+        raise wrong(name, f"preferredauthentications {ways}: only keys log in here")
 
 
-def _jump(found: dict[str, str | list[str]]) -> str | None:
-    value = found.get("proxyjump")
-    if _first(found) != "proxyjump" or not isinstance(value, str) or value.lower() == "none":
-        return None
-    return value
+def _algorithms(answer: Answer) -> Algorithms:
+    def names(keyword: str) -> tuple[str, ...]:
+        return tuple(each for each in (answer.get(keyword) or "").split(",") if each)
+
+    return Algorithms(
+        names("kexalgorithms"),
+        names("ciphers"),
+        names("macs"),
+        names("hostkeyalgorithms"),
+        # up to OpenSSH 8.4 it had another name
+        names("pubkeyacceptedalgorithms") or names("pubkeyacceptedkeytypes"),
+    )
 
 
-def _text(found: dict[str, str | list[str]], key: str, default: str) -> str:
-    value = found.get(key)
-    return value if isinstance(value, str) else default
-
-
-def _number(name: str, found: dict[str, str | list[str]], key: str, default: str) -> float:
-    value = _text(found, key, default)
-    try:
-        return float(value)
-    except ValueError:
-        raise _wrong(name, f"{key} {value}") from None
-
-
-def _files(
-    found: dict[str, str | list[str]], key: str, default: tuple[str, ...], expand: _Tokens
-) -> tuple[str, ...]:
-    value = found.get(key)
-    said = shlex.split(value) if isinstance(value, str) else default
-    return tuple(expand.path(each) for each in said if each.lower() != "none")
-
-
-def _wrong(name: str, saw: str) -> AgentError:
-    return AgentError("config-invalid", f"ssh's configuration for {name} cannot be used", saw=saw)
+def _files(said: str | None) -> tuple[str, ...]:
+    return tuple(each for each in _NEXT.split(said or "") if each and each.lower() != "none")

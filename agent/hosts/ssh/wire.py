@@ -129,10 +129,19 @@ class Wire:
             self.proxy.end(patient=not self._lifeline.is_cut)
 
 
-def dial(host: str, port: int, *, family: socket.AddressFamily, timeout: float, lifeline: Lifeline) -> Wire:
+def dial(
+    host: str,
+    port: int,
+    *,
+    family: socket.AddressFamily,
+    source: str | None = None,
+    timeout: float,
+    lifeline: Lifeline,
+) -> Wire:
     """Connect by TCP to the first address that answers, all of them together within `timeout` seconds.
 
-    Raises AgentError when none does, with the cause of the last, and CutError.
+    `source` is the address of this machine to connect from, where that was said. Raises AgentError when none answers,
+    with the cause of the last, and CutError.
     """
     lifeline.check()
     try:
@@ -147,18 +156,20 @@ def dial(host: str, port: int, *, family: socket.AddressFamily, timeout: float, 
             break
         share = left / (len(found) - number)
         try:
-            return _connect(kind, address, share, lifeline)
+            return _connect(kind, address, source, share, lifeline)
         except OSError as error:
             lifeline.check()
             last = error
     raise _unreached(f"{host} port {port}", last, timeout)
 
 
-def _connect(family: int, address: object, timeout: float, lifeline: Lifeline) -> Wire:
+def _connect(family: int, address: object, source: str | None, timeout: float, lifeline: Lifeline) -> Wire:
     sock = _Socket(family, socket.SOCK_STREAM)
     wire = Wire(sock, lifeline)
     try:
         sock.settimeout(timeout)
+        if source is not None:
+            sock.bind(socket.getaddrinfo(source, 0, family, socket.SOCK_STREAM)[0][4])
         sock.connect(address)  # type: ignore[arg-type]  # as getaddrinfo gave it
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -1,0 +1,159 @@
+"""What OpenSSH's own client makes of a configuration: `ssh -G HOST` prints it, and nothing is contacted.
+
+A parser of ours was tried first, and paramiko's before it. Each knew another grammar (quotes, comments, `Match`,
+`CanonicalizeHostname`) and led to other hosts than ssh does.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.core.errors import AgentError
+from agent.hosts import processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+# How long ssh may take for one host, in seconds: it may ask name servers, and run what `Match exec` names.
+LIMIT = 30.0
+# How much of what ssh prints is read, and how much of its complaints is shown.
+_PRINTED, _SHOWN = 256 * 1024, 400
+# Values with which it is found out what this version prints as it stands, and what it expands first.
+_PROBE = "/%%"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question to ssh: a name, and what is said beside it as options, which win over the configuration."""
+
+    name: str
+    user: str | None = None
+    port: int | None = None
+    key: str | None = None
+    jump: str | None = None
+    options: tuple[str, ...] = ()
+
+    def words(self) -> tuple[str, ...]:
+        words: list[str] = []
+        for option in self.options:
+            words += ("-o", option)
+        if self.user is not None:
+            words += ("-l", _one_line(self.user))
+        if self.port is not None:
+            words += ("-p", str(self.port))
+        if self.key is not None:
+            words += ("-o", f"IdentityFile={_quoted(self.key)}")
+        if self.jump is not None:
+            words += ("-o", f"ProxyJump={_one_line(self.jump)}")
+        return (*words, "--", _one_line(self.name))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What ssh prints: for each keyword its values, in ssh's order."""
+
+    values: Mapping[str, tuple[str, ...]]
+
+    def all(self, keyword: str) -> tuple[str, ...]:
+        return self.values.get(keyword, ())
+
+    def get(self, keyword: str) -> str | None:
+        """Return the value, None when nothing was said, or `none`."""
+        value = next(iter(self.all(keyword)), None)
+        return None if value is None or value.lower() == "none" else value
+
+
+class Client:
+    """The program, asked once about each name; threads ask side by side."""
+
+    def __init__(
+        self,
+        program: str,
+        file: Path | None,
+        environment: Mapping[str, str],
+        folder: str,
+        limit: float = LIMIT,
+    ) -> None:
+        self._program = program
+        self._file = file
+        self._environment = environment
+        self._folder = folder
+        self._limit = limit
+        self._answers: dict[Asked, Future[Answer]] = {}
+        self._lock = threading.Lock()
+        probe = (f"CertificateFile={_PROBE}", f"IdentityAgent={_PROBE}", f"UserKnownHostsFile={_PROBE}")
+        plain = self._run(("-F", "/dev/null"), Asked("localhost", options=probe), lambda: False)
+        # the files that are tried where none is named
+        self.default_keys = plain.all("identityfile")
+        # keywords whose values are printed with `~`, tokens and variables expanded
+        self.expanded = frozenset(key for key, values in plain.values.items() if values == ("/%",))
+
+    def ask(self, asked: Asked, stopped: Callable[[], bool]) -> Answer:
+        """Return what the configuration says. Raises AgentError `config-invalid`, `interrupted`."""
+        with self._lock:
+            future = self._answers.get(asked)
+            if mine := future is None:
+                future = self._answers[asked] = Future()
+        if mine:
+            file = () if self._file is None else ("-F", str(self._file))
+            try:
+                future.set_result(self._run(file, asked, stopped))
+            except AgentError as error:
+                future.set_exception(error)
+            finally:
+                future.cancel()  # only what has no result: nobody waits for ever
+        return future.result()
+
+    def _run(self, file: tuple[str, ...], asked: Asked, stopped: Callable[[], bool]) -> Answer:
+        # %C is a digest that has changed from version to version: ssh shows it where it is asked for
+        argv = (self._program, "-T", "-G", *file, "-o", "ControlPath=/%C", *asked.words())
+        try:
+            ended = processes.run(
+                argv,
+                env=self._environment,
+                timeout=self._limit,
+                keep=_PRINTED,
+                stopped=stopped,
+                folder=self._folder,
+            )
+        except processes.Stopped:
+            raise AgentError(
+                "interrupted", "ssh's configuration was not read to its end", saw=f"it was at {asked.name}"
+            ) from None
+        if ended.status is None:
+            raise wrong(
+                asked.name, f"`ssh -G` did not end within {self._limit:g} s; does a `Match exec` hang?"
+            )
+        if ended.status:
+            words = "; ".join(ended.err.decode(errors="replace").split("\r\n")).strip("; \n")
+            raise wrong(asked.name, shown(words) or f"`ssh -G` ended with status {ended.status}")
+        values: dict[str, tuple[str, ...]] = {}
+        for line in ended.out.decode(errors="surrogateescape").split("\n"):
+            keyword, _, value = line.partition(" ")
+            values[keyword.lower()] = (*values.get(keyword.lower(), ()), value.rstrip("\r"))
+        return Answer(values)
+
+
+def wrong(name: str, saw: str) -> AgentError:
+    return AgentError("config-invalid", f"ssh's configuration for {name} cannot be used", saw=saw)
+
+
+def shown(words: str) -> str:
+    """Return words of another program so that a terminal only shows them."""
+    return "".join(each if each.isprintable() else "?" for each in words)[:_SHOWN]
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable() or '"' in text:
+        raise wrong(repr(text), f"{text!r} cannot be given to ssh")
+    return text
+
+
+def _quoted(path: str) -> str:
+    if "\\" in path:  # up to OpenSSH 8.6 it stood for itself
+        raise wrong(repr(path), f"{path!r} cannot be given to ssh")
+    return f'"{_one_line(path)}"'
