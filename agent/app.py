@@ -157,7 +157,7 @@ def facts(view: HostView, platform: str | None) -> dict[str, Any]:
         },
         "fits": {each: newest(catalogue, fit, known.arch, each) for each in fits if fit},
         "installed": {
-            each.package: {"version": each.version, "broken": each.broken} for each in known.installed
+            each.package: {"version": each.version, "broken": each.remark} for each in known.installed
         },
         "configured": {
             each.component: {"servers": list(each.servers), "ca": each.ca} for each in known.configured

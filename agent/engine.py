@@ -178,7 +178,7 @@ class _Walking:
 
         def touch() -> Finding:
             self.view.pause(0)  # an interrupt, and the run's limit, count between two touches at the latest
-            step.apply(host)
+            self.notices.extend(step.apply(host) or ())
             self.unproven = step.id
             finding = step.check(self.view)
             self.unproven = None

@@ -61,12 +61,10 @@ class Facts:
         known = (component_of(each.package) for each in self.installed)
         return tuple(each[1] for each in known if each is not None and each[0] == sdk)
 
-    def version(self, sdk: int, component: str) -> str | None:
-        """Return the installed version of a component, None when it is not there or not whole."""
-        for each in self.installed:
-            if component_of(each.package) == (sdk, component) and not each.broken:
-                return each.version
-        return None
+    def package(self, sdk: int, component: str) -> Installed | None:
+        """Return a component's package as the database has it, whole or not; None when it does not know it."""
+        wanted = (sdk, component)
+        return next((each for each in self.installed if component_of(each.package) == wanted), None)
 
 
 def gather(view: HostView) -> Facts:

@@ -10,7 +10,7 @@ from agent.catalogue import artefact, fit_row, life_cycle, newest, parse_version
 from agent.cloudhsm.layout import COMPONENTS, PORT, PORT_CMU, component_of, layout
 from agent.core.errors import AgentError
 from agent.core.words import CaState, ClientState, Notice, Plan, Probe, Step
-from agent.packages import MANAGERS, PackageManager
+from agent.packages import MANAGERS, Condition, Installed, PackageManager
 from agent.steps.certificate import Certificate
 from agent.steps.client import Activated, Cmu, HsmInfo, Library
 from agent.steps.configure import Configure
@@ -20,7 +20,9 @@ from agent.steps.reach import Reach
 from agent.steps.service import Configure3, Connected, Service
 
 if TYPE_CHECKING:
-    from agent.catalogue import Catalogue, Fit
+    from collections.abc import Iterator
+
+    from agent.catalogue import Artefact, Catalogue, Fit
     from agent.cloudhsm.ca import Ca
     from agent.cloudhsm.layout import Layout
     from agent.core.limits import Limits
@@ -106,7 +108,12 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: L
     steps += _configure(here, desired, components, sdk, limits)
     probes, worked = _probes(here, facts, desired, components, sdk, limits)
     return Planned(
-        plan=Plan(tuple(steps), probes, _notices(facts, catalogue, fit, sdk), worked),
+        plan=Plan(
+            tuple(steps),
+            probes,
+            (*_notices(facts, catalogue, fit, sdk), *_checksum_notices(packages, facts, catalogue, sdk)),
+            worked,
+        ),
         fit=fit,
         client=_client(packages, facts, desired, sdk),
         ca=CaState(here.ca, ca.sha256, ca.subject, ca.not_after.isoformat()),
@@ -151,40 +158,80 @@ def _package(
 ) -> Package:  # fmt: skip
     """Return the step for one component.
 
-    When nothing was said about the version and there is one, it stays: an upgrade happens when it is asked for. Such
-    a package has nothing to download, and may be one the vendor withdrew.
+    When nothing was said about the version and there is one, it stays, whole or not: an upgrade happens when it is
+    asked for. One that is whole has nothing to download, and may be one the vendor withdrew.
     """
     sdk = desired.sdk or 5
-    there = facts.version(sdk, component)
+    there = facts.package(sdk, component)
     known_newest = newest(catalogue, fit, facts.arch, component, sdk)
     version = desired.client_version
     if sdk == 3 and version is None and there is None:
         # the packages of SDK 3 work with each other at one version only, and the client may be there
-        version = _plain(facts.version(3, "cli"))
+        version = _plain(facts.package(3, "cli"))
     wanted = artefact(catalogue, fit, facts.arch, component, version, sdk=sdk)
-    keep = there is not None and desired.client_version is None and not _same(manager, there, wanted.version)
-    base = desired.package_source or catalogue.base_url
-    sha256 = desired.checksums().get(wanted.file) or wanted.sha256
+    keep = _kept(manager, there, wanted.version) if desired.client_version is None else None
+    file: Artefact | None = wanted
+    if keep is not None:
+        file = None if keep.is_whole else _again(facts, catalogue, fit, component, keep, desired)
     return Package(
         component=component,
         package=wanted.package,
-        version=there if keep and there else wanted.version,
+        version=keep.version if keep else wanted.version,
         newest_known=known_newest,
-        download=None if keep else Download(f"{base}/{wanted.path}", wanted.file, sha256),
+        download=_download(file, desired, catalogue) if file else None,
         manager=manager,
         limits=limits,
     )
 
 
-def _same(manager: PackageManager, there: str | None, wanted: str) -> bool:
+def _kept(manager: PackageManager, there: Installed | None, newest_version: str) -> Installed | None:
+    """Return what is there when it is to stay at its version; None where the newest is wanted or is there already."""
+    if there is None or _plain(there) is None or _same(manager, there.version, newest_version):
+        return None
+    return there
+
+
+def _again(
+    facts: Facts, catalogue: Catalogue, fit: Fit, component: str, there: Installed, desired: Desired
+) -> Artefact | None:
+    """Return the file of the version that is there, in case it has to be installed again.
+
+    The manager may complete an unfinished package without it, so that one may have no file any more.
+    """
+    needed = there.condition is Condition.BROKEN
+    try:
+        file = artefact(catalogue, fit, facts.arch, component, _plain(there), sdk=desired.sdk or 5)
+    except AgentError:
+        if needed:
+            raise
+        return None
+    return file if needed or file.sha256 or file.file in desired.checksums() else None
+
+
+def _download(file: Artefact, desired: Desired, catalogue: Catalogue) -> Download:
+    """Say where a file comes from and what its bytes must be. Raises AgentError `checksum-mismatch`."""
+    base = desired.package_source or catalogue.base_url
+    given = desired.checksums().get(file.file)
+    if given and file.sha256 and given != file.sha256 and base.lower() == catalogue.base_url.lower():
+        raise AgentError(
+            "checksum-mismatch",
+            f"`--sha256` is not what AWS published for {file.file}",
+            saw=f"sha256:{given}",
+            want=f"sha256:{file.sha256}",
+            hint="leave `--sha256` out: the checksum of this file is known",
+        )
+    return Download(f"{base}/{file.path}", file.file, given or file.sha256)
+
+
+def _same(manager: PackageManager, there: str, wanted: str) -> bool:
     """Tell whether an installed version is the wanted one: rpm adds the platform, `5.18.0-1.el9`."""
     parts = manager.parts
-    return there is not None and parse_version(there)[:parts] == parse_version(wanted)[:parts]
+    return parse_version(there)[:parts] == parse_version(wanted)[:parts]
 
 
-def _plain(version: str | None) -> str | None:
+def _plain(there: Installed | None) -> str | None:
     """Return the X.Y.Z-N of a version as a package database has it, such as `3.4.3-1.el8`."""
-    found = re.match(r"\d+\.\d+\.\d+(-\d+)?", version or "")
+    found = re.match(r"\d+\.\d+\.\d+(-\d+)?", there.version if there else "")
     return found[0] if found else None
 
 
@@ -221,7 +268,7 @@ def _probes(
     if sdk == 3:
         reach += [Reach(address, PORT_CMU, limits.connect) for address in desired.hsm_ip]
         cmu = Cmu(here.sdk3.cmu, here.sdk3.cmu_settings, asked, limits, (*needs, "service"))
-        before = facts.version(3, "cli") is not None and facts.has_ca
+        before = facts.package(3, "cli") is not None and facts.has_ca
         connected = (Connected(limits, (cmu.id,)),) if here.sdk3.cluster_cache else ()
         return (
             (*reach, cmu, *connected),
@@ -236,7 +283,8 @@ def _probes(
     active = Activated(here, limits, needs)
     old = next((each for each in facts.configured if each.component == "cli" and each.servers), None)
     worked = None
-    if old is not None and facts.has_ca and facts.version(5, "cli"):
+    if old is not None and facts.has_ca:
+        # whatever the package database says of the client: that it works is seen by asking it
         # accepted: one answering HSM means that the old configuration worked, whatever it says about keys
         # and asked once: the usual reason to configure again is that the old addresses are dead
         worked = HsmInfo(here, len(old.servers), True, limits, tries=1)
@@ -246,10 +294,7 @@ def _probes(
 def _client(packages: tuple[Package, ...], facts: Facts, desired: Desired, sdk: int) -> ClientState:
     """Say what the client will be. Only bytes that this run brings are verified by it; what is there is `installed`."""
     version = packages[0].version.split("-")[0] if packages else None
-    missing = (
-        each for each in packages if not _same(each.manager, facts.version(sdk, each.component), each.version)
-    )
-    files = [each.download for each in missing if each.download is not None]
+    files = _brought(packages, facts, sdk)
     if any(each.sha256 is None for each in files):
         verified_by = "unverified"
     elif any(each.file in desired.checksums() for each in files):
@@ -257,6 +302,31 @@ def _client(packages: tuple[Package, ...], facts: Facts, desired: Desired, sdk: 
     else:
         verified_by = "catalogue-sha256" if files else "installed"
     return ClientState(sdk, version, tuple(each.component for each in packages), verified_by)
+
+
+def _brought(packages: tuple[Package, ...], facts: Facts, sdk: int) -> list[Download]:
+    """Return the files whose bytes this run would bring."""
+    missing = (each for each in packages if not _is_there(each, facts.package(sdk, each.component)))
+    return [each.download for each in missing if each.download is not None]
+
+
+def _checksum_notices(
+    packages: tuple[Package, ...], facts: Facts, catalogue: Catalogue, sdk: int
+) -> Iterator[Notice]:
+    """Say whose bytes a mirror's are where the caller's checksum is not the one that AWS published."""
+    for each in _brought(packages, facts, sdk):
+        published = catalogue.published(each.file)
+        if published is not None and each.sha256 != published:
+            text = f"{each.file}: `--sha256` stands in for what AWS published, sha256:{published}"
+            yield Notice("checksum-replaced", text)
+
+
+def _is_there(step: Package, there: Installed | None) -> bool:
+    return (
+        there is not None
+        and there.condition is not Condition.BROKEN
+        and _same(step.manager, there.version, step.version)
+    )
 
 
 def _notices(facts: Facts, catalogue: Catalogue, fit: Fit, sdk: int) -> tuple[Notice, ...]:

@@ -106,6 +106,10 @@ class Catalogue:
     releases: tuple[Release, ...]
     checksums: Mapping[str, str]
 
+    def published(self, file: str) -> str | None:
+        """Return the SHA-256 that the vendor published for a file of this name, None for no such file."""
+        return next((sha256 for path, sha256 in self.checksums.items() if path.endswith(f"/{file}")), None)
+
 
 _PROVENANCE: dict[str, type] = {"source": str, "seen": dt.date}
 # table -> what a row must have, and what it may have

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.core import system as systems
+from agent.core.client_packages import PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -185,24 +186,6 @@ def layout(system: System) -> Layout:
     return LINUX if system == systems.LINUX else _windows(system)
 
 
-# What a component's package is called in the host's database; on Windows, what its file is called.
-_PACKAGES = {
-    "cloudhsm-client": (3, "cli"),
-    "cloudhsm-client-pkcs11": (3, "pkcs11"),
-    "cloudhsm-client-dyn": (3, "dyn"),
-    "cloudhsm-client-jce": (3, "jce"),
-    # the utility on its own, for hosts without the daemon: the cli holds it as well, so no component of ours
-    "cloudhsm-mgmt-util": (3, "mgmt-util"),
-    **{f"cloudhsm-{component}": (5, component) for component in COMPONENTS},
-    "AWSCloudHSMCLI": (5, "cli"),
-    "AWSCloudHSMPKCS11": (5, "pkcs11"),
-    "AWSCloudHSMJCE": (5, "jce"),
-    "AWSCloudHSMKSP": (5, "ksp"),
-    "AWSCloudHSMClient": (3, "cli"),
-    "AWSCloudHSMManagementUtil": (3, "mgmt-util"),
-}
-
-
 def component_of(package: str) -> tuple[int, str] | None:
-    """Return (SDK, component) of a package in the database, None for one that is not a client component."""
-    return _PACKAGES.get(package)
+    """Return (SDK, component) of a package in the database, None for one that AWS did not publish."""
+    return PACKAGES.get(package)

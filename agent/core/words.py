@@ -74,8 +74,11 @@ class Step(Protocol):
         The engine looks at every step before it touches anything, so a refusal here costs the host nothing.
         """
 
-    def apply(self, host: Host) -> None:
-        """Make it so, or raise AgentError. The engine looks again afterwards; returning proves nothing."""
+    def apply(self, host: Host) -> tuple[Notice, ...] | None:
+        """Make it so, or raise AgentError; return what a tool let pass that is worth knowing, if anything.
+
+        The engine looks again afterwards: returning proves nothing.
+        """
 
 
 class Probe(Protocol):

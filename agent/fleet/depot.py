@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from hashlib import sha256 as new_sha256
 from typing import TYPE_CHECKING
 
+from agent.core.client_packages import PACKAGES
 from agent.core.errors import AgentError
 from agent.fleet.journal import operator_folder
+from agent.steps.package import require_authentic_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,8 +27,8 @@ _SECONDS = 600.0
 _PIECE = 256 * 1024
 # How often whoever waits for a file says so, in seconds: a host counts its link as broken after 60 s of silence.
 _TURN = 20.0
-# the vendor's layout (cloudhsm-facts 2.1): one folder, one file
-_PACKAGE = re.compile(r"[A-Za-z0-9]+/(cloudhsm-|AWSCloudHSM)[A-Za-z0-9._-]+\.(rpm|deb|msi)")
+# the vendor's layout (cloudhsm-facts 2.1): one folder, one file of a package that it publishes
+_PACKAGE = re.compile(rf"[A-Za-z0-9]+/({'|'.join(PACKAGES)})[-_](\d|latest)[A-Za-z0-9._-]*\.(rpm|deb|msi)")
 # A version of all components for a handful of platforms; those not used for longest make room.
 _KEPT = 64
 
@@ -75,6 +77,8 @@ class Depot:
                 saw=url,
                 want=f"a package below {source}",
             )
+        if sha256 is None:
+            require_authentic_source(url)
         coming = self._ordered(url, sha256)
         while not wait((coming,), self._turn).done:
             still()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from agent import __version__
 from agent.catalogue import artefact, fit_row, load, parse_os_release
+from agent.core.client_packages import LINUX
 from agent.core.errors import AgentError
 from agent.lab import cluster, fresh, mirror, packages, pki, stage
 
@@ -228,10 +229,10 @@ def _full(argv: tuple[str, ...], source: tuple[str, ...]) -> tuple[str, ...]:
 def _clear(scene: stage.Stage) -> None:
     """Take a real client and a real agent's record off the stage: the demo begins with nothing."""
     if scene.path("/usr/bin/dpkg-query").exists():
-        there = scene.run(["dpkg-query", "-W", "-f=${Package}\\n", "cloudhsm-*"]).stdout.split()
+        there = scene.run(["dpkg-query", "-W", "-f=${Package}\\n", *LINUX]).stdout.split()
         remove = ["dpkg", "--purge", "--force-depends"]
     else:
-        there = scene.run(["rpm", "-qa", "--qf", "%{NAME}\\n", "cloudhsm-*"]).stdout.split()
+        there = scene.run(["rpm", "-qa", "--qf", "%{NAME}\\n", *LINUX]).stdout.split()
         remove = ["rpm", "-e", "--nodeps"]
     if there:
         scene.run([*remove, *there])

@@ -2,9 +2,9 @@
 
 from agent.packages.deb import Deb
 from agent.packages.msi import Msi
-from agent.packages.protocol import Installed, PackageManager
+from agent.packages.protocol import Condition, Installed, PackageManager
 from agent.packages.rpm import Rpm
 
 MANAGERS: dict[str, PackageManager] = {"deb": Deb(), "rpm": Rpm(), "msi": Msi()}
 
-__all__ = ["MANAGERS", "Deb", "Installed", "Msi", "PackageManager", "Rpm"]
+__all__ = ["MANAGERS", "Condition", "Deb", "Installed", "Msi", "PackageManager", "Rpm"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.core import client_packages
 from agent.core.errors import AgentError
-from agent.packages.protocol import Installed, failure, transact
+from agent.packages.protocol import Condition, Installed, failure, transact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
     from agent.core.limits import Limits
     from agent.core.words import Notice
 
-_QUERY = ("dpkg-query", "-W", "-f=${Package}\\t${Version}\\t${db:Status-Abbrev}\\t${Status}\\n", "cloudhsm-*")
+_QUERY = (
+    "dpkg-query",
+    "-W",
+    "-f=${Package}\\t${Version}\\t${db:Status-Abbrev}\\t${Status}\\n",
+    *client_packages.LINUX,
+)
 # Keep a configuration file that was changed, without a question: the terminal is not ours.
 _OPTIONS = (
     "-y",
@@ -54,15 +60,19 @@ class Deb:
             )  # fmt: skip
         rows = (line.split("\t") for line in done.out.splitlines() if line.count("\t") == 3)
         found = [
-            Installed(package, version, _broken(short, status))
+            Installed(package, version, _condition(short), _remark(short, status))
             for package, version, short, status in rows
             # `un` was never here, `rc` left only its configuration files
-            if short[1:2] not in ("n", "c") and version
+            if package in client_packages.LINUX and short[1:2] not in ("n", "c") and version
         ]
         return tuple(sorted(found, key=lambda each: each.package))
 
-    def install(self, host: Host, files: Sequence[str], limits: Limits) -> None:
-        broken = [each.package for each in self._repaired(host, limits) if each.broken]
+    def finish(self, host: Host, package: str, limits: Limits) -> None:
+        argv = ("dpkg", "--configure", "--force-confold", package)
+        _judge(transact(host, self, argv, limits, _busy), argv)
+
+    def install(self, host: Host, files: Sequence[str], limits: Limits) -> tuple[Notice, ...]:
+        broken = [each.package for each in self._repaired(host, limits) if not each.is_whole]
         again = [file for file in files if file.rpartition("/")[2].partition("_")[0] in broken]
         if again:
             # apt-get would not unpack the version that is there anew, so a script that was mended would not come
@@ -75,23 +85,25 @@ class Deb:
             transact(host, self, _UPDATE, limits, _busy)
             done = transact(host, self, argv, limits, _busy)
         _judge(done, argv)
+        return ()
 
     def vouch(self, view: HostView, file: str) -> tuple[Notice, ...]:  # noqa: ARG002
         """Say nothing: dpkg looks at no signature of a single file: the checksum vouches for it."""
         return ()
 
     def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
-        self._repaired(host, limits)
         # not apt-get: it would take off whatever else needs them, without a word
         # asked first: dpkg would note even what it refuses as wanted away
-        for argv in (("dpkg", "--simulate", "--remove", *packages), ("dpkg", "--remove", *packages)):
+        # one that dpkg wants installed again may go as well
+        words = ("--remove", "--force-remove-reinstreq", *packages)
+        for argv in (("dpkg", "--simulate", *words), ("dpkg", *words)):
             _judge(transact(host, self, argv, limits, _busy), argv)
 
     def _repaired(self, host: Host, limits: Limits) -> tuple[Installed, ...]:
         """Finish what a killed dpkg left, since apt-get refuses everything until that is done; return what is there."""
         pending = any(name.isdigit() for name in host.names("/var/lib/dpkg/updates"))
         found = () if pending else self.installed(host)
-        if pending or any(each.broken for each in found):
+        if pending or any(not each.is_whole for each in found):
             transact(host, self, ("dpkg", "--configure", "-a", "--force-confold"), limits, _busy)
             found = self.installed(host)
         return found
@@ -102,11 +114,21 @@ def _busy(done: Done) -> bool:
     return "Could not get lock" in said or "frontend lock was locked by" in said
 
 
-def _broken(short: str, status: str) -> str | None:
-    """Return what is unfinished in dpkg's words; that a package is on hold, or wanted away, does not break it.
+def _condition(short: str) -> Condition:
+    """Read three letters: what is wanted, what is, and R where dpkg itself asks for a reinstallation.
 
-    `short` is three letters: what is wanted, what is, and R where dpkg itself asks for a reinstallation.
+    That a package is on hold, or wanted away, does not break it. One that awaits the triggers of another (W) has all
+    its files and ran all its scripts. dpkg completes one that was unpacked (U), half configured (F), or has triggers of
+    its own to run (t); of a half installed one (H) nobody knows which files are there.
     """
+    if short[2:3] == "R":
+        return Condition.BROKEN
+    if short[1:2] in ("i", "W"):
+        return Condition.WHOLE
+    return Condition.UNFINISHED if short[1:2] in ("U", "F", "t") else Condition.BROKEN
+
+
+def _remark(short: str, status: str) -> str | None:
     return None if short[1:].strip() == "i" else " ".join(status.split()[1:]).replace("ok ", "")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent.core.errors import AgentError
 from agent.core.registry import is_cut, keys, values
 from agent.packages.authenticode import vouch
-from agent.packages.protocol import Installed, transact
+from agent.packages.protocol import Condition, Installed, transact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 _UNINSTALL = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
 _QUERY = ("reg", "query", _UNINSTALL, "/s", "/reg:64")
 _SESSION_MANAGER = r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager"
+_CODE = re.compile(r"\{[0-9A-F-]{36}\}", re.IGNORECASE)
+_SEPARATOR = "\\"
 _OURS = re.compile(r"\\Amazon\\CloudHSM\\", re.IGNORECASE)
 _QUIET = ("/qn", "/norestart", "/l*v")
 _LOG_END = 1024 * 1024
 
-# What the vendor's programs call themselves is not published, so each package is known by the words in the name.
+# What the vendor's programs call themselves is not published (facts 11), so each package is known by words in the name.
 _NAMES = (
     ("AWSCloudHSMCLI", r"\bcli\b|command.line"),
     ("AWSCloudHSMPKCS11", r"pkcs"),
@@ -33,6 +35,20 @@ _NAMES = (
     ("AWSCloudHSMKSP", r"\bksp\b|key storage|\bcng\b"),
     ("AWSCloudHSMManagementUtil", r"management"),
     ("AWSCloudHSMClient", r"client"),
+)
+# The whole of a name, for a program that does not say whose it is: nothing but one of these and what surrounds it.
+_PRODUCTS = {
+    "AWSCloudHSMCLI": "cli|command line (interface|tool)",
+    "AWSCloudHSMPKCS11": "pkcs ?11",
+    "AWSCloudHSMJCE": "jce|java cryptography extension",
+    "AWSCloudHSMKSP": "ksp|cng|(cng )?key storage",
+    "AWSCloudHSMManagementUtil": "management util(ity)?|managementutil",
+    "AWSCloudHSMClient": "client",
+}
+_AROUND = r"(library|provider|sdk|software|for|windows|x64|64 ?bit|v?[\d ]+)"
+_PUBLISHER = re.compile(
+    r"(amazon( web services?| ?com)?|aws)"
+    r"( (inc|llc|ltd|limited|corp|corporation|emea|sarl|or|its|affiliates|development|center|services))*"
 )
 
 _DONE, _REBOOT_BEGUN, _REBOOT = 0, 1641, 3010
@@ -78,16 +94,50 @@ _EMPTY_WORDS = re.compile(
 
 @dataclass(frozen=True)
 class Product:
-    """One program in the registry's list that Windows Installer put there: its key there is its product code."""
+    """One program in the registry's list that Windows Installer put there: its key there is its product code.
+
+    `publisher` and `location` are empty where it does not say them.
+    """
 
     code: str
     name: str
     version: str
+    publisher: str = ""
+    location: str = ""
 
-    @property
-    def package(self) -> str:
-        """The vendor's file name without version, or the program's own name when no rule knows it."""
-        return next((stem for stem, words in _NAMES if re.search(words, self.name, re.IGNORECASE)), self.name)
+    def package(self, root: str) -> str | None:
+        r"""Return the vendor's file name without version, None for a program of somebody else or one without a package.
+
+        Who published it decides. One that does not say it, as a package of Windows Installer must, has to be called as
+        the vendor's is and nothing more, `CloudHSM Client Backup` is not, and may not lie elsewhere than in `root`.
+        """
+        name = _plain(self.name)
+        if "cloudhsm" not in name.replace(" ", ""):
+            return None
+        exact = _exactly(name)
+        if not self.publisher:
+            return exact if not self.location or _below(self.location, root) else None
+        if not _PUBLISHER.fullmatch(_plain(self.publisher)):
+            return None
+        return exact or next(
+            (stem for stem, words in _NAMES if re.search(words, self.name, re.IGNORECASE)), None
+        )
+
+
+def _below(path: str, folder: str) -> bool:
+    return f"{path.rstrip(_SEPARATOR)}{_SEPARATOR}".lower().startswith(f"{folder}{_SEPARATOR}".lower())
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def _exactly(name: str) -> str | None:
+    bare = re.sub(r"^(aws|amazon)? ?(aws )?cloud ?hsm", "", name).strip()
+    for stem, words in _PRODUCTS.items():
+        if re.fullmatch(rf"({_AROUND} )*({words})( {_AROUND})*", bare):
+            return stem
+    return None
 
 
 @dataclass(frozen=True)
@@ -108,33 +158,31 @@ class Msi:
 
     def installed(self, view: HostView) -> tuple[Installed, ...]:
         found: dict[str, list[str]] = {}
-        for product in products(view):
-            found.setdefault(product.package, []).append(product.version)
+        for package, product in products(view):
+            found.setdefault(package, []).append(product.version)
         awaits = _awaited(view) if found else None
         return tuple(
-            Installed(
-                package,
-                max(versions, key=_by_number),
-                f"installed {len(versions)} times, as {', '.join(sorted(versions, key=_by_number))}"
-                if len(versions) > 1
-                else None,
-                awaits,
-            )
+            _installed(package, sorted(versions, key=_by_number), awaits)
             for package, versions in sorted(found.items())
         )
 
-    def install(self, host: Host, files: Sequence[str], limits: Limits) -> None:
+    def finish(self, host: Host, package: str, limits: Limits) -> None:
+        """Do nothing: Windows Installer goes back when it does not get through, so it leaves nothing unfinished."""
+
+    def install(self, host: Host, files: Sequence[str], limits: Limits) -> tuple[Notice, ...]:
         """Do what PackageManager.install promises, and raise `reboot-required` when all are in but a reboot is left."""
         reboot = [file for file in files if self._run(host, ("/i", file), f"{file}.log", limits)]
         _require_no_reboot(reboot)
+        return ()
 
     def vouch(self, view: HostView, file: str) -> tuple[Notice, ...]:
         return vouch(view, file)
 
     def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
-        going = [product for product in products(host) if product.package in packages]
         reboot = []
-        for product in going:
+        for package, product in products(host):
+            if package not in packages:
+                continue
             # that of an installation lies beside its package
             log = host.system.join(host.system.log, f"remove-{product.code.strip('{}')}.log")
             host.write(log, b"", mode=0o600)  # Windows Installer makes no folder
@@ -153,23 +201,41 @@ class Msi:
         raise _failure(host, done, argv, log)
 
 
-def products(view: HostView) -> tuple[Product, ...]:
-    """Return the CloudHSM programs that the 64-bit part of the registry lists. Raises AgentError `package-failed`."""
+def products(view: HostView) -> tuple[tuple[str, Product], ...]:
+    """Return the vendor's programs that the 64-bit part of the registry lists, each with the package that it is.
+
+    Raises AgentError `package-failed`.
+    """
     done = view.ask(_QUERY, timeout=60)
     if not done.ok or is_cut(done.out):
         raise AgentError(
             "package-failed", "the list of installed programs cannot be read", saw=done.tail(3) or "too long a list",
             want="an answer", hint=f"look at it: `reg query {_UNINSTALL} /reg:64`",
         )  # fmt: skip
-    found = [
-        Product(key, values["DisplayName"], values.get("DisplayVersion", ""))
-        for key, values in keys(done.out)
-        if re.fullmatch(r"\{[0-9A-F-]{36}\}", key, re.IGNORECASE)
-        and re.search(r"cloud\s*hsm", values.get("DisplayName", ""), re.IGNORECASE)
-    ]
-    return tuple(
-        sorted(found, key=lambda product: (product.package, _by_number(product.version), product.code))
-    )
+    root = view.system.join(view.system.programs, "Amazon", "CloudHSM")
+    found = []
+    for key, told in keys(done.out):
+        product = Product(
+            key,
+            told.get("DisplayName", ""),
+            told.get("DisplayVersion", ""),
+            told.get("Publisher", ""),
+            told.get("InstallLocation", ""),
+        )
+        package = product.package(root) if _CODE.fullmatch(key) else None
+        if package is not None:
+            found.append((package, product))
+    return tuple(sorted(found, key=lambda each: (each[0], _by_number(each[1].version), each[1].code)))
+
+
+def _installed(package: str, versions: Sequence[str], awaits: str | None) -> Installed:
+    *old, newest = versions
+    if old:
+        remark = f"installed {len(versions)} times, as {', '.join(versions)}"
+        return Installed(package, newest, Condition.BROKEN, remark, awaits)
+    if not newest:
+        return Installed(package, newest, Condition.BROKEN, "no version is recorded", awaits)
+    return Installed(package, newest, awaits=awaits)
 
 
 def _awaited(view: HostView) -> str | None:

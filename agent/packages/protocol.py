@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from agent.core.errors import AgentError
@@ -18,17 +19,33 @@ if TYPE_CHECKING:
 _LOOK_AGAIN = 0.5
 
 
+class Condition(Enum):
+    """How much of a package that the database knows is on the host."""
+
+    WHOLE = "whole"
+    UNFINISHED = (
+        "unfinished"  # every file is in its place, and the manager can complete the rest without the package
+    )
+    BROKEN = "broken"  # files may be missing, or be those of two versions: it has to be installed again
+
+
 @dataclass(frozen=True)
 class Installed:
-    """A package in the host's database. `broken` says in the manager's own word what is unfinished, None when clean.
+    """A package in the host's database.
 
-    `awaits` is a file of it that only the next start of the host puts in its place, None when all are there.
+    `remark` says in the manager's own word what is special about its condition, None when nothing is. `awaits` is a
+    file of it that only the next start of the host puts in its place, None when all are there.
     """
 
     package: str
     version: str
-    broken: str | None = None
+    condition: Condition = Condition.WHOLE
+    remark: str | None = None
     awaits: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.condition is Condition.WHOLE
 
 
 class PackageManager(Protocol):
@@ -43,10 +60,16 @@ class PackageManager(Protocol):
         """How many parts of a version the database tells: three of 5.18.0-1 on Windows, None for all of them."""
 
     def installed(self, view: HostView) -> tuple[Installed, ...]:
-        """Return the CloudHSM packages the database knows, sorted by name; leftovers of removed ones are not listed."""
+        """Return the packages of AWS that the database knows, sorted by name; leftovers of removed ones are not listed.
 
-    def install(self, host: Host, files: Sequence[str], limits: Limits) -> None:
-        """Install local, already verified files in one transaction.
+        Those are the names in core/client_packages.py and no others, whatever a site calls its own packages.
+        """
+
+    def finish(self, host: Host, package: str, limits: Limits) -> None:
+        """Complete one package that is unfinished, with what is on the host. Raises AgentError as `install` does."""
+
+    def install(self, host: Host, files: Sequence[str], limits: Limits) -> tuple[Notice, ...]:
+        """Install local, already verified files in one transaction, and return what the manager let pass.
 
         What is there already, whole or not, is installed anew. Raises AgentError `package-failed`, `package-locked`
         and, when the manager says so, `no-space`.

@@ -6,19 +6,21 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.core import client_packages
 from agent.core.errors import AgentError
-from agent.packages.protocol import Installed, failure, transact
+from agent.core.words import Notice
+from agent.packages.protocol import Condition, Installed, failure, transact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.core.host import Done, Host, HostView
     from agent.core.limits import Limits
-    from agent.core.words import Notice
 
-_QUERY = ("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n", "cloudhsm-*")
+_QUERY = ("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n", *client_packages.LINUX)
 # A repository that cannot be reached is given up soon; dnf's own patience is ten times 30 seconds for each.
 _SHORTLY = ("--setopt=timeout=20", "--setopt=retries=2")
+_REMARKS = 3
 
 
 @dataclass(frozen=True)
@@ -37,21 +39,25 @@ class Rpm:
         return None
 
     def installed(self, view: HostView) -> tuple[Installed, ...]:
-        done = view.ask(_QUERY, timeout=60)
-        if not done.ok:
-            raise AgentError(
-                "package-failed", "rpm's database cannot be read", saw=done.tail(3), want="an answer",
-                hint="repair it: `rpm --rebuilddb`",
-            )  # fmt: skip
-        return tuple(_installed(name, versions) for name, versions in _versions(done.out).items())
+        return tuple(_installed(name, versions) for name, versions in self._versions(view).items())
 
-    def install(self, host: Host, files: Sequence[str], limits: Limits) -> None:
-        self._repair(host, limits)
+    def finish(self, host: Host, package: str, limits: Limits) -> None:
+        """Take the older of two off, which an upgrade that was killed left; the files of the newer one stay."""
+        for old in self._versions(host).get(package, ())[:-1]:
+            argv = ("rpm", "-e", f"{package}-{old}")
+            done = transact(host, self, argv, limits, _busy)
+            if not done.ok:
+                raise failure(done, argv)
+
+    def install(self, host: Host, files: Sequence[str], limits: Limits) -> tuple[Notice, ...]:
+        for each in self.installed(host):
+            if each.condition is Condition.UNFINISHED:
+                self.finish(host, each.package, limits)
         # Without the repositories first: a host in a private subnet cannot reach them, and most often needs none.
         argv = _argv(host, "install", "--disablerepo=*", *files)
         alone = transact(host, self, argv, limits, _busy)
         if alone.ok:
-            return
+            return _scripts_that_failed(alone)
         if not _lacks(alone):
             raise failure(alone, argv)
         argv = _argv(host, "install", *_SHORTLY, *files)
@@ -59,6 +65,7 @@ class Rpm:
         if not helped.ok:
             # what is lacking is the cause, whatever the repositories say
             raise failure(helped, argv, saw=f"{alone.tail(3)}\nand with the repositories:\n{helped.tail(6)}")
+        return _scripts_that_failed(helped)
 
     def vouch(self, view: HostView, file: str) -> tuple[Notice, ...]:  # noqa: ARG002
         """Say nothing: dnf looks at it where it is set up to, and says so."""
@@ -66,27 +73,26 @@ class Rpm:
 
     def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
         # rpm is asked first: dnf would take off whatever else needs them, and what they needed, without a word
-        alone = ("rpm", "-e", "--test", *packages)
+        alone = ("rpm", "-e", "--test", "--allmatches", *packages)
         for argv in (alone, _argv(host, "remove", "--setopt=clean_requirements_on_remove=0", *packages)):
             done = transact(host, self, argv, limits, _busy)
             if not done.ok:
                 raise failure(done, argv)
 
-    def _repair(self, host: Host, limits: Limits) -> None:
-        """Take the older of two off, which an upgrade that was killed left; the files of the newer one stay."""
-        for name, versions in _versions(host.ask(_QUERY, timeout=60).out).items():
-            for old in versions[:-1]:
-                transact(host, self, ("rpm", "-e", f"{name}-{old}"), limits, _busy)
-
-
-def _versions(said: str) -> dict[str, list[str]]:
-    """Return name -> versions, the oldest first; the same one for two processors counts once."""
-    found: dict[str, set[str]] = {}
-    for line in said.splitlines():
-        name, tab, version = line.partition("\t")
-        if tab:
-            found.setdefault(name, set()).add(version)
-    return {name: sorted(found[name], key=_by_number) for name in sorted(found)}
+    def _versions(self, view: HostView) -> dict[str, list[str]]:
+        """Return name -> versions, the oldest first; the same one for two processors counts once."""
+        done = view.ask(_QUERY, timeout=60)
+        if not done.ok:
+            raise AgentError(
+                "package-failed", "rpm's database cannot be read", saw=done.tail(3), want="an answer",
+                hint="repair it: `rpm --rebuilddb`",
+            )  # fmt: skip
+        found: dict[str, set[str]] = {}
+        for line in done.out.splitlines():
+            name, tab, version = line.partition("\t")
+            if tab and name in client_packages.LINUX:
+                found.setdefault(name, set()).add(version)
+        return {name: sorted(found[name], key=_by_number) for name in sorted(found)}
 
 
 def _by_number(version: str) -> list[int]:
@@ -95,7 +101,16 @@ def _by_number(version: str) -> list[int]:
 
 def _installed(name: str, versions: Sequence[str]) -> Installed:
     *old, newest = versions
-    return Installed(name, newest, f"installed twice, also {', '.join(old)}" if old else None)
+    if not old:
+        return Installed(name, newest)
+    return Installed(name, newest, Condition.UNFINISHED, f"installed twice, also {', '.join(old)}")
+
+
+def _scripts_that_failed(done: Done) -> tuple[Notice, ...]:
+    """Tell what rpm remarks on and then forgets: it counts a package as installed whose last script failed."""
+    said = [line.strip() for line in (done.err + "\n" + done.out).splitlines() if "scriptlet" in line]
+    failed = dict.fromkeys(line for line in said if "fail" in line.lower() or line.startswith("Error in"))
+    return tuple(Notice("package-script-failed", line) for line in list(failed)[:_REMARKS])
 
 
 def _argv(view: HostView, verb: str, *words: str) -> tuple[str, ...]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.catalogue import parse_version
 from agent.cloudhsm import daemon
 from agent.cloudhsm.layout import layout
+from agent.core.client_packages import PACKAGES
 from agent.core.errors import AgentError
 from agent.core.words import Finding, Notice
+from agent.packages import Condition
 from agent.steps.room import refuse_without_room
 
 if TYPE_CHECKING:
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from agent.core.limits import Limits
     from agent.core.words import Value
     from agent.packages import Installed, PackageManager
+
+# a letter alone is a drive of Windows
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
 # The vendor's packages are some 10 to 60 MB; a server that sends more than this sends something else.
 _LARGEST = 512 * 1024 * 1024
@@ -37,6 +43,30 @@ class Download:
     def bring(self, host: Host, limits: Limits) -> None:
         """Have the verified file in the cache. A file that is there already and has the right hash is used."""
         host.fetch(self.url, self.path(host), sha256=self.sha256, limit=_LARGEST, timeout=limits.download)
+
+
+# what runs leave in the cache: packages, parts of them, the installer's logs, and marks of what is due
+_LEFT = re.compile(
+    rf"({'|'.join(PACKAGES)})([_-](\d[\w.+~-]*|latest[\w.-]*)\.(deb|rpm|msi)(\.part|\.part\.from|\.log)?|\.due)"
+)
+
+
+def require_authentic_source(url: str) -> None:
+    """Raise AgentError `checksum-unknown` unless a file without a checksum comes from where its server proves itself.
+
+    That is https, whose redirects never leave it, or a place on this machine. Its scripts run as root.
+    """
+    scheme = _SCHEME.match(url)
+    if scheme is None or scheme[1].lower() in ("https", "file"):
+        return
+    file = url.rpartition("/")[2]
+    raise AgentError(
+        "checksum-unknown",
+        f"no checksum is known for {file}, and {scheme[1].lower()}: does not prove who sent it",
+        saw=f"{scheme[1].lower()}:, and no checksum",
+        want="https:, a folder, or a SHA-256",
+        hint=f"pass `--sha256 {file}=HASH` from a source you trust, or name a --package-source with https: or a folder",
+    )
 
 
 @dataclass(frozen=True)
@@ -63,7 +93,7 @@ class Package:
         return "package-failed"
 
     def check(self, view: HostView) -> Finding:
-        """Ask the package database. Refuses a downgrade (dnf would do it and exit 0) and an unknown checksum."""
+        """Ask the package database. Refuses a downgrade (dnf would do it and exit 0) and unknown bytes."""
         there = self._there(view)
         cached = None
         detail: dict[str, Value] = {"url": None, "file": None, "sha256": None, "size": None}
@@ -76,7 +106,8 @@ class Package:
             self._refuse_unfinished(there)
             notices = (*self._notices(there), *(self._signature(view) if cached else ()))
             return Finding(True, there.version, self.version, notices=notices, detail=detail)
-        self._refuse_unknown()
+        if not self._can_finish(there):
+            self._refuse_unknown()
         refuse_without_room(view, *_places(view))
         if there is None:
             return Finding(met=False, saw="absent", want=self.version, detail=detail)
@@ -87,10 +118,20 @@ class Package:
                 saw=there.version,
                 want=self.version,
             )
-        saw = f"{there.version} ({there.broken})" if there.broken else there.version
+        saw = f"{there.version} ({there.remark})" if there.remark else there.version
         return Finding(False, saw, self.version, detail=detail)
 
-    def apply(self, host: Host) -> None:
+    def apply(self, host: Host) -> tuple[Notice, ...]:
+        """Complete what is unfinished, or install; return what the manager let pass."""
+        there = self._there(host)
+        try:
+            if self._can_finish(there):
+                self.manager.finish(host, self.package, self.limits)
+                return ()
+        except AgentError as error:
+            # its own file, where there is one, may be another than the one whose script failed
+            if self.download is None or error.code.name != "package-failed":
+                raise
         if self.download is None:
             raise AgentError(
                 "package-failed",
@@ -98,10 +139,11 @@ class Package:
                 saw="absent",
                 want=self.version,
             )
+        self._refuse_unknown()
         self.download.bring(host, self.limits)
         self._signature(host)
         try:
-            self.manager.install(host, (self.download.path(host),), self.limits)
+            return self.manager.install(host, (self.download.path(host),), self.limits)
         except AgentError as error:
             if error.code.name == "reboot-required":
                 raise
@@ -111,13 +153,18 @@ class Package:
                 # the manager's own words seldom say that the disk is the cause
                 refuse_without_room(host, *_places(host))
                 raise
+        return ()
 
     def _there(self, view: HostView) -> Installed | None:
         return next((each for each in self.manager.installed(view) if each.package == self.package), None)
 
     def _is_wanted(self, there: Installed) -> bool:
-        if there.broken:
-            return False
+        return there.is_whole and self._has_version(there)
+
+    def _can_finish(self, there: Installed | None) -> bool:
+        return there is not None and there.condition is Condition.UNFINISHED and self._has_version(there)
+
+    def _has_version(self, there: Installed) -> bool:
         if self.version == "latest":
             # What the vendor calls latest has no number to compare with: at least the newest known one will do.
             return self._number(there.version) >= self._number(self.newest_known)
@@ -127,7 +174,10 @@ class Package:
         return parse_version(version)[: self.manager.parts]
 
     def _refuse_unknown(self) -> None:
-        if self.download is not None and self.download.sha256 is None and self.version != "latest":
+        """Refuse bytes for which nothing vouches: neither a checksum nor, for `latest`, the way they come."""
+        if self.download is None or self.download.sha256 is not None:
+            return
+        if self.version != "latest":
             raise AgentError(
                 "checksum-unknown",
                 f"no checksum is known for {self.download.file}",
@@ -135,6 +185,7 @@ class Package:
                 want="a SHA-256",
                 hint=f"pass `--sha256 {self.download.file}=HASH` from a source you trust, or another --client-version",
             )
+        require_authentic_source(self.download.url)
 
     def _refuse_unfinished(self, there: Installed) -> None:
         if there.awaits:
@@ -162,10 +213,14 @@ def _places(view: HostView) -> tuple[str, ...]:
 
 
 def tidy(host: Host) -> None:
-    """Remove what runs left in the cache, for when every package is there; until then each file and mark stays."""
+    """Remove what runs left in the cache, for when every package is there; until then each file and mark stays.
+
+    What is not named as a run names its files is somebody else's.
+    """
     cache = host.system.cache
     for name in host.names(cache):
-        host.remove(host.system.join(cache, name))
+        if _LEFT.fullmatch(name):
+            host.remove(host.system.join(cache, name))
 
 
 def due(view: HostView) -> tuple[str, ...]:

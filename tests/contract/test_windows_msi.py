@@ -51,7 +51,7 @@ def test_packages_are_installed_found_and_removed() -> None:
     install(VENDOR.msi("CLI"), VENDOR.msi("PKCS11"))
     assert Msi().installed(this_machine()) == (Installed(CLI, "5.18.0"), Installed(PKCS11, "5.18.0"))
     assert {path.stem for path in BIN.glob("*.exe")} == {"cloudhsm-cli", "configure-cli", "configure-pkcs11"}
-    assert [product.name for product in products(this_machine())] == [
+    assert [product.name for _, product in products(this_machine())] == [
         "AWS CloudHSM CLI",
         "AWS CloudHSM PKCS #11 Library",
     ]

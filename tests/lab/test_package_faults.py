@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 DEB, RPM = "ubuntu24.04", "amzn2023"
 OLD_APT = "ubuntu22.04"
 CLI, PKCS11 = "cloudhsm-cli", "cloudhsm-pkcs11"
+VENDORS = (CLI, PKCS11, "cloudhsm-client", "cloudhsm-client-pkcs11", "cloudhsm-jce", "cloudhsm-dyn")
 CACHE = "/var/cache/hsm-agent"
 OLD, NEW = "5.17.2-1", "5.18.0-1"
 HTTPS_PORT = 8443
@@ -94,9 +95,9 @@ class Stage:
     def installed(self) -> dict[str, str]:
         """Return package -> state and version, asked of the manager's own database."""
         query = (
-            ["dpkg-query", "-W", "-f=${Package} ${db:Status-Abbrev}${Version}\n", "cloudhsm-*"]
+            ["dpkg-query", "-W", "-f=${Package} ${db:Status-Abbrev}${Version}\n", *VENDORS]
             if self.is_deb
-            else ["rpm", "-qa", "--qf", "%{NAME} ii %{VERSION}-%{RELEASE}\n", "cloudhsm-*"]
+            else ["rpm", "-qa", "--qf", "%{NAME} ii %{VERSION}-%{RELEASE}\n", *VENDORS]
         )
         rows = [line.split(" ", 1) for line in self.host.run(query).stdout.splitlines()]
         return {name: said.partition(".amzn")[0] for name, said in rows if "n " not in said[:3]}
@@ -280,15 +281,20 @@ def test_a_version_without_a_checksum_is_refused_until_one_is_given(stage: Stage
 
 
 @both
-def test_latest_is_installed_and_said_to_be_unverified(stage: Stage) -> None:
-    directory = stage.scene.folder / "mirror" / ROWS[bare(stage.image)][1]
+def test_latest_comes_from_a_proven_place_and_is_said_to_be_unverified(stage: Stage) -> None:
+    directory = ROWS[bare(stage.image)][1]
     latest = stage.file().replace("_5.18.0-1_", "_latest_").replace("-5.18.0-1.", "-latest.")
-    shutil.copy(directory / stage.file(), directory / latest)
-    latest_digest = stage.scene.sums[stage.file()]
-    ran = stage.cured("--client-version", "latest")
+    data = (stage.scene.folder / "mirror" / directory / stage.file()).read_bytes()
+    (stage.scene.folder / "mirror" / directory / latest).write_bytes(data)
+    refused = stage.configure("--client-version", "latest")
+    failed(refused, "checksum-unknown", 21, saw="http:, and no checksum", hint=f"--sha256 {latest}=HASH")
+    stage.untouched()
+    stage.host.put(f"/srv/mirror/{directory}/{latest}", data)
+    ran = stage.cured("--client-version", "latest", "--package-source", "/srv/mirror")
     assert (ran.report["client"]["verified_by"], "client-unverified" in ran.told) == ("unverified", True)
     assert ran.step("package:cli")["sha256"] is None
-    verified = stage.configure("--client-version", "latest", "--sha256", f"{latest}={latest_digest}")
+    digest = stage.scene.sums[stage.file()]
+    verified = stage.configure("--client-version", "latest", "--sha256", f"{latest}={digest}")
     assert verified.report["client"]["verified_by"] == "caller-sha256"
     assert "client-unverified" not in verified.told
 
@@ -586,6 +592,167 @@ def test_a_damaged_package_database_is_told_and_not_touched(stage: Stage) -> Non
     stage.host.must(["cp", "-a", "/root/database", database])
     stage.untouched()
     stage.cured()
+
+
+# ---- what is not the vendor's, and what worked before
+
+NEIGHBOURS = (("cloudhsm-exporter", "1.0"), ("cloudhsm-cli-extra", "5.8.0"), ("cloudhsm-ksp", "3.4.4"))
+
+
+def foreign(stage: Stage, name: str, version: str) -> None:
+    """Make and install a package of the site's own; of an rpm another version may be there already."""
+    if stage.is_deb:
+        control = f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: x <x@example.com>\nDescription: x\n"
+        stage.host.put(f"/root/{name}/DEBIAN/control", control.encode())
+        stage.host.put(f"/root/{name}/srv/{name}-{version}", b"theirs")
+        stage.host.must(["dpkg-deb", "-b", f"/root/{name}", f"/root/{name}.deb"])
+        stage.host.must(["dpkg", "-i", f"/root/{name}.deb"])
+        return
+    spec = (
+        f"Name: {name}\nVersion: {version}\nRelease: 1\nSummary: x\nLicense: x\nBuildArch: noarch\n"
+        f"%description\nx\n%install\nmkdir -p %{{buildroot}}/srv\necho theirs >%{{buildroot}}/srv/{name}-{version}\n"
+        f"%files\n/srv/{name}-{version}\n"
+    )
+    stage.host.put("/root/p.spec", spec.encode())
+    stage.host.must(["rpmbuild", "-bb", "--quiet", "--define", "_topdir /root/rpm", "/root/p.spec"])
+    stage.host.must(["rpm", "-i", f"/root/rpm/RPMS/noarch/{name}-{version}-1.noarch.rpm"])
+
+
+def theirs(stage: Stage) -> tuple[str, str, str]:
+    """Return the site's packages, files and services as the host itself shows them."""
+    names = "|".join(name for name, _ in NEIGHBOURS)
+    query = (
+        "dpkg-query -W -f '${Package} ${Version} ${Status}\\n'"
+        if stage.is_deb
+        else "rpm -qa --qf '%{NAME} %{VERSION}\\n'"
+    )
+    listed = stage.host.must(["sh", "-c", f"{query} | grep -E '^({names}) ' | sort"])
+    files = stage.host.must(
+        ["sh", "-c", "find /srv /opt/exporter /opt/cloudhsm/plugins -type f -exec sha256sum {} + | sort"]
+    )
+    unit = stage.host.must(
+        ["cat", "/etc/systemd/system/cloudhsm-exporter.service", "/var/cache/hsm-agent/notes"]
+    )
+    return listed, files, unit
+
+
+@both
+def test_what_was_not_asked_about_stays(stage: Stage) -> None:
+    """Over a first run, an upgrade, a rollback and a removal, with a site's own packages and files planted."""
+    for name, version in NEIGHBOURS:
+        foreign(stage, name, version)
+    if not stage.is_deb:
+        foreign(stage, NEIGHBOURS[0][0], "2.0")
+    for path in (
+        "/opt/exporter/cloudhsm-exporter",
+        "/opt/cloudhsm/plugins/own.so",
+        "/etc/systemd/system/cloudhsm-exporter.service",
+        "/var/cache/hsm-agent/notes",
+    ):
+        stage.host.put(path, b"theirs")
+    before = theirs(stage)
+    stage.scene.package(stage.image, version=OLD)
+    first = stage.configure("--client-version", "5.17.2")
+    assert (first.exit_status, theirs(stage)) == (0, before), first
+    assert [
+        each for each in first.report["warnings"] if any(name in each["text"] for name, _ in NEIGHBOURS)
+    ] == []
+    upgraded = stage.configure("--client-version", "5.18.0")
+    assert (upgraded.exit_status, theirs(stage)) == (0, before), upgraded
+    facts = json.loads(stage.host.must(["hsm-agent", "facts", "--output", "json"]))
+    assert list(facts["installed"]) == [CLI]
+    assert agent(stage.host, "rollback").exit_status == 0
+    assert theirs(stage) == before
+    removed = agent(stage.host, "remove")
+    assert (removed.exit_status, [each["id"] for each in removed.report["steps"]]) == (0, ["package:cli"]), (
+        removed
+    )
+    assert theirs(stage) == before
+
+
+def answering(stage: Stage) -> int:
+    """Return how many HSMs answer the vendor's client, asked past the agent."""
+    said = stage.host.run(["/opt/cloudhsm/bin/cloudhsm-cli", "cluster", "hsm-info"]).stdout
+    return said.count("serial-number")
+
+
+@debs
+def test_an_upgrade_that_cannot_succeed_leaves_what_worked_however_often(stage: Stage) -> None:
+    stage.scene.package(stage.image, version=OLD)
+    stage.cured("--client-version", "5.17.2", version=OLD)
+    works = answering(stage)
+    assert works == 2
+    stage.scene.package(stage.image, fault="broken-postinst")
+    for _ in range(4):
+        ran = stage.configure("--client-version", "5.18.0")
+        assert (ran.code, ran.exit_status) == ("rolled-back", 51), ran
+        assert "previous-works" in ran.told
+        assert answering(stage) == works
+    # nor does a run in which no version is named
+    assert agent(stage.host, "verify").exit_status != 0
+    assert stage.configure().exit_status == 51
+    assert answering(stage) == works
+    back = agent(stage.host, "rollback")
+    assert (back.exit_status, answering(stage)) == (0, works), back
+    mend(stage.scene)
+    stage.cured("--client-version", "5.18.0")
+
+
+@rpm
+def test_a_script_that_rpm_lets_fail_is_told(stage: Stage) -> None:
+    stage.scene.package(stage.image, fault="broken-postinst")
+    ran = stage.configure()
+    assert (ran.exit_status, ran.outcome("package:cli")) == (0, "changed"), ran
+    (told,) = (each["text"] for each in ran.report["warnings"] if each["code"] == "package-script-failed")
+    assert CLI in told
+    assert answering(stage) == 2
+
+
+@pytest.mark.parametrize(
+    ("image", "state"),
+    [
+        (DEB, "install ok half-configured"),
+        (OLD_APT, "install ok unpacked"),
+        (DEB, "install ok half-installed"),
+        (DEB, "install reinstreq half-installed"),
+    ],
+)
+def test_what_is_not_whole_is_completed_at_its_version(stage: Stage, state: str) -> None:
+    stage.scene.package(stage.image, version=OLD)
+    stage.cured("--client-version", "5.17.2", version=OLD)
+    change = f"/^Package: {CLI}$/,/^$/s/^Status: .*/Status: {state}/"
+    stage.host.must(["sed", "-i", change, "/var/lib/dpkg/status"])
+    ran = stage.configure()
+    assert (ran.exit_status, ran.outcome("package:cli")) == (0, "changed"), ran
+    assert stage.installed() == {CLI: f"ii {OLD}"}
+    assert answering(stage) == 2
+    stage.host.must(["sed", "-i", change, "/var/lib/dpkg/status"])
+    removed = agent(stage.host, "remove")
+    assert (removed.exit_status, stage.installed()) == (0, {}), removed
+
+
+@rpm
+def test_two_versions_of_ours_are_one_again_and_no_upgrade(stage: Stage) -> None:
+    for version in ("5.17.1-1", OLD):
+        stage.scene.package(stage.image, version=version)
+    stage.cured("--client-version", "5.17.1", version="5.17.1-1")
+    put_beside(stage, OLD)
+    ran = stage.configure()
+    assert (ran.exit_status, stage.installed()) == (0, {CLI: f"ii {OLD}"}), ran
+    assert answering(stage) == 2
+    put_beside(stage, "5.17.1-1")
+    removed = agent(stage.host, "remove")
+    assert (removed.exit_status, stage.installed()) == (0, {}), removed
+
+
+def put_beside(stage: Stage, version: str) -> None:
+    """Have the database know two versions, as a killed upgrade leaves it."""
+    path = f"/root/{stage.file(version=version)}"
+    directory = ROWS[bare(stage.image)][1]
+    stage.host.put(
+        path, (stage.scene.folder / "mirror" / directory / stage.file(version=version)).read_bytes()
+    )
+    stage.host.must(["rpm", "-i", "--force", "--justdb", path])
 
 
 # ---- disks

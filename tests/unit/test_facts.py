@@ -8,7 +8,7 @@ import pytest
 
 from agent.core.host import Done
 from agent.facts import Configured, Facts, gather
-from agent.packages import Installed
+from agent.packages import Condition, Installed
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import ETC, VERSION, Vendor, WindowsVendor, key_text
 
@@ -40,16 +40,30 @@ def test_a_host_with_a_client() -> None:
         ("cli", "pkcs11"),
         (),
     )
-    assert (facts.version(5, "cli"), facts.version(5, "jce"), facts.version(3, "cli")) == (
-        "5.18.0-1",
+    assert (facts.package(5, "cli"), facts.package(5, "jce"), facts.package(3, "cli")) == (
+        Installed("cloudhsm-cli", "5.18.0-1"),
         None,
         None,
     )
 
 
-def test_a_package_that_is_not_whole_has_no_version() -> None:
-    facts = gather(Vendor(broken={"cloudhsm-cli": "5.18.0-1"}).machine(NOW))
-    assert (facts.components(5), facts.version(5, "cli")) == (("cli",), None)
+def test_a_package_that_is_not_whole_is_one_all_the_same() -> None:
+    facts = gather(Vendor(broken={"cloudhsm-cli": "5.17.2-1"}).machine(NOW))
+    there = Installed("cloudhsm-cli", "5.17.2-1", Condition.UNFINISHED, "unpacked")
+    assert (facts.components(5), facts.package(5, "cli")) == (("cli",), there)
+
+
+NEIGHBOURS = {
+    "cloudhsm-exporter": "1.0",
+    "cloudhsm-cli-extra": "5.18.0-1",
+    "cloudhsm-ksp": "2",
+    "cloudhsm": "1",
+}
+
+
+def test_packages_that_only_look_like_the_vendors_are_no_facts() -> None:
+    facts = gather(Vendor(installed={"cloudhsm-cli": "5.18.0-1", **NEIGHBOURS}).machine(NOW))
+    assert facts.installed == (Installed("cloudhsm-cli", "5.18.0-1"),)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[]"])
@@ -80,7 +94,7 @@ def test_a_windows_server() -> None:
         format="msi", init="scm", installed=(Installed("AWSCloudHSMCLI", "5.18.0"),),
         configured=(Configured("cli", (), vendor.layout.ca),), system=vendor.system,
     )  # fmt: skip
-    assert (facts.components(5), facts.version(5, "cli")) == (("cli",), "5.18.0")
+    assert (facts.components(5), facts.package(5, "cli")) == (("cli",), Installed("AWSCloudHSMCLI", "5.18.0"))
 
 
 @pytest.mark.parametrize(

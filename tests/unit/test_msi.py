@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.core.authenticode import ARGV as AUTHENTICODE
+from agent.core.client_packages import WINDOWS
 from agent.core.errors import AgentError
 from agent.core.host import Done
 from agent.core.limits import Limits
 from agent.core.system import windows
-from agent.packages import Installed
+from agent.packages import Condition, Installed
 from agent.packages.msi import Msi, log_text, reason
 from tests.doubles.memory import Memory
 
@@ -74,12 +75,66 @@ def installing(status: int | None, log: bytes = b"") -> Memory:
         ("AWS CloudHSM KSP", "AWSCloudHSMKSP"),
         ("AWS CloudHSM Management Utility", "AWSCloudHSMManagementUtil"),
         ("AWS CloudHSM Client", "AWSCloudHSMClient"),
-        ("CloudHSM something new", "CloudHSM something new"),  # shown as it is, and not hidden
+        ("AWSCloudHSMPKCS11", "AWSCloudHSMPKCS11"),
+        ("AWS CloudHSM CLI (64-bit)", "AWSCloudHSMCLI"),
+        ("CloudHSM JCE Provider for Windows 5.18.0", "AWSCloudHSMJCE"),
     ],
 )
-def test_a_program_is_known_by_the_words_in_its_name(name: str, package: str) -> None:
-    memory = machine(key(CODE, DisplayName=name, DisplayVersion="5.18.0"))
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"Publisher": "Amazon Web Services, Inc."},
+        {"Publisher": "Amazon.com, Inc. or its affiliates", "InstallLocation": "D:\\tools\\"},
+        {"Publisher": "AWS"},
+        {"InstallLocation": "C:\\Program Files\\Amazon\\CloudHSM\\"},
+    ],
+    ids=" ".join,
+)
+def test_a_program_of_the_vendor_is_known_by_its_name(name: str, package: str, more: dict[str, str]) -> None:
+    memory = machine(key(CODE, DisplayName=name, DisplayVersion="5.18.0", **more))
     assert Msi().installed(memory) == (Installed(package, "5.18.0"),)
+
+
+@pytest.mark.parametrize("publisher", ["Amazon Web Services", "Amazon.com, Inc."])
+def test_a_name_that_nobody_foresaw_is_read_by_its_words_where_the_vendor_says_that_it_is_his(
+    publisher: str,
+) -> None:
+    name = "AWS CloudHSM Client SDK 5 - PKCS #11 Module"
+    memory = machine(key(CODE, DisplayName=name, DisplayVersion="5.18.0", Publisher=publisher))
+    assert Msi().installed(memory) == (Installed("AWSCloudHSMPKCS11", "5.18.0"),)
+
+
+FOREIGN = [
+    {"DisplayName": "CloudHSM Client Backup"},
+    {"DisplayName": "Contoso Monitoring for CloudHSM Client"},
+    {"DisplayName": "AWS CloudHSM CLI Exporter"},
+    {"DisplayName": "AWS CloudHSM CLI", "Publisher": "Contoso"},
+    {"DisplayName": "AWS CloudHSM Client", "Publisher": "Amazonia Software GmbH"},
+    {"DisplayName": "AWS CloudHSM Client", "Publisher": "Partner of Amazon Web Services"},
+    {"DisplayName": "AWS CloudHSM CLI", "InstallLocation": "C:\\Program Files\\Contoso"},
+    {"DisplayName": "AWS CloudHSM CLI", "InstallLocation": "C:\\Program Files\\Amazon\\CloudHSM Tools"},
+    {"DisplayName": "CloudHSM something new", "Publisher": "Amazon Web Services"},
+    {"DisplayName": "AWS Command Line Interface v2", "Publisher": "Amazon Web Services"},
+]
+
+
+@pytest.mark.parametrize("values", FOREIGN, ids=lambda values: " by ".join(values.values()))
+def test_a_program_of_somebody_else_is_neither_listed_nor_removed(values: dict[str, str]) -> None:
+    own = key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0")
+    memory = machine(key(CODE.replace("01}", "02}"), DisplayVersion="3.1.0", **values), own)
+    memory.programs["msiexec"] = Done(0, "", "")
+    assert Msi().installed(memory) == (Installed("AWSCloudHSMCLI", "5.18.0"),)
+    everything = [*WINDOWS, values["DisplayName"]]
+    Msi().remove(memory, everything, Limits())
+    assert [touch[3] for touch in memory.touches if touch[0] == "do"] == [CODE]
+
+
+def test_a_program_without_a_version_is_not_whole() -> None:
+    memory = machine(key(CODE, DisplayName="AWS CloudHSM CLI"))
+    assert Msi().installed(memory) == (
+        Installed("AWSCloudHSMCLI", "", Condition.BROKEN, "no version is recorded"),
+    )
 
 
 def test_other_programs_and_what_the_installer_did_not_put_there_are_left_out() -> None:
@@ -102,7 +157,7 @@ def test_a_program_that_is_installed_twice_is_broken() -> None:
         key(CODE.replace("01}", "02}"), DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"),
     )
     assert Msi().installed(memory) == (
-        Installed("AWSCloudHSMCLI", "5.18.0", "installed 2 times, as 5.9.0, 5.18.0"),
+        Installed("AWSCloudHSMCLI", "5.18.0", Condition.BROKEN, "installed 2 times, as 5.9.0, 5.18.0"),
     )
 
 
@@ -290,7 +345,7 @@ def test_a_file_that_the_next_start_replaces_is_seen(moves: str, awaits: str | N
     memory = machine(key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"))
     line = f"    PendingFileRenameOperations    REG_MULTI_SZ    {moves}"
     memory.answers[PENDING] = Done(0, f"\n{SESSION_MANAGER}\n{line}\n", "")
-    assert Msi().installed(memory) == (Installed("AWSCloudHSMCLI", "5.18.0", None, awaits),)
+    assert Msi().installed(memory) == (Installed("AWSCloudHSMCLI", "5.18.0", awaits=awaits),)
 
 
 # --- the signature of a file

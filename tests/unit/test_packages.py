@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.app import limits_of
+from agent.catalogue import load
+from agent.core import client_packages
 from agent.core.errors import AgentError
 from agent.core.host import Done, Holder, Host
 from agent.core.limits import Limits
 from agent.core.system import LINUX
 from agent.desired import Desired
 from agent.hosts.guarded import Guarded
-from agent.packages import Deb, Installed, PackageManager, Rpm
-from agent.steps.package import Absent, Download, Package, due, tidy
+from agent.packages import Condition, Deb, Installed, PackageManager, Rpm
+from agent.steps.package import Absent, Download, Package, due, require_authentic_source, tidy
 from tests.doubles.memory import Argv, Memory
 
 CACHE = LINUX.cache
@@ -28,25 +34,83 @@ def deb_says(*rows: tuple[str, str, str, str]) -> tuple[Installed, ...]:
     return Deb().installed(Memory(programs={"dpkg-query": Done(0, said, "")}))
 
 
+WHOLE, UNFINISHED, BROKEN = Condition.WHOLE, Condition.UNFINISHED, Condition.BROKEN
+
+
 @pytest.mark.parametrize(
-    ("short", "status", "broken"),
+    ("short", "status", "condition", "remark"),
     [
-        ("ii ", "install ok installed", None),
-        ("hi ", "hold ok installed", None),
-        ("ri ", "deinstall ok installed", None),
-        ("iU ", "install ok unpacked", "unpacked"),
-        ("hU ", "hold ok unpacked", "unpacked"),
-        ("iF ", "install ok half-configured", "half-configured"),
-        ("iH ", "install ok half-installed", "half-installed"),
-        ("iHR", "install reinstreq half-installed", "reinstreq half-installed"),
-        ("iUR", "install reinstreq unpacked", "reinstreq unpacked"),
-        ("iW ", "install ok triggers-awaited", "triggers-awaited"),
-        ("it ", "install ok triggers-pending", "triggers-pending"),
+        ("ii ", "install ok installed", WHOLE, None),
+        ("hi ", "hold ok installed", WHOLE, None),
+        ("ri ", "deinstall ok installed", WHOLE, None),
+        ("iW ", "install ok triggers-awaited", WHOLE, "triggers-awaited"),
+        ("it ", "install ok triggers-pending", UNFINISHED, "triggers-pending"),
+        ("iU ", "install ok unpacked", UNFINISHED, "unpacked"),
+        ("hU ", "hold ok unpacked", UNFINISHED, "unpacked"),
+        ("iF ", "install ok half-configured", UNFINISHED, "half-configured"),
+        ("iH ", "install ok half-installed", BROKEN, "half-installed"),
+        ("iHR", "install reinstreq half-installed", BROKEN, "reinstreq half-installed"),
+        ("iUR", "install reinstreq unpacked", BROKEN, "reinstreq unpacked"),
+        ("iiR", "install reinstreq installed", BROKEN, "reinstreq installed"),
     ],
 )
-def test_each_state_of_dpkg_is_read(short: str, status: str, broken: str | None) -> None:
+def test_each_state_of_dpkg_is_read(
+    short: str, status: str, condition: Condition, remark: str | None
+) -> None:
     found = deb_says(("cloudhsm-cli", "5.18.0-1", short, status))
-    assert found == (Installed("cloudhsm-cli", "5.18.0-1", broken),)
+    assert found == (Installed("cloudhsm-cli", "5.18.0-1", condition, remark),)
+
+
+NEIGHBOURS = [
+    "cloudhsm-exporter",
+    "cloudhsm-cli-extra",
+    "cloudhsm-ksp",
+    "cloudhsm",
+    "cloudhsm-client-tools",
+    "xcloudhsm-cli",
+]
+
+
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_a_name_that_only_looks_like_the_vendors_is_not_listed(name: str) -> None:
+    assert (
+        deb_says((name, "1", "ii ", "install ok installed"), (name, "1", "iF ", "install ok half-configured"))
+        == ()
+    )
+    assert rpm_says(f"{name}\t1-1\n{name}\t2-1\n") == ()
+
+
+@given(st.from_regex(r"(cloudhsm-|AWSCloudHSM)[a-z0-9.+-]{0,20}", fullmatch=True))
+def test_only_the_closed_list_is_the_vendors(name: str) -> None:
+    listed = [each.package for each in deb_says((name, "1", "ii ", "install ok installed"))]
+    assert listed == ([name] if name in client_packages.LINUX else [])
+    assert [each.package for each in rpm_says(f"{name}\t1-1\n")] == listed
+
+
+def test_the_catalogue_and_the_list_agree() -> None:
+    rows = load().packages
+    assert {
+        row.package: (row.sdk, row.component) for row in rows if row.package
+    }.items() <= client_packages.LINUX.items()
+    assert {
+        row.msi: (row.sdk, row.component) for row in rows if row.msi
+    }.items() <= client_packages.WINDOWS.items()
+
+
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_the_older_of_two_versions_of_somebody_elses_package_stays(name: str) -> None:
+    memory = Memory(programs={"rpm": Done(0, f"{name}\t1-1\n{name}\t2-1\n", ""), "yum": Done(0, "", "")})
+    Rpm().install(memory, (RPM_FILE,), Limits())
+    assert [touch[1] for touch in memory.touches] == ["yum"]
+
+
+def test_what_a_script_said_that_rpm_let_pass_is_returned() -> None:
+    said = "warning: %post(cloudhsm-cli-5.18.0-1.el9.x86_64) scriptlet failed, exit status 1\n\nError in POSTIN scriptlet in rpm package cloudhsm-cli\n"
+    memory = Memory(programs={"rpm": Done(0, "", ""), "yum": Done(0, "", said)})
+    told = Rpm().install(memory, (RPM_FILE,), Limits())
+    assert [(each.code, "scriptlet" in each.text) for each in told] == [("package-script-failed", True)] * 2
+    memory.programs["yum"] = Done(0, "Running scriptlet: cloudhsm-cli\n", "")
+    assert Rpm().install(memory, (RPM_FILE,), Limits()) == ()
 
 
 @pytest.mark.parametrize(
@@ -86,7 +150,7 @@ def test_the_same_rpm_for_two_processors_is_one() -> None:
 
 def test_two_versions_of_one_rpm_are_an_upgrade_that_was_killed() -> None:
     said = "cloudhsm-cli\t5.18.0-1.el9\ncloudhsm-cli\t5.9.0-1.el9\n"
-    twice = Installed("cloudhsm-cli", "5.18.0-1.el9", "installed twice, also 5.9.0-1.el9")
+    twice = Installed("cloudhsm-cli", "5.18.0-1.el9", UNFINISHED, "installed twice, also 5.9.0-1.el9")
     assert rpm_says(said) == (twice,)
 
     def rpm(argv: Argv, memory: Memory) -> Done:
@@ -322,7 +386,7 @@ def test_what_has_a_checksum_is_not_called_unverified() -> None:
 
 def test_the_database_decides_and_not_the_managers_exit() -> None:
     whole = "cloudhsm-cli\t5.18.0-1\tii \tinstall ok installed\n"
-    assert step(None, "latest").apply(machine(whole)) is None  # type: ignore[func-returns-value]
+    assert step(None, "latest").apply(machine(whole)) == ()
     for row in ("", whole.replace("ii ", "iF "), whole.replace("5.18", "5.17")):
         memory = machine(row)
         with pytest.raises(AgentError) as caught:
@@ -340,3 +404,73 @@ def test_what_takes_the_place_of_sdk_3_is_due_until_it_is_there() -> None:
     assert due(memory) == ("cloudhsm-cli", "cloudhsm-pkcs11")
     tidy(memory)
     assert due(memory) == ()
+
+
+def test_only_what_runs_leave_is_tidied() -> None:
+    own = [
+        "cloudhsm-cli_5.18.0-1_u24.04_amd64.deb",
+        "cloudhsm-openssl-provider-5.18.0-1.el9.x86_64.rpm.part",
+        "cloudhsm-cli-latest.el9.x86_64.rpm.part.from",
+        "AWSCloudHSMCLI-5.18.0-1.msi.log",
+        "cloudhsm-jce.due",
+    ]
+    theirs = ["notes.txt", "cloudhsm-exporter_1_all.deb", "cloudhsm-cli-extra.due", "cloudhsm-cli"]
+    memory = Memory({f"{CACHE}/{name}": b"" for name in (*own, *theirs)})
+    tidy(memory)
+    assert sorted(memory.names(CACHE)) == sorted(theirs)
+
+
+UNFINISHED_ROW = "cloudhsm-cli\t5.18.0-1\tiF \tinstall ok half-configured\n"
+
+
+def test_what_is_unfinished_is_completed_without_its_file() -> None:
+    memory = machine(UNFINISHED_ROW)
+
+    def dpkg(argv: Argv, memory: Memory) -> Done:
+        memory.programs["dpkg-query"] = Done(0, UNFINISHED_ROW.replace("iF ", "ii "), "")
+        return Done(0, "", "")
+
+    memory.programs["dpkg"] = dpkg
+    unknown = step(None)  # of whose bytes nothing is known, and none are needed
+    assert unknown.check(memory).met is False
+    unknown.apply(memory)
+    assert unknown.check(memory).met
+    assert memory.touches == [("do", "dpkg", "--configure", "--force-confold", "cloudhsm-cli")]
+
+
+def test_what_cannot_be_completed_and_has_no_file_is_told_in_the_managers_words() -> None:
+    memory = machine(UNFINISHED_ROW)
+    memory.programs["dpkg"] = Done(
+        1, "", "dpkg: error processing package cloudhsm-cli (--configure):\n its script failed\n"
+    )
+    kept = replace(step(), download=None)
+    with pytest.raises(AgentError) as caught:
+        kept.apply(memory)
+    assert (caught.value.code.name, "its script failed" in caught.value.saw) == ("package-failed", True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://mirror/x.deb",
+        "HTTPS://mirror/x.deb",
+        "/srv/x.deb",
+        "file:///srv/x.deb",
+        "srv/x.deb",
+        r"C:\x\y.msi",
+        "C:/x/y.msi",
+    ],
+)
+def test_what_has_no_checksum_comes_from_a_proven_place(url: str) -> None:
+    require_authentic_source(url)
+
+
+@pytest.mark.parametrize("url", ["http://mirror/x.deb", "HTTP://127.0.0.1/x.deb", "ftp://mirror/x.deb"])
+def test_or_it_is_refused_before_anything_is_touched(url: str) -> None:
+    memory = machine("")
+    download = Download(url, "cloudhsm-cli_latest_u24.04_amd64.deb", None)
+    with pytest.raises(AgentError) as caught:
+        replace(step(None, "latest"), download=download).check(memory)
+    assert (caught.value.code.name, caught.value.code.exit_status) == ("checksum-unknown", 21)
+    assert "--sha256 cloudhsm-cli_latest_u24.04_amd64.deb=HASH" not in caught.value.saw
+    replace(step("0" * 64, "latest"), download=replace(download, sha256="0" * 64)).check(memory)

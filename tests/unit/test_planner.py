@@ -15,7 +15,7 @@ from agent.core.limits import Limits
 from agent.core.words import CaState, ClientState, Notice, Plan
 from agent.desired import Desired
 from agent.facts import Configured, Facts
-from agent.packages import MANAGERS, Installed
+from agent.packages import MANAGERS, Condition, Installed
 from agent.planner import Planned, plan, removal
 from agent.steps.certificate import Certificate
 from agent.steps.client import Activated, Cmu, HsmInfo, Library
@@ -264,10 +264,36 @@ def test_what_is_installed_is_configured_too() -> None:
     ]  # fmt: skip
 
 
-def test_a_half_installed_component_is_wanted_whole() -> None:
-    facts = replace(NOBLE, installed=(Installed("cloudhsm-pkcs11", "5.17.2-1", "half-configured"),))
-    found = package(planned(facts, ONE), "pkcs11")
-    assert (found.version, found.download is None) == ("5.18.0-1", False)
+UNFINISHED, BROKEN = Condition.UNFINISHED, Condition.BROKEN
+
+
+@pytest.mark.parametrize(
+    ("facts", "there", "condition", "file"),
+    [
+        (NOBLE, "5.17.2-1", UNFINISHED, "cloudhsm-cli_5.17.2-1_u24.04_amd64.deb"),
+        (NOBLE, "5.17.2-1", BROKEN, "cloudhsm-cli_5.17.2-1_u24.04_amd64.deb"),
+        (EL9, "5.17.2-1.el9", UNFINISHED, "cloudhsm-cli-5.17.2-1.el9.x86_64.rpm"),
+        # nothing is known of its bytes, and none may be needed
+        (NOBLE, "5.16.0-1", UNFINISHED, None),
+        (NOBLE, "5.16.0-1", BROKEN, "cloudhsm-cli_5.16.0-1_u24.04_amd64.deb"),
+        # no version of this system's any more
+        (NOBLE, "5.9.0-1", UNFINISHED, None),
+        (NOBLE, "5.18.0-1", UNFINISHED, "cloudhsm-cli_5.18.0-1_u24.04_amd64.deb"),
+    ],
+)
+def test_what_is_not_whole_is_completed_and_not_upgraded_unasked(
+    facts: Facts, there: str, condition: Condition, file: str | None
+) -> None:
+    broken = (Installed("cloudhsm-cli", there, condition, "as dpkg says"),)
+    found = package(planned(replace(facts, installed=broken), ONE), "cli")
+    assert (found.version, found.download.file if found.download else None) == (there, file)
+    asked = package(planned(replace(facts, installed=broken), replace(ONE, client_version="5.18.0")), "cli")
+    assert asked.version == "5.18.0-1"
+
+
+def test_a_broken_package_of_another_time_has_to_be_decided_about() -> None:
+    facts = replace(NOBLE, installed=(Installed("cloudhsm-cli", "5.9.0-1", BROKEN, "half-installed"),))
+    assert refusal(facts, ONE)[0] == "client-end-of-support"
 
 
 def test_what_an_unfinished_run_owes_is_planned() -> None:
@@ -324,16 +350,17 @@ def test_a_mirror_has_the_vendors_layout() -> None:
 # who vouches for the bytes
 
 OWN = "cloudhsm-cli_5.18.0-1_u24.04_amd64.deb=" + "1" * 64
+MIRROR = replace(ONE, package_source="/mirror")
 
 
 @pytest.mark.parametrize(
     ("facts", "desired", "verified_by"),
     [
         (NOBLE, ONE, "catalogue-sha256"),
-        (NOBLE, replace(ONE, sha256=(OWN,)), "caller-sha256"),
+        (NOBLE, replace(MIRROR, sha256=(OWN,)), "caller-sha256"),
         (NOBLE, replace(ONE, client_version="latest"), "unverified"),
         (has(NOBLE, cloudhsm_cli="5.18.0-1"), ONE, "installed"),
-        (has(NOBLE, cloudhsm_cli="5.18.0-1"), replace(ONE, sha256=(OWN,)), "installed"),
+        (has(NOBLE, cloudhsm_cli="5.18.0-1"), replace(MIRROR, sha256=(OWN,)), "installed"),
         (has(NOBLE, cloudhsm_cli="5.18.0-1"), replace(ONE, component=("pkcs11",)), "catalogue-sha256"),
         (has(NOBLE, cloudhsm_cli="5.17.2-1"), replace(ONE, client_version="5.18.0"), "catalogue-sha256"),
         (has(EL9, cloudhsm_cli="5.18.0-1.el9"), ONE, "installed"),
@@ -343,9 +370,20 @@ def test_who_vouches(facts: Facts, desired: Desired, verified_by: str) -> None:
     assert planned(facts, desired).client.verified_by == verified_by
 
 
-def test_a_checksum_of_the_callers_takes_the_place_of_the_catalogues() -> None:
-    found = package(planned(NOBLE, replace(ONE, sha256=(OWN,))), "cli").download
-    assert (found.sha256 if found else "") == "1" * 64
+@pytest.mark.parametrize("source", [None, BASE, BASE.replace("s3.amazonaws", "S3.AMAZONAWS")])
+def test_another_checksum_for_what_aws_itself_sends_is_refused(source: str | None) -> None:
+    desired = replace(ONE, sha256=(OWN,), package_source=source)
+    assert refusal(NOBLE, desired) == ("checksum-mismatch", f"sha256:{'1' * 64}", f"sha256:{NOBLE_CLI}")
+    agrees = replace(desired, sha256=(OWN.partition("=")[0] + f"={NOBLE_CLI}",))
+    assert codes(planned(NOBLE, agrees)) == []
+
+
+def test_another_checksum_for_what_a_mirror_sends_is_in_every_report_of_it() -> None:
+    found = planned(NOBLE, replace(MIRROR, sha256=(OWN,)))
+    download = package(found, "cli").download
+    assert (download.sha256 if download else "", codes(found)) == ("1" * 64, ["checksum-replaced"])
+    assert NOBLE_CLI in found.plan.notices[0].text
+    assert codes(planned(has(NOBLE, cloudhsm_cli="5.18.0-1"), replace(MIRROR, sha256=(OWN,)))) == []
 
 
 # what is refused
@@ -434,12 +472,17 @@ def test_the_old_configuration_is_asked_by_its_own_number_of_hsms() -> None:
         replace(WORKED, configured=()),
         replace(WORKED, configured=(Configured("cli", (), CA_PATH),)),
         replace(WORKED, configured=(Configured("pkcs11", ("10.0.9.9",), CA_PATH),)),
-        replace(WORKED, installed=()),
-        replace(WORKED, installed=(Installed("cloudhsm-cli", "5.18.0-1", "half-installed"),)),
     ],
 )
 def test_without_a_whole_configuration_there_is_nothing_to_go_back_to(facts: Facts) -> None:
     assert planned(facts, ONE).plan.worked is None
+
+
+@pytest.mark.parametrize("condition", Condition)
+def test_whether_it_worked_is_asked_whatever_the_database_says(condition: Condition) -> None:
+    facts = replace(WORKED, installed=(Installed("cloudhsm-cli", "5.18.0-1", condition, "a word"),))
+    assert planned(facts, ONE).plan.worked == planned(WORKED, ONE).plan.worked
+    assert planned(replace(WORKED, installed=()), ONE).plan.worked == planned(WORKED, ONE).plan.worked
 
 
 # SDK 3
