@@ -3,7 +3,8 @@
     latest-releases.html  document-history.html        saved with a browser, or Markdown of the same names
 
 What a page adds is proposed as a diff, each row with its page and day; nothing is fetched. What contradicts the
-catalogue is never proposed but told, and the exit status is 1: a published file whose checksum changed, above all.
+catalogue, or cannot be read for certain, is never proposed but told, and the exit status is 1: a published file whose
+checksum changed, above all, a link whose checksum cannot be read, a release without a day.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from vendor_pages import Page, Published, read_page
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from agent.catalogue.rows import Catalogue, parse  # noqa: E402 -- of this checkout
+from agent.catalogue.rows import Catalogue, Row, parse  # noqa: E402 -- of this checkout
 from agent.catalogue.versions import parse_version  # noqa: E402
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Proposal:
     platforms: str
     checksums: str
     dated: dict[str, Page]
+    pages: tuple[Page, ...] = ()
     attention: list[str] = field(default_factory=list)
 
     @property
@@ -47,7 +49,13 @@ class Proposal:
 
     def add_page(self, page: Page) -> None:
         before = self.catalogue
+        self.attention += [f"{page.source}: {question}" for question in page.questions]
         fresh = list(self._fresh(page, before))
+        if page.is_doubtful and fresh:
+            self.attention.append(
+                f"{page.source}: {len(fresh)} new files are not proposed, since a checksum may be another's"
+            )
+            fresh = []
         for release in sorted({each.release for each in fresh}, key=_order):
             if release not in {f"{each.version}-{each.release}" for each in before.releases}:
                 self._add_release(release, page)
@@ -68,8 +76,22 @@ class Proposal:
                 self.attention.append(
                     f"{page.source}: {version} is of {day}, in the catalogue of {dates[version]}"
                 )
-            elif version not in dates and parse_version(version) > parse_version(newest):
+            elif version not in dates and day >= self._first_supported():
                 self.attention.append(f"{page.source}: {version} is out: save latest-releases too")
+        self._compare_versions(newest)
+
+    def _first_supported(self) -> dt.date:
+        """Return the day since when every release is listed; of those before it, only some are."""
+        return min(each.date for each in self.catalogue.releases if not each.end_of_support)
+
+    def _compare_versions(self, newest: str) -> None:
+        """Ask about each newer version that a page speaks of and that neither came with files nor has a day."""
+        for page in self.pages:
+            for version in sorted(page.named - set(self.dated), key=parse_version):
+                if parse_version(version) > parse_version(newest):
+                    self.attention.append(
+                        f"{page.source}: speaks of {version}, of which nothing could be read"
+                    )
 
     def _fresh(self, page: Page, known: Catalogue) -> Iterable[Published]:
         directories = {row.directory for row in known.rows}
@@ -77,7 +99,11 @@ class Proposal:
             if each.path.partition("/")[0] not in directories:
                 self.attention.append(f"{page.source}: {each.path} is for a platform that has no row yet")
             elif each.path not in known.checksums:
-                yield each
+                question = _unlike(each, known)
+                if question:
+                    self.attention.append(f"{page.source}: {each.path} {question}")
+                else:
+                    yield each
             elif known.checksums[each.path] != each.sha256:
                 self.attention.append(
                     f"{page.source}: the checksum of {each.path} CHANGED from {known.checksums[each.path]} to "
@@ -133,6 +159,35 @@ class Proposal:
                 )
 
 
+def _unlike(file: Published, known: Catalogue) -> str | None:
+    """Say why a file is not one that the catalogue has a place for; None for one that it has."""
+    folder, _, name = file.path.partition("/")
+    made = [
+        client
+        for client in known.clients
+        for row in known.rows
+        if row.directory == folder and row.name == client.platform
+        for arch in client.arch
+        for component in client.component
+        if name == _name_of(known, row, client.sdk, component, arch, file.release)
+        and parse_version(client.first) <= parse_version(file.release)
+        and (client.last is None or parse_version(file.release)[:3] <= parse_version(client.last))
+    ]
+    return (
+        None if made else "is not a client that is made for this platform; if it is now, its row comes first"
+    )
+
+
+def _name_of(known: Catalogue, row: Row, sdk: int, component: str, arch: str, release: str) -> str | None:
+    package = next(each for each in known.packages if each.sdk == sdk and each.component == component)
+    if row.format == "msi":
+        return f"{package.msi}-{release if sdk == 5 else release.partition('-')[0]}.msi"
+    if row.format == "rpm":
+        return f"{package.package}-{release}.{row.suffix}.{arch}.rpm"
+    debian = {"x86_64": "amd64", "aarch64": "arm64"}[arch]
+    return "_".join(filter(None, (package.package, release, row.suffix, debian))) + ".deb"
+
+
 def _at_first_table(text: str) -> tuple[str, str]:
     """Split before the first table and the comment that stands over it."""
     place = text.rfind("\n\n", 0, text.index("[release.")) + 2
@@ -163,9 +218,10 @@ def main() -> None:
     )
     given = parser.parse_args()
     before = {name: (given.catalogue / name).read_text(encoding="utf-8") for name in (PLATFORMS, CHECKSUMS)}
-    pages = [read_page(path, given.seen) for path in given.pages]
+    base_url = parse(before[PLATFORMS], before[CHECKSUMS]).base_url
+    pages = tuple(read_page(path, given.seen, base_url) for path in given.pages)
     dated = {version: page for page in pages for version in page.released}
-    proposal = Proposal(before[PLATFORMS], before[CHECKSUMS], dated)
+    proposal = Proposal(before[PLATFORMS], before[CHECKSUMS], dated, pages)
     for page in pages:
         proposal.add_page(page)
     proposal.compare_dates()

@@ -1,4 +1,8 @@
-"""A saved page of the AWS CloudHSM User Guide -> the files with checksums and the releases with dates that it names."""
+"""A saved page of the AWS CloudHSM User Guide -> the files with checksums and the releases with dates that it names.
+
+What cannot be read for certain is a question, never passed over: each package that is linked has one checksum behind
+its link, each checksum belongs to a link, and each release has a date.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,33 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-_FILE = re.compile(
-    r"/cloudhsmv2-software/CloudHsmClient/(?P<path>[A-Za-z0-9]+/(?P<name>[^/\s()<>\"\]]+?\.(?:rpm|deb|msi)))"
-    r"(?P<between>[^\[]{0,80}?)SHA-?256\s+checksum\W{0,4}(?P<sha256>[0-9a-fA-F]{64})\b"
+# A link's address, as Markdown has it or in the open; and what only looks like the path of a package.
+_LINK = re.compile(
+    r"\]\(\s*<?(?P<target>[^)\s>]*)[^)]*\)"
+    r"|(?P<bare>[a-z][a-z0-9+.-]*://[^\s<>()\[\]\"'|]+)"
+    r"|(?P<path>[^\s<>()\[\]\"'|]*/[^\s<>()\[\]\"'|]*\.(?:rpm|deb|msi)\b)",
+    re.IGNORECASE,
 )
+_PACKAGE = re.compile(r"\.(rpm|deb|msi)$", re.IGNORECASE)
+_LATEST = re.compile(r"[-_]latest[._]")
+_SHA256 = re.compile(r"(?<![0-9A-Za-z])[0-9a-fA-F]{64}(?![0-9A-Za-z])")
 _VERSION = re.compile(r"[-_](?P<version>\d+\.\d+\.\d+)(?:-(?P<release>\d+))?[._]")
-_RELEASED = re.compile(
-    r"Released\s+(?:the\s+)?AWS\s+CloudHSM\s+client\s+version\s+(?P<version>\d+\.\d+\.\d+)\b[^|]*\|\s*"
-    r"(?P<month>[A-Z][a-z]+)\s+(?P<day>\d{1,2}),\s+(?P<year>\d{4})"
+_RELEASED = re.compile(r"Released\b[^|]{0,80}?\bversion\s+(?P<version>\d+\.\d+\.\d+)\b")
+# the cell behind the one that names a release
+_NEXT_CELL = re.compile(r"[^|]*\|\s*(?P<cell>[^|\n]*)")
+# of a client of ours: other software in these pages has other first numbers
+_NAMED = re.compile(
+    r"(?<![\d.])([5-9]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)|client-version-([5-9]-\d{1,3}-\d{1,3})\b"
 )
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DATES = (
+    re.compile(r"(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})"),
+    re.compile(r"(?P<month>[A-Za-z]{3,9})\.? (?P<day>\d{1,2}),? (?P<year>\d{4})"),
+    re.compile(r"(?P<day>\d{1,2})\.? (?P<month>[A-Za-z]{3,9})\.? (?P<year>\d{4})"),
+)
 
 
 @dataclass(frozen=True)
@@ -34,12 +53,31 @@ class Published:
 
 @dataclass(frozen=True)
 class Page:
-    """One page as it was saved. `source` is its name in the guide, `seen` the day."""
+    """One page as it was saved. `source` is its name in the guide, `seen` the day.
+
+    `questions` is what a person must look at. When a checksum of the page has no file, `is_doubtful`: those that have
+    one may have another's. `named` are all versions of a client that the page speaks of.
+    """
 
     source: str
     seen: dt.date
     files: tuple[Published, ...]
     released: dict[str, dt.date]
+    named: frozenset[str]
+    questions: tuple[str, ...] = ()
+    is_doubtful: bool = False
+
+
+@dataclass(frozen=True)
+class _Linked:
+    """A link, and the checksums between it and the next one."""
+
+    target: str
+    sums: tuple[str, ...]
+
+    @property
+    def is_package(self) -> bool:
+        return _PACKAGE.search(re.split(r"[?#]", self.target)[0]) is not None
 
 
 class _Text(HTMLParser):
@@ -52,7 +90,7 @@ class _Text(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "a":
-            self.links.append(dict(attrs).get("href") or "")
+            self.links.append("".join((dict(attrs).get("href") or "").split()))
             self.text.append("[")
         elif tag in ("td", "th"):
             self.text.append(" | ")
@@ -67,32 +105,101 @@ class _Text(HTMLParser):
         self.text.append(data)
 
 
-def read_page(path: Path, seen: dt.date | None) -> Page:
-    """Read a saved copy, HTML or Markdown; without a day it is that of the file."""
+def read_page(path: Path, seen: dt.date | None, base_url: str) -> Page:
+    """Read a saved copy, HTML or Markdown; without a day it is that of the file. `base_url` is where files lie."""
     day = seen or dt.datetime.fromtimestamp(path.stat().st_mtime, dt.timezone.utc).date()
     text = path.read_text(encoding="utf-8", errors="replace")
     if re.match(r"\s*<", text):
         parser = _Text()
         parser.feed(text)
+        parser.close()
         text = "".join(parser.text)
     text = text.replace("\\", "")  # Markdown's, before every _ and #
-    return Page(path.stem, day, tuple(_files(text)), _released(text))
+    questions: list[str] = []
+    files, is_doubtful = _files(text, base_url, questions)
+    released = _released(text, questions)
+    named = frozenset((each[1] or each[2]).replace("-", ".") for each in _NAMED.finditer(text))
+    return Page(path.stem, day, files, released, named, tuple(questions), is_doubtful)
 
 
-def _files(text: str) -> list[Published]:
-    found = []
-    for each in _FILE.finditer(text):
-        named = _VERSION.search(each["name"])
-        if named is not None:  # `latest` files have no checksum of their own
-            release = f"{named['version']}-{named['release'] or '1'}"
-            found.append(Published(each["path"], release, each["sha256"].lower()))
-    return list(dict.fromkeys(found))
+def _links(text: str) -> Iterator[_Linked]:
+    """Yield every link in order, an empty one first for what stands before them all."""
+    target, begins = "", 0
+    for each in _LINK.finditer(text):
+        following = each["target"] or each["bare"] or each["path"] or ""
+        between = text[begins : each.start()]
+        # a link whose label is its own address
+        if not (following == target and re.fullmatch(r"\W*", between)):
+            yield _Linked(target, _sums(between))
+            target = following
+        begins = each.end()
+    yield _Linked(target, _sums(text[begins:]))
 
 
-def _released(text: str) -> dict[str, dt.date]:
+def _sums(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(found.lower() for found in _SHA256.findall(text)))
+
+
+def _files(text: str, base_url: str, questions: list[str]) -> tuple[tuple[Published, ...], bool]:
+    """Return the files that have one checksum, and whether a checksum was left without a file."""
+    found: dict[str, Published] = {}
+    is_doubtful = False
+    for link in _links(text):
+        path = link.target[len(base_url) + 1 :] if link.target.startswith(f"{base_url}/") else None
+        if not link.is_package:
+            # documents below the same address, such as Javadocs, have checksums of their own
+            if link.sums and path is None:
+                is_doubtful = True
+                questions.append(f"the checksum {link.sums[0]} belongs to no file")
+            continue
+        name = link.target.rpartition("/")[2]
+        named = _VERSION.search(name)
+        if _LATEST.search(name):  # these files have no checksum of their own
+            if link.sums:
+                is_doubtful = True
+                questions.append(f"{name} has a checksum, which no file of that name keeps")
+        elif path is None or named is None:
+            questions.append(f"{link.target} is not a version of a file below {base_url}")
+        elif len(link.sums) != 1:
+            is_doubtful = is_doubtful or len(link.sums) > 1
+            questions.append(f"{path}: {len(link.sums)} checksums can be read behind its link, and not one")
+        else:
+            one = Published(path, f"{named['version']}-{named['release'] or '1'}", link.sums[0])
+            if found.setdefault(path, one) != one:
+                is_doubtful = True
+                questions.append(f"{path} has two checksums, {found[path].sha256} and {one.sha256}")
+    return tuple(found.values()), is_doubtful
+
+
+def _released(text: str, questions: list[str]) -> dict[str, dt.date]:
     """Return the first day of each version: some are named again for another platform."""
     found: dict[str, dt.date] = {}
     for each in _RELEASED.finditer(text):
-        day = dt.date(int(each["year"]), 1 + _MONTHS.index(each["month"][:3]), int(each["day"]))
-        found[each["version"]] = min(day, found.get(each["version"], day))
+        version = each["version"]
+        cell = _NEXT_CELL.match(text, each.end())
+        said = " ".join(cell["cell"].split()) if cell else ""
+        day = _date(said)
+        if day is None:
+            questions.append(f"the day on which {version} was released cannot be read: {said[:60]!r}")
+        else:
+            found[version] = min(day, found.get(version, day))
     return found
+
+
+def _date(text: str) -> dt.date | None:
+    """Read a date, which is all of the text."""
+    for form in _DATES:
+        match = form.fullmatch(text)
+        if match is None:
+            continue
+        word = match["month"].lower()
+        month = (
+            int(word)
+            if word.isdigit()
+            else 1 + next((at for at, it in enumerate(_MONTHS) if word.startswith(it)), -1)
+        )
+        try:
+            return dt.date(int(match["year"]), month, int(match["day"]))
+        except ValueError:
+            return None
+    return None
