@@ -104,7 +104,7 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: L
         steps.append(Absent("sdk3", other, manager, limits, stops=True, first=missing, heirs=heirs))
     steps += packages
     here = layout(facts.system)
-    steps.append(Certificate(here.ca, ca.pem, ca.sha256, ca.not_after.isoformat(), desired.replace_ca))
+    steps.append(Certificate(here.ca, ca.pem, ca.fingerprints, ca.not_after.isoformat(), desired.replace_ca))
     steps += _configure(here, desired, components, sdk, limits)
     probes, worked = _probes(here, facts, desired, components, sdk, limits)
     return Planned(
@@ -116,7 +116,7 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: L
         ),
         fit=fit,
         client=_client(packages, facts, desired, sdk),
-        ca=CaState(here.ca, ca.sha256, ca.subject, ca.not_after.isoformat()),
+        ca=CaState(here.ca, ca.sha256, ca.subject, ca.not_after.isoformat(), ca.fingerprints),
     )
 
 

@@ -6,76 +6,73 @@ most four certificates and 16 kB, issuer of the cluster certificate first, the r
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, cast
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from agent.cloudhsm.fingerprint import sha256_of
-from agent.cloudhsm.pem import MOST_BYTES, certificates, damaged, holds_secret, refused, write_pem
+from agent.cloudhsm.keys import key_of
+from agent.cloudhsm.pem import (
+    MOST_BYTES,
+    certificates,
+    damaged,
+    plain_certificates,
+    readable,
+    refused,
+    write_pem,
+)
+from agent.cloudhsm.signatures import is_signed_by
+from agent.cloudhsm.x509 import names, read_certificate
 from agent.core.errors import AgentError
 from agent.core.words import Notice
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Sequence
+    from datetime import datetime
 
-    Name = tuple[tuple[tuple[str, str], ...], ...]
+    from agent.cloudhsm.keys import Key
+    from agent.cloudhsm.x509 import Certificate, Name
 
 MOST_CERTIFICATES = 4
 SOON = timedelta(days=180)
 _CHAIN = "one self-signed root, or a chain that ends in it"
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_SHORT = {
-    "commonName": "CN",
-    "countryName": "C",
-    "stateOrProvinceName": "ST",
-    "localityName": "L",
-    "organizationName": "O",
-    "organizationalUnitName": "OU",
-    "domainComponent": "DC",
-}
 
 
 @dataclass(frozen=True)
 class Ca:
     """A usable trust anchor.
 
-    `pem` is what is written: 64 columns, LF, issuer of the cluster certificate first. `sha256` and `subject`
-    are the root's; `issuer` names the first certificate, which signed the cluster's (the root when alone).
-    The dates are the narrowest of the chain.
+    `pem` is what is written: 64 columns, LF, issuer of the cluster certificate first. `fingerprints` and `keys` are
+    those of its certificates in the same order, so that the last fingerprint is the root's: `sha256`. `subject` is the
+    root's too; `issuer` names the first certificate, which signed the cluster's (the root when alone). The dates are
+    the narrowest of the chain.
     """
 
     pem: bytes
-    sha256: str
+    fingerprints: tuple[str, ...]
+    keys: tuple[Key, ...]
     subject: str
     issuer: str
     not_before: datetime
     not_after: datetime
-    count: int
 
     @property
-    def each(self) -> tuple[bytes, ...]:
-        """The certificates one by one, each as PEM: what `openssl x509` is asked about."""
-        end = b"-----END CERTIFICATE-----\n"
-        return tuple(part + end for part in self.pem.split(end)[:-1])
+    def sha256(self) -> str:
+        return self.fingerprints[-1]
 
-
-@dataclass(frozen=True)
-class _Certificate:
-    der: bytes
-    subject: Name
-    issuer: Name
-    not_before: datetime
-    not_after: datetime
+    @property
+    def count(self) -> int:
+        return len(self.fingerprints)
 
 
 def read_ca(data: bytes, *, now: datetime, fingerprint: str | None = None) -> Ca:
     """Judge what a user gave as the CA by the host's clock `now`.
 
-    `fingerprint` is what `parse_fingerprint` gave; of a chain it is the root's. Raises AgentError with
-    the code of what is wrong; which CA it is comes before whether it is valid. The rest is for `judge_keys`:
-    the standard library cannot tell the strength of a key, the host's `openssl` can.
+    `fingerprint` is what `parse_fingerprint` gave; of a chain it is the root's, and every other certificate is proven
+    by the signature of the next. Raises AgentError with the code of what is wrong; which CA it is comes before whether
+    it is valid. How strong `keys` are is for `judge_keys` to say.
     """
     ders = certificates(data)
     if len(ders) > MOST_CERTIFICATES:
@@ -94,20 +91,20 @@ def read_ca(data: bytes, *, now: datetime, fingerprint: str | None = None) -> Ca
             hint="CloudHSM takes a trust anchor of at most 16 kB; pass the one that initialised the cluster",
         )
     chain = _ordered([_load(der) for der in ders])
-    first, root = chain[0], chain[-1]
-    sha256 = sha256_of(root.der)
-    if fingerprint is not None and fingerprint != sha256:
-        raise _another(data, chain, fingerprint)
+    fingerprints = tuple(link.sha256 for link in chain)
+    if fingerprint not in (None, fingerprints[-1]):
+        raise _another(data, chain, str(fingerprint))
+    _judge_signatures(chain)
     for link in chain:
         _judge_dates(link, now)
     return Ca(
         pem=write_pem([link.der for link in chain]),
-        sha256=sha256,
-        subject=_one_line(root.subject),
-        issuer=_one_line(first.subject),
+        fingerprints=fingerprints,
+        keys=tuple(key_of(link) for link in chain),
+        subject=_one_line(chain[-1].subject),
+        issuer=_one_line(chain[0].subject),
         not_before=max(link.not_before for link in chain),
         not_after=min(link.not_after for link in chain),
-        count=len(chain),
     )
 
 
@@ -123,91 +120,53 @@ def expiry_notice(ca: Ca, now: datetime) -> Notice | None:
     )
 
 
-def same(a: bytes, b: bytes) -> bool:
-    """Tell whether a client reads the same certificates from two files, whatever their line ends and order.
+@dataclass(frozen=True)
+class Found:
+    """The certificates that lie in a file, as their fingerprints, root last where they are one chain.
 
-    OpenSSL reads them here as it does in the client, so a file that only `read_ca` can make sense of
-    (flattened, UTF-16, indented) is not the same; `sole_fingerprint` tells whether it is another CA.
+    `whole` tells whether all that is meant to be a certificate could be made out, `plain` whether a client reads them
+    as they lie there. A file that is flattened, indented or UTF-16 is whole, and no client makes anything of it.
     """
-    found = _as_client(a)
-    return found is not None and found == _as_client(b)
+
+    fingerprints: tuple[str, ...]
+    whole: bool
+    plain: bool
 
 
-def sole_fingerprint(data: bytes) -> str | None:
-    """Return the SHA-256 that stands for the certificates in a file, None when none can be made out.
+def find_certificates(data: bytes) -> Found:
+    """Return what a file holds. Raises AgentError `ca-is-private-key`: it must be neither overwritten nor copied."""
+    ders, whole = readable(data)
+    found = tuple(map(sha256_of, ders))
+    with contextlib.suppress(AgentError):
+        found = tuple(link.sha256 for link in _ordered([_load(der) for der in ders]))
+    return Found(found, whole, plain=bool(found) and plain_certificates(data) == set(ders))
 
-    It is the root's of a chain, the last one's of anything else: a stranger's file is never nobody's. Raises
-    AgentError `ca-is-private-key`: such a file must be neither overwritten nor copied.
-    """
+
+def written(fingerprints: Sequence[str]) -> str:
+    """Write the fingerprints of a file as they are shown: the root's, then those of the certificates it vouches for."""
+    root, *others = reversed(fingerprints)
+    return f"sha256:{root}" + "".join(f" over sha256:{each}" for each in others)
+
+
+def _load(der: bytes) -> Certificate:
     try:
-        ders = certificates(data)
-    except AgentError as error:
-        if error.code.name == "ca-is-private-key":
-            raise
-        return None
-    try:
-        return sha256_of(_ordered([_load(der) for der in ders])[-1].der)
-    except AgentError:
-        return sha256_of(ders[-1])
-
-
-def _as_client(data: bytes) -> tuple[int, list[bytes]] | None:
-    if holds_secret(data):
-        return None  # a client would skip the key; the operator must not
-    context = _empty_store()
-    try:
-        context.load_verify_locations(cadata=data.decode("ascii", "replace").replace("\ufffd", "?"))
-    except (OSError, ValueError):  # SSLError is an OSError
-        return None
-    return context.cert_store_stats()["x509"], sorted(context.get_ca_certs(binary_form=True))
-
-
-def _empty_store() -> ssl.SSLContext:
-    import ssl  # noqa: PLC0415 - 10 ms that only a run with a CA shall pay, not every reader of a fingerprint
-
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-def _load(der: bytes) -> _Certificate:
-    """Let OpenSSL read one certificate; `get_ca_certs` lists only what may issue others (X509_check_ca)."""
-    context = _empty_store()
-    try:
-        context.load_verify_locations(cadata=der)
-        if not context.cert_store_stats()["x509_ca"]:
-            raise refused(
-                "an end-entity certificate",
-                hint="pass the certificate that signed the cluster's (CA:TRUE), not one that it signed",
-            )
-        (again,) = context.get_ca_certs(binary_form=True)
-        (told,) = context.get_ca_certs()
-        # Python takes some bytes after a certificate for the end of input; which, depends on OpenSSL's version
-        if again != der:
-            raise damaged("bytes after the certificate")
-        return _Certificate(
-            der,
-            cast("Name", told["subject"]),
-            cast("Name", told["issuer"]),
-            _date(cast("str", told["notBefore"])),
-            _date(cast("str", told["notAfter"])),
-        )
-    except (OSError, ValueError):  # SSLError is an OSError
+        certificate = read_certificate(der)
+    except ValueError:  # of the bytes, the dates and the texts in it
         raise damaged("base64 that is not one certificate") from None
+    if not certificate.is_ca:
+        raise refused(
+            "an end-entity certificate",
+            hint="pass the certificate that signed the cluster's (CA:TRUE), not one that it signed",
+        )
+    return certificate
 
 
-def _date(written: str) -> datetime:
-    """Read `Nov 20 07:05:09 2036 GMT`; the standard library's way would import two modules for it."""
-    month, day, clock, year, _gmt = written.split()
-    hour, minute, second = (int(part) for part in clock.split(":"))
-    return datetime(int(year), _MONTHS.index(month) + 1, int(day), hour, minute, second, tzinfo=timezone.utc)
-
-
-def _ordered(found: Sequence[_Certificate]) -> list[_Certificate]:
-    """Return the one chain these certificates form, root last, whatever order they came in.
+def _ordered(found: Sequence[Certificate]) -> list[Certificate]:
+    """Return the one chain these certificates form by their names, root last, whatever order they came in.
 
     Sorting is safe: the names admit one order only, the set stays what was given, the root stays the root.
-    Links are by name; that the signatures hold is proven by the client's own connection.
     """
-    roots = [link for link in found if link.subject == link.issuer]
+    roots = [link for link in found if link.is_self_issued]
     if not roots:
         raise refused(
             "an intermediate CA without its root",
@@ -223,7 +182,7 @@ def _ordered(found: Sequence[_Certificate]) -> list[_Certificate]:
     chain = roots
     rest = [link for link in found if link is not roots[0]]
     while rest:
-        below = [link for link in rest if link.issuer == chain[0].subject]
+        below = [link for link in rest if names(link.issuer, chain[0].subject)]
         if len(below) != 1:
             raise refused(
                 "certificates that do not form one chain",
@@ -235,7 +194,28 @@ def _ordered(found: Sequence[_Certificate]) -> list[_Certificate]:
     return chain
 
 
-def _judge_dates(link: _Certificate, now: datetime) -> None:
+def _judge_signatures(chain: Sequence[Certificate]) -> None:
+    """Refuse a chain of which a link is one by its name alone: with the root's fingerprint it would pass unseen.
+
+    Of an algorithm that is not known here a root says nothing: it is all there is, and its fingerprint covers it.
+    """
+    for link, issuer in zip(chain, [*chain[1:], chain[-1]]):
+        signed = is_signed_by(link, issuer.key)
+        if signed or (signed is None and len(chain) == 1):
+            continue
+        one, other = _one_line(link.subject), _one_line(issuer.subject)
+        if link is issuer:
+            one, other = f"the root {one}", "its own key"
+        how = "is not signed by" if signed is not None else "is signed in a way that cannot be verified, by"
+        raise refused(
+            f"a chain in which {one} {how} {other}" if len(chain) > 1 else f"a root that {how} {other}",
+            want=_CHAIN,
+            hint="each certificate must be signed by the next; get the chain anew from whoever keeps the CA,"
+            " and compare every fingerprint",
+        )
+
+
+def _judge_dates(link: Certificate, now: datetime) -> None:
     name = _one_line(link.subject)
     clock = f"this host's clock says {now:%Y-%m-%d %H:%M} UTC"
     if now > link.not_after:
@@ -254,16 +234,16 @@ def _judge_dates(link: _Certificate, now: datetime) -> None:
         )
 
 
-def _another(data: bytes, chain: Sequence[_Certificate], wanted: str) -> AgentError:
+def _another(data: bytes, chain: Sequence[Certificate], wanted: str) -> AgentError:
     hint = None
     if wanted in (sha256_of(data), sha256_of(write_pem([link.der for link in chain]))):
         hint = "that is the checksum of the file; give `openssl x509 -noout -fingerprint -sha256 -in FILE`"
-    elif wanted in [sha256_of(link.der) for link in chain[:-1]]:
+    elif wanted in [link.sha256 for link in chain[:-1]]:
         hint = "that is the fingerprint of an intermediate in this chain; give that of its root"
     return AgentError(
         "ca-fingerprint-differs",
         "this is not the CA whose fingerprint was given",
-        saw=f"sha256:{sha256_of(chain[-1].der)}",
+        saw=written([link.sha256 for link in chain]),
         want=f"sha256:{wanted}",
         hint=hint,
     )
@@ -271,10 +251,7 @@ def _another(data: bytes, chain: Sequence[_Certificate], wanted: str) -> AgentEr
 
 def _one_line(name: Name) -> str:
     """Write a name as RFC 2253 does, most particular first; nothing in it can break a line or a terminal."""
-    return ",".join(
-        "+".join(f"{_SHORT.get(key, key)}={_escaped(value)}" for key, value in part)
-        for part in reversed(name)
-    )
+    return ",".join("+".join(f"{key}={_escaped(value)}" for key, value in part) for part in reversed(name))
 
 
 def _escaped(value: str) -> str:

@@ -24,6 +24,10 @@ _MARK = re.compile(r"-{1,5}\s{0,2}(BEGIN|END)([A-Z0-9\s]{1,40})-{1,5}")
 _SECRET = re.compile(
     r"PRIVATE\W{0,8}KEY|(?i:-\s{0,2}BEGIN[\w\s]{0,30}PRIVATE\W{0,8}KEY)|Private-Key:|PuTTY-User-Key-File"
 )
+# a block that may be a certificate, with OpenSSL's trust settings too, and whatever its last line looks like
+_CERTIFICATE = re.compile(r"-BEGIN\s{0,2}(?:TRUSTED\s?|X509\s?)?CERTIFICATE-{1,5}([^-]*)")
+_BEGINS = (b"-----BEGIN CERTIFICATE-----", b"-----BEGIN X509 CERTIFICATE-----")
+_MOST_COLUMNS = 76
 _CERTIFICATE_LABELS = ("CERTIFICATE", "X509CERTIFICATE")
 _OTHER_LABELS = {
     "TRUSTEDCERTIFICATE": (
@@ -103,6 +107,63 @@ def holds_secret(data: bytes) -> bool:
     return _SECRET.search(_text(data)) is not None
 
 
+def readable(data: bytes) -> tuple[list[bytes], bool]:
+    """Return what in a file looks like certificates, damaged and strange ones beside them, and whether that is all.
+
+    Raises AgentError `ca-is-private-key`.
+    """
+    whole = True
+    try:
+        bodies = certificates(data)
+    except AgentError as error:
+        if error.code.name == "ca-is-private-key":
+            raise
+        whole, bodies = False, _salvaged(_text(data[:MOST_INPUT]))
+    # behind a certificate may be OpenSSL's trust settings; what is cut short is none
+    found = [der[: _size(der)] for der in bodies if _size(der) <= len(der)]
+    return list(dict.fromkeys(found)), whole and found == bodies
+
+
+def _salvaged(text: str) -> list[bytes]:
+    return [der for each in _CERTIFICATE.finditer(text) if (der := _base64(each[1])) is not None]
+
+
+def plain_certificates(data: bytes) -> set[bytes] | None:
+    """Return the certificates that a client reads from a file, None where it may stumble over one.
+
+    OpenSSL passes over what is no block. In a block each line is base64; ends of lines and blanks behind them do not
+    count. It takes more than is taken here, and what it takes beyond that is written anew.
+    """
+    found = set()
+    body: list[bytes] | None = None
+    for line in data.replace(b"\r\n", b"\n").split(b"\n"):
+        words = line.rstrip(b" \t")
+        if body is None:
+            if words in _BEGINS:
+                body, end = [], words.replace(b"BEGIN", b"END")
+            elif words.startswith(b"-----BEGIN "):
+                return None
+        elif words == end:
+            try:
+                found.add(base64.b64decode(b"".join(body), validate=True))
+            except ValueError:
+                return None
+            body = None
+        elif not words or len(words) > _MOST_COLUMNS or b"-" in words:
+            return None
+        else:
+            body.append(words)
+    return found if body is None else None
+
+
+def _size(der: bytes) -> int:
+    """Return how long the value is with which these bytes begin: longer than they are, where that is none."""
+    if der[:1] != b"\x30" or len(der) < 2:
+        return len(der) + 1
+    count = der[1] & 0x7F if der[1] & 0x80 else 0
+    return 2 + count + (int.from_bytes(der[2 : 2 + count], "big") if count else der[1])
+
+
 def _text(data: bytes) -> str:
     """Return the ASCII in UTF-8 or UTF-16, with or without a byte-order mark, and escapes resolved.
 
@@ -127,10 +188,18 @@ def _blocks(text: str) -> list[tuple[str, str]]:
 
 
 def _decoded(body: str) -> bytes:
+    der = _base64(body)
+    if der is None:
+        raise damaged("characters that are no base64, or some are missing")
+    return der
+
+
+def _base64(body: str) -> bytes | None:
+    """Return what a block holds, None when that is no base64. Raises AgentError `ca-is-private-key`."""
     try:
         der = base64.b64decode("".join(body.split()), validate=True)
     except ValueError:
-        raise damaged("characters that are no base64, or some are missing") from None
+        return None
     if _is_key(der):
         raise _secret()
     return der

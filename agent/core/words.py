@@ -154,12 +154,16 @@ class ClientState:
 
 @dataclass(frozen=True)
 class CaState:
-    """The CA that is wanted on the host. `not_after` is ISO 8601."""
+    """The CA that is wanted on the host. `sha256` and `subject` are the root's, `not_after` is ISO 8601.
+
+    `fingerprints` are those of all certificates in the file, issuer of the cluster certificate first, the root last.
+    """
 
     path: str
     sha256: str
     subject: str
     not_after: str
+    fingerprints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

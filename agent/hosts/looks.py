@@ -55,30 +55,6 @@ _WINDOWS = (
     Look("sc", (r"query|queryex|qc", r"[\w.-]+")),
 )
 
-# `openssl x509` reads with these words and writes or signs with others; the second kind takes a value.
-_X509_FLAGS = frozenset(
-    (
-        "-noout",
-        "-text",
-        "-subject",
-        "-issuer",
-        "-dates",
-        "-startdate",
-        "-enddate",
-        "-fingerprint",
-        "-sha1",
-        "-sha256",
-        "-serial",
-        "-pubkey",
-        "-modulus",
-        "-hash",
-        "-purpose",
-    )
-)
-_X509_VALUES = frozenset(
-    ("-in", "-inform", "-checkend", "-checkhost", "-checkip", "-ext", "-nameopt", "-certopt")
-)
-
 
 class ForbiddenLook(BaseException):
     """A program outside the allow-list was given to `ask`.
@@ -105,8 +81,6 @@ def allowed(argv: Sequence[str], looks: Sequence[Look] = LOOKS) -> bool:
     program = argv[0]
     if looks is LOOKS and not program.startswith("/opt/cloudhsm/"):
         program = program.rsplit("/", 1)[-1]
-    if program == "openssl":
-        return _reads_certificate(argv[1:])
     return any(program == look.program and _fits(argv[1:], look) for look in looks)
 
 
@@ -120,13 +94,4 @@ def _fits(words: Sequence[str], look: Look) -> bool:
     patterns = (*look.words, *(() if look.rest is None else (look.rest,) * (len(words) - len(look.words))))
     return len(words) == len(patterns) and all(
         re.fullmatch(pattern, word, re.DOTALL) for pattern, word in zip(patterns, words)
-    )
-
-
-def _reads_certificate(words: Sequence[str]) -> bool:
-    if list(words[:1]) != ["x509"] or "-noout" not in words:
-        return False
-    rest = iter(words[1:])
-    return all(
-        word in _X509_FLAGS or (word in _X509_VALUES and next(rest, None) is not None) for word in rest
     )

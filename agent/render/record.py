@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 
 def to_tree(report: Report) -> dict[str, Any]:
     """Return the report as plain JSON values, in the order people read it."""
-    client = report.client
+    client, ca = report.client, report.ca
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": report.run_id,
@@ -33,7 +33,7 @@ def to_tree(report: Report) -> dict[str, Any]:
             "instance_id": report.host.instance_id,
         },
         "client": None if client is None else {**asdict(client), "components": list(client.components)},
-        "ca": None if report.ca is None else asdict(report.ca),
+        "ca": None if ca is None else {**asdict(ca), "fingerprints": list(ca.fingerprints)},
         "steps": [_line(line) for line in report.lines],
         "hsms": [asdict(hsm) for hsm in report.hsms],
         "warnings": [asdict(notice) for notice in report.notices],

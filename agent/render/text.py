@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 _COLOURS = {
     "met": "32", "ok": "32", "changed": "36", "would-change": "33", "degraded": "33", "drift": "33", "undone": "33",
     "rolled-back": "31", "failed": "31", "skipped": "2", "unreachable": "31", "drifted": "33", "not-reached": "2",
 }  # fmt: skip
+_FINGERPRINT = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 # the narrowest column in which a step's text is still pleasant to read
 _COLUMN = 28
 _INDENT = 6
@@ -44,11 +46,9 @@ def wrapped(before: str, text: str, width: int | None, indent: int | None = None
 
 
 def short(text: str) -> str:
-    """Shorten what is only long: a fingerprint to what people compare, several lines to one."""
+    """Shorten what is only long: fingerprints to what people compare, several lines to one."""
     shown = " / ".join(printable(line) for line in text.splitlines())
-    if shown.startswith("sha256:") and len(shown) >= 71:
-        return shown[: len("sha256:") + 12] + "…" + shown[71:]
-    return shown
+    return _FINGERPRINT.sub(r"\1…", shown)
 
 
 def printable(text: str) -> str:

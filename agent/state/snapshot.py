@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.cloudhsm import daemon
-from agent.cloudhsm.ca import sole_fingerprint
+from agent.cloudhsm.ca import find_certificates, written
 from agent.cloudhsm.layout import Layout, layout
 from agent.cloudhsm.pem import holds_secret
 from agent.cloudhsm.settings import parse_cmu, parse_settings, parse_settings3
@@ -237,13 +237,14 @@ def line_id(here: Layout, path: str) -> str:
 
 def _told(here: Layout, path: str, data: bytes) -> str:
     """Say what a file holds as the steps say it: the CA's fingerprint, the configured addresses."""
-    told = None
     if path == here.ca:
-        told = sole_fingerprint(data)
+        found = find_certificates(data).fingerprints
+        if found:
+            return written(found)
     else:
         with contextlib.suppress(ValueError):
             return " ".join(_servers(here, path, data)) or "not configured"
-    return "sha256:" + (told or hashlib.sha256(data).hexdigest())
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def _servers(here: Layout, path: str, data: bytes) -> tuple[str, ...]:

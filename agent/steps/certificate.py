@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.ca import same, sole_fingerprint
+from agent.cloudhsm.ca import find_certificates, written
 from agent.core.errors import AgentError
 from agent.core.words import Finding
 
@@ -17,11 +17,11 @@ _MODE = 0o644
 
 @dataclass(frozen=True)
 class Certificate:
-    """The CA as it must lie at `path`. `replace` allows one that differs from what is there."""
+    """The CA as it must lie at `path`, all of whose certificates are named. `replace` allows one that differs."""
 
     path: str
     pem: bytes
-    sha256: str
+    fingerprints: tuple[str, ...]
     not_after: str
     replace: bool = False
 
@@ -34,20 +34,25 @@ class Certificate:
         return "write-failed"
 
     def check(self, view: HostView) -> Finding:
-        """Compare certificates, not bytes: line ends and comments do not make another CA. Refuses to replace one."""
-        want = f"sha256:{self.sha256}"
+        """Compare certificates, not bytes: line ends and comments do not make another CA. Refuses to replace one.
+
+        A client trusts each certificate in the file, so one more or one less is another CA. Of a file that is damaged,
+        what can be made out must be wanted.
+        """
+        want = written(self.fingerprints)
         data = view.read(self.path)
         if data is None:
             return Finding(met=False, saw="absent", want=want)
         if not data.strip():
             return Finding(met=False, saw="empty", want=want)
-        if not same(data, self.pem):
-            saw = sole_fingerprint(data)
-            if not self.replace and saw not in (None, self.sha256):
-                raise AgentError(
-                    "ca-would-be-replaced", "another CA is on this host", saw=f"sha256:{saw}", want=want
-                )
-            return Finding(met=False, saw=f"sha256:{saw}" if saw else "not a certificate", want=want)
+        found = find_certificates(data)
+        there, wanted = set(found.fingerprints), set(self.fingerprints)
+        saw = written(found.fingerprints) if there else "not a certificate"
+        if not (there == wanted or (not found.whole and there <= wanted)) and not self.replace:
+            raise AgentError("ca-would-be-replaced", "another CA is on this host", saw=saw, want=want)
+        if there != wanted or not found.plain:
+            form = "" if there != wanted else ", in a form that a client may not read"
+            return Finding(met=False, saw=f"{saw}{form}", want=want)
         stat = view.stat(self.path)
         mode = stat.mode if stat and stat.kind == "file" else _MODE
         if mode & 0o022 or not mode & 0o004:

@@ -23,11 +23,6 @@ if TYPE_CHECKING:
     from agent.core.system import System
 
 OS_RELEASE = b'ID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04.1 LTS"\nID_LIKE=debian\n'
-KEY_TEXT = (
-    "    Signature Algorithm: sha256WithRSAEncryption\n"
-    "            Public Key Algorithm: rsaEncryption\n"
-    "                Public-Key: (2048 bit)\n"
-)
 ETC = "/opt/cloudhsm/etc"
 CA = f"{ETC}/customerCA.crt"
 # what the catalogue's checksum is compared with: these bytes stand for the vendor's file
@@ -66,7 +61,6 @@ class Vendor:
                 "dpkg-query": self._dpkg_query,
                 "apt-get": self._apt_get,
                 "dpkg": self._dpkg,
-                "openssl": Done(0, KEY_TEXT, ""),
                 "ldd": self._ldd,
                 "systemctl": Done(0, "active\n", ""),
                 **self._tools(),
@@ -222,8 +216,6 @@ class WindowsVendor(Vendor):
                 "reg": self._registry,
                 "msiexec": self._msiexec,
                 "powershell": self._powershell,
-                # there is none on Windows
-                "openssl": Done(127, "", "openssl: there is no such program\n"),
                 **self._tools(),
             },
             ports={(address, 2223): None for address in self.addresses},

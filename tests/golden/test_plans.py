@@ -22,12 +22,12 @@ FOLDER = Path(__file__).parent / "plans"
 CATALOGUE = load()
 CA = Ca(
     b"",
-    "ca" * 32,
+    ("ca" * 32,),
+    (),
     "CN=root",
     "CN=root",
     dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc),
     dt.datetime(2036, 1, 1, tzinfo=dt.timezone.utc),
-    1,
 )
 
 

@@ -22,8 +22,6 @@ CMU = "/opt/cloudhsm/bin/cloudhsm_mgmt_util"
         "rpm -q cloudhsm-cli",
         "rpm --eval %{_arch}",
         "ldd /opt/cloudhsm/lib/libcloudhsm_pkcs11.so",
-        "openssl x509 -noout -fingerprint -sha256 -in /a/customerCA.crt",
-        "openssl x509 -noout -checkend 3600",
         "uname -m",
         "systemctl is-active cloudhsm-client",
         "systemctl is-enabled cloudhsm-client",

@@ -31,12 +31,12 @@ ETC, BIN, RUN, LIB = (f"/opt/cloudhsm/{each}" for each in ("etc", "bin", "run", 
 CA_PATH = f"{ETC}/customerCA.crt"
 CA = Ca(
     pem=b"-----BEGIN CERTIFICATE-----\n",
-    sha256="ca" * 32,
+    fingerprints=("ca" * 32,),
+    keys=(),
     subject="CN=root",
     issuer="CN=root",
     not_before=dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc),
     not_after=dt.datetime(2036, 1, 1, tzinfo=dt.timezone.utc),
-    count=1,
 )
 ONE = Desired(hsm_ip=("10.0.1.6",))
 TWO = Desired(hsm_ip=("10.0.1.6", "10.0.2.9"))
@@ -93,7 +93,7 @@ def codes(found: Planned) -> list[str]:
 
 
 def test_a_virgin_host_whole() -> None:
-    certificate = Certificate(CA_PATH, CA.pem, CA.sha256, "2036-01-01T00:00:00+00:00")
+    certificate = Certificate(CA_PATH, CA.pem, CA.fingerprints, "2036-01-01T00:00:00+00:00")
     needs = ("package:cli", "certificate", "configure:cli", "reach:*")
     assert planned(NOBLE, replace(TWO, component=("pkcs11",))) == Planned(
         plan=Plan(
@@ -147,7 +147,7 @@ def test_a_virgin_host_whole() -> None:
         ),
         fit=planned(NOBLE, TWO).fit,
         client=ClientState(5, "5.18.0", ("cli", "pkcs11"), "catalogue-sha256"),
-        ca=CaState(CA_PATH, CA.sha256, "CN=root", "2036-01-01T00:00:00+00:00"),
+        ca=CaState(CA_PATH, CA.sha256, "CN=root", "2036-01-01T00:00:00+00:00", CA.fingerprints),
     )
 
 
@@ -248,7 +248,7 @@ def test_what_was_said_reaches_every_configure_step() -> None:
         for component in ("cli", "pkcs11")
     ]
     assert found.plan.steps[2] == Certificate(
-        CA_PATH, CA.pem, CA.sha256, "2036-01-01T00:00:00+00:00", replace=True
+        CA_PATH, CA.pem, CA.fingerprints, "2036-01-01T00:00:00+00:00", replace=True
     )
     info = next(each for each in found.plan.probes if isinstance(each, HsmInfo))
     assert (info.asked, info.accept_single_hsm) == (1, True)
@@ -511,7 +511,7 @@ def test_sdk_3_whole() -> None:
                 )
                 for component, name, sha256 in files
             ),
-            Certificate(CA_PATH, CA.pem, CA.sha256, "2036-01-01T00:00:00+00:00"),
+            Certificate(CA_PATH, CA.pem, CA.fingerprints, "2036-01-01T00:00:00+00:00"),
             Configure3(TWO.hsm_ip, CA_PATH, LIMITS),
             Service(CA_PATH, LIMITS),
         ),
