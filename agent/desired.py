@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
-from agent.options import ENVIRONMENT_PREFIX, OPTIONS, SECRET_VARIABLES, NotAcceptableError
+from agent.options import ENVIRONMENT_PREFIX, OPTIONS, SECRET_VARIABLES, NotAcceptableError, spelled_address
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -203,13 +203,20 @@ def to_json(desired: Desired) -> dict[str, Any]:
 
 
 def from_json(tree: Mapping[str, Any]) -> Desired:
-    """Read what `to_json` wrote. Raises TypeError for keys of another version, and for values of another kind."""
+    """Read what `to_json` wrote. Raises TypeError for keys of another version, and for values of another kind.
+
+    An earlier version kept addresses as they were typed; whether one can be an HSM's was judged where it was typed.
+    """
     said: Said = {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}
     for option in OPTIONS:
         values = said.get(option.name, ()) if option.many else (said.get(option.name, False),)
         if not isinstance(values, tuple) or not all(isinstance(each, (str, int, float)) for each in values):
             raise TypeError(option.name)
-    return Desired(**said)
+    try:
+        addresses = tuple(dict.fromkeys(spelled_address(each) for each in said.get("hsm_ip", ())))
+    except ValueError as error:
+        raise TypeError("hsm_ip") from error
+    return Desired(**{**said, "hsm_ip": addresses})
 
 
 def _parsed(option: Option, value: Any, where: str, complaints: Complaints) -> list[Any]:

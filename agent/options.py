@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -44,17 +43,56 @@ class NotAcceptableError(ValueError):
     """A value is not acceptable; the text is the complaint."""
 
 
-def _address(text: str) -> str:
+def spelled_address(text: str) -> str:
+    """Return an IP address in its one spelling, an IPv4 address for IPv6 as the first. Raises ValueError."""
     # 010 is 8 to some programs and 10 to others; Pythons before 3.9.5 take it, newer ones refuse
-    if not re.search(r"(^|\.)0\d", text):
-        with contextlib.suppress(ValueError):
-            return str(ipaddress.ip_address(text.strip()))
+    if "%" in text or re.search(r"(^|[.:])0\d+\.|\.0\d", text):
+        raise ValueError(text)
+    address = ipaddress.ip_address(text)
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+# what no ENI has as its address, by the registries of IANA; the first that fits is named
+_NOBODYS = tuple(
+    (ipaddress.ip_network(network), what)
+    for network, what in (
+        ("0.0.0.0/32", "any address of this host"),
+        ("::/128", "any address of this host"),
+        ("127.0.0.0/8", "this host itself"),
+        ("::1/128", "this host itself"),
+        ("0.0.0.0/8", "this network"),
+        ("255.255.255.255/32", "everybody on this network"),
+        ("224.0.0.0/4", "a multicast group"),
+        ("ff00::/8", "a multicast group"),
+        ("169.254.0.0/16", "a link-local address"),
+        ("fe80::/10", "a link-local address"),
+        ("240.0.0.0/4", "a reserved address"),
+        ("::/96", "a reserved address"),
+    )
+)
+
+
+def _address(text: str) -> str:
     hint = "an IPv4 or IPv6 address of an HSM's ENI is wanted, such as 10.0.1.6"
-    if re.fullmatch(r"\[?[0-9a-fA-F.:]+\]?:\d+", text):
-        hint = "the address alone is wanted; the port is always 2223"
-    elif re.fullmatch(r"[A-Za-z0-9.-]+", text) and re.search(r"[A-Za-z]", text):
-        hint = "a name is not accepted, since the configure tool takes addresses only; the ENI's IP address is wanted"
-    raise NotAcceptableError(f"{text!r} is not an IP address: {hint}")
+    text = text.strip()
+    try:
+        spelled = spelled_address(text)
+    except ValueError:
+        if "%" in text:
+            hint = "an HSM's address has no scope behind a percent sign"
+        elif re.fullmatch(r"\[?[0-9a-fA-F.:]+\]?:\d+", text):
+            hint = "the address alone is wanted; the port is always 2223"
+        elif re.fullmatch(r"[A-Za-z0-9.-]+", text) and re.search(r"[A-Za-z]", text):
+            hint = (
+                "a name is not accepted, since the configure tool takes addresses only; "
+                "the ENI's IP address is wanted"
+            )
+        raise NotAcceptableError(f"{text!r} is not an IP address: {hint}") from None
+    address = ipaddress.ip_address(spelled)
+    what = next((what for network, what in _NOBODYS if address in network), None)
+    if what is not None:
+        raise NotAcceptableError(f"{text!r} is no HSM's address, it means {what}: {hint}")
+    return spelled
 
 
 def _one_of(*allowed: str) -> Callable[[str], str]:

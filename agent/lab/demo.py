@@ -19,7 +19,8 @@ from agent.lab import cluster, fresh, mirror, packages, pki, stage
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-ADDRESSES = ("127.0.1.6", "127.0.2.9")
+# in the demo's own network, where they are nobody else's
+ADDRESSES = ("10.0.1.6", "10.0.2.9")
 _UBUNTU = 'NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04 (demo)"\n'
 _AMAZON = 'NAME="Amazon Linux"\nID="amzn"\nVERSION_ID="2023"\nPRETTY_NAME="Amazon Linux 2023 (demo)"\n'
 _STANDIN = "/etc/cloudhsm-standin"
@@ -203,6 +204,7 @@ def _set(scene: stage.Stage, folder: Path) -> Iterator[tuple[Play, Callable[[Fau
         this.place(source, inside)
     with this.hsms, mirror.running(mirror.Mirror(folder / "mirror", folder / "mirror.json")) as url:
         for address in ADDRESSES:
+            stage.give_address(address)
             this.start(address)
         source_of = ("--package-source", url, *sums)
 

@@ -33,8 +33,8 @@ ROOT = Path(__file__).parents[2]
 DEMO = [sys.executable, "-m", "agent", "demo"]
 # what each fault is found as: the step that tells, its outcome and code, and how the run ends
 FOUND = {
-    "hsm-refused": ("reach:127.0.2.9:2223", "failed", "hsm-refused", "degraded", "hsm-degraded"),
-    "hsm-silent": ("reach:127.0.1.6:2223", "failed", "hsm-no-tls", "failed", "hsm-no-tls"),
+    "hsm-refused": ("reach:10.0.2.9:2223", "failed", "hsm-refused", "degraded", "hsm-degraded"),
+    "hsm-silent": ("reach:10.0.1.6:2223", "failed", "hsm-no-tls", "failed", "hsm-no-tls"),
     "not-activated": (
         "client:activated",
         "failed",
@@ -93,7 +93,7 @@ def machine() -> dict[str, Any]:
             if "hsm-agent" in line or " /sys " in line
         ],
         "space": {kind: str(Path("/proc/self/ns", kind).readlink()) for kind in ("mnt", "net", "pid")},
-        "addresses": Path("/proc/net/fib_trie").read_text().count("127.0.1.6"),
+        "addresses": Path("/proc/net/fib_trie").read_text().count("10.0.1.6"),
     }
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
 from agent.core.system import LINUX, System, windows
@@ -70,24 +74,95 @@ def test_a_list_in_the_environment_is_separated_by_commas_or_blanks() -> None:
     assert (said, complaints.texts) == ({"hsm_ip": ("10.0.0.1", "10.0.0.2", "10.0.0.3")}, [])
 
 
-@pytest.mark.parametrize(
-    ("address", "part"),
-    [
-        ("hsm-1.example", "a name is not accepted"),
-        ("10.0.1.6:2223", "the port is always 2223"),
-        ("[fd00::1]:2223", "the port is always 2223"),
-        ("10.0.1.6; rm -rf /", "is not an IP address"),
-        ("$(id)", "is not an IP address"),
-        ("10.0.1.256", "is not an IP address"),
-        ("010.0.1.6", "is not an IP address"),
-        ("", "is not an IP address"),
-        ("10.0.1.6\n10.0.1.7", "is not an IP address"),
-    ],
-)
+NO_ADDRESSES = [
+    ("hsm-1.example", "a name is not accepted"),
+    ("10.0.1.6:2223", "the port is always 2223"),
+    ("[fd00::1]:2223", "the port is always 2223"),
+    ("10.0.1.6; rm -rf /", "is not an IP address"),
+    ("$(id)", "is not an IP address"),
+    ("10.0.1.256", "is not an IP address"),
+    ("010.0.1.6", "is not an IP address"),
+    ("10.0.1.06", "is not an IP address"),
+    ("::ffff:010.0.1.6", "is not an IP address"),
+    ("fe80::1%a b;reboot", "no scope"),
+    ("fd00::1%eth0", "no scope"),
+    ("10.0.1.6%eth0", "no scope"),
+    ("0.0.0.0", "means any address of this host"),
+    ("::", "means any address of this host"),
+    ("0:0::0", "means any address of this host"),
+    ("0.1.2.3", "means this network"),
+    ("127.0.0.1", "means this host itself"),
+    ("127.9.9.9", "means this host itself"),
+    ("::1", "means this host itself"),
+    ("::ffff:127.0.0.1", "means this host itself"),
+    ("::ffff:7f00:1", "means this host itself"),
+    ("::127.0.0.1", "means a reserved address"),
+    ("224.0.0.1", "means a multicast group"),
+    ("239.255.255.255", "means a multicast group"),
+    ("ff02::1", "means a multicast group"),
+    ("::ffff:224.0.0.1", "means a multicast group"),
+    ("255.255.255.255", "means everybody on this network"),
+    ("240.0.0.1", "means a reserved address"),
+    ("169.254.169.254", "means a link-local address"),
+    ("fe80::1", "means a link-local address"),
+    ("febf::1", "means a link-local address"),
+    ("", "is not an IP address"),
+    ("10.0.1.6\n10.0.1.7", "is not an IP address"),
+]
+
+
+@pytest.mark.parametrize(("address", "part"), NO_ADDRESSES)
 def test_what_is_no_address_is_refused(address: str, part: str) -> None:
     (complaint,) = complaints_of({"hsm_ip": [address]})
     assert complaint.startswith("--hsm-ip: ")
     assert part in complaint
+
+
+@pytest.mark.parametrize("address", [each for each, _ in NO_ADDRESSES if each and not set(each) & set(" \n")])
+def test_what_is_no_address_is_refused_wherever_it_is_said(address: str) -> None:
+    (complaint,) = complaints_of({}, {"HSM_AGENT_HSM_IP": address})
+    assert complaint.startswith("HSM_AGENT_HSM_IP: ")
+    (complaint,) = complaints_of({}, {}, f"[hsm]\nip = {json.dumps([address])}\n")
+    assert "config.toml:2: hsm.ip: " in complaint
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("10.77.0.10", "::ffff:10.77.0.10"),
+        ("10.77.0.10", "::FFFF:a4d:a"),
+        ("10.77.0.10", "0:0:0:0:0:ffff:0a4d:000a"),
+        ("fd00::1", "FD00:0::1"),
+        ("fd00::1", " fd00:0000:0000:0000:0000:0000:0000:0001 "),
+    ],
+)
+def test_an_address_has_one_spelling(one: str, other: str) -> None:
+    assert read_flags({"hsm_ip": [other]}, Complaints())["hsm_ip"] == (one,)
+    assert complaints_of({"hsm_ip": [one, other]}) == [f"--hsm-ip: {one} is given more than once"]
+    # a record of an earlier version, and a roll-out's request
+    assert from_json({"hsm_ip": [other.strip(), one]}).hsm_ip == (one,)
+
+
+@pytest.mark.parametrize("address", ["fe80::1%a b;reboot", "hsm-1", "", "10.0.0.1; id", "010.0.0.1"])
+def test_a_record_with_what_is_no_address_is_of_another_kind(address: str) -> None:
+    with pytest.raises(TypeError, match="hsm_ip"):
+        from_json({"hsm_ip": [address]})
+
+
+@given(st.ip_addresses())
+def test_every_address_is_spelled_once_or_refused_with_a_reason(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
+    texts = [str(address), address.exploded, str(address).upper()]
+    if isinstance(address, ipaddress.IPv4Address):
+        texts += [f"::ffff:{address}", str(ipaddress.IPv6Address(0xFFFF << 32 | int(address)))]
+    ends = set()
+    for text in texts:
+        complaints = Complaints()
+        said = read_flags({"hsm_ip": [text]}, complaints)
+        ends.add((said.get("hsm_ip"), tuple(each.partition(" means ")[2] for each in complaints.texts)))
+    (end,) = ends
+    assert end == ((str(getattr(address, "ipv4_mapped", None) or address),), ()) or end[1][0]
 
 
 def test_an_address_twice_is_told_also_in_another_spelling() -> None:

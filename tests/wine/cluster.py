@@ -13,7 +13,7 @@ from typing import Any
 from agent.lab import cluster, pki
 
 # Two HSMs of one cluster, one of a type that old clients cannot talk to, and an address where nothing listens.
-FIRST, SECOND, NEW_TYPE, NOBODY = "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.9"
+FIRST, SECOND, NEW_TYPE, NOBODY = "10.77.0.2", "10.77.0.3", "10.77.0.4", "10.77.0.9"
 TYPES = {FIRST: "hsm1.medium", SECOND: "hsm1.medium", NEW_TYPE: "hsm2m.medium"}
 USERS = ("app",)
 FOLDER = "cluster"

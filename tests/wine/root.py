@@ -77,6 +77,8 @@ mount -t proc proc proc
 mount --bind /dev dev
 echo '127.0.0.1 localhost' >etc/hosts
 ip link set lo up
+# all of them are this machine's in here, whoever listens: a connection to one where nobody does is refused
+ip route add local 10.77.0.0/24 dev lo
 exec chroot . setpriv --reuid tester --regid tester --clear-groups env -i HOME=/home/tester PATH=/usr/bin:/bin \
     LANG=C.UTF-8 WINEPREFIX=/home/tester/pfx WINEDEBUG=-all \
     PYTHONPYCACHEPREFIX='Z:\scratch\pyc' HSM_AGENT_TEST_CERTIFICATE='Z:\scratch\server.pem' \
