@@ -155,6 +155,13 @@ _TABLE = (
         "install one with the host's package manager, such as python3.11, then run this again",
     ),
     Code(
+        "openssl-unusable",
+        11,
+        "this host's OpenSSL can make no TLS connection",
+        "an openssl.cnf that activates a provider without those it needs (half of FIPS), a Python built without ssl",
+        "correct openssl.cnf (`openssl version -d` says where); with `OPENSSL_CONF=/dev/null` set it is not read",
+    ),
+    Code(
         "sudo-refused",
         11,
         "the user may not become root on the host without a password",

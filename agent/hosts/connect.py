@@ -7,13 +7,18 @@ The shell adapter sends this file as text. So it imports nothing but the standar
 # ruff: noqa: PLC0415, PTH100, PTH110, PTH120, PTH123, PTH208, UP032
 # (Python 3.6 has no newer way, names are strings, and not every system has every module)
 
+import contextlib
 import errno
 import os
 import select
 import socket
 import struct
+import sys
 import time
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
+
+if TYPE_CHECKING:
+    import ssl
 
 # (socket, whether it is to be written, seconds) -> whether it can be
 Ready = Callable[[socket.socket, bool, float], bool]
@@ -21,6 +26,9 @@ Ready = Callable[[socket.socket, bool, float], bool]
 _seconds = time.perf_counter
 # How often `stopped` is asked while waiting, in seconds.
 _TURN = 0.1
+# How much the other side may say before its handshake is over; OpenSSL takes certificates of 100 kB. It may go on for
+# ever with messages that say nothing.
+_MOST_SAID = 256 * 1024
 # WSAEACCES, which is no number of Linux: the filters of Windows refused. A firewall of Linux has no number of its own:
 # what nftables drops on its way out times out, and what it rejects is refused or unreachable, as from anywhere else.
 _FILTERED = 10013
@@ -65,7 +73,7 @@ def reach(
 ) -> "dict[str, Any]":
     """Return the fields `cause`, `detail`, `seconds` and `tls` of a Reached.
 
-    Connecting and the handshake have `timeout` seconds each. No name is looked up: a resolver knows no limit.
+    Connecting and the handshake have `timeout` seconds together. No name is looked up: a resolver knows no limit.
     Raises Interrupted when `stopped` becomes true. What differs between systems: `ready` waits for a
     socket, `under_way` is what a connection that is being made says, and `words` is what an error number means.
     """
@@ -77,6 +85,7 @@ def reach(
     except (OSError, ValueError):
         return _unreached("hsm-no-route", "not an IP address")
     start = _seconds()
+    deadline = start + timeout
     try:
         sock = socket.socket(family, kind)
     except OSError as error:  # IPv6 is switched off, for one
@@ -86,7 +95,7 @@ def reach(
             sock.setblocking(False)
             outcome = sock.connect_ex(target)
             if outcome == under_way:
-                wait.until(sock, True, start + timeout)
+                wait.until(sock, True, deadline)
                 outcome = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if outcome:
                 return _unreached(_CAUSES.get(outcome, "hsm-no-route"), words(outcome))
@@ -95,8 +104,7 @@ def reach(
         except OSError as error:
             return _unreached(_CAUSES.get(error.errno or 0, "hsm-no-route"), _said(error))
         seconds = _seconds() - start
-        spoken, detail = _handshake(sock, timeout, wait) if tls else (None, "connected")
-    cause = "hsm-no-tls" if spoken is False else None
+        cause, detail, spoken = _speak(sock, timeout, deadline, wait) if tls else (None, "connected", None)
     return {"cause": cause, "detail": detail, "seconds": seconds, "tls": spoken}
 
 
@@ -180,62 +188,110 @@ class _Wait:
 
     def until(self, sock: socket.socket, writing: bool, deadline: float) -> None:
         while True:
-            left = deadline - _seconds()
             if self._stopped():
                 raise Interrupted
-            if self._ready(sock, writing, max(0, min(_TURN, left))):
-                return
+            # the clock first: a side that is always ready would never be timed out
+            left = deadline - _seconds()
             if left <= 0:
                 raise _NoAnswer
+            if self._ready(sock, writing, min(_TURN, left)):
+                return
 
 
-def _handshake(sock: socket.socket, timeout: float, wait: _Wait) -> "tuple[bool, str]":
+def tls_context() -> "ssl.SSLContext":
+    """Return what a connection is made with that proves nobody. Raises OSError where this Python can make none.
+
+    An `openssl.cnf` that names what its OpenSSL does not know, and older calls of any library, leave complaints in the
+    thread's queue, which the next call takes for its own failure. A list in which there is no cipher empties it.
+    """
+    try:
+        import ssl  # 8 ms that most commands need not pay
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        with contextlib.suppress(ssl.SSLError):
+            context.set_ciphers("NO-SUCH-CIPHER")
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        if hasattr(ssl, "TLSVersion"):  # Python 3.7
+            context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        context.set_ciphers("ALL:@SECLEVEL=0")  # whatever the other side has: nothing is sent through it
+    except (ImportError, OSError) as error:  # SSLError is an OSError
+        said = "{} can make no TLS connection: {}".format(sys.executable or "Python", error)
+        raise OSError(said) from None
+    return context
+
+
+def _speak(
+    sock: socket.socket, timeout: float, deadline: float, wait: _Wait
+) -> "tuple[str | None, str, bool | None]":
+    """Return cause, detail and whether TLS was spoken."""
+    try:
+        context = tls_context()
+    except OSError as error:
+        return "openssl-unusable", "connected; {}".format(error), None
+    spoken, detail = _handshake(sock, context, timeout, deadline, wait)
+    return None if spoken else "hsm-no-tls", detail, spoken
+
+
+def _handshake(
+    sock: socket.socket, context: "ssl.SSLContext", timeout: float, deadline: float, wait: _Wait
+) -> "tuple[bool, str]":
     """Tell whether TLS was spoken, and in words what was.
 
     The first bytes of the answer decide: a TLS record, even an alert that refuses us, proves TLS.
     """
-    import ssl  # 8 ms that most commands need not pay
+    import ssl  # loaded with the context
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    if hasattr(ssl, "TLSVersion"):  # Python 3.7
-        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-    context.set_ciphers("ALL:@SECLEVEL=0")  # whatever the other side has: nothing is sent through it
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    talk = context.wrap_bio(incoming, outgoing)
-    deadline = _seconds() + timeout
-    first = b""
+    heard = bytearray()
     try:
-        while True:
-            try:
-                talk.do_handshake()
-            except ssl.SSLWantReadError:
-                sock.send(outgoing.read())  # some hundred bytes, which an idle connection always takes
-            else:
-                return True, "{} {}".format(talk.version(), (talk.cipher() or ("",))[0])
-            wait.until(sock, False, deadline)
-            data = sock.recv(65536)
-            if not data:
-                return _is_record(first), "connected, then closed by the other side"
-            first = (first + data)[:3]
-            incoming.write(data)
+        return _shake(sock, context, heard, deadline, wait)
     except _NoAnswer:
         did = (
             "began a TLS handshake and did not finish it"
-            if _is_record(first)
+            if _is_record(heard)
             else "connected, then was silent"
         )
         return False, "{} for {:g} s".format(did, timeout)
     except ssl.SSLError as error:
-        if _is_record(first):
+        if _is_record(heard):
             return True, "TLS answered, and refused: {}".format(error.reason)
         return False, "answered, but not with TLS"
     except OSError as error:
-        return _is_record(first), "connected, then: " + _said(error)
+        return _is_record(heard), "connected, then: " + _said(error)
 
 
-def _is_record(first: bytes) -> bool:
+def _shake(
+    sock: socket.socket, context: "ssl.SSLContext", heard: bytearray, deadline: float, wait: _Wait
+) -> "tuple[bool, str]":
+    import ssl  # loaded with the context
+
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    talk = context.wrap_bio(incoming, outgoing)
+    while True:
+        try:
+            talk.do_handshake()
+        except ssl.SSLWantReadError:
+            _send(sock, outgoing.read(), deadline, wait)
+        else:
+            return True, "{} {}".format(talk.version(), (talk.cipher() or ("",))[0])
+        wait.until(sock, False, deadline)
+        data = sock.recv(65536)
+        if not data:
+            return _is_record(heard), "connected, then closed by the other side"
+        heard += data
+        if len(heard) > _MOST_SAID:
+            return False, "said {} bytes without finishing a TLS handshake".format(len(heard))
+        incoming.write(data)
+
+
+def _send(sock: socket.socket, data: bytes, deadline: float, wait: _Wait) -> None:
+    """Send what a handshake has to say; the other side may close its window."""
+    while data:
+        wait.until(sock, True, deadline)
+        data = data[sock.send(data) :]
+
+
+def _is_record(first: "bytes | bytearray") -> bool:
     """Tell an alert (21) or handshake (22) record of TLS 1.x from anything else."""
     return first[:1] in (b"\x15", b"\x16") and first[1:2] == b"\x03"
 

@@ -180,8 +180,8 @@ class Shell:
         return self.do(argv, timeout=timeout, stdin=stdin)
 
     def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> Reached:
-        # connecting, the handshake, and Python's own start
-        seen = self._python(f"reach({address!r}, {port}, {timeout!r}, {tls})", 2 * timeout + _LOOK)
+        # beside it, Python's own start
+        seen = self._python(f"reach({address!r}, {port}, {timeout!r}, {tls})", timeout + _LOOK)
         return Reached(address, port, **seen)
 
     def holder(self, path: str) -> Holder | None:

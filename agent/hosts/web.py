@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import agent
 from agent.core.errors import CODES, AgentError
+from agent.hosts import tls
 from agent.hosts.stores import trust_as_the_host_does
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def answers(
     waiting, and is left behind when `mind` raises. Raises Again, or AgentError `download-failed` where trying
     again cannot help.
     """
+    if url.startswith("https:"):
+        tls.require()
     inbox: queue.Queue[_Item] = queue.Queue(maxsize=8)
     left = threading.Event()
 

@@ -898,6 +898,109 @@ def test_what_does_not_speak_tls_is_told(real: Ground, answer: Callable[[socket.
     assert (reached.cause, reached.tls) == ("hsm-no-tls", False)
 
 
+def record(kind: int, content: bytes) -> bytes:
+    return bytes([kind, 3, 3]) + len(content).to_bytes(2, "big") + content
+
+
+HELLO_REQUEST = record(22, bytes(4))
+# what a side does after our first message, over and over until it is gone
+PEERS: dict[str, Callable[[socket.socket], None]] = {
+    "silent": lambda _connection: None,
+    "flooding with empty greetings": lambda connection: connection.sendall(HELLO_REQUEST * 5000),
+    "one greeting after the other": lambda connection: connection.sendall(HELLO_REQUEST),
+    "warnings": lambda connection: connection.sendall(record(21, b"\x01\x5a") * 100),
+    "a record that never ends": lambda connection: connection.sendall(
+        b"\x16\x03\x03\x40\x00\x02\x00\xff\xff\x00"
+    ),
+    "a byte now and then": lambda connection: connection.sendall(
+        b"\x16" * len(select.select([], [], [], 0.05)[:1])
+    ),
+    "fragments of a greeting": lambda connection: connection.sendall(record(22, b"\x00")),
+    "half closed": lambda connection: connection.shutdown(socket.SHUT_RD),
+}
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_no_peer_outlives_the_limit_of_a_connection(real: Ground, peer: str) -> None:
+    gone = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(4096)
+        while not gone.is_set():
+            PEERS[peer](connection)
+            if peer in ("silent", "half closed", "a record that never ends"):
+                gone.wait(10)
+
+    with server(answer) as port:
+        start = real.host.monotonic()
+        reached = real.host.reach("127.0.0.1", port, timeout=0.5)
+        took = real.host.monotonic() - start
+        gone.set()
+    assert took < 1.5
+    assert reached.cause == "hsm-no-tls" or "refused" in reached.detail
+
+
+def test_connecting_and_the_handshake_have_one_limit(real: Ground) -> None:
+    """A peer that is slow to accept has no second limit for being slow to answer."""
+    with silent_server() as port:
+        start = real.host.monotonic()
+        assert real.host.reach("127.0.0.1", port, timeout=0.5).cause == "hsm-no-tls"
+        assert real.host.monotonic() - start < 1
+
+
+OPENSSL = {
+    "half of FIPS": "init\n[init]\nproviders = all\n[all]\nfips = fips\nbase = base\n[fips]\nactivate = 1\n[base]\nactivate = 1",
+    "an unknown group": "init\n[init]\nssl_conf = all\n[all]\nsystem_default = it\n[it]\nGroups = X25519NOTYET:P-256",
+}
+REACHES = """
+import ctypes, ctypes.util, sys
+from agent.core.errors import AgentError
+from agent.hosts import tls
+from agent.hosts.posix import Posix
+if "stale" in sys.argv:
+    library = ctypes.CDLL(ctypes.util.find_library("crypto"))
+    library.ERR_new()
+    library.ERR_set_error(20, 161, None)
+reached = Posix().reach("127.0.0.1", int(sys.argv[1]), timeout=5)
+print(reached.cause, reached.tls, reached.detail)
+try:
+    tls.require()
+    Posix().get(f"https://127.0.0.1:{sys.argv[1]}/", limit=1, timeout=5)
+except AgentError as error:
+    print(error.code.name, error.saw)
+"""
+
+
+@posix_only
+@pytest.mark.parametrize("configuration", OPENSSL)
+@pytest.mark.parametrize("queue", ["stale", "empty"])
+def test_what_openssl_complained_about_before_is_no_finding(
+    tls: ssl.SSLContext, tmp_path: Path, configuration: str, queue: str
+) -> None:
+    (tmp_path / "cnf").write_text(f"openssl_conf = {OPENSSL[configuration]}\n", encoding="utf-8")
+    if queue == "stale" and ssl.OPENSSL_VERSION_INFO < (3,):
+        pytest.skip("ERR_new came with OpenSSL 3.0")
+    environment = {"OPENSSL_CONF": str(tmp_path / "cnf"), "PYTHONPATH": str(Path(__file__).parents[2])}
+    with server(speaks(tls)) as port:
+        done = subprocess.run(
+            [sys.executable, "-c", REACHES, str(port), queue],
+            check=False,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+    first, second = done.stdout.splitlines()
+    if configuration == "half of FIPS" and ssl.OPENSSL_VERSION_INFO >= (3,):
+        assert first.startswith("openssl-unusable None connected; ")
+        assert sys.executable in first
+        assert second.split()[0] == "openssl-unusable"
+        assert sys.executable in second
+    else:
+        assert first.startswith("None True TLSv1."), done.stderr
+        assert second.startswith("download-failed "), done.stderr  # nobody signed that certificate
+        assert "ertificate" in second
+
+
 def test_an_hsm_behind_a_wall_times_out(ground: Ground) -> None:
     with full_server() as port:
         if ground.memory:
