@@ -24,7 +24,7 @@ _PAGES = Path(__file__).with_name("pages.py")
 
 
 def pages(tree: Mapping[str, File], date: datetime) -> dict[str, bytes]:
-    """Return `man`, `bash` and `config`: what the agent in the tree says of itself."""
+    """Return `man`, `bash`, `zsh`, `fish` and `config`: what the agent in the tree says of itself."""
     with tempfile.TemporaryDirectory() as folder:
         lay_out(tree, Path(folder), int(date.timestamp()))
         argv = [sys.executable, "-I", str(_PAGES), folder, date.strftime("%Y-%m-%d")]
@@ -40,6 +40,8 @@ def installed(root: Path, tree: Mapping[str, File], pages: Mapping[str, bytes], 
         files[f"{units}/{name}"] = File((root / "templates" / "units" / name).read_bytes())
     files["usr/share/man/man1/hsm-agent.1.gz"] = File(compress(pages["man"]))
     files["usr/share/bash-completion/completions/hsm-agent"] = File(pages["bash"])
+    files["usr/share/zsh/site-functions/_hsm-agent"] = File(pages["zsh"])
+    files["usr/share/fish/vendor_completions.d/hsm-agent.fish"] = File(pages["fish"])
     # short, since one that changed with every version would ask at each upgrade what is to become of an edited one
     files[CONFIGURATION] = File(_CONFIG.read_bytes())
     files[EXAMPLE] = File(pages["config"])

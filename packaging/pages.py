@@ -1,4 +1,4 @@
-"""python -I pages.py TREE DATE - what the agent in that tree says of itself, as JSON of three files for a package.
+"""python -I pages.py TREE DATE - what the agent in that tree says of itself, as JSON of the files for a package.
 
 A program of its own, since what it describes is the command tree of the agent and the libraries that are shipped.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+sys.path.insert(0, str(Path(__file__).parent))
+
+from completions import bash, commands, fish, options, words_of, zsh
 
 FILES = (
     ("/etc/hsm-agent/config.toml, conf.d/*.toml", "the options of this host; a later file wins"),
@@ -26,28 +28,43 @@ UNITS = (
 )
 
 
-def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Walk a command tree: every command with the words that lead to it."""
-    yield path, command
-    for name, each in getattr(command, "commands", {}).items():
-        yield from commands(each, (*path, name))
-
-
-def options(command: Any) -> list[Any]:
-    return [each for each in command.params if each.param_type_name == "option" and not each.hidden]
+_ASKED = "--hsm-ip 10.0.1.6 --hsm-ip 10.0.2.9 --ca-cert customerCA.crt"
+EXAMPLES = (
+    (f"hsm-agent plan {_ASKED}", "what configure would do; changes nothing"),
+    (f"sudo hsm-agent configure {_ASKED}", "install, configure, prove"),
+    ("sudo hsm-agent verify", "what differs from the last configure, and why"),
+    ("hsm-agent status --wait 10m --output json", "the report of the run that goes on now"),
+    ("sudo hsm-agent rollback", "the CA and the configuration of before the last change"),
+    ("hsm-agent fleet rollout --inventory hosts.ini --waves 1,10%", "one host, then a tenth, then all"),
+    ("hsm-agent explain hsm-timed-out", "what a code means, and the way out"),
+)
 
 
 def man(root: Any, version: str, date: str) -> str:
-    from agent.core.errors import EXIT_STATUSES  # noqa: PLC0415 -- of the tree, whose path main sets
-    from agent.options import OPTIONS  # noqa: PLC0415
-
-    shared = {option.switch for option in OPTIONS}
     lines = [
         ".\\\" made from the command's own help",
         f'.TH HSM\\-AGENT 1 "{date}" "hsm-agent {version}" "User commands"',
         *(".SH NAME", f"hsm\\-agent \\- {roff(root.help[0].lower() + root.help[1:].rstrip('.'))}"),
         *(".SH SYNOPSIS", ".B hsm\\-agent", ".I COMMAND", ".RI [ OPTION ...]", ".SH COMMANDS"),
+        *_commands(root),
+        ".SH GENERAL OPTIONS",
+        *(line for each in options(root) for line in (".TP", _tag(each), roff(each.help or ""))),
+        *_tables(),
     ]
+    for title, rows in (("EXAMPLES", EXAMPLES), ("FILES", FILES), ("UNITS", UNITS)):
+        lines += [
+            f".SH {title}",
+            *(line for row in rows for line in (".TP", f".B {roff(row[0])}", roff(row[1]))),
+        ]
+    lines += [".SH SEE ALSO", ".BR systemctl (1),", ".BR journalctl (1)"]
+    return "\n".join(lines) + "\n"
+
+
+def _commands(root: Any) -> list[str]:
+    from agent.options import OPTIONS  # noqa: PLC0415 -- of the tree, whose path main sets
+
+    shared = {option.switch for option in OPTIONS}
+    lines = []
     for path, command in commands(root):
         if not path or hasattr(command, "commands"):
             continue
@@ -57,19 +74,28 @@ def man(root: Any, version: str, date: str) -> str:
             lines += [".RS", ".TP", _tag(option), roff(option.help or ""), ".RE"]
         if len(own) < len(options(command)) - 1:
             lines += [".RS", ".PP", "Takes the options below.", ".RE"]
-    lines.append(".SH OPTIONS")
+    return lines
+
+
+def _tables() -> list[str]:
+    """Return what the agent's own tables say: its options, exit statuses, codes and the forms of a report's place."""
+    from agent.core.errors import CODES, EXIT_STATUSES  # noqa: PLC0415 -- of the tree, whose path main sets
+    from agent.options import OPTIONS  # noqa: PLC0415
+    from agent.reporting.places import PLACES  # noqa: PLC0415
+
+    lines = [".SH OPTIONS"]
     for each in OPTIONS:
         value = "" if each.flag else f" \\fI{roff(each.metavar or 'VALUE')}\\fR"
         lines += [".TP", f".B {roff(each.switch)}{value}", _sentence(each)]
-    lines += [".SH EXIT STATUS"]
+    lines.append(".SH EXIT STATUS")
     for status, meaning in EXIT_STATUSES.items():
         lines += [".TP", f".B {status}", roff(meaning)]
-    for title, rows in (("FILES", FILES), ("UNITS", UNITS)):
-        lines.append(f".SH {title}")
-        for name, meaning in rows:
-            lines += [".TP", f".I {roff(name)}", roff(meaning)]
-    lines += [".SH SEE ALSO", ".BR systemctl (1),", ".BR journalctl (1)"]
-    return "\n".join(lines) + "\n"
+    lines += [".SH CODES", "A failure has a code beside its exit status."]
+    for code in CODES.values():
+        lines += [".TP", f".B {roff(code.name)} \\fR({code.exit_status})", roff(code.meaning)]
+    lines += [".SH REPORTS", f"What {roff('--report-to')} takes:"]
+    lines += [line for place in PLACES.values() for line in (".TP", f".B {roff(place.form)}")]
+    return lines
 
 
 def _sentence(option: Any) -> str:
@@ -96,63 +122,6 @@ def roff(text: str) -> str:
     """Return plain text as roff reads it."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return "\\&" + text if text[:1] in (".", "'") else text
-
-
-BASH = """\
-# bash completion for hsm-agent, made from its own command tree
-_hsm_agent()
-{{
-    local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD - 1]}} path= word words
-    for word in "${{COMP_WORDS[@]:1:COMP_CWORD - 1}}"; do
-        case "$path $word" in
-            {paths}) path="$path $word" ;;
-        esac
-    done
-    case $prev in
-{values}
-        {others}) COMPREPLY=(); return ;;
-    esac
-    case $path in
-{commands}
-    esac
-    COMPREPLY=($(compgen -W "$words" -- "$cur"))
-}} && complete -o default -F _hsm_agent hsm-agent
-"""
-
-
-def bash(root: Any) -> str:
-    from agent.cloudhsm.layout import COMPONENTS  # noqa: PLC0415
-    from agent.core.errors import CODES  # noqa: PLC0415
-
-    known = {"--component": " ".join(COMPONENTS)}
-    others: set[str] = set()
-    paths, cases = [], []
-    for path, command in commands(root):
-        words = [*getattr(command, "commands", {})]
-        if path == ("explain",):
-            words += CODES
-        for option in options(command):
-            words += option.opts
-            if option.is_flag:
-                continue
-            choices = (option.metavar or "").split("|")
-            if len(choices) > 1 and choices[0] == choices[0].lower():
-                known.update((each, " ".join(choices)) for each in option.opts)
-            else:
-                others.update(set(option.opts) - set(known))
-        quoted = '"' + "".join(f" {word}" for word in path) + '"'
-        paths += [quoted] * bool(path)
-        cases.append(f'        {quoted}) words="{" ".join(words)}" ;;')
-    rows = [
-        f'        {switch}) COMPREPLY=($(compgen -W "{words}" -- "$cur")); return ;;'
-        for switch, words in known.items()
-    ]
-    return BASH.format(
-        paths=" | ".join(paths),
-        values="\n".join(rows),
-        others=" | ".join(sorted(others)),
-        commands="\n".join(cases),
-    )
 
 
 CONFIG = """\
@@ -184,7 +153,9 @@ def main() -> None:
     from agent.cli.root import command_tree  # noqa: PLC0415
 
     root = typer.main.get_command(command_tree([]))
-    print(json.dumps({"man": man(root, __version__, date), "bash": bash(root), "config": config()}))
+    words = words_of(root)
+    completions = {"bash": bash(words), "zsh": zsh(words), "fish": fish(words)}
+    print(json.dumps({"man": man(root, __version__, date), **completions, "config": config()}))
 
 
 if __name__ == "__main__":

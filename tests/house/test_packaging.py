@@ -16,17 +16,22 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from agent import __version__
 from agent.cli.fleet import COMMANDS as FLEET_COMMANDS
 from agent.cli.host import COMMANDS
+from agent.cli.root import command_tree
+from agent.core.errors import CODES
 from agent.core.system import windows
 from agent.desired import Complaints, read_text, settle
 from agent.options import OPTIONS
+from agent.reporting.places import PLACES
 from tests.building import build, copied
 from tests.lab import images
 
@@ -154,11 +159,13 @@ def test_the_packages_wrap_the_tree(built: Path) -> None:
     assert in_package == set(wanted)
 
 
-PLACES = (
+INSTALLED = (
     "/etc/hsm-agent",
     "/usr/bin/hsm-agent",
     "/usr/lib/hsm-agent",
     "/usr/share/bash-completion/completions/hsm-agent",
+    "/usr/share/fish/vendor_completions.d/hsm-agent.fish",
+    "/usr/share/zsh/site-functions/_hsm-agent",
     "/usr/share/man/man1/hsm-agent.1.gz",
 )
 
@@ -206,12 +213,16 @@ def test_no_file_lies_outside_its_place(built: Path) -> None:
         members = deb.getmembers()
     assert {(each.uname, each.gname) for each in members} == {("root", "root")}
     assert all(each.mode & 0o7022 == 0 for each in members if not each.issym())
-    debian: tuple[str, ...] = (*PLACES, "/usr/share/doc/hsm-agent", "/usr/share/lintian/overrides/hsm-agent")
+    debian: tuple[str, ...] = (
+        *INSTALLED,
+        "/usr/share/doc/hsm-agent",
+        "/usr/share/lintian/overrides/hsm-agent",
+    )
     debian += tuple(f"/lib/systemd/system/{name}" for name in units)
     files = [each.name[1:] for each in members if not each.isdir()]
     assert [path for path in files if not path.startswith(debian)] == []
     redhat = (
-        *PLACES,
+        *INSTALLED,
         "/usr/share/doc/hsm-agent",
         "/usr/share/licenses/hsm-agent",
         *(f"/usr/lib/systemd/system/{name}" for name in units),
@@ -248,6 +259,13 @@ def test_the_configuration_says_nothing_and_names_every_key(built: Path) -> None
     assert named == {option.key for option in OPTIONS if option.key}
 
 
+def every_command(command: Any) -> list[Any]:
+    return [
+        command,
+        *(each for below in getattr(command, "commands", {}).values() for each in every_command(below)),
+    ]
+
+
 def test_the_manual_page_has_every_command_and_option_and_is_well_formed(built: Path, tmp_path: Path) -> None:
     with in_deb(built) as deb:
         text = gzip.decompress(content(deb, "usr/share/man/man1/hsm-agent.1.gz")).decode()
@@ -255,6 +273,21 @@ def test_the_manual_page_has_every_command_and_option_and_is_well_formed(built: 
     assert [name for name in COMMANDS if f"\n.B {name}" not in plain] == []
     assert [name for name in FLEET_COMMANDS if f"\n.B fleet {name}" not in plain] == []
     assert [each.switch for each in OPTIONS if f"\n.B {each.switch}" not in plain] == []
+    # whatever any command's help lists
+    root = typer.main.get_command(command_tree([]))
+    switches = {
+        switch
+        for command in every_command(root)
+        for each in command.params
+        for switch in each.opts
+        if switch[0] == "-"
+    }
+    assert {
+        each for each in switches - {"-h", "--help"} if not re.search(rf"\n\.B .*{re.escape(each)}\b", plain)
+    } == set()
+    assert [name for name in CODES if f"\n.B {name} " not in plain] == []
+    assert [place.form for place in PLACES.values() if f"\n.B {place.form}" not in plain] == []
+    assert plain.count("\n.B hsm-agent ") >= 3
     if shutil.which("groff"):
         page = tmp_path / "page.1"
         page.write_text(text)
@@ -263,27 +296,75 @@ def test_the_manual_page_has_every_command_and_option_and_is_well_formed(built: 
         assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
-        (["ver"], ["verify"]),
-        (["configure", "--hsm"], ["--hsm-ip"]),
-        (["verify", "--output", ""], ["text", "json"]),
-        (["plan", "--component", "pk"], ["pkcs11"]),
-        (["explain", "hsm-re"], ["hsm-refused"]),
-        (["fleet", "roll"], ["rollout"]),
-        (["fleet", "rollout", "--wav"], ["--waves"]),
-        (["configure", "--ca-cert", "/et"], []),  # nothing of ours: bash completes files
-    ],
-)
-def test_bash_completes(built: Path, words: list[str], offered: list[str]) -> None:
+OFFERS = [
+    (["ver"], ["verify"]),
+    (["configure", "--hsm"], ["--hsm-ip"]),
+    (["verify", "--output", ""], ["text", "json"]),
+    (["plan", "--component", "pk"], ["pkcs11"]),
+    (["explain", "hsm-re"], ["hsm-refused"]),
+    (["fleet", "roll"], ["rollout"]),
+    (["fleet", "rollout", "--wav"], ["--waves"]),
+]
+FILES_ONLY: tuple[list[str], list[str]] = (
+    ["configure", "--ca-cert", "/et"],
+    [],
+)  # nothing of ours: the shell completes files
+
+
+def completion(built: Path, place: str) -> str:
     with in_deb(built) as deb:
-        script = content(deb, "usr/share/bash-completion/completions/hsm-agent").decode()
+        return content(deb, f"usr/share/{place}").decode()
+
+
+@pytest.mark.parametrize(("words", "offered"), [*OFFERS, FILES_ONLY])
+def test_bash_completes(built: Path, words: list[str], offered: list[str]) -> None:
+    script = completion(built, "bash-completion/completions/hsm-agent")
     ask = 'COMP_WORDS=(hsm-agent "$@"); COMP_CWORD=$#; _hsm_agent; printf "%s\\n" "${COMPREPLY[@]}"'
     done = subprocess.run(
         ["bash", "--norc", "-uc", f"{script}\n{ask}", "bash", *words],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
+    assert (done.stdout.split(), done.stderr) == (offered, "")
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish, which `packaging/bootstrap test` installs")
+@pytest.mark.parametrize(("words", "offered"), OFFERS)
+def test_fish_completes(built: Path, tmp_path: Path, words: list[str], offered: list[str]) -> None:
+    script = tmp_path / "hsm-agent.fish"
+    script.write_text(completion(built, "fish/vendor_completions.d/hsm-agent.fish"))
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", 'source $argv[1]; complete -C "$argv[2]"', str(script), " ".join(["hsm-agent", *words])],
+        capture_output=True, text=True, timeout=60, check=True, env={**os.environ, "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert {line.split("\t")[0] for line in done.stdout.splitlines()} == set(offered), done.stderr
+
+
+# what zsh's own completion would be asked by a person at a terminal: the words, and which of them is being typed
+ZSH = """
+emulate zsh
+source_of=$1; shift
+words=(hsm-agent "$@"); CURRENT=$#words; prefix=$words[CURRENT]
+compadd() {
+    if [[ $1 == -a ]]; then set -- ${(P)2}; fi
+    print -rl -- ${(M)@:#$prefix*}
+}
+_files() { print -r -- FILES; }
+source $source_of
+"""
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh, which `packaging/bootstrap test` installs")
+@pytest.mark.parametrize(("words", "offered"), [*OFFERS, (FILES_ONLY[0], ["FILES"])])
+def test_zsh_completes(built: Path, tmp_path: Path, words: list[str], offered: list[str]) -> None:
+    script = tmp_path / "_hsm-agent"
+    script.write_text(completion(built, "zsh/site-functions/_hsm-agent"))
+    done = subprocess.run(
+        ["zsh", "-f", "-c", ZSH, "zsh", str(script), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     assert (done.stdout.split(), done.stderr) == (offered, "")
 
 
