@@ -227,6 +227,9 @@ def _or_last(view: HostView, desired: Desired) -> Desired:
             want="a record this version wrote",
         ) from None
     said = {name: value for name, value in vars(desired).items() if value != vars(Desired())[name]}
+    if not set(desired.report_to) <= set(before.report_to):
+        # a token is for the receivers that it was named with
+        before = replace(before, report_token_file=None, report_ca=None)
     return replace(before, **{"ca_cert": f"inline:{last.ca_pem}", **said})
 
 

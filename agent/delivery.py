@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
 from agent.core.words import Notice
+from agent.reporting.https import TOKEN
 from agent.reporting.letter import Letter, Means, UndeliveredError
 from agent.reporting.places import send, shown
 from agent.state import spool
@@ -82,7 +83,7 @@ class _Round:
         stuck: set[str] = set()
         for kept in self.waiting():
             letter = Letter(kept.uri, kept.document)
-            error = None if letter.uri in stuck else self.attempt(letter)
+            error = None if letter.uri in stuck else self.attempt(letter, self.means(kept))
             if error is not None:
                 self.undelivered(letter, error, _LATER)
             if letter.uri in stuck or (error is not None and not error.refused):
@@ -101,18 +102,30 @@ class _Round:
 
     def directly(self, letter: Letter, unkept: str | None = None) -> None:
         """Send without looking at what waits; keep it when it does not arrive, unless there is a reason not to."""
-        error = self.attempt(letter)
+        error = self.attempt(letter, self.means())
         if error is not None:
             self.failed = True
             self.undelivered(letter, error, unkept or (not error.refused and self.keep(letter)) or _LATER)
 
-    def attempt(self, letter: Letter) -> UndeliveredError | None:
+    def means(self, kept: spool.Kept | None = None) -> Means:
+        """Return what the delivery of this run's report may use, or that of one which waited for another place.
+
+        A token is for the receivers that it was named with: this run's is for no other, in a file or not.
+        """
+        wanted = self.wanted
+        if kept is None or kept.uri in wanted.report_to:
+            return Means(
+                self.machine, 0.0, self.environ, wanted.report_ca, wanted.report_token_file, self.hurried
+            )
+        others = {name: value for name, value in self.environ.items() if name != TOKEN}
+        return Means(self.machine, 0.0, others, kept.ca, kept.token_file, self.hurried)
+
+    def attempt(self, letter: Letter, means: Means) -> UndeliveredError | None:
         """Send, and return why it did not arrive; None when it did."""
         limit = HURRY if self.hurried else LIMIT
         ends = self.ends.setdefault(letter.uri, self.machine.monotonic() + limit)
-        ca, token_file = self.wanted.report_ca, self.wanted.report_token_file
         try:
-            send(letter, Means(self.machine, ends, self.environ, ca, token_file, self.hurried))
+            send(letter, replace(means, ends=ends))
         except UndeliveredError as error:
             return error
         except AgentError as error:
@@ -127,7 +140,10 @@ class _Round:
     def keep(self, letter: Letter) -> str | None:
         """Put a letter into the spool; return None, or why it is not there."""
         try:
-            dropped = spool.keep(self.machine, letter.uri, letter.document, letter.key)
+            dropped = spool.keep(
+                self.machine, letter.uri, letter.document, letter.key,
+                token_file=self.wanted.report_token_file, ca=self.wanted.report_ca,
+            )  # fmt: skip
         except AgentError as error:
             return f"it could not be kept either: {error.saw or error.sentence}"
         if dropped:

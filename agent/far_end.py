@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent import app, log
 from agent.core.errors import AgentError
+from agent.core.urls import shown
 from agent.desired import from_json
 from agent.hosts.here import this_machine
 from agent.render.record import to_tree
@@ -192,8 +193,6 @@ class Wired:
 
 
 def _broken(url: str, error: ConnectionError) -> NoReturn:
-    from agent.hosts.web import shown  # noqa: PLC0415 -- only for a failure
-
     raise AgentError(
         "link-lost",
         "the operator's end stopped sending a package",

@@ -10,6 +10,7 @@ from typing import Any, Callable
 from agent.cloudhsm.fingerprint import parse_fingerprint
 from agent.cloudhsm.layout import COMPONENTS
 from agent.core.system import is_absolute
+from agent.core.urls import names_user, scheme_of, shown, split
 
 ENVIRONMENT_PREFIX = "HSM_AGENT_"
 # read where a report is sent, and only from the environment: a secret is no option
@@ -122,22 +123,50 @@ def _path(text: str) -> str:
 
 
 def _ca(text: str) -> str:
-    if text.startswith(_NOT_YET):
+    if "-----BEGIN" in text or text.startswith("inline:"):
+        return text
+    scheme = scheme_of(text)
+    if scheme is not None and f"{scheme}:" in _NOT_YET:
         raise NotAcceptableError(
-            f"{text.split(':', 1)[0]}: is not a source this version reads; use a path, -, file: or https:"
+            f"{scheme}: is not a source this version reads; use a path, -, file: or https:"
         )
-    if text.startswith("http://"):
+    if scheme == "http":
         raise NotAcceptableError("a CA is not fetched over http; use https: or a file")
+    if scheme == "https":
+        return _web(text, "download it once, and name the file")
+    if scheme not in (None, "file") and "://" in text:
+        raise NotAcceptableError(f"{shown(text)!r} is not a path, -, file: or https:")
     return _plain(text)
 
 
 def _source(text: str) -> str:
-    if re.match(r"[a-z][a-z0-9+.-]*://", text) and not text.startswith(("http://", "https://", "file:///")):
-        raise NotAcceptableError(f"{text!r} is not http://, https://, file:/// or a folder")
     text = _plain(text)
+    scheme = scheme_of(text)
+    if scheme in ("http", "https"):
+        text = _web(text, "copy what is needed once, and name the folder")
+    elif scheme is not None and re.match(r"[^:]+://", text) and not text.lower().startswith("file:///"):
+        raise NotAcceptableError(f"{shown(text)!r} is not http://, https://, file:/// or a folder")
     # on Linux a back stroke is a letter as any other
     is_windows = is_absolute(text) and not text.startswith("/")
     return text.rstrip("/\\" if is_windows else "/") or "/"
+
+
+def _web(text: str, instead: str) -> str:
+    """Take an http or https URL without a user and a password: what is asked for stands in files that others read."""
+    if names_user(text):
+        raise NotAcceptableError(
+            f"{shown(text)!r} was given with a user or a password, which everybody on this host could see: {instead}; "
+            "in a path, @ is written as %40"
+        )
+    try:
+        parts = split(text)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if not host or not re.fullmatch(r"[A-Za-z]+://[!-~]+", text):
+        form = "https://HOST/PATH is wanted, with other characters percent-encoded"
+        raise NotAcceptableError(f"{shown(text)!r} is not a URL: {form}")
+    return parts.scheme + text[len(parts.scheme) :]
 
 
 def _version(text: str) -> str:

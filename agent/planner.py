@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from agent.catalogue import artefact, fit_row, life_cycle, newest, parse_version
 from agent.cloudhsm.layout import COMPONENTS, PORT, PORT_CMU, component_of, layout
 from agent.core.errors import AgentError
+from agent.core.urls import below
 from agent.core.words import CaState, ClientState, Notice, Plan, Probe, Step
 from agent.packages import MANAGERS, Condition, Installed, PackageManager
 from agent.steps.certificate import Certificate
@@ -220,7 +221,7 @@ def _download(file: Artefact, desired: Desired, catalogue: Catalogue) -> Downloa
             want=f"sha256:{file.sha256}",
             hint="leave `--sha256` out: the checksum of this file is known",
         )
-    return Download(f"{base}/{file.path}", file.file, given or file.sha256)
+    return Download(below(base, file.path), file.file, given or file.sha256)
 
 
 def _same(manager: PackageManager, there: str, wanted: str) -> bool:

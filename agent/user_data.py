@@ -16,6 +16,7 @@ from agent.anchor import wanted_ca
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT
 from agent.core.limits import Limits
+from agent.core.urls import shown
 from agent.desired import Complaints
 from agent.hosts.windows.access import descriptor
 from agent.options import OPTIONS
@@ -177,7 +178,7 @@ def _named(view: HostView, text: str, complaints: Complaints) -> Source:
     else:
         data = view.read(text, limit=READ_LIMIT)
         if data is None:
-            complaints.add("--agent", f"there is no file {text}")
+            complaints.add("--agent", f"there is no file {shown(text)}")
         elif not data:
             complaints.add("--agent", f"{text} is empty")
         return Source(kind, name, data=data or b"")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.client_packages import PACKAGES
 from agent.core.errors import AgentError
+from agent.core.urls import below, shown
 from agent.fleet.journal import operator_folder
 from agent.steps.package import require_authentic_source
 
@@ -28,7 +29,7 @@ _PIECE = 256 * 1024
 # How often whoever waits for a file says so, in seconds: a host counts its link as broken after 60 s of silence.
 _TURN = 20.0
 # the vendor's layout (cloudhsm-facts 2.1): one folder, one file of a package that it publishes
-_PACKAGE = re.compile(rf"[A-Za-z0-9]+/({'|'.join(PACKAGES)})[-_](\d|latest)[A-Za-z0-9._-]*\.(rpm|deb|msi)")
+_PACKAGE = rf"[A-Za-z0-9]+/(?:{'|'.join(PACKAGES)})[-_](?:\d|latest)[A-Za-z0-9._-]*\.(?:rpm|deb|msi)"
 # A version of all components for a handful of platforms; those not used for longest make room.
 _KEPT = 64
 
@@ -70,12 +71,13 @@ class Depot:
         below `source`, the mirror or folder that its packages come from, is ever read or sent. `still` is called now
         and then while it is waited for, and may end the wait by raising.
         """
-        if not (url.startswith(f"{source}/") and _PACKAGE.fullmatch(url[len(source) + 1 :])):
+        named = re.search(rf"(?<=/){_PACKAGE}(?=\?|$)", url)
+        if named is None or url != below(source, named[0]):
             raise AgentError(
                 "download-failed",
                 "the host asked for what is no client package",
-                saw=url,
-                want=f"a package below {source}",
+                saw=shown(url),
+                want=f"a package below {shown(source)}",
             )
         if sha256 is None:
             require_authentic_source(url)
@@ -105,7 +107,7 @@ class Depot:
     def _bring(self, url: str, sha256: str | None) -> Parcel:
         # two mirrors may have different files of one name
         folder = self._folder / new_sha256(f"{url} {sha256}".encode()).hexdigest()[:16]
-        path = folder / url.rstrip("/").rpartition("/")[2]
+        path = folder / url.partition("?")[0].rpartition("/")[2]
         if sha256 is None:
             self._machine.remove(str(path))  # what the vendor calls latest changes under the same name
         seen = self._machine.fetch(url, str(path), sha256=sha256, limit=_LARGEST, timeout=_SECONDS)

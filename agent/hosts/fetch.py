@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Callable, Optional, Protocol
 from urllib.parse import urlsplit
 
 from agent.core.errors import AgentError, TimeUpError
-from agent.hosts.sinks import Heap, Part, hash_of
-from agent.hosts.web import Again, Head, answers, failed, shown
+from agent.core.urls import shown
+from agent.hosts.sinks import Heap, Part, hash_of, is_validator
+from agent.hosts.web import Again, Head, answers, failed
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -271,23 +272,25 @@ def _judge(job: _Job, head: Head, have: int) -> tuple[int, int | None]:
     if head.status == 200:
         return 0, head.number("Content-Length")
     if have and head.status in (206, 416):
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", head.headers.get("Content-Range", ""))
+        match = re.fullmatch(
+            r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", head.headers.get("Content-Range", "")
+        )
         if head.status == 206 and match and int(match[1]) == have:
             return have, None if match[2] == "*" else int(match[2])
         job.sink.forget()
-        raise Again(f"HTTP {head.status}, which does not continue the part that is here", after=0)
-    said = f"HTTP {head.status}"
+        raise Again(f"{head.said}, which does not continue the part that is here", after=0)
     if head.status in _GONE:
-        raise AgentError("package-not-found", f"{shown(job.url)} is not there", saw=said, want=shown(job.url))
+        raise AgentError(
+            "package-not-found", f"{shown(job.url)} is not there", saw=head.said, want=shown(job.url)
+        )
     if head.status >= 500 or head.status in _TRANSIENT:
-        after = head.number("Retry-After")
-        raise Again(said, after=None if after is None else min(float(after), _RETRY_AFTER))
+        raise Again(head.said, after=head.retry_after(_RETRY_AFTER))
     if head.status == 407:
-        raise failed(job.url, f"{said}: the proxy wants a user and a password", want="HTTP 200")
-    raise failed(job.url, said, want="HTTP 200")
+        raise failed(job.url, f"{head.said}: the proxy wants a user and a password", want="HTTP 200")
+    raise failed(job.url, head.said, want="HTTP 200")
 
 
 def _validator(head: Head) -> str:
     """Return what names these very bytes; a weak ETag does not (RFC 9110, section 13.1.5)."""
     tag = head.headers.get("ETag", "")
-    return tag if tag.startswith('"') else head.headers.get("Last-Modified", "")
+    return tag if is_validator(tag) else head.headers.get("Last-Modified", "")

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from typing import IO, TYPE_CHECKING, Protocol
 
 from agent.core.errors import AgentError
@@ -75,12 +76,12 @@ class Part:
         with contextlib.suppress(AgentError, OSError, ValueError, KeyError, TypeError):
             origin = json.loads(self._disk.read(self._note, 0, 65536) or b"null")
             part = self._disk.look(self.name)
-            if part and origin["url"] == self._url_key() and isinstance(origin["validator"], str):
+            if part and origin["url"] == self._url_key() and is_validator(origin["validator"]):
                 return part.size, origin["validator"]
         return 0, ""
 
     def begin(self, start: int, validator: str) -> None:
-        if validator:
+        if is_validator(validator):
             origin = {"url": self._url_key(), "validator": validator}
             self._disk.replace(self._note, json.dumps(origin).encode(), 0o600, None)
         else:
@@ -142,6 +143,16 @@ class Heap:
     def forget(self) -> None:
         self.data.clear()
         self.have = 0
+
+
+def is_validator(text: object) -> bool:
+    """Tell whether this names very bytes and can be sent back: a strong ETag or a date, on one visible line.
+
+    A weak ETag does not name them (RFC 9110, section 13.1.5). What is folded, or holds a control character, would be
+    refused by the next request's own client, and so end every later download.
+    """
+    tag_or_date = r'"[!#-~]{1,200}"|[A-Z][a-z]{2}, [0-9A-Za-z: ]{20,30}'
+    return isinstance(text, str) and re.fullmatch(tag_or_date, text) is not None
 
 
 def hash_of(disk: Disk, path: str) -> str:

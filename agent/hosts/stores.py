@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import requests
 
 # The host's own store first: a mirror inside a company has a CA that no bundled list knows. Windows has it in no file,
 # and there everybody may make a folder of one of these names at the root of a drive.
@@ -22,30 +20,42 @@ _FILES = (
         "/etc/pki/tls/certs/ca-bundle.crt",
     )
 )
+_NAMED = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 
 
-def trust_as_the_host_does(session: requests.Session, environ: Mapping[str, str]) -> None:
-    """Have a session trust the file that the environment names, or else the host's store.
+class UnusableStoreError(Exception):
+    """What the environment names as the certificates to trust holds none; the text says so, and `hint` what to do."""
 
-    Windows brings a public root onto the machine only when one of its own programs needs it: so its store is added to
-    the list of `requests`.
+    def __init__(self, text: str, hint: str) -> None:
+        super().__init__(text)
+        self.hint = hint
+
+
+def trusted_file(environ: Mapping[str, str]) -> str | None:
+    """Return the file of certificates to trust: what the environment names, or else the host's own store.
+
+    None where the host has its store in no file. Raises UnusableStoreError for a file that was named and cannot be
+    used: OpenSSL's own words for it name neither the file nor who named it.
     """
-    named = (environ.get("REQUESTS_CA_BUNDLE"), environ.get("SSL_CERT_FILE"), *_FILES)
-    file = next((each for each in named if each and os.path.isfile(each)), None)  # noqa: PTH113
-    if file is not None:
-        session.verify = file
-        return
+    for variable in _NAMED:
+        path = environ.get(variable)
+        if path:
+            _try(variable, path)
+            return path
+    return next((each for each in _FILES if os.path.isfile(each)), None)  # noqa: PTH113
+
+
+def _try(variable: str, path: str) -> None:
     import ssl  # noqa: PLC0415 -- with requests itself
 
-    from requests.adapters import HTTPAdapter  # noqa: PLC0415 -- as above
-
-    context = ssl.create_default_context()
-
-    class OfTheHost(HTTPAdapter):
-        def init_poolmanager(self, *args: Any, **kwargs: Any) -> Any:
-            return super().init_poolmanager(*args, ssl_context=context, **kwargs)
-
-        def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-            return super().proxy_manager_for(*args, ssl_context=context, **kwargs)
-
-    session.mount("https://", OfTheHost())
+    hint = (
+        f"name a file with certificates in PEM in {variable}, or unset it: then the host's own store counts"
+    )
+    try:
+        if os.path.isdir(path):  # noqa: PTH112 -- hashed names, of which there is nothing to read beforehand
+            return
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except ssl.SSLError:
+        raise UnusableStoreError(f"{path}, which {variable} names, holds no certificate", hint) from None
+    except OSError as error:
+        raise UnusableStoreError(f"{path}, which {variable} names: {error.strerror}", hint) from None

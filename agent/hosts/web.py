@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import re
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import agent
 from agent.core.errors import CODES, AgentError
+from agent.core.urls import shown
 from agent.hosts import tls
-from agent.hosts.stores import trust_as_the_host_does
+from agent.hosts.proxies import Proxy, proxy_for
+from agent.hosts.stores import UnusableStoreError, trusted_file
 
 if TYPE_CHECKING:
     import ssl
@@ -32,7 +35,11 @@ _REASONS = (
     ({"gaierror", "NameResolutionError"}, "DNS: {name} cannot be resolved"),
     ({"ConnectTimeout", "ConnectTimeoutError"}, "{name} did not accept a connection within {connect:g} s"),
     ({"ReadTimeout", "ReadTimeoutError", "TimeoutError", "timeout"}, "{name} was silent for {silence:g} s"),
-    ({"IncompleteRead"}, "the connection ended before the file did"),
+    ({"RemoteDisconnected"}, "{name} closed the connection without an answer"),
+    ({"LineTooLong"}, "{name} answers with a line that is longer than HTTP allows"),
+    ({"BadStatusLine", "UnknownProtocol"}, "what {name} answers is not HTTP"),
+    ({"ContradictionError"}, "{name} answers with headers that contradict each other"),
+    ({"IncompleteRead", "InvalidChunkLength"}, "the connection ended before the file did"),
 )
 
 
@@ -46,14 +53,41 @@ class Again(Exception):  # noqa: N818 -- a reason, not an error
 
 @dataclass(frozen=True)
 class Head:
-    """What a server said before the body."""
+    """What a server said before the body. `by` says who it was, where that is not the server that was named."""
 
     status: int
     headers: Mapping[str, str]
+    by: str = ""
+
+    @property
+    def said(self) -> str:
+        return f"HTTP {self.status}{self.by}"
 
     def number(self, name: str) -> int | None:
-        text = self.headers.get(name, "")
-        return int(text) if text.isascii() and text.isdigit() else None
+        """Return what a header counts; None for what is no count, or more than there can be of anything."""
+        text = self.headers.get(name, "").strip()
+        return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+    def retry_after(self, most: float) -> float | None:
+        """Return how many seconds the server asks to be left alone for, `most` at most; None when it does not say.
+
+        A date is compared with the server's own clock, which its `Date` tells: ours may be wrong.
+        """
+        text = self.headers.get("Retry-After", "").strip()
+        if re.fullmatch(r"[0-9]+", text):
+            return min(float(text), most) if len(text) < 10 else most
+        then, now = (_instant(each) for each in (text, self.headers.get("Date", "").strip()))
+        return None if then is None or now is None else min(max(then - now, 0.0), most)
+
+
+def _instant(text: str) -> float | None:
+    """Return the time of the one form of a date that HTTP writes (RFC 9110, section 5.6.7)."""
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 -- only for a server that says so
+
+    if re.fullmatch(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT", text):
+        with contextlib.suppress(ValueError, TypeError):
+            return parsedate_to_datetime(text).timestamp()
+    return None
 
 
 _Item = Union[Head, bytes, BaseException, None]
@@ -105,7 +139,7 @@ def answers(
             if item is None:
                 return
             if isinstance(item, BaseException):
-                raise _explained(item, url, environ)  # not "from": its text may hold a password
+                raise item
             yield item
     finally:
         left.set()
@@ -119,13 +153,22 @@ def failed(
     return kind("download-failed", f"{shown(url)} could not be downloaded", saw=saw, want=want, hint=hint)
 
 
-def shown(url: str) -> str:
-    """Return a URL as it may be shown and logged: without user, password, query and fragment."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "the URL"
-    return SplitResult(parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "").geturl()
+@dataclass(frozen=True)
+class _Hop:
+    """One request of the few that redirects make of one: `first` is what was asked for, `url` is asked now."""
+
+    first: str
+    url: str
+    proxy: Proxy | None = None
+
+    @property
+    def by(self) -> str:
+        """Who is asked, as the end of a sentence; empty when it is the very server that was named."""
+        through = f" (through the proxy {self.proxy.place})" if self.proxy else ""
+        return through + (f", after a redirect to {shown(self.url)}" if self.url != self.first else "")
+
+    def failed(self, saw: str, *, want: str = "", hint: str | None = None) -> AgentError:
+        return failed(self.first, saw + self.by, want=want, hint=hint)
 
 
 def _ask(
@@ -137,47 +180,78 @@ def _ask(
     left: threading.Event,
 ) -> None:
     """Talk to the server, redirects included. Runs in its own thread and touches nothing but the network."""
+    hop = _Hop(url, url)
+    for _ in range(REDIRECTS + 1):
+        hop = _Hop(url, hop.url, _proxy(hop, environ))
+        with _explained(hop), contextlib.closing(_sent(hop, headers, environ, body)) as response:
+            goal = response.headers.get("Location") if response.status_code in _MOVED else None
+            if not goal or body is not None:
+                deliver(Head(response.status_code, response.headers, hop.by))
+                if body is not None or response.status_code in (200, 206):
+                    _read_body(response, deliver, left)
+                return
+        hop = _Hop(url, _redirected(hop, goal))
+    raise failed(url, f"more than {REDIRECTS} redirects, the last to {shown(hop.url)}")
+
+
+def _proxy(hop: _Hop, environ: Mapping[str, str]) -> Proxy | None:
+    try:
+        return proxy_for(hop.url, environ)
+    except ValueError as error:
+        if "_proxy" not in str(error):
+            raise hop.failed("not a URL") from None
+        raise hop.failed(str(error), want="http://HOST:PORT") from None
+
+
+def _sent(hop: _Hop, headers: Mapping[str, str], environ: Mapping[str, str], body: bytes | None) -> Any:
+    """Send one request and return the answer, its body unread. A session of requests would read all of a redirect's."""
     import requests  # noqa: PLC0415 -- 99 ms that only a download pays
+
+    from agent.hosts.transport import Transport  # noqa: PLC0415 -- as above
 
     all_headers = {
         "User-Agent": f"hsm-agent/{agent.__version__}",
         "Accept-Encoding": "identity",
         **headers,
     }
-    start = url
-    for _ in range(REDIRECTS + 1):
-        # a session for each, as a redirect must not meet a connection that the server has just given up
-        with requests.Session() as session:
-            session.trust_env = False  # no ~/.netrc: its secrets are not ours to send
-            trust_as_the_host_does(session, environ)
-            response = session.request(
-                "GET" if body is None else "POST",
-                url,
-                data=body,
-                headers=all_headers,
-                stream=True,
-                allow_redirects=False,
-                timeout=(CONNECT, SILENCE),
-                proxies=_proxies(url, environ),
-            )
-            with response:
-                goal = response.headers.get("Location") if response.status_code in _MOVED else None
-                if goal is None or body is not None:
-                    deliver(Head(response.status_code, response.headers))
-                    if body is not None or response.status_code in (200, 206):
-                        _read_body(response, deliver, left)
-                    return
-        url = _redirected(url, goal)
-    raise failed(start, f"more than {REDIRECTS} redirects, the last to {shown(url)}")
+    method = "GET" if body is None else "POST"
+    try:
+        request = requests.Request(method, hop.url, data=body, headers=all_headers).prepare()
+    except ValueError:  # its text may hold the whole URL
+        raise hop.failed("not a URL") from None
+    file, context = _trusted(hop, environ) if urlsplit(hop.url).scheme == "https" else (None, None)
+    # one for each, as a redirect must not meet a connection that the server has just given up
+    return Transport(context).send(
+        request,
+        stream=True,
+        timeout=(CONNECT, SILENCE),
+        verify=file or True,
+        proxies={urlsplit(hop.url).scheme: hop.proxy.url} if hop.proxy else None,
+    )
 
 
-def _redirected(url: str, goal: str) -> str:
+def _trusted(hop: _Hop, environ: Mapping[str, str]) -> tuple[str | None, ssl.SSLContext | None]:
+    """Return the file of certificates that is trusted, or where there is none what else the host trusts."""
+    import ssl  # noqa: PLC0415 -- loaded by requests, if it is needed at all
+
+    try:
+        file = trusted_file(environ)
+    except UnusableStoreError as error:
+        raise hop.failed(str(error), want="a file with certificates in PEM", hint=error.hint) from None
+    return file, None if file else ssl.create_default_context()
+
+
+def _redirected(hop: _Hop, goal: str) -> str:
     """Return where a redirect leads; out of https it leads nowhere."""
-    goal = urljoin(url, goal)
-    scheme = urlsplit(goal).scheme
-    if scheme == "https" or (scheme == "http" and urlsplit(url).scheme == "http"):
-        return goal
-    raise failed(url, f"redirected from {shown(url)} to {shown(goal)}", want="a redirect to https")
+    try:
+        # http.client takes every byte of a header for a letter
+        there = urljoin(hop.url, goal.encode("latin-1", "replace").decode("utf-8", "replace"))
+        scheme = urlsplit(there).scheme
+    except ValueError:
+        raise hop.failed("redirected to what is not a URL") from None
+    if scheme == "https" or (scheme == "http" and urlsplit(hop.url).scheme == "http"):
+        return there
+    raise failed(hop.first, f"redirected from {shown(hop.url)} to {shown(there)}", want="a redirect to https")
 
 
 def _read_body(response: Any, deliver: Callable[[bytes], None], left: threading.Event) -> None:
@@ -192,69 +266,86 @@ def _read_body(response: Any, deliver: Callable[[bytes], None], left: threading.
         deliver(data)
 
 
-def _proxies(url: str, environ: Mapping[str, str]) -> dict[str, str]:
-    from requests.utils import should_bypass_proxies  # noqa: PLC0415 -- with requests itself
+@contextlib.contextmanager
+def _explained(hop: _Hop) -> Iterator[None]:
+    """Say what went wrong while a server was asked, and whether another request may help.
 
-    def setting(name: str) -> str:
-        return environ.get(name) or environ.get(name.upper(), "")
-
-    scheme = urlsplit(url).scheme
-    # As for curl: HTTP_PROXY in capitals is what a CGI script's caller controls, so it does not count.
-    proxy = (environ.get("http_proxy", "") if scheme == "http" else setting("https_proxy")) or setting(
-        "all_proxy"
-    )
-    if not proxy or should_bypass_proxies(url, no_proxy=setting("no_proxy")):
-        return {}
-    return {scheme: proxy}
-
-
-def _explained(error: BaseException, url: str, environ: Mapping[str, str]) -> Exception:
-    """Say what went wrong, and whether another request may help; a defect of ours is raised as it is.
-
-    A library's own text holds whole URLs with their secrets, so only kinds and the system's words are quoted.
+    A library's own text holds whole URLs with their secrets, so only kinds and the system's words are quoted, and it
+    is not the cause of what is raised. A ValueError is what the libraries make of an answer that is none.
     """
+    try:
+        yield
+    except (OSError, ValueError) as error:  # those of requests are OSErrors
+        raise _reason(error, hop) from None
+    except Exception as error:
+        home = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
+        if not home & {"urllib3", "http"}:
+            raise
+        raise _reason(error, hop) from None
+
+
+def _reason(error: Exception, hop: _Hop) -> Exception:
     import ssl  # noqa: PLC0415 -- loaded by requests, if it is needed at all
 
-    if isinstance(error, AgentError):
-        return error
     chain = list(_causes(error))
     kinds = {type(each).__name__ for each in chain}
-    home = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
-    if isinstance(error, ValueError):  # requests' own for a bad URL, and urllib's where a redirect has one
-        return failed(url, "not a URL, or a redirect or a proxy that is none")
-    if not isinstance(error, OSError) and not home & {"requests", "urllib3", "http"}:
-        raise error
-    proxy = next(iter(_proxies(url, environ).values()), "").rpartition("@")[2].rpartition("//")[2]
-    via = f" (through the proxy {proxy})" if proxy else ""
     for each in chain:
         if isinstance(each, ssl.SSLCertVerificationError):
-            return _distrusted(each, url, via)
-    name = "the proxy" if "ProxyError" in kinds else urlsplit(url).hostname or "the server"
+            return _distrusted(each, hop)
+        refused = re.match(r"Tunnel connection failed: ([0-9]{3})", str(each)) if hop.proxy else None
+        if refused is not None and hop.proxy is not None:
+            return _not_let_through(int(refused[1]), hop, hop.proxy)
+    at_proxy = hop.proxy is not None and "ProxyError" in kinds
+    name = hop.proxy.place if hop.proxy and at_proxy else urlsplit(hop.url).hostname or "the server"
     for signs, sentence in _REASONS:
         if kinds & signs:
-            return Again(sentence.format(name=name, connect=CONNECT, silence=SILENCE) + via)
-    return Again(_innermost(chain) + via)
+            return Again(sentence.format(name=name, connect=CONNECT, silence=SILENCE) + hop.by)
+    return Again(_innermost(chain, name) + hop.by)
 
 
-def _innermost(chain: list[BaseException]) -> str:
+def _innermost(chain: list[BaseException], name: str) -> str:
     for each in reversed(chain):
         if type(each).__module__ == "ssl":
-            return f"TLS: {getattr(each, 'reason', None) or type(each).__name__}"
+            return f"TLS: {getattr(each, 'reason', None) or 'the connection ended before it was secured'}"
         if isinstance(each, OSError) and each.strerror:
             return each.strerror
-    return type(chain[-1]).__name__
+    return f"what {name} answers cannot be read ({type(chain[-1]).__name__})"
 
 
-def _distrusted(error: ssl.SSLCertVerificationError, url: str, via: str) -> AgentError:
+def _not_let_through(status: int, hop: _Hop, proxy: Proxy) -> Exception:
+    """Say what a proxy answered when it was asked to connect to the server."""
+    name = urlsplit(hop.url).hostname or "the server"
+    if status == 407 and proxy.knows_us:
+        return hop.failed(
+            "HTTP 407: the proxy does not accept the user and the password",
+            want="HTTP 200 from the proxy",
+            hint=f"correct them in {proxy.variable}: http://USER:PASSWORD@{proxy.place}, percent-encoded",
+        )
+    if status == 407:
+        return hop.failed(
+            "HTTP 407: the proxy wants a user and a password",
+            want="HTTP 200 from the proxy",
+            hint=f"put them into {proxy.variable}: http://USER:PASSWORD@{proxy.place}, percent-encoded",
+        )
+    saw = f"HTTP {status}: the proxy does not connect to {name}"
+    if status >= 500 or status in (408, 425, 429):
+        return Again(saw + hop.by)
+    return hop.failed(
+        saw,
+        want="HTTP 200 from the proxy",
+        hint=f"have {proxy.place} allow CONNECT to {name}, or name {name} in no_proxy if it is reached without it",
+    )
+
+
+def _distrusted(error: ssl.SSLCertVerificationError, hop: _Hop) -> AgentError:
     # 9 and 10 are X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
     hint = (
         "check `date -u` first: with a wrong clock every certificate looks expired or not yet valid"
         if error.verify_code in (9, 10)
         else "if the mirror, or a proxy that opens TLS, has a CA of its own, name its file in SSL_CERT_FILE"
     )
-    return failed(
-        url,
-        f"the server's certificate: {error.verify_message}{via}",
+    return hop.failed(
+        f"the server's certificate: {error.verify_message}",
         want="a certificate this host trusts",
         hint=hint,
     )

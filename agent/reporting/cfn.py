@@ -110,8 +110,10 @@ def _post(url: str, headers: Mapping[str, str], body: bytes, means: Means) -> Ag
             for item in coming:
                 if isinstance(item, Head):
                     status = item.status
-                elif len(text) < _ANSWER:
+                else:
                     text += item
+                if len(text) >= _ANSWER:
+                    break
     except Again as again:
         return again
     except AgentError as error:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import random
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from agent.core.errors import AgentError
-from agent.hosts.web import Again, Head, answers, shown
+from agent.core.urls import is_loopback, names_user, shown, split
+from agent.hosts.web import Again, Head, answers
 from agent.reporting.letter import UndeliveredError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.reporting.letter import Letter, Means
-
-__all__ = ["TOKEN", "check", "send", "shown"]
 
 TOKEN = "HSM_AGENT_REPORT_TOKEN"  # noqa: S105 -- the variable's name
 ATTEMPTS = 4
@@ -41,33 +38,28 @@ _CURABLE = {
 
 def check(uri: str) -> None:
     """Want https, or http to this very machine, and no password in the URL."""
-    try:
-        parts = urlsplit(uri)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError(f"{shown(uri)!r} is not a URL") from None
-    if parts.username is not None or parts.password is not None:
+    if names_user(uri):
         raise ValueError(
             f"{shown(uri)!r} was given with a user or a password, which everybody on this host could see: "
-            f"put a bearer token into a file and name it with --report-token-file"
+            f"put a bearer token into a file and name it with --report-token-file; in a path, @ is written as %40"
         )
-    if not host or not uri.startswith(f"{parts.scheme}://"):
+    try:
+        parts = split(uri)
+    except ValueError:
+        raise ValueError(f"{shown(uri)!r} is not a URL") from None
+    if not parts.hostname or not uri.startswith(f"{parts.scheme}://"):
         raise ValueError(f"{shown(uri)!r} names no host: https://HOST/PATH is wanted")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError(
             f"{shown(uri)!r}: a report goes over https; http is for this machine itself (127.0.0.1)"
         )
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
-
-
 def send(letter: Letter, means: Means) -> None:
+    try:
+        check(letter.uri)  # what was kept may be of a version that was less strict
+    except ValueError as error:
+        raise UndeliveredError(str(error), refused=True) from None
     headers = {
         "Content-Type": "application/json",
         "Idempotency-Key": letter.key,
@@ -111,8 +103,7 @@ def _post(
     if 200 <= status < 300 or status == _HAVE_IT:
         return None
     if status in _AGAIN or status >= 500:
-        after = head.number("Retry-After")
-        return Again(f"HTTP {status}", after=None if after is None else min(float(after), RETRY_AFTER))
+        return Again(f"HTTP {status}", after=head.retry_after(RETRY_AFTER))
     if status < 400:
         raise UndeliveredError(f"HTTP {status}: it redirects, and a report is not sent elsewhere")
     if status in _CURABLE:
@@ -144,9 +135,9 @@ def _authorization(means: Means) -> dict[str, str]:
 
 def _trusting(means: Means) -> dict[str, str]:
     """Return the environment with the CA of the receiver in the place of the host's own store, where one is named."""
-    if means.ca is None:
+    ca = means.ca
+    if ca is None:
         return dict(means.environ)
-    seen = means.machine.stat(means.ca)
-    if seen is None:
-        raise UndeliveredError(f"the CA file {means.ca} is not there")
-    return {**means.environ, "REQUESTS_CA_BUNDLE": means.ca}
+    if means.machine.stat(ca) is None:
+        raise UndeliveredError(f"the CA file {ca} is not there")
+    return {**means.environ, "REQUESTS_CA_BUNDLE": ca}

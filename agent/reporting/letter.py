@@ -40,7 +40,10 @@ class Letter:
 
 @dataclass(frozen=True)
 class Means:
-    """What a delivery may use. `ends` is on the machine's monotonic clock; `token` is a secret, `ca` a path."""
+    """What a delivery to one receiver may use. `ends` is on the machine's monotonic clock.
+
+    The token in the file `token_file`, or in `environ`, is for this receiver; `ca` is the path of its CA.
+    """
 
     machine: Host
     ends: float

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Callable
 
+from agent.core import urls
 from agent.reporting import cfn, cloudwatch, file, https, junit, prometheus
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def send(letter: Letter, means: Means) -> None:
 
 def shown(uri: str) -> str:
     """Return a URI as it may be shown and logged."""
-    return https.shown(uri) if "//" in uri else uri
+    scheme = uri.partition(":")[0]
+    return uri if scheme in PLACES and scheme not in ("https", "http") else urls.shown(uri)
 
 
 def _forms() -> str:

@@ -21,19 +21,23 @@ MOST_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Kept:
-    """A report that waits in the file `name`, for the place `uri`."""
+    """A report that waits in the file `name`, for the place `uri`; `token_file` and `ca` were named for that place."""
 
     name: str
     uri: str
     document: str
+    token_file: str | None = None
+    ca: str | None = None
 
 
-def keep(host: Host, uri: str, document: str, label: str) -> int:
+def keep(
+    host: Host, uri: str, document: str, label: str, *, token_file: str | None = None, ca: str | None = None
+) -> int:
     """Add a report, and return how many old ones made room. Raises AgentError when it cannot be written.
 
     The number orders, not the clock, which may jump. `label` keeps apart what two runs write at once.
     """
-    tree = {"schema_version": _VERSION, "uri": uri, "document": document}
+    tree = {"schema_version": _VERSION, "uri": uri, "document": document, "token_file": token_file, "ca": ca}
     data = json.dumps(tree).encode()
     names = _names(host)
     number = 1 + max((int(name.partition("-")[0]) for name in names), default=0)
@@ -91,7 +95,9 @@ def _read(view: HostView, name: str) -> Kept | None:
             return None
         report = json.loads(tree["document"])
         whole = isinstance(tree["uri"], str) and {"run_id", "host"} <= report.keys()
-        return Kept(name, tree["uri"], tree["document"]) if whole else None
+        paths = [tree.get(key) for key in ("token_file", "ca")]
+        whole = whole and all(each is None or isinstance(each, str) for each in paths)
+        return Kept(name, tree["uri"], tree["document"], *paths) if whole else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, AgentError):
         return None
 

@@ -12,6 +12,7 @@ from agent.cloudhsm import daemon
 from agent.cloudhsm.layout import layout
 from agent.core.client_packages import PACKAGES
 from agent.core.errors import AgentError
+from agent.core.urls import shown
 from agent.core.words import Finding, Notice
 from agent.packages import Condition
 from agent.steps.room import refuse_without_room
@@ -59,7 +60,7 @@ def require_authentic_source(url: str) -> None:
     scheme = _SCHEME.match(url)
     if scheme is None or scheme[1].lower() in ("https", "file"):
         return
-    file = url.rpartition("/")[2]
+    file = shown(url).rpartition("/")[2]
     raise AgentError(
         "checksum-unknown",
         f"no checksum is known for {file}, and {scheme[1].lower()}: does not prove who sent it",
@@ -99,7 +100,7 @@ class Package:
         detail: dict[str, Value] = {"url": None, "file": None, "sha256": None, "size": None}
         if self.download is not None:
             cached = view.stat(self.download.path(view))
-            detail.update(url=self.download.url, file=self.download.file, sha256=self.download.sha256)
+            detail.update(url=shown(self.download.url), file=self.download.file, sha256=self.download.sha256)
             # known once it was downloaded; the cache is emptied when every package is there
             detail.update(size=cached.size if cached else None)
         if there is not None and self._is_wanted(there):

@@ -564,8 +564,8 @@ def test_a_server_without_tls_is_told(download: Download) -> None:
 def test_a_proxy_of_the_environment_is_used(download: Download) -> None:
     with mirror(whole) as proxy:
         environ = {"http_proxy": f"http://127.0.0.1:{proxy.server_port}"}
-        assert download("http://127.0.0.9:9/x", environ=environ) == HASH
-    assert proxy.requests[0][0] == "http://127.0.0.9:9/x"
+        assert download("http://mirror.invalid/x", environ=environ) == HASH
+    assert proxy.requests[0][0] == "http://mirror.invalid/x"
 
 
 def test_no_proxy_is_honoured(download: Download) -> None:
@@ -580,7 +580,7 @@ def test_a_proxy_that_fails_is_named_without_its_password(download: Download) ->
         bound.bind(("127.0.0.1", 0))
         where = f"127.0.0.1:{bound.getsockname()[1]}"
         environ = {"https_proxy": f"http://user:secret@{where}"}
-        saw = download.fails("download-failed", "https://127.0.0.9:9/x", environ=environ)
+        saw = download.fails("download-failed", "https://mirror.invalid/x", environ=environ)
     assert saw == f"Connection refused (through the proxy {where}); attempt 5 of 5"
 
 

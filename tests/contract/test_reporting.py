@@ -12,13 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from agent import app
 from agent.core.system import LINUX
 from agent.delivery import Delivered, deliver
-from agent.desired import Desired
+from agent.desired import Desired, to_json
+from agent.render.progress import Silent
+from agent.report import Run
 from agent.reporting import https
 from agent.reporting.letter import Letter, Means, UndeliveredError
 from agent.reporting.places import send
+from agent.state import store
 from tests import promtool
 from tests.doubles.memory import Memory
 from tests.doubles.receiver import (
@@ -31,6 +37,7 @@ from tests.doubles.receiver import (
     receiver,
     silent,
 )
+from tests.doubles.vendor import Vendor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -339,3 +346,104 @@ def test_promtool_has_nothing_to_say(path: Path) -> None:
     if program is None:
         pytest.skip("no promtool, and no root or no apt to unpack it with")
     assert promtool.said_of(program, path.read_text(encoding="utf-8")) == (0, "")
+
+
+# --- who is shown which token
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_a_token_is_seen_by_the_receivers_it_was_named_with_alone(data: st.DataObject) -> None:
+    """Whatever waits and for whom, whoever is up: run after run with tokens and receivers of its own."""
+    machine = Machine()
+    with receiver(accept) as one, receiver(accept) as two, receiver(accept) as three:
+        servers = (one, two, three)
+        named: dict[str, set[str | None]] = {server.url: set() for server in servers}
+        for number in range(1, 5):
+            to = data.draw(st.lists(st.sampled_from(servers), unique=True, max_size=3), label="to")
+            kind = data.draw(st.sampled_from(["file", "environment", "none"]), label="token")
+            for server in servers:
+                up = data.draw(st.booleans(), label="up")
+                server.answers = (accept,) if up else (only(401),)
+            token = f"token-{number}"
+            machine.place(f"/{token}", token.encode())
+            desired = Desired(
+                report_to=tuple(server.url for server in to),
+                report_token_file=f"/{token}" if kind == "file" else None,
+            )
+            environ = {https.TOKEN: token} if kind == "environment" else {}
+            for server in to:
+                named[server.url].add(None if kind == "none" else f"Bearer {token}")
+            deliver(machine, desired, document(number), environ, hurried=False)
+            for server in servers:
+                seen = {headers.get("Authorization") for _, headers in server.requests}
+                assert seen - {None} <= named[server.url]
+
+
+def test_a_report_that_waited_goes_with_the_token_that_it_was_kept_with() -> None:
+    machine = Machine()
+    machine.place("/old", b"old-token")
+    machine.place("/new", b"new-token")
+    with receiver(only(503)) as first, receiver(accept) as second:
+        deliver_to(machine, first.url, 1, report_token_file="/old")
+        machine.place("/old", b"old-token-renewed")
+        first.answers = (accept,)
+        first.requests.clear()
+        desired = Desired(report_to=(second.url,), report_token_file="/new")
+        deliver(machine, desired, document(2), {https.TOKEN: "of-the-environment"}, hurried=False)
+    assert [headers.get("Authorization") for _, headers in first.requests] == ["Bearer old-token-renewed"]
+    assert [headers.get("Authorization") for _, headers in second.requests] == ["Bearer new-token"]
+    assert spooled(machine) == 0
+
+
+def test_what_an_older_version_kept_is_sent_without_any_token() -> None:
+    machine = Machine()
+    machine.place("/new", b"new-token")
+    with receiver(accept) as first, receiver(accept) as second:
+        tree = {"schema_version": 1, "uri": first.url, "document": document(1)}
+        machine.place(f"{LINUX.spool}/00000001-x.json", json.dumps(tree).encode())
+        desired = Desired(report_to=(second.url,), report_token_file="/new")
+        deliver(machine, desired, document(2), {https.TOKEN: "of-the-environment"}, hurried=False)
+    assert [headers.get("Authorization") for _, headers in first.requests] == [None]
+    assert first.run_ids == [RUN.format(1)]
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "all_proxy"])
+def test_a_receiver_on_this_machine_is_never_asked_through_a_proxy(variable: str) -> None:
+    machine = Machine()
+    machine.place("/token", TOKEN.encode())
+    with receiver(accept) as server, receiver(accept) as proxy:
+        environ = {variable: proxy.url.partition("/reports")[0]}
+        post(server, machine, token_file="/token", environ=environ)
+    assert (len(server.taken), proxy.requests) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://mirror.invalid/x", "http://u:secret@127.0.0.1/x", "https://u:secret@h/x"]
+)
+def test_what_was_kept_for_a_place_that_is_refused_now_is_not_sent(uri: str) -> None:
+    machine = Machine()
+    machine.place("/token", TOKEN.encode())
+    tree = {"schema_version": 1, "uri": uri, "document": document(1), "token_file": "/token", "ca": None}
+    machine.place(f"{LINUX.spool}/00000001-x.json", json.dumps(tree).encode())
+    with receiver(accept) as proxy:
+        environ = dict.fromkeys(("http_proxy", "https_proxy"), proxy.url.partition("/reports")[0])
+        done = deliver(machine, Desired(), document(2), environ, hurried=False)
+    assert proxy.requests == []
+    assert [notice.code for notice in done.notices] == ["report-refused"]
+    assert "secret" not in str(done)
+
+
+def test_a_token_that_is_recorded_is_not_for_a_receiver_that_is_named_later() -> None:
+    now = dt.datetime(2026, 11, 23, 20, 15, tzinfo=dt.timezone.utc)
+    machine = Vendor().machine(now)
+    machine.place("/token", TOKEN.encode())
+    with receiver(accept) as first, receiver(accept) as second:
+        recorded = Desired(hsm_ip=("10.0.1.6",), report_to=(first.url,), report_token_file="/token")
+        store.write_last(machine, store.Last(to_json(recorded), ""))
+        for number, to in enumerate(((second.url,), (first.url, second.url), (first.url,), ())):
+            run = Run(RUN.format(number), "verify", now)
+            app.verify(machine, Desired(report_to=to), run, Silent())
+    assert [headers.get("Authorization") for _, headers in second.requests] == [None, None]
+    seen = [headers.get("Authorization") for _, headers in first.requests]
+    assert seen == [None, f"Bearer {TOKEN}", f"Bearer {TOKEN}"]

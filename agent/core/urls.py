@@ -1,0 +1,73 @@
+"""What is told of a URL: how it is shown, what lies below it, whether it is of this very machine; pure."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+from urllib.parse import SplitResult, urlsplit
+
+# A redirect may lead to 64 kB of text.
+_LONGEST = 500
+# `C:` is a drive
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+
+
+def scheme_of(text: str) -> str | None:
+    """Return the scheme of a URL in small letters, None for a path of either kind of system."""
+    match = _SCHEME.match(text)
+    return match[1].lower() if match else None
+
+
+def split(url: str) -> SplitResult:
+    """Take a URL apart. Raises ValueError where its port is none: it may be a part of a password."""
+    parts = urlsplit(url)
+    if parts.port is None and parts.netloc.endswith(":"):
+        raise ValueError("no port behind the colon")
+    return parts
+
+
+def names_user(url: str) -> bool:
+    """Tell whether a URL has a user or a password in it, or what may have been meant as one: an @ before the query.
+
+    A stroke in a password ends what a URL's grammar takes for the server. In a path an @ can be written as %40.
+    """
+    return "@" in re.split(r"[?#]", url, maxsplit=1)[0]
+
+
+def below(base: str, path: str) -> str:
+    """Return what lies below a mirror or a folder; a query of the mirror's, such as a signature, stays at the end."""
+    if scheme_of(base) not in ("http", "https"):
+        return f"{base}/{path}"
+    plain, mark, query = base.partition("?")
+    return f"{plain.rstrip('/')}/{path}{mark}{query}"
+
+
+def shown(url: str) -> str:
+    """Return a URL as it may be shown and logged: one line without user, password, query and fragment.
+
+    One that cannot be taken apart is not shown at all, since a password may stand anywhere in it. A path stays a path.
+    """
+    text = url
+    if scheme_of(url) is not None or url.startswith("//"):
+        try:
+            parts = split(url)
+        except ValueError:
+            return "the URL"
+        if parts.scheme != "file" and (not parts.netloc or "@" in parts.path):
+            return "the URL"
+        text = SplitResult(parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "").geturl()
+    line = "".join(each if each.isprintable() else "?" for each in text)
+    return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a URL's host is this machine itself, by its own name for itself or by its address."""
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(name.partition("%")[0])
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return (mapped or address).is_loopback
+    return False
