@@ -136,13 +136,13 @@ def _targets(
 ) -> tuple[Target, ...]:
     complaints = Complaints()
     where = typed.inventory or ""
-    data = view.read(where) if where else b""
+    data = _read(view, where, complaints) if where else b""
     if not where:
         complaints.add("--inventory", "the file with the hosts is needed, or --resume with an earlier run")
     elif data is None:
         complaints.add("--inventory", f"there is no file {where}")
     inventory.refuse_any(complaints)
-    targets = inventory.read(data or b"", where, complaints, remarks)
+    targets = inventory.read(data or b"", where, complaints, remarks, view)
     inventory.refuse_any(complaints)
     if typed.limit is not None:
         targets = inventory.select(targets, typed.limit, complaints)
@@ -158,6 +158,18 @@ def _targets(
             )
     inventory.refuse_any(complaints)
     return targets
+
+
+def _read(view: HostView, where: str, complaints: Complaints) -> bytes | None:
+    """Return the inventory; what is no file, or too large to be read, is a complaint."""
+    try:
+        return view.read(where)
+    except AgentError as error:
+        seen = view.stat(where)
+        hint = f": `ansible-inventory -i {where} --list > fleet.json` makes one file of it"
+        folder = seen is not None and seen.kind == "directory"
+        complaints.add(where, f"it is a folder{hint}" if folder else f"it cannot be read: {error.saw}")
+        return b""
 
 
 def _pace(orders: Orders, typed: Typed, complaints: Complaints) -> Orders:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from agent.core.fleet import Target
 from agent.desired import Complaints
 from agent.fleet.inventory import read, select
+from agent.hosts.posix import Posix
 
+# where the programs of this Python's packages are
+BIN = str(Path(sys.executable).parent)
 CORPUS = Path(__file__).parent / "inventories"
 NAMES = sorted(path.stem for path in CORPUS.glob("*.ini"))
 
@@ -86,3 +95,148 @@ def test_a_limit_means_what_ansible_takes_it_for(pattern: str, names: str) -> No
     complaints = Complaints()
     found = select(tuple(targets_of(CORPUS / "children.ini").values()), pattern, complaints)
     assert ([target.name for target in found], complaints.texts) == (names.split(), [])
+
+
+BESIDE = Path(__file__).parent / "beside"
+
+
+def seen_beside(folder: Path) -> tuple[dict[str, Target], list[str], list[str]]:
+    """The hosts of a folder's INI with what lies beside it, the complaints, and the remarks."""
+    complaints, remarks = Complaints(), Complaints()
+    path = folder / "hosts.ini"
+    found = read(path.read_bytes(), str(path), complaints, remarks, Posix())
+    return {target.name: replace(target, where="") for target in found}, complaints.texts, remarks.texts
+
+
+@pytest.mark.parametrize("case", sorted(path.name for path in BESIDE.iterdir()))
+def test_the_files_beside_an_ini_mean_what_ansible_says_they_mean(case: str) -> None:
+    found, complaints, _ = seen_beside(BESIDE / case)
+    assert complaints == []
+    assert found == targets_of(BESIDE / case / "listing.json")
+
+
+def test_what_lies_beside_an_inventory_is_never_passed_over(tmp_path: Path) -> None:
+    shutil.copytree(BESIDE / "example", tmp_path / "example")
+    found, _, _ = seen_beside(tmp_path / "example")
+    web = found["web1"]
+    assert (web.address, web.user, web.port) == ("192.0.2.8", "deploy", 2222)
+    assert web.said["component"] == ("cli", "pkcs11")
+
+
+NAMES_BESIDE = ("web", "db", "prod", "all", "ungrouped", "web1", "web2", "db1", "stray")
+VALUES_BESIDE = st.fixed_dictionaries(
+    {},
+    optional={
+        "ansible_host": st.sampled_from(["192.0.2.7", "192.0.2.8"]),
+        "ansible_user": st.sampled_from(["anna", "bert", "carl"]),
+        "ansible_port": st.integers(1, 65535),
+        "ansible_ssh_user": st.sampled_from(["dora", "emil"]),
+    },
+)
+
+
+@pytest.mark.skipif(
+    shutil.which("ansible-inventory", path=BIN) is None, reason="no ansible-core beside this Python"
+)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    files=st.dictionaries(
+        st.tuples(
+            st.sampled_from(["group_vars", "host_vars"]),
+            st.sampled_from(NAMES_BESIDE),
+            st.sampled_from(["", ".yml", ".yaml", ".json", ".txt", "/a.yml", "/b", "/c/d.json", "/.e.yml"]),
+        ),
+        VALUES_BESIDE,
+        max_size=8,
+    )
+)
+def test_any_files_beside_an_ini_mean_what_they_mean_to_ansible(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[tuple[str, str, str], dict[str, object]]
+) -> None:
+    folder = tmp_path_factory.mktemp("inventory")
+    (folder / "hosts.ini").write_text(
+        "stray\n[web]\nweb1 ansible_port=1\nweb2\n[db]\ndb1\nweb2\n[prod:children]\nweb\n[web:vars]\nansible_user=w\n"
+    )
+    (folder / "ansible.cfg").write_text("")
+    for (kind, name, rest), content in files.items():
+        path = folder / kind / f"{name}{rest}"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content))
+        except OSError:  # a file and a folder of one name: the first of them is there
+            continue
+    done = subprocess.run(
+        ["ansible-inventory", "-i", "hosts.ini", "--list"], cwd=folder, capture_output=True, check=True, timeout=60,
+        env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"},
+    )  # fmt: skip
+    (folder / "listing.json").write_bytes(done.stdout)
+    found, complaints, _ = seen_beside(folder)
+    assert complaints == []
+    assert found == targets_of(folder / "listing.json")
+
+
+VAULT = "$ANSIBLE_VAULT;1.1;AES256\n61626364\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "complaint"),
+    [
+        ("group_vars/all/vault.yml", VAULT, "encrypted by ansible-vault"),
+        ("host_vars/web1.yml", "ansible_host: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  61\n", "web1.yml:1: ansible_host: it is encr"),
+        ("host_vars/web1.yml", "a: 1\nansible_user: '{{ user }}'\n", "web1.yml:2: ansible_user: templates are not"),
+        ("host_vars/web1.yml", "hsm_agent_hsm_ip: ['{{ ip }}']\n", "templates are not evaluated"),
+        ("host_vars/web1.yml", "ansible_user: '{% if x %}a{% endif %}'\n", "templates are not evaluated"),
+        ("host_vars/web1.yml", "ansible_user: [\n", "not valid YAML"),
+        ("host_vars/web1.yml", "- ansible_user\n", "a table of variables is wanted"),
+        ("host_vars/web1.yml", "just words\n", "a table of variables is wanted"),
+        ("host_vars/web1.yml", "ansible_user: !mine x\n", "not valid YAML"),
+        ("host_vars/web1.yml", "a: 1\n---\nb: 2\n", "not valid YAML"),
+        ("host_vars/web1.yml", "ansible_user: yes\n", "a text is wanted"),
+        ("host_vars/web1.yml", b"ansible_user: \xff\n", "not UTF-8"),
+        ("host_vars/web1.yml", "ansible_become_user: app\n", "'app' is not who does the work"),
+        ("group_vars/web.yml", "ansible_become_method: su\n", "'su' is not how one becomes root"),
+        ("group_vars/web.yml", "ansible_ssh_executable: /opt/ssh-wrapper\n", "is not run here"),
+        ("group_vars/web.yml", "ansible_ssh_private_key: x\n", "ansible_ssh_private_key: it is not understood"),
+        ("group_vars/web.yml", "ansible_paramiko_proxy_command: x\n", "ansible_paramiko_proxy_command"),
+        ("group_vars/web.yml", "hsm_agent_hsm_pi: 10.0.0.1\n", "unknown variable `hsm_agent_hsm_pi`"),
+        ("ansible.cfg", "[privilege_escalation]\nbecome_user = app\n", "ansible.cfg: become_user in [privilege"),
+        ("ansible.cfg", "[defaults]\ntransport = shh\n", "'shh' is not how a host is reached"),
+        ("ansible.cfg", "[defaults]\nvars_plugins_enabled = x\n", "vars_plugins_enabled in [defaults]"),
+        ("ansible.cfg", "[ssh_connection]\nssh_args = -F other\n", "-F is not understood"),
+        ("ansible.cfg", "[defaults\n", "it cannot be read"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_beside_an_ini_is_refused_by_name(
+    tmp_path: Path, path: str, content: str | bytes, complaint: str
+) -> None:
+    (tmp_path / "hosts.ini").write_text("[web]\nweb1\n")
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+    found, complaints, _ = seen_beside(tmp_path)
+    assert found == {}
+    assert [complaint in text for text in complaints] == [True], complaints
+
+
+def test_the_settings_of_ansible_are_weaker_than_every_variable(tmp_path: Path) -> None:
+    (tmp_path / "hosts.ini").write_text("[web]\nweb1\nweb2 ansible_user=own ansible_port=7\n")
+    (tmp_path / "ansible.cfg").write_text(
+        "[defaults]\nremote_user = ops ; not root\nremote_port = 2222\nprivate_key_file = keys/id\n"
+        "host_key_checking = False\nforks = 50\n[ssh_connection]\nssh_common_args = -J bastion\n"
+        "[privilege_escalation]\nbecome = True\nbecome_method = sudo\n"
+    )
+    found, complaints, _ = seen_beside(tmp_path)
+    assert complaints == []
+    key = f"{tmp_path}/keys/id"
+    assert found["web1"] == Target("web1", "web1", 2222, "ops", key, "bastion", groups=("web",))
+    assert found["web2"] == Target("web2", "web2", 7, "own", key, "bastion", groups=("web",))
+
+
+def test_hosts_of_another_plug_in_are_left_out_and_named(tmp_path: Path) -> None:
+    (tmp_path / "hosts.ini").write_text(
+        "[web]\nweb1 ansible_host=192.0.2.7\n[ssm]\napp1 ansible_host=i-0123456789abcdef0\n[ssm:vars]\n"
+        "ansible_connection=amazon.aws.aws_ssm\nansible_aws_ssm_region=eu-central-1\n"
+        "[odd]\nodd1 ansible_connection=some.collection.plugin\nodd2 ansible_connection=ansible.builtin.ssh\n"
+    )
+    found, complaints, remarks = seen_beside(tmp_path)
+    assert (set(found), complaints) == ({"web1", "odd2"}, [])
+    assert any("left out" in text and "app1, odd1" in text for text in remarks)

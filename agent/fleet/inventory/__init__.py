@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.core.fleet import Target
+    from agent.core.host import HostView
 
 __all__ = ["LARGEST", "read", "refuse_any", "select"]
 
@@ -43,16 +44,21 @@ class _Bounded(Complaints):
 
 
 def read(
-    data: bytes, where: str, complaints: Complaints, remarks: Complaints | None = None
+    data: bytes,
+    where: str,
+    complaints: Complaints,
+    remarks: Complaints | None = None,
+    view: HostView | None = None,
 ) -> tuple[Target, ...]:
     """Return the hosts of an inventory, in its order; none when there is anything to complain about.
 
-    `where` is the name of the file. `remarks` takes what is no reason to stop but should be told.
+    `where` is the name of the file. `remarks` takes what is no reason to stop but should be told. `view` shows the
+    machine on which the file lies, for what Ansible reads beside it.
     """
     wrong = _Bounded()
     targets: tuple[Target, ...] = ()
     try:
-        targets = _targets(data, where, wrong, Complaints() if remarks is None else remarks)
+        targets = _targets(data, where, wrong, Complaints() if remarks is None else remarks, view)
         if not wrong.texts:
             _check(targets, where, wrong)
         enough = False
@@ -69,7 +75,9 @@ def refuse_any(complaints: Complaints) -> None:
     complaints.raise_any("inventory-invalid", "the inventory")
 
 
-def _targets(data: bytes, where: str, complaints: Complaints, remarks: Complaints) -> tuple[Target, ...]:
+def _targets(
+    data: bytes, where: str, complaints: Complaints, remarks: Complaints, view: HostView | None
+) -> tuple[Target, ...]:
     text = _text(data, where, complaints)
     start = text.lstrip()
     is_program = start.startswith("#!")
@@ -83,7 +91,7 @@ def _targets(data: bytes, where: str, complaints: Complaints, remarks: Complaint
         return toml.read(text, where, complaints)
     if where.endswith(".json") or start.startswith("{"):
         return listing.read(text, where, complaints, remarks)
-    return ini.read(text, where, complaints, remarks)
+    return ini.read(text, where, complaints, remarks, view)
 
 
 def _text(data: bytes, where: str, complaints: Complaints) -> str:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from agent.desired import meant
 from agent.fleet.inventory import names, variables
 from agent.fleet.inventory.ancestry import MOST_GROUPS, ancestry
+from agent.fleet.inventory.beside import Beside
 from agent.options import NotAcceptableError
 
 if TYPE_CHECKING:
     from agent.core.fleet import Target
+    from agent.core.host import HostView
     from agent.desired import Complaints
 
 
@@ -37,13 +39,16 @@ class Group:
 class Gathered:
     """What an inventory has said so far."""
 
-    def __init__(self, where: str, complaints: Complaints, remarks: Complaints) -> None:
+    def __init__(
+        self, where: str, complaints: Complaints, remarks: Complaints, view: HostView | None = None
+    ) -> None:
         self.where = where
         self.hosts: dict[str, Host] = {}
         self.groups: dict[str, Group] = {}
         self.ignored: set[str] = set()
         self._complaints = complaints
         self._remarks = remarks
+        self._beside = None if view is None else Beside(view, where, complaints, self.ignored)
 
     def group(self, name: str, where: str) -> Group | None:
         """Return the group of this name, made when it is new; None when it cannot be one."""
@@ -93,15 +98,20 @@ class Gathered:
         order = sorted(line.above, key=lambda name: (line.depth[name], priority[name], name))
         rank = {name: place for place, name in enumerate(order)}
         merged: dict[frozenset[str], tuple[tuple[str, ...], dict[str, Any]]] = {}
+        weakest = self._beside.settings() if self._beside else {}
+        for_group: dict[str, dict[str, Any]] = {}
         found: list[Target] = []
         left_out: list[str] = []
         for name, host in self.hosts.items():
             direct = frozenset(host.groups) - set(names.RESERVED)
             if direct not in merged:
                 above = direct.union(*(line.above[each] for each in direct))
-                merged[direct] = (tuple(sorted(above)), self._merged(sorted(above, key=rank.__getitem__)))
+                ranked = ("all", *(sorted(above, key=rank.__getitem__) or ("ungrouped",)))
+                merged[direct] = (tuple(sorted(above)), {**weakest, **self._merged(ranked, for_group)})
             groups, of_groups = merged[direct]
             whole = {**of_groups, **host.variables}
+            if self._beside:
+                whole.update(self._beside.of_host(name))
             if variables.elsewhere(whole):
                 left_out.append(name)
             else:
@@ -109,11 +119,16 @@ class Gathered:
         self._remark(left_out)
         return tuple(found)
 
-    def _merged(self, ranked: list[str]) -> dict[str, Any]:
+    def _merged(self, ranked: tuple[str, ...], of_files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Merge the variables of groups, weakest first. Any file is stronger than what the inventory itself says."""
         whole: dict[str, Any] = {}
-        for name in ("all", *(ranked or ("ungrouped",))):
+        for name in ranked:
             if name in self.groups:
                 whole.update(self.groups[name].variables)
+        for name in ranked if self._beside else ():
+            if self._beside and name not in of_files:
+                of_files[name] = self._beside.of_group(name)
+            whole.update(of_files[name])
         return whole
 
     def _check_groups(self) -> None:

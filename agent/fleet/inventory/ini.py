@@ -14,22 +14,27 @@ from agent.options import NotAcceptableError
 
 if TYPE_CHECKING:
     from agent.core.fleet import Target
+    from agent.core.host import HostView
     from agent.desired import Complaints
 
 LONGEST_LINE = 16_384  # `shlex` takes time with the square of a word's length
 _SECTION = re.compile(r"\[([^:\]\s]+)(?::(\w+))?\]\s*(?:#.*)?")
 
 
-def read(text: str, where: str, complaints: Complaints, remarks: Complaints) -> tuple[Target, ...]:
-    """Take the lines of an inventory."""
-    return _Reader(where, complaints, remarks).read(text)
+def read(
+    text: str, where: str, complaints: Complaints, remarks: Complaints, view: HostView | None = None
+) -> tuple[Target, ...]:
+    """Take the lines of an inventory; with a view of its machine also the files beside it that Ansible reads."""
+    return _Reader(where, complaints, remarks, view).read(text)
 
 
 class _Reader:
-    def __init__(self, where: str, complaints: Complaints, remarks: Complaints) -> None:
+    def __init__(
+        self, where: str, complaints: Complaints, remarks: Complaints, view: HostView | None
+    ) -> None:
         self._where = where
         self._complaints = complaints
-        self._gathered = Gathered(where, complaints, remarks)
+        self._gathered = Gathered(where, complaints, remarks, view)
         self._allowance = Allowance()
         # as if the first line were [ungrouped]
         self._group = "ungrouped"

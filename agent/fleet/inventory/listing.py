@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from agent.fleet.inventory import names
 from agent.fleet.inventory.ansible import Gathered
 from agent.fleet.inventory.ranges import Allowance
+from agent.fleet.inventory.variables import Encrypted
 from agent.options import NotAcceptableError
 
 if TYPE_CHECKING:
@@ -68,7 +69,18 @@ def _host(text: str, group: str, hostvars: dict[str, Any], gathered: Gathered) -
     if found.user is not None:
         host.variables["ansible_user"] = found.user
     for variable, value in _table(hostvars.get(text, {}), f"_meta.hostvars.{text}").items():
-        host.variables.update(gathered.understood(variable, value, f"{gathered.where}: {text}"))
+        host.variables.update(gathered.understood(variable, _bare(value), f"{gathered.where}: {text}"))
+
+
+def _bare(value: Any) -> Any:
+    """Take off what Ansible puts around a text that is never a template, or that is encrypted."""
+    if isinstance(value, dict) and len(value) == 1:
+        (kind, text), *_ = value.items()
+        if kind == "__ansible_unsafe":
+            return text
+        if kind == "__ansible_vault":
+            return Encrypted(text)
+    return value
 
 
 def _table(value: Any, where: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LONGEST_VALUE = 16_384
 PRIORITY = "ansible_group_priority"
 CONNECTION = "ansible_connection"
+_OVER_SSH = ("ssh", "paramiko", "paramiko_ssh", "smart")
 # what Ansible reaches in another way; such hosts are no part of a roll-out over SSH
 _ELSEWHERE = (
     "local",
@@ -32,6 +33,17 @@ _ELSEWHERE = (
     "podman",
     "lxd",
     "chroot",
+    "aws_ssm",
+    "buildah",
+    "incus",
+    "jail",
+    "kubectl",
+    "libssh",
+    "lxc",
+    "oc",
+    "proxmox_pct_remote",
+    "qubes",
+    "zone",
 )
 _OPTIONS = {option.variable.lower(): option for option in OPTIONS}
 # Of two names for one thing Ansible believes the one that stands further down in its own list.
@@ -41,6 +53,23 @@ _USER = ("ansible_ssh_user", "ansible_user")
 _KEY = ("ansible_ssh_private_key_file", "ansible_private_key_file")
 _SHELL = "ansible_shell_type"
 _ARGUMENTS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
+# They say by which program, with which key or as whom a host is reached, in ways that are not gone here.
+_ELSEWISE = (
+    "ansible_paramiko_host",
+    "ansible_paramiko_port",
+    "ansible_paramiko_private_key_file",
+    "ansible_paramiko_proxy_command",
+    "ansible_paramiko_user",
+    "ansible_private_key",
+    "ansible_ssh_pkcs11_provider",
+    "ansible_ssh_private_key",
+)
+
+
+class Encrypted(str):
+    """A value that only ansible-vault can read."""
+
+    __slots__ = ()
 
 
 def understood(
@@ -50,9 +79,15 @@ def understood(
     ours = name.startswith(ENVIRONMENT_PREFIX.lower())
     if name not in _PARSED and not ours:
         ignored.add(name)
+    elif isinstance(value, Encrypted) or (
+        isinstance(value, list) and any(isinstance(each, Encrypted) for each in value)
+    ):
+        complaints.add(
+            where, f"{name}: it is encrypted by ansible-vault; `ansible-inventory --list` shows it"
+        )
     elif isinstance(value, str) and len(value) > LONGEST_VALUE:
         complaints.add(where, f"{name}: longer than {LONGEST_VALUE:,} characters")
-    elif isinstance(value, str) and "{{" in value:
+    elif _has_template(value):
         complaints.add(where, f"{name}: templates are not evaluated here; write the value itself")
     elif ours:
         return _option(name, value, where, complaints)
@@ -64,6 +99,12 @@ def understood(
         except NotAcceptableError as error:
             complaints.add(where, f"{name}: {error}")
     return {}
+
+
+def _has_template(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(_has_template(each) for each in value)
+    return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
 def _option(name: str, value: Any, where: str, complaints: Complaints) -> dict[str, Any]:
@@ -87,7 +128,7 @@ def _option(name: str, value: Any, where: str, complaints: Complaints) -> dict[s
 
 def elsewhere(variables: Mapping[str, Any]) -> bool:
     """Tell whether Ansible reaches this host in another way than over SSH."""
-    return variables.get(CONNECTION) in _ELSEWHERE
+    return variables.get(CONNECTION, "ssh") not in _OVER_SSH
 
 
 def target(name: str, groups: tuple[str, ...], variables: Mapping[str, Any], where: str) -> Target:
@@ -120,10 +161,39 @@ def _unlisted(text: str) -> str:
 
 
 def _connection(text: str) -> str:
-    kind = text.rpartition(".")[2]
-    if kind not in (*_ELSEWHERE, "ssh", "paramiko", "paramiko_ssh", "smart"):
+    """Return the plug-in. One with its full name (`amazon.aws.aws_ssm`) is a plug-in, whatever it is called."""
+    collection, _, kind = text.rpartition(".")
+    if kind not in (*_ELSEWHERE, *_OVER_SSH) and not re.fullmatch(r"\w+\.\w+", collection):
         raise NotAcceptableError(f"{text!r} is not how a host is reached here: ssh is")
-    return kind
+    return kind if collection in ("", "ansible.builtin", "ansible.legacy") or kind in _ELSEWHERE else text
+
+
+def _elsewise(_text: str) -> str:
+    raise NotAcceptableError("it is not understood here; ssh's configuration file and its keys are")
+
+
+def _program(text: str) -> str:
+    if text.rpartition("/")[2] != "ssh":
+        raise NotAcceptableError(f"{text!r} is not run here: only ssh's configuration is read")
+    return text
+
+
+def _root(text: str) -> str:
+    if text != "root":
+        raise NotAcceptableError(f"{text!r} is not who does the work on a host: root is")
+    return text
+
+
+def _sudo(text: str) -> str:
+    if text.rpartition("/")[2].rpartition(".")[2] != "sudo":
+        raise NotAcceptableError(f"{text!r} is not how one becomes root here: sudo is")
+    return text
+
+
+def _flags(text: str) -> str:
+    if not all(re.fullmatch(r"-[HSnEk]+", word) for word in text.split()):
+        raise NotAcceptableError(f"{text!r} is not how sudo is called here: `sudo -n`")
+    return text
 
 
 def _priority(text: str) -> int:
@@ -141,4 +211,9 @@ _PARSED: dict[str, Callable[[str], Any]] = {
     _SHELL: names.shell,
     CONNECTION: _connection,
     PRIORITY: _priority,
+    **dict.fromkeys(_ELSEWISE, _elsewise),
+    "ansible_ssh_executable": _program,
+    **dict.fromkeys(("ansible_become_user", "ansible_sudo_user"), _root),
+    **dict.fromkeys(("ansible_become_method", "ansible_become_exe", "ansible_sudo_exe"), _sudo),
+    **dict.fromkeys(("ansible_become_flags", "ansible_sudo_flags"), _flags),
 }

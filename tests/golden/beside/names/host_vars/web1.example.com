@@ -1,0 +1,1 @@
+ansible_host: 10.0.0.7
