@@ -129,6 +129,18 @@ def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -
     return _changing(machine, run, _known_to(machine, Desired()), body)
 
 
+def plan_removal(machine: Host, run: Run, listener: Listener, timeout: float | None) -> Report:
+    """Look what `remove` would take off, and touch nothing."""
+
+    def body(known: Known) -> None:
+        limits = limits_of(Desired(timeout=timeout))
+        host = Guarded(machine, limits.run)
+        known.facts = gather(host)
+        known.walk = look(removal(known.facts, limits), host, listener)
+
+    return _reported(machine, run, Known(), body, remember=False)
+
+
 def facts(view: HostView, platform: str | None) -> dict[str, Any]:
     """Look at the machine and say which client fits it, as plain JSON values; `refusal` says why none does."""
     known = gather(view)

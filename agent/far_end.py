@@ -46,20 +46,20 @@ def stand(patience: float | None = None) -> None:
 
     patience = PATIENCE if patience is None else patience
     wire = Wire(Incoming(sys.stdin.fileno(), patience), sys.stdout.buffer)
-    wire.say("hello", python=".".join(map(str, sys.version_info[:3])))
     try:
-        request = wire.line()
+        request = wire.request()
     except ConnectionError as error:
         wire.say("failed", code="link-lost", saw=str(error))
     else:
+        wire.say("hello", python=".".join(map(str, sys.version_info[:3])))
         serve(request, wire)
 
 
 def serve(request: Mapping[str, Any], wire: Wire) -> None:
     """Do what is asked for and send the report.
 
-    `request` has command, desired, request (who asks), again (the same was asked for before), resumed (by a
-    controller before this one) and seconds (how long all of it may take).
+    `request` has command, desired, removal (of which a plan is), request (who asks), again (the same was asked for
+    before), resumed (by a controller before this one) and seconds (how long all of it may take).
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -135,7 +135,10 @@ def _run(machine: Host, request: Mapping[str, Any], wired: Wired) -> Report:
     # the run ends before whoever waits for it gives up, so that its report can still be read
     desired = replace(desired, timeout=min(desired.timeout or request["seconds"], request["seconds"]))
     run = begin(machine, command, os.environ, lambda: _identity(machine), request["request"])
-    report = _command(machine, command, desired, run, wired)
+    if command == "plan" and request.get("removal"):
+        report = app.plan_removal(machine, run, wired, desired.timeout)
+    else:
+        report = _command(machine, command, desired, run, wired)
     log.log_report(report)
     return report
 

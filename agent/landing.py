@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 TREES = Path("/var/lib/hsm-agent/trees")
 # Beside the one in use: a controller of the version before may still be at work.
 KEPT = 2
-# Every record of ours begins with this byte, so that what a login shell prints before is told apart (RFC 7464).
+# Every record of ours begins with this byte (RFC 7464) and the word of its request, so that what a login shell prints
+# is told apart, whatever that is.
 RECORD = b"\x1e"
 # For how long the operator's end may be silent while we wait for it, in seconds; then the link counts as broken.
 PATIENCE = 60
@@ -74,16 +75,23 @@ class Wire:
     def __init__(self, incoming: Incoming, outgoing: BinaryIO) -> None:
         self._in = incoming
         self._out = outgoing
+        self._word = b""
 
     def say(self, event: str, **values: Any) -> None:
         """Send a record. A link that is broken is no reason to stop: what is going on finishes and keeps its report."""
         record = json.dumps({"event": event, **values}).encode()  # in ASCII, which holds also what is no text
         try:
-            self._out.write(RECORD + record + b"\n")
+            self._out.write(RECORD + self._word + record + b"\n")
             self._out.flush()
         except (OSError, ValueError):
             # what is still buffered would fail again when Python ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
+
+    def request(self) -> dict[str, Any]:
+        """Return the request. From here on each record begins with its word, which no other program can know."""
+        tree = self.line()
+        self._word = str(tree.get("word", "")).encode()
+        return tree
 
     def line(self) -> dict[str, Any]:
         """Return the next line, a JSON object. Raises ConnectionError when the link is broken.
@@ -267,9 +275,9 @@ def land() -> None:
     os.umask(0o022)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the link may end before we do
     wire = Wire(Alarmed(sys.stdin.buffer), sys.stdout.buffer)
-    wire.say("hello", python=".".join(map(str, sys.version_info[:3])), uid=os.getuid())
     try:
-        request = wire.line()
+        request = wire.request()
+        wire.say("hello", python=".".join(map(str, sys.version_info[:3])), uid=os.getuid())
         folder = settle(wire, request["tree"], Grounds())
     except ConnectionError as error:
         wire.say("failed", code="link-lost", saw=str(error))

@@ -1,7 +1,7 @@
 """What the vendor publishes, as data; and the one question: which row fits this host?"""
 
 from agent.catalogue.age import life_cycle
-from agent.catalogue.artefacts import Artefact, artefact, components, newest
+from agent.catalogue.artefacts import Artefact, Published, artefact, components, newest, published
 from agent.catalogue.fit import Fit, fit_row
 from agent.catalogue.os_release import parse_os_release
 from agent.catalogue.rows import Catalogue, Release, Row, load, parse
@@ -11,6 +11,7 @@ __all__ = [
     "Artefact",
     "Catalogue",
     "Fit",
+    "Published",
     "Release",
     "Row",
     "artefact",
@@ -22,4 +23,5 @@ __all__ = [
     "parse",
     "parse_os_release",
     "parse_version",
+    "published",
 ]

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 LATEST = "latest"
 
 _DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
+_VERSIONED = re.compile(
+    r"([^/]+)/([^/]+?[-_])(\d{1,9}\.\d{1,9}\.\d{1,9}(?:-\d{1,9})?|latest)([^/]+)", re.ASCII
+)
 _PINNED = re.compile(r"(\d{1,9}\.\d{1,9}\.\d{1,9})(-\d{1,9})?")
 
 
@@ -31,6 +34,18 @@ class Artefact:
     path: str
     sha256: str | None
     end_of_support: bool
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the vendor's files are called: folder, and what stands before and behind the version."""
+
+    shapes: frozenset[tuple[str, str, str]]
+
+    def version(self, path: str) -> str | None:
+        """Return the version in the path of a file, None when the vendor makes none that is called like it."""
+        found = _VERSIONED.fullmatch(path)
+        return found[3] if found and (found[1], found[2], found[4]) in self.shapes else None
 
 
 @dataclass(frozen=True)
@@ -104,6 +119,20 @@ def artefact(
         catalogue.checksums.get(path),
         out_of_support(catalogue, sdk, wanted),
     )
+
+
+def published(catalogue: Catalogue) -> Published:
+    """Return what the vendor's files are called, of all hosts and all components."""
+    rows = {row.name: row for row in catalogue.rows}
+    shapes = set()
+    for client in catalogue.clients:
+        row = rows[client.platform]
+        for package in catalogue.packages:
+            if package.sdk == client.sdk and package.component in client.component:
+                for arch in client.arch:
+                    begin, _, end = _file(row, package, "/", arch).partition("/")
+                    shapes.add((row.directory, begin, end))
+    return Published(frozenset(shapes))
 
 
 def out_of_support(catalogue: Catalogue, sdk: int, version: str) -> bool:

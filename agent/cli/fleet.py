@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -54,6 +55,10 @@ _WAVES = (
     Option("max_failed", None, "so many hosts may fail, in all and in each wave, before it stops (0)", str,
            metavar="N|P%"),
 )  # fmt: skip
+_ALL = (
+    Option("all", None, "every host of the inventory, where --limit names none", str, flag=True),
+    Option("plan", None, "show what would be removed, and change nothing", str, flag=True),
+)
 _FILES = (
     Option("junit", None, "also write JUnit XML", str, metavar="FILE"),
     Option("html", None, "also write a page to look at, in one file", str, metavar="FILE"),
@@ -106,13 +111,15 @@ def _verify(
 def _remove(
     *,
     hosts: Mapping[str, Any],
+    which: Mapping[str, Any],
     pace: Mapping[str, Any],
     files: Mapping[str, Any],
     output: Output = "text",
     quiet: Quiet = False,
 ) -> None:
-    """Take the client packages off every host, wave by wave."""
-    _run("remove", {**hosts, **pace}, {}, files, None, output, quiet=quiet)
+    """Take the client packages off the hosts that are named, wave by wave."""
+    command = "remove --plan" if which["plan"] else "remove"
+    _run(command, {**hosts, **which, **pace}, {}, files, None, output, quiet=quiet)
 
 
 def _status(
@@ -133,7 +140,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "plan": with_options(_plan, hosts=_HOSTS, given=OPTIONS, files=_FILES),
     "rollout": with_options(_rollout, hosts=_HOSTS, pace=_WAVES, given=OPTIONS, files=_FILES),
     "verify": with_options(_verify, hosts=_HOSTS, given=OPTIONS, files=_FILES),
-    "remove": with_options(_remove, hosts=_HOSTS, pace=_WAVES, files=_FILES),
+    "remove": with_options(_remove, hosts=_HOSTS, which=_ALL, pace=_WAVES, files=_FILES),
     "status": with_options(_status, files=_FILES),
 }
 
@@ -158,9 +165,11 @@ def _run(
     asked = orders.Typed(**{**typed, "only": tuple(typed["only"] or ())})
     complaints = Complaints()
     flags, *below = read_sources(machine, given, config, complaints)
+    _require_places(files, complaints)
     if asked.resume is None:
         known = conduct.last_states(os.environ) if asked.only else {}
-        wanted = orders.make(machine, command, asked, flags, below, known, complaints)
+        configured = conduct.configured(os.environ)
+        wanted = orders.make(machine, command, asked, flags, below, known, complaints, configured)
         trees = tree.load(asked.tree, asked.windows_tree)
         means = _means(machine, asked.trust_new_hosts, quiet=quiet)
         folder, result = conduct.start(wanted, trees, means)
@@ -215,6 +224,19 @@ def interrupts() -> list[int]:
     return heard
 
 
+def _require_places(files: Mapping[str, Any], complaints: Complaints) -> None:
+    """Complain about files that could not be written hours later, when the run is over."""
+    for name, path in files.items():
+        if path:
+            whole = Path(path).absolute()
+            if whole.is_dir():
+                complaints.add(f"--{name}", f"{path} is a folder")
+            elif not whole.parent.is_dir():
+                complaints.add(f"--{name}", f"there is no folder {whole.parent}")
+            elif not os.access(whole.parent, os.W_OK):
+                complaints.add(f"--{name}", f"{whole.parent} may not be written to")
+
+
 def _show(folder: Path, result: dict[str, Any], files: Mapping[str, Any], *, as_json: bool) -> None:
     """Print the result, write the files that were asked for, and end with its exit status.
 
@@ -230,16 +252,39 @@ def _show(folder: Path, result: dict[str, Any], files: Mapping[str, Any], *, as_
         from agent.render.fleet.screen import report  # noqa: PLC0415
 
         print_result(report(result, **look()))
-    if files["junit"]:
-        from agent.reporting.fleet_junit import suites  # noqa: PLC0415
-
-        _write(files["junit"], suites(result))
-    if files["html"]:
-        from agent.render.fleet.page import page  # noqa: PLC0415
-
-        _write(files["html"], page(result))
+    unwritten = [
+        each for each in (_written(name, path, result) for name, path in files.items() if path) if each
+    ]
+    if unwritten and not result["exit_status"]:
+        raise unwritten[0]
+    for error in unwritten:  # the result says more than a file that is missing
+        typer.echo(f"warning: {error.sentence}: {error.saw} ({error.code.name})", err=True)
     raise typer.Exit(result["exit_status"])
 
 
-def _write(path: str, text: str) -> None:
-    this_machine().write(str(Path(path).absolute()), text.encode("utf-8", "replace"), mode=0o644)
+def _written(name: str, path: str, result: Mapping[str, Any]) -> AgentError | None:
+    """Write one of the files that were asked for, and return why it could not be."""
+    try:
+        text = _FORMATS[name](result)
+        this_machine().write(str(Path(path).absolute()), text.encode("utf-8", "replace"), mode=0o644)
+    except AgentError as error:
+        return error
+    except Exception as crash:  # a defect: the other file and the result are not to be lost with this one
+        logging.getLogger("agent").exception("--%s failed", name)
+        return AgentError("internal", f"--{name} {path} failed", saw=f"{type(crash).__name__}: {crash}")
+    return None
+
+
+def _junit(result: Mapping[str, Any]) -> str:
+    from agent.reporting.fleet_junit import suites  # noqa: PLC0415
+
+    return suites(result)
+
+
+def _html(result: Mapping[str, Any]) -> str:
+    from agent.render.fleet.page import page  # noqa: PLC0415
+
+    return page(result)
+
+
+_FORMATS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {"junit": _junit, "html": _html}

@@ -37,7 +37,9 @@ def start(argv: Sequence[str]) -> int:
     """Run one command and return its exit status; whatever escapes a command becomes one line here."""
     try:
         ended = command_tree(argv)(
-            args=list(argv) or ["--help"], prog_name="hsm-agent", standalone_mode=False
+            args=[*argv, "--help"] if list(argv) in ([], ["fleet"]) else list(argv),
+            prog_name="hsm-agent",
+            standalone_mode=False,
         )
     except AgentError as error:
         _tell(error)

@@ -106,6 +106,11 @@ def last_states(environ: Mapping[str, str]) -> Mapping[str, State]:
     return {}
 
 
+def configured(environ: Mapping[str, str]) -> Mapping[str, Mapping[str, Any]]:
+    """Return the hosts that roll-outs from here configured, each with what was wanted of it last."""
+    return journal.configured(journal.home(environ))
+
+
 def found(environ: Mapping[str, str], run_id: str | None) -> Path:
     """Return the folder of a run, of the last one when none is named. Raises AgentError `nothing-recorded`."""
     base = journal.home(environ)
@@ -144,7 +149,9 @@ def _conduct(
     orders, door, places = story.orders, way.door, way.places
     depot = Depot(means.machine, packages_home(means.environ))
     vendor = load_catalogue().base_url
-    baggage = Baggage(story.run_id, trees, depot, vendor, orders.desired, places, orders.deadline)
+    baggage = Baggage(
+        story.run_id, trees, depot, vendor, orders.desired, places, orders.deadline, before=orders.before
+    )
     touching = orders.command in TOUCHING
     pace = Pace(
         orders.parallel,

@@ -30,8 +30,9 @@ _PIECE = 256 * 1024
 _TURN = 20.0
 # the vendor's layout (cloudhsm-facts 2.1): one folder, one file of a package that it publishes
 _PACKAGE = rf"[A-Za-z0-9]+/(?:{'|'.join(PACKAGES)})[-_](?:\d|latest)[A-Za-z0-9._-]*\.(?:rpm|deb|msi)"
-# A version of all components for a handful of platforms; those not used for longest make room.
+# A version of all components for a handful of platforms, and their bytes; those not used for longest make room.
 _KEPT = 64
+_ROOM = 8 * _LARGEST
 
 
 @dataclass(frozen=True)
@@ -110,13 +111,18 @@ class Depot:
         path = folder / url.partition("?")[0].rpartition("/")[2]
         if sha256 is None:
             self._machine.remove(str(path))  # what the vendor calls latest changes under the same name
-        seen = self._machine.fetch(url, str(path), sha256=sha256, limit=_LARGEST, timeout=_SECONDS)
-        self._make_room(folder)
+        try:
+            seen = self._machine.fetch(url, str(path), sha256=sha256, limit=_LARGEST, timeout=_SECONDS)
+        finally:
+            self._make_room(folder)
         return Parcel(path, path.stat().st_size, seen)
 
     def _make_room(self, used: Path) -> None:
         with contextlib.suppress(OSError):  # another roll-out makes room at the same time
             used.touch()
-            folders = sorted(self._folder.iterdir(), key=lambda each: each.stat().st_mtime)
-            for folder in folders[:-_KEPT]:
-                self._machine.remove(str(folder))
+            folders = sorted(self._folder.iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)
+            total = 0
+            for number, folder in enumerate(folders):
+                total += sum(file.stat().st_size for file in folder.iterdir())
+                if number >= _KEPT or (number and total > _ROOM):
+                    self._machine.remove(str(folder))

@@ -84,7 +84,7 @@ class Entry:
 
     def opening(self, request: Mapping[str, Any]) -> bytes:
         """Return what is sent before anything was heard."""
-        first = request["tree"] if self.settles else request
+        first = {**request["tree"], "word": request["word"]} if self.settles else request
         return f"{len(self.program)}\n".encode() + self.program + line(first)
 
     def silence(self, status: int | None, said: str) -> AgentError:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _VERSION = 1
+# of how many runs is known what their hosts were asked for
+_REMEMBERED = 100
 _FILE = "journal.jsonl"
 
 
@@ -33,6 +35,7 @@ class Orders:
 
     `desired` has for each host's name what `agent.desired.to_json` made of its options, those of its target included.
     Times are in seconds; `shares` and `limit` are as they were written. `remarks` are what the inventory made one say.
+    `before` has for hosts that are to do their last `configure` again where an earlier roll-out had packages from.
     """
 
     command: str
@@ -46,6 +49,7 @@ class Orders:
     limit: str = "0"
     deadline: float = 900.0
     remarks: tuple[str, ...] = ()
+    before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,35 @@ def read(folder: Path) -> Story:
             hint="`hsm-agent fleet status` shows the last one",
         )  # fmt: skip
     return story
+
+
+def configured(base: Path) -> dict[str, Mapping[str, Any]]:
+    """Return the hosts that roll-outs from here configured, each with what was wanted of it last."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for folder in reversed(runs(base)[-_REMEMBERED:]):
+        with contextlib.suppress(AgentError):
+            orders = _last_orders(folder)
+            for name, desired in (orders.desired if orders.command == "rollout" else {}).items():
+                if desired.get("hsm_ip"):
+                    found.setdefault(name, desired)
+    return found
+
+
+def _last_orders(folder: Path) -> Orders:
+    """Return what a run was asked to do last, without reading how its hosts ended: those lines are long."""
+    path = folder / _FILE
+    orders = None
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                told = b'"kind": "run"' in line[:64] or b'"kind": "resumed"' in line[:64]
+                record = _record(line) if told else None
+                orders = _orders(record["orders"]) if record else orders
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if orders is None:
+        raise _unreadable(path, "no orders")
+    return orders
 
 
 def reports(folder: Path) -> Iterator[End]:

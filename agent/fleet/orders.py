@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Optional
 
 from agent.anchor import read_source
@@ -14,6 +15,7 @@ from agent.core.limits import Limits
 from agent.desired import Complaints, Desired, from_json, settle, to_json
 from agent.fleet import inventory, waves
 from agent.fleet.journal import Orders
+from agent.fleet.offer import packages_of
 from agent.options import duration
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 # host starts two, at once; half of the 900 is left to the applications of the fleet.
 CONNECTIONS = 900
 MOST_PARALLEL = CONNECTIONS // 2 // 2
+# of hosts that are complained about, so many are named
+_NAMED = 5
+# what `remove --plan` is called: the command as it is typed
+REMOVAL = "remove --plan"
 ONLY = ("failed", "unreachable", "not-reached", "drifted")
 # the CA that a source has, as text, by the source and the fingerprint that it was held against
 _Anchors = dict[tuple[str, Optional[str]], str]
@@ -39,6 +45,8 @@ class Typed:
 
     inventory: str | None = None
     limit: str | None = None
+    all: bool = False
+    plan: bool = False
     parallel: str | None = None
     waves: str | None = None
     soak: str | None = None
@@ -60,20 +68,29 @@ def make(
     below: Sequence[Said],
     known: Mapping[str, State],
     complaints: Complaints,
+    configured: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Orders:
     """Return the orders of a new run. Raises AgentError `inventory-invalid`, `config-invalid`, `ca-…`.
 
     `below` are the sources of options that are weaker than the inventory: environment, then file. `known` is how hosts
-    ended in the last run, for --only.
+    ended in the last run, for --only; `configured` which hosts were configured from here, and what for.
     """
     remarks = Complaints()
-    targets = _targets(view, typed, known, remarks)
+    targets = _targets(view, command, typed, known, remarks)
     orders = Orders(command, typed.inventory or "", targets, {}, remarks=tuple(remarks.texts))
     pace = _pace(orders, typed, complaints)
     desired = _desired(view, targets, flags, below, complaints)
+    again = [target.name for target in targets if target.name in desired and not desired[target.name].hsm_ip]
+    if command in ("plan", "rollout") and not typed.only:
+        _require_addresses([name for name in again if name not in configured], len(targets), complaints)
     complaints.raise_any()
     bare = tuple(replace(target, said={}) for target in targets)
-    return replace(pace, targets=bare, desired={name: to_json(each) for name, each in desired.items()})
+    return replace(
+        pace,
+        targets=bare,
+        desired={name: to_json(each) for name, each in desired.items()},
+        before={name: packages_of(configured[name]) for name in again if name in configured},
+    )
 
 
 def go_on(
@@ -86,8 +103,8 @@ def go_on(
     if command != story.orders.command:
         hint = f"`fleet {command} --inventory FILE --only STATE` chooses by how hosts ended in the last run"
         complaints.add("--resume", f"that run is a `fleet {story.orders.command}`; {hint}")
-    if typed.inventory is not None or typed.limit is not None:
-        complaints.add("--resume", "the run has its hosts already: no --inventory and no --limit")
+    if typed.inventory is not None or typed.limit is not None or typed.all:
+        complaints.add("--resume", "the run has its hosts already: no --inventory, no --limit and no --all")
     orders = _pace(story.orders, typed, complaints)
     complaints.raise_any()
     asked = [
@@ -131,8 +148,18 @@ def _is_among(state: State, only: Sequence[str]) -> bool:
     return state.value in only or (state is State.DEGRADED and "failed" in only)
 
 
+def _require_addresses(names: Sequence[str], total: int, complaints: Complaints) -> None:
+    """Complain about hosts that would say, one by one, that nobody has ever said what they are to be."""
+    if names:
+        some = f"{', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
+        complaints.add(
+            "--hsm-ip",
+            f"the address of an HSM is needed: no roll-out from here configured {some} ({len(names)} of {total} hosts)",
+        )
+
+
 def _targets(
-    view: HostView, typed: Typed, known: Mapping[str, State], remarks: Complaints
+    view: HostView, command: str, typed: Typed, known: Mapping[str, State], remarks: Complaints
 ) -> tuple[Target, ...]:
     complaints = Complaints()
     where = typed.inventory or ""
@@ -143,6 +170,13 @@ def _targets(
         complaints.add("--inventory", f"there is no file {where}")
     inventory.refuse_any(complaints)
     targets = inventory.read(data or b"", where, complaints, remarks, view)
+    if command == "remove" and typed.limit is None and not typed.all:
+        complaints.add(
+            "--limit, --all",
+            f"which of the {len(targets)} hosts? `--limit PATTERN`, or `--all`; `--plan` shows what would be removed",
+        )
+    if typed.limit is not None and typed.all:
+        complaints.add("--limit, --all", "one or the other")
     inventory.refuse_any(complaints)
     if typed.limit is not None:
         targets = inventory.select(targets, typed.limit, complaints)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 # a host that only differs from what is wanted is no failure of a command that looks
-_LOOKING = ("plan", "verify")
+_LOOKING = ("plan", "verify", "remove --plan")
 
 
 @dataclass(frozen=True)

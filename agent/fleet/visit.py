@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Callable, Protocol
 
+from agent.catalogue import load as load_catalogue
+from agent.catalogue import published
 from agent.core.errors import CODES, AgentError
 from agent.core.fleet import End, State, Target
 from agent.core.link import CutError, LinkLostError
 from agent.fleet.entry import QUESTION, SilentError, Ways, is_windows, last_words, line
-from agent.fleet.heard import SHOWN, proven, records, sound
+from agent.fleet.heard import SHOWN, Heard, proven, sound
+from agent.fleet.offer import Offer
 from agent.fleet.rollout import CONNECTING
 from agent.render.record import schema
 
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import NoReturn
 
+    from agent.catalogue import Catalogue, Published
     from agent.fleet.depot import Depot
     from agent.fleet.entry import Entry
     from agent.fleet.rollout import Errand, Lifeline
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
 SEARCH = 300.0
 _BACK_OFF = (0.5, 15.0)
 # what a command of the fleet is called on a host, where it is another word
-_THERE = {"rollout": "configure"}
+_THERE = {"rollout": "configure", "remove --plan": "plan"}
 # Causes that may pass while a host restarts (one that goes down refuses logins), and those that never do.
 _PASSING = (
     "host-name-unknown",
@@ -88,7 +93,8 @@ class Door(Protocol):
 class Baggage:
     """What a visit brings along: trees, packages, and for each host's name its options as JSON values and its place.
 
-    `vendor` is where packages come from when no option says so; `deadline` and `search` are in seconds.
+    `vendor` is where packages come from when no option says so; `before` has for hosts' names where theirs came from
+    in an earlier roll-out. `deadline` and `search` are in seconds.
     """
 
     run_id: str
@@ -99,7 +105,17 @@ class Baggage:
     places: Mapping[str, tuple[str, int]]
     deadline: float
     search: float = SEARCH
+    _names: Published = field(init=False, repr=False)
+    before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    catalogue: Catalogue = field(default_factory=load_catalogue, repr=False)
     shape: Mapping[str, Any] = field(default_factory=schema, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_names", published(self.catalogue))
+
+    def offer(self, name: str) -> Offer:
+        """Return which packages a host may ask for."""
+        return Offer(self.catalogue, self._names, self.desired[name], self.vendor, self.before.get(name, {}))
 
 
 class Visitor:
@@ -135,9 +151,12 @@ class _Visit:
         self._again = errand.again
         self._landed = False
         self._answered = False
+        self._has_tree = False
         self._trusted: str | None = None
         self._interrupted = False
         self._lost: float | None = None
+        self._word = secrets.token_hex(8)
+        self._offer = baggage.offer(errand.target.name)
 
     def made(self) -> End:
         for attempt in range(1_000_000):
@@ -193,10 +212,11 @@ class _Visit:
 
     def _conversed(self, talk: Talk, way: Entry) -> End | None:
         """Do what the far end wants until it reports; None when it ends without."""
-        self._answered = False
+        self._answered = self._has_tree = False
         request = self._request(way)
         talk.send(way.opening(request))
-        for record in records(talk.receive):
+        self._heard = Heard(talk.receive, request["word"])
+        for record in self._heard.records():
             event, self._answered = record.get("event"), True
             if event == "hello":
                 self._landed = self._again = True
@@ -237,6 +257,14 @@ class _Visit:
 
     def _send(self, talk: Talk, way: Entry, wanted: Mapping[str, Any]) -> None:
         if wanted["what"] == "tree":
+            if self._has_tree:
+                raise AgentError(
+                    "far-end-failed",
+                    "the host asks for the agent again and again",
+                    saw="want tree",
+                    want="a report",
+                )
+            self._has_tree = True
             self._tell("sending the agent")
             talk.send(line({"size": len(way.tree.data)}) + way.tree.data)
         else:
@@ -244,23 +272,24 @@ class _Visit:
 
     def _request(self, way: Entry) -> dict[str, Any]:
         errand, baggage = self._errand, self._baggage
+        command = _THERE.get(errand.command, errand.command)
         left = max(1.0, baggage.deadline - (time.monotonic() - self._began))
         return {
-            "tree": {"sha256": way.tree.sha256, "keep": errand.command != "plan"},
-            "command": _THERE.get(errand.command, errand.command),
-            "desired": baggage.desired[errand.target.name],
+            "tree": {"sha256": way.tree.sha256, "keep": command != "plan"},
+            "command": command,
+            "removal": errand.command.startswith("remove"),
+            "desired": self._offer.told(),
             "request": f"{baggage.run_id}/{errand.target.name}/{errand.attempt}",
             "again": self._again,
             "resumed": self._errand.again and not self._landed,
             "seconds": _SHARE * left,
+            "word": self._word,
         }
 
     def _send_file(self, talk: Talk, url: str, sha256: str | None) -> None:
         try:
-            source = self._baggage.desired[self._errand.target.name].get("package_source")
-            parcel = self._baggage.depot.parcel(
-                url, sha256, source or self._baggage.vendor, lambda: talk.send(b'{"wait": true}\n')
-            )
+            there, source = self._offer.url(url, sha256), self._offer.source
+            parcel = self._baggage.depot.parcel(there, sha256, source, lambda: talk.send(b'{"wait": true}\n'))
         except AgentError as error:
             told = {"code": error.code.name, "sentence": error.sentence, "saw": error.saw, "want": error.want}
             talk.send(line(told))
@@ -281,7 +310,7 @@ class _Visit:
             ]
             saw = failure["saw"] or next((step["saw"] for step in decisive), None)
             hint = next((step["hint"] for step in decisive if step["hint"]), None) or failure["hint"]
-        if state is State.OK and self._errand.command != "remove" and not proven(report):
+        if state is State.OK and not self._errand.command.startswith("remove") and not proven(report):
             state, code = State.FAILED, "far-end-failed"
             saw, hint = "a report of success without its proof", CODES["far-end-failed"].fix
         end = self._end(state, code, saw=saw, hint=hint)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from agent.core.host import Progress
     from agent.hosts.sinks import Disk, Sink
 
+# Where packages come from that a roll-out sends: the operator's end knows the place, and the host need not.
+PUSHED = "pushed://roll-out"
+
 _ATTEMPTS = 5
 # Waits between attempts: a random part of BASE, 2 BASE, 4 BASE ..., never longer than CAP; a server's own
 # Retry-After is honoured up to RETRY_AFTER. All in seconds.
@@ -217,6 +220,13 @@ def _copy(job: _Job, source: str) -> None:
 
 def _download(job: _Job) -> None:
     """Fill the sink from a server, trying again where that can help."""
+    if job.url.startswith(f"{PUSHED}/"):
+        raise AgentError(
+            "download-failed", "the package comes with a roll-out, and nobody sends it now", saw=job.url,
+            want="a roll-out, or a package source that this host can reach",
+            hint="`hsm-agent fleet rollout` from where this host was configured sends it; or name a mirror or a folder "
+            "here: `hsm-agent configure --package-source URL|DIR`",
+        )  # fmt: skip
     if _scheme(job.url) not in ("http", "https"):
         raise failed(job.url, "a kind of URL the agent does not know", want="https, http, file or a path")
     saw = ""

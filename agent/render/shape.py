@@ -86,6 +86,8 @@ def _holds(value: object, word: str, wanted: Any, schema: Mapping[str, Any]) -> 
     elif word in ("minimum", "maximum"):
         counts = isinstance(value, (int, float)) and not isinstance(value, bool)
         return not counts or (value >= wanted if word == "minimum" else value <= wanted)
+    elif word in ("maxLength", "maxItems"):
+        return not isinstance(value, str if word == "maxLength" else list) or len(value) <= wanted
     message = f"the schema has a word that is not known: {word}"
     raise ValueError(message)
 

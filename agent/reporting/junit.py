@@ -29,9 +29,12 @@ def suite(tree: Mapping[str, Any]) -> str:
 def element(tree: Mapping[str, Any], name: str, classname: str, hostname: str) -> Element:
     """Return the suite of one host's report, for a document of its own or for that of a fleet."""
     cases = [_case(step, classname) for step in tree["steps"]]
-    for number, case in enumerate(cases):  # what was put back stands at the end, under the name it had before
-        if case.get("name") in {each.get("name") for each in cases[:number]}:
-            case.set("name", f"{case.get('name')} (put back)")
+    before: set[str | None] = set()
+    for case in cases:  # what was put back stands at the end, under the name it had before
+        name_of = case.get("name")
+        if name_of in before:
+            case.set("name", f"{name_of} (put back)")
+        before.add(name_of)
     if tree["exit_status"] and not any(case.find("failure") is not None for case in cases):
         failure = tree["failure"] or {}
         cases.append(error("run", classname, tree["code"], failure.get("sentence", ""), failure))

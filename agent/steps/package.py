@@ -55,10 +55,11 @@ _LEFT = re.compile(
 def require_authentic_source(url: str) -> None:
     """Raise AgentError `checksum-unknown` unless a file without a checksum comes from where its server proves itself.
 
-    That is https, whose redirects never leave it, or a place on this machine. Its scripts run as root.
+    That is https, whose redirects never leave it, a place on this machine, or the operator's end of a roll-out, which
+    looks at where it has it from itself. Its scripts run as root.
     """
     scheme = _SCHEME.match(url)
-    if scheme is None or scheme[1].lower() in ("https", "file"):
+    if scheme is None or scheme[1].lower() in ("https", "file", "pushed"):
         return
     file = shown(url).rpartition("/")[2]
     raise AgentError(

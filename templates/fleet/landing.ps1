@@ -5,7 +5,7 @@
 function Send-Record($record) {
     # in ASCII: what the code page of this console is nobody knows
     $text = [regex]::Replace((ConvertTo-Json $record -Compress), '[^ -~]', { '\u{0:x4}' -f [int]$args[0].Value[0] })
-    [Console]::Out.Write([char]30 + $text + "`n")
+    [Console]::Out.Write([char]30 + $word + $text + "`n")
 }
 
 function Assert-Own($folder) {
@@ -82,14 +82,17 @@ function Remove-Others {
 
 $status = 1
 $archive = $null
+$word = ''
 try {
+    $code = 'link-lost'
+    $wanted = ConvertFrom-Json (Receive-Line)
+    # each record begins with the word of the request, as on Linux
+    $word = $wanted.word
     $code = 'not-root'
     $me = [Security.Principal.WindowsIdentity]::GetCurrent()
     if (-not ([Security.Principal.WindowsPrincipal]$me).IsInRole([Security.Principal.WindowsBuiltInRole]::Administrator)) {
         throw "$($me.Name) is no administrator, or not elevated"
     }
-    $code = 'link-lost'
-    $wanted = ConvertFrom-Json (Receive-Line)
     $code = 'write-failed'
     $closed = New-Object Security.AccessControl.DirectorySecurity
     $closed.SetSecurityDescriptorSddlForm('O:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)')

@@ -54,7 +54,9 @@ def typist(tmp_path: Path) -> Typist:
             "--hsm-ip: '10.0.1' is not an IP address",
         ),
         (["rollout", "--inventory", "hosts", "--only", "failed"], 2, "--only: there is no earlier run"),
-        (["rollout", "--inventory", "hosts"], 11, "tree-missing"),
+        (["rollout", "--inventory", "hosts"], 2, "--hsm-ip: the address of an HSM is needed"),
+        (["verify", "--inventory", "hosts"], 11, "tree-missing"),
+        (["remove", "--inventory", "hosts"], 2, "--limit, --all: which of the 2 hosts?"),
         (["rollout", "--resume", "x"], 2, "there is no such roll-out"),
         (["plan", "--waves", "1"], 2, "No such option: --waves"),
         (["status"], 2, "there is no roll-out yet"),
@@ -76,7 +78,7 @@ def test_what_is_wrong_is_said_and_nothing_is_printed(
 
 def test_without_its_libraries_it_says_where_to_get_them(typist: Typist, archive: str) -> None:
     done = typist.type(
-        "rollout",
+        "verify",
         "--inventory",
         "hosts",
         "--tree",

@@ -92,7 +92,8 @@ class Crowd:
             asked = json.dumps(request.get("request", RECORDED)).encode()
             for line in self._lines:
                 self._wait()
-                channel.sendall(b"\x1e" + line.replace(json.dumps(RECORDED).encode(), asked) + b"\n")
+                said = line.replace(json.dumps(RECORDED).encode(), asked)
+                channel.sendall(b"\x1e" + request.get("word", "").encode() + said + b"\n")
             incoming.read()  # until the other side has no more to say
             channel.send_exit_status(0)
             channel.shutdown_write()

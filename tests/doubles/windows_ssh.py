@@ -51,6 +51,7 @@ class Exec:
 
     channel: paramiko.Channel
     incoming: BinaryIO
+    word: str = ""
 
     def out(self, data: bytes) -> None:
         self.channel.sendall(data)
@@ -59,7 +60,7 @@ class Exec:
         self.channel.sendall_stderr(text.replace("\n", "\r\n").encode("cp850", "replace"))
 
     def say(self, event: str, **values: Any) -> None:
-        self.out(RECORD + json.dumps({"event": event, **values}).encode() + b"\n")
+        self.out(RECORD + self.word.encode() + json.dumps({"event": event, **values}).encode() + b"\n")
 
     def line(self) -> dict[str, Any]:
         text = self.incoming.readline()
@@ -165,9 +166,10 @@ class WindowsHost:
             shutil.rmtree(draft, ignore_errors=True)
 
     def _settled(self, streams: Exec, draft: Path) -> Path:
+        wanted = streams.line()
+        streams.word = wanted["word"]
         if not self.administrator:
             raise _FailedError("not-root", r"HOST\plain is no administrator, or not elevated")
-        wanted = streams.line()
         sha256: str = wanted["sha256"]
         place = self.trees / sha256
         self._require_own(self.trees.parent)

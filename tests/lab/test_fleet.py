@@ -98,6 +98,25 @@ def test_the_tree_and_packages_travel_once(operator: Operator, scene: Scene, one
     assert len(kept) == 1
 
 
+def test_what_was_pushed_is_pushed_again(operator: Operator, scene: Scene, make_host: MakeHost) -> None:
+    """The host's record says nothing of the operator's folder, of which the host can make nothing."""
+    one = make_host("ubuntu22.04", agent=True)
+    operator.meet(one)
+    operator.inventory()
+    assert operator.rollout().exit_status == 0
+    record = one.get(f"{STATE}/desired.json").decode()
+    assert str(scene.folder) not in record
+    assert "pushed" in record
+    one.must(["dpkg", "--purge", "cloudhsm-cli"])
+    ran = one.run(["hsm-agent", "configure"])
+    assert (ran.returncode, "`hsm-agent fleet rollout`" in ran.stdout + ran.stderr) == (20, True), ran
+    inventory = str(operator.home / "fleet.toml")
+    assert operator.fleet("verify", "--inventory", inventory).outcomes == {one.name: "drifted"}
+    again = operator.fleet("rollout", "--inventory", inventory, "--only", "drifted")
+    assert again.outcomes == {one.name: "ok"}, again
+    assert proven(one, scene)
+
+
 def test_it_works_where_files_cannot_be_copied_or_started(
     operator: Operator, scene: Scene, one: LabHost
 ) -> None:
@@ -105,7 +124,10 @@ def test_it_works_where_files_cannot_be_copied_or_started(
     one.must(["sed", "-i", "/^Subsystem/d", "/etc/ssh/sshd_config"])
     one.must(["sh", "-c", "printf 'MaxSessions 1\\nMaxStartups 1\\nPrintMotd yes\\n' >>/etc/ssh/sshd_config"])
     one.put("/etc/motd", b"Welcome\n")
-    one.put("/home/ec2-user/.bashrc", b'umask 077\necho "hello \\036{}"\necho noise >&2\n')
+    one.put(
+        "/home/ec2-user/.bashrc",
+        b'umask 077\necho "hello \\036{}"\nprintf "\\036%s\\n" "{\\"event\\": \\"failed\\"}"\necho noise >&2\n',
+    )
     one.put("/root/.bashrc", b"umask 077\n")
     for place in ("/tmp", "/var/tmp"):
         one.must(["mount", "-t", "tmpfs", "-o", "noexec", "tmpfs", place])
@@ -376,6 +398,11 @@ def test_removal_goes_wave_by_wave_too(operator: Operator, scene: Scene, make_ho
     assert (looked.exit_status, list(looked.outcomes.values())) == (3, ["ok", "drifted"])
     mended = operator.fleet("rollout", "--inventory", str(path), "--only", "drifted")
     assert (mended.exit_status, mended.outcomes) == (0, {hosts[1].name: "ok"})
-    gone = operator.fleet("remove", "--inventory", str(path))
+    planned = operator.fleet("remove", "--inventory", str(path), "--plan")
+    assert (planned.exit_status, set(planned.outcomes.values())) == (3, {"drifted"})
+    assert all(host.testinfra.package("cloudhsm-cli").is_installed for host in hosts)
+    assert operator.run("remove", "--inventory", str(path)).returncode == 2
+    assert all(host.testinfra.package("cloudhsm-cli").is_installed for host in hosts)
+    gone = operator.fleet("remove", "--inventory", str(path), "--all")
     assert (gone.exit_status, set(gone.changed.values())) == (0, {True})
     assert not any(host.testinfra.package("cloudhsm-cli").is_installed for host in hosts)

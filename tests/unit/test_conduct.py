@@ -63,7 +63,8 @@ class _Link:
         self.heard += 1
         asked = {key: self.request[key] for key in ("request", "command")}
         says = [{"event": "hello"}, {"event": "report", "report": {**REPORT, **asked}}]
-        return RECORD + json.dumps(says[self.heard - 1]).encode() + b"\n"
+        word: str = self.request["word"]
+        return RECORD + word.encode() + json.dumps(says[self.heard - 1]).encode() + b"\n"
 
     def finish(self) -> None: ...
 

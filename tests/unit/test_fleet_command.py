@@ -53,9 +53,69 @@ def run(argv: list[str], home: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_file_that_cannot_be_written_does_not_cost_the_result(argv: list[str], tmp_path: Path) -> None:
-    done = run([*argv, "--output", "json", "--html", "/proc/none/page.html"], tmp_path)
+    done = run(
+        [*argv, "--output", "json", "--html", "/proc/page.html", "--junit", str(tmp_path / "junit.xml")],
+        tmp_path,
+    )
     assert json.loads(done.stdout)["totals"]["unreachable"] == 1
-    assert (done.returncode, "write-failed" in done.stderr) == (11, True)
+    assert (done.returncode, "page.html" in done.stderr) == (71, True)
+    assert "web-1" in (tmp_path / "junit.xml").read_text()
+
+
+@pytest.mark.parametrize("option", ["--html", "--junit"])
+@pytest.mark.parametrize("name", ["none/page.html", ".", "hosts/page"])
+def test_a_file_that_can_never_be_written_is_told_before_the_run(
+    argv: list[str], tmp_path: Path, option: str, name: str
+) -> None:
+    done = run([*argv, option, str(tmp_path / name)], tmp_path)
+    assert (done.returncode, done.stdout, option in done.stderr) == (2, "", True)
+    assert not (tmp_path / ".local").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--only", "failed"), ("--limit", "web-1", "--all")])
+def test_removal_from_hosts_that_nobody_named_is_refused(
+    argv: list[str], tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    inventory = argv[argv.index("--inventory") + 1]
+    done = run(["fleet", "remove", "--inventory", inventory, *more], tmp_path)
+    assert (done.returncode, done.stdout, "--limit, --all" in done.stderr) == (2, "", True)
+    assert not (tmp_path / ".local").exists()
+
+
+@pytest.mark.parametrize(
+    "more", [("--limit", "web-1"), ("--all",), ("--plan",), ("--plan", "--limit", "web-*")]
+)
+def test_removal_from_hosts_that_were_named_begins(
+    argv: list[str], tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    inventory, tree = (argv[argv.index(option) + 1] for option in ("--inventory", "--tree"))
+    done = run(["fleet", "remove", "--inventory", inventory, "--tree", tree, *more, "-o", "json"], tmp_path)
+    report = json.loads(done.stdout)
+    assert report["command"] == ("fleet remove --plan" if "--plan" in more else "fleet remove")
+    assert report["totals"]["unreachable"] == 1
+    assert report["resume"].startswith(f"hsm-agent {report['command']} --resume ")
+
+
+@pytest.mark.parametrize("command", ["rollout", "plan"])
+def test_hosts_that_nobody_said_anything_of_are_told_before_they_are_contacted(
+    argv: list[str], tmp_path: Path, command: str
+) -> None:
+    inventory, tree = (argv[argv.index(option) + 1] for option in ("--inventory", "--tree"))
+    bare = ["fleet", command, "--inventory", inventory, "--tree", tree]
+    done = run(bare, tmp_path)
+    assert (done.returncode, done.stdout, "--hsm-ip" in done.stderr, "web-1" in done.stderr) == (
+        2,
+        "",
+        True,
+        True,
+    )
+    assert run(argv, tmp_path).returncode == 71
+    assert run(bare, tmp_path).returncode in (70, 71)  # its host was asked for something before
+
+
+def test_fleet_alone_prints_its_help(tmp_path: Path) -> None:
+    done = run(["fleet"], tmp_path)
+    assert (done.returncode, "rollout" in done.stdout, done.stderr) == (0, True, "")
 
 
 _SIGNALS = """

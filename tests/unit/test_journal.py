@@ -255,3 +255,21 @@ def test_runs_are_where_the_desktop_wants_state() -> None:
         == "/home/op/.local/state/hsm-agent/runs"
     )
     assert str(journal.home({"HOME": "/home/op"})) == "/home/op/.local/state/hsm-agent/runs"
+
+
+def test_the_newest_roll_out_says_where_a_hosts_packages_come_from(tmp_path: Path) -> None:
+    def run(number: int, command: str, *resumed: dict[str, Any], **desired: Any) -> None:
+        orders = replace(ORDERS, command=command, desired=desired)
+        with journal.opened(tmp_path / f"2026112{number}T000000Z-0000") as book:
+            book.begin("run", "now", orders, Sent("f00"))
+            for each in resumed:
+                book.resume("later", replace(orders, desired=each), Sent("f00"))
+
+    asked = {"hsm_ip": ["10.0.1.6"]}
+    run(1, "rollout", {"web-1": {**asked, "package_source": "/new"}}, **{"web-1": asked, "web-2": asked})
+    run(2, "rollout", **{"web-2": {**asked, "package_source": "/a"}, "web-3": {}})
+    run(3, "verify", **{"web-2": {**asked, "package_source": "/other"}})
+    (tmp_path / "20261124T000000Z-0000").mkdir()
+    (tmp_path / "20261124T000000Z-0000" / "journal.jsonl").write_text('{"v": 1, "kind": "run"}\n')
+    found = journal.configured(tmp_path)
+    assert {name: each["package_source"] for name, each in found.items()} == {"web-2": "/a", "web-1": "/new"}

@@ -41,12 +41,15 @@ class Scene:
         self.flags: dict[str, Any] = {"ca_cert": str(folder / "ca.crt"), "hsm_ip": ("10.0.1.7",)}
         self.below: list[dict[str, Any]] = []
         self.known: dict[str, State] = {}
+        self.configured: dict[str, dict[str, Any]] = {}
         self.again: dict[str, Any] = {}
 
     def made(self, inventory: str | None = "hosts", command: str = "rollout", **typed: Any) -> Orders:
         path = str(self.folder / inventory) if inventory else None
         this = Typed(inventory=path, **typed)
-        return orders.make(Posix(), command, this, self.flags, self.below, self.known, Complaints())
+        return orders.make(
+            Posix(), command, this, self.flags, self.below, self.known, Complaints(), self.configured
+        )
 
     def refused(self, inventory: str | None = "hosts", **typed: Any) -> AgentError:
         with pytest.raises(AgentError) as refused:
@@ -82,6 +85,19 @@ def test_the_inventory_is_stronger_than_the_file_and_weaker_than_a_flag(scene: S
     assert made.desired["db-1"]["component"] == ["pkcs11"]
     scene.flags["hsm_ip"] = ("10.0.1.7",)
     assert {tuple(tree["hsm_ip"]) for tree in scene.made("fleet.toml").desired.values()} == {("10.0.1.7",)}
+
+
+def test_a_repeated_roll_out_pushes_from_where_the_packages_lay(scene: Scene) -> None:
+    """The host's record says only that they are pushed: which folder that was is on this side."""
+    scene.flags = {}
+    mirror = {"package_source": "/srv/mirror"}
+    scene.configured = {"web-1": {**mirror, "hsm_ip": ["10.0.1.6"]}, "web-2": {}, "db-1": mirror}
+    made = scene.made()
+    assert (made.desired, made.before) == ({"web-1": {}, "web-2": {}}, {"web-1": mirror, "web-2": {}})
+    scene.configured = {"web-1": mirror}
+    assert "no roll-out from here configured web-2 (1 of 2 hosts)" in scene.refused().saw
+    scene.known = {"web-2": State.DRIFTED}
+    assert [each.name for each in scene.made(only=("drifted",)).targets] == ["web-2"]
 
 
 def test_limit_and_only_choose_hosts(scene: Scene) -> None:

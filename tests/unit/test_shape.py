@@ -70,5 +70,5 @@ def test_what_is_no_object_is_no_report(document: object) -> None:
 
 
 def test_a_word_of_the_schema_that_is_not_known_is_a_defect() -> None:
-    with pytest.raises(ValueError, match="maxLength"):
-        fault("x", {"maxLength": 3}, {})
+    with pytest.raises(ValueError, match="minLength"):
+        fault("x", {"minLength": 3}, {})

@@ -18,6 +18,7 @@ from agent.fleet.heard import proven
 from agent.fleet.rollout import Errand
 from agent.fleet.tree import Tree, Trees
 from agent.fleet.visit import Baggage, Visitor
+from agent.hosts.fetch import PUSHED
 from agent.hosts.posix import Posix
 from agent.landing import RECORD
 from agent.render.record import to_tree
@@ -71,7 +72,8 @@ class Script:
         what = self._left.pop(0)
         if isinstance(what, Exception):
             raise what
-        return what if isinstance(what, bytes) else RECORD + json.dumps(what).encode() + b"\n"
+        what = what if isinstance(what, bytes) else RECORD + json.dumps(what).encode() + b"\n"
+        return what.replace(RECORD, RECORD + self.request["word"].encode()) if RECORD in what else what
 
     def finish(self) -> None:
         self.sent += b"<end>"
@@ -96,7 +98,7 @@ class Script:
     @property
     def request(self) -> dict[str, Any]:
         length, _, rest = bytes(self.sent).partition(b"\n")
-        assert rest.startswith(b'"""The first program of ours')
+        assert rest.startswith((b'"""The first program of ours', b"# What agent/landing.py is on Linux"))
         found: dict[str, Any] = json.loads(rest[int(length) :].partition(b"\n")[0])
         return found
 
@@ -169,9 +171,9 @@ def test_a_report_of_success_with_its_proof_is_ok(tmp_path: Path) -> None:
     assert scene.said == ["looking", "package:cli"]
     assert script.request == {
         "tree": {"sha256": "f00", "keep": True}, "command": "configure",
-        "desired": {"hsm_ip": ["10.0.1.6"], "package_source": str(tmp_path / "mirror")},
-        "request": "RUN/web-1/2", "again": False, "resumed": False,
-        "seconds": script.request["seconds"],
+        "desired": {"hsm_ip": ["10.0.1.6"], "package_source": PUSHED},
+        "request": "RUN/web-1/2", "again": False, "resumed": False, "removal": False,
+        "seconds": script.request["seconds"], "word": script.request["word"],
     }  # fmt: skip
     assert 80 < script.request["seconds"] <= 90
 
@@ -252,11 +254,11 @@ def test_a_host_that_lies_is_that_hosts_failure(tmp_path: Path, record: bytes) -
 
 @pytest.mark.parametrize(
     ("endless", "saw"),
-    [({"event": "at", "step": "x"}, "1001 records"), ({"event": "want", "what": "tree"}, "1001 records"),
-     (b"noise\n" * 10_000, "bytes")],
+    [({"event": "at", "step": "x"}, "1001 records"), ({"event": "want", "what": "tree"}, "want tree"),
+     (b"noise\n" * 10_000, "bytes"), (b"noise without an end", "bytes in one line")],
 )  # fmt: skip
 def test_a_host_that_does_not_stop_is_stopped(tmp_path: Path, endless: Any, saw: str) -> None:
-    end = Scene(tmp_path, (Script((HELLO, *[endless] * 1001)),)).made()
+    end = Scene(tmp_path, (Script((HELLO, *[endless] * (100_000 if saw.endswith("line") else 1001))),)).made()
     assert end.code == "far-end-failed"
     assert str(end.saw).endswith(saw)
 
@@ -347,7 +349,7 @@ def test_a_tree_that_cannot_be_laid_is_that_hosts_failure(tmp_path: Path, code: 
         (Script((HELLO,), ends=137, said=b"Killed\n"), "far-end-failed", "Killed"),
         (Script((HELLO, RECORD + b"nonsense\n")), "far-end-failed", "nonsense"),
         (Script((HELLO, RECORD + b"[1]\n")), "far-end-failed", "[1]"),
-        (Script((HELLO, RECORD + b"x" * 5_000_000)), "far-end-failed", "5000001 bytes in one line"),
+        (Script((HELLO, RECORD + b"x" * 1_100_000)), "far-end-failed", "1100017 bytes in one line"),
     ],
 )
 def test_silence_has_a_cause(tmp_path: Path, script: Script, code: str, saw: str) -> None:
@@ -443,7 +445,11 @@ def test_powershell_is_told_of_the_tree_first_and_of_the_rest_when_that_is_there
     length, _, rest = bytes(powershell.sent).partition(b"\n")
     assert rest.startswith(b"# What agent/landing.py is on Linux")
     tree, size, request, end = rest[int(length) :].split(b"\n")
-    assert (json.loads(tree), json.loads(size)) == ({"sha256": "f01", "keep": True}, {"size": 3})
+    word = json.loads(request[3:])["word"]
+    assert (json.loads(tree), json.loads(size)) == (
+        {"sha256": "f01", "keep": True, "word": word},
+        {"size": 3},
+    )
     assert (request[:3], json.loads(request[3:])["request"], end) == (b"ZIP", "RUN/web-1/2", b"<end>")
     assert scene.said == ["sending the agent", "looking"]
 

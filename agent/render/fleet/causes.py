@@ -19,6 +19,8 @@ _BAD = ("failed", "would-change")
 _ANSWER = "client:hsm-info"
 # characters of one text: a program may say anything at any length
 _LONGEST = 500
+# what is said of a code by the agent itself
+_FIXES = frozenset(code.fix for code in CODES.values())
 # good news, and what is worth knowing: no risks
 _NOTES = ("previous-works", "kept")
 
@@ -73,7 +75,7 @@ def risks(tree: Mapping[str, Any]) -> tuple[Risk, ...]:
     found: dict[str, list[tuple[str, str]]] = {}
     for host in tree["hosts"]:
         for code, text in _warnings(host["report"] or {}):
-            found.setdefault(code, []).append((text, host["name"]))
+            found.setdefault(code, []).append((_quotes(text), host["name"]))
     made = [
         Risk(code, counted(text for text, _ in said), tuple(dict.fromkeys(name for _, name in said)))
         for code, said in found.items()
@@ -111,7 +113,7 @@ def _group(outcome: str, title: str, hosts: list[Mapping[str, Any]]) -> Group:
         outcome=outcome,
         code=code,
         title=title,
-        sentence=known.meaning if known else _line(failure.get("sentence", "")),
+        sentence=known.meaning if known else quoted(failure["sentence"]) if failure else "",
         saw=counted(text for host in hosts for text in dict.fromkeys(evidence(host))),
         hints=counted(text for host in hosts for text in dict.fromkeys(_hints(host))),
         proven=counted(text for host in hosts for text in proofs(host)) if outcome == "ok" else (),
@@ -125,11 +127,21 @@ def _title(host: Mapping[str, Any]) -> str:
 
 
 def _hints(host: Mapping[str, Any]) -> Iterator[str]:
-    if host["hint"]:
-        yield host["hint"]
-    for step in (host["report"] or {}).get("steps", ()):
-        if step["outcome"] == "failed" and step["hint"]:
-            yield step["hint"]
+    """Yield what is to be done: in our words as they are, in those of the host quoted as the host's."""
+    report = host["report"] or {}
+    said = [step["hint"] for step in report.get("steps", ()) if step["outcome"] == "failed"]
+    for hint in (host["hint"], *said):
+        if hint:
+            yield hint if hint in _FIXES or not report else quoted(hint)
+
+
+def quoted(text: str) -> str:
+    """Return what a host says as the host's: it may be in wrong hands, and what it advises is no advice of ours."""
+    return f"the host says: {_quotes(text)}"
+
+
+def _quotes(text: str) -> str:
+    return '"' + _line(text).replace('"', "'") + '"'
 
 
 def proofs(host: Mapping[str, Any]) -> Iterator[str]:
