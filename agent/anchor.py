@@ -55,6 +55,8 @@ def read_source(view: HostView, source: str, limits: Limits) -> bytes:
     try:
         data = view.read(path, limit=_SOURCE_LIMIT)
     except AgentError as error:
+        if error.ends_run:
+            raise
         raise AgentError(
             "ca-unreadable", "the CA source cannot be read", saw=error.saw, want="a PEM file"
         ) from error

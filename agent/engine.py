@@ -12,14 +12,13 @@ from agent.core.errors import CODES, AgentError
 from agent.core.words import Finding, Line, Notice, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.core.host import Host, HostView
-    from agent.core.words import Plan, Probe, Step
+    from agent.core.words import Plan, Probe, Step, Value
 
 # as many HSMs as a cluster may have, at the same time
 _AT_ONCE = 28
-
-# failures that end the whole run, not only the step they met
-_ENDS = ("interrupted", "timed-out")
 
 
 class Listener(Protocol):
@@ -44,14 +43,17 @@ class Undo(Protocol):
 
 @dataclass(frozen=True)
 class Walk:
-    """The lines of a run and what was learned beside them. `undone` is empty unless something was put back.
+    """The lines of a run, what was learned beside them, and how it ended.
 
-    `unproven` is the step that was brought about, but the look that would have told was cut short.
+    `undone` is what was put back, `stopped` the look or touch at which the run was stopped: both are empty for a walk
+    that went to its end. `unproven` is the step that was brought about, but the look that would have told was cut
+    short.
     """
 
     lines: tuple[Line, ...]
     notices: tuple[Notice, ...] = ()
     undone: tuple[Line, ...] = ()
+    stopped: Line | None = None
     unproven: str | None = None
 
     @property
@@ -79,12 +81,13 @@ def apply(plan: Plan, host: Host, listener: Listener, undo: Undo) -> Walk:
     """Make the plan so.
 
     Every step is looked at before the first touch, so what is refused costs nothing. When a step fails the rest are
-    skipped. When the run fails after a touch, on a host whose previous configuration worked, that one is put back.
+    skipped. When the run fails after a touch, on a host whose previous configuration worked, that one is put back; and
+    so it is when HSMs took the place of others and fewer of them answer now.
     """
     walk = _Walking(host, listener)
     first = [walk.first_look(step) for step in plan.steps]
     findings = [finding for finding in first if isinstance(finding, Finding)]
-    worked = False
+    before: Finding | None = None
     if len(findings) < len(first):
         refused = next(line.id for line in first if isinstance(line, Line))
         for step, found in zip(plan.steps, first):
@@ -94,12 +97,12 @@ def apply(plan: Plan, host: Host, listener: Listener, undo: Undo) -> Walk:
     else:
         ready = all(finding.met for finding in findings)
         if not ready:
-            worked = plan.worked is not None and walk.works(plan.worked)
+            before = walk.works(plan.worked) if plan.worked is not None else None
             ready = walk.saved(plan, findings, undo)
         if ready:
             walk.make_so(plan, host, findings)
     walk.probe(plan.probes)
-    if worked and walk.touched and walk.failed(plan):
+    if before is not None and walk.touched and (walk.failed(plan) or walk.is_worse(plan, before)):
         return walk.result(walk.undo(undo, plan))
     return walk.result()
 
@@ -113,7 +116,7 @@ class _Walking:
         self.lines: list[Line] = []
         self.notices: list[Notice] = []
         self.broken: str | None = None
-        self.stopped = False
+        self.stopped: Line | None = None
         self.touched = False
         self.unproven: str | None = None
 
@@ -124,7 +127,8 @@ class _Walking:
             self.broken = line.id
 
     def result(self, undone: tuple[Line, ...] = ()) -> Walk:
-        return Walk(tuple(self.lines), tuple(dict.fromkeys(self.notices)), undone, self.unproven)
+        notices = tuple(dict.fromkeys(self.notices))
+        return Walk(tuple(self.lines), notices, undone, self.stopped, self.unproven)
 
     def first_look(self, step: Step) -> Finding | Line:
         """Look before any touch; a refusal comes back as the line it will be."""
@@ -225,35 +229,49 @@ class _Walking:
         self.notices.extend(finding.notices if finding else ())
         self.add(line)
 
-    def works(self, probe: Probe) -> bool:
-        """Tell whether the configuration that is there now works; any doubt means no."""
+    def works(self, probe: Probe) -> Finding | None:
+        """Return how the configuration that is there now works, None when it does not; any doubt means so."""
         self.listener.began(probe.id, touching=False)
-        line, _ = self._look_once(probe)
-        return line.outcome is Outcome.MET
+        _, finding = self._look_once(probe)
+        return finding if finding is not None and finding.met else None
 
     def failed(self, plan: Plan) -> bool:
         """Tell whether what the host was changed to does not work. An HSM that is not reached is not enough."""
         reaching = {probe.id for probe in plan.probes if not probe.needs}
-        return self.stopped or any(
+        return self.stopped is not None or any(
             line.outcome in (Outcome.FAILED, Outcome.SKIPPED)
             for line in self.lines
             if line.id not in reaching
         )
 
+    def is_worse(self, plan: Plan, before: Finding) -> bool:
+        """Tell whether fewer HSMs answer than before, since what took the place of some does not answer."""
+        for line in self.lines:
+            if plan.replaces and plan.worked is not None and line.id == plan.worked.id and line.code:
+                return _answers(line.detail) < _answers(before.detail)
+        return False
+
     def undo(self, undo: Undo, plan: Plan) -> tuple[Line, ...]:
         undone = undo.restore()
         for line in undone:
             self.listener.ended(line)
-        if undone and plan.worked is not None and not self.stopped:
-            again = self.works(plan.worked)
-            self.notices.append(
-                Notice("previous-works", "the configuration that was put back was looked at again, and works")
-                if again
-                else Notice(
-                    "previous-silent", "the configuration that was put back does not work any more either"
-                )
-            )
+        if undone and plan.worked is not None:
+            self.notices.append(self._look_back(plan.worked))
         return undone
+
+    def _look_back(self, probe: Probe) -> Notice:
+        """Look at what was put back. Where the run was stopped, or is meanwhile, nothing is said against it."""
+        before = self.stopped
+        again = None if before else self.works(probe)
+        if again is not None:
+            return Notice(
+                "previous-works", "the configuration that was put back was looked at again, and works"
+            )
+        cut, self.stopped = self.stopped, before
+        if cut is not None:
+            text = f"the configuration that was put back was not looked at again: {CODES[cut.code or ''].meaning}"
+            return Notice("previous-unproven", text)
+        return Notice("previous-silent", "the configuration that was put back does not work any more either")
 
     def _lacking(self, needs: tuple[str, ...]) -> str | None:
         good = [line.id for line in self.lines if line.outcome in (Outcome.MET, Outcome.CHANGED)]
@@ -283,10 +301,18 @@ class _Walking:
         except Exception as crash:
             logging.getLogger("agent").exception("%s failed", line_id)
             error = AgentError("internal", "the agent failed", saw=f"{type(crash).__name__}: {crash}")
-        self.stopped = self.stopped or error.code.name in _ENDS
         seconds = self.view.monotonic() - began
         seen = error.saw or saw or error.sentence
-        return Line(line_id, Outcome.FAILED, seen, error.want or None, error.code.name, error.hint, seconds)
+        line = Line(line_id, Outcome.FAILED, seen, error.want or None, error.code.name, error.hint, seconds)
+        if error.ends_run and self.stopped is None:
+            self.stopped = line
+        return line
+
+
+def _answers(detail: Mapping[str, Value]) -> int:
+    """Return how many HSMs answered the client, 0 where that was not told."""
+    found = detail.get("answers", 0)
+    return found if isinstance(found, int) else 0
 
 
 def _line(

@@ -114,6 +114,7 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: L
             probes,
             (*_notices(facts, catalogue, fit, sdk), *_checksum_notices(packages, facts, catalogue, sdk)),
             worked,
+            _replaces(facts, desired),
         ),
         fit=fit,
         client=_client(packages, facts, desired, sdk),
@@ -290,6 +291,12 @@ def _probes(
         # and asked once: the usual reason to configure again is that the old addresses are dead
         worked = HsmInfo(here, len(old.servers), True, limits, tries=1)
     return (*reach, *libraries, info, active), worked
+
+
+def _replaces(facts: Facts, desired: Desired) -> bool:
+    """Tell whether an address that is configured now is not wanted any more."""
+    configured = (each.servers for each in facts.configured if each.component == "cli")
+    return any(address not in desired.hsm_ip for servers in configured for address in servers)
 
 
 def _client(packages: tuple[Package, ...], facts: Facts, desired: Desired, sdk: int) -> ClientState:

@@ -1,8 +1,8 @@
-"""Lines of a run -> outcome, code, exit status. Pure; the first failed line in the plan's order decides."""
+"""A walk -> outcome, code, exit status. Pure; how the walk ended comes first, then the first failed line."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.core.errors import CODES
@@ -27,41 +27,55 @@ class Judgement:
 def judge(walk: Walk) -> Judgement:
     """Judge a walk.
 
-    An HSM that is not reached while another is makes a run degraded, not failed. A step that would change is drift
-    only when nothing failed: what is broken now matters more than what differs.
+    That it was undone or stopped is a fact of the walk, and comes before all that its lines say. Then the first line
+    that failed decides: an HSM that is not reached while another is makes a run degraded, any other failure makes it
+    failed. A step that would change is drift only when nothing failed: what is broken now matters more than what
+    differs. What was not looked at is proven by nothing, so neither success nor degraded is said of it.
     """
-    reaches = [line for line in walk.lines if line.id.startswith("reach:")]
-    some_reached = any(line.outcome is Outcome.MET for line in reaches)
-    failed = [
-        line
-        for line in walk.lines
-        if line.outcome is Outcome.FAILED and not (some_reached and line in reaches)
-    ]
-    first = next(iter(failed), None)
-    if first is not None and walk.undone:
-        return _undone(first, walk.undone)
-    if first is not None:
-        return _ended(Verdict.FAILED, first)
+    missing = _missing(walk)
+    failed = [line for line in walk.lines if line.outcome is Outcome.FAILED and line not in missing]
+    cause = walk.stopped or next(iter([*failed, *missing]), None)
+    if walk.undone:
+        return _undone(walk, cause or walk.undone[0])
+    if walk.stopped is not None:
+        return _ended(Verdict.FAILED, walk.stopped)
+    return _ended(Verdict.FAILED, failed[0]) if failed else _unbroken(walk, missing)
+
+
+def _unbroken(walk: Walk, missing: list[Line]) -> Judgement:
+    """Judge a walk in which nothing failed, but for HSMs that are missing."""
+    unseen = next((line for line in walk.lines if line.outcome is Outcome.SKIPPED), None)
+    if missing:
+        return _ended(Verdict.FAILED if unseen else Verdict.DEGRADED, missing[0], "hsm-degraded")
     if any(line.outcome is Outcome.WOULD_CHANGE for line in walk.lines):
         drift = CODES["drift"]
         failure = Failure("drift", drift.meaning, "", "", drift.fix)
         return Judgement(Verdict.DRIFT, "drift", drift.exit_status, failure=failure)
-    degraded = next((line for line in reaches if line.outcome is Outcome.FAILED), None) or next(
-        (line for line in walk.lines if line.code == "hsm-degraded"), None
-    )
-    if degraded is not None:
-        return _ended(Verdict.DEGRADED, degraded, "hsm-degraded")
+    if unseen is not None:
+        return _ended(Verdict.FAILED, replace(unseen, saw=f"{unseen.id} was not looked at"), "internal")
     return Judgement(Verdict.OK, None, 0)
 
 
-def _undone(first: Line, undone: tuple[Line, ...]) -> Judgement:
-    broken = next((line for line in undone if line.outcome is Outcome.FAILED), None)
-    # that the run was interrupted is what its caller has to know; that it was undone, its outcome says
-    undone_as = "interrupted" if first.code == "interrupted" else "rolled-back"
-    code = "rollback-failed" if broken else undone_as
-    verdict = Verdict.FAILED if broken else Verdict.ROLLED_BACK
-    ended = _ended(verdict, broken or first, code)
-    return Judgement(verdict, code, ended.exit_status, first.code, _failure(first, first.code or "internal"))
+def _missing(walk: Walk) -> list[Line]:
+    """Return the lines that say that HSMs are missing while others are there: not reached, or silent to the client."""
+    reaches = [line for line in walk.lines if line.id.startswith("reach:")]
+    some_reached = any(line.outcome is Outcome.MET for line in reaches)
+    unreached = [line for line in reaches if line.outcome is Outcome.FAILED and some_reached]
+    return [
+        *unreached,
+        *(line for line in walk.lines if line.code == "hsm-degraded" and line not in unreached),
+    ]
+
+
+def _undone(walk: Walk, cause: Line) -> Judgement:
+    broken = next((line for line in walk.undone if line.outcome is Outcome.FAILED), None)
+    code = cause.code or "internal"
+    if broken is not None:
+        ended = _ended(Verdict.FAILED, broken, "rollback-failed")
+    else:
+        # that the run was stopped is what its caller has to know; that it was undone, its outcome says
+        ended = _ended(Verdict.ROLLED_BACK, cause, code if walk.stopped else "rolled-back")
+    return replace(ended, cause=code, failure=_failure(cause, code))
 
 
 def _ended(outcome: Verdict, line: Line, code: str | None = None) -> Judgement:

@@ -29,6 +29,11 @@ class AgentError(Exception):
         self.want = want
         self.hint = self.code.fix if hint is None else hint
 
+    @property
+    def ends_run(self) -> bool:
+        """Whether the run itself is over, not only what met this: nobody may take it for a failure of their own."""
+        return self.code.name in ("interrupted", "timed-out")
+
 
 class TimeUpError(AgentError):
     """A download whose time was up, and nothing else was seen to be wrong with it."""
@@ -376,7 +381,7 @@ _TABLE = (
         41,
         "some HSMs are reached, others not",
         "one HSM is being replaced, or one subnet is not allowed",
-        "the lines that failed name the cause of each; keys may be unavailable until it is cured",
+        "cure what is named for each HSM; keys may be unavailable until then",
     ),
     Code(
         "client-tls-failed",

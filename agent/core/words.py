@@ -105,18 +105,19 @@ class Plan:
     """What will be done, in order, and then looked at. Complete before the first touch.
 
     `worked` tells, looked at before the first touch, whether the host has a working configuration to go back to;
-    None when it has no configuration at all.
+    None when it has no configuration at all. `replaces`: addresses that are configured now are not wanted any more.
     """
 
     steps: tuple[Step, ...]
     probes: tuple[Probe, ...] = ()
     notices: tuple[Notice, ...] = ()
     worked: Probe | None = None
+    replaces: bool = False
 
 
 @dataclass(frozen=True)
 class Line:
-    """A step and how it ended. `detail` is that of its last finding: url, file, sha256, size; connect_ms."""
+    """A step and how it ended. `detail` is that of its last finding: url, file, sha256, size; connect_ms; answers."""
 
     id: str
     outcome: Outcome

@@ -146,19 +146,18 @@ def _told(tree: Mapping[str, Any]) -> str:
     if outcome == "ok":
         done = _DONE.get(command, ("", "all as wanted"))
         return done[0] if tree["changed"] else done[1]
+    differ = sum(1 for step in tree["steps"] if step["outcome"] == "would-change")
+    if outcome == "drift" and command == "plan":
+        return f"{differ} change{'s are' if differ > 1 else ' is'} needed"
+    differing = f"{differ} thing{'s differ' if differ > 1 else ' differs'} from what is wanted"
     if outcome == "drift":
-        count = sum(1 for step in tree["steps"] if step["outcome"] == "would-change")
-        if command == "plan":
-            return f"{count} change{'s are' if count > 1 else ' is'} needed"
-        return f"{count} thing{'s differ' if count > 1 else ' differs'} from what is wanted"
+        return differing
     if outcome == "degraded":
         hsms = tree["hsms"]
         reached = sum(1 for hsm in hsms if hsm["reached"])
-        return (
-            f"{reached} of {len(hsms)} HSMs reached"
-            if reached < len(hsms)
-            else "not every HSM answers the client"
-        )
+        few = f"{reached} of {len(hsms)} HSMs reached"
+        told = few if reached < len(hsms) else "not every HSM answers the client"
+        return f"{told}, and {differing}" if differ else told
     if outcome == "rolled-back":
         return "the previous configuration was put back"
     return printable(tree["failure"]["sentence"]) if tree["failure"] else ""

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from agent.core.limits import Limits
 
 # The first connection to a cluster may fail under load or on a cold start (ki-hsm2m-11), so one refusal is no proof.
+_FEWER = (
+    "the client sees fewer HSMs than were asked for, which are those of this cluster? Compare `--hsm-ip` with"
+    " `aws cloudhsmv2 describe-clusters --query 'Clusters[].Hsms[].EniIp'`; keys may be unavailable until it is cured"
+)
 _TRIES = 3
 _PAUSE = 2.0
 
@@ -50,9 +54,10 @@ class HsmInfo:
             return Finding(
                 False, "the cluster has 1 HSM", "2 HSMs or --accept-single-hsm", code.name, code.fix
             )
+        detail = {"answers": len(serials)}
         if len(serials) < self.asked:
-            return Finding(True, saw, want, "hsm-degraded")
-        return Finding(True, saw, want)
+            return Finding(True, saw, want, "hsm-degraded", _FEWER, detail=detail)
+        return Finding(True, saw, want, detail=detail)
 
 
 @dataclass(frozen=True)

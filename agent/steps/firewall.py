@@ -70,6 +70,8 @@ class Closing:
         try:
             found = own_rules(view)
         except AgentError as error:
+            if error.ends_run:
+                raise
             notice = Notice(
                 "firewall-unread", f"whether there is a rule {RULE!r} cannot be told: {error.saw}"
             )

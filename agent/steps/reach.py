@@ -56,6 +56,8 @@ def _unreached(view: HostView, reached: Reached, cause: str) -> Finding:
         try:
             found = wall(view, reached.port)
         except AgentError as error:
+            if error.ends_run:
+                raise
             saw = f"{saw}; the rules of {firewall} could not be read: {error.saw}"
         else:
             if found.causes:

@@ -356,3 +356,121 @@ def test_whatever_the_world_does_success_is_never_claimed_falsely_and_the_cure_c
         memory.ports[address, 2223] = None
     assert configure(memory, desired, 2).exit_status == 0
     assert set(outcomes(configure(memory, desired, 3)).values()) == {Outcome.MET}
+
+
+class Ending:
+    """A host whose run is stopped at its n-th look or touch that takes time, and from then on at each."""
+
+    def __init__(self, inner: Memory, at: int, code: str) -> None:
+        self._inner, self._left, self._code = inner, at, code
+
+    @property
+    def over(self) -> bool:
+        return self._left <= 0
+
+    def __getattr__(self, verb: str) -> object:
+        value = getattr(self._inner, verb)
+        if verb not in ("ask", "reach", "pause", "get", "fetch"):
+            return value
+
+        def timely(*args: object, **kwargs: object) -> object:
+            self._left -= 1
+            if self.over:
+                raise AgentError(self._code, "the end", saw=verb)
+            return value(*args, **kwargs)
+
+        return timely
+
+
+def alive(vendor: Vendor, memory: Memory) -> set[str]:
+    """Return the HSMs that the client on this host works with: what counts, whatever our own reports say."""
+    try:
+        tree = vendor.configured(memory, "cli")
+    except ValueError:
+        return set()
+    servers = {each["hostname"] for each in tree["clusters"][0]["cluster"]["servers"]} if tree else set()
+    return (servers & set(vendor.addresses)) - vendor.down
+
+
+@given(
+    at=st.integers(1, 40),
+    code=st.sampled_from(["interrupted", "timed-out"]),
+    silent=st.booleans(),
+    command=st.sampled_from(["configure", "verify"]),
+    again=st.booleans(),
+)
+@settings(max_examples=40)
+def test_a_run_that_was_stopped_never_ends_well_nor_degraded(
+    world: World, ca_pem: bytes, at: int, code: str, command: str, *, silent: bool, again: bool
+) -> None:
+    vendor = world(down={"10.0.1.6"} if silent else set())
+    memory = machine_of(vendor)
+    desired = desired_of(vendor, ca_pem, "pkcs11")
+    if again:
+        configure(memory, desired)
+        desired = replace(desired, log_level="debug" if command == "verify" else None)
+    if silent:
+        memory.ports["10.0.1.6", 2223] = "hsm-timed-out"
+    ending = Ending(memory, at, code)
+    run = Run("20261127T000000Z-0000", command, STARTED)
+    report = (app.configure if command == "configure" else app.verify)(ending, desired, run, Silent())  # type: ignore[arg-type]
+    lines = [line for line in report.lines if line.code == code]
+    if lines or (ending.over and not report.lines):
+        assert (report.code, report.exit_status) == (code, CODES[code].exit_status)
+        assert report.outcome in (Verdict.FAILED, Verdict.ROLLED_BACK)
+    if report.outcome in (Verdict.OK, Verdict.DEGRADED):
+        assert {line.outcome for line in report.lines} <= {Outcome.MET, Outcome.CHANGED, Outcome.FAILED}
+        assert any(line.id == "client:activated" for line in report.lines)
+
+
+ALL = ("10.0.1.6", "10.0.2.9", "10.0.3.3")
+WRONG = ("10.0.8.8", "10.0.9.9")
+MISHAPS = ["lie", "fail", "fail-with-effect", "hang", "half"]
+
+
+@given(
+    asked=st.lists(st.sampled_from([*ALL, *WRONG]), min_size=1, max_size=4, unique=True),
+    listening=st.sets(st.sampled_from(WRONG)),
+    moods=st.fixed_dictionaries(
+        {},
+        optional={
+            "configure-cli": st.sampled_from(MISHAPS),
+            "configure-pkcs11": st.sampled_from(MISHAPS),
+            "installer": st.sampled_from(["lie", "fail"]),
+        },
+    ),
+    component=st.sampled_from(["pkcs11", "jce"]),
+    other=st.booleans(),
+    stop=st.none() | st.tuples(st.integers(1, 60), st.sampled_from(["interrupted", "timed-out"])),
+    times=st.integers(1, 3),
+)
+@settings(max_examples=60)
+def test_what_worked_before_a_run_works_after_it_however_often_it_is_repeated(
+    world: World, ca_pem: bytes, other_ca_pem: bytes, asked: list[str], listening: set[str], moods: dict[str, str],
+    component: str, stop: tuple[int, str] | None, times: int, *, other: bool,
+) -> None:  # fmt: skip
+    vendor = world(addresses=ALL)
+    memory = machine_of(vendor)
+    for address in WRONG:
+        memory.ports[address, 2223] = None if address in listening else "hsm-timed-out"
+    configure(memory, replace(desired_of(vendor, ca_pem, "pkcs11"), hsm_ip=ALL[:2]))
+    before, old = alive(vendor, memory), state(memory)
+    assert before == set(ALL[:2])
+    vendor.moods.update(moods)
+    wanted = replace(desired_of(vendor, ca_pem, component), hsm_ip=tuple(asked))
+    wanted = replace(wanted, accept_single_hsm=len(asked) == 1)
+    if other:
+        wanted = replace(wanted, ca_cert=other_ca_pem.decode(), replace_ca=True)
+        vendor.client_says = None
+    for number in range(2, 2 + times):
+        host = Ending(memory, *stop) if stop else memory
+        report = configure(host, wanted, number)  # type: ignore[arg-type]
+        now = alive(vendor, memory)
+        if report.exit_status == 0:
+            assert now == set(asked)
+        else:
+            # never fewer than worked before, but where the caller asked for fewer and those answer
+            assert len(now) >= min(len(before), len(asked)), report
+        if report.outcome is Verdict.ROLLED_BACK:
+            assert state(memory) == old
+            assert report.exit_status in (51, 75, 130)

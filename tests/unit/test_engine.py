@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.core.errors import AgentError
+from agent.core.host import READ_LIMIT
 from agent.core.words import Finding, Line, Notice, Outcome, Plan
 from agent.engine import Walk, apply, look
 from agent.render.progress import Silent
+from agent.verdict import judge
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
@@ -207,3 +209,88 @@ def test_a_look_says_what_would_change() -> None:
 def test_what_was_learned_is_told_once() -> None:
     host = Memory()
     assert run(host, File("a")).notices == (Notice("looked", "a"),)
+
+
+class Cut(Memory):
+    """A machine on which the run is stopped as soon as a file is read for the n-th time."""
+
+    def __init__(self, files: dict[str, bytes], path: str, at: int, code: str) -> None:
+        super().__init__(files)
+        self.path, self.left, self.code = path, at, code
+
+    def read(self, path: str, *, offset: int = 0, limit: int = READ_LIMIT) -> bytes | None:
+        if path == self.path:
+            self.left -= 1
+        if self.left <= 0:
+            raise AgentError(self.code, "the end", saw=path)
+        return super().read(path, offset=offset, limit=limit)
+
+
+@pytest.mark.parametrize("code", ["interrupted", "timed-out"])
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_look_that_was_stopped_is_a_fact_of_the_walk_whatever_was_seen_before(code: str, at: int) -> None:
+    host = Cut({"/up": b"new"}, "/silent", at, code)
+    probes = (Sees("reach:1:2223", "/up"), Sees("reach:2:2223", "/silent"), Sees("reach:3:2223", "/silent"))
+    walk = look(Plan((), probes), host, Silent())
+    assert walk.stopped is not None
+    assert walk.stopped.code == code
+    assert judge(walk).exit_status == {"interrupted": 130, "timed-out": 75}[code]
+
+
+def test_a_stop_while_looking_whether_it_worked_ends_the_run_before_the_first_touch() -> None:
+    host = Cut({"/a": b"old"}, "/client", 1, "interrupted")
+    walk = run(host, File("a"), worked=Sees("client", "/client", b"old"))
+    assert (judge(walk).exit_status, host.touches) == (130, [])
+
+
+def test_an_end_while_looking_at_what_was_put_back_says_nothing_against_it() -> None:
+    host = Cut({"/a": b"old", "/client": b"new"}, "/client", 2, "interrupted")
+    walk = run(host, File("a"), File("b", effect=None), worked=Sees("client", "/client"))
+    assert (judge(walk).exit_status, judge(walk).cause) == (51, "no-space")
+    assert [notice.code for notice in walk.notices if notice.code != "looked"] == ["previous-unproven"]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The client's answer: as many HSMs as a file has bytes, asked for `of`."""
+
+    path: str
+    of: int
+    id: str = "client:hsm-info"
+    needs: tuple[str, ...] = ()
+    follows: str | None = None
+
+    def check(self, view: HostView) -> Finding:
+        found = len(view.read(self.path) or b"")
+        code = "hsm-degraded" if found < self.of else None
+        return Finding(found > 0, str(found), str(self.of), code, detail={"answers": found})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "replaces", "undone"),
+    [
+        (b"ab", b"a", True, True),
+        (b"abc", b"a", True, True),
+        (b"a", b"a", True, False),
+        (b"ab", b"a", False, False),
+        (b"ab", b"abc", True, False),
+        (b"ab", b"ab", True, False),
+    ],
+)
+def test_fewer_hsms_than_before_are_undone_when_others_were_replaced(
+    before: bytes, after: bytes, *, replaces: bool, undone: bool
+) -> None:
+    host = Memory({"/a": before, "/up": b"new"})
+    probes = (
+        Sees("reach:1:2223", "/up"),
+        Sees("reach:2:2223", "/down", code="hsm-timed-out"),
+        Counts("/a", 3),
+    )
+    step = File("a", want=after.decode(), effect=after.decode())
+    plan = Plan((step,), probes, (), Counts("/a", len(before)), replaces)
+    walk = apply(plan, host, Silent(), Files(host))
+    met = before == after
+    assert bool(walk.undone) is (undone and not met)
+    assert host.read("/a") == (before if undone else after)
+    expected = ("hsm-timed-out", 51) if undone else (None, 41)
+    assert (judge(walk).cause, judge(walk).exit_status) == expected

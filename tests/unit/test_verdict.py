@@ -13,8 +13,10 @@ from agent.verdict import judge
 MET, FAILED, SKIPPED = Outcome.MET, Outcome.FAILED, Outcome.SKIPPED
 
 
-def ended(*lines: Line, undone: tuple[Line, ...] = ()) -> tuple[Verdict, str | None, int, str | None]:
-    judged = judge(Walk(lines, undone=undone))
+def ended(
+    *lines: Line, undone: tuple[Line, ...] = (), stopped: Line | None = None
+) -> tuple[Verdict, str | None, int, str | None]:
+    judged = judge(Walk(lines, undone=undone, stopped=stopped))
     return judged.outcome, judged.code, judged.exit_status, judged.cause
 
 
@@ -40,11 +42,24 @@ def test_a_failure_matters_more_than_drift() -> None:
     assert ended(*lines) == (Verdict.FAILED, "hsm-refused", 40, None)
 
 
-def test_drift_matters_more_than_a_missing_hsm() -> None:
+def test_a_missing_hsm_matters_more_than_drift() -> None:
+    lines = (
+        Line("configure:pkcs11", Outcome.WOULD_CHANGE), Line("reach:1:2223", MET), failed("reach:2:2223", "hsm-refused"),
+    )  # fmt: skip
+    assert ended(*lines, Line("client:hsm-info", MET)) == (Verdict.DEGRADED, "hsm-degraded", 41, None)
+
+
+def test_without_its_proof_a_host_is_not_even_degraded() -> None:
     lines = (
         Line("configure:cli", Outcome.WOULD_CHANGE), Line("reach:1:2223", MET), failed("reach:2:2223", "hsm-refused"),
     )  # fmt: skip
-    assert ended(*lines) == (Verdict.DRIFT, "drift", 3, None)
+    assert ended(*lines, Line("client:hsm-info", SKIPPED)) == (Verdict.FAILED, "hsm-degraded", 41, None)
+
+
+def test_what_was_not_looked_at_is_not_proven() -> None:
+    assert ended(Line("reach:1:2223", MET), Line("client:hsm-info", SKIPPED)) == (
+        Verdict.FAILED, "internal", 1, None,
+    )  # fmt: skip
 
 
 def test_one_hsm_of_two_is_degraded() -> None:
@@ -76,9 +91,8 @@ def test_what_was_undone_is_rolled_back_with_its_cause() -> None:
 
 def test_an_interrupt_is_told_as_one_also_when_it_was_undone() -> None:
     undone = (Line("certificate", Outcome.UNDONE),)
-    assert ended(failed("client:hsm-info", "interrupted"), undone=undone) == (
-        Verdict.ROLLED_BACK, "interrupted", 130, "interrupted",
-    )  # fmt: skip
+    cut = failed("client:hsm-info", "interrupted")
+    assert ended(cut, undone=undone, stopped=cut) == (Verdict.ROLLED_BACK, "interrupted", 130, "interrupted")
 
 
 def test_an_undo_that_failed_is_the_worst() -> None:
@@ -108,9 +122,44 @@ lines_of_any_kind = st.lists(
 
 
 @given(lines_of_any_kind)
-def test_zero_means_that_nothing_failed_and_nothing_would_change(lines: list[Line]) -> None:
+def test_zero_means_that_all_was_looked_at_and_is_as_wanted(lines: list[Line]) -> None:
     judged = judge(Walk(tuple(lines)))
-    bad = [line for line in lines if line.outcome in (FAILED, Outcome.WOULD_CHANGE)]
+    bad = [line for line in lines if line.outcome in (FAILED, SKIPPED, Outcome.WOULD_CHANGE)]
     assert (judged.exit_status == 0) == (not bad)
     assert (judged.failure is None) == (not bad)
     assert judged.code is None or judged.exit_status == CODES[judged.code].exit_status
+    if judged.outcome in (Verdict.OK, Verdict.DEGRADED):
+        assert all(line.outcome is not SKIPPED for line in lines)
+
+
+undone_lines = st.lists(
+    st.sampled_from([Line("certificate", Outcome.UNDONE), Line("configure:cli", Outcome.UNDONE)]), max_size=2
+)
+
+
+@given(
+    lines=lines_of_any_kind,
+    undone=undone_lines,
+    stopped=st.sampled_from([None, ("interrupted", 130), ("timed-out", 75)]),
+    at=st.integers(0, 8),
+)
+def test_a_walk_that_was_stopped_or_undone_is_told_so_whatever_else_its_lines_say(
+    lines: list[Line], undone: list[Line], stopped: tuple[str, int] | None, at: int
+) -> None:
+    cut = failed("reach:2:2223", stopped[0]) if stopped else None
+    walk = Walk((*lines[:at], *([cut] if cut else []), *lines[at:]), undone=tuple(undone), stopped=cut)
+    judged = judge(walk)
+    if stopped is not None:
+        assert (judged.code, judged.exit_status) == stopped
+    if undone:
+        assert judged.outcome is Verdict.ROLLED_BACK
+        assert judged.cause is not None
+        assert judged.exit_status in (51, 75, 130)
+    elif stopped is not None:
+        assert judged.outcome is Verdict.FAILED
+
+
+def test_an_undo_that_failed_is_worse_than_that_the_run_was_stopped() -> None:
+    cut = failed("client:hsm-info", "interrupted")
+    undone = (failed("configure:cli", "rollback-failed"),)
+    assert ended(cut, undone=undone, stopped=cut) == (Verdict.FAILED, "rollback-failed", 52, "interrupted")
