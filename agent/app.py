@@ -12,6 +12,8 @@ from agent.anchor import wanted_ca
 from agent.catalogue import components, life_cycle, load, newest
 from agent.cloudhsm.ca import expiry_notice
 from agent.cloudhsm.hazards import hazards, restarts, running
+from agent.cloudhsm.layout import layout
+from agent.cloudhsm.pem import holds_secret
 from agent.core.errors import CODES, AgentError
 from agent.core.limits import Limits
 from agent.core.words import Failure, Notice, Outcome, Report, Verdict
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from agent.planner import Planned
     from agent.report import Run
 
+# what is said of a run and not of a host, and what of a record is not about the host itself
+_OF_THE_RUN = {"timeout", "report_to", "report_ca", "report_token_file"}
+_NOT_OF_THE_HOST = {*_OF_THE_RUN, "ca_cert", "ca_fingerprint", "package_source", "sha256"}
 # A run takes seconds; looking costs two small files. In seconds.
 _LOOK_AGAIN = 0.5
 
@@ -63,17 +68,18 @@ def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> 
         limits = limits_of(desired)
         host = Guarded(machine, limits.run)
         wanted = _or_last(host, desired)
+        _accept(machine, _asked(machine, run, wanted))
+        _begun(machine, run, known)
         planned, ca = _prepare(host, wanted, limits, known)
+        record = _accept(machine, _with_ca(run, wanted, ca))
         known.walk = apply(planned.plan, host, listener, snapshot.Keeper(machine, run.run_id))
         packages = [line for line in known.walk.lines if line.id.startswith("package:")]
         if all(line.outcome in (Outcome.MET, Outcome.CHANGED) for line in packages):
             with contextlib.suppress(AgentError):
                 tidy(machine)
         _observe(machine, planned, known)
-        proven = judge(known.walk).outcome in (Verdict.OK, Verdict.DEGRADED)
-        if proven or known.walk.changed:
-            known.notices = (*known.notices, *_remember(machine, wanted, ca))
-        if proven:
+        if judge(known.walk).outcome in (Verdict.OK, Verdict.DEGRADED):
+            known.notices = (*known.notices, *_remember(machine, record))
             known.notices = (*known.notices, *tasks.end_first_boot(machine), *tasks.keep(machine))
 
     return _changing(machine, run, _known_to(machine, desired), body)
@@ -82,15 +88,19 @@ def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> 
 def verify(machine: Host, desired: Desired, run: Run, listener: Listener) -> Report:
     """Look at everything and touch nothing: for the options given, or else for the last `configure`.
 
-    The report is remembered as any other, `plan` (the same look under another name) excepted.
+    The report is remembered as any other, `plan` (the same look under another name) excepted. While a `configure` that
+    was asked for something else has not succeeded, the host is not as wanted, whatever these options say.
     """
 
     def body(known: Known) -> None:
         limits = limits_of(desired)
         host = Guarded(machine, limits.run)
-        planned, _ = _prepare(host, _or_last(host, desired), limits, known)
+        wanted = _or_last(host, desired)
+        planned, ca = _prepare(host, wanted, limits, known)
         known.walk = look(planned.plan, host, listener)
         _observe(machine, planned, known)
+        if run.command == "verify":
+            known.unfinished = _unfinished(machine, _with_ca(run, wanted, ca))
 
     return _reported(machine, run, _known_to(machine, desired), body, remember=run.command == "verify")
 
@@ -105,6 +115,9 @@ def rollback(machine: Host, run_id: str | None, run: Run, listener: Listener) ->
         known.walk = Walk(wanted.restore(machine))
         for line in known.walk.lines:
             listener.ended(line)
+        unfinished = _unfinished(machine, None)
+        if unfinished is not None:
+            known.notices = (*known.notices, Notice("configure-unfinished", unfinished.saw))
 
     return _changing(machine, run, _known_to(machine, Desired()), body)
 
@@ -214,12 +227,15 @@ def _prepare(host: HostView, desired: Desired, limits: Limits, known: Known) -> 
 
 
 def _or_last(view: HostView, desired: Desired) -> Desired:
-    """Return what was asked for now, or when nothing was, what the last `configure` was asked for."""
+    """Return what was asked for now, or when nothing was, what the last `configure` was asked for, failed or not."""
     if desired.hsm_ip:
         return desired
+    said = {name: value for name, value in vars(desired).items() if value != vars(Desired())[name]}
     try:
         last = store.read_last(view)
     except AgentError as error:
+        if error.code.name == "nothing-recorded" and said.keys() - _OF_THE_RUN:
+            raise _incomplete(view, desired, error) from error
         if error.code.name != "unreadable" or view.is_root():
             raise
         raise AgentError(
@@ -229,31 +245,128 @@ def _or_last(view: HostView, desired: Desired) -> Desired:
             want=f"{view.system.mighty}, or options",
             hint="run it with sudo, or on Windows elevated, or give the options that `configure` was given",
         ) from error
-    try:
-        before = from_json(last.desired)
-    except TypeError:
-        raise AgentError(
-            "nothing-recorded",
-            "the record is of another version",
-            saw=view.system.desired,
-            want="a record this version wrote",
-        ) from None
-    said = {name: value for name, value in vars(desired).items() if value != vars(Desired())[name]}
+    before = _of_record(view, last)
     if not set(desired.report_to) <= set(before.report_to):
         # a token is for the receivers that it was named with
         before = replace(before, report_token_file=None, report_ca=None)
-    return replace(before, **{"ca_cert": f"inline:{last.ca_pem}", **said})
+    return replace(before, **said)
 
 
-def _remember(machine: Host, desired: Desired, ca: Ca) -> tuple[Notice, ...]:
-    """Keep what was asked for. What the run did stands also when that fails, so it is only remarked on."""
-    kept = replace(desired, ca_cert=None, replace_ca=False, timeout=None)
+def _incomplete(view: HostView, desired: Desired, error: AgentError) -> AgentError:
+    """Return everything that options without an address lack, on a host that has no record to complete them from."""
+    complaints = [f"--hsm-ip: at least one address of an HSM is needed, since {error.sentence}"]
+    if desired.ca_cert is None and view.stat(layout(view.system).ca) is None:
+        complaints.append("--ca-cert: customerCA.crt is needed, since there is none on this host yet")
+    return AgentError(
+        "config-invalid", "the options are not complete", saw="\n".join(complaints),
+        hint="name each HSM with `--hsm-ip`, and the CA with `--ca-cert`",
+    )  # fmt: skip
+
+
+def _of_record(view: HostView, last: store.Last) -> Desired:
+    """Return what a record says was asked for. Raises AgentError `nothing-recorded` for what cannot be understood."""
+    with contextlib.suppress(TypeError):
+        before = from_json(last.desired)
+        if before.hsm_ip:
+            return before if last.ca_pem is None else replace(before, ca_cert=f"inline:{last.ca_pem}")
+    raise AgentError(
+        "nothing-recorded",
+        "the record is of another version",
+        saw=view.system.desired,
+        want="a record this version wrote",
+    )
+
+
+def _kept(wanted: Desired) -> Desired:
+    """Return what is kept of what was asked for: without what is said anew each time, and the CA, kept by itself."""
+    return replace(wanted, ca_cert=None, replace_ca=False, timeout=None)
+
+
+def _asked(machine: HostView, run: Run, wanted: Desired) -> store.Last:
+    """Return the record of a `configure` that begins. Where its CA is to be read from is kept, and never a secret."""
+    before = _last(machine)
+    if before is not None and before.ca_pem is not None and wanted.ca_cert == f"inline:{before.ca_pem}":
+        return store.Last(to_json(_kept(wanted)), before.ca_pem, run.run_id)
+    source = wanted.ca_cert
+    if source is not None and holds_secret(source.encode("utf-8", "surrogateescape")):
+        source = "inline:"
+    return store.Last(to_json(replace(_kept(wanted), ca_cert=source)), None, run.run_id)
+
+
+def _with_ca(run: Run, wanted: Desired, ca: Ca) -> store.Last:
+    """Return what is asked for, with the CA as it was read."""
+    return store.Last(to_json(_kept(wanted)), ca.pem.decode(), run.run_id)
+
+
+def _accept(machine: Host, record: store.Last) -> store.Last:
+    """Keep what is asked for before anything is done about it: it counts from now on, however this run ends.
+
+    Raises AgentError where it cannot be kept, unless a `configure` has succeeded that was asked for the same.
+    """
+    before = _last(machine)
+    done = before.succeeded if before is not None else None
+    record = replace(record, succeeded=done)
+    if before is not None and before.asks == record.asks:
+        return record
     try:
-        store.write_last(machine, store.Last(to_json(kept), ca.pem.decode()))
+        store.write_last(machine, record)
+    except AgentError:
+        if done is None or _shape(done) != _shape(replace(record, ca_pem=record.ca_pem or done.ca_pem)):
+            raise
+    return record
+
+
+def _begun(machine: Host, run: Run, known: Known) -> None:
+    """Keep a report that says that this run has begun: one that is killed must not leave an older one's success."""
+    unended = AgentError(
+        "interrupted",
+        "the run has begun, and its end is not reported",
+        saw="it is at work, or was killed",
+        want="its own report",
+        hint="`hsm-agent status --wait` waits while it is at work; otherwise run the same command again",
+    )
+    with contextlib.suppress(AgentError):
+        report = assemble(machine, replace(run, identity=lambda: None), known, unended)
+        store.write_report(machine, to_document(report))
+
+
+def _remember(machine: Host, record: store.Last) -> tuple[Notice, ...]:
+    """Keep that what was asked for has succeeded. What the run did stands also when that fails."""
+    try:
+        store.write_last(machine, replace(record, succeeded=record))
     except AgentError as error:
         text = f"what was asked for could not be kept, so `verify` needs its options: {error.saw or error.sentence}"
         return (Notice("record-not-kept", text),)
     return ()
+
+
+def _last(view: HostView) -> store.Last | None:
+    with contextlib.suppress(AgentError):
+        return store.read_last(view)
+    return None
+
+
+def _unfinished(view: HostView, looked_at: store.Last | None) -> Failure | None:
+    """Tell that the last `configure` has not succeeded, unless it was asked for what was looked at."""
+    last = _last(view)
+    if last is None or last.is_done or (looked_at is not None and _shape(last) == _shape(looked_at)):
+        return None
+    hsms = " ".join(map(str, last.desired.get("hsm_ip", ())))
+    return Failure(
+        "drift",
+        "the last `configure` was asked for something else, and has not succeeded",
+        f"run {last.run_id} was asked for HSMs {hsms}, and none has succeeded since",
+        "a `configure` that succeeds",
+        "run `hsm-agent configure`: without options it is that one again, with others they are what is wanted",
+    )
+
+
+def _shape(last: store.Last) -> tuple[dict[str, Any], str | None]:
+    """Return what a record asks of the host itself: neither who is told of it, nor where packages come from."""
+    asked = {name: value for name, value in last.desired.items() if name not in _NOT_OF_THE_HOST}
+    return {
+        name: sorted(value) if isinstance(value, list) else value for name, value in asked.items()
+    }, last.ca_pem
 
 
 def _observe(machine: Host, planned: Planned, known: Known) -> None:

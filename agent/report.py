@@ -6,9 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Callable
 
 from agent import __version__
+from agent.core.errors import CODES
 from agent.core.words import Failure, HostName, Hsm, Notice, Outcome, Report, Restart, Verdict
 from agent.desired import Desired
 from agent.engine import Walk
+from agent.state.identity import identity
 from agent.verdict import Judgement, judge
 
 if TYPE_CHECKING:
@@ -57,7 +59,10 @@ def begin(
 
 @dataclass
 class Known:
-    """What a run knows so far, so that one that ends early still reports all of it, and to whom."""
+    """What a run knows so far, so that one that ends early still reports all of it, and to whom.
+
+    `unfinished` is what is wanted of this host and was not looked at: a `configure` that has not succeeded.
+    """
 
     told_to: Desired = field(default_factory=Desired)
     facts: Facts | None = None
@@ -65,12 +70,16 @@ class Known:
     walk: Walk | None = None
     notices: tuple[Notice, ...] = ()
     restarts: tuple[Restart, ...] = ()
+    unfinished: Failure | None = None
 
 
 def assemble(view: HostView, run: Run, known: Known, error: AgentError | None) -> Report:
     """Put together what is known. An error outside the steps is the run's own; otherwise the lines decide."""
     walk = known.walk or Walk(())
     judged = judge(walk)
+    if known.unfinished is not None and judged.outcome is Verdict.OK:
+        drift = CODES[known.unfinished.code]
+        judged = Judgement(Verdict.DRIFT, drift.name, drift.exit_status, failure=known.unfinished)
     if error is not None:
         failure = Failure(error.code.name, error.sentence, error.saw, error.want, error.hint)
         judged = Judgement(Verdict.FAILED, error.code.name, error.code.exit_status, failure=failure)
@@ -80,7 +89,11 @@ def assemble(view: HostView, run: Run, known: Known, error: AgentError | None) -
         run_id=run.run_id,
         command=run.command,
         agent_version=__version__,
-        host=replace(_host(view, facts_, planned.fit if planned else None), instance_id=instance),
+        host=replace(
+            _host(view, facts_, planned.fit if planned else None),
+            instance_id=instance,
+            identity=identity(view),
+        ),
         lines=(*walk.lines, *walk.undone),
         outcome=judged.outcome,
         code=judged.code,

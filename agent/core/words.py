@@ -131,7 +131,10 @@ class Line:
 
 @dataclass(frozen=True)
 class HostName:
-    """Which host a report is about. `platform` is its catalogue row or None; `forced` when the caller named it."""
+    """Which host a report is about. `platform` is its catalogue row or None; `forced` when the caller named it.
+
+    `identity` tells it from its copies, see `agent/state/identity.py`.
+    """
 
     name: str
     os: str
@@ -141,6 +144,7 @@ class HostName:
     platform: str | None
     forced: bool = False
     instance_id: str | None = None
+    identity: str | None = None
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ def to_tree(report: Report) -> dict[str, Any]:
             "platform": report.host.platform,
             "platform_forced": report.host.forced,
             "instance_id": report.host.instance_id,
+            "identity": report.host.identity,
         },
         "client": None if client is None else {**asdict(client), "components": list(client.components)},
         "ca": None if ca is None else {**asdict(ca), "fingerprints": list(ca.fingerprints)},

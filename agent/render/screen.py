@@ -151,7 +151,7 @@ def _told(tree: Mapping[str, Any]) -> str:
         return f"{differ} change{'s are' if differ > 1 else ' is'} needed"
     differing = f"{differ} thing{'s differ' if differ > 1 else ' differs'} from what is wanted"
     if outcome == "drift":
-        return differing
+        return differing if differ else printable(tree["failure"]["sentence"])
     if outcome == "degraded":
         hsms = tree["hsms"]
         reached = sum(1 for hsm in hsms if hsm["reached"])

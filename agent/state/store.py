@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
+from agent.state.identity import identity, is_foreign
 
 if TYPE_CHECKING:
     from agent.core.host import Host, HostView
@@ -16,40 +17,63 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Last:
-    """What the last `configure` was asked for; `ca_pem` is the CA it was given, normalised."""
+    """What a `configure` was asked for: its options and the CA it was given, normalised.
+
+    `ca_pem` is None while that is not known: the CA is still to be read from where the options say. `succeeded` is what
+    the last `configure` that succeeded was asked for, None where none has: this one, one before it, or none.
+    """
 
     desired: dict[str, Any]
-    ca_pem: str
+    ca_pem: str | None
+    run_id: str | None = None
+    succeeded: Last | None = None
+
+    @property
+    def asks(self) -> tuple[dict[str, Any], str | None]:
+        """What was asked, whichever run it was that did."""
+        return self.desired, self.ca_pem
+
+    @property
+    def is_done(self) -> bool:
+        """Whether a `configure` has succeeded that was asked for this."""
+        return self.succeeded is not None and self.succeeded.asks == self.asks
 
 
 def read_last(view: HostView) -> Last:
-    """Return the last desired state. Raises AgentError `nothing-recorded`, also for what cannot be understood."""
-    tree = _read(view, view.system.desired)
-    if tree is None or not isinstance(tree.get("desired"), dict) or not isinstance(tree.get("ca_pem"), str):
-        raise AgentError(
-            "nothing-recorded",
-            "this host has no record of a `configure`",
-            saw=f"no usable {view.system.desired}",
-            want="an earlier run, or options",
+    """Return what was asked for last. Raises AgentError `nothing-recorded`, also for what cannot be understood."""
+    tree = _read(
+        view, view.system.desired, "this host has no record of a `configure`", "an earlier run, or options"
+    )
+    last = _last(tree)
+    if last is None:
+        raise _nothing(
+            view.system.desired, "this host has no record of a `configure`", "an earlier run, or options"
         )
-    return Last(tree["desired"], tree["ca_pem"])
+    if is_foreign(view, tree):
+        raise _foreign(view.system.desired, "what was asked for here was asked of another host")
+    if "succeeded" not in tree:  # an older version, which recorded nothing else
+        return Last(last.desired, last.ca_pem, None, last)
+    return Last(last.desired, last.ca_pem, last.run_id, _last(tree["succeeded"]))
 
 
 def write_last(host: Host, last: Last) -> None:
-    tree = {"schema_version": _VERSION, "desired": last.desired, "ca_pem": last.ca_pem}
+    """Keep what was asked for, whose host it was asked of, and what of it has succeeded."""
+    done = last.succeeded
+    tree = {
+        "schema_version": _VERSION,
+        "identity": identity(host),
+        **_tree(last),
+        "succeeded": None if done is None else _tree(done),
+    }
     host.write(host.system.desired, json.dumps(tree, indent=1).encode(), mode=0o600)
 
 
 def read_report(view: HostView) -> dict[str, Any]:
-    """Return the last report as it was written. Raises AgentError `nothing-recorded`."""
-    tree = _read(view, view.system.report)
-    if tree is None:
-        raise AgentError(
-            "nothing-recorded",
-            "this host has no report yet",
-            saw=f"no usable {view.system.report}",
-            want="an earlier run",
-        )
+    """Return the last report of this host as it was written. Raises AgentError `nothing-recorded`."""
+    tree = _read(view, view.system.report, "this host has no report yet", "an earlier run")
+    host = tree.get("host")
+    if isinstance(host, dict) and is_foreign(view, host):
+        raise _foreign(view.system.report, "this host has no report yet: the one here is of another host")
     return tree
 
 
@@ -57,9 +81,46 @@ def write_report(host: Host, document: str) -> None:
     host.write(host.system.report, document.encode(), mode=0o644)
 
 
-def _read(view: HostView, path: str) -> dict[str, Any] | None:
+def _tree(last: Last) -> dict[str, Any]:
+    return {"run_id": last.run_id, "desired": last.desired, "ca_pem": last.ca_pem}
+
+
+def _last(tree: Any) -> Last | None:
+    if not isinstance(tree, dict) or not isinstance(tree.get("desired"), dict):
+        return None
+    ca_pem, run_id = tree.get("ca_pem"), tree.get("run_id")
+    if "ca_pem" not in tree or not all(each is None or isinstance(each, str) for each in (ca_pem, run_id)):
+        return None
+    return Last(tree["desired"], ca_pem, run_id)
+
+
+def _read(view: HostView, path: str, sentence: str, want: str) -> dict[str, Any]:
     try:
         tree = json.loads(view.read(path) or b"")
     except (ValueError, RecursionError):
-        return None
-    return tree if isinstance(tree, dict) and tree.get("schema_version") == _VERSION else None
+        tree = None
+    version = tree.get("schema_version") if isinstance(tree, dict) else None
+    if isinstance(version, int) and version > _VERSION:
+        raise AgentError(
+            "nothing-recorded",
+            f"{path} was written by a newer hsm-agent",
+            saw=f"version {version}",
+            want=f"version {_VERSION}",
+            hint="use that hsm-agent again, or run `hsm-agent configure` of this one with all options",
+        )
+    if not isinstance(tree, dict) or version != _VERSION:
+        raise _nothing(path, sentence, want)
+    return tree
+
+
+def _nothing(path: str, sentence: str, want: str) -> AgentError:
+    return AgentError("nothing-recorded", sentence, saw=f"no usable {path}", want=want)
+
+
+def _foreign(path: str, sentence: str) -> AgentError:
+    return AgentError(
+        "nothing-recorded",
+        sentence,
+        saw=f"{path} of the host that this one is a copy of",
+        want="a `configure` of this host",
+    )

@@ -32,6 +32,7 @@ MIRROR = "/mirror"
 UNINSTALL = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
 SESSION_MANAGER = r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager"
 VERSION = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion"
+CRYPTOGRAPHY = r"HKLM\SOFTWARE\Microsoft\Cryptography"
 ENVIRONMENT = r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager\Environment"
 
 
@@ -55,7 +56,12 @@ class Vendor:
 
     def machine(self, now: dt.datetime) -> Memory:
         memory = Memory(
-            {"/etc/os-release": OS_RELEASE, "/usr/bin/apt-get": b"", "/opt/.keep": b""},
+            {
+                "/etc/os-release": OS_RELEASE,
+                "/etc/machine-id": b"5" * 32 + b"\n",
+                "/usr/bin/apt-get": b"",
+                "/opt/.keep": b"",
+            },
             answers={("uname", "-m"): Done(0, "x86_64\n", "")},
             programs={
                 "dpkg-query": self._dpkg_query,
@@ -210,6 +216,11 @@ class WindowsVendor(Vendor):
                 ("reg", "query", VERSION, "/reg:64"): Done(0, key_text(VERSION, version), ""),
                 ("reg", "query", ENVIRONMENT, "/reg:64"): Done(
                     0, key_text(ENVIRONMENT, {"PROCESSOR_ARCHITECTURE": "AMD64"}), ""
+                ),
+                ("reg", "query", CRYPTOGRAPHY, "/reg:64"): Done(
+                    0,
+                    key_text(CRYPTOGRAPHY, {"MachineGuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, "a host"))}),
+                    "",
                 ),
             },
             programs={

@@ -191,13 +191,15 @@ def test_a_touch_that_fails_on_a_host_that_worked_leaves_it_as_it_was(
         statuses.append(report.exit_status)
         if report.exit_status == 0:
             told = {notice.code for notice in report.notices}
-            assert told & {"record-not-kept", "report-not-kept"}
+            assert told & {"record-not-kept", "report-not-kept"} or breaks_at == 2
         else:
             assert state(memory) == old, report
-    # the snapshot and the CA, before which there is nothing to undo; two components; then the two records of the agent itself
+    # what is asked for, without which nothing begins; that the run has begun, which its end will tell as well; what is
+    # asked for with its CA; the snapshot and the CA, before which there is nothing to undo; two components; then the two
+    # records of the agent itself
     own = CODES[code].exit_status
     undone = own if code == "interrupted" else 51
-    assert statuses == [own, own, undone, undone, 0, 0]
+    assert statuses == [own, 0, own, own, own, undone, undone, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -277,7 +279,8 @@ def test_what_is_refused_costs_the_host_nothing(world: World, ca_pem: bytes, oth
     memory.touches.clear()
     report = configure(memory, desired_of(vendor, other_ca_pem, "pkcs11"), 2)
     assert (report.code, report.exit_status) == ("ca-would-be-replaced", 31)
-    assert {touch[1] for touch in memory.touches} <= {memory.system.report, memory.system.lock}
+    own = {memory.system.desired, memory.system.report, memory.system.lock}
+    assert {touch[1] for touch in memory.touches} <= own
 
 
 def test_rollback_goes_back_and_twice_is_once(world: World, ca_pem: bytes, other_ca_pem: bytes) -> None:
@@ -392,35 +395,33 @@ def alive(vendor: Vendor, memory: Memory) -> set[str]:
     return (servers & set(vendor.addresses)) - vendor.down
 
 
-@given(
-    at=st.integers(1, 40),
-    code=st.sampled_from(["interrupted", "timed-out"]),
-    silent=st.booleans(),
-    command=st.sampled_from(["configure", "verify"]),
-    again=st.booleans(),
-)
-@settings(max_examples=40)
-def test_a_run_that_was_stopped_never_ends_well_nor_degraded(
-    world: World, ca_pem: bytes, at: int, code: str, command: str, *, silent: bool, again: bool
+@pytest.mark.parametrize("code", ["interrupted", "timed-out"])
+@pytest.mark.parametrize("command", ["configure", "verify"])
+def test_a_run_that_was_stopped_at_any_moment_never_ends_well_nor_degraded(
+    world: World, ca_pem: bytes, command: str, code: str
 ) -> None:
-    vendor = world(down={"10.0.1.6"} if silent else set())
-    memory = machine_of(vendor)
-    desired = desired_of(vendor, ca_pem, "pkcs11")
-    if again:
-        configure(memory, desired)
-        desired = replace(desired, log_level="debug" if command == "verify" else None)
-    if silent:
+    ended = set()
+    for at in range(1, 100):
+        vendor = world(down={"10.0.1.6"})
+        memory = machine_of(vendor)
+        configure(memory, desired_of(vendor, ca_pem, "pkcs11"))
         memory.ports["10.0.1.6", 2223] = "hsm-timed-out"
-    ending = Ending(memory, at, code)
-    run = Run("20261127T000000Z-0000", command, STARTED)
-    report = (app.configure if command == "configure" else app.verify)(ending, desired, run, Silent())  # type: ignore[arg-type]
-    lines = [line for line in report.lines if line.code == code]
-    if lines or (ending.over and not report.lines):
-        assert (report.code, report.exit_status) == (code, CODES[code].exit_status)
-        assert report.outcome in (Verdict.FAILED, Verdict.ROLLED_BACK)
-    if report.outcome in (Verdict.OK, Verdict.DEGRADED):
-        assert {line.outcome for line in report.lines} <= {Outcome.MET, Outcome.CHANGED, Outcome.FAILED}
-        assert any(line.id == "client:activated" for line in report.lines)
+        desired = desired_of(vendor, ca_pem, "pkcs11", log_level="debug")
+        ending = Ending(memory, at, code)
+        run = Run("20261127T000000Z-0000", command, STARTED)
+        report = (app.configure if command == "configure" else app.verify)(ending, desired, run, Silent())  # type: ignore[arg-type]
+        if not ending.over:
+            break
+        ended.add(report.exit_status)
+        if any(line.code == code for line in report.lines) or not report.lines:
+            assert (report.code, report.exit_status) == (code, CODES[code].exit_status)
+            assert report.outcome in (Verdict.FAILED, Verdict.ROLLED_BACK)
+        if report.outcome in (Verdict.OK, Verdict.DEGRADED):
+            assert {line.outcome for line in report.lines} <= {Outcome.MET, Outcome.CHANGED, Outcome.FAILED}
+            assert any(line.id == "client:activated" for line in report.lines)
+    else:
+        pytest.fail("the run never ended by itself")
+    assert CODES[code].exit_status in ended
 
 
 ALL = ("10.0.1.6", "10.0.2.9", "10.0.3.3")

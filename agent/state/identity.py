@@ -1,0 +1,68 @@
+"""Which host is this? What is recorded says whose it is: a disk is copied, an image is made, and the record travels."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from agent.core.errors import AgentError
+from agent.core.registry import values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.core.host import HostView
+
+# what the firmware of an EC2 instance says (Nitro), and what stands for it on Xen
+_VENDOR = "/sys/devices/virtual/dmi/id/sys_vendor"
+_ASSET = "/sys/devices/virtual/dmi/id/board_asset_tag"
+_XEN = "/sys/hypervisor/uuid"
+_CRYPTOGRAPHY = r"HKLM\SOFTWARE\Microsoft\Cryptography"
+
+
+def identity(view: HostView) -> str | None:
+    """Return what this host alone is called, None where nothing tells it from its copies.
+
+    On EC2 it is the instance: a copy of a disk has the machine id of the first. A machine id is not for others
+    (machine-id(5)), and reports are told to others, so what is returned is derived.
+    """
+    try:
+        own = _instance(view) or _MACHINE[view.system.kind](view)
+    except AgentError:
+        return None
+    return hashlib.sha256(f"hsm-agent {own}".encode()).hexdigest()[:32] if own else None
+
+
+def is_foreign(view: HostView, record: Mapping[str, Any]) -> bool:
+    """Tell whether a record is of another host. Those of older versions do not say so, and are taken for ours."""
+    if "identity" in record:
+        return bool(record["identity"] != identity(view))
+    instance = record.get("instance_id")
+    return instance is not None and _instance(view) not in (None, instance)
+
+
+def _instance(view: HostView) -> str | None:
+    if view.system.kind != "linux":
+        return None
+    if _text(view, _VENDOR) == "Amazon EC2" and re.fullmatch(r"i-[0-9a-f]{8,32}", _text(view, _ASSET)):
+        return _text(view, _ASSET)
+    xen = _text(view, _XEN).lower()
+    return xen if re.fullmatch(r"ec2[0-9a-f]{5}-[0-9a-f-]{27}", xen) else None
+
+
+def _linux(view: HostView) -> str | None:
+    """Return the machine id; `uninitialized` stands in an image until its first boot."""
+    found = _text(view, "/etc/machine-id")
+    return found if re.fullmatch(r"[0-9a-f]{32}", found) else None
+
+
+def _windows(view: HostView) -> str | None:
+    return values(view, _CRYPTOGRAPHY).get("MachineGuid")
+
+
+def _text(view: HostView, path: str) -> str:
+    return (view.read(path) or b"").decode("ascii", "replace").strip()
+
+
+_MACHINE = {"linux": _linux, "windows": _windows}

@@ -1,0 +1,336 @@
+"""What a host remembers: what was asked for counts until a `configure` succeeds, and a record is of one host."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Callable
+
+import pytest
+
+from agent import app
+from agent.core.errors import AgentError
+from agent.core.host import Done
+from agent.core.words import Report, Verdict
+from agent.desired import Desired
+from agent.render.progress import Silent
+from agent.report import Run
+from agent.state import store
+from agent.state.identity import identity
+from tests.doubles.memory import Memory
+from tests.doubles.vendor import CRYPTOGRAPHY, Vendor, WindowsVendor, key_text
+from tests.laws.test_laws import STARTED, Fragile, Killed, configure, desired_of, machine_of
+
+if TYPE_CHECKING:
+    from agent.core.host import Host
+
+both = pytest.mark.parametrize("world", [Vendor, WindowsVendor], ids=["linux", "windows"])
+World = type[Vendor]
+Ask = Callable[[Desired, bytes], Desired]
+
+# what may be asked for and fails, and how
+EARLY: dict[str, tuple[Ask, int]] = {
+    "wrong bytes": (lambda all_, _: replace(all_, component=("jce",), sha256=_spoilt(all_)), 21),
+    "no checksum": (
+        lambda all_, _: replace(all_, component=("jce",), sha256=(), client_version="5.17.9"),
+        21,
+    ),
+    "no such component": (lambda all_, _: replace(all_, component=("ksp", "dyn")), 10),
+    "no such platform": (lambda all_, _: replace(all_, platform="el9"), 10),
+    "no CA there": (lambda all_, _: replace(all_, ca_cert="/root/nothing.crt"), 30),
+    "no CA in it": (lambda all_, _: replace(all_, ca_cert="inline:hello", replace_ca=True), 30),
+    "another CA": (lambda all_, other: replace(all_, ca_cert=other.decode()), 31),
+    "another fingerprint": (
+        lambda all_, _: replace(all_, ca_fingerprint="0" * 64, accept_single_hsm=True),
+        31,
+    ),
+    "no HSM": (lambda all_, _: replace(all_, hsm_ip=("10.9.9.9",), accept_single_hsm=True), 51),
+}
+
+
+def _spoilt(desired: Desired) -> tuple[str, ...]:
+    return tuple(f"{each.partition('=')[0]}={'0' * 64}" for each in desired.sha256)
+
+
+def a_world(world: World) -> tuple[Vendor, Memory]:
+    vendor = world()
+    memory = machine_of(vendor)
+    memory.ports["10.9.9.9", 2223] = "hsm-timed-out"
+    return vendor, memory
+
+
+def verify(memory: Host, desired: Desired | None = None, number: int = 9) -> Report:
+    run = Run(f"2026112{number}T120000Z-0000", "verify", STARTED)
+    return app.verify(memory, desired or Desired(), run, Silent())
+
+
+def run_of(command: str, number: int = 8) -> Run:
+    return Run(f"2026112{number}T130000Z-0000", command, STARTED)
+
+
+def shown(memory: Host) -> int:
+    return int(app.last_report(memory, None)["exit_status"])
+
+
+@both
+@pytest.mark.parametrize("name", EARLY)
+def test_what_was_asked_for_and_failed_is_not_forgotten(
+    world: World, name: str, ca_pem: bytes, other_ca_pem: bytes
+) -> None:
+    vendor, memory = a_world(world)
+    good = desired_of(vendor, ca_pem)
+    assert configure(memory, good).exit_status == 0
+    ask, status = EARLY[name]
+    asked = ask(good, other_ca_pem)
+    assert configure(memory, asked, 2).exit_status == status
+    assert shown(memory) == status
+    # neither by itself nor for what was asked before, however often
+    for wanted in (None, good, None):
+        assert verify(memory, wanted).exit_status not in (0, 41), name
+        assert shown(memory) not in (0, 41)
+    # without options it is that one again
+    assert configure(memory, Desired(), 3).exit_status not in (0, 41)
+    # until one succeeds: whichever
+    assert configure(memory, replace(good, accept_single_hsm=True), 4).exit_status == 0
+    assert (verify(memory).exit_status, shown(memory)) == (0, 0)
+
+
+@both
+@pytest.mark.parametrize("name", [each for each in EARLY if each not in ("another CA", "no HSM")])
+def test_a_first_configure_that_failed_leaves_something_to_differ_from(
+    world: World, name: str, ca_pem: bytes, other_ca_pem: bytes
+) -> None:
+    vendor, memory = a_world(world)
+    ask, status = EARLY[name]
+    asked = ask(desired_of(vendor, ca_pem), other_ca_pem)
+    assert configure(memory, asked).exit_status == status
+    assert memory.stat(memory.system.desired) is not None  # what the daily unit looks for
+    again = verify(memory)
+    assert again.exit_status not in (0, 41)
+    assert again.code != "nothing-recorded"
+
+
+@both
+def test_the_looks_that_prove_what_was_asked_for_say_so(world: World, ca_pem: bytes) -> None:
+    """A host whose HSMs were silent, and are not any more, is as wanted: each thing that was asked for was seen."""
+    vendor, memory = a_world(world)
+    for address in vendor.addresses:
+        memory.ports[address, 2223] = "hsm-timed-out"
+    assert configure(memory, desired_of(vendor, ca_pem)).exit_status == 40
+    assert verify(memory).exit_status == 40
+    for address in vendor.addresses:
+        memory.ports[address, 2223] = None
+    assert verify(memory).exit_status == 0
+    # for less than that, nothing is proven
+    less = replace(desired_of(vendor, ca_pem), hsm_ip=vendor.addresses[:1], accept_single_hsm=True)
+    assert verify(memory, less).exit_status == 3
+
+
+@both
+@pytest.mark.parametrize("breaks_at", range(1, 12))
+def test_a_run_that_was_killed_leaves_no_older_success(world: World, breaks_at: int, ca_pem: bytes) -> None:
+    vendor, memory = a_world(world)
+    good = desired_of(vendor, ca_pem)
+    configure(memory, good)
+    asked = desired_of(vendor, ca_pem, "pkcs11")
+    fragile = Fragile(memory, breaks_at, Killed)
+    try:
+        ended = configure(fragile, asked, 2)  # type: ignore[arg-type]
+    except Killed:
+        # the record is the first thing that is written; before that nothing was accepted
+        if breaks_at > 2:
+            assert shown(memory) == 130
+        if breaks_at > 1:
+            assert verify(memory, good).exit_status != 0
+    else:
+        assert ended.exit_status == shown(memory) == 0
+
+
+@both
+def test_who_may_not_run_replaces_no_record(world: World, ca_pem: bytes) -> None:
+    vendor, memory = a_world(world)
+    good = desired_of(vendor, ca_pem)
+    configure(memory, good)
+    before = memory.read(memory.system.desired), memory.read(memory.system.report)
+    asked = desired_of(vendor, ca_pem, "pkcs11")
+    memory.root = False
+    assert configure(memory, asked, 2).exit_status == 11
+    memory.root = True
+    with memory.lock(memory.system.lock, "another"):
+        assert configure(memory, asked, 2).exit_status == 11
+    assert (memory.read(memory.system.desired), memory.read(memory.system.report)) == before
+    assert verify(memory).exit_status == 0
+
+
+@both
+def test_what_is_removed_is_not_asked_for_any_more(world: World, ca_pem: bytes, other_ca_pem: bytes) -> None:
+    vendor, memory = a_world(world)
+    good = desired_of(vendor, ca_pem)
+    configure(memory, good)
+    configure(memory, EARLY["wrong bytes"][0](good, other_ca_pem), 2)
+    assert app.remove(memory, run_of("remove"), Silent(), None).exit_status == 0
+    assert verify(memory).code == "nothing-recorded"
+
+
+@both
+def test_a_rollback_says_that_something_was_asked_for_and_failed(world: World, ca_pem: bytes) -> None:
+    vendor, memory = a_world(world)
+    good = desired_of(vendor, ca_pem)
+    configure(memory, good)
+    configure(memory, EARLY["no HSM"][0](good, b""), 2)
+    report = app.rollback(memory, None, run_of("rollback"), Silent())
+    assert "configure-unfinished" in [notice.code for notice in report.notices]
+    assert verify(memory, good).exit_status == 3
+
+
+@both
+def test_no_secret_is_recorded(world: World, ca_pem: bytes) -> None:
+    vendor, memory = a_world(world)
+    key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+    report = configure(memory, replace(desired_of(vendor, ca_pem), ca_cert=f"inline:{key}"))
+    assert report.code == "ca-is-private-key"
+    assert b"PRIVATE KEY" not in (memory.read(memory.system.desired) or b"")
+    assert verify(memory).exit_status == 30
+
+
+@both
+def test_a_record_without_an_address_proves_nothing(world: World, ca_pem: bytes) -> None:
+    vendor, memory = a_world(world)
+    configure(memory, desired_of(vendor, ca_pem))
+    asked: tuple[dict[str, Any], ...] = ({}, {"hsm_ip": []}, {"component": ["cli"]})
+    for desired in asked:
+        tree = {"schema_version": 1, "desired": desired, "ca_pem": ca_pem.decode()}
+        memory.place(memory.system.desired, json.dumps(tree).encode())
+        assert verify(memory).code == "nothing-recorded"
+
+
+@both
+def test_a_record_of_an_older_version_is_read(world: World, ca_pem: bytes) -> None:
+    vendor, memory = a_world(world)
+    configure(memory, desired_of(vendor, ca_pem))
+    tree = json.loads(memory.read(memory.system.desired) or b"")
+    old = {key: tree[key] for key in ("schema_version", "desired", "ca_pem")}
+    memory.place(memory.system.desired, json.dumps(old).encode())
+    report = json.loads(memory.read(memory.system.report) or b"")
+    del report["host"]["identity"]
+    memory.place(memory.system.report, json.dumps(report).encode())
+    assert (shown(memory), verify(memory).exit_status) == (0, 0)
+
+
+def test_a_record_of_a_newer_version_is_told_as_one() -> None:
+    memory = Memory()
+    for path in (memory.system.desired, memory.system.report):
+        memory.place(path, b'{"schema_version": 7}')
+    for read in (store.read_last, store.read_report):
+        with pytest.raises(AgentError) as caught:
+            read(memory)
+        assert "newer" in caught.value.sentence
+        assert caught.value.saw == "version 7"
+
+
+# ---- whose it is
+
+
+def as_machine(memory: Memory, name: str) -> None:
+    """Give a machine the id of another one."""
+    if memory.system.kind == "linux":
+        memory.place("/etc/machine-id", f"{name * 32}\n".encode())
+    else:
+        said = key_text(CRYPTOGRAPHY, {"MachineGuid": name * 8})
+        memory.answers["reg", "query", CRYPTOGRAPHY, "/reg:64"] = Done(0, said, "")
+
+
+def as_instance(memory: Memory, name: str) -> None:
+    memory.place("/sys/devices/virtual/dmi/id/sys_vendor", b"Amazon EC2\n")
+    memory.place("/sys/devices/virtual/dmi/id/board_asset_tag", f"{name}\n".encode())
+
+
+@both
+def test_a_copy_of_a_host_has_no_report_and_no_record(world: World, ca_pem: bytes) -> None:
+    vendor, memory = a_world(world)
+    configure(memory, desired_of(vendor, ca_pem))
+    as_machine(memory, "7")
+    for command in (lambda: app.last_report(memory, None), lambda: store.read_last(memory)):
+        with pytest.raises(AgentError) as caught:
+            command()
+        assert caught.value.code.name == "nothing-recorded"
+        assert "another host" in caught.value.sentence
+    assert configure(memory, Desired(), 3).code == "nothing-recorded"
+    assert verify(memory).code == "nothing-recorded"
+    # what is asked of it is its own
+    assert configure(memory, desired_of(vendor, ca_pem), 4).exit_status == 0
+    assert (shown(memory), verify(memory).exit_status) == (0, 0)
+
+
+def test_a_copy_of_an_instance_is_another_though_its_machine_id_is_the_same(ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    as_instance(memory, "i-0123456789abcdef0")
+    configure(memory, desired_of(vendor, ca_pem))
+    as_machine(memory, "8")  # an image whose machine id is made anew at each boot
+    assert shown(memory) == 0
+    as_instance(memory, "i-0fedcba9876543210")
+    assert verify(memory).code == "nothing-recorded"
+
+
+@pytest.mark.parametrize("text", [b"", b"uninitialized\n", b"\xff", b"not an id"])
+def test_a_host_without_a_machine_id_has_none_and_its_copy_has_one(text: bytes, ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    memory.place("/etc/machine-id", text)
+    assert identity(memory) is None
+    configure(memory, desired_of(vendor, ca_pem))
+    assert (shown(memory), verify(memory).exit_status) == (0, 0)
+    as_machine(memory, "7")
+    assert verify(memory).code == "nothing-recorded"
+
+
+def test_the_identity_says_nothing_of_the_machine_id() -> None:
+    memory = Memory({"/etc/machine-id": b"0123456789abcdef0123456789abcdef\n"})
+    named = identity(memory)
+    assert named is not None
+    assert len(named) == 32
+    assert "0123456789abcdef" not in named
+
+
+def test_an_old_report_of_another_instance_is_of_another_host() -> None:
+    memory = Memory()
+    as_instance(memory, "i-0123456789abcdef0")
+    report: dict[str, Any] = {
+        "schema_version": 1,
+        "exit_status": 0,
+        "host": {"instance_id": "i-0fedcba9876543210"},
+    }
+    memory.place(memory.system.report, json.dumps(report).encode())
+    with pytest.raises(AgentError):
+        app.last_report(memory, None)
+
+
+class Booting(Memory):
+    """A copy on which, while somebody waits, its own run ends."""
+
+    def pause(self, seconds: float) -> None:
+        super().pause(seconds)
+        if self.clock >= 3:
+            own = {
+                "schema_version": 1,
+                "run_id": "own",
+                "exit_status": 40,
+                "host": {"identity": identity(self)},
+            }
+            self.place(self.system.report, json.dumps(own).encode())
+
+
+def test_a_wait_on_a_copy_is_for_its_own_report() -> None:
+    memory = Booting({"/etc/machine-id": b"7" * 32}, started=dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc))
+    copied = {"schema_version": 1, "run_id": "copied", "exit_status": 0, "host": {"identity": "0" * 32}}
+    memory.place(memory.system.report, json.dumps(copied).encode())
+    assert app.last_report(memory, 60)["run_id"] == "own"
+    assert memory.clock >= 3
+
+
+def test_a_run_that_ends_degraded_is_one_that_succeeded(ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    memory.ports["10.0.1.6", 2223] = "hsm-refused"
+    vendor.down.add("10.0.1.6")
+    assert configure(memory, desired_of(vendor, ca_pem)).outcome is Verdict.DEGRADED
+    assert store.read_last(memory).is_done
