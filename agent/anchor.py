@@ -8,6 +8,7 @@ from agent.cloudhsm.ca import read_ca
 from agent.cloudhsm.keys import judge_keys
 from agent.cloudhsm.layout import layout
 from agent.core.errors import CODES, AgentError
+from agent.core.urls import shown
 from agent.desired import Complaints
 
 if TYPE_CHECKING:
@@ -62,6 +63,6 @@ def read_source(view: HostView, source: str, limits: Limits) -> bytes:
         ) from error
     if data is None:
         raise AgentError(
-            "ca-unreadable", "the CA source is not there", saw=f"no file {path}", want="a PEM file"
+            "ca-unreadable", "the CA source is not there", saw=f"no file {shown(path)}", want="a PEM file"
         )
     return data

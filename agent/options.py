@@ -132,9 +132,9 @@ def _ca(text: str) -> str:
         )
     if scheme == "http":
         raise NotAcceptableError("a CA is not fetched over http; use https: or a file")
-    if scheme == "https":
+    if scheme == "https" and text[len("https:") :].startswith("//"):
         return _web(text, "download it once, and name the file")
-    if scheme not in (None, "file") and "://" in text:
+    if scheme not in (None, "file", "https") and "://" in text:
         raise NotAcceptableError(f"{shown(text)!r} is not a path, -, file: or https:")
     return _plain(text)
 

@@ -34,6 +34,12 @@ MOST_BYTES = 16 * 1024
 # first boot others hold the package manager's locks for long. In seconds.
 PATIENCE = 600
 TIMEOUT = 1800
+# what is said where the agent does not come with it, nor by a URL
+NOT_BROUGHT = (
+    "this user-data does not bring hsm-agent. The image must have it, or know a package repository that does (no "
+    "distribution's own has it), or else first boot ends with package-not-found. To bring it: --agent URL "
+    "--agent-sha256 HASH"
+)
 _KINDS = {".deb": "deb", ".rpm": "rpm", ".tar.gz": "tree", ".msi": "msi"}
 _URL = re.compile(r"(https?://|s3://)[A-Za-z0-9._~:/?#@!&()*+,;=%\[\]-]+")
 _NAME = re.compile(r"[A-Za-z0-9._~+-]+")

@@ -196,7 +196,7 @@ def _means(machine: Host, trust_new: bool, *, quiet: bool) -> Means:
     except ModuleNotFoundError as missing:  # it is an extra: no host needs it
         raise AgentError(
             "usage", "the fleet needs libraries that a host does not", saw=f"no {missing.name}",
-            want="hsm-agent[fleet]", hint="on the machine you work from: `pipx install 'hsm-agent[fleet]'`",
+            want="hsm-agent[fleet]", hint="on the machine you work from, in a checkout: `pipx install '.[fleet]'`",
         ) from missing  # fmt: skip
 
     times = interrupts()

@@ -12,7 +12,7 @@ from agent.cli.sources import read_desired
 from agent.core.errors import AgentError
 from agent.hosts.here import this_machine
 from agent.options import OPTIONS
-from agent.user_data import FORMATS, source_of
+from agent.user_data import FORMATS, NOT_BROUGHT, source_of
 from agent.user_data import user_data as made_of
 
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ Agent = Annotated[
     str,
     typer.Option(
         metavar="SOURCE",
-        help="where the host gets hsm-agent: package (what is there, or the distribution's), a URL or s3://BUCKET/KEY "
-        "of a .deb, .rpm, .tar.gz or .msi, or a small file of this machine, which travels inline",
+        help="where the host gets hsm-agent: package (the image has it, or knows a repository that does, which no "
+        "distribution's own does), a URL or s3://BUCKET/KEY of a .deb, .rpm, .tar.gz or .msi, or a small file of this "
+        "machine, which travels inline",
     ),
 ]
 AgentSha256 = Annotated[Optional[str], typer.Option(metavar="HASH", help="the SHA-256 of what the URL holds")]
@@ -52,7 +53,10 @@ def _user_data(
     machine = this_machine()
     said: list[Said] = []
     desired = read_desired(machine, given, config, said)
-    data = made_of(machine, desired, source_of(machine, agent, agent_sha256, form), form)
+    source = source_of(machine, agent, agent_sha256, form)
+    data = made_of(machine, desired, source, form)
+    if source.kind == "package":
+        sys.stderr.write(f"note: {NOT_BROUGHT}\n")
     if not data.isascii() and sys.stdout.isatty():
         raise AgentError(
             "usage",

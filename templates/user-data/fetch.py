@@ -1,6 +1,7 @@
 import hashlib, http.client, os, subprocess, sys, urllib.error, urllib.request
 
-url, path, wanted = sys.argv[1:]
+url = '{{ source.url }}'  # not an argument: those of a process are everybody's to read
+path, wanted = sys.argv[1:]
 most = 64 * 1024 * 1024
 shown = url.partition("?")[0]
 
@@ -27,7 +28,8 @@ if not (os.path.exists(path) and digest() == wanted):
         print("%s: HTTP %d" % (shown, error.code))
         sys.exit(22 if error.code in (400, 401, 403, 404, 410) else 1)
     except (OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as error:
-        print("%s: %s" % (shown, error.__class__.__name__ if url.startswith("s3:") else error))
+        reason = getattr(error, "reason", error)  # the text of other errors may hold a whole URL
+        print("%s: %s" % (shown, reason if isinstance(reason, OSError) else error.__class__.__name__))
         sys.exit(1)
     if digest() != wanted:
         print("%s: its SHA-256 is %s, wanted %s" % (shown, digest(), wanted))

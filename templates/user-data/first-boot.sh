@@ -21,6 +21,7 @@ file=$cache/{{ source.name }}
 {% endif %}
 # RHEL 8 as it comes has this one alone, which is too old for the agent but not for what is done here
 python=/usr/libexec/platform-python
+[ -x "$python" ] || python=/usr/bin/python3
 [ -x "$python" ] || python=python3
 
 say() {
@@ -37,7 +38,7 @@ uptime() {
 # before there is an agent that could: a report of the same form to whom it is for; then the end
 fail() {
     say "$1: $3"
-    "$python" - "$wanted" "$1" "$2" "$3" <<'END' || say "nobody was told: $python failed"
+    timeout 300 "$python" -I - "$wanted" "$1" "$2" "$3" <<'END' || say "nobody was told: $python failed"
 {% include "user-data/tell.py" %}
 END
     exit "$2"
@@ -46,6 +47,7 @@ END
 # again and again until it works or the time is up; a status from 20 on means that waiting cannot help
 patiently() {
     limit=$(($(uptime) + {{ patience }}))
+    (umask 077 && : >"$log")
     while :; do
         "$@" >"$log" 2>&1
         status=$?
@@ -131,7 +133,7 @@ fi
 
 fetch() {
     mkdir -p "$cache"
-    timeout {{ patience }} "$python" - '{{ source.url }}' "$file" {{ source.sha256 }} <<'END'
+    timeout {{ patience }} "$python" -I - "$file" {{ source.sha256 }} <<'END'
 {% include "user-data/fetch.py" %}
 END
 }
@@ -151,14 +153,28 @@ bring() {
     if command -v hsm-agent >/dev/null; then
         return 0
     fi
+    # no distribution has it: that nobody knows it is told at once, once all who could know were asked
     if command -v apt-get >/dev/null; then
-        dpkg --configure -a && apt-get -q update &&
+        dpkg --configure -a || return 1
+        apt-get -q -o APT::Update::Error-Mode=any update
+        asked=$?
+        if apt-cache show hsm-agent >/dev/null 2>&1; then
             apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=60 install hsm-agent
-    elif command -v dnf >/dev/null; then
-        dnf -q -y install hsm-agent
+            return
+        fi
     else
-        yum -q -y install hsm-agent
+        manager=dnf
+        command -v dnf >/dev/null || manager=yum
+        "$manager" -q makecache
+        asked=$?
+        if "$manager" -q -C list available hsm-agent >/dev/null 2>&1; then
+            "$manager" -q -y install hsm-agent
+            return
+        fi
     fi
+    [ "$asked" -eq 0 ] || return 1
+    echo "hsm-agent is not in this image, and no package repository that it knows has it"
+    return 20
 {% elif source.kind == "deb" %}
     command -v apt-get >/dev/null || {
         echo "a .deb cannot be installed here: there is no apt-get"
@@ -198,7 +214,10 @@ patiently fetch || case $? in
 *) fail download-failed 20 "$(tail -n 3 "$log")" ;;
 esac
 {% endif %}
-patiently bring || fail package-failed 22 "$(tail -n 5 "$log")"
+patiently bring || case $? in
+20) fail package-not-found 20 "$(tail -n 1 "$log")" ;;
+*) fail package-failed 22 "$(tail -n 5 "$log")" ;;
+esac
 hsm-agent --version >"$log" 2>&1 || fail package-failed 22 "the agent does not start: $(tail -n 3 "$log")"
 {% if not_before %}
 

@@ -86,7 +86,7 @@ def test_without_its_libraries_it_says_where_to_get_them(typist: Typist, archive
         code="import sys; sys.modules['paramiko'] = None",
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert "pipx install 'hsm-agent[fleet]'" in done.stderr
+    assert "pipx install '.[fleet]'" in done.stderr
 
 
 def test_hosts_that_cannot_be_named_are_unreachable_and_the_run_is_on_record(

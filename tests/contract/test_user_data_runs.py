@@ -65,6 +65,7 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.hidden: list[str] = []
         (folder / "bin").mkdir()
         self.program("hsm-agent", AGENT)
         self.program("sleep", "#!/bin/sh\n")
@@ -73,6 +74,7 @@ class Shell:
             "apt-get",
             '#!/bin/sh\necho "$@" >>apt\ncase " $* " in *\' install \'*) cp agent bin/hsm-agent ;; esac\n',
         )
+        self.program("apt-cache", "#!/bin/sh\n")
         (folder / "agent").write_text(AGENT)
         (folder / "agent").chmod(0o755)
 
@@ -83,6 +85,10 @@ class Shell:
         else:
             path.write_text(text)
             path.chmod(0o755)
+
+    def hide(self, name: str) -> None:
+        """Have the shell not find a program that this machine may have: in `bin`, and nowhere else, programs are."""
+        self.hidden.append(name)
 
     def exchanged(self, script: str) -> str:
         for place in (
@@ -95,6 +101,8 @@ class Shell:
         ):
             script = script.replace(place, f"{self.folder}{place}")
         script = script.replace("/usr/local/bin/hsm-agent", f"{self.folder}/bin/hsm-agent")
+        for name in self.hidden:
+            script = script.replace(f"command -v {name} ", "command -v nosuch-program ")
         return script.replace("PATH=", f"PATH={self.folder}/bin:", 1).replace(">/dev/console", ">>console")
 
     def run(self, script: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -322,7 +330,7 @@ def test_what_fails_early_is_told_all_the_same(shell: Shell, fault: str, code: s
         base = "http://127.0.0.1:9" if fault == "no server" else url
         source = Source("deb", name, f"{base}/{name}?X-Amz-Signature=hidden", sha256)
         to = (f"file:{shell.folder}/report.json", server.url, "junit:/nowhere/x.xml")
-        wanted = replace(LEAST, timeout=1.0, report_to=to, report_token_file=str(shell.folder / "token"))
+        wanted = replace(LEAST, timeout=8.0, report_to=to, report_token_file=str(shell.folder / "token"))
         done = shell.run(script_of(wanted, source))
         told = list(server.taken.values())
         keys = {headers["Idempotency-Key"] for _, headers in server.requests}
@@ -355,7 +363,7 @@ def test_cloudformation_is_told_by_the_aws_command(shell: Shell) -> None:
     shell.program("hsm-agent", None)
     shell.program("apt-get", "#!/bin/sh\nexit 100\n")
     shell.program("aws", "#!/bin/sh\nprintf '%s\\n' \"$@\" >aws\n")
-    done = shell.run(script_of(replace(LEAST, timeout=1.0, report_to=("cfn:web/Group?region=eu-central-1",))))
+    done = shell.run(script_of(replace(LEAST, timeout=8.0, report_to=("cfn:web/Group?region=eu-central-1",))))
     words = shell.read("aws").splitlines()
     assert done.returncode == 22
     assert words[:6] == [
@@ -394,10 +402,10 @@ def test_a_host_that_has_its_systems_own_python_alone_is_brought_and_told_by_tha
         done = shell.run(script_of(LEAST, source))
         assert done.returncode == 0, done.stderr
         assert shell.given().hsm_ip == LEAST.hsm_ip
-        wanted = replace(LEAST, timeout=1.0, report_to=(f"file:{shell.folder}/report.json",))
+        wanted = replace(LEAST, timeout=8.0, report_to=(f"file:{shell.folder}/report.json",))
         failed = shell.run(script_of(wanted, replace(source, sha256="0" * 64)))
     assert (failed.returncode, json.loads(shell.read("report.json"))["code"]) == (21, "checksum-mismatch")
-    assert [line.split()[:1] for line in shell.read("asked").splitlines()] == [["-"]] * 3
+    assert [line.split()[:1] for line in shell.read("asked").splitlines()] == [["-I"]] * 3
 
 
 def test_what_holds_a_lock_is_waited_for(shell: Shell) -> None:
@@ -543,3 +551,171 @@ def test_the_quick_start_of_the_readme_prints_it(form: str, ca_pem: bytes, tmp_p
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"<powershell>" if form == "powershell" else b"#!/bin/sh")
+
+
+@pytest.mark.parametrize("manager", ["apt-get", "dnf", "yum"])
+@pytest.mark.parametrize("late", [False, True], ids=["a network", "a late network"])
+def test_an_agent_that_no_repository_has_ends_the_wait_when_all_were_asked(
+    shell: Shell, manager: str, late: bool
+) -> None:
+    """What is not there is not waited for; but nothing is known of it before the repositories have answered."""
+    shell.program("hsm-agent", None)
+    asked = "update" if manager == "apt-get" else "makecache"
+    text = f"""#!/bin/sh
+echo "$@" >>tries
+case "$*" in
+*{asked}*) [ {int(late)} = 0 ] || [ "$(grep -c {asked} tries)" -gt 3 ] || {{ echo 'Could not resolve host'; exit 1; }} ;;
+*) echo 'nobody has it'; exit 1 ;;
+esac
+"""
+    others = {"apt-get": ("dnf", "yum"), "dnf": ("apt-get", "yum"), "yum": ("apt-get", "dnf")}[manager]
+    shell.program(manager, text)
+    shell.program("apt-cache", "#!/bin/sh\nexit 100\n")
+    if manager != "apt-get":
+        shell.hide("apt-get")
+    if manager == "yum":
+        shell.hide("dnf")
+    assert manager not in others
+    done = shell.run(script_of(replace(LEAST, report_to=(f"file:{shell.folder}/report.json",))))
+    assert done.returncode == 20, done.stderr
+    report = json.loads(shell.read("report.json"))
+    assert (report["code"], report["exit_status"]) == ("package-not-found", 20)
+    assert "no package repository" in report["failure"]["saw"]
+    tries = [line for line in shell.read("tries").splitlines() if asked in line]
+    assert len(tries) == (4 if late else 1)
+
+
+def test_user_data_that_brings_no_agent_says_so_at_the_desk() -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "agent", "user-data", "--hsm-ip", "10.0.1.6", *words]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+    without = run()
+    assert (without.returncode, without.stdout.startswith("#!/bin/sh")) == (0, True)
+    assert "does not bring hsm-agent" in without.stderr
+    assert "--agent URL" in without.stderr
+    brought = run("--agent", "https://b/hsm-agent.deb", "--agent-sha256", "ab" * 32)
+    assert (brought.returncode, brought.stderr) == (0, "")
+
+
+# --- what first boot tells of secrets, and whom
+
+
+def failing(shell: Shell, *to: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run user-data whose agent does not come, with a token, and return how it ended."""
+    shell.program("hsm-agent", None)
+    shell.program("apt-get", "#!/bin/sh\nexit 100\n")
+    shell.program("apt-cache", "#!/bin/sh\nexit 100\n")
+    (shell.folder / "token").write_text(TOKEN)
+    wanted = replace(LEAST, timeout=8.0, report_to=to, report_token_file=str(shell.folder / "token"))
+    env = {name: value for name, value in more.items() if isinstance(value, str)}
+    return shell.run(script_of(wanted), **env)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_takes_neither_report_nor_token_elsewhere(shell: Shell, status: int) -> None:
+    with receiver(accept) as other, receiver(only(status, Location=other.url)) as server:
+        done = failing(shell, server.url)
+    assert other.requests == []
+    assert {headers["Authorization"] for _, headers in server.requests} == {f"Bearer {TOKEN}"}
+    assert "was not told: HTTPError" in done.stdout + done.stderr
+
+
+def test_a_proxy_never_sees_what_is_for_this_machine(shell: Shell) -> None:
+    with receiver(accept) as proxy, receiver(accept) as server:
+        place = proxy.url.partition("/reports")[0]
+        failing(shell, server.url, http_proxy=place, https_proxy=place, all_proxy=place)
+    assert (len(server.taken), proxy.requests) == (1, [])
+
+
+def test_no_token_goes_over_http_to_another_machine(shell: Shell) -> None:
+    with receiver(accept) as proxy:
+        done = failing(
+            shell,
+            "http://mirror.invalid/x",
+            "https://u:p@mirror.invalid/x",
+            http_proxy=proxy.url.partition("/reports")[0],
+        )
+    assert proxy.requests == []
+    assert "told http" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "what", ["link at the draft", "link at the file", "folder of a link", "device", "folder"]
+)
+def test_a_report_is_not_written_where_a_user_wants_it(shell: Shell, what: str) -> None:
+    victim = shell.folder / "victim"
+    victim.mkdir()
+    (victim / "report.json").write_text("precious")
+    place = shell.folder / "public"
+    place.mkdir(mode=0o777)
+    place.chmod(0o777)
+    target = place / "report.json"
+    if what == "link at the draft":
+        (place / "report.json.new").symlink_to(victim / "report.json")
+    elif what == "link at the file":
+        target.symlink_to(victim / "report.json")
+    elif what == "folder of a link":
+        (place / "deep").symlink_to(victim)
+        if os.geteuid() == 0:
+            os.lchown(place / "deep", 65534, 65534)
+        target = place / "deep" / "report.json"
+    elif what == "device":
+        os.mkfifo(target)
+    else:
+        target.mkdir()
+    done = failing(shell, f"file:{target}")
+    assert (victim / "report.json").read_text() == "precious"
+    if what == "link at the draft":
+        assert json.loads(target.read_text())["exit_status"] == 22
+        assert target.stat().st_mode & 0o777 == 0o644
+    elif what != "folder of a link" or os.geteuid() == 0:
+        assert "was not told" in done.stdout + done.stderr
+    assert not [each for each in place.iterdir() if each.name.startswith(".report")]
+
+
+def test_python_of_first_boot_takes_nothing_from_where_it_happens_to_run(shell: Shell) -> None:
+    poison = "open('pwned', 'w').close()\n"
+    for name in ("json.py", "hashlib.py", "socket.py", "sitecustomize.py", "usercustomize.py"):
+        (shell.folder / name).write_text(poison)
+    (shell.folder / "hsm-agent.deb").write_bytes(b"a package")
+    startup = str(shell.folder / "json.py")
+    with bucket(shell.folder) as url:
+        source = Source(
+            "deb", "hsm-agent.deb", f"{url}/hsm-agent.deb", hashlib.sha256(b"a package").hexdigest()
+        )
+        wanted = replace(LEAST, timeout=8.0, report_to=(f"file:{shell.folder}/report.json",))
+        shell.program("hsm-agent", None)
+        shell.program("apt-get", "#!/bin/sh\nexit 100\n")
+        shell.run(
+            script_of(wanted, source),
+            PYTHONPATH=str(shell.folder),
+            PYTHONSTARTUP=startup,
+            HOME=str(shell.folder),
+        )
+    assert json.loads(shell.read("report.json"))["code"] == "package-failed"
+    assert not (shell.folder / "pwned").exists()
+
+
+def test_a_signed_url_is_in_no_argument_of_a_process(shell: Shell) -> None:
+    shell.program("hsm-agent", None)
+    (shell.folder / "hsm-agent.deb").write_bytes(b"a package")
+    real = sys.executable
+    python = f'#!/bin/sh\nfor word; do echo "$word" >>words; done\nexec {real} "$@"\n'
+    platform = shell.folder / "usr/libexec/platform-python"
+    platform.parent.mkdir(parents=True)
+    platform.write_text(python)
+    platform.chmod(0o755)
+
+    def send(exchange: Exchange) -> None:
+        exchange.answer(200, Content_Length=9)
+        exchange.wfile.write(b"a package")
+
+    with receiver(send) as server:
+        url = f"http://127.0.0.1:{server.server_port}/hsm-agent.deb?X-Amz-Signature=hidden"
+        source = Source("deb", "hsm-agent.deb", url, hashlib.sha256(b"a package").hexdigest())
+        done = shell.run(script_of(LEAST, source))
+    assert done.returncode == 0, done.stderr
+    assert server.requests[0][0] == "/hsm-agent.deb?X-Amz-Signature=hidden"
+    assert "hidden" not in shell.read("words")
+    assert "hidden" not in done.stdout + done.stderr

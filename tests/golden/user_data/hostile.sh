@@ -17,6 +17,7 @@ cache=/var/cache/hsm-agent/first-boot
 file=$cache/hsm-agent_0.1.0_all.deb
 # RHEL 8 as it comes has this one alone, which is too old for the agent but not for what is done here
 python=/usr/libexec/platform-python
+[ -x "$python" ] || python=/usr/bin/python3
 [ -x "$python" ] || python=python3
 
 say() {
@@ -33,8 +34,8 @@ uptime() {
 # before there is an agent that could: a report of the same form to whom it is for; then the end
 fail() {
     say "$1: $3"
-    "$python" - "$wanted" "$1" "$2" "$3" <<'END' || say "nobody was told: $python failed"
-import json, os, socket, ssl, subprocess, sys, time, urllib.request
+    timeout 300 "$python" -I - "$wanted" "$1" "$2" "$3" <<'END' || say "nobody was told: $python failed"
+import ipaddress, json, os, socket, ssl, stat, subprocess, sys, time, urllib.parse, urllib.request
 
 path, code, status, saw = sys.argv[1:]
 now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -52,20 +53,70 @@ report.update(started=now, finished=now)
 document = json.dumps(report, indent=2) + "\n"
 
 
+class Stays(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_):
+        return None  # a report, and the token that goes with it, are for the receiver that was named
+
+
+def opened(folder):
+    # the folder, by links of root's alone: what a user may exchange is not followed
+    fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    for part in folder.split("/"):
+        if part in ("", "."):
+            continue
+        mine = os.fstat(fd).st_uid in (0, os.geteuid())
+        link = os.stat(part, dir_fd=fd, follow_symlinks=False)
+        follow = part != ".." and mine and stat.S_ISLNK(link.st_mode) and link.st_uid in (0, os.geteuid())
+        flags = os.O_RDONLY | os.O_DIRECTORY | (0 if follow else os.O_NOFOLLOW)
+        fd, above = os.open(part, flags, dir_fd=fd), fd
+        os.close(above)
+    return fd
+
+
+def write(path):
+    folder, _, base = path.rpartition("/")
+    fd, draft = opened(folder), ".%s.%s" % (base[:100], os.urandom(8).hex())
+    try:
+        if not stat.S_ISREG(os.stat(base, dir_fd=fd, follow_symlinks=False).st_mode):
+            raise OSError("not a regular file")
+    except FileNotFoundError:
+        pass
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with os.fdopen(os.open(draft, flags, 0o644, dir_fd=fd), "w") as file:
+        file.write(document)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(draft, base, src_dir_fd=fd, dst_dir_fd=fd)
+
+
+def loopback(host):
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def post(uri, places):
+    parts = urllib.parse.urlsplit(uri)
+    here = loopback(parts.hostname)
+    if "@" in parts.netloc or (parts.scheme == "http" and not here):
+        raise ValueError("a report goes over https, and a token stands in a file")
+    headers = {"Content-Type": "application/json", "Idempotency-Key": run + "-" + name}
+    if "token_file" in places:
+        with open(os.open(places["token_file"], os.O_RDONLY | os.O_NONBLOCK)) as file:
+            headers["Authorization"] = "Bearer " + file.read(65536).strip()
+    trust = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=places.get("ca")))
+    proxies = urllib.request.ProxyHandler({} if here else None)
+    request = urllib.request.Request(uri, document.encode(), headers)
+    urllib.request.build_opener(proxies, Stays, trust).open(request, timeout=20).close()
+
+
 def send(uri, places):
     kind, _, rest = uri.partition(":")
     if kind == "file":
-        with open(rest + ".new", "w") as file:
-            file.write(document)
-        os.rename(rest + ".new", rest)
+        write(rest[2:] if rest.startswith("///") else rest)
     elif kind in ("https", "http"):
-        headers = {"Content-Type": "application/json", "Idempotency-Key": run + "-" + name}
-        if "token_file" in places:
-            with open(places["token_file"]) as file:
-                headers["Authorization"] = "Bearer " + file.read().strip()
-        trust = ssl.create_default_context(cafile=places.get("ca"))
-        request = urllib.request.Request(uri, document.encode(), headers)
-        urllib.request.urlopen(request, timeout=20, context=trust).close()
+        post(uri, places)
     elif kind == "cfn":
         stack, _, resource = rest.partition("?")[0].rpartition("/")
         words = ["aws", "cloudformation", "signal-resource", "--stack-name", stack, "--logical-resource-id", resource]
@@ -96,6 +147,7 @@ END
 # again and again until it works or the time is up; a status from 20 on means that waiting cannot help
 patiently() {
     limit=$(($(uptime) + 600))
+    (umask 077 && : >"$log")
     while :; do
         "$@" >"$log" 2>&1
         status=$?
@@ -178,10 +230,11 @@ fi
 
 fetch() {
     mkdir -p "$cache"
-    timeout 600 "$python" - 'https://bucket.s3.eu-central-1.amazonaws.com/hsm-agent_0.1.0_all.deb' "$file" 5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e <<'END'
+    timeout 600 "$python" -I - "$file" 5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e <<'END'
 import hashlib, http.client, os, subprocess, sys, urllib.error, urllib.request
 
-url, path, wanted = sys.argv[1:]
+url = 'https://bucket.s3.eu-central-1.amazonaws.com/hsm-agent_0.1.0_all.deb'  # not an argument: those of a process are everybody's to read
+path, wanted = sys.argv[1:]
 most = 64 * 1024 * 1024
 shown = url.partition("?")[0]
 
@@ -208,7 +261,8 @@ if not (os.path.exists(path) and digest() == wanted):
         print("%s: HTTP %d" % (shown, error.code))
         sys.exit(22 if error.code in (400, 401, 403, 404, 410) else 1)
     except (OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as error:
-        print("%s: %s" % (shown, error.__class__.__name__ if url.startswith("s3:") else error))
+        reason = getattr(error, "reason", error)  # the text of other errors may hold a whole URL
+        print("%s: %s" % (shown, reason if isinstance(reason, OSError) else error.__class__.__name__))
         sys.exit(1)
     if digest() != wanted:
         print("%s: its SHA-256 is %s, wanted %s" % (shown, digest(), wanted))
@@ -236,7 +290,10 @@ patiently fetch || case $? in
 22) fail package-not-found 20 "$(tail -n 3 "$log")" ;;
 *) fail download-failed 20 "$(tail -n 3 "$log")" ;;
 esac
-patiently bring || fail package-failed 22 "$(tail -n 5 "$log")"
+patiently bring || case $? in
+20) fail package-not-found 20 "$(tail -n 1 "$log")" ;;
+*) fail package-failed 22 "$(tail -n 5 "$log")" ;;
+esac
 hsm-agent --version >"$log" 2>&1 || fail package-failed 22 "the agent does not start: $(tail -n 3 "$log")"
 
 trap - TERM INT HUP
