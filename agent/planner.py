@@ -13,9 +13,10 @@ from agent.core.urls import below
 from agent.core.words import CaState, ClientState, Notice, Plan, Probe, Step
 from agent.packages import MANAGERS, Condition, Installed, PackageManager
 from agent.steps.certificate import Certificate
-from agent.steps.client import Activated, Cmu, HsmInfo, Library
+from agent.steps.client import Activated, Cmu, HsmInfo
 from agent.steps.configure import Configure
 from agent.steps.firewall import Closing, Opening
+from agent.steps.library import Jar, Library
 from agent.steps.package import Absent, Download, Package
 from agent.steps.reach import Reach
 from agent.steps.service import Configure3, Connected, Service
@@ -277,7 +278,9 @@ def _probes(
             Cmu(here.sdk3.cmu, here.sdk3.cmu_settings, asked, limits) if before else None,
         )
     libraries = tuple(
-        Library(component, here, here.loader, limits, (f"package:{component}",))
+        Jar(here.jars, ("package:jce",))
+        if component == "jce" and here.jars
+        else Library(component, here, here.loader, limits, (f"package:{component}",))
         for component in components
         if here.loader and component in here.libraries
     )

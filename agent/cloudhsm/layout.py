@@ -40,9 +40,10 @@ class Sdk3:
 class Layout:
     """The paths of SDK 5 on one kind of host; in `tools`, `file` and `logs` stands `*` for a component.
 
-    `homes` are the folders where configuration files may lie, the likeliest first. Where the vendor does not say it,
-    what lies below them is `searched`. `libraries` has a part of the name of each component's shared library. `loader`
-    is the program that tells what such a library lacks, where there is one.
+    `jars` is the folder of JCE's jar, where it is known. `homes` are the folders where configuration files may lie,
+    the likeliest first. Where the vendor does not say it, what lies below them is `searched`. `libraries` has a
+    part of the name of each component's shared library. `loader` is the program that tells what such a library
+    lacks, where there is one.
     """
 
     root: str
@@ -58,6 +59,7 @@ class Layout:
     libraries: Mapping[str, str] = field(hash=False)
     searched: bool = False
     loader: str | None = None
+    jars: str | None = None
 
     def tool(self, component: str) -> str:
         """Return the configure tool of a component."""
@@ -147,6 +149,7 @@ LINUX = Layout(
         "jce": "cloudhsm_jce",
     },
     loader="ldd",
+    jars="/opt/cloudhsm/java",
 )
 
 

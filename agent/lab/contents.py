@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,7 +98,7 @@ def describe(
     if component == "cli":
         files["/opt/cloudhsm/bin/cloudhsm-cli"] = _program("cloudhsm-cli", interpreter, version)
     if component == "jce":
-        files[f"/opt/cloudhsm/java/cloudhsm-jce-{version}.jar"] = File(b"a stand-in, not a jar\n")
+        files[f"/opt/cloudhsm/java/cloudhsm-jce-{version}.jar"] = File(_jar())
     if component == "pkcs11":
         files["/opt/cloudhsm/include/pkcs11/cloudhsm_pkcs11_vendor_defs.h"] = File(b"/* a stand-in */\n")
     if component in _LIBRARIES:
@@ -129,6 +131,16 @@ def _library(component: str, machine: str, *needed: str) -> dict[str, File]:
     return {f"/opt/cloudhsm/lib/{soname}": File(data, 0o755)}
 
 
+def _jar() -> bytes:
+    """Return a jar with the name of the provider's class in it, the same at every time."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as jar:
+        jar.writestr(
+            zipfile.ZipInfo("com/amazonaws/cloudhsm/jce/provider/CloudHsmProvider.class"), b"a stand-in"
+        )
+    return written.getvalue()
+
+
 def _sdk3(base: Package, interpreter: str, machine: str, *, deb: bool) -> Package:
     etc, version = "/opt/cloudhsm/etc", base.version
     tools = {
@@ -145,7 +157,7 @@ def _sdk3(base: Package, interpreter: str, machine: str, *, deb: bool) -> Packag
         component = base.name[len("cloudhsm-client-") :]
         files = _library(component, machine) if component in _LIBRARIES else {}
         if component == "jce":
-            files[f"/opt/cloudhsm/java/cloudhsm-{version}.jar"] = File(b"a stand-in, not a jar\n")
+            files[f"/opt/cloudhsm/java/cloudhsm-{version}.jar"] = File(_jar())
         needs = (*base.needs, ("cloudhsm-client", version))
         return replace(base, files=files, needs=needs, conflicts=("cloudhsm-cli", f"cloudhsm-{component}"))
     units = "/lib/systemd/system" if deb else "/usr/lib/systemd/system"

@@ -92,37 +92,6 @@ class Activated:
 
 
 @dataclass(frozen=True)
-class Library:
-    """A component's shared library finds everything it is linked against."""
-
-    component: str
-    layout: Layout = field(repr=False)
-    loader: str
-    limits: Limits = field(repr=False)
-    needs: tuple[str, ...] = ()
-    follows: str | None = None
-
-    @property
-    def id(self) -> str:
-        return f"client:library:{self.component}"
-
-    def check(self, view: HostView) -> Finding:
-        folder, pattern = self.layout.lib, self.layout.libraries[self.component]
-        names = [name for name in view.names(folder) if pattern in name and ".so" in name]
-        if not names:
-            # its name is not documented for every component, so a package without one proves nothing
-            return Finding(True, "no library of a known name", "loadable")
-        for name in names:
-            done = view.ask((self.loader, f"{folder}/{name}"), timeout=self.limits.tool)
-            missing = [line.split("=>")[0].strip() for line in done.out.splitlines() if "not found" in line]
-            if missing:
-                code = CODES["library-unloadable"]
-                saw = f"{name} lacks {', '.join(sorted(set(missing)))}"
-                return Finding(False, saw, "loadable", code.name, code.fix)
-        return Finding(True, ", ".join(names), "loadable")
-
-
-@dataclass(frozen=True)
 class Cmu:
     """SDK 3: the management utility connects to every server of its configuration."""
 

@@ -13,6 +13,7 @@ from agent.cloudhsm.layout import LINUX, component_of, layout
 from agent.core.authenticode import ARGV
 from agent.core.host import Done
 from agent.core.system import windows
+from agent.lab import contents
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
@@ -109,8 +110,11 @@ class Vendor:
         )
         memory.place(here.tool(component), b"#!")
         memory.place("/opt/cloudhsm/run/.keep", b"")
-        if component == "pkcs11":
-            memory.place("/opt/cloudhsm/lib/libcloudhsm_pkcs11.so", b"\x7fELF")
+        for path, file in contents.describe(
+            package, "5.18.0", arch="amd64", interpreter="/bin/sh"
+        ).files.items():
+            if path.endswith((".so", ".jar")):
+                memory.place(path, file.data)
 
     def _dpkg_query(self, argv: Sequence[str], memory: Memory) -> Done:
         rows = []

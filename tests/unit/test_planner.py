@@ -18,8 +18,9 @@ from agent.facts import Configured, Facts
 from agent.packages import MANAGERS, Condition, Installed
 from agent.planner import Planned, plan, removal
 from agent.steps.certificate import Certificate
-from agent.steps.client import Activated, Cmu, HsmInfo, Library
+from agent.steps.client import Activated, Cmu, HsmInfo
 from agent.steps.configure import Configure
+from agent.steps.library import Library
 from agent.steps.package import Absent, Download, Package
 from agent.steps.reach import Reach
 from agent.steps.service import Configure3, Connected, Service

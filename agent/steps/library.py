@@ -1,0 +1,137 @@
+"""What programs load of a component: its shared library, or its jar. Nothing there, or in doubt, is not loadable."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.core.errors import CODES
+from agent.core.words import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.cloudhsm.layout import Layout
+    from agent.core.host import HostView
+    from agent.core.limits import Limits
+
+_CODE = CODES["library-unloadable"]
+_ANEW = "reinstalling the package brings the file anew"
+# what ldd prints of what it found: where it lies, the loader itself, what the kernel brings
+_FOUND = re.compile(r"\s*(\S+ => /.*|/\S+ |\S+ (=>\s+)?)\(0x[0-9a-f]+\)\s*|\s*statically linked\s*")
+# the vendor's has tens of MB
+_MOST_JAR = 256 * 1024 * 1024
+_CLASS = re.compile(r"com/amazonaws/cloudhsm/jce/[\w/$]+\.class")
+
+
+class _Fault(NamedTuple):
+    saw: str
+    hint: str = _ANEW
+
+
+@dataclass(frozen=True)
+class Library:
+    """A component's shared library is there for every program, and finds all that it is linked against.
+
+    Its loader is asked, which maps it and runs nothing of it. To load it into a process would prove more, and would run
+    as root what is only to be looked at: constructors write logs and start threads.
+    """
+
+    component: str
+    layout: Layout = field(repr=False)
+    loader: str
+    limits: Limits = field(repr=False)
+    needs: tuple[str, ...] = ()
+    follows: str | None = None
+
+    @property
+    def id(self) -> str:
+        return f"client:library:{self.component}"
+
+    def check(self, view: HostView) -> Finding:
+        part = self.layout.libraries[self.component]
+        name = re.compile(rf".*{re.escape(part)}.*\.so(\.\d+)*")
+        return _finding(view, self.layout.lib, name, f"*{part}*.so", self._fault)
+
+    def _fault(self, view: HostView, path: str) -> _Fault | None:
+        done = view.ask((self.loader, path), timeout=self.limits.tool)
+        lines = [line for line in done.out.splitlines() if line.strip()]
+        missing = sorted({line.split("=>")[0].strip() for line in lines if "not found" in line})
+        if missing:
+            return _Fault(f"lacks {', '.join(missing)}", _CODE.fix)
+        if done.ok and lines and all(map(_FOUND.fullmatch, lines)):
+            return None
+        said = f"no answer in {self.limits.tool:g} s" if done.timed_out else done.tail(1).strip()
+        return _Fault(f"cannot be loaded, {self.loader} says: {said or f'exit {done.status}'}")
+
+
+@dataclass(frozen=True)
+class Jar:
+    """The jar of JCE is there for every program, is whole, and has the provider's classes in it."""
+
+    folder: str
+    needs: tuple[str, ...] = ()
+    follows: str | None = None
+
+    @property
+    def id(self) -> str:
+        return "client:library:jce"
+
+    def check(self, view: HostView) -> Finding:
+        # the documents leave "jce" out, the package does not (facts 3.2)
+        name = re.compile(r"cloudhsm-(jce-)?\d[\d.-]*\.jar")
+        return _finding(view, self.folder, name, "cloudhsm-*.jar", _jar_fault)
+
+
+def _finding(
+    view: HostView,
+    folder: str,
+    name: re.Pattern[str],
+    wanted: str,
+    fault_of: Callable[[HostView, str], _Fault | None],
+) -> Finding:
+    """Look at every file of that name; the first with a fault is told."""
+    names = [each for each in view.names(folder) if name.fullmatch(each)]
+    if not names:
+        return _not_met(_Fault(f"no {wanted} in {folder}"))
+    for path in (folder.rpartition("/")[0], folder):
+        closed = _closed(view, path, 0o001)
+        if closed is not None:
+            return _not_met(closed)
+    for each in names:
+        path = f"{folder}/{each}"
+        fault = _closed(view, path, 0o004) or fault_of(view, path)
+        if fault is not None:
+            return _not_met(_Fault(f"{each} {fault.saw}", fault.hint))
+    return Finding(True, ", ".join(names), "loadable")
+
+
+def _not_met(fault: _Fault) -> Finding:
+    return Finding(False, fault.saw, "loadable", _CODE.name, fault.hint)
+
+
+def _closed(view: HostView, path: str, bit: int) -> _Fault | None:
+    """Programs of all users load it. A link has no mode of its own."""
+    stat = view.stat(path)
+    if stat is None or stat.kind == "link" or stat.mode & bit:
+        return None
+    return _Fault(f"has mode {stat.mode:04o}, which not every program may use", f"`chmod o+rX {path}`")
+
+
+def _jar_fault(view: HostView, path: str) -> _Fault | None:
+    import zipfile  # noqa: PLC0415 -- 10 ms that only this component pays
+    import zlib  # noqa: PLC0415 -- with zipfile
+
+    data = view.read(path, limit=_MOST_JAR)
+    if not data:
+        return _Fault("is not there" if data is None else "is empty")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as jar:
+            classes = [name for name in jar.namelist() if _CLASS.fullmatch(name)]
+            for name in classes[:1]:
+                jar.read(name)  # a jar without its beginning has its directory still
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        return _Fault(f"is no whole jar: {error}")
+    return None if classes else _Fault("has no class of com.amazonaws.cloudhsm.jce")
