@@ -206,6 +206,32 @@ def open_to_read(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
+def open_own(path: str) -> int:
+    """Return a descriptor of a file that is this user's alone, made where there is none. Raises OSError.
+
+    Whoever can open a file can lock it. What another user owns, or may open by that name, and a link, a FIFO or a
+    second name of some file, is taken away: a name in a folder of ours is ours.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    with contextlib.suppress(FileNotFoundError):
+        if not _is_own(os.lstat(path)):
+            os.unlink(path)
+    fd = os.open(path, flags, 0o600)
+    if _is_own(os.fstat(fd)):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EPERM, "somebody else made a file of this name just now")
+
+
+def _is_own(seen: os.stat_result) -> bool:
+    return (
+        stat.S_ISREG(seen.st_mode)
+        and seen.st_uid == os.geteuid()
+        and seen.st_nlink == 1
+        and not seen.st_mode & 0o077
+    )
+
+
 def open_part(path: str) -> int:
     """Return a descriptor for writing a part of a download that only its owner may read. Raises OSError."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)

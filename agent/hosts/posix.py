@@ -1,6 +1,6 @@
 """This machine: the Host that everything real goes through, on Linux and its kin."""
 
-# ruff: noqa: PTH111, PTH120
+# ruff: noqa: PTH108, PTH111, PTH120
 # (names are strings in the Host interface)
 
 from __future__ import annotations
@@ -151,12 +151,16 @@ class Posix:
 
     @contextlib.contextmanager
     def lock(self, path: str, words: str) -> Iterator[None]:
-        """Hold a flock, which the `holder` of the same process cannot drop; the file itself stays, empty."""
+        """Hold a flock, which the `holder` of the same process cannot drop, on a file that nobody else can open.
+
+        What it says, and to everybody `path`.holder, is by whom; neither is the lock.
+        """
         try:
             files.make_folders(os.path.dirname(path))
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            fd = files.open_own(path)
         except OSError as error:
             raise files.refused(error, path) from error
+        holder = f"{path}.holder"
         with os.fdopen(fd, "r+b", buffering=0) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -165,12 +169,17 @@ class Posix:
                 raise AgentError(
                     "run-locked", "another hsm-agent is at work on this host", saw=said or f"{path} is locked"
                 ) from error
-            file.truncate(0)
-            file.write(f"{words} (pid {os.getpid()})\n".encode())
+            data = f"{words} (pid {os.getpid()})\n".encode()
+            with contextlib.suppress(OSError, AgentError):  # a lock without words is one
+                file.truncate(0)
+                file.write(data)
+                files.replace(holder, data, 0o644, None)
             try:
                 yield
             finally:
-                file.truncate(0)
+                with contextlib.suppress(OSError, AgentError):
+                    file.truncate(0)
+                    os.unlink(holder)
 
     def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
         from agent.hosts.fetch import fetch  # noqa: PLC0415 -- as above

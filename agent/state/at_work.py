@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING
+
+from agent.core.errors import AgentError
 
 if TYPE_CHECKING:
     from agent.core.host import HostView
@@ -13,9 +16,17 @@ _TIMEOUT = 10.0
 
 def at_work(view: HostView) -> str | None:
     """Return the words of the run that holds the lock; those of one that was killed stay behind in the file."""
-    words = (view.read(view.system.lock) or b"").decode("utf-8", "replace").strip()
+    words = _words(view)
     holder = re.search(r"\(pid (\d+)\)$", words)
     return words if holder and _IS_AGENT[view.system.kind](view, holder[1]) else None
+
+
+def _words(view: HostView) -> str:
+    """Read them where the lock is, or, for whom that is closed, beside it."""
+    for path in (view.system.lock, f"{view.system.lock}.holder"):
+        with contextlib.suppress(AgentError):
+            return (view.read(path) or b"").decode("utf-8", "replace").strip()
+    return ""
 
 
 def _linux(view: HostView, pid: str) -> bool:

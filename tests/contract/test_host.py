@@ -8,12 +8,13 @@ import select
 import shlex
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
@@ -1069,6 +1070,129 @@ def test_the_run_lock_is_held_by_one(kind: str) -> None:
                 pass
         with ground.host.lock(path, "verify"):
             pass
+
+
+AS_ANOTHER = """
+import fcntl, os, sys
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+try:
+    fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+except OSError as error:
+    print(error.strerror, flush=True)
+else:
+    print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def locked_by_another(path: str) -> Iterator[str]:
+    """Have another user try to lock a file, and say what came of it."""
+    argv = [sys.executable, "-c", AS_ANOTHER, path]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin
+        assert child.stdout
+        yield child.stdout.readline().strip()
+        child.stdin.close()
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Path:
+    """A folder of root's that everybody may look into, as /run is."""
+    if WINDOWS or os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    for each in (tmp_path, *list(tmp_path.parents)[:2]):
+        each.chmod(0o755)
+    return tmp_path
+
+
+def test_another_user_cannot_lock_what_locks_a_run(room: Path) -> None:
+    path = str(room / "lock")
+    with Posix().lock(path, "configure"):
+        with locked_by_another(path) as said:
+            assert said == "Permission denied"
+        # who holds it is everybody's to read, and no lock
+        with locked_by_another(f"{path}.holder") as said:
+            assert said == "locked"
+            assert "configure (pid " in Path(f"{path}.holder").read_text()
+    with locked_by_another(path) as said:
+        assert said == "Permission denied"
+        with Posix().lock(path, "verify"):
+            pass
+    assert not Path(f"{path}.holder").exists()
+    assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
+
+
+def left(path: Path, mode: int, owner: int = 0) -> None:
+    path.write_bytes(b"")
+    path.chmod(mode)
+    os.chown(path, owner, owner)
+
+
+def bound(path: Path) -> None:
+    with closing(socket.socket(socket.AF_UNIX)) as one:
+        one.bind(str(path))
+
+
+PLANTED: dict[str, Callable[[Path, Path], object]] = {
+    "of an older version": lambda path, _: left(path, 0o644),
+    "writable to all": lambda path, _: left(path, 0o666),
+    "somebody else's": lambda path, _: left(path, 0o600, NOBODY),
+    "a link": lambda path, other: path.symlink_to(other),
+    "a dangling link": lambda path, _: path.symlink_to("nowhere"),
+    "a second name": lambda path, other: os.link(other, path),
+    "a FIFO": lambda path, _: os.mkfifo(path, 0o666),
+    "a socket": lambda path, _: bound(path),
+}
+
+
+@pytest.mark.parametrize("what", PLANTED)
+@pytest.mark.parametrize("name", ["lock", "lock.holder"])
+def test_what_lies_where_a_lock_will_be_neither_blocks_nor_is_written_to(
+    room: Path, what: str, name: str
+) -> None:
+    other = room / "other"
+    other.write_bytes(b"somebody's")
+    other.chmod(0o600)
+    PLANTED[what](room / name, other)
+    with ExitStack() as stack:
+        if (room / name).is_file() and not (room / name).is_symlink():
+            stack.enter_context(locked_by_another(str(room / name)))
+        stack.enter_context(Posix().lock(str(room / "lock"), "configure"))
+        with raises("run-locked"):
+            Posix().lock(str(room / "lock"), "verify").__enter__()
+    assert other.read_bytes() == b"somebody's"
+    assert stat.S_IMODE(other.stat().st_mode) == 0o600
+    assert (room / "lock").is_file()
+
+
+@pytest.mark.parametrize("name", ["lock", "lock.holder"])
+def test_a_folder_where_a_lock_will_be_is_named(room: Path, name: str) -> None:
+    (room / name / "in").mkdir(parents=True)
+    if name == "lock":
+        code, saw = cause_of(lambda: Posix().lock(str(room / "lock"), "verify").__enter__())
+        assert (code, str(room / "lock") in saw) == ("write-failed", True)
+    else:
+        with Posix().lock(str(room / "lock"), "verify"):  # words are not needed
+            pass
+        assert (room / name / "in").is_dir()
+
+
+def test_a_full_file_system_takes_the_words_of_a_lock_and_not_the_lock(room: Path) -> None:
+    script = (
+        "import sys; from agent.hosts.posix import Posix\n"
+        "path = sys.argv[1]\nopen(path + '/fill', 'wb').write(bytes(4096))\n"
+        "with Posix().lock(path + '/lock', 'configure'): print('held')\n"
+    )
+    mount = f"mount -t tmpfs -o size=4k,mode=755 full {shlex.quote(str(room))}"
+    line = f"{mount} && exec {shlex.join([sys.executable, '-c', script, str(room)])}"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", line], capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    if "unshare:" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(done.stderr)
+    assert (done.stdout, done.stderr) == ("held\n", "")
 
 
 def test_a_dead_holder_never_blocks() -> None:

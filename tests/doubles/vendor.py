@@ -110,11 +110,11 @@ class Vendor:
         )
         memory.place(here.tool(component), b"#!")
         memory.place("/opt/cloudhsm/run/.keep", b"")
-        for path, file in contents.describe(
-            package, "5.18.0", arch="amd64", interpreter="/bin/sh"
-        ).files.items():
-            if path.endswith((".so", ".jar")):
-                memory.place(path, file.data)
+        if component in contents.COMPONENTS:
+            made = contents.describe(f"cloudhsm-{component}", "5.18.0", arch="amd64", interpreter="/bin/sh")
+            for path, file in made.files.items():
+                if path.endswith((".so", ".jar")):
+                    memory.place(path, file.data)
 
     def _dpkg_query(self, argv: Sequence[str], memory: Memory) -> Done:
         rows = []
