@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
+from agent.hosts.owned import changeable
 from agent.options import ENVIRONMENT_PREFIX, OPTIONS, SECRET_VARIABLES, NotAcceptableError, spelled_address
 
 if sys.version_info >= (3, 11):
@@ -141,13 +142,20 @@ def read_files(view: HostView, complaints: Complaints) -> Said:
         if name.endswith(".toml")
     ]
     for path in (system.configuration, *folder):
-        data = view.read(path)
-        seen = view.stat(path)
-        if data is not None and seen is not None and seen.kind == "file" and seen.mode & 0o002:
-            complaints.add(path, f"everybody may write to it; make it writable for {system.mighty} alone")
-        elif data is not None:
-            said.update(read_text(data, path, complaints))
+        said.update(read_file(view, path, complaints) or {})
     return said
+
+
+def read_file(view: HostView, path: str, complaints: Complaints) -> Said | None:
+    """Take one configuration file, None for no such file. One that somebody else can change is not taken."""
+    fault = changeable(view, path)
+    data = view.read(path)
+    if data is None:
+        return None
+    if fault is not None:
+        complaints.add(path, fault)
+        return {}
+    return read_text(data, path, complaints)
 
 
 def read_text(data: bytes, where: str, complaints: Complaints) -> Said:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import logging.handlers
+import os
+import stat
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
+from agent.core.errors import AgentError
 from agent.hosts.here import own_log
+from agent.hosts.owned import changeable
 
 if TYPE_CHECKING:
     from agent.core.host import HostView
     from agent.core.words import Report
+
+_NEVER_WAIT = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def open_log(
@@ -23,6 +31,7 @@ def open_log(
     A log that cannot be opened is no reason not to run. `may_write` is false for an ordinary user, and for `plan`,
     which leaves no trace on the host.
     """
+    logging.raiseExceptions = False  # a line that cannot be written is lost, and no stack is shown instead
     logger = logging.getLogger("agent")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -30,18 +39,31 @@ def open_log(
     with contextlib.suppress(OSError):
         handler = own(may_write=may_write)
     if handler is None and may_write:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AgentError):
             handler = _file(view)
     logger.handlers[:] = [handler or logging.NullHandler()]
+
+
+class _OwnFile(logging.handlers.RotatingFileHandler):
+    """A file that is opened without ever blocking, and never through a link: its name may be a FIFO's by then."""
+
+    def _open(self) -> TextIOWrapper:
+        fd = os.open(self.baseFilename, _NEVER_WAIT | os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file", self.baseFilename)
+        return TextIOWrapper(os.fdopen(fd, "ab"), encoding=self.encoding)
 
 
 def _file(view: HostView) -> logging.Handler:
     folder = Path(view.system.log)
     # without its parents: on Windows, one that is made here would be everybody's to write to, and so be refused later
     folder.mkdir(mode=0o750, exist_ok=True)
-    handler = logging.handlers.RotatingFileHandler(
-        folder / "hsm-agent.log", maxBytes=1_000_000, backupCount=4, encoding="utf-8", delay=True
-    )
+    path = folder / "hsm-agent.log"
+    fault = changeable(view, str(path))
+    if fault is not None:
+        raise PermissionError(fault)
+    handler = _OwnFile(path, maxBytes=1_000_000, backupCount=4, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     return handler
 

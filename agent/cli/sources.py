@@ -11,6 +11,7 @@ from agent.desired import (
     Desired,
     Said,
     read_environment,
+    read_file,
     read_files,
     read_flags,
     read_text,
@@ -47,10 +48,10 @@ def read_sources(
     if config == "-":
         file = read_text(_standard_input(), "standard input", complaints)
     elif config is not None:
-        data = view.read(config)
-        if data is None:
+        found = read_file(view, config, complaints)
+        if found is None:
             complaints.add("--config", f"there is no file {config}")
-        file = read_text(data or b"", config, complaints)
+        file = found or {}
     else:
         file = read_files(view, complaints)
     sources = (flags, environment, file)

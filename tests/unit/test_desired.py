@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 from hypothesis import given
@@ -19,14 +20,19 @@ from agent.desired import (
     from_json,
     read_document,
     read_environment,
+    read_file,
     read_files,
     read_flags,
     read_text,
     settle,
     to_json,
 )
+from agent.hosts.here import this_machine
 from agent.options import OPTIONS, duration
 from tests.doubles.memory import Memory
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def complaints_of(
@@ -279,6 +285,122 @@ def test_the_files_of_a_host_are_read_in_order_and_one_that_everybody_may_write_
     assert read_files(memory, complaints) == {"client_version": "5.18.0"}
     (text,) = complaints.texts
     assert text.startswith(f"{system.configuration}: everybody may write to it")
+
+
+# who can change a configuration file: each of these made on this machine, and root asked
+
+
+def at(path: Path, mode: int | None = None, owner: int | None = None, group: int | None = None) -> None:
+    if owner is not None or group is not None:
+        os.chown(path, -1 if owner is None else owner, -1 if group is None else group)
+    if mode is not None:
+        path.chmod(mode)
+
+
+def linked(file: Path, target: Path, mode: int = 0o644, owner: int = 0) -> None:
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(file.read_bytes())
+    file.unlink()
+    file.symlink_to(os.path.relpath(target, file.parent))
+    at(target, mode, owner)
+
+
+def into_a_folder(file: Path, other: Path) -> None:
+    linked(file, other / "t")
+    at(other, 0o755, 1000)
+
+
+def as_a_user(file: Path, other: Path) -> None:
+    linked(file, other / "t")
+    os.lchown(file, 1000, 1000)
+
+
+def below_a_link(file: Path, other: Path) -> None:
+    other.rmdir()
+    file.parent.rename(other)
+    file.parent.symlink_to(other)
+    os.lchown(file.parent, 1000, 1000)
+
+
+SAFE: dict[str, Callable[[Path, Path], object]] = {
+    "as it is": lambda _file, _other: None,
+    "for root's group to write": lambda file, _: at(file, 0o660, 0, 0),
+    "a link among folders of root": lambda file, other: linked(file, other / "target"),
+    "below a folder such as /tmp": lambda file, _: at(file.parent, 0o1777),
+}
+UNSAFE: dict[str, tuple[Callable[[Path, Path], object], str]] = {
+    "everybody's": (lambda file, _: at(file, 0o666), "everybody may write to it"),
+    "a user's": (lambda file, _: at(file, 0o600, 1000), "it belongs to user 1000"),
+    "a group's": (lambda file, _: at(file, 0o664, 0, 1000), "group 1000 may write to it"),
+    "in a folder of everybody": (lambda file, _: at(file.parent, 0o777), "everybody may write to {folder}"),
+    "in a folder of a user": (lambda file, _: at(file.parent, 0o755, 1000), "{folder} belongs to user 1000"),
+    "in a folder of a group": (
+        lambda file, _: at(file.parent, 0o775, 0, 1000),
+        "group 1000 may write to {folder}",
+    ),
+    "below a folder of a user": (
+        lambda file, _: at(file.parents[1], 0o755, 1000),
+        "{above} belongs to user 1000",
+    ),
+    "a link to a user's": (
+        lambda file, other: linked(file, other / "t", 0o600, 1000),
+        "{other}/t belongs to user 1000",
+    ),
+    "a link to everybody's": (
+        lambda file, other: linked(file, other / "t", 0o666),
+        "everybody may write to {other}/t",
+    ),
+    "a link into a folder of a user": (into_a_folder, "{other} belongs to user 1000"),
+    "a user's link": (as_a_user, "it belongs to user 1000"),
+    "below a link of a user": (below_a_link, "{folder} belongs to user 1000"),
+}
+
+
+@pytest.fixture
+def above(tmp_path: Path) -> Path:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make files of others")
+    for each in ("above", "above/folder", "other"):
+        (tmp_path / each).mkdir()
+        (tmp_path / each).chmod(0o755)
+    (tmp_path / "above/folder/site.toml").write_text('[client]\nversion = "5.18.0"\n')
+    at(tmp_path / "above/folder/site.toml", 0o644)
+    return tmp_path / "above"
+
+
+@pytest.mark.parametrize("how", SAFE)
+def test_a_file_that_root_alone_can_change_is_taken(above: Path, how: str) -> None:
+    file, complaints = above / "folder" / "site.toml", Complaints()
+    SAFE[how](file, above.parent / "other")
+    assert read_file(this_machine(), str(file), complaints) == {"client_version": "5.18.0"}
+    assert complaints.texts == []
+
+
+@pytest.mark.parametrize("how", UNSAFE)
+@pytest.mark.parametrize("typed", ["as it is", "with dots", "relative"])
+def test_a_file_that_somebody_else_can_change_is_not_taken(above: Path, how: str, typed: str) -> None:
+    file, complaints = above / "folder" / "site.toml", Complaints()
+    make, said = UNSAFE[how]
+    make(file, above.parent / "other")
+    path = str(file)
+    if typed == "with dots":
+        path = f"{above}/./../{above.name}//folder/site.toml"
+    elif typed == "relative":
+        path = os.path.relpath(file)
+    assert read_file(this_machine(), path, complaints) == {}
+    (complaint,) = complaints.texts
+    said = said.format(folder=above / "folder", above=above, other=above.parent / "other")
+    if typed == "as it is":
+        assert complaint == f"{path}: {said}; make it writable for root alone"
+
+
+def test_a_file_that_is_not_there_is_none_and_a_circle_of_links_is_named(above: Path) -> None:
+    complaints = Complaints()
+    assert read_file(this_machine(), str(above / "nothing"), complaints) is None
+    (above / "circle").symlink_to("circle")
+    with pytest.raises(AgentError) as caught:
+        read_file(this_machine(), str(above / "circle"), complaints)
+    assert caught.value.code.name == "unreadable"
 
 
 @pytest.mark.parametrize(

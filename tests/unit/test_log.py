@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
+import os
+import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 import pytest
 
-from agent.core.system import windows
+from agent.core.system import LINUX, windows
 from agent.hosts.windows.events import ERROR, INFORMATION, LONGEST, WARNING, EventLog, words
 from agent.log import open_log
 from tests.doubles.memory import Memory
@@ -49,6 +52,57 @@ def test_a_machine_without_a_log_of_its_own_gets_a_file(own: object, tmp_path: P
     logging.getLogger("agent").info("done")
     handler.close()
     assert (tmp_path / "log" / "hsm-agent.log").read_text(encoding="utf-8").endswith(" INFO done\n")
+
+
+def a_user_s(path: Path) -> None:
+    path.write_bytes(b"")
+    path.chmod(0o666)
+    os.chown(path, 1000, 1000)
+
+
+LYING_THERE: dict[str, Callable[[Path], None]] = {
+    "a FIFO": lambda path: os.mkfifo(path, 0o666),
+    "a folder": lambda path: path.mkdir(),
+    "a link": lambda path: path.symlink_to(path.parents[1] / "other"),
+    "a device": lambda path: path.symlink_to("/dev/full"),
+    "a user's": a_user_s,
+    "in a user's folder": lambda path: os.chown(path.parent, 1000, 1000),
+    "in a folder of everybody": lambda path: path.parent.chmod(0o777),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="FIFOs and owners by numbers are Linux's")
+@pytest.mark.parametrize("what", LYING_THERE)
+def test_no_log_blocks_or_is_written_through_and_no_stack_is_shown(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir(mode=0o750)
+    (tmp_path / "other").write_text("somebody's")
+    if os.geteuid() != 0 and "user" in what:
+        pytest.skip("only root gives files away")
+    LYING_THERE[what](folder / "hsm-agent.log")
+    machine = Memory(system=replace(LINUX, log=str(folder)))
+    for place in (folder, folder / "hsm-agent.log"):
+        with contextlib.suppress(FileNotFoundError):
+            seen = place.lstat()
+            kind = "link" if place.is_symlink() else "directory" if place.is_dir() else "file"
+            machine.place(str(place), kind=kind, mode=seen.st_mode & 0o7777, uid=seen.st_uid, gid=seen.st_gid)
+    open_log(machine, may_write=True, own=absent)
+    for _ in range(3):
+        logging.getLogger("agent").info("a line")
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / "other").read_text() == "somebody's"
+    assert "folder" not in what or not (folder / "hsm-agent.log").is_file()
+
+
+def test_a_log_that_goes_away_is_no_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    machine = Memory(system=replace(windows(), log=str(tmp_path / "log")))
+    handler = opened(machine, may_write=True, own=absent)
+    (tmp_path / "log").rmdir()
+    logging.getLogger("agent").error("lost")
+    handler.close()
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("own", [absent, refuses])

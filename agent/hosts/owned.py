@@ -1,0 +1,83 @@
+"""Whose file is it? Whoever can change a file that says what is to be done, says what is to be done."""
+
+# ruff: noqa: PTH109
+# (names are strings in the Host interface)
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.core.host import HostView, Stat
+
+_OTHERS, _GROUP, _STICKY = 0o002, 0o020, 0o1000
+# as Linux has it
+_MOST_LINKS = 40
+
+
+def changeable(view: HostView, path: str) -> str | None:
+    """Say how somebody else than root and the caller can change what is read at `path`, None when nobody can.
+
+    The file counts, each folder on the way, and where links lead. When all of these are in safe hands, nothing can be
+    exchanged between this look and the reading. On Windows folders are judged where they are opened.
+    """
+    if view.system.separator != "/":
+        stat = view.stat(path)
+        found = None if stat is None or stat.kind != "file" else _fault(stat, "it")
+    else:
+        whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"
+        faults = (_fault(stat, "it" if at == whole else at) for at, stat in _on_the_way(view, whole))
+        found = next(filter(None, faults), None)
+    return f"{found}; make it writable for {view.system.mighty} alone" if found else None
+
+
+def _on_the_way(view: HostView, path: str) -> Iterator[tuple[str, Stat]]:
+    """Walk as the kernel does, from the root on, through links."""
+    here, rest, links = "", list(reversed(path.split("/"))), 0
+    root = view.stat("/")
+    if root is not None:
+        yield "/", root
+    while rest:
+        part = rest.pop()
+        if part == "..":
+            here = here.rpartition("/")[0]
+        if part in ("", ".", ".."):
+            continue
+        at = f"{here}/{part}"
+        stat = view.stat(at)
+        if stat is None or links > _MOST_LINKS:
+            return
+        yield at, stat
+        if stat.kind == "link":
+            links += 1
+            target = view.readlink(at) or ""
+            here = "" if target.startswith("/") else here
+            rest += reversed(target.split("/"))
+        else:
+            here = at
+
+
+def _fault(stat: Stat, what: str) -> str | None:
+    """Say who else may change it. In a folder such as /tmp the names of others are safe from everybody."""
+    users, groups = _ours()
+    if stat.uid >= 0 and stat.uid not in users:
+        return f"{what} belongs to user {stat.uid}"
+    if stat.kind == "link" or (stat.kind == "directory" and stat.mode & _STICKY):
+        return None
+    if stat.mode & _OTHERS:
+        return f"everybody may write to {what}"
+    if stat.mode & _GROUP and stat.gid not in groups:
+        return f"group {stat.gid} may write to {what}"
+    return None
+
+
+def _ours() -> tuple[set[int], set[int]]:
+    """Return the users and groups whose files count as the caller's own: root's, and an ordinary user's."""
+    if sys.platform == "win32":
+        return {0}, {0}
+    else:
+        return {0, os.geteuid()}, {0, os.getegid()}
