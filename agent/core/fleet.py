@@ -54,7 +54,8 @@ class End:
     """How it ended on one host. `report` is the host's own, as it came; None when there is none.
 
     `exit_status` is that of the host's run, or of `code` where there was no run; `seconds` from start to end.
-    `trusted` is the fingerprint of a host key that was new and accepted.
+    `sentence`, `saw`, `want` and `hint` are the words of what failed; they name the machine that it is about, which may
+    be a jump host. `trusted` is the fingerprint of a host key that was new and accepted.
     """
 
     name: str
@@ -65,7 +66,9 @@ class End:
     changed: bool = False
     code: str | None = None
     exit_status: int | None = None
+    sentence: str | None = None
     saw: str | None = None
+    want: str | None = None
     hint: str | None = None
     seconds: float = 0.0
     trusted: str | None = None

@@ -71,8 +71,8 @@ def _host(target: Target, end: End | None) -> dict[str, Any]:
         hint = "not begun; the command to continue does it"
         return {
             "name": target.name, "address": target.address, "port": target.port or 22, "wave": 0,
-            "outcome": State.NOT_REACHED.value, "changed": False, "code": None, "exit_status": None, "saw": None,
-            "hint": hint, "seconds": 0.0, "trusted": None, "report": None,
+            "outcome": State.NOT_REACHED.value, "changed": False, "code": None, "exit_status": None,
+            "sentence": None, "saw": None, "want": None, "hint": hint, "seconds": 0.0, "trusted": None, "report": None,
         }  # fmt: skip
     tree = asdict(end)
     state = tree.pop("state")

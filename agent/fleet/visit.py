@@ -168,9 +168,8 @@ class _Visit:
                 why = str(error)
             except AgentError as error:
                 if not (self._landed and error.code.name in _PASSING):
-                    state = State.UNREACHABLE if error.code.name in _NOT_REACHED else State.FAILED
-                    return self._end(state, error.code.name, saw=error.saw or error.sentence, hint=error.hint)
-                why = error.saw or error.sentence
+                    return self._not_done(error)
+                why = f"{error.sentence}: {error.saw}" if error.saw else error.sentence
             # it was there and is gone: it may be finishing alone, or restarting
             now = time.monotonic()
             self._lost = self._lost or now
@@ -182,6 +181,12 @@ class _Visit:
                 break
             self._tell("connecting again" if self._landed else CONNECTING)
         return self._end(State.UNREACHABLE, "link-lost", saw=why)
+
+    def _not_done(self, error: AgentError) -> End:
+        """Return an error's whole words: it may be about a jump host, which its sentence names."""
+        state = State.UNREACHABLE if error.code.name in _NOT_REACHED else State.FAILED
+        end = self._end(state, error.code.name, saw=error.saw, hint=error.hint)
+        return replace(end, sentence=error.sentence, want=error.want)
 
     def _attempt(self) -> End:
         target = self._errand.target

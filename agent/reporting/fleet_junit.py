@@ -49,7 +49,7 @@ def _suite(tree: Mapping[str, Any], host: Mapping[str, Any]) -> Element:
         case = one.skipped("run", classname, "there is no report of this host")
     else:
         known = CODES.get(host["code"] or "")
-        message = known.meaning if known else host["outcome"]
+        message = host.get("sentence") or (known.meaning if known else host["outcome"])
         case = one.error("run", classname, host["code"] or host["outcome"], message, host, host["seconds"])
     keys = ("outcome", "code", "exit_status", "changed", "wave")
     return one.gathered(name, name, tree["started"], {key: host[key] for key in keys}, [case])

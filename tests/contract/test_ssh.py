@@ -483,6 +483,22 @@ def test_a_new_key_is_trusted_once_by_many_threads(server: Sshd) -> None:
     server.connect().close()
 
 
+def test_a_new_key_says_whose_it_is(server: Sshd) -> None:
+    """Two hops, of which both are new: the target's own has no name, since the record is the target's."""
+    server.config("ProxyJump hop", "HostKeyAlias target")
+    path = server.folder / "ssh_config"
+    hop = path.read_text().replace("Host box", "Host hop").replace("ProxyJump hop", "ProxyJump none")
+    path.write_text(
+        path.read_text() + hop.replace("alias target", "alias hop").replace("Alias target", "Alias hop")
+    )
+    route = Config.read(path).route(Target("box", "box"))
+    with connect(
+        route, known=Known(), keyring=Keyring(), trust_new=True, lifeline=Lifeline(), gate=Gate()
+    ) as link:
+        own = fingerprint(server.host_keys[0])
+        assert link.trusted == f"{own} of the jump host hop (127.0.0.1) port {server.port}, {own}"
+
+
 def test_a_known_hosts_file_that_cannot_be_written(server: Sshd) -> None:
     server.known.unlink()
     (server.folder / "in-the-way").write_text("")

@@ -33,7 +33,7 @@ def host(
     number = sum(map(ord, name))
     return {
         "name": name, "address": f"10.0.{number % 250}.{number % 240 + 4}", "port": 22, "wave": wave, "outcome": outcome,
-        "changed": False, "code": code, "exit_status": status, "saw": None, "hint": None, "seconds": 3.1, "trusted": None,
+        "changed": False, "code": code, "exit_status": status, "sentence": None, "saw": None, "want": None, "hint": None, "seconds": 3.1, "trusted": None,
         "report": report, **more,
     }  # fmt: skip
 

@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.core.errors import AgentError
-from agent.core.fleet import End, State, Target
+from agent.core.errors import CODES, AgentError
+from agent.core.fleet import End, Sent, State, Target
 from agent.core.link import CutError, LinkLostError
+from agent.fleet import conduct, journal
 from agent.fleet.depot import Depot
 from agent.fleet.entry import COMMAND, QUESTION
 from agent.fleet.heard import proven
+from agent.fleet.journal import Orders
 from agent.fleet.rollout import Errand
 from agent.fleet.tree import Tree, Trees
 from agent.fleet.visit import Baggage, Visitor
 from agent.hosts.fetch import PUSHED
 from agent.hosts.posix import Posix
 from agent.landing import RECORD
+from agent.render.fleet import page, screen
 from agent.render.record import to_tree
+from agent.reporting.fleet_junit import suites
 from tests.golden.test_screens import first_run
 
 if TYPE_CHECKING:
@@ -511,3 +515,29 @@ def test_a_posix_host_gets_no_request_for_saying_a_word_of_windows(tmp_path: Pat
     script = Script((HELLO, {"event": "settled"}, report()))
     assert Scene(tmp_path, (script,)).made().state is State.OK
     assert script.after == b"<end>"
+
+
+def test_the_words_of_a_jump_host_travel_whole(tmp_path: Path) -> None:
+    """Into the end, the fleet's report, the screen, the page, JUnit and the journal; the target is not blamed."""
+    refused = AgentError(
+        "host-key-unknown", "the jump host bastion (192.0.2.1): the key of 192.0.2.1 is not in known_hosts",
+        saw="SHA256:abc (ssh-ed25519)", want="this key under 192.0.2.1 in /k", hint="compare it",
+    )  # fmt: skip
+    end = Scene(tmp_path, (refused,)).made()
+    words = (refused.sentence, refused.saw, refused.want, refused.hint)
+    assert (end.state, end.code) == (State.UNREACHABLE, "host-key-unknown")
+    assert (end.sentence, end.saw, end.want, end.hint) == words
+    orders = Orders("verify", "hosts", (Target("web-1", "10.0.4.7"),), {"web-1": {}})
+    with journal.opened(tmp_path / "run") as book:
+        book.begin("RUN", "2026-11-30T00:00:00Z", orders, Sent())
+        book.ended(end)
+        book.sync()
+    tree = conduct.told(tmp_path / "run")
+    host = tree["hosts"][0]
+    assert tuple(host[key] for key in ("sentence", "saw", "want", "hint")) == words
+    for width in (None, 400):
+        shown = screen.report(tree, width=width)
+        assert f"{refused.sentence}: {refused.saw}, wanted {refused.want}" in shown
+        assert CODES["host-key-unknown"].meaning not in shown
+    assert refused.sentence in page.page(tree)
+    assert f'message="{refused.sentence}"' in suites(tree)

@@ -80,7 +80,10 @@ class Link:
 
     @property
     def trusted(self) -> str | None:
-        """The fingerprints of host keys that are trusted since this connection, None when there is none."""
+        """The fingerprints of host keys that are trusted since this connection, None when there is none.
+
+        One without a name is that of the target.
+        """
         return ", ".join(self._trusted) or None
 
     def __enter__(self) -> Self:
@@ -183,7 +186,8 @@ class Link:
             self._drop(*below)
             raise
         if fresh:
-            self._trusted.append(fresh)
+            is_target = number == len(route.hops) - 1
+            self._trusted.append(fresh if is_target else f"{fresh} of {_place(route, number)}")
 
     def _drop(self, wires: int, transports: int) -> None:
         """Close what one failed login has opened, and leave the hops before it."""

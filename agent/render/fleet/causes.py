@@ -93,9 +93,17 @@ def evidence(host: Mapping[str, Any]) -> tuple[str, ...]:
     report = host["report"] or {}
     bad = [step for step in report.get("steps", ()) if step["outcome"] in _BAD]
     told = [_said(step) for step in bad]
+    if host.get("sentence"):
+        return (_words(host),)
     if host["saw"] and not any(step["saw"] == host["saw"] for step in bad):
         told.insert(0, _line(host["saw"]))
     return tuple(told)
+
+
+def _words(host: Mapping[str, Any]) -> str:
+    """Return what was met on the way to a host: its sentence names the machine, which may be a jump host."""
+    said = ": ".join(_line(host[key]) for key in ("sentence", "saw") if host.get(key))
+    return f"{said}, wanted {_line(host['want'])}" if host.get("want") else said
 
 
 def _said(step: Mapping[str, Any]) -> str:
@@ -106,19 +114,25 @@ def _said(step: Mapping[str, Any]) -> str:
 
 
 def _group(outcome: str, title: str, hosts: list[Mapping[str, Any]]) -> Group:
-    first = hosts[0]
-    code, failure = first["code"], (first["report"] or {}).get("failure") or {}
-    known = CODES.get(code or "")
     return Group(
         outcome=outcome,
-        code=code,
+        code=hosts[0]["code"],
         title=title,
-        sentence=known.meaning if known else quoted(failure["sentence"]) if failure else "",
+        sentence=_sentence(hosts),
         saw=counted(text for host in hosts for text in dict.fromkeys(evidence(host))),
         hints=counted(text for host in hosts for text in dict.fromkeys(_hints(host))),
         proven=counted(text for host in hosts for text in proofs(host)) if outcome == "ok" else (),
         hosts=tuple(hosts),
     )
+
+
+def _sentence(hosts: list[Mapping[str, Any]]) -> str:
+    """Say what the code means, except where every host has words of its own: they name the machine they are about."""
+    if all(host.get("sentence") for host in hosts):
+        return ""
+    known = CODES.get(hosts[0]["code"] or "")
+    failure = (hosts[0]["report"] or {}).get("failure") or {}
+    return known.meaning if known else quoted(failure["sentence"]) if failure else ""
 
 
 def _title(host: Mapping[str, Any]) -> str:
