@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable
 
 from agent import tasks
@@ -20,19 +20,21 @@ from agent.core.words import Failure, Notice, Outcome, Report, Verdict
 from agent.desired import Desired, from_json, to_json
 from agent.engine import Walk, apply, look
 from agent.facts import gather
+from agent.hosts import ready
 from agent.hosts.guarded import Guarded
 from agent.planner import fit_host, plan, removal
 from agent.render.record import to_document
 from agent.report import Known, assemble
 from agent.state import snapshot, store
 from agent.state.at_work import at_work
-from agent.steps.package import tidy
+from agent.steps.package import Package, tidy
 from agent.verdict import judge
 
 if TYPE_CHECKING:
     from agent.catalogue import Fit
     from agent.cloudhsm.ca import Ca
     from agent.core.host import Host, HostView
+    from agent.core.words import Line
     from agent.engine import Listener
     from agent.planner import Planned
     from agent.report import Run
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 # what is said of a run and not of a host, and what of a record is not about the host itself
 _OF_THE_RUN = {"timeout", "report_to", "report_ca", "report_token_file"}
 _NOT_OF_THE_HOST = {*_OF_THE_RUN, "ca_cert", "ca_fingerprint", "package_source", "sha256"}
+# places for reports that want the network
+_OVER_THE_NETWORK = {"https", "http", "cfn"}
 # A run takes seconds; looking costs two small files. In seconds.
 _LOOK_AGAIN = 0.5
 
@@ -58,6 +62,29 @@ def limits_of(desired: Desired) -> Limits:
     return replace(limits, run=run, package=run, download=run, lock=0.8 * run, tool=tool, client=client)
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """The engine's Undo, for which everything is loaded that the rest of the run may need, before the first touch."""
+
+    keeper: snapshot.Keeper
+    downloads: bool = False
+
+    def save(self) -> None:
+        ready.load_for_run()
+        if self.downloads:
+            ready.load_for_web()
+        self.keeper.save()
+
+    def restore(self) -> tuple[Line, ...]:
+        return self.keeper.restore()
+
+
+def _downloads(planned: Planned) -> bool:
+    """Tell whether anything may be brought over the network."""
+    urls = [step.download.url for step in planned.plan.steps if isinstance(step, Package) and step.download]
+    return any("://" in url and not url.startswith("file:") for url in urls)
+
+
 def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> Report:
     """Bring the host to the desired state, prove it, and remember what was asked and what came of it.
 
@@ -72,7 +99,8 @@ def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> 
         _begun(machine, run, known)
         planned, ca = _prepare(host, wanted, limits, known)
         record = _accept(machine, _with_ca(run, wanted, ca))
-        known.walk = apply(planned.plan, host, listener, snapshot.Keeper(machine, run.run_id))
+        undo = _Prepared(snapshot.Keeper(machine, run.run_id), downloads=_downloads(planned))
+        known.walk = apply(planned.plan, host, listener, undo)
         packages = [line for line in known.walk.lines if line.id.startswith("package:")]
         if all(line.outcome in (Outcome.MET, Outcome.CHANGED) for line in packages):
             with contextlib.suppress(AgentError):
@@ -111,6 +139,7 @@ def rollback(machine: Host, run_id: str | None, run: Run, listener: Listener) ->
     def body(known: Known) -> None:
         wanted = snapshot.load(machine, run_id)
         known.facts = gather(machine)
+        ready.load_for_run()
         snapshot.save(machine, run.run_id, rollback=True)
         known.walk = Walk(wanted.restore(machine))
         for line in known.walk.lines:
@@ -129,7 +158,8 @@ def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -
         limits = limits_of(Desired(timeout=timeout))
         host = Guarded(machine, limits.run)
         known.facts = gather(host)
-        known.walk = apply(removal(known.facts, limits), host, listener, snapshot.Keeper(machine, run.run_id))
+        undo = _Prepared(snapshot.Keeper(machine, run.run_id))
+        known.walk = apply(removal(known.facts, limits), host, listener, undo)
         if known.walk.changed:
             machine.remove(machine.system.desired)
             tidy(machine)
@@ -411,6 +441,7 @@ def _reported(
     """Run a body and report however it ended; an AgentError is the run's own outcome."""
     error: AgentError | None = None
     try:
+        _ready_to_report(machine, run, known)
         body(known)
     except AgentError as raised:
         error = raised
@@ -440,7 +471,7 @@ def _delivered(machine: Host, run: Run, report: Report, told_to: Desired, *, rem
     What is delivered is the report as it was before. That it did not arrive is the run's outcome only when nothing
     worse is.
     """
-    if run.command == "plan" or not (told_to.report_to or (machine.is_root() and _spooled(machine))):
+    if not _is_told(machine, run, told_to):
         return report
     from agent.delivery import deliver  # noqa: PLC0415 -- only where a report goes somewhere
 
@@ -454,6 +485,25 @@ def _delivered(machine: Host, run: Run, report: Report, told_to: Desired, *, rem
         failure = Failure(code.name, code.meaning, "", "", code.fix)  # what was seen, the warnings say
         report = replace(report, code=code.name, exit_status=code.exit_status, failure=failure)
     return _recorded(machine, report) if remember else report
+
+
+def _is_told(view: HostView, run: Run, told_to: Desired) -> bool:
+    """Tell whether a report goes to anybody: of this run, or of those before it."""
+    return run.command != "plan" and bool(told_to.report_to or (view.is_root() and _spooled(view)))
+
+
+def _ready_to_report(view: HostView, run: Run, known: Known) -> None:
+    """Load what the report's delivery will take: when the run has ended, the agent may be gone from the disk."""
+    if not _is_told(view, run, known.told_to):
+        return
+    import agent.delivery  # noqa: F401, PLC0415 -- only where a report goes somewhere
+
+    schemes = {uri.partition(":")[0] for uri in known.told_to.report_to}
+    waits = view.is_root() and _spooled(view)  # for whichever place
+    if waits or "junit" in schemes:
+        import xml.etree.ElementTree  # noqa: F401, PLC0415 -- 10 ms that only this pays
+    if waits or schemes & _OVER_THE_NETWORK:
+        ready.load_for_web()
 
 
 def _spooled(view: HostView) -> bool:

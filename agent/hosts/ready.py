@@ -1,0 +1,38 @@
+"""Loads what a run may still need, before it touches anything: the agent's own package may go while it runs."""
+
+from __future__ import annotations
+
+import importlib
+
+# a failure's traceback, threads for probes, an instance's id, a name that is looked up
+_RUN = (
+    "traceback",
+    "linecache",
+    "urllib.parse",
+    "concurrent.futures.thread",
+    "agent.hosts.metadata",
+    "encodings.idna",
+    "unicodedata",
+)
+# also what takes a folder off that a download left
+_WEB = (
+    "shutil",
+    "ssl",
+    "requests",
+    "idna",
+    "email.utils",
+    "agent.hosts.fetch",
+    "agent.hosts.transport",
+)
+
+
+def load_for_run() -> None:
+    """Load what any run may need that changes a host; not psutil, without which programs are looked at all the same."""
+    for name in _RUN:
+        importlib.import_module(name)
+
+
+def load_for_web() -> None:
+    """Load what a download needs, or a report that goes over the network."""
+    for name in _WEB:
+        importlib.import_module(name)
