@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -37,6 +38,11 @@ KEPT = 2
 RECORD = b"\x1e"
 # For how long the operator's end may be silent while we wait for it, in seconds; then the link counts as broken.
 PATIENCE = 60
+# What is in a tree, and the checksum of each file.
+MANIFEST = ".manifest"
+# What a tree that is not kept needs of a disk, in bytes and in files.
+_ROOM = 32 * 1024 * 1024
+_FILES = 1000
 # How the name of a folder begins that holds less than a tree.
 DRAFT = ".new-"
 _LINE = 1024 * 1024
@@ -133,8 +139,13 @@ class Grounds:
         self._folder = folder
 
     def hold(self, sha256: str) -> Path | None:
-        """Return the folder of a tree, held until this process ends; None when it is not here."""
-        return _held(self._folder / sha256)
+        """Return the folder of a tree, held until this process ends; None when it is not here, or not whole."""
+        folder = self._folder / sha256
+        fd = _locked(folder)
+        if fd is not None and not is_whole(folder):
+            os.close(fd)
+            return None
+        return None if fd is None else folder
 
     def unpack(self, sha256: str, archive: bytes) -> Path:
         """Unpack a tree, complete or not at all, and prune those of long ago. Raises OSError."""
@@ -143,20 +154,24 @@ class Grounds:
         self._folder.parent.mkdir(0o711, parents=True, exist_ok=True)
         # root's alone: whoever can open a folder can lock it, and have us wait
         self._folder.mkdir(0o700, exist_ok=True)
-        draft = self._draft()
+        place, draft = self._folder / sha256, self._draft()
+        held = None
         try:
             extract(archive, draft)
+            seal(draft, place)
             draft.chmod(0o755)
             os.sync()  # once for all of its files; each by itself takes seconds on a slow disk
-            draft.rename(self._folder / sha256)
-        except OSError:
-            if self.hold(sha256) is None:  # else another process was first
-                raise
+            self._clear(place)
+            with contextlib.suppress(
+                OSError
+            ):  # another process was first, or runs from one that was damaged since
+                draft.rename(place)
+            held = self.hold(sha256) or (draft if is_whole(draft) else None)
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
-        held = self.hold(sha256)
+            if held != draft:
+                shutil.rmtree(draft, ignore_errors=True)
         if held is None:
-            raise FileNotFoundError(f"{self._folder / sha256} was removed as soon as it was there")
+            raise FileNotFoundError(f"{place} was removed or damaged as soon as it was there")
         self._prune(sha256)
         return held
 
@@ -166,8 +181,19 @@ class Grounds:
 
         while True:
             draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self._folder))
-            if _held(draft) is not None:
+            if _locked(draft) is not None:
                 return draft
+
+    def _clear(self, folder: Path) -> None:
+        """Take a tree away that is not whole, unless somebody runs from it."""
+        import fcntl  # noqa: PLC0415 -- as below
+
+        if not is_whole(folder):
+            with contextlib.suppress(OSError), _opened(folder) as fd:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                folder.rename(
+                    self._folder / f"{DRAFT}damaged-{folder.name}-{os.getpid()}"
+                )  # pruned with the drafts
 
     def _prune(self, sha256: str) -> None:
         import fcntl  # noqa: PLC0415 -- Windows has none, and takes Wire alone from here
@@ -200,8 +226,8 @@ def _opened(folder: Path) -> Iterator[int]:
         os.close(fd)
 
 
-def _held(folder: Path) -> Path | None:
-    """Lock a folder until this process ends; None when there is none."""
+def _locked(folder: Path) -> int | None:
+    """Lock a folder as long as the descriptor is open, at most until this process ends; None when there is none."""
     import fcntl  # noqa: PLC0415 -- as above
 
     try:
@@ -211,7 +237,7 @@ def _held(folder: Path) -> Path | None:
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
         if folder.stat().st_ino == os.fstat(fd).st_ino:
-            return folder
+            return fd
     except OSError:
         pass  # another process has just removed it
     os.close(fd)
@@ -237,6 +263,45 @@ def extract(archive: bytes, folder: Path) -> None:
                 shutil.copyfileobj(source, file)
 
 
+def seal(folder: Path, place: Path) -> None:
+    """Compile a tree that is to lie in `place`, and write down what is in it.
+
+    So what Python would write at its first import, later and unsynced, is there from the beginning.
+    """
+    import compileall  # noqa: PLC0415 -- as above
+
+    compileall.compile_dir(folder, quiet=2, stripdir=str(folder), prependdir=str(place))
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    folder.joinpath(MANIFEST).write_text(
+        json.dumps({str(path.relative_to(folder)): _sum(path) for path in files})
+    )
+
+
+def is_whole(folder: Path) -> bool:
+    """Tell whether every file of a tree is as it was written: a disk, or somebody, may have cut one since."""
+    try:
+        sums = json.loads(folder.joinpath(MANIFEST).read_bytes())
+        return bool(sums) and all(_sum(folder / name) == wanted for name, wanted in sums.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _sum(path: Path) -> int:
+    """Return a checksum that is quick: who could forge one could as well change what it is compared with."""
+    return zlib.crc32(path.read_bytes())
+
+
+def _roomy() -> str | None:
+    """Return where a temporary tree can be run from: not a disk that is full, or lets no library be loaded."""
+    for folder in ("/run", "/var/tmp", "/tmp"):  # noqa: S108 -- the folder made in it is ours alone
+        with contextlib.suppress(OSError):
+            disk = os.statvfs(folder)
+            free = disk.f_bavail * disk.f_frsize >= _ROOM and (disk.f_favail >= _FILES or not disk.f_files)
+            if free and os.access(folder, os.W_OK) and not disk.f_flag & os.ST_NOEXEC:
+                return folder
+    return None
+
+
 def settle(wire: Wire, wanted: Mapping[str, Any], grounds: Grounds) -> Path:
     """Return the folder of the tree that is wanted, asking for it when it is not here.
 
@@ -244,7 +309,7 @@ def settle(wire: Wire, wanted: Mapping[str, Any], grounds: Grounds) -> Path:
     Raises OSError, of which ConnectionError is the link's, and ValueError for other bytes than are wanted.
     """
     sha256 = wanted["sha256"]
-    sys.dont_write_bytecode = not wanted["keep"]  # also in a tree that is here already
+    sys.dont_write_bytecode = True  # what is kept is compiled already, and sealed
     held = grounds.hold(sha256)
     if held is not None:
         return held
@@ -262,7 +327,7 @@ def settle(wire: Wire, wanted: Mapping[str, Any], grounds: Grounds) -> Path:
     import shutil  # noqa: PLC0415
     import tempfile  # noqa: PLC0415
 
-    folder = Path(tempfile.mkdtemp(prefix="hsm-agent-", dir="/run" if os.access("/run", os.W_OK) else None))
+    folder = Path(tempfile.mkdtemp(prefix="hsm-agent-", dir=_roomy()))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     extract(archive, folder)
     return folder
@@ -288,8 +353,13 @@ def land() -> None:
         wire.say("failed", code=codes.get(error.errno or 0, "write-failed"), saw=str(error))
     else:
         sys.path.insert(0, str(folder))
-        # by its name, since it is there only now
-        importlib.import_module("agent.far_end").serve(request, wire)
+        try:
+            # by its name, since it is there only now
+            serve = importlib.import_module("agent.far_end").serve
+        except Exception as crash:  # noqa: BLE001 -- whatever is wrong there, whoever asks gets an answer
+            wire.say("failed", code="far-end-failed", saw=f"{type(crash).__name__}: {crash}")
+        else:
+            serve(request, wire)
     gc.freeze()
 
 

@@ -27,26 +27,63 @@ if TYPE_CHECKING:
 
 POSIX, WINDOWS = LINUX.kind, windows().kind
 
-# One line in single quotes without a backslash or an exclamation mark means the same to every login shell. The first
-# Python that is new enough runs what comes: the length of the landing program in a line, and then the program. -S
-# leaves out the host's own site-packages, which cost time and might hold another version of a library of ours. The
-# last word says in a list of processes whose it is; `status --wait` looks for it too.
-_TOO_OLD = 93
+# Two words in single quotes without a backslash or an exclamation mark mean the same to every login shell. The first
+# becomes root, once, so that sudo is asked and refuses once. The second, as root, looks for a Python: one that is new
+# enough and whose TLS works runs what comes, the length of the landing program in a line and then the program. Until
+# it begins to read it has taken nothing, and the next one can be tried: a version manager's shim, an interpreter
+# without its libraries. Which Python began is told by how it ended: ours ends with 0, or by a signal from outside (129
+# and so on). root's own folders come before those of the user. -S leaves out the host's own site-packages, which cost
+# time and might hold another version of a library of ours. The last word says in a list of processes whose it is;
+# `status --wait` looks for it too. No single `|`: cmd, which knows none of this, would start what stands behind it.
+_NO_PYTHON, _NO_INPUT = 93, 95
 _PYTHON = (
-    f"import sys; sys.exit({_TOO_OLD}) if sys.version_info < (3, 9) else "
-    "exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"
+    "import sys; sys.version_info < (3, 9) and sys.exit(sys.version.split()[0]); "
+    "import ssl, json, hashlib, zlib, signal; ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT); "
+    f"signal.alarm({landing.PATIENCE}); n = sys.stdin.buffer.readline().strip(); "
+    f"n.isdigit() or sys.exit({_NO_INPUT}); exec(sys.stdin.buffer.read(int(n)))"
 )
-_PYTHONS = "python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9"
-COMMAND = (
-    "exec /bin/sh -c '"
-    's=; [ "$(id -u)" = 0 ] || s="sudo -n"; '
+_PYTHONS = (
+    "python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 /usr/bin/python3 /usr/local/bin/python3 "
+    "/usr/libexec/platform-python"
+)
+_ROOT = 's=; [ "$(id -u)" = 0 ] || s="sudo -n"; exec $s /bin/sh -c "$0" hsm-agent "$PATH"'
+_BEGIN = (
+    'PATH="$PATH:$1"; t=; '
     f"for p in {_PYTHONS}; do "
-    "p=$(command -v $p) || continue; "
-    f'$s $p -I -S -X utf8 -c "{_PYTHON}" hsm-agent; '
-    f"r=$?; [ $r = {_TOO_OLD} ] || exit $r; "
-    "$p --version >&2; "
-    f"done; exit {_TOO_OLD}'"
+    'p=$(command -v "$p") || continue; '
+    'case "$t" in *":$p:"*) continue;; esac; t="$t:$p:"; '
+    f'"$p" -I -S -X utf8 -c "{_PYTHON}" hsm-agent; r=$?; '
+    f'case " 0 {_NO_INPUT} 129 130 131 137 141 142 143 " in *" $r "*) exit $r;; esac; '
+    'echo "hsm-agent: $p ended with $r" >&2; '
+    f"done; exit {_NO_PYTHON}"
 )
+COMMAND = f"exec /bin/sh -c '{_ROOT}' '{_BEGIN}'"
+_VERSION = re.compile(r"\d+\.\d+\S*")
+_TRIED = re.compile(r"hsm-agent: (.+) ended with (\d+)")
+
+# What whoever answers instead of us says of a login: it is shown at once, since what says so sleeps before it ends.
+_OTHER_USER = re.compile(r"[Pp]lease login as the user [\"']?([\w.-]{1,32})[\"']? rather than")
+_EXPIRED_LOGIN = re.compile(
+    r"(password has expired|[Pp]assword change required|required to change your password)"
+)
+_NOPASSWD = "`USER ALL=(ALL) NOPASSWD: ALL` in a file in /etc/sudoers.d"
+# What sudo says when it starts nothing, in its old and its new kind (sudo-rs), and what helps; the last is any other.
+_SUDO = tuple(
+    (re.compile(pattern, re.IGNORECASE), hint)
+    for pattern, hint in (
+        (r"sudo: (command )?not found|sudo: No such file|sudo: cannot execute",
+         "install sudo there, or log in as root: `user: root` in the inventory"),
+        (r"expired|change your password", "set a new password for the user there, or let it last: `chage -M -1 USER`"),
+        (r"have a tty|no tty present", "have sudo run without a terminal: `Defaults:USER !requiretty` in sudoers"),
+        (r"not in the sudoers|not allowed|may not run|unknown user|not permitted|afraid I can't",
+         f"let the user become root there: {_NOPASSWD}"),
+        (r"password is required|authentication (is )?required|read the password|askpass",
+         f"let the user become root without a password there: {_NOPASSWD}"),
+        (r"\bsudo(-rs)?: ", "look what `sudo -n true` says there as the same user"),
+    )
+)  # fmt: skip
+# it says this and starts the command all the same
+_WARNING = re.compile(r"sudo: (unable to resolve host|setrlimit|unable to send audit)|^\s*$")
 
 # cmd answers `Windows_NT $env:OS`, PowerShell `%OS%` and `Windows_NT` on lines of their own, any other shell neither.
 QUESTION = "echo %OS% $env:OS"
@@ -87,29 +124,68 @@ class Entry:
         first = {**request["tree"], "word": request["word"]} if self.settles else request
         return f"{len(self.program)}\n".encode() + self.program + line(first)
 
-    def silence(self, status: int | None, said: str) -> AgentError:
-        """Say why nothing came: the words of whoever answered instead are all that there is to go by."""
+    def silence(self, status: int | None, said: str, printed: str) -> AgentError:
+        """Say why nothing came: by how the command ended, and then by the words of whoever answered instead.
+
+        `said` came on standard error, `printed` on standard output.
+        """
         if self.system == WINDOWS:
-            saw = last_words(status, _said_by_powershell(said))
+            saw = last_words(status, _said_by_powershell(said), printed)
             return AgentError(
                 "far-end-failed", "no PowerShell script could be run on the host", saw=saw,
                 want="Windows with PowerShell 5.1, and cmd or PowerShell as the default shell of sshd",
                 hint="look whether a policy, or software against viruses, forbids `powershell -EncodedCommand` there",
             )  # fmt: skip
-        saw = last_words(status, said)
-        if status == _TOO_OLD:
+        if status == _NO_PYTHON:
             return AgentError(
                 "python-missing", "the host has no Python that the agent can use",
-                saw=saw if said else "no python3 at all", want="Python 3.9 or newer",
+                saw=_tried(said) or said or "no python3 at all", want="Python 3.9 or newer, with TLS",
             )  # fmt: skip
-        if "sudo: " in said:
+        if status == _NO_INPUT:
             return AgentError(
-                "sudo-refused", "the user may not become root without a password", saw=saw, want="sudo -n"
-            )
+                "far-end-failed", "another program there took what was sent to the agent",
+                saw=last_words(status, said, printed), want="a login shell that leaves standard input alone",
+                hint="a `read` or `cat` in the user's .bashrc or .profile, or in /etc/profile.d, is for terminals: put "
+                "`[ -t 0 ] || return` before it",
+            )  # fmt: skip
+        words = "\n".join(line for line in said.splitlines() if not _WARNING.search(line))
+        for pattern, hint in _SUDO if "sudo" in words else ():
+            if pattern.search(words):
+                saw = last_words(status, words)
+                return AgentError(
+                    "sudo-refused", "sudo did not make the user root", saw=saw, want="sudo -n", hint=hint
+                )
         return SilentError(
-            "far-end-failed", "no Python program could be started on the host", saw=saw,
+            "far-end-failed", "no Python program could be started on the host", saw=last_words(status, words, printed),
             want="a login shell that runs commands",
         )  # fmt: skip
+
+
+def refusal(printed: str) -> AgentError | None:
+    """Return what is meant by the words of whoever answers a login instead of us; None when they may be mere noise."""
+    other = _OTHER_USER.search(printed)
+    hint = f"log in as {other[1]}: `user` in the inventory, or `User` in ssh's configuration" if other else ""
+    if other is None and _EXPIRED_LOGIN.search(printed):
+        hint = (
+            "log in there with a terminal and set a new password, or have it not expire: `chage -M -1 USER`"
+        )
+    if not hint:
+        return None
+    return AgentError("login-refused", "the host refuses the user", saw=last_words(None, printed), hint=hint)
+
+
+def _tried(said: str) -> str:
+    """Return each Python that was tried with its own last words, out of what all of them said."""
+    found, before = [], []
+    for line in said.splitlines():
+        ended = _TRIED.fullmatch(line)
+        if ended is None:
+            before += [] if _WARNING.search(line) else [line]
+        else:
+            words = last_words(int(ended[2]), "\n".join(before)).splitlines()[-1]
+            found.append(f"{ended[1]}: {'Python ' if _VERSION.fullmatch(words) else ''}{words}")
+            before = []
+    return "\n".join(found)
 
 
 class Ways:
@@ -157,10 +233,28 @@ def _said_by_powershell(said: str) -> str:
     return "\n".join([each for each in lines if not _AROUND.match(each)] or lines)
 
 
-def last_words(status: int | None, said: str) -> str:
-    """Return the end of what was said on standard error, or else how the command ended."""
+def last_words(status: int | None, said: str, printed: str = "") -> str:
+    """Return the end of what was said on standard error, else of what was printed, or else how the command ended.
+
+    Of a traceback that is its last line: the others are of no use to anybody who did not write the program.
+    """
     ended = "death by a signal" if status is None else f"exit {status}"
-    return "\n".join(said.splitlines()[-3:]) or ended
+    for text in (said, printed):
+        lines = _untraced(text.splitlines())
+        if lines:
+            return "\n".join(lines[-3:])
+    return ended
+
+
+def _untraced(lines: list[str]) -> list[str]:
+    kept: list[str] = []
+    traced = False
+    for each in lines:
+        begins = each.startswith("Traceback (most recent call last)")
+        traced = begins or (traced and (not each.strip() or each.startswith((" ", "\t"))))
+        if not traced and each.strip():
+            kept.append(each.rstrip())
+    return kept
 
 
 def line(value: Mapping[str, Any]) -> bytes:

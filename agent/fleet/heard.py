@@ -43,9 +43,15 @@ _TEXTS = {
 class Heard:
     """What comes from a host: records that begin with the word of the request, and whatever else is printed there."""
 
-    def __init__(self, receive: Callable[[], bytes], word: str) -> None:
-        """Listen to `receive`, which returns the next bytes, none at their end."""
+    def __init__(
+        self, receive: Callable[[], bytes], word: str, mind: Callable[[str], None] = lambda _noise: None
+    ) -> None:
+        """Listen to `receive`, which returns the next bytes, none at their end.
+
+        `mind` is shown what else was printed as long as no record came, and may raise.
+        """
         self._receive = receive
+        self._mind = mind
         self._mark = RECORD + word.encode()
         self._noise = bytearray()
 
@@ -60,6 +66,8 @@ class Heard:
         for line in self._lines():
             before, found, text = line.partition(self._mark)
             self._pass_over(before if found else line)
+            if not found and not told:
+                self._mind(line[:_KEPT].decode("utf-8", "replace"))
             if found:
                 told += 1
                 _refuse_more(told, _RECORDS, "records")

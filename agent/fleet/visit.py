@@ -13,7 +13,7 @@ from agent.catalogue import published
 from agent.core.errors import CODES, AgentError
 from agent.core.fleet import End, State, Target
 from agent.core.link import CutError, LinkLostError
-from agent.fleet.entry import QUESTION, SilentError, Ways, is_windows, last_words, line
+from agent.fleet.entry import QUESTION, SilentError, Ways, is_windows, last_words, line, refusal
 from agent.fleet.heard import SHOWN, Heard, proven, sound
 from agent.fleet.offer import Offer
 from agent.fleet.rollout import CONNECTING
@@ -47,6 +47,11 @@ _PASSING = (
 _NOT_REACHED = (*_PASSING, "host-key-unknown", "host-key-changed", "key-unusable")
 # What a run on a host gets of the time that is left for it, so that its report still comes in time.
 _SHARE = 0.9
+# How often a host is tried whose sessions end before anything of ours spoke: it is not the run that the link lost.
+_TRIES = 3
+_ENDED = (
+    "sshd's log there says why (`journalctl -u ssh -u sshd`): ChrootDirectory, PAM, a limit, the user's shell"
+)
 # How much of an answer to the question which shell it is, is listened to, in bytes.
 _ANSWER = 64 * 1024
 
@@ -173,6 +178,13 @@ class _Visit:
             # it was there and is gone: it may be finishing alone, or restarting
             now = time.monotonic()
             self._lost = self._lost or now
+            if not (self._landed or self._errand.again) and attempt + 1 >= _TRIES:
+                return self._end(
+                    State.UNREACHABLE,
+                    "ssh-failed",
+                    saw=f"the session ended right after the login: {why}",
+                    hint=_ENDED,
+                )
             if now - self._lost > self._baggage.search:
                 break
             try:
@@ -220,7 +232,7 @@ class _Visit:
         self._answered = self._has_tree = False
         request = self._request(way)
         talk.send(way.opening(request))
-        self._heard = Heard(talk.receive, request["word"])
+        self._heard = Heard(talk.receive, request["word"], _mind)
         for record in self._heard.records():
             event, self._answered = record.get("event"), True
             if event == "hello":
@@ -254,7 +266,7 @@ class _Visit:
     def _ended_early(self, talk: Talk, way: Entry) -> NoReturn:
         status, said = talk.status(), talk.errors().decode("utf-8", "replace").strip()
         if not self._answered:
-            raise way.silence(status, said)
+            raise refusal(said) or way.silence(status, said, self._heard.noise)
         raise AgentError(
             "far-end-failed", "the agent on the host ended without a report", saw=last_words(status, said),
             want="a report",
@@ -338,6 +350,13 @@ class _Visit:
             seconds=time.monotonic() - self._began,
             trusted=self._trusted,
         )
+
+
+def _mind(printed: str) -> None:
+    """Raise what somebody says who answers the login instead of the agent."""
+    refused = refusal(printed)
+    if refused is not None:
+        raise refused
 
 
 def _pause(attempt: int) -> float:

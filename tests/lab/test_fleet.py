@@ -165,12 +165,152 @@ def test_a_host_without_python_is_told(operator: Operator, one: LabHost) -> None
 
 
 def test_a_python_that_is_too_old_is_passed_over(operator: Operator, one: LabHost) -> None:
-    old = b'#!/bin/sh\n[ "$1" = --version ] && echo Python 3.6.8 && exit\nexit 93\n'
+    old = b"#!/bin/sh\necho 3.6.8 >&2\nexit 1\n"
     one.put("/usr/local/bin/python3", old, 0o755)
     assert operator.rollout().outcomes == {one.name: "ok"}  # by python3.11
     one.must(["sh", "-c", "mkdir /away && mv /usr/bin/python3* /away"])
     ran = operator.rollout()
-    assert (ran.codes, ran.host(one.name)["saw"]) == ({one.name: "python-missing"}, "Python 3.6.8")
+    assert (ran.codes, ran.host(one.name)["saw"]) == (
+        {one.name: "python-missing"},
+        "/usr/local/bin/python3: Python 3.6.8",
+    )
+
+
+SHIM = b"""#!/bin/sh
+echo "pyenv: python3: command not found" >&2
+exit 127
+"""
+UNLINKED = b"""#!/bin/sh
+echo "$0: error while loading shared libraries: libpython3.12.so.1.0: cannot open shared object file" >&2
+exit 127
+"""
+
+
+def test_a_python_that_does_not_start_is_passed_over(operator: Operator, one: LabHost) -> None:
+    """A shim, an interpreter without its library, one without TLS, one that dies: whichever comes first in PATH."""
+    no_tls = b"#!/bin/sh\nexec /usr/bin/python3 -c \"raise ImportError('No module named _ssl')\"\n"
+    names = {
+        "python3": SHIM,
+        "python3.14": UNLINKED,
+        "python3.13": no_tls,
+        "python3.12": b"#!/bin/sh\nkill -SEGV $$\n",
+    }
+    for name, program in names.items():
+        one.put(f"/usr/local/bin/{name}", program, 0o755)
+    one.put("/home/ec2-user/.bashrc", b"PATH=$HOME/bin:$PATH\n")
+    one.must(["mkdir", "-p", "/home/ec2-user/bin"])
+    one.put("/home/ec2-user/bin/python3", SHIM, 0o755)
+    assert operator.rollout().outcomes == {one.name: "ok"}
+    one.must(["sh", "-c", "mkdir /away && mv /usr/bin/python3* /away"])
+    ran = operator.rollout()
+    assert ran.codes == {one.name: "python-missing"}
+    saw = ran.host(one.name)["saw"]
+    assert "/usr/local/bin/python3: pyenv: python3: command not found" in saw
+    assert "python3.14: error while loading shared libraries" in saw
+    assert "/usr/local/bin/python3.12: " in saw
+    assert "Traceback" not in saw
+
+
+def test_a_python_whose_openssl_makes_no_tls_is_passed_over(operator: Operator, one: LabHost) -> None:
+    """An openssl.cnf that names the FIPS provider, where there is none, as hardening guides have it."""
+    text = "openssl_conf = a\n[a]\nproviders = b\n[b]\nfips = c\nbase = c\n[c]\nactivate = 1\n"
+    one.put("/etc/half-fips.cnf", text.encode())
+    wrapper = b'#!/bin/sh\nOPENSSL_CONF=/etc/half-fips.cnf exec /away/python3 "$@"\n'
+    one.put("/usr/local/bin/python3", wrapper, 0o755)
+    one.must(["sh", "-c", "mkdir /away && cp -a /usr/bin/python3* /away"])
+    assert operator.rollout().outcomes == {one.name: "ok"}
+    one.must(["sh", "-c", "rm /usr/bin/python3*"])
+    ran = operator.rollout()
+    assert ran.codes == {one.name: "python-missing"}
+    saw = ran.host(one.name)["saw"]
+    assert saw.startswith("/usr/local/bin/python3: ssl.SSLError"), saw
+
+
+def test_who_answers_instead_of_a_shell_is_told_in_his_words(operator: Operator, one: LabHost) -> None:
+    """EC2's line for root, at once and not after its sleep; and shells that start nothing."""
+    operator.inventory(more='user = "root"')
+    key = one.get("/root/.ssh/authorized_keys").decode().strip()
+    words = 'Please login as the user \\\\"ec2-user\\\\" rather than the user \\\\"root\\\\".'
+    line = f"command=\"echo '{words}';echo;sleep 10;exit 142\" {key}\n".replace("\\\\", "\\")
+    one.put("/root/.ssh/authorized_keys", line.encode(), 0o600)
+    ran = operator.rollout()
+    assert ran.codes == {one.name: "login-refused"}, ran
+    host = ran.host(one.name)
+    assert 'Please login as the user "ec2-user"' in host["saw"]
+    assert "ec2-user" in host["hint"]
+    assert host["seconds"] < 10
+
+
+def test_a_login_shell_that_starts_nothing_is_told_in_its_words(operator: Operator, one: LabHost) -> None:
+    one.must(["usermod", "-s", "/usr/sbin/nologin", "ec2-user"])
+    ran = operator.rollout()
+    assert (ran.codes, "not available" in ran.host(one.name)["saw"]) == ({one.name: "far-end-failed"}, True)
+    one.must(["usermod", "-s", "/bin/bash", "ec2-user"])
+    one.must(
+        [
+            "sh",
+            "-c",
+            "printf 'Match User ec2-user\\n  ChrootDirectory /home/ec2-user\\n' >>/etc/ssh/sshd_config",
+        ]
+    )
+    one.must(["pkill", "-HUP", "-o", "sshd"])
+    ran = operator.rollout()
+    assert (ran.codes, ran.outcomes) == ({one.name: "ssh-failed"}, {one.name: "unreachable"})
+    assert ran.host(one.name)["seconds"] < 60
+
+
+def test_sudo_is_judged_by_what_started(operator: Operator, scene: Scene, one: LabHost) -> None:
+    one.must(
+        [
+            "sh",
+            "-c",
+            "echo nowhere >/etc/hostname; hostname nowhere; sed -i /$(hostname)/d /etc/hosts || true",
+        ]
+    )
+    ran = operator.rollout()
+    assert ran.outcomes == {one.name: "ok"}, ran
+    one.put(
+        "/etc/sudoers.d/90-ec2-user",
+        b"Defaults:ec2-user requiretty\nec2-user ALL=(ALL) NOPASSWD: ALL\n",
+        0o440,
+    )
+    ran = operator.rollout()
+    assert (ran.codes, "requiretty" in ran.host(one.name)["hint"]) == ({one.name: "sudo-refused"}, True), ran
+    one.put("/etc/sudoers.d/90-ec2-user", b"# nobody\n", 0o440)
+    ran = operator.rollout()
+    assert (ran.codes, "NOPASSWD" in ran.host(one.name)["hint"]) == ({one.name: "sudo-refused"}, True), ran
+    one.must(["mv", "/usr/bin/sudo", "/usr/bin/sudo.away"])
+    ran = operator.rollout()
+    assert (ran.codes, "install sudo" in ran.host(one.name)["hint"]) == ({one.name: "sudo-refused"}, True), (
+        ran
+    )
+
+
+def test_a_shell_that_reads_what_is_sent_to_the_agent_is_named(operator: Operator, one: LabHost) -> None:
+    one.put("/home/ec2-user/.bashrc", b"read answer\n")
+    ran = operator.rollout()
+    assert ran.codes == {one.name: "far-end-failed"}
+    assert ".bashrc" in ran.host(one.name)["hint"]
+    assert "Traceback" not in ran.host(one.name)["saw"]
+
+
+def test_a_kept_tree_that_was_damaged_is_sent_again(operator: Operator, scene: Scene, one: LabHost) -> None:
+    assert operator.rollout().exit_status == 0
+    for damage in (
+        "rm $t/agent/far_end.py",
+        "truncate -s 100 $t/agent/app.py",
+        "truncate -s 20 $t/agent/__pycache__/app.*",
+    ):
+        one.must(["sh", "-c", f"t=$(echo {STATE}/trees/*); {damage}"])
+        ran = operator.rollout()
+        assert ran.outcomes == {one.name: "ok"}, (damage, ran)
+    assert len(one.run(["ls", f"{STATE}/trees"]).stdout.split()) == 1
+
+
+def test_plan_finds_a_place_from_which_libraries_can_be_loaded(operator: Operator, one: LabHost) -> None:
+    one.must(["mount", "-o", "remount,noexec", "/run"])
+    ran = operator.fleet("plan", *operator.everything())
+    assert ran.outcomes == {one.name: "drifted"}, ran
 
 
 def test_a_full_disk_is_named_and_leaves_nothing(operator: Operator, one: LabHost) -> None:

@@ -339,6 +339,99 @@ def test_a_tree_that_cannot_be_laid_is_that_hosts_failure(tmp_path: Path, code: 
     assert (end.state, end.code, end.saw) == (State.FAILED, code, "why")
 
 
+TRACEBACK = b"""Traceback (most recent call last):
+  File "<string>", line 1, in <module>
+    import ssl
+    ^^^^^^^^^^
+
+ModuleNotFoundError: No module named '_ssl'
+"""
+TRIED = (
+    b"sudo: unable to resolve host web-1: Name or service not known\n"
+    b"pyenv: python3: command not found\nhsm-agent: /usr/local/bin/python3 ended with 127\n"
+    b"hsm-agent: /opt/python3.12 ended with 139\n"
+    + TRACEBACK
+    + b"hsm-agent: /usr/bin/python3.11 ended with 1\n"
+    b"3.6.8\nhsm-agent: /usr/bin/python3 ended with 1\n"
+)
+SEEN = (
+    "/usr/local/bin/python3: pyenv: python3: command not found\n/opt/python3.12: exit 139\n"
+    "/usr/bin/python3.11: ModuleNotFoundError: No module named '_ssl'\n/usr/bin/python3: Python 3.6.8"
+)
+SUDO = "sudo: unable to resolve host web-1: Name or service not known\n"
+
+
+@pytest.mark.parametrize("warned", ["", SUDO])
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("sudo: a password is required", "NOPASSWD"), ("sudo: a terminal is required to read the password", "NOPASSWD"),
+        ("sudo: interactive authentication is required", "NOPASSWD"),
+        ("sudo: Ein Passwort ist notwendig", "sudo -n true"),
+        ("sudo: sorry, you must have a tty to run sudo", "!requiretty"),
+        ("sudo: Account or password is expired, reset your password and try again", "chage"),
+        ("sudo: account validation failure, is your account locked?", "sudo -n true"),
+        ("ec2-user is not in the sudoers file.  This incident will be reported.", "NOPASSWD"),
+        ("Sorry, user ec2-user may not run sudo on web-1.", "NOPASSWD"),
+        ("Sorry, user ec2-user is not allowed to execute '/bin/sh' as root on web-1. sudo", "NOPASSWD"),
+        ("sudo: I'm sorry ec2-user. I'm afraid I can't do that", "NOPASSWD"),
+        ("sh: 1: exec: sudo: not found", "root"), ("/bin/sh: line 1: exec: sudo: not found", "root"),
+    ],
+)  # fmt: skip
+def test_a_refusal_of_sudo_is_told_with_what_helps(tmp_path: Path, said: str, hint: str, warned: str) -> None:
+    end = Scene(tmp_path, (Script(ends=1, said=f"{warned}{said}\n".encode()),)).made()
+    assert (end.code, end.saw) == ("sudo-refused", said)
+    assert hint in str(end.hint)
+
+
+def test_a_warning_of_sudo_is_no_refusal(tmp_path: Path) -> None:
+    assert Scene(tmp_path, (Script((HELLO, report()), said=SUDO.encode()),)).made().state is State.OK
+    (tmp_path / "more").mkdir()
+    end = Scene(tmp_path / "more", (Script(ends=1, said=SUDO.encode()),)).made()
+    assert end.code == "far-end-failed"
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (b'Please login as the user "ec2-user" rather than the user "root".\n', "ec2-user"),
+        (b"Please login as the user 'ubuntu' rather than the user 'root'.\n", "ubuntu"),
+        (b"WARNING: Your password has expired.\nPassword change required but no TTY available.\n", "chage"),
+    ],
+)
+@pytest.mark.parametrize("stream", ["output", "error"])
+def test_a_login_that_is_refused_in_words_is_told_at_once(
+    tmp_path: Path, words: bytes, hint: str, stream: str
+) -> None:
+    """EC2's line sleeps ten seconds behind its words, and a second session to ask for Windows ten more."""
+    asleep = AssertionError("nobody waits for what comes behind")
+    script = Script((words, asleep)) if stream == "output" else Script(ends=1, said=words)
+    end = Scene(tmp_path, (script,)).made()
+    assert (end.state, end.code, end.saw) == (
+        State.UNREACHABLE,
+        "login-refused",
+        words.decode().splitlines()[0] if stream == "output" else words.decode().strip(),
+    )
+    assert hint in str(end.hint)
+    assert script.began == ["exec"]
+
+
+def test_such_words_in_the_middle_of_a_run_are_noise(tmp_path: Path) -> None:
+    words = b'Please login as the user "ec2-user" rather than the user "root".\n'
+    assert Scene(tmp_path, (Script((HELLO, words, report())),)).made().state is State.OK
+
+
+@pytest.mark.parametrize("tries", [2, 3])
+def test_a_session_that_ends_right_after_the_login_is_tried_three_times(tmp_path: Path, tries: int) -> None:
+    lost = [Script((LinkLostError("closed"),)) for _ in range(tries)]
+    end = Scene(tmp_path, (*lost, Script((HELLO, report())))).made()
+    expected = (State.OK, None) if tries == 2 else (State.UNREACHABLE, "ssh-failed")
+    assert (end.state, end.code) == expected
+    if tries == 3:
+        assert end.saw == "the session ended right after the login: closed"
+        assert "ChrootDirectory" in str(end.hint)
+
+
 @pytest.mark.parametrize(
     ("script", "code", "saw"),
     [
@@ -349,7 +442,25 @@ def test_a_tree_that_cannot_be_laid_is_that_hosts_failure(tmp_path: Path, code: 
             "sudo-refused",
             "sudo: a password is required",
         ),
-        (Script((b"This account is not available.\n",), ends=1), "far-end-failed", "exit 1"),
+        (
+            Script((b"This account is not available.\n",), ends=1),
+            "far-end-failed",
+            "This account is not available.",
+        ),
+        (Script((b"noise\n",), ends=1, said=b"last words\n"), "far-end-failed", "last words"),
+        (Script(ends=1), "far-end-failed", "exit 1"),
+        (Script(ends=95, said=b"x\n"), "far-end-failed", "x"),
+        (Script(ends=1, said=TRACEBACK), "far-end-failed", "ModuleNotFoundError: No module named '_ssl'"),
+        (
+            Script((HELLO,), ends=1, said=b"before\n" + TRACEBACK),
+            "far-end-failed",
+            "before\nModuleNotFoundError: No module named '_ssl'",
+        ),
+        (
+            Script(ends=93, said=TRIED),
+            "python-missing",
+            SEEN,
+        ),
         (Script((HELLO,), ends=137, said=b"Killed\n"), "far-end-failed", "Killed"),
         (Script((HELLO, RECORD + b"nonsense\n")), "far-end-failed", "nonsense"),
         (Script((HELLO, RECORD + b"[1]\n")), "far-end-failed", "[1]"),
@@ -414,9 +525,9 @@ def test_a_run_that_may_be_under_way_is_asked_for_its_report(tmp_path: Path) -> 
 
 
 def test_the_command_is_one_line_that_every_shell_takes_whole() -> None:
-    before, inner, after = COMMAND.split("'")
-    assert (before, after) == ("exec /bin/sh -c ", "")
-    assert not set(inner) & set("\\!\n'")
+    before, first, between, second, after = COMMAND.split("'")
+    assert (before, between, after) == ("exec /bin/sh -c ", " ", "")
+    assert not set(first + second) & set("\\!\n'")
 
 
 WINDOWS_TREE = Tree("hsm-agent-0.1.0-x86_64-windows-0.zip", "f01", b"ZIP")
