@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.core import system as systems
 from agent.core.client_packages import PACKAGES
+from agent.core.errors import AgentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -96,6 +98,23 @@ class Layout:
         """Return whose configuration file of SDK 5 this is, None for another file."""
         name = path.rpartition(self.system.separator)[2]
         return next((each for each in COMPONENTS if self.file.replace("*", each) == name), None)
+
+    def programs(self, component: str, view: HostView) -> tuple[str, ...]:
+        """Return what of a component is run, or loaded by who uses it, as far as it can be listed."""
+        part, java = self.libraries.get(component, "\0"), self.system.join(self.root, "java")
+        found = [self.tool(component), *([self.cli] if component == "cli" else [])]
+        with contextlib.suppress(AgentError):  # an ordinary user may not list every folder
+            found += [self.system.join(self.lib, name) for name in view.names(self.lib) if part in name]
+            if component == "jce":
+                found += [self.system.join(java, name) for name in view.names(java) if name.endswith(".jar")]
+        return tuple(found)
+
+    def logging(self, component: str) -> dict[str, str]:
+        """Return what a fresh package says of logs, by the names in its file (hsm-client-logs)."""
+        where = {"log_type": "file", "log_file": self.log(component)}
+        if component in ("dyn", "openssl-provider"):  # to standard error
+            where = {"log_type": "term"}
+        return {**where, "log_level": "info", "log_interval": "daily"}
 
     def log(self, component: str) -> str:
         """Return the log a component writes by default (dyn and openssl-provider write to standard error)."""

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.cloudhsm.ca import find_certificates, written
+from agent.cloudhsm.layout import layout
+from agent.cloudhsm.protection import close, exposed
 from agent.core.errors import AgentError
+from agent.core.links import goal, require_whole
 from agent.core.words import Finding
 
 if TYPE_CHECKING:
@@ -40,8 +43,13 @@ class Certificate:
         what can be made out must be wanted.
         """
         want = written(self.fingerprints)
+        open_to_others = exposed(view, layout(view.system), (self.path,))
+        for each in open_to_others:
+            if not each.ours:
+                raise each.refuse()
         data = view.read(self.path)
         if data is None:
+            require_whole(view, self.path)
             return Finding(met=False, saw="absent", want=want)
         if not data.strip():
             return Finding(met=False, saw="empty", want=want)
@@ -53,11 +61,20 @@ class Certificate:
         if there != wanted or not found.plain:
             form = "" if there != wanted else ", in a form that a client may not read"
             return Finding(met=False, saw=f"{saw}{form}", want=want)
-        stat = view.stat(self.path)
-        mode = stat.mode if stat and stat.kind == "file" else _MODE
-        if mode & 0o022 or not mode & 0o004:
-            return Finding(met=False, saw=f"{want}, mode {mode:04o}", want=f"{want}, mode {_MODE:04o}")
+        stat = view.stat(goal(view, self.path))
+        rights = [f"{each.path}: {each.words}" for each in open_to_others]
+        if stat is not None and not stat.mode & 0o004:
+            rights.append(f"mode {stat.mode:04o}")
+        if rights:
+            return Finding(
+                False, "; ".join([want, *rights]), f"{want}; mode {_MODE:04o}, root alone to write"
+            )
         return Finding(met=True, saw=want, want=want)
 
     def apply(self, host: Host) -> None:
-        host.write(self.path, self.pem, mode=_MODE)
+        """Write it, through a link where it is one, once nobody else can change what leads there."""
+        here = layout(host.system)
+        for each in exposed(host, here, (self.path,)):
+            if each.stat.kind == "directory":
+                close(host, each)
+        host.write(goal(host, self.path), self.pem, mode=_MODE)

@@ -1,0 +1,143 @@
+"""Who else could change the vendor's files: the owner and mode of each, and of every folder on the way to it.
+
+The packages leave all of it to root. SDK 3 has an account of its own, `hsmuser`, which is taken for root's here: its
+package gives it the configuration, and hosts that moved to SDK 5 still have it so. Whom a site lets read its files is
+the site's to say: `root:hsm 0640` is as good as 0644. On Windows only what the access list of a file lets others write
+is looked at, and folders below ProgramData are passed over: Windows itself lets every user make files there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.core.errors import AgentError
+from agent.core.links import goal, way
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from agent.cloudhsm.layout import Layout
+    from agent.core.host import Host, HostView, Stat
+
+_OTHERS, _GROUP, _STICKY = 0o002, 0o020, 0o1000
+_ACCOUNT = "hsmuser"
+# what a host gives that it is not told the number of, as in a container: no user of this host
+_UNMAPPED = 65534
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """A name that others than root could change. `ours`: it is of the vendor's tree, and closing it proves enough."""
+
+    path: str
+    stat: Stat
+    words: str
+    ours: bool
+
+    def refuse(self) -> AgentError:
+        """Return the error for one that is not closed by us."""
+        return AgentError(
+            "permissions-unsafe",
+            f"others than root may change {self.path}",
+            saw=f"{self.path}: {self.words}",
+            want="root's, and writable to nobody else",
+            hint=f"look at what is there, then `chown root {self.path}` and `chmod go-w {self.path}`; a program that"
+            " others could change comes whole again with its package, installed anew",
+        )
+
+
+@dataclass(frozen=True)
+class _Trusted:
+    """The numbers of root and of the vendor's own account."""
+
+    users: frozenset[int]
+    groups: frozenset[int]
+
+
+def exposed(
+    view: HostView, layout: Layout, paths: Iterable[str], programs: Iterable[str] = ()
+) -> tuple[Exposed, ...]:
+    """Return what others could change of the files at `paths` and of `programs`, and of the folders above them.
+
+    What is not there is left out. A program is never ours to close: what was open to others may be another's by now.
+    """
+    programs = tuple(programs)
+    kept = {goal(view, path) for path in programs}
+    trusted = _trusted(view)
+    found = {}
+    for path in _names(view, layout, (*paths, *programs)):
+        stat = view.stat(path)
+        inside = any(
+            path == root or path.startswith(root + layout.system.separator)
+            for root in (layout.root, *layout.homes)
+        )
+        words = _words(stat, trusted, inside=inside) if stat is not None else ""
+        if stat is not None and words:
+            found[path] = Exposed(path, stat, words, inside and path not in kept)
+    return tuple(found.values())
+
+
+def close(host: Host, each: Exposed) -> None:
+    """Leave a name to its owner, and that to root; whom its mode lets read stays. Raises as `write` does.
+
+    A file is written anew: whoever has it open for writing has the old one.
+    """
+    trusted = _trusted(host)
+    stat = each.stat
+    uid = stat.uid if stat.uid in trusted.users else 0
+    owner = None if stat.uid < 0 else (uid, stat.gid)
+    if stat.kind == "file":
+        data = host.read(each.path)
+        if data is not None:
+            host.write(each.path, data, mode=closed(stat.mode), owner=owner)
+        return
+    host.chmod(each.path, closed(stat.mode), owner=owner)
+
+
+def closed(mode: int) -> int:
+    """Return a mode without what it lets others write."""
+    return mode & ~(_OTHERS | _GROUP)
+
+
+def require_closed(view: HostView, layout: Layout, path: str) -> None:
+    """Raise AgentError `permissions-unsafe` when others could change what is at a path, or lead to it."""
+    for each in exposed(view, layout, (path,)):
+        raise each.refuse()
+
+
+def _names(view: HostView, layout: Layout, paths: Iterable[str]) -> Iterator[str]:
+    """Yield each real name that decides what is at a path, the upper ones first."""
+    if layout.system.separator == "/":
+        for path in paths:
+            yield from way(view, path)
+        return
+    yield layout.root
+    for path in paths:
+        yield goal(view, path)
+
+
+def _words(stat: Stat, trusted: _Trusted, *, inside: bool) -> str:
+    """Say what lets others in; empty for nothing."""
+    said = []
+    foreign = stat.uid >= 0 and stat.uid not in trusted.users
+    if foreign and (inside or stat.uid != _UNMAPPED):
+        said.append(f"owner {stat.uid}")
+    # in a folder with the sticky bit a name can be taken away by its owner alone
+    sticky = not inside and stat.kind == "directory" and bool(stat.mode & _STICKY)
+    # an access list of POSIX shows what it lets others write in the place of the group, whichever that is
+    group = stat.mode & _GROUP and (stat.gid != 0 if not inside else stat.gid not in trusted.groups - {0})
+    if not sticky and (stat.mode & _OTHERS or group):
+        said.append(f"mode {stat.mode:04o}" + (f", group {stat.gid}" if group and stat.gid > 0 else ""))
+    return ", ".join(said)
+
+
+def _trusted(view: HostView) -> _Trusted:
+    users, groups = {0}, {0}
+    passwd = view.read("/etc/passwd") if view.system.separator == "/" else None
+    for line in (passwd or b"").decode("utf-8", "replace").splitlines():
+        fields = line.split(":")
+        if fields[0] == _ACCOUNT and len(fields) > 3 and fields[2].isdecimal() and fields[3].isdecimal():
+            users.add(int(fields[2]))
+            groups.add(int(fields[3]))
+    return _Trusted(frozenset(users), frozenset(groups))
