@@ -69,11 +69,11 @@ class _Prepared:
     keeper: snapshot.Keeper
     downloads: bool = False
 
-    def save(self) -> None:
+    def save(self, *, worked: bool) -> None:
         ready.load_for_run()
         if self.downloads:
             ready.load_for_web()
-        self.keeper.save()
+        self.keeper.save(worked=worked)
 
     def restore(self) -> tuple[Line, ...]:
         return self.keeper.restore()
@@ -108,6 +108,7 @@ def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> 
         _observe(machine, planned, known)
         if judge(known.walk).outcome in (Verdict.OK, Verdict.DEGRADED):
             known.notices = (*known.notices, *_remember(machine, record))
+            known.notices = (*known.notices, *_keep_proven(machine, run))
             known.notices = (*known.notices, *tasks.end_first_boot(machine), *tasks.keep(machine))
 
     return _changing(machine, run, _known_to(machine, desired), body)
@@ -134,13 +135,14 @@ def verify(machine: Host, desired: Desired, run: Run, listener: Listener) -> Rep
 
 
 def rollback(machine: Host, run_id: str | None, run: Run, listener: Listener) -> Report:
-    """Put back the CA and the configuration as they were before a run, by default the last one that changed them."""
+    """Put back the CA and the configuration as they were before a run, by default the last ones that worked."""
 
     def body(known: Known) -> None:
         wanted = snapshot.load(machine, run_id)
         known.facts = gather(machine)
         ready.load_for_run()
-        snapshot.save(machine, run.run_id, rollback=True)
+        known.notices = snapshot.remarks(machine, wanted)
+        snapshot.save(machine, run.run_id, reason=snapshot.ROLLBACK, to=wanted.name)
         known.walk = Walk(wanted.restore(machine))
         for line in known.walk.lines:
             listener.ended(line)
@@ -158,7 +160,7 @@ def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -
         limits = limits_of(Desired(timeout=timeout))
         host = Guarded(machine, limits.run)
         known.facts = gather(host)
-        undo = _Prepared(snapshot.Keeper(machine, run.run_id))
+        undo = _Prepared(snapshot.Keeper(machine, run.run_id, snapshot.REMOVE))
         known.walk = apply(removal(known.facts, limits), host, listener, undo)
         if known.walk.changed:
             machine.remove(machine.system.desired)
@@ -367,6 +369,16 @@ def _remember(machine: Host, record: store.Last) -> tuple[Notice, ...]:
     except AgentError as error:
         text = f"what was asked for could not be kept, so `verify` needs its options: {error.saw or error.sentence}"
         return (Notice("record-not-kept", text),)
+    return ()
+
+
+def _keep_proven(machine: Host, run: Run) -> tuple[Notice, ...]:
+    """Keep what works now, for a `rollback` to it; that it could not be kept is only remarked on."""
+    try:
+        snapshot.prove(machine, run.run_id)
+    except AgentError as error:
+        text = f"what works now could not be kept for a `rollback`: {error.saw or error.sentence}"
+        return (Notice("snapshot-not-kept", text),)
     return ()
 
 

@@ -34,8 +34,8 @@ class Listener(Protocol):
 class Undo(Protocol):
     """What can be put back. Its host is bound neither by the run's time limit nor by an interrupt."""
 
-    def save(self) -> None:
-        """Keep what a failed run could break; called once, before the first touch."""
+    def save(self, *, worked: bool) -> None:
+        """Keep what a failed run could break, and whether it was seen to work; called once, before the first touch."""
 
     def restore(self) -> tuple[Line, ...]:
         """Put back what differs from what was saved: one `undone` or `failed` line for each file that did."""
@@ -98,7 +98,7 @@ def apply(plan: Plan, host: Host, listener: Listener, undo: Undo) -> Walk:
         ready = all(finding.met for finding in findings)
         if not ready:
             before = walk.works(plan.worked) if plan.worked is not None else None
-            ready = walk.saved(plan, findings, undo)
+            ready = walk.saved(plan, findings, undo, worked=before is not None)
         if ready:
             walk.make_so(plan, host, findings)
     walk.probe(plan.probes)
@@ -144,10 +144,10 @@ class _Walking:
             return _line(step.id, Outcome.MET, finding)
         return _line(step.id, otherwise, finding, hint=f"needs {needs}" if needs else None)
 
-    def saved(self, plan: Plan, findings: list[Finding], undo: Undo) -> bool:
+    def saved(self, plan: Plan, findings: list[Finding], undo: Undo, *, worked: bool) -> bool:
         """Save what could be broken. When that fails nothing may be touched: the first unmet step carries the cause."""
         try:
-            undo.save()
+            undo.save(worked=worked)
         except AgentError as error:
             for step, finding in zip(plan.steps, findings):
                 unmet_first = not finding.met and self.broken is None
@@ -191,7 +191,7 @@ class _Walking:
         after = self._attempt(step.id, touch, saw=before.saw)
         if isinstance(after, Line):
             return replace(after, detail=before.detail)
-        self.notices.extend(after.notices)
+        self.notices.extend((*before.notices, *after.notices))
         seconds = self.view.monotonic() - began
         if after.met:
             return Line(

@@ -5,35 +5,47 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.cloudhsm import daemon
 from agent.cloudhsm.ca import find_certificates, written
 from agent.cloudhsm.layout import Layout, layout
 from agent.cloudhsm.pem import holds_secret
-from agent.cloudhsm.settings import parse_cmu, parse_settings, parse_settings3
+from agent.cloudhsm.protection import closed, require_closed
+from agent.cloudhsm.settings import Copy, parse_cmu, parse_settings, parse_settings3
 from agent.core.errors import CODES, AgentError
 from agent.core.limits import Limits
-from agent.core.words import Line, Outcome
+from agent.core.links import goal
+from agent.core.words import Line, Notice, Outcome
+from agent.state.sealed import seal, unseal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from agent.core.host import Host, HostView
 
-_VERSION = 1
-# Enough to go back over a fortnight of daily mistakes; a snapshot is some kilobytes.
+_VERSION = 2
+# Enough to go back over a fortnight of daily mistakes, and as many of what was not seen to work: one kind never
+# pushes out the other. A snapshot is some kilobytes.
 _KEPT = 20
+# Why a snapshot was taken: before a run that may change something, before packages go, before going back, and after a
+# run that proved what it left.
+CONFIGURE, REMOVE, ROLLBACK, PROVEN = "configure", "remove", "rollback", "proven"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """One file as it was: its bytes, mode and owner (uid, gid)."""
+    """One file as it was: its bytes, mode and owner (uid, gid).
+
+    Of a link `link` is what it says, and the rest is of the file that it leads to; `data` is None where it led nowhere.
+    """
 
     path: str
-    data: bytes
+    data: bytes | None
     mode: int
     owner: tuple[int, int]
+    link: str | None = None
 
     @property
     def rights(self) -> str:
@@ -42,21 +54,34 @@ class Kept:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The files of one moment, before run `run_id`. A file that was not there is not in it.
+    """The files of one moment, before run `run_id` and those of `also`. A file that was not there is not in it.
 
-    One that a rollback took is marked: by default going back goes past it, so that going back twice is going once.
+    `worked`: the client was seen to work with them. One that a rollback took says in `to` which snapshot it went back
+    to: by default going back again leads there, so that going back twice is going once.
     """
 
     run_id: str
     files: tuple[Kept, ...]
-    rollback: bool = False
+    reason: str = CONFIGURE
+    worked: bool = False
+    to: str | None = None
+    also: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What a rollback calls it: the run before which it was taken, or after which."""
+        return f"after {self.run_id}" if self.reason == PROVEN else self.run_id
+
+    def holds(self, files: Iterable[Kept]) -> bool:
+        """Tell whether these are the same files with the same bytes, whoever may read them."""
+        return _contents(self.files) == _contents(files)
 
     def restore(self, host: Host) -> tuple[Line, ...]:
         """Put back what differs: one line for each such file, `undone`, or `failed` with `rollback-failed`.
 
         A CA that was not there before is removed. A configuration file that was not there belongs to a package that
-        was installed since, and stays with it. SDK 3's daemon, where there is one, is started anew with what was put
-        back.
+        was installed since, and stays with it; and one that the client cannot read never takes the place of one that
+        it can. SDK 3's daemon, where there is one, is started anew with what was put back.
         """
         here = layout(host.system)
         paths = [kept.path for kept in self.files]
@@ -74,107 +99,300 @@ class Keeper:
 
     host: Host
     run_id: str
+    reason: str = CONFIGURE
     saved: Snapshot | None = None
 
-    def save(self) -> None:
-        self.saved = save(self.host, self.run_id)
+    def save(self, *, worked: bool) -> None:
+        self.saved = save(self.host, self.run_id, reason=self.reason, worked=worked)
 
     def restore(self) -> tuple[Line, ...]:
         return self.saved.restore(self.host) if self.saved else ()
 
 
-def save(host: Host, run_id: str, *, rollback: bool = False) -> Snapshot:
-    """Write the snapshot of now as one file, so that it is whole or not there. Raises AgentError as `write` does."""
-    taken = Snapshot(run_id, tuple(_take(host)), rollback)
-    tree = {
-        "schema_version": _VERSION,
-        "run_id": run_id,
-        "rollback": rollback,
-        "files": [
-            {
-                "path": kept.path,
-                "mode": kept.mode,
-                "owner": list(kept.owner),
-                "data": base64.b64encode(kept.data).decode(),
-            }
-            for kept in taken.files
-        ],
-    }
-    host.write(_file(host, run_id), json.dumps(tree).encode(), mode=0o600)
-    for old in known(host)[:-_KEPT]:
-        host.remove(_file(host, old))
+def save(
+    host: Host, run_id: str, *, reason: str = CONFIGURE, worked: bool = False, to: str | None = None
+) -> Snapshot:
+    """Write the snapshot of now as one file, so that it is whole or not there. Raises AgentError as `write` does.
+
+    What equals the state that the last proven run left has worked, whether or not an HSM answers now. Equal ones are
+    kept once, under the name of the last run.
+    """
+    files = tuple(_take(host))
+    proven = _proven(host)
+    worked = worked or (proven is not None and proven.holds(files))
+    taken = Snapshot(run_id, files, reason, worked, to)
+    past, _ = _past(host)
+    equal = [each for each in past if replace(each, run_id=run_id, also=()) == taken]
+    also = tuple(name for each in reversed(equal) for name in (*each.also, each.run_id))
+    taken = replace(taken, also=also[-_KEPT:])
+    host.write(_file(host, run_id), _sealed(taken), mode=0o600)
+    for old in (*equal, *_surplus([taken, *past])):
+        host.remove(_file(host, old.run_id))
     return taken
 
 
+def prove(host: Host, run_id: str) -> None:
+    """Keep what is there now as what worked last, where that is new. Raises AgentError as `write` does."""
+    files = tuple(_take(host))
+    before = _proven(host)
+    if before is None or before.files != files:
+        host.write(_proven_file(host), _sealed(Snapshot(run_id, files, PROVEN, worked=True)), mode=0o600)
+
+
 def known(view: HostView) -> tuple[str, ...]:
-    """Return the runs that can be rolled back, oldest first (run ids begin with their time)."""
+    """Return the runs that have a snapshot, oldest first (run ids begin with their time)."""
     return tuple(
         name[: -len(".json")] for name in view.names(view.system.snapshots) if name.endswith(".json")
     )
 
 
 def load(view: HostView, run_id: str | None) -> Snapshot:
-    """Return the snapshot taken before a run, by default the last run but rollbacks.
+    """Return the snapshot taken before a run, by default the last one that worked.
 
-    Raises AgentError `nothing-recorded`.
+    Raises AgentError `nothing-recorded`, or `snapshot-damaged` where the only ones are not as they were written.
     """
-    runs = known(view)
-    for each in reversed(runs):
-        found = _read(view, each) if run_id in (None, each) else None
-        if found is not None and not (run_id is None and found.rollback):
-            return found
+    past, damaged = _past(view)
+    if run_id is None:
+        found = _last_that_worked(view, past)
+    else:
+        found = next((each for each in past if run_id in (each.run_id, *each.also)), None)
+    if found is not None:
+        return found
+    if run_id in damaged or (run_id is None and damaged and not past):
+        name = run_id or next(iter(damaged))
+        raise AgentError(
+            "snapshot-damaged",
+            f"the snapshot of run {name} is not put back",
+            saw=damaged[name],
+            want="the bytes that were kept",
+        )
+    runs = [each.run_id for each in past]
     raise AgentError(
         "nothing-recorded",
         "there is no snapshot to go back to" if run_id is None else f"there is no snapshot of run {run_id}",
-        saw=", ".join(runs[-5:]) or "none",
+        saw=", ".join(reversed(runs[:5])) or "no snapshot",
         want=run_id or "a run that changed this host",
         hint="`hsm-agent rollback RUN` takes one of the runs that are named" if runs else None,
     )
 
 
-def _read(view: HostView, run_id: str) -> Snapshot | None:
-    """Return a snapshot, None when the file is not one that this version wrote."""
-    try:
-        tree: Any = json.loads(view.read(_file(view, run_id)) or b"")
-        if tree["schema_version"] != _VERSION:
-            return None
-        files = tuple(
-            Kept(
-                path=kept["path"],
-                data=base64.b64decode(kept["data"]),
-                mode=kept["mode"],
-                owner=(kept["owner"][0], kept["owner"][1]),
-            )
-            for kept in tree["files"]
+def remarks(view: HostView, wanted: Snapshot) -> tuple[Notice, ...]:
+    """Say of a snapshot, before it is put back, what its name does not tell."""
+    said = []
+    if not wanted.worked:
+        text = (
+            f"what was there {_when(wanted)} was not seen to work; `hsm-agent verify` tells whether it does"
         )
-        return Snapshot(run_id, files, bool(tree["rollback"]))
-    except (AgentError, ValueError, KeyError, TypeError, IndexError, RecursionError):
-        return None
+        said.append(Notice("rollback-unproven", text))
+    if wanted.holds(_take(view)):
+        text = f"the CA and the configuration are already as they were {_when(wanted)}"
+        said.append(Notice("rollback-unneeded", text))
+    here = layout(view.system)
+    unsound = [kept.path for kept in wanted.files if not _is_sound(here, kept)]
+    if unsound:
+        said.append(
+            Notice(
+                "snapshot-unsound",
+                f"the client could not read {', '.join(unsound)} as it was {_when(wanted)}",
+            )
+        )
+    _, damaged = _past(view)
+    if damaged:
+        text = f"these snapshots are not as they were written, and are not used: {', '.join(damaged)}"
+        said.append(Notice("snapshot-damaged", text))
+    return tuple(said)
+
+
+def copies(view: HostView) -> Mapping[str, Copy]:
+    """Return component -> its configuration file as it is, or the newest copy of it that a client could work with.
+
+    Only since packages were last removed: who removes the client does not expect the next one to be set up as it was.
+    Where none configures a client, one that it can read.
+    """
+    here = layout(view.system)
+    configured: dict[str, Copy] = {}
+    readable: dict[str, Copy] = {}
+    with contextlib.suppress(AgentError):  # an ordinary user sees little of it, and changes nothing
+        for kept in _since_removal(view, here):
+            component = here.component(kept.path)
+            if component is None or kept.data is None or not _is_sound(here, kept):
+                continue
+            found = configured if _servers(here, kept.path, kept.data) else readable
+            found.setdefault(component, Copy(kept.data, kept.mode, kept.owner))
+    return {**readable, **configured}
+
+
+def _since_removal(view: HostView, here: Layout) -> Iterator[Kept]:
+    """Yield each configuration file as it is and as it was, the newest first."""
+    for path in here.all_settings(view):
+        with contextlib.suppress(AgentError):
+            kept = _as_it_is(view, path)
+            if kept is not None:
+                yield kept
+    for each in _order(view, _past(view)[0]):
+        if each.reason == REMOVE:
+            return
+        yield from each.files
+
+
+def _when(wanted: Snapshot) -> str:
+    return wanted.name if wanted.reason == PROVEN else f"before run {wanted.run_id}"
+
+
+def _last_that_worked(view: HostView, past: list[Snapshot]) -> Snapshot | None:
+    """Return the last state that worked and is not that of now; else that of now, if it did; else the last there is."""
+    now = tuple(_take(view))
+    in_order = _order(view, past)
+    others = [each for each in in_order if not each.holds(now)]
+    for each in in_order:
+        if each.reason == ROLLBACK:
+            back = next((other for other in in_order if other.name == each.to), None)
+            if back is not None:
+                return back
+        elif each in others and (each.worked or each.reason == REMOVE):
+            return each
+    worked_now = [each for each in in_order if each.worked and each not in others]
+    return next(iter((*worked_now, *others)), None)
+
+
+def _order(view: HostView, past: list[Snapshot]) -> list[Snapshot]:
+    """Return every state that is known, the newest first: that after a run is newer than that before it."""
+    proven = _proven(view)
+    every = [*past, *([proven] if proven else [])]
+    return sorted(every, key=lambda each: (each.run_id, each.reason == PROVEN), reverse=True)
+
+
+def _surplus(past: list[Snapshot]) -> list[Snapshot]:
+    """Return what makes room, of what worked and of what did not."""
+    worked = [each for each in past if each.worked or each.reason == REMOVE]
+    others = [each for each in past if each not in worked]
+    return [*worked[_KEPT:], *others[_KEPT:]]
+
+
+def _past(view: HostView) -> tuple[list[Snapshot], dict[str, str]]:
+    """Return the snapshots that are whole, the newest first, and what is wrong with each of the others."""
+    past: list[Snapshot] = []
+    damaged: dict[str, str] = {}
+    for run_id in reversed(known(view)):
+        found = _read(view, run_id)
+        if isinstance(found, Snapshot):
+            past.append(found)
+        else:
+            damaged[run_id] = found
+    return past, damaged
+
+
+def _proven(view: HostView) -> Snapshot | None:
+    with contextlib.suppress(AgentError, ValueError):
+        found = _opened(view.read(_proven_file(view)) or b"")
+        return found if found.reason == PROVEN else None
+    return None
+
+
+def _read(view: HostView, run_id: str) -> Snapshot | str:
+    """Return a snapshot, or a clause on why it is none that this version wrote there."""
+    try:
+        found = _opened(view.read(_file(view, run_id)) or b"")
+    except AgentError as error:
+        return error.saw
+    except ValueError as error:
+        return str(error)
+    if found.run_id != run_id or found.reason == PROVEN:
+        return f"it is of run {found.run_id}"
+    here = layout(view.system)
+    strange = [kept.path for kept in found.files if not _is_the_clients(here, kept.path)]
+    return f"it holds {strange[0]}, which is no file of the client's" if strange else found
+
+
+def _sealed(taken: Snapshot) -> bytes:
+    return seal(
+        {
+            "schema_version": _VERSION,
+            "run_id": taken.run_id,
+            "reason": taken.reason,
+            "worked": taken.worked,
+            "to": taken.to,
+            "also": list(taken.also),
+            "files": [
+                {
+                    "path": kept.path,
+                    "mode": kept.mode,
+                    "owner": list(kept.owner),
+                    "link": kept.link,
+                    "data": None if kept.data is None else base64.b64encode(kept.data).decode(),
+                }
+                for kept in taken.files
+            ],
+        }
+    )
+
+
+def _opened(data: bytes) -> Snapshot:
+    tree: Any = unseal(data)
+    try:
+        if tree["schema_version"] != _VERSION:
+            raise ValueError("another version of hsm-agent wrote it")
+        return Snapshot(
+            tree["run_id"],
+            tuple(
+                Kept(
+                    path=kept["path"],
+                    data=None if kept["data"] is None else base64.b64decode(kept["data"], validate=True),
+                    mode=kept["mode"],
+                    owner=(kept["owner"][0], kept["owner"][1]),
+                    link=kept["link"],
+                )
+                for kept in tree["files"]
+            ),
+            tree["reason"],
+            tree["worked"],
+            tree["to"],
+            tuple(tree["also"]),
+        )
+    except (KeyError, TypeError, IndexError):
+        raise ValueError("it is not what this version writes") from None
 
 
 def _file(view: HostView, run_id: str) -> str:
     return view.system.join(view.system.snapshots, f"{run_id}.json")
 
 
+def _proven_file(view: HostView) -> str:
+    return view.system.join(view.system.state, "proven.json")
+
+
 def _restore(host: Host, here: Layout, kept: Kept) -> Line | None:
-    want = _told(here, kept.path, kept.data)
+    step = line_id(here, kept.path)
+    want = _described(here, kept)
     saw = ""
     try:
         now = _as_it_is(host, kept.path)
-        if now == kept:
+        if now == kept or (now is not None and _is_sound(here, now) and not _is_sound(here, kept)):
             return None
-        saw = "absent" if now is None else _told(here, kept.path, now.data)
-        if now is not None and now.data == kept.data:
+        saw = "absent" if now is None else _described(here, now)
+        if now is not None and (now.data, now.link) == (kept.data, kept.link):
             saw, want = now.rights, kept.rights
-        host.write(kept.path, kept.data, mode=kept.mode, owner=kept.owner)
+        _write(host, here, kept, now)
         again = _as_it_is(host, kept.path)
     except AgentError as error:
-        return Line(
-            line_id(here, kept.path), Outcome.FAILED, error.saw or saw, want, "rollback-failed", error.hint
-        )
+        return Line(step, Outcome.FAILED, error.saw or saw, want, "rollback-failed", error.hint)
     if again != kept:
-        return Line(line_id(here, kept.path), Outcome.FAILED, saw, want, "rollback-failed")
-    return Line(line_id(here, kept.path), Outcome.UNDONE, saw, want)
+        return Line(step, Outcome.FAILED, saw, want, "rollback-failed")
+    return Line(step, Outcome.UNDONE, saw, want)
+
+
+def _write(host: Host, here: Layout, kept: Kept, now: Kept | None) -> None:
+    """Make a file what it was. A link stays one: what is written then is the file that it leads to."""
+    if kept.link is None:
+        if kept.data is not None:
+            host.write(kept.path, kept.data, mode=kept.mode, owner=kept.owner)
+        return
+    if now is None or now.link != kept.link:
+        host.symlink(kept.path, kept.link)
+        now = _as_it_is(host, kept.path)
+    if kept.data is not None and now != kept:
+        require_closed(host, here, kept.path)
+        host.write(goal(host, kept.path), kept.data, mode=kept.mode, owner=kept.owner)
 
 
 def _remove_ca(host: Host, path: str) -> Line | None:
@@ -206,7 +424,7 @@ def _take(view: HostView) -> list[Kept]:
     here = layout(view.system)
     paths = here.all_settings(view)
     ca = _as_it_is(view, here.ca)
-    if ca is not None and holds_secret(ca.data):
+    if ca is not None and holds_secret(ca.data or b""):
         raise AgentError(
             "ca-is-private-key",
             "the CA on this host holds a private key, which is never copied",
@@ -219,32 +437,68 @@ def _take(view: HostView) -> list[Kept]:
 
 
 def _as_it_is(view: HostView, path: str) -> Kept | None:
-    """Return a file, None for none; a folder or a FIFO of that name is refused by the step that needs it, not here."""
+    """Return a file, None for none; a folder or a FIFO of that name is refused by the step that needs it, not here.
+
+    A mode that lets others write is never put back.
+    """
     stat = view.stat(path)
-    data = view.read(path) if stat is not None and stat.kind in ("file", "link") else None
-    return None if data is None or stat is None else Kept(path, data, stat.mode, (stat.uid, stat.gid))
+    if stat is None or stat.kind not in ("file", "link"):
+        return None
+    link = view.readlink(path)
+    if link is not None:
+        stat = view.stat(goal(view, path))
+    data = view.read(path)
+    if stat is None or data is None:
+        return None if link is None else Kept(path, None, 0, (-1, -1), link)
+    # on Windows a file that is marked read-only cannot be written so, and the mark protects from nobody
+    mode = stat.mode | 0o200 if stat.uid < 0 else stat.mode
+    return Kept(path, data, closed(mode), (stat.uid, stat.gid), link)
+
+
+def _contents(files: Iterable[Kept]) -> list[tuple[str, bytes | None, str | None]]:
+    return [(kept.path, kept.data, kept.link) for kept in files]
+
+
+def _is_the_clients(here: Layout, path: str) -> bool:
+    if path in (here.ca, here.sdk3.client_settings, here.sdk3.cmu_settings):
+        return True
+    below = any(path.startswith(home + here.system.separator) for home in here.homes)
+    return below and here.component(path) is not None
 
 
 def line_id(here: Layout, path: str) -> str:
     """Return the step a file belongs to: `certificate` or `configure:<component>`."""
     if path == here.ca:
         return "certificate"
-    if path in (here.sdk3.client_settings, here.sdk3.cmu_settings):
-        return "configure:cli"
-    name = path.rpartition(here.system.separator)[2]
-    return f"configure:{here.component(path) or name.replace('.cfg', '')}"
+    return f"configure:{here.component(path) or 'cli'}"
 
 
-def _told(here: Layout, path: str, data: bytes) -> str:
+def _described(here: Layout, kept: Kept) -> str:
     """Say what a file holds as the steps say it: the CA's fingerprint, the configured addresses."""
-    if path == here.ca:
-        found = find_certificates(data).fingerprints
+    if kept.data is None:
+        return f"a link to {kept.link}, where nothing is"
+    if kept.path == here.ca:
+        found = find_certificates(kept.data).fingerprints
         if found:
             return written(found)
     else:
         with contextlib.suppress(ValueError):
-            return " ".join(_servers(here, path, data)) or "not configured"
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+            return " ".join(_servers(here, kept.path, kept.data)) or "not configured"
+    return f"sha256:{hashlib.sha256(kept.data).hexdigest()}"
+
+
+def _is_sound(here: Layout, kept: Kept) -> bool:
+    """Tell whether the client can read a file. A CA is judged by the step that places it."""
+    if kept.path == here.ca:
+        return True
+    try:
+        if kept.data is None:
+            return False
+        if kept.path in (here.sdk3.client_settings, here.sdk3.cmu_settings):
+            return isinstance(_servers(here, kept.path, kept.data), tuple)
+        return not parse_settings(kept.data).faults
+    except ValueError:
+        return False
 
 
 def _servers(here: Layout, path: str, data: bytes) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ class Files:
     fails: bool = False
     kept: dict[str, bytes | None] = field(default_factory=dict)
 
-    def save(self) -> None:
+    def save(self, *, worked: bool) -> None:
         if self.fails:
             raise AgentError("read-only", "the snapshot cannot be kept", saw="/var")
         self.kept = {path: self.host.read(path) for path in ("/a", "/b")}

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent.cloudhsm import layout
 from agent.core.errors import AgentError
 from agent.core.system import LINUX
 from agent.core.words import Outcome
 from agent.state import snapshot, store
+from agent.state.sealed import seal
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import CA, ETC
 
 CFG = f"{ETC}/cloudhsm-cli.cfg"
+RUN = "20261123T000000Z-0001"
 
 
 def host_with(**files: bytes) -> Memory:
@@ -26,7 +28,7 @@ def host_with(**files: bytes) -> Memory:
 
 def test_a_snapshot_puts_back_bytes_mode_and_owner() -> None:
     memory = host_with(**{CA: b"old CA", CFG: b"{}"})
-    snapshot.save(memory, "20261123T000000Z-0001")
+    snapshot.save(memory, RUN, worked=True)
     memory.write(CA, b"new CA", mode=0o644)
     lines = snapshot.load(memory, None).restore(memory)
     assert [(line.id, line.outcome) for line in lines] == [("certificate", Outcome.UNDONE)]
@@ -37,7 +39,7 @@ def test_a_snapshot_puts_back_bytes_mode_and_owner() -> None:
 
 def test_putting_back_what_is_there_does_nothing() -> None:
     memory = host_with(**{CA: b"CA", CFG: b"{}"})
-    snapshot.save(memory, "20261123T000000Z-0001")
+    snapshot.save(memory, RUN, worked=True)
     memory.touches.clear()
     assert snapshot.load(memory, None).restore(memory) == ()
     assert memory.touches == []
@@ -45,7 +47,7 @@ def test_putting_back_what_is_there_does_nothing() -> None:
 
 def test_a_ca_that_was_not_there_is_removed_and_a_configuration_stays() -> None:
     memory = Memory()
-    snapshot.save(memory, "20261123T000000Z-0001")
+    snapshot.save(memory, RUN, worked=True)
     memory.place(CA, b"CA")
     memory.place(CFG, b"{}")
     lines = snapshot.load(memory, None).restore(memory)
@@ -56,7 +58,7 @@ def test_a_ca_that_was_not_there_is_removed_and_a_configuration_stays() -> None:
 @pytest.mark.parametrize("switch", ["full", "read_only"])
 def test_what_cannot_be_put_back_is_told_file_by_file(switch: str) -> None:
     memory = host_with(**{CA: b"CA", CFG: b"{}"})
-    snapshot.save(memory, "20261123T000000Z-0001")
+    snapshot.save(memory, RUN, worked=True)
     memory.place(CA, b"other")
     memory.place(CFG, b"[]")
     setattr(memory, switch, True)
@@ -64,18 +66,35 @@ def test_what_cannot_be_put_back_is_told_file_by_file(switch: str) -> None:
     assert [(line.outcome, line.code) for line in lines] == [(Outcome.FAILED, "rollback-failed")] * 2
 
 
-def test_the_oldest_snapshots_make_room() -> None:
+def run_ids(count: int) -> tuple[str, ...]:
+    return tuple(f"20261123T0000{number:02}Z-0000" for number in range(count))
+
+
+def test_the_oldest_snapshots_make_room_each_among_its_kind() -> None:
     memory = host_with(**{CA: b"CA"})
-    for number in range(25):
-        snapshot.save(memory, f"20261123T0000{number:02}Z-0000")
-    assert snapshot.known(memory) == tuple(f"20261123T0000{number:02}Z-0000" for number in range(5, 25))
+    for number, run_id in enumerate(run_ids(60)):
+        memory.place(CFG, b"{}" + b" " * number)
+        snapshot.save(memory, run_id, worked=number < 25)
+    assert snapshot.known(memory) == (*run_ids(25)[5:], *run_ids(60)[40:])
+
+
+def test_equal_ones_are_kept_once_and_every_run_finds_its_own() -> None:
+    memory = host_with(**{CA: b"CA", CFG: b"{}"})
+    for run_id in run_ids(5):
+        snapshot.save(memory, run_id, worked=True)
+    assert snapshot.known(memory) == run_ids(5)[4:]
+    memory.place(CFG, b"[]")
+    snapshot.save(memory, "20261124T000000Z-0000", worked=True)
+    for run_id in run_ids(5):
+        found = snapshot.load(memory, run_id)
+        assert [kept.data for kept in found.files] == [b"CA", b"{}"]
 
 
 def test_going_back_by_default_goes_past_what_a_rollback_kept() -> None:
     memory = host_with(**{CA: b"first"})
-    snapshot.save(memory, "20261123T000001Z-0000")
+    snapshot.save(memory, "20261123T000001Z-0000", worked=True)
     memory.place(CA, b"second")
-    snapshot.save(memory, "20261123T000002Z-0000", rollback=True)
+    snapshot.save(memory, "20261123T000002Z-0000", reason=snapshot.ROLLBACK, to="20261123T000001Z-0000")
     assert snapshot.load(memory, None).run_id == "20261123T000001Z-0000"
     assert snapshot.load(memory, "20261123T000002Z-0000").run_id == "20261123T000002Z-0000"
 
@@ -84,29 +103,93 @@ def test_going_back_by_default_goes_past_what_a_rollback_kept() -> None:
 def test_a_run_without_a_snapshot_is_named(run_id: str | None) -> None:
     memory = host_with(**{CA: b"CA"})
     if run_id is not None:
-        snapshot.save(memory, "20261123T000001Z-0000")
+        snapshot.save(memory, "20261123T000001Z-0000", worked=True)
     with pytest.raises(AgentError) as caught:
         snapshot.load(memory, run_id if run_id != "" else "none")
     assert caught.value.code.name == "nothing-recorded"
 
 
-@pytest.mark.parametrize("data", [b"", b"[", b"[]", b"{}", b'{"schema_version": 9}', b"\xff", b"[" * 100_000])
+NONSENSE = [b"", b"[", b"[]", b"{}", b'{"schema_version": 9}', b"\xff", b"[" * 100_000]
+
+
+@pytest.mark.parametrize("data", NONSENSE)
 def test_a_record_that_is_no_record_is_none(data: bytes) -> None:
-    memory = Memory(
-        {LINUX.desired: data, LINUX.report: data, f"{LINUX.snapshots}/20261123T000001Z-0000.json": data}
-    )
-    for read in (store.read_last, store.read_report, lambda view: snapshot.load(view, None)):
+    memory = Memory({LINUX.desired: data, LINUX.report: data})
+    for read in (store.read_last, store.read_report):
         with pytest.raises(AgentError) as caught:
             read(memory)
         assert caught.value.code.name == "nothing-recorded"
 
 
-def test_a_snapshot_of_this_version_with_odd_files_is_no_snapshot() -> None:
-    tree = {"schema_version": 1, "rollback": False, "files": [{"path": 5}]}
-    memory = Memory({f"{LINUX.snapshots}/20261123T000001Z-0000.json": json.dumps(tree).encode()})
+@pytest.mark.parametrize("run_id", [None, RUN])
+@pytest.mark.parametrize(
+    "data", [*NONSENSE, seal({}), seal({"schema_version": 2, "run_id": RUN, "files": [{"path": 5}]})]
+)
+def test_a_snapshot_that_is_none_is_refused(data: bytes, run_id: str | None) -> None:
+    memory = Memory({f"{LINUX.snapshots}/{RUN}.json": data})
     with pytest.raises(AgentError) as caught:
-        snapshot.load(memory, None)
-    assert caught.value.code.name == "nothing-recorded"
+        snapshot.load(memory, run_id)
+    assert caught.value.code.name == "snapshot-damaged"
+
+
+def test_a_damaged_one_is_passed_over_and_named() -> None:
+    memory = host_with(**{CA: b"CA", CFG: b"{}"})
+    first, second = run_ids(2)
+    snapshot.save(memory, first, worked=True)
+    memory.place(f"{LINUX.snapshots}/{second}.json", b"{")
+    memory.place(CFG, b"[]")
+    found = snapshot.load(memory, None)
+    assert found.run_id == first
+    notice = snapshot.remarks(memory, found)[-1]
+    assert (notice.code, second in notice.text) == ("snapshot-damaged", True)
+
+
+def test_one_that_took_anothers_name_is_refused() -> None:
+    memory = host_with(**{CA: b"CA", CFG: b"{}"})
+    first, second = run_ids(2)
+    snapshot.save(memory, first, worked=True)
+    memory.place(f"{LINUX.snapshots}/{second}.json", memory.read(f"{LINUX.snapshots}/{first}.json") or b"")
+    with pytest.raises(AgentError) as caught:
+        snapshot.load(memory, second)
+    assert (caught.value.code.name, caught.value.saw) == ("snapshot-damaged", f"it is of run {first}")
+
+
+def test_one_that_holds_what_is_not_the_clients_is_refused() -> None:
+    strange = {"path": "/etc/shadow", "mode": 420, "owner": [0, 0], "link": None, "data": ""}
+    tree = {"schema_version": 2, "run_id": RUN, "reason": "configure", "worked": True, "to": None, "also": []}
+    memory = Memory({f"{LINUX.snapshots}/{RUN}.json": seal({**tree, "files": [strange]})})
+    with pytest.raises(AgentError) as caught:
+        snapshot.load(memory, RUN)
+    assert "/etc/shadow" in caught.value.saw
+
+
+@settings(max_examples=400)
+@given(
+    at=st.integers(0, 5000),
+    kind=st.sampled_from(["flip", "delete", "insert", "cut"]),
+    byte=st.integers(1, 255),
+)
+def test_a_snapshot_of_which_a_byte_changed_is_refused_or_says_the_same(
+    at: int, kind: str, byte: int
+) -> None:
+    memory = host_with(**{CA: b"the CA", CFG: b'{"clusters": []}'})
+    whole = snapshot.save(memory, RUN, worked=True)
+    path = f"{LINUX.snapshots}/{RUN}.json"
+    data = memory.read(path) or b""
+    at %= len(data)
+    changed = {
+        "flip": data[:at] + bytes([data[at] ^ byte]) + data[at + 1 :],
+        "delete": data[:at] + data[at + 1 :],
+        "insert": data[:at] + bytes([byte]) + data[at:],
+        "cut": data[:at],
+    }[kind]
+    memory.place(path, changed)
+    try:
+        found = snapshot.load(memory, RUN)
+    except AgentError as error:
+        assert error.code.name == "snapshot-damaged"  # noqa: PT017 -- or it says the same
+    else:
+        assert found == whole
 
 
 def test_what_was_asked_for_is_read_back() -> None:
@@ -131,7 +214,7 @@ def test_a_file_belongs_to_a_step() -> None:
 @pytest.mark.parametrize("name", ["cloudhsm-cli-backup.cfg", "cloudhsm-exporter.cfg", "site.cfg"])
 def test_what_is_no_components_file_is_never_kept_or_put_back(name: str) -> None:
     memory = host_with(**{CA: b"CA", CFG: b"{}", f"{ETC}/{name}": b"mine"})
-    snapshot.save(memory, "20261123T000000Z-0001")
+    snapshot.save(memory, RUN, worked=True)
     memory.place(f"{ETC}/{name}", b"changed since")
     assert snapshot.load(memory, None).restore(memory) == ()
     assert memory.read(f"{ETC}/{name}") == b"changed since"
@@ -140,5 +223,5 @@ def test_what_is_no_components_file_is_never_kept_or_put_back(name: str) -> None
 def test_a_private_key_is_never_copied_into_a_snapshot() -> None:
     memory = host_with(**{CA: b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", CFG: b"{}"})
     with pytest.raises(AgentError) as caught:
-        snapshot.save(memory, "20261123T000000Z-0001")
+        snapshot.save(memory, RUN, worked=True)
     assert (caught.value.code.name, memory.touches) == ("ca-is-private-key", [])

@@ -1,0 +1,36 @@
+"""JSON that carries its own checksum: what is read back is what was written, or it is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_KEY = "sha256"
+
+
+def seal(tree: Mapping[str, Any]) -> bytes:
+    """Return a document of these JSON values, and the checksum of them all."""
+    return json.dumps({**tree, _KEY: _digest(tree)}).encode()
+
+
+def unseal(data: bytes) -> dict[str, Any]:
+    """Return what was sealed. Raises ValueError, with a clause about "it", for anything else."""
+    try:
+        tree = json.loads(data)
+    except (ValueError, RecursionError):
+        raise ValueError("it is not whole: no JSON") from None
+    if not isinstance(tree, dict) or _KEY not in tree:
+        raise ValueError("it has no checksum")
+    want = tree.pop(_KEY)
+    if want != _digest(tree):
+        raise ValueError("it does not have the checksum it was written with")
+    return tree
+
+
+def _digest(tree: Mapping[str, Any]) -> str:
+    """Hash the values and not their spelling: the same values in another order, or with other blanks, are the same."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
