@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Desired:
-    """What the caller asked for, validated. None and empty mean: not said."""
+    """What the caller asked for, validated. None and empty mean: not said; but an empty path: none is wanted."""
 
     hsm_ip: tuple[str, ...] = ()
     ca_cert: str | None = None
@@ -188,7 +188,8 @@ def settle(said: Iterable[Said], complaints: Complaints) -> Desired:
     Raises AgentError `config-invalid` with every complaint so far.
     """
     desired = merged(said)
-    if bool(desired.client_cert) != bool(desired.client_key):
+    pair = (desired.client_cert, desired.client_key)
+    if bool(pair[0]) != bool(pair[1]) or (None in pair and pair != (None, None)):
         complaints.add("--client-cert, --client-key", "each needs the other")
     if desired.sdk == 3:
         if desired.package_source is None:

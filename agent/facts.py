@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agent.catalogue import parse_os_release
@@ -12,9 +12,13 @@ from agent.core.errors import AgentError
 from agent.core.registry import values
 from agent.core.system import LINUX
 from agent.packages import MANAGERS, Installed
+from agent.state import snapshot
 from agent.steps.package import due
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.cloudhsm.settings import Copy
     from agent.core.host import HostView
     from agent.core.system import System
 
@@ -39,7 +43,8 @@ class Facts:
     """The machine: what it is, which client packages it has, what is configured. `format` is deb, rpm, msi or empty.
 
     `init` keeps services running: systemd, scm (that of Windows) or other. `due` are components of SDK 5 that an
-    unfinished run owes this host in place of those of SDK 3.
+    unfinished run owes this host in place of those of SDK 3. `kept` has each component's configuration as it is, or
+    the last copy that a client could work with.
     """
 
     name: str
@@ -55,6 +60,7 @@ class Facts:
     has_ca: bool = False
     due: tuple[str, ...] = ()
     system: System = LINUX
+    kept: Mapping[str, Copy] = field(default_factory=dict, repr=False)
 
     def components(self, sdk: int) -> tuple[str, ...]:
         """Return the components of one SDK generation that the package database knows."""
@@ -77,6 +83,7 @@ def gather(view: HostView) -> Facts:
         has_ca=view.stat(layout(view.system).ca) is not None,
         due=tuple(known[1] for known in map(component_of, due(view)) if known is not None),
         system=view.system,
+        kept=snapshot.copies(view),
     )
 
 

@@ -122,6 +122,16 @@ def _path(text: str) -> str:
     return text
 
 
+def _or_default(parse: Callable[[str], str]) -> Callable[[str], str]:
+    """Take what `parse` takes, or the word that gives the package's own value back."""
+    return lambda text: text if text == "default" else parse(text)
+
+
+def _or_none(text: str) -> str:
+    """Take a path, or the word or empty value that stands for none."""
+    return "" if text.strip() in ("", "none") else _path(text)
+
+
 def _ca(text: str) -> str:
     if "-----BEGIN" in text or text.startswith("inline:"):
         return text
@@ -249,17 +259,19 @@ OPTIONS = (
            "turn the key-availability check off, for a cluster with one HSM; in every report", _yes, flag=True),
     Option("allow_firewall", "hsm.allow_firewall",
            "on Windows: have its firewall let TCP 2223-2225 out, by a rule that remove takes off", _yes, flag=True),
-    Option("log_level", "client.log_level", "passed on to the configure tools",
-           _one_of("error", "warn", "info", "debug", "trace"), metavar="LEVEL"),
-    Option("log_file", "client.log_file", "passed on to the configure tools", _path, metavar="PATH"),
-    Option("log_type", "client.log_type", "passed on to the configure tools: term or file", _one_of("term", "file"),
-           metavar="TYPE"),
-    Option("log_rotation", "client.log_rotation", "passed on to the configure tools",
-           _one_of("never", "hourly", "daily"), metavar="EVERY"),
-    Option("client_cert", "client.client_cert", "certificate for mutual TLS with the HSM (path on this host)", _path,
+    Option("log_level", "client.log_level", "passed on to the configure tools; default: the package's own again",
+           _one_of("error", "warn", "info", "debug", "trace", "default"), metavar="LEVEL"),
+    Option("log_file", "client.log_file", "passed on to the configure tools; default: the package's own again",
+           _or_default(_path), metavar="PATH"),
+    Option("log_type", "client.log_type", "passed on to the configure tools: term or file, or default",
+           _one_of("term", "file", "default"), metavar="TYPE"),
+    Option("log_rotation", "client.log_rotation", "passed on to the configure tools: never, hourly, daily, or default",
+           _one_of("never", "hourly", "daily", "default"), metavar="EVERY"),
+    Option("client_cert", "client.client_cert",
+           "certificate for mutual TLS with the HSM (path on this host); none takes it out again", _or_none,
            metavar="PATH"),
-    Option("client_key", "client.client_key", "its key, without a passphrase (path on this host)", _path,
-           metavar="PATH"),
+    Option("client_key", "client.client_key",
+           "its key, without a passphrase (path on this host); none with the certificate", _or_none, metavar="PATH"),
     Option("report_to", "report.to",
            "where the report of configure and verify goes, see Reports; what plan shows is not reported",
            _place, many=True, metavar="URI"),

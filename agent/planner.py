@@ -107,7 +107,7 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: L
     steps += packages
     here = layout(facts.system)
     steps.append(Certificate(here.ca, ca.pem, ca.fingerprints, ca.not_after.isoformat(), desired.replace_ca))
-    steps += _configure(here, desired, components, sdk, limits)
+    steps += _configure(here, facts, desired, components, sdk, limits)
     probes, worked = _probes(here, facts, desired, components, sdk, limits)
     return Planned(
         plan=Plan(
@@ -239,7 +239,7 @@ def _plain(there: Installed | None) -> str | None:
 
 
 def _configure(
-    here: Layout, desired: Desired, components: tuple[str, ...], sdk: int, limits: Limits
+    here: Layout, facts: Facts, desired: Desired, components: tuple[str, ...], sdk: int, limits: Limits
 ) -> list[Step]:
     if sdk == 3:
         return [Configure3(desired.hsm_ip, here.ca, limits), Service(here.ca, limits)]
@@ -257,6 +257,7 @@ def _configure(
             log_rotation=desired.log_rotation,
             client_cert=desired.client_cert,
             client_key=desired.client_key,
+            kept=facts.kept.get(component),
         )
         for component in components
     ]

@@ -426,6 +426,13 @@ _TABLE = (
         "run `/opt/cloudhsm/bin/cloudhsm-cli cluster activate` once, from one host",
     ),
     Code(
+        "permissions-unsafe",
+        50,
+        "others than root may change what the client runs or reads",
+        "a chmod or chown by hand, or a folder above the client that is open to others",
+        "give what is named back to root, and take the right to write from everybody else",
+    ),
+    Code(
         "configure-failed",
         50,
         "the configure tool is missing, failed or hung",
@@ -437,7 +444,7 @@ _TABLE = (
         50,
         "the configure tool ended, but the file does not hold what was asked",
         "a read-only file, a multi-cluster configuration, or a defect of the tool",
-        "compare the file that is named with what is wanted; it is never edited by the agent",
+        "compare the file that is named with what is wanted",
     ),
     Code(
         "single-hsm-not-accepted",
@@ -473,6 +480,13 @@ _TABLE = (
         "the run failed, and putting the previous configuration back failed as well",
         "a disk that is full or read-only",
         "cure it, then `hsm-agent rollback`: the snapshot is kept",
+    ),
+    Code(
+        "snapshot-damaged",
+        52,
+        "what was kept to go back to is not as it was written",
+        "a damaged disk, or somebody edited it",
+        "`hsm-agent rollback RUN` takes another run; else configure anew: `hsm-agent configure`",
     ),
     Code(
         "report-undelivered",

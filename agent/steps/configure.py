@@ -5,21 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.settings import parse_settings
+from agent.cloudhsm.layout import PORT
+from agent.cloudhsm.protection import close, closed, exposed, require_closed
+from agent.cloudhsm.settings import CLIENT_CERT, CLIENT_KEY, Server, mended, parse_settings
 from agent.core.errors import AgentError
+from agent.core.links import goal, require_whole
 from agent.core.words import Finding, Notice
 from agent.steps.room import refuse_without_room
 
 if TYPE_CHECKING:
     from agent.cloudhsm.layout import Layout
-    from agent.cloudhsm.settings import Settings
+    from agent.cloudhsm.protection import Exposed
+    from agent.cloudhsm.settings import Copy, Settings
     from agent.core.host import Host, HostView
     from agent.core.limits import Limits
+
+# What is said to have the package's own value again, and to have no client certificate any more.
+DEFAULT = "default"
+NONE = ""
+_MODE = 0o644
+_MOST_FAULTS = 3
 
 
 @dataclass(frozen=True)
 class Configure:
-    """One SDK 5 component, configured. None means: not said, so whatever the file holds is right."""
+    """One SDK 5 component, configured. None means: not said, so whatever the file holds is right.
+
+    `kept` is the file as it was before this run, or the last copy of it that a client could read: when a package
+    brings its fresh file, or the file is damaged, that one is put back before the tool adds to it.
+    """
 
     component: str
     layout: Layout = field(repr=False)
@@ -33,6 +47,7 @@ class Configure:
     log_rotation: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
+    kept: Copy | None = field(default=None, repr=False)
 
     @property
     def id(self) -> str:
@@ -46,13 +61,20 @@ class Configure:
         """Compare the parsed file with what is wanted; the tool's words and exit status are never asked."""
         want = " ".join(self.servers)
         path = self._path(view)
+        open_to_others = self._exposed(view)
+        for each in open_to_others:
+            if not each.ours:
+                raise each.refuse()
         data = view.read(path)
         if data is None:
-            return Finding(met=False, saw="no configuration file", want=want)
+            require_whole(view, path)
+            return Finding(met=False, saw="no configuration file", want=want, hint=self._mend(path))
         try:
             settings = parse_settings(data)
         except ValueError as error:
-            return Finding(False, f"damaged: {error}", want, hint=_mend(path))
+            return Finding(
+                False, f"damaged: {error}", want, hint=self._mend(path), notices=self._lost(path, "damaged")
+            )
         if settings.clusters > 1:
             raise AgentError(
                 "configure-not-applied",
@@ -62,22 +84,30 @@ class Configure:
                 hint="remove the clusters that are not wanted with the tool's `remove-cluster`, then run this again",
             )
         self._refuse_single(settings)
-        differences = self._differences(settings)
+        differences = self._differences(settings, open_to_others)
         saw = "not configured" if settings.placeholder else _addresses(settings)
         if not differences:
             return Finding(met=True, saw=saw, want=want, notices=self._notices())
-        told = [(is_, should) for what, is_, should in differences if what != "servers"]
+        said = [(is_, should) for what, is_, should in differences if what != "servers"]
         return Finding(
             met=False,
-            saw="; ".join([saw, *(is_ for is_, _ in told)]),
-            want="; ".join([want, *(should for _, should in told)]),
-            hint=f"compare {path} with what is wanted",
-            notices=self._notices(),
+            saw="; ".join([saw, *(is_ for is_, _ in said)]),
+            want="; ".join([want, *(should for _, should in said)]),
+            hint=self._mend(path) if settings.faults else f"compare {path} with what is wanted",
+            notices=(
+                *self._notices(),
+                *(self._lost(path, "; ".join(settings.faults[:_MOST_FAULTS])) if settings.faults else ()),
+            ),
         )
 
     def apply(self, host: Host) -> None:
+        for each in self._exposed(host):
+            close(host, each)
+        self._prepare(host)
         argv = self.argv(host)
+        before = host.read(self._path(host))
         done = host.do(argv, timeout=self.limits.tool)
+        self._undo_damage(host, before)
         # A tool that failed may have done its work, and one that succeeded may not have: the file decides. Only what
         # left no trace in the file is told in the tool's own words.
         if done.ok:
@@ -88,7 +118,7 @@ class Configure:
             if after.met:
                 return
             if after.saw.startswith(("damaged", "no configuration")):
-                hint = _mend(self._path(host))
+                hint = self._mend(self._path(host))
             refuse_without_room(host, self._path(host), self.layout.root)
         except AgentError as error:
             # a tool that would not even be ended used up the run's time: it is the cause, the limit the consequence
@@ -110,16 +140,67 @@ class Configure:
         elif self._is_check_off(view):
             argv.append("--enable-key-availability-check")
         for flag, value in (
-            ("--log-type", self.log_type),
-            ("--log-file", self.log_file),
-            ("--log-level", self.log_level),
-            ("--log-rotation", self.log_rotation),
+            *((f"--{name.replace('_', '-')}", value) for name, _, value in self._logs()),
             ("--client-cert-hsm-tls-file", self.client_cert),
             ("--client-key-hsm-tls-file", self.client_key),
         ):
-            if value is not None:
+            if value:
                 argv += [flag, value]
         return tuple(argv)
+
+    def _prepare(self, host: Host) -> None:
+        """Leave a file to the tool that it can add to: what was there before the package's fresh one, without faults.
+
+        The tool has no option that takes a client certificate out again, so that is done here, too.
+        """
+        path = self._path(host)
+        data = host.read(path)
+        base = self._base(data)
+        ready = base if base is None else self._mended(base)
+        if ready is None or ready == data:
+            return
+        self._write(
+            host, path, ready, self.kept if self.kept is not None and base is self.kept.data else None
+        )
+
+    def _write(self, host: Host, path: str, data: bytes, like: Copy | None = None) -> None:
+        """Write a configuration file, through a link where it is one, with the mode and owner that it has or had."""
+        require_closed(host, self.layout, path)
+        place = goal(host, path)
+        stat = host.stat(place)
+        mode, owner = (_MODE, (0, 0)) if stat is None else (closed(stat.mode), (stat.uid, stat.gid))
+        if like is not None:
+            mode, owner = like.mode, like.owner
+        host.write(place, data, mode=mode, owner=owner)
+
+    def _undo_damage(self, host: Host, before: bytes | None) -> None:
+        """Put back what a tool that was cut short left unreadable: it could not read its own file the next time."""
+        path = self._path(host)
+        if before is not None and _is_readable(before) and not _is_readable(host.read(path)):
+            self._write(host, path, before)
+
+    def _base(self, data: bytes | None) -> bytes | None:
+        """Return which file the tool is to add to: the one that is there, or the copy that was kept."""
+        if (
+            self.kept is None
+            or _is_configured(data)
+            or (_is_readable(data) and not _is_configured(self.kept.data))
+        ):
+            return data
+        return self.kept.data
+
+    def _mended(self, data: bytes) -> bytes:
+        """Return a file without its faults, and without what is to be unset; as it is where it has neither."""
+        without = [key for _, key, value in self._logs() if value is None]
+        without += [CLIENT_CERT, CLIENT_KEY] if self.client_cert == NONE else []
+        try:
+            settings = parse_settings(data)
+            if settings.faults or any(f'"{key}"'.encode() in data for key in without):
+                fresh = self.layout.logging(self.component)
+                return mended(data, ca=self.ca, logging=fresh, without=tuple(without))
+        except ValueError:
+            pass  # nobody but its package brings it back, and the tool says so
+        return data
 
     def _path(self, view: HostView) -> str:
         return self.layout.settings(self.component, view)
@@ -130,15 +211,32 @@ class Configure:
         except ValueError:
             return False
 
-    def _differences(self, settings: Settings) -> list[tuple[str, str, str]]:
-        """Return (what, is, should be) for everything in the file that is not as wanted."""
+    def _logs(self) -> list[tuple[str, str, str | None]]:
+        """Return (option, key in the file, value) for what was said of logs; None is for no such key."""
+        fresh = self.layout.logging(self.component)
+        said = (
+            ("log_type", "log_type", self.log_type),
+            ("log_file", "log_file", self.log_file),
+            ("log_level", "log_level", self.log_level),
+            ("log_rotation", "log_interval", self.log_rotation),
+        )
+        return [
+            (name, key, fresh.get(key) if value == DEFAULT else value)
+            for name, key, value in said
+            if value is not None
+        ]
+
+    def _exposed(self, view: HostView) -> tuple[Exposed, ...]:
+        """Return what others could change of the file, the programs of the component and the folders they lie in."""
+        return exposed(view, self.layout, (self._path(view),), self.layout.programs(self.component, view))
+
+    def _differences(
+        self, settings: Settings, open_to_others: tuple[Exposed, ...]
+    ) -> list[tuple[str, str, str]]:
+        """Return (what, is, should be) for everything that is not as wanted."""
         found: list[tuple[str, str, str]] = []
-        enabled = [server.hostname for server in settings.servers if server.enable]
-        if (
-            settings.placeholder
-            or sorted(enabled) != sorted(self.servers)
-            or len(enabled) != len(settings.servers)
-        ):
+        wanted = [Server(each, PORT, enable=True) for each in self.servers]
+        if settings.placeholder or sorted(settings.servers) != sorted(wanted):
             found.append(("servers", "", ""))
         if settings.ca_file != self.ca:
             found.append(("ca", f"CA {settings.ca_file or 'not named'}", f"CA {self.ca}"))
@@ -147,16 +245,19 @@ class Configure:
             found.append(
                 ("check", words[settings.key_availability_check_disabled], words[self.accept_single_hsm])
             )
+        for name, key, should in self._logs():
+            is_ = getattr(settings, key)
+            if is_ != should:
+                words_ = name.replace("_", " ")
+                found.append((name, f"{words_} {is_ or 'not set'}", f"{words_} {should or 'not set'}"))
         for name, is_, should in (
-            ("log level", settings.log_level, self.log_level),
-            ("log file", settings.log_file, self.log_file),
-            ("log type", settings.log_type, self.log_type),
-            ("log rotation", settings.log_interval, self.log_rotation),
             ("client certificate", settings.client_cert, self.client_cert),
             ("client key", settings.client_key, self.client_key),
         ):
-            if should is not None and is_ != should:
-                found.append((name, f"{name} {is_ or 'not set'}", f"{name} {should}"))
+            if should is not None and (is_ or NONE) != should:
+                found.append((name, f"{name} {is_ or 'not set'}", f"{name} {should or 'not set'}"))
+        found += [("form", fault, "as the tool writes it") for fault in settings.faults[:_MOST_FAULTS]]
+        found += [("rights", f"{each.path}: {each.words}", "root alone to write") for each in open_to_others]
         return found
 
     def _refuse_single(self, settings: Settings) -> None:
@@ -179,17 +280,42 @@ class Configure:
             ),
         )
 
+    def _lost(self, path: str, what: str) -> tuple[Notice, ...]:
+        """Say what of a file that the client cannot read is kept, and what is not."""
+        if self.kept is not None and what == "damaged":
+            text = f"{path} is damaged: the last copy of it that was kept takes its place"
+            return (Notice("settings-restored", text),)
+        text = (
+            f"{path} is {what}: of that, log settings, client certificate and keys of your own are not kept"
+        )
+        return (Notice("settings-not-kept", text),)
 
-def _mend(path: str) -> str:
-    """Say how to get a file back that its own tool does not read any more, and that only the vendor writes."""
-    return (
-        f"{path} belongs to the package: `hsm-agent rollback` puts back the last one that was kept,"
-        " reinstalling the package brings a fresh one; then run this again"
-    )
+    def _mend(self, path: str) -> str:
+        """Say how to get a file back that its own tool does not read any more, and that only the vendor writes."""
+        back = "`hsm-agent rollback` puts back the last one that worked, " if self.kept is not None else ""
+        return f"{path} belongs to the package: {back}reinstalling the package brings a fresh one; then run this again"
+
+
+def _is_readable(data: bytes | None) -> bool:
+    try:
+        parse_settings(data or b"")
+    except ValueError:
+        return False
+    return True
+
+
+def _is_configured(data: bytes | None) -> bool:
+    try:
+        settings = parse_settings(data or b"")
+    except ValueError:
+        return False
+    return bool(settings.servers) and not settings.placeholder
 
 
 def _addresses(settings: Settings) -> str:
-    return (
-        " ".join(server.hostname + ("" if server.enable else " (disabled)") for server in settings.servers)
-        or "no servers"
-    )
+    return " ".join(map(_address, settings.servers)) or "no servers"
+
+
+def _address(server: Server) -> str:
+    port = "" if server.port == PORT else f" port {server.port}"
+    return server.hostname + port + ("" if server.enable else " (disabled)")

@@ -30,6 +30,14 @@ CA = f"{ETC}/customerCA.crt"
 MIRROR = "/mirror"
 
 
+FLAGS = (
+    ("--log-type", "logging", "log_type"),
+    ("--log-file", "logging", "log_file"),
+    ("--log-level", "logging", "log_level"),
+    ("--log-rotation", "logging", "log_interval"),
+    ("--client-cert-hsm-tls-file", "cluster", "client_cert_hsm_tls_path"),
+    ("--client-key-hsm-tls-file", "cluster", "client_key_hsm_tls_path"),
+)
 UNINSTALL = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
 SESSION_MANAGER = r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager"
 VERSION = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion"
@@ -156,16 +164,39 @@ class Vendor:
         words = list(argv[1:])
         servers = words[words.index("-a") + 1 : words.index("--hsm-ca-cert")]
         ca = words[words.index("--hsm-ca-cert") + 1]
-        off = "--disable-key-availability-check" in words
         if mood == "hang":
             return Done(None, "", "")
         if mood == "half":
-            memory.place(path, b'{"clusters": [{')
+            memory.place(memory._goal(path), b'{"clusters": [{')  # noqa: SLF001 -- as below
         elif mood not in ("lie", "fail"):
-            memory.place(path, self._settings(servers, ca, off=off))
+            self._add(memory, path, words, servers, ca)
         if mood.startswith("fail"):
             return Done(1, "", "something the documents do not say\n")
         return Done(0, "noise {\n", "")
+
+    def _add(self, memory: Memory, path: str, words: list[str], servers: Sequence[str], ca: str) -> None:
+        """Change what was said and leave the rest, in place, as the vendor's tools do."""
+        try:
+            tree = json.loads(memory.read(path) or b"")
+            cluster = tree["clusters"][0]["cluster"]
+        except (ValueError, KeyError, TypeError):
+            tree = json.loads(self._settings([], ca, off=False))
+            cluster = tree["clusters"][0]["cluster"]
+        cluster.update(json.loads(self._settings(servers, ca, off=False))["clusters"][0]["cluster"])
+        for switch, off in (
+            ("--disable-key-availability-check", True),
+            ("--enable-key-availability-check", False),
+        ):
+            if switch in words:
+                cluster["options"] = {**cluster.get("options", {}), "disable_key_availability_check": off}
+        for flag, holder, key in FLAGS:
+            if flag in words:
+                inner = tree.setdefault("logging", {}) if holder == "logging" else cluster
+                inner[key] = words[words.index(flag) + 1]
+        place = memory._goal(path)  # noqa: SLF001 -- a tool writes through a link
+        old = memory.entries.get(place)
+        rights = {"mode": old.mode, "uid": old.uid, "gid": old.gid} if old else {}
+        memory.place(place, json.dumps(tree).encode(), **rights)
 
     def _ldd(self, argv: Sequence[str], memory: Memory) -> Done:
         if self.missing_libraries:

@@ -240,7 +240,9 @@ def first_snapshot(host: LabHost, which: int) -> str:
     return host.must(["ls", f"{STATE}/snapshots"]).split()[which].removesuffix(".json")
 
 
-def test_a_tool_that_dies_with_the_run_half_way_is_mended_by_rollback(scene: Scene, host: LabHost) -> None:
+def test_what_a_tool_that_dies_with_the_run_leaves_half_is_put_back_from_what_was_kept(
+    scene: Scene, host: LabHost
+) -> None:
     """The vendor's tool writes in place. Cut in the middle, it does not read its own file any more."""
     old = files(host)
     held = held_tool(host, "configure-pkcs11")
@@ -250,12 +252,12 @@ def test_a_tool_that_dies_with_the_run_half_way_is_mended_by_rollback(scene: Sce
     run.communicate(timeout=30)
     held.let_go("half")
     until(lambda: not host.run(["pgrep", "-f", "configure-pkcs11"]).stdout, "the tool's end")
+    with pytest.raises(ValueError, match="Expecting"):
+        settings(host, "pkcs11")
     ran = agent(host, "configure", *wanted(scene))
-    assert (ran.exit_status, ran.code) == (50, "configure-failed"), ran
-    assert "hsm-agent rollback" in ran.step("configure:pkcs11")["hint"]
-    (mended,) = [each for each in host.must(["ls", f"{STATE}/snapshots"]).split() if each][1:2]
-    assert agent(host, "rollback", mended.removesuffix(".json")).exit_status == 0
-    assert files(host)[FILES[2]] == old[FILES[2]]
+    assert (ran.exit_status, ran.outcome("configure:pkcs11")) == (0, "changed"), ran
+    assert "settings-restored" in ran.told
+    assert settings(host, "pkcs11") == json.loads(old[FILES[2]] or b"")
     completes(host, wanted(scene))
 
 
@@ -461,7 +463,14 @@ def test_a_spoilt_record_is_told_and_replaced_by_the_next_run(scene: Scene, host
     status = host.run(["hsm-agent", "status"])
     assert (status.returncode, "nothing-recorded" in status.stderr) == (2, True), status
     back = agent(host, "rollback")
-    assert (back.exit_status, back.code) == (2, "nothing-recorded"), back
+    assert (back.exit_status, back.report["changed"]) == (0, False), back
+    assert back.told == {"rollback-unneeded", "snapshot-damaged"}
+    host.put(f"{STATE}/proven.json", BAD[name])
+    run_id = first_snapshot(host, 0)
+    host.must(["sh", "-ec", f"rm {STATE}/snapshots/*; cat >{STATE}/snapshots/{run_id}.json"], BAD[name])
+    for argv in (["rollback"], ["rollback", run_id]):
+        back = agent(host, *argv)
+        assert (back.exit_status, back.code) == (52, "snapshot-damaged"), back
     completes(host, wanted(scene))
     assert agent(host, "verify").outcomes == {"met"}
     assert host.run(["hsm-agent", "status"]).returncode == 0
@@ -565,3 +574,91 @@ def test_every_way_to_say_what_is_wanted_says_the_same(scene: Scene, host: LabHo
     assert "30-wrong.toml:4: hsm.ip: 'a.b' is not an IP address" in saw
     assert "HSM_AGENT_LOGLEVEL: unknown variable; did you mean `HSM_AGENT_LOG_LEVEL`?" in saw
     assert settings(host)["logging"]["log_level"] == "info"
+
+
+# ---- links, rights, and what is not said
+
+
+@pytest.mark.parametrize("link", ["/srv/site/file", "../../../srv/site/file", "hop"])
+@pytest.mark.parametrize("path", [CA, f"{ETC}/cloudhsm-pkcs11.cfg"])
+def test_a_link_of_the_site_stays_one(scene: Scene, host: LabHost, path: str, link: str) -> None:
+    host.must(["mkdir", "/srv/site"])
+    host.must(["mv", path, "/srv/site/file"])
+    host.must(["ln", "-s", link, path])
+    if link == "hop":
+        host.must(["ln", "-s", "/srv/site/file", f"{ETC}/hop"])
+    assert agent(host, "verify").outcomes == {"met"}
+    old, owners = files(host), rights(host)
+    misbehave(host, "configure-pkcs11", "fail-with-effect")
+    options = [*wanted(scene), "--ca-cert", "/root/otherCA.crt", "--replace-ca", "--log-level", "warn"]
+    ran = agent(host, "configure", *options)
+    assert (ran.exit_status, ran.code) == (51, "rolled-back"), ran
+    assert (files(host), rights(host)) == (old, owners)
+    assert host.must(["readlink", path]).strip() == link
+    assert host.must(["stat", "-c", "%F %a", "/srv/site/file"]).strip() == "regular file 644"
+    misbehave(host, "configure-pkcs11", None)
+    completes(host, [*wanted(scene), "--log-level", "warn"])
+    host.must(["sh", "-ec", f"rm {path}; echo in its place >{path}"])
+    assert agent(host, "rollback").exit_status == 0
+    assert host.must(["readlink", path]).strip() == link
+    assert agent(host, "verify", *wanted(scene)).exit_status in (0, 3)
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        f"chmod 666 {ETC}/cloudhsm-cli.cfg",
+        f"chown nobody {ETC}/cloudhsm-pkcs11.cfg",
+        "chmod 777 /opt/cloudhsm/bin",
+        "chown nobody /opt/cloudhsm/bin",
+        f"chgrp nogroup {ETC} && chmod 775 {ETC}",
+        "chmod 1777 /opt/cloudhsm",
+        "chmod 777 /opt/cloudhsm/lib",
+        f"chmod 666 {CA}",
+    ],
+)
+def test_what_others_could_change_is_seen_and_closed(scene: Scene, host: LabHost, opened: str) -> None:
+    before = rights(host) + host.must(
+        ["stat", "-c", "%n %U %a", "/opt/cloudhsm", "/opt/cloudhsm/bin", "/opt/cloudhsm/lib"]
+    )
+    host.must(["sh", "-ec", opened])
+    looked = agent(host, "verify")
+    assert (looked.exit_status, looked.code) == (3, "drift"), looked
+    assert agent(host, "configure", *wanted(scene)).exit_status == 0
+    after = rights(host) + host.must(
+        ["stat", "-c", "%n %U %a", "/opt/cloudhsm", "/opt/cloudhsm/bin", "/opt/cloudhsm/lib"]
+    )
+    assert after.replace(":nogroup", ":root").replace(" 1755", " 755") == before
+    completes(host, wanted(scene))
+
+
+def test_a_program_that_others_could_change_is_named_and_not_run(scene: Scene, host: LabHost) -> None:
+    host.must(["chmod", "777", "/opt/cloudhsm/bin/configure-cli"])
+    ran = agent(host, "configure", *wanted(scene), "--log-level", "warn")
+    assert (ran.exit_status, ran.code) == (50, "permissions-unsafe"), ran
+    assert "/opt/cloudhsm/bin/configure-cli" in ran.report["failure"]["hint"]
+    assert settings(host)["logging"]["log_level"] == "info"
+
+
+def test_25_failing_runs_leave_the_last_state_that_worked(scene: Scene, host: LabHost) -> None:
+    good = files(host)
+    path = f"{ETC}/cloudhsm-cli.cfg"
+    misbehave(host, "configure-cli", "fail")
+    for number in range(25):
+        host.put(path, b"{" * (number + 1))
+        ran = agent(host, "configure", *wanted(scene), "--log-level", "debug")
+        assert ran.exit_status != 0, ran
+    host.put(path, b"{")
+    assert agent(host, "rollback").exit_status == 0
+    assert files(host) == good
+
+
+def test_other_files_beside_the_clients_are_nobodys_business(scene: Scene, host: LabHost) -> None:
+    copy = f"{ETC}/cloudhsm-cli-backup.cfg"
+    host.must(["cp", f"{ETC}/cloudhsm-cli.cfg", copy])
+    assert agent(host, "configure", *wanted(scene), "--log-level", "warn").exit_status == 0
+    host.put(copy, b"mine")
+    assert agent(host, "rollback").exit_status == 0
+    assert host.get(copy) == b"mine"
+    found = json.loads(host.must(["hsm-agent", "facts", "--output", "json"]))
+    assert set(found["configured"]) == {"cli", "pkcs11"}

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.cloudhsm.settings import Server, Settings, Settings3, parse_settings, parse_settings3
+from agent.cloudhsm.settings import (
+    CLIENT_CERT,
+    CLIENT_KEY,
+    Server,
+    Settings,
+    Settings3,
+    mended,
+    parse_settings,
+    parse_settings3,
+)
 
 QUICK = settings(max_examples=100)
 CA = "/opt/cloudhsm/etc/customerCA.crt"
@@ -74,34 +83,101 @@ def test_several_clusters_are_counted_and_all_their_servers_are_told() -> None:
     assert found.key_availability_check_disabled
 
 
-def test_a_blanked_client_certificate_is_not_an_absent_one() -> None:
+def test_a_blanked_client_certificate_is_a_fault() -> None:
     found = read(sdk5(client_cert_hsm_tls_path="", client_key_hsm_tls_path="/etc/key"))
-    assert (found.client_cert, found.client_key) == ("", "/etc/key")
+    assert (found.client_cert, found.client_key) == (None, "/etc/key")
+    assert found.faults == ("client_cert_hsm_tls_path is empty",)
 
 
-def test_a_byte_order_mark_and_unknown_keys_pass() -> None:
+def test_unknown_keys_pass() -> None:
     document = sdk5(retry={"mode": 1})
     document["new"] = [1]
-    assert parse_settings(b"\xef\xbb\xbf" + json.dumps(document).encode()) == read(sdk5())
+    assert read(document) == read(sdk5())
+    assert not read(document).faults
+
+
+def changed(path: str, value: object) -> bytes:
+    """Return a good file with one thing in it replaced; MISSING takes it out."""
+    document: Any = sdk5(options={"disable_key_availability_check": True}, client_cert_hsm_tls_path="/c")
+    *above, last = [int(each) if each.isdigit() else each for each in path.split(".")]
+    inner = document
+    for each in above:
+        inner = inner[each]
+    if value is MISSING:
+        del inner[last]
+    else:
+        inner[last] = value
+    return json.dumps(document).encode()
+
+
+MISSING = object()
+SERVER = "clusters.0.cluster.servers.0"
+FAULTS = [
+    (f"{SERVER}.port", "2223"), (f"{SERVER}.port", None), (f"{SERVER}.port", 2223.0), (f"{SERVER}.port", True),
+    (f"{SERVER}.port", []), (f"{SERVER}.port", 10**400), (f"{SERVER}.port", MISSING), (f"{SERVER}.enable", "yes"),
+    (f"{SERVER}.enable", 1), (f"{SERVER}.enable", None), (f"{SERVER}.enable", MISSING), (f"{SERVER}.hostname", 10),
+    (f"{SERVER}.hostname", None), (f"{SERVER}.hostname", MISSING), (f"{SERVER}.hostname", "a\ud800"),
+    (SERVER, None), (SERVER, "10.0.1.6"), (SERVER, ["10.0.1.6"]),
+    ("clusters.0.cluster.servers", {"0": {}}), ("clusters.0.cluster.servers", None),
+    ("clusters.0.cluster.servers", MISSING), ("clusters.0.cluster.servers", "10.0.1.6"),
+    ("clusters.0.cluster", None), ("clusters.0.cluster", []), ("clusters.0.cluster", MISSING),
+    ("clusters.0.type", 1), ("clusters.0.type", None), ("clusters.0", None), ("clusters.0", "x"),
+    ("clusters", {}), ("clusters", []), ("clusters", None), ("clusters", MISSING),
+    ("clusters.0.cluster.hsm_ca_file", None), ("clusters.0.cluster.hsm_ca_file", [CA]),
+    ("clusters.0.cluster.hsm_ca_file", ""), ("clusters.0.cluster.cluster_id", 5),
+    ("clusters.0.cluster.options", []), ("clusters.0.cluster.options", None), ("clusters.0.cluster.options", True),
+    ("clusters.0.cluster.options.disable_key_availability_check", "true"),
+    ("clusters.0.cluster.options.disable_key_availability_check", 1),
+    ("clusters.0.cluster.options.disable_key_availability_check", None),
+    ("clusters.0.cluster.client_cert_hsm_tls_path", None), ("clusters.0.cluster.client_cert_hsm_tls_path", ""),
+    ("logging", []), ("logging", None), ("logging", "info"), ("logging.log_type", "FILE"), ("logging.log_type", 1),
+    ("logging.log_file", ""), ("logging.log_file", ["/x"]), ("logging.log_level", "verbose"),
+    ("logging.log_level", 3), ("logging.log_interval", "yearly"), ("logging.log_interval", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value"), FAULTS, ids=str)
+def test_what_is_known_has_one_form_and_another_is_a_fault_that_can_be_mended(
+    path: str, value: object
+) -> None:
+    data = changed(path, value)
+    assert parse_settings(data).faults
+    again = parse_settings(mended(data, ca=CA, logging={"log_type": "file", "log_level": "info"}))
+    assert not again.faults
+    if not path.startswith("clusters.0.cluster.servers") and path.startswith("logging"):
+        assert again.servers == read(sdk5()).servers
 
 
 @pytest.mark.parametrize(
-    ("server", "found"),
-    [
-        ({"hostname": "a"}, Server("a", 2223, enable=True)),
-        ({"hostname": "a", "port": "2224", "enable": "no"}, Server("a", 2224, enable=False)),
-        ({"hostname": "a", "port": 1e400, "enable": False}, Server("a", 2223, enable=False)),
-        ({"hostname": "a", "port": [], "enable": None}, Server("a", 2223, enable=True)),
-        ({"hostname": "a", "port": "9" * 5000}, Server("a", 2223, enable=True)),
-        ({"hostname": "a\ud800"}, Server("a?", 2223, enable=True)),
-        ({"hostname": 10}, None),
-        ({}, None),
-        ("10.0.1.6", None),
-        (None, None),
-    ],
+    "data",
+    [b"\xef\xbb\xbf" + json.dumps(sdk5()).encode(), b'{"x": 1, "x": 1, ' + json.dumps(sdk5()).encode()[1:]],
+    ids=["byte order mark", "twice"],
 )
-def test_odd_servers(server: object, found: Server | None) -> None:
-    assert read(sdk5(servers=[server])).servers == ((found,) if found else ())
+def test_what_a_stricter_reader_would_not_take_is_a_fault(data: bytes) -> None:
+    assert parse_settings(data).servers == read(sdk5()).servers
+    assert parse_settings(data).faults
+    assert parse_settings(mended(data, ca=CA, logging={})) == read(sdk5())
+
+
+def test_what_is_mended_keeps_all_that_was_no_fault() -> None:
+    document = sdk5(retry={"mode": 1}, client_cert_hsm_tls_path="/c", client_key_hsm_tls_path="/k")
+    document["clusters"][0]["cluster"]["servers"][0]["port"] = "2223"
+    document["new"] = [1]
+    again = json.loads(mended(json.dumps(document).encode(), ca="/other", logging={}))
+    again["clusters"][0]["cluster"]["servers"] = document["clusters"][0]["cluster"]["servers"]
+    assert again == document
+
+
+def test_what_is_unset_is_taken_out() -> None:
+    document = sdk5(client_cert_hsm_tls_path="/c", client_key_hsm_tls_path="/k")
+    without = (CLIENT_CERT, CLIENT_KEY, "log_file")
+    found = parse_settings(mended(json.dumps(document).encode(), ca=CA, logging={}, without=without))
+    assert (found.client_cert, found.client_key, found.log_file, found.log_level) == (
+        None,
+        None,
+        None,
+        "info",
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,6 +188,7 @@ def test_odd_servers(server: object, found: Server | None) -> None:
         (b'{"clusters": [', "not JSON.*line 1"),
         (b"[]", "not a JSON object"),
         (b"null", "not a JSON object"),
+        (b'{"clusters": NaN}', "not JSON"),
         (b"\xff\xfe{}", "not UTF-8"),
         (b"[" * 200_000, "nested too deeply"),
         (b'{"a":' * 200_000, "nested too deeply"),
@@ -133,7 +210,11 @@ KEYS = (
     "hsm_ca_file", "client", "e2e_owner_crt_path", "disable_key_availability_check", "type",
 )  # fmt: skip
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
     max_leaves=12,
 )
