@@ -60,7 +60,7 @@ class Facts:
     has_ca: bool = False
     due: tuple[str, ...] = ()
     system: System = LINUX
-    kept: Mapping[str, Copy] = field(default_factory=dict, repr=False)
+    kept: Mapping[str, Copy] = field(default_factory=dict, repr=False, compare=False)
 
     def components(self, sdk: int) -> tuple[str, ...]:
         """Return the components of one SDK generation that the package database knows."""
