@@ -21,6 +21,7 @@ from agent.core.errors import AgentError
 from agent.desired import Complaints
 from agent.hosts.here import this_machine
 from agent.options import OPTIONS, Option
+from agent.render.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -258,7 +259,7 @@ def _show(folder: Path, result: dict[str, Any], files: Mapping[str, Any], *, as_
     if unwritten and not result["exit_status"]:
         raise unwritten[0]
     for error in unwritten:  # the result says more than a file that is missing
-        typer.echo(f"warning: {error.sentence}: {error.saw} ({error.code.name})", err=True)
+        typer.echo(printable(f"warning: {error.sentence}: {error.saw} ({error.code.name})"), err=True)
     raise typer.Exit(result["exit_status"])
 
 

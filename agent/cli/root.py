@@ -11,6 +11,7 @@ import typer
 
 from agent import __version__
 from agent.core.errors import CODES, AgentError
+from agent.render.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -125,8 +126,9 @@ def _bare(hint: Any) -> Any:
 
 
 def _tell(error: AgentError) -> None:
-    lines = [f"error: {error.sentence} (exit {error.code.exit_status}, {error.code.name})"]
+    """Show an error on standard error. Files and paths are quoted in it: nothing of them may move the cursor."""
+    lines = [printable(f"error: {error.sentence} (exit {error.code.exit_status}, {error.code.name})")]
     for label, text in (("saw:  ", error.saw), ("want: ", error.want), ("hint: ", error.hint)):
-        if text:
-            lines.append(label + text.replace("\n", "\n" + " " * len(label)))
+        for number, line in enumerate(text.split("\n") if text else ()):
+            lines.append((" " * len(label) if number else label) + printable(line))
     typer.echo("\n".join(lines), err=True)

@@ -75,14 +75,17 @@ def make(
     `below` are the sources of options that are weaker than the inventory: environment, then file. `known` is how hosts
     ended in the last run, for --only; `configured` which hosts were configured from here, and what for.
     """
-    remarks = Complaints()
-    targets = _targets(view, command, typed, known, remarks)
+    remarks, about_hosts = Complaints(), Complaints()
+    targets = _targets(view, command, typed, known, about_hosts, remarks)
     orders = Orders(command, typed.inventory or "", targets, {}, remarks=tuple(remarks.texts))
     pace = _pace(orders, typed, complaints)
     desired = _desired(view, targets, flags, below, complaints)
     again = [target.name for target in targets if target.name in desired and not desired[target.name].hsm_ip]
     if command in ("plan", "rollout") and not typed.only:
         _require_addresses([name for name in again if name not in configured], len(targets), complaints)
+    if about_hosts.texts:  # what was typed is told with it: nobody corrects one and then meets the other
+        about_hosts.texts += complaints.texts
+        inventory.refuse_any(about_hosts)
     complaints.raise_any()
     bare = tuple(replace(target, said={}) for target in targets)
     return replace(
@@ -159,16 +162,22 @@ def _require_addresses(names: Sequence[str], total: int, complaints: Complaints)
 
 
 def _targets(
-    view: HostView, command: str, typed: Typed, known: Mapping[str, State], remarks: Complaints
+    view: HostView,
+    command: str,
+    typed: Typed,
+    known: Mapping[str, State],
+    complaints: Complaints,
+    remarks: Complaints,
 ) -> tuple[Target, ...]:
-    complaints = Complaints()
+    """Return the hosts that are meant; none when there is anything to complain about."""
     where = typed.inventory or ""
     data = _read(view, where, complaints) if where else b""
     if not where:
         complaints.add("--inventory", "the file with the hosts is needed, or --resume with an earlier run")
     elif data is None:
         complaints.add("--inventory", f"there is no file {where}")
-    inventory.refuse_any(complaints)
+    if complaints.texts:
+        return ()
     targets = inventory.read(data or b"", where, complaints, remarks, view)
     if command == "remove" and typed.limit is None and not typed.all:
         complaints.add(
@@ -177,10 +186,18 @@ def _targets(
         )
     if typed.limit is not None and typed.all:
         complaints.add("--limit, --all", "one or the other")
-    inventory.refuse_any(complaints)
+    if complaints.texts:
+        return ()
+    return _chosen(targets, typed, known, complaints)
+
+
+def _chosen(
+    targets: tuple[Target, ...], typed: Typed, known: Mapping[str, State], complaints: Complaints
+) -> tuple[Target, ...]:
+    """Return those that --limit and --only leave; none when either means nothing."""
     if typed.limit is not None:
         targets = inventory.select(targets, typed.limit, complaints)
-    if typed.only:
+    if typed.only and set(typed.only) <= set(ONLY):
         targets = tuple(
             each for each in targets if each.name in known and _is_among(known[each.name], typed.only)
         )
@@ -190,8 +207,7 @@ def _targets(
             complaints.add(
                 "--only", f"no host of the inventory ended {' or '.join(typed.only)} in the last run"
             )
-    inventory.refuse_any(complaints)
-    return targets
+    return () if complaints.texts else targets
 
 
 def _read(view: HostView, where: str, complaints: Complaints) -> bytes | None:

@@ -140,3 +140,67 @@ def test_what_is_ignored_stays_ignored(ignored: list[str], heard: str) -> None:
         [sys.executable, "-c", _SIGNALS, *ignored], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == heard
+
+
+ESCAPE = "\x1b]0;owned\x07"
+
+
+def test_nothing_of_an_inventory_or_a_path_drives_the_terminal(argv: list[str], tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"web{ESCAPE}1\nweb-2 hsm_agent_{ESCAPE}=1\n[we{ESCAPE}b]\n")
+    for more in ([], ["--tree", f"{tmp_path}/{ESCAPE}"], ["--inventory", f"{tmp_path}/{ESCAPE}"]):
+        if more:
+            hosts.write_text("web-1\n")
+        done = run([*argv, *more], tmp_path)
+        assert done.returncode
+        assert all(line.isprintable() for line in done.stderr.split("\n")), done.stderr
+        assert "owned" in done.stderr
+
+
+def test_what_is_wrong_with_hosts_and_options_is_said_at_once(argv: list[str], tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("web;1\nweb-2 ansible_port=x\n")
+    done = run(
+        [
+            *argv,
+            "--only",
+            "broken",
+            "--parallel",
+            "0",
+            "--waves",
+            "x",
+            "--deadline",
+            "soon",
+            "--hsm-ip",
+            "a.b",
+        ],
+        tmp_path,
+    )
+    assert (done.returncode, "inventory-invalid" in done.stderr) == (2, True)
+    for word in (
+        "web;1",
+        "ansible_port",
+        "--only: 'broken' is not one of",
+        "--parallel",
+        "--waves",
+        "--deadline",
+        "a.b",
+    ):
+        assert word in done.stderr, word
+
+
+@pytest.mark.parametrize("hosts", ["web-1\n", "web;1\n"])
+def test_a_state_that_is_none_is_told(argv: list[str], tmp_path: Path, hosts: str) -> None:
+    (tmp_path / "hosts").write_text(hosts)
+    done = run([*argv, "--only", "failed", "--only", "faild"], tmp_path)
+    assert (done.returncode, "'faild' is not one of failed, unreachable" in done.stderr) == (2, True)
+
+
+def test_an_inventory_that_is_no_file_or_too_large_is_a_complaint(argv: list[str], tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_bytes(b"# a comment\n" * 500_000)
+    done = run(argv, tmp_path)
+    assert (done.returncode, "inventory-invalid" in done.stderr, "bytes" in done.stderr) == (2, True, True)
+    hosts.unlink()
+    hosts.mkdir()
+    done = run(argv, tmp_path)
+    assert (done.returncode, "ansible-inventory -i" in done.stderr) == (2, True)

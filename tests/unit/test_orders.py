@@ -132,9 +132,11 @@ def test_a_pace_that_makes_no_sense_is_told(scene: Scene, typed: dict[str, str],
 
 def test_every_complaint_about_the_pace_comes_at_once(scene: Scene) -> None:
     error = scene.refused(parallel="x", waves="x", soak="x", max_failed="x", deadline="x", only=("bad",))
-    assert error.code.name == "inventory-invalid"  # what --only says decides which hosts there are
-    error = scene.refused(parallel="x", waves="x", soak="x", max_failed="x", deadline="x")
-    assert len(error.saw.splitlines()) == 5
+    assert (error.code.name, len(error.saw.splitlines())) == ("config-invalid", 6)
+    error = scene.refused(
+        "nothing", parallel="x", waves="x", soak="x", max_failed="x", deadline="x", only=("bad",)
+    )
+    assert (error.code.name, len(error.saw.splitlines())) == ("inventory-invalid", 7)
 
 
 @pytest.mark.parametrize(
