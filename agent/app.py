@@ -11,7 +11,7 @@ from agent import tasks
 from agent.anchor import wanted_ca
 from agent.catalogue import components, life_cycle, load, newest
 from agent.cloudhsm.ca import expiry_notice
-from agent.cloudhsm.hazards import hazards, restarts, running
+from agent.cloudhsm.hazards import hazards, restarts, running, users
 from agent.cloudhsm.layout import layout
 from agent.cloudhsm.pem import holds_secret
 from agent.core.errors import CODES, AgentError
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from agent.catalogue import Fit
     from agent.cloudhsm.ca import Ca
     from agent.core.host import Host, HostView
-    from agent.core.words import Line
+    from agent.core.words import Line, Restart
     from agent.engine import Listener
+    from agent.facts import Facts
     from agent.planner import Planned
     from agent.report import Run
 
@@ -58,7 +59,8 @@ def limits_of(desired: Desired) -> Limits:
     if desired.timeout is None:
         return limits
     run = desired.timeout
-    tool, client = (min(each, 0.5 * run) for each in (limits.tool, limits.client))
+    # a tool that does not even end when it is told to takes its time twice
+    tool, client = min(limits.tool, 0.35 * run), min(limits.client, 0.5 * run)
     return replace(limits, run=run, package=run, download=run, lock=0.8 * run, tool=tool, client=client)
 
 
@@ -105,6 +107,7 @@ def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> 
         if all(line.outcome in (Outcome.MET, Outcome.CHANGED) for line in packages):
             with contextlib.suppress(AgentError):
                 tidy(machine)
+        _look_again(machine, known)
         _observe(machine, planned, known)
         if judge(known.walk).outcome in (Verdict.OK, Verdict.DEGRADED):
             known.notices = (*known.notices, *_remember(machine, record))
@@ -131,7 +134,8 @@ def verify(machine: Host, desired: Desired, run: Run, listener: Listener) -> Rep
         if run.command == "verify":
             known.unfinished = _unfinished(machine, _with_ca(run, wanted, ca))
 
-    return _reported(machine, run, _known_to(machine, desired), body, remember=run.command == "verify")
+    known = _known_to(machine, desired)
+    return _reported(machine, run, known, body, remember=run.command == "verify", beside=True)
 
 
 def rollback(machine: Host, run_id: str | None, run: Run, listener: Listener) -> Report:
@@ -146,6 +150,9 @@ def rollback(machine: Host, run_id: str | None, run: Run, listener: Listener) ->
         known.walk = Walk(wanted.restore(machine))
         for line in known.walk.lines:
             listener.ended(line)
+        with contextlib.suppress(AgentError):
+            using = running(machine, (*known.facts.components(5), *known.facts.components(3)))
+            known.restarts = restarts(machine, using)
         unfinished = _unfinished(machine, None)
         if unfinished is not None:
             known.notices = (*known.notices, Notice("configure-unfinished", unfinished.saw))
@@ -160,13 +167,17 @@ def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -
         limits = limits_of(Desired(timeout=timeout))
         host = Guarded(machine, limits.run)
         known.facts = gather(host)
+        using = _users(machine, known.facts)
         undo = _Prepared(snapshot.Keeper(machine, run.run_id, snapshot.REMOVE))
         known.walk = apply(removal(known.facts, limits), host, listener, undo)
         if known.walk.changed:
+            store.write_receivers(machine, to_json(_receivers(known.told_to)))
             machine.remove(machine.system.desired)
             tidy(machine)
             text = f"the CA and the configuration are kept; `hsm-agent rollback {run.run_id}` puts them back"
             known.notices = (Notice("kept", text),)
+            known.restarts = using
+        _look_again(machine, known)
         if judge(known.walk).outcome is Verdict.OK:
             ended = (*tasks.end_first_boot(machine), *tasks.end(machine, tasks.VERIFY))
             known.notices = (*known.notices, *ended)
@@ -411,6 +422,31 @@ def _shape(last: store.Last) -> tuple[dict[str, Any], str | None]:
     }, last.ca_pem
 
 
+def _look_again(machine: HostView, known: Known) -> None:
+    """Look at the machine as it is after a run that may have changed it: what is said of it is true of then.
+
+    Where it cannot be looked at, what was true before stays.
+    """
+    if known.walk is None or all(line.outcome is Outcome.MET for line in known.walk.lines):
+        return
+    with contextlib.suppress(AgentError):
+        known.after = gather(machine)
+        if known.planned is not None and known.facts is not None:
+            catalogue, fit = load(), known.planned.fit
+            stale, fresh = (
+                life_cycle(catalogue, fit, {each.package: each.version for each in seen.installed})
+                for seen in (known.facts, known.after)
+            )
+            known.notices = (*(each for each in known.notices if each not in stale), *fresh)
+
+
+def _users(view: HostView, seen: Facts) -> tuple[Restart, ...]:
+    """Return the programs that use the client which is about to go."""
+    with contextlib.suppress(AgentError):
+        return users(running(view, (*seen.components(5), *seen.components(3))), view.system)
+    return ()
+
+
 def _observe(machine: Host, planned: Planned, known: Known) -> None:
     """See what lets a host look right and be wrong; whatever cannot be seen is left out."""
     with contextlib.suppress(AgentError):
@@ -426,10 +462,24 @@ def refused(machine: Host, run: Run, error: AgentError, desired: Desired) -> Rep
 
 
 def _known_to(view: HostView, desired: Desired) -> Known:
-    """Begin a run with whom it is told to: who is named now, or else who was named to the last `configure`."""
+    """Begin a run with whom it is told to: who is named now, or else who was named to the last `configure`.
+
+    After a `remove` there is none, and a `rollback` of it concerns those who were told of the `remove`.
+    """
     with contextlib.suppress(AgentError):
         return Known(told_to=_or_last(view, desired))
+    if not desired.report_to:
+        with contextlib.suppress(AgentError, TypeError):
+            return Known(told_to=from_json(store.read_receivers(view)))
     return Known(told_to=desired)
+
+
+def _receivers(told_to: Desired) -> Desired:
+    return Desired(
+        report_to=told_to.report_to,
+        report_ca=told_to.report_ca,
+        report_token_file=told_to.report_token_file,
+    )
 
 
 def _changing(machine: Host, run: Run, known: Known, body: Callable[[Known], None]) -> Report:
@@ -448,9 +498,19 @@ def _changing(machine: Host, run: Run, known: Known, body: Callable[[Known], Non
 
 
 def _reported(
-    machine: Host, run: Run, known: Known, body: Callable[[Known], None], *, remember: bool
+    machine: Host,
+    run: Run,
+    known: Known,
+    body: Callable[[Known], None],
+    *,
+    remember: bool,
+    beside: bool = False,
 ) -> Report:
-    """Run a body and report however it ended; an AgentError is the run's own outcome."""
+    """Run a body and report however it ended; an AgentError is the run's own outcome.
+
+    `beside`: without the lock, so that another run may change the host meanwhile. Its report is then the one to keep.
+    """
+    before = _last_words(machine) if beside and remember else None
     error: AgentError | None = None
     try:
         _ready_to_report(machine, run, known)
@@ -460,11 +520,34 @@ def _reported(
     except Exception as crash:  # a defect: a run always reports, and the log gets the traceback
         logging.getLogger("agent").exception("run %s failed", run.run_id)
         error = AgentError("internal", "the agent failed", saw=f"{type(crash).__name__}: {crash}")
+    if before is not None:
+        after = _last_words(machine)
+        if before.at_work or after != before:
+            text = "another run was at work on this host meanwhile, and `status` shows what that one reports"
+            known.notices = (*known.notices, Notice("run-beside", text))
+            remember = False
     report = assemble(machine, run, known, error)
     remember = remember and machine.is_root() and report.code != "nothing-recorded"
     if remember:
         report = _recorded(machine, report)
     return _delivered(machine, run, report, known.told_to, remember=remember)
+
+
+@dataclass(frozen=True)
+class _Words:
+    """What other runs have said so far: the one that is at work, and the last that reported."""
+
+    at_work: str | None
+    reported: str | None
+
+
+def _last_words(view: HostView) -> _Words:
+    words = reported = None
+    with contextlib.suppress(AgentError):
+        words = at_work(view)
+    with contextlib.suppress(AgentError):
+        reported = str(store.read_report(view).get("run_id"))
+    return _Words(words, reported)
 
 
 def _recorded(machine: Host, report: Report) -> Report:

@@ -61,11 +61,13 @@ def begin(
 class Known:
     """What a run knows so far, so that one that ends early still reports all of it, and to whom.
 
-    `unfinished` is what is wanted of this host and was not looked at: a `configure` that has not succeeded.
+    `facts` are those before the run, `after` those after one that may have changed the machine. `unfinished` is what is
+    wanted of this host and was not looked at: a `configure` that has not succeeded.
     """
 
     told_to: Desired = field(default_factory=Desired)
     facts: Facts | None = None
+    after: Facts | None = None
     planned: Planned | None = None
     walk: Walk | None = None
     notices: tuple[Notice, ...] = ()
@@ -98,7 +100,7 @@ def assemble(view: HostView, run: Run, known: Known, error: AgentError | None) -
         outcome=judged.outcome,
         code=judged.code,
         exit_status=judged.exit_status,
-        changed=walk.changed,
+        changed=walk.changed or (known.after is not None and known.after != known.facts),
         started=_iso(run.started),
         finished=_iso(view.now()),
         client=planned.client if planned else None,

@@ -9,8 +9,11 @@ from agent.cloudhsm.layout import layout
 from agent.core.words import Notice, Restart
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from agent.cloudhsm.layout import Layout
     from agent.core.host import HostView, Running
+    from agent.core.system import System
 
 
 def running(view: HostView, components: tuple[str, ...]) -> tuple[Running, ...]:
@@ -23,19 +26,31 @@ def running(view: HostView, components: tuple[str, ...]) -> tuple[Running, ...]:
 
 def restarts(view: HostView, programs: tuple[Running, ...]) -> tuple[Restart, ...]:
     """Return the programs that started before their component's configuration or the CA changed: they use the old."""
-    found = []
     here = layout(view.system)
     ca = view.stat(here.ca)
+    found = []
+    for program, component in _used(here, programs):
+        stat = view.stat(here.settings(component, view))
+        changed = max((each.mtime for each in (stat, ca) if each is not None), default=0.0)
+        if program.started < changed:
+            found.append(_restart(program, component))
+    return tuple(found)
+
+
+def users(programs: tuple[Running, ...], system: System) -> tuple[Restart, ...]:
+    """Return the programs that use the client, whenever they started: for when it goes."""
+    return tuple(_restart(program, component) for program, component in _used(layout(system), programs))
+
+
+def _used(here: Layout, programs: tuple[Running, ...]) -> Iterator[tuple[Running, str]]:
     for program in programs:
         for component in sorted({_component(here, path) for path in program.mapped} - {None}, key=str):
-            stat = view.stat(here.settings(str(component), view))
-            changed = max((each.mtime for each in (stat, ca) if each is not None), default=0.0)
-            if program.started < changed:
-                started = datetime.datetime.fromtimestamp(program.started, datetime.timezone.utc)
-                found.append(
-                    Restart(program.pid, program.name, str(component), started.isoformat(timespec="seconds"))
-                )
-    return tuple(found)
+            yield program, str(component)
+
+
+def _restart(program: Running, component: str) -> Restart:
+    started = datetime.datetime.fromtimestamp(program.started, datetime.timezone.utc)
+    return Restart(program.pid, program.name, component, started.isoformat(timespec="seconds"))
 
 
 def hazards(view: HostView, programs: tuple[Running, ...], sdk: int) -> tuple[Notice, ...]:

@@ -147,7 +147,8 @@ class Posix:
         files.remove(path)
 
     def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
-        return self._run(argv, timeout, stdin, _GRACE_TOUCH, lambda: False)
+        # what had little time to run does not get more to end: the run has a limit, too
+        return self._run(argv, timeout, stdin, min(_GRACE_TOUCH, timeout), lambda: False)
 
     @contextlib.contextmanager
     def lock(self, path: str, words: str) -> Iterator[None]:

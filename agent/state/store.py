@@ -68,6 +68,26 @@ def write_last(host: Host, last: Last) -> None:
     host.write(host.system.desired, json.dumps(tree, indent=1).encode(), mode=0o600)
 
 
+def read_receivers(view: HostView) -> dict[str, Any]:
+    """Return who was told of the last `remove`, as options. Raises AgentError `nothing-recorded`."""
+    path = _receivers(view)
+    tree = _read(view, path, "nobody was told of a `remove`", "an earlier one")
+    if is_foreign(view, tree) or not isinstance(tree.get("desired"), dict):
+        raise _nothing(path, "nobody was told of a `remove`", "an earlier one")
+    found: dict[str, Any] = tree["desired"]
+    return found
+
+
+def write_receivers(host: Host, desired: dict[str, Any]) -> None:
+    """Keep who was told of a `remove`: what was asked for goes with it."""
+    tree = {"schema_version": _VERSION, "identity": identity(host), "desired": desired}
+    host.write(_receivers(host), json.dumps(tree, indent=1).encode(), mode=0o600)
+
+
+def _receivers(view: HostView) -> str:
+    return view.system.join(view.system.state, "receivers.json")
+
+
 def read_report(view: HostView) -> dict[str, Any]:
     """Return the last report of this host as it was written. Raises AgentError `nothing-recorded`."""
     tree = _read(view, view.system.report, "this host has no report yet", "an earlier run")

@@ -1297,3 +1297,11 @@ def test_a_dry_host_looks_and_never_touches(ground: Ground) -> None:
             touch()
     assert ground.host.read(path) == b"old"
     assert ground.memory is None or ground.memory.touches == []
+
+
+@posix_only
+def test_a_program_that_does_not_even_end_when_it_is_told_to_gets_no_more_time_than_it_had() -> None:
+    began = time.monotonic()
+    done = this_machine().do(("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"), timeout=0.5)
+    assert done.timed_out
+    assert time.monotonic() - began < 5  # ten seconds is what an installation gets to end

@@ -11,7 +11,7 @@ import pytest
 
 from agent import app
 from agent.core.errors import AgentError
-from agent.core.host import Done
+from agent.core.host import Done, Running
 from agent.core.words import Report, Verdict
 from agent.desired import Desired
 from agent.render.progress import Silent
@@ -334,3 +334,98 @@ def test_a_run_that_ends_degraded_is_one_that_succeeded(ca_pem: bytes) -> None:
     vendor.down.add("10.0.1.6")
     assert configure(memory, desired_of(vendor, ca_pem)).outcome is Verdict.DEGRADED
     assert store.read_last(memory).is_done
+
+
+# ---- what is reported is what is after
+
+
+def using(memory: Memory, path: str) -> None:
+    memory.running = (Running(812, "nginx", 0, 0, STARTED.timestamp() - 86400 * 3650, (path,)),)
+
+
+@pytest.mark.parametrize("command", ["rollback", "remove"])
+def test_who_goes_back_or_removes_is_told_what_to_restart(command: str, ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    configure(memory, desired_of(vendor, ca_pem, "pkcs11"))
+    configure(memory, desired_of(vendor, ca_pem, "pkcs11", accept_single_hsm=True), 2)
+    using(memory, "/opt/cloudhsm/lib/libcloudhsm_pkcs11.so")
+    if command == "rollback":
+        report = app.rollback(memory, None, run_of(command), Silent())
+    else:
+        report = app.remove(memory, run_of(command), Silent(), None)
+    assert report.exit_status == 0
+    assert [(each.name, each.component) for each in report.restart_needed] == [("nginx", "pkcs11")]
+
+
+def test_a_remove_that_touches_nothing_wants_nothing_restarted(ca_pem: bytes) -> None:
+    _, memory = a_world(Vendor)
+    using(memory, "/opt/cloudhsm/lib/libcloudhsm_pkcs11.so")
+    assert app.remove(memory, run_of("remove"), Silent(), None).restart_needed == ()
+
+
+def test_after_an_upgrade_nothing_is_said_of_the_client_before(ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    good = desired_of(vendor, ca_pem)
+    configure(memory, good)
+    vendor.installed["cloudhsm-cli"] = "5.9.0-1"
+    old = verify(memory, good)
+    assert "client-newer-available" in {notice.code for notice in old.notices}
+    report = configure(memory, replace(good, client_version="5.18.0"), 3)
+    assert (report.exit_status, report.changed) == (0, True)
+    assert "client-newer-available" not in {notice.code for notice in report.notices}
+
+
+def test_a_package_that_changed_though_its_step_failed_is_a_change(ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    vendor.moods["installer"] = "half"
+    report = configure(memory, desired_of(vendor, ca_pem))
+    assert (report.exit_status, report.changed) == (22, True)
+
+
+@both
+def test_a_rollback_after_a_remove_is_told_to_whom_the_remove_was(world: World, ca_pem: bytes) -> None:
+    vendor, memory = a_world(world)
+    out = memory.system.join(memory.system.data, "out.json")
+    configure(memory, desired_of(vendor, ca_pem, report_to=(f"file:{out}",)))
+    for command in ("remove", "rollback"):
+        memory.entries.pop(out, None)
+        run = run_of(command, 6 if command == "remove" else 7)
+        if command == "remove":
+            app.remove(memory, run, Silent(), None)
+        else:
+            app.rollback(memory, None, run, Silent())
+        told = json.loads(memory.read(out) or b"{}")
+        assert told.get("command") == command
+
+
+@pytest.mark.parametrize("moment", ["before", "meanwhile"])
+def test_a_verify_beside_another_run_leaves_that_ones_report(moment: str, ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    good = desired_of(vendor, ca_pem)
+    configure(memory, good)
+    before = memory.read(memory.system.report)
+    if moment == "before":
+        memory.place("/run/hsm-agent.lock", b"hsm-agent configure, run 2026 (pid 812)\n")
+        memory.place("/proc/812/cmdline", b"hsm-agent\0configure\0")
+    client = vendor.layout.cli
+    real = memory.programs[client]
+    assert callable(real)
+    if moment == "meanwhile":
+
+        def ends(argv: tuple[str, ...], host: Memory) -> Done:
+            tree = {**json.loads(before or b""), "run_id": "20261130T000000Z-0000", "exit_status": 40}
+            host.place(host.system.report, json.dumps(tree).encode())
+            return real(argv, host)
+
+        memory.programs[client] = ends
+    report = verify(memory)
+    assert "run-beside" in [notice.code for notice in report.notices]
+    if moment == "before":
+        assert memory.read(memory.system.report) == before
+    else:
+        assert app.last_report(memory, None)["exit_status"] == 40
+    # and when none is at work any more, its own is kept
+    memory.entries.pop("/proc/812/cmdline", None)
+    memory.programs[client] = real
+    assert verify(memory).exit_status == 0
+    assert app.last_report(memory, None)["command"] == "verify"
