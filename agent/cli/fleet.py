@@ -60,6 +60,8 @@ _ALL = (
     Option("all", None, "every host of the inventory, where --limit names none", str, flag=True),
     Option("plan", None, "show what would be removed, and change nothing", str, flag=True),
 )
+# of the runs that are on record, so many are listed: each journal is read for that
+_LISTED = 50
 _FILES = (
     Option("junit", None, "also write JUnit XML", str, metavar="FILE"),
     Option("html", None, "also write a page to look at, in one file", str, metavar="FILE"),
@@ -137,12 +139,23 @@ def _status(
     _show(folder, conduct.told(folder), files, as_json=is_json(output))
 
 
+def _runs(*, output: Output = "text") -> None:
+    """List the runs that are recorded on this machine, newest first; no host is contacted."""
+    require_linux(this_machine(), "fleet runs")
+    from agent.fleet import conduct  # noqa: PLC0415
+    from agent.render.fleet import runs  # noqa: PLC0415
+
+    tree = runs.to_tree(conduct.recorded(os.environ, _LISTED))
+    print_result(json.dumps(tree, indent=2) + "\n" if is_json(output) else runs.lines(tree))
+
+
 COMMANDS: Mapping[str, Callable[..., None]] = {
     "plan": with_options(_plan, hosts=_HOSTS, given=OPTIONS, files=_FILES),
     "rollout": with_options(_rollout, hosts=_HOSTS, pace=_WAVES, given=OPTIONS, files=_FILES),
     "verify": with_options(_verify, hosts=_HOSTS, given=OPTIONS, files=_FILES),
     "remove": with_options(_remove, hosts=_HOSTS, which=_ALL, pace=_WAVES, files=_FILES),
     "status": with_options(_status, files=_FILES),
+    "runs": _runs,
 }
 
 

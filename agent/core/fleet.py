@@ -11,13 +11,17 @@ if TYPE_CHECKING:
 
 
 class State(str, Enum):
-    """How a host ended; `drifted` is what `plan` and `verify` find. The first four have a report of the host."""
+    """How a host ended; `drifted` is what `plan` and `verify` find. The first four have a report of the host.
+
+    `at-work` is what a journal says of one that was begun and has no end: a roll-out itself never ends with it.
+    """
 
     OK = "ok"
     DEGRADED = "degraded"
     DRIFTED = "drifted"
     FAILED = "failed"
     UNREACHABLE = "unreachable"
+    AT_WORK = "at-work"
     NOT_REACHED = "not-reached"
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
 from agent.catalogue import load as load_catalogue
 from agent.core.errors import AgentError
-from agent.core.fleet import State
+from agent.core.fleet import End, State
 from agent.fleet import journal, waves
 from agent.fleet.depot import Depot
 from agent.fleet.depot import home as packages_home
@@ -34,6 +34,8 @@ Again = Callable[["Story"], tuple["Orders", tuple["Target", ...]]]
 
 # commands that change hosts go wave by wave; the others look at all hosts alike, and no failure stops a look
 TOUCHING = ("rollout", "remove")
+# hosts of which no journal has a report
+_NO_END = (State.AT_WORK.value, State.NOT_REACHED.value)
 
 
 @dataclass(frozen=True)
@@ -84,17 +86,30 @@ def told(folder: Path) -> dict[str, Any]:
     finished = story.finished or {}
     ended = finished.get("finished") or story.started
     code, why = finished.get("code"), finished.get("why")
+    controlled = journal.at_work(folder)
     if not finished:
-        how = "it is at work" if journal.at_work(folder) else "its controller was ended"
+        how = "it is at work" if controlled else "its controller was ended"
         code, why = "interrupted", f"the run has not come to its end: {how}"
     run = _summary(story, ended, code, why)
-    return to_tree(run, story.orders.targets, story.ends, finished.get("waves", ()))
+    open_ends = {
+        target.name: _open(target, controlled=controlled)
+        for target in story.orders.targets
+        if target.name in story.open
+    }
+    return to_tree(run, story.orders.targets, {**story.ends, **open_ends}, finished.get("waves", ()))
+
+
+def _open(target: Target, *, controlled: bool) -> End:
+    """Say of a host that was begun and has no end what is known: it was not left alone."""
+    saw = "at work" if controlled else "begun, and not seen to end: it may be at work, or have finished alone"
+    hint = None if controlled else "the command to continue reads its report"
+    return End(target.name, target.address, target.port or 22, 0, State.AT_WORK, saw=saw, hint=hint)
 
 
 def whole(folder: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a report with every host's own report in it, read back from the journal."""
-    reached = {host["name"] for host in tree["hosts"] if host["outcome"] != State.NOT_REACHED.value}
-    own = {end.name: end.report for end in journal.reports(folder) if end.name in reached}
+    ended = {host["name"] for host in tree["hosts"] if host["outcome"] not in _NO_END}
+    own = {end.name: end.report for end in journal.reports(folder) if end.name in ended}
     return {**tree, "hosts": [{**host, "report": own.get(host["name"])} for host in tree["hosts"]]}
 
 
@@ -104,6 +119,13 @@ def last_states(environ: Mapping[str, str]) -> Mapping[str, State]:
         story = journal.read(folder)
         return {target.name: story.state(target.name) for target in story.orders.targets}
     return {}
+
+
+def recorded(environ: Mapping[str, str], most: int) -> Iterator[dict[str, Any]]:
+    """Give the reports of the newest runs that are on record, the newest first; what cannot be read is none."""
+    for folder in reversed(journal.runs(journal.home(environ))[-most:]):
+        with suppress(AgentError):
+            yield told(folder)
 
 
 def configured(environ: Mapping[str, str]) -> Mapping[str, Mapping[str, Any]]:
@@ -121,7 +143,7 @@ def found(environ: Mapping[str, str], run_id: str | None) -> Path:
     raise AgentError(
         "nothing-recorded", "there is no such roll-out" if run_id else "there is no roll-out yet",
         saw=", ".join(folder.name for folder in known[-5:]) or f"nothing in {base}", want=run_id or "an earlier run",
-        hint="`hsm-agent fleet rollout --inventory FILE` starts one",
+        hint="`hsm-agent fleet runs` lists them" if known else "`hsm-agent fleet rollout --inventory FILE` starts one",
     )  # fmt: skip
 
 

@@ -80,6 +80,8 @@ class Story:
     finished: Mapping[str, Any] | None = None
 
     def state(self, name: str) -> State:
+        if name in self.open:
+            return State.AT_WORK
         return self.ends[name].state if name in self.ends else State.NOT_REACHED
 
 

@@ -8,6 +8,7 @@ import textwrap
 _COLOURS = {
     "met": "32", "ok": "32", "changed": "36", "would-change": "33", "degraded": "33", "drift": "33", "undone": "33",
     "rolled-back": "31", "failed": "31", "skipped": "2", "unreachable": "31", "drifted": "33", "not-reached": "2",
+    "at-work": "36",
 }  # fmt: skip
 _FINGERPRINT = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 # the narrowest column in which a step's text is still pleasant to read

@@ -43,8 +43,10 @@ def _suite(tree: Mapping[str, Any], host: Mapping[str, Any]) -> Element:
         if well or int(suite.get("failures", 0)) + int(suite.get("errors", 0)):
             return suite
     # what there is to say is said by the roll-out, since no step says it
-    if host["outcome"] == "not-reached":
-        case = one.skipped("run", classname, "not reached")
+    if host["outcome"] in ("not-reached", "at-work"):
+        case = one.skipped(
+            "run", classname, "not reached" if host["outcome"] == "not-reached" else host["saw"]
+        )
     elif host["outcome"] == "ok":
         case = one.skipped("run", classname, "there is no report of this host")
     else:

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Callable
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
+from referencing import Registry, Resource
 
 from agent.core.errors import AgentError
 from agent.core.fleet import End, State, Target
@@ -16,7 +18,13 @@ from agent.fleet.journal import Orders, Story
 from agent.fleet.tree import Tree, Trees
 from agent.hosts.posix import Posix
 from agent.landing import RECORD
+from agent.render.fleet import runs
+from agent.render.fleet.page import page
+from agent.render.fleet.schema import runs_schema, schema
+from agent.render.fleet.screen import report as screen
 from agent.render.fleet.tally import Tally
+from agent.render.record import schema as host_schema
+from agent.reporting.fleet_junit import suites
 from tests.unit.test_rollout import Cord
 from tests.unit.test_visit import REPORT
 
@@ -156,6 +164,44 @@ def test_what_is_told_of_a_run_is_what_it_said(scene: Scene) -> None:
     folder, said = scene.start(replace(ORDERS, remarks=("hosts:1: a remark",)))
     assert said["warnings"] == [{"code": "inventory", "text": "hosts:1: a remark"}]
     assert conduct.whole(folder, conduct.told(folder)) == conduct.whole(folder, said)
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_host_that_was_at_work_is_not_called_not_reached(scene: Scene, alive: bool) -> None:
+    folder = journal.home(scene.environ) / "20261125T031500Z-1f3a"
+    with journal.opened(folder) as book:
+        book.begin(folder.name, "2026-11-25T03:15:00Z", ORDERS, TREES.sent)
+        book.began("web-2", 1)
+        book.sync()
+        told = conduct.told(folder) if alive else None
+    told = told or conduct.told(folder)
+    assert [host["outcome"] for host in told["hosts"]] == ["not-reached", "at-work"]
+    assert (told["totals"]["at-work"], told["totals"]["not-reached"]) == (1, 1)
+    assert (told["hosts"][1]["saw"] == "at work") is alive
+    whole = conduct.whole(folder, told)
+    registry: Registry[Any] = Registry().with_resource(
+        host_schema()["$id"], Resource.from_contents(host_schema())
+    )
+    jsonschema.Draft202012Validator(schema(), registry=registry).validate(whole)
+    assert "web-2" in screen(whole)
+    assert 'skipped message="at work"' in suites(whole) or not alive
+    assert "web-2" in page(whole)
+    assert conduct.last_states(scene.environ)["web-2"] is State.AT_WORK
+
+
+def test_runs_are_listed_newest_first(scene: Scene) -> None:
+    assert runs.lines(runs.to_tree(conduct.recorded(scene.environ, 5))) == "no roll-out yet\n"
+    names = [scene.start()[0].name for _ in range(3)]
+    broken = journal.home(scene.environ) / "20261125T031500Z-dead"
+    broken.mkdir()
+    (broken / "journal.jsonl").write_text('{"v": 1, "kind": "run"}\n')
+    tree = runs.to_tree(conduct.recorded(scene.environ, 9))
+    jsonschema.Draft202012Validator(runs_schema()).validate(tree)
+    assert sorted(each["run_id"] for each in tree["runs"]) == sorted(names)
+    assert [each["run_id"] for each in tree["runs"]] == sorted(names, reverse=True)
+    assert {each["hosts"] for each in tree["runs"]} == {2}
+    assert runs.lines(tree).splitlines()[0].startswith(max(names))
+    assert len(list(conduct.recorded(scene.environ, 2))) == 2
 
 
 def test_what_is_wrong_with_the_way_begins_no_run(scene: Scene) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 # worst first
-OUTCOMES = ("failed", "unreachable", "degraded", "drifted", "not-reached", "ok")
+OUTCOMES = ("failed", "unreachable", "degraded", "drifted", "at-work", "not-reached", "ok")
 # outcomes of steps that say why a host is not as wanted; and the step in which the vendor's client answers
 _BAD = ("failed", "would-change")
 _ANSWER = "client:hsm-info"

@@ -9,6 +9,15 @@ from typing import Any
 
 def schema() -> dict[str, Any]:
     """Return the schema; its `$ref` to `urn:hsm-agent:report:1` is `agent.render.record.schema()`."""
-    text = Path(__file__).parents[1].joinpath("fleet-report.schema.json").read_text(encoding="utf-8")
+    return _read("fleet-report.schema.json")
+
+
+def runs_schema() -> dict[str, Any]:
+    """Return the schema of what `fleet runs` prints."""
+    return _read("fleet-runs.schema.json")
+
+
+def _read(name: str) -> dict[str, Any]:
+    text = Path(__file__).parents[1].joinpath(name).read_text(encoding="utf-8")
     tree: dict[str, Any] = json.loads(text)
     return tree

@@ -51,7 +51,7 @@ def told(tree: Mapping[str, Any]) -> str:
         return f"{hosts(total)} {'is' if total == 1 else 'are'} {_DONE.get(command, 'as wanted')}"
     if tree["outcome"] == "drift":
         differ = tree["totals"].get("drifted", left)
-        if command == "plan":
+        if command in ("plan", "--plan"):
             return f"changes are needed on {differ:,} of {hosts(total)}"
         return f"{differ:,} of {hosts(total)} differ{'s' if differ == 1 else ''} from what is wanted"
     rest = f"{left:,} of {hosts(total)} {'is' if left == 1 else 'are'} not {_AIM.get(command, 'as wanted')}"
@@ -65,8 +65,13 @@ _DONE = {
     "verify": "proven and as wanted",
     "plan": "as wanted, nothing to do",
     "remove": "without the client",
+    "--plan": "without the client, nothing to do",
 }
 _AIM = {"rollout": "proven", "verify": "proven", "remove": "without the client"}
+
+
+# the command that makes so what another one has only looked at
+_DOES = {"fleet remove --plan": "fleet remove"}
 
 
 def tally(tree: Mapping[str, Any]) -> str:
@@ -135,7 +140,7 @@ def _group(tree: Mapping[str, Any], group: Group, *, colour: bool, width: int | 
 
 def changes(tree: Mapping[str, Any], changed: int, same: int) -> str:
     """Say on how many hosts something was changed; what only looks changes nothing."""
-    if tree["command"].split()[-1] in ("plan", "verify"):
+    if tree["command"].split()[-1] in ("plan", "verify", "--plan"):
         return "as wanted"
     if changed and same:
         return f"{changed:,} changed, {same:,} nothing to do"
@@ -272,7 +277,12 @@ def _verdict(
 def reasons(tree: Mapping[str, Any], found: Sequence[Group]) -> list[tuple[str, str]]:
     """Return what the run's own failure says and no group of hosts does: what was seen, and what to do."""
     if tree["outcome"] == "drift":
-        return [("hint", "`hsm-agent fleet rollout` with the same options makes it so")]
+        return [
+            (
+                "hint",
+                f"`hsm-agent {_DOES.get(tree['command'], 'fleet rollout')}` with the same options makes it so",
+            )
+        ]
     failure = tree["failure"] or {}
     shown = {each.text for group in found for each in group.hints}
     plain = failure.get("code") in (

@@ -1,0 +1,36 @@
+"""The runs that are on record, newest first: a line for each, or one JSON document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent.render.fleet.causes import OUTCOMES
+from agent.render.fleet.words import hosts
+from agent.render.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+SCHEMA_VERSION = 1
+# what a run's own report has of it, and is of use in a list
+_KEYS = (
+    "run_id", "command", "inventory", "started", "finished", "totals", "outcome", "code", "exit_status", "resume",
+)  # fmt: skip
+
+
+def to_tree(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what `fleet runs --output json` prints, given the reports of runs."""
+    runs = [{**{key: each[key] for key in _KEYS}, "hosts": len(each["hosts"])} for each in reports]
+    return {"schema_version": SCHEMA_VERSION, "command": "fleet runs", "runs": runs}
+
+
+def lines(tree: Mapping[str, Any]) -> str:
+    """Return the same for people."""
+    return "".join(f"{_line(each)}\n" for each in tree["runs"]) or "no roll-out yet\n"
+
+
+def _line(run: Mapping[str, Any]) -> str:
+    totals = [f"{run['totals'][each]:,} {each}" for each in OUTCOMES if run["totals"].get(each)]
+    said = [run["run_id"], f"{run['command']:<13}", f"{run['outcome']:<8}"]
+    said += [f"{hosts(run['hosts'])}: {', '.join(totals)}", run["inventory"]]
+    return printable("  ".join(said)).rstrip()
