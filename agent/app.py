@@ -109,10 +109,13 @@ def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> 
                 tidy(machine)
         _look_again(machine, known)
         _observe(machine, planned, known)
-        if judge(known.walk).outcome in (Verdict.OK, Verdict.DEGRADED):
+        outcome = judge(known.walk).outcome
+        if outcome in (Verdict.OK, Verdict.DEGRADED):
             known.notices = (*known.notices, *_remember(machine, record))
             known.notices = (*known.notices, *_keep_proven(machine, run))
-            known.notices = (*known.notices, *tasks.end_first_boot(machine), *tasks.keep(machine))
+            # degraded is not done: the next start tries again
+            ended = tasks.end_first_boot(machine) if outcome is Verdict.OK else ()
+            known.notices = (*known.notices, *ended, *tasks.keep(machine))
 
     return _changing(machine, run, _known_to(machine, desired), body)
 

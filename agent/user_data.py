@@ -13,19 +13,24 @@ from urllib.parse import urlsplit
 
 from agent import __version__
 from agent.anchor import wanted_ca
+from agent.catalogue import load
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT
 from agent.core.limits import Limits
-from agent.core.urls import shown
-from agent.desired import Complaints
+from agent.core.system import is_absolute
+from agent.core.urls import names_user, scheme_of, shown
+from agent.desired import Complaints, Desired
+from agent.hosts.proxies import proxy_for
 from agent.hosts.windows.access import descriptor
 from agent.options import OPTIONS
 from agent.render.templates import render
+from agent.reporting import file
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.cloudhsm.ca import Ca
     from agent.core.host import HostView
-    from agent.desired import Desired
 
 FORMATS = ("shell", "cloud-config", "powershell")
 # EC2's limit, before it is encoded for the API
@@ -41,6 +46,10 @@ NOT_BROUGHT = (
     "--agent-sha256 HASH"
 )
 _KINDS = {".deb": "deb", ".rpm": "rpm", ".tar.gz": "tree", ".msi": "msi"}
+# what everybody sees on an instance, and what is there before any proxy is: the metadata service
+_NEVER_BY_PROXY = "localhost,127.0.0.1,::1,169.254.169.254,fd00:ec2::254"
+# options that name what is on the host itself
+_PATHS = ("log_file", "client_cert", "client_key", "report_ca", "report_token_file")
 _URL = re.compile(r"(https?://|s3://)[A-Za-z0-9._~:/?#@!&()*+,;=%\[\]-]+")
 _NAME = re.compile(r"[A-Za-z0-9._~+-]+")
 
@@ -68,9 +77,91 @@ class Source:
         return urlsplit(self.url).path.lstrip("/")
 
 
+@dataclass(frozen=True)
+class Way:
+    """By which proxy a host reaches others, and whom it reaches without one."""
+
+    proxy: str = ""
+    exceptions: str = _NEVER_BY_PROXY
+
+
+def way_of(proxy: str | None, no_proxy: str | None, complaints: Complaints) -> Way:
+    """Return what was typed of a proxy. It stands in user-data, so it has no password in it."""
+    try:
+        known = proxy_for("http://a.invalid", {"http_proxy": proxy or ""})
+    except ValueError:
+        known = None
+    if proxy and names_user(proxy):
+        complaints.add(
+            "--proxy", "a password has no place in user-data, which everybody on the instance can read"
+        )
+    elif proxy and (known is None or not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+/?", proxy)):
+        complaints.add("--proxy", "http://HOST:PORT is wanted")
+    if no_proxy and not proxy:
+        complaints.add("--no-proxy", "it needs a --proxy")
+    elif no_proxy and not re.fullmatch(r"[A-Za-z0-9.:,*/\[\]_-]+", no_proxy):
+        complaints.add("--no-proxy", "names, addresses and ranges with commas between them are wanted")
+    return Way(proxy or "", ",".join((_NEVER_BY_PROXY, *((no_proxy,) if no_proxy else ()))))
+
+
+def check_fit(desired: Desired, source: Source, form: str, complaints: Complaints) -> None:
+    """Complain of all that no host could do that reads this form: its systems, its packages, its paths, its places."""
+    catalogue = load()
+    is_windows = form == "powershell"
+    rows = {row.name: row for row in catalogue.rows if (row.format == "msi") == is_windows}
+    if desired.platform is not None and desired.platform not in rows:
+        complaints.add("--platform", f"{desired.platform} is none of what reads {form}: {', '.join(rows)}")
+    elif desired.platform is not None:
+        rows = {desired.platform: rows[desired.platform]}
+        if source.kind in ("deb", "rpm") and rows[desired.platform].format != source.kind:
+            complaints.add("--agent", f"{desired.platform} does not install a .{source.kind}")
+    made = {
+        component
+        for client in catalogue.clients
+        if client.sdk == (desired.sdk or 5) and client.platform in rows
+        for component in client.component
+    }
+    for component in desired.component if made else ():
+        if component not in made:
+            complaints.add("--component", f"{component} is not made for {', '.join(rows)}")
+    system = "Windows" if is_windows else "Linux"
+    for name in _PATHS:
+        value = getattr(desired, name)
+        if value is not None and value.startswith("/") == is_windows:
+            complaints.add(f"--{name.replace('_', '-')}", f"{value!r} is no path of {system}")
+    folder = desired.package_source
+    if (
+        folder is not None
+        and scheme_of(folder) is None
+        and (not is_absolute(folder) or folder.startswith("/") == is_windows)
+    ):
+        complaints.add(
+            "--package-source", f"{folder!r} is no folder of the host: an absolute path of {system} is wanted"
+        )
+    for uri in desired.report_to:
+        _check_place(uri, system, complaints)
+
+
+def _check_place(uri: str, system: str, complaints: Complaints) -> None:
+    scheme = uri.partition(":")[0]
+    if scheme == "cloudwatch" and system == "Windows":
+        complaints.add("--report-to", "cloudwatch: is on Linux alone")
+    if scheme in ("file", "junit", "prometheus") and file.path_of(uri).startswith("/") == (
+        system == "Windows"
+    ):
+        complaints.add("--report-to", f"{uri!r} is no path of {system}")
+
+
 def source_of(view: HostView, text: str, sha256: str | None, form: str) -> Source:
     """Return where a host gets the agent, of what was typed. Raises AgentError `config-invalid` with all complaints."""
     complaints = Complaints()
+    source = read_agent(view, text, sha256, form, complaints)
+    complaints.raise_any()
+    return source
+
+
+def read_agent(view: HostView, text: str, sha256: str | None, form: str, complaints: Complaints) -> Source:
+    """Return where a host gets the agent. Raises AgentError `user-data-too-large` for what never fits."""
     source = Source()
     if text != "package":
         source = _named(view, text, complaints)
@@ -85,11 +176,10 @@ def source_of(view: HostView, text: str, sha256: str | None, form: str) -> Sourc
     if (form == "powershell") != (source.kind == "msi") or (form == "powershell" and source.data):
         wanted = "the URL of an .msi" if form == "powershell" else "package, or a .deb, .rpm or .tar.gz"
         complaints.add("--agent", f"for --format {form} it is {wanted}")
-    complaints.raise_any()
     return source
 
 
-def user_data(view: HostView, desired: Desired, source: Source, form: str) -> bytes:
+def user_data(view: HostView, desired: Desired, source: Source, form: str, way: Way | None = None) -> bytes:
     """Return user-data in that form; a CA in a file of this machine travels along, so that it is judged here and now.
 
     Compressed where cloud-init is to read it and only that makes it fit. Raises AgentError `user-data-too-large`, and
@@ -103,12 +193,17 @@ def user_data(view: HostView, desired: Desired, source: Source, form: str) -> by
     if desired.ca_cert is not None and not desired.ca_cert.startswith("https:"):
         ca, _ = wanted_ca(view, desired, Limits())
         desired = replace(desired, ca_cert=ca.pem.decode("ascii"))
-    text = _filled(desired, source, form, ca)
+    text = _filled(desired, source, form, ca, way or Way())
     data = text.encode("ascii")
     if len(data) > MOST_BYTES and form != "powershell":
         data = gzip.compress(data, 9, mtime=0)
     if len(data) > MOST_BYTES:
-        raise _too_large(len(data), desired, source, ca)
+        parts = {
+            f"{source.name}, which travels inline": len(source.data),
+            "the CA": len(ca.pem) if ca else 0,
+            "the other options": len(said(replace(desired, ca_cert=None))),
+        }
+        raise _too_large(len(data), parts)
     return data
 
 
@@ -123,7 +218,7 @@ def said(desired: Desired) -> str:
     return json.dumps(tree).replace("\x7f", "\\u007f")
 
 
-def _filled(desired: Desired, source: Source, form: str, ca: Ca | None) -> str:
+def _filled(desired: Desired, source: Source, form: str, ca: Ca | None, way: Way) -> str:
     timeout = int(desired.timeout or TIMEOUT)
     patience = min(PATIENCE, timeout)
     values: dict[str, Any] = {
@@ -132,6 +227,7 @@ def _filled(desired: Desired, source: Source, form: str, ca: Ca | None) -> str:
         "timeout": timeout,
         "patience": patience,
         "replace_ca": desired.replace_ca,
+        "way": way,
     }
     wanted = said(desired)
     if form == "powershell":
@@ -154,7 +250,7 @@ def _filled(desired: Desired, source: Source, form: str, ca: Ca | None) -> str:
         wanted=wanted,
         not_before=int(ca.not_before.timestamp()) if ca else 0,
         # what is waited for before, the run, and the delivery of its report
-        limit=2 * patience + timeout + 300,
+        limit=3 * patience + timeout + 300,
         **values,
     )
     if form == "shell":
@@ -182,6 +278,9 @@ def _named(view: HostView, text: str, complaints: Complaints) -> Source:
     elif is_url:
         return Source(kind, name, url=text)
     else:
+        seen = view.stat(text)
+        if seen is not None and seen.kind == "file" and seen.size > READ_LIMIT:
+            raise _too_large(seen.size, {f"{name}, which travels inline": seen.size})
         data = view.read(text, limit=READ_LIMIT)
         if data is None:
             complaints.add("--agent", f"there is no file {shown(text)}")
@@ -191,12 +290,7 @@ def _named(view: HostView, text: str, complaints: Complaints) -> Source:
     return Source("msi" if kind == "msi" else "package")
 
 
-def _too_large(size: int, desired: Desired, source: Source, ca: Ca | None) -> AgentError:
-    parts = {
-        f"{source.name}, which travels inline": len(source.data),
-        "the CA": len(ca.pem) if ca else 0,
-        "the other options": len(said(replace(desired, ca_cert=None))),
-    }
+def _too_large(size: int, parts: Mapping[str, int]) -> AgentError:
     largest = max(parts, key=lambda name: parts[name])
     cures = {
         "the CA": "leave intermediate certificates out, or name an https: source with --ca-cert and --ca-fingerprint",

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from agent.cli.options import Config, with_options
-from agent.cli.sources import read_desired
+from agent.cli.sources import read_sources
 from agent.core.errors import AgentError
+from agent.desired import Complaints, merged, settle
 from agent.hosts.here import this_machine
 from agent.options import OPTIONS
-from agent.user_data import FORMATS, NOT_BROUGHT, source_of
+from agent.user_data import FORMATS, NOT_BROUGHT, check_fit, read_agent, way_of
 from agent.user_data import user_data as made_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from agent.desired import Said
 
 Form = Annotated[
     str, typer.Option("--format", metavar="|".join(FORMATS), help="what reads it: cloud-init or EC2Launch")
@@ -32,6 +31,17 @@ Agent = Annotated[
         "machine, which travels inline",
     ),
 ]
+Proxy = Annotated[
+    Optional[str],
+    typer.Option(
+        metavar="URL",
+        help="the proxy of the instance, without a password: for first boot, on Linux for the units too",
+    ),
+]
+NoProxy = Annotated[
+    Optional[str],
+    typer.Option(metavar="LIST", help="whom it reaches without that; the metadata service always"),
+]
 AgentSha256 = Annotated[Optional[str], typer.Option(metavar="HASH", help="the SHA-256 of what the URL holds")]
 
 
@@ -41,6 +51,8 @@ def _user_data(
     form: Form = "shell",
     agent: Agent = "package",
     agent_sha256: AgentSha256 = None,
+    proxy: Proxy = None,
+    no_proxy: NoProxy = None,
     config: Config = None,
 ) -> None:
     """Print EC2 user-data that performs configure at first boot.
@@ -51,12 +63,19 @@ def _user_data(
     if form not in FORMATS:
         raise AgentError("usage", f"--format takes {', '.join(FORMATS)}", saw=form, want="one of them")
     machine = this_machine()
-    said: list[Said] = []
-    desired = read_desired(machine, given, config, said)
-    source = source_of(machine, agent, agent_sha256, form)
-    data = made_of(machine, desired, source, form)
+    complaints = Complaints()
+    said = read_sources(machine, given, config, complaints)
+    wanted = merged(said)
+    if not wanted.hsm_ip and not complaints.texts:
+        complaints.add("--hsm-ip", "at least one address of an HSM is needed")
+    source = read_agent(machine, agent, agent_sha256, form, complaints)
+    check_fit(wanted, source, form, complaints)
+    way = way_of(proxy, no_proxy, complaints)
+    data = made_of(machine, settle(said, complaints), source, form, way)
     if source.kind == "package":
         sys.stderr.write(f"note: {NOT_BROUGHT}\n")
+    if wanted.ca_cert is None:
+        sys.stderr.write("note: there is no --ca-cert: the image must have customerCA.crt in its place\n")
     if not data.isascii() and sys.stdout.isatty():
         raise AgentError(
             "usage",

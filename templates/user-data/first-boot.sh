@@ -8,6 +8,9 @@ set -u
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 umask 022
+{% if way.proxy %}
+export http_proxy='{{ way.proxy }}' https_proxy='{{ way.proxy }}' no_proxy='{{ way.exceptions }}'
+{% endif %}
 
 state=/var/lib/hsm-agent
 self=$state/first-boot
@@ -91,8 +94,9 @@ ConditionPathExists=/var/lib/hsm-agent/first-boot
 Type=oneshot
 ExecStart=/bin/sh /var/lib/hsm-agent/first-boot go
 ExecStartPost=/bin/sh /var/lib/hsm-agent/first-boot done
-# degraded, and proven but not reported: the timer looks again, and the next run sends what is kept
-SuccessExitStatus=41 60
+EnvironmentFile=-/etc/hsm-agent/environment
+# proven but not reported: the next run sends what is kept. Degraded is not done: the next boot tries again.
+SuccessExitStatus=60
 TimeoutStartSec={{ limit }}
 # stopping is told to the agent alone: a package manager at work is allowed to finish
 KillMode=mixed
@@ -122,11 +126,19 @@ trap 'fail interrupted 130 "stopped before the agent was there"' TERM INT HUP
 END
 )
 
+{% if way.proxy %}
+# the units that come with the agent have no other way to know it
+if [ ! -e /etc/hsm-agent/environment ]; then
+    mkdir -p /etc/hsm-agent
+    printf '%s=%s\n' http_proxy "$http_proxy" https_proxy "$https_proxy" no_proxy "$no_proxy" >/etc/hsm-agent/environment
+fi
+{% endif %}
 # at a later boot: what somebody has configured since then stands
 if [ -n "$(find "$state/desired.json" -newer "$self" 2>/dev/null)" ]; then
     hsm-agent status >/dev/null 2>&1
     case $? in
-    0 | 41 | 60) exit 0 ;;
+    0 | 60) exit 0 ;;
+    41) exec hsm-agent configure --timeout {{ timeout }}s ;;
     esac
 fi
 {% if source.url %}
@@ -222,7 +234,7 @@ hsm-agent --version >"$log" 2>&1 || fail package-failed 22 "the agent does not s
 {% if not_before %}
 
 # a clock that is behind is set as soon as there is a network; before its first day the CA is none
-limit=$(($(uptime) + 120))
+limit=$(($(uptime) + {{ patience }}))
 while [ "$(date +%s)" -lt {{ not_before }} ] && [ "$(uptime)" -lt "$limit" ]; do
     sleep 1
 done

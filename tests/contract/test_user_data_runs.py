@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 import xml.etree.ElementTree as ET
 from contextlib import contextmanager
 from dataclasses import replace
@@ -38,7 +39,7 @@ from agent.hosts.posix import Posix
 from agent.hosts.windows import access
 from agent.render.record import schema
 from agent.tasks import FIRST_BOOT
-from agent.user_data import MOST_BYTES, TIMEOUT, Source, said, source_of, user_data
+from agent.user_data import MOST_BYTES, PATIENCE, TIMEOUT, Source, said, source_of, user_data, way_of
 from tests.doubles.receiver import Exchange, accept, only, receiver
 from tests.golden.test_user_data import CASES, LEAST, Case
 from tests.task_schema import complaints
@@ -53,7 +54,7 @@ AGENT = """#!/bin/sh
 case $1 in
 --version) echo hsm-agent 0.1.0 ;;
 status) exit "$(cat status)" ;;
-configure) printf '%s\\n' "$@" >argv; cat "$3" >config; stat -c %a "$3" >mode; exit "$(cat exit 2>/dev/null || echo 0)" ;;
+configure) printf '%s\\n' "$@" >argv; [ "$2" != --config ] || { cat "$3" >config; stat -c %a "$3" >mode; }; exit "$(cat exit 2>/dev/null || echo 0)" ;;
 esac
 """
 TOKEN = "s3cr3t-t0ken"
@@ -437,7 +438,7 @@ def test_a_network_that_is_late_is_waited_for(shell: Shell) -> None:
     assert (shell.given().hsm_ip, len(server.requests)) == (LEAST.hsm_ip, 4)
 
 
-@pytest.mark.parametrize(("status", "runs"), [(0, False), (41, False), (60, False), (3, True), (40, True)])
+@pytest.mark.parametrize(("status", "runs"), [(0, False), (41, True), (60, False), (3, True), (40, True)])
 def test_at_a_later_boot_what_was_configured_since_stands(shell: Shell, status: int, runs: bool) -> None:
     script = script_of(LEAST)
     state = shell.folder / "var/lib/hsm-agent"
@@ -448,6 +449,8 @@ def test_at_a_later_boot_what_was_configured_since_stands(shell: Shell, status: 
     (shell.folder / "status").write_text(str(status))
     done = shell.run(script, "go")
     assert (done.returncode, (shell.folder / "argv").exists()) == (0, runs)
+    if status == 41:  # degraded is not done, and yet it is what somebody configured that is tried again
+        assert shell.read("argv").split() == ["configure", "--timeout", "1800s"]
     # but what is as old as this host's image says nothing of it
     os.utime(state / "desired.json", (0, 0))
     assert shell.run(script, "go").returncode == 0
@@ -594,7 +597,8 @@ def test_user_data_that_brings_no_agent_says_so_at_the_desk() -> None:
     assert (without.returncode, without.stdout.startswith("#!/bin/sh")) == (0, True)
     assert "does not bring hsm-agent" in without.stderr
     assert "--agent URL" in without.stderr
-    brought = run("--agent", "https://b/hsm-agent.deb", "--agent-sha256", "ab" * 32)
+    assert "the image must have customerCA.crt" in without.stderr
+    brought = run("--agent", "https://b/a.deb", "--agent-sha256", "ab" * 32, "--ca-cert", "https://b/ca.crt")
     assert (brought.returncode, brought.stderr) == (0, "")
 
 
@@ -719,3 +723,119 @@ def test_a_signed_url_is_in_no_argument_of_a_process(shell: Shell) -> None:
     assert server.requests[0][0] == "/hsm-agent.deb?X-Amz-Signature=hidden"
     assert "hidden" not in shell.read("words")
     assert "hidden" not in done.stdout + done.stderr
+
+
+# --- what must fail at boot fails at the desk
+
+
+@pytest.mark.parametrize(
+    ("words", "complaints"),
+    [
+        (["--platform", "el99"], ["--platform: el99 is none of what reads shell"]),
+        (["--platform", "windows"], ["--platform: windows is none of what reads shell"]),
+        (["--component", "ksp"], ["--component: ksp is not made for"]),
+        (["--platform", "el10", "--component", "dyn", "--component", "cli"], ["--component: dyn is not made for el10"]),
+        (["--platform", "el9", "--agent", "https://b/a.deb", "--agent-sha256", "ab" * 32], ["--agent: el9 does not install a .deb"]),
+        (["--report-to", "gopher://h/x"], ["is no place for a report"]),
+        (["--report-to", "file:C:/r.json"], ["--report-to: 'file:C:/r.json' is no path of Linux"]),
+        (["--report-token-file", "C:\\token"], ["--report-token-file: 'C:\\\\token' is no path of Linux"]),
+        (["--package-source", "mirror"], ["--package-source: 'mirror' is no folder of the host: an absolute path of Linux is wanted"]),
+        (["--format", "powershell", "--report-to", "cloudwatch:g/s"], ["--report-to: cloudwatch: is on Linux alone", "the URL of an .msi"]),
+        (["--format", "powershell", "--report-to", "junit:/r.xml"], ["--report-to: 'junit:/r.xml' is no path of Windows"]),
+        (["--proxy", "http://u:secret@proxy:3128"], ["--proxy: a password has no place in user-data"]),
+        (["--proxy", "socks5://proxy:1080"], ["--proxy: http://HOST:PORT is wanted"]),
+        (["--proxy", "http://proxy:3128';touch x;'"], ["--proxy: http://HOST:PORT is wanted"]),
+        (["--no-proxy", ".corp"], ["--no-proxy: it needs a --proxy"]),
+        (["--proxy", "http://p:1", "--no-proxy", "a;b"], ["--no-proxy: names, addresses and ranges"]),
+        (
+            ["--platform", "el99", "--component", "nosuch", "--agent", "/no/such.deb", "--report-to", "x:y", "--sdk", "3"],
+            ["el99", "nosuch", "there is no file /no/such.deb", "is no place for a report", "AWS no longer hosts SDK 3"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_no_host_could_do_is_told_at_the_desk_all_at_once(
+    words: list[str], complaints: list[str]
+) -> None:
+    argv = [sys.executable, "-m", "agent", "user-data", "--hsm-ip", "10.0.1.6", *words]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    for complaint in complaints:
+        assert complaint in done.stderr
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize("size", [20_000, 2**23, 2**33])
+def test_a_file_that_never_fits_is_told_by_its_size(tmp_path: Path, size: int) -> None:
+    large = tmp_path / "hsm-agent.tar.gz"
+    with large.open("wb") as file:
+        file.write(os.urandom(20_000))
+        file.truncate(size)
+    with pytest.raises(AgentError) as caught:
+        user_data(Posix(), LEAST, source_of(Posix(), str(large), None, "shell"), "shell")
+    assert caught.value.code.name == "user-data-too-large"
+    assert large.name in caught.value.saw
+    assert "s3://BUCKET/KEY" in caught.value.hint
+
+
+# --- proxies
+
+
+def test_a_proxy_is_for_first_boot_and_for_the_units(shell: Shell) -> None:
+    shell.program("hsm-agent", None)
+    data = archive()
+    asked: list[str] = []
+
+    def send(exchange: Exchange) -> None:
+        asked.append(exchange.path)
+        exchange.answer(200, Content_Length=len(data))
+        exchange.wfile.write(data)
+
+    with receiver(send) as proxy:
+        way = way_of(f"http://127.0.0.1:{proxy.server_port}", ".corp,10.0.0.0/8", Complaints())
+        source = Source(
+            "tree", "t.tar.gz", "http://mirror.invalid/t.tar.gz", hashlib.sha256(data).hexdigest()
+        )
+        text = user_data(Posix(), LEAST, source, "shell", way).decode("ascii")
+        text = text.replace("/etc/hsm-agent/environment", f"{shell.folder}/environment")
+        done = shell.run(text, no_proxy="", http_proxy="")
+    assert done.returncode == 0, done.stderr
+    assert asked == ["http://mirror.invalid/t.tar.gz"]
+    lines = shell.read("environment").splitlines()
+    assert lines[0] == f"http_proxy=http://127.0.0.1:{proxy.server_port}"
+    assert lines[1] == f"https_proxy=http://127.0.0.1:{proxy.server_port}"
+    # the role's credentials are asked for there, and no proxy has them
+    assert lines[2] == "no_proxy=localhost,127.0.0.1,::1,169.254.169.254,fd00:ec2::254,.corp,10.0.0.0/8"
+    (shell.folder / "environment").write_text("as it was\n")
+    shell.run(text)
+    assert shell.read("environment") == "as it was\n"
+
+
+@pytest.mark.parametrize("unit", ["hsm-agent-verify.service", "hsm-agent-apply.service"])
+def test_every_unit_knows_the_environment_that_an_administrator_wrote(unit: str) -> None:
+    lines = (ROOT / "templates" / "units" / unit).read_text(encoding="utf-8").splitlines()
+    assert "EnvironmentFile=-/etc/hsm-agent/environment" in lines
+    assert "EnvironmentFile=-/etc/hsm-agent/environment" in script_of(LEAST).splitlines()
+
+
+def test_a_first_boot_that_ends_degraded_is_not_done() -> None:
+    script = script_of(LEAST)
+    (done,) = re.findall(r"^SuccessExitStatus=(.*)$", script, re.MULTILINE)
+    assert done.split() == ["60"]
+
+
+def test_the_clock_is_waited_for_as_long_as_all_else(shell: Shell, ca_pem: bytes) -> None:
+    shell.program("date", "#!/bin/sh\necho 1000\n")
+    wanted = replace(LEAST, ca_cert=ca_pem.decode(), timeout=2.0)
+    start = time.monotonic()
+    done = shell.run(script_of(wanted))
+    assert done.returncode == 0
+    assert 1 <= time.monotonic() - start < 60
+    assert f"limit=$(($(uptime) + {PATIENCE}))" in script_of(replace(wanted, timeout=None))
+
+
+def test_beside_another_part_cloud_config_keeps_both() -> None:
+    tree = yaml.safe_load(user_data(Posix(), LEAST, Source(), "cloud-config"))
+    assert tree["merge_how"] == [
+        {"name": "list", "settings": ["append"]},
+        {"name": "dict", "settings": ["no_replace", "recurse_list"]},
+    ]

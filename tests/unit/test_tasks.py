@@ -196,3 +196,13 @@ def test_a_task_that_cannot_be_had_fails_no_run() -> None:
     report = host.configure()
     codes = [notice.code for notice in report.notices if "schedule" in notice.code]
     assert (report.exit_status, codes) == (0, ["still-scheduled", "not-scheduled"])
+
+
+def test_a_first_boot_that_ends_degraded_goes_on_at_the_next_start() -> None:
+    host = scene()
+    second = host.vendor.addresses[1]
+    host.memory.ports[(second, 2223)] = "hsm-timed-out"
+    report = host.configure()
+    assert report.exit_status == 41, report
+    assert host.memory.stat(FIRST_BOOT) is not None
+    assert "hsm-agent-first-boot" in host.memory.names(REGISTERED)

@@ -189,9 +189,10 @@ ConditionPathExists=/var/lib/hsm-agent/first-boot
 Type=oneshot
 ExecStart=/bin/sh /var/lib/hsm-agent/first-boot go
 ExecStartPost=/bin/sh /var/lib/hsm-agent/first-boot done
-# degraded, and proven but not reported: the timer looks again, and the next run sends what is kept
-SuccessExitStatus=41 60
-TimeoutStartSec=2400
+EnvironmentFile=-/etc/hsm-agent/environment
+# proven but not reported: the next run sends what is kept. Degraded is not done: the next boot tries again.
+SuccessExitStatus=60
+TimeoutStartSec=3000
 # stopping is told to the agent alone: a package manager at work is allowed to finish
 KillMode=mixed
 TimeoutStopSec=15min
@@ -224,7 +225,8 @@ END
 if [ -n "$(find "$state/desired.json" -newer "$self" 2>/dev/null)" ]; then
     hsm-agent status >/dev/null 2>&1
     case $? in
-    0 | 41 | 60) exit 0 ;;
+    0 | 60) exit 0 ;;
+    41) exec hsm-agent configure --timeout 900s ;;
     esac
 fi
 

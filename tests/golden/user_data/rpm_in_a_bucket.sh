@@ -189,9 +189,10 @@ ConditionPathExists=/var/lib/hsm-agent/first-boot
 Type=oneshot
 ExecStart=/bin/sh /var/lib/hsm-agent/first-boot go
 ExecStartPost=/bin/sh /var/lib/hsm-agent/first-boot done
-# degraded, and proven but not reported: the timer looks again, and the next run sends what is kept
-SuccessExitStatus=41 60
-TimeoutStartSec=3300
+EnvironmentFile=-/etc/hsm-agent/environment
+# proven but not reported: the next run sends what is kept. Degraded is not done: the next boot tries again.
+SuccessExitStatus=60
+TimeoutStartSec=3900
 # stopping is told to the agent alone: a package manager at work is allowed to finish
 KillMode=mixed
 TimeoutStopSec=15min
@@ -224,7 +225,8 @@ END
 if [ -n "$(find "$state/desired.json" -newer "$self" 2>/dev/null)" ]; then
     hsm-agent status >/dev/null 2>&1
     case $? in
-    0 | 41 | 60) exit 0 ;;
+    0 | 60) exit 0 ;;
+    41) exec hsm-agent configure --timeout 1800s ;;
     esac
 fi
 
@@ -294,7 +296,7 @@ esac
 hsm-agent --version >"$log" 2>&1 || fail package-failed 22 "the agent does not start: $(tail -n 3 "$log")"
 
 # a clock that is behind is set as soon as there is a network; before its first day the CA is none
-limit=$(($(uptime) + 120))
+limit=$(($(uptime) + 600))
 while [ "$(date +%s)" -lt 1795479790 ] && [ "$(uptime)" -lt "$limit" ]; do
     sleep 1
 done
