@@ -30,6 +30,11 @@ CA = f"{ETC}/customerCA.crt"
 MIRROR = "/mirror"
 
 
+STATES = {
+    "i": "installed", "U": "unpacked", "F": "half-configured", "H": "half-installed", "t": "triggers-pending",
+    "W": "triggers-awaited",
+}  # fmt: skip
+
 FLAGS = (
     ("--log-type", "logging", "log_type"),
     ("--log-file", "logging", "log_file"),
@@ -59,6 +64,8 @@ class Vendor:
     noise: str = ""
     missing_libraries: bool = False
     client_says: str | None = None
+    # what dpkg says of the packages in `broken`: U, F, H, t or W
+    half: str = "U"
 
     layout: ClassVar[Layout] = LINUX
     components: ClassVar[tuple[str, ...]] = ("cli", "pkcs11", "jce", "dyn")
@@ -127,21 +134,31 @@ class Vendor:
     def _dpkg_query(self, argv: Sequence[str], memory: Memory) -> Done:
         rows = []
         for package, version in sorted({**self.installed, **self.broken}.items()):
-            words = (
-                ("iU", "install ok unpacked") if package in self.broken else ("ii", "install ok installed")
-            )
-            rows.append(f"{package}\t{version}\t{words[0]} \t{words[1]}\n")
+            letter = self.half if package in self.broken else "i"
+            rows.append(f"{package}\t{version}\ti{letter} \tinstall ok {STATES[letter]}\n")
         return Done(0 if rows else 1, "".join(rows), "" if rows else "dpkg-query: no packages found\n")
 
     def _dpkg(self, argv: Sequence[str], memory: Memory) -> Done:
         if argv[1] == "--remove":
             for package in argv[2:]:
                 self.installed.pop(package, None)
+                self.broken.pop(package, None)
                 memory.entries.pop(f"{ETC}/{package}.cfg", None)
             return Done(0, "", "")
+        if self.moods.get("installer") == "half":
+            return self._half(argv, memory)
         self.installed.update(self.broken)
         self.broken.clear()
         return Done(0, "", "")
+
+    def _half(self, argv: Sequence[str], memory: Memory) -> Done:
+        """Unpack what is given, with its fresh configuration; then its script fails."""
+        for file in (each for each in argv if each.endswith(".deb")):
+            package, version = file.rsplit("/", 1)[1].split("_")[:2]
+            self.installed.pop(package, None)
+            self.broken[package], self.half = version, "F"
+            self._unpack(memory, package)
+        return Done(1, "", "dpkg: error processing package\n")
 
     def _apt_get(self, argv: Sequence[str], memory: Memory) -> Done:
         mood = self.moods.get("installer")
@@ -151,8 +168,8 @@ class Vendor:
         for file in files if mood != "lie" else []:
             package, version = file.rsplit("/", 1)[1].split("_")[:2]
             if mood == "half":
-                self.broken[package] = version
-                return Done(1, "", "dpkg: error processing package\n")
+                return self._half(argv, memory)
+            self.broken.pop(package, None)
             self.installed[package] = version
             self._unpack(memory, package)
         return Done(0, "Setting up\n", "")

@@ -1,0 +1,93 @@
+"""What worked before works after, and what was not asked about stays: whatever state the packages are in."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent import app
+from agent.cloudhsm.layout import LINUX
+from agent.desired import Desired
+from agent.render.progress import Silent
+from agent.report import Run
+from tests.doubles.vendor import MIRROR, STATES, Vendor
+
+if TYPE_CHECKING:
+    from agent.core.words import Report
+    from tests.doubles.memory import Memory
+
+STARTED = dt.datetime(2026, 11, 23, tzinfo=dt.timezone.utc)
+OLD = "5.17.2-1"
+THEIRS = {"cloudhsm-exporter": "1.0", "cloudhsm-cli-extra": "5.8.0", "cloudhsm-ksp": "3.4.4"}
+
+
+def run(number: int, command: str) -> Run:
+    return Run(f"202611{number:02}T000000Z-0000", command, STARTED)
+
+
+def wanted(vendor: Vendor, pem: bytes) -> Desired:
+    return Desired(
+        hsm_ip=vendor.addresses, ca_cert=pem.decode(), package_source=MIRROR, sha256=vendor.checksums()
+    )
+
+
+def answers(vendor: Vendor, memory: Memory) -> int:
+    """Return how many HSMs answer the client, asked past the agent."""
+    done = memory.programs[LINUX.cli]
+    assert callable(done)
+    said = json.loads(done((LINUX.cli, "cluster", "hsm-info"), memory).out)
+    return len(said["data"]["hsms"]) if said["error_code"] == 0 else 0
+
+
+def working(vendor: Vendor, pem: bytes) -> Memory:
+    """A host whose client of an older version works, and whose package is in the state that `vendor.half` says."""
+    memory = vendor.machine(dt.datetime.now(dt.timezone.utc))
+    assert app.configure(memory, wanted(vendor, pem), run(1, "configure"), Silent()).exit_status == 0
+    vendor.installed.pop("cloudhsm-cli")
+    (vendor.installed if vendor.half == "i" else vendor.broken)["cloudhsm-cli"] = OLD
+    return memory
+
+
+@given(
+    state=st.sampled_from([*STATES]),
+    mood=st.sampled_from(["fail", "half", "lie", ""]),
+    asked=st.lists(st.sampled_from([None, "5.18.0"]), min_size=1, max_size=2),
+    first=st.sampled_from([None, "5.18.0"]),
+)
+@settings(max_examples=25, deadline=None)
+def test_what_worked_works_after_any_number_of_runs_that_fail(
+    ca_pem: bytes, state: str, mood: str, asked: list[str | None], first: str | None
+) -> None:
+    vendor = Vendor(half=state, installed=dict(THEIRS))
+    memory = working(vendor, ca_pem)
+    before = answers(vendor, memory)
+    assert before == len(vendor.addresses)
+    vendor.moods["installer"] = mood
+    for number, version in enumerate([first, *asked], start=2):
+        desired = replace(wanted(vendor, ca_pem), client_version=version)
+        report = app.configure(memory, desired, run(number, "configure"), Silent())
+        assert answers(vendor, memory) == before, report
+        there = {**vendor.installed, **vendor.broken}
+        if not any([first, *asked][: number - 1]):
+            assert there["cloudhsm-cli"] == OLD, report  # not upgraded unasked
+        assert {name: there.get(name) for name in THEIRS} == THEIRS
+        assert not [notice for notice in report.notices if any(name in notice.text for name in THEIRS)]
+    vendor.moods.clear()
+    desired = replace(wanted(vendor, ca_pem), client_version="5.18.0")
+    assert app.configure(memory, desired, run(20, "configure"), Silent()).exit_status == 0
+    assert vendor.installed == {"cloudhsm-cli": "5.18.0-1", **THEIRS}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_removal_takes_the_vendors_alone_whatever_their_state(state: str, ca_pem: bytes) -> None:
+    vendor = Vendor(half=state, installed=dict(THEIRS))
+    memory = working(vendor, ca_pem)
+    report: Report = app.remove(memory, run(2, "remove"), Silent(), None)
+    assert (report.exit_status, vendor.installed, vendor.broken) == (0, THEIRS, {}), report
+    assert [line.id for line in report.lines] == ["package:cli"]
