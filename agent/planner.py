@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.catalogue import artefact, fit_row, life_cycle, newest, parse_version
+from agent.catalogue import LATEST, artefact, components, fit_row, life_cycle, newest, parse_version
 from agent.cloudhsm.layout import COMPONENTS, PORT, PORT_CMU, component_of, layout
 from agent.core.errors import AgentError
 from agent.core.urls import below
@@ -58,8 +58,20 @@ def fit_host(facts: Facts, platform: str | None, catalogue: Catalogue) -> Fit:
             f"row {fit.row.name} is made of {fit.row.format} packages",
             saw=f"{facts.title}, which has {facts.format or 'neither apt nor dnf'}",
             want=fit.row.format,
+            hint=_rows_for(facts, catalogue),
         )
     return fit
+
+
+def _rows_for(facts: Facts, catalogue: Catalogue) -> str:
+    """Say which rows a host can be treated as: those whose packages its manager installs."""
+    rows = [f"`{row.name}`" for row in catalogue.rows if row.format == facts.format]
+    if not rows:
+        return (
+            "AWS's clients come as rpm and deb packages: install dnf (`microdnf install dnf`) or apt-get, or use "
+            "another operating system"
+        )
+    return f"leave `--platform` out, or take a row of {facts.format} packages: {', '.join(rows)}"
 
 
 def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: Limits) -> Planned:
@@ -171,6 +183,8 @@ def _package(
     if sdk == 3 and version is None and there is None:
         # the packages of SDK 3 work with each other at one version only, and the client may be there
         version = _plain(facts.package(3, "cli"))
+    if there is None and version in (None, LATEST):
+        _refuse_left_behind(catalogue, fit, facts, component, sdk)
     wanted = artefact(catalogue, fit, facts.arch, component, version, sdk=sdk)
     keep = _kept(manager, there, wanted.version) if desired.client_version is None else None
     file: Artefact | None = wanted
@@ -185,6 +199,20 @@ def _package(
         manager=manager,
         limits=limits,
     )
+
+
+def _refuse_left_behind(catalogue: Catalogue, fit: Fit, facts: Facts, component: str, sdk: int) -> None:
+    """Raise AgentError `component-unsupported` for one that the newest client of this host does not have any more."""
+    made = components(catalogue, fit, facts.arch, sdk)
+    last = newest(catalogue, fit, facts.arch, component, sdk).partition("-")[0]
+    if made and component not in made:
+        raise AgentError(
+            "component-unsupported",
+            f"the newest client for {fit.title} has no {component}",
+            saw=f"made up to {last}",
+            want=component,
+            hint=f"`--client-version {last}` is the last with it; without it fit: {', '.join(made)}",
+        )
 
 
 def _kept(manager: PackageManager, there: Installed | None, newest_version: str) -> Installed | None:

@@ -195,6 +195,21 @@ _TABLE = (
         "free the space that is named, then run the same command again",
     ),
     Code(
+        "no-exec",
+        11,
+        "the client's programs may not run from where they are installed",
+        "a hardening rule that mounts /opt with noexec",
+        "let programs run there, `mount -o remount,exec /opt` and its line in /etc/fstab, or give /opt/cloudhsm a file "
+        "system of its own",
+    ),
+    Code(
+        "no-resources",
+        11,
+        "this host cannot start another program now",
+        "too few open files or processes for this session or service, no memory, no /dev/null",
+        "look at `ulimit -a`, TasksMax and LimitNOFILE of the service, and `ls -l /dev/null`; then run this again",
+    ),
+    Code(
         "read-only",
         11,
         "the file system cannot be written",

@@ -93,10 +93,16 @@ class Running:
 
 @dataclass(frozen=True)
 class Room:
-    """Free space where a path lies, in bytes, and whether its file system can be written at all."""
+    """Free space where a path lies, in bytes, and whether its file system can be written at all.
+
+    `inodes` is how many more files it takes, None where it does not count them; `executable` whether programs may run
+    from there.
+    """
 
     free: int
     writable: bool
+    inodes: int | None = None
+    executable: bool = True
 
 
 # called with bytes so far and bytes in all (None when the server did not say)

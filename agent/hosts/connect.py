@@ -176,7 +176,12 @@ def room(path: str) -> "dict[str, Any]":
     writable = not space.f_flag & os.ST_RDONLY
     if writable and os.geteuid() == 0:
         writable = os.access(place, os.W_OK)
-    return {"free": space.f_bavail * space.f_frsize, "writable": writable}
+    return {
+        "free": space.f_bavail * space.f_frsize,
+        "writable": writable,
+        "inodes": space.f_favail if space.f_files else None,
+        "executable": not space.f_flag & os.ST_NOEXEC,
+    }
 
 
 class _Wait:

@@ -33,7 +33,7 @@ _CLIENT = (
     ((r"user", r"list"), _ANY),
 )
 LOOKS = (
-    Look("dpkg-query", (r"-W|--show",), _ANY),
+    Look("dpkg-query", (r"-W|--show|-L|--listfiles",), _ANY),
     Look("dpkg-deb", (r"-f|--field", _NO_FLAG), _NO_FLAG),
     Look("dpkg", (r"--audit",), _NO_FLAG),
     # --pipe runs a command, and so does a macro with parentheses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import signal
@@ -11,11 +12,14 @@ import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from agent.core.errors import AgentError
 from agent.core.host import Done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+# too many open files in this process and in the system, too many processes, no memory
+_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 # How much of each end of an output is kept: a program that prints endlessly must not eat the memory.
 EDGE = 512 * 1024
 
@@ -85,7 +89,8 @@ def run(
     keeps a Ctrl-C of the terminal away. A program that is not there gives 127, one that cannot be run 126.
 
     Of each output the first and the last `keep` bytes are kept.
-    Raises Stopped when `stopped` becomes true; the group is ended first.
+    Raises Stopped when `stopped` becomes true; the group is ended first. Raises AgentError `no-resources` when the host
+    can start no program at all, which is no fault of this one.
     """
     try:
         child = subprocess.Popen(
@@ -99,10 +104,17 @@ def run(
             bufsize=0,
         )
     except OSError as error:
+        if _is_exhausted(error):
+            raise _exhausted(argv[0], error) from error
         missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
         return Ended(127 if missing else 126, b"", f"{argv[0]}: {error.strerror}\n".encode())
     deadline = time.monotonic() + timeout
-    pipes = _Pipes(child, stdin, keep)
+    try:
+        pipes = _Pipes(child, stdin, keep)
+    except OSError as error:
+        child.kill()
+        child.wait()
+        raise _exhausted(argv[0], error) from error
     try:
         while not _has_ended(child):
             left = deadline - time.monotonic()
@@ -123,6 +135,21 @@ def run(
         if child.returncode is None:
             _end(child, pipes, 0)
         pipes.close()
+
+
+def _is_exhausted(error: OSError) -> bool:
+    """Tell whether it is the host that is at its limits, or without /dev/null, and not the program that is lacking."""
+    return error.errno in _LIMITS or error.filename == os.devnull
+
+
+def _exhausted(program: str, error: OSError) -> AgentError:
+    what = f"{error.filename}: {error.strerror}" if error.filename == os.devnull else error.strerror
+    return AgentError(
+        "no-resources",
+        f"{program} could not be started",
+        saw=what or type(error).__name__,
+        want="a host that can start programs",
+    )
 
 
 class _Pipes:

@@ -6,8 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.core import client_packages
-from agent.core.errors import AgentError
-from agent.packages.protocol import Condition, Installed, failure, transact
+from agent.packages.protocol import (
+    Condition,
+    Installed,
+    failure,
+    transact,
+    unreadable_database,
+    with_its_files,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,10 +60,7 @@ class Deb:
         done = view.ask(_QUERY, timeout=30)
         # 1: no package of that name is known; anything above is a damaged database
         if done.status not in (0, 1):
-            raise AgentError(
-                "package-failed", "dpkg's database cannot be read", saw=done.tail(3), want="an answer",
-                hint="repair it: `dpkg --audit`, `dpkg --configure -a`",
-            )  # fmt: skip
+            raise unreadable_database(done, "dpkg", "repair it: `dpkg --audit`, `dpkg --configure -a`")
         rows = (line.split("\t") for line in done.out.splitlines() if line.count("\t") == 3)
         found = [
             Installed(package, version, _condition(short), _remark(short, status))
@@ -65,7 +68,9 @@ class Deb:
             # `un` was never here, `rc` left only its configuration files
             if package in client_packages.LINUX and short[1:2] not in ("n", "c") and version
         ]
-        return tuple(sorted(found, key=lambda each: each.package))
+        return tuple(
+            with_its_files(view, each, _listed) for each in sorted(found, key=lambda each: each.package)
+        )
 
     def finish(self, host: Host, package: str, limits: Limits) -> None:
         argv = ("dpkg", "--configure", "--force-confold", package)
@@ -107,6 +112,10 @@ class Deb:
             transact(host, self, ("dpkg", "--configure", "-a", "--force-confold"), limits, _busy)
             found = self.installed(host)
         return found
+
+
+def _listed(view: HostView, package: str) -> str:
+    return view.ask(("dpkg-query", "-L", package), timeout=30).out
 
 
 def _busy(done: Done) -> bool:

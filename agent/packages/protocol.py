@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +16,36 @@ if TYPE_CHECKING:
     from agent.core.limits import Limits
     from agent.core.words import Notice
 
+# What a failing manager's words tell of the cause: a pattern, the code, and the hint (None: the code's own). Repeating
+# the command would only fail again.
+_CAUSES: tuple[tuple[str, str, str | None], ...] = (
+    (
+        r"No space left on device|more space needed on|needs \d+\w*( more)?( inodes| space)? on the \S+ filesystem",
+        "no-space",
+        None,
+    ),
+    (
+        r"Too many open files|fork.{0,40}(Resource temporarily unavailable|failed)|Cannot allocate memory",
+        "no-resources",
+        None,
+    ),
+    (
+        # all that dnf says, when quiet, of a file that is there and whose name is excluded
+        r"exclude filtering|Unable to find a match",
+        "package-failed",
+        "`excludepkgs` (or `exclude`) in /etc/dnf/dnf.conf keeps this package away: take its name out there",
+    ),
+    (
+        r"is not signed|GPG check FAILED|Public key for \S+ is not installed",
+        "package-failed",
+        "`localpkg_gpgcheck=1` in /etc/dnf/dnf.conf wants a signature besides the SHA-256: set it to 0, or sign a copy",
+    ),
+    (
+        r"[Hh]eld packages were changed",
+        "package-failed",
+        "the package is on hold: `apt-mark showhold` names it, `apt-mark unhold NAME` lets it be changed",
+    ),
+)
 # how often a busy lock is looked at again, in seconds
 _LOOK_AGAIN = 0.5
 
@@ -46,6 +77,27 @@ class Installed:
     @property
     def is_whole(self) -> bool:
         return self.condition is Condition.WHOLE
+
+
+def with_its_files(view: HostView, each: Installed, listed: Callable[[HostView, str], str]) -> Installed:
+    """Return a package as it is: one of whose programs or libraries some are not there is broken.
+
+    `listed` asks the manager for the paths of a package, a line each. Configuration is left out, since that a file of
+    it is missing is another step's to see.
+    """
+    if not each.is_whole:
+        return each
+    root = view.system.join(view.system.programs, "cloudhsm")
+    parts = tuple(f"{root}/{part}/" for part in ("bin", "lib", "java"))
+    gone = [
+        path
+        for path in listed(view, each.package).splitlines()
+        if path.startswith(parts) and view.stat(path) is None
+    ]
+    if not gone:
+        return each
+    more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+    return replace(each, condition=Condition.BROKEN, remark=f"{gone[0]}{more} missing")
 
 
 class PackageManager(Protocol):
@@ -103,14 +155,27 @@ def failure(done: Done, argv: Sequence[str], saw: str = "") -> AgentError:
     The command can be repeated by hand as it is shown: the file that it names stays where it is until it is installed.
     """
     said = done.out + done.err
-    full = "No space left on device" in said or "more space needed on" in said
     line = " ".join(argv)
+    code, hint = next(
+        (found[1:] for found in _CAUSES if re.search(found[0], said)),
+        ("package-failed", f"run `{line}` by hand and repair what it says, then run this again"),
+    )
     return AgentError(
-        "no-space" if full else "package-failed",
+        code,
         f"{argv[0]} did not end in time" if done.timed_out else f"{argv[0]} exited {done.status}",
         saw=("still running when its time ran out; " if done.timed_out else "") + (saw or done.tail(6)),
         want="exit 0",
-        hint=None if full else f"run `{line}` by hand and repair what it says, then run this again",
+        hint=hint,
+    )
+
+
+def unreadable_database(done: Done, name: str, hint: str) -> AgentError:
+    """Return what to raise where a manager's database gives no answer."""
+    code, cure = next(
+        (found[1:] for found in _CAUSES if re.search(found[0], done.err)), ("package-failed", hint)
+    )
+    return AgentError(
+        code, f"{name}'s database cannot be read", saw=done.tail(3), want="an answer", hint=cure
     )
 
 

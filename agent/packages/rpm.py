@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.core import client_packages
-from agent.core.errors import AgentError
 from agent.core.words import Notice
-from agent.packages.protocol import Condition, Installed, failure, transact
+from agent.packages.protocol import (
+    Condition,
+    Installed,
+    failure,
+    transact,
+    unreadable_database,
+    with_its_files,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +45,10 @@ class Rpm:
         return None
 
     def installed(self, view: HostView) -> tuple[Installed, ...]:
-        return tuple(_installed(name, versions) for name, versions in self._versions(view).items())
+        return tuple(
+            with_its_files(view, _installed(name, versions), _listed)
+            for name, versions in self._versions(view).items()
+        )
 
     def finish(self, host: Host, package: str, limits: Limits) -> None:
         """Take the older of two off, which an upgrade that was killed left; the files of the newer one stay."""
@@ -50,9 +59,20 @@ class Rpm:
                 raise failure(done, argv)
 
     def install(self, host: Host, files: Sequence[str], limits: Limits) -> tuple[Notice, ...]:
-        for each in self.installed(host):
+        there = self.installed(host)
+        for each in there:
             if each.condition is Condition.UNFINISHED:
                 self.finish(host, each.package, limits)
+        # dnf does nothing about the version that is there, whether its files are or not
+        broken = tuple(
+            f"{each.package}-{each.version}." for each in there if each.condition is Condition.BROKEN
+        )
+        again = [file for file in files if file.rpartition("/")[2].startswith(broken)]
+        if again:
+            argv = _argv(host, "reinstall", "--disablerepo=*", *again)
+            done = transact(host, self, argv, limits, _busy)
+            if not done.ok:
+                raise failure(done, argv)
         # Without the repositories first: a host in a private subnet cannot reach them, and most often needs none.
         argv = _argv(host, "install", "--disablerepo=*", *files)
         alone = transact(host, self, argv, limits, _busy)
@@ -83,10 +103,7 @@ class Rpm:
         """Return name -> versions, the oldest first; the same one for two processors counts once."""
         done = view.ask(_QUERY, timeout=60)
         if not done.ok:
-            raise AgentError(
-                "package-failed", "rpm's database cannot be read", saw=done.tail(3), want="an answer",
-                hint="repair it: `rpm --rebuilddb`",
-            )  # fmt: skip
+            raise unreadable_database(done, "rpm", "repair it: `rpm --rebuilddb`")
         found: dict[str, set[str]] = {}
         for line in done.out.splitlines():
             name, tab, version = line.partition("\t")
@@ -111,6 +128,10 @@ def _scripts_that_failed(done: Done) -> tuple[Notice, ...]:
     said = [line.strip() for line in (done.err + "\n" + done.out).splitlines() if "scriptlet" in line]
     failed = dict.fromkeys(line for line in said if "fail" in line.lower() or line.startswith("Error in"))
     return tuple(Notice("package-script-failed", line) for line in list(failed)[:_REMARKS])
+
+
+def _listed(view: HostView, package: str) -> str:
+    return view.ask(("rpm", "-ql", package), timeout=30).out
 
 
 def _argv(view: HostView, verb: str, *words: str) -> tuple[str, ...]:

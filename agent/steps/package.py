@@ -15,7 +15,7 @@ from agent.core.errors import AgentError
 from agent.core.urls import shown
 from agent.core.words import Finding, Notice
 from agent.packages import Condition
-from agent.steps.room import refuse_without_room
+from agent.steps.room import refuse_without_room, require_executable
 
 if TYPE_CHECKING:
     from agent.core.host import Host, HostView
@@ -97,6 +97,7 @@ class Package:
     def check(self, view: HostView) -> Finding:
         """Ask the package database. Refuses a downgrade (dnf would do it and exit 0) and unknown bytes."""
         there = self._there(view)
+        require_executable(view, layout(view.system).root)
         cached = None
         detail: dict[str, Value] = {"url": None, "file": None, "sha256": None, "size": None}
         if self.download is not None:
@@ -147,11 +148,10 @@ class Package:
         try:
             return self.manager.install(host, (self.download.path(host),), self.limits)
         except AgentError as error:
-            if error.code.name == "reboot-required":
+            if error.code.name in ("reboot-required", "package-locked"):
                 raise
-            there = self._there(host)
             # it also fails for what is not ours, such as another package's script: the database decides
-            if there is None or not self._is_wanted(there):
+            if not self._came(host):
                 # the manager's own words seldom say that the disk is the cause
                 refuse_without_room(host, *_places(host))
                 raise
@@ -159,6 +159,13 @@ class Package:
 
     def _there(self, view: HostView) -> Installed | None:
         return next((each for each in self.manager.installed(view) if each.package == self.package), None)
+
+    def _came(self, view: HostView) -> bool:
+        """Tell whether what is wanted is there; where that cannot be told any more, the failure before it counts."""
+        with contextlib.suppress(AgentError):
+            there = self._there(view)
+            return there is not None and self._is_wanted(there)
+        return False
 
     def _is_wanted(self, there: Installed) -> bool:
         return there.is_whole and self._has_version(there)

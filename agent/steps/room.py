@@ -9,8 +9,9 @@ from agent.core.errors import AgentError
 if TYPE_CHECKING:
     from agent.core.host import HostView
 
-# With less than this no package unpacks, and hardly a file is written.
+# With less than this no package unpacks, and hardly a file is written: in bytes, and in files.
 _LEAST = 1024 * 1024
+_FEWEST = 4
 
 
 def refuse_without_room(view: HostView, *paths: str) -> None:
@@ -31,3 +32,22 @@ def refuse_without_room(view: HostView, *paths: str) -> None:
                 saw=f"{room.free // 1024} kB free at {path}",
                 want="room for the client, some 100 MB",
             )
+        if room.inodes is not None and room.inodes < _FEWEST:
+            raise AgentError(
+                "no-space",
+                f"{path} takes no more files",
+                saw=f"{room.inodes} inodes free at {path}",
+                want="inodes for the client, some 100",
+                hint=f"find what has so many small files, `df -i {path}`, and remove what is not needed",
+            )
+
+
+def require_executable(view: HostView, path: str) -> None:
+    """Raise AgentError `no-exec` when no program may run from a place."""
+    if not view.room(path).executable:
+        raise AgentError(
+            "no-exec",
+            f"no program may run from {path}",
+            saw=f"{path} is mounted noexec",
+            want="a file system that lets its programs run",
+        )

@@ -1252,6 +1252,8 @@ def test_room_is_that_of_the_nearest_parent(ground: Ground) -> None:
     here = ground.host.room(ground.folder)
     assert here.free > 0
     assert here.writable
+    assert here.inodes is None or here.inodes > 0
+    assert here.executable
     assert ground.host.room(ground.path("no/such/folder")).writable
 
 

@@ -144,7 +144,9 @@ def stage(scene: Scene, make_host: MakeHost, image: str) -> Stage:
 def failed(
     ran: Ran, code: str, exit_status: int, *, step: str = "package:cli", saw: str = "", hint: str = ""
 ) -> None:
-    assert (ran.code, ran.exit_status) == (code, exit_status), ran
+    assert (ran.code, ran.exit_status) == (code, exit_status), [
+        each for each in ran.report["steps"] if each["code"]
+    ]
     line = ran.step(step)
     assert (line["outcome"], line["code"]) == ("failed", code), line
     assert saw in line["saw"], line
@@ -818,6 +820,88 @@ def test_a_read_only_place_is_refused_before_anything_is_touched(stage: Stage, p
     stage.cured()
 
 
+@both
+def test_a_file_system_without_inodes_is_full_on_either_kind(stage: Stage) -> None:
+    """None at all is seen before; too few the manager finds, each in other words."""
+    for inodes in (3, 6):
+        stage.host.must(["mount", "-t", "tmpfs", "-o", f"size=20m,nr_inodes={inodes}", "few", "/opt"])
+        ran = stage.configure()
+        failed(ran, "no-space", 11, hint="df -i" if inodes == 3 else "free the space")
+        assert "by hand" not in ran.step("package:cli")["hint"]
+        assert CLI not in stage.installed()
+        stage.host.must(["umount", "/opt"])
+    stage.cured()
+
+
+@both
+def test_a_place_from_which_nothing_may_run_is_named_before_anything_is_touched(stage: Stage) -> None:
+    stage.host.must(["mount", "--bind", "/opt", "/opt"])
+    stage.host.must(["mount", "-o", "remount,bind,noexec", "/opt"])
+    failed(stage.configure(), "no-exec", 11, saw="noexec", hint="remount,exec")
+    stage.untouched()
+    stage.host.must(["mount", "-o", "remount,bind,exec", "/opt"])
+    stage.cured()
+    stage.host.must(["mount", "-o", "remount,bind,noexec", "/opt"])
+    ran = agent(stage.host, "verify")
+    assert (ran.code, ran.exit_status) == ("no-exec", 11), ran
+    stage.host.must(["mount", "-o", "remount,bind,exec", "/opt"])
+
+
+# ---- what the site set up
+
+
+@pytest.mark.parametrize(
+    ("image", "setting", "hint"),
+    [
+        (RPM, "excludepkgs=cloudhsm*", "excludepkgs"),
+        (RPM, "exclude=cloudhsm-cli", "excludepkgs"),
+        (RPM, "localpkg_gpgcheck=1", "localpkg_gpgcheck"),
+    ],
+)
+def test_what_dnf_is_set_up_to_refuse_is_named_by_its_setting(stage: Stage, setting: str, hint: str) -> None:
+    stage.host.must(["sh", "-c", f"echo '{setting}' >>/etc/dnf/dnf.conf"])
+    ran = stage.configure()
+    failed(ran, "package-failed", 22, hint=hint)
+    assert "by hand" not in ran.step("package:cli")["hint"]
+    stage.untouched()
+    stage.host.must(["sed", "-i", f"/^{setting.partition('=')[0]}=/d", "/etc/dnf/dnf.conf"])
+    stage.cured()
+
+
+@rpm
+def test_microdnf_alone_is_told_what_to_install(stage: Stage) -> None:
+    stage.host.must(["sh", "-c", "mv /usr/bin/dnf /usr/bin/microdnf; rm -f /usr/bin/yum"])
+    ran = stage.configure()
+    assert (ran.code, ran.exit_status) == ("platform-unsupported", 10), ran
+    assert "microdnf install" in ran.report["failure"]["hint"], ran
+
+
+@deb
+def test_a_row_of_other_packages_is_not_recommended_to_whoever_named_it(stage: Stage) -> None:
+    ran = stage.configure("--platform", "el9")
+    assert (ran.code, ran.exit_status) == ("platform-unsupported", 10), ran
+    hint = ran.report["failure"]["hint"]
+    assert ("el9" in hint, "u24.04" in hint) == (False, True), hint
+
+
+@both
+@pytest.mark.parametrize("version", [NEW, OLD])
+def test_a_package_whose_files_are_gone_is_installed_again_at_its_version(stage: Stage, version: str) -> None:
+    number = version.partition("-")[0]
+    stage.scene.package(stage.image, version=version)
+    stage.cured("--client-version", number, version=version)
+    for path in ("/opt/cloudhsm/bin/cloudhsm-cli", "/opt/cloudhsm/bin"):
+        stage.host.must(["rm", "-r", path])
+        drift = agent(stage.host, "verify")
+        assert (drift.exit_status != 0, drift.outcome("package:cli")) == (True, "would-change"), drift
+        assert "/opt/cloudhsm/bin/" in drift.step("package:cli")["saw"]
+        again = stage.configure()
+        assert (again.exit_status, again.outcome("package:cli")) == (0, "changed"), again
+        assert stage.installed()[CLI].split() == ["ii", version]
+        assert answering(stage) == 2
+    assert stage.configure().outcomes == {"met"}
+
+
 # ---- SDK 3 is there
 
 SDK3 = ("cloudhsm-client", "cloudhsm-client-pkcs11")
@@ -940,3 +1024,16 @@ def test_sdk_3_is_not_taken_off_under_a_package_that_needs_it(sdk3: Stage) -> No
     sdk3.host.must(["dpkg", "-r", "theirs"] if sdk3.is_deb else ["rpm", "-e", "theirs"])
     sdk3.cured("--sdk", "5")
     assert sdk3.installed() == {CLI: f"ii {NEW}", PKCS11: f"ii {NEW}"}
+
+
+# ---- a host at its limits
+
+
+@both
+def test_a_host_that_can_start_no_program_is_not_told_as_a_fault_of_the_manager(stage: Stage) -> None:
+    stage.cured()
+    stage.host.must(["mv", "/dev/null", "/dev/away"])
+    ran = agent(stage.host, "verify")
+    stage.host.must(["mv", "/dev/away", "/dev/null"])
+    assert (ran.code, ran.exit_status) == ("no-resources", 11), ran
+    assert "/dev/null" in ran.report["failure"]["saw"], ran

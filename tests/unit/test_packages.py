@@ -474,3 +474,106 @@ def test_or_it_is_refused_before_anything_is_touched(url: str) -> None:
     assert (caught.value.code.name, caught.value.code.exit_status) == ("checksum-unknown", 21)
     assert "--sha256 cloudhsm-cli_latest_u24.04_amd64.deb=HASH" not in caught.value.saw
     replace(step("0" * 64, "latest"), download=replace(download, sha256="0" * 64)).check(memory)
+
+
+BIN = "/opt/cloudhsm/bin/cloudhsm-cli"
+LISTED = f"/.\n/opt\n/opt/cloudhsm/bin\n{BIN}\n/opt/cloudhsm/lib/x.so\n/opt/cloudhsm/etc/cloudhsm-cli.cfg\n/opt/cloudhsm/run\n"
+
+
+def dpkg_with_files(argv: Argv, _memory: Memory) -> Done:
+    row = "cloudhsm-cli\t5.18.0-1\tii \tinstall ok installed\n"
+    return Done(0, LISTED if argv[1] == "-L" else row, "")
+
+
+@pytest.mark.parametrize(
+    ("gone", "remark"),
+    [
+        ([], None),
+        ([BIN], f"{BIN} missing"),
+        ([BIN, "/opt/cloudhsm/lib/x.so"], f"{BIN} and 1 more missing"),
+        # of configuration and logs another step says what is lacking
+        (["/opt/cloudhsm/etc/cloudhsm-cli.cfg", "/opt/cloudhsm/run"], None),
+    ],
+)
+def test_a_package_whose_programs_are_gone_is_broken(gone: list[str], remark: str | None) -> None:
+    files = {path: b"" for path in LISTED.split() if path.count("/") > 3 and path not in gone}
+    memory = Memory(files, programs={"dpkg-query": dpkg_with_files})
+    condition = BROKEN if remark else WHOLE
+    assert Deb().installed(memory) == (Installed("cloudhsm-cli", "5.18.0-1", condition, remark),)
+
+
+def test_dnf_is_told_to_install_again_what_it_counts_as_there() -> None:
+    def rpm(argv: Argv, _memory: Memory) -> Done:
+        return Done(0, f"{BIN}\n" if argv[1] == "-ql" else "cloudhsm-cli\t5.18.0-1.el9\n", "")
+
+    memory = Memory({"/usr/bin/dnf": b""}, programs={"rpm": rpm, "dnf": Done(0, "", "")})
+    Rpm().install(memory, (RPM_FILE,), Limits())
+    assert [touch[1:3] for touch in memory.touches] == [("dnf", "reinstall"), ("dnf", "install")]
+    memory.touches.clear()
+    Rpm().install(memory, (RPM_FILE.replace("5.18.0", "5.19.0"),), Limits())
+    assert [touch[1:3] for touch in memory.touches] == [("dnf", "install")]
+
+
+@pytest.mark.parametrize(
+    ("manager", "file", "said", "code", "hint"),
+    [
+        (Rpm(), RPM_FILE, "Error: Unable to find a match\n", "package-failed", "excludepkgs"),
+        (
+            Rpm(),
+            RPM_FILE,
+            "Package x.rpm is not signed\nError: GPG check FAILED\n",
+            "package-failed",
+            "localpkg_gpgcheck",
+        ),
+        (
+            Rpm(),
+            RPM_FILE,
+            "installing package x needs 2 more inodes on the /opt filesystem\n",
+            "no-space",
+            "free the space",
+        ),
+        (
+            Rpm(),
+            RPM_FILE,
+            "installing package x needs 12MB on the / filesystem\n",
+            "no-space",
+            "free the space",
+        ),
+        (Deb(), FILE, "E: Held packages were changed and -y was used\n", "package-failed", "apt-mark unhold"),
+        (
+            Deb(),
+            FILE,
+            "dpkg: error: unable to fork: fork failed: Resource temporarily unavailable\n",
+            "no-resources",
+            "ulimit",
+        ),
+        (Deb(), FILE, "dpkg: error: x: Too many open files\n", "no-resources", "ulimit"),
+    ],
+)
+def test_a_known_cause_has_a_hint_that_does_not_repeat_what_fails(
+    manager: PackageManager, file: str, said: str, code: str, hint: str
+) -> None:
+    failing = Done(1, "", said)
+    memory = Memory(
+        programs={"rpm": Done(0, "", ""), "dpkg-query": Done(1, "", ""), "yum": failing, "apt-get": failing}
+    )
+    error = fails(memory, Limits(), manager, file)
+    assert (error.code.name, hint in error.hint, "by hand" in error.hint) == (code, True, False), error
+
+
+@pytest.mark.parametrize("manager", [Deb(), Rpm()])
+def test_a_database_that_cannot_be_asked_for_want_of_processes_is_not_damaged(
+    manager: PackageManager,
+) -> None:
+    exhausted = Done(2, "", "dpkg-query: error: failed to open: Too many open files\n")
+    with pytest.raises(AgentError) as caught:
+        manager.installed(Memory(programs={"dpkg-query": exhausted, "rpm": exhausted}))
+    assert caught.value.code.name == "no-resources"
+
+
+def test_a_failure_of_the_lock_is_told_though_no_time_is_left_to_ask_the_database() -> None:
+    memory = machine("")
+    memory.locks[FRONTEND] = Holder(812, "apt-get")
+    with pytest.raises(AgentError) as caught:
+        step(None, "latest").apply(Guarded(memory, 3))
+    assert caught.value.code.name == "package-locked"

@@ -297,6 +297,38 @@ def test_a_broken_package_of_another_time_has_to_be_decided_about() -> None:
     assert refusal(facts, ONE)[0] == "client-end-of-support"
 
 
+@pytest.mark.parametrize("version", [None, "latest"])
+def test_a_component_that_the_newest_client_left_out_is_not_planned_beside_it(version: str | None) -> None:
+    """What `facts` does not list for this host comes at the version it had last, when that is asked for."""
+    desired = replace(ONE, component=("openssl-provider",), client_version=version)
+    with pytest.raises(AgentError) as caught:
+        planned(NOBLE, desired)
+    assert (caught.value.code.name, caught.value.want) == ("component-unsupported", "openssl-provider")
+    assert "--client-version 5.17.2" in caught.value.hint
+    asked = planned(NOBLE, replace(desired, client_version="5.17.2"))
+    assert [package(asked, each).version for each in ("cli", "openssl-provider")] == ["5.17.2-1"] * 2
+    there = has(NOBLE, cloudhsm_cli="5.17.2-1", cloudhsm_openssl_provider="5.17.2-1")
+    assert package(planned(there, ONE), "openssl-provider").version == "5.17.2-1"
+
+
+@pytest.mark.parametrize(
+    ("facts", "platform", "words", "not_there"),
+    [
+        (NOBLE, "el9", "u24.04", "el9"),
+        (EL9, "u24.04", "el8", "u24.04"),
+        (replace(EL9, format=""), "el9", "microdnf install", "--platform"),
+        (replace(EL9, format=""), None, "microdnf install", "--platform"),
+    ],
+)
+def test_a_row_that_the_host_cannot_install_is_not_recommended(
+    facts: Facts, platform: str | None, words: str, not_there: str
+) -> None:
+    with pytest.raises(AgentError) as caught:
+        planned(facts, replace(ONE, platform=platform))
+    assert caught.value.code.name == "platform-unsupported"
+    assert (words in caught.value.hint, not_there in caught.value.hint) == (True, False), caught.value.hint
+
+
 def test_what_an_unfinished_run_owes_is_planned() -> None:
     found = planned(replace(NOBLE, due=("pkcs11",)), replace(ONE, sdk=5))
     assert steps(found)[:2] == ["package:cli", "package:pkcs11"]
