@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Callable
 
 import paramiko
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from agent.core.errors import AgentError
 from agent.core.fleet import Target
@@ -290,6 +291,35 @@ def test_every_type_of_key_gets_in_also_through_an_agent(server: Sshd, kind: str
         key.unlink()
         with server.connect(f"IdentityAgent {path}", f"IdentityFile {key}.pub") as link:
             assert link.run("exit 3", b"", 5).status == 3
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+@pytest.mark.parametrize("form", ["PKCS8", "TraditionalOpenSSL"])
+def test_a_key_that_openssl_wrote_gets_in(server: Sshd, kind: str, form: str) -> None:
+    if (kind, form) == ("ed25519", "TraditionalOpenSSL"):
+        form = "PKCS8"  # there is no older form of it
+    key = keygen(server.folder / "typed", kind=kind)
+    server.authorize(key)
+    private = serialization.load_ssh_private_key(key.read_bytes(), None)
+    plain, locked = (
+        private.private_bytes(serialization.Encoding.PEM, getattr(serialization.PrivateFormat, form), how)
+        for how in (serialization.NoEncryption(), serialization.BestAvailableEncryption(b"secret"))
+    )
+    key.write_bytes(plain)
+    with connect_with_only(server, key) as link:
+        assert link.run("exit 3", b"", 5).status == 3
+    key.write_bytes(locked)
+    with fails("key-unusable", "it has a passphrase"):
+        connect_with_only(server, key)
+    key.write_bytes(plain[:60] + b"####" + plain[64:])
+    with fails("key-unusable", "damaged"):
+        connect_with_only(server, key)
+
+
+def test_an_agent_that_is_gone_is_named(server: Sshd) -> None:
+    gone = server.folder / "gone"
+    with fails("key-unusable", f"the agent {gone} does not answer"):
+        connect_with_only(server, "none", f"IdentityAgent {gone}")
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])

@@ -6,6 +6,7 @@ import base64
 import binascii
 import contextlib
 import copy
+import io
 import os
 import socket
 import stat
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from paramiko.agent import AgentSSH
 
 from agent.core.errors import AgentError
@@ -92,7 +95,9 @@ class Keyring:
             with lifeline.holding(lambda: _shut(sock)):
                 held = _held(hop.agent, sock)
                 lifeline.check()
-                yield self._ordered(hop, held)
+                offers = self._ordered(hop, held or ())
+                gone = () if held is not None else (f"the agent {hop.agent} does not answer",)
+                yield Offers(offers.keys, (*offers.troubles, *gone))
 
     def _ordered(self, hop: Hop, held: tuple[paramiko.AgentKey, ...]) -> Offers:
         by_blob = {each.asbytes(): each for each in held}
@@ -135,13 +140,13 @@ class _Agent(AgentSSH):
             raise paramiko.SSHException(f"the agent does not answer: {error}") from None
 
 
-def _held(path: str, sock: socket.socket) -> tuple[paramiko.AgentKey, ...]:
-    """Return the keys that an agent holds. None when nobody answers is no failure: SSH_AUTH_SOCK outlives its agent."""
+def _held(path: str, sock: socket.socket) -> tuple[paramiko.AgentKey, ...] | None:
+    """Return the keys that an agent holds, None when nobody answers: SSH_AUTH_SOCK outlives its agent."""
     try:
         sock.connect(path)
         return _Agent(sock).get_keys()
     except (OSError, paramiko.SSHException, ValueError, struct.error):
-        return ()
+        return None
 
 
 def _shut(sock: socket.socket) -> None:
@@ -161,23 +166,42 @@ def _load(path: str) -> KeyFile:
     if b"PRIVATE KEY-----" not in data:
         public = _public(text)
         return KeyFile(path, public=public, trouble=None if public else "not a private key")
-    return _load_private(path, public or _public_of_private(text))
+    return _load_private(path, text, public or _public_of_private(text))
 
 
-def _load_private(path: str, public: bytes | None) -> KeyFile:
+def _load_private(path: str, text: str, public: bytes | None) -> KeyFile:
     mode = os.stat(path)  # noqa: PTH116
     if mode.st_uid == os.geteuid() and stat.S_IMODE(mode.st_mode) & 0o077:
         # ssh passes over such a key too
         return KeyFile(path, public=public, trouble=f"others may read it: `chmod 600 {path}`")
+    if "-----BEGIN ENCRYPTED PRIVATE KEY-----" in text:
+        return KeyFile(path, public=public, trouble="it has a passphrase, and no agent holds it")
+    text = _in_openssh_format(text)
     for kind in _KINDS:
         try:
-            private = kind.from_private_key_file(path)
+            private = kind.from_private_key(io.StringIO(text))
         except paramiko.PasswordRequiredException:
             return KeyFile(path, public=public, trouble="it has a passphrase, and no agent holds it")
         except (paramiko.SSHException, ValueError, LookupError, struct.error, OSError):
             continue
         return KeyFile(path, private, private.asbytes())
     return KeyFile(path, public=public, trouble="damaged, or of a type that is not supported")
+
+
+def _in_openssh_format(text: str) -> str:
+    """Return a key that openssl wrote (PKCS#8) as ssh-keygen writes it: OpenSSH reads both, paramiko one."""
+    if "-----BEGIN PRIVATE KEY-----" not in text:
+        return text
+    try:
+        key = serialization.load_pem_private_key(text.encode(), None)
+        made = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
+        )
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return text  # damaged, or a type that ssh has not
+    return made.decode()
 
 
 def _certified(key: paramiko.PKey, path: str) -> paramiko.PKey | None:
