@@ -84,6 +84,14 @@ class Way:
     proxy: str = ""
     exceptions: str = _NEVER_BY_PROXY
 
+    @property
+    def bypasses(self) -> str:
+        """The exceptions as .NET has them, patterns of a URL without its path; it has none for a range."""
+        names = [name.removeprefix("*").strip(".") for name in self.exceptions.split(",") if "/" not in name]
+        return ", ".join(
+            f"'^https?://([^/]*\\.)?\\[?{re.escape(name)}\\]?(:[0-9]+)?$'" for name in names if name
+        )
+
 
 def way_of(proxy: str | None, no_proxy: str | None, complaints: Complaints) -> Way:
     """Return what was typed of a proxy. It stands in user-data, so it has no password in it."""

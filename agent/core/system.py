@@ -105,7 +105,7 @@ def windows(
         lock=rf"{own}\hsm-agent.lock",
         delivery_lock=rf"{own}\hsm-agent-spool.lock",
         databases=(),
-        story="wevtutil qe Application /q:*[System[Provider[@Name='hsm-agent']]] /f:text",
+        story="wevtutil qe Application \"/q:*[System[Provider[@Name='hsm-agent']]]\" /f:text",
         mighty="an administrator, elevated",
         firewall="Windows Firewall",
         tasks=Tasks(

@@ -839,3 +839,96 @@ def test_beside_another_part_cloud_config_keeps_both() -> None:
         {"name": "list", "settings": ["append"]},
         {"name": "dict", "settings": ["no_replace", "recurse_list"]},
     ]
+
+
+# --- PowerShell, by its grammar: nothing here runs it
+
+
+def commands(text: str) -> dict[str, list[list[str]]]:
+    """The commands of a script: their names, and the words behind each."""
+    grammar = pytest.importorskip("tree_sitter_powershell", reason="has no wheel for this Python")
+    from tree_sitter import Language, Parser
+
+    found: dict[str, list[list[str]]] = {}
+    waiting = [Parser(Language(grammar.language())).parse(text.encode()).root_node]
+    while waiting:
+        node = waiting.pop()
+        waiting += node.children
+        name = node.child_by_field_name("command_name") if node.type == "command" else None
+        if name is not None and name.text is not None:
+            words = (node.text or b"").decode()[len(name.text) :].split()
+            found.setdefault(name.text.decode(), []).append(words)
+    return found
+
+
+@pytest.mark.parametrize("case", POWERSHELL, ids=lambda case: case.path.name)
+def test_powershell_means_the_same_in_every_folder_language_and_shell(case: Case) -> None:
+    text = case.text()
+    found = commands(text)
+    assert {"Test-Path", "Get-FileHash", "Remove-Item", "Add-Content", "Get-Content"} <= found.keys()
+    for name, uses in found.items():
+        # a bracket in -Path is a pattern
+        assert not any("-Path" in words for words in uses), name
+    for words in found["Remove-Item"]:
+        # a file that a scanner holds fails nothing
+        assert words[words.index("-ErrorAction") + 1] == "SilentlyContinue"
+    # the calendar of a language is not everybody's
+    assert "Get-Date" not in found
+    assert not re.search(r"\{\d:[^}]*(yyyy|u)", text)
+    assert "InvariantCulture" in text
+    # a 32-bit shell has other folders under these names
+    assert "ProgramW6432" in text
+    assert "Sysnative" in text
+
+
+@pytest.mark.parametrize("case", POWERSHELL, ids=lambda case: case.path.name)
+def test_powershell_tells_a_failure_to_all_again_and_nobody_else(case: Case) -> None:
+    found = commands(case.text())
+    (post,) = found["Invoke-RestMethod"]
+    assert post[post.index("-MaximumRedirection") + 1] == "0"
+    assert "Send-CFNResourceSignal" in found
+    assert "foreach ($attempt in 1, 2, 3)" in case.text()
+    # where no agent and no log can be, the Event Log is
+    assert "eventcreate.exe" in case.text()
+    lines = case.text().splitlines()
+    mode = next(number for number, line in enumerate(lines) if "LanguageMode" in line)
+    # a method of .NET is refused there, so that nothing else would be said
+    assert not any("::" in line for line in lines[:mode])
+
+
+@pytest.mark.parametrize("case", POWERSHELL, ids=lambda case: case.path.name)
+def test_powershell_writes_nothing_before_the_folder_is_found_closed(case: Case) -> None:
+    text = case.text()
+    (line,) = [each for each in text.splitlines() if "Add-Content" in each]
+    before = text[: text.index(line)]
+    assert before.rstrip().splitlines()[-2].strip() == "if ($next.log) {"
+    assert text.count("$next.log = $true") == 1
+    body = text[text.index("function New-Folder") : text.index("$next.log = $true")]
+    assert body.count("Assert-Closed") == 2
+    for word in ("ReparsePoint", "GetOwner", "GetAccessRules"):
+        assert word in text[text.index("function Assert-Closed") : text.index("function Write-Line")]
+    # every right that the agent's own reader of such lists counts as one to change things
+    (mask,) = re.findall(r"-band (0x[0-9A-F]+)", text)
+    for right in (0x2, 0x4, 0x40, 0x40000, 0x80000, 0x10000000, 0x40000000):
+        assert int(mask, 16) & right
+
+
+def test_what_shows_the_log_of_windows_is_one_command_in_both_of_its_shells() -> None:
+    story = windows().story
+    ((*words,),) = commands(story)["wevtutil"]
+    assert words == ["qe", "Application", "\"/q:*[System[Provider[@Name='hsm-agent']]]\"", "/f:text"]
+
+
+def test_a_proxy_of_windows_spares_the_same_hosts() -> None:
+    complaints: Complaints = Complaints()
+    way = way_of("http://proxy.corp:3128", ".corp,10.1.2.3,10.0.0.0/8", complaints)
+    assert complaints.texts == []
+    source = Source("msi", "a.msi", "https://x/a.msi", "0" * 64)
+    text = user_data(Posix(), LEAST, source, "powershell", way).decode("ascii")
+    patterns = [re.compile(each) for each in re.findall(r"'(\^https.+?\$)'", text)]
+    for url, spared in {
+        "http://169.254.169.254": True, "https://desk.corp": True, "https://corp:8443": True, "http://[::1]:80": True,
+        "https://10.1.2.3": True, "https://notcorp": False, "https://corp.example": False, "https://110.1.2.3x": False,
+    }.items():  # fmt: skip
+        assert any(each.match(url) for each in patterns) == spared, url
+    assert "proxy.corp" not in user_data(Posix(), LEAST, source, "powershell").decode("ascii")

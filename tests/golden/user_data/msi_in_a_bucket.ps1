@@ -4,35 +4,95 @@
 # away when the host is proven. Log: %ProgramData%\hsm-agent\first-boot.log
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
+# a 32-bit shell is shown other folders under the same names
+$tools = Join-Path $env:SystemRoot 'System32'
+if (Test-Path -LiteralPath "$env:SystemRoot\Sysnative\cmd.exe") { $tools = Join-Path $env:SystemRoot 'Sysnative' }
+$programs = $env:ProgramFiles
+if ($env:ProgramW6432) { $programs = $env:ProgramW6432 }
+# programs of Windows alone, whatever the path of this shell was
+$env:Path = "$tools;$env:SystemRoot;$tools\Wbem;$tools\WindowsPowerShell\v1.0"
+
+function Write-Alarm([string] $text) {
+    & eventcreate.exe /l APPLICATION /t ERROR /id 1 /so hsm-agent-first-boot /d ($text -replace '"', "'") | Out-Null
+}
+
+if ("$($ExecutionContext.SessionState.LanguageMode)" -ne 'FullLanguage') {
+    $text = 'PowerShell is in Constrained Language Mode here (AppLocker, WDAC), in which first boot cannot work: have its policy allow this script, or install hsm-agent into the image'
+    Write-Alarm $text
+    throw "hsm-agent first boot: $text"
+}
+
 [Net.ServicePointManager]::SecurityProtocol = [Net.SecurityProtocolType]::Tls12
 $folder = Join-Path $env:ProgramData 'hsm-agent'
-$program = Join-Path $env:ProgramFiles 'hsm-agent\hsm-agent.exe'
+$program = Join-Path $programs 'hsm-agent\hsm-agent.exe'
 $log = Join-Path $folder 'first-boot.log'
 $done = Join-Path $folder 'first-boot-147c5f17895abef0.done'
 $wanted = [Text.Encoding]::UTF8.GetString([Convert]::FromBase64String('eyJoc20iOiB7ImlwIjogWyIxMC4wLjEuNiJdfX0='))
 $clock = [Diagnostics.Stopwatch]::StartNew()
 $failure = @{ code = 'internal'; status = 1 }
-$next = @{ restart = $false }
+$next = @{ restart = $false; log = $false }
+
+# this very machine, which an image does not bring along
+function Get-Machine {
+    try { "$((Get-CimInstance -ClassName Win32_ComputerSystemProduct).UUID)" } catch { $env:COMPUTERNAME }
+}
+
+# dates as everybody reads them: -f writes them in the calendar of the system's language
+function Format-Time([string] $form) {
+    [DateTime]::UtcNow.ToString($form, [Globalization.CultureInfo]::InvariantCulture)
+}
 
 # what lies in it is run with all rights: in ProgramData everybody can make a folder, and write to one that inherits
 function New-Folder {
-    if (-not (Test-Path $folder)) {
+    if (-not (Test-Path -LiteralPath $folder)) {
         $rights = New-Object Security.AccessControl.DirectorySecurity
         $rights.SetSecurityDescriptorSddlForm('D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;OW)')
         [IO.Directory]::CreateDirectory($folder, $rights) | Out-Null
     }
-    $owner = [IO.Directory]::GetAccessControl($folder).GetOwner([Security.Principal.SecurityIdentifier]).Value
+    Assert-Closed $folder
+    foreach ($each in [IO.Directory]::GetFileSystemEntries($folder)) {
+        $name = Split-Path -Leaf $each
+        if ($name -like 'first-boot*' -or $name -eq 'hsm-agent-0.1.0.msi') { Assert-Closed $each }
+    }
+    $next.log = $true
+}
+
+# refuse what somebody else owns or may change, and what only leads to another place
+function Assert-Closed([string] $path) {
+    $attributes = [IO.File]::GetAttributes($path)
+    if ($attributes -band [IO.FileAttributes]::ReparsePoint) { throw "$path is a link" }
+    if ($attributes -band [IO.FileAttributes]::Directory) { $access = [IO.Directory]::GetAccessControl($path) }
+    else { $access = [IO.File]::GetAccessControl($path) }
+    $kind = [Security.Principal.SecurityIdentifier]
     $me = [Security.Principal.WindowsIdentity]::GetCurrent().User.Value
-    if ('S-1-5-18', 'S-1-5-32-544', $me -notcontains $owner) { throw "$folder belongs to $owner" }
+    # SYSTEM, Administrators, who made it, its owner, the installer of Windows
+    $mighty = 'S-1-5-18', 'S-1-5-32-544', 'S-1-3-0', 'S-1-3-4', 'S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464', $me
+    $owner = $access.GetOwner($kind).Value
+    if ($mighty -notcontains $owner) { throw "$path belongs to $owner" }
+    foreach ($rule in $access.GetAccessRules($true, $true, $kind)) {
+        # data, more data, attributes, what lies inside, removal, the list, the owner; and the generic rights
+        $writes = ([int] $rule.FileSystemRights) -band 0x500D0156
+        if ("$($rule.AccessControlType)" -eq 'Allow' -and $writes -and $mighty -notcontains $rule.IdentityReference.Value) {
+            throw "$path can be changed by $($rule.IdentityReference.Value)"
+        }
+    }
 }
 
 function Write-Line([string] $text) {
-    Add-Content -ErrorAction SilentlyContinue -Path $log -Value ('{0:u} {1}' -f (Get-Date).ToUniversalTime(), $text)
+    if ($next.log) {
+        $line = "$(Format-Time 'yyyy-MM-dd HH:mm:ssZ') $text"
+        Add-Content -ErrorAction SilentlyContinue -LiteralPath $log -Value $line
+    }
     Write-Output $text
 }
 
 function Receive-Agent([string] $file) {
     Read-S3Object -BucketName 'bucket' -Key 'agent/hsm-agent-0.1.0.msi' -File $file | Out-Null
+}
+
+# a scanner may hold it: one that stays costs room and no more
+function Remove-File([string] $file) {
+    Remove-Item -Force -ErrorAction SilentlyContinue -LiteralPath $file
 }
 
 function Install-Agent {
@@ -48,16 +108,16 @@ function Install-Agent {
             Start-Sleep -Seconds 5
         }
     }
-    $found = (Get-FileHash -Algorithm SHA256 -Path $file).Hash
+    $found = (Get-FileHash -Algorithm SHA256 -LiteralPath $file).Hash
     if ($found -ne '5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e') {
-        Remove-Item -Path $file
         $failure.code = 'checksum-mismatch'; $failure.status = 21
+        Remove-File $file
         throw "the SHA-256 is $found"
     }
     $failure.code = 'package-failed'; $failure.status = 22
     while ($true) {
         $words = '/i "{0}" /qn /norestart /l*v "{1}.msi.log"' -f $file, $log
-        $ended = (Start-Process -FilePath 'msiexec.exe' -ArgumentList $words -Wait -PassThru).ExitCode
+        $ended = (Start-Process -FilePath "$tools\msiexec.exe" -ArgumentList $words -Wait -PassThru).ExitCode
         # 3010 and 1641: done, when Windows was restarted
         if (0, 3010, 1641 -contains $ended) { $next.restart = $ended -ne 0; return }
         # 1618: another installation is at work
@@ -76,14 +136,29 @@ function Register-FirstBoot {
     [IO.File]::WriteAllText($file, $text, [Text.Encoding]::Unicode)
     & schtasks.exe /create /tn hsm-agent-first-boot /xml $file /f | Out-Null
     if ($LASTEXITCODE -ne 0) { throw "schtasks ended with $LASTEXITCODE" }
-    Remove-Item -Path $file
-    New-Item -ItemType File -Force -Path $done | Out-Null
+    Remove-File $file
+    [IO.File]::WriteAllText($done, (Get-Machine))
+}
+
+function Test-Done {
+    (Test-Path -LiteralPath $done) -and [IO.File]::ReadAllText($done).Trim() -eq (Get-Machine)
+}
+
+# a report and a token are for the receiver that was named: over TLS, or on this machine, and wherever it redirects, not there
+function Send-Report([string] $uri, $places, [string] $key, [byte[]] $body) {
+    $where = [Uri] $uri
+    $headers = @{ 'Idempotency-Key' = $key }
+    if ($where.UserInfo -or ($where.Scheme -ne 'https' -and -not $where.IsLoopback)) { throw 'it is not sent there' }
+    if ($places.token_file) {
+        $headers['Authorization'] = 'Bearer ' + (Get-Content -Raw -LiteralPath $places.token_file).Trim()
+    }
+    $web = @{ Method = 'Post'; Uri = $where; Body = $body; Headers = $headers; ContentType = 'application/json' }
+    Invoke-RestMethod -UseBasicParsing -MaximumRedirection 0 -TimeoutSec 30 @web | Out-Null
 }
 
 function Send-Failure([string] $text) {
-    $now = (Get-Date).ToUniversalTime()
-    $run = '{0:yyyyMMddTHHmmssZ}-{1:x4}' -f $now, ($PID % 65536)
-    $at = '{0:yyyy-MM-ddTHH:mm:ssZ}' -f $now
+    $at = Format-Time 'yyyy-MM-ddTHH:mm:ssZ'
+    $run = "$(Format-Time 'yyyyMMddTHHmmssZ')-$(($PID % 65536).ToString('x4'))"
     $report = @{
         schema_version = 1; run_id = $run; command = 'configure'; agent_version = '0.1.0'
         host = @{
@@ -94,26 +169,39 @@ function Send-Failure([string] $text) {
         outcome = 'failed'; code = $failure.code; cause = $null; exit_status = $failure.status; changed = $false
         failure = @{
             code = $failure.code; sentence = 'first boot failed before hsm-agent could run'; saw = $text
-            want = 'a running agent'; hint = "$log says more; the next boot tries again"
+            want = 'a running agent'; hint = "the Event Log (source hsm-agent-first-boot) and $log say more; the next boot tries again"
         }
         started = $at; finished = $at
     }
-    $body = [Text.Encoding]::UTF8.GetBytes((ConvertTo-Json -Depth 5 -InputObject $report))
+    $document = ConvertTo-Json -Depth 5 -InputObject $report
+    $body = [Text.Encoding]::UTF8.GetBytes($document)
     $places = (ConvertFrom-Json $wanted).report
-    $headers = @{ 'Idempotency-Key' = "$run-$env:COMPUTERNAME" }
-    foreach ($uri in @($places.to | Where-Object { $_ -like 'https:*' })) {
-        try {
-            if ($places.token_file) {
-                $headers['Authorization'] = 'Bearer ' + (Get-Content -Raw -Path $places.token_file).Trim()
+    foreach ($uri in @($places.to)) {
+        $kind = "$uri".Split(':')[0]
+        foreach ($attempt in 1, 2, 3) {
+            try {
+                if ($kind -eq 'https' -or $kind -eq 'http') {
+                    Send-Report $uri $places "$run-$env:COMPUTERNAME" $body
+                } elseif ($kind -eq 'file') {
+                    $path = ("$uri".Substring(5) -replace '^///', '').Replace('/', '\')
+                    Assert-Closed (Split-Path -Parent $path)
+                    if (Test-Path -LiteralPath $path) { Assert-Closed $path }
+                    [IO.File]::WriteAllBytes($path, $body)
+                } elseif ($kind -eq 'cfn' -and "$uri" -match '^cfn:(.+)/([A-Za-z0-9]+)\?region=([a-z0-9-]+)$') {
+                    $words = @{ StackName = $Matches[1]; LogicalResourceId = $Matches[2]; Region = $Matches[3] }
+                    $id = "$($failure.code).$env:COMPUTERNAME.$run"
+                    Send-CFNResourceSignal -UniqueId $id -Status FAILURE -Force @words | Out-Null
+                }
+                break
+            } catch {
+                Write-Line "a receiver was not told ($kind): $($_.Exception.GetType().Name)"
+                Start-Sleep -Seconds (2 * $attempt)
             }
-            Invoke-RestMethod -Method Post -Uri $uri -Body $body -Headers $headers -ContentType 'application/json' -TimeoutSec 30 | Out-Null
-        } catch {
-            Write-Line "a receiver was not told: $($_.Exception.GetType().Name)"
         }
     }
 }
 
-if (-not (Test-Path $done)) {
+if (-not (Test-Done)) {
     try {
         New-Folder
         Install-Agent
@@ -129,6 +217,7 @@ if (-not (Test-Path $done)) {
         }
     } catch {
         Write-Line "$($failure.code): $_"
+        Write-Alarm "$($failure.code): $_"
         Send-Failure "$_"
     }
 }
