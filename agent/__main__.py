@@ -6,6 +6,7 @@ import gc
 import io
 import os
 import sys
+from typing import Any
 
 
 def main() -> None:
@@ -17,6 +18,19 @@ def main() -> None:
 
         stand()
         return
+    try:
+        status = _run()
+    except KeyboardInterrupt:  # before a command was there to hear it; nothing was done
+        status = _INTERRUPTED
+    sys.stdout, sys.stderr = _settled(sys.stdout), _settled(sys.stderr)
+    gc.freeze()
+    sys.exit(status)
+
+
+_INTERRUPTED = 130
+
+
+def _run() -> int:
     from agent.cli.root import start  # noqa: PLC0415 -- so that nothing is loaded by importing this module
 
     for stream in (sys.stdout, sys.stderr):
@@ -25,9 +39,17 @@ def main() -> None:
         said = os.environ.get("PYTHONIOENCODING")
         if isinstance(stream, io.TextIOWrapper) and not stream.isatty() and not said:
             stream.reconfigure(encoding="utf-8", errors=stream.errors)
-    status = start(sys.argv[1:])
-    gc.freeze()
-    sys.exit(status)
+    return start(sys.argv[1:])
+
+
+def _settled(stream: Any) -> Any:
+    """Write what a stream still holds. Python would try once more at its end, and make a failure exit status 120."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except (OSError, ValueError):
+        return None
+    return stream
 
 
 if __name__ == "__main__":

@@ -579,7 +579,7 @@ def _delivered(machine: Host, run: Run, report: Report, told_to: Desired, *, rem
         return report
     report = replace(report, notices=(*report.notices, *done.notices))
     if done.failed and report.exit_status == 0:
-        code = CODES["report-undelivered"]
+        code = CODES["report-refused" if done.refused else "report-undelivered"]
         failure = Failure(code.name, code.meaning, "", "", code.fix)  # what was seen, the warnings say
         report = replace(report, code=code.name, exit_status=code.exit_status, failure=failure)
     return _recorded(machine, report) if remember else report

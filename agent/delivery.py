@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
+from agent.core.plain import LONGEST, cut, printable
 from agent.core.words import Notice
 from agent.reporting.https import TOKEN
 from agent.reporting.letter import Letter, Means, UndeliveredError
@@ -26,14 +27,19 @@ LIMIT = 60.0
 HURRY = 10.0
 
 _LATER = "it is kept for the next run"
+_BEHIND = UndeliveredError("older ones wait before it")
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """What became of it. `failed`: this very report did not reach everybody; older ones are only remarked on."""
+    """What became of it. `failed`: this very report did not reach everybody; older ones are only remarked on.
+
+    `refused`: and whoever it did not reach will never take it, so that no later run sends it.
+    """
 
     notices: tuple[Notice, ...]
     failed: bool
+    refused: bool = False
 
 
 def deliver(
@@ -70,41 +76,50 @@ class _Round:
     hurried: bool
     ends: dict[str, float] = field(default_factory=dict)
     notices: list[Notice] = field(default_factory=list)
-    failed: bool = False
+    failures: list[UndeliveredError] = field(default_factory=list)
 
     def ended(self) -> Delivered:
         for notice in self.notices:
             logging.getLogger("agent").warning("%s: %s", notice.code, notice.text)
-        return Delivered(tuple(self.notices), self.failed)
+        failed = bool(self.failures)
+        return Delivered(tuple(self.notices), failed, failed and all(each.refused for each in self.failures))
 
     def in_order(self, letters: tuple[Letter, ...]) -> None:
         """Send what waits and then the new letters; where one does not arrive, those behind it wait with it."""
         unkept = {letter: self.keep(letter) for letter in letters}
         stuck: set[str] = set()
+        found: set[Letter] = set()
         for kept in self.waiting():
             letter = Letter(kept.uri, kept.document)
-            error = None if letter.uri in stuck else self.attempt(letter, self.means(kept))
-            if error is not None:
+            found.add(letter)
+            error = _BEHIND if letter.uri in stuck else self.attempt(letter, self.means(kept))
+            if error is not None and error is not _BEHIND:
                 self.undelivered(letter, error, _LATER)
-            if letter.uri in stuck or (error is not None and not error.refused):
+            if error is not None and not error.refused:
                 stuck.add(letter.uri)
             else:
                 # what cannot be removed is sent again, under the same key
                 with contextlib.suppress(AgentError):
                     spool.forget(self.machine, kept)
-            self.failed |= letter in unkept and (error is not None or letter.uri in stuck)
-        for letter, why in unkept.items():
-            if why and letter.uri in stuck:
-                self.failed = True
-                self.tell("report-undelivered", f"{shown(letter.uri)}: older ones wait before it; {why}")
-            elif why:
-                self.directly(letter, why)
+            if letter in unkept and error is not None:
+                self.failures.append(error)
+        for letter in letters:
+            if letter not in found:
+                self.lost(letter, unkept[letter] or "it was kept, and is not there any more", stuck)
+
+    def lost(self, letter: Letter, why: str, stuck: set[str]) -> None:
+        """Send a report of this run that is not among what waits, unless older ones wait before it."""
+        if letter.uri in stuck:
+            self.failures.append(_BEHIND)
+            self.tell("report-undelivered", f"{shown(letter.uri)}: {_BEHIND.saw}; {why}")
+        else:
+            self.directly(letter, why)
 
     def directly(self, letter: Letter, unkept: str | None = None) -> None:
         """Send without looking at what waits; keep it when it does not arrive, unless there is a reason not to."""
         error = self.attempt(letter, self.means())
         if error is not None:
-            self.failed = True
+            self.failures.append(error)
             self.undelivered(letter, error, unkept or (not error.refused and self.keep(letter)) or _LATER)
 
     def means(self, kept: spool.Kept | None = None) -> Means:
@@ -164,9 +179,9 @@ class _Round:
     def undelivered(self, letter: Letter, error: UndeliveredError, kept: str) -> None:
         where = f"{shown(letter.uri)}: {error.saw}"
         if error.refused:
-            self.tell("report-refused", f"{where}; that of run {letter.tree['run_id']} is not kept")
+            self.tell("report-refused", f"{where}; the report of run {letter.tree['run_id']} is not kept")
         else:
             self.tell("report-undelivered", f"{where}; {kept}")
 
     def tell(self, code: str, text: str) -> None:
-        self.notices.append(Notice(code, text))
+        self.notices.append(Notice(code, cut(printable(text), LONGEST[0])))

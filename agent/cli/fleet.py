@@ -21,7 +21,8 @@ from agent.core.errors import AgentError
 from agent.desired import Complaints
 from agent.hosts.here import this_machine
 from agent.options import OPTIONS, Option
-from agent.render.text import printable
+from agent.render.output import print_error
+from agent.reporting.file import put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -272,7 +273,7 @@ def _show(folder: Path, result: dict[str, Any], files: Mapping[str, Any], *, as_
     if unwritten and not result["exit_status"]:
         raise unwritten[0]
     for error in unwritten:  # the result says more than a file that is missing
-        typer.echo(printable(f"warning: {error.sentence}: {error.saw} ({error.code.name})"), err=True)
+        print_error(f"warning: {error.sentence}: {error.saw} ({error.code.name})\n")
     raise typer.Exit(result["exit_status"])
 
 
@@ -280,7 +281,7 @@ def _written(name: str, path: str, result: Mapping[str, Any]) -> AgentError | No
     """Write one of the files that were asked for, and return why it could not be."""
     try:
         text = _FORMATS[name](result)
-        this_machine().write(str(Path(path).absolute()), text.encode("utf-8", "replace"), mode=0o644)
+        put(this_machine(), str(Path(path).absolute()), text, mode=_new_file_mode())
     except AgentError as error:
         return error
     except Exception as crash:  # a defect: the other file and the result are not to be lost with this one
@@ -302,3 +303,10 @@ def _html(result: Mapping[str, Any]) -> str:
 
 
 _FORMATS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {"junit": _junit, "html": _html}
+
+
+def _new_file_mode() -> int:
+    """Return the mode that the umask leaves a new file, as for any program of this user."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return 0o666 & ~mask

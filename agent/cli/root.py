@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from inspect import signature
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Callable, Optional, get_args, 
 import typer
 
 from agent import __version__
-from agent.core.errors import CODES, AgentError
-from agent.render.text import printable
+from agent.core.errors import AgentError
+from agent.render.output import Result, UnwrittenError, print_error, print_text
+from agent.render.record import to_error_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +23,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"hsm-agent {__version__}")
+        print_text(f"hsm-agent {__version__}\n")
         raise typer.Exit
 
 
@@ -36,29 +38,62 @@ def _root(
 
 def start(argv: Sequence[str]) -> int:
     """Run one command and return its exit status; whatever escapes a command becomes one line here."""
+    # without a handler, Python writes what is logged to standard error
+    logging.getLogger("agent").addHandler(logging.NullHandler())
+    result = Result(sys.stdout) if sys.stdout is not None else None
     try:
-        ended = command_tree(argv)(
-            args=[*argv, "--help"] if list(argv) in ([], ["fleet"]) else list(argv),
-            prog_name="hsm-agent",
-            standalone_mode=False,
-        )
+        with contextlib.redirect_stdout(result):
+            ended = command_tree(argv)(
+                args=[*argv, "--help"] if list(argv) in ([], ["fleet"]) else list(argv),
+                prog_name="hsm-agent",
+                standalone_mode=False,
+            )
     except AgentError as error:
-        _tell(error)
-        return error.code.exit_status
-    except BrokenPipeError:
-        # whoever read our standard output is gone; flushing it at exit would fail again
-        sys.stdout = None
+        return _end(error, argv, result)
+    except KeyboardInterrupt:
+        early = AgentError("interrupted", "interrupted before there was a run", saw="Ctrl-C")
+        return _end(early, argv, result)
+    except BrokenPipeError:  # whoever read our standard output is gone, and needs no word
         return 0
-    except Exception as crash:
-        if hasattr(
-            crash, "format_message"
-        ):  # click's, or typer's own copy of it: they have no class in common
-            _tell(_usage(crash))
-            return CODES["usage"].exit_status
-        logging.getLogger("agent").exception("hsm-agent %s", " ".join(argv[:1]))
-        _tell(AgentError("internal", "the agent failed", saw=f"{type(crash).__name__}: {crash}"))
-        return CODES["internal"].exit_status
+    except Exception as crash:  # noqa: BLE001 -- a defect is logged; a complaint of the parser is told
+        # click's, or typer's own copy of it: they have no class in common
+        known = _usage(crash) if hasattr(crash, "format_message") else _defect(crash, argv)
+        return _end(known, argv, result)
     return ended if isinstance(ended, int) else 0
+
+
+def _end(error: AgentError, argv: Sequence[str], result: Result | None) -> int:
+    """Say on standard error how it ended; with `--output json`, where there is no result, it is the document too."""
+    _tell(error)
+    if result is not None and not result.spoken and _wants_json(argv):
+        try:
+            print_text(to_error_document(error))
+        except UnwrittenError as unwritten:
+            _tell(unwritten)
+    return error.code.exit_status
+
+
+def _wants_json(argv: Sequence[str]) -> bool:
+    """Tell what `--output` says, also on a command line that cannot be parsed; the last one counts."""
+    said = ""
+    for word, after in zip(argv, (*argv[1:], "")):
+        if word in ("--output", "-o"):
+            said = after
+        elif word.startswith("--output="):
+            said = word.partition("=")[2]
+        elif word.startswith("-o"):
+            said = word[len("-o") :]
+    return said == "json"
+
+
+def _defect(crash: Exception, argv: Sequence[str]) -> AgentError:
+    from agent import log  # noqa: PLC0415 -- what was loaded may be all that can be
+    from agent.hosts.here import this_machine  # noqa: PLC0415
+
+    machine = this_machine()
+    log.open_log(machine, may_write=machine.is_root())
+    logging.getLogger("agent").error("hsm-agent %s", " ".join(argv[:1]), exc_info=crash)
+    return AgentError("internal", "the agent failed", saw=f"{type(crash).__name__}: {crash}")
 
 
 def _usage(error: Any) -> AgentError:
@@ -126,9 +161,8 @@ def _bare(hint: Any) -> Any:
 
 
 def _tell(error: AgentError) -> None:
-    """Show an error on standard error. Files and paths are quoted in it: nothing of them may move the cursor."""
-    lines = [printable(f"error: {error.sentence} (exit {error.code.exit_status}, {error.code.name})")]
+    said = [f"error: {error.sentence} (exit {error.code.exit_status}, {error.code.name})"]
     for label, text in (("saw:  ", error.saw), ("want: ", error.want), ("hint: ", error.hint)):
-        for number, line in enumerate(text.split("\n") if text else ()):
-            lines.append((" " * len(label) if number else label) + printable(line))
-    typer.echo("\n".join(lines), err=True)
+        if text:
+            said.append(label + text.replace("\n", "\n" + " " * len(label)))
+    print_error("\n".join(said) + "\n")

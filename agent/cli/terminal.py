@@ -1,4 +1,4 @@
-"""Standard output: how wide it is, how it is to look, and the one place that writes to it."""
+"""Standard output as a person sees it: how wide it is, and how it is to look."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from shutil import get_terminal_size
 from typing import Any
 
-from agent.core.errors import AgentError
+from agent.render.output import print_text
 
 
 def width() -> int | None:
@@ -18,23 +18,10 @@ def width() -> int | None:
 def look() -> dict[str, Any]:
     """Return how a screen is to look: lines are wrapped and painted for a terminal, and left alone for a program."""
     wide = width()
-    return {"colour": wide is not None and not os.environ.get("NO_COLOR"), "width": wide}
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return {"colour": wide is not None and not plain, "width": wide}
 
 
 def print_result(text: str) -> None:
-    """Write the result. A reader that is gone does not change how the run ended; a full disk is told."""
-    if sys.stdout is None:
-        return
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # what is still buffered would fail again when Python ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise AgentError(
-            "write-failed", "the result could not be written to standard output", saw=str(error),
-            want="room", hint="free the space there; the run itself ended before this",
-        ) from error  # fmt: skip
+    """Write the result, as `print_text` does; on a terminal with our colours."""
+    print_text(text, colour=look()["colour"])

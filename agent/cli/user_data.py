@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from agent.cli.options import Config, with_options
 from agent.cli.sources import read_sources
+from agent.cli.terminal import width
 from agent.core.errors import AgentError
 from agent.desired import Complaints, merged, settle
 from agent.hosts.here import this_machine
 from agent.options import OPTIONS
+from agent.render.output import print_bytes, print_error
 from agent.user_data import FORMATS, NOT_BROUGHT, check_fit, read_agent, way_of
 from agent.user_data import user_data as made_of
 
@@ -73,10 +74,10 @@ def _user_data(
     way = way_of(proxy, no_proxy, complaints)
     data = made_of(machine, settle(said, complaints), source, form, way)
     if source.kind == "package":
-        sys.stderr.write(f"note: {NOT_BROUGHT}\n")
+        print_error(f"note: {NOT_BROUGHT}\n")
     if wanted.ca_cert is None:
-        sys.stderr.write("note: there is no --ca-cert: the image must have customerCA.crt in its place\n")
-    if not data.isascii() and sys.stdout.isatty():
+        print_error("note: there is no --ca-cert: the image must have customerCA.crt in its place\n")
+    if not data.isascii() and width() is not None:
         raise AgentError(
             "usage",
             "this user-data is compressed, which is nothing for a terminal",
@@ -84,8 +85,7 @@ def _user_data(
             want="a file",
             hint="hsm-agent user-data … >user-data.gz, then for the AWS CLI: --user-data fileb://user-data.gz",
         )
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    print_bytes(data)
 
 
 user_data = with_options(_user_data, given=OPTIONS)

@@ -60,7 +60,7 @@ EXIT_STATUSES: dict[int, str] = {
     50: "the configure tool failed, or its effect is not in the file",
     51: "the run failed and the previous configuration was put back",
     52: "putting it back failed as well",
-    60: "all is well but a report could not be delivered; it is kept and sent by the next run",
+    60: "all is well but a report could not be delivered; the warning says whether the next run sends it",
     70: "fleet: some hosts failed",
     71: "fleet: stopped by its failure limit",
     75: "a limit ran out; trying again may help",
@@ -509,6 +509,13 @@ _TABLE = (
         "a report could not be delivered",
         "a receiver that is down or refuses the token, a certificate this host does not trust, a missing folder",
         "cure what the warning names; the next run sends what is kept: `sudo hsm-agent verify`",
+    ),
+    Code(
+        "report-refused",
+        60,
+        "a report was refused by its receiver, and is not kept",
+        "a receiver that takes no such reports: too long, or of another form",
+        "cure what the warning names, then report anew: `sudo hsm-agent verify`",
     ),
     Code(
         "hosts-failed",

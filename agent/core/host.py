@@ -183,6 +183,9 @@ class Host(HostView, Protocol):
         Missing parents are made with 0711: what they hold is reached by its name, and nobody else lists it.
         On Windows a mode becomes an access control list; one that has no counterpart is refused, and so is an owner.
 
+        A stream or device (`core.system.is_stream`) is written to instead; all else that is no file is refused, and
+        stays as it is. A link is replaced, not followed.
+
         Raises AgentError `no-space`, `read-only` or `write-failed`; then the old file is untouched.
         """
 

@@ -119,3 +119,16 @@ def windows(
 def is_absolute(path: str) -> bool:
     """Tell whether a path is absolute on either kind of system: what is typed may be for another host than this one."""
     return re.match(r"/(?!/)|[A-Za-z]:[\\/]|\\\\[^\\/]+\\[^\\/]+", path) is not None
+
+
+def is_stream(path: str) -> bool:
+    """Tell whether a path of Linux names a stream of this process or a device that takes text.
+
+    Such a name is written to, and never replaced; most are links, and what they lead to is no file's business.
+    """
+    return (
+        re.fullmatch(
+            r"/dev/(std(out|err)|fd/\d{1,9}|null|full|console|tty\w*|pts/\d{1,9})|/proc/self/fd/\d{1,9}", path
+        )
+        is not None
+    )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol, Union
+from typing import TYPE_CHECKING, Protocol, TypeVar, Union
+
+from agent.core.plain import MOST, carried
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from agent.core.host import Host, HostView
 
 # what a finding's detail may hold: plain JSON values
 Value = Union[str, int, float, bool, None]
+_Entry = TypeVar("_Entry")
 
 
 class Outcome(str, Enum):
@@ -209,6 +212,9 @@ class Report:
 
     `cause` is the code that led to `rolled-back` or `rollback-failed`; `failure` the deciding error with its words;
     `request` the roll-out that asked for the run and this host's name in it.
+
+    Whatever a host, a tool, a process or a server said, a report holds it printable, bounded and finite: so every way
+    out carries it, and none has to know what was hostile. What is left out is counted in a notice.
     """
 
     run_id: str
@@ -230,3 +236,44 @@ class Report:
     cause: str | None = None
     failure: Failure | None = None
     request: str | None = None
+
+    def __post_init__(self) -> None:
+        bad = [number for number, line in enumerate(self.lines) if line.outcome in _WORTH_MOST]
+        ends = range(
+            len(self.notices) - MOST // 4, len(self.notices)
+        )  # what became of the report is told last
+        kept = {
+            "lines": _some(self.lines, bad),
+            "hsms": _some(self.hsms, (n for n, hsm in enumerate(self.hsms) if not hsm.reached)),
+            "restart_needed": _some(self.restart_needed),
+            "notices": _some(self.notices, ends),
+        }
+        missing = [
+            f"{len(getattr(self, name)) - len(some):,} {_LISTS[name]}"
+            for name, some in kept.items()
+            if len(some) < len(getattr(self, name))
+        ]
+        if missing:
+            kept["notices"] += (
+                Notice("report-cut", f"too many for a report, left out: {', '.join(missing)}"),
+            )
+        for name, value in carried({**vars(self), **kept}).items():
+            object.__setattr__(self, name, value)
+
+
+_WORTH_MOST = (Outcome.FAILED, Outcome.WOULD_CHANGE)
+# the lists of a report that a host makes long, and what they hold
+_LISTS = {
+    "lines": "steps", "hsms": "HSMs", "restart_needed": "programs to restart", "notices": "warnings",
+}  # fmt: skip
+
+
+def _some(entries: Sequence[_Entry], first: Iterable[int] = ()) -> tuple[_Entry, ...]:
+    """Return as many entries as a list may have, in their order; those with these numbers before others.
+
+    A list that is cut has some room left, for what comes later.
+    """
+    if len(entries) <= MOST:
+        return tuple(entries)
+    wanted = list(dict.fromkeys([*first, *range(len(entries))]))[: MOST - MOST // 10]
+    return tuple(entries[number] for number in sorted(wanted))

@@ -41,6 +41,8 @@ _CAUSES = {
 }
 # struct flock of 64-bit Linux: type, whence, start, length, pid
 _FLOCK = "hhqqi4x"
+# bytes: 15 of a program, and more only of a kernel's thread
+_COMM = 64
 # CLOCK_BOOTTIME, which Python 3.6 has no name for
 _BOOTTIME = 7
 
@@ -126,7 +128,7 @@ def holder(path: str) -> "tuple[int, str] | None":
     finally:
         os.close(fd)
     found, _, _, _, pid = struct.unpack(_FLOCK, answer)
-    return None if found == fcntl.F_UNLCK else (pid, _name_of(pid))
+    return None if found == fcntl.F_UNLCK else (pid, name_of(pid))
 
 
 def mapped(pid: int, prefix: str) -> "list[str]":
@@ -151,7 +153,7 @@ def mapping(prefix: str) -> "list[dict[str, Any]]":
                 found.append(
                     {
                         "pid": pid,
-                        "name": _name_of(pid),
+                        "name": name_of(pid),
                         "uid": uid,
                         "gid": gid,
                         "started": started(pid),
@@ -309,12 +311,14 @@ def _said(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _name_of(pid: int) -> str:
+def name_of(pid: int) -> str:
+    """Return the kernel's name of a program, printable. The longer one in its command line is its own invention."""
     try:
         with open("/proc/{}/comm".format(pid), "rb") as file:
-            return os.fsdecode(file.read()).rstrip("\n")
+            name = file.read(_COMM).decode("utf-8", "replace").rstrip("\n")
     except OSError:
         return ""
+    return "".join(char if char.isprintable() else "?" for char in name)
 
 
 def _owner_of(pid: int) -> "tuple[int, int]":

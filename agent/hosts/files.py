@@ -9,10 +9,12 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import stat
 
 from agent.core.errors import AgentError
 from agent.core.host import Stat
+from agent.core.system import is_stream
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -105,6 +107,9 @@ def replace(path: str, data: bytes, mode: int, owner: tuple[int, int] | None) ->
     folder, name = os.path.split(path)
     temporary = ""
     try:
+        if is_stream(path):
+            return _pour(path, data)
+        _require_file(path)
         make_folders(folder)
         _clear(folder, name)
         temporary = os.path.join(folder, f".{name}.hsm-agent-{os.urandom(4).hex()}")
@@ -164,6 +169,34 @@ def chmod(path: str, mode: int, owner: tuple[int, int] | None) -> None:
         raise refused(error, path) from error
     except ValueError as error:
         raise AgentError("write-failed", f"{path!r} is not a file name", saw=str(error)) from error
+
+
+def _pour(path: str, data: bytes) -> None:
+    """Write to a stream or device. Raises OSError; a device that cannot take it now is not waited for."""
+    number = re.search(r"/fd/(\d+)$", path)
+    own = {"/dev/stdout": 1, "/dev/stderr": 2}.get(path, int(number[1]) if number else -1)
+    # opened by its name, a file behind standard output would be written over from its start
+    fd = os.dup(own) if own >= 0 else os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "wb", buffering=0) as file:
+        if own < 0 and not stat.S_ISCHR(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no device")
+        left = memoryview(data)
+        while left:
+            left = left[file.write(left) or 0 :]
+
+
+def _require_file(path: str) -> None:
+    """Raise OSError when what is there is neither a file nor a link: replaced, a device or FIFO would be gone."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+            raise OSError(errno.EINVAL, f"it is {_KINDS.get(stat.S_IFMT(mode), 'no file')}, and no file")
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}  # fmt: skip
 
 
 def remove(path: str) -> None:

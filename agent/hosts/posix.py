@@ -102,7 +102,7 @@ class Posix:
             import psutil  # noqa: PLC0415 -- 25 ms that only this look pays
         except ImportError:
             # A part of it is compiled. `fleet plan` lies in /run, where many systems let nothing be executed; and
-            # there are processors that it was not compiled for. Only long names of programs are then cut.
+            # there are processors that it was not compiled for.
             plain = connect.mapping(prefix)
             return tuple(Running(**{**each, "mapped": tuple(each["mapped"])}) for each in plain)
         found = []
@@ -216,7 +216,9 @@ class Posix:
 def _running(process: psutil.Process, paths: tuple[str, ...]) -> Running:
     return Running(
         process.pid,
-        process.name(),
+        connect.name_of(
+            process.pid
+        ),  # psutil's is the command line's where that is longer: the process writes it itself
         process.uids().effective,
         process.gids().effective,
         connect.started(process.pid),

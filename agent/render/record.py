@@ -7,7 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.core.plain import plain
+
 if TYPE_CHECKING:
+    from agent.core.errors import AgentError
     from agent.core.words import Line, Report
 
 SCHEMA_VERSION = 1
@@ -51,19 +54,26 @@ def to_tree(report: Report) -> dict[str, Any]:
 
 
 def to_document(report: Report) -> str:
-    """Return one JSON document, as it is printed and kept."""
-    return json.dumps(to_tree(report), indent=2, ensure_ascii=False) + "\n"
+    """Return one JSON document, as it is printed and kept: in ASCII, which every encoding and terminal has."""
+    return json.dumps(to_tree(report), indent=2) + "\n"
 
 
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema of the document, which ships beside this module."""
-    text = Path(__file__).with_name("report.schema.json").read_text(encoding="utf-8")
+def to_error_document(error: AgentError) -> str:
+    """Return the document of a command that ended before there was a report; `error.schema.json` describes it."""
+    said = {"sentence": error.sentence, "saw": error.saw, "want": error.want, "hint": error.hint}
+    tree = {"code": error.code.name, "exit_status": error.code.exit_status, **said}
+    return json.dumps({"schema_version": SCHEMA_VERSION, **plain(tree)}, indent=2) + "\n"
+
+
+def schema(kind: str = "report") -> dict[str, Any]:
+    """Return the JSON Schema of a kind of document, which ships beside this module."""
+    text = Path(__file__).with_name(f"{kind}.schema.json").read_text(encoding="utf-8")
     tree: dict[str, Any] = json.loads(text)
     return tree
 
 
 def _line(line: Line) -> dict[str, Any]:
-    return {
+    words = {
         "id": line.id,
         "outcome": line.outcome.value,
         "saw": line.saw,
@@ -71,5 +81,5 @@ def _line(line: Line) -> dict[str, Any]:
         "code": line.code,
         "hint": line.hint,
         "seconds": round(line.seconds, 3),
-        **line.detail,
     }
+    return {**words, **{key: value for key, value in line.detail.items() if key not in words}}

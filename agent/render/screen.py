@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import CODES, EXIT_STATUSES
-from agent.render.text import BOUND, labelled, painted, printable, short, wrapped
+from agent.core.plain import printable
+from agent.render.text import BOUND, labelled, painted, short, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -46,9 +47,8 @@ def report(tree: Mapping[str, Any], *, colour: bool = False, width: int | None =
 def status(tree: Mapping[str, Any], *, colour: bool = False, width: int | None = None) -> str:
     """Return what `status` shows: which run it was, and its screen."""
     when = tree["finished"].replace("T", " ").replace("Z", " UTC")
-    return (
-        f"last run: {tree['command']}, {when}, {tree['run_id']}\n\n{report(tree, colour=colour, width=width)}"
-    )
+    last = printable(f"last run: {tree['command']}, {when}, {tree['run_id']}")
+    return f"{last}\n\n{report(tree, colour=colour, width=width)}"
 
 
 def _head(tree: Mapping[str, Any]) -> list[str]:
@@ -62,7 +62,7 @@ def _head(tree: Mapping[str, Any]) -> list[str]:
         head.append(f"treated as {host['platform']}")
     if client is not None and client["version"]:
         head.append(f"CloudHSM client {client['version'].split('-')[0]}")
-    return [printable(each) for each in head]
+    return head
 
 
 def _steps(tree: Mapping[str, Any], *, colour: bool, width: int | None) -> list[str]:
@@ -80,7 +80,7 @@ def _steps(tree: Mapping[str, Any], *, colour: bool, width: int | None) -> list[
         lines += rest
         if tree["command"] == "plan" and step["outcome"] == "would-change" and step.get("url"):
             from_ = [step["url"], f"sha256:{step['sha256']}" if step["sha256"] else "no checksum is known"]
-            lines += [" " * (2 + wide) + each for each in from_]
+            lines += [" " * (2 + wide) + printable(each) for each in from_]
     return [*lines, ""]
 
 
@@ -160,12 +160,12 @@ def _told(tree: Mapping[str, Any]) -> str:
         return f"{told}, and {differing}" if differ else told
     if outcome == "rolled-back":
         return "the previous configuration was put back"
-    return printable(tree["failure"]["sentence"]) if tree["failure"] else ""
+    return tree["failure"]["sentence"] if tree["failure"] else ""
 
 
 def _notice(notice: Mapping[str, Any]) -> str:
     label = "note:" if notice["code"] in _NOTES else "warning:"
-    return f"{label} {printable(notice['text'])} ({notice['code']})"
+    return f"{label} {notice['text']} ({notice['code']})"
 
 
 def facts(tree: Mapping[str, Any]) -> str:
@@ -199,11 +199,14 @@ def facts(tree: Mapping[str, Any]) -> str:
     width = max(len(name) for name, _ in rows)
     lines = [f"{name:<{width}}  {printable(value)}" for name, value in rows]
     if tree["advice"]:
-        lines += ["", *(f"advice: {notice['text']} ({notice['code']})" for notice in tree["advice"])]
+        lines += [
+            "",
+            *(printable(f"advice: {notice['text']} ({notice['code']})") for notice in tree["advice"]),
+        ]
     if refusal is not None:
         code = refusal["code"]
         said = f"refused: {refusal['sentence']} (exit {CODES[code].exit_status}, {code})"
-        lines += ["", said, *labelled("hint: ", refusal["hint"])]
+        lines += ["", printable(said), *labelled("hint: ", refusal["hint"])]
     return "\n".join(lines) + "\n"
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import textwrap
 
+from agent.core.plain import lines, printable
+
 _COLOURS = {
     "met": "32", "ok": "32", "changed": "36", "would-change": "33", "degraded": "33", "drift": "33", "undone": "33",
     "rolled-back": "31", "failed": "31", "skipped": "2", "unreachable": "31", "drifted": "33", "not-reached": "2",
     "at-work": "36",
 }  # fmt: skip
 _FINGERPRINT = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
+_PAINT = re.compile(r"(\033\[(?:[0-9]{1,2})m)")
 # the narrowest column in which a step's text is still pleasant to read
 _COLUMN = 28
 _INDENT = 6
@@ -20,18 +23,20 @@ BOUND = "\N{NO-BREAK SPACE}"
 
 def labelled(label: str, text: str, width: int | None = None) -> list[str]:
     """Return a labelled text. Hints are never wrapped: they hold commands, and those are copied."""
-    lines = []
+    made = []
     for number, line in enumerate(text.splitlines() or [""]):
         before = " " * len(label) if number else label
-        lines += wrapped(before, printable(line), width, indent=len(label))
-    return lines
+        made += wrapped(before, line, width, indent=len(label))
+    return made
 
 
 def wrapped(before: str, text: str, width: int | None, indent: int | None = None) -> list[str]:
     """Return a text behind `before`, wrapped under its own beginning; words are not broken.
 
-    When there is no room for that, `before` stands alone and the text below it.
+    When there is no room for that, `before` stands alone and the text below it. Every line of a screen is made here:
+    whatever a host, an inventory or a file said, nothing in it moves the cursor.
     """
+    before, text = printable(before), _harmless(text.strip("\n").replace("\n", " / "))
     deeper = len(before) if indent is None else indent
     if width is None or len(before) + len(text) <= width:
         return [before + text.replace(BOUND, " ")]
@@ -39,11 +44,11 @@ def wrapped(before: str, text: str, width: int | None, indent: int | None = None
     if width - deeper < _COLUMN:
         alone, before, deeper = [before] if before.strip() else [], "", _INDENT
         before = " " * _INDENT if alone else ""
-    lines = textwrap.wrap(
+    made = textwrap.wrap(
         text, max(width, _INDENT + 1), initial_indent=before, subsequent_indent=" " * deeper,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
-    return [*alone, *(line.replace(BOUND, " ") for line in lines)]
+    return [*alone, *(line.replace(BOUND, " ") for line in made)]
 
 
 def short(text: str) -> str:
@@ -52,10 +57,16 @@ def short(text: str) -> str:
     return _FINGERPRINT.sub(r"\1…", shown)
 
 
-def printable(text: str) -> str:
-    """Take out what would move the cursor or change the colour: what other programs said is shown here."""
-    return "".join(char if char.isprintable() else "?" for char in text)
-
-
 def painted(text: str, outcome: str, *, colour: bool) -> str:
-    return f"\033[{_COLOURS.get(outcome, '0')}m{text}\033[0m" if colour else text
+    shown = printable(text)
+    return f"\033[{_COLOURS.get(outcome, '0')}m{shown}\033[0m" if colour else shown
+
+
+def screened(text: str, *, colour: bool) -> str:
+    """Return a whole screen as it may be written: lines, our own colours where there are any, and nothing else."""
+    kept = _PAINT.split(text) if colour else [text]  # at odd places are the colours
+    return "".join(part if number % 2 else lines(part) for number, part in enumerate(kept))
+
+
+def _harmless(text: str) -> str:
+    return BOUND.join(map(printable, text.split(BOUND)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from agent.core.plain import cut
 from agent.core.system import LINUX
 from agent.reporting.letter import UndeliveredError
 
@@ -19,6 +21,8 @@ FILE = LINUX.join(LINUX.log, "emf.log")
 NAMESPACE = "hsm-agent"
 # Longer than this the file makes room, as emf.log.1; CloudWatch itself takes lines of up to 256 KB.
 LONG = 1_000_000
+# characters of a dimension's value, and of a step's name: 200 of them fit into the 256 KB
+_DIMENSION = 255
 _SECONDS = 10.0
 _UNITS = {"ExitStatus": "None", "Changed": "Count", "HsmsReached": "Count", "HsmsUnreached": "Count"}
 
@@ -78,7 +82,7 @@ def line(letter: Letter) -> str:
                 }
             ],
         },
-        "Host": tree["host"]["name"],
+        "Host": cut(tree["host"]["name"], _DIMENSION),
         **_numbers(tree),
         "key": letter.key,
         "run_id": tree["run_id"],
@@ -86,7 +90,7 @@ def line(letter: Letter) -> str:
         "outcome": tree["outcome"],
         "code": tree["code"],
         "agent_version": tree["agent_version"],
-        "steps": {step["id"]: step["outcome"] for step in tree["steps"]},
+        "steps": {cut(step["id"], _DIMENSION): step["outcome"] for step in tree["steps"]},
     }
     return json.dumps(event) + "\n"
 
@@ -98,5 +102,8 @@ def _numbers(tree: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _milliseconds(text: str) -> int:
-    moment = dt.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=dt.timezone.utc)
+    """Return a time as CloudWatch wants it; of what is no time the epoch, at which an event is at least kept."""
+    moment = dt.datetime.fromtimestamp(0, dt.timezone.utc)
+    with contextlib.suppress(ValueError):
+        moment = dt.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=dt.timezone.utc)
     return int(moment.timestamp() * 1000)

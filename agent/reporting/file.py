@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.core.system import is_absolute
+from agent.core.errors import AgentError
+from agent.core.system import is_absolute, is_stream
 
 if TYPE_CHECKING:
+    from agent.core.host import Host
     from agent.reporting.letter import Letter, Means
 
 
@@ -27,4 +29,22 @@ def path_of(uri: str) -> str:
 
 
 def send(letter: Letter, means: Means) -> None:
-    means.machine.write(path_of(letter.uri), letter.document.encode(), mode=0o644)
+    put(means.machine, path_of(letter.uri), letter.document)
+
+
+def put(machine: Host, path: str, text: str, *, mode: int = 0o644) -> None:
+    """Write a file that an operator named. One that is there keeps its mode.
+
+    A link is refused. Replaced, it would be gone; followed, whoever may put one there chooses what is overwritten.
+    Raises AgentError `write-failed` for that, and what Host.write raises.
+    """
+    seen = machine.stat(path)
+    if seen is not None and seen.kind == "link" and not is_stream(path):
+        raise AgentError(
+            "write-failed", f"{path} cannot be written", want="a file",
+            saw=f"{path}: it is a link, which is neither followed nor replaced",
+            hint="name the file that it leads to",
+        )  # fmt: skip
+    if seen is not None and seen.kind == "file" and seen.uid >= 0:  # elsewhere it is a list, and no mode
+        mode = seen.mode & 0o777
+    machine.write(path, text.encode("utf-8", "backslashreplace"), mode=mode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agent.core.plain import lines
 from agent.reporting import file
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ _FAILED = ("failed", "would-change")
 
 
 def send(letter: Letter, means: Means) -> None:
-    means.machine.write(file.path_of(letter.uri), suite(letter.tree).encode(), mode=0o644)
+    file.put(means.machine, file.path_of(letter.uri), suite(letter.tree))
 
 
 def suite(tree: Mapping[str, Any]) -> str:
@@ -57,7 +58,7 @@ def gathered(
         errors=str(sum(case.find("error") is not None for case in cases)),
         skipped=str(sum(case.find("skipped") is not None for case in cases)),
         time=f"{sum(float(case.get('time', 0)) for case in cases):.3f}",
-        timestamp=started.rstrip("Z"),
+        timestamp=clean(started.rstrip("Z")),
         hostname=clean(hostname),
     )
     shown = ET.SubElement(root, "properties")
@@ -123,11 +124,5 @@ def _text(value: object) -> str:
 
 
 def clean(text: str) -> str:
-    """Take out what no XML document may hold: control characters, halves of pairs, and two that mean nothing."""
-    return "".join(
-        char
-        if char in "\t\n\r"
-        or (char >= " " and not "\ud800" <= char <= "\udfff" and char not in "\ufffe\uffff")
-        else "?"
-        for char in text
-    )
+    """Take out what no XML document may hold, and what no way out carries."""
+    return lines(text)

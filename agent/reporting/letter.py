@@ -34,7 +34,8 @@ class Letter:
     def key(self) -> str:
         """The same for every attempt of this report to this place, also in later runs, and for nothing else."""
         tree = self.tree
-        where = hashlib.sha256(f"{tree['host']['name']}\0{self.uri}".encode()).hexdigest()
+        name = f"{tree['host']['name']}\0{self.uri}".encode("utf-8", "backslashreplace")
+        where = hashlib.sha256(name).hexdigest()
         return f"{tree['run_id']}-{where[:16]}"
 
 

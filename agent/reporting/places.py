@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Callable
 
 from agent.core import urls
 from agent.reporting import cfn, cloudwatch, file, https, junit, prometheus
+from agent.reporting.letter import UndeliveredError
 
 if TYPE_CHECKING:
     from agent.reporting.letter import Letter, Means
@@ -53,6 +54,8 @@ def check(uri: str) -> None:
 def send(letter: Letter, means: Means) -> None:
     """Deliver a report once. Raises UndeliveredError, or AgentError when the machine refuses something."""
     scheme = letter.uri.partition(":")[0]
+    if scheme not in PLACES:  # it was kept by a newer agent, which knows such places
+        raise UndeliveredError(f"this agent knows no {scheme}:, only {_forms()}")
     PLACES[scheme].send(letter, means)
 
 

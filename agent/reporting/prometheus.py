@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
+from agent.core.plain import lines
 from agent.core.system import is_absolute
 from agent.core.words import Verdict
+from agent.reporting import file
 from agent.reporting.letter import UndeliveredError
 
 if TYPE_CHECKING:
@@ -27,9 +29,11 @@ def check(uri: str) -> None:
 
 def send(letter: Letter, means: Means) -> None:
     folder = letter.rest.rstrip("/\\")
-    if means.machine.stat(folder) is None:  # a folder made here, node-exporter might not be allowed to list
+    if (
+        means.machine.stat(folder or "/") is None
+    ):  # a folder made here, node-exporter might not be allowed to list
         raise UndeliveredError(f"there is no folder {folder}")
-    means.machine.write(f"{folder}/{NAME}", page(letter.tree).encode(), mode=0o644)
+    file.put(means.machine, f"{folder}/{NAME}", page(letter.tree))
 
 
 def page(tree: Mapping[str, Any]) -> str:
@@ -57,7 +61,7 @@ def _metrics(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Iterable[Sampl
     )
     yield "exit_status", "Exit status of the last run.", [({}, tree["exit_status"])]
     yield "changed", "1 when the last run changed the host.", [({}, tree["changed"])]
-    yield "run_timestamp_seconds", "When the last run ended.", [({}, _epoch(tree["finished"]))]
+    yield "run_timestamp_seconds", "When the last run ended.", _moment(tree["finished"])
     yield (
         "hsm_reached",
         "1 when the HSM could be reached.",
@@ -77,13 +81,17 @@ def _metrics(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Iterable[Sampl
     yield (
         "ca_not_after_timestamp_seconds",
         "When the cluster's CA expires.",
-        [({}, _epoch(ca["not_after"]))] if ca else [],
+        _moment(ca["not_after"]) if ca else [],
     )
 
 
-def _epoch(text: str) -> float:
-    moment = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
-    return (moment if moment.tzinfo else moment.replace(tzinfo=dt.timezone.utc)).timestamp()
+def _moment(text: str) -> list[Sample]:
+    """Return the sample of a time; none of what is no time, which costs no other metric."""
+    try:
+        moment = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return [({}, (moment if moment.tzinfo else moment.replace(tzinfo=dt.timezone.utc)).timestamp())]
+    except (ValueError, OverflowError):
+        return []
 
 
 def _labels(labels: Mapping[str, str]) -> str:
@@ -94,4 +102,4 @@ def _labels(labels: Mapping[str, str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return lines(text).replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

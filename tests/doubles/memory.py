@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Callable, Union
 
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT, Done, Holder, Reached, Room, Running, Stat
-from agent.core.system import LINUX
+from agent.core.system import LINUX, is_stream
 from agent.hosts import looks
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Memory:
     them as well as `ask`, which first asks the allow-list. A program sees what it was given on standard input in
     `stdin`. `ports` says for (address, port) which cause keeps it from being reached, None when connected.
     `urls` holds what a URL downloads, or the AgentError it raises. `locks` and `running` are who holds which lock
-    and what is running. `touches` records every verb that changes the machine, in order; failed ones too.
+    and what is running. `streams` is what was written to streams and devices. `touches` records every verb that changes the machine, in order; failed ones too.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Memory:
         self.running: tuple[Running, ...] = ()
         self.held: dict[str, str] = {}
         self.touches: list[tuple[str, ...]] = []
+        self.streams: dict[str, bytes] = {}
         self.stdin = b""
         self.full = False
         self.read_only = False
@@ -196,7 +197,12 @@ class Memory:
     def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
         self.touches.append(("write", path))
         self._refuse(path)
-        self._require_no_folder(path)
+        old = self.entries.get(self._place_of(path))
+        if is_stream(path):
+            self.streams[path] = self.streams.get(path, b"") + data
+            return
+        if old is not None and old.kind not in ("file", "link"):
+            raise AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: {old.kind}")
         uid, gid = owner or (0, 0)
         self._make_parents(path)
         self.entries[self._place_of(path)] = Entry("file", data, mode, uid, gid, self._epoch())

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent.core.errors import AgentError
 from agent.core.host import Done
 from agent.core.system import LINUX, windows
+from agent.delivery import deliver
 from agent.desired import Complaints, Desired, from_json, read_environment, read_flags, settle, to_json
 from agent.reporting import cfn, cloudwatch, file
 from agent.reporting.letter import Letter, Means, UndeliveredError
@@ -301,3 +302,121 @@ def test_only_as_many_go_as_must(sizes: list[int], new: int) -> None:
 def test_means_show_no_secret() -> None:
     shown_means = repr(replace(means(Memory()), environ={"HSM_AGENT_REPORT_TOKEN": "pa55"}))
     assert "pa55" not in shown_means
+
+
+@pytest.mark.parametrize("number", ["99999999", "9" * 18, "9" * 60, "00000100"])
+def test_whatever_number_was_the_last_the_next_one_is_behind_it(number: str) -> None:
+    memory = Memory()
+    keep(memory, 1)
+    first = memory.names(LINUX.spool)[0]
+    memory.place(f"{LINUX.spool}/{number}-x.json", memory.read(f"{LINUX.spool}/{first}") or b"")
+    memory.remove(f"{LINUX.spool}/{first}")
+    for each in (2, 3):
+        keep(memory, each)
+    assert run_ids(memory) == [1, 2, 3]
+    assert len(memory.names(LINUX.spool)) == 3
+
+
+@pytest.mark.parametrize("change", [0x01, 0x20, 0x80])
+def test_what_is_kept_is_whole_or_refused(change: int) -> None:
+    """Any byte that a disk changed is found, wherever it is."""
+    memory = Memory()
+    keep(memory, 1, 20)
+    name = memory.names(LINUX.spool)[0]
+    path = f"{LINUX.spool}/{name}"
+    data = memory.read(path) or b""
+    for place in range(len(data)):
+        memory.place(path, data[:place] + bytes([data[place] ^ change]) + data[place + 1 :])
+        assert spool.waiting(memory)[0] == (), data[place : place + 20]
+    for spoilt in (data + b"\n", data[:-1], data[1:], data + data):
+        memory.place(path, spoilt)
+        assert spool.waiting(memory)[0] == ()
+    memory.place(path, data)
+    assert run_ids(memory) == [1]
+
+
+def test_what_an_agent_of_before_kept_is_sent_and_what_a_newer_one_kept_stays() -> None:
+    memory = Memory()
+    old = json.dumps({"schema_version": 1, "uri": "file:/r", "document": json.dumps({**TREE, "run_id": 7})})
+    newer = json.dumps({"schema_version": 3, "to": "file:/r", "gzip": "H4sI"}).encode()
+    memory.place(f"{LINUX.spool}/00000001-old.json", old.encode())
+    memory.place(f"{LINUX.spool}/00000002-new.json", newer)
+    assert (run_ids(memory), spool.waiting(memory)[1]) == ([7], 0)
+    assert memory.read(f"{LINUX.spool}/00000002-new.json") == newer
+
+
+def test_a_report_for_a_place_that_only_another_agent_knows_stays_and_blocks_no_other() -> None:
+    memory = Memory()
+    document = json.dumps(TREE)
+    for uri in ("ssm-parameter:/x", "file:/r.json", ""):
+        spool.keep(memory, uri, document, "x")
+    done = deliver(memory, Desired(), document, {}, hurried=False)
+    assert [kept.uri for kept in spool.waiting(memory)[0]] == ["ssm-parameter:/x", ""]
+    assert (memory.read("/r.json"), done.failed) == (document.encode(), False)
+    assert "this agent knows no ssm-parameter:" in done.notices[0].text
+
+
+class Forgetful(Memory):
+    """A machine whose spool loses what is written to it, as a disk that is at its end does."""
+
+    def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
+        super().write(path, data[: len(data) // 2] if "/spool/" in path else data, mode=mode, owner=owner)
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_report_of_this_run_that_is_not_in_the_spool_is_sent_or_told(arrives: bool) -> None:
+    memory = Forgetful()
+    if arrives:
+        memory.place("/told", kind="directory")
+    done = deliver(memory, Desired(report_to=("prometheus:/told",)), json.dumps(TREE), {}, hurried=False)
+    assert (memory.read("/told/hsm_agent.prom") is not None, done.failed) == (arrives, not arrives)
+    assert arrives or "it was kept, and is not there any more" in done.notices[-1].text
+
+
+def test_a_report_that_its_receiver_refuses_is_said_to_be_refused(ca_pem: bytes) -> None:
+    memory = Memory(system=windows("C:", "C:\\ProgramData"))
+    done = deliver(memory, Desired(report_to=("cloudwatch:g/s",)), json.dumps(TREE), {}, hurried=False)
+    assert (done.failed, done.refused) == (True, True)
+    assert "is not kept" in done.notices[0].text
+
+
+@pytest.mark.parametrize("uri", ["file:/named", "junit:/named", "prometheus:/"])
+@pytest.mark.parametrize("kind", ["link", "directory", "other"])
+def test_what_is_there_and_is_no_file_is_neither_replaced_nor_followed(uri: str, kind: str) -> None:
+    memory = Memory({"/etc/passwd": b"root"})
+    path = "/hsm_agent.prom" if uri.startswith("prometheus") else "/named"
+    memory.place(path, kind=kind, link="/etc/passwd")
+    before = dict(memory.entries)
+    with pytest.raises(AgentError) as refused:
+        send(letter(uri), means(memory))
+    assert (refused.value.code.name, path in refused.value.saw) == ("write-failed", True)
+    assert memory.entries == before
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:/dev/null", "junit:/dev/stdout", "file:/dev/fd/3", "file:/proc/self/fd/1"]
+)
+def test_a_stream_is_written_to(uri: str) -> None:
+    memory = Memory()
+    memory.place(uri.partition(":")[2], kind="link", link="/proc/self/fd/1")
+    send(letter(uri), means(memory))
+    assert memory.streams[uri.partition(":")[2]]
+    assert memory.stat(uri.partition(":")[2]).kind == "link"  # type: ignore[union-attr]
+
+
+def test_a_file_that_is_there_keeps_its_mode() -> None:
+    memory = Memory()
+    memory.place("/secret.json", b"x", mode=0o600)
+    send(letter("file:/secret.json"), means(memory))
+    send(letter("file:/new.json"), means(memory))
+    assert [memory.entries[path].mode for path in ("/secret.json", "/new.json")] == [0o600, 0o644]
+
+
+@pytest.mark.parametrize("finished", ["", "nonsense", "999-11-23T20:15:09Z", "9999999-01-01T00:00:00Z"])
+def test_a_time_that_is_none_costs_no_delivery(finished: str) -> None:
+    memory = Memory()
+    memory.place("/m", kind="directory")
+    memory.programs["tee"] = tee
+    for uri in ("prometheus:/m", "cloudwatch:g/s"):
+        send(letter(uri, finished=finished, ca={"not_after": finished}), means(memory))
+    assert b"hsm_agent_exit_status 0" in (memory.read("/m/hsm_agent.prom") or b"")

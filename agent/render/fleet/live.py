@@ -8,10 +8,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Callable
 
 from agent.core.fleet import State
+from agent.core.plain import printable
 from agent.render.fleet.canvas import Canvas, cells, fitting
 from agent.render.fleet.tally import Tally, ended
 from agent.render.fleet.words import hosts, span
-from agent.render.text import printable, wrapped
+from agent.render.text import wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,11 +7,12 @@ import hashlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from agent.core.plain import printable
 from agent.render.fleet import screen
 from agent.render.fleet.causes import OUTCOMES, evidence, groups, proofs, risks, trusted
 from agent.render.fleet.words import hosts, span
 from agent.render.templates import render
-from agent.render.text import printable, short
+from agent.render.text import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

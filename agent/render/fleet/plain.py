@@ -7,10 +7,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Callable
 
 from agent.core.fleet import State
+from agent.core.plain import printable
 from agent.render.fleet.tally import GOOD, Tally, ended
 from agent.render.fleet.words import hosts, span
 from agent.render.progress import Forgiving
-from agent.render.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

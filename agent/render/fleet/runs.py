@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agent.core.plain import printable
 from agent.render.fleet.causes import OUTCOMES
 from agent.render.fleet.words import hosts
-from agent.render.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

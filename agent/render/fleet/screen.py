@@ -6,9 +6,10 @@ import datetime as dt
 import re
 from typing import TYPE_CHECKING, Any
 
+from agent.core.plain import printable
 from agent.render.fleet.causes import OUTCOMES, evidence, groups, risks, trusted
 from agent.render.fleet.words import hosts, span, waves
-from agent.render.text import BOUND, painted, printable, wrapped
+from agent.render.text import BOUND, painted, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

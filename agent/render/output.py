@@ -1,0 +1,88 @@
+"""The one place that writes to standard output and standard error, of which either may be closed, full or unread."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from agent.core.errors import AgentError
+from agent.render.text import screened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
+
+
+class UnwrittenError(AgentError):
+    """The result could not be written, so that nothing more can be."""
+
+
+def print_text(text: str, *, colour: bool = False) -> None:
+    """Write the result. A reader that is gone does not change how the run ended; a full disk is told.
+
+    What would move the cursor of a terminal is taken out here, whoever said it.
+    """
+    if sys.stdout is not None:
+        encoding = sys.stdout.encoding or "utf-8"
+        print_bytes(screened(text, colour=colour).encode(encoding, "replace"))
+
+
+def print_bytes(data: bytes) -> None:
+    """Write what is no text, or is encoded already."""
+    if sys.stdout is None:
+        return
+    try:
+        with _writing():
+            if isinstance(sys.stdout, Result):
+                sys.stdout.spoken = True
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        sys.stdout = None
+
+
+class Result:
+    """Standard output for the parser, which writes help by itself: that it cannot be written is told as ours is.
+
+    `spoken` tells whether there was a result, so that nothing is written behind it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.spoken = False
+
+    def write(self, text: str) -> int:
+        self.spoken = True
+        with _writing():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _writing():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sys.stdout = None
+        raise UnwrittenError(
+            "write-failed", "the result could not be written to standard output", saw=str(error),
+            want="room", hint="free the space there, or write elsewhere; a run itself ended before this",
+        ) from error  # fmt: skip
+
+
+def print_error(text: str) -> None:
+    """Write to standard error; that it is closed, full or read by nobody changes nothing."""
+    if sys.stderr is not None:
+        encoding = sys.stderr.encoding or "utf-8"
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(screened(text, colour=False).encode(encoding, "replace").decode(encoding))
+            sys.stderr.flush()
