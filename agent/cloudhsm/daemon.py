@@ -16,6 +16,8 @@ _KEEPERS: dict[str, Keeper] = {"linux": Systemd(), "windows": Scm()}
 # How long it may take to connect to its HSM; the unit is active as soon as the program runs, also if it ends at once.
 _PATIENCE = 10.0
 _LOOK_AGAIN = 0.1
+# clocks of files and of processes differ by a hundredth of a second
+_TICK = 0.02
 
 
 def standing(view: HostView, timeout: float) -> Standing:
@@ -77,6 +79,12 @@ def written(view: HostView) -> float | None:
     path = layout(view.system).sdk3.cluster_cache
     stat = view.stat(path) if path else None
     return stat.mtime if stat else None
+
+
+def has_connected(view: HostView, now: Standing) -> bool:
+    """Tell whether this run of it has written that down; the file of an earlier run stays when it ends by itself."""
+    when = written(view)
+    return when is not None and (now.started is None or when >= now.started - _TICK)
 
 
 def revive(host: Host, timeout: float) -> bool:

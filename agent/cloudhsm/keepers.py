@@ -24,11 +24,21 @@ _ABSENT = 1060
 
 @dataclass(frozen=True)
 class Standing:
-    """How the daemon stands, in systemd's words. `started` is epoch seconds, None when it does not run."""
+    """How the daemon stands, in systemd's words. `started` is epoch seconds, None when it does not run.
+
+    `run` is the same as long as it is the same run of the daemon; `restarts` counts how often it was started anew since
+    somebody started it, because it ended by itself.
+    """
 
     active: str
     enabled: str
     started: float | None
+    run: str = ""
+    restarts: int = 0
+
+    @property
+    def is_up(self) -> bool:
+        return self.active in ("active", "activating", "reloading")
 
 
 class Keeper(Protocol):
@@ -55,27 +65,30 @@ class Keeper(Protocol):
 
 @dataclass(frozen=True)
 class Systemd:
-    """The daemon as systemd has it."""
+    """The daemon as systemd has it; a release that does not know a property says nothing of it."""
 
     def standing(self, view: HostView, service: str, daemon: str, timeout: float) -> Standing:  # noqa: ARG002
-        show = ("systemctl", "show", "--property=ActiveState,UnitFileState,MainPID", service)
-        done = view.ask(show, timeout=timeout)
-        said = dict(line.partition("=")[::2] for line in done.out.splitlines())
+        is_known, said = _shown(view, service, timeout)
+        pid, restarts = said.get("MainPID", "0"), said.get("NRestarts", "")
         return Standing(
             said.get("ActiveState") or "unknown",
-            said.get("UnitFileState") or ("not installed" if done.ok else "unknown"),
-            _started(view, said.get("MainPID", "0")),
+            said.get("UnitFileState") or ("not installed" if is_known else "unknown"),
+            _started(view, pid),
+            f"{said.get('InvocationID', '')} {pid}",
+            int(restarts) if restarts.isascii() and restarts.isdigit() else 0,
         )
 
     def why(self, view: HostView, service: str, timeout: float) -> str:
-        # its own words alone, without what systemd says about it
-        journal = (
-            "journalctl",
-            f"_SYSTEMD_UNIT={service}.service",
-            "--lines=3",
-            "--output=cat",
-            "--no-pager",
-        )
+        # its own words alone, without what systemd says about it, and without those of the run before
+        _, said_of = _shown(view, service, timeout)
+        invocation, pid = said_of.get("InvocationID", ""), said_of.get("ExecMainPID", "0")
+        if re.fullmatch(r"[0-9a-f]{32}", invocation):
+            whose: tuple[str, ...] = (f"_SYSTEMD_INVOCATION_ID={invocation}",)
+        elif pid.isdigit() and pid != "0":  # systemd before 232
+            whose = (f"_SYSTEMD_UNIT={service}.service", f"_PID={pid}")
+        else:
+            whose = (f"_SYSTEMD_UNIT={service}.service",)
+        journal = ("journalctl", *whose, "--lines=3", "--output=cat", "--no-pager")
         done = view.ask(journal, timeout=timeout)
         said = [line.strip()[:300] for line in done.out.splitlines() if line.strip()]
         return " / ".join(said) if done.ok and "-- No entries --" not in said else ""
@@ -132,6 +145,13 @@ class Scm:
 
     def disable(self, service: str) -> tuple[str, ...]:
         return ("net", "stop", service)
+
+
+def _shown(view: HostView, service: str, timeout: float) -> tuple[bool, dict[str, str]]:
+    """Ask systemd; and tell whether it answered."""
+    wanted = "ActiveState,UnitFileState,MainPID,ExecMainPID,InvocationID,NRestarts"
+    done = view.ask(("systemctl", "show", f"--property={wanted}", service), timeout=timeout)
+    return done.ok, dict(line.partition("=")[::2] for line in done.out.splitlines())
 
 
 def _began(view: HostView, daemon: str) -> float | None:

@@ -32,6 +32,7 @@ _CLIENT = (
     ((r"cluster", r"hsm-info"), _ANY),
     ((r"user", r"list"), _ANY),
 )
+_JOURNAL = (r"--lines=\d+", r"--output=cat", r"--no-pager")
 LOOKS = (
     Look("dpkg-query", (r"-W|--show|-L|--listfiles",), _ANY),
     Look("dpkg-deb", (r"-f|--field", _NO_FLAG), _NO_FLAG),
@@ -42,7 +43,9 @@ LOOKS = (
     Look("ldd", (_NO_FLAG,)),
     Look("uname", (r"-m",)),
     Look("systemctl", (r"is-active|is-enabled|show",), _ANY),
-    Look("journalctl", (r"_SYSTEMD_UNIT=[\w.-]+", r"--lines=\d+", r"--output=cat", r"--no-pager")),
+    Look("journalctl", (r"_SYSTEMD_UNIT=[\w.-]+", *_JOURNAL)),
+    Look("journalctl", (r"_SYSTEMD_UNIT=[\w.-]+", r"_PID=\d+", *_JOURNAL)),
+    Look("journalctl", (r"_SYSTEMD_INVOCATION_ID=[0-9a-f]{32}", *_JOURNAL)),
     *(Look("/opt/cloudhsm/bin/cloudhsm-cli", words, rest) for words, rest in _CLIENT),
     Look("/opt/cloudhsm/bin/cloudhsm_mgmt_util", (r"/.*",)),
 )

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 
-# Between SIGTERM and SIGKILL, in seconds: a package manager gets time to leave its database whole.
+# Between SIGTERM and SIGKILL, in seconds: a package manager gets time to leave its database whole. It is taken from the
+# end of the program's own time, at most so much of it: whoever has a limit must not wait beyond it.
+_MOST_GRACE = 0.25
 _GRACE_LOOK = 1.0
 _GRACE_TOUCH = 10.0
 
@@ -205,8 +207,9 @@ class Posix:
         for name in (*_PROXIES, *(name.upper() for name in _PROXIES)):
             if name in self._environ:
                 env[name] = self._environ[name]
+        grace = min(grace, _MOST_GRACE * timeout)
         return processes.run(
-            argv, env=env, timeout=timeout, stdin=stdin, grace=grace, stopped=stopped
+            argv, env=env, timeout=timeout - grace, stdin=stdin, grace=grace, stopped=stopped
         ).decoded()
 
     def _interrupted(self, what: str) -> AgentError:

@@ -76,12 +76,13 @@ class Snapshot:
         """Tell whether these are the same files with the same bytes, whoever may read them."""
         return _contents(self.files) == _contents(files)
 
-    def restore(self, host: Host) -> tuple[Line, ...]:
+    def restore(self, host: Host, *, daemon_ran: bool = True) -> tuple[Line, ...]:
         """Put back what differs: one line for each such file, `undone`, or `failed` with `rollback-failed`.
 
         A CA that was not there before is removed. A configuration file that was not there belongs to a package that
         was installed since, and stays with it; and one that the client cannot read never takes the place of one that
-        it can. SDK 3's daemon, where there is one, is started anew with what was put back.
+        it can. SDK 3's daemon, where there is one, is started anew with what was put back, or stopped if it did
+        not run before.
         """
         here = layout(host.system)
         paths = [kept.path for kept in self.files]
@@ -89,7 +90,7 @@ class Snapshot:
         if here.ca not in paths:
             lines.append(_remove_ca(host, here.ca))
         if here.sdk3.client_settings in paths and host.stat(here.sdk3.daemon) is not None:
-            lines.append(_revive(host, anew=any(lines)))
+            lines.append(_revive(host, anew=any(lines)) if daemon_ran else _stop(host))
         return tuple(line for line in lines if line is not None)
 
 
@@ -101,12 +102,19 @@ class Keeper:
     run_id: str
     reason: str = CONFIGURE
     saved: Snapshot | None = None
+    daemon_ran: bool = True
 
     def save(self, *, worked: bool) -> None:
         self.saved = save(self.host, self.run_id, reason=self.reason, worked=worked)
+        if self.host.stat(layout(self.host.system).sdk3.daemon) is not None:
+            with contextlib.suppress(AgentError):
+                self.daemon_ran = daemon.standing(self.host, Limits().tool).active not in (
+                    "inactive",
+                    "failed",
+                )
 
     def restore(self) -> tuple[Line, ...]:
-        return self.saved.restore(self.host) if self.saved else ()
+        return self.saved.restore(self.host, daemon_ran=self.daemon_ran) if self.saved else ()
 
 
 def save(
@@ -418,6 +426,17 @@ def _revive(host: Host, *, anew: bool) -> Line | None:
     except AgentError as error:
         saw = error.saw
     return Line("service", Outcome.FAILED, saw, "active", "rollback-failed", CODES["service-failed"].fix)
+
+
+def _stop(host: Host) -> Line | None:
+    """Stop the daemon again: it did not run before, for it was masked, disabled or stopped by somebody."""
+    tool = Limits().tool
+    if not daemon.is_running(host, tool):
+        return None
+    daemon.stop(host, tool)
+    ended = not daemon.is_running(host, tool)
+    outcome, code = (Outcome.UNDONE, None) if ended else (Outcome.FAILED, "rollback-failed")
+    return Line("service", outcome, "active", "not running", code)
 
 
 def _take(view: HostView) -> list[Kept]:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from agent.core.host import Done, Host, HostView
     from agent.core.limits import Limits
 
+# How long a daemon must have run, in seconds, to be taken for one that stays; longer when it ended by itself before.
+_STEADY = 5.0
+_AFTER_RESTARTS = 60.0
+_LOOK_AGAIN = 0.5
 # A daemon began this much later, in seconds, than a file it read was written: clocks tick in hundredths.
 _TICK = 0.02
 
@@ -164,12 +168,26 @@ class Connected:
         return "client:daemon"
 
     def check(self, view: HostView) -> Finding:
-        """Look for what it writes down when it is connected; without that, its own last words are the cause."""
-        if daemon.written(view) is not None:
-            return Finding(met=True, saw="connected", want="connected")
+        """Look for what this run of it writes down when it is connected, and whether it then stays.
+
+        One that connects slowly is waited for. One that ends and is started anew by itself is seen connected, now and
+        then, for ever: it counts when it has run for a while. Its own last words are the cause of a failure.
+        """
+        begun = view.monotonic()
+        first = now = daemon.standing(view, self.limits.tool)
+        while now.is_up and now.run == first.run:
+            age = view.monotonic() - begun if now.started is None else view.now().timestamp() - now.started
+            if daemon.has_connected(view, now) and age >= (_AFTER_RESTARTS if now.restarts else _STEADY):
+                return Finding(met=True, saw="connected", want="connected")
+            if view.monotonic() - begun >= self.limits.client:
+                break
+            view.pause(_LOOK_AGAIN)
+            now = daemon.standing(view, self.limits.tool)
         said = daemon.why(view, self.limits.tool)
         known = cause(said)
         saw = (known.saw if known else said) or "not connected"
+        if now.run != first.run or now.restarts:
+            saw = f"it ends and is started anew again and again: {saw}"
         return Finding(False, saw, "connected", "service-failed", CODES["service-failed"].fix)
 
 

@@ -25,6 +25,7 @@ from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT, Done, Holder, Host, Room, Running, Stat
 from agent.hosts import processes
 from agent.hosts.dry import Dry, ForbiddenTouch
+from agent.hosts.guarded import Guarded
 from agent.hosts.here import this_machine
 from agent.hosts.looks import ForbiddenLook
 from tests.doubles.memory import Memory
@@ -1000,6 +1001,44 @@ def test_what_openssl_complained_about_before_is_no_finding(
         assert first.startswith("None True TLSv1."), done.stderr
         assert second.startswith("download-failed "), done.stderr  # nobody signed that certificate
         assert "ertificate" in second
+
+
+TOOLS = {
+    "that never stops": "sleep 60",
+    "that floods": "exec yes",
+    "that floods its errors": "exec yes >&2",
+    "that ignores the request to end": "trap '' TERM; while :; do sleep 1; done",
+    "that floods and ignores it": "trap '' TERM; yes; yes; yes",
+    "whose children go on": "sleep 60 & (trap '' TERM; sleep 60) & wait",
+    "that leaves one that holds its output": "(trap '' TERM; sleep 5) & exit 0",
+    "that reads what never ends": "cat /dev/zero >/dev/null",
+    "that waits for a FIFO": "cat fifo",
+}
+
+
+@posix_only
+@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("single", [0.8, 60], ids=["its own limit", "the run's"])
+def test_no_tool_outlives_a_limit(tmp_path: Path, tool: str, single: float) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    host = Guarded(Posix(), 60 if single < 1 else 0.8)
+    start = host.monotonic()
+    with suppress(AgentError):
+        host.do(("sh", "-c", f"cd {tmp_path}; {TOOLS[tool]}"), timeout=single)
+    assert host.monotonic() - start < 1.8
+
+
+@posix_only
+@pytest.mark.parametrize("what", ["/dev/zero", "/dev/tty", "/proc/kmsg", "fifo", "sparse", "/proc/self/mem"])
+def test_no_file_outlives_a_limit(tmp_path: Path, what: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+    host = Guarded(Posix(), 5)
+    start = host.monotonic()
+    code, _ = cause_of(lambda: host.read(what if what.startswith("/") else str(tmp_path / what)))
+    assert code == "unreadable"
+    assert host.monotonic() - start < 1
 
 
 def test_an_hsm_behind_a_wall_times_out(ground: Ground) -> None:

@@ -172,6 +172,59 @@ def test_the_daemon_is_given_an_address_that_answers(scene: Scene, host: LabHost
         seat.faults.clear()
 
 
+def starts_with(host: LabHost, *lines: str) -> None:
+    """Have systemd start the daemon in another way."""
+    folder = f"/etc/systemd/system/{UNIT}.service.d"
+    host.must(["mkdir", "-p", folder])
+    host.put(f"{folder}/lab.conf", "\n".join(["[Service]", "ExecStart=", *lines, ""]).encode())
+    host.must(["systemctl", "daemon-reload"])
+
+
+DAEMON = f"/opt/cloudhsm/bin/cloudhsm_client {CLIENT}"
+
+
+@pytest.mark.parametrize("seconds", [1, 3])
+def test_a_daemon_that_crashes_in_a_loop_is_never_proven(scene: Scene, host: LabHost, seconds: int) -> None:
+    loop = f"ExecStart=/bin/sh -c 'timeout {seconds} {DAEMON}; echo it fell over; exit 1'"
+    starts_with(host, loop, "Restart=always", "RestartSec=200ms", "[Unit]", "StartLimitIntervalSec=0")
+    for _ in range(3):
+        failed = run(host, scene)
+        assert (failed.exit_status, failed.code) == (50, "service-failed"), failed
+    assert (
+        "again and again" in failed.step("client:daemon")["saw"]
+        or failed.step("service")["outcome"] == "failed"
+    )
+
+
+def test_a_daemon_that_takes_its_time_is_waited_for(scene: Scene, host: LabHost) -> None:
+    worked(host, scene)
+    starts_with(host, f"ExecStart=/bin/sh -c 'sleep 15; exec {DAEMON}'")
+    moved = run(host, scene, which=(1,))
+    assert (moved.exit_status, moved.report["outcome"]) == (0, "ok"), moved
+    assert address(host) == scene.addresses[1]
+
+
+def test_what_is_told_of_a_daemon_that_fails_is_its_own(scene: Scene, host: LabHost) -> None:
+    worked(host, scene)
+    starts_with(host, "ExecStart=/bin/sh -c 'echo words of the new one; exit 1'")
+    failed = run(host, scene, which=(1,))
+    assert failed.exit_status != 0
+    assert "libevmulti_init" not in failed.told
+    assert "words of the new one" in failed.told
+
+
+def test_a_daemon_masked_by_hand_stays_masked_and_is_no_failed_undo(scene: Scene, host: LabHost) -> None:
+    worked(host, scene)
+    host.must(["systemctl", "stop", UNIT])
+    host.must(["sh", "-c", f"rm -f /etc/systemd/system/{UNIT}.service && systemctl mask {UNIT}"])
+    failed = run(host, scene, which=(1,))
+    assert failed.exit_status in (50, 51), failed
+    assert "rollback-failed" not in json.dumps(failed.report)
+    assert show(host, "UnitFileState") == ["masked"]
+    assert not running(host)
+    assert address(host) == scene.addresses[0]
+
+
 @pytest.mark.parametrize("verb", ["stop", "disable"])
 def test_a_daemon_stopped_or_disabled_by_hand_is_drift_and_is_cured(
     scene: Scene, host: LabHost, verb: str

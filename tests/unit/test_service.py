@@ -127,6 +127,110 @@ def test_a_daemon_that_wrote_nothing_down_is_not_connected(said: str, saw: str) 
     assert Connected(LIMITS).check(memory) == Finding(True, "connected", "connected")
 
 
+ONE, TWO, THREE = "1" * 32, "2" * 32, "3" * 32
+
+
+def systemd(*runs: tuple[float, str, int, str]) -> Memory:
+    """A host whose daemon goes from one state to the next: (when, invocation, restarts, active); words by invocation."""
+    memory = machine()
+
+    def now() -> tuple[float, str, int, str]:
+        passed = (memory.now() - NOW).total_seconds()
+        return [each for each in runs if each[0] <= passed][-1]
+
+    def systemctl(_argv: Sequence[str], _memory: Memory) -> Done:
+        _, invocation, restarts, active = now()
+        pid = 812 if active == "active" else 0
+        text = f"ActiveState={active}\nUnitFileState=enabled\nMainPID={pid}\nExecMainPID=812\n"
+        return Done(0, f"{text}InvocationID={invocation}\nNRestarts={restarts}\n", "")
+
+    def journalctl(argv: Sequence[str], _memory: Memory) -> Done:
+        return Done(0, f"words of {argv[1].rpartition('=')[2][:1]}\n", "")
+
+    memory.programs.update(systemctl=systemctl, journalctl=journalctl)
+    return memory
+
+
+def connects(memory: Memory, after: float) -> None:
+    """Have the daemon write its cluster down so many seconds from now."""
+    systemctl = memory.programs["systemctl"]
+    assert callable(systemctl)
+
+    def then(argv: tuple[str, ...], host: Memory) -> Done:
+        if (host.now() - NOW).total_seconds() >= after and host.stat(CACHE) is None:
+            host.place(CACHE, b"10.0.1.6\n")
+        done: Done = systemctl(argv, host)
+        return done
+
+    memory.programs["systemctl"] = then
+
+
+def test_a_daemon_that_connects_slowly_is_waited_for() -> None:
+    for after in (0.0, 3.0, 15.0, 80.0):
+        memory = systemd((0, ONE, 0, "active"))
+        connects(memory, after)
+        assert Connected(LIMITS).check(memory).met
+        assert after <= (memory.now() - NOW).total_seconds() <= after + 6
+    never = systemd((0, ONE, 0, "active"))
+    found = Connected(LIMITS).check(never)
+    assert (found.met, found.saw) == (False, "words of 1")
+    assert LIMITS.client <= (never.now() - NOW).total_seconds() <= LIMITS.client + 1
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        ((0, ONE, 0, "active"), (1, TWO, 1, "active")),
+        ((0, ONE, 0, "active"), (4, TWO, 1, "active"), (8, THREE, 2, "active")),
+        ((0, ONE, 5, "activating"), (1, TWO, 6, "active"), (2, TWO, 6, "activating")),
+        ((0, ONE, 7, "active"), (55, TWO, 8, "active")),
+        ((0, ONE, 0, "active"), (2, ONE, 0, "failed")),
+        ((0, ONE, 0, "inactive"),),
+        ((0, ONE, 3, "failed"),),
+    ],
+)
+def test_a_daemon_that_ends_is_not_proven_however_often_it_connects(
+    runs: tuple[tuple[float, str, int, str], ...],
+) -> None:
+    memory = systemd(*runs)
+    memory.place(CACHE, b"10.0.1.6\n")
+    # it began just now, so that only what follows tells
+    memory.place("/proc/812/stat", f"812 (a) b (c) {FIELDS.replace('90000', '100000')}\n".encode())
+    found = Connected(LIMITS).check(memory)
+    assert (found.met, found.code) == (False, "service-failed")
+    assert "words of" in found.saw
+
+
+def test_one_that_ended_once_long_ago_is_proven() -> None:
+    memory = systemd((0, TWO, 1, "active"))  # since 100 s
+    memory.place(CACHE, b"10.0.1.6\n")
+    assert Connected(LIMITS).check(memory).met
+
+
+def test_what_an_earlier_run_wrote_down_proves_nothing_of_this_one() -> None:
+    memory = systemd((0, ONE, 0, "active"))
+    memory.place(CACHE, b"10.0.1.6\n")
+    memory.entries[CACHE] = replace(memory.entries[CACHE], mtime=BEGAN - 1)
+    assert not Connected(LIMITS).check(memory).met
+
+
+@pytest.mark.parametrize(
+    ("shown", "asked"),
+    [
+        (f"InvocationID={ONE}\nExecMainPID=5\n", (f"_SYSTEMD_INVOCATION_ID={ONE}",)),
+        ("ExecMainPID=5\n", ("_SYSTEMD_UNIT=cloudhsm-client.service", "_PID=5")),
+        ("InvocationID=\nExecMainPID=0\n", ("_SYSTEMD_UNIT=cloudhsm-client.service",)),
+        ("InvocationID=x;reboot\nExecMainPID=-1\n", ("_SYSTEMD_UNIT=cloudhsm-client.service",)),
+    ],
+)
+def test_its_words_are_those_of_the_same_run(shown: str, asked: tuple[str, ...]) -> None:
+    memory = machine(shown)
+    argv = ("journalctl", *asked, "--lines=3", "--output=cat", "--no-pager")
+    del memory.programs["journalctl"]
+    memory.answers[argv] = Done(0, "words\n", "")
+    assert daemon.why(memory, 1) == "words"
+
+
 def configured(server: str, utility: Sequence[str], ca: str = CA) -> Memory:
     memory = machine()
     client = {"client": {"e2e_owner_crt_path": ca}, "server": {"hostname": server, "port": 2223}}
