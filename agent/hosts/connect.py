@@ -38,6 +38,7 @@ _CAUSES = {
     errno.ETIMEDOUT: "hsm-timed-out",
     errno.ECONNREFUSED: "hsm-refused",
     errno.ECONNRESET: "hsm-refused",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM), "no-resources"),
 }
 # struct flock of 64-bit Linux: type, whence, start, length, pid
 _FLOCK = "hhqqi4x"
@@ -84,14 +85,15 @@ def reach(
         family, kind, _, _, target = socket.getaddrinfo(
             address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
         )[0]
-    except (OSError, ValueError):
-        return _unreached("hsm-no-route", "not an IP address")
+    except (OSError, ValueError) as error:
+        spent = _CAUSES.get(getattr(error, "errno", None) or 0)
+        return _unreached(spent or "hsm-no-route", str(error) if spent else "not an IP address")
     start = _seconds()
     deadline = start + timeout
     try:
         sock = socket.socket(family, kind)
     except OSError as error:  # IPv6 is switched off, for one
-        return _unreached("hsm-no-route", _said(error))
+        return _unreached(_CAUSES.get(error.errno or 0, "hsm-no-route"), _said(error))
     with sock:
         try:
             sock.setblocking(False)

@@ -17,6 +17,7 @@ from agent.core.host import Stat
 from agent.core.system import is_stream
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def read(path: str, offset: int, limit: int) -> bytes | None:
@@ -43,7 +44,7 @@ def read(path: str, offset: int, limit: int) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise unreadable(path, error.strerror or str(error)) from error
+        raise unread(error, path) from error
     except ValueError as error:  # a zero byte, or text that is no file name
         raise unreadable(path, str(error)) from error
     raise unreadable(path, f"more than {limit} bytes", want=f"at most {limit} bytes")
@@ -56,7 +57,7 @@ def look(path: str) -> Stat | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise unreadable(path, error.strerror or str(error)) from error
+        raise unread(error, path) from error
     except ValueError as error:
         raise unreadable(path, str(error)) from error
     return Stat(
@@ -78,7 +79,7 @@ def readlink(path: str) -> str | None:
     except OSError as error:
         if error.errno == errno.EINVAL:  # it is no link
             return None
-        raise unreadable(path, error.strerror or str(error)) from error
+        raise unread(error, path) from error
     except ValueError as error:
         raise unreadable(path, str(error)) from error
 
@@ -94,7 +95,7 @@ def names(path: str) -> tuple[str, ...]:
             raise unreadable(path, "not a folder", want="a folder") from error
         return ()
     except OSError as error:
-        raise unreadable(path, error.strerror or str(error), want="a folder") from error
+        raise unread(error, path, want="a folder") from error
     except ValueError as error:
         raise unreadable(path, str(error), want="a folder") from error
 
@@ -296,11 +297,31 @@ def sync_folder(folder: str) -> None:
 def refused(error: OSError, path: str) -> AgentError:
     """Return the error for a touch the system refused, by its cause."""
     said = error.strerror or str(error)
+    limit = exhausted(error, path)
+    if limit is not None:
+        return limit
     if error.errno in _FULL:
         return AgentError("no-space", f"there is no room for {path}", saw=f"{path}: {said}")
     if error.errno == errno.EROFS:
         return AgentError("read-only", f"{path} cannot be written", saw=f"{path}: {said}")
     return AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: {said}")
+
+
+def exhausted(error: OSError, what: str) -> AgentError | None:
+    """Return the error for a limit of the machine, None for any other cause: no file or program is to blame for it."""
+    if error.errno not in _EXHAUSTED:
+        return None
+    return AgentError(
+        "no-resources",
+        f"this machine had nothing left for {what}",
+        saw=error.strerror or str(error),
+        want="files, processes and memory for a run",
+    )
+
+
+def unread(error: OSError, path: str, *, want: str = "a regular file that can be read") -> AgentError:
+    """Return the error for a look the system refused, by its cause."""
+    return exhausted(error, path) or unreadable(path, error.strerror or str(error), want=want)
 
 
 def unreadable(path: str, saw: str, *, want: str = "a regular file that can be read") -> AgentError:

@@ -96,7 +96,7 @@ class Posix:
         try:
             found = connect.holder(path)
         except OSError as error:
-            raise files.unreadable(path, error.strerror or str(error)) from error
+            raise files.unread(error, path) from error
         return Holder(*found) if found else None
 
     def mapping(self, prefix: str) -> tuple[Running, ...]:

@@ -1041,6 +1041,57 @@ def test_no_file_outlives_a_limit(tmp_path: Path, what: str) -> None:
     assert host.monotonic() - start < 1
 
 
+SPENT = """
+import os, resource, sys
+from agent.core.errors import AgentError
+from agent.hosts.posix import Posix
+host, what = Posix(), sys.argv[1]
+def do(): return host.do(("true",), timeout=5).status
+asked = {"tool": do, "read": lambda: host.read("/etc/passwd"), "names": lambda: host.names("/etc"),
+  "write": lambda: host.write(sys.argv[2] + "/x", b"", mode=0o600), "reach": lambda: host.reach("127.0.0.1", 9, timeout=1).cause}
+have = len(os.listdir("/proc/self/fd")) - 1
+for spare in range(int(sys.argv[3])):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (have + spare, 4096))
+    try:
+        print(asked[what]())
+    except AgentError as error:
+        print(error.code.name, error.saw)
+"""
+
+
+@posix_only
+@pytest.mark.parametrize("what", ["tool", "read", "names", "write", "reach"])
+def test_few_open_files_are_told_as_the_machines_limit(tmp_path: Path, what: str) -> None:
+    spare = 8 if what == "tool" else 1
+    argv = [sys.executable, "-c", SPENT, what, str(tmp_path), str(spare)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(root)}
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == spare, done.stderr
+    assert all(line.split()[0] in ("no-resources", "0") for line in lines), lines
+    assert lines[0].split()[0] == "no-resources"
+
+
+@posix_only
+def test_a_machine_without_dev_null_is_no_fault_of_a_tool() -> None:
+    script = (
+        "from agent.hosts.posix import Posix\nfrom agent.core.errors import AgentError\n"
+        "try: print(Posix().do(('true',), timeout=5))\n"
+        "except AgentError as error: print(error.code.name, error.saw)\n"
+    )
+    line = f"mount -t tmpfs none /dev && exec {shlex.join([sys.executable, '-c', script])}"
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", line], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": root},
+    )  # fmt: skip
+    if "unshare:" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.stdout == "no-resources /dev/null: No such file or directory\n", done.stderr
+
+
 def test_an_hsm_behind_a_wall_times_out(ground: Ground) -> None:
     with full_server() as port:
         if ground.memory:

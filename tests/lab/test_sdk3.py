@@ -209,8 +209,9 @@ def test_what_is_told_of_a_daemon_that_fails_is_its_own(scene: Scene, host: LabH
     starts_with(host, "ExecStart=/bin/sh -c 'echo words of the new one; exit 1'")
     failed = run(host, scene, which=(1,))
     assert failed.exit_status != 0
-    assert "libevmulti_init" not in failed.told
-    assert "words of the new one" in failed.told
+    told = json.dumps(failed.report)
+    assert "libevmulti_init" not in told
+    assert "words of the new one" in told
 
 
 def test_a_daemon_masked_by_hand_stays_masked_and_is_no_failed_undo(scene: Scene, host: LabHost) -> None:
