@@ -243,7 +243,9 @@ def _download(file: Artefact, desired: Desired, catalogue: Catalogue) -> Downloa
     """Say where a file comes from and what its bytes must be. Raises AgentError `checksum-mismatch`."""
     base = desired.package_source or catalogue.base_url
     given = desired.checksums().get(file.file)
-    if given and file.sha256 and given != file.sha256 and base.lower() == catalogue.base_url.lower():
+    url = below(base, file.path)
+    from_vendor = url.partition("?")[0].lower() == f"{catalogue.base_url}/{file.path}".lower()
+    if given and file.sha256 and given != file.sha256 and from_vendor:
         raise AgentError(
             "checksum-mismatch",
             f"`--sha256` is not what AWS published for {file.file}",
@@ -251,7 +253,7 @@ def _download(file: Artefact, desired: Desired, catalogue: Catalogue) -> Downloa
             want=f"sha256:{file.sha256}",
             hint="leave `--sha256` out: the checksum of this file is known",
         )
-    return Download(below(base, file.path), file.file, given or file.sha256)
+    return Download(url, file.file, given or file.sha256)
 
 
 def _same(manager: PackageManager, there: str, wanted: str) -> bool:

@@ -12,7 +12,7 @@ from agent.cloudhsm import daemon
 from agent.cloudhsm.layout import layout
 from agent.core.client_packages import PACKAGES
 from agent.core.errors import AgentError
-from agent.core.urls import shown
+from agent.core.urls import scheme_of, shown
 from agent.core.words import Finding, Notice
 from agent.packages import Condition
 from agent.steps.room import refuse_without_room, require_executable
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from agent.core.limits import Limits
     from agent.core.words import Value
     from agent.packages import Installed, PackageManager
-
-# a letter alone is a drive of Windows
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
 # The vendor's packages are some 10 to 60 MB; a server that sends more than this sends something else.
 _LARGEST = 512 * 1024 * 1024
@@ -58,14 +55,14 @@ def require_authentic_source(url: str) -> None:
     That is https, whose redirects never leave it, a place on this machine, or the operator's end of a roll-out, which
     looks at where it has it from itself. Its scripts run as root.
     """
-    scheme = _SCHEME.match(url)
-    if scheme is None or scheme[1].lower() in ("https", "file", "pushed"):
+    scheme = scheme_of(url)
+    if scheme in (None, "https", "file", "pushed"):
         return
     file = shown(url).rpartition("/")[2]
     raise AgentError(
         "checksum-unknown",
-        f"no checksum is known for {file}, and {scheme[1].lower()}: does not prove who sent it",
-        saw=f"{scheme[1].lower()}:, and no checksum",
+        f"no checksum is known for {file}, and {scheme}: does not prove who sent it",
+        saw=f"{scheme}:, and no checksum",
         want="https:, a folder, or a SHA-256",
         hint=f"pass `--sha256 {file}=HASH` from a source you trust, or name a --package-source with https: or a folder",
     )

@@ -334,7 +334,7 @@ def test_a_lock_that_is_held_for_a_while_is_waited_for(stage: Stage, path: str) 
 def test_a_lock_that_is_held_for_ever_names_its_holder(stage: Stage, path: str) -> None:
     holder = hold(stage.host, path)
     pid = stage.host.must(["pgrep", "-f", f"lockf.*{path}|{path}$"]).split()[-1]
-    ran = stage.configure("--timeout", "4s")
+    ran = stage.configure("--timeout", "8s")
     failed(ran, "package-locked", 22, saw=f"python3 (pid {pid}) holds {path}, still after", hint="--timeout")
     assert stage.cached() == [stage.file()]
     release(holder)
