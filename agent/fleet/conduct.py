@@ -17,6 +17,7 @@ from agent.fleet.depot import home as packages_home
 from agent.fleet.record import Summary, to_tree
 from agent.fleet.rollout import Ledger, Pace, Rollout
 from agent.fleet.visit import Baggage, Visitor
+from agent.hosts import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -156,6 +157,7 @@ class _Way:
 
 
 def _way(orders: Orders, means: Means) -> _Way:
+    descriptors.require(min(orders.parallel, len(orders.targets)))
     door = means.door(orders.ssh_config)
     return _Way(door, door.places(orders.targets, lambda: means.stop() > 0))
 

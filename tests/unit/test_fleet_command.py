@@ -142,6 +142,44 @@ def test_what_is_ignored_stays_ignored(ignored: list[str], heard: str) -> None:
     assert done.stdout.strip() == heard
 
 
+@pytest.mark.parametrize(
+    ("limit", "parallel", "told"),
+    [
+        (40, "32", "a limit of 40 open files"),
+        (60, "8", "`ulimit -n 96`, or `--parallel 2`"),
+        (60, "2", None),
+        (1024, "225", "`--parallel 162`"),
+    ],
+)
+def test_too_few_open_files_are_told_before_a_host_is_contacted(
+    argv: list[str], tmp_path: Path, limit: int, parallel: str, told: str | None
+) -> None:
+    lines = [f"web-{number} ansible_host=127.0.0.9 ansible_port={number}\n" for number in range(1, 226)]
+    count = 225 if parallel == "225" else 8
+    (tmp_path / "hosts").write_text("".join(lines[:count]))
+    bounded = ["sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", sys.executable, "-m", "agent"]
+    done = subprocess.run(
+        [*bounded, *argv, "--parallel", parallel, "--quiet"], capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "HOME": str(tmp_path), "XDG_STATE_HOME": "", "XDG_CACHE_HOME": "", "SSH_AUTH_SOCK": ""},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    if told is None:
+        assert done.returncode == 71  # nobody answers
+        return
+    assert (done.returncode, "no-resources" in done.stderr, told in done.stderr) == (11, True, True), (
+        done.stderr
+    )
+
+
+def test_a_soft_limit_is_no_limit(argv: list[str], tmp_path: Path) -> None:
+    bounded = ["sh", "-c", 'ulimit -S -n 40; exec "$@"', "sh", sys.executable, "-m", "agent"]
+    done = subprocess.run(
+        [*bounded, *argv], capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "HOME": str(tmp_path), "XDG_STATE_HOME": "", "XDG_CACHE_HOME": "", "SSH_AUTH_SOCK": ""},
+    )  # fmt: skip
+    assert done.returncode == 71
+
+
 ESCAPE = "\x1b]0;owned\x07"
 
 
