@@ -9,13 +9,11 @@ from agent.fleet.inventory import names
 from agent.options import NotAcceptableError
 
 # They say how ssh speaks, not with whom. Host keys are always verified here, whatever is said about them.
-_HARMLESS_FLAGS = frozenset("46ACakqTtnvxXY")
+_HARMLESS_FLAGS = frozenset("ACakqTtnvxXY")
 _HARMLESS = frozenset(
     (
         "addkeystoagent",
-        "addressfamily",
         "batchmode",
-        "canonicalizehostname",
         "checkhostip",
         "ciphers",
         "compression",
@@ -26,7 +24,6 @@ _HARMLESS = frozenset(
         "controlpersist",
         "forwardagent",
         "forwardx11",
-        "globalknownhostsfile",
         "gssapiauthentication",
         "gssapidelegatecredentials",
         "hashknownhosts",
@@ -50,11 +47,17 @@ _HARMLESS = frozenset(
         "stricthostkeychecking",
         "tcpkeepalive",
         "updatehostkeys",
-        "userknownhostsfile",
         "verifyhostkeydns",
         "visualhostkey",
     )
 )
+# These lead to another address, or to other keys of hosts, unless they have one of these values.
+_HARMLESS_SO = {
+    "addressfamily": ("any",),
+    "canonicalizehostname": ("no", "false"),
+    "globalknownhostsfile": ("/dev/null", "none"),
+    "userknownhostsfile": ("/dev/null", "none"),
+}
 
 
 def jump_in(text: str) -> str | None:
@@ -90,7 +93,7 @@ def _option(text: str) -> str | None:
         return names.jump(value)
     if name == "proxycommand":
         return _hop_of(value)
-    if name in _HARMLESS:
+    if name in _HARMLESS or value.lower() in _HARMLESS_SO.get(name, ()):
         return None
     raise NotAcceptableError(f"-o {name} is not understood; put it into ssh's configuration file instead")
 
