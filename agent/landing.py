@@ -244,6 +244,15 @@ def _locked(folder: Path) -> int | None:
     return None
 
 
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Have a failure name the file: one to write does not, and a host has more disks than one."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def extract(archive: bytes, folder: Path) -> None:
     """Write the files of a tar.gz whose one top folder becomes `folder`. Only plain files, and only below it."""
     import io  # noqa: PLC0415 -- as above
@@ -259,7 +268,7 @@ def extract(archive: bytes, folder: Path) -> None:
             path = folder.joinpath(*parts)
             path.parent.mkdir(0o755, parents=True, exist_ok=True)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, member.mode & 0o755)
-            with os.fdopen(fd, "wb") as file:
+            with _named(path), os.fdopen(fd, "wb") as file:
                 shutil.copyfileobj(source, file)
 
 
@@ -272,9 +281,9 @@ def seal(folder: Path, place: Path) -> None:
 
     compileall.compile_dir(folder, quiet=2, stripdir=str(folder), prependdir=str(place))
     files = [path for path in folder.rglob("*") if path.is_file()]
-    folder.joinpath(MANIFEST).write_text(
-        json.dumps({str(path.relative_to(folder)): _sum(path) for path in files})
-    )
+    sums = {str(path.relative_to(folder)): _sum(path) for path in files}
+    with _named(folder / MANIFEST):
+        folder.joinpath(MANIFEST).write_text(json.dumps(sums))
 
 
 def is_whole(folder: Path) -> bool:

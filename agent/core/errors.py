@@ -599,7 +599,7 @@ _TABLE = (
         70,
         "the agent on the host did not answer as it should",
         "a defect, a login shell that does not run commands, a host out of memory",
-        "run `hsm-agent configure` there by hand, and look at its journal",
+        "look at its log there (`journalctl -t hsm-agent`), then run the command that is shown: it continues",
     ),
     Code(
         "failure-limit",

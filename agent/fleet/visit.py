@@ -17,6 +17,7 @@ from agent.fleet.entry import QUESTION, SilentError, Ways, is_windows, last_word
 from agent.fleet.heard import SHOWN, Heard, proven, sound
 from agent.fleet.offer import Offer
 from agent.fleet.rollout import CONNECTING
+from agent.render.fleet.words import from_here
 from agent.render.record import schema
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ _PASSING = (
 _NOT_REACHED = (*_PASSING, "host-key-unknown", "host-key-changed", "key-unusable")
 # What a run on a host gets of the time that is left for it, so that its report still comes in time.
 _SHARE = 0.9
+# For how long nothing at all may come before the first record, in seconds; becoming root may ask a slow directory.
+_FIRST = 120.0
 # How often a host is tried whose sessions end before anything of ours spoke: it is not the run that the link lost.
 _TRIES = 3
 _ENDED = (
@@ -61,8 +64,8 @@ class Talk(Protocol):
 
     def send(self, data: bytes) -> None: ...
 
-    def receive(self) -> bytes:
-        """Return what comes next on standard output; empty at its end."""
+    def receive(self, *, timeout: float = ...) -> bytes:
+        """Return what comes next on standard output, empty at its end; AgentError `ssh-timed-out` when nothing does."""
 
     def finish(self) -> None: ...
 
@@ -232,7 +235,7 @@ class _Visit:
         self._answered = self._has_tree = False
         request = self._request(way)
         talk.send(way.opening(request))
-        self._heard = Heard(talk.receive, request["word"], _mind)
+        self._heard = Heard(lambda: self._next(talk), request["word"], _mind)
         for record in self._heard.records():
             event, self._answered = record.get("event"), True
             if event == "hello":
@@ -257,6 +260,18 @@ class _Visit:
                 self._interrupted = True
                 raise LinkLostError("the run there was interrupted")
         return None
+
+    def _next(self, talk: Talk) -> bytes:
+        """Return what comes next. The first word is waited for a while only: something there may read in our place."""
+        if self._answered:
+            return talk.receive()
+        try:
+            return talk.receive(timeout=_FIRST)
+        except AgentError as error:
+            if error.code.name != "ssh-timed-out":
+                raise
+        talk.finish()  # so what reads there comes to its end, and what was to read finds nothing and says so
+        return talk.receive(timeout=_FIRST)
 
     def _failed(self, record: Mapping[str, Any]) -> End:
         if record["code"] == "link-lost":
@@ -346,7 +361,7 @@ class _Visit:
             code=code,
             exit_status=known.exit_status if known else None,
             saw=saw,
-            hint=hint or (known.fix if known else None),
+            hint=from_here(hint or (known.fix if known else "")) or None,
             seconds=time.monotonic() - self._began,
             trusted=self._trusted,
         )

@@ -139,7 +139,7 @@ class Link:
             mark + line.replace(own, json.dumps(asked["request"]).encode()) + b"\n" for line in lines
         ]
 
-    def receive(self) -> bytes:
+    def receive(self, *, timeout: float = 0.0) -> bytes:
         return self.left.pop(0) if self.left else b""
 
     def finish(self) -> None: ...

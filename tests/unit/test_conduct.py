@@ -67,7 +67,7 @@ class _Link:
         self.request = json.loads(rest[int(length) :])
         self.fleet.requests.append(self.request)
 
-    def receive(self) -> bytes:
+    def receive(self, *, timeout: float = 0.0) -> bytes:
         self.heard += 1
         asked = {key: self.request[key] for key in ("request", "command")}
         says = [{"event": "hello"}, {"event": "report", "report": {**REPORT, **asked}}]

@@ -70,7 +70,7 @@ class Script:
     def send(self, data: bytes) -> None:
         self.sent += data
 
-    def receive(self) -> bytes:
+    def receive(self, *, timeout: float = 0.0) -> bytes:
         if not self._left:
             return b""
         what = self._left.pop(0)
@@ -414,6 +414,37 @@ def test_a_login_that_is_refused_in_words_is_told_at_once(
     )
     assert hint in str(end.hint)
     assert script.began == ["exec"]
+
+
+def test_who_reads_in_our_place_is_let_come_to_his_end(tmp_path: Path) -> None:
+    """A `cat` in .bashrc would wait as long as we do."""
+    script = Script((AgentError("ssh-timed-out", "nothing came"),), ends=95)
+    end = Scene(tmp_path, (script,)).made()
+    assert (end.code, ".bashrc" in str(end.hint)) == ("far-end-failed", True)
+    assert script.after == b"<end>"
+    (tmp_path / "more").mkdir()
+    silent = AgentError("ssh-timed-out", "nothing came", saw="for 120 s")
+    end = Scene(tmp_path / "more", (Script((silent, silent)),)).made()
+    assert (end.state, end.code, end.saw) == (State.UNREACHABLE, "ssh-timed-out", "for 120 s")
+
+
+@pytest.mark.parametrize(
+    "code", ["nothing-recorded", "drift", "rollback-failed", "far-end-failed", "internal"]
+)
+def test_nobody_is_told_to_run_what_is_not_on_a_host(tmp_path: Path, code: str) -> None:
+    fix = CODES[code].fix
+    failure = {"code": code, "sentence": "s", "saw": "x", "want": "", "hint": fix}
+    more = {
+        "outcome": "failed",
+        "code": code,
+        "exit_status": CODES[code].exit_status,
+        "failure": failure,
+        "steps": [],
+    }
+    end = Scene(tmp_path, (Script((HELLO, report(**more))),)).made()
+    for verb in ("configure", "verify", "rollback", "facts", "remove"):
+        assert f"`hsm-agent {verb}" not in str(end.hint)
+        assert f"sudo hsm-agent {verb}" not in str(end.hint)
 
 
 def test_such_words_in_the_middle_of_a_run_are_noise(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import CODES
-from agent.render.fleet.words import Counted, counted
+from agent.render.fleet.words import FIXES, Counted, counted, from_here
 from agent.render.text import short
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ _BAD = ("failed", "would-change")
 _ANSWER = "client:hsm-info"
 # characters of one text: a program may say anything at any length
 _LONGEST = 500
-# what is said of a code by the agent itself
-_FIXES = frozenset(code.fix for code in CODES.values())
 # good news, and what is worth knowing: no risks
 _NOTES = ("previous-works", "kept")
 
@@ -146,7 +144,7 @@ def _hints(host: Mapping[str, Any]) -> Iterator[str]:
     said = [step["hint"] for step in report.get("steps", ()) if step["outcome"] == "failed"]
     for hint in (host["hint"], *said):
         if hint:
-            yield hint if hint in _FIXES or not report else quoted(hint)
+            yield from_here(hint) if hint in FIXES or not report else quoted(hint)
 
 
 def quoted(text: str) -> str:

@@ -6,8 +6,31 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.core.errors import CODES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+# What helps where a host was reached by a roll-out: it has no `hsm-agent` that could be run there. By code.
+_FROM_HERE = {
+    "internal": "the host's log has the traceback (`journalctl -t hsm-agent`); please report it",
+    "nothing-recorded": "say what it is to be: `hsm-agent fleet rollout --hsm-ip IP --ca-cert FILE`",
+    "drift": "`hsm-agent fleet rollout` with the same options makes it so",
+    "component-unsupported": "leave the component out for this host, or choose one that AWS makes for its system",
+    "checksum-unknown": "pass `--sha256 FILE=HASH` from a source you trust, or name a version that the catalogue has",
+    "package-downgrade": "raise `--client-version`, or `hsm-agent fleet remove --limit HOST` first",
+    "hsm-firewalled": "`fleet rollout --allow-firewall` adds a rule for TCP 2223-2225, and `fleet remove` takes it off",
+    "rollback-failed": "cure it, then run the roll-out again: the snapshot is kept",
+    "report-undelivered": "cure what the warning names; the next run sends what is kept: `hsm-agent fleet verify`",
+}
+_INSTEAD = {CODES[code].fix: words for code, words in _FROM_HERE.items()}
+# what is said of a code by the agent itself, on a host and here
+FIXES = frozenset((*(code.fix for code in CODES.values()), *_INSTEAD.values()))
+
+
+def from_here(hint: str) -> str:
+    """Return what helps as it is done from the operator's machine."""
+    return _INSTEAD.get(hint, hint)
 
 
 @dataclass(frozen=True)
