@@ -26,9 +26,9 @@ _NAMED = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 class UnusableStoreError(Exception):
     """What the environment names as the certificates to trust holds none; the text says so, and `hint` what to do."""
 
-    def __init__(self, text: str, hint: str) -> None:
-        super().__init__(text)
-        self.hint = hint
+    def __init__(self, variable: str, path: str, why: str) -> None:
+        super().__init__(f"{path}, which {variable} names: {why}")
+        self.hint = f"name a file with certificates in PEM in {variable}, or unset it: then the host's own store counts"
 
 
 def trusted_file(environ: Mapping[str, str]) -> str | None:
@@ -40,22 +40,22 @@ def trusted_file(environ: Mapping[str, str]) -> str | None:
     for variable in _NAMED:
         path = environ.get(variable)
         if path:
-            _try(variable, path)
+            # a folder has hashed names in it, and there is nothing to read beforehand
+            why = None if os.path.isdir(path) else unusable(path)  # noqa: PTH112
+            if why is not None:
+                raise UnusableStoreError(variable, path, why)
             return path
     return next((each for each in _FILES if os.path.isfile(each)), None)  # noqa: PTH113
 
 
-def _try(variable: str, path: str) -> None:
+def unusable(path: str) -> str | None:
+    """Return why a file cannot be trusted from, None when it holds certificates."""
     import ssl  # noqa: PLC0415 -- with requests itself
 
-    hint = (
-        f"name a file with certificates in PEM in {variable}, or unset it: then the host's own store counts"
-    )
     try:
-        if os.path.isdir(path):  # noqa: PTH112 -- hashed names, of which there is nothing to read beforehand
-            return
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
     except ssl.SSLError:
-        raise UnusableStoreError(f"{path}, which {variable} names, holds no certificate", hint) from None
+        return "it holds no certificate"
     except OSError as error:
-        raise UnusableStoreError(f"{path}, which {variable} names: {error.strerror}", hint) from None
+        return error.strerror or str(error)
+    return None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
 from agent.core.urls import is_loopback, names_user, shown, split
+from agent.hosts.stores import unusable
 from agent.hosts.web import Again, Head, answers
 from agent.reporting.letter import UndeliveredError
 
@@ -140,4 +141,7 @@ def _trusting(means: Means) -> dict[str, str]:
         return dict(means.environ)
     if means.machine.stat(ca) is None:
         raise UndeliveredError(f"the CA file {ca} is not there")
+    why = unusable(ca)
+    if why is not None:
+        raise UndeliveredError(f"the CA file {ca} that --report-ca names: {why}")
     return {**means.environ, "REQUESTS_CA_BUNDLE": ca}

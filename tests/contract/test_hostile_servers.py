@@ -368,3 +368,71 @@ def test_certificates_of_the_environment_that_are_none_are_named(
         assert error.saw.startswith(f"{named}, which {variable} names")
         assert variable in error.hint
         assert server.heads == []
+
+
+# --- what a server asks for
+
+
+NOW = b"Mon, 23 Nov 2026 20:15:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("said", "waited"),
+    [
+        (b"Mon, 23 Nov 2026 20:15:07 GMT", 7.0),
+        (b"Mon, 23 Nov 2026 20:14:00 GMT", 0.0),
+        (b"Fri, 31 Dec 9999 23:59:59 GMT", 60.0),
+        (b"12", 12.0),
+        (b"0012", 12.0),
+        (b"9" * 5000, 60.0),
+        (b"-7", None),
+        (b"1.5", None),
+        (b"7, 8", None),
+        (b"Mon, 99 Nov 2026 20:15:07 GMT", None),
+        (b"Mon, 23 Nov 2026 20:15:07 +0100", None),
+        (b"soon", None),
+    ],
+)
+@pytest.mark.parametrize("status", [b"503", b"429"])
+def test_retry_after_is_seconds_or_a_date_by_the_servers_own_clock(
+    said: bytes, waited: float | None, status: bytes, tmp_path: Path
+) -> None:
+    pauses: list[float] = []
+
+    class Noting(Clock):
+        def pause(self, seconds: float) -> None:
+            pauses.append(seconds)
+
+    again = b"HTTP/1.1 %s No\r\nDate: %s\r\nRetry-After: %s\r\n\r\n" % (status, NOW, said)
+    with raw(again, whole()) as server:
+        means = Means(Noting(), files, {})
+        fetch(
+            f"http://{server.place}/x",
+            str(tmp_path / "file"),
+            sha256=HASH,
+            limit=99,
+            timeout=999,
+            means=means,
+        )
+    (pause,) = pauses
+    assert pause == waited if waited is not None else 0 <= pause <= 1
+
+
+@pytest.mark.parametrize("content", ["folder", None, b"a text\n", b""])
+def test_a_ca_of_receivers_that_is_none_is_named_at_once(content: bytes | str | None, tmp_path: Path) -> None:
+    machine = Memory()
+    path = tmp_path / "desk-ca.pem"
+    if content is None:
+        path = tmp_path / "absent.pem"
+    elif isinstance(content, str):
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    machine.place(str(path), b"x")
+    with raw(b"HTTP/1.1 200 OK\r\n\r\n") as server:
+        means = letter.Means(machine, machine.monotonic() + 20, ca=str(path))
+        with pytest.raises(letter.UndeliveredError, match=path.name) as caught:
+            places.send(letter.Letter(f"https://{server.place}/x", DOCUMENT), means)
+        assert server.heads == []
+    assert "attempt" not in caught.value.saw
+    assert "--report-ca" in caught.value.saw
