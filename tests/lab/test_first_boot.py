@@ -240,3 +240,33 @@ def test_cloud_init_and_systemd_find_nothing_wrong(make_host: MakeHost, image: s
     broken = {**yaml.safe_load(path.read_text()), "runcmd": 5}
     host.put("/root/user-data", f"#cloud-config\n{json.dumps(broken)}".encode())
     assert host.run(["cloud-init", "schema", "--config-file", "/root/user-data"]).returncode != 0
+
+
+@pytest.mark.parametrize("image", [each[0] for each in HOSTS])
+def test_cloud_init_keeps_what_another_part_has_before_ours(make_host: MakeHost, image: str) -> None:
+    """Judged by cloud-init's own merger, as it reads the parts of a MIME multi-part one after the other."""
+    host = make_host(f"{image}-cloud", init="idle")
+    ours = (CHECKOUT / "tests" / "golden" / "user_data" / "deb.yaml").read_bytes()
+    host.put("/root/ours", ours)
+    host.put(
+        "/root/theirs",
+        b"runcmd: [[touch, /theirs]]\nwrite_files: [{path: /theirs, content: x}]\nbootcmd: [a]\n",
+    )
+    merge = """
+import importlib.util, json, yaml
+from cloudinit import mergers
+both = {}
+for name in ("/root/theirs", "/root/ours"):
+    part = yaml.safe_load(open(name))
+    how = mergers.dict_extract_mergers(part) or mergers.default_mergers()
+    both = mergers.construct(how).merge(both, part)
+print(json.dumps(both))
+"""
+    both = json.loads(host.must(["python3", "-c", merge]))
+    own = yaml.safe_load(ours)
+    assert both["runcmd"] == [["touch", "/theirs"], *own["runcmd"]]
+    assert [each["path"] for each in both["write_files"]] == [
+        "/theirs",
+        *(each["path"] for each in own["write_files"]),
+    ]
+    assert both["bootcmd"] == ["a"]

@@ -203,3 +203,73 @@ def test_a_script_waits_for_the_run_that_is_at_work(make_host: MakeHost) -> None
     at_work.stdin.close()
     out, err = waits.communicate(timeout=30)
     assert (waits.returncode, json.loads(out)["run_id"]) == (41, "after"), err
+
+
+# What every other process on the host is called with and given, until it is told to stop.
+WATCHER = """
+import os, pathlib, sys, time
+def now(folder):
+    try:
+        return (folder / "cmdline").read_bytes()
+    except OSError:
+        return b""
+seen, ends = set(), time.monotonic() + 300
+print("watching", flush=True)
+while not os.path.exists("/root/stop") and time.monotonic() < ends:
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words, given = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        # what a person typed and exported is there for as long as that command runs, and is not ours to hide
+        if words and b"hsm-agent" not in words and words == now(folder) and folder.name != str(os.getpid()):
+            seen.add(words + b" with " + given)
+    time.sleep(0.005)
+sys.stdout.buffer.write(b"\\n".join(seen))
+"""
+
+
+@pytest.mark.parametrize("end", ["well", "a mirror that refuses", "a receiver that is down"])
+def test_no_secret_is_anywhere_but_where_it_is_for(scene: Scene, desk: Desk, host: LabHost, end: str) -> None:
+    """Searched: what is printed, what everybody may read, the log, and what other processes are called with."""
+    mirror, query, exported = "mirror-s3cret", "query-s3cret", "exported-s3cret"
+    desk.down(yes=end == "a receiver that is down")
+    if end == "a mirror that refuses":
+        scene.mirror_faults(_="403")
+    options = scene.options(IMAGE)
+    options[options.index("--package-source") + 1] += f"?sig={mirror}"
+    options += ["--report-to", f"{desk.url}&key={query}", "--report-ca", "/etc/hsm-agent/desk-ca.crt"]
+    options += ["--report-token-file", "/etc/hsm-agent/token"]
+    watcher = host.start(["python3", "-c", WATCHER])
+    assert watcher.stdout is not None
+    assert watcher.stdout.readline() == b"watching\n"
+    printed = ""
+    for command in ("plan", "configure", "verify", "status"):
+        words = options if command in ("plan", "configure") else []
+        for form in ("text", "json"):
+            argv = [
+                "env",
+                f"HSM_AGENT_REPORT_TOKEN={exported}",
+                "hsm-agent",
+                command,
+                *words,
+                "--output",
+                form,
+            ]
+            done = host.run(argv, timeout=180)
+            printed += done.stdout + done.stderr
+    host.put("/root/stop", b"")
+    others, _ = watcher.communicate(timeout=60)
+    assert b"apt-get" in others or b"dpkg" in others
+    if end == "well":
+        assert {each["Authorization"] for each in desk.headers()} == {f"Bearer {TOKEN}"}
+    journal = host.run(["journalctl", "--no-pager"]).stdout
+    readable = host.must(
+        ["find", "/etc", "/var", "/run", "/tmp", "/opt", "-xdev", "-type", "f", "-perm", "-o=r"]
+    ).split("\n")
+    for secret in (mirror, query, exported, TOKEN):
+        assert secret not in printed
+        assert secret not in journal
+        assert [each for each in others.split(b"\n") if secret.encode() in each] == []
+        assert host.run(["grep", "-lsF", secret, *filter(None, readable)]).stdout == ""
+    assert mirror in host.get(f"{STATE}/desired.json").decode()  # where it must be, it would be found
