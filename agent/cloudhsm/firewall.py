@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING, Union
 
 from agent.core.errors import CODES
 from agent.core.registry import values
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.core.host import HostView
+
+_Address = Union[IPv4Address, IPv6Address]
 
 # 2223 is what clients of SDK 5 talk to; AWS's security group opens all three.
 PORTS = range(2223, 2226)
@@ -40,9 +43,18 @@ _PLAIN = {
 }  # fmt: skip
 
 
+# The programs that may connect to an HSM for us: the vendor's, ours, and the Python that may run ours.
+_VENDOR = "\\amazon\\cloudhsm\\"
+_PROGRAMS = ("hsm-agent.exe", "python.exe", "pythonw.exe")
+
+
 @dataclass(frozen=True)
 class Rule:
-    """One rule for what goes out. No `profiles` and no `ports` mean all; a `narrow` one is not about every program."""
+    """One rule for what goes out. No `profiles` and no `ports` mean all; a `narrow` one is not about every program.
+
+    `foreign`: it is about a program, a service or an app that is certainly none of those that talk to an HSM.
+    `remotes` are the addresses that it is about, first and last, None for any.
+    """
 
     name: str
     allows: bool
@@ -51,6 +63,21 @@ class Rule:
     ports: tuple[range, ...]
     tcp: bool
     narrow: bool
+    foreign: bool = False
+    remotes: tuple[tuple[_Address, _Address], ...] | None = None
+
+    def may_let_us_out(self, address: str) -> bool:
+        """Tell whether it may be what lets us connect to that address: a rule for others or elsewhere is not."""
+        if not self.allows or self.foreign:
+            return False
+        try:
+            wanted = ip_address(address)
+        except ValueError:
+            return True
+        return self.remotes is None or any(
+            first.version == wanted.version and int(first) <= int(wanted) <= int(last)
+            for first, last in self.remotes
+        )
 
     def is_for(self, port: int, profile: str) -> bool:
         """Tell whether it may be about TCP to this port; what narrows it is not looked at."""
@@ -106,7 +133,32 @@ def parse_rule(text: str) -> Rule | None:
         ports=tuple(_range(each) for each in ports),
         tcp=said.get("Protocol", [_ANY])[0] in (_TCP, _ANY),
         narrow=not set(said) <= _PLAIN,
+        foreign=_is_foreign(said),
+        remotes=_remotes([*said.get("RA4", ()), *said.get("RA6", ())]),
     )
+
+
+def _is_foreign(said: Mapping[str, list[str]]) -> bool:
+    if "AppPkgId" in said or any(each != "*" for each in said.get("Svc", ())):
+        return True  # an app of the store; a service, of which we are none
+    app = said.get("App", [""])[0].lower()
+    return bool(app) and _VENDOR not in app and app.rpartition("\\")[2] not in _PROGRAMS
+
+
+def _remotes(texts: list[str]) -> tuple[tuple[_Address, _Address], ...] | None:
+    """Return the addresses that are meant; None for any, and for words such as LocalSubnet that may mean any."""
+    found = []
+    for text in texts:
+        first, dash, last = text.partition("-")
+        try:
+            if dash:
+                found.append((ip_address(first), ip_address(last)))
+            else:
+                network = ip_network(text, strict=False)
+                found.append((network[0], network[-1]))
+        except ValueError:
+            return None
+    return tuple(found) or None
 
 
 def own_rules(view: HostView) -> tuple[Rule, ...]:
@@ -114,8 +166,8 @@ def own_rules(view: HostView) -> tuple[Rule, ...]:
     return tuple(rule for rule in _rules(view, _OWN) if rule.name == RULE)
 
 
-def wall(view: HostView, port: int) -> Wall:
-    """Look why nobody is let out to a port. Only what is certain counts. Raises AgentError `unreadable`."""
+def wall(view: HostView, address: str, port: int) -> Wall:
+    """Check why nobody is let out to a port there. Only what is certain counts. Raises AgentError `unreadable`."""
     own, policy = _rules(view, _OWN), _rules(view, _POLICY)
     causes = {}
     ignored = False
@@ -133,7 +185,7 @@ def wall(view: HostView, port: int) -> Wall:
         if blocking is not None:  # wins over whatever allows
             causes[profile] = f"{_BY_RULE} {blocking.name!r} blocks"
         elif _number(settings.get("DefaultOutboundAction"), 0) == 1 and not any(
-            rule.allows for rule in rules
+            rule.may_let_us_out(address) for rule in rules
         ):
             causes[profile] = "what goes out is blocked, and no rule allows it"
             ignored = ignored or alone

@@ -26,6 +26,7 @@ class System:
     `programs` and `data` are the folders below which software lies and keeps what it makes: `/opt` and `/var`,
     %ProgramFiles% and %ProgramData%. `databases` are those of the package managers, where an installation writes too.
     `story` is the command that shows what goes on when there is no report yet, `mighty` who may change a host.
+    `report_mode` is for whom the last report is: everybody, or the administrators alone.
     `firewall` is what the system's own firewall is called, None where none can be told to let us out; `tasks` is None
     where packages bring units.
     """
@@ -44,6 +45,7 @@ class System:
     databases: tuple[str, ...]
     story: str
     mighty: str
+    report_mode: int = 0o644
     firewall: str | None = None
     tasks: Tasks | None = None
 
@@ -101,9 +103,10 @@ def windows(
         state=rf"{own}\state",
         cache=rf"{own}\cache",
         log=rf"{own}\log",
-        # what is held is a mutex of the same name; these files only say by whom
-        lock=rf"{own}\hsm-agent.lock",
-        delivery_lock=rf"{own}\hsm-agent-spool.lock",
+        lock=rf"{own}\state\hsm-agent.lock",
+        delivery_lock=rf"{own}\state\hsm-agent-spool.lock",
+        # whoever has a file open there, to read it, keeps it from being replaced
+        report_mode=0o600,
         databases=(),
         story="wevtutil qe Application \"/q:*[System[Provider[@Name='hsm-agent']]]\" /f:text",
         mighty="an administrator, elevated",

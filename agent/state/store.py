@@ -98,7 +98,7 @@ def read_report(view: HostView) -> dict[str, Any]:
 
 
 def write_report(host: Host, document: str) -> None:
-    host.write(host.system.report, document.encode(), mode=0o644)
+    host.write(host.system.report, document.encode(), mode=host.system.report_mode)
 
 
 def _tree(last: Last) -> dict[str, Any]:

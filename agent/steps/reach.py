@@ -54,7 +54,7 @@ def _unreached(view: HostView, reached: Reached, cause: str) -> Finding:
     firewall = view.system.firewall
     if firewall is not None and cause in _WALLED:
         try:
-            found = wall(view, reached.port)
+            found = wall(view, reached.address, reached.port)
         except AgentError as error:
             if error.ends_run:
                 raise

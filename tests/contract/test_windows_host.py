@@ -27,7 +27,7 @@ from tests.contract.test_host import Ground, cause_of, ground_of, python, raises
 assert sys.platform == "win32"
 
 from agent.hosts import processes  # noqa: E402
-from agent.hosts.windows import kernel  # noqa: E402
+from agent.hosts.windows import access, kernel, names  # noqa: E402
 from agent.hosts.windows.machine import Windows  # noqa: E402
 
 if TYPE_CHECKING:
@@ -492,6 +492,32 @@ assert kernel32.CreateMutexW(None, True, sys.argv[1])
 print("ready", flush=True)
 sys.stdin.read()
 """
+
+
+def test_whoever_holds_the_words_of_a_lock_open_keeps_nobody_from_it(ground: Ground) -> None:
+    path = ground.path("lock")
+    with ground.host.lock(path, "configure"):
+        pass  # so that the folder is there
+    began = time.monotonic()
+    with kernel.exclusive(f"{path}.holder", access.descriptor(0o644)), ground.host.lock(path, "configure"):
+        code, saw = cause_of(lambda: ground.host.lock(path, "verify").__enter__())
+        assert (code, "configure" in saw) == ("run-locked", True)
+    assert time.monotonic() - began < 4  # nor does he make it wait
+    # what a dead holder left is no lock either
+    with ground.host.lock(path, "verify"):
+        assert b"verify" in (ground.host.read(path) or b"")
+
+
+def test_no_name_that_is_everybodys_is_a_lock(ground: Ground) -> None:
+    """Mutexes and events share their names with all users: whoever took one first kept every run from beginning."""
+    path = ground.path("lock")
+    where = names.full(path, "C:\\").lower()
+    taken = f"Global\\hsm-agent-{hashlib.sha256(where.encode()).hexdigest()[:32]}"
+    event = ctypes.WinDLL("kernel32").CreateEventW(None, True, False, taken)
+    assert event
+    with ground.host.lock(path, "configure"):
+        pass
+    ctypes.WinDLL("kernel32").CloseHandle(event)
 
 
 def test_the_holder_of_a_mutex_is_seen() -> None:

@@ -210,6 +210,34 @@ def test_silence_is_the_networks_when_the_firewall_lets_out(keys: Keys) -> None:
     assert probe(machine(keys))[:2] == ("hsm-timed-out", "hsm-timed-out")
 
 
+OTHERS = (
+    r"|App=%SystemRoot%\system32\svchost.exe|Svc=Dnscache|", r"|App=C:\Program Files\Amazon\SSM\amazon-ssm-agent.exe|",
+    "|Svc=AmazonSSMAgent|", "|AppPkgId=S-1-15-2-1|", r"|App=System|", r"|App=C:\tools\cloudhsm-cli.exe|",
+    "|RA4=169.254.169.254|", "|RA4=10.0.2.0/255.255.255.0|RA4=10.0.1.7-10.0.1.9|", "|RA6=fd00::/8|",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("about", OTHERS)
+def test_a_rule_for_somebody_else_does_not_silence_the_cause(about: str) -> None:
+    """Images of AWS bring rules for its own agents, which let no HSM be reached."""
+    keys = {**blocked(*EVERYWHERE), **rules(OURS.replace("|Name", f"{about}Name"))}
+    code, saw, _ = probe(machine(keys))
+    assert code == "hsm-firewalled"
+    assert saw.endswith("what goes out is blocked, and no rule allows it")
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        r"|App=C:\Program Files\Amazon\CloudHSM\bin\cloudhsm-cli.exe|", r"|App=C:\hsm-agent\hsm-agent.exe|", "|Svc=*|",
+        "|RA4=10.0.1.6|", "|RA4=10.0.2.1|RA4=10.0.0.0-10.0.1.255|", "|RA4=LocalSubnet|", "|LUOwn=S-1-5-18|", "|RA4=|",
+    ],
+)  # fmt: skip
+def test_a_rule_that_may_be_about_us_leaves_it_open(about: str) -> None:
+    keys = {**blocked(*EVERYWHERE), **rules(OURS.replace("|Name", f"{about}Name"))}
+    assert probe(machine(keys))[:2] == ("hsm-timed-out", "hsm-timed-out")
+
+
 def test_group_policy_is_stronger_than_the_hosts_own_settings() -> None:
     keys = {
         **blocked(*EVERYWHERE, DefaultOutboundAction="0x0"),
@@ -236,7 +264,7 @@ def test_two_causes_are_told_with_their_profiles() -> None:
         **blocked("DomainProfile"),
         **rules(OURS.replace("Allow", "Block").replace("|Name", "|Profile=Public|Name").replace(RULE, "x")),
     }
-    told = str(wall(machine(keys), 2223))
+    told = str(wall(machine(keys), "10.0.1.6", 2223))
     assert told == "what goes out is blocked, and no rule allows it (Domain); the rule 'x' blocks (Public)"
 
 

@@ -22,7 +22,7 @@ from agent.hosts.windows import access, kernel, names
 assert sys.platform == "win32"
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _FULL = (kernel.DISK_FULL, kernel.HANDLE_DISK_FULL)
 # What another program that looks at a file, such as a virus scanner, makes of a touch; it passes.
@@ -192,6 +192,21 @@ class Files:
         except FileExistsError:
             if not os.path.isdir(where):
                 raise
+
+    @contextlib.contextmanager
+    def held(self, path: str) -> Iterator[int | None]:
+        """Hold a file of the administrators alone, for writing; yield its descriptor, None when another holds it.
+
+        Raises AgentError `write-failed` and its kin.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                fd = stack.enter_context(kernel.exclusive(_full(path), access.descriptor(0o600)))
+            except OSError as error:
+                raise refused(error, path) from error
+            except ValueError as error:
+                raise AgentError("write-failed", f"{path!r} cannot be locked", saw=str(error)) from error
+            yield fd
 
     def refused(self, error: OSError, path: str) -> AgentError:
         return refused(error, path)

@@ -15,13 +15,12 @@ assert sys.platform == "win32"
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DENIED, SHARING, LOCKED, EXISTS, NOT_EMPTY = 5, 32, 33, 183, 145
+DENIED, SHARING, LOCKED, NOT_EMPTY = 5, 32, 33, 145
 HANDLE_DISK_FULL, WRITE_PROTECT, DISK_FULL = 39, 19, 112
-BAD_EXE = 193
 
 _INVALID = ctypes.c_void_p(-1).value
 _GENERIC_READ, _GENERIC_WRITE = 0x80000000, 0x40000000
-_SHARE_ALL = 1 | 2 | 4
+_SHARE_READ, _SHARE_ALL = 1, 1 | 2 | 4
 _CREATE_NEW, _OPEN_EXISTING, _OPEN_ALWAYS = 1, 3, 4
 _ORDINARY = 0x80
 _BROKEN_PIPE, _NO_DATA = 109, 232
@@ -190,30 +189,26 @@ def explain(number: int) -> str:
 
 
 @contextlib.contextmanager
-def mutex(name: str) -> Iterator[bool]:
-    """Hold a named mutex and yield True, or yield False when another holder has it.
+def exclusive(path: str, descriptor: str) -> Iterator[int | None]:
+    """Hold a file, made with that list if it is absent, that nobody else may open for writing; yield its descriptor.
 
-    That it exists is what counts: it does as long as a handle of it is open, and the kernel closes those of the dead.
-    Owning it would not do: the same thread owns it as often as it likes.
+    Yields None when another holder has it. The kernel closes what the dead held. A named mutex would not do: the names
+    are everybody's, so that any user could take ours first, or give it to an event.
     """
-    kernel32 = _kernel32()
-    create = kernel32.CreateMutexW
-    create.argtypes, create.restype = [wintypes.LPVOID, wintypes.BOOL, wintypes.LPCWSTR], wintypes.HANDLE
-    handle = create(None, False, name)
-    error = ctypes.get_last_error()
-    if not handle:
-        if error != DENIED:
-            raise ctypes.WinError(error)
-        yield False  # somebody made it whom this user may not disturb
+    with _attributes(descriptor) as attributes:
+        try:
+            fd = _open(path, _GENERIC_WRITE, _SHARE_READ, _OPEN_ALWAYS, attributes, os.O_WRONLY)
+        except OSError as error:
+            if error.winerror != SHARING:
+                raise
+            fd = -1
+    if fd < 0:
+        yield None
         return
     try:
-        if error == EXISTS:
-            _close(handle)
-            handle = None
-        yield handle is not None
+        yield fd
     finally:
-        if handle is not None:
-            _close(handle)
+        os.close(fd)
 
 
 def is_owned(name: str) -> bool:

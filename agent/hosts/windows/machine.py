@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import errno
-import hashlib
 import ntpath
 import os
 import select
@@ -19,7 +18,7 @@ from agent.core.host import READ_LIMIT, Holder, Reached, Running
 from agent.core.system import windows
 from agent.hosts import connect, looks
 from agent.hosts.processes import Stopped
-from agent.hosts.windows import access, files, kernel, names, processes
+from agent.hosts.windows import access, files, kernel, processes
 
 assert sys.platform == "win32"
 
@@ -170,21 +169,30 @@ class Windows:
 
     @contextlib.contextmanager
     def lock(self, path: str, words: str) -> Iterator[None]:
-        """Hold a named mutex; the file at `path` says to others who holds it, and is no lock itself."""
-        mutex = _mutex_for(path)
+        """Hold a file that the administrators alone can open; what it says, and to all `path`.holder, is by whom.
+
+        A user who holds the words open keeps nobody from anything: they are no lock.
+        """
         self._files.require_own(ntpath.dirname(path))
-        with kernel.mutex(mutex) as held:
-            if not held:
+        holder = f"{path}.holder"
+        hurried = files.Files(0.0, self._files.me)
+        with self._files.held(path) as fd:
+            if fd is None:
                 said = (self._files.read(path, 0, 4096) or b"").decode(errors="replace").strip()
                 raise AgentError(
                     "run-locked", "another hsm-agent is at work on this host", saw=said or f"{path} is locked"
                 )
-            self.write(path, f"{words} (pid {os.getpid()})\n".encode(), mode=0o644)
+            data = f"{words} (pid {os.getpid()})\n".encode()
+            with contextlib.suppress(OSError, AgentError):  # a lock without words is one
+                os.ftruncate(fd, 0)
+                os.write(fd, data)
+                hurried.replace(holder, data, 0o644, None)
             try:
                 yield
             finally:
-                with contextlib.suppress(AgentError):  # words that stay are no lock
-                    self.write(path, b"", mode=0o644)
+                with contextlib.suppress(OSError, AgentError):
+                    os.ftruncate(fd, 0)
+                    hurried.remove(holder)
 
     def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
         from agent.hosts.fetch import fetch  # noqa: PLC0415 -- as above
@@ -207,15 +215,6 @@ class Windows:
 
     def _interrupted(self, what: str) -> AgentError:
         return AgentError("interrupted", "the run was interrupted", saw=what)
-
-
-def _mutex_for(path: str) -> str:
-    """Return one name for each file, however its path is spelt. Raises AgentError for what is no path."""
-    try:
-        where = names.full(path, os.getcwd())  # noqa: PTH109 -- names are strings in the Host interface
-    except ValueError as error:
-        raise files.refused(OSError(str(error)), path) from error
-    return f"{_MUTEX}hsm-agent-{hashlib.sha256(where.lower().encode()).hexdigest()[:32]}"
 
 
 def _is_below(path: str, prefix: str) -> bool:
