@@ -52,6 +52,7 @@ def read_source(view: HostView, source: str, limits: Limits) -> bytes:
             raise AgentError(
                 "ca-unreadable", error.sentence, saw=error.saw, want="a PEM file", hint=own
             ) from error
+    # a record of an older version holds the URI itself
     path = next((source[len(each) :] for each in ("file://", "file:") if source.startswith(each)), source)
     try:
         data = view.read(path, limit=_SOURCE_LIMIT)

@@ -9,6 +9,7 @@ from typing import Any, Callable
 
 from agent.cloudhsm.fingerprint import parse_fingerprint
 from agent.cloudhsm.layout import COMPONENTS
+from agent.core.paths import parse_path, path_of_uri
 from agent.core.system import is_absolute
 from agent.core.urls import names_user, scheme_of, shown, split
 
@@ -117,9 +118,18 @@ def _plain(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    if not is_absolute(text) or any(ord(char) < 32 for char in text):
-        raise NotAcceptableError(f"{text!r} is not an absolute path")
-    return text
+    try:
+        return parse_path(text)
+    except ValueError as error:
+        raise NotAcceptableError(str(error)) from None
+
+
+def _local(text: str) -> str:
+    """Take a `file:` URI as the path that it names, and a path as it is."""
+    try:
+        return path_of_uri(text)
+    except ValueError as error:
+        raise NotAcceptableError(str(error)) from None
 
 
 def _or_default(parse: Callable[[str], str]) -> Callable[[str], str]:
@@ -144,7 +154,10 @@ def _ca(text: str) -> str:
         raise NotAcceptableError("a CA is not fetched over http; use https: or a file")
     if scheme == "https" and text[len("https:") :].startswith("//"):
         return _web(text, "download it once, and name the file")
-    if scheme not in (None, "file", "https") and "://" in text:
+    if scheme == "file":
+        # a person may also mean a file below the current folder
+        return _local(text) if re.match(r"[/\\]|[A-Za-z]:[/\\]", text[5:]) else _plain(text[5:])
+    if scheme not in (None, "https") and "://" in text:
         raise NotAcceptableError(f"{shown(text)!r} is not a path, -, file: or https:")
     return _plain(text)
 
@@ -154,7 +167,9 @@ def _source(text: str) -> str:
     scheme = scheme_of(text)
     if scheme in ("http", "https"):
         text = _web(text, "copy what is needed once, and name the folder")
-    elif scheme is not None and re.match(r"[^:]+://", text) and not text.lower().startswith("file:///"):
+    elif scheme == "file":
+        text = _local(text)
+    elif scheme is not None and re.match(r"[^:]+://", text):
         raise NotAcceptableError(f"{shown(text)!r} is not http://, https://, file:/// or a folder")
     # on Linux a back stroke is a letter as any other
     is_windows = is_absolute(text) and not text.startswith("/")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
-from agent.core.system import is_absolute, is_stream
+from agent.core.paths import path_of_uri
+from agent.core.system import is_stream
 
 if TYPE_CHECKING:
     from agent.core.host import Host
@@ -19,11 +20,12 @@ def check(uri: str) -> None:
 
 def path_of(uri: str) -> str:
     """Return the path that `SCHEME:PATH` or `SCHEME:///PATH` names; ValueError when there is none."""
-    scheme, _, rest = uri.partition(":")
-    path = rest
-    if rest.startswith("///"):  # the third stroke belongs to a path of Linux, and not to C:/x
-        path = rest[3:] if is_absolute(rest[3:]) else rest[2:]
-    if not is_absolute(path) or path[-1] in "/\\":
+    scheme = uri.partition(":")[0]
+    try:
+        path = path_of_uri(uri)
+    except ValueError as error:
+        raise ValueError(f"{uri!r} names no file: {error}; {scheme}:/PATH is wanted") from None
+    if path[-1] in "/\\":
         raise ValueError(f"{uri!r} names no file: {scheme}:/PATH is wanted")
     return path
 

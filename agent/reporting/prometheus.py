@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
+from agent.core.paths import path_of_uri
 from agent.core.plain import lines
-from agent.core.system import is_absolute
 from agent.core.words import Verdict
 from agent.reporting import file
 from agent.reporting.letter import UndeliveredError
@@ -22,18 +22,24 @@ Sample = tuple[dict[str, str], float]
 
 def check(uri: str) -> None:
     """Want an absolute path, of a folder."""
-    folder = uri.partition(":")[2]
-    if not is_absolute(folder):
-        raise ValueError(f"{uri!r} names no folder: prometheus:/DIR is wanted, the textfile collector's")
+    folder_of(uri)
+
+
+def folder_of(uri: str) -> str:
+    """Return the path of the folder that `prometheus:DIR` names; ValueError when there is none."""
+    try:
+        return path_of_uri(uri).rstrip("/\\") or "/"
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; prometheus:/DIR is wanted, the folder of the textfile collector"
+        ) from None
 
 
 def send(letter: Letter, means: Means) -> None:
-    folder = letter.rest.rstrip("/\\")
-    if (
-        means.machine.stat(folder or "/") is None
-    ):  # a folder made here, node-exporter might not be allowed to list
+    folder = folder_of(letter.uri)
+    if means.machine.stat(folder) is None:  # a folder made here, node-exporter might not be allowed to list
         raise UndeliveredError(f"there is no folder {folder}")
-    file.put(means.machine, f"{folder}/{NAME}", page(letter.tree))
+    file.put(means.machine, f"{folder.rstrip('/')}/{NAME}", page(letter.tree))
 
 
 def page(tree: Mapping[str, Any]) -> str:

@@ -7,11 +7,7 @@ from __future__ import annotations
 import ntpath
 import re
 
-_FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f]')
-# What Windows takes for a device wherever it stands, whatever follows a dot.
-_DEVICE = re.compile(
-    r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9\u00b9\u00b2\u00b3]) *(\..*)?", re.IGNORECASE
-)
+from agent.core.paths import require_windows_name
 
 
 def full(path: str, folder: str) -> str:
@@ -27,12 +23,7 @@ def full(path: str, folder: str) -> str:
     if not rest.startswith("\\") or (len(drive) != 2 and not re.fullmatch(r"\\\\[^\\]+\\[^\\]+", drive)):
         raise ValueError("not an absolute path")
     for name in filter(None, rest.split("\\")):
-        if _FORBIDDEN.search(name):
-            raise ValueError(f"{name!r} holds a character that no name has on Windows")
-        if name[-1] in " .":
-            raise ValueError(f"{name!r} ends with a blank or a dot, which Windows drops")
-        if _DEVICE.fullmatch(name):
-            raise ValueError(f"{name!r} is a device on Windows")
+        require_windows_name(name)
     return f"\\\\?\\UNC{drive[1:]}{rest}" if drive.startswith("\\\\") else f"\\\\?\\{drive}{rest}"
 
 
