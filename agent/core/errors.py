@@ -632,3 +632,14 @@ _TABLE = (
 )
 
 CODES: dict[str, Code] = {code.name: code for code in _TABLE}
+
+
+def immutable(path: str) -> AgentError:
+    """Return the error for what an attribute of the file system keeps from everybody."""
+    return AgentError(
+        "write-failed",
+        f"{path} cannot be written",
+        saw=f"{path} has the attribute `i` (immutable) or `a` (append only)",
+        want="a file or folder that root may change",
+        hint=f"`lsattr -d {path}` shows it, `chattr -ia {path}` takes it off; then run the same command again",
+    )

@@ -96,13 +96,14 @@ class Room:
     """Free space where a path lies, in bytes, and whether its file system can be written at all.
 
     `inodes` is how many more files it takes, None where it does not count them; `executable` whether programs may run
-    from there.
+    from there. `fixed`: it can, but an attribute of this very file or folder forbids it to everybody.
     """
 
     free: int
     writable: bool
     inodes: int | None = None
     executable: bool = True
+    fixed: bool = False
 
 
 # called with bytes so far and bytes in all (None when the server did not say)

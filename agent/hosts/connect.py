@@ -44,6 +44,8 @@ _CAUSES = {
 _FLOCK = "hhqqi4x"
 # bytes: 15 of a program, and more only of a kernel's thread
 _COMM = 64
+# FS_IOC_GETFLAGS of 64-bit Linux, and two of its bits
+_GET_FLAGS, _IMMUTABLE, _APPEND = 0x80086601, 0x10, 0x20
 # CLOCK_BOOTTIME, which Python 3.6 has no name for
 _BOOTTIME = 7
 
@@ -180,12 +182,30 @@ def room(path: str) -> "dict[str, Any]":
     writable = not space.f_flag & os.ST_RDONLY
     if writable and os.geteuid() == 0:
         writable = os.access(place, os.W_OK)
+    fixed = os.geteuid() == 0 and is_fixed(place)
     return {
         "free": space.f_bavail * space.f_frsize,
-        "writable": writable,
+        "writable": writable or fixed,
         "inodes": space.f_favail if space.f_files else None,
         "executable": not space.f_flag & os.ST_NOEXEC,
+        "fixed": fixed,
     }
+
+
+def is_fixed(path: str) -> bool:
+    """Tell whether an attribute of ext4, xfs or btrfs (`chattr +i`, `+a`) keeps root, too, from changing a name."""
+    import fcntl
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            flags = bytearray(8)
+            fcntl.ioctl(fd, _GET_FLAGS, flags)
+        finally:
+            os.close(fd)
+    except OSError:  # not there, or a file system without them
+        return False
+    return bool(struct.unpack("=i", flags[:4])[0] & (_IMMUTABLE | _APPEND))
 
 
 class _Wait:

@@ -12,9 +12,10 @@ import os
 import re
 import stat
 
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, immutable
 from agent.core.host import Stat
 from agent.core.system import is_stream
+from agent.hosts import connect
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -300,6 +301,13 @@ def refused(error: OSError, path: str) -> AgentError:
     limit = exhausted(error, path)
     if limit is not None:
         return limit
+    fixed = [
+        each
+        for each in (path, os.path.dirname(path))
+        if error.errno == errno.EPERM and connect.is_fixed(each)
+    ]
+    if fixed:
+        return immutable(fixed[0])
     if error.errno in _FULL:
         return AgentError("no-space", f"there is no room for {path}", saw=f"{path}: {said}")
     if error.errno == errno.EROFS:

@@ -215,7 +215,9 @@ class Package:
 
 def _places(view: HostView) -> tuple[str, ...]:
     """Return where an installation writes: the client, the package databases, the download."""
-    return (layout(view.system).root, *view.system.databases, view.system.cache)
+    here = layout(view.system)
+    inside = [view.system.join(here.root, "bin"), here.homes[0]]
+    return (here.root, *inside, *view.system.databases, view.system.cache)
 
 
 def tidy(host: Host) -> None:

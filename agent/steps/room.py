@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, immutable
 
 if TYPE_CHECKING:
     from agent.core.host import HostView
@@ -15,9 +15,11 @@ _FEWEST = 4
 
 
 def refuse_without_room(view: HostView, *paths: str) -> None:
-    """Raise AgentError `read-only` or `no-space` when one of the places cannot be written."""
+    """Raise AgentError `read-only`, `no-space`, or `write-failed` for what is immutable, when one cannot be written."""
     for path in paths:
         room = view.room(path)
+        if room.fixed:
+            raise immutable(path)
         if not room.writable:
             raise AgentError(
                 "read-only",

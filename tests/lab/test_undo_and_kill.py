@@ -662,3 +662,40 @@ def test_other_files_beside_the_clients_are_nobodys_business(scene: Scene, host:
     assert host.get(copy) == b"mine"
     found = json.loads(host.must(["hsm-agent", "facts", "--output", "json"]))
     assert set(found["configured"]) == {"cli", "pkcs11"}
+
+
+FIXED = {
+    CA: "certificate",
+    f"{ETC}/cloudhsm-cli.cfg": "configure:cli",
+    ETC: "certificate",
+}
+
+
+@pytest.mark.parametrize("path", FIXED)
+@pytest.mark.parametrize("attribute", ["i", "a"])
+def test_an_attribute_that_forbids_to_write_is_named(
+    scene: Scene, host: LabHost, path: str, attribute: str
+) -> None:
+    old = files(host)
+    options = changed(scene)
+    host.must(["chattr", f"+{attribute}", path])
+    ran = agent(host, "configure", *options)
+    host.must(["chattr", f"-{attribute}", path])
+    if (path, attribute) == (ETC, "a"):  # there a file can be made, and none renamed
+        assert ran.exit_status != 0
+        return
+    assert ran.step(FIXED[path])["code"] == "write-failed", ran
+    assert path in ran.step(FIXED[path])["saw"]
+    assert f"chattr -ia {path}" in ran.step(FIXED[path])["hint"]
+    if path != f"{ETC}/cloudhsm-cli.cfg":
+        assert files(host) == old
+
+
+def test_an_immutable_folder_of_programs_is_named_before_a_package_is_touched(
+    scene: Scene, host: LabHost
+) -> None:
+    host.must(["chattr", "+i", "/opt/cloudhsm/bin"])
+    ran = agent(host, "configure", *wanted(scene), "--component", "jce")
+    host.must(["chattr", "-i", "/opt/cloudhsm/bin"])
+    assert (ran.exit_status, ran.code) == (11, "write-failed"), ran
+    assert "chattr -ia /opt/cloudhsm/bin" in ran.report["failure"]["hint"]
