@@ -272,7 +272,8 @@ def _configure(
     here: Layout, facts: Facts, desired: Desired, components: tuple[str, ...], sdk: int, limits: Limits
 ) -> list[Step]:
     if sdk == 3:
-        return [Configure3(desired.hsm_ip, here.ca, limits), Service(here.ca, limits)]
+        kept = (facts.kept.get(path) for path in (here.sdk3.client_settings, here.sdk3.cmu_settings))
+        return [Configure3(desired.hsm_ip, here.ca, limits, *kept), Service(here.ca, limits)]
     return [
         Configure(
             component=component,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from agent.cloudhsm import loose
-from agent.cloudhsm.layout import PORT
+from agent.cloudhsm.layout import PORT, PORT_CMU
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,6 +32,8 @@ _LOGGING: Mapping[str, tuple[str, ...] | None] = {
     "log_level": ("error", "warn", "info", "debug", "trace"),
     "log_interval": ("never", "hourly", "daily", "weekly"),
 }
+_FRESH_NAME3 = "%%SERVER_ADDR%%"
+_CA3 = "e2e_owner_crt_path"
 _CHECK = "disable_key_availability_check"
 CLIENT_CERT, CLIENT_KEY = "client_cert_hsm_tls_path", "client_key_hsm_tls_path"
 
@@ -77,12 +79,20 @@ class Settings:
 
 @dataclass(frozen=True)
 class Settings3:
-    """SDK 3's cloudhsm_client.cfg: the daemon knows one HSM and learns the others from it."""
+    """SDK 3's cloudhsm_client.cfg: the daemon knows one HSM and learns the others from it. `faults` as above."""
 
     hostname: str | None
-    port: int
     ca_file: str | None
     placeholder: bool
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Utility:
+    """SDK 3's cloudhsm_mgmt_util.cfg: the HSMs it names, none when it was never configured. `faults` as above."""
+
+    servers: tuple[str, ...]
+    faults: tuple[str, ...] = ()
 
 
 def parse_settings(data: bytes) -> Settings:
@@ -138,10 +148,7 @@ def mended(data: bytes, *, ca: str, logging: Mapping[str, str], without: tuple[s
         entry["cluster"] = _mended_cluster(loose.table(entry.get("cluster")), ca, without)
     if "logging" in whole:
         whole["logging"] = _mended_logging(whole["logging"], logging, without)
-    try:
-        return (json.dumps(whole, indent=2, allow_nan=False) + "\n").encode()
-    except (ValueError, RecursionError):
-        raise ValueError("it holds a number that is none, or is nested too deeply") from None
+    return _text(whole)
 
 
 def _mended_cluster(cluster: dict[str, Any], ca: str, without: tuple[str, ...]) -> dict[str, Any]:
@@ -230,36 +237,63 @@ def _shown(value: object) -> str:
 
 def parse_settings3(client_cfg: bytes) -> Settings3:
     """Read SDK 3's cloudhsm_client.cfg; ValueError, with a clause about "it", when it is no JSON object."""
+    whole, faults = _document(client_cfg)
+    server = _known(whole, "server", dict, faults, needed=True) or {}
+    client = _known(whole, "client", dict, faults, needed=True) or {}
+    hostname = _known(server, "hostname", str, faults, needed=True)
+    _require(server, "port", (PORT,), faults)
+    ca_file = _known(client, _CA3, str, faults)
+    placeholder = hostname is not None and _PLACEHOLDER in hostname
+    return Settings3(hostname or None, ca_file, placeholder, tuple(faults))
+
+
+def parse_utility(mgmt_cfg: bytes) -> Utility:
+    """Read SDK 3's cloudhsm_mgmt_util.cfg; ValueError as above."""
+    whole, faults = _document(mgmt_cfg)
+    names = []
+    for each in _entries(whole, "servers", faults):
+        name = _known(each, "hostname", str, faults, needed=True)
+        _require(each, "port", (PORT_CMU,), faults)
+        _require(each, "enable", ("yes", "no"), faults)
+        if name and _PLACEHOLDER not in name and each.get("enable") != "no":
+            names.append(name)
+    return Utility(tuple(names), tuple(faults))
+
+
+def mended3(client_cfg: bytes) -> bytes:
+    """Return a cloudhsm_client.cfg whose server has its one form; what else is wrong stays. ValueError as above."""
     whole, _ = _document(client_cfg)
-    server = _server3(loose.table(whole.get("server")))
-    return Settings3(
-        hostname=server.hostname if server else None,
-        port=server.port if server else PORT,
-        ca_file=loose.text(loose.table(whole.get("client")).get("e2e_owner_crt_path")),
-        placeholder=server is not None and _PLACEHOLDER in server.hostname,
-    )
+    server = loose.table(whole.get("server"))
+    if not _is_good(server, "hostname", str):
+        server["hostname"] = _FRESH_NAME3
+    whole["server"] = {**server, "port": PORT}
+    return _text(whole)
 
 
-def parse_cmu(mgmt_cfg: bytes) -> tuple[str, ...]:
-    """Return the HSMs SDK 3's cloudhsm_mgmt_util.cfg names, none when it was never configured; ValueError as above."""
+def mended_utility(mgmt_cfg: bytes) -> bytes:
+    """Return a cloudhsm_mgmt_util.cfg whose servers have their one form; what else is wrong stays. As above."""
     whole, _ = _document(mgmt_cfg)
-    found = [_server3(loose.table(each)) for each in loose.rows(whole.get("servers"))]
-    return tuple(
-        each.hostname for each in found if each and each.enable and _PLACEHOLDER not in each.hostname
-    )
+    for each in loose.rows(whole.get("servers")):
+        if isinstance(each, dict):
+            each["port"] = PORT_CMU
+            each["enable"] = "no" if each.get("enable") == "no" else "yes"
+            if not _is_good(each, "hostname", str):
+                each["hostname"] = _FRESH_NAME3
+    return _text(whole)
 
 
-def _server3(server: dict[str, Any]) -> Server | None:
-    hostname = loose.text(server.get("hostname"))
-    if hostname is None:
-        return None
-    port = loose.whole(server.get("port"))
-    return Server(
-        hostname,
-        PORT if port is None else port,
-        # SDK 3 writes "yes" and "no"
-        server.get("enable") not in (False, "no", "false"),
-    )
+def _require(holder: dict[str, Any], key: str, values: tuple[object, ...], faults: list[str]) -> None:
+    """Add a fault where a key does not have one of the values, all of a type, that it can have."""
+    found = _known(holder, key, type(values[0]), faults, needed=True)
+    if found is not None and found not in values:
+        faults.append(f"{key} is {_shown(found)}")
+
+
+def _text(whole: dict[str, Any]) -> bytes:
+    try:
+        return (json.dumps(whole, indent=2, allow_nan=False) + "\n").encode()
+    except (ValueError, RecursionError):
+        raise ValueError("it holds a number that is none, or is nested too deeply") from None
 
 
 def _document(data: bytes) -> tuple[dict[str, Any], list[str]]:

@@ -13,7 +13,7 @@ from agent.cloudhsm.ca import find_certificates, written
 from agent.cloudhsm.layout import Layout, layout
 from agent.cloudhsm.pem import holds_secret
 from agent.cloudhsm.protection import closed, require_closed
-from agent.cloudhsm.settings import Copy, parse_cmu, parse_settings, parse_settings3
+from agent.cloudhsm.settings import Copy, parse_settings, parse_settings3, parse_utility
 from agent.core.errors import CODES, AgentError
 from agent.core.limits import Limits
 from agent.core.links import goal
@@ -212,7 +212,7 @@ def remarks(view: HostView, wanted: Snapshot) -> tuple[Notice, ...]:
 
 
 def copies(view: HostView) -> Mapping[str, Copy]:
-    """Return component -> its configuration file as it is, or the newest copy of it that a client could work with.
+    """Return component, of SDK 3 path -> its file as it is, or the newest copy of it that a client could work with.
 
     Only since packages were last removed: who removes the client does not expect the next one to be set up as it was.
     Where none configures a client, one that it can read.
@@ -222,11 +222,10 @@ def copies(view: HostView) -> Mapping[str, Copy]:
     readable: dict[str, Copy] = {}
     with contextlib.suppress(AgentError):  # an ordinary user sees little of it, and changes nothing
         for kept in _since_removal(view, here):
-            component = here.component(kept.path)
-            if component is None or kept.data is None or not _is_sound(here, kept):
+            if kept.path == here.ca or kept.data is None or not _is_sound(here, kept):
                 continue
             found = configured if _servers(here, kept.path, kept.data) else readable
-            found.setdefault(component, Copy(kept.data, kept.mode, kept.owner))
+            found.setdefault(here.component(kept.path) or kept.path, Copy(kept.data, kept.mode, kept.owner))
     return {**readable, **configured}
 
 
@@ -511,20 +510,24 @@ def _is_sound(here: Layout, kept: Kept) -> bool:
     if kept.path == here.ca:
         return True
     try:
-        if kept.data is None:
-            return False
-        if kept.path in (here.sdk3.client_settings, here.sdk3.cmu_settings):
-            return isinstance(_servers(here, kept.path, kept.data), tuple)
-        return not parse_settings(kept.data).faults
+        return kept.data is not None and not _parsed(here, kept.path, kept.data)[1]
     except ValueError:
         return False
 
 
 def _servers(here: Layout, path: str, data: bytes) -> tuple[str, ...]:
+    return _parsed(here, path, data)[0]
+
+
+def _parsed(here: Layout, path: str, data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the HSMs that a file names, none when it was never configured, and its faults."""
     if path == here.sdk3.cmu_settings:
-        return parse_cmu(data)
+        utility = parse_utility(data)
+        return utility.servers, utility.faults
     if path == here.sdk3.client_settings:
         settings3 = parse_settings3(data)
-        return () if settings3.placeholder or settings3.hostname is None else (settings3.hostname,)
+        named = settings3.hostname is not None and not settings3.placeholder
+        return (str(settings3.hostname),) if named else (), settings3.faults
     settings = parse_settings(data)
-    return () if settings.placeholder else tuple(each.hostname for each in settings.servers)
+    servers = tuple(each.hostname for each in settings.servers)
+    return () if settings.placeholder else servers, settings.faults

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.cloudhsm.layout import PORT
-from agent.cloudhsm.protection import close, closed, exposed, require_closed
+from agent.cloudhsm.protection import close, exposed
 from agent.cloudhsm.settings import CLIENT_CERT, CLIENT_KEY, Server, mended, parse_settings
 from agent.core.errors import AgentError
-from agent.core.links import goal, require_whole
+from agent.core.links import require_whole
 from agent.core.words import Finding, Notice
+from agent.steps.prepare import Form, prepare, undo_damage
 from agent.steps.room import refuse_without_room
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 # What is said to have the package's own value again, and to have no client certificate any more.
 DEFAULT = "default"
 NONE = ""
-_MODE = 0o644
 _MOST_FAULTS = 3
 
 
@@ -103,11 +103,12 @@ class Configure:
     def apply(self, host: Host) -> None:
         for each in self._exposed(host):
             close(host, each)
-        self._prepare(host)
+        path, form = self._path(host), self._form()
+        prepare(host, self.layout, path, form, self.kept)
         argv = self.argv(host)
-        before = host.read(self._path(host))
+        before = host.read(path)
         done = host.do(argv, timeout=self.limits.tool)
-        self._undo_damage(host, before)
+        undo_damage(host, self.layout, path, form, before)
         # A tool that failed may have done its work, and one that succeeded may not have: the file decides. Only what
         # left no trace in the file is told in the tool's own words.
         if done.ok:
@@ -148,58 +149,19 @@ class Configure:
                 argv += [flag, value]
         return tuple(argv)
 
-    def _prepare(self, host: Host) -> None:
-        """Leave a file to the tool that it can add to: what was there before the package's fresh one, without faults.
-
-        The tool has no option that takes a client certificate out again, so that is done here, too.
-        """
-        path = self._path(host)
-        data = host.read(path)
-        base = self._base(data)
-        ready = base if base is None else self._mended(base)
-        if ready is None or ready == data:
-            return
-        self._write(
-            host, path, ready, self.kept if self.kept is not None and base is self.kept.data else None
-        )
-
-    def _write(self, host: Host, path: str, data: bytes, like: Copy | None = None) -> None:
-        """Write a configuration file, through a link where it is one, with the mode and owner that it has or had."""
-        require_closed(host, self.layout, path)
-        place = goal(host, path)
-        stat = host.stat(place)
-        mode, owner = (_MODE, (0, 0)) if stat is None else (closed(stat.mode), (stat.uid, stat.gid))
-        if like is not None:
-            mode, owner = like.mode, like.owner
-        host.write(place, data, mode=mode, owner=owner)
-
-    def _undo_damage(self, host: Host, before: bytes | None) -> None:
-        """Put back what a tool that was cut short left unreadable: it could not read its own file the next time."""
-        path = self._path(host)
-        if before is not None and _is_readable(before) and not _is_readable(host.read(path)):
-            self._write(host, path, before)
-
-    def _base(self, data: bytes | None) -> bytes | None:
-        """Return which file the tool is to add to: the one that is there, or the copy that was kept."""
-        if (
-            self.kept is None
-            or _is_configured(data)
-            or (_is_readable(data) and not _is_configured(self.kept.data))
-        ):
-            return data
-        return self.kept.data
+    def _form(self) -> Form:
+        return Form(_read, self._mended)
 
     def _mended(self, data: bytes) -> bytes:
-        """Return a file without its faults, and without what is to be unset; as it is where it has neither."""
+        """Return a file without its faults, and without what is to be unset; as it is where it has neither.
+
+        The tool has no option that takes a client certificate out again.
+        """
         without = [key for _, key, value in self._logs() if value is None]
         without += [CLIENT_CERT, CLIENT_KEY] if self.client_cert == NONE else []
-        try:
-            settings = parse_settings(data)
-            if settings.faults or any(f'"{key}"'.encode() in data for key in without):
-                fresh = self.layout.logging(self.component)
-                return mended(data, ca=self.ca, logging=fresh, without=tuple(without))
-        except ValueError:
-            pass  # nobody but its package brings it back, and the tool says so
+        if parse_settings(data).faults or any(f'"{key}"'.encode() in data for key in without):
+            fresh = self.layout.logging(self.component)
+            return mended(data, ca=self.ca, logging=fresh, without=tuple(without))
         return data
 
     def _path(self, view: HostView) -> str:
@@ -296,20 +258,9 @@ class Configure:
         return f"{path} belongs to the package: {back}reinstalling the package brings a fresh one; then run this again"
 
 
-def _is_readable(data: bytes | None) -> bool:
-    try:
-        parse_settings(data or b"")
-    except ValueError:
-        return False
-    return True
-
-
-def _is_configured(data: bytes | None) -> bool:
-    try:
-        settings = parse_settings(data or b"")
-    except ValueError:
-        return False
-    return bool(settings.servers) and not settings.placeholder
+def _read(data: bytes) -> tuple[bool, tuple[str, ...]]:
+    settings = parse_settings(data)
+    return bool(settings.servers) and not settings.placeholder, settings.faults
 
 
 def _addresses(settings: Settings) -> str:

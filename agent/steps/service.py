@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 from agent.cloudhsm import daemon
 from agent.cloudhsm.answers import cause
 from agent.cloudhsm.layout import PORT, layout
-from agent.cloudhsm.settings import parse_cmu, parse_settings3
+from agent.cloudhsm.protection import close, exposed
+from agent.cloudhsm.settings import mended3, mended_utility, parse_settings3, parse_utility
 from agent.core.errors import CODES, AgentError
+from agent.core.links import require_whole
 from agent.core.words import Finding
+from agent.steps.prepare import Form, prepare, undo_damage
 from agent.steps.room import refuse_without_room
 
 if TYPE_CHECKING:
+    from agent.cloudhsm.protection import Exposed
+    from agent.cloudhsm.settings import Copy
     from agent.core.host import Done, Host, HostView
     from agent.core.limits import Limits
 
@@ -33,6 +38,8 @@ class Configure3:
     servers: tuple[str, ...]
     ca: str
     limits: Limits = field(repr=False)
+    kept: Copy | None = field(default=None, repr=False)
+    kept_utility: Copy | None = field(default=None, repr=False)
 
     @property
     def id(self) -> str:
@@ -45,22 +52,43 @@ class Configure3:
     def check(self, view: HostView) -> Finding:
         """Compare the two parsed files with what is wanted. Any wanted HSM will do: each leads to the others."""
         here = layout(view.system).sdk3
+        open_to_others = self._exposed(view)
+        for each in open_to_others:
+            if not each.ours:
+                raise each.refuse()
         client = self._client(view)
+        utility, faults = _utility(view)
+        told = []
         if not client.met:
             return client
-        utility = _utility(view)
-        if set(utility) & set(self.servers):
+        if faults or not set(utility) & set(self.servers):
+            told.append("; ".join(["management utility " + (" ".join(utility) or "not configured"), *faults]))
+        told += [f"{each.path}: {each.words}" for each in open_to_others]
+        if not told:
             return client
-        saw = f"{client.saw}; management utility {' '.join(utility) or 'not configured'}"
-        return Finding(False, saw, client.want, hint=f"look at {here.cmu_settings}")
+        return Finding(
+            False, "; ".join([client.saw, *told]), client.want, hint=f"look at {here.cmu_settings}"
+        )
 
     def apply(self, host: Host) -> None:
         """In the vendor's order: the daemon stopped, its address, started, up; then the management utility's."""
-        configure = layout(host.system).sdk3.configure
+        here = layout(host.system)
+        configure = here.sdk3.configure
+        for each in self._exposed(host):
+            close(host, each)
         address = self._answering(host)
         daemon.stop(host, self.limits.tool)
+        files = {
+            here.sdk3.client_settings: (_CLIENT, self.kept),
+            here.sdk3.cmu_settings: (_UTILITY, self.kept_utility),
+        }
         try:
+            for path, (form, kept) in files.items():
+                prepare(host, here, path, form, kept)
+            before = {path: host.read(path) for path in files}
             done = host.do((configure, "-a", address), timeout=self.limits.tool)
+            for path, (form, _) in files.items():
+                undo_damage(host, here, path, form, before[path])
         finally:
             # also after a failure: a host whose daemon ran must not be left without it
             daemon.start(host, self.limits.tool)
@@ -74,12 +102,19 @@ class Configure3:
         if not done.ok and not self.check(host).met:
             raise _failed(host, done, "--cmu", address)
 
+    def _exposed(self, view: HostView) -> tuple[Exposed, ...]:
+        """Return what others could change of the two files, the programs of SDK 3 and the folders they lie in."""
+        here = layout(view.system)
+        files = (here.sdk3.client_settings, here.sdk3.cmu_settings)
+        return exposed(view, here, files, (here.sdk3.configure, here.sdk3.daemon, here.sdk3.cmu))
+
     def _client(self, view: HostView) -> Finding:
         """Look at the daemon's file."""
         path = layout(view.system).sdk3.client_settings
         want = self.servers[0] if len(self.servers) == 1 else f"one of {' '.join(self.servers)}"
         data = view.read(path)
         if data is None:
+            require_whole(view, path)
             return Finding(met=False, saw="no configuration file", want=want)
         try:
             settings = parse_settings3(data)
@@ -92,6 +127,9 @@ class Configure3:
             # the tool has no option for it, so this is somebody's own change
             hint = f"put {self.ca} back as client.e2e_owner_crt_path in {path}"
             return Finding(False, f"{saw}; CA {settings.ca_file}", f"{want}; CA {self.ca}", hint=hint)
+        if settings.faults:
+            hint = f"{path} belongs to the package: reinstalling it brings a fresh one; then run this again"
+            return Finding(False, "; ".join([saw, *settings.faults[:3]]), want, hint=hint)
         return Finding(settings.hostname in self.servers, saw, want)
 
     def _answering(self, host: Host) -> str:
@@ -191,11 +229,27 @@ class Connected:
         return Finding(False, saw, "connected", "service-failed", CODES["service-failed"].fix)
 
 
-def _utility(view: HostView) -> tuple[str, ...]:
+def _utility(view: HostView) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the HSMs that the management utility's file names, and what is wrong with it."""
     try:
-        return parse_cmu(view.read(layout(view.system).sdk3.cmu_settings) or b"")
+        found = parse_utility(view.read(layout(view.system).sdk3.cmu_settings) or b"")
     except ValueError:
-        return ()
+        return (), ()
+    return found.servers, found.faults[:3]
+
+
+def _read_client(data: bytes) -> tuple[bool, tuple[str, ...]]:
+    settings = parse_settings3(data)
+    return settings.hostname is not None and not settings.placeholder, settings.faults
+
+
+def _read_utility(data: bytes) -> tuple[bool, tuple[str, ...]]:
+    found = parse_utility(data)
+    return bool(found.servers), found.faults
+
+
+_CLIENT = Form(_read_client, lambda data: mended3(data) if parse_settings3(data).faults else data)
+_UTILITY = Form(_read_utility, lambda data: mended_utility(data) if parse_utility(data).faults else data)
 
 
 def _failed(host: Host, done: Done, *words: str) -> AgentError:

@@ -236,7 +236,10 @@ def configured(server: str, utility: Sequence[str], ca: str = CA) -> Memory:
     client = {"client": {"e2e_owner_crt_path": ca}, "server": {"hostname": server, "port": 2223}}
     memory.place(CLIENT, json.dumps(client).encode())
     memory.place(
-        CMU, json.dumps({"servers": [{"hostname": each, "enable": "yes"} for each in utility]}).encode()
+        CMU,
+        json.dumps(
+            {"servers": [{"hostname": each, "port": 2225, "enable": "yes"} for each in utility]}
+        ).encode(),
     )
     return memory
 
@@ -272,6 +275,37 @@ def test_damaged_or_absent_files_are_told() -> None:
     assert Configure3(("10.0.1.6",), CA, LIMITS).check(memory) == Finding(
         False, "no configuration file", "10.0.1.6"
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "changes"),
+    [
+        (CLIENT, {"server": {"hostname": "10.0.1.6", "port": 1}}),
+        (CLIENT, {"server": {"hostname": "10.0.1.6", "port": "2223"}}),
+        (CLIENT, {"server": [{"hostname": "10.0.1.6", "port": 2223}]}),
+        (CLIENT, {"client": None}),
+        (CMU, {"servers": [{"hostname": "10.0.1.6", "port": 1, "enable": "yes"}]}),
+        (CMU, {"servers": [{"hostname": "10.0.1.6", "port": 2225, "enable": True}]}),
+        (CMU, {"servers": {"hostname": "10.0.1.6", "port": 2225, "enable": "yes"}}),
+    ],
+    ids=str,
+)
+def test_a_file_in_another_form_is_never_met(path: str, changes: dict[str, object]) -> None:
+    memory = configured("10.0.1.6", BOTH)
+    assert Configure3(BOTH, CA, LIMITS).check(memory).met
+    tree = json.loads(memory.read(path) or b"")
+    memory.place(path, json.dumps({**tree, **changes}).encode())
+    assert not Configure3(BOTH, CA, LIMITS).check(memory).met
+
+
+@pytest.mark.parametrize("path", [CLIENT, CMU, ETC, "/opt/cloudhsm/bin"])
+def test_what_others_could_change_is_not_met(path: str) -> None:
+    memory = configured("10.0.1.6", BOTH)
+    memory.place("/opt/cloudhsm/bin/configure", b"#!", mode=0o755)
+    entry = memory.entries[path]
+    memory.entries[path] = replace(entry, mode=entry.mode | 0o002)
+    found = Configure3(BOTH, CA, LIMITS).check(memory)
+    assert (found.met, path in found.saw) == (False, True)
 
 
 def test_waiting_for_a_daemon_that_never_connects_is_bounded() -> None:

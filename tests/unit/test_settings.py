@@ -15,9 +15,13 @@ from agent.cloudhsm.settings import (
     Server,
     Settings,
     Settings3,
+    Utility,
     mended,
+    mended3,
+    mended_utility,
     parse_settings,
     parse_settings3,
+    parse_utility,
 )
 
 QUICK = settings(max_examples=100)
@@ -258,7 +262,42 @@ def sdk3(hostname: object, port: object = 2223) -> bytes:
 
 
 def test_sdk_3() -> None:
-    assert parse_settings3(sdk3("10.0.0.9")) == Settings3("10.0.0.9", 2223, CA, placeholder=False)
+    assert parse_settings3(sdk3("10.0.0.9")) == Settings3("10.0.0.9", CA, placeholder=False)
     assert parse_settings3(sdk3("%%SERVER_ADDR%%")).placeholder
-    assert parse_settings3(sdk3(None, None)) == Settings3(None, 2223, CA, placeholder=False)
-    assert parse_settings3(b"{}") == Settings3(None, 2223, None, placeholder=False)
+
+
+@pytest.mark.parametrize(
+    ("hostname", "port"),
+    [(None, 2223), (10, 2223), ("a", None), ("a", "2223"), ("a", 1), ("a", True), ("a", 2223.0)],
+)
+def test_what_is_known_of_sdk_3_has_one_form(hostname: object, port: object) -> None:
+    data = sdk3(hostname, port)
+    assert parse_settings3(data).faults
+    assert not parse_settings3(mended3(data)).faults
+    assert parse_settings3(b"{}").faults
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"port": 1},
+        {"port": "2225"},
+        {"port": None},
+        {"enable": True},
+        {"enable": "maybe"},
+        {"hostname": None},
+    ],
+)
+def test_what_is_known_of_the_utility_has_one_form(changes: dict[str, object]) -> None:
+    good = {"name": "a", "hostname": "a", "port": 2225, "enable": "yes", "CApath": "/x"}
+    assert parse_utility(json.dumps({"servers": [good]}).encode()) == Utility(("a",))
+    data = json.dumps({"servers": [{**good, **changes}], "scard": {}}).encode()
+    assert parse_utility(data).faults
+    again = mended_utility(data)
+    assert not parse_utility(again).faults
+    assert json.loads(again)["servers"][0]["CApath"] == "/x"
+
+
+@pytest.mark.parametrize("servers", [None, {}, "a", [None], ["a"]])
+def test_servers_of_the_utility_in_another_form_are_a_fault(servers: object) -> None:
+    assert parse_utility(json.dumps({"servers": servers}).encode()).faults
