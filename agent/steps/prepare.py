@@ -70,10 +70,11 @@ def _write(host: Host, layout: Layout, path: str, data: bytes, like: Copy | None
     require_closed(host, layout, path)
     place = goal(host, path)
     stat = host.stat(place)
-    mode, owner = (_MODE, (0, 0)) if stat is None else (closed(stat.mode), (stat.uid, stat.gid))
+    mode = _MODE if stat is None else closed(stat.mode)
+    owner = None if stat is None else (stat.uid, stat.gid)
     if like is not None:
         mode, owner = like.mode, like.owner
     if host.system.kind == "windows":
         # a file that is marked read-only is replaced all the same, and numbers of users are none there
-        mode, owner = mode | 0o200, (-1, -1)
+        mode, owner = mode | 0o200, None
     host.write(place, data, mode=mode, owner=owner)

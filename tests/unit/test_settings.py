@@ -107,16 +107,16 @@ def changed(path: str, value: object) -> bytes:
     inner = document
     for each in above:
         inner = inner[each]
-    if value is MISSING:
+    if value == MISSING:
         del inner[last]
     else:
         inner[last] = value
     return json.dumps(document).encode()
 
 
-MISSING = object()
+MISSING = "(missing)"
 SERVER = "clusters.0.cluster.servers.0"
-FAULTS = [
+FAULTS: list[tuple[str, object]] = [
     (f"{SERVER}.port", "2223"), (f"{SERVER}.port", None), (f"{SERVER}.port", 2223.0), (f"{SERVER}.port", True),
     (f"{SERVER}.port", []), (f"{SERVER}.port", 10**400), (f"{SERVER}.port", MISSING), (f"{SERVER}.enable", "yes"),
     (f"{SERVER}.enable", 1), (f"{SERVER}.enable", None), (f"{SERVER}.enable", MISSING), (f"{SERVER}.hostname", 10),
