@@ -279,9 +279,9 @@ def _line_of(text: str, key: str) -> int:
     table, _, name = key.rpartition(".")
     here = ""
     for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[\s*([^\]]+?)\s*\]", line)
-        if header:
-            here = header[1].replace('"', "").replace(" ", "")
+        opened, _, rest = line.strip().partition("[")
+        if not opened and "]" in rest:
+            here = rest.partition("]")[0].replace('"', "").replace(" ", "").replace("\t", "")
             continue
         written = re.match(r"""\s*["']?([\w.-]+)["']?\s*=""", line)
         if written and written[1] in ((name, key) if here == table else (key,)):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _SPELLINGS = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 # the version of a Windows as its own tools print it; hosts are listed by the build alone
-_WINDOWS = re.compile(r"\d+\.\d+\.(\d{4,})(\.\d+)?")
+_WINDOWS = re.compile(r"\d{1,9}\.\d{1,9}\.(\d{4,9})(\.\d{1,9})?")
 
 
 @dataclass(frozen=True)

@@ -207,8 +207,10 @@ def _run(command: str, output: str, body: Callable[[Host, Run, Listener], Report
 
 def _stopped_by_signals(stop: threading.Event) -> threading.Event:
     # A program that is changing the host finishes; then the run ends, is undone where that is due, and reports.
+    # What is ignored already stays ignored: under nohup a run goes on when its terminal is closed.
     for number in endings():
-        signal.signal(number, lambda _number, _frame: stop.set())
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda _number, _frame: stop.set())
     return stop
 
 

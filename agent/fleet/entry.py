@@ -94,7 +94,7 @@ _ANSWERS = (b"Windows_NT $env:OS", b"Windows_NT")
 _POWERSHELL = "powershell -NoProfile -NonInteractive -InputFormat None -EncodedCommand "
 # What it says of an encoded command is XML: errors as `S`, with line ends as _x000D__x000A_. Around an error's words
 # stands where in the script it was, and how PowerShell files it.
-_XML_ERROR = re.compile(r'<S S="Error">(.*?)</S>', re.DOTALL)
+_XML_ERROR = '<S S="Error">'
 _XML_CHARACTER = re.compile(r"_x([0-9A-F]{4})_")
 _AROUND = re.compile(r"\s*(\+ |At line:)")
 
@@ -226,7 +226,7 @@ def _windows(tree: Tree) -> Entry:
 
 
 def _said_by_powershell(said: str) -> str:
-    errors = _XML_ERROR.findall(said)
+    errors = [each.partition("</S>")[0] for each in said.split(_XML_ERROR)[1:] if "</S>" in each]
     if errors:
         said = _XML_CHARACTER.sub(lambda found: chr(int(found[1], 16)), html.unescape("".join(errors)))
     lines = [each.rstrip() for each in said.splitlines() if each.strip()]

@@ -255,10 +255,15 @@ def log_text(data: bytes) -> str:
     return data.decode("cp1252", errors="replace")
 
 
+def _told(line: str) -> str:
+    """Return what a line of a log told a person: what follows `Product: NAME -- `."""
+    return line.partition("Product: ")[2].partition(" -- ")[2]
+
+
 def reason(log: str) -> str:
     """Return why an installation failed, in its log's words: what a person was told, else the action that failed."""
     lines = [line.strip() for line in log.splitlines()]
-    told = [match[1] for line in lines for match in [re.search(r"Product: .+? -- (.+)", line)] if match]
+    told = [words for line in lines for words in [_told(line)] if words]
     errors = [match[0] for line in lines for match in [re.search(r"\bError \d{4}\b.+", line)] if match]
     useful = [words for words in (*told, *errors) if not _EMPTY_WORDS.search(words)]
     ended = [line for line in lines if re.search(r"Return value 3\b", line)]

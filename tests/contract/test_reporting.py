@@ -447,3 +447,23 @@ def test_a_token_that_is_recorded_is_not_for_a_receiver_that_is_named_later() ->
     assert [headers.get("Authorization") for _, headers in second.requests] == [None, None]
     seen = [headers.get("Authorization") for _, headers in first.requests]
     assert seen == [None, f"Bearer {TOKEN}", f"Bearer {TOKEN}"]
+
+
+@pytest.mark.parametrize("what", ["a text", "a folder", "nothing", "in DER"])
+def test_a_ca_file_that_is_none_is_named_at_once(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    if what == "a folder":
+        path.mkdir()
+    elif what != "nothing":
+        path.write_bytes(b"hello\n" if what == "a text" else b"\x30\x82\x01\x00")
+    desired = Desired(report_to=("https://127.0.0.1:1/",), report_ca=str(path))
+    machine = Machine()
+    if path.exists():
+        machine.place(
+            str(path),
+            *([] if path.is_dir() else [path.read_bytes()]),
+            kind="directory" if path.is_dir() else "file",
+        )
+    done = deliver(machine, desired, document(), {}, hurried=False)
+    assert str(path) in done.notices[0].text
+    assert "attempt" not in done.notices[0].text

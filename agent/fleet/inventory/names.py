@@ -33,9 +33,9 @@ class Spot:
 def spot(text: str) -> Spot:
     """Return what `[user@]host[:port]` says. An IPv6 address with a port stands in brackets."""
     before, at, rest = text.rpartition("@")
-    bracketed = re.fullmatch(r"\[([^\[\]]*:[^\[\]]*)\](?:(:)(.*))?", rest, re.DOTALL)
-    if bracketed:
-        name, colon, number = bracketed[1], bracketed[2], bracketed[3]
+    inside, closed, after = rest[1:].partition("]")
+    if rest.startswith("[") and closed and ":" in inside and "[" not in inside and after[:1] in ("", ":"):
+        name, colon, number = inside, after[:1], after[1:]
     elif rest.count(":") > 1:
         name, colon, number = rest, "", ""
     else:

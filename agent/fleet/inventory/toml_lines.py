@@ -14,7 +14,7 @@ DEEPEST = 5  # `hosts.NAME.client.sha256."FILE"`; what is deeper is in the line 
 Path = tuple[Union[str, int], ...]
 _STRINGS = r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
 _PIECE = re.compile(rf"(?:{_STRINGS})|\#[^\n]*|[\[\]{{}},=\n]|[^\s\[\]{{}},=\#\"']+", re.DOTALL)
-_PART = re.compile(r'"((?:\\.|[^"\\])*)"|\'([^\']*)\'|([^\s."\']+)', re.DOTALL)
+_PART = re.compile(r'"((?:\\.|[^"\\])*)(?:"|$)|\'([^\']*)\'|([^\s."\']+)', re.DOTALL)
 
 
 class Lines:

@@ -33,7 +33,7 @@ _SIZE = 1024 * 1024
 _HOPS = 8
 
 # [user@]host[:port] with an address in brackets, or ssh://[user@]host[:port]
-_JUMP = re.compile(r"(?:ssh://)?(?:(.+)@)?(\[[^\]]+\]|[^:@\[\]]+)(?::(\d+))?/?")
+_JUMP = re.compile(r"(?:ssh://)?(?:(.+)@)?(\[[^\]\[@]+\]|[^:@\[\]]+)(?::(\d+))?/?")
 # Where the next file begins in a list that ssh prints without quotes: blanks in names stand for themselves.
 _NEXT = re.compile(r" (?=[/~])")
 

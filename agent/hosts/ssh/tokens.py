@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # What a command is given; a file's name may have more.
 _OF_COMMANDS = "%hnpr"
-_SIGN = re.compile(r"%(.?)|\$\{([^}]*)\}", re.DOTALL)
+_SIGN = re.compile(r"%(.?)|\$\{([^}]{0,255})\}", re.DOTALL)
 
 
 @dataclass(frozen=True)
