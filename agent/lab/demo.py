@@ -129,6 +129,7 @@ FAULTS = {
     "wrong-ca": Fault(
         "somebody configures the CA of another cluster",
         _nothing, _configure("--ca-cert", "/root/otherCA.crt", "--replace-ca"), 51, _nothing,
+        _configure("--ca-cert", _CA),
     ),
     "drift": Fault(
         "a reinstallation put the configuration back to its placeholder",
@@ -143,6 +144,7 @@ FAULTS = {
         "the mirror serves other bytes than were published",
         lambda play: mirror.set_faults(play.folder / "mirror.json", {"*": "wrong-bytes"}), (), 21,
         lambda play: mirror.set_faults(play.folder / "mirror.json", {}),
+        _configure("--component", "pkcs11"),
     ),
 }  # fmt: skip
 
