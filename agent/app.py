@@ -17,7 +17,7 @@ from agent.cloudhsm.pem import holds_secret
 from agent.core.errors import CODES, AgentError
 from agent.core.limits import Limits
 from agent.core.words import Failure, Notice, Outcome, Report, Verdict
-from agent.desired import Desired, from_json, to_json
+from agent.desired import Complaints, Desired, from_json, to_json
 from agent.engine import Walk, apply, look
 from agent.facts import gather
 from agent.hosts import ready
@@ -47,6 +47,7 @@ _NOT_OF_THE_HOST = {*_OF_THE_RUN, "ca_cert", "ca_fingerprint", "package_source",
 _OVER_THE_NETWORK = {"https", "http", "cfn"}
 # A run takes seconds; looking costs two small files. In seconds.
 _LOOK_AGAIN = 0.5
+_TELL_AGAIN = 30.0
 
 
 def limits_of(desired: Desired) -> Limits:
@@ -96,7 +97,7 @@ def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> 
     def body(known: Known) -> None:
         limits = limits_of(desired)
         host = Guarded(machine, limits.run)
-        wanted = _or_last(host, desired)
+        known.wanted = wanted = _or_last(host, desired)
         _accept(machine, _asked(machine, run, wanted))
         _begun(machine, run, known)
         planned, ca = _prepare(host, wanted, limits, known)
@@ -130,10 +131,11 @@ def verify(machine: Host, desired: Desired, run: Run, listener: Listener) -> Rep
     def body(known: Known) -> None:
         limits = limits_of(desired)
         host = Guarded(machine, limits.run)
-        wanted = _or_last(host, desired)
+        known.wanted = wanted = _or_last(host, desired)
         planned, ca = _prepare(host, wanted, limits, known)
         known.walk = look(planned.plan, host, listener)
         _observe(machine, planned, known)
+        known.is_first = _last(machine) is None
         if run.command == "verify":
             known.unfinished = _unfinished(machine, _with_ca(run, wanted, ca))
 
@@ -239,12 +241,16 @@ def facts(view: HostView, platform: str | None) -> dict[str, Any]:
     }
 
 
-def last_report(view: HostView, wait: float | None) -> dict[str, Any]:
+def last_report(
+    view: HostView, wait: float | None, progress: Callable[[str], None] = lambda _words: None
+) -> dict[str, Any]:
     """Return the last report; with `wait` that of the run which is at work now, or the first one there ever is.
 
+    `progress` is told what is waited for: when that changes, and now and then.
     Raises AgentError `nothing-recorded` when there is none, or `timed-out` when the wait was in vain.
     """
     ends = view.monotonic() + (wait or 0)
+    told, tell_at = "", 0.0
     while True:
         saw = at_work(view) if wait else None
         if saw is None:
@@ -259,6 +265,9 @@ def last_report(view: HostView, wait: float | None) -> dict[str, Any]:
                 "timed-out", "the wait for a report was in vain", saw=saw, want=f"a report within {wait:g} s",
                 hint=f"`{view.system.story}` says what goes on",
             )  # fmt: skip
+        if saw != told or view.monotonic() >= tell_at:
+            told, tell_at = saw, view.monotonic() + _TELL_AGAIN
+            progress(f"waiting, for {ends - view.monotonic():.0f} s at most: {saw}")
         view.pause(_LOOK_AGAIN)
 
 
@@ -266,7 +275,8 @@ def _prepare(host: HostView, desired: Desired, limits: Limits, known: Known) -> 
     """Gather facts, read the CA and plan; each is known to the report as soon as it is there."""
     known.facts = gather(host)
     ca, remarks = wanted_ca(host, desired, limits)
-    known.planned = plan(known.facts, desired, load(), ca, limits)
+    known.catalogue = load()
+    known.planned = plan(known.facts, desired, known.catalogue, ca, limits)
     soon = expiry_notice(ca, host.now())
     known.notices = (*known.planned.plan.notices, *remarks, *((soon,) if soon else ()))
     return known.planned, ca
@@ -300,13 +310,22 @@ def _or_last(view: HostView, desired: Desired) -> Desired:
 
 def _incomplete(view: HostView, desired: Desired, error: AgentError) -> AgentError:
     """Return everything that options without an address lack, on a host that has no record to complete them from."""
-    complaints = [f"--hsm-ip: at least one address of an HSM is needed, since {error.sentence}"]
-    if desired.ca_cert is None and view.stat(layout(view.system).ca) is None:
-        complaints.append("--ca-cert: customerCA.crt is needed, since there is none on this host yet")
     return AgentError(
-        "config-invalid", "the options are not complete", saw="\n".join(complaints),
-        hint="name each HSM with `--hsm-ip`, and the CA with `--ca-cert`",
+        "config-invalid", "the options are not complete", saw="\n".join(filter(None, _lacking(view, desired))),
+        want="options that are complete, or an earlier `configure`",
+        hint=f"{error.sentence}: name each HSM with `--hsm-ip`, and the CA with `--ca-cert`",
     )  # fmt: skip
+
+
+def _lacking(view: HostView, desired: Desired) -> tuple[str, str]:
+    """Return what is missing where nothing is recorded that could complete it: of the addresses, and of the CA."""
+    if _last(view) is not None:
+        return "", ""
+    hsm = "" if desired.hsm_ip else "--hsm-ip: at least one address of an HSM is needed"
+    with contextlib.suppress(AgentError):
+        if desired.ca_cert is None and view.stat(layout(view.system).ca) is None:
+            return hsm, "--ca-cert: customerCA.crt is needed, since there is none on this host yet"
+    return hsm, ""
 
 
 def _of_record(view: HostView, last: store.Last) -> Desired:
@@ -434,10 +453,12 @@ def _look_again(machine: HostView, known: Known) -> None:
         return
     with contextlib.suppress(AgentError):
         known.after = gather(machine)
-        if known.planned is not None and known.facts is not None:
-            catalogue, fit = load(), known.planned.fit
+        if known.planned is not None and known.facts is not None and known.catalogue is not None:
+            catalogue = known.catalogue  # not read again: the agent's own files may be gone by now
             stale, fresh = (
-                life_cycle(catalogue, fit, {each.package: each.version for each in seen.installed})
+                life_cycle(
+                    catalogue, known.planned.fit, {each.package: each.version for each in seen.installed}
+                )
                 for seen in (known.facts, known.after)
             )
             known.notices = (*(each for each in known.notices if each not in stale), *fresh)
@@ -458,9 +479,24 @@ def _observe(machine: Host, planned: Planned, known: Known) -> None:
         known.notices = (*known.notices, *hazards(machine, programs, planned.client.sdk))
 
 
+def _with_what_lacks(view: HostView, error: AgentError, desired: Desired) -> AgentError:
+    """Add to complaints what the next look would complain of: the whole input is corrected in one go."""
+    spelled = (("--hsm-ip", "hsm.ip", "HSM_AGENT_HSM_IP"), ("--ca-cert", "hsm.ca_cert", "HSM_AGENT_CA_CERT"))
+    lacking = [
+        text
+        for names, text in zip(spelled, _lacking(view, desired))
+        if text and not any(name in error.saw for name in names)
+    ]
+    if error.code.name != "config-invalid" or not lacking:
+        return error
+    complaints = Complaints([*error.saw.splitlines(), *lacking])
+    return complaints.error()
+
+
 def refused(machine: Host, run: Run, error: AgentError, desired: Desired) -> Report:
     """Report a run that ended before it began, since what was asked for is not valid, to whom it was to be told."""
     known = Known(told_to=desired) if desired.report_to else _known_to(machine, replace(desired, hsm_ip=()))
+    error = _with_what_lacks(machine, error, desired)
     return _delivered(machine, run, assemble(machine, run, known, error), known.told_to, remember=False)
 
 

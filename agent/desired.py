@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from agent.core.errors import AgentError
+from agent.core.errors import CODES, AgentError
 from agent.hosts.owned import changeable
 from agent.options import ENVIRONMENT_PREFIX, OPTIONS, SECRET_VARIABLES, NotAcceptableError, spelled_address
 
@@ -63,8 +63,8 @@ Said = dict[str, Any]
 class Complaints:
     """Everything that is wrong with the input, gathered so that it can be said at once."""
 
-    def __init__(self) -> None:
-        self.texts: list[str] = []
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self.texts: list[str] = list(texts)
 
     def add(self, where: str, text: str) -> None:
         self.texts.append(f"{where}: {text}")
@@ -72,12 +72,15 @@ class Complaints:
     def raise_any(self, code: str = "config-invalid", what: str = "the input") -> None:
         """Raise AgentError `code` naming all complaints, when there is one."""
         if self.texts:
-            count = f"{len(self.texts)} things are" if len(self.texts) > 1 else "one thing is"
-            raise AgentError(
-                code,
-                f"{count} wrong with {what}",
-                saw="\n".join(self.texts),
-            )
+            raise self.error(code, what)
+
+    def error(self, code: str = "config-invalid", what: str = "the input") -> AgentError:
+        """Return all complaints as one error."""
+        count = len(self.texts)
+        every = "every line of the complaint; they are all given at once"
+        hint = None if count > 1 else CODES[code].fix.replace(every, "what is named")
+        said = f"{count} things are" if count > 1 else "one thing is"
+        return AgentError(code, f"{said} wrong with {what}", saw="\n".join(self.texts), hint=hint)
 
 
 def read_flags(given: Mapping[str, Any], complaints: Complaints) -> Said:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Callable
 
 from agent import __version__
 from agent.core.errors import CODES
-from agent.core.words import Failure, HostName, Hsm, Notice, Outcome, Report, Restart, Verdict
+from agent.core.words import Asked, Failure, HostName, Hsm, Notice, Outcome, Report, Restart, Verdict
 from agent.desired import Desired
 from agent.engine import Walk
 from agent.state.identity import identity
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import datetime
     from collections.abc import Mapping
 
-    from agent.catalogue import Fit
+    from agent.catalogue import Catalogue, Fit
     from agent.core.errors import AgentError
     from agent.core.host import HostView
     from agent.core.words import Line
@@ -61,18 +61,22 @@ def begin(
 class Known:
     """What a run knows so far, so that one that ends early still reports all of it, and to whom.
 
-    `facts` are those before the run, `after` those after one that may have changed the machine. `unfinished` is what is
-    wanted of this host and was not looked at: a `configure` that has not succeeded.
+    `wanted` is what was asked for, completed from the record. `facts` are those before the run, `after` those after one
+    that may have changed the machine. `unfinished` is what is wanted of this host and was not looked at: a `configure`
+    that has not succeeded. `is_first`: no `configure` is recorded here that there could be a drift from.
     """
 
     told_to: Desired = field(default_factory=Desired)
+    wanted: Desired | None = None
     facts: Facts | None = None
     after: Facts | None = None
+    catalogue: Catalogue | None = None
     planned: Planned | None = None
     walk: Walk | None = None
     notices: tuple[Notice, ...] = ()
     restarts: tuple[Restart, ...] = ()
     unfinished: Failure | None = None
+    is_first: bool = False
 
 
 def assemble(view: HostView, run: Run, known: Known, error: AgentError | None) -> Report:
@@ -82,6 +86,11 @@ def assemble(view: HostView, run: Run, known: Known, error: AgentError | None) -
     if known.unfinished is not None and judged.outcome is Verdict.OK:
         drift = CODES[known.unfinished.code]
         judged = Judgement(Verdict.DRIFT, drift.name, drift.exit_status, failure=known.unfinished)
+    if known.is_first and judged.code == "drift" and judged.failure is not None:
+        # nothing was left as it should be that could have drifted
+        words = "this host is not configured as wanted, and no `configure` is recorded here"
+        hint = "run `hsm-agent configure` with the same options"
+        judged = replace(judged, failure=replace(judged.failure, sentence=words, hint=hint))
     if error is not None:
         failure = Failure(error.code.name, error.sentence, error.saw, error.want, error.hint)
         judged = Judgement(Verdict.FAILED, error.code.name, error.code.exit_status, failure=failure)
@@ -111,6 +120,20 @@ def assemble(view: HostView, run: Run, known: Known, error: AgentError | None) -
         cause=judged.cause,
         failure=judged.failure,
         request=run.request,
+        asked=None if known.wanted is None else _asked(known.wanted, planned),
+    )
+
+
+def _asked(wanted: Desired, planned: Planned | None) -> Asked:
+    """Return what was asked for in the words of the report; of the options it holds those that no secret can be in."""
+    return Asked(
+        addresses=wanted.hsm_ip,
+        components=wanted.component or ("cli",),
+        version=wanted.client_version,
+        sdk=wanted.sdk or 5,
+        platform=wanted.platform,
+        ca_fingerprint=planned.ca.sha256 if planned else wanted.ca_fingerprint,
+        accept_single_hsm=wanted.accept_single_hsm,
     )
 
 

@@ -17,6 +17,7 @@ from agent.cli.options import Config, Output, Quiet, is_json, with_options
 from agent.cli.sources import read_desired
 from agent.cli.terminal import look, print_result, width
 from agent.core.errors import CODES, AgentError
+from agent.core.plain import printable
 from agent.desired import Desired, Said, merged
 from agent.hosts.here import endings, this_machine
 from agent.options import OPTIONS, duration
@@ -85,7 +86,8 @@ def status(
         raise AgentError("usage", "a duration belongs to --wait", saw=limit, want=f"status --wait {limit}")
     stop = _stopped_by_signals(threading.Event())
     machine = this_machine(stop)
-    tree = commands.last_report(machine, _seconds(limit or "30m", "--wait") if wait else None)
+    seconds = _seconds(limit or "30m", "--wait") if wait else None
+    tree = commands.last_report(machine, seconds, lambda words: typer.echo(printable(words), err=True))
     try:
         text = json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.status(tree, **look())
         exit_status = int(tree["exit_status"])

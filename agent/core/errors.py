@@ -214,7 +214,7 @@ _TABLE = (
         11,
         "the file system cannot be written",
         "a read-only mount, an immutable image, or a failed disk",
-        "remount it writable (`mount -o remount,rw PATH`), then run the same command again",
+        "remount it writable (`findmnt -T PATH` names the mount), then run the same command again",
     ),
     Code(
         "unreadable",
@@ -228,7 +228,7 @@ _TABLE = (
         11,
         "a file could not be written",
         "permissions, an immutable attribute, or a folder that is a file",
-        "look at the path that is named: `ls -ld`, `lsattr -d`",
+        "look at the path that is named: `ls -ld PATH`, `lsattr -d PATH`",
     ),
     Code(
         "download-failed",
@@ -643,3 +643,11 @@ def immutable(path: str) -> AgentError:
         want="a file or folder that root may change",
         hint=f"`lsattr -d {path}` shows it, `chattr -ia {path}` takes it off; then run the same command again",
     )
+
+
+def fix(code: str, **values: str) -> str:
+    """Return the way out of a code, with what is known where the table says PATH, URL, ADDRESS."""
+    text = CODES[code].fix
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text

@@ -151,6 +151,19 @@ class HostName:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What was wanted of a host: never a secret. None and empty mean that it was left to the agent."""
+
+    addresses: tuple[str, ...]
+    components: tuple[str, ...]
+    version: str | None
+    sdk: int
+    platform: str | None
+    ca_fingerprint: str | None
+    accept_single_hsm: bool
+
+
+@dataclass(frozen=True)
 class ClientState:
     """The client a run leads to. `verified_by`: catalogue-sha256, caller-sha256, unverified or installed."""
 
@@ -236,6 +249,7 @@ class Report:
     cause: str | None = None
     failure: Failure | None = None
     request: str | None = None
+    asked: Asked | None = None
 
     def __post_init__(self) -> None:
         bad = [number for number, line in enumerate(self.lines) if line.outcome in _WORTH_MOST]

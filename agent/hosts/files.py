@@ -12,7 +12,7 @@ import os
 import re
 import stat
 
-from agent.core.errors import AgentError, immutable
+from agent.core.errors import AgentError, fix, immutable
 from agent.core.host import Stat
 from agent.core.system import is_stream
 from agent.hosts import connect
@@ -311,8 +311,10 @@ def refused(error: OSError, path: str) -> AgentError:
     if error.errno in _FULL:
         return AgentError("no-space", f"there is no room for {path}", saw=f"{path}: {said}")
     if error.errno == errno.EROFS:
-        return AgentError("read-only", f"{path} cannot be written", saw=f"{path}: {said}")
-    return AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: {said}")
+        hint = fix("read-only", PATH=path)
+        return AgentError("read-only", f"{path} cannot be written", saw=f"{path}: {said}", hint=hint)
+    hint = fix("write-failed", PATH=path)
+    return AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: {said}", hint=hint)
 
 
 def exhausted(error: OSError, what: str) -> AgentError | None:

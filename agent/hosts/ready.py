@@ -14,9 +14,10 @@ _RUN = (
     "encodings.idna",
     "unicodedata",
 )
-# also what takes a folder off that a download left
+# also what takes a folder off that a download left, and what looks into a jar that it brought
 _WEB = (
     "shutil",
+    "zipfile",
     "ssl",
     "requests",
     "idna",

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, fix
 from agent.core.host import READ_LIMIT, Holder, Reached, Room, Running, Stat
 from agent.core.system import LINUX
 from agent.hosts import connect, files, looks
@@ -265,8 +265,10 @@ class Shell:
         if re.search("No space left on device|Disk quota exceeded", said):
             raise AgentError("no-space", f"there is no room for {path}", saw=said)
         if "Read-only file system" in said:
-            raise AgentError("read-only", f"{path} cannot be written", saw=said)
-        raise AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: {said}")
+            hint = fix("read-only", PATH=path)
+            raise AgentError("read-only", f"{path} cannot be written", saw=said, hint=hint)
+        hint = fix("write-failed", PATH=path)
+        raise AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: {said}", hint=hint)
 
     def _python(self, call: str, timeout: float) -> Any:
         """Have the machine's own Python answer one of the questions of connect.py."""

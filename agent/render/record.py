@@ -11,7 +11,7 @@ from agent.core.plain import plain
 
 if TYPE_CHECKING:
     from agent.core.errors import AgentError
-    from agent.core.words import Line, Report
+    from agent.core.words import Asked, Line, Report
 
 SCHEMA_VERSION = 1
 
@@ -36,6 +36,7 @@ def to_tree(report: Report) -> dict[str, Any]:
             "instance_id": report.host.instance_id,
             "identity": report.host.identity,
         },
+        "asked": None if report.asked is None else _asked(report.asked),
         "client": None if client is None else {**asdict(client), "components": list(client.components)},
         "ca": None if ca is None else {**asdict(ca), "fingerprints": list(ca.fingerprints)},
         "steps": [_line(line) for line in report.lines],
@@ -51,6 +52,10 @@ def to_tree(report: Report) -> dict[str, Any]:
         "started": report.started,
         "finished": report.finished,
     }
+
+
+def _asked(asked: Asked) -> dict[str, Any]:
+    return {**asdict(asked), "addresses": list(asked.addresses), "components": list(asked.components)}
 
 
 def to_document(report: Report) -> str:

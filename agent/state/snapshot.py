@@ -180,7 +180,9 @@ def load(view: HostView, run_id: str | None) -> Snapshot:
         "there is no snapshot to go back to" if run_id is None else f"there is no snapshot of run {run_id}",
         saw=", ".join(reversed(runs[:5])) or "none",
         want=run_id or "a run that changed this host",
-        hint="`hsm-agent rollback RUN` takes one of the runs that are named" if runs else None,
+        hint=f"`hsm-agent rollback {runs[-1]}` goes back to before the last of the runs that are named"
+        if runs
+        else None,
     )
 
 

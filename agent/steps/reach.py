@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.cloudhsm.firewall import wall
-from agent.core.errors import CODES, AgentError
+from agent.core.errors import AgentError, fix
 from agent.core.words import Finding
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Reach:
 
 def _unreached(view: HostView, reached: Reached, cause: str) -> Finding:
     """Name the cause, and look at this host's own firewall where it may be that."""
-    saw, hint = reached.detail, CODES[cause].fix
+    saw, hint = reached.detail, fix(cause, ADDRESS=reached.address)
     firewall = view.system.firewall
     if firewall is not None and cause in _WALLED:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.core.errors import AgentError, immutable
+from agent.core.errors import AgentError, fix, immutable
 
 if TYPE_CHECKING:
     from agent.core.host import HostView
@@ -26,6 +26,7 @@ def refuse_without_room(view: HostView, *paths: str) -> None:
                 f"{path} cannot be written",
                 saw=f"{path} is read-only",
                 want="a writable file system",
+                hint=fix("read-only", PATH=path),
             )
         if room.free < _LEAST:
             raise AgentError(
