@@ -77,6 +77,8 @@ class Memory:
         self.touches: list[tuple[str, ...]] = []
         self.streams: dict[str, bytes] = {}
         self.stdin = b""
+        # content -> its SHA-256, of what only its publisher has
+        self.digests: dict[bytes, str] = {}
         self.full = False
         self.read_only = False
         self.root = True
@@ -250,6 +252,9 @@ class Memory:
         finally:
             del self.held[path]
 
+    def _digest(self, data: bytes) -> str:
+        return self.digests.get(data) or hashlib.sha256(data).hexdigest()
+
     def fetch(
         self,
         url: str,
@@ -262,7 +267,7 @@ class Memory:
         self.touches.append(("fetch", url, path))
         self._mind()
         here = self._follow(path)
-        if sha256 and here is not None and hashlib.sha256(here.data).hexdigest() == sha256.lower():
+        if sha256 and here is not None and self._digest(here.data) == sha256.lower():
             return sha256.lower()
         self._refuse(path)
         local = url[len("file://") :] if url.startswith("file:///") else url
@@ -273,7 +278,7 @@ class Memory:
             data = entry.data
         else:
             data = self._download(url, limit)
-        got = hashlib.sha256(data).hexdigest()
+        got = self._digest(data)
         if sha256 and got != sha256.lower():
             raise AgentError(
                 "checksum-mismatch",

@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, ClassVar
 
+from agent.catalogue import load
 from agent.cloudhsm.layout import LINUX, component_of, layout
 from agent.core.authenticode import ARGV
 from agent.core.host import Done
@@ -90,6 +91,7 @@ class Vendor:
             ports={(address, 2223): None for address in self.addresses},
             started=now,
         )
+        memory.digests = self.digests()
         self._furnish(memory)
         return memory
 
@@ -98,9 +100,17 @@ class Vendor:
         return f"Noble/cloudhsm-{component}_5.18.0-1_u24.04_amd64.deb"
 
     def checksums(self) -> tuple[str, ...]:
-        """Return --sha256 values for the mirror's made-up files."""
+        """Return --sha256 values for the mirror's files."""
+        return tuple(f"{content.decode()}={digest}" for content, digest in self.digests().items())
+
+    def digests(self) -> dict[bytes, str]:
+        """Return content -> SHA-256 of the mirror's files: made-up bytes in the place of those that AWS published."""
         files = [self.file(each).rpartition("/")[2] for each in self.components]
-        return tuple(f"{file}={hashlib.sha256(file.encode()).hexdigest()}" for file in files)
+        published = load()
+        return {
+            file.encode(): published.published(file) or hashlib.sha256(file.encode()).hexdigest()
+            for file in files
+        }
 
     def _tools(self) -> dict[str, Callable[[Sequence[str], Memory], Done]]:
         configure = {self.layout.tool(each): self._configure for each in self.components}
@@ -285,6 +295,7 @@ class WindowsVendor(Vendor):
             started=now,
             system=self.system,
         )
+        memory.digests = self.digests()
         self._furnish(memory)
         return memory
 
