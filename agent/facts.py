@@ -9,7 +9,7 @@ from agent.catalogue import parse_os_release
 from agent.cloudhsm.layout import component_of, layout
 from agent.cloudhsm.settings import parse_settings
 from agent.core.errors import AgentError
-from agent.core.registry import values
+from agent.core.registry import read
 from agent.core.system import LINUX
 from agent.packages import MANAGERS, Installed
 from agent.state import snapshot
@@ -108,16 +108,16 @@ def _linux(view: HostView) -> Facts:
 
 def _windows(view: HostView) -> Facts:
     """Look into the registry. A Windows for clients may have a server's build: the version says that it is none."""
-    said = values(view, _VERSION)
-    build = said.get("CurrentBuild", "")
-    processor = values(view, _ENVIRONMENT).get("PROCESSOR_ARCHITECTURE", "unknown")
-    is_server = said.get("InstallationType", "").startswith("Server")
+    version = read(view, _VERSION)
+    build = version.text("CurrentBuild")
+    processor = read(view, _ENVIRONMENT).text("PROCESSOR_ARCHITECTURE") or "unknown"
+    is_server = version.text("InstallationType").startswith("Server")
     return Facts(
         name=view.name,
         os="windows",
         os_version=build if is_server or not build else f"{build}-client",
         id_like=(),
-        title=said.get("ProductName", "an unknown Windows"),
+        title=version.text("ProductName") or "an unknown Windows",
         arch=_PROCESSORS.get(processor, processor),
         format="msi",
         init="scm",

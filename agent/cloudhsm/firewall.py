@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Union
 
 from agent.core.errors import CODES
-from agent.core.registry import values
+from agent.core.registry import Key, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -173,18 +173,20 @@ def wall(view: HostView, address: str, port: int) -> Wall:
     ignored = False
     for profile, (key, policy_keys) in _PROFILES.items():
         forced = {
-            name: value for each in policy_keys for name, value in values(view, rf"{_POLICY}\{each}").items()
+            name: value
+            for each in policy_keys
+            for name, value in read(view, rf"{_POLICY}\{each}").values.items()
         }
-        settings = {**values(view, rf"{_OWN}\{key}"), **forced}
+        settings = Key({**read(view, rf"{_OWN}\{key}").values, **forced})
         # [MS-GPFAS] 2.2.2.9: then rules of this host, and so one of ours, mean nothing
-        alone = _number(settings.get("AllowLocalPolicyMerge"), 1) == 0
+        alone = _number(settings, "AllowLocalPolicyMerge", 1) == 0
         rules = [rule for rule in ((*policy,) if alone else (*policy, *own)) if rule.is_for(port, profile)]
-        if _number(settings.get("EnableFirewall"), 1) == 0:
+        if _number(settings, "EnableFirewall", 1) == 0:
             continue
         blocking = next((rule for rule in rules if not rule.allows and not rule.narrow), None)
         if blocking is not None:  # wins over whatever allows
             causes[profile] = f"{_BY_RULE} {blocking.name!r} blocks"
-        elif _number(settings.get("DefaultOutboundAction"), 0) == 1 and not any(
+        elif _number(settings, "DefaultOutboundAction", 0) == 1 and not any(
             rule.may_let_us_out(address) for rule in rules
         ):
             causes[profile] = "what goes out is blocked, and no rule allows it"
@@ -201,7 +203,8 @@ def _hint(causes: Mapping[str, str], *, ignored: bool) -> str:
 
 
 def _rules(view: HostView, root: str) -> tuple[Rule, ...]:
-    found = (parse_rule(text) for text in values(view, rf"{root}\{_RULES}").values())
+    told = read(view, rf"{root}\{_RULES}").values.values()
+    found = (parse_rule(text) for text in told if isinstance(text, str))
     return tuple(rule for rule in found if rule is not None)
 
 
@@ -211,5 +214,6 @@ def _range(text: str) -> range:
     return range(int(found[1]), int(found[2] or found[1]) + 1) if found else range(0)
 
 
-def _number(text: str | None, otherwise: int) -> int:
-    return int(text, 16) if text and re.fullmatch(r"0x[0-9a-fA-F]+", text) else otherwise
+def _number(settings: Key, name: str, otherwise: int) -> int:
+    found = settings.number(name)
+    return otherwise if found is None else found

@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from agent.core.errors import AgentError
+from agent.core.registry import read
+
 if TYPE_CHECKING:
     from agent.core.host import Host, HostView
 
@@ -18,7 +21,7 @@ _STATES = {
     "STOP_PENDING": "deactivating",
     "STOPPED": "inactive",
 }
-_START_TYPES = {"0x2": "enabled", "0x3": "disabled", "0x4": "disabled"}
+_START_TYPES = {2: "enabled", 3: "disabled", 4: "disabled"}
 _ABSENT = 1060
 
 
@@ -119,11 +122,9 @@ class Scm:
             return Standing("inactive", "not installed", None)
         state = re.search(rf": \d+ +({'|'.join(_STATES)})\b", done.out)
         active = _STATES[state[1]] if state else "unknown"
-        told = view.ask(("reg", "query", rf"{_SERVICES}\{service}", "/v", "Start"), timeout=timeout)
-        kind = re.search(r"\bStart +REG_DWORD +(0x\d)\b", told.out)
         return Standing(
             active,
-            _START_TYPES.get(kind[1], "unknown") if kind else "unknown",
+            _start_type(view, service),
             _began(view, daemon) if active == "active" else None,
         )
 
@@ -152,6 +153,15 @@ def _shown(view: HostView, service: str, timeout: float) -> tuple[bool, dict[str
     wanted = "ActiveState,UnitFileState,MainPID,ExecMainPID,InvocationID,NRestarts"
     done = view.ask(("systemctl", "show", f"--property={wanted}", service), timeout=timeout)
     return done.ok, dict(line.partition("=")[::2] for line in done.out.splitlines())
+
+
+def _start_type(view: HostView, service: str) -> str:
+    try:
+        return _START_TYPES.get(read(view, rf"{_SERVICES}\{service}").number("Start") or 0, "unknown")
+    except AgentError as error:
+        if error.ends_run:
+            raise
+        return "unknown"
 
 
 def _began(view: HostView, daemon: str) -> float | None:

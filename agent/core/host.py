@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    from agent.core.registry import Key
     from agent.core.system import System
 
 # The largest file the agent reads whole; everything it has business reading is far smaller.
@@ -152,6 +153,12 @@ class HostView(Protocol):
 
     def holder(self, path: str) -> Holder | None:
         """Return who holds the fcntl lock on `path`, None when it is free or absent; on Windows, the mutex it names."""
+
+    def registry(self, key: str) -> Key | None:
+        r"""Return a key of the 64-bit registry, such as `HKLM\SOFTWARE\x`; None when it is absent, as all are on Linux.
+
+        Raises AgentError `unreadable` for one that is there and cannot be read to its end.
+        """
 
     def mapping(self, prefix: str) -> tuple[Running, ...]:
         """Return the running processes that have mapped a file whose path starts with `prefix`."""

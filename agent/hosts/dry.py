@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.core.host import Done, Holder, HostView, Reached, Room, Running, Stat
+    from agent.core.registry import Key
     from agent.core.system import System
 
 
@@ -55,6 +56,9 @@ class Dry:
 
     def holder(self, path: str) -> Holder | None:
         return self._view.holder(path)
+
+    def registry(self, key: str) -> Key | None:
+        return self._view.registry(key)
 
     def mapping(self, prefix: str) -> tuple[Running, ...]:
         return self._view.mapping(prefix)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from agent.core.host import Done, Holder, Host, Reached, Room, Running, Stat
+    from agent.core.registry import Key
     from agent.core.system import System
 
 
@@ -72,6 +73,10 @@ class Guarded:
     def holder(self, path: str) -> Holder | None:
         self._left(f"before looking at the lock {path}")
         return self._host.holder(path)
+
+    def registry(self, key: str) -> Key | None:
+        self._left(f"before reading {key}")
+        return self._host.registry(key)
 
     def mapping(self, prefix: str) -> tuple[Running, ...]:
         self._left("before looking at the running programs")

@@ -52,7 +52,6 @@ LOOKS = (
 
 # On Windows; a program of the system is called by its bare name, so that it comes from a folder of the system.
 _WINDOWS = (
-    Look("reg", (r"query", r"HKLM\\.*"), r"/v|/s|/reg:64|[\w .-]+"),
     Look(AUTHENTICODE[0], tuple(re.escape(word) for word in AUTHENTICODE[1:])),
     Look("tasklist", (r"/fi", r"PID eq \d+", r"/fo", r"csv", r"/nh")),
     Look("sc", (r"query|queryex|qc", r"[\w.-]+")),

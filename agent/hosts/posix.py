@@ -99,6 +99,9 @@ class Posix:
             raise files.unread(error, path) from error
         return Holder(*found) if found else None
 
+    def registry(self, key: str) -> None:  # noqa: ARG002 -- there is none
+        return None
+
     def mapping(self, prefix: str) -> tuple[Running, ...]:
         try:
             import psutil  # noqa: PLC0415 -- 25 ms that only this look pays

@@ -188,6 +188,9 @@ class Shell:
         found = self._python(f"holder({path!r})", _LOOK)
         return Holder(*found) if found else None
 
+    def registry(self, key: str) -> None:  # noqa: ARG002 -- there is none
+        return None
+
     def mapping(self, prefix: str) -> tuple[Running, ...]:
         found = self._python(f"mapping({prefix!r})", _LOOK)
         return tuple(Running(**{**each, "mapped": tuple(each["mapped"])}) for each in found)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
-from agent.core.registry import is_cut, keys, values
+from agent.core.registry import read
 from agent.packages.authenticode import vouch
 from agent.packages.protocol import Condition, Installed, transact
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from agent.core.words import Notice
 
 _UNINSTALL = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
-_QUERY = ("reg", "query", _UNINSTALL, "/s", "/reg:64")
 _SESSION_MANAGER = r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager"
 _CODE = re.compile(r"\{[0-9A-F-]{36}\}", re.IGNORECASE)
 _SEPARATOR = "\\"
@@ -204,25 +203,20 @@ class Msi:
 def products(view: HostView) -> tuple[tuple[str, Product], ...]:
     """Return the vendor's programs that the 64-bit part of the registry lists, each with the package that it is.
 
-    Raises AgentError `package-failed`.
+    Raises AgentError `unreadable`.
     """
-    done = view.ask(_QUERY, timeout=60)
-    if not done.ok or is_cut(done.out):
-        raise AgentError(
-            "package-failed", "the list of installed programs cannot be read", saw=done.tail(3) or "too long a list",
-            want="an answer", hint=f"look at it: `reg query {_UNINSTALL} /reg:64`",
-        )  # fmt: skip
     root = view.system.join(view.system.programs, "Amazon", "CloudHSM")
     found = []
-    for key, told in keys(done.out):
+    for code in filter(_CODE.fullmatch, read(view, _UNINSTALL).subkeys):
+        told = read(view, rf"{_UNINSTALL}\{code}")
         product = Product(
-            key,
-            told.get("DisplayName", ""),
-            told.get("DisplayVersion", ""),
-            told.get("Publisher", ""),
-            told.get("InstallLocation", ""),
+            code,
+            told.text("DisplayName"),
+            told.text("DisplayVersion"),
+            told.text("Publisher"),
+            told.text("InstallLocation"),
         )
-        package = product.package(root) if _CODE.fullmatch(key) else None
+        package = product.package(root)
         if package is not None:
             found.append((package, product))
     return tuple(sorted(found, key=lambda each: (each[0], _by_number(each[1].version), each[1].code)))
@@ -240,9 +234,9 @@ def _installed(package: str, versions: Sequence[str], awaits: str | None) -> Ins
 
 def _awaited(view: HostView) -> str | None:
     """Return the first file of the vendor's that was in use and is replaced when Windows starts anew."""
-    there = values(view, _SESSION_MANAGER).get("PendingFileRenameOperations", "")
-    # pairs of what is moved and where to, `\0` between them; a name begins with \??\, or !\??\ where it replaces one
-    paths = (path.lstrip("!")[len("\\??\\") :] for path in there.split("\\0") if path)
+    # pairs of what is moved and where to; a name begins with \??\, or !\??\ where it replaces one
+    moves = read(view, _SESSION_MANAGER).texts("PendingFileRenameOperations")
+    paths = (path.lstrip("!")[len("\\??\\") :] for path in moves if path)
     return next((path for path in paths if _OURS.search(path)), None)
 
 

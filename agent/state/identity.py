@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
-from agent.core.registry import values
+from agent.core.registry import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,7 @@ def _linux(view: HostView) -> str | None:
 
 
 def _windows(view: HostView) -> str | None:
-    return values(view, _CRYPTOGRAPHY).get("MachineGuid")
+    return read(view, _CRYPTOGRAPHY).text("MachineGuid") or None
 
 
 def _text(view: HostView, path: str) -> str:

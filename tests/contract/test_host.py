@@ -241,6 +241,14 @@ def cause_of(act: Callable[[], object]) -> tuple[str, str]:
     return caught.value.code.name, caught.value.saw
 
 
+# --- the registry
+
+
+def test_a_key_that_nobody_made_is_absent(ground: Ground) -> None:
+    """As every key is where there is no registry."""
+    assert ground.host.registry(r"HKLM\SOFTWARE\nobody made this") is None
+
+
 # --- read
 
 

@@ -48,7 +48,7 @@ def nothing_is_left() -> Iterator[None]:
 class Nothing:
     """An Undo for what nothing is kept of."""
 
-    def save(self) -> None:
+    def save(self, *, worked: bool) -> None:
         """Keep nothing."""
 
     def restore(self) -> tuple[Line, ...]:
@@ -61,7 +61,7 @@ def walk(step: Opening | Closing) -> tuple[str, str | None]:
 
 
 def test_a_registry_that_blocks_is_the_cause_of_silence_until_a_rule_allows() -> None:
-    assert wall(this_machine(), 2223).causes == {}
+    assert wall(this_machine(), "127.0.0.1", 2223).causes == {}
     for profile in PROFILES:
         plant(profile, "EnableFirewall", "REG_DWORD", "1")
         plant(profile, "DefaultOutboundAction", "REG_DWORD", "1")
@@ -69,8 +69,8 @@ def test_a_registry_that_blocks_is_the_cause_of_silence_until_a_rule_allows() ->
         found = Reach("127.0.0.1", port, 0.2).check(this_machine())
     assert (found.code, "Windows Firewall: what goes out is blocked" in found.saw) == ("hsm-firewalled", True)
     plant("FirewallRules", "{8A1B7C1E-3C42-4B0C-8A39-0E2B2A2D1C01}", "REG_SZ", OURS)
-    assert wall(this_machine(), 2223).causes == {}
-    assert set(wall(this_machine(), 443).causes) == {"Domain", "Private", "Public"}
+    assert wall(this_machine(), "127.0.0.1", 2223).causes == {}
+    assert set(wall(this_machine(), "127.0.0.1", 443).causes) == {"Domain", "Private", "Public"}
 
 
 def test_the_rule_is_found_where_it_is_and_a_netsh_that_does_nothing_is_not_believed() -> None:

@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT, Done, Holder, Running
 from agent.hosts.looks import ForbiddenLook
 from tests.contract.test_host import Ground, cause_of, ground_of, python, raises, silent_server
 
 assert sys.platform == "win32"
+
+import winreg  # noqa: E402
 
 from agent.hosts import processes  # noqa: E402
 from agent.hosts.windows import access, kernel, names  # noqa: E402
@@ -449,21 +452,84 @@ def test_a_child_does_not_inherit_the_run_lock(ground: Ground) -> None:
 
 
 def test_ask_runs_what_only_looks_and_comes_from_the_system(ground: Ground) -> None:
-    key = r"HKLM\Software\Microsoft\Windows NT\CurrentVersion"
-    done = ground.host.ask(("reg", "query", key, "/v", "CurrentBuildNumber", "/reg:64"), timeout=30)
+    done = ground.host.ask(("tasklist", "/fi", f"PID eq {os.getpid()}", "/fo", "csv", "/nh"), timeout=30)
     assert done.ok
-    assert done.out.split()[-3:-1] == ["CurrentBuildNumber", "REG_SZ"]
-    assert done.out.split()[-1].isdigit()
-    assert ground.host.ask(("reg", "query", r"HKLM\Software\No", "/reg:64"), timeout=30).status == 1
+    assert ground.host.ask(("sc", "query", "nobody-has-this"), timeout=30).status == 1060
     for argv in (
-        ("reg", "add", key, "/v", "x"),
-        ("reg", "query", key, "/v", "x", "&", "calc"),
-        (ground.path("reg"), "query", key),
+        ("reg", "query", CURRENT),
+        ("sc", "query", "x", "&", "calc"),
+        (ground.path("sc"), "query", "x"),
         ("sc", "stop", "Spooler"),
         ("cmd", "/c", "ver"),
     ):
         with pytest.raises(ForbiddenLook):
             ground.host.ask(argv, timeout=1)
+
+
+# --- the registry
+
+CURRENT = r"HKLM\Software\Microsoft\Windows NT\CurrentVersion"
+PLACE = r"SOFTWARE\hsm-agent-test"
+
+
+@pytest.fixture
+def planted() -> Iterator[winreg.HKEYType]:
+    """A key of our own in the 64-bit part, empty."""
+    rights = winreg.KEY_ALL_ACCESS | winreg.KEY_WOW64_64KEY
+    with winreg.CreateKeyEx(winreg.HKEY_LOCAL_MACHINE, PLACE, access=rights) as key:
+        yield key
+        while winreg.QueryInfoKey(key)[0]:
+            winreg.DeleteKey(key, winreg.EnumKey(key, 0))
+    winreg.DeleteKeyEx(winreg.HKEY_LOCAL_MACHINE, PLACE, winreg.KEY_WOW64_64KEY)
+
+
+def test_a_key_is_read_with_its_values_and_subkeys(ground: Ground, planted: winreg.HKEYType) -> None:
+    for name, kind, value in (
+        ("Text", winreg.REG_SZ, "ü日"), ("", winreg.REG_SZ, "the nameless"), ("Empty", winreg.REG_SZ, ""),
+        ("Path", winreg.REG_EXPAND_SZ, r"%SystemRoot%\x"), ("Several", winreg.REG_MULTI_SZ, ["a", "", "b"]),
+        ("Number", winreg.REG_DWORD, 0xFFFFFFFF), ("Large", winreg.REG_QWORD, 1 << 40), ("Zero", winreg.REG_DWORD, 0),
+        ("Bytes", winreg.REG_BINARY, b"\0\1"), ("None", winreg.REG_NONE, b""),
+    ):  # fmt: skip
+        winreg.SetValueEx(planted, name, 0, kind, value)
+    for name in ("b", "A"):
+        winreg.CreateKey(planted, name).Close()
+    found = ground.host.registry(rf"HKLM\{PLACE}")
+    assert found is not None
+    assert found.values == {
+        "Text": "ü日", "": "the nameless", "Empty": "", "Path": r"%SystemRoot%\x", "Several": ("a", "", "b"),
+        "Number": 0xFFFFFFFF, "Large": 1 << 40, "Zero": 0,
+    }  # fmt: skip
+    assert sorted(found.subkeys) == ["A", "b"]
+    assert (found.text("TEXT"), found.number("zero"), found.texts("several")) == ("ü日", 0, ("a", "", "b"))
+
+
+def test_absence_is_a_value_and_another_root_a_mistake(ground: Ground) -> None:
+    assert ground.host.registry(rf"HKLM\{PLACE}\No\nor this") is None
+    current = ground.host.registry(CURRENT)
+    assert current is not None
+    assert current.text("CurrentBuildNumber").isdigit()
+    for key in ("HKCU\\Software", r"\\other\HKLM\Software", "HKLM"):
+        with pytest.raises(ValueError, match="below"):
+            ground.host.registry(key)
+
+
+def test_a_long_list_is_read_to_its_end(ground: Ground, planted: winreg.HKEYType) -> None:
+    """Over 1 MB, and more subkeys than programs are installed anywhere."""
+    for number in range(3_000):
+        winreg.SetValueEx(planted, f"{number}", 0, winreg.REG_SZ, "x" * 400)
+    for number in range(1_300):
+        winreg.CreateKey(planted, f"{number}").Close()
+    found = ground.host.registry(rf"HKLM\{PLACE}")
+    assert found is not None
+    assert (len(found.values), len(found.subkeys)) == (3_000, 1_300)
+
+
+def test_a_value_that_makes_too_much_is_refused(ground: Ground, planted: winreg.HKEYType) -> None:
+    for number in range(5):
+        winreg.SetValueEx(planted, f"{number}", 0, winreg.REG_SZ, "x" * 14 * 1024 * 1024)
+    with pytest.raises(AgentError) as caught:
+        ground.host.registry(rf"HKLM\{PLACE}")
+    assert (caught.value.code.name, PLACE in caught.value.sentence) == ("unreadable", True)
 
 
 # --- interrupts
@@ -478,7 +544,7 @@ def test_an_interrupt_ends_every_wait_and_no_touch() -> None:
     with silent_server() as port, raises("interrupted"):
         machine.reach("127.0.0.1", port, timeout=30)
     with raises("interrupted"):
-        machine.ask(("reg", "query", r"HKLM\Software", "/s"), timeout=30)
+        machine.ask(("sc", "query", "Spooler"), timeout=30)
     assert machine.do((sys.executable, "-c", "raise SystemExit(3)"), timeout=30).status == 3
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.core.registry import values
+from agent.core.registry import read
 from agent.hosts.here import this_machine
 from agent.hosts.windows.events import LONGEST, EventLog
 from agent.log import open_log
@@ -35,9 +35,9 @@ def test_the_source_is_registered_once_and_written_to() -> None:
     """Wine takes every event and keeps none: that they can be read is Windows' to prove."""
     for _ in range(2):
         open_log(this_machine(), may_write=True)
-        assert values(this_machine(), KEY) == {
+        assert read(this_machine(), KEY).values == {
             "EventMessageFile": r"%SystemRoot%\System32\EventCreate.exe",
-            "TypesSupported": "0x7",
+            "TypesSupported": 7,
         }
     (handler,) = logging.getLogger("agent").handlers
     assert isinstance(handler, EventLog)
@@ -47,6 +47,6 @@ def test_the_source_is_registered_once_and_written_to() -> None:
 
 def test_who_may_not_write_leaves_no_trace() -> None:
     open_log(this_machine(), may_write=False)
-    assert values(this_machine(), KEY) == {}
+    assert this_machine().registry(KEY) is None
     (handler,) = logging.getLogger("agent").handlers
     assert isinstance(handler, logging.NullHandler)

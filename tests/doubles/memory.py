@@ -17,6 +17,7 @@ from agent.hosts import looks
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from agent.core.registry import Key
     from agent.core.system import System
 
 Argv = tuple[str, ...]
@@ -51,7 +52,8 @@ class Memory:
     them as well as `ask`, which first asks the allow-list. A program sees what it was given on standard input in
     `stdin`. `ports` says for (address, port) which cause keeps it from being reached, None when connected.
     `urls` holds what a URL downloads, or the AgentError it raises. `locks` and `running` are who holds which lock
-    and what is running. `streams` is what was written to streams and devices. `touches` records every verb that changes the machine, in order; failed ones too.
+    and what is running. `keys` is what the registry holds, or why a key cannot be read, `other_keys` what it holds
+    beside them. `streams` is what was written to streams and devices. `touches` records every verb that changes the machine, in order; failed ones too.
     """
 
     def __init__(
@@ -74,6 +76,8 @@ class Memory:
         self.locks: dict[str, Holder | Callable[[Memory], Holder | None]] = {}
         self.running: tuple[Running, ...] = ()
         self.held: dict[str, str] = {}
+        self.keys: dict[str, Key | AgentError] = {}
+        self.other_keys: Callable[[str], Key | None] = lambda _: None
         self.touches: list[tuple[str, ...]] = []
         self.streams: dict[str, bytes] = {}
         self.stdin = b""
@@ -165,6 +169,12 @@ class Memory:
     def holder(self, path: str) -> Holder | None:
         held = self.locks.get(path)
         return held(self) if callable(held) else held
+
+    def registry(self, key: str) -> Key | None:
+        found = self.keys[key] if key in self.keys else self.other_keys(key)
+        if isinstance(found, AgentError):
+            raise found
+        return found
 
     def mapping(self, prefix: str) -> tuple[Running, ...]:
         found = []

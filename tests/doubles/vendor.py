@@ -13,6 +13,7 @@ from agent.catalogue import load
 from agent.cloudhsm.layout import LINUX, component_of, layout
 from agent.core.authenticode import ARGV
 from agent.core.host import Done
+from agent.core.registry import Key
 from agent.core.system import windows
 from agent.lab import contents
 from tests.doubles.memory import Memory
@@ -268,25 +269,8 @@ class WindowsVendor(Vendor):
     components: ClassVar[tuple[str, ...]] = ("cli", "pkcs11", "jce", "ksp")
 
     def machine(self, now: dt.datetime) -> Memory:
-        version = {
-            "CurrentBuild": "20348",
-            "InstallationType": "Server",
-            "ProductName": "Windows Server 2022",
-        }
         memory = Memory(
-            answers={
-                ("reg", "query", VERSION, "/reg:64"): Done(0, key_text(VERSION, version), ""),
-                ("reg", "query", ENVIRONMENT, "/reg:64"): Done(
-                    0, key_text(ENVIRONMENT, {"PROCESSOR_ARCHITECTURE": "AMD64"}), ""
-                ),
-                ("reg", "query", CRYPTOGRAPHY, "/reg:64"): Done(
-                    0,
-                    key_text(CRYPTOGRAPHY, {"MachineGuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, "a host"))}),
-                    "",
-                ),
-            },
             programs={
-                "reg": self._registry,
                 "msiexec": self._msiexec,
                 "powershell": self._powershell,
                 **self._tools(),
@@ -296,6 +280,14 @@ class WindowsVendor(Vendor):
             system=self.system,
         )
         memory.digests = self.digests()
+        memory.keys = {
+            VERSION: Key(
+                {"CurrentBuild": "20348", "InstallationType": "Server", "ProductName": "Windows Server 2022"}
+            ),
+            ENVIRONMENT: Key({"PROCESSOR_ARCHITECTURE": "AMD64"}),
+            CRYPTOGRAPHY: Key({"MachineGuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, "a host"))}),
+        }
+        memory.other_keys = self._registry
         self._furnish(memory)
         return memory
 
@@ -311,21 +303,18 @@ class WindowsVendor(Vendor):
         by = base64.b64encode(b"CN=Amazon Web Services, Inc.").decode()
         return Done(0, json.dumps({"status": self.moods.get("signature", "Valid"), "by": by}) + "\n", "")
 
-    def _registry(self, argv: Sequence[str], memory: Memory) -> Done:
-        if argv[2] == SESSION_MANAGER:
-            moves = "".join(rf"\??\{path}.new\0!\??\{path}\0" for path in self.pending)
-            line = f"    PendingFileRenameOperations    REG_MULTI_SZ    {moves}"
-            return Done(
-                0, "\n".join(["", SESSION_MANAGER.replace("HKLM", "HKEY_LOCAL_MACHINE"), line, ""]), ""
-            )
-        if "Firewall" in argv[2]:  # nobody has set up anything
-            return Done(1, "", "ERROR: The system was unable to find the specified registry key or value.\n")
-        assert tuple(argv[2:]) == (UNINSTALL, "/s", "/reg:64")
-        text = "".join(
-            key_text(rf"{UNINSTALL}\{_code(package)}", {"DisplayName": package, "DisplayVersion": version})
-            for package, version in sorted(self.installed.items())
-        )
-        return Done(0, text, "")
+    def _registry(self, key: str) -> Key | None:
+        """Say what changes in the registry; the firewall is one that nobody has set up."""
+        if key == SESSION_MANAGER:
+            moves = [name for path in self.pending for name in (rf"\??\{path}.new", rf"!\??\{path}")]
+            return Key({"PendingFileRenameOperations": tuple(moves)})
+        programs = {
+            rf"{UNINSTALL}\{_code(package)}": Key({"DisplayName": package, "DisplayVersion": version})
+            for package, version in self.installed.items()
+        }
+        if key == UNINSTALL:
+            return Key(subkeys=tuple(sorted(path.rpartition("\\")[2] for path in programs)))
+        return programs.get(key)
 
     def _msiexec(self, argv: Sequence[str], memory: Memory) -> Done:
         mood = self.moods.get("installer")
@@ -349,9 +338,3 @@ class WindowsVendor(Vendor):
 def _code(package: str) -> str:
     """A product code; each package has its own."""
     return f"{{{uuid.uuid5(uuid.NAMESPACE_DNS, package)}}}".upper()
-
-
-def key_text(path: str, values: dict[str, str]) -> str:
-    """What `reg query` says of one key."""
-    lines = [f"    {name}    REG_SZ    {value}" for name, value in values.items()]
-    return "\n".join(["", path.replace("HKLM", "HKEY_LOCAL_MACHINE"), *lines, ""])

@@ -12,6 +12,7 @@ import pytest
 from agent import app
 from agent.core.errors import AgentError
 from agent.core.host import Done, Running
+from agent.core.registry import Key
 from agent.core.words import Report, Verdict
 from agent.desired import Desired
 from agent.render.progress import Silent
@@ -19,7 +20,7 @@ from agent.report import Run
 from agent.state import store
 from agent.state.identity import identity
 from tests.doubles.memory import Memory
-from tests.doubles.vendor import CRYPTOGRAPHY, Vendor, WindowsVendor, key_text
+from tests.doubles.vendor import CRYPTOGRAPHY, Vendor, WindowsVendor
 from tests.laws.test_laws import STARTED, Fragile, Killed, configure, desired_of, machine_of
 
 if TYPE_CHECKING:
@@ -237,8 +238,7 @@ def as_machine(memory: Memory, name: str) -> None:
     if memory.system.kind == "linux":
         memory.place("/etc/machine-id", f"{name * 32}\n".encode())
     else:
-        said = key_text(CRYPTOGRAPHY, {"MachineGuid": name * 8})
-        memory.answers["reg", "query", CRYPTOGRAPHY, "/reg:64"] = Done(0, said, "")
+        memory.keys[CRYPTOGRAPHY] = Key({"MachineGuid": name * 8})
 
 
 def as_instance(memory: Memory, name: str) -> None:

@@ -7,10 +7,11 @@ import datetime as dt
 import pytest
 
 from agent.core.host import Done
+from agent.core.registry import Key
 from agent.facts import Configured, Facts, gather
 from agent.packages import Condition, Installed
 from tests.doubles.memory import Memory
-from tests.doubles.vendor import ETC, VERSION, Vendor, WindowsVendor, key_text
+from tests.doubles.vendor import ETC, VERSION, Vendor, WindowsVendor
 
 NOW = dt.datetime(2026, 11, 23, tzinfo=dt.timezone.utc)
 
@@ -108,6 +109,6 @@ def test_a_windows_server() -> None:
 )  # fmt: skip
 def test_a_windows_that_is_no_server_is_none(said: dict[str, str], version: str, title: str) -> None:
     memory = WindowsVendor().machine(NOW)
-    memory.answers["reg", "query", VERSION, "/reg:64"] = Done(0, key_text(VERSION, said), "")
+    memory.keys[VERSION] = Key(said)
     facts = gather(memory)
     assert (facts.os, facts.os_version, facts.title) == ("windows", version, title)

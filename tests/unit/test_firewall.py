@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -11,6 +11,7 @@ from agent.cloudhsm.firewall import RULE, own_rules, parse_rule, wall
 from agent.core.errors import AgentError
 from agent.core.host import Done
 from agent.core.limits import Limits
+from agent.core.registry import Key
 from agent.core.system import windows
 from agent.core.words import Plan
 from agent.desired import Desired
@@ -28,6 +29,8 @@ from tests.unit.test_planner import CA, CATALOGUE, LIMITS, NOBLE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from agent.core.registry import Value
+
 OWN = r"HKLM\SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy"
 POLICY = r"HKLM\SOFTWARE\Policies\Microsoft\WindowsFirewall"
 EVERYWHERE = ("DomainProfile", "StandardProfile", "PublicProfile")
@@ -41,31 +44,21 @@ DELETE = (*NETSH, "delete", "rule", f"name={RULE}", "dir=out")
 SERVER = replace(NOBLE, os="windows", os_version="20348", id_like=(), title="Windows Server 2022 Datacenter",
                  arch="x86_64", format="msi", init="scm", system=windows())  # fmt: skip
 
-Keys = dict[str, dict[str, str]]
+Keys = dict[str, "dict[str, Value]"]
 
 
-def blocked(*profiles: str, **more: str) -> Keys:
-    return {
-        rf"{OWN}\{each}": {"EnableFirewall": "0x1", "DefaultOutboundAction": "0x1", **more}
-        for each in profiles
-    }
+def blocked(*profiles: str, **more: Value) -> Keys:
+    return {rf"{OWN}\{each}": {"EnableFirewall": 1, "DefaultOutboundAction": 1, **more} for each in profiles}
 
 
 def rules(*texts: str, root: str = OWN) -> Keys:
     return {rf"{root}\FirewallRules": {f"{{{number}}}": text for number, text in enumerate(texts)}}
 
 
-def machine(keys: Mapping[str, Mapping[str, str]], cause: str | None = "hsm-timed-out") -> Memory:
-    def reg(argv: tuple[str, ...], memory: Memory) -> Done:
-        assert (argv[:2], argv[3:]) == (("reg", "query"), ("/reg:64",))
-        found = keys.get(argv[2])
-        if found is None:
-            return Done(1, "", "reg: Schluessel nicht gefunden\n")
-        kinds = {name: "REG_DWORD" if data.startswith("0x") else "REG_SZ" for name, data in found.items()}
-        lines = [f"    {name}    {kinds[name]}    {data}" for name, data in found.items()]
-        return Done(0, "\n".join(["", argv[2].replace("HKLM", "HKEY_LOCAL_MACHINE"), *lines, ""]), "")
-
-    return Memory(programs={"reg": reg}, ports={("10.0.1.6", 2223): cause}, system=windows())
+def machine(keys: Mapping[str, Mapping[str, Value]], cause: str | None = "hsm-timed-out") -> Memory:
+    memory = Memory(ports={("10.0.1.6", 2223): cause}, system=windows())
+    memory.other_keys = lambda key: Key(keys[key]) if key in keys else None
+    return memory
 
 
 def with_netsh(keys: Keys, status: int = 0, said: str = "", *, obeys: bool = True) -> Memory:
@@ -76,7 +69,7 @@ def with_netsh(keys: Keys, status: int = 0, said: str = "", *, obeys: bool = Tru
         if obeys and argv == ADD:
             place["{new}"] = OURS
         if obeys and argv == DELETE:
-            for name in [name for name, text in place.items() if f"|Name={RULE}|" in text]:
+            for name in [name for name, text in place.items() if f"|Name={RULE}|" in str(text)]:
                 del place[name]
         return Done(status, said, "")
 
@@ -196,13 +189,13 @@ def test_silence_may_be_the_firewalls_when_it_blocks_on_some_networks() -> None:
     "keys",
     [
         {},
-        blocked(*EVERYWHERE, EnableFirewall="0x0"),
-        blocked(*EVERYWHERE, DefaultOutboundAction="0x0"),
+        blocked(*EVERYWHERE, EnableFirewall=0),
+        blocked(*EVERYWHERE, DefaultOutboundAction=0),
         {**blocked(*EVERYWHERE), **rules(OURS)},
         # it may be about us: not certain, so not said
         {**blocked(*EVERYWHERE), **rules(OURS.replace("|Name", "|RA4=10.0.0.0/255.0.0.0|Name"))},
         {**blocked(*EVERYWHERE), **rules(OURS, root=POLICY)},
-        {**blocked(*EVERYWHERE), **{rf"{POLICY}\{each}": {"EnableFirewall": "0x0"} for each in (*EVERYWHERE, "PrivateProfile")}},
+        {**blocked(*EVERYWHERE), **{rf"{POLICY}\{each}": {"EnableFirewall": 0} for each in (*EVERYWHERE, "PrivateProfile")}},
         rules(OURS.replace("Allow", "Block").replace("|Name", r"|App=C:\other.exe|Name")),
     ],
 )  # fmt: skip
@@ -239,10 +232,10 @@ def test_a_rule_that_may_be_about_us_leaves_it_open(about: str) -> None:
 
 
 def test_group_policy_is_stronger_than_the_hosts_own_settings() -> None:
-    keys = {
-        **blocked(*EVERYWHERE, DefaultOutboundAction="0x0"),
+    keys: Keys = {
+        **blocked(*EVERYWHERE, DefaultOutboundAction=0),
         **{
-            rf"{POLICY}\{each}": {"DefaultOutboundAction": "0x1", "AllowLocalPolicyMerge": "0x0"}
+            rf"{POLICY}\{each}": {"DefaultOutboundAction": 1, "AllowLocalPolicyMerge": 0}
             for each in ("DomainProfile", "PrivateProfile", "PublicProfile")
         },
         **rules(OURS),
@@ -268,21 +261,43 @@ def test_two_causes_are_told_with_their_profiles() -> None:
     assert told == "what goes out is blocked, and no rule allows it (Domain); the rule 'x' blocks (Public)"
 
 
-def test_a_list_that_is_too_long_says_nothing() -> None:
+def test_a_list_that_cannot_be_read_says_nothing() -> None:
     memory = machine({})
-    memory.programs["reg"] = Done(0, "x\n[7 bytes left out]\n", "")
+    memory.keys[rf"{OWN}\FirewallRules"] = AgentError(
+        "unreadable", "it cannot be read", saw="Access is denied."
+    )
     code, saw, _ = probe(memory)
     assert (code, saw) == (
         "hsm-timed-out",
-        "hsm-timed-out; the rules of Windows Firewall could not be read: too long a list",
+        "hsm-timed-out; the rules of Windows Firewall could not be read: Access is denied.",
     )
     found = Closing(Limits()).check(memory)  # and is no reason to keep the packages
     assert (found.met, [notice.code for notice in found.notices]) == (True, ["firewall-unread"])
 
 
+@pytest.mark.parametrize("mine", [True, False])
+def test_however_many_rules_there_are_each_counts(*, mine: bool) -> None:
+    """A domain's policy, and an app's rules for each user, make megabytes of them."""
+    other = OURS.replace("|Name", r"|App=C:\Program Files\x.exe|Name").replace(RULE, "x" * 80)
+    texts = [*[other] * 20_000, *([OURS] if mine else [])]
+    code, saw, _ = probe(machine({**blocked(*EVERYWHERE), **rules(*texts)}))
+    assert code == ("hsm-timed-out" if mine else "hsm-firewalled")
+    assert "could not be read" not in saw
+
+
+@pytest.mark.parametrize(("value", "causes"), [(1, 3), (0, 0), ("1", 0), (("1",), 0), (2, 0)])
+def test_a_setting_that_is_no_number_is_as_if_it_were_not_there(value: Value, causes: int) -> None:
+    keys: Keys = {rf"{OWN}\{each}": {"defaultoutboundaction": value, "Other": ("x",)} for each in EVERYWHERE}
+    assert len(wall(machine(keys), "10.0.1.6", 2223).causes) == causes
+
+
 def test_only_a_failure_costs_a_look() -> None:
     memory = machine({}, None)
-    del memory.programs["reg"]
+
+    def unasked(key: str) -> NoReturn:
+        raise AssertionError(key)
+
+    memory.other_keys = unasked
     assert Reach("10.0.1.6", 2223, 5).check(memory).met
     memory.ports["10.0.1.6", 2223] = "hsm-refused"
     assert probe(memory)[0] == "hsm-refused"

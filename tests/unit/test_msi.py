@@ -13,6 +13,7 @@ from agent.core.client_packages import WINDOWS
 from agent.core.errors import AgentError
 from agent.core.host import Done
 from agent.core.limits import Limits
+from agent.core.registry import Key
 from agent.core.system import windows
 from agent.packages import Condition, Installed
 from agent.packages.msi import Msi, log_text, reason
@@ -21,27 +22,25 @@ from tests.doubles.memory import Memory
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-QUERY = ("reg", "query", r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall", "/s", "/reg:64")
-ROOT = r"HKEY_LOCAL_MACHINE\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
-SESSION_MANAGER = r"HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Control\Session Manager"
-PENDING = ("reg", "query", SESSION_MANAGER.replace("HKEY_LOCAL_MACHINE", "HKLM"), "/reg:64")
+    from agent.core.registry import Value
+
+UNINSTALL = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
+SESSION_MANAGER = r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager"
 CODE = "{2E6A36C6-8D6E-4F5E-9B53-9E0D9C8D5A01}"
 FILE = "/cache/AWSCloudHSMCLI-5.18.0-1.msi"
 ARGV = ("msiexec", "/i", FILE, "/qn", "/norestart", "/l*v", f"{FILE}.log")
 
 
-def key(name: str, **values: str) -> str:
-    lines = [f"    {value}    REG_SZ    {data}" for value, data in values.items()]
-    return "\r\n".join(["", f"{ROOT}\\{name}", *lines, "    EstimatedSize    REG_DWORD    0x1f", ""])
+def key(name: str, **values: str) -> tuple[str, Key]:
+    return name, Key({**values, "EstimatedSize": 31})
 
 
-def machine(*keys: str, status: int = 0) -> Memory:
-    said = "\n".join(keys).replace("\r\n", "\n")
-    nothing = Done(0, f"\n{SESSION_MANAGER}\n    BootExecute    REG_MULTI_SZ    autocheck autochk *\n", "")
-    return Memory(
-        answers={QUERY: Done(status, said, ""), PENDING: nothing},
-        system=windows(),
-    )
+def machine(*programs: tuple[str, Key]) -> Memory:
+    memory = Memory(system=windows())
+    memory.keys = {rf"{UNINSTALL}\{name}": found for name, found in programs}
+    memory.keys[UNINSTALL] = Key(subkeys=tuple(name for name, _ in programs))
+    memory.keys[SESSION_MANAGER] = Key({"BootExecute": ("autocheck autochk *",)})
+    return memory
 
 
 def fails(memory: Memory, act: Callable[[], object]) -> AgentError:
@@ -148,7 +147,8 @@ def test_other_programs_and_what_the_installer_did_not_put_there_are_left_out() 
         key("{BBBBBBBB-8D6E-4F5E-9B53-9E0D9C8D5A01}"),
     )
     assert Msi().installed(memory) == ()
-    assert Msi().installed(machine("\n")) == ()
+    assert Msi().installed(machine()) == ()
+    assert Msi().installed(Memory(system=windows())) == ()
 
 
 def test_a_program_that_is_installed_twice_is_broken() -> None:
@@ -161,11 +161,34 @@ def test_a_program_that_is_installed_twice_is_broken() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "memory", [machine(status=1), machine("x\n[7 bytes left out]\n")], ids=["refused", "cut"]
-)
-def test_a_list_that_is_not_whole_is_no_list(memory: Memory) -> None:
-    assert fails(memory, lambda: Msi().installed(memory)).code.name == "package-failed"
+@pytest.mark.parametrize("denied", [UNINSTALL, rf"{UNINSTALL}\{CODE}"])
+def test_a_list_that_cannot_be_read_is_no_list(denied: str) -> None:
+    memory = machine(key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"))
+    memory.keys[denied] = AgentError("unreadable", f"{denied} cannot be read", saw="Access is denied.")
+    for act in (lambda: Msi().installed(memory), lambda: Msi().remove(memory, list(WINDOWS), Limits())):
+        error = fails(memory, act)
+        assert (error.code.name, denied in error.sentence) == ("unreadable", True)
+    assert [touch for touch in memory.touches if touch[0] == "do"] == []
+
+
+def test_however_many_programs_there_are_ours_is_found() -> None:
+    others = [
+        key(
+            f"{{{number:08X}-8D6E-4F5E-9B53-9E0D9C8D5A01}}",
+            DisplayName="x" * 200,
+            DisplayVersion="1",
+            Publisher="y",
+        )
+        for number in range(5_000)
+    ]
+    own = key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0")
+    assert Msi().installed(machine(*others, own)) == (Installed("AWSCloudHSMCLI", "5.18.0"),)
+
+
+def test_a_program_that_is_gone_before_it_was_read_is_left_out() -> None:
+    memory = machine(key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"))
+    del memory.keys[rf"{UNINSTALL}\{CODE}"]
+    assert Msi().installed(memory) == ()
 
 
 # --- installing
@@ -325,26 +348,26 @@ def test_a_removal_that_fails_is_told() -> None:
 
 # --- what a restart has still to do
 
+BIN = r"C:\Program Files\Amazon\CloudHSM\bin"
+
 
 @pytest.mark.parametrize(
     ("moves", "awaits"),
     [
-        (r"\??\C:\Windows\Temp\x\0\0", None),
+        ((r"\??\C:\Windows\Temp\x", ""), None),
         (
-            r"\??\C:\Config.Msi\1.rbf\0\0\??\C:\Program Files\Amazon\CloudHSM\bin\TBD1.tmp\0!\??\C:\x.dll\0",
-            r"C:\Program Files\Amazon\CloudHSM\bin\TBD1.tmp",
+            (r"\??\C:\Config.Msi\1.rbf", "", rf"\??\{BIN}\TBD1.tmp", r"!\??\C:\x.dll"),
+            rf"{BIN}\TBD1.tmp",
         ),
-        (
-            r"\??\c:\program files\amazon\cloudhsm\bin\x.dll\0\0",
-            r"c:\program files\amazon\cloudhsm\bin\x.dll",
-        ),
-        ("", None),
+        ((rf"\??\{BIN.lower()}\x.dll", ""), rf"{BIN.lower()}\x.dll"),
+        (("", ""), None),
+        ((), None),
+        (rf"\??\{BIN}\x.dll", None),  # of another kind than Windows writes
     ],
 )
-def test_a_file_that_the_next_start_replaces_is_seen(moves: str, awaits: str | None) -> None:
+def test_a_file_that_the_next_start_replaces_is_seen(moves: Value, awaits: str | None) -> None:
     memory = machine(key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"))
-    line = f"    PendingFileRenameOperations    REG_MULTI_SZ    {moves}"
-    memory.answers[PENDING] = Done(0, f"\n{SESSION_MANAGER}\n{line}\n", "")
+    memory.keys[SESSION_MANAGER] = Key({"PendingFileRenameOperations": moves})
     assert Msi().installed(memory) == (Installed("AWSCloudHSMCLI", "5.18.0", awaits=awaits),)
 
 

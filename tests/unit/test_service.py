@@ -12,8 +12,10 @@ import pytest
 from agent.cloudhsm import daemon
 from agent.cloudhsm.keepers import Standing
 from agent.cloudhsm.layout import layout
+from agent.core.errors import AgentError
 from agent.core.host import Done, Running
 from agent.core.limits import Limits
+from agent.core.registry import Key
 from agent.core.system import windows
 from agent.core.words import Finding
 from agent.steps.service import Configure3, Connected, Service
@@ -21,6 +23,8 @@ from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from agent.core.registry import Value
 
 LIMITS = Limits()
 ETC = "/opt/cloudhsm/etc"
@@ -319,7 +323,7 @@ def test_waiting_for_a_daemon_that_never_connects_is_bounded() -> None:
 SERVICE = "AWSCloudHSMClient"
 WINDOWS = layout(windows()).sdk3
 QUERY = ("sc", "query", SERVICE)
-START = ("reg", "query", rf"HKLM\SYSTEM\CurrentControlSet\Services\{SERVICE}", "/v", "Start")
+REGISTERED = rf"HKLM\SYSTEM\CurrentControlSet\Services\{SERVICE}"
 
 
 def sc(state: str) -> str:
@@ -329,37 +333,42 @@ def sc(state: str) -> str:
     )
 
 
-def windows_host(state: str, start: str, status: int = 0) -> Memory:
-    key = rf"HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Services\{SERVICE}"
-    return Memory(
-        answers={
-            QUERY: Done(status, sc(state) if state else "", ""),
-            START: Done(0, f"\n{key}\n    Start    REG_DWORD    {start}\n", ""),
-        },
-        system=windows(),
-    )
+def windows_host(state: str, start: Value | AgentError, status: int = 0) -> Memory:
+    memory = Memory(answers={QUERY: Done(status, sc(state) if state else "", "")}, system=windows())
+    memory.keys[REGISTERED] = start if isinstance(start, AgentError) else Key({"Start": start})
+    return memory
 
 
 @pytest.mark.parametrize(
     ("state", "start", "status", "standing"),
     [
-        ("4  RUNNING", "0x2", 0, Standing("active", "enabled", 812.0)),
-        ("4  RUNNING", "0x3", 0, Standing("active", "disabled", 812.0)),
-        ("1  STOPPED", "0x2", 0, Standing("inactive", "enabled", None)),
-        ("2  START_PENDING", "0x2", 0, Standing("activating", "enabled", None)),
+        ("4  RUNNING", 2, 0, Standing("active", "enabled", 812.0)),
+        ("4  RUNNING", 3, 0, Standing("active", "disabled", 812.0)),
+        ("4  RUNNING", 4, 0, Standing("active", "disabled", 812.0)),
+        ("1  STOPPED", 2, 0, Standing("inactive", "enabled", None)),
+        ("2  START_PENDING", 2, 0, Standing("activating", "enabled", None)),
+        ("4  RUNNING", "2", 0, Standing("active", "unknown", 812.0)),
+        (
+            "4  RUNNING",
+            AgentError("unreadable", "it cannot be read"),
+            0,
+            Standing("active", "unknown", 812.0),
+        ),
         ("", "", 1060, Standing("inactive", "not installed", None)),
         ("", "", 5, Standing("unknown", "unknown", None)),
     ],
     ids=str,
 )
-def test_how_a_service_of_windows_stands(state: str, start: str, status: int, standing: Standing) -> None:
+def test_how_a_service_of_windows_stands(
+    state: str, start: Value | AgentError, status: int, standing: Standing
+) -> None:
     memory = windows_host(state, start, status)
     memory.running = (Running(7, "cloudhsm_client.exe", -1, -1, 812.0, (WINDOWS.daemon,)),)
     assert daemon.standing(memory, LIMITS.tool) == standing
 
 
 def test_a_service_of_windows_is_started_and_stopped_by_its_own_words() -> None:
-    memory = windows_host("4  RUNNING", "0x2")
+    memory = windows_host("4  RUNNING", 2)
     memory.programs.update(net=Done(0, "", ""), sc=Done(0, "", ""))
     daemon.stop(memory, LIMITS.tool)
     daemon.start(memory, LIMITS.tool)

@@ -22,7 +22,6 @@ assert sys.platform == "win32"
 import winreg  # noqa: E402
 
 from agent import tasks  # noqa: E402
-from agent.core.registry import values  # noqa: E402
 from agent.desired import Desired, to_json  # noqa: E402
 from agent.hosts.here import this_machine  # noqa: E402
 from agent.hosts.windows import source  # noqa: E402
@@ -245,7 +244,7 @@ def scheduled() -> tuple[str, ...]:
 
 
 def event_source() -> bool:
-    return bool(values(this_machine(), rf"HKLM\{source.KEY}"))
+    return this_machine().registry(rf"HKLM\{source.KEY}") is not None
 
 
 def test_a_newer_one_takes_its_place(host: None) -> None:

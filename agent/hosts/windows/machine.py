@@ -18,7 +18,7 @@ from agent.core.host import READ_LIMIT, Holder, Reached, Running
 from agent.core.system import windows
 from agent.hosts import connect, looks
 from agent.hosts.processes import Stopped
-from agent.hosts.windows import access, files, kernel, processes
+from agent.hosts.windows import access, files, kernel, processes, registry
 
 assert sys.platform == "win32"
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from agent.core.host import Done, Progress, Room, Stat
+    from agent.core.registry import Key
     from agent.core.system import System
     from agent.hosts.fetch import Means, Sender
 
@@ -109,6 +110,9 @@ class Windows:
         if not path.startswith(_MUTEX):
             raise ValueError(f"{path!r} is not the name of a mutex")
         return Holder(0, "") if kernel.is_owned(path) else None
+
+    def registry(self, key: str) -> Key | None:
+        return registry.read(key)
 
     def mapping(self, prefix: str) -> tuple[Running, ...]:
         import psutil  # noqa: PLC0415 -- 25 ms that only this look pays
