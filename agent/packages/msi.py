@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
 from agent.core.registry import read
+from agent.core.utf16 import text_of
 from agent.packages.authenticode import vouch
 from agent.packages.protocol import Condition, Installed, transact
 
@@ -240,15 +241,6 @@ def _awaited(view: HostView) -> str | None:
     return next((path for path in paths if _OURS.search(path)), None)
 
 
-def log_text(data: bytes) -> str:
-    """Return a log as text: UTF-16 with its mark or from its middle on, else one byte for each letter."""
-    if data[:2] == b"\xff\xfe":
-        return data[2:].decode("utf-16-le", errors="replace")
-    if data[1::2].count(0) > len(data) // 4:
-        return data.decode("utf-16-le", errors="replace")
-    return data.decode("cp1252", errors="replace")
-
-
 def _told(line: str) -> str:
     """Return what a line of a log told a person: what follows `Product: NAME -- `."""
     return line.partition("Product: ")[2].partition(" -- ")[2]
@@ -290,7 +282,7 @@ def _failure(host: Host, done: Done, argv: Sequence[str], log: str) -> AgentErro
             hint=f"the Windows Installer service may still be at work: wait for it, then run this again, or {by_hand}",
         )  # fmt: skip
     code, meaning, hint = _SAID.get(done.status or 0, ("package-failed", "", None))
-    why = reason(log_text(_end_of(host, log)))
+    why = reason(text_of(_end_of(host, log), "cp1252"))
     if "out of disk space" in why.lower():
         code, hint = "no-space", None
     elif code == "package-failed":

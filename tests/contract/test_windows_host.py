@@ -298,6 +298,19 @@ def test_lines_end_alike_and_no_text_does_no_harm() -> None:
     assert said.err == "c\n"
 
 
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-8-sig", "oem"])
+def test_what_is_said_in_utf_16_is_read(coding: str) -> None:
+    said = run(f"import sys; sys.stderr.buffer.write('Zugriff für x verweigert\\r\\n'.encode({coding!r}))")
+    assert (said.out, said.err) == ("", "Zugriff für x verweigert\n")
+    # more than is kept, and cut in the midst of a letter
+    long = run(
+        f"import sys; sys.stdout.buffer.write(('abc ' * 400_000 + 'x\\r\\n').encode({coding!r})[:-1])"
+    ).out
+    assert "bytes left out" in long
+    assert "\0" not in long
+    assert long.startswith("abc abc")
+
+
 def test_a_program_sees_a_plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_OF_OURS", "x")
     seen = run("import os; print(sorted(os.environ)); print(os.environ['PATH']); print(os.getcwd())").out

@@ -12,9 +12,10 @@ import pytest
 
 from agent.core.errors import AgentError
 from agent.core.limits import Limits
+from agent.core.utf16 import text_of
 from agent.hosts.here import this_machine
 from agent.packages import Installed
-from agent.packages.msi import Msi, log_text, products
+from agent.packages.msi import Msi, products
 from tests.wine.found import Source
 
 assert sys.platform == "win32"
@@ -80,7 +81,7 @@ def test_a_package_that_refuses_this_computer_is_told() -> None:
     path = Source("refuses").msi("CLI")
     error = refusal(path)
     assert (error.code.name, "1603" in error.sentence) == ("package-failed", True)
-    assert "Logging started" in log_text(this_machine().read(f"{path}.log") or b"")
+    assert "Logging started" in text_of(this_machine().read(f"{path}.log") or b"", "cp1252")
 
 
 def test_a_package_that_wants_a_restart_is_in_and_told() -> None:

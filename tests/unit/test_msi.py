@@ -16,7 +16,7 @@ from agent.core.limits import Limits
 from agent.core.registry import Key
 from agent.core.system import windows
 from agent.packages import Condition, Installed
-from agent.packages.msi import Msi, log_text, reason
+from agent.packages.msi import Msi, reason
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
@@ -307,10 +307,6 @@ def test_a_full_disk_is_a_full_disk() -> None:
         1603, b"Product: X -- Error 1601. Out of disk space. Volume: 'C:'; required space: 9 KB"
     )
     assert fails(memory, lambda: Msi().install(memory, [FILE], Limits())).code.name == "no-space"
-
-
-def test_a_log_in_one_byte_letters_keeps_its_letters() -> None:
-    assert log_text("Paket für Läufe".encode("cp1252")) == "Paket für Läufe"
 
 
 # --- removing

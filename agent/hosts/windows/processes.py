@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ntpath
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import time
 from typing import IO, TYPE_CHECKING
 
 from agent.core.host import Done
+from agent.core.utf16 import text_of
 from agent.hosts.processes import EDGE, Excerpt, Stopped
 from agent.hosts.windows import kernel
 
@@ -39,6 +41,7 @@ _KEPT = (
     "SYSTEMDRIVE", "SYSTEMROOT", "TEMP", "TMP", "USERDOMAIN", "USERNAME", "USERPROFILE", "WINDIR",
     "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY",
 )  # fmt: skip
+_LEFT_OUT = re.compile(rb"(\n\[\d+ bytes left out\]\n)")
 _FOLDERS = ("System32", "", r"System32\Wbem", r"System32\WindowsPowerShell\v1.0", r"System32\OpenSSH")
 
 
@@ -202,9 +205,6 @@ def _search(env: Mapping[str, str]) -> list[str]:
 
 
 def _text(said: bytes) -> str:
-    """Return what was said: UTF-8 where it is that, else in the code page of the console; lines end with a newline."""
-    try:
-        text = said.decode("utf-8")
-    except UnicodeDecodeError:
-        text = said.decode("oem", errors="replace")
-    return text.replace("\r\n", "\n")
+    """Return what was said, in the code page of the console where nothing tells another; lines end with a newline."""
+    pieces = _LEFT_OUT.split(said)  # it is in the midst of letters of two bytes
+    return "".join(text_of(piece, "oem") for piece in pieces).replace("\r\n", "\n")
