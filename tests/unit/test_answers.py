@@ -90,11 +90,11 @@ def test_what_is_no_answer(text: str) -> None:
     ],
 )
 def test_the_cost_is_bounded(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     assert find_answer(text) is None
     assert cause(text) is None
     assert connected3(text) == ()
-    assert time.monotonic() - started < 3
+    assert time.process_time() - started < 3
 
 
 def test_an_answer_after_megabytes_of_noise_is_found() -> None:

@@ -320,10 +320,10 @@ def test_no_input_makes_anything_but_a_refusal(data: bytes) -> None:
     ],
 )
 def test_the_cost_of_hostile_input_is_bounded(unit: bytes) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     assert refusal((unit * MOST_INPUT)[: MOST_INPUT - 8]).code.exit_status == 30
     assert not find_certificates(unit * 100_000).plain
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 @QUICK

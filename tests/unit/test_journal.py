@@ -108,7 +108,7 @@ def test_a_host_that_was_begun_again_has_no_end_until_that_ends(tmp_path: Path) 
     with journal.opened(tmp_path) as book:
         book.began("web-1", 2)
         book.sync()
-        assert journal.read(tmp_path).state("web-1") is State.NOT_REACHED
+        assert journal.read(tmp_path).state("web-1") is State.AT_WORK
         book.ended(OK)
     assert journal.read(tmp_path).state("web-1") is State.OK
 
