@@ -13,7 +13,6 @@ import typer
 from agent import __version__
 from agent.core.errors import AgentError
 from agent.render.output import Result, UnwrittenError, print_error, print_text
-from agent.render.record import to_error_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,6 +65,8 @@ def _end(error: AgentError, argv: Sequence[str], result: Result | None) -> int:
     """Say on standard error how it ended; with `--output json`, where there is no result, it is the document too."""
     _tell(error)
     if result is not None and not result.spoken and _wants_json(argv):
+        from agent.render.record import to_error_document  # noqa: PLC0415 -- most starts end well
+
         try:
             print_text(to_error_document(error))
         except UnwrittenError as unwritten:

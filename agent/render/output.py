@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
-from agent.render.text import screened
+from agent.core.plain import lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
+
+_PAINT = re.compile(r"(\033\[(?:[0-9]{1,2})m)")
 
 
 class UnwrittenError(AgentError):
@@ -25,7 +28,7 @@ def print_text(text: str, *, colour: bool = False) -> None:
     """
     if sys.stdout is not None:
         encoding = sys.stdout.encoding or "utf-8"
-        print_bytes(screened(text, colour=colour).encode(encoding, "replace"))
+        print_bytes(_screened(text, colour=colour).encode(encoding, "replace"))
 
 
 def print_bytes(data: bytes) -> None:
@@ -84,5 +87,11 @@ def print_error(text: str) -> None:
     if sys.stderr is not None:
         encoding = sys.stderr.encoding or "utf-8"
         with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(screened(text, colour=False).encode(encoding, "replace").decode(encoding))
+            sys.stderr.write(_screened(text, colour=False).encode(encoding, "replace").decode(encoding))
             sys.stderr.flush()
+
+
+def _screened(text: str, *, colour: bool) -> str:
+    """Return a whole screen as it may be written: lines, our own colours where there are any, and nothing else."""
+    kept = _PAINT.split(text) if colour else [text]  # at odd places are the colours
+    return "".join(part if number % 2 else lines(part) for number, part in enumerate(kept))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 
-from agent.core.plain import lines, printable
+from agent.core.plain import printable
 
 _COLOURS = {
     "met": "32", "ok": "32", "changed": "36", "would-change": "33", "degraded": "33", "drift": "33", "undone": "33",
@@ -13,7 +13,6 @@ _COLOURS = {
     "at-work": "36",
 }  # fmt: skip
 _FINGERPRINT = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
-_PAINT = re.compile(r"(\033\[(?:[0-9]{1,2})m)")
 # the narrowest column in which a step's text is still pleasant to read
 _COLUMN = 28
 _INDENT = 6
@@ -60,12 +59,6 @@ def short(text: str) -> str:
 def painted(text: str, outcome: str, *, colour: bool) -> str:
     shown = printable(text)
     return f"\033[{_COLOURS.get(outcome, '0')}m{shown}\033[0m" if colour else shown
-
-
-def screened(text: str, *, colour: bool) -> str:
-    """Return a whole screen as it may be written: lines, our own colours where there are any, and nothing else."""
-    kept = _PAINT.split(text) if colour else [text]  # at odd places are the colours
-    return "".join(part if number % 2 else lines(part) for number, part in enumerate(kept))
 
 
 def _harmless(text: str) -> str:

@@ -114,9 +114,11 @@ def test_version_loads_nothing_but_the_command_line() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.stderr.splitlines()[-1] == str(
-        ["agent.cli", "agent.cli.root", "agent.core", "agent.core.errors"]
+    core, render = (
+        ["agent.core", "agent.core.errors", "agent.core.plain"],
+        ["agent.render", "agent.render.output"],
     )
+    assert done.stderr.splitlines()[-1] == str(["agent.cli", "agent.cli.root", *core, *render])
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,17 @@ _TELL = "\nimport sys, json; sys.stderr.write('\\n' + json.dumps(sorted(sys.modu
 
 _COMMAND = "import sys\nfrom agent.cli.root import start\nstart(sys.argv[1:])" + _TELL
 
+# What the host in memory needs to fill a package is not what a run needs: it is forgotten, so that a run which wants
+# any of it loads it again and is seen to.
+_DOUBLE = """
+before = set(sys.modules)
+from agent.lab import contents
+needed = set(sys.modules) - before
+from tests.doubles.vendor import MIRROR, Vendor
+for name in needed:
+    del sys.modules[name]
+"""
+
 _SECOND_RUN = (
     """
 import datetime, os, sys
@@ -42,8 +53,9 @@ from agent.cli import host, root
 from agent.desired import Desired
 from agent.render.progress import Silent
 from agent.report import Run
-from tests.doubles.vendor import MIRROR, Vendor
-
+"""
+    + _DOUBLE
+    + """
 now = datetime.datetime.now(datetime.timezone.utc)
 vendor = Vendor()
 memory = vendor.machine(now)
@@ -66,12 +78,11 @@ for number in (1, 2):
 _FAR_END = (
     """
 import datetime, io, sys
-from agent import landing
+from agent import far_end, landing
 from agent.desired import Desired, to_json
-from tests.doubles.vendor import MIRROR, Vendor
-
-from agent import far_end
-
+"""
+    + _DOUBLE
+    + """
 now = datetime.datetime.now(datetime.timezone.utc)
 vendor = Vendor()
 memory = vendor.machine(now)
