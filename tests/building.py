@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 def build(source: Path, out: Path, *more: str, **env: str) -> Path:
     argv = [sys.executable, str(source / "packaging" / "build.py"), "--out", str(out), *more]
     argv += ["--wheels", str(ROOT / "build" / "wheels")]
-    subprocess.run(argv, check=True, timeout=300, env={**os.environ, **env}, stdout=subprocess.DEVNULL)
+    subprocess.run(argv, check=True, timeout=1200, env={**os.environ, **env}, stdout=subprocess.DEVNULL)
     return out
 
 
