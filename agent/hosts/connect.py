@@ -106,7 +106,7 @@ def reach(
             if outcome:
                 return _unreached(_CAUSES.get(outcome, "hsm-no-route"), words(outcome))
         except _NoAnswer:
-            return _unreached("hsm-timed-out", "no answer within {:g} s".format(timeout))
+            return _unreached("hsm-timed-out", "timed out after {:g} s".format(timeout))
         except OSError as error:
             return _unreached(_CAUSES.get(error.errno or 0, "hsm-no-route"), _said(error))
         seconds = _seconds() - start

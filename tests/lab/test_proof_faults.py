@@ -139,7 +139,7 @@ def identity(host: LabHost, *paths: str) -> str:
 
 
 NETWORK: dict[str, tuple[Callable[[Scene, HsmSeat], None], str, str, str]] = {
-    "dropped": (lambda _, seat: seat.faults.drop(), "hsm-timed-out", "no answer within 5 s", "security group"),
+    "dropped": (lambda _, seat: seat.faults.drop(), "hsm-timed-out", "timed out after 5 s", "security group"),
     "reset": (lambda _, seat: seat.faults.reset(), "hsm-refused", "refused", "describe-clusters"),
     "unreachable": (lambda _, seat: seat.faults.unreachable(), "hsm-no-route", "No route to host", "ip route get"),
     "silent after connect": (
