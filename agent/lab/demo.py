@@ -15,6 +15,8 @@ from agent.catalogue import artefact, fit_row, load, parse_os_release
 from agent.core.client_packages import LINUX
 from agent.core.errors import AgentError
 from agent.lab import cluster, fresh, mirror, packages, pki, stage
+from agent.render import screen
+from agent.render.text import wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +27,8 @@ _UBUNTU = 'NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"\nPRETTY_
 _AMAZON = 'NAME="Amazon Linux"\nID="amzn"\nVERSION_ID="2023"\nPRETTY_NAME="Amazon Linux 2023 (demo)"\n'
 _STANDIN = "/etc/cloudhsm-standin"
 _CA = "/root/customerCA.crt"
-_WIDE = 100
+_WIDE = 80
+_INDENT = 3
 
 
 @dataclass(frozen=True)
@@ -277,30 +280,30 @@ class _Teller:
         if self._as_json:
             return
         manager = "apt and dpkg" if scene.path("/usr/bin/apt-get").exists() else "dnf and rpm"
-        _say(
-            "This plays in a throw-away copy of this machine. Two HSMs, a package mirror and the client packages are\n"
-            f"stand-ins for AWS's; {manager} and all that hsm-agent does are real.\n"
+        _say_wrapped(
+            "This plays in a throw-away copy of this machine. Two HSMs, a package mirror and the client packages, with"
+            f" their checksums, are stand-ins for AWS's; {manager} and all that hsm-agent does are real.\n"
         )
 
     def act(self, scene: stage.Stage, act: Act) -> bool:
         """Play one act and say it; True when it ended as it must."""
         if not self._as_json:
             _say(f"── {len(self._acts) + 1}. {act.title}\n{_command_line(act.argv)}\n")
-        output = "json" if self._as_json else "text"
         done = scene.run(
-            [sys.executable, "-m", "agent", *act.argv, "--quiet", "--output", output], PYTHONPATH=_SOURCE
+            [sys.executable, "-m", "agent", *act.argv, "--quiet", "--output", "json"], PYTHONPATH=_SOURCE
         )
+        report = json.loads(done.stdout) if done.stdout else None
         self._acts.append(
             {
                 "title": act.title,
                 "argv": ["hsm-agent", *act.argv],
                 "exit_status": done.returncode,
                 "expected": act.exit_status,
-                "report": json.loads(done.stdout) if self._as_json and done.stdout else None,
+                "report": report,
             }
         )
-        if not self._as_json:
-            _say("".join(f"   {line}\n" if line else "\n" for line in done.stdout.splitlines()))
+        if not self._as_json and report is not None:
+            _say("".join(f"{' ' * _INDENT}{line}\n" if line else "\n" for line in _screen(report)))
         if done.returncode != act.exit_status:
             sys.stderr.write(f"expected exit {act.exit_status}, got {done.returncode}\n{done.stderr}")
         return done.returncode == act.exit_status
@@ -319,7 +322,7 @@ class _Teller:
         elif passed:
             others = " ".join(name for name in FAULTS if name != fault)
             _say("The copy is gone; this machine itself was not touched.")
-            _say(f"Other faults, with `hsm-agent demo --fault NAME`: {others}")
+            _say_wrapped(f"Other faults, with `hsm-agent demo --fault NAME`: {others}")
 
 
 _SOURCE = str(Path(__file__).resolve().parents[2])
@@ -328,6 +331,16 @@ _SOURCE = str(Path(__file__).resolve().parents[2])
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def _say_wrapped(text: str) -> None:
+    _say("\n".join(wrapped("", text, _WIDE)) + "\n" * text.endswith("\n"))
+
+
+def _screen(report: dict[str, Any]) -> list[str]:
+    """Return the lines of a report's screen, without a warning that is true of every stand-in: the opening says it."""
+    warnings = [each for each in report["warnings"] if each["code"] != "checksum-replaced"]
+    return screen.report({**report, "warnings": warnings}, width=_WIDE - _INDENT).splitlines()
 
 
 def _command_line(argv: Sequence[str]) -> str:
