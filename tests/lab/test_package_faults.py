@@ -33,6 +33,8 @@ VENDORS = (CLI, PKCS11, "cloudhsm-client", "cloudhsm-client-pkcs11", "cloudhsm-j
 CACHE = "/var/cache/hsm-agent"
 OLD, NEW = "5.17.2-1", "5.18.0-1"
 HTTPS_PORT = 8443
+# a lock is waited for over most of a run's time; what is left of this is enough for the other steps on a slow machine
+FOR_EVER = "30s"
 both = pytest.mark.parametrize("image", [DEB, RPM])
 debs = pytest.mark.parametrize("image", [DEB, OLD_APT])
 deb = pytest.mark.parametrize("image", [DEB])
@@ -198,7 +200,7 @@ def test_what_passes_is_tried_again(stage: Stage, fault: str) -> None:
 @deb
 def test_a_server_that_stays_broken_is_given_up(stage: Stage) -> None:
     stage.scene.mirror_faults(_="500")
-    failed(stage.configure("--timeout", "3s"), "download-failed", 20, saw="HTTP 500", hint=stage.file())
+    failed(stage.configure("--timeout", "2m"), "download-failed", 20, saw="HTTP 500", hint=stage.file())
     stage.untouched()
     stage.scene.mirror_faults()
     stage.cured()
@@ -207,7 +209,7 @@ def test_a_server_that_stays_broken_is_given_up(stage: Stage) -> None:
 @rpm
 def test_a_mirror_that_stalls_costs_no_more_than_the_limit_and_what_came_is_resumed(stage: Stage) -> None:
     stage.scene.mirror_faults(_="stall")
-    ran = stage.configure("--timeout", "3s")
+    ran = stage.configure("--timeout", "15s")
     failed(ran, "timed-out", 75, saw=stage.file(), hint="--timeout")
     assert sorted(stage.cached()) == [f"{stage.file()}.part", f"{stage.file()}.part.from"]
     stage.untouched()
@@ -219,9 +221,9 @@ def test_a_mirror_that_stalls_costs_no_more_than_the_limit_and_what_came_is_resu
 
 @deb
 def test_a_mirror_that_is_not_there(stage: Stage) -> None:
-    refused = stage.configure("--package-source", "http://10.77.0.1:8099", "--timeout", "3s")
+    refused = stage.configure("--package-source", "http://10.77.0.1:8099", "--timeout", "2m")
     failed(refused, "download-failed", 20, saw="refused", hint="curl -I http://10.77.0.1:8099/Noble/")
-    unknown = stage.configure("--package-source", "http://mirror.example.invalid", "--timeout", "3s")
+    unknown = stage.configure("--package-source", "http://mirror.example.invalid", "--timeout", "2m")
     failed(unknown, "download-failed", 20, saw="DNS: mirror.example.invalid cannot be resolved")
     stage.untouched()
     stage.cured()
@@ -334,7 +336,7 @@ def test_a_lock_that_is_held_for_a_while_is_waited_for(stage: Stage, path: str) 
 def test_a_lock_that_is_held_for_ever_names_its_holder(stage: Stage, path: str) -> None:
     holder = hold(stage.host, path)
     pid = stage.host.must(["pgrep", "-f", f"lockf.*{path}|{path}$"]).split()[-1]
-    ran = stage.configure("--timeout", "8s")
+    ran = stage.configure("--timeout", FOR_EVER)
     failed(ran, "package-locked", 22, saw=f"python3 (pid {pid}) holds {path}, still after", hint="--timeout")
     assert stage.cached() == [stage.file()]
     release(holder)
@@ -364,7 +366,7 @@ def test_a_real_manager_at_work_is_waited_for(stage: Stage) -> None:
     manager = "apt-get" if stage.is_deb else "dnf"
     theirs = stage.host.start([manager, "install", "-y", "-q", f"/root/{stage.file()}"])
     gate = held_up(stage)
-    ran = stage.configure("--component", "pkcs11", "--timeout", "4s")
+    ran = stage.configure("--component", "pkcs11", "--timeout", FOR_EVER)
     step = "package:cli" if stage.is_deb else "package:pkcs11"  # rpm counts the other as there already
     failed(ran, "package-locked", 22, step=step, saw=f"{manager} (pid ")
     going = stage.start("--component", "pkcs11")

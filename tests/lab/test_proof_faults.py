@@ -125,7 +125,13 @@ def told(ran: Ran, exit_status: int, code: str, *, step: str = "", saw: str = ""
 
 
 def unconfigured(host: LabHost, *components: str) -> None:
-    """Bring back the file of a fresh package, as its reinstallation does: nothing worked before."""
+    """Bring back the file of a fresh package where no copy of another was kept: nothing worked before."""
+    host.must(["rm", "-rf", f"{STATE}/snapshots", f"{STATE}/proven.json"])
+    placeholder(host, *components)
+
+
+def placeholder(host: LabHost, *components: str) -> None:
+    """Bring back the file of a fresh package, as its reinstallation does."""
     for component in components or ("cli", "pkcs11"):
         host.put(f"{ETC}/cloudhsm-{component}.cfg", fresh.fresh_cfg(component).encode())
 
@@ -349,7 +355,13 @@ def test_mutual_tls_is_named_and_cured_by_a_client_certificate(scene: Scene, hos
         saw="client_key_hsm_tls_path",
         hint="--client-key",
     )
-    unconfigured(host)  # no flag takes an entry out of the file again
+    scene.mode("normal")
+    # it was part of what worked, so it stays until it is said that there is none
+    assert first(host, scene).code == "configure-not-applied"
+    cured(host, *wanted(scene), "--client-cert", "none", "--client-key", "none")
+    for component in ("cli", "pkcs11"):
+        inner = settings(host, component)["clusters"][0]["cluster"]
+        assert not {"client_cert_hsm_tls_path", "client_key_hsm_tls_path"} & set(inner)
 
 
 def test_a_cause_that_stands_in_the_log_alone_is_found_where_the_log_is(scene: Scene, host: LabHost) -> None:
@@ -537,11 +549,18 @@ def test_a_configure_tool_is_judged_by_its_file(scene: Scene, host: LabHost, wor
     told(ran, exit_status, code, step="configure:cli", saw=saw, hint=hint)
     assert ran.step("configure:pkcs11")["hint"] == "needs configure:cli"
     assert ran.outcome("client:hsm-info") == "skipped"
-    if word == "half":  # the vendor's file is the vendor's to mend
+    if word == "half":  # what it left half is as it was before
         misbehave(host, "configure-cli", None)
-        damaged = agent(host, "verify")
-        told(damaged, 3, "drift", step="configure:cli", saw="damaged", hint="reinstall")
-        unconfigured(host, "cli")
+        told(agent(host, "verify"), 3, "drift", step="configure:cli", saw="not configured", hint="compare")
+
+
+@pytest.mark.parametrize("word", ["lie", "fail", "half"])
+def test_what_worked_comes_back_whatever_its_tool_does(scene: Scene, host: LabHost, word: str) -> None:
+    before = settings(host)
+    placeholder(host, "cli")
+    misbehave(host, "configure-cli", word)
+    ran = first(host, scene)
+    assert (ran.exit_status, ran.outcome("configure:cli"), settings(host)) == (0, "changed", before), ran
 
 
 @pytest.mark.parametrize("word", ["lie", "wrong", "fail", "half"])
@@ -562,7 +581,17 @@ def test_a_configure_tool_that_fails_on_a_host_that_worked_is_undone(
 
 
 def test_a_configure_tool_that_is_gone(scene: Scene, host: LabHost) -> None:
-    host.must(["mv", f"{BIN}/configure-cli", "/root/kept"])
+    before = settings(host)
+    host.must(["rm", f"{BIN}/configure-cli"])
+    ran = first(host, scene)
+    # it is the package that is not whole, and its file stays what worked
+    assert (ran.exit_status, ran.outcome("package:cli"), settings(host)) == (0, "changed", before), ran
+    assert host.testinfra.file(f"{BIN}/configure-cli").exists
+
+
+def test_a_configure_tool_that_cannot_be_started(scene: Scene, host: LabHost) -> None:
+    kept = host.get(f"{BIN}/configure-cli")
+    host.put(f"{BIN}/configure-cli", b"#!/nowhere/python3\n", 0o755)
     # the file is right, so nobody needs the tool
     assert first(host, scene).outcomes == {"met"}
     unconfigured(host, "cli")
@@ -570,7 +599,7 @@ def test_a_configure_tool_that_is_gone(scene: Scene, host: LabHost) -> None:
     told(
         ran, 50, "configure-failed", step="configure:cli", saw="No such file", hint="reinstalling the package"
     )
-    host.must(["mv", "/root/kept", f"{BIN}/configure-cli"])
+    host.put(f"{BIN}/configure-cli", kept, 0o755)
 
 
 def test_what_is_right_is_not_touched_and_its_tool_not_run(scene: Scene, host: LabHost) -> None:
@@ -629,6 +658,7 @@ BROKEN_FILES: dict[str, tuple[str, int, str, str]] = {
 def test_a_configuration_file_that_is_none(scene: Scene, host: LabHost, name: str) -> None:
     path = f"{ETC}/cloudhsm-cli.cfg"
     script, exit_status, code, saw = BROKEN_FILES[name]
+    unconfigured(host, "cli")  # or the copy that was kept would take its place
     host.must(["sh", "-ec", script.replace("FILE", path)])
     ran = first(host, scene)
     told(ran, exit_status, code, step="configure:cli", saw=saw)
@@ -637,6 +667,22 @@ def test_a_configuration_file_that_is_none(scene: Scene, host: LabHost, name: st
     # the way out that the hint names
     host.must(["rm", "-rf", path])
     reinstall(host, scene, "cloudhsm-cli")
+
+
+@pytest.mark.parametrize("name", ["cut", "empty", "binary", "missing"])
+def test_a_configuration_file_that_is_none_is_the_one_that_worked_again(
+    scene: Scene, host: LabHost, name: str
+) -> None:
+    path = f"{ETC}/cloudhsm-cli.cfg"
+    tree = settings(host)
+    tree["an operator's own"] = [1]
+    host.put(path, json.dumps(tree).encode())
+    assert first(host, scene).outcomes == {"met"}
+    host.must(["sh", "-ec", BROKEN_FILES[name][0].replace("FILE", path)])
+    ran = first(host, scene)
+    assert (ran.exit_status, ran.outcome("configure:cli"), settings(host)) == (0, "changed", tree), ran
+    assert ("settings-restored" in ran.told) is (name != "missing")
+    unconfigured(host, "cli")
 
 
 def reinstall(host: LabHost, scene: Scene, package: str) -> None:

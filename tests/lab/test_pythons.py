@@ -40,7 +40,7 @@ def test_the_quick_layers_pass(make_host: MakeHost, image: str, version: str) ->
     # an interpreter that dies says why on the real standard error, which pytest would take with it
     done = host.run(
         ["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--capture=sys", "/checkout/tests"],
-        timeout=300,
+        timeout=1800,
         env={"PYTHONPATH": f"/{agent_install.PLACE}:/checkout", "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
