@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 _PORTS = {"http": 80, "https": 443}
 
 
+class UnusableProxyError(ValueError):
+    """What a variable holds is no proxy that can be used; it says which one, and shows no password."""
+
+
 @dataclass(frozen=True)
 class Proxy:
     """A proxy, and the variable that names it. Its `url` may hold a password, `place` does not."""
@@ -33,7 +37,7 @@ class Proxy:
 def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
     """Return the proxy for a URL, None where it is asked directly: this very machine always is.
 
-    Raises ValueError, with a sentence, when what a variable holds is no proxy that can be used.
+    Raises UnusableProxyError for what a variable holds, ValueError for what is no URL.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
@@ -55,14 +59,16 @@ def _read(variable: str, text: str) -> Proxy:
     whole = text if mark else f"http://{text}"
     if mark and scheme.lower() not in _PORTS:
         kind = scheme if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]{0,15}", scheme) else "unknown"
-        raise ValueError(f"{variable} names a proxy of the kind {kind}, which is not supported: {wanted}")
+        raise UnusableProxyError(
+            f"{variable} names a proxy of the kind {kind}, which is not supported: {wanted}"
+        )
     try:
         parts = urlsplit(whole)
         host, port = parts.hostname, parts.port or _PORTS[parts.scheme]
     except ValueError:
-        raise ValueError(wanted) from None
+        raise UnusableProxyError(wanted) from None
     if not host or not re.fullmatch(r"[\w.:%-]+", host):
-        raise ValueError(wanted)
+        raise UnusableProxyError(wanted)
     return Proxy(variable, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", whole)
 
 

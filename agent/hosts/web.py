@@ -14,7 +14,7 @@ import agent
 from agent.core.errors import CODES, AgentError
 from agent.core.urls import shown
 from agent.hosts import tls
-from agent.hosts.proxies import Proxy, proxy_for
+from agent.hosts.proxies import Proxy, UnusableProxyError, proxy_for
 from agent.hosts.stores import UnusableStoreError, trusted_file
 
 if TYPE_CHECKING:
@@ -197,10 +197,10 @@ def _ask(
 def _proxy(hop: _Hop, environ: Mapping[str, str]) -> Proxy | None:
     try:
         return proxy_for(hop.url, environ)
-    except ValueError as error:
-        if "_proxy" not in str(error):
-            raise hop.failed("not a URL") from None
+    except UnusableProxyError as error:
         raise hop.failed(str(error), want="http://HOST:PORT") from None
+    except ValueError:
+        raise hop.failed("not a URL") from None
 
 
 def _sent(hop: _Hop, headers: Mapping[str, str], environ: Mapping[str, str], body: bytes | None) -> Any:

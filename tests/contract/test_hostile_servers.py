@@ -344,6 +344,17 @@ def test_a_proxy_that_cannot_be_used_is_told_by_its_variable(value: str, saw: st
     assert "secret" not in error.saw + error.hint
 
 
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("value", ["socks5://u:secret@127.0.0.1:1080", "http://"])
+def test_a_proxy_is_told_by_its_variable_however_that_is_spelled(
+    variable: str, value: str, tmp_path: Path
+) -> None:
+    error = download("https://mirror.invalid/x", tmp_path / "file", environ={variable: value})
+    assert error is not None
+    assert error.saw.startswith(f"{variable} names ")
+    assert error.want == "http://HOST:PORT"
+
+
 @pytest.mark.parametrize("value", ["proxy.invalid:3128", "http://u:secret@proxy.invalid:3128"])
 def test_a_name_that_was_taken_for_the_proxy_is_shown(value: str, tmp_path: Path) -> None:
     with raw(b"") as _:
