@@ -18,6 +18,7 @@ from agent.cli.seat import require_linux
 from agent.cli.sources import read_sources
 from agent.cli.terminal import look, print_result
 from agent.core.errors import AgentError
+from agent.core.system import is_stream
 from agent.desired import Complaints
 from agent.hosts.here import this_machine
 from agent.options import OPTIONS, Option
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agent.core.fleet import Target
-    from agent.core.host import Host
+    from agent.core.host import Host, HostView
     from agent.fleet.conduct import Means
     from agent.fleet.journal import Orders, Story
 
@@ -63,6 +64,7 @@ _ALL = (
 )
 # of the runs that are on record, so many are listed: each journal is read for that
 _LISTED = 50
+_KINDS = {"directory": "a folder", "link": "a link, which is neither followed nor replaced"}
 _FILES = (
     Option("junit", None, "also write JUnit XML", str, metavar="FILE"),
     Option("html", None, "also write a page to look at, in one file", str, metavar="FILE"),
@@ -180,7 +182,7 @@ def _run(
     asked = orders.Typed(**{**typed, "only": tuple(typed["only"] or ())})
     complaints = Complaints()
     flags, *below = read_sources(machine, given, config, complaints)
-    _require_places(files, complaints)
+    _require_places(machine, files, complaints)
     if asked.resume is None:
         known = conduct.last_states(os.environ) if asked.only else {}
         configured = conduct.configured(os.environ)
@@ -239,17 +241,31 @@ def interrupts() -> list[int]:
     return heard
 
 
-def _require_places(files: Mapping[str, Any], complaints: Complaints) -> None:
+def _require_places(machine: HostView, files: Mapping[str, Any], complaints: Complaints) -> None:
     """Complain about files that could not be written hours later, when the run is over."""
-    for name, path in files.items():
-        if path:
-            whole = Path(path).absolute()
-            if whole.is_dir():
-                complaints.add(f"--{name}", f"{path} is a folder")
-            elif not whole.parent.is_dir():
-                complaints.add(f"--{name}", f"there is no folder {whole.parent}")
-            elif not os.access(whole.parent, os.W_OK):
-                complaints.add(f"--{name}", f"{whole.parent} may not be written to")
+    named = {name: str(Path(path).absolute()) for name, path in files.items() if path}
+    for name, path in named.items():
+        try:
+            why = _unwritable(machine, path)
+        except AgentError as error:
+            why = f"{path}: {error.saw}"
+        if why:
+            complaints.add(f"--{name}", why)
+    paths = [path for path in named.values() if not is_stream(path)]
+    if len(set(paths)) < len(paths):
+        complaints.add(", ".join(f"--{name}" for name in named), f"{paths[0]} cannot hold both")
+
+
+def _unwritable(machine: HostView, path: str) -> str | None:
+    """Return why a file cannot be written, as far as that can be seen before."""
+    if is_stream(path):  # whoever owns the folder: it is written to, and nothing is made there
+        return None
+    seen, folder = machine.stat(path), str(Path(path).parent)
+    if seen is not None and seen.kind != "file":
+        return f"{path} is {_KINDS.get(seen.kind, 'no file')}"
+    if machine.stat(f"{folder}/.") is None:
+        return f"there is no folder {folder}"
+    return None if os.access(folder, os.W_OK) else f"{folder} may not be written to"
 
 
 def _show(folder: Path, result: dict[str, Any], files: Mapping[str, Any], *, as_json: bool) -> None:

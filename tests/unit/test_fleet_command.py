@@ -15,6 +15,7 @@ import pytest
 from agent import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -34,7 +35,9 @@ def argv(tmp_path: Path, ca_pem: bytes) -> list[str]:
     ]  # fmt: skip
 
 
-def run(argv: list[str], home: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    argv: list[str], home: Path, start: Sequence[str] = ("-m", "agent")
+) -> subprocess.CompletedProcess[str]:
     environ = {
         **os.environ,
         "HOME": str(home),
@@ -43,7 +46,7 @@ def run(argv: list[str], home: Path) -> subprocess.CompletedProcess[str]:
         "SSH_AUTH_SOCK": "",
     }
     return subprocess.run(
-        [sys.executable, "-m", "agent", *argv],
+        [sys.executable, *start, *argv],
         env=environ,
         capture_output=True,
         text=True,
@@ -63,13 +66,40 @@ def test_a_file_that_cannot_be_written_does_not_cost_the_result(argv: list[str],
 
 
 @pytest.mark.parametrize("option", ["--html", "--junit"])
-@pytest.mark.parametrize("name", ["none/page.html", ".", "hosts/page"])
+@pytest.mark.parametrize("name", ["none/page.html", ".", "hosts/page", "link", "fifo", "x" * 300])
 def test_a_file_that_can_never_be_written_is_told_before_the_run(
     argv: list[str], tmp_path: Path, option: str, name: str
 ) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(tmp_path / "page.html")
     done = run([*argv, option, str(tmp_path / name)], tmp_path)
     assert (done.returncode, done.stdout, option in done.stderr) == (2, "", True)
     assert not (tmp_path / ".local").exists()
+
+
+def test_one_file_for_both_is_told_before_the_run(argv: list[str], tmp_path: Path) -> None:
+    done = run([*argv, "--html", str(tmp_path / "page"), "--junit", str(tmp_path / "page")], tmp_path)
+    assert (done.returncode, done.stdout, "--junit, --html" in done.stderr) == (2, "", True)
+    assert not (tmp_path / "page").exists()
+
+
+_AS_NOBODY = """
+import os, sys
+from agent.cli.fleet import _require_places
+from agent.desired import Complaints
+from agent.hosts.here import this_machine
+machine, complaints = this_machine(), Complaints()
+os.getuid() or os.setuid(65534)
+_require_places(machine, {"junit": sys.argv[1]}, complaints)
+sys.exit(len(complaints.texts))
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"), [("/dev/stdout", 0), ("/dev/fd/1", 0), ("/dev/null", 0), ("/dev/page", 1)]
+)
+def test_anybody_may_have_a_file_on_a_stream(tmp_path: Path, path: str, wrong: int) -> None:
+    assert run([path], tmp_path, start=("-c", _AS_NOBODY)).returncode == wrong
 
 
 @pytest.mark.parametrize("more", [(), ("--only", "failed"), ("--limit", "web-1", "--all")])
