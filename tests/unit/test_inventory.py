@@ -826,6 +826,19 @@ def test_what_is_no_inventory_is_told(data: bytes, where: str, complaint: str) -
     assert complaints_of(data, where) == [complaint]
 
 
+@pytest.mark.parametrize(
+    "variable", ["ansible_host", "ansible_port", "hsm_agent_hsm_ip", "hsm_agent_component"]
+)
+@pytest.mark.parametrize("deep", [2, 900])
+def test_lists_in_lists_are_a_complaint(variable: str, deep: int) -> None:
+    value = "[" * deep + "]" * deep
+    said = f'{{"{variable}": {value}}}'
+    data = '{"_meta": {"hostvars": {"web": ' + said + '}}, "all": {"hosts": ["web"]}}'
+    complaints = Complaints()
+    assert read(data.encode(), "fleet.json", complaints) == ()
+    assert variable in "".join(complaints.texts)
+
+
 def test_complaints_are_bounded_in_number_and_length() -> None:
     texts = complaints_of("a;\n" * 1000 + "z" * 1_000_000)
     assert (len(texts), texts[-1]) == (101, "hosts: so much is wrong that the rest was not looked at")

@@ -102,9 +102,9 @@ def understood(
 
 
 def _has_template(value: Any) -> bool:
-    if isinstance(value, list):
-        return any(_has_template(each) for each in value)
-    return isinstance(value, str) and ("{{" in value or "{%" in value)
+    # one level: deeper nothing is taken, and a list of YAML may hold itself
+    texts = value if isinstance(value, list) else [value]
+    return any(isinstance(each, str) and ("{{" in each or "{%" in each) for each in texts)
 
 
 def _option(name: str, value: Any, where: str, complaints: Complaints) -> dict[str, Any]:
