@@ -152,6 +152,7 @@ def rollback(machine: Host, run_id: str | None, run: Run, listener: Listener) ->
         ready.load_for_run()
         known.notices = snapshot.remarks(machine, wanted)
         snapshot.save(machine, run.run_id, reason=snapshot.ROLLBACK, to=wanted.name)
+        _begun(machine, run, known)
         known.walk = Walk(wanted.restore(machine))
         for line in known.walk.lines:
             listener.ended(line)
@@ -174,10 +175,12 @@ def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -
         known.facts = gather(host)
         using = _users(machine, known.facts)
         undo = _Prepared(snapshot.Keeper(machine, run.run_id, snapshot.REMOVE))
+        _begun(machine, run, known)
         known.walk = apply(removal(known.facts, limits), host, listener, undo)
+        # also where another run, or somebody else, took the last package off: nothing is asked of this host any more
+        if known.walk.changed or judge(known.walk).outcome is Verdict.OK:
+            _forget(machine, known)
         if known.walk.changed:
-            store.write_receivers(machine, to_json(_receivers(known.told_to)))
-            machine.remove(machine.system.desired)
             tidy(machine)
             text = f"the CA and the configuration are kept; `hsm-agent rollback {run.run_id}` puts them back"
             known.notices = (Notice("kept", text),)
@@ -188,6 +191,13 @@ def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -
             known.notices = (*known.notices, *ended)
 
     return _changing(machine, run, _known_to(machine, Desired()), body)
+
+
+def _forget(machine: Host, known: Known) -> None:
+    """Keep nothing of what was asked for but who was told of it: they are told as well of what comes now."""
+    if machine.stat(machine.system.desired) is not None:
+        store.write_receivers(machine, to_json(_receivers(known.told_to)))
+        machine.remove(machine.system.desired)
 
 
 def plan_removal(machine: Host, run: Run, listener: Listener, timeout: float | None) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 from dataclasses import replace
@@ -21,7 +22,7 @@ from agent.state import store
 from agent.state.identity import identity
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import CRYPTOGRAPHY, Vendor, WindowsVendor
-from tests.laws.test_laws import STARTED, Fragile, Killed, configure, desired_of, machine_of
+from tests.laws.test_laws import STARTED, Fragile, Killed, configure, desired_of, machine_of, state
 
 if TYPE_CHECKING:
     from agent.core.host import Host
@@ -429,3 +430,60 @@ def test_a_verify_beside_another_run_leaves_that_ones_report(moment: str, ca_pem
     memory.programs[client] = real
     assert verify(memory).exit_status == 0
     assert app.last_report(memory, None)["command"] == "verify"
+
+
+@both
+@pytest.mark.parametrize("command", ["rollback", "remove"])
+def test_what_goes_back_or_removes_and_is_killed_leaves_no_older_success(
+    world: World, command: str, ca_pem: bytes
+) -> None:
+    seen = set()
+    for breaks_at in range(1, 30):
+        vendor, memory = a_world(world)
+        good = desired_of(vendor, ca_pem, "pkcs11")
+        configure(memory, good)
+        configure(memory, replace(good, log_level="debug"), 2)
+        before = state(memory), dict(vendor.installed)
+        fragile: Any = Fragile(memory, breaks_at, Killed)
+        try:
+            if command == "remove":
+                app.remove(fragile, run_of(command), Silent(), None)
+            else:
+                app.rollback(fragile, None, run_of(command), Silent())
+        except Killed:
+            if (state(memory), dict(vendor.installed)) != before:
+                seen.add(shown(memory))
+        else:
+            break
+    # the last touches are those of a run that has reported
+    assert seen <= {0, 130}
+    assert 130 in seen
+    assert command == "remove" or seen == {130}
+
+
+@both
+@pytest.mark.parametrize("how", ["killed", "by hand"])
+def test_a_remove_that_finds_nothing_left_forgets_what_was_asked_for(
+    world: World, how: str, ca_pem: bytes
+) -> None:
+    for breaks_at in range(1, 30) if how == "killed" else (0,):
+        vendor, memory = a_world(world)
+        out = memory.system.join(memory.system.data, "out.json")
+        configure(memory, desired_of(vendor, ca_pem, "pkcs11", report_to=(f"file:{out}",)))
+        fragile: Any = Fragile(memory, breaks_at, Killed)
+        ended = how == "by hand"
+        if ended:
+            vendor.installed.clear()
+        else:
+            with contextlib.suppress(Killed):
+                app.remove(fragile, run_of("remove"), Silent(), None)
+                ended = True
+        memory.entries.pop(out, None)
+        assert app.remove(memory, run_of("remove", 7), Silent(), None).exit_status == 0
+        assert memory.stat(memory.system.desired) is None  # what the daily unit looks for
+        assert verify(memory).code == "nothing-recorded"
+        assert configure(memory, Desired(), 9).code == "nothing-recorded"
+        assert json.loads(memory.read(out) or b"{}")["command"] == "configure"
+        if ended:
+            return
+    pytest.fail("the remove never ended by itself")
