@@ -9,12 +9,25 @@ function Send-Record($record) {
 }
 
 function Assert-Own($folder) {
-    # In %ProgramData% everybody may make folders. One that is there already is used only when the system, the
-    # administrators or we ourselves own it, for an owner can give himself every right; one that is made is closed to
-    # all others. So the program in it is looked at each time before it is started.
-    if (-not (Test-Path $folder)) { [void][IO.Directory]::CreateDirectory($folder, $closed) }
-    $owner = [IO.Directory]::GetAccessControl($folder).GetOwner([Security.Principal.SecurityIdentifier]).Value
+    # In %ProgramData% everybody may make folders. One that is there already is used only when it is no link, when the
+    # system, the administrators or we ourselves own it, for an owner can give himself every right, and when nobody else
+    # may change it or what comes into it; one that is made is closed to all others. A list that is too open is not set
+    # anew: that would hide what was exchanged meanwhile. So the program in it is looked at each time before it starts.
+    if (-not (Test-Path -LiteralPath $folder)) { [void][IO.Directory]::CreateDirectory($folder, $closed) }
+    if ([IO.File]::GetAttributes($folder) -band [IO.FileAttributes]::ReparsePoint) { throw "$folder is a link" }
+    $kind = [Security.Principal.SecurityIdentifier]
+    $list = [IO.Directory]::GetAccessControl($folder)
+    $owner = $list.GetOwner($kind).Value
     if ('S-1-5-18', 'S-1-5-32-544', $me.User.Value -notcontains $owner) { throw "$folder belongs to $owner" }
+    if (-not $list.GetSecurityDescriptorSddlForm('Access').StartsWith('D:')) { throw "$folder has no access list" }
+    foreach ($rule in $list.GetAccessRules($true, $true, $kind)) {
+        # data, attributes, what lies inside, removal, the list, the owner; and the generic rights
+        $writes = [int]$rule.FileSystemRights -band 0x500D0156
+        $who = $rule.IdentityReference.Value
+        # also who made it, and its owner
+        $ours = 'S-1-5-18', 'S-1-5-32-544', 'S-1-3-0', 'S-1-3-4', $me.User.Value -contains $who
+        if ("$($rule.AccessControlType)" -eq 'Allow' -and $writes -and -not $ours) { throw "$folder can be changed by $who" }
+    }
 }
 
 function Receive-Tree {

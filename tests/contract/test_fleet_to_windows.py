@@ -232,6 +232,21 @@ def test_nothing_is_started_from_a_folder_of_somebody_else(seat: Seat, folder: s
     assert len(seat.far_end.requests) == 1
 
 
+@pytest.mark.parametrize("fault", ["is a link", "has no access list", f"can be changed by {SOMEBODY}"])
+@pytest.mark.parametrize("folder", ["", r"\trees", rf"\trees\{BUILD.sha256}"], ids=["ours", "trees", "tree"])
+def test_nothing_is_started_where_somebody_else_can_exchange_it(seat: Seat, folder: str, fault: str) -> None:
+    assert seat.once().state is State.OK
+    place = rf"hsm-agent{folder}"
+    seat.host.faults[place] = fault
+    end = seat.once()
+    assert (end.state, end.code, end.saw) == (
+        State.FAILED,
+        "write-failed",
+        rf"C:\ProgramData\{place} {fault}",
+    )
+    assert len(seat.far_end.requests) == 1
+
+
 def test_a_full_disk_ends_the_push(seat: Seat) -> None:
     seat.build = build(8_000_000)
     seat.host.room = 100_000

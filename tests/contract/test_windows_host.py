@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import ntpath
 import os
 import re
 import ssl
@@ -31,6 +32,7 @@ import winreg  # noqa: E402
 
 from agent.hosts import processes  # noqa: E402
 from agent.hosts.windows import access, kernel, names  # noqa: E402
+from agent.hosts.windows.files import Files  # noqa: E402
 from agent.hosts.windows.machine import Windows  # noqa: E402
 
 if TYPE_CHECKING:
@@ -63,10 +65,26 @@ def test_a_folder_that_others_may_write_to_is_not_taken_for_our_own(ground: Grou
     theirs = r"Z:\scratch"  # of another user, and open to all
     assert ground.host.stat(theirs).mode == 0o777  # type: ignore[union-attr]
     code, saw = cause_of(lambda: ground.host.lock(rf"{theirs}\lock", "configure").__enter__())
-    assert (code, saw) == ("write-failed", "a folder that others may write to")
+    assert code == "write-failed"
+    assert saw.startswith("a folder that others may write to: ")
     ours = ground.path("ours")
     with ground.host.lock(f"{ours}/lock", "configure"):
         assert ground.host.stat(ours).mode == 0o711  # type: ignore[union-attr]
+
+
+def test_the_folders_above_count_down_from_the_one_of_all_programs(ground: Ground) -> None:
+    machine = Windows()
+    with machine.lock(machine.system.lock, "configure"):
+        assert machine.stat(ntpath.dirname(machine.system.state)).mode == 0o711  # type: ignore[union-attr]
+    root = ground.path("root")
+    below = ntpath.join(root, "ours", "state")
+    files = Files()
+    files.require_own(below, f"{root}\\")
+    files.require_own(below, root)
+    theirs = r"Z:\scratch"
+    with raises("write-failed"):
+        files.require_own(rf"{theirs}\state", "Z:")
+    assert not os.path.lexists(rf"{theirs}\state")
 
 
 # --- what it trusts

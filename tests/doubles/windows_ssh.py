@@ -95,6 +95,7 @@ class WindowsHost:
     damaged: bool = False
     cuts: list[int] = field(default_factory=list)
     owners: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
     began: list[str] = field(default_factory=list)
 
     @property
@@ -198,6 +199,8 @@ class WindowsHost:
         owner = self.owners.get(shown, ADMINISTRATORS)
         if owner != ADMINISTRATORS:
             raise _FailedError("write-failed", rf"C:\ProgramData\{shown} belongs to {owner}")
+        if shown in self.faults:
+            raise _FailedError("write-failed", rf"C:\ProgramData\{shown} {self.faults[shown]}")
 
     def _received(self, streams: Exec, draft: Path, sha256: str) -> Path:
         streams.say("want", what="tree")

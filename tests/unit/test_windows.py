@@ -122,6 +122,28 @@ def test_a_list_is_told_as_a_mode_that_is_never_more_closed(text: str, folder: b
     assert oct(access.mode(text, folder=folder, me="S-1-5-21-1-2-3-1001")) == oct(want)
 
 
+BEST = "O:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;OW)"
+
+
+@pytest.mark.parametrize(
+    ("text", "who"),
+    [
+        (BEST, None),
+        ("O:SYD:AI(A;OICI;FA;;;SY)(A;OICIIO;GA;;;CO)(A;OICI;0x1200a9;;;BU)(D;;FA;;;WD)", None),
+        ("O:S-1-5-21-1-2-3-1001D:P(A;;FA;;;S-1-5-21-1-2-3-1001)", None),
+        # as a folder that is made by hand in %ProgramData% has it
+        ("O:BAD:AI(A;OICIID;FA;;;SY)(A;OICIIOID;GA;;;CO)(A;OICIID;0x1200a9;;;BU)(A;CIID;DCLCRPCR;;;BU)", "BU"),
+        (BEST.replace("O:BA", "O:S-1-5-21-1-2-3-1002"), "S-1-5-21-1-2-3-1002"),
+        (f"{BEST}(A;OICIIO;FA;;;WD)", "WD"), (f"{BEST}(A;;SD;;;BU)", "BU"), (f"{BEST}(A;;0x100;;;AU)", "AU"),
+        (f"{BEST}(A;;0x10;;;AU)", "AU"), (f"{BEST}(A;;GA;;;WD)", "WD"), (f"{BEST}(A;;0x40000000;;;WD)", "WD"),
+        (f"{BEST}(A;;DT;;;WD)", "WD"), (f"{BEST}(A;;WO;;;WD)", "WD"), (f"{BEST}(A;ID;FW;;;WD)", "WD"),
+        ("O:BA", "everybody"), ("O:BAD:NO_ACCESS_CONTROL", "everybody"), ("D:P(A;;FA;;;SY)", "nobody"),
+    ],
+)  # fmt: skip
+def test_who_else_can_exchange_what_lies_in_a_folder(text: str, who: str | None) -> None:
+    assert access.stranger(text, "S-1-5-21-1-2-3-1001") == who
+
+
 def test_a_mark_read_only_takes_writing_away() -> None:
     assert access.mode("O:BAD:(A;;FA;;;WD)", writable=False) == 0o444
 

@@ -24,6 +24,10 @@ _READ = 0x1
 # data, more data, the list itself, the owner; in a folder also the removal of what lies there
 _WRITE = 0x2 | 0x4 | 0x40000 | 0x80000
 _REMOVE_INSIDE = 0x40
+# the above, the extended and the plain attributes, and the removal of the folder itself
+_ANY_CHANGE = _WRITE | _REMOVE_INSIDE | 0x10 | 0x100 | 0x10000
+# who makes something in a folder, which only those may who are asked for here
+_MAKERS = {"CO", "S-1-3-0"}
 # SYSTEM, Administrators and the first of them, those of the domain, the owner, and the installer of Windows itself:
 # for them nothing is closed.
 _MIGHTY = {
@@ -72,6 +76,28 @@ def mode(text: str, *, folder: bool = False, writable: bool = True, me: str = ""
     bits |= 1 if folder else 0
     owner = 7 if folder else 6 if writable else 4
     return owner << 6 | bits << 3 | bits
+
+
+def stranger(text: str, me: str = "") -> str | None:
+    """Return who but the mighty and `me` can change a folder of that descriptor or what comes into it, None for nobody.
+
+    What a folder only hands on to what is made in it counts too, and so do attributes: they make a folder a junction.
+    """
+    mighty = _MIGHTY | {me}
+    owner = re.search(r"O:(S-1-[\d-]+|[A-Z]{2})", text)
+    if owner is None or owner[1] not in mighty:
+        return owner[1] if owner else "nobody"
+    lists = text.partition("D:")
+    if not lists[1] or lists[2].startswith("NO_ACCESS_CONTROL"):
+        return "everybody"
+    return next(
+        (
+            sid
+            for kind, _, rights, sid in _ACE.findall(lists[2])
+            if kind in ("A", "XA", "OA") and sid not in mighty | _MAKERS and _mask(rights) & _ANY_CHANGE
+        ),
+        None,
+    )
 
 
 def comparable(mode: int, *, folder: bool = False) -> int:

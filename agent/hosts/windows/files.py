@@ -244,23 +244,31 @@ class Files:
         except (OSError, ValueError) as error:
             raise unreadable(path, str(error), want="a folder") from error
 
-    def require_own(self, folder: str) -> None:
+    def require_own(self, folder: str, root: str) -> None:
         """Raise AgentError `write-failed` when somebody else may write in a folder; make it where it is absent.
 
         In %ProgramData% everybody may make folders: one that was there before us could be anybody's, with a package
-        in it that is exchanged after its checksum was compared.
+        in it that is exchanged after its checksum was compared. So each folder below `root` counts, from above: a
+        name in a folder that is ours alone stays what it was seen to be.
         """
-        try:
-            self.make_folders(folder)
-        except (OSError, ValueError) as error:
-            raise AgentError("write-failed", f"{folder} cannot be made", saw=str(error)) from error
-        seen = self.look(folder)
-        if seen is None or seen.kind != "directory" or seen.mode & 0o002:
-            raise AgentError(
-                "write-failed", f"{folder} belongs to others, too", saw="a folder that others may write to",
-                want="a folder of the administrators alone",
-                hint=f"look at what lies in {folder}, then remove it: it is made anew with its own permissions",
-            )  # fmt: skip
+        for each in _below(folder, root):
+            try:
+                self.make_folders(each)
+                saw = self._stranger(_full(each))
+            except (OSError, ValueError) as error:
+                raise AgentError("write-failed", f"{each} cannot be made", saw=str(error)) from error
+            if saw:
+                raise AgentError(
+                    "write-failed", f"{each} belongs to others, too", saw=saw,
+                    want="a folder of the administrators alone",
+                    hint=f"look at what lies in {each}, then remove it: it is made anew with its own permissions",
+                )  # fmt: skip
+
+    def _stranger(self, where: str) -> str | None:
+        if _kind_of(os.lstat(where)) != "directory":
+            return "a link, or no folder"
+        who = access.stranger(kernel.security(where), self.me)
+        return f"a folder that others may write to: {who}" if who else None
 
     def _require(self, temporary: str, path: str, mode: int) -> None:
         """Raise unless the new file is as closed as it was asked to be; some file systems have no lists at all."""
@@ -353,6 +361,15 @@ def _said(error: OSError) -> str:
         if error.winerror
         else str(error.strerror)
     )
+
+
+def _below(folder: str, root: str) -> list[str]:
+    """Return a folder and those above it as far as they lie below a root, from above; of another root's, it alone."""
+    above = root.rstrip("\\")
+    if not folder.lower().startswith(f"{above}\\".lower()):
+        return [folder]
+    parts = folder[len(above) :].strip("\\").split("\\")
+    return ["\\".join((folder[: len(above)], *parts[:end])) for end in range(1, len(parts) + 1)]
 
 
 def _is_marked(where: str) -> bool:

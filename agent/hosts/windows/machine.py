@@ -177,7 +177,7 @@ class Windows:
 
         A user who holds the words open keeps nobody from anything: they are no lock.
         """
-        self._files.require_own(ntpath.dirname(path))
+        self._files.require_own(ntpath.dirname(path), self._system.data)
         holder = f"{path}.holder"
         hurried = files.Files(0.0, self._files.me)
         with self._files.held(path) as fd:
