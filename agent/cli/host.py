@@ -16,7 +16,7 @@ from agent import log
 from agent.cli.options import Config, Output, Quiet, is_json, with_options
 from agent.cli.sources import read_desired
 from agent.cli.terminal import look, print_result, width
-from agent.core.errors import CODES, AgentError
+from agent.core.errors import CODES, EXIT_STATUSES, AgentError
 from agent.core.plain import printable
 from agent.desired import Desired, Said, merged
 from agent.hosts.here import endings, this_machine
@@ -144,6 +144,14 @@ def explain(
     if code is None:
         table = [vars(each) for each in CODES.values()]
         print_result(json.dumps(table, indent=2) + "\n" if is_json(output) else screen.codes(width=width()))
+        return
+    if code.isascii() and code.isdigit() and int(code[:9]) in EXIT_STATUSES:
+        wanted = [each for each in CODES.values() if each.exit_status == int(code[:9])]
+        print_result(
+            json.dumps([vars(each) for each in wanted], indent=2) + "\n"
+            if is_json(output)
+            else screen.codes(int(code[:9]), width=width())
+        )
         return
     if code not in CODES:
         near = get_close_matches(code, CODES, 3)

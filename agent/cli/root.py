@@ -12,7 +12,7 @@ import typer
 
 from agent import __version__
 from agent.core.errors import AgentError
-from agent.render.output import Result, UnwrittenError, print_error, print_text
+from agent.render.output import Result, UnreadError, UnwrittenError, print_error, print_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,8 +42,9 @@ def start(argv: Sequence[str]) -> int:
     result = Result(sys.stdout) if sys.stdout is not None else None
     try:
         with contextlib.redirect_stdout(result):
-            ended = command_tree(argv)(
-                args=[*argv, "--help"] if list(argv) in ([], ["fleet"]) else list(argv),
+            words = _as_meant(argv)
+            ended = command_tree(words)(
+                args=words,
                 prog_name="hsm-agent",
                 standalone_mode=False,
             )
@@ -52,13 +53,23 @@ def start(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         early = AgentError("interrupted", "interrupted before there was a run", saw="Ctrl-C")
         return _end(early, argv, result)
-    except BrokenPipeError:  # whoever read our standard output is gone, and needs no word
+    except (UnreadError, BrokenPipeError):  # whoever read our standard output is gone, and needs no word
         return 0
     except Exception as crash:  # noqa: BLE001 -- a defect is logged; a complaint of the parser is told
         # click's, or typer's own copy of it: they have no class in common
         known = _usage(crash) if hasattr(crash, "format_message") else _defect(crash, argv)
         return _end(known, argv, result)
     return ended if isinstance(ended, int) else 0
+
+
+def _as_meant(argv: Sequence[str]) -> list[str]:
+    """Return the command line as other programs spell it: a group alone, `help COMMAND`, `version` and `-V`."""
+    words = list(argv)
+    if words in ([], ["fleet"]):
+        return [*words, "--help"]
+    if words[0] == "help":
+        return [*words[1:], "--help"]
+    return ["--version"] if words in (["version"], ["-V"]) else words
 
 
 def _end(error: AgentError, argv: Sequence[str], result: Result | None) -> int:
@@ -102,6 +113,10 @@ def _usage(error: Any) -> AgentError:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "hsm-agent"
     said = str(error.format_message()).rstrip(".")
+    if "--dry-run" in said:
+        return AgentError(
+            "usage", said, hint="`hsm-agent plan` with the same options shows it, and changes nothing"
+        )
     return AgentError("usage", said, hint=f"`{path} --help` lists what it takes")
 
 

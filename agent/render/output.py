@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 _PAINT = re.compile(r"(\033\[(?:[0-9]{1,2})m)")
 
 
+class UnreadError(Exception):
+    """Whoever read our standard output is gone. Not an OSError: of that the parser makes exit status 1."""
+
+
 class UnwrittenError(AgentError):
     """The result could not be written, so that nothing more can be."""
 
@@ -41,7 +45,7 @@ def print_bytes(data: bytes) -> None:
                 sys.stdout.spoken = True
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
-    except BrokenPipeError:
+    except UnreadError:
         sys.stdout = None
 
 
@@ -72,8 +76,8 @@ class Result:
 def _writing() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError as error:
+        raise UnreadError from error
     except OSError as error:
         sys.stdout = None
         raise UnwrittenError(

@@ -225,10 +225,12 @@ def explain(code: Code, *, width: int | None = None) -> str:
     return "\n".join([f"{code.name}: {code.meaning}", "", *lines]) + "\n"
 
 
-def codes(*, width: int | None = None) -> str:
-    """Return the table of exit statuses and their codes."""
+def codes(only: int | None = None, *, width: int | None = None) -> str:
+    """Return the table of exit statuses and their codes, or of it the rows of one status."""
     lines = []
     for exit_status, meaning in EXIT_STATUSES.items():
+        if only not in (None, exit_status):
+            continue
         lines += wrapped(f"{exit_status:>3}  ", meaning, width)
         for code in CODES.values():
             if code.exit_status == exit_status:
