@@ -461,7 +461,7 @@ def test_what_hangs_is_ended_and_named_before_the_runs_own_limit(scene: Scene, m
     misbehave(client, "cloudhsm-cli", "hang")
     misbehave(tool, "configure-cli", "hang")
     with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda each: first(each, scene, "--timeout", "10s"), (client, tool)))
+        runs = list(pool.map(lambda each: first(each, scene, "--timeout", "60s"), (client, tool)))
     told(
         runs[0],
         42,
@@ -710,10 +710,13 @@ def test_a_component_installed_by_hand_is_configured_too(scene: Scene, make_host
     assert (ran.exit_status, ran.report["client"]["components"]) == (0, ["cli", "pkcs11"]), ran
     assert ran.outcome("configure:pkcs11") == "changed"
     assert servers(host, "pkcs11") == list(scene.addresses)
-    misbehave(host, "cloudhsm-cli", None)
-    host.must(["rm", f"{BIN}/cloudhsm-cli"])
+    host.put(f"{BIN}/cloudhsm-cli", b"#!/nowhere/python3\n", 0o755)
     ran = agent(host, "verify")
     told(ran, 42, "client-failed", step="client:hsm-info", saw="No such file", hint="reinstall")
+    host.must(["rm", f"{BIN}/cloudhsm-cli"])
+    told(agent(host, "verify"), 3, "drift")
+    assert agent(host, "verify").step("package:cli")["saw"] == f"5.18.0-1 ({BIN}/cloudhsm-cli missing)"
+    cured(host, *scene.options(IMAGE))
 
 
 # ---- the CA

@@ -484,6 +484,13 @@ def test_a_record_that_is_no_file(scene: Scene, host: LabHost) -> None:
     host.must(["mkfifo", f"{STATE}/snapshots/20990101T000000Z-ffff.json"])
     assert agent(host, "rollback").exit_status == 0
     host.must(["rm", f"{STATE}/snapshots/20990101T000000Z-ffff.json"])
+    # what is no file was made by somebody, and is theirs to take away
+    refused = agent(host, "configure", *wanted(scene))
+    assert (refused.exit_status, refused.code, refused.report["changed"]) == (11, "write-failed", False), (
+        refused
+    )
+    assert RECORDS[0] in refused.report["failure"]["hint"]
+    host.must(["rm", *RECORDS])
     completes(host, wanted(scene))
 
 
