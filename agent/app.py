@@ -426,8 +426,12 @@ def _keep_proven(machine: Host, run: Run) -> tuple[Notice, ...]:
 
 
 def _last(view: HostView) -> store.Last | None:
-    with contextlib.suppress(AgentError):
-        return store.read_last(view)
+    """Return the record of this host, None where there is none, or one that cannot be understood."""
+    with contextlib.suppress(AgentError, TypeError):
+        last = store.read_last(view)
+        for each in filter(None, (last, last.succeeded)):
+            from_json(each.desired)
+        return last
     return None
 
 

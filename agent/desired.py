@@ -56,6 +56,7 @@ class Desired:
         return dict(pair.split("=", 1) for pair in self.sha256)
 
 
+_MANY = "tuple[str, ...]"
 _BY_KEY = {option.key: option for option in OPTIONS if option.key}
 Said = dict[str, Any]
 
@@ -220,15 +221,35 @@ def from_json(tree: Mapping[str, Any]) -> Desired:
     An earlier version kept addresses as they were typed; whether one can be an HSM's was judged where it was typed.
     """
     said: Said = {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}
-    for option in OPTIONS:
-        values = said.get(option.name, ()) if option.many else (said.get(option.name, False),)
-        if not isinstance(values, tuple) or not all(isinstance(each, (str, int, float)) for each in values):
-            raise TypeError(option.name)
+    for each in fields(Desired):
+        value = said.get(each.name, each.default)
+        if value != each.default and not _is_of_kind(each.type, value):
+            raise TypeError(each.name)
+    if not all("=" in pair for pair in said.get("sha256", ())):
+        raise TypeError("sha256")
     try:
         addresses = tuple(dict.fromkeys(spelled_address(each) for each in said.get("hsm_ip", ())))
     except ValueError as error:
         raise TypeError("hsm_ip") from error
     return Desired(**{**said, "hsm_ip": addresses})
+
+
+# an annotation of Desired -> of what type a value is, or each of several
+_KINDS: Mapping[Any, tuple[type, ...]] = {
+    "bool": (bool,),
+    "int | None": (int,),
+    "float | None": (int, float),
+    "str | None": (str,),
+    _MANY: (str,),
+}
+
+
+def _is_of_kind(annotation: Any, value: Any) -> bool:
+    """Tell whether a value is of the kind that a field of Desired holds."""
+    if (annotation == _MANY) != isinstance(value, tuple):
+        return False
+    values = value if isinstance(value, tuple) else (value,)
+    return all(type(each) in _KINDS[annotation] for each in values)
 
 
 def _parsed(option: Option, value: Any, where: str, complaints: Complaints) -> list[Any]:

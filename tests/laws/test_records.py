@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
@@ -487,3 +487,29 @@ def test_a_remove_that_finds_nothing_left_forgets_what_was_asked_for(
         if ended:
             return
     pytest.fail("the remove never ended by itself")
+
+
+# what a record may hold instead of what was written: other kinds of values, in each option
+KINDS: tuple[Any, ...] = (5, True, "", "x", 0.5, [5], ["x"], [None], [["x"]], [[]], {}, {"a": 1}, 10**40)
+
+
+@pytest.mark.parametrize("where", ["desired", "succeeded"])
+@pytest.mark.parametrize("name", [each.name for each in fields(Desired)])
+def test_a_record_that_holds_other_kinds_of_values_is_none_or_is_taken(
+    name: str, where: str, ca_pem: bytes
+) -> None:
+    vendor, memory = a_world(Vendor)
+    configure(memory, desired_of(vendor, ca_pem))
+    tree = json.loads(memory.read(memory.system.desired) or b"")
+    entries, installed = dict(memory.entries), dict(vendor.installed)
+    for value in KINDS:
+        memory.entries, vendor.installed = dict(entries), dict(installed)
+        said = {**tree["desired"], name: value}
+        changed = {**tree, "desired": said} if where == "desired" else None
+        changed = changed or {**tree, "succeeded": {**tree["succeeded"], "desired": said}}
+        memory.place(memory.system.desired, json.dumps(changed).encode())
+        reports = [verify(memory), configure(memory, desired_of(vendor, ca_pem, log_level="debug"), 4)]
+        memory.place(memory.system.desired, json.dumps(changed).encode())
+        reports.append(app.rollback(memory, None, run_of("rollback", 5), Silent()))
+        reports.append(app.remove(memory, run_of("remove", 6), Silent(), None))
+        assert "internal" not in [report.code for report in reports], value
