@@ -17,6 +17,7 @@ from agent.cli.options import Config, Output, Quiet, is_json, with_options
 from agent.cli.sources import read_desired
 from agent.cli.terminal import look, print_result, width
 from agent.core.errors import CODES, EXIT_STATUSES, AgentError
+from agent.core.notices import WARNINGS
 from agent.core.plain import printable
 from agent.desired import Desired, Said, merged
 from agent.hosts.here import endings, this_machine
@@ -138,7 +139,7 @@ def remove(
 def explain(
     code: Annotated[Optional[str], typer.Argument(metavar="[CODE]")] = None, output: Output = "text"
 ) -> None:
-    """Explain an error code; without one, list them all."""
+    """Explain a code of an error or a warning; without one, list those of errors."""
     from difflib import get_close_matches  # noqa: PLC0415 -- only for a code that was mistyped
 
     if code is None:
@@ -153,8 +154,15 @@ def explain(
             else screen.codes(int(code[:9]), width=width())
         )
         return
+    if code in WARNINGS:
+        print_result(
+            json.dumps(vars(WARNINGS[code]), indent=2) + "\n"
+            if is_json(output)
+            else screen.explain_warning(WARNINGS[code], width=width())
+        )
+        return
     if code not in CODES:
-        near = get_close_matches(code, CODES, 3)
+        near = get_close_matches(code, [*CODES, *WARNINGS], 3)
         raise AgentError(
             "usage", f"there is no code `{code}`", saw=code, want="a code of the table",
             hint=f"did you mean {', '.join(near)}?" if near else "`hsm-agent explain` lists them all",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from agent.core.errors import Code
+    from agent.core.notices import Warned
 
 # good news, and what is worth knowing: not warnings
 _NOTES = ("previous-works", "kept")
@@ -223,6 +224,15 @@ def explain(code: Code, *, width: int | None = None) -> str:
     )
     lines = [line for label, text in rows for line in wrapped(label, text, width)]
     return "\n".join([f"{code.name}: {code.meaning}", "", *lines]) + "\n"
+
+
+def explain_warning(warned: Warned, *, width: int | None = None) -> str:
+    """Return what the code of a warning means."""
+    lines = [line for label, text in (("fix:    ", warned.fix),) for line in wrapped(label, text, width)]
+    return (
+        "\n".join([f"{warned.name}: {warned.meaning}", "", "a warning: it never makes a run fail", *lines])
+        + "\n"
+    )
 
 
 def codes(only: int | None = None, *, width: int | None = None) -> str:
