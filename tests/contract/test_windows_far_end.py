@@ -20,8 +20,8 @@ assert sys.platform == "win32"
 
 def test_a_look_is_of_windows(ca: bytes) -> None:
     with started(*ENTRY) as far_end:
-        assert far_end.record()["event"] == "hello"
         far_end.ask("verify", ca_cert=f"inline:{ca.decode()}")
+        assert far_end.record()["event"] == "hello"
         report = far_end.until("report")["report"]
         assert (report["command"], report["host"]["os"]) == ("verify", "windows")
         far_end.hang_up()
@@ -30,7 +30,6 @@ def test_a_look_is_of_windows(ca: bytes) -> None:
 
 def test_a_package_is_asked_for_and_its_absence_reported(ca: bytes) -> None:
     with started(*ENTRY) as far_end:
-        assert far_end.record()["event"] == "hello"
         far_end.ask(
             "configure",
             ca_cert=f"inline:{ca.decode()}",
@@ -38,6 +37,7 @@ def test_a_package_is_asked_for_and_its_absence_reported(ca: bytes) -> None:
             platform="windows",
             accept_single_hsm=True,
         )
+        assert far_end.record()["event"] == "hello"
         wanted = far_end.until("want")
         assert (wanted["what"], wanted["url"].startswith("/srv/mirror/Windows/AWSCloudHSMCLI-")) == (
             "file",
@@ -59,11 +59,11 @@ def test_a_host_is_proven_with_a_package_that_came_over_the_wire(ca: bytes) -> N
     package = Path(vendor.msi("CLI")).read_bytes()
     checksums = tuple(f"{Path(path).name}={digest}" for path, digest in vendor.checksums().items())
     with started(*ENTRY) as far_end:
-        assert far_end.record()["event"] == "hello"
         far_end.ask(
             "configure", hsm_ip=(FIRST, SECOND), ca_cert=f"inline:{ca.decode()}", package_source="/srv/mirror",
             platform="windows", sha256=checksums,
         )  # fmt: skip
+        assert far_end.record()["event"] == "hello"
         wanted = far_end.until("want")
         assert wanted["sha256"] == hashlib.sha256(package).hexdigest()
         head = {"size": len(package), "sha256": wanted["sha256"]}
@@ -72,6 +72,6 @@ def test_a_host_is_proven_with_a_package_that_came_over_the_wire(ca: bytes) -> N
         assert (report["outcome"], report["changed"]) == ("ok", True), report
         assert [hsm["reached"] for hsm in report["hsms"]] == [True, True]
     with started(*ENTRY) as far_end:
-        assert far_end.record()["event"] == "hello"
         far_end.ask("remove")
+        assert far_end.record()["event"] == "hello"
         assert far_end.until("report")["report"]["outcome"] == "ok"

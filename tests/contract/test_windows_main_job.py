@@ -51,7 +51,9 @@ def test_a_virgin_host_is_brought_to_a_proven_state_and_a_second_run_finds_all_m
     assert [(hsm["ip"], hsm["reached"]) for hsm in first.report["hsms"]] == [(FIRST, True), (SECOND, True)]
     assert first.report["host"]["platform"] == "windows"
     # PowerShell is a stub here, and so it is told that nobody vouched for the signature
-    assert {each["code"] for each in first.report["warnings"]} == {"platform-forced", "signature-unchecked"}
+    assert {each["code"] for each in first.report["warnings"]} == {
+        "platform-forced", "signature-unchecked", "checksum-replaced",
+    }  # fmt: skip
     written = SETTINGS.stat().st_mtime_ns
     second = configure("--component=pkcs11", "--component=ksp")
     assert (second.status, set(second.steps.values()), second.report["changed"]) == (0, {"met"}, False), (
@@ -97,9 +99,7 @@ def test_a_run_that_fails_on_a_host_that_worked_is_undone() -> None:
     assert configure().status == 0
     misbehave("configure-cli", "half")
     failed = configure("--accept-single-hsm", ips=(SECOND,))
-    assert (failed.status, failed.report["code"], failed.report["cause"]) == (
-        51, "rolled-back", "configure-failed",
-    ), failed  # fmt: skip
+    # what a tool leaves half is put back at once, so that nothing was changed
+    assert (failed.status, failed.report["code"], failed.report["changed"]) == (50, "configure-failed", False)
     assert servers() == [FIRST, SECOND]
-    assert failed.report["steps"][-1]["outcome"] == "undone"
     assert hsm_agent("verify").status == 0

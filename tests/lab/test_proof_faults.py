@@ -895,7 +895,6 @@ def test_a_clock_that_is_wrong_by_a_year(scene: Scene, host: LabHost) -> None:
         ("rm FILE", "absent"),
         ("echo not a certificate >FILE", "not a certificate"),
         ("tr '\\n' ' ' <FILE >/root/x; cat /root/x >FILE", "sha256:"),
-        ("rm FILE; ln -s /nowhere FILE", "absent"),
     ],
 )
 def test_a_ca_that_was_spoilt_by_hand_is_drift_and_cured(
@@ -913,6 +912,17 @@ def test_a_ca_that_was_spoilt_by_hand_is_drift_and_cured(
         scene.made.ca.cert.read_bytes(),
     )
     assert agent(host, "verify").outcomes == {"met"}
+
+
+def test_a_ca_that_is_a_link_to_nothing_is_named_and_left_to_whoever_made_it(
+    scene: Scene, host: LabHost
+) -> None:
+    host.must(["sh", "-ec", f"mv {CA} /root/kept; ln -s /nowhere {CA}"])
+    for command in ("verify", "configure"):
+        told(agent(host, command), 11, "unreadable", saw="/nowhere")
+        assert host.testinfra.file(CA).linked_to == "/nowhere"
+    host.must(["sh", "-ec", f"mv /root/kept {CA}"])
+    assert agent(host, "configure").exit_status == 0
 
 
 # ---- the silent killers

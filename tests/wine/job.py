@@ -52,12 +52,15 @@ class Ran:
 
 def hsm_agent(*words: str) -> Ran:
     """Run a command here: loading everything anew takes Wine three seconds each time."""
-    out = io.StringIO()
+    out = io.TextIOWrapper(
+        io.BytesIO(), encoding="utf-8", write_through=True
+    )  # a stream of bytes, as a real one
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
         status = start([*words, "--output", "json"])
     for handler in logging.getLogger("agent").handlers:
         handler.close()  # a file that is open cannot be removed
-    return Ran(status, json.loads(out.getvalue()))
+    out.seek(0)
+    return Ran(status, json.loads(out.read()))
 
 
 def program(*words: str) -> subprocess.Popen[str]:

@@ -42,6 +42,7 @@ ALONE = {
 REASONS = (
     "a thing of POSIX, or arranged with its programs",
     "only root of Linux can become another user or mount",
+    "only root can become another user",
     "Wine says that it made a link, and makes none",
     "this machine has no IPv6",
 )
