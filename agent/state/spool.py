@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Version 1 had no checksum; what an agent of before left is still delivered.
 _VERSION = 2
+_LABEL = 100  # letters in the name of a file; with number and ending it stays below any limit of a system
 _WITHOUT_CHECKSUM = 1
 # A timer's reports of some days, and no more disk than a log would take. The oldest make room.
 MOST = 100
@@ -46,7 +47,9 @@ def keep(
     number = 1 + max(map(_number, names), default=0)
     sizes = [seen.size if seen else 0 for seen in (host.stat(_path(host, name)) for name in names)]
     dropped = excess(sizes, len(data))
-    host.write(_path(host, f"{number:08}-{label}.json"), data, mode=0o600)
+    # the label of another version, or of a spoilt report, may hold what no name of a file does
+    plain = re.sub(r"[^A-Za-z0-9._-]", "-", label)[:_LABEL]
+    host.write(_path(host, f"{number:08}-{plain}.json"), data, mode=0o600)
     for name in names[:dropped]:
         host.remove(_path(host, name))
     return dropped

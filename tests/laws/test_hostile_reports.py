@@ -137,6 +137,8 @@ def held(document: str) -> dict[str, Any]:
 
 
 HOSTILE = values_of(Report)
+# a hostile report is large, and Hypothesis remarks on showing one
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 FEW = settings(max_examples=10, deadline=None)
 WORST = replace(
     degraded(),
