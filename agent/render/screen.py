@@ -150,9 +150,10 @@ def _told(tree: Mapping[str, Any]) -> str:
     differ = sum(1 for step in tree["steps"] if step["outcome"] == "would-change")
     if outcome == "drift" and command == "plan":
         return f"{differ} change{'s are' if differ > 1 else ' is'} needed"
-    differing = f"{differ} thing{'s differ' if differ > 1 else ' differs'} from what is wanted"
+    differing = f"{differ} thing{' differs' if differ == 1 else 's differ'} from what is wanted"
     if outcome == "drift":
-        return differing if differ else printable(tree["failure"]["sentence"])
+        failure = tree["failure"]
+        return differing if differ or failure is None else printable(failure["sentence"])
     if outcome == "degraded":
         hsms = tree["hsms"]
         reached = sum(1 for hsm in hsms if hsm["reached"])

@@ -14,7 +14,7 @@ from .agent_install import CHECKOUT
 if TYPE_CHECKING:
     from .conftest import MakeHost
 
-TESTING = ["pytest>=8", "hypothesis>=6", "jsonschema>=4", "paramiko>=5"]
+TESTING = ["pytest>=8", "hypothesis>=6", "jsonschema>=4", "paramiko>=5", "pyyaml>=6"]
 FOLDERS = ("agent", "templates", "tests/unit", "tests/laws", "tests/golden", "tests/doubles")
 FILES = (
     "pyproject.toml",
