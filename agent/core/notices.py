@@ -159,9 +159,19 @@ WARNINGS: dict[str, Warned] = {
             "snapshot-not-kept", "the state before this run could not be kept", "cure what the text names"
         ),
         Warned(
+            "snapshot-passed-over",
+            "a snapshot is of another host or of a newer hsm-agent, and was not used",
+            "nothing, if this host is a copy; else use the newer hsm-agent",
+        ),
+        Warned(
+            "snapshot-unsealed",
+            "the snapshot that was put back is of an older hsm-agent, and has no checksum",
+            "look at what was put back, then run `hsm-agent verify`",
+        ),
+        Warned(
             "snapshot-unsound",
-            "a snapshot is not as it was written, and was passed over",
-            "remove the file that the text names",
+            "a file of a snapshot is one that the client cannot read",
+            "take another snapshot: `hsm-agent rollback RUN`",
         ),
         Warned("still-scheduled", "a task of the agent could not be taken off", "remove it by hand"),
         Warned(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import json
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.cloudhsm import daemon
-from agent.cloudhsm.ca import find_certificates, written
+from agent.cloudhsm.ca import find_certificates, read_ca, written
 from agent.cloudhsm.layout import Layout, layout
 from agent.cloudhsm.pem import holds_secret
 from agent.cloudhsm.protection import closed, require_closed
@@ -18,6 +20,7 @@ from agent.core.errors import CODES, AgentError
 from agent.core.limits import Limits
 from agent.core.links import goal
 from agent.core.words import Line, Notice, Outcome
+from agent.state.identity import identity, is_foreign
 from agent.state.sealed import seal, unseal
 
 if TYPE_CHECKING:
@@ -26,9 +29,13 @@ if TYPE_CHECKING:
     from agent.core.host import Host, HostView
 
 _VERSION = 2
+# Of this one there was neither a checksum nor whose host it is; a link was followed, and its own mode kept.
+_UNSEALED = 1
+_LINKS_MODE = 0o777
 # Enough to go back over a fortnight of daily mistakes, and as many of what was not seen to work: one kind never
 # pushes out the other. A snapshot is some kilobytes.
 _KEPT = 20
+_NAMED = 5  # in a warning
 # Why a snapshot was taken: before a run that may change something, before packages go, before going back, and after a
 # run that proved what it left.
 CONFIGURE, REMOVE, ROLLBACK, PROVEN = "configure", "remove", "rollback", "proven"
@@ -57,7 +64,8 @@ class Snapshot:
     """The files of one moment, before run `run_id` and those of `also`. A file that was not there is not in it.
 
     `worked`: the client was seen to work with them. One that a rollback took says in `to` which snapshot it went back
-    to: by default going back again leads there, so that going back twice is going once.
+    to: by default going back again leads there, so that going back twice is going once. One that is not `sealed` was
+    written by an older version: nothing proves that it is whole, and of this host.
     """
 
     run_id: str
@@ -66,6 +74,7 @@ class Snapshot:
     worked: bool = False
     to: str | None = None
     also: tuple[str, ...] = ()
+    sealed: bool = True
 
     @property
     def name(self) -> str:
@@ -129,11 +138,11 @@ def save(
     proven = _proven(host)
     worked = worked or (proven is not None and proven.holds(files))
     taken = Snapshot(run_id, files, reason, worked, to)
-    past, _ = _past(host)
+    past = _past(host).sealed
     equal = [each for each in past if replace(each, run_id=run_id, also=()) == taken]
     also = tuple(name for each in reversed(equal) for name in (*each.also, each.run_id))
     taken = replace(taken, also=also[-_KEPT:])
-    host.write(_file(host, run_id), _sealed(taken), mode=0o600)
+    host.write(_file(host, run_id), _sealed(host, taken), mode=0o600)
     for old in (*equal, *_surplus([taken, *past])):
         host.remove(_file(host, old.run_id))
     return taken
@@ -144,7 +153,8 @@ def prove(host: Host, run_id: str) -> None:
     files = tuple(_take(host))
     before = _proven(host)
     if before is None or before.files != files:
-        host.write(_proven_file(host), _sealed(Snapshot(run_id, files, PROVEN, worked=True)), mode=0o600)
+        taken = Snapshot(run_id, files, PROVEN, worked=True)
+        host.write(_proven_file(host), _sealed(host, taken), mode=0o600)
 
 
 def known(view: HostView) -> tuple[str, ...]:
@@ -157,24 +167,27 @@ def known(view: HostView) -> tuple[str, ...]:
 def load(view: HostView, run_id: str | None) -> Snapshot:
     """Return the snapshot taken before a run, by default the last one that worked.
 
-    Raises AgentError `nothing-recorded`, or `snapshot-damaged` where the only ones are not as they were written.
+    One that an older version wrote is returned by its name alone, and with a CA that is one. Raises AgentError
+    `nothing-recorded`, also for one of another host or of a newer version, or `snapshot-damaged` where the only ones
+    are not as they were written.
     """
-    past, damaged = _past(view)
+    past = _past(view)
     if run_id is None:
-        found = _last_that_worked(view, past)
+        found = _last_that_worked(view, past.sealed)
     else:
-        found = next((each for each in past if run_id in (each.run_id, *each.also)), None)
-    if found is not None:
-        return found
-    if run_id in damaged or (run_id is None and damaged and not past):
-        name = run_id or next(iter(damaged))
-        raise AgentError(
-            "snapshot-damaged",
-            f"the snapshot of run {name} is not put back",
-            saw=damaged[name],
-            want="the bytes that were kept",
+        found = next(
+            (each for each in (*past.sealed, *past.unsealed) if run_id in (each.run_id, *each.also)), None
         )
-    runs = [each.run_id for each in past]
+    if found is not None:
+        return found if found.sealed else _fitted(view, found)
+    if run_id in past.refused:
+        raise past.refused[run_id]
+    if run_id is None and past.unsealed:
+        raise _unproven(past.unsealed[0])
+    refused = _refused(view)
+    if run_id is None and not past.sealed and refused:
+        raise next(iter(refused.values()))
+    runs = [each.run_id for each in past.sealed]
     raise AgentError(
         "nothing-recorded",
         "there is no snapshot to go back to" if run_id is None else f"there is no snapshot of run {run_id}",
@@ -189,6 +202,12 @@ def load(view: HostView, run_id: str | None) -> Snapshot:
 def remarks(view: HostView, wanted: Snapshot) -> tuple[Notice, ...]:
     """Say of a snapshot, before it is put back, what its name does not tell."""
     said = []
+    if not wanted.sealed:
+        text = (
+            f"an older hsm-agent kept what was there {_when(wanted)}, without a checksum: that it is whole, and of this"
+            " host, cannot be proven; compare what was put back"
+        )
+        said.append(Notice("snapshot-unsealed", text))
     if not wanted.worked:
         text = (
             f"what was there {_when(wanted)} was not seen to work; `hsm-agent verify` tells whether it does"
@@ -206,10 +225,17 @@ def remarks(view: HostView, wanted: Snapshot) -> tuple[Notice, ...]:
                 f"the client could not read {', '.join(unsound)} as it was {_when(wanted)}",
             )
         )
-    _, damaged = _past(view)
+    refused = _refused(view)
+    damaged = [name for name, error in refused.items() if error.code.name == "snapshot-damaged"]
+    others = [name for name, error in refused.items() if error.code.name == "nothing-recorded"]
     if damaged:
-        text = f"these snapshots are not as they were written, and are not used: {', '.join(damaged)}"
+        text = f"these snapshots are not as they were written, and are not used: {_listed(damaged)}"
         said.append(Notice("snapshot-damaged", text))
+    if others:
+        text = (
+            f"these snapshots are of another host or a newer hsm-agent, and are not used: {_listed(others)}"
+        )
+        said.append(Notice("snapshot-passed-over", text))
     return tuple(said)
 
 
@@ -238,10 +264,15 @@ def _since_removal(view: HostView, here: Layout) -> Iterator[Kept]:
             kept = _as_it_is(view, path)
             if kept is not None:
                 yield kept
-    for each in _order(view, _past(view)[0]):
+    for each in _order(view, _past(view).sealed):
         if each.reason == REMOVE:
             return
         yield from each.files
+
+
+def _listed(names: list[str]) -> str:
+    left = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {left} more" if left > 0 else "")
 
 
 def _when(wanted: Snapshot) -> str:
@@ -278,45 +309,170 @@ def _surplus(past: list[Snapshot]) -> list[Snapshot]:
     return [*worked[_KEPT:], *others[_KEPT:]]
 
 
-def _past(view: HostView) -> tuple[list[Snapshot], dict[str, str]]:
-    """Return the snapshots that are whole, the newest first, and what is wrong with each of the others."""
-    past: list[Snapshot] = []
-    damaged: dict[str, str] = {}
-    for run_id in reversed(known(view)):
-        found = _read(view, run_id)
-        if isinstance(found, Snapshot):
-            past.append(found)
-        else:
-            damaged[run_id] = found
-    return past, damaged
+@dataclass(frozen=True)
+class _Past:
+    """The snapshots of this host, the newest first: those that are whole, and those of which nobody can tell.
+
+    `refused` says of each of the others, by its name, why it is not used.
+    """
+
+    sealed: list[Snapshot]
+    unsealed: list[Snapshot]
+    refused: dict[str, AgentError]
+
+
+def _past(view: HostView) -> _Past:
+    found = {run_id: _attempt(view, run_id) for run_id in reversed(known(view))}
+    usable = [each for each in found.values() if isinstance(each, Snapshot)]
+    return _Past(
+        [each for each in usable if each.sealed],
+        [each for each in usable if not each.sealed],
+        {run_id: each for run_id, each in found.items() if isinstance(each, AgentError)},
+    )
+
+
+def _attempt(view: HostView, run_id: str) -> Snapshot | AgentError:
+    try:
+        return _read(view, run_id)
+    except AgentError as error:
+        return error
 
 
 def _proven(view: HostView) -> Snapshot | None:
-    with contextlib.suppress(AgentError, ValueError):
-        found = _opened(view.read(_proven_file(view)) or b"")
-        return found if found.reason == PROVEN else None
+    with contextlib.suppress(AgentError):
+        return _read_proven(view)
     return None
 
 
-def _read(view: HostView, run_id: str) -> Snapshot | str:
-    """Return a snapshot, or a clause on why it is none that this version wrote there."""
+def _refused(view: HostView) -> dict[str, AgentError]:
+    """Return what is kept here and not used, and why: by the name of a run, or of the file."""
+    refused = dict(_past(view).refused)
     try:
-        found = _opened(view.read(_file(view, run_id)) or b"")
+        _read_proven(view)
     except AgentError as error:
-        return error.saw
-    except ValueError as error:
-        return str(error)
+        refused["proven.json"] = error
+    return refused
+
+
+def _read_proven(view: HostView) -> Snapshot | None:
+    """Return what the last proven run left, None where there is none. Raises AgentError as `_read` does."""
+    path = _proven_file(view)
+    if view.stat(path) is None:
+        return None
+    found = _used(view, path, "the state that worked last")
+    if found.reason != PROVEN:
+        raise _damaged("the state that worked last", f"it is of before run {found.run_id}")
+    return found
+
+
+def _read(view: HostView, run_id: str) -> Snapshot:
+    """Return a snapshot. Raises AgentError for one that is none, or is not for this host and version."""
+    what = f"the snapshot of run {run_id}"
+    found = _used(view, _file(view, run_id), what)
     if found.run_id != run_id or found.reason == PROVEN:
-        return f"it is of run {found.run_id}"
+        raise _damaged(what, f"it is of run {found.run_id}")
+    return found
+
+
+def _used(view: HostView, path: str, what: str) -> Snapshot:
+    """Return the snapshot in a file that this host can use. Raises AgentError, with `what` it was meant to be."""
     here = layout(view.system)
+    try:
+        found, tree = _opened(view.read(path) or b"")
+    except AgentError as error:
+        if error.code.name != "unreadable":
+            raise
+        raise _damaged(what, error.saw) from error
+    except ValueError as error:
+        raise _damaged(what, str(error)) from None
+    if found is None:
+        raise _newer(path, tree["schema_version"])
     strange = [kept.path for kept in found.files if not _is_the_clients(here, kept.path)]
-    return f"it holds {strange[0]}, which is no file of the client's" if strange else found
+    if strange:
+        raise _damaged(what, f"it holds {strange[0]}, which is no file of the client's")
+    if is_foreign(view, tree):
+        raise _foreign(view, what, tree["identity"], found)
+    return found
 
 
-def _sealed(taken: Snapshot) -> bytes:
+def _damaged(what: str, saw: str) -> AgentError:
+    return AgentError("snapshot-damaged", f"{what} is not put back", saw=saw, want="the bytes that were kept")
+
+
+def _newer(path: str, version: int) -> AgentError:
+    return AgentError(
+        "nothing-recorded",
+        f"{path} was written by a newer hsm-agent",
+        saw=f"version {version}",
+        want=f"version {_VERSION}",
+        hint="use that hsm-agent to go back to it",
+    )
+
+
+def _unproven(found: Snapshot) -> AgentError:
+    return AgentError(
+        "nothing-recorded",
+        "there is no snapshot that is known to be whole: an older hsm-agent wrote what there is, without a checksum",
+        saw=f"run {found.run_id}, and no proof that it is whole and of this host",
+        want="a snapshot with a checksum",
+        hint=f"`hsm-agent rollback {found.run_id}` takes it all the same; look at what it puts back",
+    )
+
+
+def _foreign(view: HostView, what: str, whose: object, found: Snapshot) -> AgentError:
+    """Return the error for a snapshot that came with a copied disk, or in an image."""
+    here = layout(view.system)
+    servers: set[str] = set()
+    for kept in found.files:
+        if kept.path != here.ca and kept.data is not None and _is_sound(here, kept):
+            servers.update(_servers(here, kept.path, kept.data))
+    hsms = [f" --hsm-ip {each}" for each in sorted(servers) if re.fullmatch(r"[0-9A-Fa-f:.]+", each)]
+    ca = "" if view.stat(here.ca) is not None else " --ca-cert FILE"
+    return AgentError(
+        "nothing-recorded",
+        f"{what} is of another host, and is not put back on this one",
+        saw=f"host.identity {whose}",
+        want=f"host.identity {identity(view)}",
+        hint=f"what it held can be asked for here: `hsm-agent configure{''.join(hsms) or ' --hsm-ip IP'}{ca}`",
+    )
+
+
+def _fitted(view: HostView, found: Snapshot) -> Snapshot:
+    """Return one of an older version as it can be put back. Raises AgentError `snapshot-damaged` for a damaged CA."""
+    here = layout(view.system)
+    for kept in found.files:
+        if kept.path == here.ca:
+            _require_ca(view, f"the snapshot of run {found.run_id}", kept.data or b"")
+    return replace(found, files=tuple(_as_now(view, kept) for kept in found.files))
+
+
+def _require_ca(view: HostView, what: str, data: bytes) -> None:
+    try:
+        read_ca(data, now=view.now())
+    except AgentError as error:
+        if error.code.name not in (
+            "ca-expired",
+            "ca-not-yet-valid",
+        ):  # the signature was seen before the dates
+            raise _damaged(what, f"its CA: {error.saw or error.sentence}") from error
+
+
+def _as_now(view: HostView, kept: Kept) -> Kept:
+    """Return a file of an older version with the link that its name is now, and with rights that are a file's."""
+    mode = 0o644 if kept.mode == _LINKS_MODE else closed(kept.mode & 0o777)
+    now = _as_it_is(view, kept.path)
+    if now is None or now.link is None:
+        return replace(kept, mode=mode)
+    if now.data is None:
+        return replace(kept, mode=mode, link=now.link)
+    return replace(kept, mode=now.mode, owner=now.owner, link=now.link)
+
+
+def _sealed(view: HostView, taken: Snapshot) -> bytes:
     return seal(
         {
             "schema_version": _VERSION,
+            "identity": identity(view),
             "run_id": taken.run_id,
             "reason": taken.reason,
             "worked": taken.worked,
@@ -336,30 +492,66 @@ def _sealed(taken: Snapshot) -> bytes:
     )
 
 
-def _opened(data: bytes) -> Snapshot:
-    tree: Any = unseal(data)
+def _opened(data: bytes) -> tuple[Snapshot | None, dict[str, Any]]:
+    """Return the snapshot that these bytes are, None for one of a newer version, and all values in them.
+
+    Raises ValueError, with a clause about "it", for what is not as a version wrote it.
+    """
     try:
-        if tree["schema_version"] != _VERSION:
-            raise ValueError("another version of hsm-agent wrote it")
-        return Snapshot(
-            tree["run_id"],
-            tuple(
-                Kept(
-                    path=kept["path"],
-                    data=None if kept["data"] is None else base64.b64decode(kept["data"], validate=True),
-                    mode=kept["mode"],
-                    owner=(kept["owner"][0], kept["owner"][1]),
-                    link=kept["link"],
-                )
-                for kept in tree["files"]
-            ),
-            tree["reason"],
-            tree["worked"],
-            tree["to"],
-            tuple(tree["also"]),
-        )
+        tree = json.loads(data)
+    except (ValueError, RecursionError):
+        raise ValueError("it is not whole: no JSON") from None
+    version = tree.get("schema_version") if isinstance(tree, dict) and len(tree) > 1 else None
+    is_sealed = type(version) is not int or "sha256" in tree or version == _VERSION
+    if is_sealed:
+        tree = unseal(data)
+    if type(version) is int and version > _VERSION:
+        return None, tree
+    try:
+        if is_sealed and version == _VERSION:
+            return _of_this_version(tree), tree
+        if not is_sealed and version == _UNSEALED:
+            return _of_before(tree), tree
     except (KeyError, TypeError, IndexError):
-        raise ValueError("it is not what this version writes") from None
+        pass
+    raise ValueError("it is not what a version of hsm-agent writes")
+
+
+def _of_this_version(tree: Any) -> Snapshot:
+    return Snapshot(
+        tree["run_id"],
+        tuple(
+            Kept(
+                path=kept["path"],
+                data=None if kept["data"] is None else base64.b64decode(kept["data"], validate=True),
+                mode=kept["mode"],
+                owner=(kept["owner"][0], kept["owner"][1]),
+                link=kept["link"],
+            )
+            for kept in tree["files"]
+        ),
+        tree["reason"],
+        tree["worked"],
+        tree["to"],
+        tuple(tree["also"]),
+    )
+
+
+def _of_before(tree: Any) -> Snapshot:
+    """Return what version 1 wrote; each value is looked at. Raises ValueError, KeyError, TypeError."""
+    if tree.keys() != {"schema_version", "run_id", "rollback", "files"}:
+        raise ValueError("it does not hold what an older version wrote")
+    files = []
+    for kept in tree["files"]:
+        numbers = (kept["mode"], *kept["owner"])
+        if not isinstance(kept["path"], str) or kept.keys() != {"path", "mode", "owner", "data"}:
+            raise ValueError("it does not hold what an older version wrote")
+        if len(numbers) != 3 or any(type(each) is not int or not -1 <= each < 2**31 for each in numbers):
+            raise ValueError(f"it holds no mode and owner of {kept['path']}")
+        data = base64.b64decode(kept["data"], validate=True)
+        files.append(Kept(kept["path"], data, kept["mode"], (numbers[1], numbers[2])))
+    reason = ROLLBACK if tree["rollback"] else CONFIGURE
+    return Snapshot(tree["run_id"], tuple(files), reason, sealed=False)
 
 
 def _file(view: HostView, run_id: str) -> str:
