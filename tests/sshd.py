@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,6 +161,23 @@ class Sshd:
             gate=gate or Gate(),
             patience=patience or Patience(),
         )
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended over a link."""
+
+    status: int | None
+    out: bytes
+    err: bytes
+
+
+def run(link: Link, command: str) -> Ran:
+    """Run a command over a link to its end, without input."""
+    with link.talk(command) as talk:
+        talk.finish()
+        out = b"".join(iter(talk.receive, b""))
+        return Ran(talk.status(), out, talk.errors())
 
 
 def family(pid: int) -> list[int]:

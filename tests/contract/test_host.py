@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
@@ -33,22 +33,17 @@ from tests.full_server import full_server
 
 if sys.platform != "win32":
     from agent.hosts.posix import PATH, Posix
-    from agent.hosts.shell import Shell
-    from tests import sshd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.hosts.ssh.link import Link
 
 # This suite also runs inside Wine, started by tests/wine; what only Windows promises is in test_windows_host.py.
 WINDOWS = sys.platform == "win32"
 if sys.platform == "win32":
     REAL: tuple[str, ...] = ("windows",)
 else:
-    # "ssh" is Shell over a connection to a real sshd on 127.0.0.1, and left out where this machine has none.
-    SHELLS = ("dash", "bash", "login", *(("ssh",) if sshd.PROGRAM else ()))
-    REAL = ("posix", *SHELLS)
+    REAL = ("posix",)
 EVERY = (*REAL, "memory")
 
 NOBODY = 65534
@@ -59,38 +54,6 @@ posix_only = pytest.mark.skipif(WINDOWS, reason="a thing of POSIX, or arranged w
 # what a careless program would trip over
 ODD_NAME = "a b'$(x)" if WINDOWS else "a b'$(x)\n*"
 BLANKS = "c d e" if WINDOWS else "c d\ne"
-
-
-def run_in(*prefix: str) -> Callable[[str, bytes, float], processes.Ended]:
-    """A machine behind a shell on this very machine."""
-
-    def run(command: str, stdin: bytes, timeout: float, /) -> processes.Ended:
-        return processes.run(
-            [*prefix, command], env={"PATH": PATH}, timeout=timeout, stdin=stdin, keep=READ_LIMIT
-        )
-
-    return run
-
-
-def make_host(kind: str, *prefix: str, link: Link | None = None) -> Host:
-    if link is not None:
-        return Shell(
-            lambda command, stdin, timeout: link.run(
-                shlex.join([*prefix, "sh", "-c", command]) if prefix else command, stdin, timeout
-            ),
-            kind,
-        )
-    if kind in ("posix", "windows"):
-        return this_machine()
-    if kind == "login":  # what sshd starts for a careful administrator: a banner on both outputs, and a umask
-        noisy = "echo Authorised users only; echo Authorised users only >&2; umask 077; eval"
-        return Shell(
-            lambda command, stdin, timeout: run_in(*prefix, "bash", "-c")(
-                f"{noisy} {shlex.quote(command)}", stdin, timeout
-            ),
-            kind,
-        )
-    return Shell(run_in(*prefix, kind, "-c"), kind)
 
 
 @dataclass(frozen=True)
@@ -145,7 +108,7 @@ class Ground:
 
 
 @contextmanager
-def ground_of(kind: str, link: Link | None = None) -> Iterator[Ground]:
+def ground_of(kind: str) -> Iterator[Ground]:
     if kind == "memory":
         memory = Memory()
         memory.place("/there", kind="directory", mode=0o755)
@@ -155,43 +118,26 @@ def ground_of(kind: str, link: Link | None = None) -> Iterator[Ground]:
     # not tmp_path: others than root must be able to enter
     with tempfile.TemporaryDirectory(prefix="host-of-tests-") as folder:
         Path(folder).chmod(0o755)
-        yield Ground(make_host(kind, link=link), folder)
-
-
-@pytest.fixture(scope="session")
-def link() -> Iterator[Link]:
-    """One connection for all tests: what a host forgets between two commands, a new one would forget too."""
-    with sshd.Sshd() as server:
-        server.trust()
-        with server.connect() as made:
-            yield made
-
-
-def link_for(request: pytest.FixtureRequest) -> Link | None:
-    return request.getfixturevalue("link") if request.param == "ssh" else None
+        yield Ground(this_machine(), folder)
 
 
 @pytest.fixture(params=EVERY)
 def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
-    with ground_of(request.param, link_for(request)) as made:
+    with ground_of(request.param) as made:
         yield made
 
 
 @pytest.fixture(params=REAL)
 def real(request: pytest.FixtureRequest) -> Iterator[Ground]:
     """A ground with real processes and a real kernel under it."""
-    with ground_of(request.param, link_for(request)) as made:
+    with ground_of(request.param) as made:
         yield made
 
 
 @pytest.fixture(params=REAL)
 def as_nobody(request: pytest.FixtureRequest) -> Iterator[Ground]:
     """A ground whose host works as a user without rights."""
-    with ground_of(request.param, link_for(request)) as made:
-        if request.param != "posix":
-            drop = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-            yield replace(made, host=make_host(request.param, *drop, link=link_for(request)))
-            return
+    with ground_of(request.param) as made:
         os.setegid(NOBODY)
         os.seteuid(NOBODY)
         try:

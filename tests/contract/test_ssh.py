@@ -26,7 +26,7 @@ from agent.hosts.ssh.trust import Known
 from tests import sshd
 from tests.full_server import full_server
 from tests.lab.kernel import until
-from tests.sshd import Sshd, fingerprint, keygen
+from tests.sshd import Sshd, fingerprint, keygen, run
 from tests.threads import InThread, assert_cut, nothing_left
 
 if TYPE_CHECKING:
@@ -83,14 +83,12 @@ def test_one_connection_serves_many_commands_also_at_once(server: Sshd) -> None:
                 talk.send(word)
                 talk.finish()
             assert (one.receive(), other.receive()) == (b"1", b"2")
-        assert [link.run("exit 3", b"", 5).status for _ in range(20)] == [3] * 20
+        assert [run(link, "exit 3").status for _ in range(20)] == [3] * 20
 
 
 def test_death_by_a_signal_has_no_status(server: Sshd) -> None:
-    with server.connect() as link:
-        with link.talk("exec sh -c 'kill -9 $$'") as talk:
-            assert (talk.receive(), talk.status()) == (b"", None)
-        assert link.run("kill -9 $$", b"", 5).status == 137
+    with server.connect() as link, link.talk("exec sh -c 'kill -9 $$'") as talk:
+        assert (talk.receive(), talk.status()) == (b"", None)
 
 
 def test_8_mb_on_both_outputs_at_once(server: Sshd) -> None:
@@ -146,7 +144,7 @@ def test_a_login_shell_that_prints_is_the_commands_own_affair(server: Sshd) -> N
     server.configure(f"Banner {banner}")
     server.start()
     with server.connect() as link:
-        assert link.run("echo ready", b"", 5).out == b"ready\n"
+        assert run(link, "echo ready").out == b"ready\n"
 
 
 def test_max_sessions_1(server: Sshd) -> None:
@@ -156,7 +154,7 @@ def test_max_sessions_1(server: Sshd) -> None:
     with server.connect() as link:
         with link.talk("cat"), fails("ssh-failed", "MaxSessions"):
             link.talk("true")
-        assert link.run("exit 3", b"", 5).status == 3
+        assert run(link, "exit 3").status == 3
 
 
 # --- who gets in
@@ -220,7 +218,7 @@ def test_a_key_with_a_passphrase_is_unusable_without_an_agent(server: Sshd) -> N
     with fails("key-unusable", "passphrase"):
         connect_with_only(server, locked)
     with server.connect(f"IdentityFile {locked}") as link:  # another key gets in
-        assert link.run("exit 3", b"", 5).status == 3
+        assert run(link, "exit 3").status == 3
     with agent(server.folder) as path:
         subprocess.run(
             ["ssh-add", str(locked)],
@@ -235,7 +233,7 @@ def test_a_key_with_a_passphrase_is_unusable_without_an_agent(server: Sshd) -> N
         )
         server.authorize(locked)
         with server.connect(f"IdentityAgent {path}", f"IdentityFile {locked}", "IdentitiesOnly yes") as link:
-            assert link.run("exit 3", b"", 5).status == 3
+            assert run(link, "exit 3").status == 3
 
 
 def askpass(folder: Path) -> Path:
@@ -271,9 +269,9 @@ def test_an_agent_with_many_keys_needs_identities_only(server: Sshd) -> None:
         key = server.key.with_name("user")
         key.unlink()  # the agent holds it; its public half stays
         with server.connect(f"IdentityAgent {path}", "IdentitiesOnly yes") as link:
-            assert link.run("exit 3", b"", 5).status == 3
+            assert run(link, "exit 3").status == 3
         with server.connect(f"IdentityAgent {path}") as link:  # named keys come first
-            assert link.run("exit 3", b"", 5).status == 3
+            assert run(link, "exit 3").status == 3
         with fails("login-refused", "Too many authentication failures"):
             connect_with_only(server, "none", f"IdentityAgent {path}")
     with fails("key-unusable", "no agent"):  # SSH_AUTH_SOCK outlived its agent
@@ -285,12 +283,12 @@ def test_every_type_of_key_gets_in_also_through_an_agent(server: Sshd, kind: str
     key = keygen(server.folder / "typed", kind=kind)
     server.authorize(key)
     with connect_with_only(server, key) as link:
-        assert link.run("exit 3", b"", 5).status == 3
+        assert run(link, "exit 3").status == 3
     with agent(server.folder) as path:
         add_to(path, key)
         key.unlink()
         with server.connect(f"IdentityAgent {path}", f"IdentityFile {key}.pub") as link:
-            assert link.run("exit 3", b"", 5).status == 3
+            assert run(link, "exit 3").status == 3
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
@@ -307,7 +305,7 @@ def test_a_key_that_openssl_wrote_gets_in(server: Sshd, kind: str, form: str) ->
     )
     key.write_bytes(plain)
     with connect_with_only(server, key) as link:
-        assert link.run("exit 3", b"", 5).status == 3
+        assert run(link, "exit 3").status == 3
     key.write_bytes(locked)
     with fails("key-unusable", "it has a passphrase"):
         connect_with_only(server, key)
@@ -336,17 +334,17 @@ def test_a_client_certificate_gets_in(server: Sshd, kind: str) -> None:
         ["ssh-keygen", "-q", "-s", str(authority), "-I", "test", "-n", user, f"{key}.pub"], check=True
     )
     with connect_with_only(server, key) as link:  # found beside the key
-        assert link.run("exit 3", b"", 5).status == 3
+        assert run(link, "exit 3").status == 3
     certificate = Path(f"{key}-cert.pub").rename(server.folder / "elsewhere.pub")
     with server.connect(f"CertificateFile {certificate}", f"IdentityFile {key}") as link:
-        assert link.run("exit 3", b"", 5).status == 3
+        assert run(link, "exit 3").status == 3
     with agent(server.folder) as path:  # the agent holds the key, the certificate is a file
         add_to(path, key)
         key.unlink()
         with server.connect(
             f"IdentityAgent {path}", f"CertificateFile {certificate}", f"IdentityFile {key}.pub"
         ) as link:
-            assert link.run("exit 3", b"", 5).status == 3
+            assert run(link, "exit 3").status == 3
 
 
 def test_a_server_that_takes_no_keys_is_told(server: Sshd) -> None:
@@ -371,7 +369,7 @@ def test_a_server_that_wants_more_than_a_key_is_told_and_two_keys_are_given(serv
     other = keygen(server.folder / "other")
     server.authorize(server.key, other)
     with server.connect(f"IdentityFile {other}") as link:
-        assert link.run("exit 3", b"", 5).status == 3
+        assert run(link, "exit 3").status == 3
 
 
 @contextmanager
@@ -480,7 +478,7 @@ def test_a_host_known_by_one_key_is_asked_for_that_one(kind: str) -> None:
     with Sshd(kinds=("ed25519", "ecdsa", "rsa")) as server:
         server.trust(kind)
         with server.connect() as link:
-            assert link.run("exit 3", b"", 5).status == 3
+            assert run(link, "exit 3").status == 3
 
 
 def test_a_hashed_file_and_an_alias(server: Sshd) -> None:
@@ -676,7 +674,7 @@ def test_max_startups_1_lets_all_of_them_in_one_after_the_other(server: Sshd) ->
         with connect(
             route, known=known, keyring=keyring, trust_new=False, lifeline=Lifeline(), gate=gate
         ) as link:
-            ended.append(link.run("exit 3", b"", 10).status)
+            ended.append(run(link, "exit 3").status)
 
     for each in [InThread(enter) for _ in range(8)]:
         assert each.ended(40) is None
@@ -706,7 +704,7 @@ def test_a_proxy_command_carries_the_connection_and_ends_with_it(server: Sshd) -
     relay.write_text(RELAY)
     pid = server.folder / "pid-of-relay"
     with server.connect(f"ProxyCommand python3 {relay} %h %p {pid}") as link:
-        assert link.run("exit 3", b"", 5).status == 3
+        assert run(link, "exit 3").status == 3
         assert Path(f"/proc/{pid.read_text()}").exists()
     assert not Path(f"/proc/{pid.read_text()}").exists()
 
@@ -808,19 +806,11 @@ def test_a_cut_ends_a_login(server: Sshd) -> None:
     assert_cut(lifeline, waiting)
 
 
-@pytest.mark.parametrize(
-    "stage",
-    [
-        lambda link: link.talk("true"),
-        lambda link: link.run("true", b"", 60),
-    ],
-    ids=["talk", "run"],
-)
-def test_a_cut_ends_the_wait_for_a_session(server: Sshd, stage: Callable[[Link], object]) -> None:
+def test_a_cut_ends_the_wait_for_a_session(server: Sshd) -> None:
     lifeline = Lifeline()
     with server.connect(lifeline=lifeline) as link:
         server.signal(signal.SIGSTOP)
-        assert_cut(lifeline, InThread(lambda: stage(link)))
+        assert_cut(lifeline, InThread(lambda: link.talk("true")))
 
 
 def test_a_cut_ends_a_command_in_the_middle_of_its_output(server: Sshd) -> None:
@@ -882,7 +872,7 @@ def test_a_line_that_is_cut_stays_cut(server: Sshd) -> None:
         lifeline.cut()
         lifeline.cut()
         with pytest.raises(CutError):
-            link.run("true", b"", 5)
+            run(link, "true")
     with pytest.raises(CutError):
         server.connect(lifeline=lifeline)
 
@@ -989,5 +979,5 @@ def test_a_link_that_breaks_is_told_apart_from_an_end(server: Sshd) -> None:
             server.stop()
             assert isinstance(waiting.ended(5), LinkLostError)
             with pytest.raises(LinkLostError):
-                link.run("true", b"", 5)
+                run(link, "true")
         server.start()

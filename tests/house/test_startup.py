@@ -149,7 +149,7 @@ def test_the_far_end_of_a_roll_out_loads_nothing_costly(ca_pem: bytes) -> None:
     assert "agent.far_end" in modules
     assert modules & set(COSTLY) == set()
     assert modules & {"typer", "click", "shutil", "tempfile", "lzma", "tarfile", "difflib"} == set()
-    assert modules & {"agent.hosts.fetch", "agent.hosts.web", "agent.hosts.shell"} == set()
+    assert modules & {"agent.hosts.fetch", "agent.hosts.web"} == set()
     assert not any(
         name.startswith(("agent.cli", "agent.fleet", "agent.reporting", "agent.delivery")) for name in modules
     )

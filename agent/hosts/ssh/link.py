@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import random
-import shlex
 import socket
-import time
 from typing import TYPE_CHECKING
 
 import paramiko
 
 from agent.core.errors import AgentError
-from agent.core.host import READ_LIMIT
 from agent.core.link import CutError, LinkLostError
-from agent.hosts.processes import Ended, Excerpt
 from agent.hosts.ssh import wire
 from agent.hosts.ssh.handshake import BROKEN, DroppedError, Patience, Transport
 from agent.hosts.ssh.login import PATIENCE
@@ -118,13 +114,10 @@ class Link:
 
     def talk(self, command: str) -> Talk:
         """Run a command on the target with its two outputs and its input open."""
-        return self._talk(command)
-
-    def _talk(self, command: str, errors: Excerpt | None = None) -> Talk:
         transport = self._transports[-1]
         with self._living(transport):
             channel = self._session(transport)
-            return Talk(channel, command, self._lifeline, self._patience.channel, errors)
+            return Talk(channel, command, self._lifeline, self._patience.channel)
 
     def _session(self, transport: Transport) -> paramiko.Channel:
         """Open a session. The one before may not be over for the server yet, which matters with MaxSessions 1."""
@@ -134,22 +127,6 @@ class Link:
             except paramiko.ChannelException:  # noqa: PERF203 -- a refusal is rare
                 self._lifeline.wait(pause)
         return transport.open_session(timeout=self._patience.channel)
-
-    def run(self, command: str, stdin: bytes, timeout: float, /) -> Ended:
-        """Do what `Run` of agent/hosts/shell.py promises.
-
-        `timeout` over there ends the program's whole group: sshd leaves it running when a channel closes. The
-        shell around it turns death by a signal into a status, which paramiko would not tell.
-        """
-        words = ("sh", "-c", _BOUNDED, "hsm-agent", command, f"{timeout:g}")
-        start = time.monotonic()
-        out, errors = Excerpt(READ_LIMIT), Excerpt(READ_LIMIT)
-        with self._talk(f"exec {shlex.join(words)}", errors) as talk:
-            talk.settle(stdin, out.add, limit=timeout + self._patience.channel)
-            status = talk.status()
-        if status in (124, 137) and time.monotonic() - start >= timeout:
-            status = None
-        return Ended(status, out.text(), talk.errors())
 
     def close(self) -> None:
         """End the connection, from the target back to the first hop, with its threads and sockets."""
@@ -262,15 +239,6 @@ class Link:
                     "ssh-timed-out", "the host does not open a session", saw=str(error)
                 ) from None
             raise LinkLostError(str(error) or type(error).__name__) from None
-
-
-# $1 is the command, $2 its time. What the outer shell itself would say (`Killed`) is nobody's output; dash applies a
-# redirection of `timeout` to itself while it waits, so the inner shell takes standard error back.
-_BOUNDED = """
-exec 3>&2 2>/dev/null
-timeout -k 1 "$2" sh -c 'exec 2>&3 3>&-; eval "$1"' sh "$1"
-exit $?
-"""
 
 
 def _place(route: Route, number: int) -> str:

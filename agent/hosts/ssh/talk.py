@@ -16,12 +16,11 @@ from agent.core.errors import AgentError
 from agent.core.link import LinkLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from agent.hosts.processes import Excerpt
     from agent.hosts.ssh.wire import Lifeline
 
 # How much of the end of standard error is kept, in bytes.
@@ -61,11 +60,10 @@ class Talk:
         command: str,
         lifeline: Lifeline,
         patience: float,
-        errors: Tail | Excerpt | None = None,
     ) -> None:
         self._channel = channel
         self._lifeline = lifeline
-        self._errors = errors or Tail()
+        self._errors = Tail()
         self._heard: collections.deque[bytes] = collections.deque()
         self._waiting = 0
         self._bell = threading.Event()
@@ -157,31 +155,6 @@ class Talk:
             self._still(last, timeout, "says nothing")
             self._bell.wait(max(0.0, min(timeout - (time.monotonic() - last), 60.0)))
 
-    def settle(self, stdin: bytes, hear: Callable[[bytes], None], *, limit: float) -> None:
-        """Send all input, hear all output, and be done when the command is, even if a child of it holds its output."""
-        deadline = time.monotonic() + limit
-        self.send(stdin, timeout=limit)
-        self.finish()
-        while True:
-            self._lifeline.check()
-            if self._heard or self._channel.recv_ready():
-                hear(self.receive())
-                continue
-            self._drain_errors()
-            if self._channel.eof_received or self._channel.closed:
-                if data := self.receive():
-                    hear(data)
-                    continue
-                return
-            if self._channel.exit_status_ready() and not self._bell.wait(_TURN):
-                return
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise AgentError(
-                    "ssh-timed-out", "the command over SSH does not end", saw=f"not within {limit:g} s"
-                )
-            self._bell.wait(min(left, 2 * _TURN))
-
     def status(self, *, timeout: float = _STATUS) -> int | None:
         """Return the command's exit status, None when the channel went without one (death by a signal)."""
         if not self._channel.status_event.wait(timeout):
@@ -197,7 +170,7 @@ class Talk:
         return None
 
     def errors(self) -> bytes:
-        """Return what is kept of standard error so far: the last 64 kB, unless something else was asked for."""
+        """Return what is kept of standard error so far: the last 64 kB."""
         self._drain_errors()
         return self._errors.text()
 
