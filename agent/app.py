@@ -22,6 +22,7 @@ from agent.engine import Walk, apply, look
 from agent.facts import gather
 from agent.hosts import ready
 from agent.hosts.guarded import Guarded
+from agent.hosts.read_only import ReadOnlyHost
 from agent.planner import fit_host, plan, removal
 from agent.render.record import to_document
 from agent.report import Known, assemble
@@ -130,10 +131,10 @@ def verify(machine: Host, desired: Desired, run: Run, listener: Listener) -> Rep
 
     def body(known: Known) -> None:
         limits = limits_of(desired)
-        host = Guarded(machine, limits.run)
-        known.wanted = wanted = _or_last(host, desired)
-        planned, ca = _prepare(host, wanted, limits, known)
-        known.walk = look(planned.plan, host, listener)
+        view = ReadOnlyHost(Guarded(machine, limits.run))
+        known.wanted = wanted = _or_last(view, desired)
+        planned, ca = _prepare(view, wanted, limits, known)
+        known.walk = look(planned.plan, view, listener)
         _observe(machine, planned, known)
         known.is_first = _last(machine) is None
         if run.command == "verify":
@@ -205,9 +206,9 @@ def plan_removal(machine: Host, run: Run, listener: Listener, timeout: float | N
 
     def body(known: Known) -> None:
         limits = limits_of(Desired(timeout=timeout))
-        host = Guarded(machine, limits.run)
-        known.facts = gather(host)
-        known.walk = look(removal(known.facts, limits), host, listener)
+        view = ReadOnlyHost(Guarded(machine, limits.run))
+        known.facts = gather(view)
+        known.walk = look(removal(known.facts, limits), view, listener)
 
     return _reported(machine, run, Known(), body, remember=False)
 

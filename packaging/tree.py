@@ -80,7 +80,8 @@ def _sources(root: Path) -> Files:
         f"agent/{each.relative_to(root).as_posix()}": each for each in (root / "templates").rglob("*")
     }
     for path, source in sorted({**sources, **templates}.items()):
-        if source.is_file() and "__pycache__" not in source.parts and not path.startswith(UNITS):
+        is_ours = "__pycache__" not in source.parts and source.suffix != ".md" and not path.startswith(UNITS)
+        if is_ours and source.is_file():
             data = source.read_bytes()
             mode = 0o755 if path.startswith("agent/lab/") and data.startswith(b"#!") else 0o644
             files[path] = File(data, mode)

@@ -1,1 +1,1 @@
-"""The words every part of the agent speaks; standard library only, no input or output."""
+"""What every part of the agent speaks of: values, errors, and the interfaces to a machine; standard library only."""

@@ -143,7 +143,7 @@ class HostView(Protocol):
         """Return the sorted names in a folder; empty when it is absent."""
 
     def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
-        """Run a program that only looks, from the allow-list in `agent/hosts/looks.py`; anything else raises.
+        """Run a program that only looks, from the allow-list in `agent/hosts/allowlist.py`; anything else raises.
 
         A program that is not there gives status 127. It is ended with all its children after `timeout` seconds.
         """

@@ -15,7 +15,7 @@ import stat
 from agent.core.errors import AgentError, fix, immutable
 from agent.core.host import Stat
 from agent.core.system import is_stream
-from agent.hosts import connect
+from agent.hosts import linux
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -302,9 +302,7 @@ def refused(error: OSError, path: str) -> AgentError:
     if limit is not None:
         return limit
     fixed = [
-        each
-        for each in (path, os.path.dirname(path))
-        if error.errno == errno.EPERM and connect.is_fixed(each)
+        each for each in (path, os.path.dirname(path)) if error.errno == errno.EPERM and linux.is_fixed(each)
     ]
     if fixed:
         return immutable(fixed[0])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT, Holder, Reached, Room, Running
 from agent.core.system import LINUX
-from agent.hosts import connect, files, looks, processes
+from agent.hosts import allowlist, connect, files, linux, processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,7 +79,7 @@ class Posix:
         return files.names(path)
 
     def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
-        looks.require(argv)
+        allowlist.require(argv)
         try:
             return self._run(argv, timeout, stdin, _GRACE_LOOK, self._stop.is_set)
         except processes.Stopped:
@@ -87,17 +87,15 @@ class Posix:
 
     def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> Reached:
         try:
-            seen = connect.reach(address, port, timeout, tls, self._stop.is_set)
+            return connect.reach(address, port, timeout, tls, self._stop.is_set)
         except connect.Interrupted:
             raise self._interrupted(f"waiting for {address} port {port}") from None
-        return Reached(address, port, **seen)
 
     def holder(self, path: str) -> Holder | None:
         try:
-            found = connect.holder(path)
+            return linux.holder(path)
         except OSError as error:
             raise files.unread(error, path) from error
-        return Holder(*found) if found else None
 
     def registry(self, key: str) -> None:  # noqa: ARG002 -- there is none
         return None
@@ -108,14 +106,13 @@ class Posix:
         except ImportError:
             # A part of it is compiled. `fleet plan` lies in /run, where many systems let nothing be executed; and
             # there are processors that it was not compiled for.
-            plain = connect.mapping(prefix)
-            return tuple(Running(**{**each, "mapped": tuple(each["mapped"])}) for each in plain)
+            return linux.mapping(prefix)
         found = []
         for pid in sorted(psutil.pids()):
             with contextlib.suppress(psutil.Error, OSError):  # gone meanwhile, or not ours to look at
-                paths = connect.mapped(pid, prefix)
+                paths = linux.mapped(pid, prefix)
                 if paths:
-                    found.append(_running(psutil.Process(pid), tuple(paths)))
+                    found.append(_running(psutil.Process(pid), paths))
         return tuple(found)
 
     def get(self, url: str, *, limit: int, timeout: float) -> bytes:
@@ -124,7 +121,7 @@ class Posix:
         return get(url, limit=limit, timeout=timeout, means=self._means())
 
     def room(self, path: str) -> Room:
-        return Room(**connect.room(path))
+        return linux.room(path)
 
     def now(self) -> dt.datetime:
         return dt.datetime.now(dt.timezone.utc)
@@ -220,13 +217,12 @@ class Posix:
 
 
 def _running(process: psutil.Process, paths: tuple[str, ...]) -> Running:
+    # psutil's name is the command line's where that is longer: the process writes it itself
     return Running(
         process.pid,
-        connect.name_of(
-            process.pid
-        ),  # psutil's is the command line's where that is longer: the process writes it itself
+        linux.name_of(process.pid),
         process.uids().effective,
         process.gids().effective,
-        connect.started(process.pid),
+        linux.started(process.pid),
         paths,
     )

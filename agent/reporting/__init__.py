@@ -1,1 +1,1 @@
-"""Where a report goes: one module for each kind of place."""
+"""Where a report goes: a module for each kind of receiver, and what they share."""

@@ -1,1 +1,1 @@
-"""What a host remembers between runs: the last desired state, the last report, snapshots, and the lock."""
+"""What a host remembers between runs: the last desired state and report, snapshots, and undelivered reports."""

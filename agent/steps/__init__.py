@@ -1,1 +1,1 @@
-"""The few kinds of step a plan is made of: six that can be brought about, and the probes."""
+"""The kinds of step and of probe that a plan is made of."""

@@ -24,10 +24,10 @@ import pytest
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT, Done, Holder, Host, Room, Running, Stat
 from agent.hosts import processes
-from agent.hosts.dry import Dry, ForbiddenTouch
+from agent.hosts.allowlist import CommandNotAllowed
 from agent.hosts.guarded import Guarded
 from agent.hosts.here import this_machine
-from agent.hosts.looks import ForbiddenLook
+from agent.hosts.read_only import ReadOnlyHost, WriteForbidden
 from tests.doubles.memory import Memory
 from tests.full_server import full_server
 
@@ -536,7 +536,7 @@ def test_ask_runs_what_is_allowed_and_nothing_else(real: Ground) -> None:
     mark = real.path("mark")
     ldd = real.program("ldd", 'echo "$1"; echo said >&2; exit 3')
     assert real.host.ask((ldd, "/a b'$x"), timeout=10) == Done(3, "/a b'$x\n", "said\n")
-    with pytest.raises(ForbiddenLook):
+    with pytest.raises(CommandNotAllowed):
         real.host.ask((real.program("touch", f"touch {mark}"),), timeout=10)
     assert real.host.stat(mark) is None
 
@@ -544,7 +544,7 @@ def test_ask_runs_what_is_allowed_and_nothing_else(real: Ground) -> None:
 def test_the_double_asks_the_allow_list_too() -> None:
     memory = Memory(answers={("uname", "-m"): Done(0, "x86_64\n", ""), ("rm", "x"): Done(0, "", "")})
     assert memory.ask(("uname", "-m"), timeout=1).out == "x86_64\n"
-    with pytest.raises(ForbiddenLook):
+    with pytest.raises(CommandNotAllowed):
         memory.ask(("rm", "x"), timeout=1)
 
 
@@ -1326,7 +1326,7 @@ def test_a_user_is_not_root(as_nobody: Ground) -> None:
 
 def test_a_dry_host_looks_and_never_touches(ground: Ground) -> None:
     path = ground.file("file", b"old")
-    dry: Host = Dry(ground.host)
+    dry: Host = ReadOnlyHost(ground.host)
     assert dry.read(path) == b"old"
     assert dry.names(ground.folder) == ("file",)
     assert dry.readlink(path) is None
@@ -1339,7 +1339,7 @@ def test_a_dry_host_looks_and_never_touches(ground: Ground) -> None:
         lambda: dry.lock(path, "configure"),
         lambda: dry.fetch("/etc/passwd", path, sha256=None, limit=READ_LIMIT, timeout=1),
     ):
-        with pytest.raises(ForbiddenTouch):
+        with pytest.raises(WriteForbidden):
             touch()
     assert ground.host.read(path) == b"old"
     assert ground.memory is None or ground.memory.touches == []

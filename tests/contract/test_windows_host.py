@@ -23,7 +23,7 @@ import pytest
 
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT, Done, Holder, Running
-from agent.hosts.looks import ForbiddenLook
+from agent.hosts.allowlist import CommandNotAllowed
 from tests.contract.test_host import Ground, cause_of, ground_of, python, raises, silent_server
 
 assert sys.platform == "win32"
@@ -493,7 +493,7 @@ def test_ask_runs_what_only_looks_and_comes_from_the_system(ground: Ground) -> N
         ("sc", "stop", "Spooler"),
         ("cmd", "/c", "ver"),
     ):
-        with pytest.raises(ForbiddenLook):
+        with pytest.raises(CommandNotAllowed):
             ground.host.ask(argv, timeout=1)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Callable, Union
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT, Done, Holder, Reached, Room, Running, Stat
 from agent.core.system import LINUX, is_stream
-from agent.hosts import looks
+from agent.hosts import allowlist
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -86,7 +86,7 @@ class Memory:
         self.full = False
         self.read_only = False
         self.root = True
-        self.looks = looks.of(system)
+        self.allowed = allowlist.of(system)
         self.stopped = False
         self.free = 10 * 1024**3
         self.clock = 0.0
@@ -144,7 +144,7 @@ class Memory:
         return tuple(sorted(posixpath.basename(each) for each in self._below(self._goal(path), deep=False)))
 
     def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
-        looks.require(argv, self.looks)
+        allowlist.require(argv, self.allowed)
         self._mind()
         return self._answer(tuple(argv), stdin, timeout)
 

@@ -150,7 +150,7 @@ def test_a_connection_that_a_filter_refuses_is_not_one_without_a_way() -> None:
 
     with full_server() as port:
         seen = reach("127.0.0.1", port, 5, ready=ready)
-    assert (seen["cause"], "forbidden" in seen["detail"]) == ("hsm-firewalled", True)
+    assert (seen.cause, "forbidden" in seen.detail) == ("hsm-firewalled", True)
 
 
 def test_a_blocked_connection_names_the_firewall_without_a_look_into_the_registry() -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT, Holder, Reached, Running
 from agent.core.system import windows
-from agent.hosts import connect, looks
+from agent.hosts import allowlist, connect
 from agent.hosts.processes import Stopped
 from agent.hosts.windows import access, files, kernel, processes, registry
 
@@ -62,7 +62,7 @@ class Windows:
             environ.get("PROGRAMDATA") or r"C:\ProgramData",
             environ.get("SYSTEMROOT") or r"C:\Windows",
         )
-        self._looks = looks.of(self._system)
+        self._allowed = allowlist.of(self._system)
 
     @property
     def name(self) -> str:
@@ -85,7 +85,7 @@ class Windows:
         return self._files.names(path)
 
     def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
-        looks.require(argv, self._looks)
+        allowlist.require(argv, self._allowed)
         try:
             return self._run(argv, timeout, stdin, stop=self._stop)
         except Stopped:
@@ -93,13 +93,12 @@ class Windows:
 
     def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> Reached:
         try:
-            seen = connect.reach(
+            return connect.reach(
                 address, port, timeout, tls, self._stop.is_set,
                 ready=_ready, under_way=errno.EWOULDBLOCK, words=kernel.explain,
             )  # fmt: skip
         except connect.Interrupted:
             raise self._interrupted(f"waiting for {address} port {port}") from None
-        return Reached(address, port, **seen)
 
     def holder(self, path: str) -> Holder | None:
         r"""Tell whether a named mutex such as `Global\_MSIExecute` is owned; by whom, Windows does not say.

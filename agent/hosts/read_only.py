@@ -1,4 +1,4 @@
-"""A host with its hands tied: what `plan` and `verify` are given, so that no mistake of ours can touch."""
+"""A host that cannot be changed: what `plan` and `verify` are given, so that no mistake of ours changes one."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from agent.core.system import System
 
 
-class ForbiddenTouch(BaseException):
-    """Something tried to change a machine that may only be looked at.
+class WriteForbidden(BaseException):
+    """Something tried to change a machine that may only be read.
 
-    A defect, and no Exception for the reason ForbiddenLook has: a handler for failures must not hide it.
+    A defect, and no Exception for the reason CommandNotAllowed has: a handler for failures must not hide it.
     """
 
 
-class Dry:
-    """A Host whose eyes are another's and whose hands raise ForbiddenTouch."""
+class ReadOnlyHost:
+    """A Host that answers as another does, and raises WriteForbidden where that one would change the machine."""
 
     def __init__(self, view: HostView) -> None:
         self._view = view
@@ -82,22 +82,22 @@ class Dry:
         self._view.pause(seconds)
 
     def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> NoReturn:
-        raise ForbiddenTouch(f"write {path}: {len(data)} bytes, mode {mode:o}, owner {owner}")
+        raise WriteForbidden(f"write {path}: {len(data)} bytes, mode {mode:o}, owner {owner}")
 
     def symlink(self, path: str, target: str) -> NoReturn:
-        raise ForbiddenTouch(f"symlink {path} to {target}")
+        raise WriteForbidden(f"symlink {path} to {target}")
 
     def chmod(self, path: str, mode: int, *, owner: tuple[int, int] | None = None) -> NoReturn:
-        raise ForbiddenTouch(f"chmod {path}: mode {mode:o}, owner {owner}")
+        raise WriteForbidden(f"chmod {path}: mode {mode:o}, owner {owner}")
 
     def remove(self, path: str) -> NoReturn:
-        raise ForbiddenTouch(f"remove {path}")
+        raise WriteForbidden(f"remove {path}")
 
     def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> NoReturn:
-        raise ForbiddenTouch(f"do `{' '.join(argv)}`: {timeout:g} s, {len(stdin)} bytes of input")
+        raise WriteForbidden(f"do `{' '.join(argv)}`: {timeout:g} s, {len(stdin)} bytes of input")
 
     def lock(self, path: str, words: str) -> NoReturn:
-        raise ForbiddenTouch(f"lock {path}: {words}")
+        raise WriteForbidden(f"lock {path}: {words}")
 
     def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> NoReturn:
-        raise ForbiddenTouch(f"fetch {url} to {path}: {sha256}, {limit} bytes, {timeout:g} s")
+        raise WriteForbidden(f"fetch {url} to {path}: {sha256}, {limit} bytes, {timeout:g} s")

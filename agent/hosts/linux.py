@@ -1,0 +1,127 @@
+"""What the kernel of Linux says of locks, of programs that have files mapped, and of the space on a file system."""
+
+# ruff: noqa: PTH100, PTH110, PTH120, PTH123, PTH208
+# (names are strings in the Host interface)
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import time
+
+from agent.core.host import Holder, Room, Running
+
+# struct flock of 64-bit Linux: type, whence, start, length, pid
+_FLOCK = "hhqqi4x"
+# bytes: 15 of a program, and more only of a kernel's thread
+_COMM = 64
+# FS_IOC_GETFLAGS of 64-bit Linux, and two of its bits
+_GET_FLAGS, _IMMUTABLE, _APPEND = 0x80086601, 0x10, 0x20
+
+
+def holder(path: str) -> Holder | None:
+    """Return who holds the fcntl lock on `path`, None when it is free or absent.
+
+    Raises OSError. Beware: POSIX drops all fcntl locks a process has on a file when it closes any descriptor
+    of it, as this does. So never ask about a file that this process itself has locked that way.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        answer = fcntl.fcntl(fd, fcntl.F_GETLK, asked)
+    finally:
+        os.close(fd)
+    found, _, _, _, pid = struct.unpack(_FLOCK, answer)
+    return None if found == fcntl.F_UNLCK else Holder(pid, name_of(pid))
+
+
+def mapped(pid: int, prefix: str) -> tuple[str, ...]:
+    """Return the files below `prefix` that a process has mapped; a file removed since ends with ` (deleted)`.
+
+    Raises OSError when the process has gone or is not ours to look at.
+    """
+    with open(f"/proc/{pid}/maps", "rb") as file:
+        lines = [line.rstrip(b"\n").split(b" ", 5) for line in file]
+    paths = (os.fsdecode(words[5].lstrip(b" ")) for words in lines if len(words) == 6)
+    return tuple(sorted({path.replace("\\012", "\n") for path in paths if path.startswith(prefix)}))
+
+
+def mapping(prefix: str) -> tuple[Running, ...]:
+    """Return the programs that have a file below `prefix` mapped, by /proc alone."""
+    found = []
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        with contextlib.suppress(OSError):  # gone meanwhile, or not ours to look at
+            paths = mapped(pid, prefix)
+            if paths:
+                found.append(Running(pid, name_of(pid), *_owner_of(pid), started(pid), paths))
+    return tuple(found)
+
+
+def name_of(pid: int) -> str:
+    """Return the kernel's name of a program, printable. The longer one in its command line is its own invention."""
+    try:
+        with open(f"/proc/{pid}/comm", "rb") as file:
+            name = file.read(_COMM).decode("utf-8", "replace").rstrip("\n")
+    except OSError:
+        return ""
+    return "".join(char if char.isprintable() else "?" for char in name)
+
+
+def started(pid: int) -> float:
+    """Return when a process began, to a hundredth of a second.
+
+    By the running clock and not by `btime`, which is whole seconds: a program that was restarted right after a file
+    changed would seem to be older than the file, and for ever.
+    """
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        # the name in parentheses may hold anything; after it the 20th field is the start in ticks since boot
+        ticks = int(file.read().rsplit(b")", 1)[1].split()[19])
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def room(path: str) -> Room:
+    """Return the space where `path` is, or would be.
+
+    Only root asks whether it may write there (an immutable folder says no): a refusal of another user tells
+    about that user, not about the file system.
+    """
+    place = os.path.abspath(path)
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    space = os.statvfs(place)
+    writable = not space.f_flag & os.ST_RDONLY
+    if writable and os.geteuid() == 0:
+        writable = os.access(place, os.W_OK)
+    fixed = os.geteuid() == 0 and is_fixed(place)
+    return Room(
+        free=space.f_bavail * space.f_frsize,
+        writable=writable or fixed,
+        inodes=space.f_favail if space.f_files else None,
+        executable=not space.f_flag & os.ST_NOEXEC,
+        fixed=fixed,
+    )
+
+
+def is_fixed(path: str) -> bool:
+    """Tell whether an attribute of ext4, xfs or btrfs (`chattr +i`, `+a`) keeps root, too, from changing a name."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            flags = bytearray(8)
+            fcntl.ioctl(fd, _GET_FLAGS, flags)
+        finally:
+            os.close(fd)
+    except OSError:  # not there, or a file system without them
+        return False
+    return bool(struct.unpack("=i", flags[:4])[0] & (_IMMUTABLE | _APPEND))
+
+
+def _owner_of(pid: int) -> tuple[int, int]:
+    with open(f"/proc/{pid}/status", "rb") as file:
+        ids = {line.split()[0]: line.split()[2] for line in file if line.startswith((b"Uid:", b"Gid:"))}
+    return int(ids[b"Uid:"]), int(ids[b"Gid:"])
