@@ -97,6 +97,30 @@ def test_a_limit_means_what_ansible_takes_it_for(pattern: str, names: str) -> No
     assert ([target.name for target in found], complaints.texts) == (names.split(), [])
 
 
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("web", "web"),
+        ("db,web", "db1 web web.eu"),
+        ("&web", "web1 web2"),
+        ("db1,web,&web", ""),
+        ("all,&web,!web2", "web1"),
+        ("web*", "web1 web2 web web.eu db2"),
+        ("web.eu", "web.eu"),
+        ("&web.eu", "web.eu db2"),
+        # Ansible leaves the group alone, and this the host, too
+        ("!web", "db1 web.eu db2"),
+    ],
+)
+def test_a_name_of_a_host_and_of_a_group_in_a_limit(pattern: str, names: str) -> None:
+    """The names are those of `ansible all -i FILE --limit PATTERN --list-hosts`, but where it is said otherwise."""
+    complaints = Complaints()
+    text = "[web]\nweb1\nweb2\n[db]\ndb1\nweb\nweb.eu\n[web.eu]\ndb2\n"
+    targets = read(text.encode(), "hosts.ini", complaints)
+    assert complaints.texts == []
+    assert {target.name for target in select(targets, pattern, complaints)} == set(names.split())
+
+
 BESIDE = Path(__file__).parent / "beside"
 
 

@@ -330,6 +330,14 @@ def test_every_option_can_be_said_in_an_ini() -> None:
     assert set(target.said) == {option.name for option in OPTIONS}
 
 
+@pytest.mark.parametrize("value", ["None", "True", "False"])
+@pytest.mark.parametrize("form", ["w1 ansible_user={}\n", "[w]\nw1\n[w:vars]\nansible_user = {}\n"])
+def test_what_python_does_not_take_for_a_text_is_no_name_of_a_user(form: str, value: str) -> None:
+    """To Ansible it is none, and it logs in as somebody else."""
+    (complaint,) = complaints_of(form.format(value), "hosts.ini")
+    assert complaint.endswith("ansible_user: a text is wanted")
+
+
 def test_everything_wrong_with_an_ini_is_said_at_once() -> None:
     text = """
 [web]
@@ -887,6 +895,8 @@ FLEET = targets_of("db\n[web]\nweb-[1:3]\n[web-eu]\nweb-2\n")
             "@failed",
             "'@failed' means no host of the inventory; files are not read here, `--resume RUN --only failed` continues a run",
         ),
+        ("web:&db", "'web:&db' means no host of the inventory; parts are separated by commas"),
+        ("web db", "'web db' means no host of the inventory; parts are separated by commas"),
         ("db,&web", "nothing is left of 4 hosts: 'db,&web' excludes all it includes"),
         ("!all", "nothing is left of 4 hosts: '!all' excludes all it includes"),
     ],

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agent.desired import Complaints
 
 LONGEST_LINE = 16_384  # `shlex` takes time with the square of a word's length
+_CONSTANTS = {"None": None, "True": True, "False": False}
 _SECTION = re.compile(r"\[([^:\]\s]+)(?::(\w+))?\]\s*(?:#.*)?")
 
 
@@ -91,8 +92,9 @@ class _Reader:
             said.update(self._gathered.understood(name, _value(value), where))
         for text in expanded(words[0], self._allowance):
             found: Spot = spot(text)
+            is_new = found.host not in self._gathered.hosts
             host = self._gathered.host(found.host, self._group, where)
-            if found.port is not None:
+            if found.port is not None and is_new:  # Ansible takes a port from where a host is first named
                 host.variables["ansible_port"] = found.port
             if found.user is not None:
                 host.variables["ansible_user"] = found.user
@@ -123,8 +125,13 @@ def _split(line: str) -> list[str]:
         raise NotAcceptableError(f"the line cannot be split into words: {error}") from None
 
 
-def _value(text: str) -> str:
-    """Take quotes off, and a comment behind quotes or a number, as Ansible does; it keeps one behind a bare word."""
+def _value(text: str) -> str | bool | None:
+    """Take quotes off, and a comment behind quotes or a number, as Ansible does; it keeps one behind a bare word.
+
+    To Ansible every value is Python where it can be: `None` is not a name.
+    """
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
     quoted = re.fullmatch(r"""(["'])((?:(?!\1)[^\\])*)\1\s*(?:#.*)?""", text)
     number = re.fullmatch(r"(\d+)\s*(?:#.*)?", text)
     return quoted[2] if quoted else number[1] if number else text

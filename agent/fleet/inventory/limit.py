@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ def select(
     Parts are separated by commas: names of hosts, groups or zones, with `*` and `?`, and the words `all` and
     `ungrouped`. Plain parts add up; then only what every `&part` means too is kept; then what any `!part` means
     goes. Without a plain part all are taken first. A part that means nothing is a complaint: a typing error after
-    `!` would touch a host that was to be left alone.
+    `!` would touch a host that was to be left alone. Where a host and a group have one name, a plain part means the
+    host, `&` the group, as with Ansible; `!` leaves both alone.
     """
     parts = [part.strip() for part in pattern.split(",") if part.strip()]
     if not parts:
@@ -33,10 +35,11 @@ def select(
     kept = {target.name for target in targets}
     gone: set[str] = set()
     for part in parts:
-        names = _meant_by(part[1:].strip() if part[0] in "!&" else part, targets, where, complaints)
-        if part[0] == "!":
+        sign = part[0] if part[0] in "!&" else ""
+        names = _meant_by(sign, part[len(sign) :].strip(), targets, where, complaints)
+        if sign == "!":
             gone |= names
-        elif part[0] == "&":
+        elif sign == "&":
             kept &= names
         else:
             added |= names
@@ -52,7 +55,9 @@ def select(
     return tuple(target for target in targets if target.name in left)
 
 
-def _meant_by(part: str, targets: Sequence[Target], where: str, complaints: Complaints) -> set[str]:
+def _meant_by(
+    sign: str, part: str, targets: Sequence[Target], where: str, complaints: Complaints
+) -> set[str]:
     if part == "all":
         return {target.name for target in targets}
     if part == "ungrouped":
@@ -61,11 +66,13 @@ def _meant_by(part: str, targets: Sequence[Target], where: str, complaints: Comp
         glob = part.replace("[", "[[]")
         groups = {group for target in targets for group in target.groups}
         matching = {group for group in groups if fnmatchcase(group, glob)}
-        names = {
-            target.name
-            for target in targets
-            if fnmatchcase(target.name, glob) or not matching.isdisjoint(target.groups)
-        }
+        hosts = {target.name for target in targets if fnmatchcase(target.name, glob)}
+        members = {target.name for target in targets if not matching.isdisjoint(target.groups)}
+        names = hosts | members
+        if part in hosts and not sign:
+            names = {part}
+        elif part in matching and sign == "&" and "." not in part:
+            names = members
     if not names:
         known = {target.name for target in targets} | {group for target in targets for group in target.groups}
         # the nearest of many names takes long to find, and a pattern is near to none
@@ -76,5 +83,7 @@ def _meant_by(part: str, targets: Sequence[Target], where: str, complaints: Comp
             hint = "; files are not read here, `--resume RUN --only failed` continues a run"
         elif "[" in part:
             hint = "; ranges and positions are not understood, * and ? are"
+        elif re.search(r"[:\s]", part):
+            hint = "; parts are separated by commas"
         complaints.add(where, f"{part!r} means no host of the inventory{hint}")
     return names
