@@ -190,6 +190,10 @@ CORPUS = {
     "jump-none": "Host web1 bastion\n  ProxyJump none\nHost *\n  ProxyJump bastion\n  User x\n",
     "command": "Host web1\n  HostName 192.0.2.7\n  User me\n  ProxyCommand true start-session --target %h:%p %n %r 100%% # x\n",
     "command-none": "Host web1\n  ProxyCommand none\nHost *\n  ProxyCommand true %h\n",
+    "command-of-an-alias": (
+        "Host web1\n  HostName 192.0.2.7\n  HostKeyAlias al\nHost *\n  ProxyCommand true %k %h 2>/dev/null\n"
+    ),
+    "called-none": "Host web1\n  HostName none\n  User none\n  HostKeyAlias none\n",
     "command-first": "Host web1\n  ProxyCommand true %h %p\n  ProxyJump bastion\n",
     "unknown-words": "IgnoreUnknown UseKeychain,AddKeys*\nUseKeychain yes\nHost web1\n  AddKeysToAgent yes\n  User mac\n",
     "forwarding": "Host web1\n  ForwardAgent yes\n  LocalForward 8080 localhost:80\n  ControlMaster auto\n  ControlPath ~/.ssh/%C\n",

@@ -347,6 +347,31 @@ def test_a_client_certificate_gets_in(server: Sshd, kind: str) -> None:
             assert run(link, "exit 3").status == 3
 
 
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_an_agent_that_holds_key_and_certificate_gets_in_with_either(server: Sshd, kind: str) -> None:
+    """As those of step-ca, Vault and Teleport do: no file is there."""
+    authority, key = keygen(server.folder / "authority"), keygen(server.folder / "certified", kind=kind)
+    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    subprocess.run(
+        ["ssh-keygen", "-q", "-s", str(authority), "-I", "test", "-n", user, f"{key}.pub"], check=True
+    )
+    with agent(server.folder) as path:
+        add_to(path, key)
+        Path(f"{key}-cert.pub").unlink()
+        key.unlink()
+        server.authorize(key)
+        with connect_with_only(server, "none", f"IdentityAgent {path}") as link:  # the bare key
+            assert run(link, "exit 3").status == 3
+        with connect_with_only(server, f"{key}.pub", f"IdentityAgent {path}", "IdentitiesOnly yes") as link:
+            assert run(link, "exit 3").status == 3
+        server.authorize()
+        server.stop()
+        server.configure(f"TrustedUserCAKeys {authority}.pub")
+        server.start()
+        with connect_with_only(server, "none", f"IdentityAgent {path}") as link:
+            assert run(link, "exit 3").status == 3
+
+
 def test_a_server_that_takes_no_keys_is_told(server: Sshd) -> None:
     server.stop()
     server.configure(

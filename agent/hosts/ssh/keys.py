@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _ANSWER = 15.0
 # The largest key file that is read, in bytes.
 _SIZE = 64 * 1024
+# The end of a key's type that is a certificate.
+_CERTIFICATE = "-cert-v01@openssh.com"
 # The start of a private key in OpenSSH's own format.
 _MAGIC = b"openssh-key-v1\0"
 
@@ -144,9 +146,14 @@ def _held(path: str, sock: socket.socket) -> tuple[paramiko.AgentKey, ...] | Non
     """Return the keys that an agent holds, None when nobody answers: SSH_AUTH_SOCK outlives its agent."""
     try:
         sock.connect(path)
-        return _Agent(sock).get_keys()
+        keys = _Agent(sock).get_keys()
     except (OSError, paramiko.SSHException, ValueError, struct.error):
         return None
+    for each in keys:
+        if each.get_name().endswith(_CERTIFICATE):
+            # paramiko takes one for RSA as its bare key, and offers that by a false name
+            each.inner_key = None  # type: ignore[attr-defined]  # not in the stubs
+    return keys
 
 
 def _shut(sock: socket.socket) -> None:

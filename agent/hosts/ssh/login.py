@@ -215,13 +215,17 @@ class Config:
         )
 
     def _keys(self, answer: Answer, tokens: Tokens) -> tuple[tuple[str, ...], bool]:
-        """Return the files with keys, and whether they were named; of those that were not, what is there."""
+        """Return the files with keys, and whether they were named; of those that were not, what is there.
+
+        An agent may hold a key of which only the public half is a file.
+        """
         said = answer.all("identityfile")
         usual = self._client.default_keys if self._client else ()
         if said and said != usual:
             return tuple(tokens.path(each) for each in said if each.lower() != "none"), True
         paths = [tokens.home(each) for each in usual or (f"~/.ssh/{each}" for each in _DEFAULT_KEYS)]
-        return tuple(path for path in paths if Path(path).is_file()), False
+        there = (path for path in paths if Path(path).is_file() or Path(f"{path}.pub").is_file())
+        return tuple(there), False
 
     def _agent(self, answer: Answer, tokens: Tokens) -> str | None:
         environment = self._operator.environment
@@ -247,11 +251,11 @@ class Config:
 
 
 def _tokens(operator: Operator, name: str, answer: Answer) -> Tokens:
-    host, user, port = answer.get("hostname") or name, answer.get("user"), answer.get("port") or ""
+    host, user, port = answer.name("hostname") or name, answer.name("user"), answer.name("port") or ""
     if user is None or not port.isdecimal() or not 0 < int(port) < 65536:
         raise wrong(name, f"User {user}, Port {port}")
     digest = (answer.get("controlpath") or "").lstrip("/") or None
-    return Tokens(operator, host, name, int(port), user, answer.get("hostkeyalias"), digest)
+    return Tokens(operator, host, name, int(port), user, answer.name("hostkeyalias"), digest)
 
 
 def _without_itself(target: Target) -> str | None:

@@ -61,9 +61,13 @@ class Answer:
     def all(self, keyword: str) -> tuple[str, ...]:
         return self.values.get(keyword, ())
 
+    def name(self, keyword: str) -> str | None:
+        """Return the value, None when nothing was said; a host or a user may be called `none`."""
+        return next(iter(self.all(keyword)), None)
+
     def get(self, keyword: str) -> str | None:
         """Return the value, None when nothing was said, or `none`."""
-        value = next(iter(self.all(keyword)), None)
+        value = self.name(keyword)
         return None if value is None or value.lower() == "none" else value
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agent.hosts.ssh.operator import Operator
 
 # What a command is given; a file's name may have more.
-_OF_COMMANDS = "%hnpr"
+_OF_COMMANDS = "%hknpr"
 _SIGN = re.compile(r"%(.?)|\$\{([^}]{0,255})\}", re.DOTALL)
 
 
