@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import traceback
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 LIMIT = 60.0
 HURRY = 10.0
 
+_NAMED = 3  # of the files that are stuck
 _LATER = "it is kept for the next run"
 _BEHIND = UndeliveredError("older ones wait before it")
 
@@ -98,9 +98,7 @@ class _Round:
             if error is not None and not error.refused:
                 stuck.add(letter.uri)
             else:
-                # what cannot be removed is sent again, under the same key
-                with contextlib.suppress(AgentError):
-                    spool.forget(self.machine, kept)
+                self.stuck(spool.forget(self.machine, kept))
             if letter in unkept and error is not None:
                 self.failures.append(error)
         for letter in letters:
@@ -168,13 +166,27 @@ class _Round:
 
     def waiting(self) -> tuple[spool.Kept, ...]:
         try:
-            waiting, damaged = spool.waiting(self.machine)
+            waiting = spool.waiting(self.machine)
         except AgentError as error:
             self.tell("report-dropped", f"what waits to be delivered could not be read: {error.saw}")
             return ()
-        if damaged:
-            self.tell("report-dropped", f"of the reports that wait {damaged} could not be read, and are gone")
-        return waiting
+        if waiting.damaged:
+            self.tell(
+                "report-dropped",
+                f"of the reports that wait {waiting.damaged} could not be read, and are gone",
+            )
+        if waiting.foreign:
+            text = f"{waiting.foreign} came here with a copy of another host, which delivers them itself, and are gone"
+            self.tell("report-dropped", f"of the reports that wait {text}")
+        self.stuck(*waiting.stuck)
+        return waiting.kept
+
+    def stuck(self, *reasons: str | None) -> None:
+        """Say of the first files that should be gone, or read, why they are not."""
+        said = [each for each in reasons if each is not None]
+        more = f"; and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
+        for number, each in enumerate(said[:_NAMED]):
+            self.tell("report-stuck", each + (more if number == _NAMED - 1 else ""))
 
     def undelivered(self, letter: Letter, error: UndeliveredError, kept: str) -> None:
         where = f"{shown(letter.uri)}: {error.saw}"

@@ -126,6 +126,11 @@ WARNINGS: dict[str, Warned] = {
             "the report could not be written to the state folder",
             "cure what the text names",
         ),
+        Warned(
+            "report-stuck",
+            "a report that waited could not be read, or not be removed after it was dealt with",
+            "cure what the text names, or remove the file: the others are delivered",
+        ),
         Warned("rollback-unneeded", "everything was as the snapshot has it", "nothing"),
         Warned(
             "rollback-unproven",

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent import app
 from agent.core.errors import AgentError
-from agent.core.host import Done
+from agent.core.host import READ_LIMIT, Done
 from agent.core.system import LINUX
 from agent.core.words import Line, Report, Verdict
+from agent.delivery import deliver
 from agent.desired import Desired
 from agent.render.progress import Silent
 from agent.render.record import to_tree
 from agent.report import Run
 from agent.reporting.cloudwatch import FILE as EVENTS
 from agent.state import spool, store
+from agent.state.identity import identity
+from agent.state.sealed import seal
+from tests.doubles.memory import Memory
 from tests.doubles.vendor import Vendor
 from tests.laws.test_laws import STARTED, Fragile, Killed, configure, desired_of, look, machine_of
+from tests.unit.test_reporting import TREE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tests.doubles.memory import Memory
+    from collections.abc import Mapping, Sequence
 
 WHOLE = "file:/told/report.json"
 BROKEN = "prometheus:/no/such/folder"
@@ -241,3 +245,139 @@ def test_reports_that_wait_do_not_make_a_run_of_nobody_s_fail(ca_pem: bytes) -> 
     configure(memory, desired_of(Vendor(), ca_pem, report_to=(BROKEN,)))
     report: Report = configure(memory, desired_of(Vendor(), ca_pem), 2)
     assert (report.exit_status, [notice.code for notice in report.notices]) == (0, ["report-undelivered"])
+
+
+class Fixed(Memory):
+    """A machine on which some files cannot be removed, replaced or read."""
+
+    def remove(self, path: str) -> None:
+        if any(path.startswith(each) for each in self.fixed):
+            self.touches.append(("remove", path))
+            raise AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: an attribute")
+        super().remove(path)
+
+    def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
+        if any(path.startswith(each) for each in self.fixed):
+            raise AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: an attribute")
+        super().write(path, data, mode=mode, owner=owner)
+
+    def read(self, path: str, *, offset: int = 0, limit: int = READ_LIMIT) -> bytes | None:
+        if path in self.broken:
+            raise AgentError(self.broken[path], f"{path} cannot be read", saw="Input/output error")
+        return super().read(path, offset=offset, limit=limit)
+
+    fixed: tuple[str, ...] = ()
+    broken: Mapping[str, str] = {}
+
+
+def a_spool(memory: Memory, count: int, **host: Any) -> tuple[str, ...]:
+    """Reports that wait for a place in the order of their numbers; the names of their files."""
+    for number in range(count):
+        document = json.dumps({**TREE, "run_id": f"run{number}", "host": {**TREE["host"], **host}})
+        spool.keep(memory, "cloudwatch:group/stream", document, f"run{number}")
+    return tuple(f"{LINUX.spool}/{name}" for name in memory.names(LINUX.spool))
+
+
+def sent(memory: Memory) -> tuple[list[str], list[tuple[str, str]]]:
+    """Deliver what waits; return which runs arrived so far, and what was remarked on."""
+    memory.programs["tee"] = tee
+    done = deliver(memory, Desired(), json.dumps(TREE), {}, hurried=False)
+    return events(memory), [(each.code, each.text) for each in done.notices]
+
+
+@pytest.mark.parametrize("which", [(0,), (1,), (3,), (0, 2), (0, 1, 2, 3)], ids=str)
+@pytest.mark.parametrize("spoilt", [False, True], ids=["reports", "no reports"])
+def test_what_cannot_be_removed_keeps_no_other_and_is_sent_once(
+    which: tuple[int, ...], ca_pem: bytes, *, spoilt: bool
+) -> None:
+    memory = Fixed()
+    names = a_spool(memory, 4)
+    memory.fixed = tuple(names[each] for each in which)
+    for name in memory.fixed if spoilt else ():
+        memory.entries[name] = replace(memory.entries[name], data=b"{")
+    whole = [f"run{number}" for number in range(4) if not (spoilt and number in which)]
+    for _ in range(3):
+        arrived, remarks = sent(memory)
+        assert arrived == whole
+        assert {code for code, _ in remarks} == {"report-stuck"}
+        assert all(any(name in text for _, text in remarks) for name in memory.fixed[:3])
+    assert spooled(memory) == len(which)
+    # what comes after is delivered as ever, and when the cause is cured nothing is left, and nothing said
+    spool.keep(memory, "cloudwatch:group/stream", json.dumps({**TREE, "run_id": "next"}), "next")
+    assert sent(memory)[0] == [*whole, "next"]
+    memory.fixed = ()
+    remarks = sent(memory)[1]
+    assert (events(memory), spooled(memory)) == ([*whole, "next"], 0)
+    assert {code for code, _ in remarks} <= ({"report-dropped"} if spoilt else set())
+    assert sent(memory)[1] == []
+
+
+def test_a_folder_from_which_nothing_can_be_removed_sends_each_once(ca_pem: bytes) -> None:
+    memory = Fixed()
+    a_spool(memory, 6)
+    memory.fixed = (f"{LINUX.spool}/",)
+    for _ in range(3):
+        arrived, remarks = sent(memory)
+        assert arrived == [f"run{number}" for number in range(6)]
+        assert [code for code, _ in remarks] == ["report-stuck"] * len(remarks)
+        assert len(remarks) <= 6
+
+
+def test_where_nothing_can_be_written_it_is_said_that_it_is_sent_again(ca_pem: bytes) -> None:
+    memory = Fixed()
+    a_spool(memory, 1)
+    memory.fixed = (LINUX.state,)
+    assert "sends its report again" in sent(memory)[1][0][1]
+
+
+@pytest.mark.parametrize("code", ["unreadable", "no-resources"])
+def test_what_cannot_be_read_now_stays_and_is_sent_later(code: str, ca_pem: bytes) -> None:
+    memory = Fixed()
+    names = a_spool(memory, 3)
+    memory.broken = {names[0]: code}
+    arrived, remarks = sent(memory)
+    assert (arrived, [each for each, _ in remarks]) == (["run1", "run2"], ["report-stuck"])
+    memory.broken = {}
+    assert sent(memory) == (["run1", "run2", "run0"], [])
+
+
+@pytest.mark.parametrize("stuck", [1, 40, spool.MOST])
+def test_what_cannot_be_removed_costs_no_room_without_end(stuck: int, ca_pem: bytes) -> None:
+    memory = Fixed()
+    names = a_spool(memory, spool.MOST)
+    memory.fixed = names[:stuck]
+    for number in range(20):
+        spool.keep(memory, "file:/r", json.dumps({**TREE, "run_id": f"new{number}"}), "new")
+        assert spooled(memory) <= max(spool.MOST, stuck + 1)
+        assert f"new{number}" in spool.waiting(memory).kept[-1].document
+
+
+@pytest.mark.parametrize("data", [b"", b"{", seal({}), seal({"done": 5}), seal({"done": {"x": 5}}), b"\xff"])
+def test_a_damaged_memory_of_what_was_sent_costs_no_report(data: bytes, ca_pem: bytes) -> None:
+    memory = Fixed()
+    a_spool(memory, 2)
+    memory.place(f"{LINUX.state}/delivered.json", data)
+    assert sent(memory) == (["run0", "run1"], [])
+
+
+def test_another_report_under_the_name_of_one_that_was_sent_is_sent(ca_pem: bytes) -> None:
+    memory = Fixed()
+    names = a_spool(memory, 1)
+    memory.fixed = names
+    sent(memory)
+    memory.fixed = ()
+    memory.remove(names[0])
+    spool.keep(memory, "cloudwatch:group/stream", json.dumps({**TREE, "run_id": "other"}), "run0")
+    assert memory.names(LINUX.spool) == (names[0].rpartition("/")[2],)
+    assert sent(memory)[0] == ["run0", "other"]
+
+
+@pytest.mark.parametrize("whose", ["ours", "another's", "unsaid"])
+def test_what_waits_in_an_image_is_delivered_by_its_own_host(whose: str, ca_pem: bytes) -> None:
+    memory = Fixed({"/etc/machine-id": b"1" * 32})
+    said = {"ours": identity(memory), "another's": "0" * 32, "unsaid": None}[whose]
+    a_spool(memory, 2, identity=said)
+    arrived, remarks = sent(memory)
+    assert arrived == ([] if whose == "another's" else ["run0", "run1"])
+    assert [code for code, _ in remarks] == (["report-dropped"] if whose == "another's" else [])
+    assert spooled(memory) == 0

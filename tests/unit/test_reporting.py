@@ -270,8 +270,8 @@ def test_the_oldest_make_room() -> None:
 def test_what_is_no_report_is_removed_and_counted(data: bytes) -> None:
     memory = Memory({f"{LINUX.spool}/00000007-x.json": data, f"{LINUX.spool}/.left-over": b"x"})
     keep(memory, 1)
-    waiting, damaged = spool.waiting(memory)
-    assert ([kept.name for kept in waiting], damaged) == (["00000008-run1.json"], 1)
+    waiting = spool.waiting(memory)
+    assert ([kept.name for kept in waiting.kept], waiting.damaged) == (["00000008-run1.json"], 1)
     assert memory.names(LINUX.spool) == (".left-over", "00000008-run1.json")
 
 
