@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from typing import TYPE_CHECKING
 
@@ -49,10 +50,15 @@ def trusted_file(environ: Mapping[str, str]) -> str | None:
 
 
 def unusable(path: str) -> str | None:
-    """Return why a file cannot be trusted from, None when it holds certificates."""
+    """Return why a file cannot be trusted from, None when it holds certificates.
+
+    OpenSSL opens whatever it is given, and would wait at a FIFO for ever.
+    """
     import ssl  # noqa: PLC0415 -- with requests itself
 
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+            return "it is no regular file"
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
     except ssl.SSLError:
         return "it holds no certificate"

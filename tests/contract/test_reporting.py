@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import ssl
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -449,11 +451,15 @@ def test_a_token_that_is_recorded_is_not_for_a_receiver_that_is_named_later() ->
     assert seen == [None, f"Bearer {TOKEN}", f"Bearer {TOKEN}"]
 
 
-@pytest.mark.parametrize("what", ["a text", "a folder", "nothing", "in DER"])
+@pytest.mark.parametrize("what", ["a text", "a folder", "nothing", "in DER", "a FIFO", "a device"])
 def test_a_ca_file_that_is_none_is_named_at_once(what: str, tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
     if what == "a folder":
         path.mkdir()
+    elif what == "a FIFO":
+        os.mkfifo(path)
+    elif what == "a device":
+        path.symlink_to("/dev/zero")
     elif what != "nothing":
         path.write_bytes(b"hello\n" if what == "a text" else b"\x30\x82\x01\x00")
     desired = Desired(report_to=("https://127.0.0.1:1/",), report_ca=str(path))
@@ -461,9 +467,20 @@ def test_a_ca_file_that_is_none_is_named_at_once(what: str, tmp_path: Path) -> N
     if path.exists():
         machine.place(
             str(path),
-            *([] if path.is_dir() else [path.read_bytes()]),
-            kind="directory" if path.is_dir() else "file",
+            *([path.read_bytes()] if path.is_file() else []),
+            kind="file" if path.is_file() else "directory" if path.is_dir() else "other",
         )
     done = deliver(machine, desired, document(), {}, hurried=False)
     assert str(path) in done.notices[0].text
     assert "attempt" not in done.notices[0].text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_a_fifo_that_the_environment_names_as_the_store_is_named_at_once(
+    variable: str, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    desired = Desired(report_to=("https://127.0.0.1:1/",))
+    done = deliver(Machine(), desired, document(), {variable: str(tmp_path / "fifo")}, hurried=False)
+    assert f"{tmp_path}/fifo, which {variable} names: it is no regular file" in done.notices[0].text
