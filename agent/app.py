@@ -49,6 +49,8 @@ _OVER_THE_NETWORK = {"https", "http", "cfn"}
 # A run takes seconds; looking costs two small files. In seconds.
 _LOOK_AGAIN = 0.5
 _TELL_AGAIN = 30.0
+# how long what a run left is looked at where its own time is over, in seconds
+_AFTERWARDS = 0.5
 
 
 def limits_of(desired: Desired) -> Limits:
@@ -109,8 +111,8 @@ def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> 
         if all(line.outcome in (Outcome.MET, Outcome.CHANGED) for line in packages):
             with contextlib.suppress(AgentError):
                 tidy(machine)
-        _look_again(machine, known)
-        _observe(machine, planned, known)
+        _look_again(host, known)
+        _observe(host, planned, known)
         outcome = judge(known.walk).outcome
         if outcome in (Verdict.OK, Verdict.DEGRADED):
             known.notices = (*known.notices, *_remember(machine, record))
@@ -131,11 +133,12 @@ def verify(machine: Host, desired: Desired, run: Run, listener: Listener) -> Rep
 
     def body(known: Known) -> None:
         limits = limits_of(desired)
-        view = ReadOnlyHost(Guarded(machine, limits.run))
+        host = Guarded(machine, limits.run)
+        view = ReadOnlyHost(host)
         known.wanted = wanted = _or_last(view, desired)
         planned, ca = _prepare(view, wanted, limits, known)
         known.walk = look(planned.plan, view, listener)
-        _observe(machine, planned, known)
+        _observe(host, planned, known)
         known.is_first = _last(machine) is None
         if run.command == "verify":
             known.unfinished = _unfinished(machine, _with_ca(run, wanted, ca))
@@ -186,7 +189,7 @@ def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -
             text = f"the CA and the configuration are kept; `hsm-agent rollback {run.run_id}` puts them back"
             known.notices = (Notice("kept", text),)
             known.restarts = using
-        _look_again(machine, known)
+        _look_again(host, known)
         if judge(known.walk).outcome is Verdict.OK:
             ended = (*tasks.end_first_boot(machine), *tasks.end(machine, tasks.VERIFY))
             known.notices = (*known.notices, *ended)
@@ -459,15 +462,15 @@ def _shape(last: store.Last) -> tuple[dict[str, Any], str | None]:
     }, last.ca_pem
 
 
-def _look_again(machine: HostView, known: Known) -> None:
+def _look_again(host: Guarded, known: Known) -> None:
     """Look at the machine as it is after a run that may have changed it: what is said of it is true of then.
 
-    Where it cannot be looked at, what was true before stays.
+    Where it cannot be looked at, or not in a moment when the run's time is over, what was true before stays.
     """
     if known.walk is None or all(line.outcome is Outcome.MET for line in known.walk.lines):
         return
     with contextlib.suppress(AgentError):
-        known.after = gather(machine)
+        known.after = gather(host.longer(_AFTERWARDS))
         if known.planned is not None and known.facts is not None and known.catalogue is not None:
             catalogue = known.catalogue  # not read again: the agent's own files may be gone by now
             stale, fresh = (
@@ -486,9 +489,10 @@ def _users(view: HostView, seen: Facts) -> tuple[Restart, ...]:
     return ()
 
 
-def _observe(machine: Host, planned: Planned, known: Known) -> None:
+def _observe(host: Guarded, planned: Planned, known: Known) -> None:
     """See what lets a host look right and be wrong; whatever cannot be seen is left out."""
     with contextlib.suppress(AgentError):
+        machine = host.longer(_AFTERWARDS)
         programs = running(machine, planned.client.components)
         known.restarts = restarts(machine, programs)
         known.notices = (*known.notices, *hazards(machine, programs, planned.client.sdk))

@@ -31,6 +31,10 @@ class Guarded:
         self._limit = limit
         self._end = host.monotonic() + limit
 
+    def longer(self, least: float) -> Guarded:
+        """Return the host until the same end, yet for `least` seconds from now on: for a look at what a run left."""
+        return Guarded(self._host, max(least, self._end - self._host.monotonic()))
+
     @property
     def name(self) -> str:
         return self._host.name

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from agent import app
 from agent.cloudhsm.layout import layout
 from agent.core.errors import CODES, AgentError
+from agent.core.host import Done
 from agent.core.words import Outcome, Report, Verdict
 from agent.desired import Desired
 from agent.render.progress import Silent
@@ -422,6 +423,33 @@ def test_a_run_that_was_stopped_at_any_moment_never_ends_well_nor_degraded(
     else:
         pytest.fail("the run never ended by itself")
     assert CODES[code].exit_status in ended
+
+
+@pytest.mark.parametrize("command", ["configure", "verify", "remove"])
+@pytest.mark.parametrize("at", range(1, 12))
+def test_a_package_database_that_never_answers_again_does_not_outlive_the_runs_limit(
+    world: World, ca_pem: bytes, command: str, at: int
+) -> None:
+    if world is WindowsVendor:
+        return  # the registry answers at once
+    vendor = world(installed={} if command == "configure" else {"cloudhsm-cli": "5.18.0-1"})
+    memory = machine_of(vendor)
+    answer, left = memory.programs["dpkg-query"], [at]
+
+    def query(argv: tuple[str, ...], machine: Memory) -> Done:
+        left[0] -= 1
+        return Done(None, "", "") if left[0] <= 0 else answer(argv, machine)  # type: ignore[operator]
+
+    memory.programs["dpkg-query"] = query
+    run = Run("20261127T000000Z-0000", command, STARTED)
+    if command == "remove":
+        report = app.remove(memory, run, Silent(), 5.0)
+    else:
+        desired = desired_of(vendor, ca_pem, timeout=5.0)
+        report = (app.configure if command == "configure" else app.verify)(memory, desired, run, Silent())
+    assert memory.clock <= 6
+    if report.exit_status == 0:
+        assert {line.outcome for line in report.lines} <= {Outcome.MET, Outcome.CHANGED}
 
 
 ALL = ("10.0.1.6", "10.0.2.9", "10.0.3.3")
