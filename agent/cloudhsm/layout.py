@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -44,8 +45,8 @@ class Layout:
 
     `jars` is the folder of JCE's jar, where it is known. `homes` are the folders where configuration files may lie,
     the likeliest first. Where the vendor does not say it, what lies below them is `searched`. `libraries` has a
-    part of the name of each component's shared library. `loader` is the program that tells what such a library
-    lacks, where there is one.
+    part of the name of each component's shared library, and `named` the form of the whole. `loader` is the program
+    that tells what such a library lacks, where there is one.
     """
 
     root: str
@@ -59,6 +60,7 @@ class Layout:
     sdk3: Sdk3
     system: System
     libraries: Mapping[str, str] = field(hash=False)
+    named: str
     searched: bool = False
     loader: str | None = None
     jars: str | None = None
@@ -101,13 +103,22 @@ class Layout:
 
     def programs(self, component: str, view: HostView) -> tuple[str, ...]:
         """Return what of a component is run, or loaded by who uses it, as far as it can be listed."""
-        part, java = self.libraries.get(component, "\0"), self.system.join(self.root, "java")
+        java = self.system.join(self.root, "java")
         found = [self.tool(component), *([self.cli] if component == "cli" else [])]
         with contextlib.suppress(AgentError):  # an ordinary user may not list every folder
-            found += [self.system.join(self.lib, name) for name in view.names(self.lib) if part in name]
+            found += [
+                self.system.join(self.lib, name)
+                for name in view.names(self.lib)
+                if self.is_library(component, name)
+            ]
             if component == "jce":
                 found += [self.system.join(java, name) for name in view.names(java) if name.endswith(".jar")]
         return tuple(found)
+
+    def is_library(self, component: str, name: str) -> bool:
+        """Tell whether a file in `lib` is a component's shared library: one that a site put beside it is the site's."""
+        part = self.libraries.get(component)
+        return part is not None and re.fullmatch(self.named.format(re.escape(part)), name) is not None
 
     def logging(self, component: str) -> dict[str, str]:
         """Return what a fresh package says of logs, by the names in its file (hsm-client-logs)."""
@@ -167,6 +178,8 @@ LINUX = Layout(
         "openssl-provider": "openssl_provider",
         "jce": "cloudhsm_jce",
     },
+    # with its version before or behind the ending; the documents call the provider's lic… as well
+    named=r"(li[bc]?)?(cloudhsm_)?{}[\d.-]*\.so(\.\d+)*",
     loader="ldd",
     jars="/opt/cloudhsm/java",
 )
@@ -199,6 +212,7 @@ def _windows(system: System) -> Layout:
         ),
         system=system,
         libraries={"pkcs11": "cloudhsm_pkcs11", "jce": "cloudhsm_jce", "ksp": "cloudhsm-ksp"},
+        named=".*{}.*",
         searched=True,
     )
 

@@ -68,14 +68,27 @@ def exposed(
     found = {}
     for path in _names(view, layout, (*paths, *programs)):
         stat = view.stat(path)
-        inside = any(
-            path == root or path.startswith(root + layout.system.separator)
-            for root in (layout.root, *layout.homes)
-        )
+        inside = _is_inside(layout, path)
         words = _words(stat, trusted, inside=inside) if stat is not None else ""
         if stat is not None and words:
             found[path] = Exposed(path, stat, words, inside and path not in kept)
     return tuple(found.values())
+
+
+def shut(view: HostView, layout: Layout, path: str) -> tuple[tuple[str, Stat], ...]:
+    """Return the folders of the vendor's tree on the way to a file through which root alone may go.
+
+    A folder for a group, or for an account of its own, is the site's choice.
+    """
+    found = []
+    for folder in way(view, path) if layout.system.separator == "/" else ():
+        stat = view.stat(folder)
+        if stat is None or stat.kind != "directory" or not _is_inside(layout, folder):
+            continue
+        who = stat.mode & 0o001, stat.gid != 0 and stat.mode & 0o010, stat.uid != 0 and stat.mode & 0o100
+        if not any(who):
+            found.append((folder, stat))
+    return tuple(found)
 
 
 def close(host: Host, each: Exposed) -> None:
@@ -104,6 +117,11 @@ def require_closed(view: HostView, layout: Layout, path: str) -> None:
     """Raise AgentError `permissions-unsafe` when others could change what is at a path, or lead to it."""
     for each in exposed(view, layout, (path,)):
         raise each.refuse()
+
+
+def _is_inside(layout: Layout, path: str) -> bool:
+    roots = (layout.root, *layout.homes)
+    return any(path == root or path.startswith(root + layout.system.separator) for root in roots)
 
 
 def _names(view: HostView, layout: Layout, paths: Iterable[str]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.cloudhsm.ca import find_certificates, written
 from agent.cloudhsm.layout import layout
-from agent.cloudhsm.protection import close, exposed
+from agent.cloudhsm.protection import close, exposed, shut
 from agent.core.errors import AgentError
 from agent.core.links import goal, require_whole
 from agent.core.words import Finding
@@ -43,7 +43,8 @@ class Certificate:
         what can be made out must be wanted.
         """
         want = written(self.fingerprints)
-        open_to_others = exposed(view, layout(view.system), (self.path,))
+        here = layout(view.system)
+        open_to_others = exposed(view, here, (self.path,))
         for each in open_to_others:
             if not each.ours:
                 raise each.refuse()
@@ -63,18 +64,23 @@ class Certificate:
             return Finding(met=False, saw=f"{saw}{form}", want=want)
         stat = view.stat(goal(view, self.path))
         rights = [f"{each.path}: {each.words}" for each in open_to_others]
+        rights += [f"{folder}: mode {each.mode:04o}" for folder, each in shut(view, here, self.path)]
         if stat is not None and not stat.mode & 0o004:
             rights.append(f"mode {stat.mode:04o}")
         if rights:
             return Finding(
-                False, "; ".join([want, *rights]), f"{want}; mode {_MODE:04o}, root alone to write"
+                False,
+                "; ".join([want, *rights]),
+                f"{want}; mode {_MODE:04o}, all to read, root alone to write",
             )
         return Finding(met=True, saw=want, want=want)
 
     def apply(self, host: Host) -> None:
-        """Write it, through a link where it is one, once nobody else can change what leads there."""
+        """Write it, through a link where it is one, once nobody else can change what leads there, and all can go."""
         here = layout(host.system)
         for each in exposed(host, here, (self.path,)):
             if each.stat.kind == "directory":
                 close(host, each)
+        for folder, stat in shut(host, here, self.path):
+            host.chmod(folder, stat.mode | 0o011)
         host.write(goal(host, self.path), self.pem, mode=_MODE)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.errors import CODES
+from agent.core.links import goal
 from agent.core.words import Finding
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ class Library:
         return f"client:library:{self.component}"
 
     def check(self, view: HostView) -> Finding:
-        part = self.layout.libraries[self.component]
-        name = re.compile(rf".*{re.escape(part)}.*\.so(\.\d+)*")
-        return _finding(view, self.layout.lib, name, f"*{part}*.so", self._fault)
+        wanted = f"*{self.layout.libraries[self.component]}*.so"
+        names = [each for each in view.names(self.layout.lib) if self.layout.is_library(self.component, each)]
+        return _finding(view, self.layout.lib, names, wanted, self._fault)
 
     def _fault(self, view: HostView, path: str) -> _Fault | None:
         done = view.ask((self.loader, path), timeout=self.limits.tool)
@@ -82,22 +83,22 @@ class Jar:
     def check(self, view: HostView) -> Finding:
         # the documents leave "jce" out, the package does not (facts 3.2)
         name = re.compile(r"cloudhsm-(jce-)?\d[\d.-]*\.jar")
-        return _finding(view, self.folder, name, "cloudhsm-*.jar", _jar_fault)
+        names = [each for each in view.names(self.folder) if name.fullmatch(each)]
+        return _finding(view, self.folder, names, "cloudhsm-*.jar", _jar_fault)
 
 
 def _finding(
     view: HostView,
     folder: str,
-    name: re.Pattern[str],
+    names: list[str],
     wanted: str,
     fault_of: Callable[[HostView, str], _Fault | None],
 ) -> Finding:
-    """Look at every file of that name; the first with a fault is told."""
-    names = [each for each in view.names(folder) if name.fullmatch(each)]
+    """Look at each of these files, and at the folders above it; the first with a fault is told."""
     if not names:
         return _not_met(_Fault(f"no {wanted} in {folder}"))
-    for path in (folder.rpartition("/")[0], folder):
-        closed = _closed(view, path, 0o001)
+    for path in (view.system.programs, folder.rpartition("/")[0], folder):
+        closed = _closed(view, goal(view, path), 0o001)
         if closed is not None:
             return _not_met(closed)
     for each in names:

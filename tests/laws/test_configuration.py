@@ -208,6 +208,37 @@ def test_what_is_not_ours_to_close_is_named_and_nothing_is_run(
     assert not [touch for touch in host.memory.touches if touch[0] in ("do", "chmod")]
 
 
+@pytest.mark.parametrize("folder", ["", "etc"])
+@pytest.mark.parametrize("mode", [0o700, 0o750, 0o710, 0o744])
+def test_a_ca_that_root_alone_can_get_at_is_not_met(folder: str, mode: int, ca_pem: bytes) -> None:
+    host = Host(Vendor, ca_pem)
+    path = f"/opt/cloudhsm/{folder}".rstrip("/")
+    host.memory.place(path, kind="directory", mode=mode)
+    assert host.look()["certificate"] is Outcome.WOULD_CHANGE
+    assert host.configure().exit_status == 0
+    seen = host.memory.stat(path)
+    assert seen is not None
+    assert seen.mode == mode | 0o011
+    assert set(host.look().values()) == {Outcome.MET}
+
+
+def test_a_library_is_not_loadable_where_root_alone_can_get_at_software(ca_pem: bytes) -> None:
+    host = Host(Vendor, ca_pem)
+    host.memory.place("/opt", kind="directory", mode=0o700)
+    assert host.look()["client:library:pkcs11"] is Outcome.FAILED
+    assert host.configure().exit_status != 0
+
+
+def test_what_a_site_put_beside_the_libraries_is_neither_judged_nor_in_the_way(ca_pem: bytes) -> None:
+    host = Host(Vendor, ca_pem)
+    for name in ("libcorp_cloudhsm_pkcs11_shim.so", "libcloudhsm_pkcs11_spy.so", "cloudhsm_pkcs11.notes"):
+        host.memory.place(f"/opt/cloudhsm/lib/{name}", b"the site's", mode=0o666, uid=1000)
+    before = dict(host.memory.entries)
+    assert set(host.look().values()) == {Outcome.MET}
+    assert host.configure().exit_status == 0
+    assert all(host.memory.entries[path] == before[path] for path in before if "/cloudhsm/lib/" in path)
+
+
 def test_a_sites_own_choices_stay(ca_pem: bytes) -> None:
     host = Host(Vendor, ca_pem)
     host.memory.place(

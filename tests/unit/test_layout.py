@@ -101,3 +101,33 @@ def test_packages_of_both_systems_are_known() -> None:
     assert component_of("AWSCloudHSMKSP") == (5, "ksp")
     assert component_of("AWSCloudHSMClient") == component_of("cloudhsm-client") == (3, "cli")
     assert component_of("AWSCloudHSM") is None
+
+
+@pytest.mark.parametrize(
+    ("component", "name", "is_it"),
+    [
+        ("pkcs11", "libcloudhsm_pkcs11.so", True),
+        ("pkcs11", "libcloudhsm_pkcs11.so.5.18", True),
+        ("pkcs11", "libcloudhsm_pkcs11-5.18.0.so", True),
+        ("dyn", "libcloudhsm_openssl_engine.so", True),
+        ("openssl-provider", "licloudhsm_openssl_provider.so", True),
+        ("openssl-provider", "libcloudhsm_openssl_provider.so", True),
+        ("openssl-provider", "openssl_provider.so.1", True),
+        ("jce", "libcloudhsm_jce.so", True),
+        ("pkcs11", "libcorp_cloudhsm_pkcs11_shim.so", False),
+        ("pkcs11", "libcloudhsm_pkcs11_spy.so", False),
+        ("pkcs11", "p11-cloudhsm_pkcs11.so", False),
+        ("pkcs11", "libcloudhsm_pkcs11.so.bak", False),
+        ("pkcs11", "libcloudhsm_openssl_engine.so", False),
+        ("openssl-provider", "libcorp_openssl_provider.so", False),
+        ("cli", "libcloudhsm_pkcs11.so", False),
+    ],
+)
+def test_a_library_is_told_by_its_whole_name(component: str, name: str, is_it: bool) -> None:  # noqa: FBT001
+    assert LINUX.is_library(component, name) is is_it
+    memory = Memory({f"/opt/cloudhsm/lib/{name}": b""})
+    assert (f"/opt/cloudhsm/lib/{name}" in LINUX.programs(component, memory)) is is_it
+
+
+def test_where_the_vendor_tells_no_names_a_part_of_one_will_do() -> None:
+    assert HERE.is_library("ksp", "cloudhsm-ksp-5.dll")
