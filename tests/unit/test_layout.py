@@ -123,7 +123,7 @@ def test_packages_of_both_systems_are_known() -> None:
         ("cli", "libcloudhsm_pkcs11.so", False),
     ],
 )
-def test_a_library_is_told_by_its_whole_name(component: str, name: str, is_it: bool) -> None:  # noqa: FBT001
+def test_a_library_is_told_by_its_whole_name(component: str, name: str, is_it: bool) -> None:
     assert LINUX.is_library(component, name) is is_it
     memory = Memory({f"/opt/cloudhsm/lib/{name}": b""})
     assert (f"/opt/cloudhsm/lib/{name}" in LINUX.programs(component, memory)) is is_it
