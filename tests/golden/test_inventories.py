@@ -255,6 +255,51 @@ def test_the_settings_of_ansible_are_weaker_than_every_variable(tmp_path: Path) 
     assert found["web2"] == Target("web2", "web2", 7, "own", key, "bastion", groups=("web",))
 
 
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose inventories lie in folders of their own: one works in its root, as with Ansible."""
+    (tmp_path / "inventories").mkdir()
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "inventories/hosts.ini").write_text("web1\n")
+    (tmp_path / "inventories/fleet.json").write_text(
+        '{"_meta": {"hostvars": {"web1": {"x": 1}}}, "ungrouped": {"hosts": ["web1"]}}'
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["inventories/hosts.ini", "inventories/fleet.json"])
+@pytest.mark.parametrize(
+    ("files", "user"),
+    [
+        ({"ansible.cfg": "cwd", "inventories/ansible.cfg": "beside"}, "cwd"),
+        ({"inventories/ansible.cfg": "beside", "home/.ansible.cfg": "home"}, "beside"),
+        ({"home/.ansible.cfg": "home"}, "home"),
+        ({}, None),
+    ],
+)
+def test_the_settings_are_found_where_ansible_looks(
+    elsewhere: Path, name: str, files: dict[str, str], user: str | None
+) -> None:
+    """Read is the first: else somebody else logs in than with Ansible."""
+    for path, each in files.items():
+        (elsewhere / path).write_text(f"[defaults]\nremote_user = {each}\nprivate_key_file = keys/id\n")
+    complaints = Complaints()
+    (found,) = read(Path(name).read_bytes(), name, complaints, None, Posix())
+    assert (found.user, complaints.texts) == (user, [])
+    folder = {"beside": "inventories/", "home": f"{elsewhere}/home/"}.get(user or "", "")
+    assert found.key == (f"{folder}keys/id" if user else None)
+
+
+def test_settings_that_everybody_could_have_put_there_do_not_count(elsewhere: Path) -> None:
+    (elsewhere / "ansible.cfg").write_text("[ssh_connection]\nssh_args = -J stranger\n")
+    elsewhere.chmod(0o777)
+    complaints = Complaints()
+    (found,) = read(b"web1\n", "inventories/hosts.ini", complaints, None, Posix())
+    assert (found.jump, complaints.texts) == (None, [])
+
+
 def test_hosts_of_another_plug_in_are_left_out_and_named(tmp_path: Path) -> None:
     (tmp_path / "hosts.ini").write_text(
         "[web]\nweb1 ansible_host=192.0.2.7\n[ssm]\napp1 ansible_host=i-0123456789abcdef0\n[ssm:vars]\n"

@@ -53,7 +53,7 @@ def read(
     """Return the hosts of an inventory, in its order; none when there is anything to complain about.
 
     `where` is the name of the file. `remarks` takes what is no reason to stop but should be told. `view` shows the
-    machine on which the file lies, for what Ansible reads beside it.
+    machine on which the file lies, for what else Ansible reads.
     """
     wrong = _Bounded()
     targets: tuple[Target, ...] = ()
@@ -90,7 +90,7 @@ def _targets(
     if where.endswith(".toml"):
         return toml.read(text, where, complaints)
     if where.endswith(".json") or start.startswith("{"):
-        return listing.read(text, where, complaints, remarks)
+        return listing.read(text, where, complaints, remarks, view)
     return ini.read(text, where, complaints, remarks, view)
 
 

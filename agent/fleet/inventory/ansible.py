@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from agent.desired import meant
 from agent.fleet.inventory import names, variables
 from agent.fleet.inventory.ancestry import MOST_GROUPS, ancestry
-from agent.fleet.inventory.beside import Beside
+from agent.fleet.inventory.beside import Beside, settings
 from agent.options import NotAcceptableError
 
 if TYPE_CHECKING:
@@ -37,10 +37,16 @@ class Group:
 
 
 class Gathered:
-    """What an inventory has said so far."""
+    """What an inventory has said so far. With `merged`, variables of groups stand with each host already."""
 
     def __init__(
-        self, where: str, complaints: Complaints, remarks: Complaints, view: HostView | None = None
+        self,
+        where: str,
+        complaints: Complaints,
+        remarks: Complaints,
+        view: HostView | None = None,
+        *,
+        merged: bool = False,
     ) -> None:
         self.where = where
         self.hosts: dict[str, Host] = {}
@@ -48,7 +54,8 @@ class Gathered:
         self.ignored: set[str] = set()
         self._complaints = complaints
         self._remarks = remarks
-        self._beside = None if view is None else Beside(view, where, complaints, self.ignored)
+        self._weakest = {} if view is None else settings(view, where, complaints, self.ignored)
+        self._beside = None if view is None or merged else Beside(view, where, complaints, self.ignored)
 
     def group(self, name: str, where: str) -> Group | None:
         """Return the group of this name, made when it is new; None when it cannot be one."""
@@ -98,7 +105,6 @@ class Gathered:
         order = sorted(line.above, key=lambda name: (line.depth[name], priority[name], name))
         rank = {name: place for place, name in enumerate(order)}
         merged: dict[frozenset[str], tuple[tuple[str, ...], dict[str, Any]]] = {}
-        weakest = self._beside.settings() if self._beside else {}
         for_group: dict[str, dict[str, Any]] = {}
         found: list[Target] = []
         left_out: list[str] = []
@@ -107,7 +113,7 @@ class Gathered:
             if direct not in merged:
                 above = direct.union(*(line.above[each] for each in direct))
                 ranked = ("all", *(sorted(above, key=rank.__getitem__) or ("ungrouped",)))
-                merged[direct] = (tuple(sorted(above)), {**weakest, **self._merged(ranked, for_group)})
+                merged[direct] = (tuple(sorted(above)), {**self._weakest, **self._merged(ranked, for_group)})
             groups, of_groups = merged[direct]
             whole = {**of_groups, **host.variables}
             if self._beside:

@@ -1,4 +1,4 @@
-"""What lies beside an inventory and Ansible reads: `group_vars/`, `host_vars/` and `ansible.cfg`."""
+"""What Ansible reads for an inventory: `group_vars/` and `host_vars/` beside it, and `ansible.cfg`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agent.desired import Complaints
 
 _EXTENSIONS = ("", ".yml", ".yaml", ".json")
+_CONFIG = "ansible.cfg"
 _LARGEST = 1_000_000
 _DEEPEST = 16
 _VAULT = "$ANSIBLE_VAULT"
@@ -52,6 +53,60 @@ _REFUSED = (
 )
 
 
+def settings(view: HostView, inventory: str, complaints: Complaints, ignored: set[str]) -> dict[str, Any]:
+    """Return what `ansible.cfg` says of connections, as the variables that say the same; weaker than all others.
+
+    It is Ansible's: that of the folder one is in, of the user, or of the machine; and the one beside the inventory,
+    for whoever is elsewhere. As Ansible does, it passes over one in a folder where everybody can put it.
+    """
+    beside = posixpath.join(posixpath.dirname(inventory), _CONFIG)
+    for path in (_CONFIG, beside, posixpath.expanduser(f"~/.{_CONFIG}"), f"/etc/ansible/{_CONFIG}"):
+        folder = view.stat(posixpath.join(posixpath.dirname(path) or ".", "."))
+        is_open = folder is not None and folder.mode & 0o002
+        text = None if is_open else _text(view, path, complaints)
+        if text is not None:
+            return _settings(text, path, complaints, ignored)
+    return {}
+
+
+def _settings(text: str, path: str, complaints: Complaints, ignored: set[str]) -> dict[str, Any]:
+    parser = configparser.ConfigParser(inline_comment_prefixes=(";",), interpolation=None, strict=False)
+    try:
+        parser.read_string(text)
+    except configparser.Error as error:
+        complaints.add(path, f"it cannot be read: {str(error).splitlines()[0]}")
+        return {}
+    for section, name in _REFUSED:
+        if parser.has_option(section, name):
+            complaints.add(path, f"{name} in [{section}] is not understood here: {_LISTED}")
+    found: dict[str, Any] = {}
+    for (section, name), variable in _DEFAULTS.items():
+        value = parser.get(section, name, fallback="").strip()
+        if value and name == "private_key_file":  # a path in it is seen from its own folder
+            value = value if value.startswith("~") else posixpath.join(posixpath.dirname(path), value)
+        if value:
+            where = f"{path}: {name} in [{section}]"
+            found.update(variables.understood(variable, value, where, complaints, ignored))
+    return found
+
+
+def _text(view: HostView, path: str, complaints: Complaints) -> str | None:
+    """Return a file's text; None when there is none, or it was complained about."""
+    try:
+        data = view.read(path)
+    except AgentError as error:
+        complaints.add(path, f"{error.sentence}: {error.saw}")
+        return None
+    if data is not None and len(data) > _LARGEST:
+        complaints.add(path, f"too large: {len(data):,} bytes, at most {_LARGEST:,} are read")
+        return None
+    try:
+        return None if data is None else data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        complaints.add(path, "not UTF-8")
+        return None
+
+
 class Beside:
     """The folder of an inventory, as far as Ansible reads it. Each file is read once."""
 
@@ -67,30 +122,6 @@ class Beside:
 
     def of_host(self, name: str) -> dict[str, Any]:
         return self._said("host_vars", name)
-
-    def settings(self) -> dict[str, Any]:
-        """Return what `ansible.cfg` says of connections, as the variables that say the same; weaker than all others."""
-        path = posixpath.join(self._folder, "ansible.cfg")
-        text = self._text(path)
-        if text is None:
-            return {}
-        parser = configparser.ConfigParser(inline_comment_prefixes=(";",), interpolation=None, strict=False)
-        try:
-            parser.read_string(text)
-        except configparser.Error as error:
-            self._complaints.add(path, f"it cannot be read: {str(error).splitlines()[0]}")
-            return {}
-        for section, name in _REFUSED:
-            if parser.has_option(section, name):
-                self._complaints.add(path, f"{name} in [{section}] is not understood here: {_LISTED}")
-        found: dict[str, Any] = {}
-        for (section, name), variable in _DEFAULTS.items():
-            value = parser.get(section, name, fallback="").strip()
-            if value and name == "private_key_file":  # a path in it is seen from its own folder
-                value = value if value.startswith("~") else posixpath.join(self._folder, value)
-            if value:
-                found.update(self._understood(variable, value, f"{path}: {name} in [{section}]"))
-        return found
 
     def _said(self, kind: str, name: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -143,25 +174,9 @@ class Beside:
             return seen is not None and seen.kind == "directory"
         return self._view.stat(posixpath.join(path, ".")) is not None
 
-    def _text(self, path: str) -> str | None:
-        """Return a file's text; None when there is none, or it was complained about."""
-        try:
-            data = self._view.read(path)
-        except AgentError as error:
-            self._complaints.add(path, f"{error.sentence}: {error.saw}")
-            return None
-        if data is not None and len(data) > _LARGEST:
-            self._complaints.add(path, f"too large: {len(data):,} bytes, at most {_LARGEST:,} are read")
-            return None
-        try:
-            return None if data is None else data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            self._complaints.add(path, "not UTF-8")
-            return None
-
     def _variables(self, path: str) -> Iterator[tuple[str, Any, str]]:
         """Give the variables of a file, each with its value and its place."""
-        text = self._text(path)
+        text = _text(self._view, path, self._complaints)
         if text is None:
             return
         if text.startswith(_VAULT):

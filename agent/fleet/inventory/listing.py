@@ -13,13 +13,16 @@ from agent.options import NotAcceptableError
 
 if TYPE_CHECKING:
     from agent.core.fleet import Target
+    from agent.core.host import HostView
     from agent.desired import Complaints
 
 _HINT = "what `ansible-inventory --list` prints is wanted"
 
 
-def read(text: str, where: str, complaints: Complaints, remarks: Complaints) -> tuple[Target, ...]:
-    """Take the document. Variables are merged already: they stand with each host."""
+def read(
+    text: str, where: str, complaints: Complaints, remarks: Complaints, view: HostView | None = None
+) -> tuple[Target, ...]:
+    """Take the document. Variables are merged already and stand with each host, but for what `ansible.cfg` says."""
     try:
         tree = json.loads(text)
         groups = _table(tree, "the document")
@@ -31,7 +34,7 @@ def read(text: str, where: str, complaints: Complaints, remarks: Complaints) -> 
     except (NotAcceptableError, RecursionError, ValueError) as error:
         complaints.add(where, f"{error}; {_HINT}")
         return ()
-    gathered = Gathered(where, complaints, remarks)
+    gathered = Gathered(where, complaints, remarks, view, merged=True)
     try:
         _gather(groups, hostvars, gathered)
     except NotAcceptableError as error:
