@@ -141,7 +141,7 @@ def verify(machine: Host, desired: Desired, run: Run, listener: Listener) -> Rep
         _observe(host, planned, known)
         known.is_first = _last(machine) is None
         if run.command == "verify":
-            known.unfinished = _unfinished(machine, _with_ca(run, wanted, ca))
+            known.unfinished = _unfinished(view, _with_ca(run, wanted, ca))
 
     known = _known_to(machine, desired)
     return _reported(machine, run, known, body, remember=run.command == "verify", beside=True)
@@ -390,7 +390,7 @@ def _accept(machine: Host, record: store.Last) -> store.Last:
     try:
         store.write_last(machine, record)
     except AgentError:
-        if done is None or _shape(done) != _shape(replace(record, ca_pem=record.ca_pem or done.ca_pem)):
+        if done is None or _meant(done) != _meant(record) or record.ca_pem not in (None, done.ca_pem):
             raise
     return record
 
@@ -400,7 +400,7 @@ def _begun(machine: Host, run: Run, known: Known) -> None:
     unended = AgentError(
         "interrupted",
         "the run has begun, and its end is not reported",
-        saw="it is at work, or was killed",
+        saw="it is at work, was killed, or its end could not be kept",
         want="its own report",
         hint="`hsm-agent status --wait` waits while it is at work; otherwise run the same command again",
     )
@@ -414,7 +414,7 @@ def _remember(machine: Host, record: store.Last) -> tuple[Notice, ...]:
     try:
         store.write_last(machine, replace(record, succeeded=record))
     except AgentError as error:
-        text = f"what was asked for could not be kept, so `verify` needs its options: {error.saw or error.sentence}"
+        text = f"that this run succeeded could not be kept: {error.saw or error.sentence}"
         return (Notice("record-not-kept", text),)
     return ()
 
@@ -440,26 +440,52 @@ def _last(view: HostView) -> store.Last | None:
 
 
 def _unfinished(view: HostView, looked_at: store.Last | None) -> Failure | None:
-    """Tell that the last `configure` has not succeeded, unless it was asked for what was looked at."""
+    """Tell that the last `configure` has not succeeded, unless what it means was looked at, or succeeded before."""
     last = _last(view)
-    if last is None or last.is_done or (looked_at is not None and _shape(last) == _shape(looked_at)):
+    if last is None or last.is_done:
         return None
+    run = f"run {last.run_id}" if last.run_id else "it"
+    same = [each for each in (last.succeeded, looked_at) if each is not None and _meant(each) == _meant(last)]
+    sentence = "the last `configure` was asked for something else, and no success of it is recorded"
     hsms = " ".join(map(str, last.desired.get("hsm_ip", ())))
+    saw = f"{run} was asked for HSMs {hsms}, and no run since is known to have succeeded"
+    if same:
+        try:
+            if _ca_of(view, last) in [each.ca_pem for each in same]:
+                return None
+        except AgentError as error:
+            if error.ends_run:
+                raise
+            sentence = "the last `configure` did not succeed, and the CA that it asked for cannot be used"
+            saw = f"{run}: {error.sentence}: {error.saw}"
     return Failure(
         "drift",
-        "the last `configure` was asked for something else, and has not succeeded",
-        f"run {last.run_id} was asked for HSMs {hsms}, and none has succeeded since",
+        sentence,
+        saw,
         "a `configure` that succeeds",
         "run `hsm-agent configure`: without options it is that one again, with others they are what is wanted",
     )
 
 
-def _shape(last: store.Last) -> tuple[dict[str, Any], str | None]:
-    """Return what a record asks of the host itself: neither who is told of it, nor where packages come from."""
-    asked = {name: value for name, value in last.desired.items() if name not in _NOT_OF_THE_HOST}
-    return {
-        name: sorted(value) if isinstance(value, list) else value for name, value in asked.items()
-    }, last.ca_pem
+def _ca_of(view: HostView, last: store.Last) -> str:
+    """Return the CA that a record asks for: what is at the place it names. Raises AgentError as reading that does."""
+    if last.ca_pem is not None:
+        return last.ca_pem
+    return wanted_ca(view, _of_record(view, last), Limits())[0].pem.decode()
+
+
+def _meant(last: store.Last) -> Desired:
+    """Return what a record asks of the host itself but for the CA, in one spelling: what is meant without saying, said.
+
+    Neither who is told of it, nor where packages come from.
+    """
+    said = from_json({name: value for name, value in last.desired.items() if name not in _NOT_OF_THE_HOST})
+    return replace(
+        said,
+        hsm_ip=tuple(sorted(set(said.hsm_ip))),
+        component=tuple(sorted({"cli", *said.component})),
+        sdk=said.sdk or 5,
+    )
 
 
 def _look_again(host: Guarded, known: Known) -> None:

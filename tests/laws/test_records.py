@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Callable
 import pytest
 
 from agent import app
+from agent.cloudhsm.fingerprint import sha256_of
+from agent.cloudhsm.pem import certificates
 from agent.core.errors import AgentError
 from agent.core.host import Done, Running
 from agent.core.registry import Key
@@ -513,3 +515,145 @@ def test_a_record_that_holds_other_kinds_of_values_is_none_or_is_taken(
         reports.append(app.rollback(memory, None, run_of("rollback", 5), Silent()))
         reports.append(app.remove(memory, run_of("remove", 6), Silent(), None))
         assert "internal" not in [report.code for report in reports], value
+
+
+# ---- what was asked for is what it means, not how it was spelled
+
+OTHER_SPELLINGS: dict[str, Callable[[Desired], Desired]] = {
+    "the file under another name": lambda good: replace(good, ca_cert="/root/other-name.crt"),
+    "the file as text": lambda good: replace(good, ca_cert=f"inline:{PLACES[good.ca_cert or '']}"),
+    "with words around": lambda good: replace(good, ca_cert="/root/with-words.crt"),
+    "as it is on the host": lambda good: replace(good, ca_cert=None),
+    "the addresses the other way round": lambda good: replace(good, hsm_ip=good.hsm_ip[::-1]),
+    "the component that is always there": lambda good: replace(good, component=("cli",)),
+    "the SDK that is meant": lambda good: replace(good, sdk=5),
+    "told to another": lambda good: replace(good, report_to=("file:/told.json",)),
+    "with its fingerprint": lambda good: replace(good, ca_fingerprint=_fingerprint(PLACES["/root/ca.crt"])),
+}
+PLACES: dict[str, str] = {}
+
+
+def _fingerprint(pem: str) -> str:
+    return sha256_of(certificates(pem.encode())[0])
+
+
+def a_host_with_files(ca_pem: bytes) -> tuple[Vendor, Memory, Desired]:
+    vendor, memory = a_world(Vendor)
+    PLACES["/root/ca.crt"] = ca_pem.decode()
+    for path in ("/root/ca.crt", "/root/other-name.crt"):
+        memory.place(path, ca_pem)
+    memory.place("/root/with-words.crt", b"our CA\r\n" + ca_pem.replace(b"\n", b"\r\n"))
+    return vendor, memory, replace(desired_of(vendor, ca_pem), ca_cert="/root/ca.crt")
+
+
+@pytest.mark.parametrize("asked_before", [False, True], ids=["new host", "configured host"])
+@pytest.mark.parametrize("name", OTHER_SPELLINGS)
+def test_what_was_asked_for_in_other_words_is_the_same(
+    name: str, ca_pem: bytes, *, asked_before: bool
+) -> None:
+    _, memory, good = a_host_with_files(ca_pem)
+    assert configure(memory, good).exit_status == 0
+    if not asked_before:
+        memory.entries.pop(memory.system.desired)
+    # ended before the CA is read: what is kept is the place that it is to be read from
+    os_release = memory.entries.pop("/etc/os-release")
+    for path in ("/usr/lib/os-release",):
+        memory.entries.pop(path, None)
+    assert configure(memory, good, 2).exit_status not in (0, 41)
+    memory.entries["/etc/os-release"] = os_release
+    tree = json.loads(memory.read(memory.system.desired) or b"")
+    if not asked_before:
+        assert (tree["ca_pem"], tree["desired"]["ca_cert"]) == (None, "/root/ca.crt")
+    asked = OTHER_SPELLINGS[name](good)
+    for wanted in (asked, None):
+        report = verify(memory, wanted)
+        assert (report.exit_status, report.failure) == (0, None)
+
+
+def test_a_ca_at_a_place_that_was_mistyped_is_not_called_something_else(ca_pem: bytes) -> None:
+    _, memory, good = a_host_with_files(ca_pem)
+    assert configure(memory, good).exit_status == 0
+    assert configure(memory, replace(good, ca_cert="/root/mistyped.crt"), 2).exit_status == 30
+    report = verify(memory, good)
+    assert (report.exit_status, report.code) == (3, "drift")  # what was asked for may be another
+    assert report.failure is not None
+    assert "something else" not in report.failure.sentence
+    assert "/root/mistyped.crt" in report.failure.saw
+    # once it can be read, it is known what it is
+    memory.place("/root/mistyped.crt", ca_pem)
+    assert verify(memory, good).exit_status == 0
+    memory.entries.pop("/root/mistyped.crt")
+    assert configure(memory, good, 3).exit_status == 0
+    for wanted in (
+        good,
+        replace(good, ca_cert="/root/other-name.crt"),
+        replace(good, component=("cli",)),
+        None,
+    ):
+        assert verify(memory, wanted).exit_status == 0
+
+
+def test_another_ca_at_the_place_that_was_named_is_something_else(ca_pem: bytes, other_ca_pem: bytes) -> None:
+    _, memory, good = a_host_with_files(ca_pem)
+    assert configure(memory, good).exit_status == 0
+    assert configure(memory, replace(good, ca_cert="/root/later.crt"), 2).exit_status == 30
+    memory.place("/root/later.crt", other_ca_pem)
+    report = verify(memory, good)
+    assert (report.exit_status, report.failure and "something else" in report.failure.sentence) == (3, True)
+
+
+@pytest.mark.parametrize("name", ["hsm_ip", "component", "log_level", "accept_single_hsm", "client_version"])
+def test_what_means_something_else_stays_that(name: str, ca_pem: bytes) -> None:
+    vendor, memory, good = a_host_with_files(ca_pem)
+    assert configure(memory, good).exit_status == 0
+    other: dict[str, Any] = {
+        "hsm_ip": vendor.addresses[:1],
+        "component": ("cli", "pkcs11"),
+        "log_level": "debug",
+        "accept_single_hsm": True,
+        "client_version": "5.17.9",
+    }
+    asked = replace(good, **{name: other[name], "ca_cert": "/root/mistyped.crt"})
+    assert configure(memory, asked, 2).exit_status not in (0, 41)
+    report = verify(memory, good)
+    assert report.exit_status == 3
+    assert report.failure is not None
+    assert "something else" in report.failure.sentence
+
+
+# ---- a success that could not be kept
+
+
+class Filling(Memory):
+    """A machine whose disk is full from the write of the record on that says that a run has succeeded."""
+
+    def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
+        if path == self.system.desired and b'"succeeded": {' in data:
+            self.full = True
+        super().write(path, data, mode=mode, owner=owner)
+
+
+def test_what_follows_a_success_that_was_not_kept_is_true(ca_pem: bytes) -> None:
+    vendor, plain = a_world(Vendor)
+    memory = Filling()
+    memory.__dict__.update(plain.__dict__)
+    good = desired_of(vendor, ca_pem)
+    report = configure(memory, good)
+    assert report.exit_status == 0
+    texts = {notice.code: notice.text for notice in report.notices}
+    assert {"record-not-kept", "report-not-kept"} <= texts.keys()
+    assert "needs its options" not in texts["record-not-kept"]
+    # what `status` shows does not say that it succeeded, nor that it was killed for certain
+    last = app.last_report(memory, None)
+    assert last["exit_status"] == 130
+    assert "could not be kept" in last["failure"]["saw"]
+    memory.full = False
+    less = verify(memory, replace(good, hsm_ip=vendor.addresses[:1], accept_single_hsm=True), 7)
+    assert less.exit_status == 3
+    assert less.failure is not None
+    assert "has not succeeded" not in less.failure.sentence
+    for wanted in (None, good):
+        assert verify(memory, wanted).exit_status == 0
+    assert shown(memory) == 0
+    again = configure(plain, Desired(), 3)
+    assert (again.exit_status, again.changed, store.read_last(plain).is_done) == (0, False, True)
