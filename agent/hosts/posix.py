@@ -203,6 +203,8 @@ class Posix:
             "PATH": PATH,
             "HOME": self._environ.get("HOME") or os.path.expanduser("~"),
             "DEBIAN_FRONTEND": "noninteractive",
+            # from Ubuntu 24.04 on it restarts other people's services after each transaction
+            "NEEDRESTART_SUSPEND": "1",
         }
         for name in (*_PROXIES, *(name.upper() for name in _PROXIES)):
             if name in self._environ:

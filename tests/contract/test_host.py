@@ -569,6 +569,13 @@ def test_a_program_gets_its_input_and_no_other(real: Ground) -> None:
 
 
 @posix_only
+def test_no_service_of_others_is_restarted_by_what_installs(real: Ground) -> None:
+    """needrestart, which Ubuntu hangs behind apt, restarts whatever uses a library that was replaced at some time."""
+    seen = real.host.do(("sh", "-c", 'echo "$NEEDRESTART_SUSPEND"'), timeout=10)
+    assert seen.out == "1\n"
+
+
+@posix_only
 def test_a_program_sees_a_plain_environment(real: Ground) -> None:
     seen = real.host.do(("sh", "-c", 'echo "$LC_ALL $LANG $DEBIAN_FRONTEND $PATH"; pwd'), timeout=10)
     assert seen.out == f"C C noninteractive {PATH}\n/\n"
