@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 _OTHERS, _GROUP, _STICKY = 0o002, 0o020, 0o1000
 # as Linux has it
 _MOST_LINKS = 40
+# An access list beside the mode (acl(5)), as the kernel gives it: a version, then tag, rights and number of each entry.
+_LIST, _VERSION, _ENTRY = "system.posix_acl_access", struct.Struct("<I"), struct.Struct("<HHI")
+_A_USERS, _A_GROUPS, _WRITES = 0x02, 0x08, 0o2
 
 
 def changeable(view: HostView, path: str) -> str | None:
@@ -30,7 +34,8 @@ def changeable(view: HostView, path: str) -> str | None:
         found = None if stat is None or stat.kind != "file" else _fault(stat, "it")
     else:
         whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"
-        faults = (_fault(stat, "it" if at == whole else at) for at, stat in _on_the_way(view, whole))
+        way = ((at, stat, "it" if at == whole else at) for at, stat in _on_the_way(view, whole))
+        faults = (_fault(stat, what) or _listed(at, stat, what) for at, stat, what in way)
         found = next(filter(None, faults), None)
     return f"{found}; make it writable for {view.system.mighty} alone" if found else None
 
@@ -72,6 +77,22 @@ def _fault(stat: Stat, what: str) -> str | None:
         return f"everybody may write to {what}"
     if stat.mode & _GROUP and stat.gid not in groups:
         return f"group {stat.gid} may write to {what}"
+    return None
+
+
+def _listed(path: str, stat: Stat, what: str) -> str | None:
+    """Say whom an access list lets write. What it lets anybody do at most, the mode shows as the group's rights."""
+    if sys.platform != "linux" or stat.kind == "link" or not stat.mode & _GROUP:
+        return None
+    try:
+        data = os.getxattr(path, _LIST, follow_symlinks=False)
+    except OSError:  # it has none, or the file system knows none
+        return None
+    users, groups = _ours()
+    for tag, rights, number in _ENTRY.iter_unpack(data[_VERSION.size :]):
+        kind, ours = {_A_USERS: ("user", users), _A_GROUPS: ("group", groups)}.get(tag, ("", set()))
+        if kind and rights & _WRITES and number not in ours:
+            return f"{kind} {number} may write to {what}, by its access list"
     return None
 
 

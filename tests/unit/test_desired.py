@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import json
 import os
+import struct
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
@@ -322,7 +323,17 @@ def below_a_link(file: Path, other: Path) -> None:
     os.lchown(file.parent, 1000, 1000)
 
 
+def listed(path: Path, tag: int, rights: int, number: int) -> None:
+    """Give a file an access list as `setfacl` does: the owner's, one more, the group's, the mask, everybody's."""
+    nobody, mask = 0xFFFFFFFF, 0x10
+    entries = ((1, 6, nobody), (4, 4, nobody), (tag, rights, number), (mask, 6, nobody), (0x20, 4, nobody))
+    data = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in sorted(entries))
+    os.setxattr(path, "system.posix_acl_access", data)
+
+
 SAFE: dict[str, Callable[[Path, Path], object]] = {
+    "for a user to read, by its list": lambda file, _: listed(file, 2, 4, 1000),
+    "for root to write, by its list": lambda file, _: listed(file, 2, 6, 0),
     "as it is": lambda _file, _other: None,
     "for root's group to write": lambda file, _: at(file, 0o660, 0, 0),
     "a link among folders of root": lambda file, other: linked(file, other / "target"),
@@ -332,6 +343,18 @@ UNSAFE: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "everybody's": (lambda file, _: at(file, 0o666), "everybody may write to it"),
     "a user's": (lambda file, _: at(file, 0o600, 1000), "it belongs to user 1000"),
     "a group's": (lambda file, _: at(file, 0o664, 0, 1000), "group 1000 may write to it"),
+    "a user's by its list": (
+        lambda file, _: listed(file, 2, 6, 1000),
+        "user 1000 may write to it, by its access list",
+    ),
+    "a group's by its list": (
+        lambda file, _: listed(file, 8, 2, 1000),
+        "group 1000 may write to it, by its access list",
+    ),
+    "in a folder of a user by its list": (
+        lambda file, _: listed(file.parent, 2, 7, 1000),
+        "user 1000 may write to {folder}, by its access list",
+    ),
     "in a folder of everybody": (lambda file, _: at(file.parent, 0o777), "everybody may write to {folder}"),
     "in a folder of a user": (lambda file, _: at(file.parent, 0o755, 1000), "{folder} belongs to user 1000"),
     "in a folder of a group": (
