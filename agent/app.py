@@ -28,6 +28,7 @@ from agent.render.record import to_document
 from agent.report import Known, assemble
 from agent.state import snapshot, store
 from agent.state.at_work import at_work
+from agent.state.exposure import close
 from agent.steps.package import Package, tidy
 from agent.verdict import judge
 
@@ -101,9 +102,11 @@ def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> 
         limits = limits_of(desired)
         host = Guarded(machine, limits.run)
         known.wanted = wanted = _or_last(host, desired)
+        known.notices = closed = close(machine)
         _accept(machine, _asked(machine, run, wanted))
         _begun(machine, run, known)
         planned, ca = _prepare(host, wanted, limits, known)
+        known.notices = (*closed, *known.notices)
         record = _accept(machine, _with_ca(run, wanted, ca))
         undo = _Prepared(snapshot.Keeper(machine, run.run_id), downloads=_downloads(planned))
         known.walk = apply(planned.plan, host, listener, undo)

@@ -178,6 +178,11 @@ WARNINGS: dict[str, Warned] = {
             "a file of a snapshot is one that the client cannot read",
             "take another snapshot: `hsm-agent rollback RUN`",
         ),
+        Warned(
+            "state-closed",
+            "others than root could change the state folder; it was closed, and its records were not believed",
+            "find out who made it theirs",
+        ),
         Warned("still-scheduled", "a task of the agent could not be taken off", "remove it by hand"),
         Warned(
             "users-inconsistent",

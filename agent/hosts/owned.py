@@ -34,10 +34,15 @@ def changeable(view: HostView, path: str) -> str | None:
         found = None if stat is None or stat.kind != "file" else _fault(stat, "it")
     else:
         whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"
-        way = ((at, stat, "it" if at == whole else at) for at, stat in _on_the_way(view, whole))
-        faults = (_fault(stat, what) or _listed(at, stat, what) for at, stat, what in way)
+        way = _on_the_way(view, whole)
+        faults = (fault_of(at, stat, "it" if at == whole else at) for at, stat in way)
         found = next(filter(None, faults), None)
     return f"{found}; make it writable for {view.system.mighty} alone" if found else None
+
+
+def fault_of(path: str, stat: Stat, what: str) -> str | None:
+    """Say how somebody else than root and the caller can change this one name of Linux, None when nobody can."""
+    return _fault(stat, what) or _listed(path, stat, what)
 
 
 def _on_the_way(view: HostView, path: str) -> Iterator[tuple[str, Stat]]:

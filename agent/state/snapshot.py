@@ -20,6 +20,7 @@ from agent.core.errors import CODES, AgentError
 from agent.core.limits import Limits
 from agent.core.links import goal
 from agent.core.words import Line, Notice, Outcome
+from agent.state.exposure import exposed
 from agent.state.identity import identity, is_foreign
 from agent.state.sealed import seal, unseal
 
@@ -377,6 +378,9 @@ def _read(view: HostView, run_id: str) -> Snapshot:
 def _used(view: HostView, path: str, what: str) -> Snapshot:
     """Return the snapshot in a file that this host can use. Raises AgentError, with `what` it was meant to be."""
     here = layout(view.system)
+    fault = exposed(view, view.system.state, view.system.snapshots, path)
+    if fault is not None:
+        raise _damaged(what, f"others than {view.system.mighty} could have written it: {fault}")
     try:
         found, tree = _opened(view.read(path) or b"")
     except AgentError as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.errors import AgentError
+from agent.state.exposure import exposed
 from agent.state.identity import identity
 from agent.state.sealed import seal, unseal
 
@@ -155,6 +156,8 @@ def _removed(host: Host, name: str) -> str | None:
 def _done(view: HostView) -> dict[str, str]:
     """Return what is dealt with and could not be removed: the SHA-256 of each file."""
     try:
+        if exposed(view, view.system.state, _done_file(view)) is not None:
+            return {}
         done = unseal(view.read(_done_file(view)) or b"").get("done")
     except (ValueError, AgentError):
         return {}
@@ -183,8 +186,10 @@ _NEWER = Kept("", "", "")
 
 
 def _bytes(view: HostView, name: str) -> bytes:
-    """Return what is in a file, nothing for what is no report. Raises AgentError for one that cannot be read now."""
+    """Return what is in a file, nothing for what is no report of root's. Raises AgentError where that is not known."""
     path = _path(view, name)
+    if exposed(view, path) is not None:
+        return b""
     try:
         return view.read(path, limit=_LONGEST) or b""
     except AgentError as error:

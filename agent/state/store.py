@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
+from agent.state.exposure import exposed
 from agent.state.identity import identity, is_foreign
 
 if TYPE_CHECKING:
@@ -115,6 +116,15 @@ def _last(tree: Any) -> Last | None:
 
 
 def _read(view: HostView, path: str, sentence: str, want: str) -> dict[str, Any]:
+    fault = exposed(view, view.system.state, path)
+    if fault is not None:
+        raise AgentError(
+            "nothing-recorded",
+            f"{path} is not believed: others than {view.system.mighty} could have written it",
+            saw=fault,
+            want=f"a folder and a file that {view.system.mighty} alone can change",
+            hint=f"run `hsm-agent configure` with all options: it closes {view.system.state} and records anew",
+        )
     try:
         tree = json.loads(view.read(path) or b"")
     except (ValueError, RecursionError):

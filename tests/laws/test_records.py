@@ -20,7 +20,7 @@ from agent.core.words import Report, Verdict
 from agent.desired import Desired
 from agent.render.progress import Silent
 from agent.report import Run
-from agent.state import store
+from agent.state import spool, store
 from agent.state.identity import identity
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import CRYPTOGRAPHY, Vendor, WindowsVendor
@@ -657,3 +657,111 @@ def test_what_follows_a_success_that_was_not_kept_is_true(ca_pem: bytes) -> None
     assert shown(memory) == 0
     again = configure(plain, Desired(), 3)
     assert (again.exit_status, again.changed, store.read_last(plain).is_done) == (0, False, True)
+
+
+# ---- who could have written it
+
+DESIRED, STATE = "/var/lib/hsm-agent/desired.json", "/var/lib/hsm-agent"
+
+
+def change(memory: Memory, path: str, **more: Any) -> None:
+    memory.entries[path] = replace(memory.entries[path], **more)
+
+
+def move_state(memory: Memory) -> None:
+    for path in [each for each in memory.entries if f"{each}/".startswith(f"{STATE}/")]:
+        memory.entries[f"/srv/x{path[len(STATE) :]}"] = memory.entries.pop(path)
+    memory.place("/srv", kind="directory", mode=0o755)
+    memory.place(STATE, kind="link", link="/srv/x", mode=0o777)
+    change(memory, "/srv/x", uid=1000)
+
+
+def all_of_a_users(memory: Memory) -> None:
+    for path in [each for each in memory.entries if each.startswith(STATE)]:
+        change(memory, path, uid=1000)
+
+
+OPENED: dict[str, Callable[[Memory], None]] = {
+    "a user's folder": lambda memory: change(memory, STATE, uid=1000),
+    "everybody's folder": lambda memory: change(memory, STATE, mode=0o777),
+    "a group's folder": lambda memory: change(memory, STATE, mode=0o2775, gid=50),
+    "a user's file": lambda memory: change(memory, DESIRED, uid=1000),
+    "everybody's file": lambda memory: change(memory, DESIRED, mode=0o666),
+    "a group's file": lambda memory: change(memory, DESIRED, mode=0o660, gid=50),
+    "a folder like /tmp": lambda memory: change(memory, STATE, mode=0o1777),
+    "a user's folder behind a link": move_state,
+    "all of it a user's": all_of_a_users,
+}
+
+
+@pytest.mark.parametrize("name", OPENED)
+def test_what_others_could_have_written_is_not_believed(name: str, ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    good = desired_of(vendor, ca_pem)
+    configure(memory, good)
+    OPENED[name](memory)
+    report = verify(memory)
+    assert (report.exit_status, report.code) == (2, "nothing-recorded")
+    assert report.failure is not None
+    assert "not believed" in report.failure.sentence
+    before = memory.read(DESIRED)
+    assert configure(memory, Desired(), 2).code == "nothing-recorded"
+    assert memory.read(DESIRED) == before
+    # asked for anew, it is root's alone again
+    done = configure(memory, good, 3)
+    assert done.exit_status == 0
+    assert ("state-closed" in [each.code for each in done.notices]) == ("file" not in name)
+    assert verify(memory).exit_status == 0
+    assert shown(memory) == 0
+
+
+@pytest.mark.parametrize("name", [each for each in OPENED if "folder" in each])
+def test_what_others_could_have_kept_is_not_put_back(name: str, ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    good = desired_of(vendor, ca_pem)
+    configure(memory, good)
+    configure(memory, replace(good, log_level="debug"), 2)
+    before = state(memory)
+    OPENED[name](memory)
+    report = app.rollback(memory, None, run_of("rollback"), Silent())
+    assert (report.code, state(memory)) == ("snapshot-damaged", before)
+    with pytest.raises(AgentError):
+        app.last_report(memory, None)
+
+
+@pytest.mark.parametrize("path", ["snapshots", "snapshots/FILE", "proven.json"])
+@pytest.mark.parametrize("more", [{"uid": 1000}, {"mode": 0o777}, {"mode": 0o660, "gid": 50}], ids=str)
+def test_a_snapshot_that_others_could_have_written_is_not_put_back(
+    path: str, more: dict[str, Any], ca_pem: bytes
+) -> None:
+    vendor, memory = a_world(Vendor)
+    good = desired_of(vendor, ca_pem)
+    configure(memory, good)
+    configure(memory, replace(good, log_level="debug"), 2)
+    names = memory.names(memory.system.snapshots)
+    memory.place("/opt/cloudhsm/etc/cloudhsm-cli.cfg", b"{")
+    for name in names:
+        change(memory, f"{STATE}/{path.replace('FILE', name)}", **more)
+    report = app.rollback(memory, None, run_of("rollback"), Silent())
+    assert "snapshot-damaged" in [report.code, *(notice.code for notice in report.notices)]
+    if path != "proven.json":
+        assert app.rollback(memory, names[0][:-5], run_of("rollback", 7), Silent()).code == "snapshot-damaged"
+
+
+@pytest.mark.parametrize("more", [{"uid": 1000}, {"mode": 0o666}], ids=str)
+def test_a_report_that_others_could_have_left_is_sent_to_nobody(more: dict[str, Any], ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    spool.keep(
+        memory, "file:/told.json", json.dumps({"run_id": "x", "host": {}}), "x", token_file="/etc/shadow"
+    )
+    change(memory, f"{memory.system.spool}/{memory.names(memory.system.spool)[0]}", **more)
+    configure(memory, desired_of(vendor, ca_pem))
+    assert memory.read("/told.json") is None
+    assert memory.names(memory.system.spool) == ()
+
+
+def test_an_ordinary_user_sees_what_root_reported(ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    configure(memory, desired_of(vendor, ca_pem))
+    memory.root = False
+    assert shown(memory) == 0
