@@ -11,6 +11,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 if TYPE_CHECKING:
     import ssl
+    from typing import BinaryIO
 
 # 101 is an answer, to what nobody asked; 100 Continue, 102 Processing and 103 Early Hints come before one.
 _INTERIM = (100, *range(102, 200))
@@ -21,14 +22,43 @@ class ContradictionError(http.client.HTTPException):
     """An answer has two lengths."""
 
 
+class TruncatedError(http.client.HTTPException):
+    """An answer ends before its headers do."""
+
+
+class _Lines:
+    """What an answer is read from, line by line; it remembers the last."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.last = b""
+
+    def readline(self, limit: int = -1) -> bytes:
+        self.last = self._file.readline(limit)
+        return self.last
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class _Answer(http.client.HTTPResponse):
     """An answer; http.client takes 103 for the answer itself, and reads as many 100 as come, all in one call.
 
+    It also takes an end in the middle of the headers for theirs: a server that died had said `200 OK` by then.
     Two lengths are refused here: urllib3 does it when nobody closes the connection any more.
     """
 
     def begin(self) -> None:
-        super().begin()
+        file = self.fp
+        lines: Any = _Lines(file)
+        self.fp = lines
+        try:
+            super().begin()
+        finally:
+            if self.fp is lines:  # not closed meanwhile
+                self.fp = file
+        if not lines.last:
+            raise TruncatedError
         lengths = ",".join(self.headers.get_all("Content-Length", ())).split(",")
         if len({each.strip() for each in lengths}) > 1:
             raise ContradictionError

@@ -28,7 +28,7 @@ SILENCE = 30.0
 _PIECE = 64 * 1024
 # How often `mind` is called while the server is silent.
 _TURN = 0.1
-_MOVED = (301, 302, 303, 307, 308)
+MOVED = (301, 302, 303, 307, 308)
 
 # Which exception somewhere below tells what happened; the first that fits.
 _REASONS = (
@@ -39,6 +39,8 @@ _REASONS = (
     ({"LineTooLong"}, "{name} answers with a line that is longer than HTTP allows"),
     ({"BadStatusLine", "UnknownProtocol"}, "what {name} answers is not HTTP"),
     ({"ContradictionError"}, "{name} answers with headers that contradict each other"),
+    ({"TruncatedError"}, "the connection ended in the middle of what {name} answers"),
+    ({"HTTPException"}, "{name} answers with more headers than HTTP libraries take"),
     ({"IncompleteRead", "InvalidChunkLength"}, "the connection ended before the file did"),
 )
 
@@ -184,7 +186,7 @@ def _ask(
     for _ in range(REDIRECTS + 1):
         hop = _Hop(url, hop.url, _proxy(hop, environ))
         with _explained(hop), contextlib.closing(_sent(hop, headers, environ, body)) as response:
-            goal = response.headers.get("Location") if response.status_code in _MOVED else None
+            goal = response.headers.get("Location") if response.status_code in MOVED else None
             if not goal or body is not None:
                 deliver(Head(response.status_code, response.headers, hop.by))
                 if body is not None or response.status_code in (200, 206):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent.core.errors import AgentError
 from agent.core.urls import is_loopback, names_user, shown, split
 from agent.hosts.stores import unusable
-from agent.hosts.web import Again, Head, answers
+from agent.hosts.web import MOVED, Again, Head, answers
 from agent.reporting.letter import UndeliveredError
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ RETRY_AFTER = 20.0
 
 _HAVE_IT = 409
 _AGAIN = (408, 425, 429)
-# what is wrong with us or with the address, and can be put right; every other refusal is of this very report
+# what is wrong with this very report; every other refusal is of us, of the address or of the hour
+_REFUSED = (400, 406, 413, 415, 422)
 _CURABLE = {
     401: "HTTP 401: the token is missing or not accepted",
     403: "HTTP 403: the token does not allow this",
@@ -105,11 +106,11 @@ def _post(
         return None
     if status in _AGAIN or status >= 500:
         return Again(f"HTTP {status}", after=head.retry_after(RETRY_AFTER))
-    if status < 400:
+    if status in MOVED:
         raise UndeliveredError(f"HTTP {status}: it redirects, and a report is not sent elsewhere")
-    if status in _CURABLE:
-        raise UndeliveredError(_CURABLE[status])
-    raise UndeliveredError(f"HTTP {status}: the receiver refuses this report", refused=True)
+    if status in _REFUSED:
+        raise UndeliveredError(f"HTTP {status}: the receiver refuses this report", refused=True)
+    raise UndeliveredError(_CURABLE.get(status, f"HTTP {status}: that takes no report"))
 
 
 def _authorization(means: Means) -> dict[str, str]:

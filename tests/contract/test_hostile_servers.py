@@ -290,6 +290,14 @@ def test_what_a_proxy_answers_to_connect_is_told_with_its_address(
             b"HTTP/1.1 200 OK\r\nContent-Length: 9, 10\r\n\r\n",
             "{} answers with headers that contradict each other",
         ),
+        # a server that died, or a proxy that lost it: what was meant to follow is not known
+        (b"HTTP/1.1 200 OK\r\n", "the connection ended in the middle of what {} answers"),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", "the connection ended in the middle of what {} answers"),
+        (b"HTTP/1.1 202 OK\r\nDate: x\r\n", "the connection ended in the middle of what {} answers"),
+        (
+            b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 150 + b"\r\n",
+            "{} answers with more headers than HTTP libraries take",
+        ),
     ],
 )
 def test_what_is_no_answer_is_told_in_words(answer: bytes, saw: str, tmp_path: Path) -> None:

@@ -108,7 +108,10 @@ def test_2xx_and_a_report_that_is_there_already_are_delivered(status: int) -> No
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 410, 413, 415, 422, 301, 307])
+@pytest.mark.parametrize(
+    "status",
+    [400, 401, 402, 403, 404, 405, 410, 413, 415, 418, 421, 422, 423, 431, 451, 460, 101, 304, 301, 307],
+)
 def test_what_another_attempt_cannot_help_is_tried_once(status: int) -> None:
     with (
         receiver(only(status, Location="/elsewhere"), accept) as server,
@@ -117,7 +120,7 @@ def test_what_another_attempt_cannot_help_is_tried_once(status: int) -> None:
         post(server)
     assert len(server.requests) == 1
     assert f"HTTP {status}" in caught.value.saw
-    # the report itself is refused, rather than we or the address
+    # the report itself is refused, rather than we, the address or the hour
     assert caught.value.refused == (status in (400, 413, 415, 422))
 
 
