@@ -31,10 +31,11 @@ POSIX, WINDOWS = LINUX.kind, windows().kind
 # becomes root, once, so that sudo is asked and refuses once. The second, as root, looks for a Python: one that is new
 # enough and whose TLS works runs what comes, the length of the landing program in a line and then the program. Until
 # it begins to read it has taken nothing, and the next one can be tried: a version manager's shim, an interpreter
-# without its libraries. Which Python began is told by how it ended: ours ends with 0, or by a signal from outside (129
-# and so on). root's own folders come before those of the user. -S leaves out the host's own site-packages, which cost
-# time and might hold another version of a library of ours. The last word says in a list of processes whose it is;
-# `status --wait` looks for it too. No single `|`: cmd, which knows none of this, would start what stands behind it.
+# without its libraries. Which Python began is told by how it ended: ours ends with 0, or by a signal from outside
+# (129 and so on). root's own folders come before those of the user, and the usual ones count where start files lose
+# them. -S leaves out the host's own site-packages, which cost time and might hold another version of a library of
+# ours. The last word says in a list of processes whose it is; `status --wait` looks for it too. No single `|`: cmd,
+# which knows none of this, would start what stands behind it.
 _NO_PYTHON, _NO_INPUT = 93, 95
 _PYTHON = (
     "import sys; sys.version_info < (3, 9) and sys.exit(sys.version.split()[0]); "
@@ -46,7 +47,10 @@ _PYTHONS = (
     "python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 /usr/bin/python3 /usr/local/bin/python3 "
     "/usr/libexec/platform-python"
 )
-_ROOT = 's=; [ "$(id -u)" = 0 ] || s="sudo -n"; exec $s /bin/sh -c "$0" hsm-agent "$PATH"'
+_ROOT = (
+    'PATH="${PATH:+$PATH:}/usr/bin:/bin:/usr/sbin:/sbin"; '
+    's=; [ "$(id -u)" = 0 ] || s="sudo -n"; exec $s /bin/sh -c "$0" hsm-agent "$PATH"'
+)
 _BEGIN = (
     'PATH="$PATH:$1"; t=; '
     f"for p in {_PYTHONS}; do "
@@ -82,6 +86,10 @@ _SUDO = tuple(
         (r"\bsudo(-rs)?: ", "look what `sudo -n true` says there as the same user"),
     )
 )  # fmt: skip
+_BETWEEN = (
+    "look what comes between a login there and its command: a forced command (`ForceCommand` in sshd_config, "
+    "`command=` in authorized_keys), a restricted login shell, or that shell's own start files (.bashrc)"
+)
 # it says this and starts the command all the same
 _WARNING = re.compile(r"sudo: (unable to resolve host|setrlimit|unable to send audit)|^\s*$")
 
@@ -148,6 +156,8 @@ class Entry:
                 hint="a `read` or `cat` in the user's .bashrc or .profile, or in /etc/profile.d, is for terminals: put "
                 "`[ -t 0 ] || return` before it",
             )  # fmt: skip
+        # sh begins its own words with the name that it was given, which is the second word of the command
+        said = said.replace(f"{_BEGIN}: ", "sh: ")
         words = "\n".join(line for line in said.splitlines() if not _WARNING.search(line))
         for pattern, hint in _SUDO if "sudo" in words else ():
             if pattern.search(words):
@@ -157,7 +167,7 @@ class Entry:
                 )
         return SilentError(
             "far-end-failed", "no Python program could be started on the host", saw=last_words(status, words, printed),
-            want="a login shell that runs commands",
+            want="a login shell that runs commands", hint=_BETWEEN,
         )  # fmt: skip
 
 

@@ -279,6 +279,7 @@ class _Visit:
         return self._end(State.FAILED, record["code"], saw=record["saw"])
 
     def _ended_early(self, talk: Talk, way: Entry) -> NoReturn:
+        talk.finish()  # where nothing that is said arrives here, something there may still wait for more
         status, said = talk.status(), talk.errors().decode("utf-8", "replace").strip()
         if not self._answered:
             raise refusal(said) or way.silence(status, said, self._heard.noise)

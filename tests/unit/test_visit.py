@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,8 @@ class Script:
         return what.replace(RECORD, RECORD + self.request["word"].encode()) if RECORD in what else what
 
     def finish(self) -> None:
-        self.sent += b"<end>"
+        if not self.sent.endswith(b"<end>"):  # it may be said twice
+            self.sent += b"<end>"
 
     def status(self) -> int | None:
         return self.ends
@@ -445,6 +447,37 @@ def test_nobody_is_told_to_run_what_is_not_on_a_host(tmp_path: Path, code: str) 
     for verb in ("configure", "verify", "rollback", "facts", "remove"):
         assert f"`hsm-agent {verb}" not in str(end.hint)
         assert f"sudo hsm-agent {verb}" not in str(end.hint)
+
+
+def test_who_says_where_nobody_hears_is_let_come_to_his_end(tmp_path: Path) -> None:
+    """An `exec >/dev/null` in .bashrc: what began there waits for more, and its status came after 30 s or never."""
+    script = Script(ends=0)
+    end = Scene(tmp_path, (script,)).made()
+    assert (end.code, script.after) == ("far-end-failed", b"<end>")
+    assert "ForceCommand" in str(end.hint)
+    assert ".bashrc" in str(end.hint)
+
+
+def test_what_a_shell_says_is_shown_without_our_own_program(tmp_path: Path) -> None:
+    """It begins with the name that it was given: the whole of what it was to do."""
+    program = COMMAND.split("'")[3]
+    said = f"{program}: 1: exec: sudo: not found\n".encode()
+    end = Scene(tmp_path, (Script(ends=127, said=said),)).made()
+    assert (end.code, end.saw) == ("sudo-refused", "sh: 1: exec: sudo: not found")
+
+
+@pytest.mark.parametrize("path", [None, "", "/nowhere", "relative:/opt/bin"])
+def test_a_path_that_start_files_spoilt_is_none_to_stop_at(path: str | None) -> None:
+    program = b"print('began')"
+    done = subprocess.run(
+        ["/bin/sh", "-c", COMMAND if path is None else f"PATH={path}; {COMMAND}"],
+        input=b"%d\n%s" % (len(program), program),
+        capture_output=True,
+        check=False,
+        timeout=30,
+        env={} if path is None else {"PATH": path},
+    )
+    assert (done.stdout, done.returncode) == (b"began\n", 0), done
 
 
 def test_such_words_in_the_middle_of_a_run_are_noise(tmp_path: Path) -> None:
