@@ -14,6 +14,7 @@ from agent.cloudhsm.ca import expiry_notice
 from agent.cloudhsm.hazards import hazards, restarts, running, users
 from agent.cloudhsm.layout import layout
 from agent.cloudhsm.pem import holds_secret
+from agent.cloudhsm.shared import parted, shared
 from agent.core.errors import CODES, AgentError
 from agent.core.limits import Limits
 from agent.core.words import Failure, Notice, Outcome, Report, Verdict
@@ -109,6 +110,7 @@ def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> 
         known.notices = (*closed, *known.notices)
         record = _accept(machine, _with_ca(run, wanted, ca))
         undo = _Prepared(snapshot.Keeper(machine, run.run_id), downloads=_downloads(planned))
+        names = shared(machine)
         known.walk = apply(planned.plan, host, listener, undo)
         packages = [line for line in known.walk.lines if line.id.startswith("package:")]
         if all(line.outcome in (Outcome.MET, Outcome.CHANGED) for line in packages):
@@ -116,6 +118,7 @@ def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> 
                 tidy(machine)
         _look_again(host, known)
         _observe(host, planned, known)
+        known.notices = (*known.notices, *parted(machine, names))
         outcome = judge(known.walk).outcome
         if outcome in (Verdict.OK, Verdict.DEGRADED):
             known.notices = (*known.notices, *_remember(machine, record))
@@ -160,7 +163,9 @@ def rollback(machine: Host, run_id: str | None, run: Run, listener: Listener) ->
         known.notices = snapshot.remarks(machine, wanted)
         snapshot.save(machine, run.run_id, reason=snapshot.ROLLBACK, to=wanted.name)
         _begun(machine, run, known)
+        names = shared(machine)
         known.walk = Walk(wanted.restore(machine))
+        known.notices = (*known.notices, *parted(machine, names))
         for line in known.walk.lines:
             listener.ended(line)
         with contextlib.suppress(AgentError):

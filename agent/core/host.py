@@ -43,7 +43,8 @@ class Done:
 class Stat:
     """What a name in the file system is. `kind` is file, directory, link or other; `mtime` is epoch seconds.
 
-    On Windows `mode` says what the access control list says, and uid and gid are -1.
+    On Windows `mode` says what the access control list says, and uid and gid are -1. `names` is how many a file has:
+    those besides this one are hard links.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class Stat:
     gid: int
     size: int
     mtime: float
+    names: int = 1
 
 
 @dataclass(frozen=True)

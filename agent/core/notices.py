@@ -71,6 +71,11 @@ WARNINGS: dict[str, Warned] = {
             "run it elevated, or look at the rules by hand",
         ),
         Warned(
+            "hard-link-cut",
+            "a file that had other names was replaced under one of them",
+            "link them anew, or make them symbolic links, which are kept",
+        ),
+        Warned(
             "log-folder-not-writable",
             "a program may not write the client's log",
             "give its user the right to write in that folder",

@@ -68,6 +68,7 @@ def look(path: str) -> Stat | None:
         seen.st_gid,
         seen.st_size,
         seen.st_mtime,
+        seen.st_nlink if stat.S_ISREG(seen.st_mode) else 1,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from agent import app
 from agent.cloudhsm.layout import layout
 from agent.core.errors import AgentError
 from agent.core.system import LINUX
+from agent.hosts.here import this_machine
 from agent.render.progress import Silent
 from agent.state import snapshot
 from agent.state.sealed import seal
@@ -24,6 +26,8 @@ from tests.laws.test_laws import configure, desired_of, machine_of
 from tests.laws.test_records import as_instance, as_machine, both, run_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent.core.words import Report
     from tests.laws.test_records import World
 
@@ -309,3 +313,57 @@ def test_what_worked_last_and_is_damaged_is_named(at: int, ca_pem: bytes) -> Non
     report = rollback(memory)
     texts = [notice.text for notice in report.notices if notice.code == "snapshot-damaged"]
     assert ["proven.json" in text for text in texts] == [True]
+
+
+# ---- other names of a file
+
+
+def under_two_names(memory: Memory, *paths: str) -> None:
+    for path in paths:
+        memory.entries[path] = replace(memory.entries[path], names=2)
+
+
+@pytest.mark.parametrize("paths", [(CA,), (CFG,), (CA, CFG)], ids=str)
+def test_a_hard_link_that_is_cut_is_named(paths: tuple[str, ...], ca_pem: bytes, other_ca_pem: bytes) -> None:
+    vendor = Vendor()
+    memory = machine_of(vendor)
+    good = desired_of(vendor, ca_pem)
+    configure(memory, good)
+    under_two_names(memory, *paths)
+    assert configure(memory, good, 2).notices == ()  # nothing was replaced
+    memory.place(CA, other_ca_pem, names=2 if CA in paths else 1)
+    memory.place(CFG, b"{", names=2 if CFG in paths else 1)
+    report = rollback(memory)
+    assert report.exit_status == 0
+    texts = [notice.text for notice in report.notices if notice.code == "hard-link-cut"]
+    assert [text.split()[0] for text in texts] == list(paths)
+    assert memory.read(CA) == ca_pem
+
+
+def test_an_undo_that_cuts_a_hard_link_says_so_behind_a_link_too(ca_pem: bytes) -> None:
+    vendor = Vendor()
+    memory = machine_of(vendor)
+    good = desired_of(vendor, ca_pem)
+    configure(memory, good)
+    memory.place("/srv/ca.crt", ca_pem, names=3)
+    memory.place(CA, kind="link", link="/srv/ca.crt", mode=0o777)
+    memory.place(CFG, memory.read(CFG) or b"", names=2)
+    for address in ("10.9.9.8", "10.9.9.9"):
+        memory.ports[address, 2223] = "hsm-refused"
+    report = configure(memory, replace(good, hsm_ip=("10.9.9.8", "10.9.9.9")), 2)
+    assert report.exit_status == 51
+    assert [each.text.split()[0] for each in report.notices if each.code == "hard-link-cut"] == [CFG]
+    assert memory.readlink(CA) == "/srv/ca.crt"
+
+
+def test_the_machines_own_adapter_counts_names(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(b"x")
+    os.link(file, tmp_path / "b")
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    host = this_machine()
+    assert [getattr(host.stat(str(tmp_path / name)), "names", None) for name in ("a", "b", "folder")] == [
+        2,
+        2,
+        1,
+    ]

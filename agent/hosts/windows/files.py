@@ -80,7 +80,8 @@ class Files:
             raise unreadable(path, _said(error)) from error
         except ValueError as error:
             raise unreadable(path, str(error)) from error
-        return Stat(kind, mode, *access.NOBODY_ASKED, seen.st_size, seen.st_mtime)
+        names = seen.st_nlink if kind == "file" else 1
+        return Stat(kind, mode, *access.NOBODY_ASKED, seen.st_size, seen.st_mtime, names)
 
     def readlink(self, path: str) -> str | None:
         """Do what HostView.readlink promises; of a junction, too."""
