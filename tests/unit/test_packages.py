@@ -367,6 +367,31 @@ def machine(row: str = "", *, apt_get: Done = NOT_LOCKED) -> Memory:
     )
 
 
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (Done(None, "", ""), "its time ran out"),
+        (Done(1, "", "Error: Transaction failed\n"), "Transaction failed"),
+        (Done(1, "", "Error in POSTIN scriptlet in rpm package cloudhsm-cli\n"), "POSTIN scriptlet"),
+    ],
+)
+def test_how_a_manager_ended_that_left_the_package_there_all_the_same_is_told(end: Done, words: str) -> None:
+    """rpm counts a package as installed whose script was cut short, and so does whoever asks its database alone."""
+    there: list[str] = []
+
+    def rpm(argv: Argv, _memory: Memory) -> Done:
+        return Done(0, "".join(there) if argv[1] == "-qa" else "", "")
+
+    def yum(_argv: Argv, _memory: Memory) -> Done:
+        there.append("cloudhsm-cli\t5.18.0-1.el9\n")
+        return end
+
+    memory = machine()
+    memory.programs.update({"rpm": rpm, "yum": yum})
+    (told,) = replace(step(None, "latest"), manager=Rpm()).apply(memory)
+    assert (told.code, words in told.text) == ("package-script-failed", True), told
+
+
 def test_a_package_on_hold_at_the_right_version_is_met() -> None:
     assert step().check(machine("cloudhsm-cli\t5.18.0-1\thi \thold ok installed\n")).met
 
