@@ -56,6 +56,10 @@ class Deb:
     def parts(self) -> None:
         return None
 
+    @property
+    def knows_scripts(self) -> bool:
+        return True
+
     def installed(self, view: HostView) -> tuple[Installed, ...]:
         done = view.ask(_QUERY, timeout=30)
         # 1: no package of that name is known; anything above is a damaged database

@@ -156,6 +156,10 @@ class Msi:
     def parts(self) -> int:
         return 3
 
+    @property
+    def knows_scripts(self) -> bool:
+        return True
+
     def installed(self, view: HostView) -> tuple[Installed, ...]:
         found: dict[str, list[str]] = {}
         for package, product in products(view):

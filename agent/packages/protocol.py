@@ -111,6 +111,10 @@ class PackageManager(Protocol):
     def parts(self) -> int | None:
         """How many parts of a version the database tells: three of 5.18.0-1 on Windows, None for all of them."""
 
+    @property
+    def knows_scripts(self) -> bool:
+        """Whether a package that its database calls whole has run all its scripts to their ends."""
+
     def installed(self, view: HostView) -> tuple[Installed, ...]:
         """Return the packages of AWS that the database knows, sorted by name; leftovers of removed ones are not listed.
 

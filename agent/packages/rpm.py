@@ -44,6 +44,10 @@ class Rpm:
     def parts(self) -> None:
         return None
 
+    @property
+    def knows_scripts(self) -> bool:
+        return False
+
     def installed(self, view: HostView) -> tuple[Installed, ...]:
         return tuple(
             with_its_files(view, _installed(name, versions), _listed)

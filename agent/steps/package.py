@@ -152,9 +152,11 @@ class Package:
                 # the manager's own words seldom say that the disk is the cause
                 refuse_without_room(host, *_places(host))
                 raise
-            # nor is a script that was cut short known to the database of rpm, which counts the package as installed
-            said = error.saw or error.sentence
-            return (Notice("package-script-failed", f"{self.package} is there, though it was said: {said}"),)
+            if not self.manager.knows_scripts:
+                said = error.saw or error.sentence
+                text = f"{self.package} is there, though it was said: {said}"
+                return (Notice("package-script-failed", text),)
+        return ()
 
     def _there(self, view: HostView) -> Installed | None:
         return next((each for each in self.manager.installed(view) if each.package == self.package), None)
