@@ -515,6 +515,50 @@ def test_a_hashed_file_and_an_alias(server: Sshd) -> None:
         server.connect("HostKeyAlias other-name")
 
 
+OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGx6ZP4pKiWv8p1P4B4p2Kd0lKpWcR1yq2m7K7ct0nTz"
+KNOWN_HOSTS = {
+    "of the bare name": "{host} {key}\n",
+    "another of the bare name": "{host} {other}\n",
+    "another of this port": "{place} {other}\n{host} {key}\n",
+    "another of this port, behind": "{host} {key}\n{place} {other}\n",
+    "another of every port": "[{host}]:* {other}\n{host} {key}\n",
+    "one of two of this port": "{place} {other}\n{place} {key}\n",
+    "a type of the bare name": "{host} {ecdsa}\n{place} {key}\n",
+    "revoked": "{place} {key}\n@revoked * {key}\n",
+    "behind a form feed": "{place} {other} me\x0c{place} {key}\n",
+    "behind Unicode's end of a line": "# me\u2028{place} {key}\n",
+    "behind a carriage return": "# me\r{place} {key}\n",
+    "behind a blank that is none": "{place}\u00a0{key}\n",
+    "with the line ends of Windows": "# me\r\n{place} {key}\r\n",
+    "with tabs": " \t{place}\t{key}\t me\n",
+}
+
+
+@pytest.mark.parametrize("case", KNOWN_HOSTS)
+def test_a_key_is_known_when_it_is_to_ssh(case: str) -> None:
+    with Sshd(kinds=("ed25519", "ecdsa")) as server:
+        key, ecdsa = (
+            " ".join((server.folder / f"host_{kind}.pub").read_text().split()[:2])
+            for kind in ("ed25519", "ecdsa")
+        )
+        text = KNOWN_HOSTS[case].format(
+            host="127.0.0.1", place=f"[127.0.0.1]:{server.port}", key=key, ecdsa=ecdsa, other=OTHER
+        )
+        server.known.write_bytes(text.encode())
+        config = server.config("StrictHostKeyChecking yes", "BatchMode yes", "UpdateHostKeys no")
+        asked = subprocess.run(
+            ["ssh", "-T", "-F", str(server.folder / "ssh_config"), "box", "true"],
+            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False, timeout=20,
+        )  # fmt: skip
+        try:
+            enter(config).close()
+            known = True
+        except AgentError as error:
+            assert error.code.name in ("host-key-unknown", "host-key-changed")  # noqa: PT017 -- it may be known
+            known = False
+    assert known == (asked.returncode == 0)
+
+
 def test_a_new_key_is_trusted_once_by_many_threads(server: Sshd) -> None:
     server.known.unlink()
     known, gate, told = Known(), Gate(), []

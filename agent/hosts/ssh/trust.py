@@ -61,10 +61,14 @@ class Entry:
 
 
 def parse(text: str, path: str) -> tuple[Entry, ...]:
-    """Return the entries of a known_hosts file. Lines that are none are passed over, as ssh does."""
+    """Return the entries of a known_hosts file. Lines that are none are passed over, as ssh does.
+
+    Lines end with a line feed and words with a blank or tab, and with nothing else that Unicode has for that: what
+    stands in a comment is no entry.
+    """
     entries = []
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.split()
+    for number, line in enumerate(text.split("\n"), 1):
+        words = [word for word in re.split(r"[ \t]+", line.rstrip("\r")) if word]
         if not words or words[0].startswith("#"):
             continue
         marker = words.pop(0) if words[0].startswith("@") else ""
@@ -117,7 +121,7 @@ class Known:
 
     def kinds(self, hop: Hop) -> tuple[str, ...]:
         """Return the types of the keys that this host is known by, so that one of them is asked for."""
-        return tuple(dict.fromkeys(each.key.kind for each in self._about(hop) if not each.marker))
+        return tuple(dict.fromkeys(each.key.kind for each in _counting(hop, self._about(hop))))
 
     def check(self, hop: Hop, key: HostKey, *, trust_new: bool = False) -> str | None:
         """Raise AgentError unless the key is known for this host, or new and trusted on request.
@@ -149,10 +153,10 @@ class Known:
                     saw=f"{key.fingerprint} ({key.kind}), revoked in {each.where}",
                     hint="do not connect: whoever revoked this key no longer trusts it",
                 )
-        known = [each for each in about if not each.marker]
+        known = _counting(hop, about)
         if any(each.key == key for each in known):
             return True
-        if known and any(each.fits(hop.known_as) for each in known):
+        if known and known[0].fits(hop.known_as):
             raise AgentError(
                 "host-key-changed",
                 f"the key of {hop.known_as} is not the one in known_hosts",
@@ -167,7 +171,7 @@ class Known:
             return self._about_unlocked(hop)
 
     def _about_unlocked(self, hop: Hop) -> tuple[Entry, ...]:
-        """Return the entries for this host. A key of the bare name counts for any port, as with ssh."""
+        """Return the entries for this host, also those of its bare name."""
         names = {hop.known_as} if hop.key_alias else {hop.known_as, hop.host.lower()}
         paths = (*hop.known_hosts, *hop.known_hosts_global)
         key = (frozenset(names), paths)
@@ -209,6 +213,12 @@ class Known:
             ) from None
         self._book(str(path)).add(Entry("", name, key, f"{path} (new)"))
         self._found.clear()
+
+
+def _counting(hop: Hop, about: Iterable[Entry]) -> list[Entry]:
+    """Return the keys that a host may have: those of its name with its port, those of the bare name where none is."""
+    plain = [each for each in about if not each.marker]
+    return [each for each in plain if each.fits(hop.known_as)] or plain
 
 
 def _unknown(hop: Hop, key: HostKey, about: tuple[Entry, ...]) -> AgentError:
