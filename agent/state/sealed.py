@@ -23,12 +23,17 @@ def unseal(data: bytes) -> dict[str, Any]:
         tree = json.loads(data)
     except (ValueError, RecursionError):
         raise ValueError("it is not whole: no JSON") from None
+    return opened(tree)
+
+
+def opened(tree: Any) -> dict[str, Any]:
+    """Return the values of a document without their checksum. Raises ValueError as `unseal` does."""
     if not isinstance(tree, dict) or _KEY not in tree:
         raise ValueError("it has no checksum")
-    want = tree.pop(_KEY)
-    if want != _digest(tree):
+    values = {key: value for key, value in tree.items() if key != _KEY}
+    if tree[_KEY] != _digest(values):
         raise ValueError("it does not have the checksum it was written with")
-    return tree
+    return values
 
 
 def _digest(tree: Mapping[str, Any]) -> str:

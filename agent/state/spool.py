@@ -165,10 +165,10 @@ def _done(view: HostView) -> dict[str, str]:
 
 
 def _is_foreign(view: HostView, kept: Kept) -> bool:
-    """Tell whether a report is of the host that this one is a copy of. One that says nothing is ours."""
+    """Tell whether a report is of the host that this one is a copy of; where either is not known, it is ours."""
     host = json.loads(kept.document)["host"]
     whose = host.get("identity") if isinstance(host, dict) else None
-    return whose is not None and whose != identity(view)
+    return whose is not None and identity(view) not in (None, whose)
 
 
 def _names(view: HostView) -> tuple[str, ...]:

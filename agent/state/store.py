@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from agent.core.errors import AgentError
 from agent.state.exposure import exposed
 from agent.state.identity import identity, is_foreign
+from agent.state.sealed import opened, seal
 
 if TYPE_CHECKING:
     from agent.core.host import Host, HostView
 
 _VERSION = 1
+# what records held before they had a checksum
+_BEFORE = {"schema_version", "identity", "run_id", "desired", "ca_pem", "succeeded"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Last:
 
 def read_last(view: HostView) -> Last:
     """Return what was asked for last. Raises AgentError `nothing-recorded`, also for what cannot be understood."""
-    tree = _read(
+    tree = _record(
         view, view.system.desired, "this host has no record of a `configure`", "an earlier run, or options"
     )
     last = _last(tree)
@@ -66,13 +69,13 @@ def write_last(host: Host, last: Last) -> None:
         **_tree(last),
         "succeeded": None if done is None else _tree(done),
     }
-    host.write(host.system.desired, json.dumps(tree, indent=1).encode(), mode=0o600)
+    host.write(host.system.desired, seal(tree), mode=0o600)
 
 
 def read_receivers(view: HostView) -> dict[str, Any]:
     """Return who was told of the last `remove`, as options. Raises AgentError `nothing-recorded`."""
     path = _receivers(view)
-    tree = _read(view, path, "nobody was told of a `remove`", "an earlier one")
+    tree = _record(view, path, "nobody was told of a `remove`", "an earlier one")
     if is_foreign(view, tree) or not isinstance(tree.get("desired"), dict):
         raise _nothing(path, "nobody was told of a `remove`", "an earlier one")
     found: dict[str, Any] = tree["desired"]
@@ -82,7 +85,7 @@ def read_receivers(view: HostView) -> dict[str, Any]:
 def write_receivers(host: Host, desired: dict[str, Any]) -> None:
     """Keep who was told of a `remove`: what was asked for goes with it."""
     tree = {"schema_version": _VERSION, "identity": identity(host), "desired": desired}
-    host.write(_receivers(host), json.dumps(tree, indent=1).encode(), mode=0o600)
+    host.write(_receivers(host), seal(tree), mode=0o600)
 
 
 def _receivers(view: HostView) -> str:
@@ -113,6 +116,17 @@ def _last(tree: Any) -> Last | None:
     if "ca_pem" not in tree or not all(each is None or isinstance(each, str) for each in (ca_pem, run_id)):
         return None
     return Last(tree["desired"], ca_pem, run_id)
+
+
+def _record(view: HostView, path: str, sentence: str, want: str) -> dict[str, Any]:
+    """Return the values of a record: of which a byte changed it is none, unless an older version wrote it."""
+    tree = _read(view, path, sentence, want)
+    if tree.keys() <= _BEFORE:
+        return tree
+    try:
+        return opened(tree)
+    except ValueError as error:
+        raise AgentError("nothing-recorded", sentence, saw=f"{path}: {error}", want=want) from None
 
 
 def _read(view: HostView, path: str, sentence: str, want: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent import app
 from agent.cloudhsm.fingerprint import sha256_of
@@ -22,6 +24,7 @@ from agent.render.progress import Silent
 from agent.report import Run
 from agent.state import spool, store
 from agent.state.identity import identity
+from agent.state.sealed import seal
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import CRYPTOGRAPHY, Vendor, WindowsVendor
 from tests.laws.test_laws import STARTED, Fragile, Killed, configure, desired_of, machine_of, state
@@ -509,9 +512,10 @@ def test_a_record_that_holds_other_kinds_of_values_is_none_or_is_taken(
         said = {**tree["desired"], name: value}
         changed = {**tree, "desired": said} if where == "desired" else None
         changed = changed or {**tree, "succeeded": {**tree["succeeded"], "desired": said}}
-        memory.place(memory.system.desired, json.dumps(changed).encode())
+        del changed["sha256"]
+        memory.place(memory.system.desired, seal(changed))
         reports = [verify(memory), configure(memory, desired_of(vendor, ca_pem, log_level="debug"), 4)]
-        memory.place(memory.system.desired, json.dumps(changed).encode())
+        memory.place(memory.system.desired, seal(changed))
         reports.append(app.rollback(memory, None, run_of("rollback", 5), Silent()))
         reports.append(app.remove(memory, run_of("remove", 6), Silent(), None))
         assert "internal" not in [report.code for report in reports], value
@@ -765,3 +769,52 @@ def test_an_ordinary_user_sees_what_root_reported(ca_pem: bytes) -> None:
     configure(memory, desired_of(vendor, ca_pem))
     memory.root = False
     assert shown(memory) == 0
+
+
+# ---- whether it is whole
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    at=st.integers(0, 20_000),
+    kind=st.sampled_from(["flip", "delete", "insert", "cut"]),
+    byte=st.integers(1, 255),
+    name=st.sampled_from(["desired", "receivers"]),
+)
+def test_a_record_of_which_a_byte_changed_is_none_or_says_the_same(
+    at: int, kind: str, byte: int, name: str
+) -> None:
+    memory = Memory({"/etc/machine-id": b"1" * 32})
+    last = store.Last({"hsm_ip": ["10.0.1.6"], "report_to": ["https://r.example/x"]}, "PEM", "run")
+    store.write_last(memory, replace(last, succeeded=last))
+    store.write_receivers(memory, last.desired)
+    read = {"desired": store.read_last, "receivers": store.read_receivers}[name]
+    whole = read(memory)
+    path = f"{STATE}/{name}.json"
+    data = memory.read(path) or b""
+    at %= len(data)
+    changed = {
+        "flip": data[:at] + bytes([data[at] ^ byte]) + data[at + 1 :],
+        "delete": data[:at] + data[at + 1 :],
+        "insert": data[:at] + bytes([byte]) + data[at:],
+        "cut": data[:at],
+    }[kind]
+    memory.place(path, changed)
+    try:
+        found = read(memory)
+    except AgentError as error:
+        assert error.code.name == "nothing-recorded"  # noqa: PT017 -- or it says the same
+    else:
+        assert found == whole
+
+
+def test_a_record_with_another_address_by_a_damaged_disk_configures_nothing(ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    configure(memory, desired_of(vendor, ca_pem))
+    data = memory.read(DESIRED) or b""
+    assert data.count(b"10.0.1.6") == 2
+    memory.place(DESIRED, data.replace(b"10.0.1.6", b"10.0.1.7"))
+    before = state(memory)
+    for report in (configure(memory, Desired(), 2), verify(memory)):
+        assert (report.code, state(memory)) == ("nothing-recorded", before)
+        assert "checksum" in (report.failure.saw if report.failure else "")
