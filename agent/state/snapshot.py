@@ -66,7 +66,8 @@ class Snapshot:
 
     `worked`: the client was seen to work with them. One that a rollback took says in `to` which snapshot it went back
     to: by default going back again leads there, so that going back twice is going once. One that is not `sealed` was
-    written by an older version: nothing proves that it is whole, and of this host.
+    written by an older version: nothing proves that it is whole, and of this host. `number` says in which order they
+    were kept, since the clock that names the runs may jump; 0 where an older version kept it.
     """
 
     run_id: str
@@ -76,6 +77,7 @@ class Snapshot:
     to: str | None = None
     also: tuple[str, ...] = ()
     sealed: bool = True
+    number: int = 0
 
     @property
     def name(self) -> str:
@@ -140,9 +142,9 @@ def save(
     worked = worked or (proven is not None and proven.holds(files))
     taken = Snapshot(run_id, files, reason, worked, to)
     past = _past(host).sealed
-    equal = [each for each in past if replace(each, run_id=run_id, also=()) == taken]
+    equal = [each for each in past if replace(each, run_id=run_id, also=(), number=0) == taken]
     also = tuple(name for each in reversed(equal) for name in (*each.also, each.run_id))
-    taken = replace(taken, also=also[-_KEPT:])
+    taken = replace(taken, also=also[-_KEPT:], number=_next(past, proven))
     host.write(_file(host, run_id), _sealed(host, taken), mode=0o600)
     for old in (*equal, *_surplus([taken, *past])):
         host.remove(_file(host, old.run_id))
@@ -154,7 +156,8 @@ def prove(host: Host, run_id: str) -> None:
     files = tuple(_take(host))
     before = _proven(host)
     if before is None or before.files != files:
-        taken = Snapshot(run_id, files, PROVEN, worked=True)
+        number = _next(_past(host).sealed, before)
+        taken = Snapshot(run_id, files, PROVEN, worked=True, number=number)
         host.write(_proven_file(host), _sealed(host, taken), mode=0o600)
 
 
@@ -300,7 +303,15 @@ def _order(view: HostView, past: list[Snapshot]) -> list[Snapshot]:
     """Return every state that is known, the newest first: that after a run is newer than that before it."""
     proven = _proven(view)
     every = [*past, *([proven] if proven else [])]
-    return sorted(every, key=lambda each: (each.run_id, each.reason == PROVEN), reverse=True)
+    return sorted(every, key=_age, reverse=True)
+
+
+def _age(each: Snapshot) -> tuple[int, str, bool]:
+    return each.number, each.run_id, each.reason == PROVEN
+
+
+def _next(past: list[Snapshot], proven: Snapshot | None) -> int:
+    return 1 + max(each.number for each in (*past, proven, Snapshot("", ())) if each is not None)
 
 
 def _surplus(past: list[Snapshot]) -> list[Snapshot]:
@@ -326,7 +337,7 @@ def _past(view: HostView) -> _Past:
     found = {run_id: _attempt(view, run_id) for run_id in reversed(known(view))}
     usable = [each for each in found.values() if isinstance(each, Snapshot)]
     return _Past(
-        [each for each in usable if each.sealed],
+        sorted((each for each in usable if each.sealed), key=_age, reverse=True),
         [each for each in usable if not each.sealed],
         {run_id: each for run_id, each in found.items() if isinstance(each, AgentError)},
     )
@@ -454,11 +465,12 @@ def _require_ca(view: HostView, what: str, data: bytes) -> None:
     try:
         read_ca(data, now=view.now())
     except AgentError as error:
-        if error.code.name not in (
-            "ca-expired",
-            "ca-not-yet-valid",
-        ):  # the signature was seen before the dates
+        # the signature was seen before the dates
+        if error.code.name not in ("ca-expired", "ca-not-yet-valid"):
             raise _damaged(what, f"its CA: {error.saw or error.sentence}") from error
+    found = find_certificates(data)
+    if not (found.whole and found.plain):
+        raise _damaged(what, "its CA: no client can read it as it lies there")
 
 
 def _as_now(view: HostView, kept: Kept) -> Kept:
@@ -482,6 +494,7 @@ def _sealed(view: HostView, taken: Snapshot) -> bytes:
             "worked": taken.worked,
             "to": taken.to,
             "also": list(taken.also),
+            "number": taken.number,
             "files": [
                 {
                     "path": kept.path,
@@ -538,6 +551,7 @@ def _of_this_version(tree: Any) -> Snapshot:
         tree["worked"],
         tree["to"],
         tuple(tree["also"]),
+        number=tree.get("number", 0),
     )
 
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import app
+from agent.cloudhsm.ca import find_certificates
 from agent.cloudhsm.layout import layout
 from agent.core.errors import AgentError
 from agent.core.system import LINUX
@@ -182,7 +183,8 @@ def test_whatever_byte_of_an_older_one_changed_it_is_refused_or_the_client_can_r
     report = rollback(memory, OLDER)
     assert report.code in (None, "snapshot-damaged", "nothing-recorded")
     assert report.code is not None or "snapshot-unsealed" in codes(report)
-    assert memory.read(CA) == ca_pem
+    found = find_certificates(memory.read(CA) or b"")
+    assert (found.fingerprints, found.plain) == (find_certificates(ca_pem).fingerprints, True)
     json.loads(memory.read(CFG) or b"")
 
 
@@ -367,3 +369,57 @@ def test_the_machines_own_adapter_counts_names(tmp_path: Path) -> None:
         2,
         1,
     ]
+
+
+# ---- a clock that jumps
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    years=st.permutations(range(1970, 1970 + 12)), worked=st.lists(st.booleans(), min_size=12, max_size=12)
+)
+def test_the_last_that_worked_is_the_last_that_was_kept_whatever_the_clock_said(
+    years: list[int], worked: list[bool]
+) -> None:
+    memory = Memory()
+    for number, year in enumerate(years):
+        memory.place(CFG, b"{}" + b" " * number)
+        snapshot.save(memory, f"{year}0101T000000Z-0000", worked=worked[number])
+    memory.place(CFG, b"[]")
+    last = max((number for number in range(12) if worked[number]), default=11)
+    assert snapshot.load(memory, None).files[0].data == b"{}" + b" " * last
+
+
+@pytest.mark.parametrize("worked", [False, True])
+def test_a_run_of_a_year_to_come_costs_no_later_one_its_place(*, worked: bool) -> None:
+    memory = Memory()
+    runs = ["20700101T000000Z-0000", *(f"20261123T0000{number:02}Z-0000" for number in range(50))]
+    for number, run_id in enumerate(runs):
+        memory.place(CFG, b"{}" + b" " * number)
+        snapshot.save(memory, run_id, worked=worked)
+    assert set(snapshot.known(memory)) == set(runs[-20:])
+
+
+def test_what_was_proved_before_the_clock_was_set_back_is_not_the_last(ca_pem: bytes) -> None:
+    memory = Memory({CFG: b"{}"})
+    snapshot.prove(memory, "20700101T000000Z-0000")
+    for number, run_id in enumerate(("20261123T000000Z-0000", "20261124T000000Z-0000")):
+        memory.place(CFG, b"[]" + b" " * number)
+        snapshot.save(memory, run_id, worked=True)
+    memory.place(CFG, b"[1]")
+    assert snapshot.load(memory, None).run_id == "20261124T000000Z-0000"
+
+
+def test_those_without_a_number_are_older_than_all_that_have_one() -> None:
+    memory = Memory({CFG: b"{}"})
+    snapshot.save(memory, "20270101T000000Z-0000", worked=True)
+    path = f"{LINUX.snapshots}/20270101T000000Z-0000.json"
+    tree = json.loads(memory.read(path) or b"")
+    for key in ("sha256", "number", "identity"):
+        del tree[key]
+    memory.place(path, seal(tree))
+    memory.place(CFG, b"[]")
+    snapshot.save(memory, "20261123T000000Z-0000", worked=True)
+    memory.place(CFG, b"[1]")
+    assert snapshot.load(memory, None).run_id == "20261123T000000Z-0000"
+    assert snapshot.load(memory, "20270101T000000Z-0000").sealed
