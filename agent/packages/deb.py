@@ -35,6 +35,8 @@ _OPTIONS = (
     "--no-install-recommends",
     "-o", "Dpkg::Options::=--force-confold",
     "-o", "Dpkg::Use-Pty=0",
+    # where it is on, apt would take along what nothing needs any more, and may not: so it would do nothing at all
+    "-o", "APT::Get::AutomaticRemove=false",
     "-o", "APT::Sandbox::User=root",  # the verified file lies in a folder that the user _apt may not enter
 )  # fmt: skip
 # Best effort: a host in a private subnet reaches no mirror, and apt would try for many minutes.

@@ -140,7 +140,9 @@ def _listed(view: HostView, package: str) -> str:
 
 def _argv(view: HostView, verb: str, *words: str) -> tuple[str, ...]:
     # exit_on_lock: dnf against dnf would wait without end
-    return (_program(view), verb, "-y", "-q", "--setopt=exit_on_lock=True", *words)
+    # strict: where it is off, what lacks something is left out with a success and without a word
+    options = ("-y", "-q", "--setopt=exit_on_lock=True", "--setopt=strict=True", "--setopt=skip_broken=False")
+    return (_program(view), verb, *options, *words)
 
 
 def _program(view: HostView) -> str:

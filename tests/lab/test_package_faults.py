@@ -877,6 +877,36 @@ def test_what_dnf_is_set_up_to_refuse_is_named_by_its_setting(stage: Stage, sett
     stage.cured()
 
 
+@pytest.mark.parametrize(
+    ("image", "setting"), [(RPM, "strict=0"), (RPM, "skip_broken=1"), (RPM, "strict=False\nskip_broken=True")]
+)
+def test_where_dnf_is_set_up_to_leave_out_what_lacks_something_it_is_named(
+    stage: Stage, setting: str
+) -> None:
+    stage.host.must(["sh", "-c", f"echo '{setting}' >>/etc/dnf/dnf.conf"])
+    stage.scene.package(stage.image, fault="unmet-dependency")
+    ran = stage.configure()
+    failed(ran, "package-failed", 22, saw="nothing provides glibc >= 99")
+    assert "and with the repositories:" in ran.step("package:cli")["saw"]
+    stage.untouched()
+    mend(stage.scene)
+    stage.cured()
+
+
+@debs
+def test_where_apt_is_set_up_to_take_along_what_nothing_needs_it_installs_and_that_stays(
+    stage: Stage,
+) -> None:
+    control = "Package: theirs\nVersion: 1\nArchitecture: all\nMaintainer: lab\nDescription: x\n"
+    stage.host.put("/root/theirs/DEBIAN/control", control.encode())
+    stage.host.must(["dpkg-deb", "-b", "/root/theirs", "/root/theirs.deb"])
+    stage.host.must(["dpkg", "-i", "/root/theirs.deb"])
+    stage.host.must(["apt-mark", "auto", "theirs"])
+    stage.host.put("/etc/apt/apt.conf.d/99site", b'APT::Get::AutomaticRemove "true";\n')
+    stage.cured()
+    assert stage.host.testinfra.package("theirs").is_installed
+
+
 @rpm
 def test_microdnf_alone_is_told_what_to_install(stage: Stage) -> None:
     stage.host.must(["sh", "-c", "mv /usr/bin/dnf /usr/bin/microdnf; rm -f /usr/bin/yum"])
