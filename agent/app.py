@@ -15,7 +15,7 @@ from agent.cloudhsm.hazards import hazards, restarts, running, users
 from agent.cloudhsm.layout import layout
 from agent.cloudhsm.pem import holds_secret
 from agent.cloudhsm.shared import parted, shared
-from agent.core.errors import CODES, AgentError
+from agent.core.errors import CODES, AgentError, unexpected
 from agent.core.limits import Limits
 from agent.core.words import Failure, Notice, Outcome, Report, Verdict
 from agent.desired import Complaints, Desired, from_json, to_json
@@ -611,7 +611,7 @@ def _reported(
         error = raised
     except Exception as crash:  # a defect: a run always reports, and the log gets the traceback
         logging.getLogger("agent").exception("run %s failed", run.run_id)
-        error = AgentError("internal", "the agent failed", saw=f"{type(crash).__name__}: {crash}")
+        error = unexpected(crash)
     if before is not None:
         after = _last_words(machine)
         if before.at_work or after != before:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Callable, Protocol
 
-from agent.core.errors import CODES, AgentError
+from agent.core.errors import CODES, AgentError, unexpected
 from agent.core.words import Finding, Line, Notice, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from agent.core.host import Host, HostView
     from agent.core.words import Plan, Probe, Step, Value
@@ -217,7 +217,12 @@ class _Walking:
             for probe in together:
                 self.listener.began(probe.id, touching=False)
             with ThreadPoolExecutor(min(len(together), _AT_ONCE)) as pool:
-                for probe, (line, finding) in zip(together, pool.map(self._look_once, together)):
+                looked: Iterator[tuple[Line, Finding | None]]
+                try:
+                    looked = pool.map(self._look_once, together)
+                except RuntimeError:  # this machine allows no more threads: one after another
+                    looked = map(self._look_once, together)
+                for probe, (line, finding) in zip(together, looked):
                     self._tell(probe, line, finding)
 
     def _tell(self, probe: Probe, line: Line, finding: Finding | None) -> None:
@@ -300,7 +305,7 @@ class _Walking:
             error = raised
         except Exception as crash:
             logging.getLogger("agent").exception("%s failed", line_id)
-            error = AgentError("internal", "the agent failed", saw=f"{type(crash).__name__}: {crash}")
+            error = unexpected(crash)
         seconds = self.view.monotonic() - began
         seen = error.saw or saw or error.sentence
         line = Line(line_id, Outcome.FAILED, seen, error.want or None, error.code.name, error.hint, seconds)

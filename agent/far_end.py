@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent import app, log
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, unexpected
 from agent.core.urls import shown
 from agent.desired import from_json
 from agent.hosts.here import this_machine
@@ -62,6 +62,8 @@ def serve(request: Mapping[str, Any], wire: Wire) -> None:
     before), resumed (by a controller before this one) and seconds (how long all of it may take).
     """
     stop = threading.Event()
+    # Also where they are ignored. Over SSH that was inherited from how sshd was started, and is nobody's wish, as it is
+    # at a terminal; and a shutdown has but one word before it kills.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
     wired = Wired(wire)
@@ -73,7 +75,8 @@ def serve(request: Mapping[str, Any], wire: Wire) -> None:
         wire.say("failed", code=error.code.name, saw=error.saw or error.sentence)
     except Exception as crash:  # a defect: whoever asks gets an answer, and the log the traceback
         logging.getLogger("agent").exception("%s failed", request["request"])
-        wire.say("failed", code="internal", saw=f"{type(crash).__name__}: {crash}")
+        met = unexpected(crash)
+        wire.say("failed", code=met.code.name, saw=met.saw)
     else:
         wire.say("report", report=report)
 

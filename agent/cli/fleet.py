@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ from agent.cli.options import Config, Output, Quiet, is_json, with_options
 from agent.cli.seat import require_linux
 from agent.cli.sources import read_sources
 from agent.cli.terminal import look, print_result
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, unexpected
 from agent.core.system import is_stream
 from agent.desired import Complaints
 from agent.hosts.here import this_machine
@@ -64,6 +65,8 @@ _ALL = (
 )
 # of the runs that are on record, so many are listed: each journal is read for that
 _LISTED = 50
+# options of those above that name a file which is read
+_READ = ("inventory", "ssh_config", "tree", "windows_tree")
 _KINDS = {"directory": "a folder", "link": "a link, which is neither followed nor replaced"}
 _FILES = (
     Option("junit", None, "also write JUnit XML", str, metavar="FILE"),
@@ -135,9 +138,13 @@ def _status(
     output: Output = "text",
 ) -> None:
     """Show how a roll-out stands, from this machine's disk; no host is contacted."""
-    require_linux(this_machine(), "fleet status")
+    machine = this_machine()
+    require_linux(machine, "fleet status")
     from agent.fleet import conduct  # noqa: PLC0415
 
+    complaints = Complaints()
+    _require_places(machine, files, {}, complaints)
+    complaints.raise_any()
     folder = conduct.found(os.environ, run)
     _show(folder, conduct.told(folder), files, as_json=is_json(output))
 
@@ -182,7 +189,12 @@ def _run(
     asked = orders.Typed(**{**typed, "only": tuple(typed["only"] or ())})
     complaints = Complaints()
     flags, *below = read_sources(machine, given, config, complaints)
-    _require_places(machine, files, complaints)
+    read = {
+        "--config": config,
+        "--ca-cert": next((each["ca_cert"] for each in (flags, *below) if each.get("ca_cert")), None),
+        **{f"--{name.replace('_', '-')}": typed[name] for name in _READ},
+    }
+    _require_places(machine, files, read, complaints)
     if asked.resume is None:
         known = conduct.last_states(os.environ) if asked.only else {}
         configured = conduct.configured(os.environ)
@@ -241,19 +253,43 @@ def interrupts() -> list[int]:
     return heard
 
 
-def _require_places(machine: HostView, files: Mapping[str, Any], complaints: Complaints) -> None:
-    """Complain about files that could not be written hours later, when the run is over."""
+def _require_places(
+    machine: HostView, files: Mapping[str, Any], read: Mapping[str, str | None], complaints: Complaints
+) -> None:
+    """Complain about files that could not be written hours later, when the run is over, or that are ours to read.
+
+    `read` are the files that the same command line names to be read, by option.
+    """
+    from agent.fleet.journal import home  # noqa: PLC0415 -- only for a command that writes files
+
     named = {name: str(Path(path).absolute()) for name, path in files.items() if path}
+    if not named:
+        return
+    records = home(os.environ).parent.resolve()
     for name, path in named.items():
         try:
             why = _unwritable(machine, path)
         except AgentError as error:
             why = f"{path}: {error.saw}"
+        taken = next((option for option, other in read.items() if other and _is_same(path, other)), None)
+        if taken is not None:
+            why = f"{path} is what {taken} reads"
+        elif not is_stream(path) and records in Path(path).resolve().parents:
+            why = f"{path} is among the records of runs, {records}"
         if why:
             complaints.add(f"--{name}", why)
     paths = [path for path in named.values() if not is_stream(path)]
-    if len(set(paths)) < len(paths):
+    if len(paths) > 1 and _is_same(*paths):
         complaints.add(", ".join(f"--{name}" for name in named), f"{paths[0]} cannot hold both")
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Tell whether two names are of one file: also by way of a link, or under a second name of its own."""
+    with contextlib.suppress(OSError, ValueError):
+        return Path(one).samefile(other)
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # a circle of links
+        return Path(one).resolve() == Path(other).resolve()
+    return False
 
 
 def _unwritable(machine: HostView, path: str) -> str | None:
@@ -302,7 +338,7 @@ def _written(name: str, path: str, result: Mapping[str, Any]) -> AgentError | No
         return error
     except Exception as crash:  # a defect: the other file and the result are not to be lost with this one
         logging.getLogger("agent").exception("--%s failed", name)
-        return AgentError("internal", f"--{name} {path} failed", saw=f"{type(crash).__name__}: {crash}")
+        return unexpected(crash, f"--{name} {path} failed")
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any, Callable, Optional, get_args, get_type_hints
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Callable, Optional, get_args, 
 import typer
 
 from agent import __version__
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, unexpected
 from agent.render.output import Result, UnreadError, UnwrittenError, print_error, print_text
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def start(argv: Sequence[str]) -> int:
         return 0
     except Exception as crash:  # noqa: BLE001 -- a defect is logged; a complaint of the parser is told
         # click's, or typer's own copy of it: they have no class in common
-        known = _usage(crash) if hasattr(crash, "format_message") else _defect(crash, argv)
+        known = _usage(crash) if hasattr(crash, "format_message") else _crashed(crash, argv)
         return _end(known, argv, result)
     return ended if isinstance(ended, int) else 0
 
@@ -86,26 +87,50 @@ def _end(error: AgentError, argv: Sequence[str], result: Result | None) -> int:
 
 
 def _wants_json(argv: Sequence[str]) -> bool:
-    """Tell what `--output` says, also on a command line that cannot be parsed; the last one counts."""
+    """Tell whether `--output` says json, also on a command line that cannot be parsed; the last one counts.
+
+    Where the option is not quite right (`--outpu json`, `--output JSON`, `-o=json`, `--json`) it is a program that
+    reads the answer all the same: it gets what it meant to ask for.
+    """
     said = ""
-    for word, after in zip(argv, (*argv[1:], "")):
-        if word in ("--output", "-o"):
-            said = after
-        elif word.startswith("--output="):
-            said = word.partition("=")[2]
-        elif word.startswith("-o"):
-            said = word[len("-o") :]
-    return said == "json"
+    words = argv[: list(argv).index("--")] if "--" in argv else argv
+    for word, after in zip(words, (*words[1:], "")):
+        name, equals, value = word.partition("=")
+        if name == "--json" or (len(name) > len("-o") and _is_output(name)):
+            said = "json" if name == "--json" else value if equals else after
+        elif found := _SHORT_OUTPUT.match(word):
+            said = found[1] or after
+    return said.strip().lower() == "json"
 
 
-def _defect(crash: Exception, argv: Sequence[str]) -> AgentError:
+# `-o` alone or behind flags, with what follows in the same word
+_SHORT_OUTPUT = re.compile(r"-[qh]*o=?(.*)", re.DOTALL)
+
+
+def _is_output(name: str) -> bool:
+    from difflib import SequenceMatcher  # noqa: PLC0415 -- most starts end well
+
+    return SequenceMatcher(None, name[:20].lower(), "--output").ratio() > _ALIKE
+
+
+# `--out` and `--ouptut` are, `--only` and `--timeout` are not
+_ALIKE = 0.75
+
+
+def _crashed(crash: Exception, argv: Sequence[str]) -> AgentError:
+    error = unexpected(crash)
+    if error.code.name == "internal":
+        _log(crash, argv)
+    return error
+
+
+def _log(crash: Exception, argv: Sequence[str]) -> None:
     from agent import log  # noqa: PLC0415 -- what was loaded may be all that can be
     from agent.hosts.here import this_machine  # noqa: PLC0415
 
     machine = this_machine()
     log.open_log(machine, may_write=machine.is_root())
     logging.getLogger("agent").error("hsm-agent %s", " ".join(argv[:1]), exc_info=crash)
-    return AgentError("internal", "the agent failed", saw=f"{type(crash).__name__}: {crash}")
 
 
 def _usage(error: Any) -> AgentError:

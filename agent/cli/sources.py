@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from agent.core.errors import AgentError
 from agent.desired import (
     Complaints,
     Desired,
@@ -17,13 +18,16 @@ from agent.desired import (
     read_text,
     settle,
 )
+from agent.hosts.incoming import read_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.core.host import HostView
 
-_STDIN_LIMIT = 1024 * 1024
+# Of standard input: bytes, and how long it is waited for, in seconds. A person may have to log in somewhere first.
+_LARGEST = 1024 * 1024
+_PATIENCE = 120.0
 
 
 def read_desired(view: HostView, given: Mapping[str, Any], config: str | None, said: list[Said]) -> Desired:
@@ -32,35 +36,69 @@ def read_desired(view: HostView, given: Mapping[str, Any], config: str | None, s
     `said` gets what could be read in any case.
     """
     complaints = Complaints()
-    said.extend(read_sources(view, given, config, complaints))
+    read_sources(view, given, config, complaints, said)
     return settle(said, complaints)
 
 
 def read_sources(
-    view: HostView, given: Mapping[str, Any], config: str | None, complaints: Complaints
-) -> tuple[Said, Said, Said]:
-    """Return what flags, environment and file say, the strongest first. A CA on standard input is read here."""
+    view: HostView,
+    given: Mapping[str, Any],
+    config: str | None,
+    complaints: Complaints,
+    said: list[Said] | None = None,
+) -> list[Said]:
+    """Return what flags, environment and file say, the strongest first. A CA on standard input is read here.
+
+    `said` gets each as soon as it is read. Raises AgentError where standard input cannot be waited for any longer.
+    """
+    said = [] if said is None else said
     if config == "-" and given.get("ca_cert") == "-":
         complaints.add("--config, --ca-cert", "only one of them can be standard input")
         complaints.raise_any()
-    flags = read_flags(given, complaints)
-    environment = read_environment(os.environ, complaints)
+    said.append(read_flags(given, complaints))
+    said.append(read_environment(os.environ, complaints))
     if config == "-":
-        file = read_text(_standard_input(), "standard input", complaints)
+        data = _standard_input(view, said, "--config", "config-invalid")
+        said.append(read_text(data, "standard input", complaints))
     elif config is not None:
         found = read_file(view, config, complaints)
         if found is None:
             complaints.add("--config", f"there is no file {config}")
-        file = found or {}
+        said.append(found or {})
     else:
-        file = read_files(view, complaints)
-    sources = (flags, environment, file)
-    winner = next((each for each in sources if each.get("ca_cert") is not None), None)
+        said.append(read_files(view, complaints))
+    winner = next((each for each in said if each.get("ca_cert") is not None), None)
     if winner is not None and winner["ca_cert"] == "-" and not complaints.texts:
-        text = _standard_input().decode("utf-8", "surrogateescape")
+        text = _standard_input(view, said, "--ca-cert", "ca-unreadable").decode("utf-8", "surrogateescape")
         winner["ca_cert"] = f"inline:{text}"
-    return sources
+    return said
 
 
-def _standard_input() -> bytes:
-    return sys.stdin.buffer.read(_STDIN_LIMIT) if sys.stdin is not None else b""
+def _standard_input(view: HostView, said: list[Said], option: str, code: str) -> bytes:
+    """Return what is written to us until its end, which `--timeout` or else a limit of ours waits for.
+
+    Raises AgentError `timed-out`, `interrupted`, and `code` where there is more than such a file has.
+    """
+    if sys.stdin is None:
+        return b""
+    asked = next((each["timeout"] for each in said if each.get("timeout") is not None), _PATIENCE)
+    limit = min(asked, _PATIENCE)
+    ends = view.monotonic() + limit
+
+    def mind() -> None:
+        view.pause(0)  # an interrupt
+        if view.monotonic() >= ends:
+            raise AgentError(
+                "timed-out", "standard input did not end", saw=f"no end within {limit:g} s",
+                want=f"what `{option} -` reads, and its end",
+                hint=f"whatever writes to it must end, as in `cat FILE | hsm-agent …`; `{option} FILE` reads a file",
+            )  # fmt: skip
+
+    data = read_all(sys.stdin.fileno(), _LARGEST + 1, mind)
+    if len(data) > _LARGEST:
+        raise AgentError(
+            code, "there is too much on standard input", saw=f"more than {_LARGEST} bytes",
+            want=f"at most {_LARGEST} bytes",
+            hint=f"`{option} -` reads one file, to its end: look at what writes to it",
+        )  # fmt: skip
+    return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 
@@ -632,6 +633,44 @@ _TABLE = (
 )
 
 CODES: dict[str, Code] = {code.name: code for code in _TABLE}
+
+# of OSError: too many open files in this process and in the system, too many processes, no memory
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+# Python and the C library have no type and no number for these
+_EXHAUSTED_WORDS = (
+    "can't start new thread",
+    "failed to map segment from shared object",
+    "cannot allocate memory",
+    "Too many open files",
+    "cannot open shared object file: Error 24",
+)
+
+
+def unexpected(crash: BaseException, sentence: str = "the agent failed") -> AgentError:
+    """Return what is said of an exception that nobody expected: a defect, unless the machine itself lacks something.
+
+    Threads and modules are wanted in many places, and each can be the one that a limit hits, or that is not there.
+    """
+    if is_exhaustion(crash):
+        saw = (crash.strerror if isinstance(crash, OSError) else None) or str(crash) or "no memory"
+        want = "files, processes and memory for a run"
+        return AgentError("no-resources", "this machine had nothing left for the agent", saw=saw, want=want)
+    if isinstance(crash, ModuleNotFoundError) and not (crash.name or "agent").startswith("agent"):
+        want = "a whole Python, as a distribution's package brings it"
+        return AgentError(
+            "python-missing", "this Python lacks a part of it", saw=f"no module {crash.name}", want=want
+        )
+    return AgentError("internal", sentence, saw=f"{type(crash).__name__}: {crash}")
+
+
+def is_exhaustion(crash: BaseException) -> bool:
+    """Tell whether it is the machine that is at its limits: open files, processes and threads, memory."""
+    if isinstance(crash, OSError):
+        return crash.errno in EXHAUSTED
+    said = isinstance(crash, (RuntimeError, ImportError)) and any(
+        each in str(crash) for each in _EXHAUSTED_WORDS
+    )
+    return said or isinstance(crash, MemoryError)
 
 
 def immutable(path: str) -> AgentError:

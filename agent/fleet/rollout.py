@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Protocol
 
-from agent.core.errors import CODES
+from agent.core.errors import CODES, unexpected
 from agent.core.fleet import End, State, Target
 from agent.core.link import CutError
 from agent.fleet import waves
@@ -221,7 +221,8 @@ class Rollout:
                 return
             except Exception as crash:  # a defect: the others go on, and the log gets the traceback
                 logging.getLogger("agent").exception("the visit to %s failed", target.name)
-                end = work.given_up("internal", f"{type(crash).__name__}: {crash}", State.FAILED)
+                error = unexpected(crash)
+                end = work.given_up(error.code.name, error.saw, State.FAILED)
             self._events.put((number, end))
 
         return number, go
@@ -234,7 +235,7 @@ class Rollout:
             thread.start()
         except RuntimeError as error:  # this machine allows no more threads
             del self._at_work[number]
-            self._ended(work.given_up("internal", str(error), State.FAILED), ledger)
+            self._ended(work.given_up(unexpected(error).code.name, str(error), State.FAILED), ledger)
 
     def _patience(self) -> float:
         now = time.monotonic()

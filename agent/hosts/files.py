@@ -12,13 +12,12 @@ import os
 import re
 import stat
 
-from agent.core.errors import AgentError, fix, immutable
+from agent.core.errors import AgentError, fix, immutable, is_exhaustion
 from agent.core.host import Stat
 from agent.core.system import is_stream
 from agent.hosts import linux
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def read(path: str, offset: int, limit: int) -> bytes | None:
@@ -318,7 +317,7 @@ def refused(error: OSError, path: str) -> AgentError:
 
 def exhausted(error: OSError, what: str) -> AgentError | None:
     """Return the error for a limit of the machine, None for any other cause: no file or program is to blame for it."""
-    if error.errno not in _EXHAUSTED:
+    if error.errno == errno.EAGAIN or not is_exhaustion(error):  # which is a busy file's answer
         return None
     return AgentError(
         "no-resources",

@@ -5,10 +5,32 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _PIECE = 64 * 1024
 # How many pieces may lie ready: whoever sends more waits, as at a full pipe.
 _READY = 16
+# How often whoever reads all of an input is asked whether to go on, in seconds.
+_TURN = 0.05
+
+
+def read_all(fd: int, most: int, mind: Callable[[], None]) -> bytes:
+    """Return what comes until the end, at most so many bytes; `mind` is called now and then, and may raise."""
+    incoming = Incoming(fd, _TURN)
+    whole = bytearray()
+    while len(whole) < most:
+        mind()
+        try:
+            piece = incoming.read(most - len(whole))
+        except ConnectionError:  # nothing yet
+            continue
+        if not piece:
+            break
+        whole += piece
+    return bytes(whole)
 
 
 class Incoming:

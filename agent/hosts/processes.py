@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import selectors
 import signal
@@ -12,14 +11,12 @@ import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, is_exhaustion
 from agent.core.host import Done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-# too many open files in this process and in the system, too many processes, no memory
-_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 # How much of each end of an output is kept: a program that prints endlessly must not eat the memory.
 EDGE = 512 * 1024
 
@@ -139,7 +136,7 @@ def run(
 
 def _is_exhausted(error: OSError) -> bool:
     """Tell whether it is the host that is at its limits, or without /dev/null, and not the program that is lacking."""
-    return error.errno in _LIMITS or error.filename == os.devnull
+    return is_exhaustion(error) or error.filename == os.devnull
 
 
 def _exhausted(program: str, error: OSError) -> AgentError:

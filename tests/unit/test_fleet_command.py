@@ -83,6 +83,39 @@ def test_one_file_for_both_is_told_before_the_run(argv: list[str], tmp_path: Pat
     assert not (tmp_path / "page").exists()
 
 
+@pytest.mark.parametrize("option", ["--html", "--junit"])
+@pytest.mark.parametrize(
+    "name",
+    ["hosts", "folder/../hosts", "by-link/hosts", "second-name", "ca.crt", "tree.tar.gz", ".local/state/hsm-agent/runs/x/journal"],
+)  # fmt: skip
+def test_a_file_that_the_run_reads_or_keeps_is_never_written_over(
+    argv: list[str], tmp_path: Path, option: str, name: str
+) -> None:
+    for folder in ("folder", ".local/state/hsm-agent/runs/x"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "by-link").symlink_to(tmp_path)
+    os.link(tmp_path / "hosts", tmp_path / "second-name")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    done = run([*argv, option, str(tmp_path / name)], tmp_path)
+    assert (done.returncode, done.stdout, option in done.stderr) == (2, "", True), done.stderr
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_two_names_of_one_file_are_told_before_the_run(argv: list[str], tmp_path: Path) -> None:
+    (tmp_path / "by-link").symlink_to(tmp_path)
+    done = run(
+        [*argv, "--html", str(tmp_path / "page"), "--junit", str(tmp_path / "by-link" / "page")], tmp_path
+    )
+    assert (done.returncode, done.stdout, "cannot hold both" in done.stderr) == (2, "", True)
+
+
+def test_the_journal_of_a_run_is_no_place_for_its_page(tmp_path: Path) -> None:
+    runs = tmp_path / ".local" / "state" / "hsm-agent" / "runs"
+    runs.mkdir(parents=True)
+    done = run(["fleet", "status", "--html", str(runs / "journal")], tmp_path)
+    assert (done.returncode, "among the records of runs" in done.stderr) == (2, True)
+
+
 _AS_NOBODY = """
 import os, sys
 from agent.cli.fleet import _require_places
@@ -90,7 +123,7 @@ from agent.desired import Complaints
 from agent.hosts.here import this_machine
 machine, complaints = this_machine(), Complaints()
 os.getuid() or os.setuid(65534)
-_require_places(machine, {"junit": sys.argv[1]}, complaints)
+_require_places(machine, {"junit": sys.argv[1]}, {}, complaints)
 sys.exit(len(complaints.texts))
 """
 

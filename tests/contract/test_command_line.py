@@ -1,0 +1,128 @@
+"""What a program that asked for JSON gets whatever it typed, and a standard input that says nothing or too much."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CA = ROOT / "tests" / "golden" / "screens" / "customerCA.crt"
+AGENT = (sys.executable, "-m", "agent")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("HSM_AGENT_")}
+ENVIRONMENT["PYTHONPATH"] = str(ROOT)
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*AGENT, *words], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "explain --outpu json", "explain --out json", "explain --ouptut=json", "explain --Output json", "explain --output JSON",
+        "explain -o=json", "explain --json", "explain -output json", "explain nosuch -ojson", "explain --nosuch -o json",
+        "plan --output=json --hsm-ip", "plan -qojson --nosuch", "verify -qo json --nosuch", "fleet plan --nosuch --output json",
+        "fleet nosuch --output json", "nosuch -o json", "--output json facts", "facts --output text --output json --nosuch",
+    ],
+)  # fmt: skip
+def test_whoever_asks_for_json_gets_one_document(line: str) -> None:
+    done = run(*line.split())
+    tree = json.loads(done.stdout)
+    assert (done.returncode, tree["exit_status"], tree["code"]) == (2, 2, "usage"), done.stderr
+    assert tree["schema_version"] == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "explain json", "explain -- -ojson", "explain --nosuch json", "explain -o text json json", "plan --only json",
+        "explain --output json -o text --nosuch", "plan --timeout json", "fleet plan --junit json",
+    ],
+)  # fmt: skip
+def test_whoever_does_not_gets_none(line: str) -> None:
+    done = run(*line.split())
+    assert (done.returncode, done.stdout[:1]) == (2, "") or "{" not in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and signals as POSIX has them")
+@pytest.mark.parametrize(
+    ("option", "said", "code"),
+    [("--ca-cert", b"", "timed-out"), ("--ca-cert", b"-----BEGIN CERT", "timed-out"), ("--config", b"", "timed-out"),
+     ("--config", b"[hsm]\n", "timed-out")],
+)  # fmt: skip
+def test_a_standard_input_that_does_not_end_is_not_waited_for_without_limit(
+    option: str, said: bytes, code: str
+) -> None:
+    words = ("plan", "--hsm-ip", "10.0.1.6", option, "-", "--timeout", "1s", "-ojson")
+    began = time.monotonic()
+    with subprocess.Popen(
+        [*AGENT, *words], cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(said)
+        process.stdin.flush()  # and it stays open
+        tree = json.loads(process.stdout.read())
+        process.wait(30)
+    assert (process.returncode, tree["code"]) == (75, code)
+    assert time.monotonic() - began < 20
+    assert f"`{option} FILE`" in tree["failure"]["hint"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and signals as POSIX has them")
+@pytest.mark.parametrize(("option", "status"), [("--ca-cert", 30), ("--config", 2)])
+def test_a_standard_input_without_end_is_not_read_to_the_end(option: str, status: int) -> None:
+    with Path("/dev/zero").open("rb") as endless:
+        done = subprocess.run(
+            [*AGENT, "plan", "--hsm-ip", "10.0.1.6", option, "-", "-ojson"],
+            cwd=ROOT, env=ENVIRONMENT, stdin=endless, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert "more than 1048576 bytes" in json.loads(done.stdout)["failure"]["saw"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and signals as POSIX has them")
+def test_what_comes_in_pieces_is_read_whole() -> None:
+    text = CA.read_bytes()
+    with subprocess.Popen(
+        [*AGENT, "user-data", "--hsm-ip", "10.0.1.6", "--ca-cert", "-"],
+        cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for start in range(0, len(text), 100):
+            process.stdin.write(text[start : start + 100])
+            process.stdin.flush()
+        process.stdin.close()
+        data = process.stdout.read()
+    assert process.returncode == 0
+    assert text.splitlines()[5] in data
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and signals as POSIX has them")
+@pytest.mark.parametrize("command", ["plan", "user-data"])
+def test_the_wait_for_standard_input_can_be_interrupted(command: str) -> None:
+    """More is written than a pipe holds, so that it has begun to read when the signal comes."""
+    with subprocess.Popen(
+        [*AGENT, command, "--hsm-ip", "10.0.1.6", "--ca-cert", "-"],
+        cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(bytes(256 * 1024))
+        process.stdin.flush()
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        process.wait(30)
+    assert process.returncode == 130, said
+    assert b"Traceback" not in said
