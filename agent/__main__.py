@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import signal
 import sys
 from typing import Any
 
@@ -22,6 +23,8 @@ def main() -> None:
         status = _run()
     except KeyboardInterrupt:  # before a command was there to hear it; nothing was done
         status = _INTERRUPTED
+    # the command is over: one that comes now would only be heard by Python's own end, in a traceback
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdout, sys.stderr = _settled(sys.stdout), _settled(sys.stderr)
     gc.freeze()
     sys.exit(status)

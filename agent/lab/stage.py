@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -16,9 +18,11 @@ from typing import TYPE_CHECKING
 from agent.core.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 LIMIT_SECONDS = 120.0
+# how long what was killed may take to be gone
+_GONE_SECONDS = 10.0
 # file systems that hold a machine's files, so that /var on a partition of its own is there in the copy too
 _ON_DISK = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs")
 _ENVIRONMENT = {
@@ -65,25 +69,15 @@ def enter(module: str, arguments: Sequence[str]) -> int:
             "not-root", "a throw-away root needs root", saw="an ordinary user", want="root",
             hint="run it with sudo; the machine is left as it is",
         )  # fmt: skip
-    _require_programs()
-    _call("unshare", *_SPACES, "true")
-    read, write = os.pipe()
-    argv = ["unshare", *_SPACES, sys.executable, "-m", module, _GROUND, str(write), *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     try:
-        with subprocess.Popen(
-            argv, env=environment, stdin=subprocess.DEVNULL, pass_fds=(write,), preexec_fn=_ends_with_us  # noqa: PLW1509 -- no threads here
-        ) as process:  # fmt: skip
-            os.close(write)
-            try:
-                with os.fdopen(read, encoding="utf-8") as problem:
-                    told = problem.read()
-                status = process.wait()
-            except KeyboardInterrupt:
-                process.kill()
-                raise AgentError(
-                    "interrupted", "the demo was interrupted", saw="Ctrl-C", hint="the machine is as it was"
-                ) from None
+        with _ended_by_signals():
+            _require_programs()
+            _call("unshare", *_SPACES, "true")
+            told, status = _entered(module, arguments)
+    except KeyboardInterrupt as interrupt:
+        raise AgentError(
+            "interrupted", "the demo was interrupted", saw=str(interrupt) or "Ctrl-C", hint="the machine is as it was"
+        ) from None  # fmt: skip
     except OSError as error:
         raise AgentError("demo-unavailable", "the stage could not be entered", saw=str(error)) from error
     if told:
@@ -92,10 +86,45 @@ def enter(module: str, arguments: Sequence[str]) -> int:
     return status
 
 
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Have the other signals that ask us to end do what Ctrl-C does. What the caller ignores stays ignored."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _entered(module: str, arguments: Sequence[str]) -> tuple[str, int]:
+    """Return what the module told, and its exit status. An interrupt is passed on when all of it is gone."""
+    read, write = os.pipe()
+    argv = ["unshare", *_SPACES, sys.executable, "-m", module, _GROUND, str(write), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    with os.fdopen(read, encoding="utf-8") as told, subprocess.Popen(
+        argv, env=environment, stdin=subprocess.DEVNULL, pass_fds=(write,), preexec_fn=_ends_with_us  # noqa: PLW1509 -- no threads here
+    ) as process:  # fmt: skip
+        os.close(write)
+        try:
+            return told.read(), process.wait()
+        except KeyboardInterrupt:
+            process.kill()
+            # the first process of the namespaces holds the other end, and dies after its parent
+            select.select([told], [], [], _GONE_SECONDS)
+            raise
+
+
 def telling(fd: int, body: Callable[[], int]) -> int:
     """Run a body inside the namespaces; what it raises is told to `enter`, and a reader that is gone ends it."""
-    # Ctrl-C is for the process outside, which ends all of this; as pid 1 of its namespace this one then ignores it
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         return body()
     except AgentError as error:
@@ -116,6 +145,9 @@ def telling(fd: int, body: Callable[[], int]) -> int:
 def _ends_with_us() -> None:
     import ctypes  # noqa: PLC0415 -- the interpreter of our own build for Linux is without it
 
+    # A terminal's Ctrl-C goes to all of them. It is for the process outside, which ends the others; one that has just
+    # begun to load its modules would say so in a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -71,6 +71,17 @@ def running(marked: str) -> list[str]:
     return found
 
 
+def loading(marked: str) -> int | None:
+    """Return the process inside once it has begun to load its modules, of which some are shared libraries."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            inside = words[0] != b"unshare" and b"agent.lab.demo" in words
+            if inside and marked.encode() in (folder / "environ").read_bytes():
+                return int(folder.name) if b"lib-dynload" in (folder / "maps").read_bytes() else None
+    return None
+
+
 def machine() -> dict[str, Any]:
     """Look at everything of this machine that a demo could touch."""
     listed = ("/", "/opt", "/etc", "/root", "/var/lib", "/var/cache", "/var/tmp", "/run/netns")
@@ -170,7 +181,8 @@ def test_the_demo_is_told_as_a_story_with_the_calls_a_reader_can_repeat() -> Non
     ("number", "status", "said"),
     [
         (signal.SIGKILL, -signal.SIGKILL, ""),
-        (signal.SIGTERM, -signal.SIGTERM, ""),
+        (signal.SIGTERM, 130, "the demo was interrupted (exit 130, interrupted)"),
+        (signal.SIGHUP, 130, "saw:  SIGHUP"),
         (signal.SIGINT, 130, "the demo was interrupted (exit 130, interrupted)"),
     ],
 )
@@ -197,6 +209,56 @@ def test_ended_in_the_middle_nothing_is_left(number: int, status: int, said: str
     assert process.returncode == status
     assert (said in told, "Traceback" in told) == (True, False)
     assert running(marked) == []
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("moment", ["unshare", "agent.lab.demo", "openssl", "dpkg-deb", "agent.lab.mirror"])
+def test_a_key_at_any_moment_of_the_setting_up_leaves_nothing(moment: str) -> None:
+    """A terminal's Ctrl-C goes to all processes of its group, twice where somebody is impatient."""
+    marked = mark()
+    name, _, value = marked.partition("=")
+    with subprocess.Popen(
+        DEMO, cwd=ROOT, env={**os.environ, name: value}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while not any(moment in each for each in running(marked)):
+            assert process.poll() is None
+        for _ in range(2):
+            os.killpg(process.pid, signal.SIGINT)
+        process.stdout.read()
+        told = process.stderr.read()
+    assert (process.returncode, "Traceback" in told) == (130, False), told
+    assert running(marked) == []
+
+
+@pytest.mark.usefixtures("untouched")
+def test_the_key_is_heard_by_the_process_outside_alone() -> None:
+    """One that is inside, and has just begun to load its modules, would say so in a traceback."""
+    marked = mark()
+    name, _, value = marked.partition("=")
+    with subprocess.Popen(
+        DEMO,
+        cwd=ROOT,
+        env={**os.environ, name: value},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        inside = None
+        while inside is None:
+            assert process.poll() is None
+            inside = loading(marked)
+        os.kill(inside, signal.SIGINT)
+        while not process.stdout.readline().startswith("── 1"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        told = process.stderr.read()
+    assert (process.returncode, "Traceback" in told) == (130, False), told
 
 
 @pytest.mark.usefixtures("untouched")
