@@ -25,6 +25,7 @@ import pytest
 from agent import __version__
 from agent.cli import fleet, host
 from agent.core.errors import EXIT_STATUSES
+from tests.building import copied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,24 +115,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where commands are tried: a folder for what they read and write, and bytecode that is made once."""
+    """Where commands are tried: a folder for what they read and write, and the agent, compiled once for all of them."""
 
     folder: Path
 
+    @property
+    def source(self) -> Path:
+        return self.folder / "source"
+
     def run(self, cell: Cell) -> subprocess.CompletedProcess[bytes]:
         root = os.geteuid() == 0
-        copied = ("unshare", "--mount", "--net") if root else ()
+        alone = ("unshare", "--mount", "--net") if root else ()
         shell = f'{_COPY if root else ""}{cell.shell}\nexec "$@"'
         words = cell.command.replace("%", str(self.folder)).split()
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "PYTHONPYCACHEPREFIX": str(self.folder / "cache"),
-        }
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment = {**os.environ, "PYTHONPATH": str(self.source)}
         return subprocess.run(
-            [*copied, "/bin/sh", "-c", shell, "sh", *cell.before, sys.executable, *cell.python, *words],
-            cwd=ROOT, env=environment, capture_output=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
+            [*alone, "/bin/sh", "-c", shell, "sh", *cell.before, sys.executable, *cell.python, *words],
+            cwd=self.source, env=environment, capture_output=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
     def complaint(self, cell: Cell) -> str | None:
@@ -171,20 +171,8 @@ def bench() -> Iterator[Bench]:
         info.size = len(text)
         with tarfile.open(folder / "tree.tar.gz", "w:gz") as tar:
             tar.addfile(info, io.BytesIO(text))
-        before, sys.pycache_prefix = sys.pycache_prefix, str(folder / "cache")
-        try:
-            compileall.compile_dir(ROOT / "agent", quiet=2)
-        finally:
-            sys.pycache_prefix = before
-        made = Bench(folder)
-        # what lies beside us is compiled by those who use it, while they may
-        made.hold(
-            [
-                Cell("as it is", each)
-                for each in ("facts", f"fleet verify {_FLEET}", "user-data --hsm-ip 10.0.0.1")
-            ]
-        )
-        yield made
+        compileall.compile_dir(copied(ROOT, folder / "source") / "agent", quiet=2)
+        yield Bench(folder)
 
 
 def runs() -> list[str]:
@@ -240,8 +228,9 @@ def test_a_user_without_a_name_or_threads_ends_by_the_table(bench: Bench) -> Non
     cells = []
     for number, run in enumerate(runs()):
         user = ("setpriv", "--reuid", str(54_000 + number), "--regid", "54321", "--clear-groups")
-        few = ("prlimit", f"--nproc={number // 4}") if number % 4 else ()
-        cells.append(Cell(f"user {number}", run, "cd /; unset HOME", (*few, *user)))
+        few = ("prlimit", f"--nproc={number % 4}") if number % 4 else ()
+        home = f"export HOME={bench.folder}" if number % 4 else "unset HOME"
+        cells.append(Cell(f"user {number}", run, f"cd /; {home}", (*few, *user)))
     bench.hold(cells)
 
 
@@ -252,7 +241,7 @@ def test_a_reader_that_is_gone_changes_nothing(bench: Bench, stream: str) -> Non
         os.close(read)
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: write}
         argv = ["/bin/sh", "-c", 'exec "$@"', "sh", sys.executable, "-m", "agent", *command.split()]
-        with subprocess.Popen(argv, cwd=ROOT, **streams) as process:  # type: ignore[call-overload]
+        with subprocess.Popen(argv, cwd=bench.source, **streams) as process:  # type: ignore[call-overload]
             os.close(write)
             out, err = process.communicate(timeout=120)
         allowed = (status, 0) if command == "facts" else (status,)  # by what this machine is
