@@ -6,6 +6,7 @@ package's script that reads one, or a mirror that does not answer.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -706,3 +707,75 @@ def test_an_immutable_folder_of_programs_is_named_before_a_package_is_touched(
     host.must(["chattr", "-i", "/opt/cloudhsm/bin"])
     assert (ran.exit_status, ran.code) == (11, "write-failed"), ran
     assert "chattr -ia /opt/cloudhsm/bin" in ran.report["failure"]["hint"]
+
+
+# ---- what is kept, on a real disk
+
+
+def warned(ran: Ran) -> set[str]:
+    return {each["code"] for each in ran.report["warnings"]}
+
+
+def test_a_hard_link_is_cut_whole_and_named(scene: Scene, host: LabHost) -> None:
+    path = f"{ETC}/cloudhsm-cli.cfg"
+    host.must(["ln", path, "/root/other-name"])
+    old = files(host)
+    misbehave(host, "configure-pkcs11", "fail")
+    ran = agent(host, "configure", *wanted(scene), "--log-level", "warn")
+    misbehave(host, "configure-pkcs11", None)
+    assert (ran.exit_status, files(host)) == (51, old)
+    assert "hard-link-cut" in warned(ran)
+    json.loads(host.get("/root/other-name"))
+    assert "hard-link-cut" not in warned(agent(host, "configure", *wanted(scene), "--log-level", "warn"))
+
+
+@pytest.mark.parametrize(
+    "opened", [f"chown -R nobody {STATE}", f"chmod 777 {STATE}", f"chown nobody {STATE}/desired.json"]
+)
+def test_what_others_could_have_recorded_is_not_believed(scene: Scene, host: LabHost, opened: str) -> None:
+    host.must(["sh", "-ec", opened])
+    for command in ("verify", "configure"):
+        ran = agent(host, command)
+        assert (ran.exit_status, ran.code) == (2, "nothing-recorded"), ran
+    ran = agent(host, "configure", *wanted(scene))
+    assert (ran.exit_status, "state-closed" in warned(ran)) == (0, not opened.endswith("json"))
+    assert host.must(["stat", "-c", "%U %A", STATE]).split()[0] == "root"
+    completes(host, wanted(scene))
+    assert agent(host, "verify").exit_status == 0
+
+
+def test_a_report_that_cannot_be_removed_keeps_no_other_and_is_sent_once(scene: Scene, host: LabHost) -> None:
+    options = [*wanted(scene), "--report-to", "prometheus:/srv/told"]
+    for _ in range(2):
+        assert agent(host, "configure", *options).exit_status == 60
+    first = host.must(["sh", "-ec", f"ls {STATE}/spool | head -n 1"]).strip()
+    host.must(["chattr", "+i", f"{STATE}/spool/{first}"])
+    host.must(["mkdir", "/srv/told"])
+    for _ in range(2):
+        ran = agent(host, "configure", *options)
+        assert (ran.exit_status, warned(ran)) == (0, {"report-stuck"})
+        assert first in ran.report["warnings"][0]["text"]
+        assert "not sent again" in ran.report["warnings"][0]["text"]
+    assert host.must(["ls", f"{STATE}/spool"]).split() == [first]
+    host.must(["chattr", "-i", f"{STATE}/spool/{first}"])
+    ran = agent(host, "configure", *options)
+    assert (ran.exit_status, warned(ran), host.must(["ls", f"{STATE}/spool"])) == (0, set(), "")
+
+
+def test_what_the_version_before_kept_is_taken_by_its_name(scene: Scene, host: LabHost) -> None:
+    old = files(host)
+    run = "20260101T000000Z-0001"
+    kept = [
+        {"path": path, "mode": 0o644, "owner": [0, 0], "data": base64.b64encode(data or b"").decode()}
+        for path, data in old.items()
+    ]
+    tree = {"schema_version": 1, "run_id": run, "rollback": False, "files": kept}
+    host.must(["sh", "-ec", f"rm -rf {STATE}/snapshots {STATE}/proven.json"])
+    host.put(f"{STATE}/snapshots/{run}.json", json.dumps(tree).encode(), mode=0o600)
+    host.put(f"{ETC}/cloudhsm-cli.cfg", b"{")
+    ran = agent(host, "rollback")
+    assert (ran.exit_status, ran.code) == (2, "nothing-recorded")
+    assert f"rollback {run}" in ran.report["failure"]["hint"]
+    ran = agent(host, "rollback", run)
+    assert (ran.exit_status, files(host)) == (0, old)
+    assert "snapshot-unsealed" in warned(ran)
