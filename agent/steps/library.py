@@ -24,6 +24,7 @@ _ANEW = "reinstalling the package brings the file anew"
 _FOUND = re.compile(r"\s*(\S+ => /.*|/\S+ |\S+ (=>\s+)?)\(0x[0-9a-f]+\)\s*|\s*statically linked\s*")
 # the vendor's has tens of MB
 _MOST_JAR = 256 * 1024 * 1024
+_MOST_UNPACKED = 4 * _MOST_JAR
 _CLASS = re.compile(r"com/amazonaws/cloudhsm/jce/[\w/$]+\.class")
 
 
@@ -131,8 +132,12 @@ def _jar_fault(view: HostView, path: str) -> _Fault | None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as jar:
             classes = [name for name in jar.namelist() if _CLASS.fullmatch(name)]
-            for name in classes[:1]:
-                jar.read(name)  # a jar without its beginning has its directory still
+            if sum(each.file_size for each in jar.infolist()) > _MOST_UNPACKED:
+                return _Fault("is no jar of the vendor's: it holds more than any")
+            # a provider is signed, and Java takes no part of one that was changed anywhere
+            damaged = jar.testzip()
+            if damaged is not None:
+                return _Fault(f"is no whole jar: {damaged} in it is damaged")
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         return _Fault(f"is no whole jar: {error}")
     return None if classes else _Fault("has no class of com.amazonaws.cloudhsm.jce")

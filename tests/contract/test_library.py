@@ -162,6 +162,37 @@ def other_jar() -> bytes:
     return written.getvalue()
 
 
+def jar_of(*entries: tuple[str, bytes]) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, data in entries:
+            made.writestr(name, data)
+    return written.getvalue()
+
+
+def test_every_part_of_a_jar_counts(folder: Path) -> None:
+    """A provider is signed: of one that was changed anywhere, Java takes nothing."""
+    classes = [f"com/amazonaws/cloudhsm/jce/provider/{name}.class" for name in ("CloudHsmProvider", "Other")]
+    parts = [(name, os.urandom(2000)) for name in (*classes, "META-INF/MANIFEST.MF", "META-INF/AMZN.SF")]
+    data = jar_of(*parts)
+    assert Jar(str(put(folder, data, "cloudhsm-jce-5.18.0.jar", 0o644).parent)).check(this_machine()).met
+    for _, content in parts:
+        at = data.index(content[:200]) + 1000
+        put(folder, data[:at] + bytes(20) + data[at + 20 :], "cloudhsm-jce-5.18.0.jar", 0o644)
+        found = Jar(str(folder)).check(this_machine())
+        assert (found.met, found.code) == (False, "library-unloadable")
+        assert "is damaged" in found.saw
+
+
+def test_a_jar_that_unpacks_without_end_is_none(folder: Path) -> None:
+    data = jar_of(("com/amazonaws/cloudhsm/jce/A.class", b"x"), ("bomb", bytes(2000)))
+    at = data.rindex(b"PK\x01\x02") + 24  # what the directory says of the size of the last entry
+    put(folder, data[:at] + b"\xf0\xff\xff\xff" + data[at + 4 :], "cloudhsm-jce-5.18.0.jar", 0o644)
+    found = Jar(str(folder)).check(this_machine())
+    assert not found.met
+    assert "more than any" in found.saw
+
+
 @pytest.mark.parametrize("name", ["cloudhsm-jce-5.18.0.jar", "cloudhsm-5.18.0.jar"])
 def test_the_jar_of_jce_is_whole_and_has_the_provider_in_it(folder: Path, name: str) -> None:
     def met() -> bool:
