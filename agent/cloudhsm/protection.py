@@ -8,6 +8,7 @@ is looked at, and folders below ProgramData are passed over: Windows itself lets
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _OTHERS, _GROUP, _STICKY = 0o002, 0o020, 0o1000
 _ACCOUNT = "hsmuser"
+_NUMBER = re.compile("[0-9]{1,10}")
 # what a host gives that it is not told the number of, as in a container: no user of this host
 _UNMAPPED = 65534
 
@@ -152,10 +154,21 @@ def _words(stat: Stat, trusted: _Trusted, *, inside: bool) -> str:
 
 def _trusted(view: HostView) -> _Trusted:
     users, groups = {0}, {0}
-    passwd = view.read("/etc/passwd") if view.system.separator == "/" else None
-    for line in (passwd or b"").decode("utf-8", "replace").splitlines():
+    for line in _passwd(view).decode("utf-8", "replace").splitlines():
         fields = line.split(":")
-        if fields[0] == _ACCOUNT and len(fields) > 3 and fields[2].isdecimal() and fields[3].isdecimal():
+        if fields[0] == _ACCOUNT and all(map(_NUMBER.fullmatch, fields[2:4])) and len(fields) > 3:
             users.add(int(fields[2]))
             groups.add(int(fields[3]))
     return _Trusted(frozenset(users), frozenset(groups))
+
+
+def _passwd(view: HostView) -> bytes:
+    """Return the accounts of this host; of a file that cannot be read, or is too large, none is trusted."""
+    if view.system.separator != "/":
+        return b""
+    try:
+        return view.read("/etc/passwd") or b""
+    except AgentError as error:
+        if error.ends_run:
+            raise
+        return b""

@@ -239,6 +239,20 @@ def test_what_a_site_put_beside_the_libraries_is_neither_judged_nor_in_the_way(c
     assert all(host.memory.entries[path] == before[path] for path in before if "/cloudhsm/lib/" in path)
 
 
+@pytest.mark.parametrize("passwd", ["large", "no text", "a FIFO", "numbers without end"])
+def test_accounts_that_cannot_be_read_are_no_fault_of_the_clients_files(passwd: str, ca_pem: bytes) -> None:
+    host = Host(Vendor, ca_pem)
+    data = {
+        "large": b"user:x:1000:1000::/:/bin/sh\n" * 200_000,
+        "no text": b"\xff\0" * 99,
+        "numbers without end": b"hsmuser:x:" + b"9" * 5000 + b":" + b"9" * 5000 + b"::/:/bin/sh\n",
+    }.get(passwd, b"")
+    host.memory.place("/etc/passwd", data, kind="other" if passwd == "a FIFO" else "file")
+    assert set(host.look().values()) == {Outcome.MET}
+    host.put(host.tree(), uid=979)
+    assert host.look()["configure:cli"] is Outcome.WOULD_CHANGE
+
+
 def test_a_sites_own_choices_stay(ca_pem: bytes) -> None:
     host = Host(Vendor, ca_pem)
     host.memory.place(
