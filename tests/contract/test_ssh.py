@@ -157,6 +157,15 @@ def test_max_sessions_1(server: Sshd) -> None:
         assert run(link, "exit 3").status == 3
 
 
+def test_a_session_that_is_refused_is_told_in_the_servers_words(server: Sshd) -> None:
+    server.stop()
+    server.configure("MaxSessions 0")
+    server.start()
+    with server.connect() as link, pytest.raises(AgentError) as caught:
+        link.talk("true")
+    assert (caught.value.code.name, caught.value.saw) == ("ssh-failed", "open failed")
+
+
 # --- who gets in
 
 

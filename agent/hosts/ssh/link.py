@@ -229,7 +229,7 @@ class Link:
             raise AgentError(
                 "ssh-failed",
                 "the host refuses another session",
-                saw=str(error),
+                saw=transport.refusal or error.text,
                 hint="`MaxSessions` in its sshd_config, or a forced command",
             ) from None
         except BROKEN as error:
