@@ -40,8 +40,10 @@ uptime() {
 
 # before there is an agent that could: a report of the same form to whom it is for; then the end
 fail() {
-    say "$1: $3"
-    timeout 300 "$python" -I - "$wanted" "$1" "$2" "$3" <<'END' || say "nobody was told: $python failed"
+    # of a line without an end, no more than what an argument may be
+    words=$(printf '%s' "$3" | tail -c 4000)
+    say "$1: $words"
+    timeout 300 "$python" -I - "$wanted" "$1" "$2" "$words" <<'END' || say "nobody was told: $python failed"
 {% include "user-data/tell.py" %}
 END
     exit "$2"

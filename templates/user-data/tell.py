@@ -77,7 +77,8 @@ def post(uri, places):
 def send(uri, places):
     kind, _, rest = uri.partition(":")
     if kind == "file":
-        write(rest[2:] if rest.startswith("///") else rest)
+        path = os.fsdecode(urllib.parse.unquote_to_bytes(os.fsencode(rest)))
+        write("/" + path[2:].partition("/")[2] if path.startswith("//") else path)
     elif kind in ("https", "http"):
         post(uri, places)
     elif kind == "cfn":

@@ -199,7 +199,8 @@ function Send-Failure([string] $text) {
                 if ($kind -eq 'https' -or $kind -eq 'http') {
                     Send-Report $uri $places "$run-$env:COMPUTERNAME" $body
                 } elseif ($kind -eq 'file') {
-                    $path = ("$uri".Substring(5) -replace '^///', '').Replace('/', '\')
+                    $path = [Uri]::UnescapeDataString("$uri".Substring(5)) -replace '^//[^/\\]+/', '' -replace '^/+(?=[A-Za-z]:)', ''
+                    $path = $path.Replace('/', '\')
                     Assert-Closed (Split-Path -Parent $path)
                     if (Test-Path -LiteralPath $path) { Assert-Closed $path }
                     [IO.File]::WriteAllBytes($path, $body)

@@ -38,6 +38,7 @@ from agent.desired import Complaints, Desired, read_text, settle
 from agent.hosts.posix import Posix
 from agent.hosts.windows import access
 from agent.render.record import schema
+from agent.reporting.file import path_of
 from agent.tasks import FIRST_BOOT
 from agent.user_data import MOST_BYTES, PATIENCE, TIMEOUT, Source, said, source_of, user_data, way_of
 from tests.doubles.receiver import Exchange, accept, only, receiver
@@ -642,6 +643,37 @@ def test_no_token_goes_over_http_to_another_machine(shell: Shell) -> None:
         )
     assert proxy.requests == []
     assert "told http" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["file:{}/my%20reports/a%25b.json", "file:{}/my reports/a%25b.json", "file://localhost{}/my%20reports/a%25b.json",
+     "file://{}/my%20reports/a%25b.json", "file:///{}/my%20reports/a%25b.json"],
+)  # fmt: skip
+def test_first_boot_reads_the_path_of_a_file_as_the_agent_does(shell: Shell, form: str) -> None:
+    """What one reader takes and the other does not is a report that nobody gets."""
+    place = shell.folder / "my reports"
+    place.mkdir()
+    uri = form.format(shell.folder)
+    assert Path(os.path.normpath(path_of(uri))) == place / "a%b.json"
+    done = failing(shell, uri)
+    assert "was not told" not in done.stdout + done.stderr
+    assert json.loads((place / "a%b.json").read_text())["exit_status"] == 22
+
+
+def test_a_failure_of_many_words_is_told_all_the_same(shell: Shell) -> None:
+    """An argument of a program is at most 128 KiB; a progress bar is one line however long it is."""
+    shell.program("hsm-agent", None)
+    shell.program(
+        "apt-get", "#!/bin/sh\nhead -c 300000 /dev/zero | tr '\\0' x\necho 'E: no room'\nexit 100\n"
+    )
+    shell.program("apt-cache", "#!/bin/sh\necho hsm-agent\n")
+    wanted = replace(LEAST, timeout=4.0, report_to=(f"file:{shell.folder}/report.json",))
+    done = shell.run(script_of(wanted))
+    assert done.returncode == 22
+    saw = json.loads(shell.read("report.json"))["failure"]["saw"]
+    assert saw.endswith("E: no room")
+    assert len(saw) <= 4000
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,10 @@ uptime() {
 
 # before there is an agent that could: a report of the same form to whom it is for; then the end
 fail() {
-    say "$1: $3"
-    timeout 300 "$python" -I - "$wanted" "$1" "$2" "$3" <<'END' || say "nobody was told: $python failed"
+    # of a line without an end, no more than what an argument may be
+    words=$(printf '%s' "$3" | tail -c 4000)
+    say "$1: $words"
+    timeout 300 "$python" -I - "$wanted" "$1" "$2" "$words" <<'END' || say "nobody was told: $python failed"
 import ipaddress, json, os, socket, ssl, stat, subprocess, sys, time, urllib.parse, urllib.request
 
 path, code, status, saw = sys.argv[1:]
@@ -114,7 +116,8 @@ def post(uri, places):
 def send(uri, places):
     kind, _, rest = uri.partition(":")
     if kind == "file":
-        write(rest[2:] if rest.startswith("///") else rest)
+        path = os.fsdecode(urllib.parse.unquote_to_bytes(os.fsencode(rest)))
+        write("/" + path[2:].partition("/")[2] if path.startswith("//") else path)
     elif kind in ("https", "http"):
         post(uri, places)
     elif kind == "cfn":
