@@ -23,6 +23,8 @@ _STATES = {
 }
 _START_TYPES = {2: "enabled", 3: "disabled", 4: "disabled"}
 _ABSENT = 1060
+# how a daemon stands that somebody froze (SIGSTOP, a debugger): who keeps it goes on calling it active
+HALTED = "stopped by a signal"
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,11 @@ class Systemd:
     def standing(self, view: HostView, service: str, daemon: str, timeout: float) -> Standing:  # noqa: ARG002
         is_known, said = _shown(view, service, timeout)
         pid, restarts = said.get("MainPID", "0"), said.get("NRestarts", "")
+        fields = _fields(view, pid)
         return Standing(
-            said.get("ActiveState") or "unknown",
+            HALTED if fields[:1] in (["T"], ["t"]) else said.get("ActiveState") or "unknown",
             said.get("UnitFileState") or ("not installed" if is_known else "unknown"),
-            _started(view, pid),
+            _started(view, fields),
             f"{said.get('InvocationID', '')} {pid}",
             int(restarts) if restarts.isascii() and restarts.isdigit() else 0,
         )
@@ -169,17 +172,20 @@ def _began(view: HostView, daemon: str) -> float | None:
     return max((each.started for each in view.mapping(daemon)), default=None)
 
 
-def _started(view: HostView, pid: str) -> float | None:
+def _fields(view: HostView, pid: str) -> list[str]:
+    """Return what the kernel says of a process behind its name, which stands in parentheses and may hold anything."""
+    stat = view.read(f"/proc/{pid}/stat") if pid not in ("", "0") else None
+    return (stat or b"").rpartition(b")")[2].decode("ascii", "replace").split()
+
+
+def _started(view: HostView, fields: list[str]) -> float | None:
     """Return when a process began, on the clock that files are dated by.
 
     systemd tells that in whole seconds of the local time zone, or on a clock that stands still while the machine
     sleeps; /proc counts from the boot on, in hundredths.
     """
-    stat = view.read(f"/proc/{pid}/stat") if pid not in ("", "0") else None
     uptime = view.read("/proc/uptime")
     now = view.now().timestamp()
-    if stat is None or uptime is None:
+    if not fields or uptime is None:
         return None
-    # the second field is the program's name in parentheses, which may hold anything; this is field 22
-    ticks = float(stat.rpartition(b")")[2].split()[19])
-    return now - float(uptime.split()[0]) + ticks / _TICKS
+    return now - float(uptime.split()[0]) + float(fields[19]) / _TICKS  # the 22nd, with pid and name

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.cloudhsm import daemon
 from agent.cloudhsm.answers import cause
+from agent.cloudhsm.keepers import HALTED
 from agent.cloudhsm.layout import PORT, layout
 from agent.cloudhsm.protection import close, exposed
 from agent.cloudhsm.settings import mended3, mended_utility, parse_settings3, parse_utility
@@ -177,8 +178,9 @@ class Service:
         changed = self._changed_since(host, now.started)
         if now.active == "active" and changed is None:
             return
-        since = None if changed else daemon.written(host)
-        if changed:
+        anew = changed is not None or now.active == HALTED
+        since = None if anew else daemon.written(host)
+        if anew:
             daemon.stop(host, self.limits.tool)
         daemon.start(host, self.limits.tool)
         daemon.settle(host, since, self.limits.tool)

@@ -244,6 +244,18 @@ def test_a_daemon_stopped_or_disabled_by_hand_is_drift_and_is_cured(
     assert (show(host, "MainPID") == before) is (verb == "disable")
 
 
+def test_a_daemon_that_is_frozen_is_drift_and_is_cured(scene: Scene, host: LabHost) -> None:
+    worked(host, scene)
+    before = pid(host)
+    host.must(["kill", "-STOP", before])
+    seen = agent(host, "verify")
+    assert (seen.exit_status, seen.step("service")["saw"]) == (3, "stopped by a signal, enabled"), seen
+    cured = agent(host, "configure")
+    assert (cured.exit_status, changed(cured)) == (0, ["service"]), cured
+    assert pid(host) != before
+    assert agent(host, "verify").exit_status == 0
+
+
 def test_a_daemon_that_does_not_start_tells_its_own_reason(scene: Scene, host: LabHost) -> None:
     misbehave(host, "cloudhsm_client", "fail")
     done = run(host, scene)

@@ -50,6 +50,18 @@ def machine(shown: str = UP, said: str = "", *, ca: float = -50.0, client: float
     return memory
 
 
+@pytest.mark.parametrize("letter", ["T", "t"])
+def test_one_that_is_frozen_does_nothing_whatever_systemd_calls_it(letter: str) -> None:
+    memory = machine()
+    memory.place("/proc/812/stat", f"812 (a) b (c) {letter}{FIELDS[1:]}\n".encode())
+    memory.place(CACHE, b"{}")
+    assert looked(memory) == Finding(False, "stopped by a signal, enabled", "active, enabled")
+    found = Connected(LIMITS).check(memory)
+    assert (found.met, found.code) == (False, "service-failed")
+    Service(CA, LIMITS).apply(memory)
+    assert [touch[2] for touch in memory.touches if touch[0] == "do"] == ["enable", "stop", "start"]
+
+
 def looked(memory: Memory) -> Finding:
     return Service(CA, LIMITS).check(memory)
 
