@@ -2,7 +2,8 @@
 
 A controller that is killed loses nothing that it had seen: whoever reads the journal knows which hosts had their turn,
 how each ended with its whole report, and which were at work. A last line that is torn is what the kill interrupted.
-After a power cut, lines that had not been synced can be there in part; what is no record is passed over.
+After a power cut, lines that had not been synced can be there in part; what is no record, or does not have the checksum
+that it was written with, is passed over: its host is asked again. Without what was wanted last, nothing goes on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import contextlib
 import fcntl
 import json
 import os
+import re
+import zlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -27,6 +30,10 @@ _VERSION = 1
 # of how many runs is known what their hosts were asked for
 _REMEMBERED = 100
 _FILE = "journal.jsonl"
+# behind all else in a line; journals of before have none
+_SUM = re.compile(rb', "crc32": ([0-9]{1,10})}\n?$')
+# what tells a line that says what is wanted: one of these stays where another is damaged
+_ORDERS, _TOLD = (b'"kind": "run"', b'"kind": "resumed"'), b'"orders": {'
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,8 @@ class Journal:
 
     def _add(self, kind: str, **values: Any) -> None:
         # in ASCII, which holds also what a host says that is no text
-        self._pending += json.dumps({"v": _VERSION, "kind": kind, **values}).encode() + b"\n"
+        body = json.dumps({"v": _VERSION, "kind": kind, **values}).encode()
+        self._pending += body[:-1] + b', "crc32": %d}\n' % zlib.crc32(body)
 
 
 @contextlib.contextmanager
@@ -225,9 +233,8 @@ def _last_orders(folder: Path) -> Orders:
     try:
         with path.open("rb") as file:
             for line in file:
-                told = b'"kind": "run"' in line[:64] or b'"kind": "resumed"' in line[:64]
-                record = _record(line) if told else None
-                orders = _orders(record["orders"]) if record else orders
+                if _says_orders(line):
+                    orders = _orders((_record(line) or {})["orders"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise _unreadable(path, error) from error
     if orders is None:
@@ -249,7 +256,7 @@ def reports(folder: Path) -> Iterator[End]:
             at += len(line)
         for begin, length in (place for name, place in places.items() if name in stand):
             file.seek(begin)
-            yield _end(json.loads(file.read(length))["end"], whole=True)
+            yield _end((_record(file.read(length)) or {})["end"], whole=True)
 
 
 def records(folder: Path) -> Iterator[dict[str, Any]]:
@@ -259,7 +266,10 @@ def records(folder: Path) -> Iterator[dict[str, Any]]:
         size = _whole(path)
         with path.open("rb") as file:
             while file.tell() < size:
-                record = _record(file.readline())
+                line = file.readline()
+                record = _record(line)
+                if record is None and _says_orders(line):
+                    raise _unreadable(path, "what was asked for is not as it was written")
                 if record is not None and record["v"] != _VERSION:
                     raise _unreadable(path, f"version {record['v']}")
                 if record is not None:
@@ -270,7 +280,17 @@ def records(folder: Path) -> Iterator[dict[str, Any]]:
         raise _unreadable(path, error) from error
 
 
+def _says_orders(line: bytes) -> bool:
+    return _TOLD in line or any(each in line[:64] for each in _ORDERS)
+
+
 def _record(line: bytes) -> dict[str, Any] | None:
+    """Return the values of a line, None for one that is damaged."""
+    told = _SUM.search(line[-40:])
+    if told:
+        line = line[: len(line[:-40]) + told.start()] + b"}"
+        if zlib.crc32(line) != int(told[1]):
+            return None
     with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(line)
         return found if isinstance(found, dict) and {"v", "kind"} <= found.keys() else None

@@ -273,3 +273,37 @@ def test_the_newest_roll_out_says_where_a_hosts_packages_come_from(tmp_path: Pat
     (tmp_path / "20261124T000000Z-0000" / "journal.jsonl").write_text('{"v": 1, "kind": "run"}\n')
     found = journal.configured(tmp_path)
     assert {name: each["package_source"] for name, each in found.items()} == {"web-2": "/a", "web-1": "/new"}
+
+
+@pytest.mark.parametrize("change", [0x01, 0x20, 0x80])
+def test_a_journal_of_which_a_byte_changed_tells_nothing_else(tmp_path: Path, change: int) -> None:
+    write(tmp_path)
+    last = replace(ORDERS, desired={"web-1": {"hsm_ip": ["10.0.9.9"]}, "web-2": {}})
+    with journal.opened(tmp_path) as book:
+        book.resume("later", last, Sent("f00"))
+        book.began("web-1", 2)
+        book.ended(OK)
+    whole, ends = journal.read(tmp_path), list(journal.reports(tmp_path))
+    file = tmp_path / "journal.jsonl"
+    content = file.read_bytes()
+    begin = content.index(b'"resumed"') - 40
+    for at in (*range(0, begin, 7), *range(begin, len(content))):
+        file.write_bytes(content[:at] + bytes([content[at] ^ change]) + content[at + 1 :])
+        try:
+            story, told = journal.read(tmp_path), list(journal.reports(tmp_path))
+        except AgentError as error:
+            assert error.code.name == "nothing-recorded"  # noqa: PT017 -- or nothing else than before
+            continue
+        assert (story.orders, story.sent) == (whole.orders, whole.sent), content[at : at + 20]
+        assert all(story.ends[name] == whole.ends[name] for name in story.ends)
+        assert all(end in ends for end in told)
+
+
+def test_a_journal_without_checksums_is_read(tmp_path: Path) -> None:
+    write(tmp_path)
+    whole = journal.read(tmp_path)
+    file = tmp_path / "journal.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert all(line.pop("crc32") for line in lines)
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert journal.read(tmp_path) == whole
