@@ -17,7 +17,7 @@ from agent import log
 from agent.cli.options import Config, Output, Quiet, is_json, with_options
 from agent.cli.seat import require_linux
 from agent.cli.sources import read_sources
-from agent.cli.terminal import look, print_result
+from agent.cli.terminal import is_dumb, look, print_result
 from agent.core.errors import AgentError, unexpected
 from agent.core.system import is_stream
 from agent.desired import Complaints
@@ -229,8 +229,7 @@ def _means(machine: Host, trust_new: bool, *, quiet: bool) -> Means:
         ) from missing  # fmt: skip
 
     times = interrupts()
-    dumb, colour = os.environ.get("TERM") == "dumb", not os.environ.get("NO_COLOR")
-    watcher = choose(sys.stderr, quiet=quiet, dumb=dumb, colour=colour)
+    watcher = choose(sys.stderr, quiet=quiet, dumb=is_dumb(), colour=not os.environ.get("NO_COLOR"))
     return Means(
         machine,
         os.environ,

@@ -15,7 +15,7 @@ from agent import app as commands
 from agent import log
 from agent.cli.options import Config, Output, Quiet, is_json, with_options
 from agent.cli.sources import read_desired
-from agent.cli.terminal import look, print_result, width
+from agent.cli.terminal import is_dumb, look, print_result, width
 from agent.core.errors import CODES, EXIT_STATUSES, AgentError
 from agent.core.notices import WARNINGS
 from agent.core.plain import printable
@@ -210,7 +210,7 @@ def _run(command: str, output: str, body: Callable[[Host, Run, Listener], Report
     """Run one command with its progress, its log and its signals, print its report, and exit with its status."""
     as_json = is_json(output)
     stop = _stopped_by_signals(threading.Event())
-    progress = choose(sys.stderr, quiet=quiet, dumb=os.environ.get("TERM") == "dumb")
+    progress = choose(sys.stderr, quiet=quiet, dumb=is_dumb())
     machine = this_machine(stop, progress=progress.downloaded)
     log.open_log(machine, may_write=machine.is_root() and command != "plan")
     run = begin(machine, command, os.environ, lambda: _identity(machine))

@@ -7,6 +7,7 @@ import sys
 from shutil import get_terminal_size
 from typing import Any
 
+from agent.hosts.here import kind_of_terminal
 from agent.render.output import print_text
 
 
@@ -15,10 +16,19 @@ def width() -> int | None:
     return get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
+# what TERM says of a terminal that cannot go back in a line, or of which nothing is known
+_DUMB = ("", "dumb", "unknown")
+
+
+def is_dumb() -> bool:
+    """Tell whether the terminal may show as text what moves its cursor or paints."""
+    return kind_of_terminal(os.environ) in _DUMB
+
+
 def look() -> dict[str, Any]:
     """Return how a screen is to look: lines are wrapped and painted for a terminal, and left alone for a program."""
     wide = width()
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    plain = os.environ.get("NO_COLOR") or is_dumb()
     return {"colour": wide is not None and not plain, "width": wide}
 
 

@@ -30,6 +30,11 @@ def endings() -> tuple[signal.Signals, ...]:
         return (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def kind_of_terminal(environ: Mapping[str, str]) -> str:
+    """Return what TERM says. Windows has none, and consoles that can all that is asked of one."""
+    return environ.get("TERM", "console" if sys.platform == "win32" else "")
+
+
 def this_machine(
     stop: threading.Event | None = None,
     *,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
 import pytest
+
+from agent import __version__
 
 ROOT = Path(__file__).parents[2]
 CA = ROOT / "tests" / "golden" / "screens" / "customerCA.crt"
@@ -126,3 +132,66 @@ def test_the_wait_for_standard_input_can_be_interrupted(command: str) -> None:
         process.wait(30)
     assert process.returncode == 130, said
     assert b"Traceback" not in said
+
+
+def typed(variables: dict[str, str], *words: str) -> tuple[int, bytes]:
+    """Run a command with a terminal of its own as its three streams, on a network that has nothing."""
+    import pty
+
+    environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("TERM", "NO_COLOR")}
+    ours, theirs = pty.openpty()
+    alone = ("unshare", "--net") if os.geteuid() == 0 else ()
+    with subprocess.Popen(
+        [*alone, *AGENT, *words], cwd=ROOT, env={**environment, **variables}, stdin=theirs, stdout=theirs, stderr=theirs,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError):  # which is how a terminal of Linux ends
+            while piece := os.read(ours, 65536):
+                said += piece
+        os.close(ours)
+    return process.returncode, said
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root has a network of its own")
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"TERM": "dumb"},
+        {},
+        {"TERM": ""},
+        {"TERM": "unknown"},
+        {"TERM": "xterm", "NO_COLOR": "1"},
+        {"TERM": "xterm"},
+    ],
+    ids=str,
+)
+def test_a_terminal_gets_only_what_it_can_show(tmp_path: Path, variables: dict[str, str]) -> None:
+    (tmp_path / "hosts").write_text("127.0.0.1:1\n")
+    wanted = ("--hsm-ip", "10.0.1.6", "--ca-cert", str(CA), "--platform", "u24.04")
+    said = b"".join(
+        typed({**variables, "HOME": str(tmp_path)}, *words)[1]
+        for words in (
+            ("plan", *wanted),
+            ("fleet", "plan", "--inventory", str(tmp_path / "hosts"), "--tree", tree(tmp_path), *wanted),
+            ("facts",),
+        )
+    )
+    moves, paints = (
+        re.findall(each, said) for each in (rb"\x1b\[[0-9;?]*[A-Zhl]|\r(?!\n)", rb"\x1b\[[0-9;]*m")
+    )
+    assert b"hsm-no-route" in said
+    assert b"ssh-refused" in said or b"ssh-no-route" in said
+    knows = variables.get("TERM") == "xterm"
+    assert (bool(moves), bool(paints)) == (knows, knows and "NO_COLOR" not in variables), said
+
+
+def tree(folder: Path) -> str:
+    """Return an archive that is one of the agent as far as that can be seen here."""
+    path, text = folder / "tree.tar.gz", f'__version__ = "{__version__}"\n'.encode()
+    info = tarfile.TarInfo("hsm-agent/agent/__init__.py")
+    info.size = len(text)
+    with tarfile.open(path, "w:gz") as tar:
+        tar.addfile(info, io.BytesIO(text))
+    return str(path)
