@@ -10,6 +10,8 @@ import pytest
 import typer
 
 from agent.cli.root import command_tree
+from agent.core.errors import CODES
+from agent.render.fleet.words import from_here
 
 ROOT = Path(__file__).parents[2]
 FILES = [*(ROOT / "agent").rglob("*.py"), *(ROOT / "templates").rglob("*.*"), ROOT / "README.md"]
@@ -54,3 +56,38 @@ def test_commands_that_are_named_exist() -> None:
     assert len(commands) > 50
     wrong = [(str(path), words, unknown(words)) for path, words in commands]
     assert [each for each in wrong if each[2] is not None] == []
+
+
+# of these a text of ours may come from a host: what is typed here, or shown to whom types, is not said there
+_HERE = ("cli", "fleet", "lab", "demo.py", "user_data.py", "ssh", "notices.py")
+_BOTH = {"fleet", "explain", "COMMAND", "user-data"}
+
+
+def test_what_a_host_advises_is_said_as_it_is_typed_from_here() -> None:
+    """Where a roll-out came there is no `hsm-agent` to type, but what is said there is composed as if there were."""
+    composed = {
+        joined
+        for path in (ROOT / "agent").rglob("*.py")
+        if not set(path.relative_to(ROOT / "agent").parts) & set(_HERE)
+        for joined in re.findall(r"`(?:sudo )?hsm-agent [^`\n]*`", path.read_text(encoding="utf-8"))
+    }
+    said = [from_here(text) for text in (*composed, *(code.fix for code in CODES.values()))]
+    words = [(text, found) for text in said for found in re.findall(r"`(?:sudo )?hsm-agent ([\w-]+)", text)]
+    assert len(composed) > 8
+    wrong = [text for text, word in words if word not in _BOTH and not _is_there(text, word)]
+    assert wrong == []
+    assert [from_here(text) for text in said] == said
+    assert [words for text in said for words in named(text) if unknown(words) is not None] == []
+
+
+def _is_there(text: str, word: str) -> bool:
+    """Whether the command is said to be one of the host, or is a name of something else."""
+    return word == "rollback" and "on the host, where hsm-agent is installed" in text
+
+
+def test_what_is_true_on_the_host_alone_is_not_said_here() -> None:
+    there = (
+        "run `hsm-agent configure`: without options it is that one again, with others they are what is wanted"
+    )
+    assert any(there in path.read_text(encoding="utf-8") for path in (ROOT / "agent").glob("*.py"))
+    assert from_here(there) == "run `hsm-agent fleet rollout` with the options that are wanted"

@@ -144,7 +144,7 @@ def _hints(host: Mapping[str, Any]) -> Iterator[str]:
     said = [step["hint"] for step in report.get("steps", ()) if step["outcome"] == "failed"]
     for hint in (host["hint"], *said):
         if hint:
-            yield from_here(hint) if hint in FIXES or not report else quoted(hint)
+            yield from_here(hint) if hint in FIXES or not report else quoted(from_here(hint))
 
 
 def quoted(text: str) -> str:
@@ -170,7 +170,7 @@ def proofs(host: Mapping[str, Any]) -> Iterator[str]:
 def _warnings(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for notice in report.get("warnings", ()):
         if notice["code"] not in _NOTES:
-            yield notice["code"], _line(notice["text"])
+            yield notice["code"], _line(from_here(notice["text"]))
     programs = {(each["name"], each["component"]) for each in report.get("restart_needed", ())}
     for name, component in sorted(programs):
         yield "restart-needed", _line(f"{name} still uses the {component} configuration of before")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,15 +23,39 @@ _FROM_HERE = {
     "hsm-firewalled": "`fleet rollout --allow-firewall` adds a rule for TCP 2223-2225, and `fleet remove` takes it off",
     "rollback-failed": "cure it, then run the roll-out again: the snapshot is kept",
     "report-undelivered": "cure what the warning names; the next run sends what is kept: `hsm-agent fleet verify`",
+    "report-refused": "cure what the warning names, then report anew: `hsm-agent fleet verify`",
+    "snapshot-damaged": "configure anew: `hsm-agent fleet rollout` with the same options",
 }
 _INSTEAD = {CODES[code].fix: words for code, words in _FROM_HERE.items()}
 # what is said of a code by the agent itself, on a host and here
 FIXES = frozenset((*(code.fix for code in CODES.values()), *_INSTEAD.values()))
 
 
+# What a host says with values of its own names commands as they are typed there. For `rollback` there is none here.
+_TYPED_HERE = tuple(
+    (re.compile(rf"(?:sudo )?\bhsm-agent {there}\b"), f"hsm-agent {here}")
+    for there, here in (
+        ("configure", "fleet rollout"),
+        ("verify", "fleet verify"),
+        ("plan", "fleet plan"),
+        ("facts", "fleet plan"),
+        ("status(?: --wait)?", "fleet status"),
+        ("remove", "fleet remove --limit HOST"),
+    )
+)
+_ROLLBACK = re.compile(r"`(?:sudo )?hsm-agent rollback[^`]*`(?! on the host)")
+# it is true there, and not here
+_WITHOUT_OPTIONS = re.compile(r": without options it is that one again, with others they are what is wanted$")
+
+
 def from_here(hint: str) -> str:
-    """Return what helps as it is done from the operator's machine."""
-    return _INSTEAD.get(hint, hint)
+    """Return what helps as it is done from the operator's machine: most hosts have no `hsm-agent` to type."""
+    if hint in _INSTEAD:
+        return _INSTEAD[hint]
+    for there, here in _TYPED_HERE:
+        hint = there.sub(here, hint)
+    hint = _WITHOUT_OPTIONS.sub(" with the options that are wanted", hint)
+    return _ROLLBACK.sub(r"\g<0> on the host, where hsm-agent is installed,", hint)
 
 
 @dataclass(frozen=True)
