@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent.cloudhsm.ca import read_ca
 from agent.cloudhsm.keys import judge_keys
 from agent.cloudhsm.layout import layout
-from agent.core.errors import CODES, AgentError
+from agent.core.errors import CODES, AgentError, fix
 from agent.core.urls import shown
 from agent.desired import Complaints
 
@@ -48,7 +48,9 @@ def read_source(view: HostView, source: str, limits: Limits) -> bytes:
         except AgentError as error:
             if error.code.exit_status != CODES["download-failed"].exit_status:
                 raise  # an interrupt, the run's limit
-            own = None if error.hint == error.code.fix else error.hint
+            # that of a package names where else packages may come from
+            of_packages = (error.code.fix, fix(error.code.name, URL=shown(source)))
+            own = None if error.hint in of_packages else error.hint
             raise AgentError(
                 "ca-unreadable", error.sentence, saw=error.saw, want="a PEM file", hint=own
             ) from error

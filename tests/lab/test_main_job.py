@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
+
+from agent.core.errors import EXIT_STATUSES
 
 from .scene import CA, ROWS, STATE, Scene, agent, cluster, prepare, servers
 
@@ -118,3 +121,35 @@ def test_nothing_of_the_run_is_readable_to_others(scene: Scene, make_host: MakeH
     done = host.run(["ls", STATE], user="nobody")
     assert done.returncode != 0
     assert host.run(["cat", f"{STATE}/desired.json"], user="nobody").returncode != 0
+
+
+@pytest.mark.parametrize("image", IMAGES[:1])
+def test_bytes_that_are_no_text_cost_no_report(scene: Scene, host: LabHost, image: str) -> None:
+    """A name of a file is any bytes. What it stands in is kept, delivered and shown, and the run ends by the table."""
+    odd = b"/root/\xff\xfe-\xed\xa0\x80".decode("utf-8", "surrogateescape")
+    options = scene.options(image)
+    assert agent(host, "configure", *options).exit_status == 0
+    host.put("/root/token", b"secret\n", 0o600)
+    host.must(["cp", "-a", "/root/token", odd])
+    calls = (
+        ("--report-to", f"file:{odd}.json"), ("--report-to", f"junit:{odd}.xml"), ("--report-to", f"prometheus:{odd}"),
+        ("--log-file", odd, "--log-type", "file"), ("--report-to", "https://127.0.0.1:1/", "--report-token-file", odd),
+        ("--report-to", f"https://127.0.0.1:1/{odd}"), ("--package-source", odd), ("--ca-cert", odd), ("--client-cert", odd, "--client-key", odd),
+    )  # fmt: skip
+    for words in calls:
+        kept = options if words[0] not in ("--package-source", "--ca-cert") else without(options, words[0])
+        done = agent(host, "configure", *kept, *words)
+        assert done.exit_status in EXIT_STATUSES, (words, done)
+        assert (done.exit_status != 1, "Traceback" in done.err) == (True, False), (words, done)
+        if done.code != "config-invalid":
+            last = json.loads(host.get(f"{STATE}/report.json"))
+            assert last["run_id"] == done.report["run_id"], words
+    shown = host.run(["hsm-agent", "status"])
+    assert "Traceback" not in shown.stderr
+    assert agent(host, "configure", *options).exit_status == 0
+
+
+def without(options: list[str], name: str) -> list[str]:
+    """Return the options without one and its value."""
+    place = options.index(name)
+    return [*options[:place], *options[place + 2 :]]
