@@ -398,6 +398,18 @@ def test_groups_are_bounded() -> None:
     assert complaints_of(f"{groups}h\n") == ["hosts:1001: too many groups: at most 1,000"]
 
 
+@pytest.mark.parametrize("head", ["[web]\nw1\n", "[web:children]\nw1\n[w1]\n", ""])
+def test_variables_of_a_host_that_is_called_as_a_group_are_refused(head: str) -> None:
+    """Ansible gives them to all hosts of that group, and not to the host."""
+    text = f"{head}[db]\nweb ansible_user=dora\nw1 ansible_port=22\n[web]\n"
+    found = complaints_of(text, "hosts.ini")
+    assert {each.split(": ")[1].split()[0] for each in found} == {
+        "`web`",
+        *(["`w1`"] if "[w1]" in head else []),
+    }
+    assert "another name" in found[0]
+
+
 def test_a_long_remark_is_shortened() -> None:
     _, _, remarks = told("h " + " ".join(f"v{number:02}=1" for number in range(12)), "hosts")
     assert remarks == [

@@ -40,6 +40,8 @@ class _Reader:
         # as if the first line were [ungrouped]
         self._group = "ungrouped"
         self._kind = "hosts"
+        # hosts that have variables of their own here, and where
+        self._own: dict[str, str] = {}
 
     def read(self, text: str) -> tuple[Target, ...]:
         for number, line in enumerate(text.split("\n"), 1):
@@ -52,7 +54,18 @@ class _Reader:
                 self._line(stripped, f"{self._where}:{number}")
             except NotAcceptableError as error:
                 self._complaints.add(f"{self._where}:{number}", str(error))
+        self._check_names()
         return self._gathered.targets()
+
+    def _check_names(self) -> None:
+        """Refuse variables of a host with the name of a group: Ansible gives them to the group, if that came before."""
+        for name, where in self._own.items():
+            if name in self._gathered.groups:
+                self._complaints.add(
+                    where,
+                    f"`{name}` is also the name of a group, to which Ansible gives these variables: give one of them "
+                    "another name",
+                )
 
     def _line(self, line: str, where: str) -> None:
         section = _SECTION.fullmatch(line)
@@ -99,6 +112,8 @@ class _Reader:
             if found.user is not None:
                 host.variables["ansible_user"] = found.user
             host.variables.update(said)
+            if said:
+                self._own.setdefault(found.host, where)
 
     def _variable(self, line: str, where: str) -> None:
         name, equals, value = line.partition("=")
