@@ -193,7 +193,8 @@ def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -
         if known.walk.changed or judge(known.walk).outcome is Verdict.OK:
             _forget(machine, known)
         if known.walk.changed:
-            tidy(machine)
+            with contextlib.suppress(AgentError):
+                tidy(machine)
             text = f"the CA and the configuration are kept; `hsm-agent rollback {run.run_id}` puts them back"
             known.notices = (Notice("kept", text),)
             known.restarts = using

@@ -143,11 +143,14 @@ def save(
     taken = Snapshot(run_id, files, reason, worked, to)
     past = _past(host).sealed
     equal = [each for each in past if replace(each, run_id=run_id, also=(), number=0) == taken]
-    also = tuple(name for each in reversed(equal) for name in (*each.also, each.run_id))
+    also = tuple(dict.fromkeys(name for each in reversed(equal) for name in (*each.also, each.run_id)))
     taken = replace(taken, also=also[-_KEPT:], number=_next(past, proven))
     host.write(_file(host, run_id), _sealed(host, taken), mode=0o600)
     for old in (*equal, *_surplus([taken, *past])):
-        host.remove(_file(host, old.run_id))
+        with contextlib.suppress(
+            AgentError
+        ):  # what cannot be removed takes room, and no run is refused for that
+            host.remove(_file(host, old.run_id))
     return taken
 
 

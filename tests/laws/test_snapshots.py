@@ -25,6 +25,7 @@ from tests.doubles.memory import Memory
 from tests.doubles.vendor import CA, ETC, Vendor
 from tests.laws.test_laws import configure, desired_of, machine_of
 from tests.laws.test_records import as_instance, as_machine, both, run_of
+from tests.laws.test_reporting import Fixed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -423,3 +424,51 @@ def test_those_without_a_number_are_older_than_all_that_have_one() -> None:
     memory.place(CFG, b"[1]")
     assert snapshot.load(memory, None).run_id == "20261123T000000Z-0000"
     assert snapshot.load(memory, "20270101T000000Z-0000").sealed
+
+
+# ---- what cannot be removed
+
+
+def a_fixed(memory: Memory, *paths: str) -> Fixed:
+    fixed = Fixed()
+    fixed.__dict__.update(memory.__dict__)
+    fixed.fixed = paths
+    return fixed
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_a_snapshot_that_cannot_be_removed_refuses_no_run(ca_pem: bytes, *, equal: bool) -> None:
+    vendor = Vendor()
+    memory = machine_of(vendor)
+    good = desired_of(vendor, ca_pem)
+    configure(memory, good)
+    fixed = a_fixed(memory)
+    for number in range(2, 6):
+        if equal:
+            fixed.place(CFG, b"{")
+        level = "debug" if number % 2 and not equal else "warn"
+        assert configure(fixed, replace(good, log_level=level), number).exit_status == 0
+        fixed.fixed = tuple(f"{LINUX.snapshots}/{name}" for name in fixed.names(LINUX.snapshots))
+    assert len(fixed.fixed) == 5
+    assert rollback(fixed).exit_status == 0
+
+
+def test_those_that_cannot_be_removed_do_not_let_the_others_pile_up() -> None:
+    memory = Fixed()
+    for number in range(70):
+        memory.place(CFG, b"{}" + b" " * number)
+        snapshot.save(memory, f"20261123T0000{number:02}Z-0000", worked=True)
+        if number == 5:
+            memory.fixed = tuple(f"{LINUX.snapshots}/{name}" for name in memory.names(LINUX.snapshots))
+    assert len(snapshot.known(memory)) <= 20 + 6
+    assert snapshot.load(memory, None).run_id.startswith("20261123T000068")
+
+
+def test_a_remove_that_cannot_tidy_up_is_a_remove(ca_pem: bytes) -> None:
+    vendor = Vendor()
+    memory = machine_of(vendor)
+    configure(memory, desired_of(vendor, ca_pem))
+    memory.place(f"{LINUX.cache}/cloudhsm-cli_5.17.2-1_u22.04_amd64.deb", b"x")
+    fixed = a_fixed(memory, LINUX.cache)
+    report = app.remove(fixed, run_of("remove"), Silent(), None)
+    assert (report.exit_status, "kept" in codes(report)) == (0, True)
