@@ -105,6 +105,12 @@ def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
     assert caught.value.code.name == "unreadable"
 
 
+@pytest.mark.parametrize("name", ["/dev/null", "none"])
+def test_no_configuration_at_all_can_be_named_as_for_ssh(name: str) -> None:
+    hop = Config.read(Path(name)).route(Target("box", "box", user="me")).target
+    assert (hop.host, hop.port, hop.user) == ("box", 22, "me")
+
+
 def test_a_configuration_without_ssh_to_read_it_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text("Host box\n  HostName 192.0.2.7\n")

@@ -27,6 +27,8 @@ _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 _DEFAULT_KNOWN = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 _GLOBAL_KNOWN = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 _SYSTEM = Path("/etc/ssh/ssh_config")
+# How one says that there is to be none, as behind ssh's -F.
+_NOTHING = ("none", os.devnull)
 # The largest configuration that is taken for one, in bytes.
 _SIZE = 1024 * 1024
 # More hosts in a row than this are a mistake.
@@ -119,7 +121,9 @@ class Config:
         Raises AgentError `config-invalid` when the file is not there, or no program.
         """
         operator = Operator.of_this_process(environment)
-        if file is not None and files.read(str(file), 0, _SIZE) is None:
+        if file is not None and str(file) in _NOTHING:
+            file = Path(os.devnull)
+        elif file is not None and files.read(str(file), 0, _SIZE) is None:
             raise wrong(str(file), f"{file}: no such file")
         usual = (operator.home / ".ssh/config", _SYSTEM)
         there = [file] if file is not None else [each for each in usual if each.is_file()]
