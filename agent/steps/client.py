@@ -24,6 +24,8 @@ _FEWER = (
 )
 _TRIES = 3
 _PAUSE = 2.0
+# 128 and the number of the signal that ended a program; what Windows says of a crash is far above
+_SIGNALS = 128
 
 
 @dataclass(frozen=True)
@@ -140,14 +142,17 @@ def _asked(
             view.pause(min(_PAUSE * attempt, max(0.0, deadline - view.monotonic())))
         done = view.ask((layout.cli, *command), timeout=max(1.0, deadline - view.monotonic()))
         answer = find_answer(done.out)
-        if answer is not None and answer.ok:
+        # what its exit status means is not documented; that it crashed, or had to be ended, is no answer of a sound one
+        crashed = done.status is not None and done.status > _SIGNALS
+        answered = answer is not None and answer.ok
+        if answer is not None and answered and not (crashed or done.timed_out):
             return answer
         said = answer.data if answer is not None and isinstance(answer.data, str) else ""
         _raise_known(
             said, done.out + "\n" + done.err, _logged(view, log, before.size if before else 0), want=want
         )
         if done.timed_out:
-            raise _hung(limits)
+            raise _hung(limits, "no end after its answer" if answered else "no answer")
         if done.status == 127:
             raise AgentError(
                 "client-failed", "the client is not there", saw=done.tail(1), want=want,
@@ -159,7 +164,9 @@ def _asked(
     raise AgentError(
         "client-failed",
         "the client could not talk to the HSMs",
-        saw=" / ".join(shown[-2:]) or f"exit {done.status} without a word",
+        saw=f"exit {done.status} after its answer"
+        if answered
+        else " / ".join(shown[-2:]) or f"exit {done.status} without a word",
         want=want,
     )
 
@@ -190,7 +197,7 @@ def _logged(view: HostView, log: str, seen: int) -> str:
     return (data or b"").decode("utf-8", "replace")
 
 
-def _hung(limits: Limits) -> AgentError:
+def _hung(limits: Limits, what: str = "no answer") -> AgentError:
     return AgentError(
-        "client-hung", "the client did not answer", saw=f"no answer in {limits.client:g} s", want="an answer"
+        "client-hung", "the client did not answer", saw=f"{what} in {limits.client:g} s", want="an answer"
     )

@@ -246,6 +246,29 @@ def test_a_package_manager_that_lies_is_caught(world: World, ca_pem: bytes) -> N
     assert skipped["certificate"] == "needs package:cli"
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "saw"),
+    [
+        (None, "client-hung", "no end after its answer in 90 s"),
+        (134, "client-failed", "exit 134 after its answer"),
+        (137, "client-failed", "exit 137 after its answer"),
+        (0xC0000005, "client-failed", "exit 3221225477 after its answer"),
+        (1, None, ""),  # what its exit statuses mean is not documented
+    ],
+)
+def test_a_client_that_answers_and_does_not_end_in_peace_proves_nothing(
+    world: World, ca_pem: bytes, status: int | None, code: str | None, saw: str
+) -> None:
+    vendor = world()
+    memory = machine_of(vendor)
+    answer = memory.programs[vendor.layout.cli]
+    memory.programs[vendor.layout.cli] = lambda argv, machine: replace(answer(argv, machine), status=status)  # type: ignore[operator]
+    report = configure(memory, desired_of(vendor, ca_pem))
+    (line,) = (line for line in report.lines if line.id == "client:hsm-info")
+    assert (report.code, line.code, line.outcome is Outcome.MET) == (code, code, code is None)
+    assert code is None or line.saw == saw
+
+
 def test_a_new_host_that_fails_keeps_what_is_right(world: World, ca_pem: bytes) -> None:
     vendor = world(down={"10.0.1.6", "10.0.2.9"})
     memory = machine_of(vendor)
