@@ -117,8 +117,8 @@ def read_environment(environment: Mapping[str, str], complaints: Complaints) -> 
 def read_document(text: str, where: str, complaints: Complaints, *, is_json: bool = False) -> Said:
     """Take a TOML or JSON document. Complaints name the file, the line and the nearest known key."""
     try:
-        tree = json.loads(text) if is_json else tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, RecursionError) as error:
+        tree = json.loads(text, object_pairs_hook=_once) if is_json else tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
         complaints.add(where, f"not valid {'JSON' if is_json else 'TOML'}: {error}")
         return {}
     if not isinstance(tree, dict):
@@ -131,9 +131,21 @@ def read_document(text: str, where: str, complaints: Complaints, *, is_json: boo
         if option is None:
             complaints.add(place, f"unknown key `{key}`" + meant(key, _BY_KEY))
             continue
+        if option.name in said:  # `hsm.ip` as one name, beside `ip` below `hsm`
+            complaints.add(place, f"`{key}` stands there twice")
         for parsed in _parsed(option, value, f"{place}: {key}", complaints):
             said[option.name] = parsed
     return said
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the members of an object of JSON. Of two with one name the first would not be read, and nobody told."""
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            raise ValueError(f"`{name}` stands there twice")
+        members[name] = value
+    return members
 
 
 def read_files(view: HostView, complaints: Complaints) -> Said:

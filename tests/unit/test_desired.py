@@ -454,3 +454,38 @@ def test_an_absolute_path_of_either_system_is_taken(path: str) -> None:
 def test_a_path_that_is_not_absolute_is_a_complaint(path: str) -> None:
     (text,) = complaints_of({"log_file": path})
     assert "is not an absolute path" in text
+
+
+DIGITS = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"hsm": {"ip": ["10.0.1.6"]}, "hsm": {"ip": ["10.0.2.9"]}}', "not valid JSON: `hsm` stands there twice"),
+        ('{"hsm": {"ip": ["10.0.1.6"], "ip": ["10.0.2.9"]}}', "not valid JSON: `ip` stands there twice"),
+        ('{"hsm": {"ip": ["10.0.1.6"]}, "hsm.ip": ["10.0.2.9"]}', "`hsm.ip` stands there twice"),
+        ('"hsm.ip" = ["10.0.1.6"]\n[hsm]\nip = ["10.0.2.9"]\n', "`hsm.ip` stands there twice"),
+        ('"client.sdk" = 5\nclient.sdk = 3\n', "`client.sdk` stands there twice"),
+    ],
+)  # fmt: skip
+def test_what_is_said_twice_is_not_taken_once_in_silence(text: str, words: str) -> None:
+    complaints = Complaints()
+    read_document(text, "x", complaints, is_json=text.startswith("{"))
+    assert any(words in each for each in complaints.texts), complaints.texts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[client]\nsdk = {DIGITS}\n",
+        f"client.sdk = [{DIGITS}]\n",
+        f'{{"client": {{"sdk": {DIGITS}}}}}',
+        f'{{"x": -{DIGITS}}}',
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_number_without_end_is_a_complaint(text: str) -> None:
+    complaints = Complaints()
+    assert read_document(text, "x", complaints, is_json=text.startswith("{")) == {}
+    assert complaints.texts
