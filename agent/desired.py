@@ -257,11 +257,21 @@ _KINDS: Mapping[Any, tuple[type, ...]] = {
 
 
 def _is_of_kind(annotation: Any, value: Any) -> bool:
-    """Tell whether a value is of the kind that a field of Desired holds."""
+    """Tell whether a value is of the kind that a field of Desired holds; a text is one that a file can hold."""
     if (annotation == _MANY) != isinstance(value, tuple):
         return False
     values = value if isinstance(value, tuple) else (value,)
-    return all(type(each) in _KINDS[annotation] for each in values)
+    return all(type(each) in _KINDS[annotation] and _is_writable(each) for each in values)
+
+
+def _is_writable(value: Any) -> bool:
+    r"""Tell whether a text can be written: JSON may hold half of a pair (\ud800), which is no text of any host."""
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            return False
+    return True
 
 
 def _parsed(option: Option, value: Any, where: str, complaints: Complaints) -> list[Any]:

@@ -115,6 +115,8 @@ def _last(tree: Any) -> Last | None:
     ca_pem, run_id = tree.get("ca_pem"), tree.get("run_id")
     if "ca_pem" not in tree or not all(each is None or isinstance(each, str) for each in (ca_pem, run_id)):
         return None
+    if not (ca_pem or "").isascii():
+        return None
     return Last(tree["desired"], ca_pem, run_id)
 
 

@@ -818,3 +818,58 @@ def test_a_record_with_another_address_by_a_damaged_disk_configures_nothing(ca_p
     for report in (configure(memory, Desired(), 2), verify(memory)):
         assert (report.code, state(memory)) == ("nothing-recorded", before)
         assert "checksum" in (report.failure.saw if report.failure else "")
+
+
+# what may lie where the agent keeps things, whoever put it there
+STRANGE: dict[str, dict[str, Any]] = {
+    "a folder": {"kind": "directory"},
+    "a FIFO": {"kind": "other"},
+    "a link to nowhere": {"kind": "link", "link": "/no/where"},
+    "a link to itself": {"kind": "link", "link": "."},
+    "nothing": {"data": b""},
+    "no text": {"data": b"\xff"},
+    "no version": {"data": b'{"schema_version": 1e999, "sha256": NaN}'},
+    "nothing sealed": {"data": seal({})},
+    "other values": {"data": b'{"schema_version": 1, "host": 5, "run_id": {}, "document": []}'},
+    "half of a pair": {
+        "data": b'{"schema_version": 1, "desired": {"hsm_ip": ["10.0.1.6"], "ca_cert": "\\ud800"}, "ca_pem": null}'
+    },
+    "half of a pair in the CA": {
+        "data": b'{"schema_version": 1, "desired": {"hsm_ip": ["10.0.1.6"]}, "ca_pem": "\\ud800"}'
+    },
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+@pytest.mark.parametrize(
+    "name",
+    ["desired.json", "report.json", "proven.json", "delivered.json", "snapshots", "spool",
+     "snapshots/20261120T000000Z-0000.json", "spool/00000001-x.json"],
+)  # fmt: skip
+def test_whatever_lies_where_things_are_kept_no_run_fails_within(
+    name: str, strange: str, ca_pem: bytes
+) -> None:
+    vendor, memory = a_world(Vendor)
+    good = desired_of(vendor, ca_pem)
+    configure(memory, good)
+    path = f"{STATE}/{name}"
+    for each in [each for each in memory.entries if f"{each}/".startswith(f"{path}/")]:
+        memory.entries.pop(each)
+    memory.place(path, **{**STRANGE[strange], **({"link": path} if strange == "a link to itself" else {})})
+    entries, installed = dict(memory.entries), dict(vendor.installed)
+    runs: list[Callable[[], Report]] = [
+        lambda: verify(memory),
+        lambda: configure(memory, Desired(), 3),
+        lambda: configure(memory, replace(good, log_level="warn"), 4),
+        lambda: app.rollback(memory, None, run_of("rollback", 5), Silent()),
+        lambda: app.remove(memory, run_of("remove", 6), Silent(), None),
+    ]
+    reports = []
+    for run in runs:
+        memory.entries = dict(entries)
+        vendor.installed.clear()
+        vendor.installed.update(installed)
+        reports.append(run())
+    assert "internal" not in [report.code for report in reports]
+    if name.startswith(("report", "delivered", "spool", "proven")):
+        assert [report.exit_status for report in reports[:3]] == [0, 0, 0]
