@@ -118,6 +118,7 @@ def test_the_journal_of_a_run_is_no_place_for_its_page(tmp_path: Path) -> None:
 
 _AS_NOBODY = """
 import os, sys
+import agent.fleet.journal  # nobody may not read a checkout that is private
 from agent.cli.fleet import _require_places
 from agent.desired import Complaints
 from agent.hosts.here import this_machine

@@ -331,7 +331,7 @@ def test_a_machine_that_allows_no_more_threads_fails_hosts_and_not_the_run(tmp_p
         rollout = run.go(lambda errand, _line, _tell: ended(errand))
     finally:
         threading.stack_size(before)
-    assert (rollout.halted, {end.code for end in run.ledger.ends.values()}) == (None, {"internal"})
+    assert (rollout.halted, {end.code for end in run.ledger.ends.values()}) == (None, {"no-resources"})
     assert journal.read(tmp_path).open == {}
 
 
