@@ -2,6 +2,7 @@ r"""Windows: the registry's list of installed programs, Windows Installer for th
 
 from __future__ import annotations
 
+import ntpath
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -125,7 +126,9 @@ class Product:
 
 
 def _below(path: str, folder: str) -> bool:
-    return f"{path.rstrip(_SEPARATOR)}{_SEPARATOR}".lower().startswith(f"{folder}{_SEPARATOR}".lower())
+    """Tell where a location leads that an installer wrote in its own way: in quotes, with strokes, over `..`."""
+    there = ntpath.normpath(path.strip().strip('"'))
+    return f"{there}{_SEPARATOR}".lower().startswith(f"{folder}{_SEPARATOR}".lower())
 
 
 def _plain(text: str) -> str:

@@ -87,6 +87,9 @@ def installing(status: int | None, log: bytes = b"") -> Memory:
         {"Publisher": "Amazon.com, Inc. or its affiliates", "InstallLocation": "D:\\tools\\"},
         {"Publisher": "AWS"},
         {"InstallLocation": "C:\\Program Files\\Amazon\\CloudHSM\\"},
+        {"InstallLocation": '"C:\\Program Files\\Amazon\\CloudHSM\\"'},
+        {"InstallLocation": "c:/program files/amazon/cloudhsm"},
+        {"InstallLocation": "C:\\Program Files\\Amazon\\CloudHSM\\bin\\..\\lib"},
     ],
     ids=" ".join,
 )
@@ -112,6 +115,12 @@ FOREIGN = [
     {"DisplayName": "AWS CloudHSM Client", "Publisher": "Amazonia Software GmbH"},
     {"DisplayName": "AWS CloudHSM Client", "Publisher": "Partner of Amazon Web Services"},
     {"DisplayName": "AWS CloudHSM CLI", "InstallLocation": "C:\\Program Files\\Contoso"},
+    {
+        "DisplayName": "AWS CloudHSM CLI",
+        "InstallLocation": "C:\\Program Files\\Amazon\\CloudHSM\\..\\Contoso",
+    },
+    {"DisplayName": "AWS CloudHSM CLI", "InstallLocation": "C:/Program Files/Amazon/CloudHSM/../../Contoso/"},
+    {"DisplayName": "AWS CloudHSM CLI", "InstallLocation": '"D:\\CloudHSM"'},
     {"DisplayName": "AWS CloudHSM CLI", "InstallLocation": "C:\\Program Files\\Amazon\\CloudHSM Tools"},
     {"DisplayName": "CloudHSM something new", "Publisher": "Amazon Web Services"},
     {"DisplayName": "AWS Command Line Interface v2", "Publisher": "Amazon Web Services"},
