@@ -1,4 +1,7 @@
 import hashlib, http.client, os, subprocess, sys, urllib.error, urllib.request
+{% if way.proxy %}
+import ipaddress, urllib.parse
+{% endif %}
 
 url = '{{ source.url }}'  # not an argument: those of a process are everybody's to read
 path, wanted = sys.argv[1:]
@@ -14,11 +17,20 @@ def digest():
     return found.hexdigest()
 
 
+{% if way.proxy %}
+{% include "user-data/direct.py" %}
+
+
+{% endif %}
 if not (os.path.exists(path) and digest() == wanted):
     try:
         if url.startswith("s3:"):
             subprocess.run(["aws", "s3", "cp", "--only-show-errors", url, path], check=True, timeout=300)
         else:
+{% if way.proxy %}
+            if direct(urllib.parse.urlsplit(url).hostname):
+                urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))
+{% endif %}
             with urllib.request.urlopen(url, timeout=20) as answer, open(path, "wb") as file:
                 file.write(answer.read(most))
             length = answer.headers.get("Content-Length")

@@ -59,6 +59,11 @@ def loopback(host):
         return False
 
 
+{% if way.proxy %}
+{% include "user-data/direct.py" %}
+
+
+{% endif %}
 def post(uri, places):
     parts = urllib.parse.urlsplit(uri)
     here = loopback(parts.hostname)
@@ -69,7 +74,7 @@ def post(uri, places):
         with open(os.open(places["token_file"], os.O_RDONLY | os.O_NONBLOCK)) as file:
             headers["Authorization"] = "Bearer " + file.read(65536).strip()
     trust = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=places.get("ca")))
-    proxies = urllib.request.ProxyHandler({} if here else None)
+    proxies = urllib.request.ProxyHandler({} if here{{ " or direct(parts.hostname)" if way.proxy }} else None)
     request = urllib.request.Request(uri, document.encode(), headers)
     urllib.request.build_opener(proxies, Stays, trust).open(request, timeout=20).close()
 

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import http.server
 import io
+import ipaddress
 import json
 import os
 import re
@@ -36,6 +37,7 @@ from agent.core.errors import AgentError
 from agent.core.system import windows
 from agent.desired import Complaints, Desired, read_text, settle
 from agent.hosts.posix import Posix
+from agent.hosts.proxies import proxy_for
 from agent.hosts.windows import access
 from agent.render.record import schema
 from agent.reporting.file import path_of
@@ -148,7 +150,7 @@ def archive() -> bytes:
 
 
 @contextmanager
-def bucket(folder: Path) -> Iterator[str]:
+def bucket(folder: Path, address: str = "127.0.0.1") -> Iterator[str]:
     """Serve a folder on the loopback."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -158,10 +160,10 @@ def bucket(folder: Path) -> Iterator[str]:
         def log_message(self, *_words: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+    with http.server.ThreadingHTTPServer((address, 0), Quiet) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://{address}:{server.server_port}"
         server.shutdown()
         thread.join()
 
@@ -840,6 +842,39 @@ def test_a_proxy_is_for_first_boot_and_for_the_units(shell: Shell) -> None:
     (shell.folder / "environment").write_text("as it was\n")
     shell.run(text)
     assert shell.read("environment") == "as it was\n"
+
+
+def test_the_agent_comes_past_the_proxy_from_a_range_that_is_spared(shell: Shell) -> None:
+    shell.program("hsm-agent", None)
+    data = archive()
+    (shell.folder / "t.tar.gz").write_bytes(data)
+    with receiver(only(403)) as proxy, bucket(shell.folder, "127.0.0.2") as url:
+        way = way_of(f"http://127.0.0.1:{proxy.server_port}", ".corp,127.0.0.0/8", Complaints())
+        source = Source("tree", "t.tar.gz", f"{url}/t.tar.gz", hashlib.sha256(data).hexdigest())
+        text = user_data(Posix(), replace(LEAST, timeout=8.0), source, "shell", way).decode("ascii")
+        done = shell.run(text.replace("/etc/hsm-agent/environment", f"{shell.folder}/environment"))
+    assert (done.returncode, proxy.requests) == (0, []), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "host"),
+    [
+        ("10.0.0.0/8", "10.1.2.3"), ("10.0.0.0/8", "11.1.2.3"), (".corp, 10.1.2.0/24", "10.1.2.3"),
+        ("fd00::/8", "fd12::1"), ("[fd00::]/8", "fd12::1"), ("fd00:ec2::254", "fd00:ec2::254"), ("10.1.2.3", "10.1.2.3"),
+        ("10.1.2.3/24", "10.1.2.9"), ("", "10.1.2.3"), ("10.0.0.0/99", "10.1.2.3"), ("::/0", "10.1.2.3"),
+        (".corp", "a.corp"),
+    ],
+)  # fmt: skip
+def test_first_boot_spares_the_same_addresses_as_the_agent(
+    no_proxy: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", no_proxy)
+    known: dict[str, Any] = {"os": os, "ipaddress": ipaddress}
+    exec(compile((ROOT / "templates/user-data/direct.py").read_text(), "direct.py", "exec"), known)
+    place = f"[{host}]" if ":" in host else host
+    asked = proxy_for(f"https://{place}/x", {"https_proxy": "http://p:1", "no_proxy": no_proxy})
+    # names are urllib's own affair
+    assert known["direct"](host) == (asked is None and not host.endswith(".corp"))
 
 
 @pytest.mark.parametrize("unit", ["hsm-agent-verify.service", "hsm-agent-apply.service"])
