@@ -77,6 +77,8 @@ def _found(named: str | None, pattern: str) -> Path | None:
 
 def _read(path: Path, version_in: Callable[[bytes], str | None]) -> Tree:
     try:
+        if path.exists() and not path.is_file():  # a FIFO or a device may never end
+            raise AgentError("tree-missing", f"{path} is no archive of the agent", saw="no regular file")
         if path.stat().st_size > _LARGEST:
             raise AgentError(
                 "tree-missing", f"{path} is no archive of the agent", saw=f"{path.stat().st_size} bytes"

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import __version__
+from agent.core.errors import AgentError
+from agent.fleet.tree import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,6 +116,16 @@ def test_the_journal_of_a_run_is_no_place_for_its_page(tmp_path: Path) -> None:
     runs.mkdir(parents=True)
     done = run(["fleet", "status", "--html", str(runs / "journal")], tmp_path)
     assert (done.returncode, "among the records of runs" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["fifo", "/dev/zero", "folder"])
+def test_a_tree_that_is_no_file_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    named = str(tmp_path / name)
+    with pytest.raises(AgentError) as caught:
+        load(named, None)
+    assert (caught.value.code.name, caught.value.saw) == ("tree-missing", "no regular file")
 
 
 _AS_NOBODY = """
