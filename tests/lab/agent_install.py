@@ -65,7 +65,7 @@ def layers(image: Image) -> tuple[Path, ...]:
 
 
 def _compile(image: Image, draft: Path, what: str) -> None:
-    run_over(image.lowers, draft, f"python3 -m compileall -q /{what}")
+    run_over(image.lowers, draft, f"python3 -m compileall -q -x /templates/ /{what}")
 
 
 def library_layer(image: Image, name: str, wanted: list[str]) -> Path:
