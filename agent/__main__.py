@@ -15,9 +15,9 @@ def main() -> None:
     # Loading modules makes no garbage, and looking for it meanwhile and at the end takes 15 ms.
     gc.set_threshold(20_000)
     if sys.argv[1:] == ["far-end"]:  # nobody types it: a roll-out starts the agent so on Windows
-        from agent.far_end import stand  # noqa: PLC0415 -- as below
+        from agent.far_end import serve_stdio  # noqa: PLC0415 -- as below
 
-        stand()
+        serve_stdio()
         return
     try:
         status = _run()
@@ -34,7 +34,7 @@ _INTERRUPTED = 130
 
 
 def _run() -> int:
-    from agent.cli.root import start  # noqa: PLC0415 -- so that nothing is loaded by importing this module
+    from agent.cli.root import main  # noqa: PLC0415 -- so that nothing is loaded by importing this module
 
     for stream in (sys.stdout, sys.stderr):
         # what a program reads is the same everywhere, unless somebody said otherwise; a pipe on Windows would have the
@@ -42,7 +42,7 @@ def _run() -> int:
         said = os.environ.get("PYTHONIOENCODING")
         if isinstance(stream, io.TextIOWrapper) and not stream.isatty() and not said:
             stream.reconfigure(encoding="utf-8", errors=stream.errors)
-    return start(sys.argv[1:])
+    return main(sys.argv[1:])
 
 
 def _settled(stream: Any) -> Any:

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from agent.cloudhsm.ca import read_ca
 from agent.cloudhsm.keys import judge_keys
-from agent.cloudhsm.layout import layout
+from agent.cloudhsm.layout import client_paths
 from agent.core.errors import CODES, AgentError, fix
 from agent.core.urls import shown
-from agent.desired import Complaints
+from agent.desired import InputErrors
 
 if TYPE_CHECKING:
     from agent.cloudhsm.ca import Ca
     from agent.core.host import HostView
-    from agent.core.limits import Limits
+    from agent.core.limits import Timeouts
     from agent.core.words import Notice
     from agent.desired import Desired
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 _SOURCE_LIMIT = 1024 * 1024
 
 
-def wanted_ca(view: HostView, desired: Desired, limits: Limits) -> tuple[Ca, tuple[Notice, ...]]:
+def load_ca(view: HostView, desired: Desired, limits: Timeouts) -> tuple[Ca, tuple[Notice, ...]]:
     """Return the CA that is wanted: the source that was named, or else the one that is on the host already."""
     source = desired.ca_cert
-    there = layout(view.system).ca
-    complaints = Complaints()
+    there = client_paths(view.system).ca
+    complaints = InputErrors()
     if not desired.hsm_ip:
         complaints.add("--hsm-ip", "at least one address of an HSM is needed")
     if source is None and view.stat(there) is None:
@@ -37,7 +37,7 @@ def wanted_ca(view: HostView, desired: Desired, limits: Limits) -> tuple[Ca, tup
     return ca, judge_keys(ca.keys)
 
 
-def read_source(view: HostView, source: str, limits: Limits) -> bytes:
+def read_source(view: HostView, source: str, limits: Timeouts) -> bytes:
     """Return what a `--ca-cert` names, as that machine sees it. Raises AgentError `ca-unreadable`."""
     if source.startswith("inline:") or "-----BEGIN" in source:
         text = source.removeprefix("inline:")

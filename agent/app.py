@@ -8,25 +8,25 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable
 
 from agent import tasks
-from agent.anchor import wanted_ca
+from agent.anchor import load_ca
 from agent.catalogue import components, life_cycle, load, newest
 from agent.cloudhsm.ca import expiry_notice
-from agent.cloudhsm.hazards import hazards, restarts, running, users
-from agent.cloudhsm.layout import layout
-from agent.cloudhsm.pem import holds_secret
+from agent.cloudhsm.hazards import client_processes, configuration_warnings, processes_to_restart, users
+from agent.cloudhsm.layout import client_paths
+from agent.cloudhsm.pem import contains_private_key
 from agent.cloudhsm.shared import parted, shared
 from agent.core.errors import CODES, AgentError, unexpected
-from agent.core.limits import Limits
-from agent.core.words import Failure, Notice, Outcome, Report, Verdict
-from agent.desired import Complaints, Desired, from_json, to_json
-from agent.engine import Walk, apply, look
+from agent.core.limits import Timeouts
+from agent.core.words import ErrorDetails, Notice, Report, RunOutcome, StepOutcome
+from agent.desired import Desired, InputErrors, from_json, to_json
+from agent.engine import EngineResult, apply_plan, check_plan
 from agent.facts import gather
 from agent.hosts import ready
-from agent.hosts.guarded import Guarded
+from agent.hosts.guarded import DeadlineHost
 from agent.hosts.read_only import ReadOnlyHost
-from agent.planner import fit_host, plan, removal
+from agent.planner import fit_host, plan, removal_plan
 from agent.render.record import to_document
-from agent.report import Known, assemble
+from agent.report import RunContext, build_report
 from agent.state import snapshot, store
 from agent.state.at_work import at_work
 from agent.state.exposure import close
@@ -34,14 +34,14 @@ from agent.steps.package import Package, tidy
 from agent.verdict import judge
 
 if TYPE_CHECKING:
-    from agent.catalogue import Fit
+    from agent.catalogue import PlatformMatch
     from agent.cloudhsm.ca import Ca
     from agent.core.host import Host, HostView
-    from agent.core.words import Line, Restart
+    from agent.core.words import StaleProcess, StepResult
     from agent.engine import Listener
     from agent.facts import Facts
-    from agent.planner import Planned
-    from agent.report import Run
+    from agent.planner import PlanResult
+    from agent.report import RunInfo
 
 # what is said of a run and not of a host, and what of a record is not about the host itself
 _OF_THE_RUN = {"timeout", "report_to", "report_ca", "report_token_file"}
@@ -55,13 +55,13 @@ _TELL_AGAIN = 30.0
 _AFTERWARDS = 0.5
 
 
-def limits_of(desired: Desired) -> Limits:
+def timeouts_for(desired: Desired) -> Timeouts:
     """Return the waits of a run: `--timeout` bounds the whole, and each wait in it.
 
     A longer one gives packages, downloads and the lock longer; no HSM gets more patience from it. Single waits end
     before the run does: what hangs is then named by its own code, and there is time left to look at the rest.
     """
-    limits = Limits()
+    limits = Timeouts()
     if desired.timeout is None:
         return limits
     run = desired.timeout
@@ -74,7 +74,7 @@ def limits_of(desired: Desired) -> Limits:
 class _Prepared:
     """The engine's Undo, for which everything is loaded that the rest of the run may need, before the first touch."""
 
-    keeper: snapshot.Keeper
+    keeper: snapshot.SnapshotUndo
     downloads: bool = False
 
     def save(self, *, worked: bool) -> None:
@@ -83,80 +83,80 @@ class _Prepared:
             ready.load_for_web()
         self.keeper.save(worked=worked)
 
-    def restore(self) -> tuple[Line, ...]:
+    def restore(self) -> tuple[StepResult, ...]:
         return self.keeper.restore()
 
 
-def _downloads(planned: Planned) -> bool:
+def _downloads(planned: PlanResult) -> bool:
     """Tell whether anything may be brought over the network."""
     urls = [step.download.url for step in planned.plan.steps if isinstance(step, Package) and step.download]
     return any("://" in url and not url.startswith("file:") for url in urls)
 
 
-def configure(machine: Host, desired: Desired, run: Run, listener: Listener) -> Report:
+def configure(machine: Host, desired: Desired, run: RunInfo, listener: Listener) -> Report:
     """Bring the host to the desired state, prove it, and remember what was asked and what came of it.
 
     Without an address of an HSM it is the last `configure` again: the cure for drift.
     """
 
-    def body(known: Known) -> None:
-        limits = limits_of(desired)
-        host = Guarded(machine, limits.run)
-        known.wanted = wanted = _or_last(host, desired)
+    def body(known: RunContext) -> None:
+        limits = timeouts_for(desired)
+        host = DeadlineHost(machine, limits.run)
+        known.wanted = wanted = resolve_desired(host, desired)
         known.notices = closed = close(machine)
         _accept(machine, _asked(machine, run, wanted))
         _begun(machine, run, known)
         planned, ca = _prepare(host, wanted, limits, known)
         known.notices = (*closed, *known.notices)
         record = _accept(machine, _with_ca(run, wanted, ca))
-        undo = _Prepared(snapshot.Keeper(machine, run.run_id), downloads=_downloads(planned))
+        undo = _Prepared(snapshot.SnapshotUndo(machine, run.run_id), downloads=_downloads(planned))
         names = shared(machine)
-        known.walk = apply(planned.plan, host, listener, undo)
+        known.walk = apply_plan(planned.plan, host, listener, undo)
         packages = [line for line in known.walk.lines if line.id.startswith("package:")]
-        if all(line.outcome in (Outcome.MET, Outcome.CHANGED) for line in packages):
+        if all(line.outcome in (StepOutcome.MET, StepOutcome.CHANGED) for line in packages):
             with contextlib.suppress(AgentError):
                 tidy(machine)
         _look_again(host, known)
-        _observe(host, planned, known)
+        _run_post_checks(host, planned, known)
         known.notices = (*known.notices, *parted(machine, names))
         outcome = judge(known.walk).outcome
-        if outcome in (Verdict.OK, Verdict.DEGRADED):
-            known.notices = (*known.notices, *_remember(machine, record))
+        if outcome in (RunOutcome.OK, RunOutcome.DEGRADED):
+            known.notices = (*known.notices, *_save_desired(machine, record))
             known.notices = (*known.notices, *_keep_proven(machine, run))
             # degraded is not done: the next start tries again
-            ended = tasks.end_first_boot(machine) if outcome is Verdict.OK else ()
+            ended = tasks.end_first_boot(machine) if outcome is RunOutcome.OK else ()
             known.notices = (*known.notices, *ended, *tasks.keep(machine))
 
-    return _changing(machine, run, _known_to(machine, desired), body)
+    return _exclusive_run(machine, run, _recipients(machine, desired), body)
 
 
-def verify(machine: Host, desired: Desired, run: Run, listener: Listener) -> Report:
+def verify(machine: Host, desired: Desired, run: RunInfo, listener: Listener) -> Report:
     """Look at everything and touch nothing: for the options given, or else for the last `configure`.
 
     The report is remembered as any other, `plan` (the same look under another name) excepted. While a `configure` that
     was asked for something else has not succeeded, the host is not as wanted, whatever these options say.
     """
 
-    def body(known: Known) -> None:
-        limits = limits_of(desired)
-        host = Guarded(machine, limits.run)
+    def body(known: RunContext) -> None:
+        limits = timeouts_for(desired)
+        host = DeadlineHost(machine, limits.run)
         view = ReadOnlyHost(host)
-        known.wanted = wanted = _or_last(view, desired)
+        known.wanted = wanted = resolve_desired(view, desired)
         planned, ca = _prepare(view, wanted, limits, known)
-        known.walk = look(planned.plan, view, listener)
-        _observe(host, planned, known)
+        known.walk = check_plan(planned.plan, view, listener)
+        _run_post_checks(host, planned, known)
         known.is_first = _last(machine) is None
         if run.command == "verify":
             known.unfinished = _unfinished(view, _with_ca(run, wanted, ca))
 
-    known = _known_to(machine, desired)
+    known = _recipients(machine, desired)
     return _reported(machine, run, known, body, remember=run.command == "verify", beside=True)
 
 
-def rollback(machine: Host, run_id: str | None, run: Run, listener: Listener) -> Report:
+def rollback(machine: Host, run_id: str | None, run: RunInfo, listener: Listener) -> Report:
     """Put back the CA and the configuration as they were before a run, by default the last ones that worked."""
 
-    def body(known: Known) -> None:
+    def body(known: RunContext) -> None:
         wanted = snapshot.load(machine, run_id)
         known.facts = gather(machine)
         ready.load_for_run()
@@ -164,33 +164,33 @@ def rollback(machine: Host, run_id: str | None, run: Run, listener: Listener) ->
         snapshot.save(machine, run.run_id, reason=snapshot.ROLLBACK, to=wanted.name)
         _begun(machine, run, known)
         names = shared(machine)
-        known.walk = Walk(wanted.restore(machine))
+        known.walk = EngineResult(wanted.restore(machine))
         known.notices = (*known.notices, *parted(machine, names))
         for line in known.walk.lines:
             listener.ended(line)
         with contextlib.suppress(AgentError):
-            using = running(machine, (*known.facts.components(5), *known.facts.components(3)))
-            known.restarts = restarts(machine, using)
+            using = client_processes(machine, (*known.facts.components(5), *known.facts.components(3)))
+            known.restarts = processes_to_restart(machine, using)
         unfinished = _unfinished(machine, None)
         if unfinished is not None:
             known.notices = (*known.notices, Notice("configure-unfinished", unfinished.saw))
 
-    return _changing(machine, run, _known_to(machine, Desired()), body)
+    return _exclusive_run(machine, run, _recipients(machine, Desired()), body)
 
 
-def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -> Report:
+def remove(machine: Host, run: RunInfo, listener: Listener, timeout: float | None) -> Report:
     """Take the client packages off. The CA and the configuration are kept in a snapshot."""
 
-    def body(known: Known) -> None:
-        limits = limits_of(Desired(timeout=timeout))
-        host = Guarded(machine, limits.run)
+    def body(known: RunContext) -> None:
+        limits = timeouts_for(Desired(timeout=timeout))
+        host = DeadlineHost(machine, limits.run)
         known.facts = gather(host)
         using = _users(machine, known.facts)
-        undo = _Prepared(snapshot.Keeper(machine, run.run_id, snapshot.REMOVE))
+        undo = _Prepared(snapshot.SnapshotUndo(machine, run.run_id, snapshot.REMOVE))
         _begun(machine, run, known)
-        known.walk = apply(removal(known.facts, limits), host, listener, undo)
+        known.walk = apply_plan(removal_plan(known.facts, limits), host, listener, undo)
         # also where another run, or somebody else, took the last package off: nothing is asked of this host any more
-        if known.walk.changed or judge(known.walk).outcome is Verdict.OK:
+        if known.walk.changed or judge(known.walk).outcome is RunOutcome.OK:
             _forget(machine, known)
         if known.walk.changed:
             with contextlib.suppress(AgentError):
@@ -199,37 +199,37 @@ def remove(machine: Host, run: Run, listener: Listener, timeout: float | None) -
             known.notices = (Notice("kept", text),)
             known.restarts = using
         _look_again(host, known)
-        if judge(known.walk).outcome is Verdict.OK:
+        if judge(known.walk).outcome is RunOutcome.OK:
             ended = (*tasks.end_first_boot(machine), *tasks.end(machine, tasks.VERIFY))
             known.notices = (*known.notices, *ended)
 
-    return _changing(machine, run, _known_to(machine, Desired()), body)
+    return _exclusive_run(machine, run, _recipients(machine, Desired()), body)
 
 
-def _forget(machine: Host, known: Known) -> None:
+def _forget(machine: Host, known: RunContext) -> None:
     """Keep nothing of what was asked for but who was told of it: they are told as well of what comes now."""
     if machine.stat(machine.system.desired) is not None:
         store.write_receivers(machine, to_json(_receivers(known.told_to)))
         machine.remove(machine.system.desired)
 
 
-def plan_removal(machine: Host, run: Run, listener: Listener, timeout: float | None) -> Report:
+def plan_removal(machine: Host, run: RunInfo, listener: Listener, timeout: float | None) -> Report:
     """Look what `remove` would take off, and touch nothing."""
 
-    def body(known: Known) -> None:
-        limits = limits_of(Desired(timeout=timeout))
-        view = ReadOnlyHost(Guarded(machine, limits.run))
+    def body(known: RunContext) -> None:
+        limits = timeouts_for(Desired(timeout=timeout))
+        view = ReadOnlyHost(DeadlineHost(machine, limits.run))
         known.facts = gather(view)
-        known.walk = look(removal(known.facts, limits), view, listener)
+        known.walk = check_plan(removal_plan(known.facts, limits), view, listener)
 
-    return _reported(machine, run, Known(), body, remember=False)
+    return _reported(machine, run, RunContext(), body, remember=False)
 
 
 def facts(view: HostView, platform: str | None) -> dict[str, Any]:
     """Look at the machine and say which client fits it, as plain JSON values; `refusal` says why none does."""
     known = gather(view)
     catalogue = load()
-    fit: Fit | None = None
+    fit: PlatformMatch | None = None
     refusal = None
     try:
         fit = fit_host(known, platform, catalogue)
@@ -294,10 +294,10 @@ def last_report(
         view.pause(_LOOK_AGAIN)
 
 
-def _prepare(host: HostView, desired: Desired, limits: Limits, known: Known) -> tuple[Planned, Ca]:
+def _prepare(host: HostView, desired: Desired, limits: Timeouts, known: RunContext) -> tuple[PlanResult, Ca]:
     """Gather facts, read the CA and plan; each is known to the report as soon as it is there."""
     known.facts = gather(host)
-    ca, remarks = wanted_ca(host, desired, limits)
+    ca, remarks = load_ca(host, desired, limits)
     known.catalogue = load()
     known.planned = plan(known.facts, desired, known.catalogue, ca, limits)
     soon = expiry_notice(ca, host.now())
@@ -305,7 +305,7 @@ def _prepare(host: HostView, desired: Desired, limits: Limits, known: Known) -> 
     return known.planned, ca
 
 
-def _or_last(view: HostView, desired: Desired) -> Desired:
+def resolve_desired(view: HostView, desired: Desired) -> Desired:
     """Return what was asked for now, or when nothing was, what the last `configure` was asked for, failed or not."""
     if desired.hsm_ip:
         return desired
@@ -346,12 +346,12 @@ def _lacking(view: HostView, desired: Desired) -> tuple[str, str]:
         return "", ""
     hsm = "" if desired.hsm_ip else "--hsm-ip: at least one address of an HSM is needed"
     with contextlib.suppress(AgentError):
-        if desired.ca_cert is None and view.stat(layout(view.system).ca) is None:
+        if desired.ca_cert is None and view.stat(client_paths(view.system).ca) is None:
             return hsm, "--ca-cert: customerCA.crt is needed, since there is none on this host yet"
     return hsm, ""
 
 
-def _of_record(view: HostView, last: store.Last) -> Desired:
+def _of_record(view: HostView, last: store.LastConfigure) -> Desired:
     """Return what a record says was asked for. Raises AgentError `nothing-recorded` for what cannot be understood."""
     with contextlib.suppress(TypeError):
         before = from_json(last.desired)
@@ -370,23 +370,23 @@ def _kept(wanted: Desired) -> Desired:
     return replace(wanted, ca_cert=None, replace_ca=False, timeout=None)
 
 
-def _asked(machine: HostView, run: Run, wanted: Desired) -> store.Last:
+def _asked(machine: HostView, run: RunInfo, wanted: Desired) -> store.LastConfigure:
     """Return the record of a `configure` that begins. Where its CA is to be read from is kept, and never a secret."""
     before = _last(machine)
     if before is not None and before.ca_pem is not None and wanted.ca_cert == f"inline:{before.ca_pem}":
-        return store.Last(to_json(_kept(wanted)), before.ca_pem, run.run_id)
+        return store.LastConfigure(to_json(_kept(wanted)), before.ca_pem, run.run_id)
     source = wanted.ca_cert
-    if source is not None and holds_secret(source.encode("utf-8", "surrogateescape")):
+    if source is not None and contains_private_key(source.encode("utf-8", "surrogateescape")):
         source = "inline:"
-    return store.Last(to_json(replace(_kept(wanted), ca_cert=source)), None, run.run_id)
+    return store.LastConfigure(to_json(replace(_kept(wanted), ca_cert=source)), None, run.run_id)
 
 
-def _with_ca(run: Run, wanted: Desired, ca: Ca) -> store.Last:
+def _with_ca(run: RunInfo, wanted: Desired, ca: Ca) -> store.LastConfigure:
     """Return what is asked for, with the CA as it was read."""
-    return store.Last(to_json(_kept(wanted)), ca.pem.decode(), run.run_id)
+    return store.LastConfigure(to_json(_kept(wanted)), ca.pem.decode(), run.run_id)
 
 
-def _accept(machine: Host, record: store.Last) -> store.Last:
+def _accept(machine: Host, record: store.LastConfigure) -> store.LastConfigure:
     """Keep what is asked for before anything is done about it: it counts from now on, however this run ends.
 
     Raises AgentError where it cannot be kept, unless a `configure` has succeeded that was asked for the same.
@@ -404,7 +404,7 @@ def _accept(machine: Host, record: store.Last) -> store.Last:
     return record
 
 
-def _begun(machine: Host, run: Run, known: Known) -> None:
+def _begun(machine: Host, run: RunInfo, known: RunContext) -> None:
     """Keep a report that says that this run has begun: one that is killed must not leave an older one's success."""
     unended = AgentError(
         "interrupted",
@@ -414,11 +414,11 @@ def _begun(machine: Host, run: Run, known: Known) -> None:
         hint="`hsm-agent status --wait` waits while it is at work; otherwise run the same command again",
     )
     with contextlib.suppress(AgentError):
-        report = assemble(machine, replace(run, identity=lambda: None), known, unended)
+        report = build_report(machine, replace(run, identity=lambda: None), known, unended)
         store.write_report(machine, to_document(report))
 
 
-def _remember(machine: Host, record: store.Last) -> tuple[Notice, ...]:
+def _save_desired(machine: Host, record: store.LastConfigure) -> tuple[Notice, ...]:
     """Keep that what was asked for has succeeded. What the run did stands also when that fails."""
     try:
         store.write_last(machine, replace(record, succeeded=record))
@@ -428,7 +428,7 @@ def _remember(machine: Host, record: store.Last) -> tuple[Notice, ...]:
     return ()
 
 
-def _keep_proven(machine: Host, run: Run) -> tuple[Notice, ...]:
+def _keep_proven(machine: Host, run: RunInfo) -> tuple[Notice, ...]:
     """Keep what works now, for a `rollback` to it; that it could not be kept is only remarked on."""
     try:
         snapshot.prove(machine, run.run_id)
@@ -438,7 +438,7 @@ def _keep_proven(machine: Host, run: Run) -> tuple[Notice, ...]:
     return ()
 
 
-def _last(view: HostView) -> store.Last | None:
+def _last(view: HostView) -> store.LastConfigure | None:
     """Return the record of this host, None where there is none, or one that cannot be understood."""
     with contextlib.suppress(AgentError, TypeError):
         last = store.read_last(view)
@@ -448,7 +448,7 @@ def _last(view: HostView) -> store.Last | None:
     return None
 
 
-def _unfinished(view: HostView, looked_at: store.Last | None) -> Failure | None:
+def _unfinished(view: HostView, looked_at: store.LastConfigure | None) -> ErrorDetails | None:
     """Tell that the last `configure` has not succeeded, unless what it means was looked at, or succeeded before."""
     last = _last(view)
     if last is None or last.is_done:
@@ -467,7 +467,7 @@ def _unfinished(view: HostView, looked_at: store.Last | None) -> Failure | None:
                 raise
             sentence = "the last `configure` did not succeed, and the CA that it asked for cannot be used"
             saw = f"{run}: {error.sentence}: {error.saw}"
-    return Failure(
+    return ErrorDetails(
         "drift",
         sentence,
         saw,
@@ -476,14 +476,14 @@ def _unfinished(view: HostView, looked_at: store.Last | None) -> Failure | None:
     )
 
 
-def _ca_of(view: HostView, last: store.Last) -> str:
+def _ca_of(view: HostView, last: store.LastConfigure) -> str:
     """Return the CA that a record asks for: what is at the place it names. Raises AgentError as reading that does."""
     if last.ca_pem is not None:
         return last.ca_pem
-    return wanted_ca(view, _of_record(view, last), Limits())[0].pem.decode()
+    return load_ca(view, _of_record(view, last), Timeouts())[0].pem.decode()
 
 
-def _meant(last: store.Last) -> Desired:
+def _meant(last: store.LastConfigure) -> Desired:
     """Return what a record asks of the host itself but for the CA, in one spelling: what is meant without saying, said.
 
     Neither who is told of it, nor where packages come from.
@@ -497,12 +497,12 @@ def _meant(last: store.Last) -> Desired:
     )
 
 
-def _look_again(host: Guarded, known: Known) -> None:
+def _look_again(host: DeadlineHost, known: RunContext) -> None:
     """Look at the machine as it is after a run that may have changed it: what is said of it is true of then.
 
     Where it cannot be looked at, or not in a moment when the run's time is over, what was true before stays.
     """
-    if known.walk is None or all(line.outcome is Outcome.MET for line in known.walk.lines):
+    if known.walk is None or all(line.outcome is StepOutcome.MET for line in known.walk.lines):
         return
     with contextlib.suppress(AgentError):
         known.after = gather(host.longer(_AFTERWARDS))
@@ -517,20 +517,20 @@ def _look_again(host: Guarded, known: Known) -> None:
             known.notices = (*(each for each in known.notices if each not in stale), *fresh)
 
 
-def _users(view: HostView, seen: Facts) -> tuple[Restart, ...]:
+def _users(view: HostView, seen: Facts) -> tuple[StaleProcess, ...]:
     """Return the programs that use the client which is about to go."""
     with contextlib.suppress(AgentError):
-        return users(running(view, (*seen.components(5), *seen.components(3))), view.system)
+        return users(client_processes(view, (*seen.components(5), *seen.components(3))), view.system)
     return ()
 
 
-def _observe(host: Guarded, planned: Planned, known: Known) -> None:
+def _run_post_checks(host: DeadlineHost, planned: PlanResult, known: RunContext) -> None:
     """See what lets a host look right and be wrong; whatever cannot be seen is left out."""
     with contextlib.suppress(AgentError):
         machine = host.longer(_AFTERWARDS)
-        programs = running(machine, planned.client.components)
-        known.restarts = restarts(machine, programs)
-        known.notices = (*known.notices, *hazards(machine, programs, planned.client.sdk))
+        programs = client_processes(machine, planned.client.components)
+        known.restarts = processes_to_restart(machine, programs)
+        known.notices = (*known.notices, *configuration_warnings(machine, programs, planned.client.sdk))
 
 
 def _with_what_lacks(view: HostView, error: AgentError, desired: Desired) -> AgentError:
@@ -543,28 +543,32 @@ def _with_what_lacks(view: HostView, error: AgentError, desired: Desired) -> Age
     ]
     if error.code.name != "config-invalid" or not lacking:
         return error
-    complaints = Complaints([*error.saw.splitlines(), *lacking])
+    complaints = InputErrors([*error.saw.splitlines(), *lacking])
     return complaints.error()
 
 
-def refused(machine: Host, run: Run, error: AgentError, desired: Desired) -> Report:
+def report_invalid_input(machine: Host, run: RunInfo, error: AgentError, desired: Desired) -> Report:
     """Report a run that ended before it began, since what was asked for is not valid, to whom it was to be told."""
-    known = Known(told_to=desired) if desired.report_to else _known_to(machine, replace(desired, hsm_ip=()))
+    known = (
+        RunContext(told_to=desired)
+        if desired.report_to
+        else _recipients(machine, replace(desired, hsm_ip=()))
+    )
     error = _with_what_lacks(machine, error, desired)
-    return _delivered(machine, run, assemble(machine, run, known, error), known.told_to, remember=False)
+    return _delivered(machine, run, build_report(machine, run, known, error), known.told_to, remember=False)
 
 
-def _known_to(view: HostView, desired: Desired) -> Known:
+def _recipients(view: HostView, desired: Desired) -> RunContext:
     """Begin a run with whom it is told to: who is named now, or else who was named to the last `configure`.
 
     After a `remove` there is none, and a `rollback` of it concerns those who were told of the `remove`.
     """
     with contextlib.suppress(AgentError):
-        return Known(told_to=_or_last(view, desired))
+        return RunContext(told_to=resolve_desired(view, desired))
     if not desired.report_to:
         with contextlib.suppress(AgentError, TypeError):
-            return Known(told_to=from_json(store.read_receivers(view)))
-    return Known(told_to=desired)
+            return RunContext(told_to=from_json(store.read_receivers(view)))
+    return RunContext(told_to=desired)
 
 
 def _receivers(told_to: Desired) -> Desired:
@@ -575,7 +579,9 @@ def _receivers(told_to: Desired) -> Desired:
     )
 
 
-def _changing(machine: Host, run: Run, known: Known, body: Callable[[Known], None]) -> Report:
+def _exclusive_run(
+    machine: Host, run: RunInfo, known: RunContext, body: Callable[[RunContext], None]
+) -> Report:
     """Run the body of a command that changes the host: as root, alone, and remembered."""
     try:
         if not machine.is_root():
@@ -587,14 +593,16 @@ def _changing(machine: Host, run: Run, known: Known, body: Callable[[Known], Non
         with machine.lock(machine.system.lock, f"hsm-agent {run.command}, run {run.run_id}{asked}"):
             return _reported(machine, run, known, body, remember=True)
     except AgentError as error:
-        return _delivered(machine, run, assemble(machine, run, known, error), known.told_to, remember=False)
+        return _delivered(
+            machine, run, build_report(machine, run, known, error), known.told_to, remember=False
+        )
 
 
 def _reported(
     machine: Host,
-    run: Run,
-    known: Known,
-    body: Callable[[Known], None],
+    run: RunInfo,
+    known: RunContext,
+    body: Callable[[RunContext], None],
     *,
     remember: bool,
     beside: bool = False,
@@ -619,7 +627,7 @@ def _reported(
             text = "another run was at work on this host meanwhile, and `status` shows what that one reports"
             known.notices = (*known.notices, Notice("run-beside", text))
             remember = False
-    report = assemble(machine, run, known, error)
+    report = build_report(machine, run, known, error)
     remember = remember and machine.is_root() and report.code != "nothing-recorded"
     if remember:
         report = _recorded(machine, report)
@@ -653,7 +661,7 @@ def _recorded(machine: Host, report: Report) -> Report:
     return report
 
 
-def _delivered(machine: Host, run: Run, report: Report, told_to: Desired, *, remember: bool) -> Report:
+def _delivered(machine: Host, run: RunInfo, report: Report, told_to: Desired, *, remember: bool) -> Report:
     """Deliver a report, and return it as it is shown and kept: with what became of that.
 
     What is delivered is the report as it was before. That it did not arrive is the run's outcome only when nothing
@@ -670,17 +678,17 @@ def _delivered(machine: Host, run: Run, report: Report, told_to: Desired, *, rem
     report = replace(report, notices=(*report.notices, *done.notices))
     if done.failed and report.exit_status == 0:
         code = CODES["report-refused" if done.refused else "report-undelivered"]
-        failure = Failure(code.name, code.meaning, "", "", code.fix)  # what was seen, the warnings say
+        failure = ErrorDetails(code.name, code.meaning, "", "", code.fix)  # what was seen, the warnings say
         report = replace(report, code=code.name, exit_status=code.exit_status, failure=failure)
     return _recorded(machine, report) if remember else report
 
 
-def _is_told(view: HostView, run: Run, told_to: Desired) -> bool:
+def _is_told(view: HostView, run: RunInfo, told_to: Desired) -> bool:
     """Tell whether a report goes to anybody: of this run, or of those before it."""
     return run.command != "plan" and bool(told_to.report_to or (view.is_root() and _spooled(view)))
 
 
-def _ready_to_report(view: HostView, run: Run, known: Known) -> None:
+def _ready_to_report(view: HostView, run: RunInfo, known: RunContext) -> None:
     """Load what the report's delivery will take: when the run has ended, the agent may be gone from the disk."""
     if not _is_told(view, run, known.told_to):
         return

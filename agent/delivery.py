@@ -11,7 +11,7 @@ from agent.core.errors import AgentError
 from agent.core.plain import LONGEST, cut, printable
 from agent.core.words import Notice
 from agent.reporting.https import TOKEN
-from agent.reporting.letter import Letter, Means, UndeliveredError
+from agent.reporting.letter import DeliveryContext, OutgoingReport, UndeliveredError
 from agent.reporting.places import send, shown
 from agent.state import spool
 
@@ -50,8 +50,8 @@ def deliver(
     As root it is first written to the spool and only then sent: a run that is killed meanwhile loses nothing, and
     what the next run then sends again has the key of the first attempt.
     """
-    letters = tuple(Letter(uri, document) for uri in wanted.report_to)
-    this = _Round(machine, wanted, environ, hurried=hurried)
+    letters = tuple(OutgoingReport(uri, document) for uri in wanted.report_to)
+    this = _DeliveryPass(machine, wanted, environ, hurried=hurried)
     if not machine.is_root():
         for letter in letters:
             this.directly(letter, "it is not kept, since that needs root")
@@ -67,7 +67,7 @@ def deliver(
 
 
 @dataclass
-class _Round:
+class _DeliveryPass:
     """The deliveries of one run. `ends` is until when each place may take, by its URI."""
 
     machine: Host
@@ -84,13 +84,13 @@ class _Round:
         failed = bool(self.failures)
         return Delivered(tuple(self.notices), failed, failed and all(each.refused for each in self.failures))
 
-    def in_order(self, letters: tuple[Letter, ...]) -> None:
+    def in_order(self, letters: tuple[OutgoingReport, ...]) -> None:
         """Send what waits and then the new letters; where one does not arrive, those behind it wait with it."""
         unkept = {letter: self.keep(letter) for letter in letters}
         stuck: set[str] = set()
-        found: set[Letter] = set()
+        found: set[OutgoingReport] = set()
         for kept in self.waiting():
-            letter = Letter(kept.uri, kept.document)
+            letter = OutgoingReport(kept.uri, kept.document)
             found.add(letter)
             error = _BEHIND if letter.uri in stuck else self.attempt(letter, self.means(kept))
             if error is not None and error is not _BEHIND:
@@ -105,7 +105,7 @@ class _Round:
             if letter not in found:
                 self.lost(letter, unkept[letter] or "it was kept, and is not there any more", stuck)
 
-    def lost(self, letter: Letter, why: str, stuck: set[str]) -> None:
+    def lost(self, letter: OutgoingReport, why: str, stuck: set[str]) -> None:
         """Send a report of this run that is not among what waits, unless older ones wait before it."""
         if letter.uri in stuck:
             self.failures.append(_BEHIND)
@@ -113,27 +113,27 @@ class _Round:
         else:
             self.directly(letter, why)
 
-    def directly(self, letter: Letter, unkept: str | None = None) -> None:
+    def directly(self, letter: OutgoingReport, unkept: str | None = None) -> None:
         """Send without looking at what waits; keep it when it does not arrive, unless there is a reason not to."""
         error = self.attempt(letter, self.means())
         if error is not None:
             self.failures.append(error)
             self.undelivered(letter, error, unkept or (not error.refused and self.keep(letter)) or _LATER)
 
-    def means(self, kept: spool.Kept | None = None) -> Means:
+    def means(self, kept: spool.SpooledReport | None = None) -> DeliveryContext:
         """Return what the delivery of this run's report may use, or that of one which waited for another place.
 
         A token is for the receivers that it was named with: this run's is for no other, in a file or not.
         """
         wanted = self.wanted
         if kept is None or kept.uri in wanted.report_to:
-            return Means(
+            return DeliveryContext(
                 self.machine, 0.0, self.environ, wanted.report_ca, wanted.report_token_file, self.hurried
             )
         others = {name: value for name, value in self.environ.items() if name != TOKEN}
-        return Means(self.machine, 0.0, others, kept.ca, kept.token_file, self.hurried)
+        return DeliveryContext(self.machine, 0.0, others, kept.ca, kept.token_file, self.hurried)
 
-    def attempt(self, letter: Letter, means: Means) -> UndeliveredError | None:
+    def attempt(self, letter: OutgoingReport, means: DeliveryContext) -> UndeliveredError | None:
         """Send, and return why it did not arrive; None when it did."""
         limit = HURRY if self.hurried else LIMIT
         ends = self.ends.setdefault(letter.uri, self.machine.monotonic() + limit)
@@ -150,7 +150,7 @@ class _Round:
             return UndeliveredError(f"the agent failed ({type(crash).__name__})", refused=True)
         return None
 
-    def keep(self, letter: Letter) -> str | None:
+    def keep(self, letter: OutgoingReport) -> str | None:
         """Put a letter into the spool; return None, or why it is not there."""
         try:
             dropped = spool.keep(
@@ -164,7 +164,7 @@ class _Round:
             self.tell("report-dropped", text)
         return None
 
-    def waiting(self) -> tuple[spool.Kept, ...]:
+    def waiting(self) -> tuple[spool.SpooledReport, ...]:
         try:
             waiting = spool.waiting(self.machine)
         except AgentError as error:
@@ -188,7 +188,7 @@ class _Round:
         for number, each in enumerate(said[:_NAMED]):
             self.tell("report-stuck", each + (more if number == _NAMED - 1 else ""))
 
-    def undelivered(self, letter: Letter, error: UndeliveredError, kept: str) -> None:
+    def undelivered(self, letter: OutgoingReport, error: UndeliveredError, kept: str) -> None:
         where = f"{shown(letter.uri)}: {error.saw}"
         if error.refused:
             self.tell("report-refused", f"{where}; the report of run {letter.tree['run_id']} is not kept")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import CODES, AgentError
 from agent.hosts.owned import changeable
-from agent.options import ENVIRONMENT_PREFIX, OPTIONS, SECRET_VARIABLES, NotAcceptableError, spelled_address
+from agent.options import ENVIRONMENT_PREFIX, OPTIONS, SECRET_VARIABLES, InvalidValueError, spelled_address
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -58,10 +58,10 @@ class Desired:
 
 _MANY = "tuple[str, ...]"
 _BY_KEY = {option.key: option for option in OPTIONS if option.key}
-Said = dict[str, Any]
+RawOptions = dict[str, Any]
 
 
-class Complaints:
+class InputErrors:
     """Everything that is wrong with the input, gathered so that it can be said at once."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
@@ -84,7 +84,7 @@ class Complaints:
         return AgentError(code, f"{said} wrong with {what}", saw="\n".join(self.texts), hint=hint)
 
 
-def read_flags(given: Mapping[str, Any], complaints: Complaints) -> Said:
+def read_flags(given: Mapping[str, Any], complaints: InputErrors) -> RawOptions:
     """Take what was typed: option name -> text, list of texts or bool; None and empty were not typed."""
     return {
         option.name: value
@@ -94,9 +94,9 @@ def read_flags(given: Mapping[str, Any], complaints: Complaints) -> Said:
     }
 
 
-def read_environment(environment: Mapping[str, str], complaints: Complaints) -> Said:
+def read_environment(environment: Mapping[str, str], complaints: InputErrors) -> RawOptions:
     """Take HSM_AGENT_…; a list is separated by commas or blanks. Unknown names are errors, as they are in the file."""
-    said: Said = {}
+    said: RawOptions = {}
     variables = {option.variable: option for option in OPTIONS}
     for name in sorted(environment):
         if not name.startswith(ENVIRONMENT_PREFIX) or not environment[name].strip():
@@ -105,7 +105,7 @@ def read_environment(environment: Mapping[str, str], complaints: Complaints) -> 
         if name in SECRET_VARIABLES:
             continue
         if option is None:
-            complaints.add(name, "unknown variable" + meant(name, variables))
+            complaints.add(name, "unknown variable" + did_you_mean(name, variables))
             continue
         text = environment[name]
         values: Any = re.split(r"[,\s]+", text.strip()) if option.many else text
@@ -114,7 +114,7 @@ def read_environment(environment: Mapping[str, str], complaints: Complaints) -> 
     return said
 
 
-def read_document(text: str, where: str, complaints: Complaints, *, is_json: bool = False) -> Said:
+def read_document(text: str, where: str, complaints: InputErrors, *, is_json: bool = False) -> RawOptions:
     """Take a TOML or JSON document. Complaints name the file, the line and the nearest known key."""
     try:
         tree = json.loads(text, object_pairs_hook=_once) if is_json else tomllib.loads(text)
@@ -124,12 +124,12 @@ def read_document(text: str, where: str, complaints: Complaints, *, is_json: boo
     if not isinstance(tree, dict):
         complaints.add(where, "a table is wanted at the top")
         return {}
-    said: Said = {}
+    said: RawOptions = {}
     for key, value in _flat(tree):
         place = f"{where}:{_line_of(text, key)}" if not is_json else where
         option = _BY_KEY.get(key)
         if option is None:
-            complaints.add(place, f"unknown key `{key}`" + meant(key, _BY_KEY))
+            complaints.add(place, f"unknown key `{key}`" + did_you_mean(key, _BY_KEY))
             continue
         if option.name in said:  # `hsm.ip` as one name, beside `ip` below `hsm`
             complaints.add(place, f"`{key}` stands there twice")
@@ -148,9 +148,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def read_files(view: HostView, complaints: Complaints) -> Said:
+def read_files(view: HostView, complaints: InputErrors) -> RawOptions:
     """Take the configuration file and then conf.d/*.toml in the order of their names; later ones win."""
-    said: Said = {}
+    said: RawOptions = {}
     system = view.system
     folder = [
         system.join(system.configuration_folder, name)
@@ -162,7 +162,7 @@ def read_files(view: HostView, complaints: Complaints) -> Said:
     return said
 
 
-def read_file(view: HostView, path: str, complaints: Complaints) -> Said | None:
+def read_file(view: HostView, path: str, complaints: InputErrors) -> RawOptions | None:
     """Take one configuration file, None for no such file. One that somebody else can change is not taken."""
     fault = changeable(view, path)
     data = view.read(path)
@@ -174,7 +174,7 @@ def read_file(view: HostView, path: str, complaints: Complaints) -> Said | None:
     return read_text(data, path, complaints)
 
 
-def read_text(data: bytes, where: str, complaints: Complaints) -> Said:
+def read_text(data: bytes, where: str, complaints: InputErrors) -> RawOptions:
     """Take the bytes of one configuration file; JSON when they start with a brace."""
     try:
         text = data.decode("utf-8-sig")
@@ -184,21 +184,21 @@ def read_text(data: bytes, where: str, complaints: Complaints) -> Said:
     return read_document(text, where, complaints, is_json=text.lstrip().startswith("{"))
 
 
-def read_option(option: Option, value: Any, where: str, complaints: Complaints) -> Said:
+def read_option(option: Option, value: Any, where: str, complaints: InputErrors) -> RawOptions:
     """Take one value of one option, as a document has it, from wherever it was said."""
     parsed = _parsed(option, value, where, complaints)
     return {option.name: parsed[0]} if parsed else {}
 
 
-def merged(said: Iterable[Said]) -> Desired:
+def merged(said: Iterable[RawOptions]) -> Desired:
     """Return what was said, the strongest source first, unchecked."""
-    whole: Said = {}
+    whole: RawOptions = {}
     for source in reversed(list(said)):
         whole.update(source)
     return Desired(**whole)
 
 
-def settle(said: Iterable[Said], complaints: Complaints) -> Desired:
+def resolve(said: Iterable[RawOptions], complaints: InputErrors) -> Desired:
     """Merge what was said, the strongest source first, and check what only the whole can show.
 
     Raises AgentError `config-invalid` with every complaint so far.
@@ -232,7 +232,9 @@ def from_json(tree: Mapping[str, Any]) -> Desired:
 
     An earlier version kept addresses as they were typed; whether one can be an HSM's was judged where it was typed.
     """
-    said: Said = {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}
+    said: RawOptions = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()
+    }
     for each in fields(Desired):
         value = said.get(each.name, each.default)
         if value != each.default and not _is_of_kind(each.type, value):
@@ -274,7 +276,7 @@ def _is_writable(value: Any) -> bool:
     return True
 
 
-def _parsed(option: Option, value: Any, where: str, complaints: Complaints) -> list[Any]:
+def _parsed(option: Option, value: Any, where: str, complaints: InputErrors) -> list[Any]:
     """Return the parsed value in a list, or nothing when there was something to complain about."""
     values = list(value) if option.many and isinstance(value, (list, tuple)) else [value]
     if option.key == "client.sha256" and isinstance(value, dict):
@@ -289,7 +291,7 @@ def _parsed(option: Option, value: Any, where: str, complaints: Complaints) -> l
             continue
         try:
             parsed.append(each if isinstance(each, bool) else option.parse(str(each)))
-        except NotAcceptableError as error:
+        except InvalidValueError as error:
             complaints.add(where, str(error))
     if len(parsed) < len(values):
         return []
@@ -312,7 +314,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]
             yield name, value
 
 
-def meant(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the end of a complaint about an unknown name: the nearest known one, when there is one."""
     from difflib import get_close_matches  # noqa: PLC0415 -- only for a complaint
 

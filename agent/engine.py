@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Callable, Protocol
 
 from agent.core.errors import CODES, AgentError, unexpected
-from agent.core.words import Finding, Line, Notice, Outcome
+from agent.core.words import Finding, Notice, StepOutcome, StepResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,22 +27,22 @@ class Listener(Protocol):
     def began(self, line_id: str, *, touching: bool) -> None:
         """A look or a touch begins."""
 
-    def ended(self, line: Line) -> None:
+    def ended(self, line: StepResult) -> None:
         """A line of the report is final."""
 
 
-class Undo(Protocol):
+class Restorable(Protocol):
     """What can be put back. Its host is bound neither by the run's time limit nor by an interrupt."""
 
     def save(self, *, worked: bool) -> None:
         """Keep what a failed run could break, and whether it was seen to work; called once, before the first touch."""
 
-    def restore(self) -> tuple[Line, ...]:
+    def restore(self) -> tuple[StepResult, ...]:
         """Put back what differs from what was saved: one `undone` or `failed` line for each file that did."""
 
 
 @dataclass(frozen=True)
-class Walk:
+class EngineResult:
     """The lines of a run, what was learned beside them, and how it ended.
 
     `undone` is what was put back, `stopped` the look or touch at which the run was stopped: both are empty for a walk
@@ -50,10 +50,10 @@ class Walk:
     short.
     """
 
-    lines: tuple[Line, ...]
+    lines: tuple[StepResult, ...]
     notices: tuple[Notice, ...] = ()
-    undone: tuple[Line, ...] = ()
-    stopped: Line | None = None
+    undone: tuple[StepResult, ...] = ()
+    stopped: StepResult | None = None
     unproven: str | None = None
 
     @property
@@ -61,38 +61,42 @@ class Walk:
         """Whether the host is another than before: something was changed and not put back, or was put back."""
         back = {line.id for line in self.undone}
         return any(
-            line.outcome is Outcome.UNDONE
-            or ((line.outcome is Outcome.CHANGED or line.id == self.unproven) and line.id not in back)
+            line.outcome is StepOutcome.UNDONE
+            or ((line.outcome is StepOutcome.CHANGED or line.id == self.unproven) and line.id not in back)
             for line in self.lines
         )
 
 
-def look(plan: Plan, view: HostView, listener: Listener) -> Walk:
+def check_plan(plan: Plan, view: HostView, listener: Listener) -> EngineResult:
     """Look at everything in the plan and touch nothing; what is not met would be changed."""
-    walk = _Walking(view, listener)
+    walk = _Execution(view, listener)
     for step in plan.steps:
         finding = walk.first_look(step)
-        walk.add(finding if isinstance(finding, Line) else walk.seen(step, finding, Outcome.WOULD_CHANGE))
+        walk.add(
+            finding if isinstance(finding, StepResult) else walk.seen(step, finding, StepOutcome.WOULD_CHANGE)
+        )
     walk.probe(plan.probes)
     return walk.result()
 
 
-def apply(plan: Plan, host: Host, listener: Listener, undo: Undo) -> Walk:
+def apply_plan(plan: Plan, host: Host, listener: Listener, undo: Restorable) -> EngineResult:
     """Make the plan so.
 
     Every step is looked at before the first touch, so what is refused costs nothing. When a step fails the rest are
     skipped. When the run fails after a touch, on a host whose previous configuration worked, that one is put back; and
     so it is when HSMs took the place of others and fewer of them answer now.
     """
-    walk = _Walking(host, listener)
+    walk = _Execution(host, listener)
     first = [walk.first_look(step) for step in plan.steps]
     findings = [finding for finding in first if isinstance(finding, Finding)]
     before: Finding | None = None
     if len(findings) < len(first):
-        refused = next(line.id for line in first if isinstance(line, Line))
+        refused = next(line.id for line in first if isinstance(line, StepResult))
         for step, found in zip(plan.steps, first):
             walk.add(
-                found if isinstance(found, Line) else walk.seen(step, found, Outcome.SKIPPED, needs=refused)
+                found
+                if isinstance(found, StepResult)
+                else walk.seen(step, found, StepOutcome.SKIPPED, needs=refused)
             )
     else:
         ready = all(finding.met for finding in findings)
@@ -107,44 +111,46 @@ def apply(plan: Plan, host: Host, listener: Listener, undo: Undo) -> Walk:
     return walk.result()
 
 
-class _Walking:
+class _Execution:
     """One walk while it goes on: the lines so far, and what broke it."""
 
     def __init__(self, view: HostView, listener: Listener) -> None:
         self.view = view
         self.listener = listener
-        self.lines: list[Line] = []
+        self.lines: list[StepResult] = []
         self.notices: list[Notice] = []
         self.broken: str | None = None
-        self.stopped: Line | None = None
+        self.stopped: StepResult | None = None
         self.touched = False
         self.unproven: str | None = None
 
-    def add(self, line: Line) -> None:
+    def add(self, line: StepResult) -> None:
         self.lines.append(line)
         self.listener.ended(line)
-        if line.outcome is Outcome.FAILED and self.broken is None:
+        if line.outcome is StepOutcome.FAILED and self.broken is None:
             self.broken = line.id
 
-    def result(self, undone: tuple[Line, ...] = ()) -> Walk:
+    def result(self, undone: tuple[StepResult, ...] = ()) -> EngineResult:
         notices = tuple(dict.fromkeys(self.notices))
-        return Walk(tuple(self.lines), notices, undone, self.stopped, self.unproven)
+        return EngineResult(tuple(self.lines), notices, undone, self.stopped, self.unproven)
 
-    def first_look(self, step: Step) -> Finding | Line:
+    def first_look(self, step: Step) -> Finding | StepResult:
         """Look before any touch; a refusal comes back as the line it will be."""
         if self.stopped:
-            return Line(step.id, Outcome.SKIPPED, hint="the run ended before this")
+            return StepResult(step.id, StepOutcome.SKIPPED, hint="the run ended before this")
         self.listener.began(step.id, touching=False)
         return self._attempt(step.id, lambda: step.check(self.view))
 
-    def seen(self, step: Step, finding: Finding, otherwise: Outcome, *, needs: str | None = None) -> Line:
+    def seen(
+        self, step: Step, finding: Finding, otherwise: StepOutcome, *, needs: str | None = None
+    ) -> StepResult:
         """Return the line of a step that was only looked at: met, or else `otherwise`."""
         self.notices.extend(finding.notices)
         if finding.met:
-            return _line(step.id, Outcome.MET, finding)
+            return _line(step.id, StepOutcome.MET, finding)
         return _line(step.id, otherwise, finding, hint=f"needs {needs}" if needs else None)
 
-    def saved(self, plan: Plan, findings: list[Finding], undo: Undo, *, worked: bool) -> bool:
+    def saved(self, plan: Plan, findings: list[Finding], undo: Restorable, *, worked: bool) -> bool:
         """Save what could be broken. When that fails nothing may be touched: the first unmet step carries the cause."""
         try:
             undo.save(worked=worked)
@@ -152,9 +158,16 @@ class _Walking:
             for step, finding in zip(plan.steps, findings):
                 unmet_first = not finding.met and self.broken is None
                 self.add(
-                    Line(step.id, Outcome.FAILED, error.saw, error.want or None, error.code.name, error.hint)
+                    StepResult(
+                        step.id,
+                        StepOutcome.FAILED,
+                        error.saw,
+                        error.want or None,
+                        error.code.name,
+                        error.hint,
+                    )
                     if unmet_first
-                    else self.seen(step, finding, Outcome.SKIPPED, needs=self.broken)
+                    else self.seen(step, finding, StepOutcome.SKIPPED, needs=self.broken)
                 )
             return False
         return True
@@ -168,15 +181,17 @@ class _Walking:
             # Only looked at now: what is met all the same is worth knowing, and lets the probes go on.
             needs = self.broken
             now = self.first_look(step)
-            self.add(now if isinstance(now, Line) else self.seen(step, now, Outcome.SKIPPED, needs=needs))
+            self.add(
+                now if isinstance(now, StepResult) else self.seen(step, now, StepOutcome.SKIPPED, needs=needs)
+            )
 
-    def _make_one_so(self, step: Step, host: Host, finding: Finding) -> Line:
+    def _make_one_so(self, step: Step, host: Host, finding: Finding) -> StepResult:
         began = self.view.monotonic()
         before = self._attempt(step.id, lambda: step.check(self.view)) if self.touched else finding
-        if isinstance(before, Line):
+        if isinstance(before, StepResult):
             return before
         if before.met:
-            return self.seen(step, before, Outcome.MET)
+            return self.seen(step, before, StepOutcome.MET)
         self.listener.began(step.id, touching=True)
         self.touched = True
 
@@ -189,17 +204,19 @@ class _Walking:
             return finding
 
         after = self._attempt(step.id, touch, saw=before.saw)
-        if isinstance(after, Line):
+        if isinstance(after, StepResult):
             return replace(after, detail=before.detail)
         self.notices.extend((*before.notices, *after.notices))
         seconds = self.view.monotonic() - began
         if after.met:
-            return Line(
-                step.id, Outcome.CHANGED, before.saw, before.want, seconds=seconds, detail=after.detail
+            return StepResult(
+                step.id, StepOutcome.CHANGED, before.saw, before.want, seconds=seconds, detail=after.detail
             )
         code = CODES[after.code or step.unproven]
         hint = after.hint or code.fix
-        return Line(step.id, Outcome.FAILED, after.saw, after.want, code.name, hint, seconds, after.detail)
+        return StepResult(
+            step.id, StepOutcome.FAILED, after.saw, after.want, code.name, hint, seconds, after.detail
+        )
 
     def probe(self, probes: tuple[Probe, ...]) -> None:
         """Look at the probes in order; those with the same needs are looked at at the same time."""
@@ -212,12 +229,12 @@ class _Walking:
                 for probe in together:
                     needs = f"needs {probe.follows}" if probe.follows else lacking
                     hint = "the run ended before this" if self.stopped else needs
-                    self.add(Line(probe.id, Outcome.SKIPPED, hint=hint))
+                    self.add(StepResult(probe.id, StepOutcome.SKIPPED, hint=hint))
                 continue
             for probe in together:
                 self.listener.began(probe.id, touching=False)
             with ThreadPoolExecutor(min(len(together), _AT_ONCE)) as pool:
-                looked: Iterator[tuple[Line, Finding | None]]
+                looked: Iterator[tuple[StepResult, Finding | None]]
                 try:
                     looked = pool.map(self._look_once, together)
                 except RuntimeError:  # this machine allows no more threads: one after another
@@ -225,11 +242,11 @@ class _Walking:
                 for probe, (line, finding) in zip(together, looked):
                     self._tell(probe, line, finding)
 
-    def _tell(self, probe: Probe, line: Line, finding: Finding | None) -> None:
+    def _tell(self, probe: Probe, line: StepResult, finding: Finding | None) -> None:
         """Add the line of a probe; the consequence of another one's failure is not told as a failure of its own."""
         lacking = self._lacking((probe.follows,)) if probe.follows else None
         if lacking is not None:
-            self.add(Line(probe.id, Outcome.SKIPPED, hint=lacking))
+            self.add(StepResult(probe.id, StepOutcome.SKIPPED, hint=lacking))
             return
         self.notices.extend(finding.notices if finding else ())
         self.add(line)
@@ -244,7 +261,7 @@ class _Walking:
         """Tell whether what the host was changed to does not work. An HSM that is not reached is not enough."""
         reaching = {probe.id for probe in plan.probes if not probe.needs}
         return self.stopped is not None or any(
-            line.outcome in (Outcome.FAILED, Outcome.SKIPPED)
+            line.outcome in (StepOutcome.FAILED, StepOutcome.SKIPPED)
             for line in self.lines
             if line.id not in reaching
         )
@@ -256,7 +273,7 @@ class _Walking:
                 return _answers(line.detail) < _answers(before.detail)
         return False
 
-    def undo(self, undo: Undo, plan: Plan) -> tuple[Line, ...]:
+    def undo(self, undo: Restorable, plan: Plan) -> tuple[StepResult, ...]:
         undone = undo.restore()
         for line in undone:
             self.listener.ended(line)
@@ -279,21 +296,21 @@ class _Walking:
         return Notice("previous-silent", "the configuration that was put back does not work any more either")
 
     def _lacking(self, needs: tuple[str, ...]) -> str | None:
-        good = [line.id for line in self.lines if line.outcome in (Outcome.MET, Outcome.CHANGED)]
+        good = [line.id for line in self.lines if line.outcome in (StepOutcome.MET, StepOutcome.CHANGED)]
         for need in needs:
             if not any(fnmatchcase(each, need) for each in good):
                 return f"needs {need}"
         return None
 
-    def _look_once(self, probe: Probe) -> tuple[Line, Finding | None]:
+    def _look_once(self, probe: Probe) -> tuple[StepResult, Finding | None]:
         began = self.view.monotonic()
         finding = self._attempt(probe.id, lambda: probe.check(self.view))
-        if isinstance(finding, Line):
+        if isinstance(finding, StepResult):
             return finding, None
-        outcome = Outcome.MET if finding.met else Outcome.FAILED
+        outcome = StepOutcome.MET if finding.met else StepOutcome.FAILED
         return _line(probe.id, outcome, finding, self.view.monotonic() - began), finding
 
-    def _attempt(self, line_id: str, attempt: Callable[[], Finding], saw: str = "") -> Finding | Line:
+    def _attempt(self, line_id: str, attempt: Callable[[], Finding], saw: str = "") -> Finding | StepResult:
         """Return what was found, or the failed line of what was raised; `saw` is told when the error saw nothing.
 
         A defect of a step fails that step alone, with its traceback in the log: the undo must still come.
@@ -308,7 +325,9 @@ class _Walking:
             error = unexpected(crash)
         seconds = self.view.monotonic() - began
         seen = error.saw or saw or error.sentence
-        line = Line(line_id, Outcome.FAILED, seen, error.want or None, error.code.name, error.hint, seconds)
+        line = StepResult(
+            line_id, StepOutcome.FAILED, seen, error.want or None, error.code.name, error.hint, seconds
+        )
         if error.ends_run and self.stopped is None:
             self.stopped = line
         return line
@@ -321,9 +340,9 @@ def _answers(detail: Mapping[str, Value]) -> int:
 
 
 def _line(
-    line_id: str, outcome: Outcome, finding: Finding, seconds: float = 0.0, *, hint: str | None = None
-) -> Line:
-    return Line(
+    line_id: str, outcome: StepOutcome, finding: Finding, seconds: float = 0.0, *, hint: str | None = None
+) -> StepResult:
+    return StepResult(
         line_id,
         outcome,
         finding.saw,

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agent.catalogue import parse_os_release
-from agent.cloudhsm.layout import component_of, layout
-from agent.cloudhsm.settings import parse_settings
+from agent.cloudhsm.layout import client_paths, component_of
+from agent.cloudhsm.settings import parse_client_config
 from agent.core.errors import AgentError
 from agent.core.registry import read
 from agent.core.system import LINUX
@@ -18,7 +18,7 @@ from agent.steps.package import due
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.cloudhsm.settings import Copy
+    from agent.cloudhsm.settings import SavedConfig
     from agent.core.host import HostView
     from agent.core.system import System
 
@@ -60,7 +60,7 @@ class Facts:
     has_ca: bool = False
     due: tuple[str, ...] = ()
     system: System = LINUX
-    kept: Mapping[str, Copy] = field(default_factory=dict, repr=False, compare=False)
+    kept: Mapping[str, SavedConfig] = field(default_factory=dict, repr=False, compare=False)
 
     def components(self, sdk: int) -> tuple[str, ...]:
         """Return the components of one SDK generation that the package database knows."""
@@ -80,7 +80,7 @@ def gather(view: HostView) -> Facts:
         bare,
         installed=MANAGERS[bare.format].installed(view) if bare.format else (),
         configured=tuple(_configured(view)),
-        has_ca=view.stat(layout(view.system).ca) is not None,
+        has_ca=view.stat(client_paths(view.system).ca) is not None,
         due=tuple(known[1] for known in map(component_of, due(view)) if known is not None),
         system=view.system,
         kept=snapshot.copies(view),
@@ -138,13 +138,13 @@ def _format(view: HostView) -> str:
 
 def _configured(view: HostView) -> list[Configured]:
     found = []
-    here = layout(view.system)
+    here = client_paths(view.system)
     for path in here.all_settings(view):
         component = here.component(path)
         if component is None:
             continue
         try:
-            settings = parse_settings(view.read(path) or b"")
+            settings = parse_client_config(view.read(path) or b"")
         except (AgentError, ValueError):
             continue  # a fact that cannot be seen is not one; the step that needs the file says why
         servers = () if settings.placeholder else tuple(server.hostname for server in settings.servers)

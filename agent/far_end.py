@@ -15,19 +15,19 @@ from agent import app, log
 from agent.core.errors import AgentError, unexpected
 from agent.core.urls import shown
 from agent.desired import from_json
-from agent.hosts.here import this_machine
+from agent.hosts.here import local_host
 from agent.render.record import to_tree
-from agent.report import begin
+from agent.report import new_run
 from agent.state import store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.core.host import Host
-    from agent.core.words import Line, Report
-    from agent.hosts.fetch import Sent
-    from agent.landing import Wire
-    from agent.report import Run
+    from agent.core.words import Report, StepResult
+    from agent.hosts.fetch import ProvidedFile
+    from agent.landing import RecordStream
+    from agent.report import RunInfo
 
 # How often a request that came again looks whether the first one has ended, in seconds.
 _LOOK_AGAIN = 0.5
@@ -36,16 +36,16 @@ _LOCKING = ("configure", "remove")
 _CUT_SHORT = ("interrupted", "link-lost")
 
 
-def stand(patience: float | None = None) -> None:
+def serve_stdio(patience: float | None = None) -> None:
     """Serve one request on standard input and output: where the agent came with its own Python, it needs no landing.
 
     `patience` is for how long the operator's end may be silent while we wait for it, in seconds; else as in a landing.
     """
-    from agent.hosts.incoming import Incoming  # noqa: PLC0415 -- where a landing was, it has seen to the wire
-    from agent.landing import PATIENCE, Wire  # noqa: PLC0415 -- as above
+    from agent.hosts.incoming import TimedInput  # noqa: PLC0415 -- where a landing was, it has seen to the wire
+    from agent.landing import PATIENCE, RecordStream  # noqa: PLC0415 -- as above
 
     patience = PATIENCE if patience is None else patience
-    wire = Wire(Incoming(sys.stdin.fileno(), patience), sys.stdout.buffer)
+    wire = RecordStream(TimedInput(sys.stdin.fileno(), patience), sys.stdout.buffer)
     try:
         request = wire.request()
     except ConnectionError as error:
@@ -55,7 +55,7 @@ def stand(patience: float | None = None) -> None:
         serve(request, wire)
 
 
-def serve(request: Mapping[str, Any], wire: Wire) -> None:
+def serve(request: Mapping[str, Any], wire: RecordStream) -> None:
     """Do what is asked for and send the report.
 
     `request` has command, desired, removal (of which a plan is), request (who asks), again (the same was asked for
@@ -66,11 +66,11 @@ def serve(request: Mapping[str, Any], wire: Wire) -> None:
     # at a terminal; and a shutdown has but one word before it kills.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
-    wired = Wired(wire)
-    machine = this_machine(stop, sender=wired.send)
+    wired = RemoteListener(wire)
+    machine = local_host(stop, sender=wired.send)
     log.open_log(machine, may_write=machine.is_root() and request["command"] != "plan")
     try:
-        report = answer(machine, request, wired)
+        report = report_for(machine, request, wired)
     except AgentError as error:  # while waiting for another run; a run of our own reports
         wire.say("failed", code=error.code.name, saw=error.saw or error.sentence)
     except Exception as crash:  # a defect: whoever asks gets an answer, and the log the traceback
@@ -81,7 +81,7 @@ def serve(request: Mapping[str, Any], wire: Wire) -> None:
         wire.say("report", report=report)
 
 
-def answer(machine: Host, request: Mapping[str, Any], wired: Wired) -> Mapping[str, Any]:
+def report_for(machine: Host, request: Mapping[str, Any], wired: RemoteListener) -> Mapping[str, Any]:
     """Return the report of this request: of the run that it started when it came first, or else of one run now."""
     end = machine.monotonic() + request["seconds"]
     while True:
@@ -132,12 +132,12 @@ def _finished(machine: Host, request: Mapping[str, Any]) -> Mapping[str, Any] | 
     return None
 
 
-def _run(machine: Host, request: Mapping[str, Any], wired: Wired) -> Report:
+def _run(machine: Host, request: Mapping[str, Any], wired: RemoteListener) -> Report:
     command = request["command"]
     desired = from_json(request["desired"])
     # the run ends before whoever waits for it gives up, so that its report can still be read
     desired = replace(desired, timeout=min(desired.timeout or request["seconds"], request["seconds"]))
-    run = begin(machine, command, os.environ, lambda: _identity(machine), request["request"])
+    run = new_run(machine, command, os.environ, lambda: _identity(machine), request["request"])
     if command == "plan" and request.get("removal"):
         report = app.plan_removal(machine, run, wired, desired.timeout)
     else:
@@ -152,7 +152,7 @@ def _identity(machine: Host) -> str | None:
     return instance_id(machine, os.environ)
 
 
-def _command(machine: Host, command: str, desired: Any, run: Run, wired: Wired) -> Report:
+def _command(machine: Host, command: str, desired: Any, run: RunInfo, wired: RemoteListener) -> Report:
     if command == "configure":
         return app.configure(machine, desired, run, wired)
     if command == "remove":
@@ -160,10 +160,10 @@ def _command(machine: Host, command: str, desired: Any, run: Run, wired: Wired) 
     return app.verify(machine, desired, run, wired)
 
 
-class Wired:
+class RemoteListener:
     """Tells the operator where the run is, and has files sent from there."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: RecordStream) -> None:
         self._wire = wire
         self._lock = threading.Lock()  # probes begin in threads of their own
 
@@ -171,24 +171,26 @@ class Wired:
         with self._lock:
             self._wire.say("at", step=line_id, touching=touching)
 
-    def ended(self, line: Line) -> None:
+    def ended(self, line: StepResult) -> None:
         """Say nothing: every line is in the report."""
 
-    def send(self, url: str, sha256: str | None) -> Sent:
+    def send(self, url: str, sha256: str | None) -> ProvidedFile:
         """Have a file sent. Raises AgentError with the operator's own words, or when the link breaks."""
         try:
             with self._lock:
                 self._wire.say("want", what="file", url=url, sha256=sha256)
-            answer = self._wire.line()
-            while "wait" in answer:  # it comes from far to the operator's end, too
-                answer = self._wire.line()
+            report_for = self._wire.line()
+            while "wait" in report_for:  # it comes from far to the operator's end, too
+                report_for = self._wire.line()
         except ConnectionError as error:
             _broken(url, error)
-        if "code" in answer:
-            raise AgentError(answer["code"], answer["sentence"], saw=answer["saw"], want=answer["want"])
-        from agent.hosts.fetch import Sent  # noqa: PLC0415 -- 5 ms that only a download pays
+        if "code" in report_for:
+            raise AgentError(
+                report_for["code"], report_for["sentence"], saw=report_for["saw"], want=report_for["want"]
+            )
+        from agent.hosts.fetch import ProvidedFile  # noqa: PLC0415 -- 5 ms that only a download pays
 
-        return Sent(answer["size"], answer["sha256"], self._pieces(url, answer["size"]))
+        return ProvidedFile(report_for["size"], report_for["sha256"], self._pieces(url, report_for["size"]))
 
     def _pieces(self, url: str, size: int) -> Any:
         try:

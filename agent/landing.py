@@ -44,12 +44,12 @@ MANIFEST = ".manifest"
 _ROOM = 32 * 1024 * 1024
 _FILES = 1000
 # How the name of a folder begins that holds less than a tree.
-DRAFT = ".new-"
+STAGING_PREFIX = ".new-"
 _LINE = 1024 * 1024
 _PIECE = 64 * 1024
 
 
-class Alarmed:
+class TimedReader:
     """A stream that is read with an alarm set: a link can break without a word, and nothing else would end the wait."""
 
     def __init__(self, stream: BinaryIO, patience: int = PATIENCE) -> None:
@@ -75,7 +75,7 @@ class Alarmed:
             signal.signal(signal.SIGALRM, before)
 
 
-class Wire:
+class RecordStream:
     """The connection to the operator: records out; lines and bytes in, of which no wait is endless."""
 
     def __init__(self, incoming: Incoming, outgoing: BinaryIO) -> None:
@@ -129,7 +129,7 @@ class Wire:
                 left = left - len(piece) if piece else 0
 
 
-class Grounds:
+class ArchiveStore:
     """Where trees lie on a host: one folder each, which has the SHA-256 of its archive as its name once it is complete.
 
     A tree in use is held by a lock that the kernel drops with its process, and only others are pruned.
@@ -180,7 +180,7 @@ class Grounds:
         import tempfile  # noqa: PLC0415 -- as above
 
         while True:
-            draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self._folder))
+            draft = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=self._folder))
             if _locked(draft) is not None:
                 return draft
 
@@ -192,7 +192,7 @@ class Grounds:
             with contextlib.suppress(OSError), _opened(folder) as fd:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 folder.rename(
-                    self._folder / f"{DRAFT}damaged-{folder.name}-{os.getpid()}"
+                    self._folder / f"{STAGING_PREFIX}damaged-{folder.name}-{os.getpid()}"
                 )  # pruned with the drafts
 
     def _prune(self, sha256: str) -> None:
@@ -200,13 +200,15 @@ class Grounds:
         import shutil  # noqa: PLC0415 -- as above
 
         found = [path for path in self._folder.iterdir() if path.name != sha256]
-        drafts = [path for path in found if path.name.startswith(DRAFT)]
+        drafts = [path for path in found if path.name.startswith(STAGING_PREFIX)]
         trees = sorted(set(found) - set(drafts), key=_modified)
         for path in (*drafts, *trees[:-KEPT]):
             with contextlib.suppress(OSError), _opened(path) as fd:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while somebody runs from it
                 # a kill in the middle of a removal must not leave half of a tree under the name of the whole
-                half = path if path in drafts else path.rename(self._folder / f"{DRAFT}old-{path.name}")
+                half = (
+                    path if path in drafts else path.rename(self._folder / f"{STAGING_PREFIX}old-{path.name}")
+                )
                 shutil.rmtree(half, ignore_errors=True)
 
 
@@ -311,7 +313,7 @@ def _roomy() -> str | None:
     return None
 
 
-def settle(wire: Wire, wanted: Mapping[str, Any], grounds: Grounds) -> Path:
+def ensure_archive(wire: RecordStream, wanted: Mapping[str, Any], grounds: ArchiveStore) -> Path:
     """Return the folder of the tree that is wanted, asking for it when it is not here.
 
     A tree that is not to be kept (`plan` leaves no trace) is unpacked into a temporary folder.
@@ -342,17 +344,17 @@ def settle(wire: Wire, wanted: Mapping[str, Any], grounds: Grounds) -> Path:
     return folder
 
 
-def land() -> None:
+def main() -> None:
     """Take the request, see to the tree, and become the agent that lies in it."""
     # Loading modules makes no garbage; looking for it meanwhile and at the end costs each host 20 ms.
     gc.set_threshold(20_000)
     os.umask(0o022)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the link may end before we do
-    wire = Wire(Alarmed(sys.stdin.buffer), sys.stdout.buffer)
+    wire = RecordStream(TimedReader(sys.stdin.buffer), sys.stdout.buffer)
     try:
         request = wire.request()
         wire.say("hello", python=".".join(map(str, sys.version_info[:3])), uid=os.getuid())
-        folder = settle(wire, request["tree"], Grounds())
+        folder = ensure_archive(wire, request["tree"], ArchiveStore())
     except ConnectionError as error:
         wire.say("failed", code="link-lost", saw=str(error))
     except ValueError as error:
@@ -373,4 +375,4 @@ def land() -> None:
 
 
 if __name__ == "__main__":
-    land()
+    main()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from agent.core.errors import AgentError
-from agent.hosts.here import own_log
+from agent.hosts.here import system_log_handler
 from agent.hosts.owned import changeable
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _NEVER_WAIT = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def open_log(
-    view: HostView, *, may_write: bool, own: Callable[..., logging.Handler | None] = own_log
+    view: HostView, *, may_write: bool, own: Callable[..., logging.Handler | None] = system_log_handler
 ) -> None:
     """Give the logger `agent` its one handler: the machine's `own` log, or else a file of ours.
 

@@ -41,7 +41,7 @@ class Option:
         return ENVIRONMENT_PREFIX + self.name.upper()
 
 
-class NotAcceptableError(ValueError):
+class InvalidValueError(ValueError):
     """A value is not acceptable; the text is the complaint."""
 
 
@@ -89,11 +89,11 @@ def _address(text: str) -> str:
                 "a name is not accepted, since the configure tool takes addresses only; "
                 "the ENI's IP address is wanted"
             )
-        raise NotAcceptableError(f"{text!r} is not an IP address: {hint}") from None
+        raise InvalidValueError(f"{text!r} is not an IP address: {hint}") from None
     address = ipaddress.ip_address(spelled)
     what = next((what for network, what in _NOBODYS if address in network), None)
     if what is not None:
-        raise NotAcceptableError(f"{text!r} is no HSM's address, it means {what}: {hint}")
+        raise InvalidValueError(f"{text!r} is no HSM's address, it means {what}: {hint}")
     return spelled
 
 
@@ -104,7 +104,7 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
         from difflib import get_close_matches  # noqa: PLC0415 -- only for a complaint
 
         near = get_close_matches(text, allowed, 1)
-        raise NotAcceptableError(
+        raise InvalidValueError(
             f"{text!r} is not one of {', '.join(allowed)}" + (f"; did you mean {near[0]}?" if near else "")
         )
 
@@ -113,7 +113,7 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
 
 def _plain(text: str) -> str:
     if not text.strip() or "\0" in text:
-        raise NotAcceptableError("an empty value")
+        raise InvalidValueError("an empty value")
     return text
 
 
@@ -121,7 +121,7 @@ def _path(text: str) -> str:
     try:
         return parse_path(text)
     except ValueError as error:
-        raise NotAcceptableError(str(error)) from None
+        raise InvalidValueError(str(error)) from None
 
 
 def _local(text: str) -> str:
@@ -129,7 +129,7 @@ def _local(text: str) -> str:
     try:
         return path_of_uri(text)
     except ValueError as error:
-        raise NotAcceptableError(str(error)) from None
+        raise InvalidValueError(str(error)) from None
 
 
 def _or_default(parse: Callable[[str], str]) -> Callable[[str], str]:
@@ -147,18 +147,18 @@ def _ca(text: str) -> str:
         return text
     scheme = scheme_of(text)
     if scheme is not None and f"{scheme}:" in _NOT_YET:
-        raise NotAcceptableError(
+        raise InvalidValueError(
             f"{scheme}: is not a source this version reads; use a path, -, file: or https:"
         )
     if scheme == "http":
-        raise NotAcceptableError("a CA is not fetched over http; use https: or a file")
+        raise InvalidValueError("a CA is not fetched over http; use https: or a file")
     if scheme == "https" and text[len("https:") :].startswith("//"):
         return _web(text, "download it once, and name the file")
     if scheme == "file":
         # a person may also mean a file below the current folder
         return _local(text) if re.match(r"[/\\]|[A-Za-z]:[/\\]", text[5:]) else _plain(text[5:])
     if scheme not in (None, "https") and "://" in text:
-        raise NotAcceptableError(f"{shown(text)!r} is not a path, -, file: or https:")
+        raise InvalidValueError(f"{shown(text)!r} is not a path, -, file: or https:")
     return _plain(text)
 
 
@@ -170,7 +170,7 @@ def _source(text: str) -> str:
     elif scheme == "file":
         text = _local(text)
     elif scheme is not None and re.match(r"[^:]+://", text):
-        raise NotAcceptableError(f"{shown(text)!r} is not http://, https://, file:/// or a folder")
+        raise InvalidValueError(f"{shown(text)!r} is not http://, https://, file:/// or a folder")
     # on Linux a back stroke is a letter as any other
     is_windows = is_absolute(text) and not text.startswith("/")
     return text.rstrip("/\\" if is_windows else "/") or "/"
@@ -179,7 +179,7 @@ def _source(text: str) -> str:
 def _web(text: str, instead: str) -> str:
     """Take an http or https URL without a user and a password: what is asked for stands in files that others read."""
     if names_user(text):
-        raise NotAcceptableError(
+        raise InvalidValueError(
             f"{shown(text)!r} was given with a user or a password, which everybody on this host could see: {instead}; "
             "in a path, @ is written as %40"
         )
@@ -190,14 +190,14 @@ def _web(text: str, instead: str) -> str:
         host = None
     if not host or not re.fullmatch(r"[A-Za-z]+://[!-~]+", text):
         form = "https://HOST/PATH is wanted, with other characters percent-encoded"
-        raise NotAcceptableError(f"{shown(text)!r} is not a URL: {form}")
+        raise InvalidValueError(f"{shown(text)!r} is not a URL: {form}")
     return parts.scheme + text[len(parts.scheme) :]
 
 
 def _version(text: str) -> str:
     if text == "latest" or re.fullmatch(r"\d+\.\d+\.\d+(-\d+)?", text):
         return text
-    raise NotAcceptableError(f"{text!r} is not a version: one such as 5.18.0, or latest, is wanted")
+    raise InvalidValueError(f"{text!r} is not a version: one such as 5.18.0, or latest, is wanted")
 
 
 def _sdk(text: str) -> int:
@@ -208,21 +208,21 @@ def _checksum(text: str) -> str:
     name, _, value = text.partition("=")
     if name and "/" not in name and re.fullmatch(r"[0-9a-fA-F]{64}", value):
         return f"{name}={value.lower()}"
-    raise NotAcceptableError(f"{text!r} is not FILE=SHA256 (64 hexadecimal digits)")
+    raise InvalidValueError(f"{text!r} is not FILE=SHA256 (64 hexadecimal digits)")
 
 
 def _fingerprint(text: str) -> str:
     try:
         return parse_fingerprint(text)
     except ValueError as error:
-        raise NotAcceptableError(str(error)) from None
+        raise InvalidValueError(str(error)) from None
 
 
 def _row(text: str) -> str:
     # which rows there are is the catalogue's to say; here only what can be a name at all
     if re.fullmatch(r"[a-z0-9.]+", text):
         return text
-    raise NotAcceptableError(f"{text!r} is not the name of a catalogue row, such as el9 or u24.04")
+    raise InvalidValueError(f"{text!r} is not the name of a catalogue row, such as el9 or u24.04")
 
 
 def duration(text: str) -> float:
@@ -230,7 +230,7 @@ def duration(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", text.strip())
     seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
     if not 0 < seconds <= 86400:
-        raise NotAcceptableError(f"{text!r} is not a duration between 1s and 24h, such as 90s, 15m or 2h")
+        raise InvalidValueError(f"{text!r} is not a duration between 1s and 24h, such as 90s, 15m or 2h")
     return seconds
 
 
@@ -240,7 +240,7 @@ def _place(text: str) -> str:
     try:
         check(text)
     except ValueError as error:
-        raise NotAcceptableError(str(error)) from None
+        raise InvalidValueError(str(error)) from None
     return text
 
 

@@ -6,45 +6,53 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.catalogue import LATEST, artefact, components, fit_row, life_cycle, newest, parse_version
-from agent.cloudhsm.layout import COMPONENTS, PORT, PORT_CMU, component_of, layout
+from agent.catalogue import (
+    LATEST,
+    components,
+    life_cycle,
+    match_platform,
+    newest,
+    parse_version,
+    resolve_artefact,
+)
+from agent.cloudhsm.layout import COMPONENTS, PORT, PORT_CMU, client_paths, component_of
 from agent.core.errors import AgentError
 from agent.core.urls import below
 from agent.core.words import CaState, ClientState, Notice, Plan, Probe, Step
 from agent.packages import MANAGERS, Condition, Installed, PackageManager
 from agent.steps.certificate import Certificate
-from agent.steps.client import Activated, Cmu, HsmInfo
+from agent.steps.client import ClusterActivated, HsmInfo, ManagementUtil
 from agent.steps.configure import Configure
 from agent.steps.firewall import Closing, Opening
 from agent.steps.library import Jar, Library
-from agent.steps.package import Absent, Download, Package
+from agent.steps.package import Download, Package, PackagesAbsent
 from agent.steps.reach import Reach
-from agent.steps.service import Configure3, Connected, Service
+from agent.steps.service import ConfigureSdk3, DaemonConnected, DaemonService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.catalogue import Artefact, Catalogue, Fit
+    from agent.catalogue import Artefact, Catalogue, PlatformMatch
     from agent.cloudhsm.ca import Ca
-    from agent.cloudhsm.layout import Layout
-    from agent.core.limits import Limits
+    from agent.cloudhsm.layout import ClientPaths
+    from agent.core.limits import Timeouts
     from agent.desired import Desired
     from agent.facts import Facts
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlanResult:
     """A plan, and what it says about the client and the CA it leads to."""
 
     plan: Plan
-    fit: Fit
+    fit: PlatformMatch
     client: ClientState
     ca: CaState
 
 
-def fit_host(facts: Facts, platform: str | None, catalogue: Catalogue) -> Fit:
+def fit_host(facts: Facts, platform: str | None, catalogue: Catalogue) -> PlatformMatch:
     """Return the catalogue row of this host. Raises AgentError `platform-unsupported`."""
-    fit = fit_row(
+    fit = match_platform(
         catalogue,
         os=facts.os,
         os_version=facts.os_version,
@@ -74,7 +82,7 @@ def _rows_for(facts: Facts, catalogue: Catalogue) -> str:
     return f"leave `--platform` out, or take a row of {facts.format} packages: {', '.join(rows)}"
 
 
-def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: Limits) -> Planned:
+def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: Timeouts) -> PlanResult:
     """Return the steps that lead from these facts to what is desired.
 
     Raises AgentError `platform-unsupported`, `component-unsupported`, `client-end-of-support`, `package-conflict`, and
@@ -115,13 +123,13 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: L
     if other:
         missing = tuple(each.download for each in packages if each.download is not None)
         heirs = tuple(each.package for each in packages)
-        steps.append(Absent("sdk3", other, manager, limits, stops=True, first=missing, heirs=heirs))
+        steps.append(PackagesAbsent("sdk3", other, manager, limits, stops=True, first=missing, heirs=heirs))
     steps += packages
-    here = layout(facts.system)
+    here = client_paths(facts.system)
     steps.append(Certificate(here.ca, ca.pem, ca.fingerprints, ca.not_after.isoformat(), desired.replace_ca))
     steps += _configure(here, facts, desired, components, sdk, limits)
     probes, worked = _probes(here, facts, desired, components, sdk, limits)
-    return Planned(
+    return PlanResult(
         plan=Plan(
             tuple(steps),
             probes,
@@ -135,10 +143,10 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: L
     )
 
 
-def removal(facts: Facts, limits: Limits) -> Plan:
+def removal_plan(facts: Facts, limits: Timeouts) -> Plan:
     """Return the steps that take every client package off this host, and what else `configure` brought."""
     steps: tuple[Step, ...] = tuple(
-        Absent(
+        PackagesAbsent(
             component,
             (package,),
             MANAGERS[facts.format],
@@ -168,8 +176,8 @@ def _wanted(facts: Facts, desired: Desired, sdk: int) -> tuple[str, ...]:
 
 
 def _package(
-    component: str, facts: Facts, desired: Desired, catalogue: Catalogue, fit: Fit, manager: PackageManager,
-    limits: Limits,
+    component: str, facts: Facts, desired: Desired, catalogue: Catalogue, fit: PlatformMatch, manager: PackageManager,
+    limits: Timeouts,
 ) -> Package:  # fmt: skip
     """Return the step for one component.
 
@@ -185,7 +193,7 @@ def _package(
         version = _plain(facts.package(3, "cli"))
     if there is None and version in (None, LATEST):
         _refuse_left_behind(catalogue, fit, facts, component, sdk)
-    wanted = artefact(catalogue, fit, facts.arch, component, version, sdk=sdk)
+    wanted = resolve_artefact(catalogue, fit, facts.arch, component, version, sdk=sdk)
     keep = _kept(manager, there, wanted.version) if desired.client_version is None else None
     file: Artefact | None = wanted
     if keep is not None:
@@ -201,7 +209,9 @@ def _package(
     )
 
 
-def _refuse_left_behind(catalogue: Catalogue, fit: Fit, facts: Facts, component: str, sdk: int) -> None:
+def _refuse_left_behind(
+    catalogue: Catalogue, fit: PlatformMatch, facts: Facts, component: str, sdk: int
+) -> None:
     """Raise AgentError `component-unsupported` for one that the newest client of this host does not have any more."""
     made = components(catalogue, fit, facts.arch, sdk)
     last = newest(catalogue, fit, facts.arch, component, sdk).partition("-")[0]
@@ -223,7 +233,7 @@ def _kept(manager: PackageManager, there: Installed | None, newest_version: str)
 
 
 def _again(
-    facts: Facts, catalogue: Catalogue, fit: Fit, component: str, there: Installed, desired: Desired
+    facts: Facts, catalogue: Catalogue, fit: PlatformMatch, component: str, there: Installed, desired: Desired
 ) -> Artefact | None:
     """Return the file of the version that is there, in case it has to be installed again.
 
@@ -231,7 +241,7 @@ def _again(
     """
     needed = there.condition is Condition.BROKEN
     try:
-        file = artefact(catalogue, fit, facts.arch, component, _plain(there), sdk=desired.sdk or 5)
+        file = resolve_artefact(catalogue, fit, facts.arch, component, _plain(there), sdk=desired.sdk or 5)
     except AgentError:
         if needed:
             raise
@@ -269,11 +279,11 @@ def _plain(there: Installed | None) -> str | None:
 
 
 def _configure(
-    here: Layout, facts: Facts, desired: Desired, components: tuple[str, ...], sdk: int, limits: Limits
+    here: ClientPaths, facts: Facts, desired: Desired, components: tuple[str, ...], sdk: int, limits: Timeouts
 ) -> list[Step]:
     if sdk == 3:
         kept = (facts.kept.get(path) for path in (here.sdk3.client_settings, here.sdk3.cmu_settings))
-        return [Configure3(desired.hsm_ip, here.ca, limits, *kept), Service(here.ca, limits)]
+        return [ConfigureSdk3(desired.hsm_ip, here.ca, limits, *kept), DaemonService(here.ca, limits)]
     return [
         Configure(
             component=component,
@@ -295,19 +305,19 @@ def _configure(
 
 
 def _probes(
-    here: Layout, facts: Facts, desired: Desired, components: tuple[str, ...], sdk: int, limits: Limits
+    here: ClientPaths, facts: Facts, desired: Desired, components: tuple[str, ...], sdk: int, limits: Timeouts
 ) -> tuple[tuple[Probe, ...], Probe | None]:
     asked = len(desired.hsm_ip)
     reach: list[Probe] = [Reach(address, PORT, limits.connect) for address in desired.hsm_ip]
     needs = ("package:cli", "certificate", "configure:cli", "reach:*")
     if sdk == 3:
         reach += [Reach(address, PORT_CMU, limits.connect) for address in desired.hsm_ip]
-        cmu = Cmu(here.sdk3.cmu, here.sdk3.cmu_settings, asked, limits, (*needs, "service"))
+        cmu = ManagementUtil(here.sdk3.cmu, here.sdk3.cmu_settings, asked, limits, (*needs, "service"))
         before = facts.package(3, "cli") is not None and facts.has_ca
-        connected = (Connected(limits, (cmu.id,)),) if here.sdk3.cluster_cache else ()
+        connected = (DaemonConnected(limits, (cmu.id,)),) if here.sdk3.cluster_cache else ()
         return (
             (*reach, cmu, *connected),
-            Cmu(here.sdk3.cmu, here.sdk3.cmu_settings, asked, limits) if before else None,
+            ManagementUtil(here.sdk3.cmu, here.sdk3.cmu_settings, asked, limits) if before else None,
         )
     libraries = tuple(
         Jar(here.jars, ("package:jce",))
@@ -317,7 +327,7 @@ def _probes(
         if here.loader and component in here.libraries
     )
     info = HsmInfo(here, asked, desired.accept_single_hsm, limits, needs)
-    active = Activated(here, limits, needs)
+    active = ClusterActivated(here, limits, needs)
     old = next((each for each in facts.configured if each.component == "cli" and each.servers), None)
     worked = None
     if old is not None and facts.has_ca:
@@ -372,7 +382,7 @@ def _is_there(step: Package, there: Installed | None) -> bool:
     )
 
 
-def _notices(facts: Facts, catalogue: Catalogue, fit: Fit, sdk: int) -> tuple[Notice, ...]:
+def _notices(facts: Facts, catalogue: Catalogue, fit: PlatformMatch, sdk: int) -> tuple[Notice, ...]:
     notices = list(fit.notices)
     if sdk == 3:
         notices.append(Notice("sdk3-end-of-support", "SDK 3 is out of support, and hsm2m clusters refuse it"))

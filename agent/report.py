@@ -7,26 +7,36 @@ from typing import TYPE_CHECKING, Callable
 
 from agent import __version__
 from agent.core.errors import CODES
-from agent.core.words import Asked, Failure, HostName, Hsm, Notice, Outcome, Report, Restart, Verdict
+from agent.core.words import (
+    ErrorDetails,
+    HostIdentity,
+    Hsm,
+    Notice,
+    Report,
+    RequestedState,
+    RunOutcome,
+    StaleProcess,
+    StepOutcome,
+)
 from agent.desired import Desired
-from agent.engine import Walk
+from agent.engine import EngineResult
 from agent.state.identity import identity
-from agent.verdict import Judgement, judge
+from agent.verdict import RunVerdict, judge
 
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Mapping
 
-    from agent.catalogue import Catalogue, Fit
+    from agent.catalogue import Catalogue, PlatformMatch
     from agent.core.errors import AgentError
     from agent.core.host import HostView
-    from agent.core.words import Line
+    from agent.core.words import StepResult
     from agent.facts import Facts
-    from agent.planner import Planned
+    from agent.planner import PlanResult
 
 
 @dataclass(frozen=True)
-class Run:
+class RunInfo:
     """One call of one command: its name in every report, when it began, and the environment, which may hold a token.
 
     `identity` asks for the instance's id, which takes time, and so only for a report that somebody is told.
@@ -41,24 +51,24 @@ class Run:
     request: str | None = None
 
 
-def begin(
+def new_run(
     view: HostView,
     command: str,
     environ: Mapping[str, str],
     identity: Callable[[], str | None] = lambda: None,
     request: str | None = None,
-) -> Run:
+) -> RunInfo:
     """Name a run by its time. The last four digits are the part of the second, in hexadecimal.
 
     So names sort, also of runs in one second (`rollback` relies on it), and two hosts' runs differ.
     """
     now = view.now()
     name = f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond * 0x10000 // 1_000_000:04x}"
-    return Run(name, command, now, environ, identity, request)
+    return RunInfo(name, command, now, environ, identity, request)
 
 
 @dataclass
-class Known:
+class RunContext:
     """What a run knows so far, so that one that ends early still reports all of it, and to whom.
 
     `wanted` is what was asked for, completed from the record. `facts` are those before the run, `after` those after one
@@ -71,29 +81,29 @@ class Known:
     facts: Facts | None = None
     after: Facts | None = None
     catalogue: Catalogue | None = None
-    planned: Planned | None = None
-    walk: Walk | None = None
+    planned: PlanResult | None = None
+    walk: EngineResult | None = None
     notices: tuple[Notice, ...] = ()
-    restarts: tuple[Restart, ...] = ()
-    unfinished: Failure | None = None
+    restarts: tuple[StaleProcess, ...] = ()
+    unfinished: ErrorDetails | None = None
     is_first: bool = False
 
 
-def assemble(view: HostView, run: Run, known: Known, error: AgentError | None) -> Report:
+def build_report(view: HostView, run: RunInfo, known: RunContext, error: AgentError | None) -> Report:
     """Put together what is known. An error outside the steps is the run's own; otherwise the lines decide."""
-    walk = known.walk or Walk(())
+    walk = known.walk or EngineResult(())
     judged = judge(walk)
-    if known.unfinished is not None and judged.outcome is Verdict.OK:
+    if known.unfinished is not None and judged.outcome is RunOutcome.OK:
         drift = CODES[known.unfinished.code]
-        judged = Judgement(Verdict.DRIFT, drift.name, drift.exit_status, failure=known.unfinished)
+        judged = RunVerdict(RunOutcome.DRIFT, drift.name, drift.exit_status, failure=known.unfinished)
     if known.is_first and judged.code == "drift" and judged.failure is not None:
         # nothing was left as it should be that could have drifted
         words = "this host is not configured as wanted, and no `configure` is recorded here"
         hint = "run `hsm-agent configure` with the same options"
         judged = replace(judged, failure=replace(judged.failure, sentence=words, hint=hint))
     if error is not None:
-        failure = Failure(error.code.name, error.sentence, error.saw, error.want, error.hint)
-        judged = Judgement(Verdict.FAILED, error.code.name, error.code.exit_status, failure=failure)
+        failure = ErrorDetails(error.code.name, error.sentence, error.saw, error.want, error.hint)
+        judged = RunVerdict(RunOutcome.FAILED, error.code.name, error.code.exit_status, failure=failure)
     planned, facts_ = known.planned, known.facts
     instance = run.identity() if known.told_to.report_to and run.command != "plan" else None
     return Report(
@@ -124,9 +134,9 @@ def assemble(view: HostView, run: Run, known: Known, error: AgentError | None) -
     )
 
 
-def _asked(wanted: Desired, planned: Planned | None) -> Asked:
+def _asked(wanted: Desired, planned: PlanResult | None) -> RequestedState:
     """Return what was asked for in the words of the report; of the options it holds those that no secret can be in."""
-    return Asked(
+    return RequestedState(
         addresses=wanted.hsm_ip,
         components=wanted.component or ("cli",),
         version=wanted.client_version,
@@ -137,16 +147,16 @@ def _asked(wanted: Desired, planned: Planned | None) -> Asked:
     )
 
 
-def _host(view: HostView, known: Facts | None, fit: Fit | None) -> HostName:
+def _host(view: HostView, known: Facts | None, fit: PlatformMatch | None) -> HostIdentity:
     if known is None:
-        return HostName(view.name, "unknown", "", "an unknown system", "unknown", None)
+        return HostIdentity(view.name, "unknown", "", "an unknown system", "unknown", None)
     row, forced = (fit.row.name, fit.forced) if fit else (None, False)
-    return HostName(view.name, known.os, known.os_version, known.title, known.arch, row, forced)
+    return HostIdentity(view.name, known.os, known.os_version, known.title, known.arch, row, forced)
 
 
-def _hsm(line: Line) -> Hsm:
+def _hsm(line: StepResult) -> Hsm:
     address, _, port = line.id[len("reach:") :].rpartition(":")
-    reached = line.outcome is Outcome.MET
+    reached = line.outcome is StepOutcome.MET
     milliseconds = line.detail.get("connect_ms")
     return Hsm(
         ip=address.strip("[]"),

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from agent import __version__
-from agent.anchor import wanted_ca
+from agent.anchor import load_ca
 from agent.catalogue import load
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT
-from agent.core.limits import Limits
+from agent.core.limits import Timeouts
 from agent.core.system import is_absolute
 from agent.core.urls import names_user, scheme_of, shown
-from agent.desired import Complaints, Desired
+from agent.desired import Desired, InputErrors
 from agent.hosts.proxies import proxy_for
 from agent.hosts.windows.access import descriptor
 from agent.options import OPTIONS
@@ -55,7 +55,7 @@ _NAME = re.compile(r"[A-Za-z0-9._~+-]+")
 
 
 @dataclass(frozen=True)
-class Source:
+class AgentSource:
     """Where a host gets the agent. `kind`: package (the distribution's), deb, rpm, tree, msi; `data` travels inline."""
 
     kind: str = "package"
@@ -78,7 +78,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Way:
+class FirstBootOptions:
     """By which proxy a host reaches others, and whom it reaches without one."""
 
     proxy: str = ""
@@ -93,7 +93,7 @@ class Way:
         )
 
 
-def way_of(proxy: str | None, no_proxy: str | None, complaints: Complaints) -> Way:
+def first_boot_options(proxy: str | None, no_proxy: str | None, complaints: InputErrors) -> FirstBootOptions:
     """Return what was typed of a proxy. It stands in user-data, so it has no password in it."""
     try:
         known = proxy_for("http://a.invalid", {"http_proxy": proxy or ""})
@@ -109,10 +109,10 @@ def way_of(proxy: str | None, no_proxy: str | None, complaints: Complaints) -> W
         complaints.add("--no-proxy", "it needs a --proxy")
     elif no_proxy and not re.fullmatch(r"[A-Za-z0-9.:,*/\[\]_-]+", no_proxy):
         complaints.add("--no-proxy", "names, addresses and ranges with commas between them are wanted")
-    return Way(proxy or "", ",".join((_NEVER_BY_PROXY, *((no_proxy,) if no_proxy else ()))))
+    return FirstBootOptions(proxy or "", ",".join((_NEVER_BY_PROXY, *((no_proxy,) if no_proxy else ()))))
 
 
-def check_fit(desired: Desired, source: Source, form: str, complaints: Complaints) -> None:
+def check_fit(desired: Desired, source: AgentSource, form: str, complaints: InputErrors) -> None:
     """Complain of all that no host could do that reads this form: its systems, its packages, its paths, its places."""
     catalogue = load()
     is_windows = form == "powershell"
@@ -150,7 +150,7 @@ def check_fit(desired: Desired, source: Source, form: str, complaints: Complaint
         _check_place(uri, system, complaints)
 
 
-def _check_place(uri: str, system: str, complaints: Complaints) -> None:
+def _check_place(uri: str, system: str, complaints: InputErrors) -> None:
     scheme = uri.partition(":")[0]
     if scheme == "cloudwatch" and system == "Windows":
         complaints.add("--report-to", "cloudwatch: is on Linux alone")
@@ -160,17 +160,19 @@ def _check_place(uri: str, system: str, complaints: Complaints) -> None:
         complaints.add("--report-to", f"{uri!r} is no path of {system}")
 
 
-def source_of(view: HostView, text: str, sha256: str | None, form: str) -> Source:
+def parse_agent_source(view: HostView, text: str, sha256: str | None, form: str) -> AgentSource:
     """Return where a host gets the agent, of what was typed. Raises AgentError `config-invalid` with all complaints."""
-    complaints = Complaints()
+    complaints = InputErrors()
     source = read_agent(view, text, sha256, form, complaints)
     complaints.raise_any()
     return source
 
 
-def read_agent(view: HostView, text: str, sha256: str | None, form: str, complaints: Complaints) -> Source:
+def read_agent(
+    view: HostView, text: str, sha256: str | None, form: str, complaints: InputErrors
+) -> AgentSource:
     """Return where a host gets the agent. Raises AgentError `user-data-too-large` for what never fits."""
-    source = Source()
+    source = AgentSource()
     if text != "package":
         source = _named(view, text, complaints)
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
@@ -187,21 +189,23 @@ def read_agent(view: HostView, text: str, sha256: str | None, form: str, complai
     return source
 
 
-def user_data(view: HostView, desired: Desired, source: Source, form: str, way: Way | None = None) -> bytes:
+def user_data(
+    view: HostView, desired: Desired, source: AgentSource, form: str, way: FirstBootOptions | None = None
+) -> bytes:
     """Return user-data in that form; a CA in a file of this machine travels along, so that it is judged here and now.
 
     Compressed where cloud-init is to read it and only that makes it fit. Raises AgentError `user-data-too-large`, and
     whatever is wrong with the CA.
     """
-    complaints = Complaints()
+    complaints = InputErrors()
     if not desired.hsm_ip:
         complaints.add("--hsm-ip", "at least one address of an HSM is needed")
     complaints.raise_any()
     ca = None
     if desired.ca_cert is not None and not desired.ca_cert.startswith("https:"):
-        ca, _ = wanted_ca(view, desired, Limits())
+        ca, _ = load_ca(view, desired, Timeouts())
         desired = replace(desired, ca_cert=ca.pem.decode("ascii"))
-    text = _filled(desired, source, form, ca, way or Way())
+    text = _filled(desired, source, form, ca, way or FirstBootOptions())
     data = text.encode("ascii")
     if len(data) > MOST_BYTES and form != "powershell":
         data = gzip.compress(data, 9, mtime=0)
@@ -209,13 +213,13 @@ def user_data(view: HostView, desired: Desired, source: Source, form: str, way: 
         parts = {
             f"{source.name}, which travels inline": len(source.data),
             "the CA": len(ca.pem) if ca else 0,
-            "the other options": len(said(replace(desired, ca_cert=None))),
+            "the other options": len(config_json(replace(desired, ca_cert=None))),
         }
         raise _too_large(len(data), parts)
     return data
 
 
-def said(desired: Desired) -> str:
+def config_json(desired: Desired) -> str:
     """Return the configuration file that says the same, as one line of printable ASCII."""
     tree: dict[str, dict[str, Any]] = {}
     for option in OPTIONS:
@@ -226,7 +230,7 @@ def said(desired: Desired) -> str:
     return json.dumps(tree).replace("\x7f", "\\u007f")
 
 
-def _filled(desired: Desired, source: Source, form: str, ca: Ca | None, way: Way) -> str:
+def _filled(desired: Desired, source: AgentSource, form: str, ca: Ca | None, way: FirstBootOptions) -> str:
     timeout = int(desired.timeout or TIMEOUT)
     patience = min(PATIENCE, timeout)
     values: dict[str, Any] = {
@@ -237,7 +241,7 @@ def _filled(desired: Desired, source: Source, form: str, ca: Ca | None, way: Way
         "replace_ca": desired.replace_ca,
         "way": way,
     }
-    wanted = said(desired)
+    wanted = config_json(desired)
     if form == "powershell":
         digest = hashlib.sha256(f"{wanted} {source.url} {source.sha256}".encode()).hexdigest()
         words = rf'configure --config "FOLDER\first-boot.json" --timeout {timeout}s'
@@ -270,7 +274,7 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode("ascii")).decode("ascii")
 
 
-def _named(view: HostView, text: str, complaints: Complaints) -> Source:
+def _named(view: HostView, text: str, complaints: InputErrors) -> AgentSource:
     """Return the source that a URL or a file of this machine is."""
     is_url = "://" in text
     name = (urlsplit(text).path if is_url else text).rpartition("/")[2]
@@ -284,7 +288,7 @@ def _named(view: HostView, text: str, complaints: Complaints) -> Source:
             "--agent", "a password has no place in user-data, which everybody on the instance can read"
         )
     elif is_url:
-        return Source(kind, name, url=text)
+        return AgentSource(kind, name, url=text)
     else:
         seen = view.stat(text)
         if seen is not None and seen.kind == "file" and seen.size > READ_LIMIT:
@@ -294,8 +298,8 @@ def _named(view: HostView, text: str, complaints: Complaints) -> Source:
             complaints.add("--agent", f"there is no file {shown(text)}")
         elif not data:
             complaints.add("--agent", f"{text} is empty")
-        return Source(kind, name, data=data or b"")
-    return Source("msi" if kind == "msi" else "package")
+        return AgentSource(kind, name, data=data or b"")
+    return AgentSource("msi" if kind == "msi" else "package")
 
 
 def _too_large(size: int, parts: Mapping[str, int]) -> AgentError:

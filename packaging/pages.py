@@ -81,7 +81,7 @@ def _tables() -> list[str]:
     """Return what the agent's own tables say: its options, exit statuses, codes and the forms of a report's place."""
     from agent.core.errors import CODES, EXIT_STATUSES  # noqa: PLC0415 -- of the tree, whose path main sets
     from agent.options import OPTIONS  # noqa: PLC0415
-    from agent.reporting.places import PLACES  # noqa: PLC0415
+    from agent.reporting.places import SINKS  # noqa: PLC0415
 
     lines = [".SH OPTIONS"]
     for each in OPTIONS:
@@ -94,7 +94,7 @@ def _tables() -> list[str]:
     for code in CODES.values():
         lines += [".TP", f".B {roff(code.name)} \\fR({code.exit_status})", roff(code.meaning)]
     lines += [".SH REPORTS", f"What {roff('--report-to')} takes:"]
-    lines += [line for place in PLACES.values() for line in (".TP", f".B {roff(place.form)}")]
+    lines += [line for place in SINKS.values() for line in (".TP", f".B {roff(place.form)}")]
     return lines
 
 

@@ -23,7 +23,7 @@ from vendor_pages import Page, Published, read_page
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from agent.catalogue.rows import Catalogue, Row, parse  # noqa: E402 -- of this checkout
+from agent.catalogue.rows import Catalogue, PlatformRow, parse  # noqa: E402 -- of this checkout
 from agent.catalogue.versions import parse_version  # noqa: E402
 
 if TYPE_CHECKING:
@@ -178,7 +178,9 @@ def _unlike(file: Published, known: Catalogue) -> str | None:
     )
 
 
-def _name_of(known: Catalogue, row: Row, sdk: int, component: str, arch: str, release: str) -> str | None:
+def _name_of(
+    known: Catalogue, row: PlatformRow, sdk: int, component: str, arch: str, release: str
+) -> str | None:
     package = next(each for each in known.packages if each.sdk == sdk and each.component == component)
     if row.format == "msi":
         return f"{package.msi}-{release if sdk == 5 else release.partition('-')[0]}.msi"

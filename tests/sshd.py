@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.core.fleet import Target
-from agent.hosts.ssh.gate import Gate
-from agent.hosts.ssh.keys import Keyring
-from agent.hosts.ssh.link import Lifeline, Link, Patience, connect
-from agent.hosts.ssh.login import Config
-from agent.hosts.ssh.trust import Known
+from agent.hosts.ssh.gate import LoginLimiter
+from agent.hosts.ssh.keys import IdentityStore
+from agent.hosts.ssh.link import SocketCancelToken, SshConnection, SshTimeouts, connect
+from agent.hosts.ssh.login import SshConfig
+from agent.hosts.ssh.trust import KnownHosts
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -125,7 +125,7 @@ class Sshd:
         lines = [f"[127.0.0.1]:{self.port} {(self.folder / name).read_text()}" for name in names]
         self.known.write_text("".join(lines))
 
-    def config(self, *lines: str, name: str = "box") -> Config:
+    def config(self, *lines: str, name: str = "box") -> SshConfig:
         """A configuration of the user with one host; `lines` come first in it."""
         path = self.folder / "ssh_config"
         settings = [
@@ -140,26 +140,26 @@ class Sshd:
             "GlobalKnownHostsFile none",
         ]
         path.write_text("\n  ".join(settings) + "\n")
-        return Config.read(path)
+        return SshConfig.read(path)
 
     def connect(
         self,
         *lines: str,
         trust_new: bool = False,
-        known: Known | None = None,
-        keyring: Keyring | None = None,
-        lifeline: Lifeline | None = None,
-        gate: Gate | None = None,
-        patience: Patience | None = None,
-    ) -> Link:
+        known: KnownHosts | None = None,
+        keyring: IdentityStore | None = None,
+        lifeline: SocketCancelToken | None = None,
+        gate: LoginLimiter | None = None,
+        patience: SshTimeouts | None = None,
+    ) -> SshConnection:
         return connect(
             self.config(*lines).route(Target("box", "box")),
-            known=known or Known(),
-            keyring=keyring or Keyring(),
+            known=known or KnownHosts(),
+            keyring=keyring or IdentityStore(),
             trust_new=trust_new,
-            lifeline=lifeline or Lifeline(),
-            gate=gate or Gate(),
-            patience=patience or Patience(),
+            lifeline=lifeline or SocketCancelToken(),
+            gate=gate or LoginLimiter(),
+            patience=patience or SshTimeouts(),
         )
 
 
@@ -172,7 +172,7 @@ class Ran:
     err: bytes
 
 
-def run(link: Link, command: str) -> Ran:
+def run(link: SshConnection, command: str) -> Ran:
     """Run a command over a link to its end, without input."""
     with link.talk(command) as talk:
         talk.finish()

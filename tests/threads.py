@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from agent.core.errors import AgentError
-from agent.hosts.ssh.link import CutError, Lifeline, LinkLostError
+from agent.hosts.ssh.link import CancelledError, ConnectionLostError, SocketCancelToken
 from tests.lab.kernel import until
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class InThread(threading.Thread):
             assert libc.setns(self._namespace, _CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
         try:
             self.returned = self._act()
-        except (AgentError, CutError, LinkLostError, AssertionError) as error:
+        except (AgentError, CancelledError, ConnectionLostError, AssertionError) as error:
             self.raised = error
 
     def ended(self, seconds: float = 20) -> BaseException | None:
@@ -50,12 +50,12 @@ class InThread(threading.Thread):
         return self.raised
 
 
-def assert_cut(lifeline: Lifeline, waiting: InThread) -> None:
+def assert_cut(lifeline: SocketCancelToken, waiting: InThread) -> None:
     """Cut, and see that what waits ends within the bound."""
     start = time.monotonic()
     lifeline.cut()
     error = waiting.ended(BOUND)
-    assert isinstance(error, CutError), repr(error)
+    assert isinstance(error, CancelledError), repr(error)
     assert time.monotonic() - start < BOUND
 
 

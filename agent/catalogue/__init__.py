@@ -1,28 +1,36 @@
 """What the vendor publishes, as data; and the one question: which row fits this host?"""
 
 from agent.catalogue.age import life_cycle
-from agent.catalogue.artefacts import LATEST, Artefact, Published, artefact, components, newest, published
-from agent.catalogue.fit import Fit, fit_row
+from agent.catalogue.artefacts import (
+    LATEST,
+    Artefact,
+    Published,
+    components,
+    newest,
+    published,
+    resolve_artefact,
+)
+from agent.catalogue.fit import PlatformMatch, match_platform
 from agent.catalogue.os_release import parse_os_release
-from agent.catalogue.rows import Catalogue, Release, Row, load, parse
+from agent.catalogue.rows import Catalogue, PlatformRow, Release, load, parse
 from agent.catalogue.versions import parse_version
 
 __all__ = [
     "LATEST",
     "Artefact",
     "Catalogue",
-    "Fit",
+    "PlatformMatch",
+    "PlatformRow",
     "Published",
     "Release",
-    "Row",
-    "artefact",
     "components",
-    "fit_row",
     "life_cycle",
     "load",
+    "match_platform",
     "newest",
     "parse",
     "parse_os_release",
     "parse_version",
     "published",
+    "resolve_artefact",
 ]

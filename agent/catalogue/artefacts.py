@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.catalogue.fit import architecture, within
-from agent.catalogue.versions import number, parse_version
+from agent.catalogue.versions import base_version, parse_version
 from agent.core.errors import AgentError
 
 if TYPE_CHECKING:
-    from agent.catalogue.fit import Fit
-    from agent.catalogue.rows import Catalogue, Package, Row
+    from agent.catalogue.fit import PlatformMatch
+    from agent.catalogue.rows import Catalogue, PackageRow, PlatformRow
 
 LATEST = "latest"
 
@@ -49,7 +49,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Span:
+class VersionRange:
     """The versions of a component a host can take, X.Y.Z; `last` is None while AWS goes on making it.
 
     `cut` says that the host's own bound ends it, and that others of its row go on.
@@ -60,25 +60,25 @@ class Span:
     cut: bool
 
 
-def components(catalogue: Catalogue, fit: Fit, arch: str, sdk: int = 5) -> tuple[str, ...]:
+def components(catalogue: Catalogue, fit: PlatformMatch, arch: str, sdk: int = 5) -> tuple[str, ...]:
     """Return the components made in the newest client this host can take; none when that SDK left it out."""
     newest_of: dict[str, tuple[int, ...]] = {}
     for package in catalogue.packages:
-        span = span_of(catalogue, fit, arch, package.component, sdk) if package.sdk == sdk else None
+        span = version_range_of(catalogue, fit, arch, package.component, sdk) if package.sdk == sdk else None
         if span is not None:
-            newest_of[package.component] = number(newest_in(catalogue, span, sdk))
+            newest_of[package.component] = base_version(newest_in(catalogue, span, sdk))
     top = max(newest_of.values(), default=())
     return tuple(component for component, version in newest_of.items() if version == top)
 
 
-def newest(catalogue: Catalogue, fit: Fit, arch: str, component: str, sdk: int = 5) -> str:
+def newest(catalogue: Catalogue, fit: PlatformMatch, arch: str, component: str, sdk: int = 5) -> str:
     """Return the newest version and release made for a host, as `5.18.0-1`; raises as `artefact` does."""
     span = _span_or_refuse(catalogue, fit, arch, component, sdk)
     return _with_release(catalogue, fit.row, sdk, newest_in(catalogue, span, sdk))
 
 
-def artefact(
-    catalogue: Catalogue, fit: Fit, arch: str, component: str, version: str | None, *, sdk: int = 5
+def resolve_artefact(
+    catalogue: Catalogue, fit: PlatformMatch, arch: str, component: str, version: str | None, *, sdk: int = 5
 ) -> Artefact:
     """Return the file to install. `version` is X.Y.Z, X.Y.Z-N, `latest`, or None for this component's newest.
 
@@ -100,7 +100,9 @@ def artefact(
     package = _package(catalogue, component, sdk)
     if version == LATEST and span.cut:
         raise _out_of_range(catalogue, fit, arch, package, LATEST)
-    if number(wanted) < number(span.first) or (span.last is not None and number(wanted) > number(span.last)):
+    if base_version(wanted) < base_version(span.first) or (
+        span.last is not None and base_version(wanted) > base_version(span.last)
+    ):
         raise _out_of_range(catalogue, fit, arch, package, wanted)
     if version == LATEST:
         full = LATEST
@@ -138,24 +140,32 @@ def published(catalogue: Catalogue) -> Published:
 def out_of_support(catalogue: Catalogue, sdk: int, version: str) -> bool:
     """Return whether AWS ended support for this version: "and earlier" is part of its word."""
     return any(
-        release.end_of_support and release.sdk == sdk and number(version) <= number(release.version)
+        release.end_of_support
+        and release.sdk == sdk
+        and base_version(version) <= base_version(release.version)
         for release in catalogue.releases
     )
 
 
-def span_of(catalogue: Catalogue, fit: Fit, arch: str, component: str, sdk: int) -> Span | None:
+def version_range_of(
+    catalogue: Catalogue, fit: PlatformMatch, arch: str, component: str, sdk: int
+) -> VersionRange | None:
     """Return which versions of a component this host can take, None when there never was one."""
     machine = architecture(arch)
     for client in catalogue.clients:
         if client.sdk == sdk and component in client.component and within(client, fit, machine):
-            first = max((client.first, fit.first or client.first), key=number)
-            cut = fit.last is not None and (client.last is None or number(fit.last) < number(client.last))
-            return Span(first, fit.last if cut else client.last, cut)
+            first = max((client.first, fit.first or client.first), key=base_version)
+            cut = fit.last is not None and (
+                client.last is None or base_version(fit.last) < base_version(client.last)
+            )
+            return VersionRange(first, fit.last if cut else client.last, cut)
     return None
 
 
-def _span_or_refuse(catalogue: Catalogue, fit: Fit, arch: str, component: str, sdk: int) -> Span:
-    span = span_of(catalogue, fit, arch, component, sdk)
+def _span_or_refuse(
+    catalogue: Catalogue, fit: PlatformMatch, arch: str, component: str, sdk: int
+) -> VersionRange:
+    span = version_range_of(catalogue, fit, arch, component, sdk)
     if span is not None:
         return span
     host = f"{fit.title} {architecture(arch)}"
@@ -179,7 +189,9 @@ def _span_or_refuse(catalogue: Catalogue, fit: Fit, arch: str, component: str, s
     )
 
 
-def _out_of_range(catalogue: Catalogue, fit: Fit, arch: str, package: Package, wanted: str) -> AgentError:
+def _out_of_range(
+    catalogue: Catalogue, fit: PlatformMatch, arch: str, package: PackageRow, wanted: str
+) -> AgentError:
     span = _span_or_refuse(catalogue, fit, arch, package.component, package.sdk)
     top = newest(catalogue, fit, arch, package.component, package.sdk)
     made = f"{span.first} or newer" if span.last is None else f"{span.first} to {span.last}"
@@ -192,14 +204,14 @@ def _out_of_range(catalogue: Catalogue, fit: Fit, arch: str, package: Package, w
     )
 
 
-def newest_in(catalogue: Catalogue, span: Span, sdk: int) -> str:
+def newest_in(catalogue: Catalogue, span: VersionRange, sdk: int) -> str:
     """Return the newest version of a span, X.Y.Z; a last one is known to exist though no release lists it."""
     if span.last is not None:
         return span.last
-    return max((release.version for release in catalogue.releases if release.sdk == sdk), key=number)
+    return max((release.version for release in catalogue.releases if release.sdk == sdk), key=base_version)
 
 
-def _with_release(catalogue: Catalogue, row: Row, sdk: int, version: str) -> str:
+def _with_release(catalogue: Catalogue, row: PlatformRow, sdk: int, version: str) -> str:
     if _unnumbered(row, sdk):
         return version
     for release in catalogue.releases:
@@ -208,23 +220,23 @@ def _with_release(catalogue: Catalogue, row: Row, sdk: int, version: str) -> str
     return f"{version}-1"
 
 
-def _unnumbered(row: Row, sdk: int) -> bool:
+def _unnumbered(row: PlatformRow, sdk: int) -> bool:
     # AWSCloudHSMClient-3.4.4.msi, but AWSCloudHSMCLI-5.18.0-1.msi
     return row.format == "msi" and sdk == 3
 
 
-def _package(catalogue: Catalogue, component: str, sdk: int) -> Package:
+def _package(catalogue: Catalogue, component: str, sdk: int) -> PackageRow:
     return next(
         package for package in catalogue.packages if package.sdk == sdk and package.component == component
     )
 
 
-def _name(row: Row, package: Package) -> str:
+def _name(row: PlatformRow, package: PackageRow) -> str:
     # the loader has seen to it that what is made for a row has a name there
     return (package.msi if row.format == "msi" else package.package) or ""
 
 
-def _file(row: Row, package: Package, version: str, arch: str) -> str:
+def _file(row: PlatformRow, package: PackageRow, version: str, arch: str) -> str:
     name = _name(row, package)
     if row.format == "rpm":
         return f"{name}-{version}.{row.suffix}.{arch}.rpm"

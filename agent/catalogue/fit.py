@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.catalogue.rows import ARCHES
-from agent.catalogue.versions import number, parse_version
+from agent.catalogue.versions import base_version, parse_version
 from agent.core.errors import AgentError
 from agent.core.words import Notice
 
 if TYPE_CHECKING:
-    from agent.catalogue.rows import Catalogue, Client, HostRow, Row
+    from agent.catalogue.rows import Catalogue, ClientRow, HostRow, PlatformRow
 
 _SPELLINGS = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 # the version of a Windows as its own tools print it; hosts are listed by the build alone
@@ -20,14 +20,14 @@ _WINDOWS = re.compile(r"\d{1,9}\.\d{1,9}\.(\d{4,9})(\.\d{1,9})?")
 
 
 @dataclass(frozen=True)
-class Fit:
+class PlatformMatch:
     """A row and why it is this host's: listed, or `forced` by the operator.
 
     `title` is what to call the host. `first` and `last` bound the client versions made for this host, beside
     those of the row; None is no bound.
     """
 
-    row: Row
+    row: PlatformRow
     arch: str
     title: str
     forced: bool = False
@@ -50,7 +50,7 @@ def architecture(arch: str) -> str:
     return name
 
 
-def fit_row(
+def match_platform(
     catalogue: Catalogue,
     *,
     os: str,
@@ -58,7 +58,7 @@ def fit_row(
     arch: str,
     id_like: tuple[str, ...] = (),
     platform: str | None = None,
-) -> Fit:
+) -> PlatformMatch:
     """Return the row for a host by the ID, VERSION_ID and ID_LIKE of its os-release.
 
     On Windows `os` is `windows` and `os_version` the build, or the dotted version around it. `id_like` never
@@ -77,7 +77,7 @@ def fit_row(
         raise _unlisted(catalogue, os, os_version, machine, id_like)
     row = _row(catalogue, host.platform)
     notices = _old_minor(catalogue, row, host.title, os_version)
-    fit = Fit(row, machine, host.title, first=host.first, last=host.last, notices=notices)
+    fit = PlatformMatch(row, machine, host.title, first=host.first, last=host.last, notices=notices)
     made = _arches(catalogue, fit)
     if machine not in made:
         raise AgentError(
@@ -90,19 +90,19 @@ def fit_row(
     return fit
 
 
-def within(client: Client, fit: Fit, arch: str) -> bool:
+def within(client: ClientRow, fit: PlatformMatch, arch: str) -> bool:
     """Return whether a row of clients holds any version that this host can take."""
     return (
         client.platform == fit.row.name
         and arch in client.arch
-        and (fit.last is None or number(client.first) <= number(fit.last))
-        and (fit.first is None or client.last is None or number(fit.first) <= number(client.last))
+        and (fit.last is None or base_version(client.first) <= base_version(fit.last))
+        and (fit.first is None or client.last is None or base_version(fit.first) <= base_version(client.last))
     )
 
 
 def nearest(
     catalogue: Catalogue, os: str, os_version: str, arch: str, id_like: tuple[str, ...]
-) -> tuple[Row, ...]:
+) -> tuple[PlatformRow, ...]:
     """Return the rows an operator could try for a host that is not listed, in the catalogue's order.
 
     Rows of the same family and version; else the neighbours among the rows of the same system; else every row
@@ -141,7 +141,7 @@ def _listed(catalogue: Catalogue, os: str, os_version: str, arch: str) -> HostRo
     return None
 
 
-def _old_minor(catalogue: Catalogue, row: Row, title: str, os_version: str) -> tuple[Notice, ...]:
+def _old_minor(catalogue: Catalogue, row: PlatformRow, title: str, os_version: str) -> tuple[Notice, ...]:
     if row.min_minor is None:
         return ()
     for host in catalogue.hosts:
@@ -155,7 +155,7 @@ def _old_minor(catalogue: Catalogue, row: Row, title: str, os_version: str) -> t
     return ()
 
 
-def _row(catalogue: Catalogue, platform: str) -> Row:
+def _row(catalogue: Catalogue, platform: str) -> PlatformRow:
     for row in catalogue.rows:
         if row.name == platform:
             return row
@@ -170,11 +170,11 @@ def _row(catalogue: Catalogue, platform: str) -> Row:
 
 
 def _forced(
-    catalogue: Catalogue, row: Row, host: HostRow | None, *, os: str, os_version: str, arch: str
-) -> Fit:
+    catalogue: Catalogue, row: PlatformRow, host: HostRow | None, *, os: str, os_version: str, arch: str
+) -> PlatformMatch:
     name = _words(os, os_version)
     title = host.title if host else f"{name} as {row.title}"
-    made = _arches(catalogue, Fit(row, arch, title))
+    made = _arches(catalogue, PlatformMatch(row, arch, title))
     if (row.format == "msi") != (os == "windows") or arch not in made:
         raise AgentError(
             "platform-unsupported",
@@ -192,10 +192,10 @@ def _forced(
         why = f"the last client AWS made for {host.title} is {host.last}"
     notice = Notice("platform-forced", f"treated as {row.name} because `--platform` says so; {why}")
     notices = (notice, *_old_minor(catalogue, row, title, os_version))
-    return Fit(row, arch, title, forced=True, notices=notices)
+    return PlatformMatch(row, arch, title, forced=True, notices=notices)
 
 
-def _arches(catalogue: Catalogue, fit: Fit) -> tuple[str, ...]:
+def _arches(catalogue: Catalogue, fit: PlatformMatch) -> tuple[str, ...]:
     return tuple(arch for arch in ARCHES if any(within(client, fit, arch) for client in catalogue.clients))
 
 

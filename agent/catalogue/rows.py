@@ -30,7 +30,7 @@ ARCHES = ("x86_64", "aarch64")
 # Named tuples, since every start pays for these definitions and a frozen dataclass costs four times as much.
 
 
-class Row(NamedTuple):
+class PlatformRow(NamedTuple):
     """A platform the vendor builds for. `min_minor` is the oldest minor release that AWS names."""
 
     name: str
@@ -58,7 +58,7 @@ class HostRow(NamedTuple):
     arch: tuple[str, ...] = ARCHES
 
 
-class Client(NamedTuple):
+class ClientRow(NamedTuple):
     """Components made for a platform from `first` to `last`; no `last`: they still are."""
 
     sdk: int
@@ -71,7 +71,7 @@ class Client(NamedTuple):
     last: str | None = None
 
 
-class Package(NamedTuple):
+class PackageRow(NamedTuple):
     """What a component is called: `package` in an rpm or deb database, `msi` in a file name on Windows."""
 
     sdk: int
@@ -99,10 +99,10 @@ class Catalogue:
     """What the vendor publishes. `checksums` has the SHA-256 in hex for a path below `base_url`."""
 
     base_url: str
-    rows: tuple[Row, ...]
+    rows: tuple[PlatformRow, ...]
     hosts: tuple[HostRow, ...]
-    clients: tuple[Client, ...]
-    packages: tuple[Package, ...]
+    clients: tuple[ClientRow, ...]
+    packages: tuple[PackageRow, ...]
     releases: tuple[Release, ...]
     checksums: Mapping[str, str]
 
@@ -241,10 +241,10 @@ def _versions(fields: Mapping[str, Any], place: str, *keys: str) -> None:
         raise ValueError(f"{place}: `first` is after `last`")
 
 
-def _packages(document: Mapping[str, Any]) -> Iterator[Package]:
+def _packages(document: Mapping[str, Any]) -> Iterator[PackageRow]:
     seen: set[object] = set()
     for place, fields in _table(document, "package"):
-        package = Package(**fields)
+        package = PackageRow(**fields)
         _one_of(package.sdk, (3, 5), place, "sdk")
         _once(seen, (package.sdk, package.component), place, f"SDK {package.sdk} {package.component}")
         if package.package is None and package.msi is None:
@@ -264,16 +264,16 @@ def _releases(document: Mapping[str, Any]) -> Iterator[Release]:
         yield release
 
 
-def _platforms(document: Mapping[str, Any]) -> Iterator[Row]:
+def _platforms(document: Mapping[str, Any]) -> Iterator[PlatformRow]:
     seen: set[object] = set()
     for place, fields in _table(document, "platform"):
-        row = Row(**fields)
+        row = PlatformRow(**fields)
         _one_of(row.format, ("rpm", "deb", "msi"), place, "format")
         _once(seen, row.name, place, row.name)
         yield row
 
 
-def _hosts(document: Mapping[str, Any], rows: tuple[Row, ...]) -> Iterator[HostRow]:
+def _hosts(document: Mapping[str, Any], rows: tuple[PlatformRow, ...]) -> Iterator[HostRow]:
     names = tuple(row.name for row in rows)
     seen: set[object] = set()
     for place, fields in _table(document, "host"):
@@ -287,13 +287,13 @@ def _hosts(document: Mapping[str, Any], rows: tuple[Row, ...]) -> Iterator[HostR
 
 
 def _clients(
-    document: Mapping[str, Any], rows: tuple[Row, ...], packages: tuple[Package, ...]
-) -> Iterator[Client]:
+    document: Mapping[str, Any], rows: tuple[PlatformRow, ...], packages: tuple[PackageRow, ...]
+) -> Iterator[ClientRow]:
     formats = {row.name: row.format for row in rows}
     seen: set[object] = set()
     for place, fields in _table(document, "client"):
         _versions(fields, place, "first", "last")
-        client = Client(**fields)
+        client = ClientRow(**fields)
         _one_of(client.platform, tuple(formats), place, "platform")
         windows = formats[client.platform] == "msi"
         made = tuple(
@@ -312,7 +312,7 @@ def _clients(
 
 
 def _checksums(
-    document: Mapping[str, Any], rows: tuple[Row, ...], releases: tuple[Release, ...]
+    document: Mapping[str, Any], rows: tuple[PlatformRow, ...], releases: tuple[Release, ...]
 ) -> dict[str, str]:
     if set(document) != {"release"} or not isinstance(document["release"], dict):
         raise ValueError(f"{CHECKSUMS}: has more or less than the tables [release.'X.Y.Z-N']")

@@ -23,6 +23,6 @@ def _number(part: str) -> int:
     return int(part) if part.isascii() and part.isdigit() and len(part) < 10 else -1
 
 
-def number(version: str) -> tuple[int, ...]:
+def base_version(version: str) -> tuple[int, ...]:
     """Return the X.Y.Z of a version without its package release: what ranges are about."""
     return parse_version(version)[:3]

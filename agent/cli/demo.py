@@ -9,7 +9,7 @@ import typer
 from agent.cli.options import Output, is_json
 from agent.cli.seat import require_linux
 from agent.core.errors import AgentError
-from agent.hosts.here import this_machine
+from agent.hosts.here import local_host
 from agent.lab.demo import FAULTS, play
 
 
@@ -28,5 +28,5 @@ def demo(
         raise AgentError(
             "usage", f"there is no fault `{fault}`", saw=fault, want=f"one of {', '.join(FAULTS)}"
         )
-    require_linux(this_machine(), "demo")
+    require_linux(local_host(), "demo")
     raise typer.Exit(play(fault, as_json=is_json(output)))

@@ -17,11 +17,11 @@ from agent import log
 from agent.cli.options import Config, Output, Quiet, is_json, with_options
 from agent.cli.seat import require_linux
 from agent.cli.sources import read_sources
-from agent.cli.terminal import is_dumb, look, print_result
+from agent.cli.terminal import is_dumb, print_result, style
 from agent.core.errors import AgentError, unexpected
 from agent.core.system import is_stream
-from agent.desired import Complaints
-from agent.hosts.here import this_machine
+from agent.desired import InputErrors
+from agent.hosts.here import local_host
 from agent.options import OPTIONS, Option
 from agent.render.output import print_error
 from agent.reporting.file import put
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from agent.core.fleet import Target
     from agent.core.host import Host, HostView
-    from agent.fleet.conduct import Means
-    from agent.fleet.journal import Orders, Story
+    from agent.fleet.conduct import Deps
+    from agent.fleet.journal import RecordedRun, RunSpec
 
 RunName = Annotated[Optional[str], typer.Argument(metavar="[RUN]", help="default: the last one")]
 
@@ -138,20 +138,20 @@ def _status(
     output: Output = "text",
 ) -> None:
     """Show how a roll-out stands, from this machine's disk; no host is contacted."""
-    machine = this_machine()
+    machine = local_host()
     require_linux(machine, "fleet status")
     from agent.fleet import conduct  # noqa: PLC0415
 
-    complaints = Complaints()
+    complaints = InputErrors()
     _require_places(machine, files, {}, complaints)
     complaints.raise_any()
-    folder = conduct.found(os.environ, run)
-    _show(folder, conduct.told(folder), files, as_json=is_json(output))
+    folder = conduct.find_run(os.environ, run)
+    _show(folder, conduct.stored_report(folder), files, as_json=is_json(output))
 
 
 def _runs(*, output: Output = "text") -> None:
     """List the runs that are recorded on this machine, newest first; no host is contacted."""
-    require_linux(this_machine(), "fleet runs")
+    require_linux(local_host(), "fleet runs")
     from agent.fleet import conduct  # noqa: PLC0415
     from agent.render.fleet import runs  # noqa: PLC0415
 
@@ -180,14 +180,14 @@ def _run(
     quiet: bool,
 ) -> None:
     """Read and check everything, then conduct; nothing is contacted before all that was said is sound."""
-    machine = this_machine()
+    machine = local_host()
     require_linux(machine, f"fleet {command}")
     from agent.fleet import conduct, orders, tree  # noqa: PLC0415 -- only for a command that goes out
 
     as_json = is_json(output)
     log.open_log(machine, may_write=machine.is_root())
-    asked = orders.Typed(**{**typed, "only": tuple(typed["only"] or ())})
-    complaints = Complaints()
+    asked = orders.FleetOptions(**{**typed, "only": tuple(typed["only"] or ())})
+    complaints = InputErrors()
     flags, *below = read_sources(machine, given, config, complaints)
     read = {
         "--config": config,
@@ -198,30 +198,30 @@ def _run(
     if asked.resume is None:
         known = conduct.last_states(os.environ) if asked.only else {}
         configured = conduct.configured(os.environ)
-        wanted = orders.make(machine, command, asked, flags, below, known, complaints, configured)
+        wanted = orders.new_spec(machine, command, asked, flags, below, known, complaints, configured)
         trees = tree.load(asked.tree, asked.windows_tree)
         means = _means(machine, asked.trust_new_hosts, quiet=quiet)
         folder, result = conduct.start(wanted, trees, means)
     else:
-        folder = conduct.found(os.environ, asked.resume)
+        folder = conduct.find_run(os.environ, asked.resume)
         trees = tree.load(asked.tree, asked.windows_tree)
 
-        def again(story: Story) -> tuple[Orders, tuple[Target, ...]]:
-            return orders.go_on(machine, story, command, asked, flags, complaints)
+        def again(story: RecordedRun) -> tuple[RunSpec, tuple[Target, ...]]:
+            return orders.resume_spec(machine, story, command, asked, flags, complaints)
 
         means = _means(machine, asked.trust_new_hosts, quiet=quiet)
         result = conduct.resume(folder, again, trees, means)
     _show(folder, result, files, as_json=as_json)
 
 
-def _means(machine: Host, trust_new: bool, *, quiet: bool) -> Means:
+def _means(machine: Host, trust_new: bool, *, quiet: bool) -> Deps:
     """Open what a roll-out needs of this machine: SSH, a display, and ears for an interrupt."""
-    from agent.fleet.conduct import Means  # noqa: PLC0415
+    from agent.fleet.conduct import Deps  # noqa: PLC0415
     from agent.render.fleet.watch import choose  # noqa: PLC0415
 
     try:
-        from agent.hosts.ssh.door import Door  # noqa: PLC0415 -- paramiko costs 150 ms
-        from agent.hosts.ssh.wire import Lifeline  # noqa: PLC0415
+        from agent.hosts.ssh.door import SshConnector  # noqa: PLC0415 -- paramiko costs 150 ms
+        from agent.hosts.ssh.wire import SocketCancelToken  # noqa: PLC0415
     except ModuleNotFoundError as missing:  # it is an extra: no host needs it
         raise AgentError(
             "usage", "the fleet needs libraries that a host does not", saw=f"no {missing.name}",
@@ -230,11 +230,11 @@ def _means(machine: Host, trust_new: bool, *, quiet: bool) -> Means:
 
     times = interrupts()
     watcher = choose(sys.stderr, quiet=quiet, dumb=is_dumb(), colour=not os.environ.get("NO_COLOR"))
-    return Means(
+    return Deps(
         machine,
         os.environ,
-        lambda ssh_config: Door(ssh_config, trust_new=trust_new),
-        Lifeline,
+        lambda ssh_config: SshConnector(ssh_config, trust_new=trust_new),
+        SocketCancelToken,
         watcher,
         lambda: len(times),
     )
@@ -253,18 +253,18 @@ def interrupts() -> list[int]:
 
 
 def _require_places(
-    machine: HostView, files: Mapping[str, Any], read: Mapping[str, str | None], complaints: Complaints
+    machine: HostView, files: Mapping[str, Any], read: Mapping[str, str | None], complaints: InputErrors
 ) -> None:
     """Complain about files that could not be written hours later, when the run is over, or that are ours to read.
 
     `read` are the files that the same command line names to be read, by option.
     """
-    from agent.fleet.journal import home  # noqa: PLC0415 -- only for a command that writes files
+    from agent.fleet.journal import runs_dir  # noqa: PLC0415 -- only for a command that writes files
 
     named = {name: str(Path(path).absolute()) for name, path in files.items() if path}
     if not named:
         return
-    records = home(os.environ).parent.resolve()
+    records = runs_dir(os.environ).parent.resolve()
     for name, path in named.items():
         try:
             why = _unwritable(machine, path)
@@ -311,13 +311,13 @@ def _show(folder: Path, result: dict[str, Any], files: Mapping[str, Any], *, as_
     from agent.fleet import conduct  # noqa: PLC0415
 
     if as_json or files["junit"] or files["html"]:
-        result = conduct.whole(folder, result)
+        result = conduct.with_host_reports(folder, result)
     if as_json:
         print_result(json.dumps(result, indent=2) + "\n")
     else:
         from agent.render.fleet.screen import report  # noqa: PLC0415
 
-        print_result(report(result, **look()))
+        print_result(report(result, **style()))
     unwritten = [
         each for each in (_written(name, path, result) for name, path in files.items() if path) if each
     ]
@@ -332,7 +332,7 @@ def _written(name: str, path: str, result: Mapping[str, Any]) -> AgentError | No
     """Write one of the files that were asked for, and return why it could not be."""
     try:
         text = _FORMATS[name](result)
-        put(this_machine(), str(Path(path).absolute()), text, mode=_new_file_mode())
+        put(local_host(), str(Path(path).absolute()), text, mode=_new_file_mode())
     except AgentError as error:
         return error
     except Exception as crash:  # a defect: the other file and the result are not to be lost with this one

@@ -15,17 +15,17 @@ from agent import app as commands
 from agent import log
 from agent.cli.options import Config, Output, Quiet, is_json, with_options
 from agent.cli.sources import read_desired
-from agent.cli.terminal import is_dumb, look, print_result, width
+from agent.cli.terminal import is_dumb, print_result, style, width
 from agent.core.errors import CODES, EXIT_STATUSES, AgentError
 from agent.core.notices import WARNINGS
 from agent.core.plain import printable
-from agent.desired import Desired, Said, merged
-from agent.hosts.here import endings, this_machine
+from agent.desired import Desired, RawOptions, merged
+from agent.hosts.here import local_host, termination_signals
 from agent.options import OPTIONS, duration
 from agent.render import screen
 from agent.render.progress import choose
 from agent.render.record import to_document, to_tree
-from agent.report import begin
+from agent.report import new_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from agent.core.host import Host
     from agent.core.words import Report
     from agent.engine import Listener
-    from agent.report import Run
+    from agent.report import RunInfo
 
 
 def facts(
@@ -43,7 +43,7 @@ def facts(
     output: Output = "text",
 ) -> None:
     """Say what this host is, which client fits it, what is installed."""
-    tree = commands.facts(this_machine(), platform)
+    tree = commands.facts(local_host(), platform)
     print_result(json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.facts(tree))
     if tree["refusal"]:
         raise typer.Exit(CODES[tree["refusal"]["code"]].exit_status)
@@ -86,11 +86,11 @@ def status(
     if limit is not None and not wait:
         raise AgentError("usage", "a duration belongs to --wait", saw=limit, want=f"status --wait {limit}")
     stop = _stopped_by_signals(threading.Event())
-    machine = this_machine(stop)
+    machine = local_host(stop)
     seconds = _seconds(limit or "30m", "--wait") if wait else None
     tree = commands.last_report(machine, seconds, lambda words: typer.echo(printable(words), err=True))
     try:
-        text = json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.status(tree, **look())
+        text = json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.status(tree, **style())
         exit_status = int(tree["exit_status"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise AgentError(
@@ -191,42 +191,44 @@ def _desired_run(
     given: Mapping[str, Any],
     config: str | None,
     output: str,
-    function: Callable[[Host, Desired, Run, Listener], Report],
+    function: Callable[[Host, Desired, RunInfo, Listener], Report],
     *,
     quiet: bool,
 ) -> None:
-    def body(machine: Host, run: Run, listener: Listener) -> Report:
-        said: list[Said] = []
+    def body(machine: Host, run: RunInfo, listener: Listener) -> Report:
+        said: list[RawOptions] = []
         try:
             desired = read_desired(machine, given, config, said)
         except AgentError as error:
-            return commands.refused(machine, run, error, merged(said))
+            return commands.report_invalid_input(machine, run, error, merged(said))
         return function(machine, desired, run, listener)
 
     _run(command, output, body, quiet=quiet)
 
 
-def _run(command: str, output: str, body: Callable[[Host, Run, Listener], Report], *, quiet: bool) -> None:
+def _run(
+    command: str, output: str, body: Callable[[Host, RunInfo, Listener], Report], *, quiet: bool
+) -> None:
     """Run one command with its progress, its log and its signals, print its report, and exit with its status."""
     as_json = is_json(output)
     stop = _stopped_by_signals(threading.Event())
     progress = choose(sys.stderr, quiet=quiet, dumb=is_dumb())
-    machine = this_machine(stop, progress=progress.downloaded)
+    machine = local_host(stop, progress=progress.downloaded)
     log.open_log(machine, may_write=machine.is_root() and command != "plan")
-    run = begin(machine, command, os.environ, lambda: _identity(machine))
+    run = new_run(machine, command, os.environ, lambda: _identity(machine))
     try:
         report = body(machine, run, progress)
     finally:
         progress.close()
     log.log_report(report)
-    print_result(to_document(report) if as_json else screen.report(to_tree(report), **look()))
+    print_result(to_document(report) if as_json else screen.report(to_tree(report), **style()))
     raise typer.Exit(report.exit_status)
 
 
 def _stopped_by_signals(stop: threading.Event) -> threading.Event:
     # A program that is changing the host finishes; then the run ends, is undone where that is due, and reports.
     # What is ignored already stays ignored: under nohup a run goes on when its terminal is closed.
-    for number in endings():
+    for number in termination_signals():
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda _number, _frame: stop.set())
     return stop

@@ -13,7 +13,7 @@ import typer
 
 from agent import __version__
 from agent.core.errors import AgentError, unexpected
-from agent.render.output import Result, UnreadError, UnwrittenError, print_error, print_text
+from agent.render.output import CommandOutput, UnreadError, UnwrittenError, print_error, print_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,11 +36,11 @@ def _root(
     pass
 
 
-def start(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run one command and return its exit status; whatever escapes a command becomes one line here."""
     # without a handler, Python writes what is logged to standard error
     logging.getLogger("agent").addHandler(logging.NullHandler())
-    result = Result(sys.stdout) if sys.stdout is not None else None
+    result = CommandOutput(sys.stdout) if sys.stdout is not None else None
     try:
         with contextlib.redirect_stdout(result):
             words = _as_meant(argv)
@@ -73,7 +73,7 @@ def _as_meant(argv: Sequence[str]) -> list[str]:
     return ["--version"] if words in (["version"], ["-V"]) else words
 
 
-def _end(error: AgentError, argv: Sequence[str], result: Result | None) -> int:
+def _end(error: AgentError, argv: Sequence[str], result: CommandOutput | None) -> int:
     """Say on standard error how it ended; with `--output json`, where there is no result, it is the document too."""
     _tell(error)
     if result is not None and not result.spoken and _wants_json(argv):
@@ -126,9 +126,9 @@ def _crashed(crash: Exception, argv: Sequence[str]) -> AgentError:
 
 def _log(crash: Exception, argv: Sequence[str]) -> None:
     from agent import log  # noqa: PLC0415 -- what was loaded may be all that can be
-    from agent.hosts.here import this_machine  # noqa: PLC0415
+    from agent.hosts.here import local_host  # noqa: PLC0415
 
-    machine = this_machine()
+    machine = local_host()
     log.open_log(machine, may_write=machine.is_root())
     logging.getLogger("agent").error("hsm-agent %s", " ".join(argv[:1]), exc_info=crash)
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
 from agent.desired import (
-    Complaints,
     Desired,
-    Said,
+    InputErrors,
+    RawOptions,
     read_environment,
     read_file,
     read_files,
     read_flags,
     read_text,
-    settle,
+    resolve,
 )
 from agent.hosts.incoming import read_all
 
@@ -30,23 +30,25 @@ _LARGEST = 1024 * 1024
 _PATIENCE = 120.0
 
 
-def read_desired(view: HostView, given: Mapping[str, Any], config: str | None, said: list[Said]) -> Desired:
+def read_desired(
+    view: HostView, given: Mapping[str, Any], config: str | None, said: list[RawOptions]
+) -> Desired:
     """Return what all sources together ask for. Raises AgentError `config-invalid` with all complaints.
 
     `said` gets what could be read in any case.
     """
-    complaints = Complaints()
+    complaints = InputErrors()
     read_sources(view, given, config, complaints, said)
-    return settle(said, complaints)
+    return resolve(said, complaints)
 
 
 def read_sources(
     view: HostView,
     given: Mapping[str, Any],
     config: str | None,
-    complaints: Complaints,
-    said: list[Said] | None = None,
-) -> list[Said]:
+    complaints: InputErrors,
+    said: list[RawOptions] | None = None,
+) -> list[RawOptions]:
     """Return what flags, environment and file say, the strongest first. A CA on standard input is read here.
 
     `said` gets each as soon as it is read. Raises AgentError where standard input cannot be waited for any longer.
@@ -74,7 +76,7 @@ def read_sources(
     return said
 
 
-def _standard_input(view: HostView, said: list[Said], option: str, code: str) -> bytes:
+def _standard_input(view: HostView, said: list[RawOptions], option: str, code: str) -> bytes:
     """Return what is written to us until its end, which `--timeout` or else a limit of ours waits for.
 
     Raises AgentError `timed-out`, `interrupted`, and `code` where there is more than such a file has.

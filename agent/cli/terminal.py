@@ -25,7 +25,7 @@ def is_dumb() -> bool:
     return kind_of_terminal(os.environ) in _DUMB
 
 
-def look() -> dict[str, Any]:
+def style() -> dict[str, Any]:
     """Return how a screen is to look: lines are wrapped and painted for a terminal, and left alone for a program."""
     wide = width()
     plain = os.environ.get("NO_COLOR") or is_dumb()
@@ -34,4 +34,4 @@ def look() -> dict[str, Any]:
 
 def print_result(text: str) -> None:
     """Write the result, as `print_text` does; on a terminal with our colours."""
-    print_text(text, colour=look()["colour"])
+    print_text(text, colour=style()["colour"])

@@ -10,11 +10,11 @@ from agent.cli.options import Config, with_options
 from agent.cli.sources import read_sources
 from agent.cli.terminal import width
 from agent.core.errors import AgentError
-from agent.desired import Complaints, merged, settle
-from agent.hosts.here import this_machine
+from agent.desired import InputErrors, merged, resolve
+from agent.hosts.here import local_host
 from agent.options import OPTIONS
 from agent.render.output import print_bytes, print_error
-from agent.user_data import FORMATS, NOT_BROUGHT, check_fit, read_agent, way_of
+from agent.user_data import FORMATS, NOT_BROUGHT, check_fit, first_boot_options, read_agent
 from agent.user_data import user_data as made_of
 
 if TYPE_CHECKING:
@@ -63,16 +63,16 @@ def _user_data(
     """
     if form not in FORMATS:
         raise AgentError("usage", f"--format takes {', '.join(FORMATS)}", saw=form, want="one of them")
-    machine = this_machine()
-    complaints = Complaints()
+    machine = local_host()
+    complaints = InputErrors()
     said = read_sources(machine, given, config, complaints)
     wanted = merged(said)
     if not wanted.hsm_ip and not complaints.texts:
         complaints.add("--hsm-ip", "at least one address of an HSM is needed")
     source = read_agent(machine, agent, agent_sha256, form, complaints)
     check_fit(wanted, source, form, complaints)
-    way = way_of(proxy, no_proxy, complaints)
-    data = made_of(machine, settle(said, complaints), source, form, way)
+    way = first_boot_options(proxy, no_proxy, complaints)
+    data = made_of(machine, resolve(said, complaints), source, form, way)
     if source.kind == "package":
         print_error(f"note: {NOT_BROUGHT}\n")
     if wanted.ca_cert is None:

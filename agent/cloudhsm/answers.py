@@ -17,7 +17,7 @@ _MOST_SAID = 300
 
 
 @dataclass(frozen=True)
-class Answer:
+class CliResponse:
     """One JSON object of cloudhsm-cli: `error_code` 0 and what was asked, or another code and a sentence."""
 
     error_code: int
@@ -28,7 +28,7 @@ class Answer:
         return self.error_code == 0
 
 
-class Cause(NamedTuple):
+class KnownFailure(NamedTuple):
     """A known message: the code it stands for, its line, and a hint where the code's own is too wide."""
 
     code: str
@@ -36,7 +36,7 @@ class Cause(NamedTuple):
     hint: str | None
 
 
-def find_answer(text: str) -> Answer | None:
+def parse_response(text: str) -> CliResponse | None:
     """Return the last complete JSON object with a whole `error_code`, or None.
 
     The last, because the tool answers when it is done, and what stands before are log lines (they come to
@@ -60,13 +60,13 @@ def find_answer(text: str) -> Answer | None:
     return answer
 
 
-def hsms(answer: Answer) -> tuple[str, ...]:
+def hsm_serials(answer: CliResponse) -> tuple[str, ...]:
     """Return the distinct serial numbers in an answer to `cluster hsm-info`, which tells no addresses."""
-    serials = (loose.text(row.get("serial-number")) for row in _listed(answer, "hsms"))
+    serials = (loose.as_str(row.get("serial-number")) for row in _listed(answer, "hsms"))
     return tuple(dict.fromkeys(serial for serial in serials if serial))
 
 
-def activated(answer: Answer) -> bool | None:
+def activated(answer: CliResponse) -> bool | None:
     """Tell from `user list` whether the cluster was activated, None when the answer does not say.
 
     Until `cluster activate` the admin has the role `unactivated-admin` (cloudhsm_cli-user-list).
@@ -77,17 +77,17 @@ def activated(answer: Answer) -> bool | None:
     return True if "admin" in roles else None
 
 
-def inconsistent(answer: Answer) -> tuple[str, ...]:
+def inconsistent(answer: CliResponse) -> tuple[str, ...]:
     """Return the users in an answer to `user list` that are not on every HSM (`cluster-coverage`)."""
     names = (
-        loose.text(row.get("username"))
+        loose.as_str(row.get("username"))
         for row in _listed(answer, "users")
         if row.get("cluster-coverage") == "inconsistent"
     )
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-def cause(text: str) -> Cause | None:
+def diagnose(text: str) -> KnownFailure | None:
     """Name the cause of a failure from what a tool printed or logged, None when no message in it is known.
 
     Causes before consequences: the rows are in that order, and of one row the last line in the text counts.
@@ -100,11 +100,11 @@ def cause(text: str) -> Cause | None:
         said = _said(text, found[-1].start(), found[-1].end())
         if pattern is _VERIFICATION:
             code, hint = _TLS.get(found[-1][1], (code, hint))  # noqa: PLW2901 - the number says more
-        return Cause(code, said, hint)
+        return KnownFailure(code, said, hint)
     return None
 
 
-def connected3(text: str) -> tuple[str, ...]:
+def cmu_connected(text: str) -> tuple[str, ...]:
     """Return the addresses SDK 3's cloudhsm_mgmt_util connected to (`Connected to server '…'`)."""
     found = re.findall(
         r"^Connected to server '?([^'\s]+?)'?(?:: hostname '([^'\n]+)'.*|[:.]? *)$", text, re.MULTILINE
@@ -196,20 +196,20 @@ def _openings(text: str, braces: list[int], place: int) -> list[int]:
     return found
 
 
-def _read(text: str, start: int) -> tuple[Answer, int] | None:
+def _read(text: str, start: int) -> tuple[CliResponse, int] | None:
     try:
         value, end = loose.DECODER.raw_decode(text, start)
     except (ValueError, RecursionError):
         return None
-    code = loose.table(value).get("error_code")
-    number = loose.whole(code) if isinstance(code, float) else None
-    return None if number is None else (Answer(number, value.get("data")), end)
+    code = loose.as_object(value).get("error_code")
+    number = loose.as_int(code) if isinstance(code, float) else None
+    return None if number is None else (CliResponse(number, value.get("data")), end)
 
 
-def _listed(answer: Answer, key: str) -> list[dict[str, object]]:
+def _listed(answer: CliResponse, key: str) -> list[dict[str, object]]:
     if not answer.ok:
         return []
-    return [loose.table(row) for row in loose.rows(loose.table(answer.data).get(key))]
+    return [loose.as_object(row) for row in loose.as_array(loose.as_object(answer.data).get(key))]
 
 
 def _said(text: str, start: int, end: int) -> str:

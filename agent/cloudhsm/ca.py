@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from agent.cloudhsm.keys import Key
-    from agent.cloudhsm.x509 import Certificate, Name
+    from agent.cloudhsm.keys import PublicKeyKind
+    from agent.cloudhsm.x509 import Name, X509Certificate
 
 MOST_CERTIFICATES = 4
 SOON = timedelta(days=180)
@@ -52,7 +52,7 @@ class Ca:
 
     pem: bytes
     fingerprints: tuple[str, ...]
-    keys: tuple[Key, ...]
+    keys: tuple[PublicKeyKind, ...]
     subject: str
     issuer: str
     not_before: datetime
@@ -121,7 +121,7 @@ def expiry_notice(ca: Ca, now: datetime) -> Notice | None:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundCertificates:
     """The certificates that lie in a file, as their fingerprints, root last where they are one chain.
 
     `whole` tells whether all that is meant to be a certificate could be made out, `plain` whether a client reads them
@@ -133,13 +133,13 @@ class Found:
     plain: bool
 
 
-def find_certificates(data: bytes) -> Found:
+def find_certificates(data: bytes) -> FoundCertificates:
     """Return what a file holds. Raises AgentError `ca-is-private-key`: it must be neither overwritten nor copied."""
     ders, whole = readable(data)
     found = tuple(map(sha256_of, ders))
     with contextlib.suppress(AgentError):
         found = tuple(link.sha256 for link in _ordered([_load(der) for der in ders]))
-    return Found(found, whole, plain=bool(found) and plain_certificates(data) == set(ders))
+    return FoundCertificates(found, whole, plain=bool(found) and plain_certificates(data) == set(ders))
 
 
 def written(fingerprints: Sequence[str]) -> str:
@@ -148,7 +148,7 @@ def written(fingerprints: Sequence[str]) -> str:
     return f"sha256:{root}" + "".join(f" over sha256:{each}" for each in others)
 
 
-def _load(der: bytes) -> Certificate:
+def _load(der: bytes) -> X509Certificate:
     try:
         certificate = read_certificate(der)
     except ValueError:  # of the bytes, the dates and the texts in it
@@ -161,7 +161,7 @@ def _load(der: bytes) -> Certificate:
     return certificate
 
 
-def _ordered(found: Sequence[Certificate]) -> list[Certificate]:
+def _ordered(found: Sequence[X509Certificate]) -> list[X509Certificate]:
     """Return the one chain these certificates form by their names, root last, whatever order they came in.
 
     Sorting is safe: the names admit one order only, the set stays what was given, the root stays the root.
@@ -194,7 +194,7 @@ def _ordered(found: Sequence[Certificate]) -> list[Certificate]:
     return chain
 
 
-def _judge_signatures(chain: Sequence[Certificate]) -> None:
+def _judge_signatures(chain: Sequence[X509Certificate]) -> None:
     """Refuse a chain of which a link is one by its name alone: with the root's fingerprint it would pass unseen.
 
     Of an algorithm that is not known here a root says nothing: it is all there is, and its fingerprint covers it.
@@ -215,7 +215,7 @@ def _judge_signatures(chain: Sequence[Certificate]) -> None:
         )
 
 
-def _judge_dates(link: Certificate, now: datetime) -> None:
+def _judge_dates(link: X509Certificate, now: datetime) -> None:
     name = _one_line(link.subject)
     clock = f"this host's clock says {now:%Y-%m-%d %H:%M} UTC"
     if now > link.not_after:
@@ -234,7 +234,7 @@ def _judge_dates(link: Certificate, now: datetime) -> None:
         )
 
 
-def _another(data: bytes, chain: Sequence[Certificate], wanted: str) -> AgentError:
+def _another(data: bytes, chain: Sequence[X509Certificate], wanted: str) -> AgentError:
     hint = None
     if wanted in (sha256_of(data), sha256_of(write_pem([link.der for link in chain]))):
         hint = "that is the checksum of the file; give `openssl x509 -noout -fingerprint -sha256 -in FILE`"

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Union
 
 from agent.core.errors import CODES
-from agent.core.registry import Key, read
+from agent.core.registry import RegistryKey, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,7 +96,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Wall:
+class OutboundBlocks:
     """Why this host's firewall lets nobody out: profile -> the cause. Those that do, or may, are left out."""
 
     causes: Mapping[str, str]
@@ -166,7 +166,7 @@ def own_rules(view: HostView) -> tuple[Rule, ...]:
     return tuple(rule for rule in _rules(view, _OWN) if rule.name == RULE)
 
 
-def wall(view: HostView, address: str, port: int) -> Wall:
+def outbound_blocks(view: HostView, address: str, port: int) -> OutboundBlocks:
     """Check why nobody is let out to a port there. Only what is certain counts. Raises AgentError `unreadable`."""
     own, policy = _rules(view, _OWN), _rules(view, _POLICY)
     causes = {}
@@ -177,7 +177,7 @@ def wall(view: HostView, address: str, port: int) -> Wall:
             for each in policy_keys
             for name, value in read(view, rf"{_POLICY}\{each}").values.items()
         }
-        settings = Key({**read(view, rf"{_OWN}\{key}").values, **forced})
+        settings = RegistryKey({**read(view, rf"{_OWN}\{key}").values, **forced})
         # [MS-GPFAS] 2.2.2.9: then rules of this host, and so one of ours, mean nothing
         alone = _number(settings, "AllowLocalPolicyMerge", 1) == 0
         rules = [rule for rule in ((*policy,) if alone else (*policy, *own)) if rule.is_for(port, profile)]
@@ -191,7 +191,7 @@ def wall(view: HostView, address: str, port: int) -> Wall:
         ):
             causes[profile] = "what goes out is blocked, and no rule allows it"
             ignored = ignored or alone
-    return Wall(causes, _hint(causes, ignored=ignored))
+    return OutboundBlocks(causes, _hint(causes, ignored=ignored))
 
 
 def _hint(causes: Mapping[str, str], *, ignored: bool) -> str:
@@ -214,6 +214,6 @@ def _range(text: str) -> range:
     return range(int(found[1]), int(found[2] or found[1]) + 1) if found else range(0)
 
 
-def _number(settings: Key, name: str, otherwise: int) -> int:
+def _number(settings: RegistryKey, name: str, otherwise: int) -> int:
     found = settings.number(name)
     return otherwise if found is None else found

@@ -5,28 +5,28 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.layout import layout
-from agent.core.words import Notice, Restart
+from agent.cloudhsm.layout import client_paths
+from agent.core.words import Notice, StaleProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.cloudhsm.layout import Layout
-    from agent.core.host import HostView, Running
+    from agent.cloudhsm.layout import ClientPaths
+    from agent.core.host import HostView, ProcessInfo
     from agent.core.system import System
 
 
-def running(view: HostView, components: tuple[str, ...]) -> tuple[Running, ...]:
+def client_processes(view: HostView, components: tuple[str, ...]) -> tuple[ProcessInfo, ...]:
     """Return the programs that use the client's libraries; none are looked for where no library is installed."""
-    here = layout(view.system)
+    here = client_paths(view.system)
     if not set(components) & set(here.libraries):
         return ()
     return view.mapping(view.system.join(here.root, ""))
 
 
-def restarts(view: HostView, programs: tuple[Running, ...]) -> tuple[Restart, ...]:
+def processes_to_restart(view: HostView, programs: tuple[ProcessInfo, ...]) -> tuple[StaleProcess, ...]:
     """Return the programs that started before their component's configuration or the CA changed: they use the old."""
-    here = layout(view.system)
+    here = client_paths(view.system)
     ca = view.stat(here.ca)
     found = []
     for program, component in _used(here, programs):
@@ -37,27 +37,27 @@ def restarts(view: HostView, programs: tuple[Running, ...]) -> tuple[Restart, ..
     return tuple(found)
 
 
-def users(programs: tuple[Running, ...], system: System) -> tuple[Restart, ...]:
+def users(programs: tuple[ProcessInfo, ...], system: System) -> tuple[StaleProcess, ...]:
     """Return the programs that use the client, whenever they started: for when it goes."""
-    return tuple(_restart(program, component) for program, component in _used(layout(system), programs))
+    return tuple(_restart(program, component) for program, component in _used(client_paths(system), programs))
 
 
-def _used(here: Layout, programs: tuple[Running, ...]) -> Iterator[tuple[Running, str]]:
+def _used(here: ClientPaths, programs: tuple[ProcessInfo, ...]) -> Iterator[tuple[ProcessInfo, str]]:
     for program in programs:
         for component in sorted({_component(here, path) for path in program.mapped} - {None}, key=str):
             yield program, str(component)
 
 
-def _restart(program: Running, component: str) -> Restart:
+def _restart(program: ProcessInfo, component: str) -> StaleProcess:
     started = datetime.datetime.fromtimestamp(program.started, datetime.timezone.utc)
-    return Restart(program.pid, program.name, component, started.isoformat(timespec="seconds"))
+    return StaleProcess(program.pid, program.name, component, started.isoformat(timespec="seconds"))
 
 
-def hazards(view: HostView, programs: tuple[Running, ...], sdk: int) -> tuple[Notice, ...]:
+def configuration_warnings(view: HostView, programs: tuple[ProcessInfo, ...], sdk: int) -> tuple[Notice, ...]:
     """Return what will bite later. `sdk` is the generation that is meant to be here."""
     notices = list(_log_folder(view, programs, sdk))
     if sdk == 5:
-        here = layout(view.system)
+        here = client_paths(view.system)
         home = here.homes[0]
         old = (here.sdk3.client_settings, view.system.join(here.root, "daemon"))
         left = [path for path in old if view.stat(path) is not None]
@@ -68,9 +68,9 @@ def hazards(view: HostView, programs: tuple[Running, ...], sdk: int) -> tuple[No
     return tuple(notices)
 
 
-def _log_folder(view: HostView, programs: tuple[Running, ...], sdk: int) -> list[Notice]:
+def _log_folder(view: HostView, programs: tuple[ProcessInfo, ...], sdk: int) -> list[Notice]:
     """A program that cannot write its log falls back to standard error, or ends (GH cfn-template#16)."""
-    here = layout(view.system)
+    here = client_paths(view.system)
     folder = here.log("").rpartition(view.system.separator)[0]
     stat = view.stat(folder)
     if stat is None or stat.uid < 0:  # Windows has no numbers for users
@@ -96,6 +96,6 @@ def _log_folder(view: HostView, programs: tuple[Running, ...], sdk: int) -> list
     return notices
 
 
-def _component(here: Layout, path: str) -> str | None:
+def _component(here: ClientPaths, path: str) -> str | None:
     name = path.rpartition(here.system.separator)[2].lower()
     return next((component for component, part in here.libraries.items() if part in name), None)

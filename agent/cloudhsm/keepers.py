@@ -28,7 +28,7 @@ HALTED = "stopped by a signal"
 
 
 @dataclass(frozen=True)
-class Standing:
+class ServiceStatus:
     """How the daemon stands, in systemd's words. `started` is epoch seconds, None when it does not run.
 
     `run` is the same as long as it is the same run of the daemon; `restarts` counts how often it was started anew since
@@ -46,10 +46,10 @@ class Standing:
         return self.active in ("active", "activating", "reloading")
 
 
-class Keeper(Protocol):
+class ServiceManager(Protocol):
     """What keeps a service running. The words are complete commands."""
 
-    def standing(self, view: HostView, service: str, daemon: str, timeout: float) -> Standing:
+    def standing(self, view: HostView, service: str, daemon: str, timeout: float) -> ServiceStatus:
         """Say how it stands; one that is not there is `inactive, not installed`, and what cannot be told unknown."""
 
     def why(self, view: HostView, service: str, timeout: float) -> str:
@@ -72,11 +72,11 @@ class Keeper(Protocol):
 class Systemd:
     """The daemon as systemd has it; a release that does not know a property says nothing of it."""
 
-    def standing(self, view: HostView, service: str, daemon: str, timeout: float) -> Standing:  # noqa: ARG002
+    def standing(self, view: HostView, service: str, daemon: str, timeout: float) -> ServiceStatus:  # noqa: ARG002
         is_known, said = _shown(view, service, timeout)
         pid, restarts = said.get("MainPID", "0"), said.get("NRestarts", "")
         fields = _fields(view, pid)
-        return Standing(
+        return ServiceStatus(
             HALTED if fields[:1] in (["T"], ["t"]) else said.get("ActiveState") or "unknown",
             said.get("UnitFileState") or ("not installed" if is_known else "unknown"),
             _started(view, fields),
@@ -116,16 +116,16 @@ class Systemd:
 
 
 @dataclass(frozen=True)
-class Scm:
+class WindowsServices:
     """The daemon as a service of Windows; the words of `sc` that are read here are constants, not translated."""
 
-    def standing(self, view: HostView, service: str, daemon: str, timeout: float) -> Standing:
+    def standing(self, view: HostView, service: str, daemon: str, timeout: float) -> ServiceStatus:
         done = view.ask(("sc", "query", service), timeout=timeout)
         if done.status == _ABSENT:
-            return Standing("inactive", "not installed", None)
+            return ServiceStatus("inactive", "not installed", None)
         state = re.search(rf": \d+ +({'|'.join(_STATES)})\b", done.out)
         active = _STATES[state[1]] if state else "unknown"
-        return Standing(
+        return ServiceStatus(
             active,
             _start_type(view, service),
             _began(view, daemon) if active == "active" else None,

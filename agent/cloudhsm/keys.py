@@ -12,7 +12,7 @@ from agent.core.words import Notice
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.cloudhsm.x509 import Certificate, PublicKey
+    from agent.cloudhsm.x509 import PublicKey, X509Certificate
 
 _TITLES = {
     RSA: "RSA",
@@ -37,7 +37,7 @@ _LEAST = {"RSA": 2048, "RSA-PSS": 2048, "EC": 256}
 
 
 @dataclass(frozen=True)
-class Key:
+class PublicKeyKind:
     """A certificate's key: its kind, as people call it; its size, None where that says nothing; and the digest."""
 
     kind: str
@@ -45,10 +45,10 @@ class Key:
     digest: str
 
 
-def key_of(certificate: Certificate) -> Key:
+def key_of(certificate: X509Certificate) -> PublicKeyKind:
     """Return what is known of a certificate's key, and of the digest that the certificate was signed with."""
     key = certificate.key
-    return Key(
+    return PublicKeyKind(
         _TITLES.get(key.algorithm.oid, key.algorithm.oid), _bits(key), digest_of(certificate.signed_with)
     )
 
@@ -65,7 +65,7 @@ def _bits(key: PublicKey) -> int | None:
     return None
 
 
-def judge_keys(keys: Iterable[Key]) -> tuple[Notice, ...]:
+def judge_keys(keys: Iterable[PublicKeyKind]) -> tuple[Notice, ...]:
     """Judge the keys of a chain.
 
     Clients 5.17.0 and 5.17.1 refuse an RSA key below 2048 bits (`ki-all`); CloudHSM takes RSA and ECDSA only
@@ -74,7 +74,7 @@ def judge_keys(keys: Iterable[Key]) -> tuple[Notice, ...]:
     return tuple(dict.fromkeys(notice for key in keys for notice in _judge_key(key)))
 
 
-def _judge_key(key: Key) -> tuple[Notice, ...]:
+def _judge_key(key: PublicKeyKind) -> tuple[Notice, ...]:
     least = _LEAST.get(key.kind)
     if key.kind == "DSA" or (least is not None and key.bits is not None and key.bits < least):
         raise AgentError(

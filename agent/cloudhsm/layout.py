@@ -27,7 +27,7 @@ _DEPTH = 3
 
 
 @dataclass(frozen=True)
-class Sdk3:
+class Sdk3Paths:
     """SDK 3 on one kind of host (configure-sdk-3): one tool, one daemon, two configuration files."""
 
     configure: str
@@ -40,7 +40,7 @@ class Sdk3:
 
 
 @dataclass(frozen=True)
-class Layout:
+class ClientPaths:
     """The paths of SDK 5 on one kind of host; in `tools`, `file` and `logs` stands `*` for a component.
 
     `jars` is the folder of JCE's jar, where it is known. `homes` are the folders where configuration files may lie,
@@ -57,7 +57,7 @@ class Layout:
     file: str
     logs: str
     lib: str
-    sdk3: Sdk3
+    sdk3: Sdk3Paths
     system: System
     libraries: Mapping[str, str] = field(hash=False)
     named: str
@@ -151,7 +151,7 @@ def _below(view: HostView, system: System, folder: str, depth: int) -> Iterator[
         yield from _below(view, system, each, depth - 1)
 
 
-LINUX = Layout(
+LINUX = ClientPaths(
     root="/opt/cloudhsm",
     ca="/opt/cloudhsm/etc/customerCA.crt",
     cli="/opt/cloudhsm/bin/cloudhsm-cli",
@@ -160,7 +160,7 @@ LINUX = Layout(
     file="cloudhsm-*.cfg",
     logs="/opt/cloudhsm/run/cloudhsm-*.log",
     lib="/opt/cloudhsm/lib",
-    sdk3=Sdk3(
+    sdk3=Sdk3Paths(
         configure="/opt/cloudhsm/bin/configure",
         client_settings="/opt/cloudhsm/etc/cloudhsm_client.cfg",
         cmu="/opt/cloudhsm/bin/cloudhsm_mgmt_util",
@@ -185,14 +185,14 @@ LINUX = Layout(
 )
 
 
-def _windows(system: System) -> Layout:
+def _windows(system: System) -> ClientPaths:
     """Return the paths below the two folders that this Windows keeps software and its data in (facts 3.2, 3.3).
 
     Where exactly a configuration file lies there is not documented, so it is searched for.
     """
     root = system.join(system.programs, "Amazon", "CloudHSM")
     data = system.join(system.data, "Amazon", "CloudHSM")
-    return Layout(
+    return ClientPaths(
         root=root,
         ca=rf"{data}\customerCA.crt",
         cli=rf"{root}\bin\cloudhsm-cli.exe",
@@ -201,7 +201,7 @@ def _windows(system: System) -> Layout:
         file="cloudhsm-*.cfg",
         logs=rf"{root}\cloudhsm-*.log",
         lib=rf"{root}\bin",
-        sdk3=Sdk3(
+        sdk3=Sdk3Paths(
             configure=rf"{root}\configure.exe",
             client_settings=rf"{data}\data\cloudhsm_client.cfg",
             cmu=rf"{root}\cloudhsm_mgmt_util.exe",
@@ -217,7 +217,7 @@ def _windows(system: System) -> Layout:
     )
 
 
-def layout(system: System) -> Layout:
+def client_paths(system: System) -> ClientPaths:
     """Return the vendor's paths on a kind of system."""
     return LINUX if system == systems.LINUX else _windows(system)
 

@@ -9,22 +9,22 @@ from typing import Any
 DECODER = json.JSONDecoder(parse_int=float)
 
 
-def table(value: object) -> dict[str, Any]:
+def as_object(value: object) -> dict[str, Any]:
     """Return an object's members, none for anything else."""
     return value if isinstance(value, dict) else {}
 
 
-def rows(value: object) -> list[Any]:
+def as_array(value: object) -> list[Any]:
     """Return an array's elements, none for anything else."""
     return value if isinstance(value, list) else []
 
 
-def text(value: object) -> str | None:
+def as_str(value: object) -> str | None:
     """Return a string that can be printed (JSON may hold half a surrogate pair), None for anything else."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
 
 
-def whole(value: object) -> int | None:
+def as_int(value: object) -> int | None:
     """Return a small whole number, also one written as a string; None for anything else."""
     if isinstance(value, str) and len(value) < 10 and value.isascii() and value.isdecimal():
         return int(value)

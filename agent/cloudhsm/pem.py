@@ -102,7 +102,7 @@ def write_pem(ders: Sequence[bytes]) -> bytes:
     return b"\n".join([*lines, b""])
 
 
-def holds_secret(data: bytes) -> bool:
+def contains_private_key(data: bytes) -> bool:
     """Tell whether a private key is in a text, in any form that is understood here."""
     return _SECRET.search(_text(data)) is not None
 

@@ -18,7 +18,7 @@ from agent.core.links import goal, way
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from agent.cloudhsm.layout import Layout
+    from agent.cloudhsm.layout import ClientPaths
     from agent.core.host import Host, HostView, Stat
 
 _OTHERS, _GROUP, _STICKY = 0o002, 0o020, 0o1000
@@ -29,7 +29,7 @@ _UNMAPPED = 65534
 
 
 @dataclass(frozen=True)
-class Exposed:
+class UnprotectedPath:
     """A name that others than root could change. `ours`: it is of the vendor's tree, and closing it proves enough."""
 
     path: str
@@ -58,8 +58,8 @@ class _Trusted:
 
 
 def exposed(
-    view: HostView, layout: Layout, paths: Iterable[str], programs: Iterable[str] = ()
-) -> tuple[Exposed, ...]:
+    view: HostView, layout: ClientPaths, paths: Iterable[str], programs: Iterable[str] = ()
+) -> tuple[UnprotectedPath, ...]:
     """Return what others could change of the files at `paths` and of `programs`, and of the folders above them.
 
     What is not there is left out. A program is never ours to close: what was open to others may be another's by now.
@@ -73,11 +73,11 @@ def exposed(
         inside = _is_inside(layout, path)
         words = _words(stat, trusted, inside=inside) if stat is not None else ""
         if stat is not None and words:
-            found[path] = Exposed(path, stat, words, inside and path not in kept)
+            found[path] = UnprotectedPath(path, stat, words, inside and path not in kept)
     return tuple(found.values())
 
 
-def shut(view: HostView, layout: Layout, path: str) -> tuple[tuple[str, Stat], ...]:
+def shut(view: HostView, layout: ClientPaths, path: str) -> tuple[tuple[str, Stat], ...]:
     """Return the folders of the vendor's tree on the way to a file through which root alone may go.
 
     A folder for a group, or for an account of its own, is the site's choice.
@@ -93,7 +93,7 @@ def shut(view: HostView, layout: Layout, path: str) -> tuple[tuple[str, Stat], .
     return tuple(found)
 
 
-def close(host: Host, each: Exposed) -> None:
+def close(host: Host, each: UnprotectedPath) -> None:
     """Leave a name to its owner, and that to root; whom its mode lets read stays. Raises as `write` does.
 
     A file is written anew: whoever has it open for writing has the old one.
@@ -115,18 +115,18 @@ def closed(mode: int) -> int:
     return mode & ~(_OTHERS | _GROUP)
 
 
-def require_closed(view: HostView, layout: Layout, path: str) -> None:
+def require_closed(view: HostView, layout: ClientPaths, path: str) -> None:
     """Raise AgentError `permissions-unsafe` when others could change what is at a path, or lead to it."""
     for each in exposed(view, layout, (path,)):
         raise each.refuse()
 
 
-def _is_inside(layout: Layout, path: str) -> bool:
+def _is_inside(layout: ClientPaths, path: str) -> bool:
     roots = (layout.root, *layout.homes)
     return any(path == root or path.startswith(root + layout.system.separator) for root in roots)
 
 
-def _names(view: HostView, layout: Layout, paths: Iterable[str]) -> Iterator[str]:
+def _names(view: HostView, layout: ClientPaths, paths: Iterable[str]) -> Iterator[str]:
     """Yield each real name that decides what is at a path, the upper ones first."""
     if layout.system.separator == "/":
         for path in paths:

@@ -46,7 +46,7 @@ class Server(NamedTuple):
     enable: bool
 
 
-class Copy(NamedTuple):
+class SavedConfig(NamedTuple):
     """A configuration file as it once was: its bytes, mode and owner (uid, gid)."""
 
     data: bytes
@@ -55,7 +55,7 @@ class Copy(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Settings:
+class ClientConfig:
     """An SDK 5 component's file: `servers` of every cluster in it, the rest of the first that says it.
 
     `client_cert` and `client_key` are those of mutual TLS with the HSM. `faults` are clauses on what the client would
@@ -78,7 +78,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Settings3:
+class DaemonConfig:
     """SDK 3's cloudhsm_client.cfg: the daemon knows one HSM and learns the others from it. `faults` as above."""
 
     hostname: str | None
@@ -88,14 +88,14 @@ class Settings3:
 
 
 @dataclass(frozen=True)
-class Utility:
+class UtilityConfig:
     """SDK 3's cloudhsm_mgmt_util.cfg: the HSMs it names, none when it was never configured. `faults` as above."""
 
     servers: tuple[str, ...]
     faults: tuple[str, ...] = ()
 
 
-def parse_settings(data: bytes) -> Settings:
+def parse_client_config(data: bytes) -> ClientConfig:
     """Read an SDK 5 configuration file; ValueError, with a clause about "it", when it is no JSON object."""
     whole, faults = _document(data)
     entries = _entries(whole, "clusters", faults)
@@ -114,7 +114,7 @@ def parse_settings(data: bytes) -> Settings:
         faults.extend(f"{key} is empty" for value in found if value == "")
         return next((value for value in found if value), None)
 
-    return Settings(
+    return ClientConfig(
         servers=tuple(servers),
         ca_file=first("hsm_ca_file"),
         cluster_id=first("cluster_id"),
@@ -133,19 +133,19 @@ def parse_settings(data: bytes) -> Settings:
     )
 
 
-def mended(data: bytes, *, ca: str, logging: Mapping[str, str], without: tuple[str, ...] = ()) -> bytes:
+def repaired(data: bytes, *, ca: str, logging: Mapping[str, str], without: tuple[str, ...] = ()) -> bytes:
     """Return a file with what a fresh package holds in the place of each fault, and all else as it was.
 
     `logging` is what a fresh package says of logs; the keys in `without` are taken out. Raises ValueError, with a
     clause about "it", for what is no JSON object.
     """
     whole, _ = _document(data)
-    entries = [loose.table(each) for each in loose.rows(whole.get("clusters"))] or [{"type": "hsm1"}]
+    entries = [loose.as_object(each) for each in loose.as_array(whole.get("clusters"))] or [{"type": "hsm1"}]
     whole["clusters"] = entries
     for entry in entries:
         if "type" in entry and not _is_good(entry, "type", str):
             entry["type"] = "hsm1"
-        entry["cluster"] = _mended_cluster(loose.table(entry.get("cluster")), ca, without)
+        entry["cluster"] = _mended_cluster(loose.as_object(entry.get("cluster")), ca, without)
     if "logging" in whole:
         whole["logging"] = _mended_logging(whole["logging"], logging, without)
     return _text(whole)
@@ -196,7 +196,7 @@ def _entries(holder: dict[str, Any], key: str, faults: list[str]) -> list[dict[s
     for each in _known(holder, key, list, faults, needed=True) or []:
         if not isinstance(each, dict):
             faults.append(f"{key} holds {_shown(each)}")
-        found.append(loose.table(each))
+        found.append(loose.as_object(each))
     return found
 
 
@@ -216,10 +216,12 @@ def _known(holder: dict[str, Any], key: str, kind: type, faults: list[str], *, n
             faults.append(f"it has no {key}")
         return None
     value = holder[key]
-    if type(value) is kind and not (kind is str and loose.text(value) != value):  # a bool is an int to Python
+    if type(value) is kind and not (
+        kind is str and loose.as_str(value) != value
+    ):  # a bool is an int to Python
         return value
     faults.append(f"{key} is {_shown(value)}")
-    return loose.text(value) if kind is str else None
+    return loose.as_str(value) if kind is str else None
 
 
 def _is_good(holder: dict[str, Any], key: str, kind: type) -> bool:
@@ -235,7 +237,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
 
 
-def parse_settings3(client_cfg: bytes) -> Settings3:
+def parse_daemon_config(client_cfg: bytes) -> DaemonConfig:
     """Read SDK 3's cloudhsm_client.cfg; ValueError, with a clause about "it", when it is no JSON object."""
     whole, faults = _document(client_cfg)
     server = _known(whole, "server", dict, faults, needed=True) or {}
@@ -244,10 +246,10 @@ def parse_settings3(client_cfg: bytes) -> Settings3:
     _require(server, "port", (PORT,), faults)
     ca_file = _known(client, _CA3, str, faults)
     placeholder = hostname is not None and _PLACEHOLDER in hostname
-    return Settings3(hostname or None, ca_file, placeholder, tuple(faults))
+    return DaemonConfig(hostname or None, ca_file, placeholder, tuple(faults))
 
 
-def parse_utility(mgmt_cfg: bytes) -> Utility:
+def parse_utility_config(mgmt_cfg: bytes) -> UtilityConfig:
     """Read SDK 3's cloudhsm_mgmt_util.cfg; ValueError as above."""
     whole, faults = _document(mgmt_cfg)
     names = []
@@ -257,23 +259,23 @@ def parse_utility(mgmt_cfg: bytes) -> Utility:
         _require(each, "enable", ("yes", "no"), faults)
         if name and _PLACEHOLDER not in name and each.get("enable") != "no":
             names.append(name)
-    return Utility(tuple(names), tuple(faults))
+    return UtilityConfig(tuple(names), tuple(faults))
 
 
-def mended3(client_cfg: bytes) -> bytes:
+def repaired_daemon_config(client_cfg: bytes) -> bytes:
     """Return a cloudhsm_client.cfg whose server has its one form; what else is wrong stays. ValueError as above."""
     whole, _ = _document(client_cfg)
-    server = loose.table(whole.get("server"))
+    server = loose.as_object(whole.get("server"))
     if not _is_good(server, "hostname", str):
         server["hostname"] = _FRESH_NAME3
     whole["server"] = {**server, "port": PORT}
     return _text(whole)
 
 
-def mended_utility(mgmt_cfg: bytes) -> bytes:
+def repaired_utility_config(mgmt_cfg: bytes) -> bytes:
     """Return a cloudhsm_mgmt_util.cfg whose servers have their one form; what else is wrong stays. As above."""
     whole, _ = _document(mgmt_cfg)
-    for each in loose.rows(whole.get("servers")):
+    for each in loose.as_array(whole.get("servers")):
         if isinstance(each, dict):
             each["port"] = PORT_CMU
             each["enable"] = "no" if each.get("enable") == "no" else "yes"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.layout import layout
+from agent.cloudhsm.layout import client_paths
 from agent.core.errors import AgentError
 from agent.core.links import goal
 from agent.core.words import Notice
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def shared(view: HostView) -> dict[str, int]:
     """Return the CA and the configuration files that have other names, and how many names each has in all."""
-    here = layout(view.system)
+    here = client_paths(view.system)
     found = {path: _names(view, path) for path in (here.ca, *here.all_settings(view))}
     return {path: names for path, names in found.items() if names > 1}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Optional
 from agent.cloudhsm.x509 import Algorithm, integer, oid, read_algorithm, sequence, values
 
 if TYPE_CHECKING:
-    from agent.cloudhsm.x509 import Certificate, PublicKey
+    from agent.cloudhsm.x509 import PublicKey, X509Certificate
 
 RSA, RSA_PSS, EC = "1.2.840.113549.1.1.1", "1.2.840.113549.1.1.10", "1.2.840.10045.2.1"
 # by the signature's algorithm, and by the digest's own
@@ -118,7 +118,7 @@ CURVES = {
 }  # fmt: skip
 
 
-def is_signed_by(certificate: Certificate, key: PublicKey) -> bool | None:
+def is_signed_by(certificate: X509Certificate, key: PublicKey) -> bool | None:
     """Tell whether the key made the signature; None where that takes an algorithm that is not known here."""
     made_with, kind = certificate.signed_with.oid, key.algorithm.oid
     try:
@@ -150,7 +150,7 @@ def curve_oid(key: PublicKey) -> str:
     return oid(name)
 
 
-def _signed_by_rsa(certificate: Certificate, key: PublicKey) -> bool | None:
+def _signed_by_rsa(certificate: X509Certificate, key: PublicKey) -> bool | None:
     n, e = rsa_numbers(key)
     size = n.bit_length()
     if not 512 <= size <= _MOST_MODULUS or not 3 <= e < 1 << _MOST_EXPONENT or not n & e & 1:
@@ -213,7 +213,7 @@ def _is_pss(opened: int, size: int, digest: bytes, name: str, mask: str, salt: i
     )
 
 
-def _signed_by_ec(certificate: Certificate, key: PublicKey) -> bool | None:
+def _signed_by_ec(certificate: X509Certificate, key: PublicKey) -> bool | None:
     name, curve = _EC_DIGESTS[certificate.signed_with.oid], CURVES.get(curve_oid(key))
     if curve is None:
         return None

@@ -73,7 +73,7 @@ class PublicKey:
 
 
 @dataclass(frozen=True)
-class Certificate:
+class X509Certificate:
     """One certificate. `signed` are the bytes that `signature` is over; `is_ca` tells whether it may issue others."""
 
     der: bytes
@@ -96,7 +96,7 @@ class Certificate:
         return names(self.subject, self.issuer)
 
 
-def read_certificate(der: bytes) -> Certificate:
+def read_certificate(der: bytes) -> X509Certificate:
     """Return the certificate that these bytes are, all of them. Raises ValueError for anything else."""
     (whole,) = _all(der, 1)
     signed, algorithm, signature = _all(_content(whole, _SEQUENCE), 3)
@@ -113,7 +113,7 @@ def read_certificate(der: bytes) -> Certificate:
     extensions = _extensions(fields[6:])
     subject_name, issuer_name = _name(subject), _name(issuer)
     self_issued = names(subject_name, issuer_name)
-    return Certificate(
+    return X509Certificate(
         der=der,
         signed=signed.whole,
         signature=_bits(signature),

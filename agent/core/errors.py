@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Code:
+class ErrorCode:
     """A stable name for one kind of failure: its exit status, what it means, what usually causes it, the way out."""
 
     name: str
@@ -36,7 +36,7 @@ class AgentError(Exception):
         return self.code.name in ("interrupted", "timed-out")
 
 
-class TimeUpError(AgentError):
+class DownloadTimeoutError(AgentError):
     """A download whose time was up, and nothing else was seen to be wrong with it."""
 
 
@@ -69,133 +69,133 @@ EXIT_STATUSES: dict[int, str] = {
 }
 
 _TABLE = (
-    Code(
+    ErrorCode(
         "internal",
         1,
         "the agent itself failed",
         "a defect; nothing about this host is proven",
         "the log has the traceback (`journalctl -t hsm-agent`, Event Log); please report it with `hsm-agent facts`",
     ),
-    Code(
+    ErrorCode(
         "usage",
         2,
         "the command line is wrong",
         "a flag that does not exist, or a value it does not take",
         "`hsm-agent COMMAND --help` lists the flags",
     ),
-    Code(
+    ErrorCode(
         "config-invalid",
         2,
         "an option, an environment variable or the configuration file is wrong",
         "a typing error, an unknown key, two options that exclude each other",
         "correct every line of the complaint; they are all given at once",
     ),
-    Code(
+    ErrorCode(
         "inventory-invalid",
         2,
         "the inventory cannot be used",
         "a typing error, a host that is named twice, a group that does not exist",
         "correct every line of the complaint; they are all given at once, and no host was contacted",
     ),
-    Code(
+    ErrorCode(
         "user-data-too-large",
         2,
         "this does not fit into user-data",
         "an agent that is to travel inline, a long chain of certificates, many checksums",
         "what is too big is named; the agent belongs into a bucket: `--agent s3://BUCKET/KEY --agent-sha256 HASH`",
     ),
-    Code(
+    ErrorCode(
         "nothing-recorded",
         2,
         "there is no earlier run to use",
         "no `configure` ran here yet, or its state was removed",
         "run `hsm-agent configure --hsm-ip IP --ca-cert FILE` first",
     ),
-    Code(
+    ErrorCode(
         "drift",
         3,
         "the host differs from what is wanted",
         "a package, the CA or a configuration file was changed since the last `configure`, or `plan` on a new host",
         "run `hsm-agent configure` with the same options; without options it is the last one again",
     ),
-    Code(
+    ErrorCode(
         "platform-unsupported",
         10,
         "the vendor publishes no client for this operating system",
         "a distribution AWS does not list, a release too new or too old, or another processor",
         "use a listed platform, or name a row this host is compatible with: `--platform el9`",
     ),
-    Code(
+    ErrorCode(
         "component-unsupported",
         10,
         "the vendor does not make this component for this platform",
         "dyn on RHEL 10, openssl-provider on old releases, ksp outside Windows",
         "`hsm-agent facts` lists the components that fit this host",
     ),
-    Code(
+    ErrorCode(
         "client-end-of-support",
         10,
         "this client version is not made for this platform, or only another SDK is",
         "the vendor dropped or had not yet added this platform in that version",
         "choose a version from the range that is named, or a newer operating system",
     ),
-    Code(
+    ErrorCode(
         "not-root",
         11,
         "changing this host needs root",
         "the command was started as an ordinary user",
         "run it with sudo; on Windows as an administrator, elevated",
     ),
-    Code(
+    ErrorCode(
         "run-locked",
         11,
         "another hsm-agent is at work on this host",
         "a second configure, a timer, or user-data still running",
         "wait for it, or look at it: its process id is named",
     ),
-    Code(
+    ErrorCode(
         "python-missing",
         11,
         "the host has no Python that the agent can use",
         "Python 3.9 or newer is needed; Amazon Linux 2 and RHEL 8 have an older one",
         "install one with the host's package manager, such as python3.11, then run this again",
     ),
-    Code(
+    ErrorCode(
         "openssl-unusable",
         11,
         "this host's OpenSSL can make no TLS connection",
         "an openssl.cnf that activates a provider without those it needs (half of FIPS), a Python built without ssl",
         "correct openssl.cnf (`openssl version -d` says where); with `OPENSSL_CONF=/dev/null` set it is not read",
     ),
-    Code(
+    ErrorCode(
         "sudo-refused",
         11,
         "the user may not become root on the host without a password",
         "sudo asks for a password, wants a terminal, or does not know this user",
         "give the user `NOPASSWD: ALL` in /etc/sudoers.d, or connect as root",
     ),
-    Code(
+    ErrorCode(
         "tree-missing",
         11,
         "there is no archive of the agent to send to the hosts",
         "this agent was installed from a checkout, which has none",
         "`python packaging/build.py --tree` makes it in dist/; then name it: `--tree dist/hsm-agent-far-end-….tar.gz`",
     ),
-    Code(
+    ErrorCode(
         "demo-unavailable",
         11,
         "this machine cannot give the demo a throw-away root",
         "a container without privileges, a kernel without overlayfs, or a missing program",
         "run it on a virtual machine or a privileged container, with util-linux, iproute2 and openssl",
     ),
-    Code(
+    ErrorCode(
         "no-space",
         11,
         "the disk is full",
         "no room for the download, the package or the state",
         "free the space that is named, then run the same command again",
     ),
-    Code(
+    ErrorCode(
         "no-exec",
         11,
         "the client's programs may not run from where they are installed",
@@ -203,427 +203,427 @@ _TABLE = (
         "let programs run there, `mount -o remount,exec /opt` and its line in /etc/fstab, or give /opt/cloudhsm a file "
         "system of its own",
     ),
-    Code(
+    ErrorCode(
         "no-resources",
         11,
         "this host cannot start another program now",
         "too few open files or processes for this session or service, no memory, no /dev/null",
         "look at `ulimit -a`, TasksMax and LimitNOFILE of the service, and `ls -l /dev/null`; then run this again",
     ),
-    Code(
+    ErrorCode(
         "read-only",
         11,
         "the file system cannot be written",
         "a read-only mount, an immutable image, or a failed disk",
         "remount it writable (`findmnt -T PATH` names the mount), then run the same command again",
     ),
-    Code(
+    ErrorCode(
         "unreadable",
         11,
         "a file is there but cannot be read",
         "it is a folder, a FIFO or a device, is too large, or permission is missing",
         "name a regular file that this user may read",
     ),
-    Code(
+    ErrorCode(
         "write-failed",
         11,
         "a file could not be written",
         "permissions, an immutable attribute, or a folder that is a file",
         "look at the path that is named: `ls -ld PATH`, `lsattr -d PATH`",
     ),
-    Code(
+    ErrorCode(
         "download-failed",
         20,
         "a package could not be downloaded",
         "no route to the mirror, a proxy, TLS, a wrong clock, or a broken server",
         "check with `curl -I URL` from this host; `--package-source` names a mirror or a folder instead",
     ),
-    Code(
+    ErrorCode(
         "package-not-found",
         20,
         "the mirror does not have this file",
         "the vendor withdraws old versions (404, 403), or a mirror with another layout",
         "pin a version that is still published, or put the file into your mirror under the same name",
     ),
-    Code(
+    ErrorCode(
         "checksum-mismatch",
         21,
         "the bytes are not the ones the vendor published",
         "a truncated or altered file, a mirror that serves something else, a proxy's error page",
         "do not install it; fetch the file again and compare its SHA-256 with the vendor's page",
     ),
-    Code(
+    ErrorCode(
         "checksum-unknown",
         21,
         "no checksum is known for this file, so it is not installed",
         "a version that the catalogue does not list",
         "pass `--sha256 FILE=HASH` from a source you trust, or a version that `hsm-agent facts` lists",
     ),
-    Code(
+    ErrorCode(
         "package-failed",
         22,
         "the package manager could not install or remove the package",
         "an unmet dependency, a broken package database, a failing maintainer script",
         "run the command that is shown by hand and repair what it says, then run this again",
     ),
-    Code(
+    ErrorCode(
         "package-locked",
         22,
         "the package manager's lock did not become free in time",
         "unattended upgrades, or another installation that hangs",
         "wait for the process that is named to end, or give a longer `--timeout`",
     ),
-    Code(
+    ErrorCode(
         "package-conflict",
         22,
         "an SDK 3 client is installed, and it excludes SDK 5",
         "the host was set up with the end-of-support client",
         "say `--sdk 5` to replace it (programs that use it must be restarted), or `--sdk 3` to keep it",
     ),
-    Code(
+    ErrorCode(
         "package-downgrade",
         22,
         "a newer version is installed than the one that is wanted",
         "a pin that is older than the host",
         "raise `--client-version`, or `hsm-agent remove` first if you do want the older one",
     ),
-    Code(
+    ErrorCode(
         "reboot-required",
         23,
         "Windows must be restarted to finish an installation",
         "a file that was in use is replaced at the next start",
         "restart the computer, then run the same command again",
     ),
-    Code(
+    ErrorCode(
         "ca-unreadable",
         30,
         "the CA source cannot be read",
         "a wrong path, a folder, an empty or oversized file, an https source that fails",
         "name the file that initialised the cluster: `--ca-cert /path/customerCA.crt`",
     ),
-    Code(
+    ErrorCode(
         "ca-not-a-certificate",
         30,
         "this is not a PEM certificate of a CA",
         "a DER file, a certificate request, an end-entity certificate, or an HTML page saved as .crt",
         "export the issuing CA as PEM; from DER: `openssl x509 -inform der -in FILE -out customerCA.crt`",
     ),
-    Code(
+    ErrorCode(
         "ca-is-private-key",
         30,
         "the file holds a private key; it was not read further and not copied",
         "customerCA.key instead of customerCA.crt, or both in one file",
         "pass the certificate alone, and keep the key off this host",
     ),
-    Code(
+    ErrorCode(
         "ca-expired",
         30,
         "the CA certificate has expired by this host's clock",
         "an old CA, or a clock that is wrong",
         "check `date -u` first; if the clock is right, the cluster needs clients with a valid CA",
     ),
-    Code(
+    ErrorCode(
         "ca-not-yet-valid",
         30,
         "the CA certificate is not valid yet by this host's clock",
         "a clock that is behind, nearly always",
         "check `date -u` and time synchronisation (chrony), then run this again",
     ),
-    Code(
+    ErrorCode(
         "ca-damaged",
         30,
         "the text looks like a certificate but cannot be decoded",
         "a cut or edited file, or a secret that lost characters",
         "copy customerCA.crt again from where the cluster was initialised",
     ),
-    Code(
+    ErrorCode(
         "ca-key-weak",
         30,
         "the CA's key is too weak for the client",
         "an RSA key below 2048 bits; clients 5.17.0 and 5.17.1 refuse it, and it is unsafe with any",
         "the trust anchor is fixed at initialisation: a new cluster with a stronger CA is the only cure",
     ),
-    Code(
+    ErrorCode(
         "ca-fingerprint-differs",
         31,
         "this is not the CA whose fingerprint was given",
         "the wrong file, or the fingerprint of another cluster",
         "compare with `openssl x509 -noout -fingerprint -sha256 -in FILE`",
     ),
-    Code(
+    ErrorCode(
         "ca-would-be-replaced",
         31,
         "another CA is on this host already",
         "a host of another cluster, or a new cluster",
         "pass `--replace-ca` if this host really moves to the other cluster",
     ),
-    Code(
+    ErrorCode(
         "hsm-timed-out",
         40,
         "an HSM did not answer in time",
         "the cluster's security group is not attached to this instance; a network ACL; no route",
         "allow TCP 2223-2225 from this instance: attach security group cloudhsm-cluster-<id>-sg to it",
     ),
-    Code(
+    ErrorCode(
         "hsm-refused",
         40,
         "the address answers, but not on this port",
         "the address is not an HSM's ENI, or a firewall rejects",
         "compare the address with `aws cloudhsmv2 describe-clusters --query 'Clusters[].Hsms[].EniIp'`",
     ),
-    Code(
+    ErrorCode(
         "hsm-no-route",
         40,
         "there is no network path to the address",
         "no route, a local firewall that prohibits, or nothing with this address on the local network",
         "check `ip route get ADDRESS` and the route tables of this subnet",
     ),
-    Code(
+    ErrorCode(
         "hsm-firewalled",
         40,
         "this host's own firewall does not let the connection out",
         "Windows Firewall, or another filter of this host, blocks what goes out by default or by a rule",
         "`hsm-agent configure --allow-firewall` adds a rule for TCP 2223-2225, and `remove` takes it off",
     ),
-    Code(
+    ErrorCode(
         "hsm-no-tls",
         40,
         "the port accepts, but nothing behind it speaks TLS",
         "an HSM that hangs, a wrong address, or a device in between that swallows packets",
         "compare the address with describe-clusters; if it is right, look at the HSM's state there",
     ),
-    Code(
+    ErrorCode(
         "hsm-degraded",
         41,
         "some HSMs are reached, others not",
         "one HSM is being replaced, or one subnet is not allowed",
         "cure what is named for each HSM; keys may be unavailable until then",
     ),
-    Code(
+    ErrorCode(
         "client-tls-failed",
         42,
         "the HSM's certificate was not issued by this customerCA.crt",
         "the CA of another cluster, or a CA the client refuses",
         "place the CA that initialised this cluster: `--ca-cert FILE --replace-ca`",
     ),
-    Code(
+    ErrorCode(
         "client-disconnected",
         42,
         "the HSM ends the connection",
         "the cluster enforces mutual TLS and this host has no client certificate",
         "pass `--client-cert` and `--client-key`",
     ),
-    Code(
+    ErrorCode(
         "client-failed",
         42,
         "the client could not talk to the HSMs",
         "the client's own words are shown",
         "run `/opt/cloudhsm/bin/cloudhsm-cli cluster hsm-info` by hand and read /opt/cloudhsm/run/*.log",
     ),
-    Code(
+    ErrorCode(
         "client-hung",
         42,
         "the client did not answer in time",
         "an HSM that accepts connections and is silent; a host that is overloaded",
         "run `/opt/cloudhsm/bin/cloudhsm-cli cluster hsm-info` by hand; check the HSMs' state",
     ),
-    Code(
+    ErrorCode(
         "library-unloadable",
         42,
         "the client's library cannot be loaded on this host",
         "a shared library it needs is missing",
         "install the library that is named with the host's package manager",
     ),
-    Code(
+    ErrorCode(
         "cluster-not-activated",
         43,
         "the cluster is initialised but not activated",
         "`cluster activate` was never run",
         "run `/opt/cloudhsm/bin/cloudhsm-cli cluster activate` once, from one host",
     ),
-    Code(
+    ErrorCode(
         "permissions-unsafe",
         50,
         "others than root may change what the client runs or reads",
         "a chmod or chown by hand, or a folder above the client that is open to others",
         "give what is named back to root, and take the right to write from everybody else",
     ),
-    Code(
+    ErrorCode(
         "configure-failed",
         50,
         "the configure tool is missing, failed or hung",
         "a damaged package, or an option this client version does not know",
         "run the command that is shown by hand; reinstalling the package restores the tool",
     ),
-    Code(
+    ErrorCode(
         "configure-not-applied",
         50,
         "the configure tool ended, but the file does not hold what was asked",
         "a read-only file, a multi-cluster configuration, or a defect of the tool",
         "compare the file that is named with what is wanted",
     ),
-    Code(
+    ErrorCode(
         "single-hsm-not-accepted",
         50,
         "there is one HSM, and keys must be on two before they can be used",
         "a one-HSM cluster with the key-availability check on",
         "add an HSM, or accept the risk to the keys: `--accept-single-hsm`",
     ),
-    Code(
+    ErrorCode(
         "service-failed",
         50,
         "the SDK 3 daemon does not run",
         "cloudhsm-client.service failed to start",
         "`journalctl -u cloudhsm-client` says why; on Windows the newest cloudhsm.log in the client's folder",
     ),
-    Code(
+    ErrorCode(
         "firewall-failed",
         50,
         "the rule of the firewall could not be added or removed",
         "a policy or another program that manages the firewall, or a firewall service that does not run",
         "run the command that is shown by hand; without `--allow-firewall` the firewall is left alone",
     ),
-    Code(
+    ErrorCode(
         "rolled-back",
         51,
         "the run failed and the previous configuration was put back",
         "the cause stands beside it",
         "cure the cause, then run the same command again",
     ),
-    Code(
+    ErrorCode(
         "rollback-failed",
         52,
         "the run failed, and putting the previous configuration back failed as well",
         "a disk that is full or read-only",
         "cure it, then `hsm-agent rollback`: the snapshot is kept",
     ),
-    Code(
+    ErrorCode(
         "snapshot-damaged",
         52,
         "what was kept to go back to is not as it was written",
         "a damaged disk, or somebody edited it",
         "`hsm-agent rollback RUN` takes another run; else configure anew: `hsm-agent configure`",
     ),
-    Code(
+    ErrorCode(
         "report-undelivered",
         60,
         "a report could not be delivered",
         "a receiver that is down or refuses the token, a certificate this host does not trust, a missing folder",
         "cure what the warning names; the next run sends what is kept: `sudo hsm-agent verify`",
     ),
-    Code(
+    ErrorCode(
         "report-refused",
         60,
         "a report was refused by its receiver, and is not kept",
         "a receiver that takes no such reports: too long, or of another form",
         "cure what the warning names, then report anew: `sudo hsm-agent verify`",
     ),
-    Code(
+    ErrorCode(
         "hosts-failed",
         70,
         "some hosts are not proven",
         "each host's own cause stands in the table",
         "cure the causes, then run the command that is shown: hosts that are proven are left alone",
     ),
-    Code(
+    ErrorCode(
         "host-name-unknown",
         70,
         "the host's name could not be resolved",
         "a typing error, a name server that is out of reach, a name that only a jump host knows",
         "check with `getent hosts NAME`; `address` in the inventory or `HostName` in ssh's configuration names it",
     ),
-    Code(
+    ErrorCode(
         "ssh-timed-out",
         70,
         "the host did not answer in time over SSH",
         "a security group or firewall that drops, a host that is off or hangs, a wrong address",
         "check with `ssh -v HOST` from here: TCP 22 must be allowed from this machine",
     ),
-    Code(
+    ErrorCode(
         "ssh-refused",
         70,
         "the host answers, but nothing listens on its SSH port",
         "sshd does not run, another port, a firewall that rejects",
         "name the port in the inventory or in ssh's configuration",
     ),
-    Code(
+    ErrorCode(
         "ssh-no-route",
         70,
         "there is no network path to the host",
         "no route, a jump host that is not named, or nothing with this address on the local network",
         "check `ip route get ADDRESS`; hosts in private subnets need a jump host (`ProxyJump`)",
     ),
-    Code(
+    ErrorCode(
         "ssh-failed",
         70,
         "the SSH connection could not be made",
         "what answers is no SSH server, it drops connections (MaxStartups), or no algorithm is shared",
         "check with `ssh -v HOST` from here",
     ),
-    Code(
+    ErrorCode(
         "host-key-unknown",
         70,
         "the host's key is not in known_hosts",
         "a new host, or a known_hosts file of another machine",
         "compare the fingerprint with the instance's console output, then `ssh-keyscan` or `--trust-new-hosts`",
     ),
-    Code(
+    ErrorCode(
         "host-key-changed",
         70,
         "the host's key is not the one in known_hosts",
         "a host that was re-created at the same address, or somebody in between",
         "find out which; if the host is new, remove the old line: `ssh-keygen -R HOST`",
     ),
-    Code(
+    ErrorCode(
         "login-refused",
         70,
         "the host refuses the login",
         "the wrong user or key, or an agent that does not hold the key",
         "check with `ssh -v USER@HOST`; `user` and `key` can be named in the inventory",
     ),
-    Code(
+    ErrorCode(
         "key-unusable",
         70,
         "a private key for the login cannot be used",
         "the file is missing or damaged, or has a passphrase and is in no agent",
         "load it into the agent with `ssh-add FILE`; nothing here asks for a passphrase",
     ),
-    Code(
+    ErrorCode(
         "link-lost",
         70,
         "the connection broke, and the host's report could not be read afterwards",
         "a host that went down or was rebooted, or a network that failed",
         "the host may have finished alone: run the command that is shown, it continues there",
     ),
-    Code(
+    ErrorCode(
         "far-end-failed",
         70,
         "the agent on the host did not answer as it should",
         "a defect, a login shell that does not run commands, a host out of memory",
         "look at its log there (`journalctl -t hsm-agent`), then run the command that is shown: it continues",
     ),
-    Code(
+    ErrorCode(
         "failure-limit",
         71,
         "the roll-out stopped: too many hosts failed",
         "a fault that all hosts share, most often: a wrong CA, a security group, a package source",
         "cure the cause, then run the command that is shown; `--max-failed` sets the limit",
     ),
-    Code(
+    ErrorCode(
         "host-deadline",
         75,
         "the host did not end within its deadline",
         "a host, a network or a package manager that hangs",
         "look at the step it was at; it may still be at work. `--deadline` gives more time",
     ),
-    Code(
+    ErrorCode(
         "timed-out",
         75,
         "the run's time limit ran out",
         "a slow mirror, a held lock, a limit that is too short",
         "run the same command again, with a longer `--timeout`",
     ),
-    Code(
+    ErrorCode(
         "interrupted",
         130,
         "the run was interrupted",
@@ -632,7 +632,7 @@ _TABLE = (
     ),
 )
 
-CODES: dict[str, Code] = {code.name: code for code in _TABLE}
+CODES: dict[str, ErrorCode] = {code.name: code for code in _TABLE}
 
 # of OSError: too many open files in this process and in the system, too many processes, no memory
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)

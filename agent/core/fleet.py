@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-class State(str, Enum):
+class HostState(str, Enum):
     """How a host ended; `drifted` is what `plan` and `verify` find. The first four have a report of the host.
 
     `at-work` is what a journal says of one that was begun and has no end: a roll-out itself never ends with it.
@@ -26,7 +26,7 @@ class State(str, Enum):
 
 
 @dataclass(frozen=True)
-class Sent:
+class ArchiveDigests:
     """Which agent ran on the hosts of a run: the SHA-256 of what was sent to them, in hex; None where nothing is."""
 
     tree: str | None = None
@@ -54,7 +54,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class End:
+class HostResult:
     """How it ended on one host. `report` is the host's own, as it came; None when there is none.
 
     `exit_status` is that of the host's run, or of `code` where there was no run; `seconds` from start to end.
@@ -66,7 +66,7 @@ class End:
     address: str
     port: int
     wave: int
-    state: State
+    state: HostState
     changed: bool = False
     code: str | None = None
     exit_status: int | None = None
@@ -84,7 +84,7 @@ class End:
         return self.code in ("host-deadline", "link-lost")
 
 
-class Watcher(Protocol):
+class RolloutListener(Protocol):
     """Whoever shows a roll-out while it goes on. Called from one thread."""
 
     def begins(self, command: str, waves: Sequence[int]) -> None:
@@ -99,7 +99,7 @@ class Watcher(Protocol):
     def host_at(self, name: str, what: str) -> None:
         """A host is at a step, such as `package:cli`, or at one of ours, such as `sending the agent`."""
 
-    def host_ended(self, end: End) -> None: ...
+    def host_ended(self, end: HostResult) -> None: ...
 
     def soaks(self, seconds: float) -> None:
         """The wave is done; the next one begins after so many seconds."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from agent.core.registry import Key
+    from agent.core.registry import RegistryKey
     from agent.core.system import System
 
 # The largest file the agent reads whole; everything it has business reading is far smaller.
@@ -18,7 +18,7 @@ READ_LIMIT = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Done:
+class CommandResult:
     """A finished program. `status` is None when it was ended because its time ran out."""
 
     status: int | None
@@ -57,7 +57,7 @@ class Stat:
 
 
 @dataclass(frozen=True)
-class Reached:
+class ConnectResult:
     """One answer to `reach`: `cause` is None when connected, else an error code such as `hsm-timed-out`.
 
     `seconds` is the time to connect; `tls` says whether a TLS handshake was answered, None when not asked.
@@ -72,7 +72,7 @@ class Reached:
 
 
 @dataclass(frozen=True)
-class Holder:
+class LockHolder:
     """The process that holds a lock. `name` is empty when it could not be told."""
 
     pid: int
@@ -80,7 +80,7 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Running:
+class ProcessInfo:
     """A process with a file of the client mapped. `started` is epoch seconds.
 
     uid and gid are the effective ones, -1 on Windows.
@@ -95,7 +95,7 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Room:
+class DiskSpace:
     """Free space where a path lies, in bytes, and whether its file system can be written at all.
 
     `inodes` is how many more files it takes, None where it does not count them; `executable` whether programs may run
@@ -144,31 +144,31 @@ class HostView(Protocol):
     def names(self, path: str) -> tuple[str, ...]:
         """Return the sorted names in a folder; empty when it is absent."""
 
-    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         """Run a program that only looks, from the allow-list in `agent/hosts/allowlist.py`; anything else raises.
 
         A program that is not there gives status 127. It is ended with all its children after `timeout` seconds.
         """
 
-    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> Reached:
+    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
         """Connect once by TCP, and when `tls` see whether a TLS handshake is answered (nothing is verified)."""
 
-    def holder(self, path: str) -> Holder | None:
+    def holder(self, path: str) -> LockHolder | None:
         """Return who holds the fcntl lock on `path`, None when it is free or absent; on Windows, the mutex it names."""
 
-    def registry(self, key: str) -> Key | None:
+    def registry(self, key: str) -> RegistryKey | None:
         r"""Return a key of the 64-bit registry, such as `HKLM\SOFTWARE\x`; None when it is absent, as all are on Linux.
 
         Raises AgentError `unreadable` for one that is there and cannot be read to its end.
         """
 
-    def mapping(self, prefix: str) -> tuple[Running, ...]:
+    def mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
         """Return the running processes that have mapped a file whose path starts with `prefix`."""
 
     def get(self, url: str, *, limit: int, timeout: float) -> bytes:
         """Return what an https URL holds, in memory. Raises AgentError as `fetch` does."""
 
-    def room(self, path: str) -> Room:
+    def room(self, path: str) -> DiskSpace:
         """Return the space where `path` is or would be (the nearest existing parent decides)."""
 
     def now(self) -> datetime.datetime:
@@ -211,7 +211,7 @@ class Host(HostView, Protocol):
     def remove(self, path: str) -> None:
         """Remove a file, or a folder and all below it; absent is fine."""
 
-    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         """Run a program that may change the machine. Not ended by an interrupt of the agent, only by `timeout`."""
 
     def lock(self, path: str, words: str) -> AbstractContextManager[None]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Limits:
+class Timeouts:
     """Waits of one run. `--timeout` sets `run` and, where it is shorter, bounds every other wait."""
 
     run: float = 1800.0

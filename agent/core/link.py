@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 
-class LinkLostError(Exception):
+class ConnectionLostError(Exception):
     """The connection broke: what runs over there goes on, and a new connection may find its result."""
 
 
-class CutError(Exception):
+class CancelledError(Exception):
     """The lifeline was cut: whoever watches this connection gave it up."""
 
     def __init__(self) -> None:

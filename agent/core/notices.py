@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Warned:
+class WarningCode:
     """A stable name for one kind of warning, what it means, and the way out."""
 
     name: str
@@ -14,182 +14,188 @@ class Warned:
     fix: str
 
 
-WARNINGS: dict[str, Warned] = {
+WARNINGS: dict[str, WarningCode] = {
     each.name: each
     for each in (
-        Warned(
+        WarningCode(
             "ca-expires-soon", "the CA certificate ends within weeks", "replace it in time, on every host"
         ),
-        Warned(
+        WarningCode(
             "ca-key-unlisted",
             "the CA's key is of a kind that AWS does not list",
             "ask for a CA with RSA 2048 or larger",
         ),
-        Warned(
+        WarningCode(
             "ca-signature-old",
             "the CA is signed with an old algorithm",
             "have it issued anew with SHA-256 or better",
         ),
-        Warned(
+        WarningCode(
             "checksum-replaced",
             "`--sha256` stands in for the checksum that AWS published",
             "leave `--sha256` out unless the mirror's files are your own",
         ),
-        Warned(
+        WarningCode(
             "client-leftovers",
             "files of another client lie on this host",
             "take them off when nothing uses them",
         ),
-        Warned(
+        WarningCode(
             "client-newer-available",
             "a newer client fits this host",
             "upgrade it with `--client-version`, when that suits you",
         ),
-        Warned(
+        WarningCode(
             "client-out-of-support",
             "AWS has ended the support of the installed client",
             "upgrade it with `--client-version`",
         ),
-        Warned(
+        WarningCode(
             "client-unverified",
             "a package was installed without a known checksum",
             "name a version that the catalogue knows, or pass `--sha256`",
         ),
-        Warned(
+        WarningCode(
             "component-out-of-support",
             "AWS publishes this component no more for this OS",
             "move what uses it to another component or OS",
         ),
-        Warned(
+        WarningCode(
             "configure-unfinished",
             "the last `configure` that was asked for has not succeeded",
             "run `hsm-agent configure` again",
         ),
-        Warned(
+        WarningCode(
             "firewall-unread",
             "the rules of Windows Firewall could not be read",
             "run it elevated, or look at the rules by hand",
         ),
-        Warned(
+        WarningCode(
             "hard-link-cut",
             "a file that had other names was replaced under one of them",
             "link them anew, or make them symbolic links, which are kept",
         ),
-        Warned(
+        WarningCode(
             "log-folder-not-writable",
             "a program may not write the client's log",
             "give its user the right to write in that folder",
         ),
-        Warned(
+        WarningCode(
             "log-folder-owner",
             "the client's log folder belongs to another user than the program",
             "change the owner of the folder or of its files",
         ),
-        Warned(
+        WarningCode(
             "not-scheduled",
             "the daily check could not be registered",
             "register it by hand, or run `hsm-agent verify` by your own scheduler",
         ),
-        Warned(
+        WarningCode(
             "os-minor-old", "this release of the OS is older than the one that AWS tests", "update the OS"
         ),
-        Warned("os-out-of-support", "this OS is out of support", "move to a newer one"),
-        Warned(
+        WarningCode("os-out-of-support", "this OS is out of support", "move to a newer one"),
+        WarningCode(
             "package-script-failed",
             "a script of a package failed, and the package manager let it pass",
             "read its words, and install the package again when something is missing",
         ),
-        Warned("platform-forced", "the catalogue row was named by the caller", "nothing, if that is meant"),
-        Warned(
+        WarningCode(
+            "platform-forced", "the catalogue row was named by the caller", "nothing, if that is meant"
+        ),
+        WarningCode(
             "previous-silent",
             "the configuration that was put back does not work either",
             "see the causes in the report: they were there before",
         ),
-        Warned(
+        WarningCode(
             "previous-unproven",
             "the configuration that was put back was not checked, since the run ended",
             "run `hsm-agent verify`",
         ),
-        Warned("previous-works", "the configuration that was put back was checked, and works", "nothing"),
-        Warned(
+        WarningCode(
+            "previous-works", "the configuration that was put back was checked, and works", "nothing"
+        ),
+        WarningCode(
             "record-not-kept",
             "the record of what was asked for could not be written",
             "cure what the text names, and run it again",
         ),
-        Warned(
+        WarningCode(
             "report-cut",
             "the report was longer than its limits, and was cut",
             "see the log of this host for the rest",
         ),
-        Warned(
+        WarningCode(
             "report-dropped",
             "a report that waited to be delivered is gone",
             "see the text for which, and why",
         ),
-        Warned(
+        WarningCode(
             "report-not-kept",
             "the report could not be written to the state folder",
             "cure what the text names",
         ),
-        Warned(
+        WarningCode(
             "report-stuck",
             "a report that waited could not be read, or not be removed after it was dealt with",
             "cure what the text names, or remove the file: the others are delivered",
         ),
-        Warned("rollback-unneeded", "everything was as the snapshot has it", "nothing"),
-        Warned(
+        WarningCode("rollback-unneeded", "everything was as the snapshot has it", "nothing"),
+        WarningCode(
             "rollback-unproven",
             "the snapshot that was put back is not known to have worked",
             "run `hsm-agent verify`",
         ),
-        Warned(
+        WarningCode(
             "run-beside",
             "another run was changing this host at the same time",
             "run it again when that has ended",
         ),
-        Warned("sdk3-end-of-support", "Client SDK 3 is out of support", "move to SDK 5"),
-        Warned("settings-not-kept", "a setting that was there could not be kept", "pass it as an option"),
-        Warned(
+        WarningCode("sdk3-end-of-support", "Client SDK 3 is out of support", "move to SDK 5"),
+        WarningCode(
+            "settings-not-kept", "a setting that was there could not be kept", "pass it as an option"
+        ),
+        WarningCode(
             "settings-restored",
             "a configuration file was put back before the configure tool ran",
             "nothing, if its settings are right",
         ),
-        Warned(
+        WarningCode(
             "signature-unchecked",
             "the signature of a package could not be checked",
             "see the text; the checksum was compared",
         ),
-        Warned(
+        WarningCode(
             "signature-unusual",
             "a package is signed by somebody else than before",
             "make sure that it comes from AWS",
         ),
-        Warned("single-hsm", "the key-availability check is off", "use two HSMs or more in production"),
-        Warned(
+        WarningCode("single-hsm", "the key-availability check is off", "use two HSMs or more in production"),
+        WarningCode(
             "snapshot-not-kept", "the state before this run could not be kept", "cure what the text names"
         ),
-        Warned(
+        WarningCode(
             "snapshot-passed-over",
             "a snapshot is of another host or of a newer hsm-agent, and was not used",
             "nothing, if this host is a copy; else use the newer hsm-agent",
         ),
-        Warned(
+        WarningCode(
             "snapshot-unsealed",
             "the snapshot that was put back is of an older hsm-agent, and has no checksum",
             "look at what was put back, then run `hsm-agent verify`",
         ),
-        Warned(
+        WarningCode(
             "snapshot-unsound",
             "a file of a snapshot is one that the client cannot read",
             "take another snapshot: `hsm-agent rollback RUN`",
         ),
-        Warned(
+        WarningCode(
             "state-closed",
             "others than root could change the state folder; it was closed, and its records were not believed",
             "find out who made it theirs",
         ),
-        Warned("still-scheduled", "a task of the agent could not be taken off", "remove it by hand"),
-        Warned(
+        WarningCode("still-scheduled", "a task of the agent could not be taken off", "remove it by hand"),
+        WarningCode(
             "users-inconsistent",
             "a user of the cluster is not on every HSM",
             "create it again, or delete it, with cloudhsm-cli",

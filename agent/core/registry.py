@@ -14,7 +14,7 @@ Value = Union[str, int, "tuple[str, ...]"]
 
 
 @dataclass(frozen=True)
-class Key:
+class RegistryKey:
     """What one key holds: its values by their names, and the names of its subkeys.
 
     Texts are as they are written, with `%SystemRoot%` in them; several texts are a tuple. Values of other kinds than
@@ -43,6 +43,6 @@ class Key:
         return next((value for each, value in self.values.items() if each.lower() == name.lower()), None)
 
 
-def read(view: HostView, key: str) -> Key:
+def read(view: HostView, key: str) -> RegistryKey:
     """Return a key, an empty one when it is absent. Raises AgentError `unreadable`."""
-    return view.registry(key) or Key()
+    return view.registry(key) or RegistryKey()

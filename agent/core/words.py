@@ -18,7 +18,7 @@ Value = Union[str, int, float, bool, None]
 _Entry = TypeVar("_Entry")
 
 
-class Outcome(str, Enum):
+class StepOutcome(str, Enum):
     """How one step ended."""
 
     MET = "met"
@@ -29,7 +29,7 @@ class Outcome(str, Enum):
     UNDONE = "undone"
 
 
-class Verdict(str, Enum):
+class RunOutcome(str, Enum):
     """How a run ended."""
 
     OK = "ok"
@@ -119,11 +119,11 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Line:
+class StepResult:
     """A step and how it ended. `detail` is that of its last finding: url, file, sha256, size; connect_ms; answers."""
 
     id: str
-    outcome: Outcome
+    outcome: StepOutcome
     saw: str | None = None
     want: str | None = None
     code: str | None = None
@@ -133,7 +133,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class HostName:
+class HostIdentity:
     """Which host a report is about. `platform` is its catalogue row or None; `forced` when the caller named it.
 
     `identity` tells it from its copies, see `agent/state/identity.py`.
@@ -151,7 +151,7 @@ class HostName:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedState:
     """What was wanted of a host: never a secret. None and empty mean that it was left to the agent."""
 
     addresses: tuple[str, ...]
@@ -199,7 +199,7 @@ class Hsm:
 
 
 @dataclass(frozen=True)
-class Restart:
+class StaleProcess:
     """A running program that loaded the client before its configuration changed. `started` is ISO 8601."""
 
     pid: int
@@ -209,7 +209,7 @@ class Restart:
 
 
 @dataclass(frozen=True)
-class Failure:
+class ErrorDetails:
     """The error that decided a run, whole: what AgentError carries."""
 
     code: str
@@ -233,9 +233,9 @@ class Report:
     run_id: str
     command: str
     agent_version: str
-    host: HostName
-    lines: tuple[Line, ...]
-    outcome: Verdict
+    host: HostIdentity
+    lines: tuple[StepResult, ...]
+    outcome: RunOutcome
     code: str | None
     exit_status: int
     changed: bool
@@ -245,11 +245,11 @@ class Report:
     ca: CaState | None = None
     hsms: tuple[Hsm, ...] = ()
     notices: tuple[Notice, ...] = ()
-    restart_needed: tuple[Restart, ...] = ()
+    restart_needed: tuple[StaleProcess, ...] = ()
     cause: str | None = None
-    failure: Failure | None = None
+    failure: ErrorDetails | None = None
     request: str | None = None
-    asked: Asked | None = None
+    asked: RequestedState | None = None
 
     def __post_init__(self) -> None:
         bad = [number for number, line in enumerate(self.lines) if line.outcome in _WORTH_MOST]
@@ -275,7 +275,7 @@ class Report:
             object.__setattr__(self, name, value)
 
 
-_WORTH_MOST = (Outcome.FAILED, Outcome.WOULD_CHANGE)
+_WORTH_MOST = (StepOutcome.FAILED, StepOutcome.WOULD_CHANGE)
 # the lists of a report that a host makes long, and what they hold
 _LISTS = {
     "lines": "steps", "hsms": "HSMs", "restart_needed": "programs to restart", "notices": "warnings",

@@ -10,37 +10,37 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from agent.catalogue import load as load_catalogue
 from agent.core.errors import AgentError
-from agent.core.fleet import End, State
+from agent.core.fleet import HostResult, HostState
 from agent.fleet import journal, waves
-from agent.fleet.depot import Depot
+from agent.fleet.depot import PackageCache
 from agent.fleet.depot import home as packages_home
-from agent.fleet.record import Summary, to_tree
-from agent.fleet.rollout import Ledger, Pace, Rollout
-from agent.fleet.visit import Baggage, Visitor
+from agent.fleet.record import RunSummary, to_tree
+from agent.fleet.rollout import Rollout, RolloutPolicy, RunState
+from agent.fleet.visit import HostRunner, SessionContext
 from agent.hosts import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from agent.core.fleet import Target, Watcher
+    from agent.core.fleet import RolloutListener, Target
     from agent.core.host import Host
-    from agent.fleet.journal import Orders, Story
-    from agent.fleet.rollout import Lifeline
-    from agent.fleet.tree import Trees
-    from agent.fleet.visit import Door
+    from agent.fleet.journal import RecordedRun, RunSpec
+    from agent.fleet.rollout import CancelToken
+    from agent.fleet.tree import AgentArchives
+    from agent.fleet.visit import Connector
 
 # what a run that is gone on with is to do, and at which hosts, from what its journal tells
-Again = Callable[["Story"], tuple["Orders", tuple["Target", ...]]]
+Again = Callable[["RecordedRun"], tuple["RunSpec", tuple["Target", ...]]]
 
 # commands that change hosts go wave by wave; the others look at all hosts alike, and no failure stops a look
 TOUCHING = ("rollout", "remove")
 # hosts of which no journal has a report
-_NO_END = (State.AT_WORK.value, State.NOT_REACHED.value)
+_NO_END = (HostState.AT_WORK.value, HostState.NOT_REACHED.value)
 
 
 @dataclass(frozen=True)
-class Means:
+class Deps:
     """What conducting needs of the outside world.
 
     `door` makes the way to hosts from the ssh configuration that was named, or from the user's own. `stop` says how
@@ -49,9 +49,9 @@ class Means:
 
     machine: Host
     environ: Mapping[str, str]
-    door: Callable[[str | None], Door]
-    lifeline: Callable[[], Lifeline]
-    watcher: Watcher
+    door: Callable[[str | None], Connector]
+    lifeline: Callable[[], CancelToken]
+    watcher: RolloutListener
     stop: Callable[[], int]
 
 
@@ -60,28 +60,28 @@ def new_name() -> str:
     return f"{_now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
-def start(orders: Orders, trees: Trees, means: Means) -> tuple[Path, dict[str, Any]]:
+def start(orders: RunSpec, trees: AgentArchives, means: Deps) -> tuple[Path, dict[str, Any]]:
     """Conduct a new run over all targets of the orders and return its folder and its report."""
     # what is wrong with ssh's configuration must not begin a run: --only asks the last one
     way = _way(orders, means)
     run_id, started = new_name(), _iso()
-    folder = journal.home(means.environ) / run_id
+    folder = journal.runs_dir(means.environ) / run_id
     with journal.opened(folder) as book:
         book.begin(run_id, started, orders, trees.sent)
-        story = journal.Story(run_id, started, orders, trees.sent)
-        return folder, _conduct(story, orders.targets, trees, means, book, way)
+        story = journal.RecordedRun(run_id, started, orders, trees.sent)
+        return folder, _roll_out(story, orders.targets, trees, means, book, way)
 
 
-def resume(folder: Path, again: Again, trees: Trees, means: Means) -> dict[str, Any]:
+def resume(folder: Path, again: Again, trees: AgentArchives, means: Deps) -> dict[str, Any]:
     """Go on with a run: the hosts that are due have another turn, and the others stay as they ended."""
     with journal.opened(folder) as book:
         orders, due = again(journal.read(folder))
         way = _way(orders, means)
         book.resume(_iso(), orders, trees.sent)
-        return _conduct(journal.read(folder), due, trees, means, book, way)
+        return _roll_out(journal.read(folder), due, trees, means, book, way)
 
 
-def told(folder: Path) -> dict[str, Any]:
+def stored_report(folder: Path) -> dict[str, Any]:
     """Return the report of a run as its journal tells it; one that has not finished is shown as it stands."""
     story = journal.read(folder)
     finished = story.finished or {}
@@ -100,23 +100,25 @@ def told(folder: Path) -> dict[str, Any]:
     return to_tree(run, story.orders.targets, {**story.ends, **open_ends}, finished.get("waves", ()))
 
 
-def _open(target: Target, *, controlled: bool) -> End:
+def _open(target: Target, *, controlled: bool) -> HostResult:
     """Say of a host that was begun and has no end what is known: it was not left alone."""
     saw = "at work" if controlled else "begun, and not seen to end: it may be at work, or have finished alone"
     hint = None if controlled else "the command to continue reads its report"
-    return End(target.name, target.address, target.port or 22, 0, State.AT_WORK, saw=saw, hint=hint)
+    return HostResult(
+        target.name, target.address, target.port or 22, 0, HostState.AT_WORK, saw=saw, hint=hint
+    )
 
 
-def whole(folder: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
+def with_host_reports(folder: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a report with every host's own report in it, read back from the journal."""
     ended = {host["name"] for host in tree["hosts"] if host["outcome"] not in _NO_END}
     own = {end.name: end.report for end in journal.reports(folder) if end.name in ended}
     return {**tree, "hosts": [{**host, "report": own.get(host["name"])} for host in tree["hosts"]]}
 
 
-def last_states(environ: Mapping[str, str]) -> Mapping[str, State]:
+def last_states(environ: Mapping[str, str]) -> Mapping[str, HostState]:
     """Return how each host ended in the newest run that is on record."""
-    for folder in reversed(journal.runs(journal.home(environ))):
+    for folder in reversed(journal.runs(journal.runs_dir(environ))):
         story = journal.read(folder)
         return {target.name: story.state(target.name) for target in story.orders.targets}
     return {}
@@ -124,19 +126,19 @@ def last_states(environ: Mapping[str, str]) -> Mapping[str, State]:
 
 def recorded(environ: Mapping[str, str], most: int) -> Iterator[dict[str, Any]]:
     """Give the reports of the newest runs that are on record, the newest first; what cannot be read is none."""
-    for folder in reversed(journal.runs(journal.home(environ))[-most:]):
+    for folder in reversed(journal.runs(journal.runs_dir(environ))[-most:]):
         with suppress(AgentError):
-            yield told(folder)
+            yield stored_report(folder)
 
 
 def configured(environ: Mapping[str, str]) -> Mapping[str, Mapping[str, Any]]:
     """Return the hosts that roll-outs from here configured, each with what was wanted of it last."""
-    return journal.configured(journal.home(environ))
+    return journal.configured(journal.runs_dir(environ))
 
 
-def found(environ: Mapping[str, str], run_id: str | None) -> Path:
+def find_run(environ: Mapping[str, str], run_id: str | None) -> Path:
     """Return the folder of a run, of the last one when none is named. Raises AgentError `nothing-recorded`."""
-    base = journal.home(environ)
+    base = journal.runs_dir(environ)
     known = journal.runs(base)
     for folder in reversed(known):
         if run_id in (None, folder.name):
@@ -152,32 +154,32 @@ def found(environ: Mapping[str, str], run_id: str | None) -> Path:
 class _Way:
     """How the hosts of a run are reached: by which door, and for each name the address and port behind it."""
 
-    door: Door
+    door: Connector
     places: Mapping[str, tuple[str, int]]
 
 
-def _way(orders: Orders, means: Means) -> _Way:
+def _way(orders: RunSpec, means: Deps) -> _Way:
     descriptors.require(min(orders.parallel, len(orders.targets)))
     door = means.door(orders.ssh_config)
     return _Way(door, door.places(orders.targets, lambda: means.stop() > 0))
 
 
-def _conduct(
-    story: Story,
+def _roll_out(
+    story: RecordedRun,
     due: Sequence[Target],
-    trees: Trees,
-    means: Means,
+    trees: AgentArchives,
+    means: Deps,
     book: journal.Journal,
     way: _Way,
 ) -> dict[str, Any]:
     orders, door, places = story.orders, way.door, way.places
-    depot = Depot(means.machine, packages_home(means.environ))
+    depot = PackageCache(means.machine, packages_home(means.environ))
     vendor = load_catalogue().base_url
-    baggage = Baggage(
+    baggage = SessionContext(
         story.run_id, trees, depot, vendor, orders.desired, places, orders.deadline, before=orders.before
     )
     touching = orders.command in TOUCHING
-    pace = Pace(
+    pace = RolloutPolicy(
         orders.parallel,
         orders.deadline,
         orders.soak if touching else 0.0,
@@ -185,10 +187,10 @@ def _conduct(
     )
     shares = waves.shares(orders.shares) if touching else (waves.ALL,)
     at_work = {*story.open, *story.left}
-    ledger = Ledger(orders.targets, places, dict(story.ends), dict(story.attempts), at_work, [])
+    ledger = RunState(orders.targets, places, dict(story.ends), dict(story.attempts), at_work, [])
     for target in due:
         ledger.ends.pop(target.name, None)
-    rollout = Rollout(Visitor(door, baggage), means.lifeline, book, means.watcher, pace, means.stop)
+    rollout = Rollout(HostRunner(door, baggage), means.lifeline, book, means.watcher, pace, means.stop)
     with _shown(means.watcher):
         rollout.roll(orders.command, ledger, waves.split(due, shares))
     finished = _iso()
@@ -197,15 +199,15 @@ def _conduct(
     return to_tree(run, orders.targets, ledger.ends, ledger.waves)
 
 
-def _summary(story: Story, finished: str, code: str | None, why: str | None) -> Summary:
+def _summary(story: RecordedRun, finished: str, code: str | None, why: str | None) -> RunSummary:
     orders = story.orders
-    return Summary(
+    return RunSummary(
         story.run_id, orders.command, orders.inventory, story.started, finished, story.sent, code, why, orders.remarks
     )  # fmt: skip
 
 
 @contextmanager
-def _shown(watcher: Watcher) -> Iterator[None]:
+def _shown(watcher: RolloutListener) -> Iterator[None]:
     try:
         yield
     finally:

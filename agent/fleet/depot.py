@@ -36,7 +36,7 @@ _ROOM = 8 * _LARGEST
 
 
 @dataclass(frozen=True)
-class Parcel:
+class CachedPackage:
     """A file that is here: its size in bytes, and its SHA-256 in hex as it was just computed."""
 
     path: Path
@@ -53,7 +53,7 @@ def home(environ: Mapping[str, str]) -> Path:
     return operator_folder(environ, "XDG_CACHE_HOME", ".cache") / "hsm-agent" / "packages"
 
 
-class Depot:
+class PackageCache:
     """Used by many visits at the same time: a file is brought once, by a thread of its own, and all wait for that."""
 
     def __init__(self, machine: Host, folder: Path, turn: float = _TURN) -> None:
@@ -61,11 +61,11 @@ class Depot:
         self._folder = folder
         self._turn = turn
         self._lock = threading.Lock()
-        self._coming: dict[tuple[str, str | None], Future[Parcel]] = {}
+        self._coming: dict[tuple[str, str | None], Future[CachedPackage]] = {}
 
     def parcel(
         self, url: str, sha256: str | None, source: str, still: Callable[[], None] = lambda: None
-    ) -> Parcel:
+    ) -> CachedPackage:
         """Return a file, brought from `url` when it is not here yet. Raises AgentError as Host.fetch does.
 
         The URL comes from a host, and a host may be in wrong hands: only what has the name of a client package and lies
@@ -87,7 +87,7 @@ class Depot:
             still()
         return coming.result()
 
-    def _ordered(self, url: str, sha256: str | None) -> Future[Parcel]:
+    def _ordered(self, url: str, sha256: str | None) -> Future[CachedPackage]:
         """Return a file that comes or is here. What failed before is tried anew, once for all who wait then."""
         key = (url, sha256)
         with self._lock:
@@ -99,13 +99,13 @@ class Depot:
                 self._coming[key] = coming
             return coming
 
-    def _fill(self, coming: Future[Parcel], url: str, sha256: str | None) -> None:
+    def _fill(self, coming: Future[CachedPackage], url: str, sha256: str | None) -> None:
         try:
             coming.set_result(self._bring(url, sha256))
         except Exception as error:  # noqa: BLE001 -- raised again where it is waited for
             coming.set_exception(error)
 
-    def _bring(self, url: str, sha256: str | None) -> Parcel:
+    def _bring(self, url: str, sha256: str | None) -> CachedPackage:
         # two mirrors may have different files of one name
         folder = self._folder / new_sha256(f"{url} {sha256}".encode()).hexdigest()[:16]
         path = folder / url.partition("?")[0].rpartition("/")[2]
@@ -115,7 +115,7 @@ class Depot:
             seen = self._machine.fetch(url, str(path), sha256=sha256, limit=_LARGEST, timeout=_SECONDS)
         finally:
             self._make_room(folder)
-        return Parcel(path, path.stat().st_size, seen)
+        return CachedPackage(path, path.stat().st_size, seen)
 
     def _make_room(self, used: Path) -> None:
         with contextlib.suppress(OSError):  # another roll-out makes room at the same time

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.core.fleet import Target
-    from agent.fleet.tree import Tree, Trees
+    from agent.fleet.tree import AgentArchive, AgentArchives
 
 POSIX, WINDOWS = LINUX.kind, windows().kind
 
@@ -94,7 +94,7 @@ _BETWEEN = (
 _WARNING = re.compile(r"sudo: (unable to resolve host|setrlimit|unable to send audit)|^\s*$")
 
 # cmd answers `Windows_NT $env:OS`, PowerShell `%OS%` and `Windows_NT` on lines of their own, any other shell neither.
-QUESTION = "echo %OS% $env:OS"
+SHELL_PROBE = "echo %OS% $env:OS"
 _ANSWERS = (b"Windows_NT $env:OS", b"Windows_NT")
 
 # cmd and PowerShell read this alike, whichever is the default shell of sshd. -InputFormat None: PowerShell itself must
@@ -109,12 +109,12 @@ _AROUND = re.compile(r"\s*(\+ |At line:)")
 _LANDING = Path(landing.__file__)
 
 
-class SilentError(AgentError):
+class NoAnswerError(AgentError):
     """Nobody of ours answered, and it may be that the host's shell is of another kind."""
 
 
 @dataclass(frozen=True)
-class Entry:
+class LaunchMethod:
     """One way in. `tree` is what travels there; `program` sees to it, and is run by what `command` starts.
 
     One that `settles` takes of the request only what it says of the tree, and the rest when it says `settled`: the
@@ -124,7 +124,7 @@ class Entry:
     system: str
     command: str
     program: bytes = field(repr=False)
-    tree: Tree
+    tree: AgentArchive
     settles: bool
 
     def opening(self, request: Mapping[str, Any]) -> bytes:
@@ -165,7 +165,7 @@ class Entry:
                 return AgentError(
                     "sudo-refused", "sudo did not make the user root", saw=saw, want="sudo -n", hint=hint
                 )
-        return SilentError(
+        return NoAnswerError(
             "far-end-failed", "no Python program could be started on the host", saw=last_words(status, words, printed),
             want="a login shell that runs commands", hint=_BETWEEN,
         )  # fmt: skip
@@ -198,23 +198,23 @@ def _tried(said: str) -> str:
     return "\n".join(found)
 
 
-class Ways:
+class LaunchMethods:
     """The ways into the hosts of a whole roll-out, made once, and which of them led into each host before."""
 
-    def __init__(self, trees: Trees) -> None:
-        self._posix = Entry(POSIX, COMMAND, _LANDING.read_bytes(), trees.posix, settles=False)
+    def __init__(self, trees: AgentArchives) -> None:
+        self._posix = LaunchMethod(POSIX, COMMAND, _LANDING.read_bytes(), trees.posix, settles=False)
         self._tree = trees.windows
         self._lock = threading.Lock()
-        self._windows: Entry | None = None
+        self._windows: LaunchMethod | None = None
         self._found: set[str] = set()
 
-    def into(self, target: Target) -> Entry:
+    def into(self, target: Target) -> LaunchMethod:
         """Return the way that was said or found, else that of most hosts. Raises AgentError `tree-missing`."""
         if target.system == WINDOWS or target.name in self._found:
             return self.into_windows(target)
         return self._posix
 
-    def into_windows(self, target: Target) -> Entry:
+    def into_windows(self, target: Target) -> LaunchMethod:
         """Return the way into a host that turned out to be Windows. Raises AgentError `tree-missing`."""
         self._found.add(target.name)
         if self._tree is None:
@@ -228,11 +228,11 @@ class Ways:
             return self._windows
 
 
-def _windows(tree: Tree) -> Entry:
+def _windows(tree: AgentArchive) -> LaunchMethod:
     start = render("fleet/start.ps1", patience=landing.PATIENCE)
-    program = render("fleet/landing.ps1", draft=landing.DRAFT, kept=landing.KEPT)
+    program = render("fleet/landing.ps1", draft=landing.STAGING_PREFIX, kept=landing.KEPT)
     encoded = base64.b64encode(start.encode("utf-16-le")).decode("ascii")
-    return Entry(WINDOWS, f"{_POWERSHELL}{encoded}", program.encode("ascii"), tree, settles=True)
+    return LaunchMethod(WINDOWS, f"{_POWERSHELL}{encoded}", program.encode("ascii"), tree, settles=True)
 
 
 def _said_by_powershell(said: str) -> str:
@@ -273,5 +273,5 @@ def line(value: Mapping[str, Any]) -> bytes:
 
 
 def is_windows(answer: bytes) -> bool:
-    """Tell by the answer to `QUESTION` whether it is a shell of Windows, whatever else was printed around it."""
+    """Tell by the answer to `SHELL_PROBE` whether it is a shell of Windows, whatever else was printed around it."""
     return any(each.strip() in _ANSWERS for each in answer.splitlines())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from agent.core.errors import CODES, AgentError
 from agent.landing import RECORD
-from agent.render.shape import fault
+from agent.render.shape import first_violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ _TEXTS = {
 }
 
 
-class Heard:
+class ReplyReader:
     """What comes from a host: records that begin with the word of the request, and whatever else is printed there."""
 
     def __init__(
@@ -152,12 +152,12 @@ def _deeper(value: object, most: int) -> bool:
     return most == 0 or any(_deeper(each, most - 1) for each in inside)
 
 
-def sound(report: Any, request: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+def validate_report(report: Any, request: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Return a report that has the shape of the published one, `wanted`, and is of this request and no other.
 
     What it fails with must be codes of ours: they decide what is said of the host, and in whose words.
     """
-    where = fault(report, wanted["$defs"]["report"], wanted) or _unknown(report)
+    where = first_violation(report, wanted["$defs"]["report"], wanted) or _unknown(report)
     if where is not None:
         raise _nonsense("the host's report is none", f"wrong at {where}", "a report")
     whole: dict[str, Any] = report
@@ -187,7 +187,7 @@ def _nonsense(sentence: str, saw: str, want: str) -> AgentError:
     return AgentError("far-end-failed", sentence, saw=saw, want=want)
 
 
-def proven(report: Mapping[str, Any]) -> bool:
+def has_proof(report: Mapping[str, Any]) -> bool:
     """Tell whether a report holds the proof itself: every HSM reached, and every question to the client answered."""
     client = [step for step in report["steps"] if step["id"].startswith("client:")]
     return (

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
-from agent.core.fleet import End, Sent, State, Target
+from agent.core.fleet import ArchiveDigests, HostResult, HostState, Target
 from agent.hosts.files import sync_folder
-from agent.render.fleet.causes import needed
+from agent.render.fleet.causes import summary_details
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,7 +37,7 @@ _ORDERS, _TOLD = (b'"kind": "run"', b'"kind": "resumed"'), b'"orders": {'
 
 
 @dataclass(frozen=True)
-class Orders:
+class RunSpec:
     """What a run was asked to do, whole: enough to go on with it from its journal alone.
 
     `desired` has for each host's name what `agent.desired.to_json` made of its options, those of its target included.
@@ -60,7 +60,7 @@ class Orders:
 
 
 @dataclass(frozen=True)
-class Begun:
+class InFlight:
     """A host that was begun and has no end: it may still be at work. `attempt` counts from 1 for each host."""
 
     host: str
@@ -68,7 +68,7 @@ class Begun:
 
 
 @dataclass
-class Story:
+class RecordedRun:
     """What a journal tells: the orders, and the last word on each host. `ends` are without the hosts' own reports.
 
     What was said before a host was begun again, or before something else was wanted of it, is no last word.
@@ -78,21 +78,21 @@ class Story:
 
     run_id: str
     started: str
-    orders: Orders
-    sent: Sent
-    ends: dict[str, End] = field(default_factory=dict)
+    orders: RunSpec
+    sent: ArchiveDigests
+    ends: dict[str, HostResult] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
-    open: dict[str, Begun] = field(default_factory=dict)
+    open: dict[str, InFlight] = field(default_factory=dict)
     left: set[str] = field(default_factory=set)
     finished: Mapping[str, Any] | None = None
 
-    def state(self, name: str) -> State:
+    def state(self, name: str) -> HostState:
         if name in self.open:
-            return State.AT_WORK
-        return self.ends[name].state if name in self.ends else State.NOT_REACHED
+            return HostState.AT_WORK
+        return self.ends[name].state if name in self.ends else HostState.NOT_REACHED
 
 
-def home(environ: Mapping[str, str]) -> Path:
+def runs_dir(environ: Mapping[str, str]) -> Path:
     """Return the folder of all runs of this operator."""
     return operator_folder(environ, "XDG_STATE_HOME", ".local/state") / "hsm-agent" / "runs"
 
@@ -120,18 +120,18 @@ class Journal:
         self._file = file
         self._pending = bytearray()
 
-    def begin(self, run_id: str, started: str, orders: Orders, sent: Sent) -> None:
+    def begin(self, run_id: str, started: str, orders: RunSpec, sent: ArchiveDigests) -> None:
         self._add("run", run_id=run_id, started=started, orders=asdict(orders), **asdict(sent))
         self.sync()
 
-    def resume(self, started: str, orders: Orders, sent: Sent) -> None:
+    def resume(self, started: str, orders: RunSpec, sent: ArchiveDigests) -> None:
         self._add("resumed", started=started, orders=asdict(orders), **asdict(sent))
         self.sync()
 
     def began(self, host: str, attempt: int) -> None:
         self._add("began", host=host, attempt=attempt)
 
-    def ended(self, end: End) -> None:
+    def ended(self, end: HostResult) -> None:
         self._add("ended", end=asdict(end))
 
     def finished(self, **verdict: Any) -> None:
@@ -195,13 +195,15 @@ def at_work(folder: Path) -> bool:
     return False
 
 
-def read(folder: Path) -> Story:
+def read(folder: Path) -> RecordedRun:
     """Return what the journal in `folder` tells. Raises AgentError `nothing-recorded`."""
-    story: Story | None = None
+    story: RecordedRun | None = None
     try:
         for record in records(folder):
             if record["kind"] == "run":
-                story = Story(record["run_id"], record["started"], _orders(record["orders"]), _sent(record))
+                story = RecordedRun(
+                    record["run_id"], record["started"], _orders(record["orders"]), _sent(record)
+                )
             elif story is not None:
                 _tell(story, record)
     except (KeyError, TypeError, ValueError) as error:
@@ -226,7 +228,7 @@ def configured(base: Path) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _last_orders(folder: Path) -> Orders:
+def _last_orders(folder: Path) -> RunSpec:
     """Return what a run was asked to do last, without reading how its hosts ended: those lines are long."""
     path = folder / _FILE
     orders = None
@@ -242,7 +244,7 @@ def _last_orders(folder: Path) -> Orders:
     return orders
 
 
-def reports(folder: Path) -> Iterator[End]:
+def reports(folder: Path) -> Iterator[HostResult]:
     """Give the ends that stand whole, with their reports, one at a time: all of them may be more than memory holds."""
     stand = read(folder).ends
     places: dict[str, tuple[int, int]] = {}
@@ -333,9 +335,9 @@ def _whole(path: Path) -> int:
     return 0
 
 
-def _tell(story: Story, record: Mapping[str, Any]) -> None:
+def _tell(story: RecordedRun, record: Mapping[str, Any]) -> None:
     if record["kind"] == "began":
-        begun = Begun(record["host"], record["attempt"])
+        begun = InFlight(record["host"], record["attempt"])
         story.attempts[begun.host] = begun.attempt
         story.open[begun.host] = begun
         story.ends.pop(begun.host, None)
@@ -352,7 +354,7 @@ def _tell(story: Story, record: Mapping[str, Any]) -> None:
         story.finished = record
 
 
-def _resume(story: Story, orders: Orders, sent: Sent) -> None:
+def _resume(story: RecordedRun, orders: RunSpec, sent: ArchiveDigests) -> None:
     at_work = {*story.open, *story.left}
     for name, wanted in orders.desired.items():
         if wanted != story.orders.desired[name]:
@@ -362,23 +364,25 @@ def _resume(story: Story, orders: Orders, sent: Sent) -> None:
     story.orders, story.sent, story.finished = orders, sent, None
 
 
-def _sent(record: Mapping[str, Any]) -> Sent:
-    return Sent(record["tree"], record.get("windows_tree"))  # the second came later than the first journals
+def _sent(record: Mapping[str, Any]) -> ArchiveDigests:
+    return ArchiveDigests(
+        record["tree"], record.get("windows_tree")
+    )  # the second came later than the first journals
 
 
-def _orders(tree: Mapping[str, Any]) -> Orders:
+def _orders(tree: Mapping[str, Any]) -> RunSpec:
     targets = tuple(Target(**{**each, "groups": tuple(each["groups"])}) for each in tree["targets"])
-    return Orders(**{**tree, "targets": targets, "remarks": tuple(tree["remarks"])})
+    return RunSpec(**{**tree, "targets": targets, "remarks": tuple(tree["remarks"])})
 
 
-def _end(tree: Mapping[str, Any], *, whole: bool) -> End:
-    end = End(**{**tree, "state": State(tree["state"])})
-    return end if whole else light(end)
+def _end(tree: Mapping[str, Any], *, whole: bool) -> HostResult:
+    end = HostResult(**{**tree, "state": HostState(tree["state"])})
+    return end if whole else summarised(end)
 
 
-def light(end: End) -> End:
+def summarised(end: HostResult) -> HostResult:
     """Leave of a host's report what the screen of the whole run shows: the steps of a thousand hosts fill a memory."""
-    return replace(end, report=end.report and needed(end.report))
+    return replace(end, report=end.report and summary_details(end.report))
 
 
 def _unwritten(folder: Path, error: OSError) -> AgentError:

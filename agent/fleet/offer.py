@@ -29,7 +29,7 @@ def packages_of(desired: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass
-class Offer:
+class PackageOffer:
     """The packages for one host, `desired` being what is wanted of it; `names` are the catalogue's.
 
     They come from the source that was named, else from `vendor`. A host that is to do again what it was asked for has

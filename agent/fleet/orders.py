@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Optional
 from agent.anchor import read_source
 from agent.cloudhsm.ca import read_ca
 from agent.core.errors import AgentError
-from agent.core.fleet import State
-from agent.core.limits import Limits
-from agent.desired import Complaints, Desired, from_json, settle, to_json
+from agent.core.fleet import HostState
+from agent.core.limits import Timeouts
+from agent.desired import Desired, InputErrors, from_json, resolve, to_json
 from agent.fleet import inventory, waves
-from agent.fleet.journal import Orders
+from agent.fleet.journal import RunSpec
 from agent.fleet.offer import packages_of
 from agent.options import duration
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from agent.core.fleet import Target
     from agent.core.host import HostView
-    from agent.desired import Said
-    from agent.fleet.journal import Story
+    from agent.desired import RawOptions
+    from agent.fleet.journal import RecordedRun
 
 # A cluster takes 900 client connections at a time (cloudhsm-facts 5.5), each client process being one. The proof of a
 # host starts two, at once; half of the 900 is left to the applications of the fleet.
@@ -40,7 +40,7 @@ _Anchors = dict[tuple[str, Optional[str]], str]
 
 
 @dataclass(frozen=True)
-class Typed:
+class FleetOptions:
     """The options of `hsm-agent fleet` beside those of `configure`, as texts; None was not typed."""
 
     inventory: str | None = None
@@ -60,24 +60,24 @@ class Typed:
     windows_tree: str | None = None
 
 
-def make(
+def new_spec(
     view: HostView,
     command: str,
-    typed: Typed,
-    flags: Said,
-    below: Sequence[Said],
-    known: Mapping[str, State],
-    complaints: Complaints,
+    typed: FleetOptions,
+    flags: RawOptions,
+    below: Sequence[RawOptions],
+    known: Mapping[str, HostState],
+    complaints: InputErrors,
     configured: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
-) -> Orders:
+) -> RunSpec:
     """Return the orders of a new run. Raises AgentError `inventory-invalid`, `config-invalid`, `ca-…`.
 
     `below` are the sources of options that are weaker than the inventory: environment, then file. `known` is how hosts
     ended in the last run, for --only; `configured` which hosts were configured from here, and what for.
     """
-    remarks, about_hosts = Complaints(), Complaints()
+    remarks, about_hosts = InputErrors(), InputErrors()
     targets = _targets(view, command, typed, known, about_hosts, remarks)
-    orders = Orders(command, typed.inventory or "", targets, {}, remarks=tuple(remarks.texts))
+    orders = RunSpec(command, typed.inventory or "", targets, {}, remarks=tuple(remarks.texts))
     pace = _pace(orders, typed, complaints)
     desired = _desired(view, targets, flags, below, complaints)
     again = [target.name for target in targets if target.name in desired and not desired[target.name].hsm_ip]
@@ -96,9 +96,14 @@ def make(
     )
 
 
-def go_on(
-    view: HostView, story: Story, command: str, typed: Typed, flags: Said, complaints: Complaints
-) -> tuple[Orders, tuple[Target, ...]]:
+def resume_spec(
+    view: HostView,
+    story: RecordedRun,
+    command: str,
+    typed: FleetOptions,
+    flags: RawOptions,
+    complaints: InputErrors,
+) -> tuple[RunSpec, tuple[Target, ...]]:
     """Return the orders of a run that is gone on with, changed by what is typed now, and the hosts that are due.
 
     What is typed is wanted of every host, with --only of those; a host that was proven for something else is due again.
@@ -118,7 +123,7 @@ def go_on(
     before = _before(story)
     if flags:
         anchors: _Anchors = {}
-        own = Complaints()
+        own = InputErrors()
         said = dict(flags)
         ready = {
             target.name: _ready(view, replace(before[target.name], **said), anchors, own) for target in asked
@@ -132,11 +137,11 @@ def go_on(
     return orders, tuple(
         target
         for target in asked
-        if story.state(target.name) is not State.OK or orders.desired[target.name] != wanted[target.name]
+        if story.state(target.name) is not HostState.OK or orders.desired[target.name] != wanted[target.name]
     )
 
 
-def _before(story: Story) -> dict[str, Desired]:
+def _before(story: RecordedRun) -> dict[str, Desired]:
     """Return what was wanted of each host. Raises AgentError `nothing-recorded` for what another version wrote."""
     try:
         return {name: from_json(tree) for name, tree in story.orders.desired.items()}
@@ -147,13 +152,13 @@ def _before(story: Story) -> dict[str, Desired]:
         ) from error  # fmt: skip
 
 
-def _is_among(state: State, only: Sequence[str]) -> bool:
+def _is_among(state: HostState, only: Sequence[str]) -> bool:
     # of one that was at work when its controller ended no end was reached either
-    other = {State.DEGRADED: "failed", State.AT_WORK: "not-reached"}.get(state)
+    other = {HostState.DEGRADED: "failed", HostState.AT_WORK: "not-reached"}.get(state)
     return state.value in only or other in only
 
 
-def _require_addresses(names: Sequence[str], total: int, complaints: Complaints) -> None:
+def _require_addresses(names: Sequence[str], total: int, complaints: InputErrors) -> None:
     """Complain about hosts that would say, one by one, that nobody has ever said what they are to be."""
     if names:
         some = f"{', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
@@ -166,10 +171,10 @@ def _require_addresses(names: Sequence[str], total: int, complaints: Complaints)
 def _targets(
     view: HostView,
     command: str,
-    typed: Typed,
-    known: Mapping[str, State],
-    complaints: Complaints,
-    remarks: Complaints,
+    typed: FleetOptions,
+    known: Mapping[str, HostState],
+    complaints: InputErrors,
+    remarks: InputErrors,
 ) -> tuple[Target, ...]:
     """Return the hosts that are meant; none when there is anything to complain about."""
     where = typed.inventory or ""
@@ -194,7 +199,7 @@ def _targets(
 
 
 def _chosen(
-    targets: tuple[Target, ...], typed: Typed, known: Mapping[str, State], complaints: Complaints
+    targets: tuple[Target, ...], typed: FleetOptions, known: Mapping[str, HostState], complaints: InputErrors
 ) -> tuple[Target, ...]:
     """Return those that --limit and --only leave; none when either means nothing."""
     if typed.limit is not None:
@@ -212,7 +217,7 @@ def _chosen(
     return () if complaints.texts else targets
 
 
-def _read(view: HostView, where: str, complaints: Complaints) -> bytes | None:
+def _read(view: HostView, where: str, complaints: InputErrors) -> bytes | None:
     """Return the inventory; what is no file, or too large to be read, is a complaint."""
     try:
         return view.read(where)
@@ -224,7 +229,7 @@ def _read(view: HostView, where: str, complaints: Complaints) -> bytes | None:
         return b""
 
 
-def _pace(orders: Orders, typed: Typed, complaints: Complaints) -> Orders:
+def _pace(orders: RunSpec, typed: FleetOptions, complaints: InputErrors) -> RunSpec:
     """Take over what says how fast, and check it."""
 
     def read(option: str, text: str | None, parse: Callable[[str], Any], otherwise: Any) -> Any:
@@ -262,7 +267,11 @@ def _parallel(text: str) -> int:
 
 
 def _desired(
-    view: HostView, targets: Sequence[Target], flags: Said, below: Sequence[Said], complaints: Complaints
+    view: HostView,
+    targets: Sequence[Target],
+    flags: RawOptions,
+    below: Sequence[RawOptions],
+    complaints: InputErrors,
 ) -> dict[str, Desired]:
     """Settle the options of every host; what many hosts share is settled, read and complained about once."""
     made: dict[str, Desired | None] = {}
@@ -271,9 +280,9 @@ def _desired(
     for target in targets:
         key = repr(sorted(target.said.items()))
         if key not in made:
-            own = Complaints()
+            own = InputErrors()
             try:
-                made[key] = _ready(view, settle((flags, dict(target.said), *below), own), anchors, own)
+                made[key] = _ready(view, resolve((flags, dict(target.said), *below), own), anchors, own)
             except AgentError as error:
                 if error.code.name != "config-invalid":
                     raise
@@ -286,14 +295,14 @@ def _desired(
     return found
 
 
-def _ready(view: HostView, desired: Desired, anchors: _Anchors, complaints: Complaints) -> Desired:
+def _ready(view: HostView, desired: Desired, anchors: _Anchors, complaints: InputErrors) -> Desired:
     """Read here what is this machine's: the CA is sent as text, and a folder of packages is this machine's folder."""
     source = desired.ca_cert
     if source is not None:
         key = (source, desired.ca_fingerprint)
         if key not in anchors:
             ca = read_ca(
-                read_source(view, source, Limits()), now=view.now(), fingerprint=desired.ca_fingerprint
+                read_source(view, source, Timeouts()), now=view.now(), fingerprint=desired.ca_fingerprint
             )
             anchors[key] = f"inline:{ca.pem.decode()}"
         desired = replace(desired, ca_cert=anchors[key])

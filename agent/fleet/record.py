@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from agent import __version__
 from agent.core.errors import CODES
-from agent.core.fleet import State
+from agent.core.fleet import HostState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.core.fleet import End, Sent, Target
+    from agent.core.fleet import ArchiveDigests, HostResult, Target
 
 SCHEMA_VERSION = 1
 # a host that only differs from what is wanted is no failure of a command that looks
@@ -20,7 +20,7 @@ _LOOKING = ("plan", "verify", "remove --plan")
 
 
 @dataclass(frozen=True)
-class Summary:
+class RunSummary:
     """What is known of a run besides its hosts. Times are ISO 8601 in UTC.
 
     `code` and `why` say that it stopped before every host had its turn.
@@ -31,18 +31,18 @@ class Summary:
     inventory: str
     started: str
     finished: str
-    sent: Sent
+    sent: ArchiveDigests
     code: str | None = None
     why: str | None = None
     remarks: tuple[str, ...] = ()
 
 
 def to_tree(
-    run: Summary, targets: Sequence[Target], ends: Mapping[str, End], waves: Sequence[Sequence[str]]
+    run: RunSummary, targets: Sequence[Target], ends: Mapping[str, HostResult], waves: Sequence[Sequence[str]]
 ) -> dict[str, Any]:
     """Return the whole report; `ends` may hold the hosts' own reports or what `journal.light` leaves of them."""
     hosts = [_host(target, ends.get(target.name)) for target in targets]
-    states = [State(host["outcome"]) for host in hosts]
+    states = [HostState(host["outcome"]) for host in hosts]
     outcome, code = _verdict(run, states)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -54,7 +54,7 @@ def to_tree(
         "inventory": run.inventory,
         "waves": [_wave(number, names, ends) for number, names in enumerate(waves, 1)],
         "hosts": hosts,
-        "totals": {each.value: states.count(each) for each in State},
+        "totals": {each.value: states.count(each) for each in HostState},
         "outcome": outcome,
         "code": code,
         "exit_status": CODES[code].exit_status if code else 0,
@@ -66,12 +66,12 @@ def to_tree(
     }
 
 
-def _host(target: Target, end: End | None) -> dict[str, Any]:
+def _host(target: Target, end: HostResult | None) -> dict[str, Any]:
     if end is None:
         hint = "not begun; the command to continue does it"
         return {
             "name": target.name, "address": target.address, "port": target.port or 22, "wave": 0,
-            "outcome": State.NOT_REACHED.value, "changed": False, "code": None, "exit_status": None,
+            "outcome": HostState.NOT_REACHED.value, "changed": False, "code": None, "exit_status": None,
             "sentence": None, "saw": None, "want": None, "hint": hint, "seconds": 0.0, "trusted": None, "report": None,
         }  # fmt: skip
     tree = asdict(end)
@@ -80,29 +80,29 @@ def _host(target: Target, end: End | None) -> dict[str, Any]:
     return {**ordered, "outcome": state.value, **tree, "seconds": round(end.seconds, 3)}
 
 
-def _wave(number: int, names: Sequence[str], ends: Mapping[str, End]) -> dict[str, int]:
+def _wave(number: int, names: Sequence[str], ends: Mapping[str, HostResult]) -> dict[str, int]:
     had = [ends[name].state for name in names if name in ends]
-    ok = had.count(State.OK)
+    ok = had.count(HostState.OK)
     return {"number": number, "hosts": len(names), "ok": ok, "failed": len(had) - ok}
 
 
-def _verdict(run: Summary, states: Sequence[State]) -> tuple[str, str | None]:
+def _verdict(run: RunSummary, states: Sequence[HostState]) -> tuple[str, str | None]:
     found = set(states)
     if run.code is not None and found != {
-        State.OK
+        HostState.OK
     }:  # an interrupt that came when all was done changes nothing
         return "failed", run.code
-    if found <= {State.OK}:
+    if found <= {HostState.OK}:
         return "ok", None
-    if run.command in _LOOKING and found <= {State.OK, State.DRIFTED}:
+    if run.command in _LOOKING and found <= {HostState.OK, HostState.DRIFTED}:
         return "drift", "drift"
-    return ("degraded" if found <= {State.OK, State.DEGRADED} else "failed"), "hosts-failed"
+    return ("degraded" if found <= {HostState.OK, HostState.DEGRADED} else "failed"), "hosts-failed"
 
 
-def _failure(run: Summary, code: str | None, states: Sequence[State]) -> dict[str, str] | None:
+def _failure(run: RunSummary, code: str | None, states: Sequence[HostState]) -> dict[str, str] | None:
     if code is None:
         return None
-    ok = states.count(State.OK)
+    ok = states.count(HostState.OK)
     seen = run.why or f"{len(states) - ok} of {len(states)} hosts"
     known = CODES[code]
     return {

@@ -15,21 +15,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Protocol
 
 from agent.core.errors import CODES, unexpected
-from agent.core.fleet import End, State, Target
-from agent.core.link import CutError
+from agent.core.fleet import HostResult, HostState, Target
+from agent.core.link import CancelledError
 from agent.fleet import waves
-from agent.fleet.journal import light
+from agent.fleet.journal import summarised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.core.fleet import Watcher
+    from agent.core.fleet import RolloutListener
     from agent.fleet.journal import Journal
-    from agent.fleet.waves import Share
+    from agent.fleet.waves import HostCount
 
 # New client connections to a cluster are limited, and a cold start of many at once is what fails first
 # (cloudhsm-facts 5.5 and 8 #18): of those that start a wave, one begins somewhere in each span of so many seconds.
-APART = 1 / 64
+START_SPACING = 1 / 64
 # How often an interrupt of the operator is looked for, in seconds.
 _TURN = 0.2
 # where a visit is before it says anything else
@@ -37,7 +37,7 @@ CONNECTING = "connecting"
 
 
 @dataclass(frozen=True)
-class Errand:
+class HostTask:
     """What a visit is for. `again`: the same was asked for before, and may be done or under way there already."""
 
     command: str
@@ -47,32 +47,32 @@ class Errand:
     again: bool
 
 
-class Lifeline(Protocol):
+class CancelToken(Protocol):
     """What a visit hangs on: cut, every wait in it ends."""
 
     def cut(self) -> None: ...
 
     def wait(self, seconds: float) -> None:
-        """Wait so long, or raise CutError as soon as the line is cut."""
+        """Wait so long, or raise CancelledError as soon as the line is cut."""
 
 
 # Goes to one host and returns how it ended there; raises nothing. Told where it is by calling the last argument.
-Visit = Callable[[Errand, Lifeline, Callable[[str], None]], End]
+Visit = Callable[[HostTask, CancelToken, Callable[[str], None]], HostResult]
 
 
 @dataclass(frozen=True)
-class Pace:
+class RolloutPolicy:
     """How fast, and when it is enough. Times are in seconds; `limit` is None for commands that only look."""
 
     parallel: int
     deadline: float
     soak: float = 0.0
-    limit: Share | None = None
-    apart: float = APART
+    limit: HostCount | None = None
+    apart: float = START_SPACING
 
 
 @dataclass
-class Ledger:
+class RunState:
     """Every host of the run and how it stands, in the order of the inventory. Ends are without the hosts' reports.
 
     `open` are hosts that may still be at work for this run, by a controller before this one. `places` has for each
@@ -81,13 +81,13 @@ class Ledger:
 
     targets: Sequence[Target]
     places: Mapping[str, tuple[str, int]]
-    ends: dict[str, End]
+    ends: dict[str, HostResult]
     attempts: dict[str, int]
     open: set[str]
     waves: list[tuple[str, ...]]
 
-    def state(self, name: str) -> State:
-        return self.ends[name].state if name in self.ends else State.NOT_REACHED
+    def state(self, name: str) -> HostState:
+        return self.ends[name].state if name in self.ends else HostState.NOT_REACHED
 
 
 class Rollout:
@@ -96,10 +96,10 @@ class Rollout:
     def __init__(
         self,
         visit: Visit,
-        line: Callable[[], Lifeline],
+        line: Callable[[], CancelToken],
         journal: Journal,
-        watcher: Watcher,
-        pace: Pace,
+        watcher: RolloutListener,
+        pace: RolloutPolicy,
         stop: Callable[[], int],
     ) -> None:
         """`stop` says how often the operator interrupted: once, and nothing new starts; twice, and links are cut."""
@@ -109,7 +109,7 @@ class Rollout:
         self._watcher = watcher
         self._pace = pace
         self._stop = stop
-        self._events: queue.SimpleQueue[tuple[int, str | End]] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[int, str | HostResult]] = queue.SimpleQueue()
         self._at_work: dict[int, _AtWork] = {}
         self._numbers = 0
         self._unjudged = False
@@ -117,7 +117,7 @@ class Rollout:
         self.halted: str | None = None
         self.code: str | None = None
 
-    def roll(self, command: str, ledger: Ledger, due: Sequence[Sequence[Target]]) -> None:
+    def roll(self, command: str, ledger: RunState, due: Sequence[Sequence[Target]]) -> None:
         """Give every host of the waves its turn. `halted` and `code` then say why not all had it.
 
         A run that is gone on with counts its failures anew: whoever goes on has seen the earlier ones.
@@ -137,7 +137,7 @@ class Rollout:
             if self.halted:
                 break
 
-    def _soaked(self, command: str, ledger: Ledger, wave: Sequence[Target], number: int) -> bool:
+    def _soaked(self, command: str, ledger: RunState, wave: Sequence[Target], number: int) -> bool:
         """Wait, and look at the wave's hosts again: what did not last counts as if it had failed at once.
 
         After a removal there is nothing to be proven, and it is a wait and no more.
@@ -151,7 +151,7 @@ class Rollout:
             self._wave("verify", ledger, proven, number)
         return not self.halted
 
-    def _wave(self, command: str, ledger: Ledger, wave: Sequence[Target], number: int) -> None:
+    def _wave(self, command: str, ledger: RunState, wave: Sequence[Target], number: int) -> None:
         waiting = deque(wave)
         started = 0
         self._unjudged = True
@@ -175,13 +175,13 @@ class Rollout:
         self._judge(ledger, wave)
         self._journal.sync()
 
-    def _judge(self, ledger: Ledger, wave: Sequence[Target]) -> None:
+    def _judge(self, ledger: RunState, wave: Sequence[Target]) -> None:
         """Stop starting when the operator says so, or the limit does, which is asked only when a host was lost."""
         if self.halted or self._interrupted() or self._pace.limit is None or not self._unjudged:
             return
         self._unjudged = False
         whole = [ledger.state(target.name) for target in self._due]
-        why = waves.too_many(self._pace.limit, whole, [ledger.state(target.name) for target in wave])
+        why = waves.limit_exceeded(self._pace.limit, whole, [ledger.state(target.name) for target in wave])
         if why:
             self._halt("failure-limit", why)
 
@@ -198,7 +198,7 @@ class Rollout:
         self._watcher.stops(why)
 
     def _begun(
-        self, command: str, ledger: Ledger, target: Target, wave: int, delay: float
+        self, command: str, ledger: RunState, target: Target, wave: int, delay: float
     ) -> tuple[int, Callable[[], None]]:
         """Put a host on record as begun, and return the number of its visit and the visit itself."""
         again = target.name in ledger.open
@@ -207,7 +207,7 @@ class Rollout:
         self._journal.began(target.name, attempt)
         self._numbers += 1
         number, line = self._numbers, self._line()
-        errand = Errand(command, target, wave, attempt, again)
+        errand = HostTask(command, target, wave, attempt, again)
         ends = time.monotonic() + delay + self._pace.deadline
         work = _AtWork(errand, line, ledger.places[target.name], ends)
         self._at_work[number] = work
@@ -217,17 +217,17 @@ class Rollout:
             try:
                 line.wait(delay)
                 end = self._visit(errand, line, lambda what: self._events.put((number, what)))
-            except CutError:
+            except CancelledError:
                 return
             except Exception as crash:  # a defect: the others go on, and the log gets the traceback
                 logging.getLogger("agent").exception("the visit to %s failed", target.name)
                 error = unexpected(crash)
-                end = work.given_up(error.code.name, error.saw, State.FAILED)
+                end = work.given_up(error.code.name, error.saw, HostState.FAILED)
             self._events.put((number, end))
 
         return number, go
 
-    def _start(self, number: int, go: Callable[[], None], ledger: Ledger) -> None:
+    def _start(self, number: int, go: Callable[[], None], ledger: RunState) -> None:
         work = self._at_work[number]
         # not of a pool: a visit that hangs in a name look-up cannot be ended, and must not hold a place or the exit
         thread = threading.Thread(target=go, name=f"visit {work.errand.target.name}", daemon=True)
@@ -235,13 +235,13 @@ class Rollout:
             thread.start()
         except RuntimeError as error:  # this machine allows no more threads
             del self._at_work[number]
-            self._ended(work.given_up(unexpected(error).code.name, str(error), State.FAILED), ledger)
+            self._ended(work.given_up(unexpected(error).code.name, str(error), HostState.FAILED), ledger)
 
     def _patience(self) -> float:
         now = time.monotonic()
         return max(0.0, min([_TURN, *(work.ends - now for work in self._at_work.values())]))
 
-    def _take(self, seconds: float, ledger: Ledger) -> None:
+    def _take(self, seconds: float, ledger: RunState) -> None:
         """Take what visits tell: wait for the first word, then all that is there already.
 
         Not what comes meanwhile: a host that never stops telling must not hold up deadlines and other hosts.
@@ -255,7 +255,7 @@ class Rollout:
         except queue.Empty:
             return
 
-    def _told(self, number: int, what: str | End, ledger: Ledger) -> None:
+    def _told(self, number: int, what: str | HostResult, ledger: RunState) -> None:
         work = self._at_work.get(number)
         if work is None:
             return  # it was given up before
@@ -266,7 +266,7 @@ class Rollout:
             del self._at_work[number]
             self._ended(what, ledger)
 
-    def _cut(self, ledger: Ledger) -> None:
+    def _cut(self, ledger: RunState) -> None:
         """Give up what is past its deadline, or all when the operator insists.
 
         A thread ends when its sockets do, and nobody waits for that. What the operator leaves has no end in the
@@ -285,9 +285,9 @@ class Rollout:
                     ledger.ends[end.name] = end
                     self._watcher.host_ended(end)
 
-    def _ended(self, end: End, ledger: Ledger) -> None:
+    def _ended(self, end: HostResult, ledger: RunState) -> None:
         self._journal.ended(end)
-        ledger.ends[end.name] = light(end)
+        ledger.ends[end.name] = summarised(end)
         self._unjudged |= end.state not in waves.PROVEN
         ledger.open.discard(end.name)
         self._watcher.host_ended(end)
@@ -296,7 +296,7 @@ class Rollout:
 class _AtWork:
     """A visit that goes on: since when, until when it may, and where it is."""
 
-    def __init__(self, errand: Errand, line: Lifeline, place: tuple[str, int], ends: float) -> None:
+    def __init__(self, errand: HostTask, line: CancelToken, place: tuple[str, int], ends: float) -> None:
         self.errand = errand
         self.place = place
         self.line = line
@@ -305,13 +305,13 @@ class _AtWork:
         self.at = CONNECTING
 
     @property
-    def state(self) -> State:
-        return State.UNREACHABLE if self.at == CONNECTING else State.FAILED
+    def state(self) -> HostState:
+        return HostState.UNREACHABLE if self.at == CONNECTING else HostState.FAILED
 
-    def given_up(self, name: str, saw: str, state: State) -> End:
+    def given_up(self, name: str, saw: str, state: HostState) -> HostResult:
         code = CODES[name]
         address, port = self.place
-        return End(
+        return HostResult(
             name=self.errand.target.name,
             address=address,
             port=port,

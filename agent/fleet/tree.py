@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from agent import __version__
 from agent.core.errors import AgentError
-from agent.core.fleet import Sent
+from agent.core.fleet import ArchiveDigests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ _MODULE = "/agent/__init__.py"
 
 
 @dataclass(frozen=True)
-class Tree:
+class AgentArchive:
     """An archive: its file name, its SHA-256 in hex, and its bytes."""
 
     name: str
@@ -35,26 +35,26 @@ class Tree:
 
 
 @dataclass(frozen=True)
-class Trees:
+class AgentArchives:
     """What travels, by the kind of system; where there is none for Windows, hosts that have it fail one by one."""
 
-    posix: Tree
-    windows: Tree | None = None
+    posix: AgentArchive
+    windows: AgentArchive | None = None
 
     @property
-    def sent(self) -> Sent:
-        return Sent(self.posix.sha256, self.windows.sha256 if self.windows else None)
+    def sent(self) -> ArchiveDigests:
+        return ArchiveDigests(self.posix.sha256, self.windows.sha256 if self.windows else None)
 
 
-def load(named: str | None, windows: str | None) -> Trees:
+def load(named: str | None, windows: str | None) -> AgentArchives:
     """Return the archives that were named, or else those that this agent came with.
 
     Raises AgentError `tree-missing` for a file that is none, and where none for POSIX is found.
     """
-    return Trees(_posix(named), _windows(windows))
+    return AgentArchives(_posix(named), _windows(windows))
 
 
-def _posix(named: str | None) -> Tree:
+def _posix(named: str | None) -> AgentArchive:
     path = _found(named, "hsm-agent-far-end-*.tar.gz")
     if path is None:
         raise AgentError(
@@ -63,7 +63,7 @@ def _posix(named: str | None) -> Tree:
     return _read(path, _in_tar)
 
 
-def _windows(named: str | None) -> Tree | None:
+def _windows(named: str | None) -> AgentArchive | None:
     path = _found(named, "hsm-agent-*-windows-*.zip")
     return None if path is None else _read(path, _in_zip)
 
@@ -75,7 +75,7 @@ def _found(named: str | None, pattern: str) -> Path | None:
     return found[-1] if found else None
 
 
-def _read(path: Path, version_in: Callable[[bytes], str | None]) -> Tree:
+def _read(path: Path, version_in: Callable[[bytes], str | None]) -> AgentArchive:
     try:
         if path.exists() and not path.is_file():  # a FIFO or a device may never end
             raise AgentError("tree-missing", f"{path} is no archive of the agent", saw="no regular file")
@@ -97,7 +97,7 @@ def _read(path: Path, version_in: Callable[[bytes], str | None]) -> Tree:
     if version != __version__:
         # what it answers is read by this agent, so both must be of one version
         raise AgentError("tree-missing", f"{path.name} is of another version", saw=version, want=__version__)
-    return Tree(path.name, hashlib.sha256(data).hexdigest(), data)
+    return AgentArchive(path.name, hashlib.sha256(data).hexdigest(), data)
 
 
 def _in_tar(data: bytes) -> str | None:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Callable, Protocol
 from agent.catalogue import load as load_catalogue
 from agent.catalogue import published
 from agent.core.errors import CODES, AgentError
-from agent.core.fleet import End, State, Target
-from agent.core.link import CutError, LinkLostError
-from agent.fleet.entry import QUESTION, SilentError, Ways, is_windows, last_words, line, refusal
-from agent.fleet.heard import SHOWN, Heard, proven, sound
-from agent.fleet.offer import Offer
+from agent.core.fleet import HostResult, HostState, Target
+from agent.core.link import CancelledError, ConnectionLostError
+from agent.fleet.entry import SHELL_PROBE, LaunchMethods, NoAnswerError, is_windows, last_words, line, refusal
+from agent.fleet.heard import SHOWN, ReplyReader, has_proof, validate_report
+from agent.fleet.offer import PackageOffer
 from agent.fleet.rollout import CONNECTING
 from agent.render.fleet.words import from_here
 from agent.render.record import schema
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from agent.catalogue import Catalogue, Published
-    from agent.fleet.depot import Depot
-    from agent.fleet.entry import Entry
-    from agent.fleet.rollout import Errand, Lifeline
-    from agent.fleet.tree import Trees
+    from agent.fleet.depot import PackageCache
+    from agent.fleet.entry import LaunchMethod
+    from agent.fleet.rollout import CancelToken, HostTask
+    from agent.fleet.tree import AgentArchives
 
 # For how long a host that was lost is looked for, in seconds: a reboot takes a minute or two.
 SEARCH = 300.0
@@ -59,7 +59,7 @@ _ENDED = (
 _ANSWER = 64 * 1024
 
 
-class Talk(Protocol):
+class CommandChannel(Protocol):
     """A command that runs on a host, with all three of its streams."""
 
     def send(self, data: bytes) -> None: ...
@@ -76,16 +76,16 @@ class Talk(Protocol):
         """Return the end of standard error."""
 
 
-class Link(Protocol):
+class Connection(Protocol):
     """A connection to a host, as whoever it was asked to connect as."""
 
     @property
     def trusted(self) -> str | None: ...
 
-    def talk(self, command: str) -> AbstractContextManager[Talk]: ...
+    def talk(self, command: str) -> AbstractContextManager[CommandChannel]: ...
 
 
-class Door(Protocol):
+class Connector(Protocol):
     """The way to hosts."""
 
     def places(
@@ -93,12 +93,12 @@ class Door(Protocol):
     ) -> Mapping[str, tuple[str, int]]:
         """Return for each target's name the name or address, and the port, that are connected to."""
 
-    def open(self, target: Target, lifeline: Any, /) -> AbstractContextManager[Link]:
-        """Connect and log in. Raises AgentError with the cause, CutError when the lifeline is cut."""
+    def open(self, target: Target, lifeline: Any, /) -> AbstractContextManager[Connection]:
+        """Connect and log in. Raises AgentError with the cause, CancelledError when the lifeline is cut."""
 
 
 @dataclass(frozen=True)
-class Baggage:
+class SessionContext:
     """What a visit brings along: trees, packages, and for each host's name its options as JSON values and its place.
 
     `vendor` is where packages come from when no option says so; `before` has for hosts' names where theirs came from
@@ -106,8 +106,8 @@ class Baggage:
     """
 
     run_id: str
-    trees: Trees
-    depot: Depot
+    trees: AgentArchives
+    depot: PackageCache
     vendor: str
     desired: Mapping[str, Mapping[str, Any]]
     places: Mapping[str, tuple[str, int]]
@@ -121,32 +121,34 @@ class Baggage:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_names", published(self.catalogue))
 
-    def offer(self, name: str) -> Offer:
+    def offer(self, name: str) -> PackageOffer:
         """Return which packages a host may ask for."""
-        return Offer(self.catalogue, self._names, self.desired[name], self.vendor, self.before.get(name, {}))
+        return PackageOffer(
+            self.catalogue, self._names, self.desired[name], self.vendor, self.before.get(name, {})
+        )
 
 
-class Visitor:
+class HostRunner:
     """Goes to hosts. One for a whole roll-out; each visit has its own connection, made and closed in its own thread."""
 
-    def __init__(self, door: Door, baggage: Baggage) -> None:
+    def __init__(self, door: Connector, baggage: SessionContext) -> None:
         self._door = door
         self._baggage = baggage
-        self._ways = Ways(baggage.trees)
+        self._ways = LaunchMethods(baggage.trees)
 
-    def __call__(self, errand: Errand, cord: Lifeline, tell: Callable[[str], None]) -> End:
+    def __call__(self, errand: HostTask, cord: CancelToken, tell: Callable[[str], None]) -> HostResult:
         """Return how it ended, whatever happened."""
-        return _Visit(self._door, self._baggage, self._ways, errand, cord, tell).made()
+        return _HostSession(self._door, self._baggage, self._ways, errand, cord, tell).made()
 
 
-class _Visit:
+class _HostSession:
     def __init__(
         self,
-        door: Door,
-        baggage: Baggage,
-        ways: Ways,
-        errand: Errand,
-        cord: Lifeline,
+        door: Connector,
+        baggage: SessionContext,
+        ways: LaunchMethods,
+        errand: HostTask,
+        cord: CancelToken,
         tell: Callable[[str], None],
     ) -> None:
         self._door = door
@@ -166,13 +168,13 @@ class _Visit:
         self._word = secrets.token_hex(8)
         self._offer = baggage.offer(errand.target.name)
 
-    def made(self) -> End:
+    def made(self) -> HostResult:
         for attempt in range(1_000_000):
             try:
                 return self._attempt()
-            except CutError:
-                return self._end(State.FAILED, "interrupted", saw="the link was cut from here")
-            except LinkLostError as error:
+            except CancelledError:
+                return self._end(HostState.FAILED, "interrupted", saw="the link was cut from here")
+            except ConnectionLostError as error:
                 why = str(error)
             except AgentError as error:
                 if not (self._landed and error.code.name in _PASSING):
@@ -183,7 +185,7 @@ class _Visit:
             self._lost = self._lost or now
             if not (self._landed or self._errand.again) and attempt + 1 >= _TRIES:
                 return self._end(
-                    State.UNREACHABLE,
+                    HostState.UNREACHABLE,
                     "ssh-failed",
                     saw=f"the session ended right after the login: {why}",
                     hint=_ENDED,
@@ -192,33 +194,33 @@ class _Visit:
                 break
             try:
                 self._cord.wait(_pause(attempt))
-            except CutError:
+            except CancelledError:
                 break
             self._tell("connecting again" if self._landed else CONNECTING)
-        return self._end(State.UNREACHABLE, "link-lost", saw=why)
+        return self._end(HostState.UNREACHABLE, "link-lost", saw=why)
 
-    def _not_done(self, error: AgentError) -> End:
+    def _not_done(self, error: AgentError) -> HostResult:
         """Return an error's whole words: it may be about a jump host, which its sentence names."""
-        state = State.UNREACHABLE if error.code.name in _NOT_REACHED else State.FAILED
+        state = HostState.UNREACHABLE if error.code.name in _NOT_REACHED else HostState.FAILED
         end = self._end(state, error.code.name, saw=error.saw, hint=error.hint)
         return replace(end, sentence=error.sentence, want=error.want)
 
-    def _attempt(self) -> End:
+    def _attempt(self) -> HostResult:
         target = self._errand.target
         with self._door.open(target, self._cord) as link:
             self._trusted = link.trusted or self._trusted
             try:
                 return self._entered(link, self._ways.into(target))
-            except SilentError:
+            except NoAnswerError:
                 if target.system or not self._is_windows(link):
                     raise
             return self._entered(link, self._ways.into_windows(target))
 
-    def _is_windows(self, link: Link) -> bool:
+    def _is_windows(self, link: Connection) -> bool:
         """Ask a shell that did not know our words which one it is."""
         heard = b""
         try:
-            with link.talk(QUESTION) as talk:
+            with link.talk(SHELL_PROBE) as talk:
                 talk.finish()
                 while len(heard) < _ANSWER and (piece := talk.receive()):
                     heard += piece
@@ -226,16 +228,16 @@ class _Visit:
             return False
         return is_windows(heard)
 
-    def _entered(self, link: Link, way: Entry) -> End:
+    def _entered(self, link: Connection, way: LaunchMethod) -> HostResult:
         with link.talk(way.command) as talk:
             return self._conversed(talk, way) or self._ended_early(talk, way)
 
-    def _conversed(self, talk: Talk, way: Entry) -> End | None:
+    def _conversed(self, talk: CommandChannel, way: LaunchMethod) -> HostResult | None:
         """Do what the far end wants until it reports; None when it ends without."""
         self._answered = self._has_tree = False
         request = self._request(way)
         talk.send(way.opening(request))
-        self._heard = Heard(lambda: self._next(talk), request["word"], _mind)
+        self._heard = ReplyReader(lambda: self._next(talk), request["word"], _mind)
         for record in self._heard.records():
             event, self._answered = record.get("event"), True
             if event == "hello":
@@ -253,15 +255,15 @@ class _Visit:
                 return self._failed(record)
             elif event == "report":
                 talk.finish()
-                report = sound(record.get("report"), request, self._baggage.shape)
+                report = validate_report(record.get("report"), request, self._baggage.shape)
                 if report["code"] != "interrupted" or self._interrupted:
                     return self._reported(report)
                 # not by us: the host goes down, most likely; once more, when it is back
                 self._interrupted = True
-                raise LinkLostError("the run there was interrupted")
+                raise ConnectionLostError("the run there was interrupted")
         return None
 
-    def _next(self, talk: Talk) -> bytes:
+    def _next(self, talk: CommandChannel) -> bytes:
         """Return what comes next. The first word is waited for a while only: something there may read in our place."""
         if self._answered:
             return talk.receive()
@@ -273,12 +275,12 @@ class _Visit:
         talk.finish()  # so what reads there comes to its end, and what was to read finds nothing and says so
         return talk.receive(timeout=_FIRST)
 
-    def _failed(self, record: Mapping[str, Any]) -> End:
+    def _failed(self, record: Mapping[str, Any]) -> HostResult:
         if record["code"] == "link-lost":
-            raise LinkLostError(record["saw"])  # it waited in vain: this machine slept, or the link did
-        return self._end(State.FAILED, record["code"], saw=record["saw"])
+            raise ConnectionLostError(record["saw"])  # it waited in vain: this machine slept, or the link did
+        return self._end(HostState.FAILED, record["code"], saw=record["saw"])
 
-    def _ended_early(self, talk: Talk, way: Entry) -> NoReturn:
+    def _ended_early(self, talk: CommandChannel, way: LaunchMethod) -> NoReturn:
         talk.finish()  # where nothing that is said arrives here, something there may still wait for more
         status, said = talk.status(), talk.errors().decode("utf-8", "replace").strip()
         if not self._answered:
@@ -288,7 +290,7 @@ class _Visit:
             want="a report",
         )  # fmt: skip
 
-    def _send(self, talk: Talk, way: Entry, wanted: Mapping[str, Any]) -> None:
+    def _send(self, talk: CommandChannel, way: LaunchMethod, wanted: Mapping[str, Any]) -> None:
         if wanted["what"] == "tree":
             if self._has_tree:
                 raise AgentError(
@@ -303,7 +305,7 @@ class _Visit:
         else:
             self._send_file(talk, wanted["url"], wanted["sha256"])
 
-    def _request(self, way: Entry) -> dict[str, Any]:
+    def _request(self, way: LaunchMethod) -> dict[str, Any]:
         errand, baggage = self._errand, self._baggage
         command = _THERE.get(errand.command, errand.command)
         left = max(1.0, baggage.deadline - (time.monotonic() - self._began))
@@ -319,7 +321,7 @@ class _Visit:
             "word": self._word,
         }
 
-    def _send_file(self, talk: Talk, url: str, sha256: str | None) -> None:
+    def _send_file(self, talk: CommandChannel, url: str, sha256: str | None) -> None:
         try:
             there, source = self._offer.url(url, sha256), self._offer.source
             parcel = self._baggage.depot.parcel(there, sha256, source, lambda: talk.send(b'{"wait": true}\n'))
@@ -331,10 +333,10 @@ class _Visit:
         for piece in parcel.pieces():
             talk.send(piece)
 
-    def _reported(self, report: Mapping[str, Any]) -> End:
+    def _reported(self, report: Mapping[str, Any]) -> HostResult:
         outcome = report["outcome"]
-        states = {"ok": State.OK, "degraded": State.DEGRADED, "drift": State.DRIFTED}
-        state = states.get(outcome, State.FAILED)
+        states = {"ok": HostState.OK, "degraded": HostState.DEGRADED, "drift": HostState.DRIFTED}
+        state = states.get(outcome, HostState.FAILED)
         code, saw, hint = report["code"], None, None
         failure = report["failure"]
         if failure is not None:
@@ -343,17 +345,19 @@ class _Visit:
             ]
             saw = failure["saw"] or next((step["saw"] for step in decisive), None)
             hint = next((step["hint"] for step in decisive if step["hint"]), None) or failure["hint"]
-        if state is State.OK and not self._errand.command.startswith("remove") and not proven(report):
-            state, code = State.FAILED, "far-end-failed"
+        if state is HostState.OK and not self._errand.command.startswith("remove") and not has_proof(report):
+            state, code = HostState.FAILED, "far-end-failed"
             saw, hint = "a report of success without its proof", CODES["far-end-failed"].fix
         end = self._end(state, code, saw=saw, hint=hint)
         return replace(end, changed=report["changed"], exit_status=report["exit_status"], report=report)
 
-    def _end(self, state: State, code: str | None, *, saw: str | None = None, hint: str | None = None) -> End:
+    def _end(
+        self, state: HostState, code: str | None, *, saw: str | None = None, hint: str | None = None
+    ) -> HostResult:
         name = self._errand.target.name
         address, port = self._baggage.places[name]
         known = CODES.get(code or "")
-        return End(
+        return HostResult(
             name=name,
             address=address,
             port=port,

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from agent.core.fleet import State
+from agent.core.fleet import HostState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # the proof is all there (or, when only looking, was looked at); everything else counts against the limit
-PROVEN = (State.OK,)
+PROVEN = (HostState.OK,)
 
 
 @dataclass(frozen=True)
-class Share:
+class HostCount:
     """A number of hosts, or a percentage of them."""
 
     number: float
@@ -47,20 +47,20 @@ class Share:
         return int(self.number * hosts / 100 + 1e-9) if self.percent else int(self.number)
 
 
-ALL = Share(100, percent=True)
+ALL = HostCount(100, percent=True)
 
 
-def share(text: str) -> Share:
+def share(text: str) -> HostCount:
     """Read `5` or `10%`. Raises ValueError with a sentence."""
     match = re.fullmatch(r"\s*(\d{1,6})\s*|\s*(\d{1,3}(?:\.\d+)?)\s*%\s*", text)
     if match is None or (match[2] and float(match[2]) > 100):
         raise ValueError(
             f"{text.strip()!r} is neither a number of hosts nor a percentage of them, such as 5 or 10%"
         )
-    return Share(float(match[1] or match[2]), percent=match[1] is None)
+    return HostCount(float(match[1] or match[2]), percent=match[1] is None)
 
 
-def shares(text: str) -> tuple[Share, ...]:
+def shares(text: str) -> tuple[HostCount, ...]:
     """Read `1,10%,100%`. Raises ValueError with a sentence."""
     found = tuple(share(each) for each in text.split(","))
     if any(each.number == 0 for each in found):
@@ -75,7 +75,7 @@ def shares(text: str) -> tuple[Share, ...]:
     return found
 
 
-def split(hosts: Sequence[T], by: Iterable[Share]) -> tuple[tuple[T, ...], ...]:
+def split(hosts: Sequence[T], by: Iterable[HostCount]) -> tuple[tuple[T, ...], ...]:
     """Return the waves, in the order of the hosts; one that would be empty is left out."""
     ends = [0]
     for each in by:
@@ -83,12 +83,12 @@ def split(hosts: Sequence[T], by: Iterable[Share]) -> tuple[tuple[T, ...], ...]:
     return tuple(tuple(hosts[begin:end]) for begin, end in zip(ends, ends[1:]) if begin < end)
 
 
-def unproven(states: Iterable[State]) -> int:
+def unproven(states: Iterable[HostState]) -> int:
     """Count the hosts that count against the limit: neither proven, nor still to have their turn."""
-    return sum(state not in PROVEN and state is not State.NOT_REACHED for state in states)
+    return sum(state not in PROVEN and state is not HostState.NOT_REACHED for state in states)
 
 
-def too_many(limit: Share, whole: Sequence[State], wave: Sequence[State]) -> str | None:
+def limit_exceeded(limit: HostCount, whole: Sequence[HostState], wave: Sequence[HostState]) -> str | None:
     """Return why nothing new is to be started, None while all is well.
 
     `whole` has the state of every host of the run, `wave` those of the present wave; who had no turn is NOT_REACHED.

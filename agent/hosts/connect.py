@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Callable
 
-from agent.core.host import Reached
+from agent.core.host import ConnectResult
 
 if TYPE_CHECKING:
     import ssl
@@ -63,7 +63,7 @@ def reach(
     ready: Ready = ready,
     under_way: int = errno.EINPROGRESS,
     words: Callable[[int], str] = os.strerror,
-) -> Reached:
+) -> ConnectResult:
     """Connect, ask for a TLS handshake where `tls` says so, and close.
 
     Connecting and the handshake have `timeout` seconds together. No name is looked up: a resolver knows no limit.
@@ -72,8 +72,8 @@ def reach(
     """
     wait = _Wait(stopped, ready)
 
-    def unreached(cause: str, detail: str) -> Reached:
-        return Reached(address, port, cause, detail, None)
+    def unreached(cause: str, detail: str) -> ConnectResult:
+        return ConnectResult(address, port, cause, detail, None)
 
     try:
         family, kind, _, _, target = socket.getaddrinfo(
@@ -103,7 +103,7 @@ def reach(
             return unreached(_CAUSES.get(error.errno or 0, "hsm-no-route"), _said(error))
         seconds = _seconds() - start
         cause, detail, spoken = _speak(sock, timeout, deadline, wait) if tls else (None, "connected", None)
-    return Reached(address, port, cause, detail, seconds, spoken)
+    return ConnectResult(address, port, cause, detail, seconds, spoken)
 
 
 class _Wait:

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Optional, Protocol
 from urllib.parse import urlsplit
 
-from agent.core.errors import AgentError, TimeUpError
+from agent.core.errors import AgentError, DownloadTimeoutError
 from agent.core.urls import shown
-from agent.hosts.sinks import Heap, Part, hash_of, is_validator
-from agent.hosts.web import Again, Head, answers, failed
+from agent.hosts.sinks import MemoryBuffer, PartialFile, hash_of, is_validator
+from agent.hosts.web import ResponseHead, RetryableError, failed, stream_response
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from agent.core.host import Progress
-    from agent.hosts.sinks import Disk, Sink
+    from agent.hosts.sinks import DownloadBuffer, FileSystem
 
 # Where packages come from that a roll-out sends: the operator's end knows the place, and the host need not.
 PUSHED = "pushed://roll-out"
@@ -49,7 +49,7 @@ class Clock(Protocol):
 
 
 @dataclass(frozen=True)
-class Sent:
+class ProvidedFile:
     """A file that somebody sends: its size in bytes, its SHA-256 at that end, and its bytes as they come."""
 
     size: int
@@ -59,34 +59,34 @@ class Sent:
 
 # Called with a URL and the SHA-256 it must have, if that is known. Raises AgentError when the file cannot be had
 # there, or stops coming.
-Sender = Callable[[str, Optional[str]], Sent]
+FileProvider = Callable[[str, Optional[str]], ProvidedFile]
 
 
 @dataclass(frozen=True)
-class Means:
+class DownloadContext:
     """What a download may use: a clock, a disk, the environment, someone to tell, and a way to be stopped.
 
     With a `sender` nothing is asked of the network: every file comes from there.
     """
 
     clock: Clock
-    disk: Disk
+    disk: FileSystem
     environ: Mapping[str, str]
     stopped: Callable[[], bool] = lambda: False
     progress: Progress = lambda _have, _total: None
-    sender: Sender | None = None
+    sender: FileProvider | None = None
 
 
 @dataclass(frozen=True)
-class _Job:
+class _FetchJob:
     """One download: from where, into what, how much and how long at most."""
 
     url: str
-    sink: Sink
+    sink: DownloadBuffer
     limit: int
     timeout: float
     deadline: float
-    means: Means
+    means: DownloadContext
 
     def mind(self) -> None:
         """Raise when the time is up or the run was interrupted."""
@@ -94,7 +94,7 @@ class _Job:
             raise AgentError("interrupted", "the run was interrupted", saw=f"downloading {shown(self.url)}")
         if self.means.clock.monotonic() >= self.deadline:
             saw = f"{self.sink.have} bytes in {self.timeout:g} s"
-            raise failed(self.url, saw, want="the whole file in that time", kind=TimeUpError)
+            raise failed(self.url, saw, want="the whole file in that time", kind=DownloadTimeoutError)
 
     def add(self, data: bytes, total: int | None) -> None:
         self.check_size(self.sink.have + len(data))
@@ -107,15 +107,17 @@ class _Job:
             raise failed(self.url, f"more than {self.limit} bytes", want=f"at most {self.limit} bytes")
 
 
-def fetch(url: str, path: str, *, sha256: str | None, limit: int, timeout: float, means: Means) -> str:
+def fetch(
+    url: str, path: str, *, sha256: str | None, limit: int, timeout: float, means: DownloadContext
+) -> str:
     """Do what Host.fetch promises.
 
     Redirects are followed, but never from https to http. Of the environment the proxies and the trusted CA
     file (SSL_CERT_FILE, REQUESTS_CA_BUNDLE) count; a ~/.netrc does not.
     """
     want = sha256.lower() if sha256 else None
-    part = Part(url, path, means.disk)
-    job = _Job(url, part, limit, timeout, means.clock.monotonic() + timeout, means)
+    part = PartialFile(url, path, means.disk)
+    job = _FetchJob(url, part, limit, timeout, means.clock.monotonic() + timeout, means)
     try:
         if want is not None and hash_of(means.disk, path) == want:
             return want
@@ -149,16 +151,16 @@ def fetch(url: str, path: str, *, sha256: str | None, limit: int, timeout: float
     return got
 
 
-def get(url: str, *, limit: int, timeout: float, means: Means) -> bytes:
+def get(url: str, *, limit: int, timeout: float, means: DownloadContext) -> bytes:
     """Do what HostView.get promises; anything but https is refused."""
     if _scheme(url) != "https":
         raise failed(url, "not an https URL", want="https://")
-    heap = Heap()
-    _download(_Job(url, heap, limit, timeout, means.clock.monotonic() + timeout, means))
+    heap = MemoryBuffer()
+    _download(_FetchJob(url, heap, limit, timeout, means.clock.monotonic() + timeout, means))
     return bytes(heap.data)
 
 
-def _bring(job: _Job) -> None:
+def _bring(job: _FetchJob) -> None:
     local = _local_path(job.url, job.means.disk)
     if local is not None:
         _copy(job, local)
@@ -166,7 +168,7 @@ def _bring(job: _Job) -> None:
         _download(job)
 
 
-def _take(job: _Job, sent: Sent) -> None:
+def _take(job: _FetchJob, sent: ProvidedFile) -> None:
     """Fill the sink with what somebody sends."""
     with contextlib.closing(sent.pieces) as pieces:
         job.check_size(sent.size)
@@ -179,7 +181,7 @@ def _take(job: _Job, sent: Sent) -> None:
             job.sink.end()
 
 
-def _local_path(url: str, disk: Disk) -> str | None:
+def _local_path(url: str, disk: FileSystem) -> str | None:
     """Return the path that `file:` or a bare path names, None for everything else; `C:` is a drive and no scheme."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url) is None:
         return url
@@ -195,7 +197,7 @@ def _scheme(url: str) -> str:
     return ""
 
 
-def _copy(job: _Job, source: str) -> None:
+def _copy(job: _FetchJob, source: str) -> None:
     """Copy a local file, without ever blocking on a FIFO or a device."""
     try:
         fd = job.means.disk.open_to_read(source)
@@ -218,7 +220,7 @@ def _copy(job: _Job, source: str) -> None:
             job.sink.end()
 
 
-def _download(job: _Job) -> None:
+def _download(job: _FetchJob) -> None:
     """Fill the sink from a server, trying again where that can help."""
     if job.url.startswith(f"{PUSHED}/"):
         raise AgentError(
@@ -234,7 +236,7 @@ def _download(job: _Job) -> None:
         before = job.sink.have
         try:
             again = _attempt(job)
-        except TimeUpError as error:
+        except DownloadTimeoutError as error:
             if not saw or job.sink.have != before:
                 raise
             # what was wrong the time before is the cause, and not that there is no time to see it once more
@@ -252,32 +254,32 @@ def _download(job: _Job) -> None:
         job.means.clock.pause(wait)
 
 
-def _attempt(job: _Job) -> Again | None:
+def _attempt(job: _FetchJob) -> RetryableError | None:
     """Ask once and add what comes; return why it has to be done again, None when the file is whole."""
     have, validator = job.sink.resumable()
     headers = {"Range": f"bytes={have}-", "If-Range": validator} if have else {}
     try:
         with contextlib.closing(
-            answers(job.url, headers, environ=job.means.environ, mind=job.mind)
+            stream_response(job.url, headers, environ=job.means.environ, mind=job.mind)
         ) as coming:
             total: int | None = None
             for item in coming:
-                if isinstance(item, Head):
+                if isinstance(item, ResponseHead):
                     start, total = _judge(job, item, have)
                     job.check_size(total)
                     job.sink.begin(start, _validator(item))
                 else:
                     job.add(item, total)
-    except Again as again:
+    except RetryableError as again:
         return again
     finally:
         job.sink.end()
     if total is not None and job.sink.have != total:
-        return Again(f"the connection ended after {job.sink.have} of {total} bytes")
+        return RetryableError(f"the connection ended after {job.sink.have} of {total} bytes")
     return None
 
 
-def _judge(job: _Job, head: Head, have: int) -> tuple[int, int | None]:
+def _judge(job: _FetchJob, head: ResponseHead, have: int) -> tuple[int, int | None]:
     """Return where in the file the body starts and how long the file is, or say why the body is of no use."""
     if head.status == 200:
         return 0, head.number("Content-Length")
@@ -288,19 +290,19 @@ def _judge(job: _Job, head: Head, have: int) -> tuple[int, int | None]:
         if head.status == 206 and match and int(match[1]) == have:
             return have, None if match[2] == "*" else int(match[2])
         job.sink.forget()
-        raise Again(f"{head.said}, which does not continue the part that is here", after=0)
+        raise RetryableError(f"{head.said}, which does not continue the part that is here", after=0)
     if head.status in _GONE:
         raise AgentError(
             "package-not-found", f"{shown(job.url)} is not there", saw=head.said, want=shown(job.url)
         )
     if head.status >= 500 or head.status in _TRANSIENT:
-        raise Again(head.said, after=head.retry_after(_RETRY_AFTER))
+        raise RetryableError(head.said, after=head.retry_after(_RETRY_AFTER))
     if head.status == 407:
         raise failed(job.url, f"{head.said}: the proxy wants a user and a password", want="HTTP 200")
     raise failed(job.url, head.said, want="HTTP 200")
 
 
-def _validator(head: Head) -> str:
+def _validator(head: ResponseHead) -> str:
     """Return what names these very bytes; a weak ETag does not (RFC 9110, section 13.1.5)."""
     tag = head.headers.get("ETag", "")
     return tag if is_validator(tag) else head.headers.get("Last-Modified", "")

@@ -28,11 +28,11 @@ def read(path: str, offset: int, limit: int) -> bytes | None:
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise unreadable(path, _kind_of(os.stat(path).st_mode))
+            raise read_error(path, _kind_of(os.stat(path).st_mode))
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         with os.fdopen(fd, "rb", buffering=0) as file:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise unreadable(path, "it changed while it was opened")
+                raise read_error(path, "it changed while it was opened")
             if offset:
                 file.seek(offset)
             data = bytearray()
@@ -44,22 +44,22 @@ def read(path: str, offset: int, limit: int) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise unread(error, path) from error
+        raise os_read_error(error, path) from error
     except ValueError as error:  # a zero byte, or text that is no file name
-        raise unreadable(path, str(error)) from error
-    raise unreadable(path, f"more than {limit} bytes", want=f"at most {limit} bytes")
+        raise read_error(path, str(error)) from error
+    raise read_error(path, f"more than {limit} bytes", want=f"at most {limit} bytes")
 
 
-def look(path: str) -> Stat | None:
+def lstat(path: str) -> Stat | None:
     """Do what HostView.stat promises."""
     try:
         seen = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise unread(error, path) from error
+        raise os_read_error(error, path) from error
     except ValueError as error:
-        raise unreadable(path, str(error)) from error
+        raise read_error(path, str(error)) from error
     return Stat(
         _kind_of(seen.st_mode),
         stat.S_IMODE(seen.st_mode),
@@ -80,9 +80,9 @@ def readlink(path: str) -> str | None:
     except OSError as error:
         if error.errno == errno.EINVAL:  # it is no link
             return None
-        raise unread(error, path) from error
+        raise os_read_error(error, path) from error
     except ValueError as error:
-        raise unreadable(path, str(error)) from error
+        raise read_error(path, str(error)) from error
 
 
 def names(path: str) -> tuple[str, ...]:
@@ -93,12 +93,12 @@ def names(path: str) -> tuple[str, ...]:
         return ()
     except NotADirectoryError as error:
         if os.path.lexists(path):
-            raise unreadable(path, "not a folder", want="a folder") from error
+            raise read_error(path, "not a folder", want="a folder") from error
         return ()
     except OSError as error:
-        raise unread(error, path, want="a folder") from error
+        raise os_read_error(error, path, want="a folder") from error
     except ValueError as error:
-        raise unreadable(path, str(error), want="a folder") from error
+        raise read_error(path, str(error), want="a folder") from error
 
 
 def replace(path: str, data: bytes, mode: int, owner: tuple[int, int] | None) -> None:
@@ -128,7 +128,7 @@ def replace(path: str, data: bytes, mode: int, owner: tuple[int, int] | None) ->
         temporary = ""
         sync_folder(folder)
     except OSError as error:
-        raise refused(error, path) from error
+        raise write_error(error, path) from error
     except ValueError as error:
         raise AgentError("write-failed", f"{path!r} is not a file name", saw=str(error)) from error
     finally:
@@ -151,7 +151,7 @@ def symlink(path: str, target: str) -> None:
             raise
         sync_folder(folder)
     except OSError as error:
-        raise refused(error, path) from error
+        raise write_error(error, path) from error
     except ValueError as error:
         raise AgentError("write-failed", f"{path!r} is not a file name", saw=str(error)) from error
 
@@ -168,7 +168,7 @@ def chmod(path: str, mode: int, owner: tuple[int, int] | None) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise refused(error, path) from error
+        raise write_error(error, path) from error
     except ValueError as error:
         raise AgentError("write-failed", f"{path!r} is not a file name", saw=str(error)) from error
 
@@ -216,7 +216,7 @@ def remove(path: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise refused(error, path) from error
+        raise write_error(error, path) from error
 
 
 def make_folders(folder: str) -> None:
@@ -272,7 +272,7 @@ def open_part(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
 
 
-def take_name(part: str, path: str) -> None:
+def publish(part: str, path: str) -> None:
     """Give a finished download its name, for all to read. Raises OSError."""
     os.chmod(part, 0o644)
     os.rename(part, path)
@@ -295,7 +295,7 @@ def sync_folder(folder: str) -> None:
         os.close(fd)
 
 
-def refused(error: OSError, path: str) -> AgentError:
+def write_error(error: OSError, path: str) -> AgentError:
     """Return the error for a touch the system refused, by its cause."""
     said = error.strerror or str(error)
     limit = exhausted(error, path)
@@ -327,12 +327,12 @@ def exhausted(error: OSError, what: str) -> AgentError | None:
     )
 
 
-def unread(error: OSError, path: str, *, want: str = "a regular file that can be read") -> AgentError:
+def os_read_error(error: OSError, path: str, *, want: str = "a regular file that can be read") -> AgentError:
     """Return the error for a look the system refused, by its cause."""
-    return exhausted(error, path) or unreadable(path, error.strerror or str(error), want=want)
+    return exhausted(error, path) or read_error(path, error.strerror or str(error), want=want)
 
 
-def unreadable(path: str, saw: str, *, want: str = "a regular file that can be read") -> AgentError:
+def read_error(path: str, saw: str, *, want: str = "a regular file that can be read") -> AgentError:
     return AgentError("unreadable", f"{path!r} cannot be read", saw=saw, want=want)
 
 

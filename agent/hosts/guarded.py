@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from agent.core.errors import AgentError, TimeUpError
+from agent.core.errors import AgentError, DownloadTimeoutError
 from agent.core.host import READ_LIMIT
 
 if TYPE_CHECKING:
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from agent.core.host import Done, Holder, Host, Reached, Room, Running, Stat
-    from agent.core.registry import Key
+    from agent.core.host import CommandResult, ConnectResult, DiskSpace, Host, LockHolder, ProcessInfo, Stat
+    from agent.core.registry import RegistryKey
     from agent.core.system import System
 
 
-class Guarded:
+class DeadlineHost:
     """Another Host for `limit` seconds, counted from its making; then a verb raises AgentError `timed-out`.
 
     Each `timeout` is clamped to the time that is left. A wait that ended because of that is `timed-out` too:
@@ -31,9 +31,9 @@ class Guarded:
         self._limit = limit
         self._end = host.monotonic() + limit
 
-    def longer(self, least: float) -> Guarded:
+    def longer(self, least: float) -> DeadlineHost:
         """Return the host until the same end, yet for `least` seconds from now on: for a look at what a run left."""
-        return Guarded(self._host, max(least, self._end - self._host.monotonic()))
+        return DeadlineHost(self._host, max(least, self._end - self._host.monotonic()))
 
     @property
     def name(self) -> str:
@@ -59,13 +59,13 @@ class Guarded:
         self._left(f"before listing {path}")
         return self._host.names(path)
 
-    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         left = self._left(f"before `{' '.join(argv)}`")
         done = self._host.ask(argv, timeout=min(timeout, left), stdin=stdin)
         self._blame(done.timed_out and left < timeout, f"`{' '.join(argv)}` was running")
         return done
 
-    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> Reached:
+    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
         left = self._left(f"before connecting to {address} port {port}")
         reached = self._host.reach(address, port, timeout=min(timeout, left), tls=tls)
         self._blame(
@@ -74,15 +74,15 @@ class Guarded:
         )
         return reached
 
-    def holder(self, path: str) -> Holder | None:
+    def holder(self, path: str) -> LockHolder | None:
         self._left(f"before looking at the lock {path}")
         return self._host.holder(path)
 
-    def registry(self, key: str) -> Key | None:
+    def registry(self, key: str) -> RegistryKey | None:
         self._left(f"before reading {key}")
         return self._host.registry(key)
 
-    def mapping(self, prefix: str) -> tuple[Running, ...]:
+    def mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
         self._left("before looking at the running programs")
         return self._host.mapping(prefix)
 
@@ -91,7 +91,7 @@ class Guarded:
         with self._blaming(left < timeout):
             return self._host.get(url, limit=limit, timeout=min(timeout, left))
 
-    def room(self, path: str) -> Room:
+    def room(self, path: str) -> DiskSpace:
         self._left(f"before looking at the space of {path}")
         return self._host.room(path)
 
@@ -123,7 +123,7 @@ class Guarded:
         self._left(f"before removing {path}")
         self._host.remove(path)
 
-    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         left = self._left(f"before `{' '.join(argv)}`")
         done = self._host.do(argv, timeout=min(timeout, left), stdin=stdin)
         self._blame(done.timed_out and left < timeout, f"`{' '.join(argv)}` was running")
@@ -143,7 +143,7 @@ class Guarded:
         """Turn a download that failed for want of time into `timed-out` when we took the time away."""
         try:
             yield
-        except TimeUpError as error:
+        except DownloadTimeoutError as error:
             self._blame(clamped, f"{error.sentence}: {error.saw}")
             raise
 

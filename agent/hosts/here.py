@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.core.host import Host, Progress
-    from agent.hosts.fetch import Sender
+    from agent.hosts.fetch import FileProvider
 
 _SYSTEMD = "/run/systemd/system"
 _SOCKET = "/dev/log"  # journald listens there too, and knows the lines by the identifier `hsm-agent`
 
 
-def endings() -> tuple[signal.Signals, ...]:
+def termination_signals() -> tuple[signal.Signals, ...]:
     """Return the signals by which this machine asks a program to end."""
     if sys.platform == "win32":
         return (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
@@ -35,12 +35,12 @@ def kind_of_terminal(environ: Mapping[str, str]) -> str:
     return environ.get("TERM", "console" if sys.platform == "win32" else "")
 
 
-def this_machine(
+def local_host(
     stop: threading.Event | None = None,
     *,
     progress: Progress = lambda _have, _total: None,
     environ: Mapping[str, str] = os.environ,
-    sender: Sender | None = None,
+    sender: FileProvider | None = None,
 ) -> Host:
     """Return the Host on this machine; the words are those of Posix. What the other kind needs is not loaded."""
     if sys.platform == "win32":
@@ -53,7 +53,7 @@ def this_machine(
         return Posix(stop, progress=progress, environ=environ, sender=sender)
 
 
-def own_log(*, may_write: bool) -> logging.Handler | None:
+def system_log_handler(*, may_write: bool) -> logging.Handler | None:
     """Return what writes to this machine's own log, None where there is none; raises OSError.
 
     The Event Log has to be told first who writes to it, and keeps that: there nothing is opened unless `may_write`.

@@ -19,7 +19,7 @@ _TURN = 0.05
 
 def read_all(fd: int, most: int, mind: Callable[[], None]) -> bytes:
     """Return what comes until the end, at most so many bytes; `mind` is called now and then, and may raise."""
-    incoming = Incoming(fd, _TURN)
+    incoming = TimedInput(fd, _TURN)
     whole = bytearray()
     while len(whole) < most:
         mind()
@@ -33,7 +33,7 @@ def read_all(fd: int, most: int, mind: Callable[[], None]) -> bytes:
     return bytes(whole)
 
 
-class Incoming:
+class TimedInput:
     """A file descriptor, such as that of standard input, read by a thread of its own until it ends.
 
     Windows has neither an alarm nor a wait for pipes. To look again and again whether something lies there would do,

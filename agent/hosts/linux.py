@@ -11,7 +11,7 @@ import os
 import struct
 import time
 
-from agent.core.host import Holder, Room, Running
+from agent.core.host import DiskSpace, LockHolder, ProcessInfo
 
 # struct flock of 64-bit Linux: type, whence, start, length, pid
 _FLOCK = "hhqqi4x"
@@ -21,7 +21,7 @@ _COMM = 64
 _GET_FLAGS, _IMMUTABLE, _APPEND = 0x80086601, 0x10, 0x20
 
 
-def holder(path: str) -> Holder | None:
+def holder(path: str) -> LockHolder | None:
     """Return who holds the fcntl lock on `path`, None when it is free or absent.
 
     Raises OSError. Beware: POSIX drops all fcntl locks a process has on a file when it closes any descriptor
@@ -37,7 +37,7 @@ def holder(path: str) -> Holder | None:
     finally:
         os.close(fd)
     found, _, _, _, pid = struct.unpack(_FLOCK, answer)
-    return None if found == fcntl.F_UNLCK else Holder(pid, name_of(pid))
+    return None if found == fcntl.F_UNLCK else LockHolder(pid, name_of(pid))
 
 
 def mapped(pid: int, prefix: str) -> tuple[str, ...]:
@@ -51,14 +51,14 @@ def mapped(pid: int, prefix: str) -> tuple[str, ...]:
     return tuple(sorted({path.replace("\\012", "\n") for path in paths if path.startswith(prefix)}))
 
 
-def mapping(prefix: str) -> tuple[Running, ...]:
+def mapping(prefix: str) -> tuple[ProcessInfo, ...]:
     """Return the programs that have a file below `prefix` mapped, by /proc alone."""
     found = []
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         with contextlib.suppress(OSError):  # gone meanwhile, or not ours to look at
             paths = mapped(pid, prefix)
             if paths:
-                found.append(Running(pid, name_of(pid), *_owner_of(pid), started(pid), paths))
+                found.append(ProcessInfo(pid, name_of(pid), *_owner_of(pid), started(pid), paths))
     return tuple(found)
 
 
@@ -84,7 +84,7 @@ def started(pid: int) -> float:
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
 
 
-def room(path: str) -> Room:
+def room(path: str) -> DiskSpace:
     """Return the space where `path` is, or would be.
 
     Only root asks whether it may write there (an immutable folder says no): a refusal of another user tells
@@ -98,7 +98,7 @@ def room(path: str) -> Room:
     if writable and os.geteuid() == 0:
         writable = os.access(place, os.W_OK)
     fixed = os.geteuid() == 0 and is_fixed(place)
-    return Room(
+    return DiskSpace(
         free=space.f_bavail * space.f_frsize,
         writable=writable or fixed,
         inodes=space.f_favail if space.f_files else None,

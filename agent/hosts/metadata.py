@@ -32,14 +32,16 @@ _ROLE = "iam/security-credentials"
 
 def instance_id(view: HostView, environ: Mapping[str, str]) -> str | None:
     """Return the instance's id, None wherever it cannot be had."""
-    found = told(view, environ, "instance-id")
+    found = read_metadata(view, environ, "instance-id")
     return found if found and re.fullmatch(r"i-[0-9a-f]{8,32}", found) else None
 
 
 def role_credentials(view: HostView, environ: Mapping[str, str]) -> Mapping[str, str]:
     """Return AccessKeyId, SecretAccessKey and Token of the instance's role; empty where there is none."""
-    role = told(view, environ, f"{_ROLE}/") or ""
-    text = told(view, environ, f"{_ROLE}/{role}") if re.fullmatch(r"[\w+=,.@-]{1,64}", role) else None
+    role = read_metadata(view, environ, f"{_ROLE}/") or ""
+    text = (
+        read_metadata(view, environ, f"{_ROLE}/{role}") if re.fullmatch(r"[\w+=,.@-]{1,64}", role) else None
+    )
     try:
         tree = json.loads(text or "{}")
         return {name: str(tree[name]) for name in ("AccessKeyId", "SecretAccessKey", "Token")}
@@ -47,7 +49,7 @@ def role_credentials(view: HostView, environ: Mapping[str, str]) -> Mapping[str,
         return {}
 
 
-def told(view: HostView, environ: Mapping[str, str], path: str) -> str | None:
+def read_metadata(view: HostView, environ: Mapping[str, str], path: str) -> str | None:
     """Return what the service says below meta-data; it is never needed, so nothing is raised.
 
     A machine that is not EC2's, by what its firmware says, is not asked at all, unless the SDK's variable names an

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
-from agent.core.host import READ_LIMIT, Holder, Reached, Room, Running
+from agent.core.host import READ_LIMIT, ConnectResult, DiskSpace, LockHolder, ProcessInfo
 from agent.core.system import LINUX
 from agent.hosts import allowlist, connect, files, linux, processes
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     import psutil
 
-    from agent.core.host import Done, Progress, Stat
+    from agent.core.host import CommandResult, Progress, Stat
     from agent.core.system import System
-    from agent.hosts.fetch import Means, Sender
+    from agent.hosts.fetch import DownloadContext, FileProvider
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
@@ -51,7 +51,7 @@ class Posix:
         *,
         progress: Progress = lambda _have, _total: None,
         environ: Mapping[str, str] = os.environ,
-        sender: Sender | None = None,
+        sender: FileProvider | None = None,
     ) -> None:
         self._stop = stop or threading.Event()
         self._progress = progress
@@ -70,7 +70,7 @@ class Posix:
         return files.read(path, offset, limit)
 
     def stat(self, path: str) -> Stat | None:
-        return files.look(path)
+        return files.lstat(path)
 
     def readlink(self, path: str) -> str | None:
         return files.readlink(path)
@@ -78,29 +78,29 @@ class Posix:
     def names(self, path: str) -> tuple[str, ...]:
         return files.names(path)
 
-    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         allowlist.require(argv)
         try:
             return self._run(argv, timeout, stdin, _GRACE_LOOK, self._stop.is_set)
         except processes.Stopped:
             raise self._interrupted(f"`{' '.join(argv)}` was running") from None
 
-    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> Reached:
+    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
         try:
             return connect.reach(address, port, timeout, tls, self._stop.is_set)
         except connect.Interrupted:
             raise self._interrupted(f"waiting for {address} port {port}") from None
 
-    def holder(self, path: str) -> Holder | None:
+    def holder(self, path: str) -> LockHolder | None:
         try:
             return linux.holder(path)
         except OSError as error:
-            raise files.unread(error, path) from error
+            raise files.os_read_error(error, path) from error
 
     def registry(self, key: str) -> None:  # noqa: ARG002 -- there is none
         return None
 
-    def mapping(self, prefix: str) -> tuple[Running, ...]:
+    def mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
         try:
             import psutil  # noqa: PLC0415 -- 25 ms that only this look pays
         except ImportError:
@@ -120,7 +120,7 @@ class Posix:
 
         return get(url, limit=limit, timeout=timeout, means=self._means())
 
-    def room(self, path: str) -> Room:
+    def room(self, path: str) -> DiskSpace:
         return linux.room(path)
 
     def now(self) -> dt.datetime:
@@ -148,7 +148,7 @@ class Posix:
     def remove(self, path: str) -> None:
         files.remove(path)
 
-    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         # what had little time to run does not get more to end: the run has a limit, too
         return self._run(argv, timeout, stdin, min(_GRACE_TOUCH, timeout), lambda: False)
 
@@ -162,7 +162,7 @@ class Posix:
             files.make_folders(os.path.dirname(path))
             fd = files.open_own(path)
         except OSError as error:
-            raise files.refused(error, path) from error
+            raise files.write_error(error, path) from error
         holder = f"{path}.holder"
         with os.fdopen(fd, "r+b", buffering=0) as file:
             try:
@@ -189,14 +189,14 @@ class Posix:
 
         return fetch(url, path, sha256=sha256, limit=limit, timeout=timeout, means=self._means())
 
-    def _means(self) -> Means:
-        from agent.hosts.fetch import Means  # noqa: PLC0415 -- as above
+    def _means(self) -> DownloadContext:
+        from agent.hosts.fetch import DownloadContext  # noqa: PLC0415 -- as above
 
-        return Means(self, files, self._environ, self._stop.is_set, self._progress, self._sender)
+        return DownloadContext(self, files, self._environ, self._stop.is_set, self._progress, self._sender)
 
     def _run(
         self, argv: Sequence[str], timeout: float, stdin: bytes, grace: float, stopped: Callable[[], bool]
-    ) -> Done:
+    ) -> CommandResult:
         env = {
             "LC_ALL": "C",
             "LANG": "C",
@@ -218,9 +218,9 @@ class Posix:
         return AgentError("interrupted", "the run was interrupted", saw=what)
 
 
-def _running(process: psutil.Process, paths: tuple[str, ...]) -> Running:
+def _running(process: psutil.Process, paths: tuple[str, ...]) -> ProcessInfo:
     # psutil's name is the command line's where that is longer: the process writes it itself
-    return Running(
+    return ProcessInfo(
         process.pid,
         linux.name_of(process.pid),
         process.uids().effective,

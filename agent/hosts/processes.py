@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from agent.core.errors import AgentError, is_exhaustion
-from agent.core.host import Done
+from agent.core.host import CommandResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,23 +29,23 @@ _REAP = 5.0
 
 
 @dataclass(frozen=True)
-class Ended:
+class RawResult:
     """A program that has ended, in bytes. `status` is None when its time ran out, 128 + N after signal N."""
 
     status: int | None
     out: bytes
     err: bytes
 
-    def decoded(self) -> Done:
+    def decoded(self) -> CommandResult:
         """Return it as text, each output cut to its first and last EDGE bytes."""
-        return Done(self.status, _text(self.out), _text(self.err))
+        return CommandResult(self.status, _text(self.out), _text(self.err))
 
 
 class Stopped(Exception):  # noqa: N818 -- an event, not an error
     """The program was ended because `stopped` said so."""
 
 
-class Excerpt:
+class HeadTailBuffer:
     """The first and the last bytes of an output, however long it is."""
 
     def __init__(self, edge: int) -> None:
@@ -78,7 +78,7 @@ def run(
     keep: int = EDGE,
     stopped: Callable[[], bool] = lambda: False,
     folder: str = "/",
-) -> Ended:
+) -> RawResult:
     """Run a program to its end, or to the end of its time.
 
     The program's own end counts, not that of its output: a daemon that it leaves behind may hold the pipes.
@@ -104,7 +104,7 @@ def run(
         if _is_exhausted(error):
             raise _exhausted(argv[0], error) from error
         missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
-        return Ended(127 if missing else 126, b"", f"{argv[0]}: {error.strerror}\n".encode())
+        return RawResult(127 if missing else 126, b"", f"{argv[0]}: {error.strerror}\n".encode())
     deadline = time.monotonic() + timeout
     try:
         pipes = _Pipes(child, stdin, keep)
@@ -118,7 +118,7 @@ def run(
             if left <= 0 or stopped():
                 _end(child, pipes, grace)
                 if left <= 0:
-                    return Ended(None, *pipes.heard())
+                    return RawResult(None, *pipes.heard())
                 raise Stopped
             pipes.turn(min(_TURN, left))
             if not pipes.open:
@@ -127,7 +127,7 @@ def run(
                     child.wait(min(_TURN, left))
         pipes.rest()
         status = child.wait()
-        return Ended(128 - status if status < 0 else status, *pipes.heard())
+        return RawResult(128 - status if status < 0 else status, *pipes.heard())
     finally:
         if child.returncode is None:
             _end(child, pipes, 0)
@@ -155,7 +155,7 @@ class _Pipes:
     def __init__(self, child: subprocess.Popen[bytes], stdin: bytes, keep: int) -> None:
         self._selector = selectors.DefaultSelector()
         self._unsaid = memoryview(stdin)
-        self._out, self._err = Excerpt(keep), Excerpt(keep)
+        self._out, self._err = HeadTailBuffer(keep), HeadTailBuffer(keep)
         self._streams: list[IO[bytes]] = []
         for stream, heard, event in (
             (child.stdin, None, selectors.EVENT_WRITE),
@@ -228,7 +228,7 @@ class _Pipes:
 
 
 def _text(said: bytes) -> str:
-    cut = Excerpt(EDGE)
+    cut = HeadTailBuffer(EDGE)
     cut.add(said)
     return cut.text().decode(errors="replace")
 

@@ -10,8 +10,16 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Sequence
 
-    from agent.core.host import Done, Holder, HostView, Reached, Room, Running, Stat
-    from agent.core.registry import Key
+    from agent.core.host import (
+        CommandResult,
+        ConnectResult,
+        DiskSpace,
+        HostView,
+        LockHolder,
+        ProcessInfo,
+        Stat,
+    )
+    from agent.core.registry import RegistryKey
     from agent.core.system import System
 
 
@@ -48,25 +56,25 @@ class ReadOnlyHost:
     def names(self, path: str) -> tuple[str, ...]:
         return self._view.names(path)
 
-    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         return self._view.ask(argv, timeout=timeout, stdin=stdin)
 
-    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> Reached:
+    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
         return self._view.reach(address, port, timeout=timeout, tls=tls)
 
-    def holder(self, path: str) -> Holder | None:
+    def holder(self, path: str) -> LockHolder | None:
         return self._view.holder(path)
 
-    def registry(self, key: str) -> Key | None:
+    def registry(self, key: str) -> RegistryKey | None:
         return self._view.registry(key)
 
-    def mapping(self, prefix: str) -> tuple[Running, ...]:
+    def mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
         return self._view.mapping(prefix)
 
     def get(self, url: str, *, limit: int, timeout: float) -> bytes:
         return self._view.get(url, limit=limit, timeout=timeout)
 
-    def room(self, path: str) -> Room:
+    def room(self, path: str) -> DiskSpace:
         return self._view.room(path)
 
     def now(self) -> dt.datetime:

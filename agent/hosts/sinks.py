@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agent.core.host import Stat
 
 
-class Disk(Protocol):
+class FileSystem(Protocol):
     """The part of a host that knows files; one of them may be a part of a download. What fails raises OSError."""
 
     def read(self, path: str, offset: int, limit: int, /) -> bytes | None: ...
@@ -40,7 +40,7 @@ class Disk(Protocol):
     def local_path(self, rest: str, /) -> str: ...
 
 
-class Sink(Protocol):
+class DownloadBuffer(Protocol):
     """Where the bytes go."""
 
     have: int
@@ -59,10 +59,10 @@ class Sink(Protocol):
     def forget(self) -> None: ...
 
 
-class Part:
+class PartialFile:
     """The unfinished file beside the final name, and a note of what it is a part of."""
 
-    def __init__(self, url: str, path: str, disk: Disk) -> None:
+    def __init__(self, url: str, path: str, disk: FileSystem) -> None:
         self.have = 0
         self.resumed = False
         self.name = path + ".part"
@@ -119,7 +119,7 @@ class Part:
         return hashlib.sha256(self._url.encode()).hexdigest()
 
 
-class Heap:
+class MemoryBuffer:
     """Bytes in memory, for what is small."""
 
     def __init__(self) -> None:
@@ -155,7 +155,7 @@ def is_validator(text: object) -> bool:
     return isinstance(text, str) and re.fullmatch(tag_or_date, text) is not None
 
 
-def hash_of(disk: Disk, path: str) -> str:
+def hash_of(disk: FileSystem, path: str) -> str:
     """Return the SHA-256 of a regular file, empty when there is none."""
     try:
         fd = disk.open_to_read(path)

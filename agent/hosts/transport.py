@@ -26,7 +26,7 @@ class TruncatedError(http.client.HTTPException):
     """An answer ends before its headers do."""
 
 
-class _Lines:
+class _HeaderLines:
     """What an answer is read from, line by line; it remembers the last."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -50,7 +50,7 @@ class _Answer(http.client.HTTPResponse):
 
     def begin(self) -> None:
         file = self.fp
-        lines: Any = _Lines(file)
+        lines: Any = _HeaderLines(file)
         self.fp = lines
         try:
             super().begin()
@@ -91,7 +91,7 @@ class _SecuredPool(HTTPSConnectionPool):
 _POOLS = {"http": _PlainPool, "https": _SecuredPool}
 
 
-class Transport(HTTPAdapter):
+class HttpTransport(HTTPAdapter):
     """Sends one request. `context` is what TLS trusts where no file of certificates is named to `send`.
 
     Windows brings a public root onto the machine only when one of its own programs needs it: so what its store has is

@@ -45,7 +45,7 @@ _REASONS = (
 )
 
 
-class Again(Exception):  # noqa: N818 -- a reason, not an error
+class RetryableError(Exception):
     """This request failed and another may not, best `after` seconds later (None: the caller's choice)."""
 
     def __init__(self, saw: str, *, after: float | None = None) -> None:
@@ -54,7 +54,7 @@ class Again(Exception):  # noqa: N818 -- a reason, not an error
 
 
 @dataclass(frozen=True)
-class Head:
+class ResponseHead:
     """What a server said before the body. `by` says who it was, where that is not the server that was named."""
 
     status: int
@@ -92,17 +92,17 @@ def _instant(text: str) -> float | None:
     return None
 
 
-_Item = Union[Head, bytes, BaseException, None]
+_Item = Union[ResponseHead, bytes, BaseException, None]
 
 
-def answers(
+def stream_response(
     url: str,
     headers: Mapping[str, str],
     *,
     environ: Mapping[str, str],
     mind: Callable[[], None],
     body: bytes | None = None,
-) -> Generator[Head | bytes, None, None]:
+) -> Generator[ResponseHead | bytes, None, None]:
     """Yield the head, then for 200 and 206 the body in pieces; `mind` is called often and may raise.
 
     With a `body` to send it is a POST; then a redirect is an answer as any other, and so is the body of a refusal.
@@ -156,7 +156,7 @@ def failed(
 
 
 @dataclass(frozen=True)
-class _Hop:
+class _Request:
     """One request of the few that redirects make of one: `first` is what was asked for, `url` is asked now."""
 
     first: str
@@ -178,25 +178,25 @@ def _ask(
     headers: Mapping[str, str],
     environ: Mapping[str, str],
     body: bytes | None,
-    deliver: Callable[[Head | bytes], None],
+    deliver: Callable[[ResponseHead | bytes], None],
     left: threading.Event,
 ) -> None:
     """Talk to the server, redirects included. Runs in its own thread and touches nothing but the network."""
-    hop = _Hop(url, url)
+    hop = _Request(url, url)
     for _ in range(REDIRECTS + 1):
-        hop = _Hop(url, hop.url, _proxy(hop, environ))
+        hop = _Request(url, hop.url, _proxy(hop, environ))
         with _explained(hop), contextlib.closing(_sent(hop, headers, environ, body)) as response:
             goal = response.headers.get("Location") if response.status_code in MOVED else None
             if not goal or body is not None:
-                deliver(Head(response.status_code, response.headers, hop.by))
+                deliver(ResponseHead(response.status_code, response.headers, hop.by))
                 if body is not None or response.status_code in (200, 206):
                     _read_body(response, deliver, left)
                 return
-        hop = _Hop(url, _redirected(hop, goal))
+        hop = _Request(url, _redirected(hop, goal))
     raise failed(url, f"more than {REDIRECTS} redirects, the last to {shown(hop.url)}")
 
 
-def _proxy(hop: _Hop, environ: Mapping[str, str]) -> Proxy | None:
+def _proxy(hop: _Request, environ: Mapping[str, str]) -> Proxy | None:
     try:
         return proxy_for(hop.url, environ)
     except UnusableProxyError as error:
@@ -205,11 +205,11 @@ def _proxy(hop: _Hop, environ: Mapping[str, str]) -> Proxy | None:
         raise hop.failed("not a URL") from None
 
 
-def _sent(hop: _Hop, headers: Mapping[str, str], environ: Mapping[str, str], body: bytes | None) -> Any:
+def _sent(hop: _Request, headers: Mapping[str, str], environ: Mapping[str, str], body: bytes | None) -> Any:
     """Send one request and return the answer, its body unread. A session of requests would read all of a redirect's."""
     import requests  # noqa: PLC0415 -- 99 ms that only a download pays
 
-    from agent.hosts.transport import Transport  # noqa: PLC0415 -- as above
+    from agent.hosts.transport import HttpTransport  # noqa: PLC0415 -- as above
 
     all_headers = {
         "User-Agent": f"hsm-agent/{agent.__version__}",
@@ -223,7 +223,7 @@ def _sent(hop: _Hop, headers: Mapping[str, str], environ: Mapping[str, str], bod
         raise hop.failed("not a URL") from None
     file, context = _trusted(hop, environ) if urlsplit(hop.url).scheme == "https" else (None, None)
     # one for each, as a redirect must not meet a connection that the server has just given up
-    return Transport(context).send(
+    return HttpTransport(context).send(
         request,
         stream=True,
         timeout=(CONNECT, SILENCE),
@@ -232,7 +232,7 @@ def _sent(hop: _Hop, headers: Mapping[str, str], environ: Mapping[str, str], bod
     )
 
 
-def _trusted(hop: _Hop, environ: Mapping[str, str]) -> tuple[str | None, ssl.SSLContext | None]:
+def _trusted(hop: _Request, environ: Mapping[str, str]) -> tuple[str | None, ssl.SSLContext | None]:
     """Return the file of certificates that is trusted, or where there is none what else the host trusts."""
     import ssl  # noqa: PLC0415 -- loaded by requests, if it is needed at all
 
@@ -243,7 +243,7 @@ def _trusted(hop: _Hop, environ: Mapping[str, str]) -> tuple[str | None, ssl.SSL
     return file, None if file else ssl.create_default_context()
 
 
-def _redirected(hop: _Hop, goal: str) -> str:
+def _redirected(hop: _Request, goal: str) -> str:
     """Return where a redirect leads; out of https it leads nowhere."""
     try:
         # http.client takes every byte of a header for a letter
@@ -269,7 +269,7 @@ def _read_body(response: Any, deliver: Callable[[bytes], None], left: threading.
 
 
 @contextlib.contextmanager
-def _explained(hop: _Hop) -> Iterator[None]:
+def _explained(hop: _Request) -> Iterator[None]:
     """Say what went wrong while a server was asked, and whether another request may help.
 
     A library's own text holds whole URLs with their secrets, so only kinds and the system's words are quoted, and it
@@ -286,7 +286,7 @@ def _explained(hop: _Hop) -> Iterator[None]:
         raise _reason(error, hop) from None
 
 
-def _reason(error: Exception, hop: _Hop) -> Exception:
+def _reason(error: Exception, hop: _Request) -> Exception:
     import ssl  # noqa: PLC0415 -- loaded by requests, if it is needed at all
 
     chain = list(_causes(error))
@@ -301,8 +301,8 @@ def _reason(error: Exception, hop: _Hop) -> Exception:
     name = hop.proxy.place if hop.proxy and at_proxy else urlsplit(hop.url).hostname or "the server"
     for signs, sentence in _REASONS:
         if kinds & signs:
-            return Again(sentence.format(name=name, connect=CONNECT, silence=SILENCE) + hop.by)
-    return Again(_innermost(chain, name) + hop.by)
+            return RetryableError(sentence.format(name=name, connect=CONNECT, silence=SILENCE) + hop.by)
+    return RetryableError(_innermost(chain, name) + hop.by)
 
 
 def _innermost(chain: list[BaseException], name: str) -> str:
@@ -314,7 +314,7 @@ def _innermost(chain: list[BaseException], name: str) -> str:
     return f"what {name} answers cannot be read ({type(chain[-1]).__name__})"
 
 
-def _not_let_through(status: int, hop: _Hop, proxy: Proxy) -> Exception:
+def _not_let_through(status: int, hop: _Request, proxy: Proxy) -> Exception:
     """Say what a proxy answered when it was asked to connect to the server."""
     name = urlsplit(hop.url).hostname or "the server"
     if status == 407 and proxy.knows_us:
@@ -331,7 +331,7 @@ def _not_let_through(status: int, hop: _Hop, proxy: Proxy) -> Exception:
         )
     saw = f"HTTP {status}: the proxy does not connect to {name}"
     if status >= 500 or status in (408, 425, 429):
-        return Again(saw + hop.by)
+        return RetryableError(saw + hop.by)
     return hop.failed(
         saw,
         want="HTTP 200 from the proxy",
@@ -339,7 +339,7 @@ def _not_let_through(status: int, hop: _Hop, proxy: Proxy) -> Exception:
     )
 
 
-def _distrusted(error: ssl.SSLCertVerificationError, hop: _Hop) -> AgentError:
+def _distrusted(error: ssl.SSLCertVerificationError, hop: _Request) -> AgentError:
     # 9 and 10 are X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
     hint = (
         "check `date -u` first: with a wrong clock every certificate looks expired or not yet valid"

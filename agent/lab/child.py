@@ -27,7 +27,7 @@ class NotReadyError(Exception):
 
 
 @dataclass(frozen=True)
-class Child:
+class ServerProcess:
     """A server that listens. `ports` are the ones it got, in the order that was asked for."""
 
     process: subprocess.Popen[bytes]
@@ -38,7 +38,7 @@ class Child:
 @contextlib.contextmanager
 def running(
     module: str, arguments: Sequence[str], *, prefix: Sequence[str] = (), interpreter: str = sys.executable
-) -> Iterator[Child]:
+) -> Iterator[ServerProcess]:
     """Run `python -m MODULE ARGUMENTS` while the block lasts.
 
     `prefix` is what stands before it, such as `nsenter --net=/run/netns/lab-hsm10`. The server reads its
@@ -49,7 +49,7 @@ def running(
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         try:
             ready = _ready(process, argv)
-            yield Child(process, str(ready["address"]), tuple(ready["ports"]))
+            yield ServerProcess(process, str(ready["address"]), tuple(ready["ports"]))
         finally:
             if process.stdin is not None:
                 with contextlib.suppress(OSError):

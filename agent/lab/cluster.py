@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.lab import child
-from agent.lab.pki import Pair
+from agent.lab.pki import KeyPair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,12 +43,12 @@ MODES = {
 
 
 @dataclass(frozen=True)
-class Hsm:
+class HsmServer:
     """What one stand-in HSM is. `state` is the small file that holds its mode; absent means normal."""
 
     address: str
-    identity: Pair
-    other: Pair
+    identity: KeyPair
+    other: KeyPair
     client_ca: Path
     state: Path
     ports: tuple[int, ...] = PORTS
@@ -111,14 +111,14 @@ def set_mode(state: Path, mode: str) -> None:
 
 
 @contextlib.contextmanager
-def running(hsm: Hsm, *, prefix: Sequence[str] = ()) -> Iterator[child.Child]:
+def running(hsm: HsmServer, *, prefix: Sequence[str] = ()) -> Iterator[child.ServerProcess]:
     """Run this HSM as a process of its own while the block lasts, behind `prefix` (nsenter)."""
     with child.running("agent.lab.cluster", hsm.arguments(), prefix=prefix) as started:
         yield started
 
 
-class _Server:
-    def __init__(self, hsm: Hsm) -> None:
+class _HsmProcess:
+    def __init__(self, hsm: HsmServer) -> None:
         self._hsm = hsm
         self._slots = threading.BoundedSemaphore(MOST_CONNECTIONS)
         self._log_lock = threading.Lock()
@@ -205,7 +205,7 @@ class _Server:
                 file.write(json.dumps(entry) + "\n")
 
 
-def _context(identity: Pair, *, demand: Path | None = None) -> ssl.SSLContext:
+def _context(identity: KeyPair, *, demand: Path | None = None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("DEFAULT:@SECLEVEL=1")  # a weak key must be the client's complaint, not this server's
     context.load_cert_chain(identity.cert, identity.key)
@@ -250,10 +250,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--log", type=Path, help="one JSON line for each connection is added to this file")
     parser.add_argument("--until-eof", action="store_true", help="end when standard input does")
     given = parser.parse_args(arguments)
-    hsm = Hsm(
+    hsm = HsmServer(
         address=given.listen,
-        identity=Pair(given.cert, given.key),
-        other=Pair(given.other_cert, given.other_key),
+        identity=KeyPair(given.cert, given.key),
+        other=KeyPair(given.other_cert, given.other_key),
         client_ca=given.client_ca,
         state=given.state,
         ports=tuple(int(port) for port in given.ports.split(",")),
@@ -263,7 +263,7 @@ def main(arguments: Sequence[str]) -> None:
         peers=tuple(filter(None, given.peers.split(","))),
         log=given.log,
     )
-    _Server(hsm).serve(until_eof=given.until_eof)
+    _HsmProcess(hsm).serve(until_eof=given.until_eof)
 
 
 if __name__ == "__main__":

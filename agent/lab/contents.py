@@ -47,7 +47,7 @@ _DIRECTORIES = ("bin", "etc", "lib", "run")
 
 
 @dataclass(frozen=True)
-class File:
+class PackageFile:
     """One file of a package."""
 
     data: bytes
@@ -55,14 +55,14 @@ class File:
 
 
 @dataclass(frozen=True)
-class Package:
+class PackageContents:
     """What is in a package before it is a deb or an rpm. Paths are absolute; scripts are for /bin/sh."""
 
     name: str
     version: str
     release: str
     arch: str
-    files: Mapping[str, File]
+    files: Mapping[str, PackageFile]
     directories: tuple[str, ...] = ()
     needs: tuple[tuple[str, str], ...] = ()  # (name, least version or "")
     conflicts: tuple[str, ...] = ()
@@ -73,11 +73,11 @@ class Package:
 
 def describe(
     package: str, version: str, *, arch: str, interpreter: str, release: str = "1", deb: bool = True
-) -> Package:
+) -> PackageContents:
     """Say what is in a package; `install` lays it out without a package manager."""
     libc = "libc6" if deb else "glibc"
     machine = _MACHINES[arch]
-    base = Package(
+    base = PackageContents(
         package,
         version,
         release,
@@ -93,14 +93,16 @@ def describe(
         raise ValueError(f"unknown package {package}")
     files = {
         f"/opt/cloudhsm/bin/configure-{component}": _program("configure", interpreter, version),
-        f"/opt/cloudhsm/etc/cloudhsm-{component}.cfg": File(fresh_cfg(component).encode()),
+        f"/opt/cloudhsm/etc/cloudhsm-{component}.cfg": PackageFile(fresh_cfg(component).encode()),
     }
     if component == "cli":
         files["/opt/cloudhsm/bin/cloudhsm-cli"] = _program("cloudhsm-cli", interpreter, version)
     if component == "jce":
-        files[f"/opt/cloudhsm/java/cloudhsm-jce-{version}.jar"] = File(_jar())
+        files[f"/opt/cloudhsm/java/cloudhsm-jce-{version}.jar"] = PackageFile(_jar())
     if component == "pkcs11":
-        files["/opt/cloudhsm/include/pkcs11/cloudhsm_pkcs11_vendor_defs.h"] = File(b"/* a stand-in */\n")
+        files["/opt/cloudhsm/include/pkcs11/cloudhsm_pkcs11_vendor_defs.h"] = PackageFile(
+            b"/* a stand-in */\n"
+        )
     if component in _LIBRARIES:
         files.update(_library(component, machine))
     # cloudhsm-facts 8 #15: removing an rpm keeps the file as .rpmsave, and installing brings the placeholder
@@ -121,14 +123,14 @@ def program(name: str, interpreter: str, **constants: str) -> bytes:
     return "\n".join(lines).encode()
 
 
-def _program(name: str, interpreter: str, version: str) -> File:
-    return File(program(name, interpreter, VERSION=version), 0o755)
+def _program(name: str, interpreter: str, version: str) -> PackageFile:
+    return PackageFile(program(name, interpreter, VERSION=version), 0o755)
 
 
-def _library(component: str, machine: str, *needed: str) -> dict[str, File]:
+def _library(component: str, machine: str, *needed: str) -> dict[str, PackageFile]:
     soname, exports = _LIBRARIES[component]
     data = shared_object(machine, soname, exports=exports, needed=("libc.so.6", *needed))
-    return {f"/opt/cloudhsm/lib/{soname}": File(data, 0o755)}
+    return {f"/opt/cloudhsm/lib/{soname}": PackageFile(data, 0o755)}
 
 
 def _jar() -> bytes:
@@ -141,14 +143,14 @@ def _jar() -> bytes:
     return written.getvalue()
 
 
-def _sdk3(base: Package, interpreter: str, machine: str, *, deb: bool) -> Package:
+def _sdk3(base: PackageContents, interpreter: str, machine: str, *, deb: bool) -> PackageContents:
     etc, version = "/opt/cloudhsm/etc", base.version
     tools = {
         "/opt/cloudhsm/bin/cloudhsm_mgmt_util": _program("cloudhsm_mgmt_util", interpreter, version),
         "/opt/cloudhsm/bin/configure": _program("configure3", interpreter, version),
-        f"{etc}/cloudhsm_mgmt_util.cfg": File(fresh_sdk3_cfg("cloudhsm_mgmt_util.cfg").encode()),
-        f"{etc}/client.crt": File(b"a stand-in for the client certificate that ships with SDK 3\n"),
-        f"{etc}/client.key": File(b"a stand-in for its key\n", 0o600),
+        f"{etc}/cloudhsm_mgmt_util.cfg": PackageFile(fresh_sdk3_cfg("cloudhsm_mgmt_util.cfg").encode()),
+        f"{etc}/client.crt": PackageFile(b"a stand-in for the client certificate that ships with SDK 3\n"),
+        f"{etc}/client.key": PackageFile(b"a stand-in for its key\n", 0o600),
     }
     if base.name == "cloudhsm-mgmt-util":
         return replace(base, files=tools, conflicts=("cloudhsm-cli", "cloudhsm-client"))
@@ -157,15 +159,15 @@ def _sdk3(base: Package, interpreter: str, machine: str, *, deb: bool) -> Packag
         component = base.name[len("cloudhsm-client-") :]
         files = _library(component, machine) if component in _LIBRARIES else {}
         if component == "jce":
-            files[f"/opt/cloudhsm/java/cloudhsm-{version}.jar"] = File(_jar())
+            files[f"/opt/cloudhsm/java/cloudhsm-{version}.jar"] = PackageFile(_jar())
         needs = (*base.needs, ("cloudhsm-client", version))
         return replace(base, files=files, needs=needs, conflicts=("cloudhsm-cli", f"cloudhsm-{component}"))
     units = "/lib/systemd/system" if deb else "/usr/lib/systemd/system"
     files = {
         **tools,
         "/opt/cloudhsm/bin/cloudhsm_client": _program("cloudhsm_client", interpreter, version),
-        f"{etc}/cloudhsm_client.cfg": File(fresh_sdk3_cfg("cloudhsm_client.cfg").encode()),
-        f"{units}/cloudhsm-client.service": File((STANDIN / "cloudhsm-client.service").read_bytes()),
+        f"{etc}/cloudhsm_client.cfg": PackageFile(fresh_sdk3_cfg("cloudhsm_client.cfg").encode()),
+        f"{units}/cloudhsm-client.service": PackageFile((STANDIN / "cloudhsm-client.service").read_bytes()),
     }
     return replace(
         base,
@@ -198,7 +200,7 @@ fi
 """
 
 
-def broken(package: Package, fault: str) -> Package:
+def with_fault(package: PackageContents, fault: str) -> PackageContents:
     """Return the package with one of the faults."""
     words = f"echo '{package.name}: stand-in of a package whose script fails' >&2\nexit 1\n"
     if fault == "broken-preinst":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 from agent import __version__
-from agent.catalogue import artefact, fit_row, load, parse_os_release
+from agent.catalogue import load, match_platform, parse_os_release, resolve_artefact
 from agent.core.client_packages import LINUX
 from agent.core.errors import AgentError
 from agent.lab import cluster, fresh, mirror, packages, pki, stage
@@ -32,7 +32,7 @@ _INDENT = 3
 
 
 @dataclass(frozen=True)
-class Act:
+class DemoStep:
     """One call of `hsm-agent` in the demo, why it is made, and how it must end."""
 
     title: str
@@ -41,29 +41,29 @@ class Act:
 
 
 @dataclass(frozen=True)
-class Fault:
+class FaultCase:
     """Something that breaks, the call that finds it, what cures it, and the call that shows the cure."""
 
     says: str
-    breaks: Callable[[Play], None]
+    breaks: Callable[[DemoRun], None]
     found: tuple[str, ...]
     exit_status: int
-    cures: Callable[[Play], None]
+    cures: Callable[[DemoRun], None]
     after: tuple[str, ...] = ("verify",)
 
 
-class Play:
+class DemoRun:
     """The stage, the cluster and the mirror, while the demo goes on."""
 
-    def __init__(self, scene: stage.Stage, made: pki.Pki, folder: Path) -> None:
+    def __init__(self, scene: stage.Sandbox, made: pki.Pki, folder: Path) -> None:
         self.scene = scene
         self.made = made
         self.folder = folder
         self.hsms = contextlib.ExitStack()
         self.running: dict[str, contextlib.ExitStack] = {}
 
-    def hsm(self, address: str) -> cluster.Hsm:
-        return cluster.Hsm(
+    def hsm(self, address: str) -> cluster.HsmServer:
+        return cluster.HsmServer(
             address,
             self.made.hsm,
             self.made.other_hsm,
@@ -107,43 +107,43 @@ def _configure(*more: str) -> tuple[str, ...]:
     return ("configure", *addresses, *more)
 
 
-def _nothing(_play: Play) -> None:
+def _nothing(_play: DemoRun) -> None:
     pass
 
 
 FAULTS = {
-    "hsm-refused": Fault(
+    "hsm-refused": FaultCase(
         "one HSM is gone",
         lambda play: play.stop(ADDRESSES[1]), ("verify",), 41, lambda play: play.start(ADDRESSES[1]),
     ),
-    "hsm-silent": Fault(
+    "hsm-silent": FaultCase(
         "both HSMs accept connections and say nothing",
         lambda play: play.modes("silent"), ("verify",), 40, lambda play: play.modes("normal"),
     ),
-    "not-activated": Fault(
+    "not-activated": FaultCase(
         "the cluster was initialised, and never activated",
         lambda play: play.modes("unactivated"), ("verify",), 43, lambda play: play.modes("normal"),
     ),
-    "mutual-tls": Fault(
+    "mutual-tls": FaultCase(
         "the cluster begins to ask for client certificates",
         lambda play: play.modes("mtls"), ("verify",), 42, _nothing,
         _configure("--client-cert", "/root/client.crt", "--client-key", "/root/client.key"),
     ),
-    "wrong-ca": Fault(
+    "wrong-ca": FaultCase(
         "somebody configures the CA of another cluster",
         _nothing, _configure("--ca-cert", "/root/otherCA.crt", "--replace-ca"), 51, _nothing,
         _configure("--ca-cert", _CA),
     ),
-    "drift": Fault(
+    "drift": FaultCase(
         "a reinstallation put the configuration back to its placeholder",
-        Play.forget, ("verify",), 3, _nothing, _configure(),
+        DemoRun.forget, ("verify",), 3, _nothing, _configure(),
     ),
-    "tool-lies": Fault(
+    "tool-lies": FaultCase(
         "the configure tool says it succeeded, and does nothing",
         lambda play: play.mood("configure-cli", "lie"), _configure("--log-level", "debug"), 50,
         lambda play: play.mood("configure-cli", None), _configure("--log-level", "debug"),
     ),
-    "wrong-bytes": Fault(
+    "wrong-bytes": FaultCase(
         "the mirror serves other bytes than were published",
         lambda play: mirror.set_faults(play.folder / "mirror.json", {"*": "wrong-bytes"}), (), 21,
         lambda play: mirror.set_faults(play.folder / "mirror.json", {}),
@@ -175,13 +175,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 @contextlib.contextmanager
-def _set(scene: stage.Stage, folder: Path) -> Iterator[tuple[Play, Callable[[Fault, Play], Iterator[Act]]]]:
+def _set(
+    scene: stage.Sandbox, folder: Path
+) -> Iterator[tuple[DemoRun, Callable[[FaultCase, DemoRun], Iterator[DemoStep]]]]:
     """Build cluster, mirror and packages on the stage."""
     _clear(scene)
     release = _masquerade(scene)
     made = pki.make(folder / "pki")
     catalogue = load()
-    fit = fit_row(
+    fit = match_platform(
         catalogue,
         os=release["ID"],
         os_version=release["VERSION_ID"],
@@ -189,7 +191,7 @@ def _set(scene: stage.Stage, folder: Path) -> Iterator[tuple[Play, Callable[[Fau
     )
     sums = []
     for component in ("cli", "pkcs11"):
-        wanted = artefact(catalogue, fit, fit.arch, component, None)
+        wanted = resolve_artefact(catalogue, fit, fit.arch, component, None)
         built = packages.build(
             folder / "mirror",
             wanted.path,
@@ -199,7 +201,7 @@ def _set(scene: stage.Stage, folder: Path) -> Iterator[tuple[Play, Callable[[Fau
             padding_mb=4,
         )
         sums += ["--sha256", f"{wanted.file}={built}"]
-    this = Play(scene, made, folder)
+    this = DemoRun(scene, made, folder)
     for source, inside in (
         (made.ca.cert, _CA),
         (made.other_ca.cert, "/root/otherCA.crt"),
@@ -213,18 +215,18 @@ def _set(scene: stage.Stage, folder: Path) -> Iterator[tuple[Play, Callable[[Fau
             this.start(address)
         source_of = ("--package-source", url, *sums)
 
-        def acts(fault: Fault, play: Play) -> Iterator[Act]:
+        def acts(fault: FaultCase, play: DemoRun) -> Iterator[DemoStep]:
             full = _configure("--ca-cert", _CA, *source_of)
-            yield Act("a host that has nothing", full, 0)
-            yield Act("the same again changes nothing", full, 0)
+            yield DemoStep("a host that has nothing", full, 0)
+            yield DemoStep("the same again changes nothing", full, 0)
             fault.breaks(play)
-            yield Act(
+            yield DemoStep(
                 fault.says,
                 _full(fault.found or _configure("--component", "pkcs11"), source_of),
                 fault.exit_status,
             )
             fault.cures(play)
-            yield Act("cured, and looked at again", _full(fault.after, source_of), 0)
+            yield DemoStep("cured, and looked at again", _full(fault.after, source_of), 0)
 
         yield this, acts
 
@@ -233,7 +235,7 @@ def _full(argv: tuple[str, ...], source: tuple[str, ...]) -> tuple[str, ...]:
     return (*argv, *source) if argv[0] == "configure" else argv
 
 
-def _clear(scene: stage.Stage) -> None:
+def _clear(scene: stage.Sandbox) -> None:
     """Take a real client and a real agent's record off the stage: the demo begins with nothing."""
     if scene.path("/usr/bin/dpkg-query").exists():
         there = scene.run(["dpkg-query", "-W", "-f=${Package}\\n", *LINUX]).stdout.split()
@@ -247,12 +249,14 @@ def _clear(scene: stage.Stage) -> None:
         shutil.rmtree(scene.path(place), ignore_errors=True)
 
 
-def _masquerade(scene: stage.Stage) -> dict[str, str]:
+def _masquerade(scene: stage.Sandbox) -> dict[str, str]:
     """Have the stage say that it is a listed system; it stays what it is when it is one. Returns its os-release."""
     path = scene.path("/etc/os-release")
     own = parse_os_release(path.read_text(encoding="utf-8")) if path.exists() else {}
     try:
-        fit = fit_row(load(), os=own.get("ID", ""), os_version=own.get("VERSION_ID", ""), arch=_arch(scene))
+        fit = match_platform(
+            load(), os=own.get("ID", ""), os_version=own.get("VERSION_ID", ""), arch=_arch(scene)
+        )
     except AgentError:
         pass
     else:
@@ -264,7 +268,7 @@ def _masquerade(scene: stage.Stage) -> dict[str, str]:
     return parse_os_release(text)
 
 
-def _arch(scene: stage.Stage) -> str:
+def _arch(scene: stage.Sandbox) -> str:
     return scene.run(["uname", "-m"]).stdout.strip()
 
 
@@ -275,7 +279,7 @@ class _Teller:
         self._as_json = as_json
         self._acts: list[dict[str, Any]] = []
 
-    def opening(self, scene: stage.Stage) -> None:
+    def opening(self, scene: stage.Sandbox) -> None:
         """Say what is real here and what is not."""
         if self._as_json:
             return
@@ -285,7 +289,7 @@ class _Teller:
             f" their checksums, are stand-ins for AWS's; {manager} and all that hsm-agent does are real.\n"
         )
 
-    def act(self, scene: stage.Stage, act: Act) -> bool:
+    def act(self, scene: stage.Sandbox, act: DemoStep) -> bool:
         """Play one act and say it; True when it ended as it must."""
         if not self._as_json:
             _say(f"── {len(self._acts) + 1}. {act.title}\n{_command_line(act.argv)}\n")

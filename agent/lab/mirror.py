@@ -116,7 +116,7 @@ def _parse(fault: str) -> tuple[str, int | None]:
     return word, int(times) if star else None
 
 
-class _Server(ThreadingHTTPServer):
+class _MirrorServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
@@ -169,7 +169,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = IDLE_SECONDS
-    server: _Server
+    server: _MirrorServer
 
     def setup(self) -> None:
         if self.server.tls is not None:
@@ -304,7 +304,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--until-eof", action="store_true", help="end when standard input does")
     given = parser.parse_args(arguments)
     mirror = Mirror(given.folder, given.switch, given.listen, given.port, given.cert, given.key, given.log)
-    server = _Server(mirror)
+    server = _MirrorServer(mirror)
     selector = selectors.DefaultSelector()
     for each in child.ending(until_eof=given.until_eof):
         selector.register(each, selectors.EVENT_READ)  # type: ignore[arg-type]

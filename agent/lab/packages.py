@@ -11,12 +11,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.lab.contents import FAULTS, broken, describe
+from agent.lab.contents import FAULTS, describe, with_fault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.lab.contents import Package
+    from agent.lab.contents import PackageContents
 
 EPOCH = 1_767_225_600  # 2026-01-01, the time of every file and package: the same input gives the same bytes
 LIMIT_SECONDS = 300.0
@@ -58,12 +58,12 @@ def build(
             wanted = describe(
                 package, number, arch=arch, interpreter=interpreter, release=release or "1", deb=True
             )
-            built = _deb(broken(wanted, fault), work, padding_mb)
+            built = _deb(with_fault(wanted, fault), work, padding_mb)
         elif name.endswith(".rpm"):
             suffix, arch = name[: -len(".rpm")].rsplit(".", 2)[-2:]
             release = f"{release or '1'}.{suffix}"
             wanted = describe(package, number, arch=arch, interpreter=interpreter, release=release, deb=False)
-            built = _rpm(broken(wanted, fault), work, padding_mb)
+            built = _rpm(with_fault(wanted, fault), work, padding_mb)
         else:
             raise ValueError(f"neither .deb nor .rpm: {path}")
         built.chmod(0o644)
@@ -75,12 +75,12 @@ def build(
     return digest.hexdigest()
 
 
-def install(root: Path, package: Package) -> None:
+def install(root: Path, package: PackageContents) -> None:
     """Lay a package's files out below `root`, without its scripts: for tests of the stand-ins themselves."""
     _lay_out(root, package, 0)
 
 
-def _lay_out(root: Path, package: Package, padding_mb: int) -> None:
+def _lay_out(root: Path, package: PackageContents, padding_mb: int) -> None:
     for directory in package.directories:
         (root / directory[1:]).mkdir(parents=True, exist_ok=True)
     for path, file in package.files.items():
@@ -97,11 +97,11 @@ def _lay_out(root: Path, package: Package, padding_mb: int) -> None:
             os.utime(Path(folder) / name, (EPOCH, EPOCH))
 
 
-def _padding(package: Package) -> str:
+def _padding(package: PackageContents) -> str:
     return f"/opt/cloudhsm/lib/.{package.name}.padding"
 
 
-def _deb(package: Package, work: Path, padding_mb: int) -> Path:
+def _deb(package: PackageContents, work: Path, padding_mb: int) -> Path:
     tree, built = work / "tree", work / "built.deb"
     tree.mkdir(mode=0o755)
     _lay_out(tree, package, padding_mb)
@@ -109,7 +109,7 @@ def _deb(package: Package, work: Path, padding_mb: int) -> Path:
     control.mkdir(mode=0o755)
     depends = ", ".join(f"{name} (>= {least})" for name, least in package.needs)
     fields = {
-        "Package": package.name,
+        "PackageContents": package.name,
         "Version": f"{package.version}-{package.release}",
         "Architecture": package.arch,
         "Maintainer": "hsm-agent lab <lab@example.invalid>",
@@ -132,7 +132,7 @@ def _deb(package: Package, work: Path, padding_mb: int) -> Path:
     return built
 
 
-def _rpm(package: Package, work: Path, padding_mb: int) -> Path:
+def _rpm(package: PackageContents, work: Path, padding_mb: int) -> Path:
     tree = work / "tree"
     tree.mkdir(mode=0o755)
     _lay_out(tree, package, padding_mb)

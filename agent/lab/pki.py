@@ -56,7 +56,7 @@ class OpensslError(Exception):
 
 
 @dataclass(frozen=True)
-class Pair:
+class KeyPair:
     """A certificate and its private key, both PEM files."""
 
     cert: Path
@@ -71,12 +71,12 @@ class Pki:
     `other_hsm` and nothing else. `client` is what mutual TLS asks for, issued by `client_ca`.
     """
 
-    ca: Pair
-    hsm: Pair
-    other_ca: Pair
-    other_hsm: Pair
-    client_ca: Pair
-    client: Pair
+    ca: KeyPair
+    hsm: KeyPair
+    other_ca: KeyPair
+    other_hsm: KeyPair
+    client_ca: KeyPair
+    client: KeyPair
 
 
 def make(folder: Path, kind: str = "normal") -> Pki:
@@ -98,7 +98,7 @@ def make(folder: Path, kind: str = "normal") -> Pki:
     )
 
 
-def customer(folder: Path, kind: str = "normal") -> tuple[Pair, Pair]:
+def customer(folder: Path, kind: str = "normal") -> tuple[KeyPair, KeyPair]:
     """Make a customer CA of one of KINDS and the cluster certificate it issued.
 
     weak: RSA 1024; expired, not-yet-valid: by their dates; end-entity: a self-signed CA:FALSE that issued all
@@ -114,7 +114,7 @@ def customer(folder: Path, kind: str = "normal") -> tuple[Pair, Pair]:
         middle = issued(folder, "intermediateCA", root, subject="/O=Lab/CN=lab intermediateCA", is_ca=True)
         chain = folder / "chainCA.crt"
         chain.write_bytes(middle.cert.read_bytes() + root.cert.read_bytes())
-        return Pair(chain, middle.key), issued(folder, "hsm", middle, subject=cluster_subject("lab"))
+        return KeyPair(chain, middle.key), issued(folder, "hsm", middle, subject=cluster_subject("lab"))
     ca = authority(folder, "customerCA", key_type=key_type, dates=dates, is_ca=kind != "end-entity")
     return ca, issued(folder, "hsm", ca, subject=cluster_subject("lab"))
 
@@ -131,9 +131,9 @@ def authority(
     key_type: Sequence[str] = RSA_2048,
     dates: tuple[str, str] | None = None,
     is_ca: bool = True,
-) -> Pair:
+) -> KeyPair:
     """Make a self-signed certificate: NAME.crt and NAME.key in `folder`."""
-    made, config = Pair(folder / f"{name}.crt", folder / f"{name}.key"), _config(folder)
+    made, config = KeyPair(folder / f"{name}.crt", folder / f"{name}.key"), _config(folder)
     subject, section = f"/C=US/ST=CA/O=Lab/CN=lab {name}", "authority" if is_ca else "end_entity"
     new = ["req", "-config", config, "-newkey", *key_type, "-nodes", "-subj", subject]
     new += ["-keyout", str(made.key)]
@@ -149,15 +149,15 @@ def authority(
 def issued(
     folder: Path,
     name: str,
-    issuer: Pair,
+    issuer: KeyPair,
     *,
     subject: str,
     dates: tuple[str, str] | None = None,
     is_ca: bool = False,
     with_issuer: bool = False,
-) -> Pair:
+) -> KeyPair:
     """Make a certificate issued by `issuer`. `with_issuer`: NAME.crt carries the issuer as well."""
-    made, config = Pair(folder / f"{name}.crt", folder / f"{name}.key"), _config(folder)
+    made, config = KeyPair(folder / f"{name}.crt", folder / f"{name}.key"), _config(folder)
     request, section = folder / f"{name}.csr", "authority" if is_ca else "end_entity"
     new = ["req", "-config", config, "-newkey", *RSA_2048, "-nodes", "-subj", subject]
     _openssl([*new, "-keyout", str(made.key), "-out", str(request)])

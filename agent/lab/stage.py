@@ -170,7 +170,7 @@ def _require_programs() -> None:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Sandbox:
     """A root that can be thrown away. Made inside the namespaces that `enter` gives."""
 
     root: Path
@@ -188,7 +188,7 @@ class Stage:
         return self.root / inside.lstrip("/")
 
 
-def build(folder: Path) -> Stage:
+def build(folder: Path) -> Sandbox:
     """Lay overlays over every file system of this machine, and give the copy its own /proc, /run and /tmp.
 
     Raises AgentError `demo-unavailable` when this kernel refuses.
@@ -209,7 +209,7 @@ def build(folder: Path) -> Stage:
     for fresh, mode in (("run", "755"), ("tmp", "1777")):
         _call("mount", "-t", "tmpfs", "-o", f"mode={mode}", "hsm-agent-demo", str(root / fresh))
     _call("ip", "link", "set", "lo", "up")
-    stage = Stage(root)
+    stage = Sandbox(root)
     # the shortest first: a virtual environment inside a checkout comes with it
     for needed in sorted({sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[2])}, key=len):
         inside = stage.path(needed)

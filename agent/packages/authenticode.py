@@ -20,7 +20,7 @@ _CHANGED = "HashMismatch"
 _SIGNER = "amazon"
 
 
-def vouch(view: HostView, file: str) -> tuple[Notice, ...]:
+def check_signature(view: HostView, file: str) -> tuple[Notice, ...]:
     """Ask Windows for a file's signature. Raises AgentError `checksum-mismatch` when it is of other bytes."""
     done = view.ask(ARGV, timeout=_TIMEOUT, stdin=f"{file}\n".encode())
     try:

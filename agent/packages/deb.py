@@ -10,7 +10,7 @@ from agent.packages.protocol import (
     Condition,
     Installed,
     failure,
-    transact,
+    run_transaction,
     unreadable_database,
     with_its_files,
 )
@@ -18,8 +18,8 @@ from agent.packages.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.core.host import Done, Host, HostView
-    from agent.core.limits import Limits
+    from agent.core.host import CommandResult, Host, HostView
+    from agent.core.limits import Timeouts
     from agent.core.words import Notice
 
 _QUERY = (
@@ -78,23 +78,23 @@ class Deb:
             with_its_files(view, each, _listed) for each in sorted(found, key=lambda each: each.package)
         )
 
-    def finish(self, host: Host, package: str, limits: Limits) -> None:
+    def finish(self, host: Host, package: str, limits: Timeouts) -> None:
         argv = ("dpkg", "--configure", "--force-confold", package)
-        _judge(transact(host, self, argv, limits, _busy), argv)
+        _judge(run_transaction(host, self, argv, limits, _busy), argv)
 
-    def install(self, host: Host, files: Sequence[str], limits: Limits) -> tuple[Notice, ...]:
+    def install(self, host: Host, files: Sequence[str], limits: Timeouts) -> tuple[Notice, ...]:
         broken = [each.package for each in self._repaired(host, limits) if not each.is_whole]
         again = [file for file in files if file.rpartition("/")[2].partition("_")[0] in broken]
         if again:
             # apt-get would not unpack the version that is there anew, so a script that was mended would not come
-            transact(host, self, ("dpkg", "--install", "--force-confold", *again), limits, _busy)
+            run_transaction(host, self, ("dpkg", "--install", "--force-confold", *again), limits, _busy)
         # --no-remove: apt would take a conflicting package off without a word
         argv = ("apt-get", "install", "--no-remove", *_OPTIONS, *files)
-        done = transact(host, self, argv, limits, _busy)
+        done = run_transaction(host, self, argv, limits, _busy)
         if not done.ok and "unmet dependencies" in done.out + done.err:
             # A fresh cloud image has empty package lists, so a dependency may only seem to be missing.
-            transact(host, self, _UPDATE, limits, _busy)
-            done = transact(host, self, argv, limits, _busy)
+            run_transaction(host, self, _UPDATE, limits, _busy)
+            done = run_transaction(host, self, argv, limits, _busy)
         _judge(done, argv)
         return ()
 
@@ -102,20 +102,20 @@ class Deb:
         """Say nothing: dpkg looks at no signature of a single file: the checksum vouches for it."""
         return ()
 
-    def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
+    def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
         # not apt-get: it would take off whatever else needs them, without a word
         # asked first: dpkg would note even what it refuses as wanted away
         # one that dpkg wants installed again may go as well
         words = ("--remove", "--force-remove-reinstreq", *packages)
         for argv in (("dpkg", "--simulate", *words), ("dpkg", *words)):
-            _judge(transact(host, self, argv, limits, _busy), argv)
+            _judge(run_transaction(host, self, argv, limits, _busy), argv)
 
-    def _repaired(self, host: Host, limits: Limits) -> tuple[Installed, ...]:
+    def _repaired(self, host: Host, limits: Timeouts) -> tuple[Installed, ...]:
         """Finish what a killed dpkg left, since apt-get refuses everything until that is done; return what is there."""
         pending = any(name.isdigit() for name in host.names("/var/lib/dpkg/updates"))
         found = () if pending else self.installed(host)
         if pending or any(not each.is_whole for each in found):
-            transact(host, self, ("dpkg", "--configure", "-a", "--force-confold"), limits, _busy)
+            run_transaction(host, self, ("dpkg", "--configure", "-a", "--force-confold"), limits, _busy)
             found = self.installed(host)
         return found
 
@@ -124,7 +124,7 @@ def _listed(view: HostView, package: str) -> str:
     return view.ask(("dpkg-query", "-L", package), timeout=30).out
 
 
-def _busy(done: Done) -> bool:
+def _busy(done: CommandResult) -> bool:
     said = done.err + done.out
     return "Could not get lock" in said or "frontend lock was locked by" in said
 
@@ -147,7 +147,7 @@ def _remark(short: str, status: str) -> str | None:
     return None if short[1:].strip() == "i" else " ".join(status.split()[1:]).replace("ok ", "")
 
 
-def _judge(done: Done, argv: Sequence[str]) -> None:
+def _judge(done: CommandResult, argv: Sequence[str]) -> None:
     if done.ok:
         return
     said = [

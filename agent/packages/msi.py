@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from agent.core.errors import AgentError
 from agent.core.registry import read
 from agent.core.utf16 import text_of
-from agent.packages.authenticode import vouch
-from agent.packages.protocol import Condition, Installed, transact
+from agent.packages.authenticode import check_signature
+from agent.packages.protocol import Condition, Installed, run_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.core.host import Done, Host, HostView
-    from agent.core.limits import Limits
+    from agent.core.host import CommandResult, Host, HostView
+    from agent.core.limits import Timeouts
     from agent.core.words import Notice
 
 _UNINSTALL = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
@@ -173,19 +173,19 @@ class Msi:
             for package, versions in sorted(found.items())
         )
 
-    def finish(self, host: Host, package: str, limits: Limits) -> None:
+    def finish(self, host: Host, package: str, limits: Timeouts) -> None:
         """Do nothing: Windows Installer goes back when it does not get through, so it leaves nothing unfinished."""
 
-    def install(self, host: Host, files: Sequence[str], limits: Limits) -> tuple[Notice, ...]:
+    def install(self, host: Host, files: Sequence[str], limits: Timeouts) -> tuple[Notice, ...]:
         """Do what PackageManager.install promises, and raise `reboot-required` when all are in but a reboot is left."""
         reboot = [file for file in files if self._run(host, ("/i", file), f"{file}.log", limits)]
         _require_no_reboot(reboot)
         return ()
 
     def vouch(self, view: HostView, file: str) -> tuple[Notice, ...]:
-        return vouch(view, file)
+        return check_signature(view, file)
 
-    def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
+    def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
         reboot = []
         for package, product in products(host):
             if package not in packages:
@@ -197,10 +197,10 @@ class Msi:
                 reboot.append(product.name)
         _require_no_reboot(reboot)
 
-    def _run(self, host: Host, words: tuple[str, str], log: str, limits: Limits) -> bool:
+    def _run(self, host: Host, words: tuple[str, str], log: str, limits: Timeouts) -> bool:
         """Run one transaction to its end, and tell whether a reboot is left to do."""
         argv = ("msiexec", *words, *_QUIET, log)
-        done = transact(host, self, argv, limits, _is_busy)
+        done = run_transaction(host, self, argv, limits, _is_busy)
         if done.status in (_REBOOT, _REBOOT_BEGUN):
             return True
         if done.status == _DONE or (words[0] == "/x" and done.status in _UNKNOWN):
@@ -267,7 +267,7 @@ def _by_number(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)]
 
 
-def _is_busy(done: Done) -> bool:
+def _is_busy(done: CommandResult) -> bool:
     return done.status == _BUSY
 
 
@@ -281,7 +281,7 @@ def _require_no_reboot(names: Sequence[str]) -> None:
         )
 
 
-def _failure(host: Host, done: Done, argv: Sequence[str], log: str) -> AgentError:
+def _failure(host: Host, done: CommandResult, argv: Sequence[str], log: str) -> AgentError:
     by_hand = f"run `{' '.join(argv)}` by hand and read {log}"
     if done.timed_out:
         return AgentError(

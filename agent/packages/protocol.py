@@ -12,8 +12,8 @@ from agent.core.errors import AgentError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from agent.core.host import Done, Host, HostView
-    from agent.core.limits import Limits
+    from agent.core.host import CommandResult, Host, HostView
+    from agent.core.limits import Timeouts
     from agent.core.words import Notice
 
 # What a failing manager's words tell of the cause: a pattern, the code, and the hint (None: the code's own). Repeating
@@ -121,10 +121,10 @@ class PackageManager(Protocol):
         Those are the names in core/client_packages.py and no others, whatever a site calls its own packages.
         """
 
-    def finish(self, host: Host, package: str, limits: Limits) -> None:
+    def finish(self, host: Host, package: str, limits: Timeouts) -> None:
         """Complete one package that is unfinished, with what is on the host. Raises AgentError as `install` does."""
 
-    def install(self, host: Host, files: Sequence[str], limits: Limits) -> tuple[Notice, ...]:
+    def install(self, host: Host, files: Sequence[str], limits: Timeouts) -> tuple[Notice, ...]:
         """Install local, already verified files in one transaction, and return what the manager let pass.
 
         What is there already, whole or not, is installed anew. Raises AgentError `package-failed`, `package-locked`
@@ -137,7 +137,7 @@ class PackageManager(Protocol):
         Raises AgentError `checksum-mismatch` when the signature says that the file was changed.
         """
 
-    def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
+    def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
         """Remove these packages and no other, and keep what they leave in /opt. Raises AgentError as `install` does.
 
         One that another package needs is not removed: `package-failed`.
@@ -153,7 +153,7 @@ def lock_holder(view: HostView, manager: PackageManager) -> str | None:
     return None
 
 
-def failure(done: Done, argv: Sequence[str], saw: str = "") -> AgentError:
+def failure(done: CommandResult, argv: Sequence[str], saw: str = "") -> AgentError:
     """Return what to raise for a transaction that failed: in the manager's own words, or those that are given.
 
     The command can be repeated by hand as it is shown: the file that it names stays where it is until it is installed.
@@ -173,7 +173,7 @@ def failure(done: Done, argv: Sequence[str], saw: str = "") -> AgentError:
     )
 
 
-def unreadable_database(done: Done, name: str, hint: str) -> AgentError:
+def unreadable_database(done: CommandResult, name: str, hint: str) -> AgentError:
     """Return what to raise where a manager's database gives no answer."""
     code, cure = next(
         (found[1:] for found in _CAUSES if re.search(found[0], done.err)), ("package-failed", hint)
@@ -183,13 +183,17 @@ def unreadable_database(done: Done, name: str, hint: str) -> AgentError:
     )
 
 
-def _refusal(done: Done, argv: Sequence[str]) -> str:
+def _refusal(done: CommandResult, argv: Sequence[str]) -> str:
     return done.tail(2) or f"{argv[0]} exited {done.status}"
 
 
-def transact(
-    host: Host, manager: PackageManager, argv: Sequence[str], limits: Limits, busy: Callable[[Done], bool]
-) -> Done:
+def run_transaction(
+    host: Host,
+    manager: PackageManager,
+    argv: Sequence[str],
+    limits: Timeouts,
+    busy: Callable[[CommandResult], bool],
+) -> CommandResult:
     """Run one package transaction once the locks are free, and again when another program was quicker to them.
 
     Looking at the lock, before and after, decides; `busy` reads the manager's own refusal, for holders that have

@@ -12,7 +12,7 @@ from agent.packages.protocol import (
     Condition,
     Installed,
     failure,
-    transact,
+    run_transaction,
     unreadable_database,
     with_its_files,
 )
@@ -20,8 +20,8 @@ from agent.packages.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.core.host import Done, Host, HostView
-    from agent.core.limits import Limits
+    from agent.core.host import CommandResult, Host, HostView
+    from agent.core.limits import Timeouts
 
 _QUERY = ("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n", *client_packages.LINUX)
 # A repository that cannot be reached is given up soon; dnf's own patience is ten times 30 seconds for each.
@@ -54,15 +54,15 @@ class Rpm:
             for name, versions in self._versions(view).items()
         )
 
-    def finish(self, host: Host, package: str, limits: Limits) -> None:
+    def finish(self, host: Host, package: str, limits: Timeouts) -> None:
         """Take the older of two off, which an upgrade that was killed left; the files of the newer one stay."""
         for old in self._versions(host).get(package, ())[:-1]:
             argv = ("rpm", "-e", f"{package}-{old}")
-            done = transact(host, self, argv, limits, _busy)
+            done = run_transaction(host, self, argv, limits, _busy)
             if not done.ok:
                 raise failure(done, argv)
 
-    def install(self, host: Host, files: Sequence[str], limits: Limits) -> tuple[Notice, ...]:
+    def install(self, host: Host, files: Sequence[str], limits: Timeouts) -> tuple[Notice, ...]:
         there = self.installed(host)
         for each in there:
             if each.condition is Condition.UNFINISHED:
@@ -74,18 +74,18 @@ class Rpm:
         again = [file for file in files if file.rpartition("/")[2].startswith(broken)]
         if again:
             argv = _argv(host, "reinstall", "--disablerepo=*", *again)
-            done = transact(host, self, argv, limits, _busy)
+            done = run_transaction(host, self, argv, limits, _busy)
             if not done.ok:
                 raise failure(done, argv)
         # Without the repositories first: a host in a private subnet cannot reach them, and most often needs none.
         argv = _argv(host, "install", "--disablerepo=*", *files)
-        alone = transact(host, self, argv, limits, _busy)
+        alone = run_transaction(host, self, argv, limits, _busy)
         if alone.ok:
             return _scripts_that_failed(alone)
         if not _lacks(alone):
             raise failure(alone, argv)
         argv = _argv(host, "install", *_SHORTLY, *files)
-        helped = transact(host, self, argv, limits, _busy)
+        helped = run_transaction(host, self, argv, limits, _busy)
         if not helped.ok:
             # what is lacking is the cause, whatever the repositories say
             raise failure(helped, argv, saw=f"{alone.tail(3)}\nand with the repositories:\n{helped.tail(6)}")
@@ -95,11 +95,11 @@ class Rpm:
         """Say nothing: dnf looks at it where it is set up to, and says so."""
         return ()
 
-    def remove(self, host: Host, packages: Sequence[str], limits: Limits) -> None:
+    def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
         # rpm is asked first: dnf would take off whatever else needs them, and what they needed, without a word
         alone = ("rpm", "-e", "--test", "--allmatches", *packages)
         for argv in (alone, _argv(host, "remove", "--setopt=clean_requirements_on_remove=0", *packages)):
-            done = transact(host, self, argv, limits, _busy)
+            done = run_transaction(host, self, argv, limits, _busy)
             if not done.ok:
                 raise failure(done, argv)
 
@@ -127,7 +127,7 @@ def _installed(name: str, versions: Sequence[str]) -> Installed:
     return Installed(name, newest, Condition.UNFINISHED, f"installed twice, also {', '.join(old)}")
 
 
-def _scripts_that_failed(done: Done) -> tuple[Notice, ...]:
+def _scripts_that_failed(done: CommandResult) -> tuple[Notice, ...]:
     """Tell what rpm remarks on and then forgets: it counts a package as installed whose last script failed."""
     said = [line.strip() for line in (done.err + "\n" + done.out).splitlines() if "scriptlet" in line]
     failed = dict.fromkeys(line for line in said if "fail" in line.lower() or line.startswith("Error in"))
@@ -149,12 +149,12 @@ def _program(view: HostView) -> str:
     return "dnf" if view.stat("/usr/bin/dnf") else "yum"
 
 
-def _busy(done: Done) -> bool:
+def _busy(done: CommandResult) -> bool:
     said = done.err + done.out
     return done.status == 200 or "can't create transaction lock" in said
 
 
-def _lacks(done: Done) -> bool:
+def _lacks(done: CommandResult) -> bool:
     """Tell whether something else has to be installed too, in the words of dnf or of yum."""
     said = done.err + done.out
     return "nothing provides" in said or "Requires:" in said

@@ -41,7 +41,7 @@ def print_bytes(data: bytes) -> None:
         return
     try:
         with _writing():
-            if isinstance(sys.stdout, Result):
+            if isinstance(sys.stdout, CommandOutput):
                 sys.stdout.spoken = True
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
@@ -49,7 +49,7 @@ def print_bytes(data: bytes) -> None:
         sys.stdout = None
 
 
-class Result:
+class CommandOutput:
     """Standard output for the parser, which writes help by itself: that it cannot be written is told as ours is.
 
     `spoken` tells whether there was a result, so that nothing is written behind it.

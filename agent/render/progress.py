@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
-from agent.core.words import Outcome
+from agent.core.words import StepOutcome
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from agent.core.words import Line
+    from agent.core.words import StepResult
 
 _BAR = 20
 
@@ -20,20 +20,20 @@ class Progress(Protocol):
 
     def began(self, line_id: str, *, touching: bool) -> None: ...
 
-    def ended(self, line: Line) -> None: ...
+    def ended(self, line: StepResult) -> None: ...
 
     def downloaded(self, have: int, total: int | None) -> None: ...
 
     def close(self) -> None: ...
 
 
-class Silent:
+class NullProgress:
     """Nothing is shown: results only."""
 
     def began(self, line_id: str, *, touching: bool) -> None:
         pass
 
-    def ended(self, line: Line) -> None:
+    def ended(self, line: StepResult) -> None:
         pass
 
     def downloaded(self, have: int, total: int | None) -> None:
@@ -43,18 +43,18 @@ class Silent:
         pass
 
 
-class Plain(Silent):
+class LineProgress(NullProgress):
     """One line for each step that begins to touch and each that ends: what user-data's log shows."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = Forgiving(stream)
+        self._stream = TolerantStream(stream)
 
     def began(self, line_id: str, *, touching: bool) -> None:
         if touching:
             self._say(f"{line_id} ...")
 
-    def ended(self, line: Line) -> None:
-        if line.outcome is not Outcome.SKIPPED:
+    def ended(self, line: StepResult) -> None:
+        if line.outcome is not StepOutcome.SKIPPED:
             self._say(f"{line.id} {line.outcome.value}" + (f" ({line.code})" if line.code else ""))
 
     def _say(self, text: str) -> None:
@@ -62,7 +62,7 @@ class Plain(Silent):
         self._stream.flush()
 
 
-class Live:
+class SpinnerProgress:
     """A spinner with the step that is at work, and a bar while something is downloaded; gone when the run is over."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -71,7 +71,7 @@ class Live:
         from rich.text import Text  # noqa: PLC0415
 
         console = Console(
-            file=cast("IO[str]", Forgiving(stream)), force_terminal=True, highlight=False, markup=False
+            file=cast("IO[str]", TolerantStream(stream)), force_terminal=True, highlight=False, markup=False
         )
         self._step = "looking"
         self._text = Text  # a plain string would be read as markup, and a bar's brackets with it
@@ -82,7 +82,7 @@ class Live:
         self._step = line_id if touching else f"looking at {line_id}"
         self._status.update(self._text(self._step))
 
-    def ended(self, line: Line) -> None:
+    def ended(self, line: StepResult) -> None:
         pass
 
     def downloaded(self, have: int, total: int | None) -> None:
@@ -92,7 +92,7 @@ class Live:
         self._status.stop()
 
 
-class Forgiving:
+class TolerantStream:
     """A stream that may be gone: a log that cannot be written, or a closed terminal, is no reason to end a run."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -122,5 +122,5 @@ def how_far(have: int, total: int | None) -> str:
 def choose(stream: TextIO | None, *, quiet: bool, dumb: bool = False) -> Progress:
     """Return what fits the stream, which is None when it was closed; `dumb` terminals cannot go back in a line."""
     if quiet or stream is None:
-        return Silent()
-    return Live(stream) if stream.isatty() and not dumb else Plain(stream)
+        return NullProgress()
+    return SpinnerProgress(stream) if stream.isatty() and not dumb else LineProgress(stream)

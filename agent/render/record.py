@@ -11,7 +11,7 @@ from agent.core.plain import plain
 
 if TYPE_CHECKING:
     from agent.core.errors import AgentError
-    from agent.core.words import Asked, Line, Report
+    from agent.core.words import Report, RequestedState, StepResult
 
 SCHEMA_VERSION = 1
 
@@ -54,7 +54,7 @@ def to_tree(report: Report) -> dict[str, Any]:
     }
 
 
-def _asked(asked: Asked) -> dict[str, Any]:
+def _asked(asked: RequestedState) -> dict[str, Any]:
     return {**asdict(asked), "addresses": list(asked.addresses), "components": list(asked.components)}
 
 
@@ -77,7 +77,7 @@ def schema(kind: str = "report") -> dict[str, Any]:
     return tree
 
 
-def _line(line: Line) -> dict[str, Any]:
+def _line(line: StepResult) -> dict[str, Any]:
     words = {
         "id": line.id,
         "outcome": line.outcome.value,

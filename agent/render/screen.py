@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import CODES, EXIT_STATUSES
 from agent.core.plain import printable
-from agent.render.text import BOUND, labelled, painted, short, wrapped
+from agent.render.text import NBSP, coloured, labelled, short, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.core.errors import Code
-    from agent.core.notices import Warned
+    from agent.core.errors import ErrorCode
+    from agent.core.notices import WarningCode
 
 # good news, and what is worth knowing: not warnings
 _NOTES = ("previous-works", "kept")
@@ -74,7 +74,7 @@ def _steps(tree: Mapping[str, Any], *, colour: bool, width: int | None) -> list[
     name = max(20, *(len(step["id"]) for step in steps)) + 2
     lines = []
     for step in steps:
-        outcome = painted(f"{step['outcome']:<{wide}}", step["outcome"], colour=colour)
+        outcome = coloured(f"{step['outcome']:<{wide}}", step["outcome"], colour=colour)
         bare = f"  {step['outcome']:<{wide}}{step['id']:<{name}}"
         first, *rest = wrapped(bare, _said(step, tree["ca"]), width)
         lines.append(f"  {outcome}{first[2 + wide :]}".rstrip())
@@ -99,7 +99,7 @@ def _said(step: Mapping[str, Any], ca: Mapping[str, Any] | None) -> str:
     else:
         said = short(step["saw"] or "")
     if step["id"] == "certificate" and outcome in ("met", "changed", "would-change") and ca is not None:
-        said += f"  expires{BOUND}{ca['not_after'][:10]}"
+        said += f"  expires{NBSP}{ca['not_after'][:10]}"
     return said
 
 
@@ -116,7 +116,7 @@ def _verdict(tree: Mapping[str, Any], *, colour: bool, width: int | None) -> lis
     outcome, code, failure = tree["outcome"], tree["code"], tree["failure"]
     tail = f" (exit {tree['exit_status']}, {code})" if code else ""
     first, *rest = wrapped("", f"{outcome}: {_told(tree)}{tail}", width, indent=2)
-    lines = [painted(outcome, outcome, colour=colour) + first[len(outcome) :], *rest]
+    lines = [coloured(outcome, outcome, colour=colour) + first[len(outcome) :], *rest]
     if failure is None:
         return lines
     cause = CODES.get(tree["cause"] or "")
@@ -216,7 +216,7 @@ def _joined(words: Iterable[str]) -> str:
     return ", ".join(words)
 
 
-def explain(code: Code, *, width: int | None = None) -> str:
+def explain(code: ErrorCode, *, width: int | None = None) -> str:
     """Return one code, whole."""
     rows = (
         ("exit:   ", f"{code.exit_status}, {EXIT_STATUSES[code.exit_status]}"),
@@ -227,7 +227,7 @@ def explain(code: Code, *, width: int | None = None) -> str:
     return "\n".join([f"{code.name}: {code.meaning}", "", *lines]) + "\n"
 
 
-def explain_warning(warned: Warned, *, width: int | None = None) -> str:
+def explain_warning(warned: WarningCode, *, width: int | None = None) -> str:
     """Return what the code of a warning means."""
     lines = [line for label, text in (("fix:    ", warned.fix),) for line in wrapped(label, text, width)]
     return (

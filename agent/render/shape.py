@@ -34,7 +34,7 @@ _ELSEWHERE = {
 }
 
 
-def fault(document: object, node: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
+def first_violation(document: object, node: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
     """Return the first place where a document is not as a node of its schema says, such as `steps.3.outcome`; or None.
 
     A schema with a word that is not known here is a defect, and a ValueError.

@@ -17,7 +17,7 @@ _FINGERPRINT = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 _COLUMN = 28
 _INDENT = 6
 # a space at which no line ends
-BOUND = "\N{NO-BREAK SPACE}"
+NBSP = "\N{NO-BREAK SPACE}"
 
 
 def labelled(label: str, text: str, width: int | None = None) -> list[str]:
@@ -38,7 +38,7 @@ def wrapped(before: str, text: str, width: int | None, indent: int | None = None
     before, text = printable(before), _harmless(text.strip("\n").replace("\n", " / "))
     deeper = len(before) if indent is None else indent
     if width is None or len(before) + len(text) <= width:
-        return [before + text.replace(BOUND, " ")]
+        return [before + text.replace(NBSP, " ")]
     alone = []
     if width - deeper < _COLUMN:
         alone, before, deeper = [before] if before.strip() else [], "", _INDENT
@@ -47,7 +47,7 @@ def wrapped(before: str, text: str, width: int | None, indent: int | None = None
         text, max(width, _INDENT + 1), initial_indent=before, subsequent_indent=" " * deeper,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
-    return [*alone, *(line.replace(BOUND, " ") for line in made)]
+    return [*alone, *(line.replace(NBSP, " ") for line in made)]
 
 
 def short(text: str) -> str:
@@ -56,10 +56,10 @@ def short(text: str) -> str:
     return _FINGERPRINT.sub(r"\1…", shown)
 
 
-def painted(text: str, outcome: str, *, colour: bool) -> str:
+def coloured(text: str, outcome: str, *, colour: bool) -> str:
     shown = printable(text)
     return f"\033[{_COLOURS.get(outcome, '0')}m{shown}\033[0m" if colour else shown
 
 
 def _harmless(text: str) -> str:
-    return BOUND.join(map(printable, text.split(BOUND)))
+    return NBSP.join(map(printable, text.split(NBSP)))

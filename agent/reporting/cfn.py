@@ -11,14 +11,14 @@ from urllib.parse import urlencode
 
 from agent.core.errors import AgentError
 from agent.hosts.metadata import role_credentials
-from agent.hosts.web import Again, Head, answers
+from agent.hosts.web import ResponseHead, RetryableError, stream_response
 from agent.reporting.letter import UndeliveredError
-from agent.reporting.signing import Keys, signed
+from agent.reporting.signing import Credentials, signed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.reporting.letter import Letter, Means
+    from agent.reporting.letter import DeliveryContext, OutgoingReport
 
 _FORM = "cfn:STACK/RESOURCE?region=REGION"
 _LONGEST = 64  # of a UniqueId
@@ -28,7 +28,7 @@ _LATER = ("Throttling", "ServiceUnavailable", "InternalFailure", "RequestTimeout
 
 
 @dataclass(frozen=True)
-class Goal:
+class SignalTarget:
     """Which resource of which stack, and where."""
 
     stack: str
@@ -41,7 +41,7 @@ def check(uri: str) -> None:
     goal_of(uri)
 
 
-def goal_of(uri: str) -> Goal:
+def goal_of(uri: str) -> SignalTarget:
     match = re.fullmatch(
         r"cfn:([a-zA-Z][-a-zA-Z0-9]*|arn:[-a-zA-Z0-9:/._+]*)/([a-zA-Z0-9]+)(?:\?region=([a-z0-9-]*))?", uri
     )
@@ -49,10 +49,10 @@ def goal_of(uri: str) -> Goal:
         raise ValueError(f"{uri!r} is not {_FORM}")
     if not match[3]:
         raise ValueError(f"{uri!r} names no region, and none is guessed: {_FORM}")
-    return Goal(match[1], match[2], match[3])
+    return SignalTarget(match[1], match[2], match[3])
 
 
-def send(letter: Letter, means: Means) -> None:
+def send(letter: OutgoingReport, means: DeliveryContext) -> None:
     goal, tree = goal_of(letter.uri), letter.tree
     form = {
         "Action": "SignalResource",
@@ -87,34 +87,34 @@ def endpoint(region: str, environ: Mapping[str, str]) -> str:
     return (named or f"https://cloudformation.{region}.{suffix}").rstrip("/") + "/"
 
 
-def _keys(means: Means) -> Keys:
+def _keys(means: DeliveryContext) -> Credentials:
     """Return the credentials of the environment, or else of the instance's role. No profile of a person is read."""
     environ = means.environ
     if environ.get("AWS_ACCESS_KEY_ID") and environ.get("AWS_SECRET_ACCESS_KEY"):
         token = environ.get("AWS_SESSION_TOKEN") or None
-        return Keys(environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"], token)
+        return Credentials(environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"], token)
     found = role_credentials(means.machine, environ)
     if not found:
         raise UndeliveredError(
             "there are no AWS credentials: neither in the environment nor a role of this instance"
         )
-    return Keys(found["AccessKeyId"], found["SecretAccessKey"], found["Token"])
+    return Credentials(found["AccessKeyId"], found["SecretAccessKey"], found["Token"])
 
 
-def _post(url: str, headers: Mapping[str, str], body: bytes, means: Means) -> Again | None:
+def _post(url: str, headers: Mapping[str, str], body: bytes, means: DeliveryContext) -> RetryableError | None:
     """Ask once; return why it has to be asked again, None when nobody waits any more. Raises UndeliveredError."""
-    coming = answers(url, headers, environ=means.environ, mind=means.mind, body=body)
+    coming = stream_response(url, headers, environ=means.environ, mind=means.mind, body=body)
     status, text = 0, b""
     try:
         with contextlib.closing(coming):
             for item in coming:
-                if isinstance(item, Head):
+                if isinstance(item, ResponseHead):
                     status = item.status
                 else:
                     text += item
                 if len(text) >= _ANSWER:
                     break
-    except Again as again:
+    except RetryableError as again:
         return again
     except AgentError as error:
         words = "interrupted" if error.code.name == "interrupted" else error.saw
@@ -127,7 +127,7 @@ def _post(url: str, headers: Mapping[str, str], body: bytes, means: Means) -> Ag
         return None
     saw = f"{code}: {message}" if code else f"HTTP {status}"
     if status >= 500 or code.startswith(_LATER):
-        return Again(saw)
+        return RetryableError(saw)
     raise UndeliveredError(saw)
 
 

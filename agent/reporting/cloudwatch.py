@@ -15,7 +15,7 @@ from agent.reporting.letter import UndeliveredError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.reporting.letter import Letter, Means
+    from agent.reporting.letter import DeliveryContext, OutgoingReport
 
 FILE = LINUX.join(LINUX.log, "emf.log")
 NAMESPACE = "hsm-agent"
@@ -42,7 +42,7 @@ def names(uri: str) -> tuple[str, str]:
     return group, stream
 
 
-def send(letter: Letter, means: Means) -> None:
+def send(letter: OutgoingReport, means: DeliveryContext) -> None:
     """Append the line. A file that is followed is not replaced: what follows it would begin again at its start."""
     machine = means.machine
     if machine.system != LINUX:
@@ -65,7 +65,7 @@ def send(letter: Letter, means: Means) -> None:
             raise UndeliveredError(done.tail(1) or f"`tee -a {FILE}` ended with {done.status}")
 
 
-def line(letter: Letter) -> str:
+def line(letter: OutgoingReport) -> str:
     """Return the report as one event: its numbers are metrics, by host, and the rest can be searched for."""
     tree = letter.tree
     group, stream = names(letter.uri)

@@ -10,7 +10,7 @@ from agent.core.system import is_stream
 
 if TYPE_CHECKING:
     from agent.core.host import Host
-    from agent.reporting.letter import Letter, Means
+    from agent.reporting.letter import DeliveryContext, OutgoingReport
 
 
 def check(uri: str) -> None:
@@ -30,7 +30,7 @@ def path_of(uri: str) -> str:
     return path
 
 
-def send(letter: Letter, means: Means) -> None:
+def send(letter: OutgoingReport, means: DeliveryContext) -> None:
     put(means.machine, path_of(letter.uri), letter.document)
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from agent.core.errors import AgentError
 from agent.core.urls import is_loopback, names_user, shown, split
 from agent.hosts.stores import unusable
-from agent.hosts.web import MOVED, Again, Head, answers
+from agent.hosts.web import MOVED, ResponseHead, RetryableError, stream_response
 from agent.reporting.letter import UndeliveredError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.reporting.letter import Letter, Means
+    from agent.reporting.letter import DeliveryContext, OutgoingReport
 
 TOKEN = "HSM_AGENT_REPORT_TOKEN"  # noqa: S105 -- the variable's name
 ATTEMPTS = 4
@@ -57,7 +57,7 @@ def check(uri: str) -> None:
         )
 
 
-def send(letter: Letter, means: Means) -> None:
+def send(letter: OutgoingReport, means: DeliveryContext) -> None:
     try:
         check(letter.uri)  # what was kept may be of a version that was less strict
     except ValueError as error:
@@ -81,7 +81,7 @@ def send(letter: Letter, means: Means) -> None:
         _pause(means, wait, saw)
 
 
-def _pause(means: Means, seconds: float, saw: str) -> None:
+def _pause(means: DeliveryContext, seconds: float, saw: str) -> None:
     try:
         means.machine.pause(seconds)
     except AgentError:
@@ -89,14 +89,16 @@ def _pause(means: Means, seconds: float, saw: str) -> None:
 
 
 def _post(
-    letter: Letter, headers: Mapping[str, str], environ: Mapping[str, str], means: Means
-) -> Again | None:
+    letter: OutgoingReport, headers: Mapping[str, str], environ: Mapping[str, str], means: DeliveryContext
+) -> RetryableError | None:
     """Ask once; return why it has to be asked again, None when the report arrived. Raises UndeliveredError."""
-    coming = answers(letter.uri, headers, environ=environ, mind=means.mind, body=letter.document.encode())
+    coming = stream_response(
+        letter.uri, headers, environ=environ, mind=means.mind, body=letter.document.encode()
+    )
     try:
         with contextlib.closing(coming):
-            head = next(item for item in coming if isinstance(item, Head))
-    except Again as again:
+            head = next(item for item in coming if isinstance(item, ResponseHead))
+    except RetryableError as again:
         return again
     except AgentError as error:
         words = "interrupted" if error.code.name == "interrupted" else error.saw
@@ -105,7 +107,7 @@ def _post(
     if 200 <= status < 300 or status == _HAVE_IT:
         return None
     if status in _AGAIN or status >= 500:
-        return Again(f"HTTP {status}", after=head.retry_after(RETRY_AFTER))
+        return RetryableError(f"HTTP {status}", after=head.retry_after(RETRY_AFTER))
     if status in MOVED:
         raise UndeliveredError(f"HTTP {status}: it redirects, and a report is not sent elsewhere")
     if status in _REFUSED:
@@ -113,7 +115,7 @@ def _post(
     raise UndeliveredError(_CURABLE.get(status, f"HTTP {status}: that takes no report"))
 
 
-def _authorization(means: Means) -> dict[str, str]:
+def _authorization(means: DeliveryContext) -> dict[str, str]:
     """Return the header with the token, from its file or else the environment; none when there is no token."""
     token = means.environ.get(TOKEN, "").strip()
     where = TOKEN
@@ -135,7 +137,7 @@ def _authorization(means: Means) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def _trusting(means: Means) -> dict[str, str]:
+def _trusting(means: DeliveryContext) -> dict[str, str]:
     """Return the environment with the CA of the receiver in the place of the host's own store, where one is named."""
     ca = means.ca
     if ca is None:

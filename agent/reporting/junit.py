@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from xml.etree.ElementTree import Element
 
-    from agent.reporting.letter import Letter, Means
+    from agent.reporting.letter import DeliveryContext, OutgoingReport
 
 check = file.check
 _FAILED = ("failed", "would-change")
 
 
-def send(letter: Letter, means: Means) -> None:
+def send(letter: OutgoingReport, means: DeliveryContext) -> None:
     file.put(means.machine, file.path_of(letter.uri), suite(letter.tree))
 
 

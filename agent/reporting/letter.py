@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Letter:
+class OutgoingReport:
     """A report, as the text of its JSON document, and the place it is for, as its URI."""
 
     uri: str
@@ -40,7 +40,7 @@ class Letter:
 
 
 @dataclass(frozen=True)
-class Means:
+class DeliveryContext:
     """What a delivery to one receiver may use. `ends` is on the machine's monotonic clock.
 
     The token in the file `token_file`, or in `environ`, is for this receiver; `ca` is the path of its CA.

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from agent.core.paths import path_of_uri
 from agent.core.plain import lines
-from agent.core.words import Verdict
+from agent.core.words import RunOutcome
 from agent.reporting import file
 from agent.reporting.letter import UndeliveredError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from agent.reporting.letter import Letter, Means
+    from agent.reporting.letter import DeliveryContext, OutgoingReport
 
 NAME = "hsm_agent.prom"
 Sample = tuple[dict[str, str], float]
@@ -35,7 +35,7 @@ def folder_of(uri: str) -> str:
         ) from None
 
 
-def send(letter: Letter, means: Means) -> None:
+def send(letter: OutgoingReport, means: DeliveryContext) -> None:
     folder = folder_of(letter.uri)
     if means.machine.stat(folder) is None:  # a folder made here, node-exporter might not be allowed to list
         raise UndeliveredError(f"there is no folder {folder}")
@@ -63,7 +63,7 @@ def _metrics(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Iterable[Sampl
     yield (
         "run_outcome",
         "1 for the outcome of the last run, 0 for the others.",
-        [({"outcome": each.value}, tree["outcome"] == each.value) for each in Verdict],
+        [({"outcome": each.value}, tree["outcome"] == each.value) for each in RunOutcome],
     )
     yield "exit_status", "Exit status of the last run.", [({}, tree["exit_status"])]
     yield "changed", "1 when the last run changed the host.", [({}, tree["changed"])]

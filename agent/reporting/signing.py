@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Keys:
+class Credentials:
     """Who signs. `token` is there for the credentials of a role, which end."""
 
     id: str
@@ -22,7 +22,7 @@ class Keys:
 
 
 def signed(
-    url: str, body: bytes, *, region: str, service: str, keys: Keys, now: dt.datetime
+    url: str, body: bytes, *, region: str, service: str, keys: Credentials, now: dt.datetime
 ) -> dict[str, str]:
     """Return the headers with which AWS believes this POST, for some minutes around `now`."""
     parts = urlsplit(url)

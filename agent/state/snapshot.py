@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from agent.cloudhsm import daemon
 from agent.cloudhsm.ca import find_certificates, read_ca, written
-from agent.cloudhsm.layout import Layout, layout
-from agent.cloudhsm.pem import holds_secret
+from agent.cloudhsm.layout import ClientPaths, client_paths
+from agent.cloudhsm.pem import contains_private_key
 from agent.cloudhsm.protection import closed, require_closed
-from agent.cloudhsm.settings import Copy, parse_settings, parse_settings3, parse_utility
+from agent.cloudhsm.settings import (
+    SavedConfig,
+    parse_client_config,
+    parse_daemon_config,
+    parse_utility_config,
+)
 from agent.core.errors import CODES, AgentError
-from agent.core.limits import Limits
+from agent.core.limits import Timeouts
 from agent.core.links import goal
-from agent.core.words import Line, Notice, Outcome
+from agent.core.words import Notice, StepOutcome, StepResult
 from agent.state.exposure import exposed
 from agent.state.identity import identity, is_foreign
 from agent.state.sealed import seal, unseal
@@ -43,7 +48,7 @@ CONFIGURE, REMOVE, ROLLBACK, PROVEN = "configure", "remove", "rollback", "proven
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedFile:
     """One file as it was: its bytes, mode and owner (uid, gid).
 
     Of a link `link` is what it says, and the rest is of the file that it leads to; `data` is None where it led nowhere.
@@ -71,7 +76,7 @@ class Snapshot:
     """
 
     run_id: str
-    files: tuple[Kept, ...]
+    files: tuple[SavedFile, ...]
     reason: str = CONFIGURE
     worked: bool = False
     to: str | None = None
@@ -84,11 +89,11 @@ class Snapshot:
         """What a rollback calls it: the run before which it was taken, or after which."""
         return f"after {self.run_id}" if self.reason == PROVEN else self.run_id
 
-    def holds(self, files: Iterable[Kept]) -> bool:
+    def holds(self, files: Iterable[SavedFile]) -> bool:
         """Tell whether these are the same files with the same bytes, whoever may read them."""
         return _contents(self.files) == _contents(files)
 
-    def restore(self, host: Host, *, daemon_ran: bool = True) -> tuple[Line, ...]:
+    def restore(self, host: Host, *, daemon_ran: bool = True) -> tuple[StepResult, ...]:
         """Put back what differs: one line for each such file, `undone`, or `failed` with `rollback-failed`.
 
         A CA that was not there before is removed. A configuration file that was not there belongs to a package that
@@ -96,7 +101,7 @@ class Snapshot:
         it can. SDK 3's daemon, where there is one, is started anew with what was put back, or stopped if it did
         not run before.
         """
-        here = layout(host.system)
+        here = client_paths(host.system)
         paths = [kept.path for kept in self.files]
         lines = [_restore(host, here, kept) for kept in self.files]
         if here.ca not in paths:
@@ -107,7 +112,7 @@ class Snapshot:
 
 
 @dataclass
-class Keeper:
+class SnapshotUndo:
     """The engine's Undo. Its host is bound by no time limit and no interrupt; what it saved it holds in memory too."""
 
     host: Host
@@ -118,14 +123,14 @@ class Keeper:
 
     def save(self, *, worked: bool) -> None:
         self.saved = save(self.host, self.run_id, reason=self.reason, worked=worked)
-        if self.host.stat(layout(self.host.system).sdk3.daemon) is not None:
+        if self.host.stat(client_paths(self.host.system).sdk3.daemon) is not None:
             with contextlib.suppress(AgentError):
-                self.daemon_ran = daemon.standing(self.host, Limits().tool).active not in (
+                self.daemon_ran = daemon.status(self.host, Timeouts().tool).active not in (
                     "inactive",
                     "failed",
                 )
 
-    def restore(self) -> tuple[Line, ...]:
+    def restore(self) -> tuple[StepResult, ...]:
         return self.saved.restore(self.host, daemon_ran=self.daemon_ran) if self.saved else ()
 
 
@@ -223,7 +228,7 @@ def remarks(view: HostView, wanted: Snapshot) -> tuple[Notice, ...]:
     if wanted.holds(_take(view)):
         text = f"the CA and the configuration are already as they were {_when(wanted)}"
         said.append(Notice("rollback-unneeded", text))
-    here = layout(view.system)
+    here = client_paths(view.system)
     unsound = [kept.path for kept in wanted.files if not _is_sound(here, kept)]
     if unsound:
         said.append(
@@ -246,25 +251,27 @@ def remarks(view: HostView, wanted: Snapshot) -> tuple[Notice, ...]:
     return tuple(said)
 
 
-def copies(view: HostView) -> Mapping[str, Copy]:
+def copies(view: HostView) -> Mapping[str, SavedConfig]:
     """Return component, of SDK 3 path -> its file as it is, or the newest copy of it that a client could work with.
 
     Only since packages were last removed: who removes the client does not expect the next one to be set up as it was.
     Where none configures a client, one that it can read.
     """
-    here = layout(view.system)
-    configured: dict[str, Copy] = {}
-    readable: dict[str, Copy] = {}
+    here = client_paths(view.system)
+    configured: dict[str, SavedConfig] = {}
+    readable: dict[str, SavedConfig] = {}
     with contextlib.suppress(AgentError):  # an ordinary user sees little of it, and changes nothing
         for kept in _since_removal(view, here):
             if kept.path == here.ca or kept.data is None or not _is_sound(here, kept):
                 continue
             found = configured if _servers(here, kept.path, kept.data) else readable
-            found.setdefault(here.component(kept.path) or kept.path, Copy(kept.data, kept.mode, kept.owner))
+            found.setdefault(
+                here.component(kept.path) or kept.path, SavedConfig(kept.data, kept.mode, kept.owner)
+            )
     return {**readable, **configured}
 
 
-def _since_removal(view: HostView, here: Layout) -> Iterator[Kept]:
+def _since_removal(view: HostView, here: ClientPaths) -> Iterator[SavedFile]:
     """Yield each configuration file as it is and as it was, the newest first."""
     for path in here.all_settings(view):
         with contextlib.suppress(AgentError):
@@ -391,7 +398,7 @@ def _read(view: HostView, run_id: str) -> Snapshot:
 
 def _used(view: HostView, path: str, what: str) -> Snapshot:
     """Return the snapshot in a file that this host can use. Raises AgentError, with `what` it was meant to be."""
-    here = layout(view.system)
+    here = client_paths(view.system)
     fault = exposed(view, view.system.state, view.system.snapshots, path)
     if fault is not None:
         raise _damaged(what, f"others than {view.system.mighty} could have written it: {fault}")
@@ -439,7 +446,7 @@ def _unproven(found: Snapshot) -> AgentError:
 
 def _foreign(view: HostView, what: str, whose: object, found: Snapshot) -> AgentError:
     """Return the error for a snapshot that came with a copied disk, or in an image."""
-    here = layout(view.system)
+    here = client_paths(view.system)
     servers: set[str] = set()
     for kept in found.files:
         if kept.path != here.ca and kept.data is not None and _is_sound(here, kept):
@@ -457,7 +464,7 @@ def _foreign(view: HostView, what: str, whose: object, found: Snapshot) -> Agent
 
 def _fitted(view: HostView, found: Snapshot) -> Snapshot:
     """Return one of an older version as it can be put back. Raises AgentError `snapshot-damaged` for a damaged CA."""
-    here = layout(view.system)
+    here = client_paths(view.system)
     for kept in found.files:
         if kept.path == here.ca:
             _require_ca(view, f"the snapshot of run {found.run_id}", kept.data or b"")
@@ -476,7 +483,7 @@ def _require_ca(view: HostView, what: str, data: bytes) -> None:
         raise _damaged(what, "its CA: no client can read it as it lies there")
 
 
-def _as_now(view: HostView, kept: Kept) -> Kept:
+def _as_now(view: HostView, kept: SavedFile) -> SavedFile:
     """Return a file of an older version with the link that its name is now, and with rights that are a file's."""
     mode = 0o644 if kept.mode == _LINKS_MODE else closed(kept.mode & 0o777)
     now = _as_it_is(view, kept.path)
@@ -541,7 +548,7 @@ def _of_this_version(tree: Any) -> Snapshot:
     return Snapshot(
         tree["run_id"],
         tuple(
-            Kept(
+            SavedFile(
                 path=kept["path"],
                 data=None if kept["data"] is None else base64.b64decode(kept["data"], validate=True),
                 mode=kept["mode"],
@@ -570,7 +577,7 @@ def _of_before(tree: Any) -> Snapshot:
         if len(numbers) != 3 or any(type(each) is not int or not -1 <= each < 2**31 for each in numbers):
             raise ValueError(f"it holds no mode and owner of {kept['path']}")
         data = base64.b64decode(kept["data"], validate=True)
-        files.append(Kept(kept["path"], data, kept["mode"], (numbers[1], numbers[2])))
+        files.append(SavedFile(kept["path"], data, kept["mode"], (numbers[1], numbers[2])))
     reason = ROLLBACK if tree["rollback"] else CONFIGURE
     return Snapshot(tree["run_id"], tuple(files), reason, sealed=False)
 
@@ -583,7 +590,7 @@ def _proven_file(view: HostView) -> str:
     return view.system.join(view.system.state, "proven.json")
 
 
-def _restore(host: Host, here: Layout, kept: Kept) -> Line | None:
+def _restore(host: Host, here: ClientPaths, kept: SavedFile) -> StepResult | None:
     step = line_id(here, kept.path)
     want = _described(here, kept)
     saw = ""
@@ -597,13 +604,13 @@ def _restore(host: Host, here: Layout, kept: Kept) -> Line | None:
         _write(host, here, kept, now)
         again = _as_it_is(host, kept.path)
     except AgentError as error:
-        return Line(step, Outcome.FAILED, error.saw or saw, want, "rollback-failed", error.hint)
+        return StepResult(step, StepOutcome.FAILED, error.saw or saw, want, "rollback-failed", error.hint)
     if again != kept:
-        return Line(step, Outcome.FAILED, saw, want, "rollback-failed")
-    return Line(step, Outcome.UNDONE, saw, want)
+        return StepResult(step, StepOutcome.FAILED, saw, want, "rollback-failed")
+    return StepResult(step, StepOutcome.UNDONE, saw, want)
 
 
-def _write(host: Host, here: Layout, kept: Kept, now: Kept | None) -> None:
+def _write(host: Host, here: ClientPaths, kept: SavedFile, now: SavedFile | None) -> None:
     """Make a file what it was. A link stays one: what is written then is the file that it leads to."""
     if kept.link is None:
         if kept.data is not None:
@@ -617,47 +624,51 @@ def _write(host: Host, here: Layout, kept: Kept, now: Kept | None) -> None:
         host.write(goal(host, kept.path), kept.data, mode=kept.mode, owner=kept.owner)
 
 
-def _remove_ca(host: Host, path: str) -> Line | None:
+def _remove_ca(host: Host, path: str) -> StepResult | None:
     if host.stat(path) is None:
         return None
     try:
         host.remove(path)
     except AgentError as error:
-        return Line("certificate", Outcome.FAILED, error.saw, "absent", "rollback-failed", error.hint)
-    return Line("certificate", Outcome.UNDONE, "present", "absent")
+        return StepResult(
+            "certificate", StepOutcome.FAILED, error.saw, "absent", "rollback-failed", error.hint
+        )
+    return StepResult("certificate", StepOutcome.UNDONE, "present", "absent")
 
 
-def _revive(host: Host, *, anew: bool) -> Line | None:
+def _revive(host: Host, *, anew: bool) -> StepResult | None:
     """Start the daemon anew; also where every file is as it was, if the failed run left it stopped."""
-    tool = Limits().tool
+    tool = Timeouts().tool
     was = "active" if daemon.is_running(host, tool) else "not running"
     if was == "active" and not anew:
         return None
     try:
-        if daemon.revive(host, tool):
-            return Line("service", Outcome.UNDONE, was, "active")
-        saw = daemon.why(host, tool) or "not running"
+        if daemon.restart(host, tool):
+            return StepResult("service", StepOutcome.UNDONE, was, "active")
+        saw = daemon.recent_log(host, tool) or "not running"
     except AgentError as error:
         saw = error.saw
-    return Line("service", Outcome.FAILED, saw, "active", "rollback-failed", CODES["service-failed"].fix)
+    return StepResult(
+        "service", StepOutcome.FAILED, saw, "active", "rollback-failed", CODES["service-failed"].fix
+    )
 
 
-def _stop(host: Host) -> Line | None:
+def _stop(host: Host) -> StepResult | None:
     """Stop the daemon again: it did not run before, for it was masked, disabled or stopped by somebody."""
-    tool = Limits().tool
+    tool = Timeouts().tool
     if not daemon.is_running(host, tool):
         return None
     daemon.stop(host, tool)
     ended = not daemon.is_running(host, tool)
-    outcome, code = (Outcome.UNDONE, None) if ended else (Outcome.FAILED, "rollback-failed")
-    return Line("service", outcome, "active", "not running", code)
+    outcome, code = (StepOutcome.UNDONE, None) if ended else (StepOutcome.FAILED, "rollback-failed")
+    return StepResult("service", outcome, "active", "not running", code)
 
 
-def _take(view: HostView) -> list[Kept]:
-    here = layout(view.system)
+def _take(view: HostView) -> list[SavedFile]:
+    here = client_paths(view.system)
     paths = here.all_settings(view)
     ca = _as_it_is(view, here.ca)
-    if ca is not None and holds_secret(ca.data or b""):
+    if ca is not None and contains_private_key(ca.data or b""):
         raise AgentError(
             "ca-is-private-key",
             "the CA on this host holds a private key, which is never copied",
@@ -669,7 +680,7 @@ def _take(view: HostView) -> list[Kept]:
     return [each for each in kept if each is not None]
 
 
-def _as_it_is(view: HostView, path: str) -> Kept | None:
+def _as_it_is(view: HostView, path: str) -> SavedFile | None:
     """Return a file, None for none; a folder or a FIFO of that name is refused by the step that needs it, not here.
 
     A mode that lets others write is never put back.
@@ -682,31 +693,31 @@ def _as_it_is(view: HostView, path: str) -> Kept | None:
         stat = view.stat(goal(view, path))
     data = view.read(path)
     if stat is None or data is None:
-        return None if link is None else Kept(path, None, 0, (-1, -1), link)
+        return None if link is None else SavedFile(path, None, 0, (-1, -1), link)
     # on Windows a file that is marked read-only cannot be written so, and the mark protects from nobody
     mode = stat.mode | 0o200 if stat.uid < 0 else stat.mode
-    return Kept(path, data, closed(mode), (stat.uid, stat.gid), link)
+    return SavedFile(path, data, closed(mode), (stat.uid, stat.gid), link)
 
 
-def _contents(files: Iterable[Kept]) -> list[tuple[str, bytes | None, str | None]]:
+def _contents(files: Iterable[SavedFile]) -> list[tuple[str, bytes | None, str | None]]:
     return [(kept.path, kept.data, kept.link) for kept in files]
 
 
-def _is_the_clients(here: Layout, path: str) -> bool:
+def _is_the_clients(here: ClientPaths, path: str) -> bool:
     if path in (here.ca, here.sdk3.client_settings, here.sdk3.cmu_settings):
         return True
     below = any(path.startswith(home + here.system.separator) for home in here.homes)
     return below and here.component(path) is not None
 
 
-def line_id(here: Layout, path: str) -> str:
+def line_id(here: ClientPaths, path: str) -> str:
     """Return the step a file belongs to: `certificate` or `configure:<component>`."""
     if path == here.ca:
         return "certificate"
     return f"configure:{here.component(path) or 'cli'}"
 
 
-def _described(here: Layout, kept: Kept) -> str:
+def _described(here: ClientPaths, kept: SavedFile) -> str:
     """Say what a file holds as the steps say it: the CA's fingerprint, the configured addresses."""
     if kept.data is None:
         return f"a link to {kept.link}, where nothing is"
@@ -720,7 +731,7 @@ def _described(here: Layout, kept: Kept) -> str:
     return f"sha256:{hashlib.sha256(kept.data).hexdigest()}"
 
 
-def _is_sound(here: Layout, kept: Kept) -> bool:
+def _is_sound(here: ClientPaths, kept: SavedFile) -> bool:
     """Tell whether the client can read a file. A CA is judged by the step that places it."""
     if kept.path == here.ca:
         return True
@@ -730,19 +741,19 @@ def _is_sound(here: Layout, kept: Kept) -> bool:
         return False
 
 
-def _servers(here: Layout, path: str, data: bytes) -> tuple[str, ...]:
+def _servers(here: ClientPaths, path: str, data: bytes) -> tuple[str, ...]:
     return _parsed(here, path, data)[0]
 
 
-def _parsed(here: Layout, path: str, data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _parsed(here: ClientPaths, path: str, data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the HSMs that a file names, none when it was never configured, and its faults."""
     if path == here.sdk3.cmu_settings:
-        utility = parse_utility(data)
+        utility = parse_utility_config(data)
         return utility.servers, utility.faults
     if path == here.sdk3.client_settings:
-        settings3 = parse_settings3(data)
+        settings3 = parse_daemon_config(data)
         named = settings3.hostname is not None and not settings3.placeholder
         return (str(settings3.hostname),) if named else (), settings3.faults
-    settings = parse_settings(data)
+    settings = parse_client_config(data)
     servers = tuple(each.hostname for each in settings.servers)
     return () if settings.placeholder else servers, settings.faults

@@ -29,7 +29,7 @@ _LONGEST = 2 * MOST_BYTES
 
 
 @dataclass(frozen=True)
-class Kept:
+class SpooledReport:
     """A report that waits in the file `name`, for the place `uri`; `token_file` and `ca` were named for that place."""
 
     name: str
@@ -45,7 +45,7 @@ class Waiting(NamedTuple):
     `stuck` says of each file that should be gone, or read, why it is not: it keeps none of the others.
     """
 
-    kept: tuple[Kept, ...]
+    kept: tuple[SpooledReport, ...]
     damaged: int
     foreign: int
     stuck: tuple[str, ...]
@@ -97,7 +97,7 @@ def waiting(host: Host) -> Waiting:
     A file of which a byte is another than was written is no report; what a newer agent wrote stays for that. What came
     with an image is the other host's to deliver.
     """
-    found: list[Kept] = []
+    found: list[SpooledReport] = []
     stuck: list[str] = []
     damaged = foreign = 0
     done = _done(host)
@@ -124,7 +124,7 @@ def waiting(host: Host) -> Waiting:
     return Waiting(tuple(found), damaged, foreign, tuple(stuck))
 
 
-def forget(host: Host, kept: Kept) -> str | None:
+def forget(host: Host, kept: SpooledReport) -> str | None:
     """Take away what is dealt with; return None, or why it is still there.
 
     What cannot be removed is remembered as dealt with, outside of the folder that may be what forbids it: otherwise
@@ -164,7 +164,7 @@ def _done(view: HostView) -> dict[str, str]:
     return done if isinstance(done, dict) else {}
 
 
-def _is_foreign(view: HostView, kept: Kept) -> bool:
+def _is_foreign(view: HostView, kept: SpooledReport) -> bool:
     """Tell whether a report is of the host that this one is a copy of; where either is not known, it is ours."""
     host = json.loads(kept.document)["host"]
     whose = host.get("identity") if isinstance(host, dict) else None
@@ -182,7 +182,7 @@ def _number(name: str) -> int:
 
 
 # what this agent cannot read and another one can
-_NEWER = Kept("", "", "")
+_NEWER = SpooledReport("", "", "")
 
 
 def _bytes(view: HostView, name: str) -> bytes:
@@ -200,7 +200,7 @@ def _bytes(view: HostView, name: str) -> bytes:
         return b""
 
 
-def _read(name: str, data: bytes) -> Kept | None:
+def _read(name: str, data: bytes) -> SpooledReport | None:
     """Return the report in a file, _NEWER, or None for what is damaged."""
     try:
         tree = json.loads(data)
@@ -215,7 +215,7 @@ def _read(name: str, data: bytes) -> Kept | None:
             whole = whole and tree.keys() <= {"schema_version", "uri", "document", "token_file", "ca"}
         else:
             whole = whole and data == _written(tree["uri"], tree["document"], *paths)
-        return Kept(name, tree["uri"], tree["document"], *paths) if whole else None
+        return SpooledReport(name, tree["uri"], tree["document"], *paths) if whole else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

@@ -20,7 +20,7 @@ _BEFORE = {"schema_version", "identity", "run_id", "desired", "ca_pem", "succeed
 
 
 @dataclass(frozen=True)
-class Last:
+class LastConfigure:
     """What a `configure` was asked for: its options and the CA it was given, normalised.
 
     `ca_pem` is None while that is not known: the CA is still to be read from where the options say. `succeeded` is what
@@ -30,7 +30,7 @@ class Last:
     desired: dict[str, Any]
     ca_pem: str | None
     run_id: str | None = None
-    succeeded: Last | None = None
+    succeeded: LastConfigure | None = None
 
     @property
     def asks(self) -> tuple[dict[str, Any], str | None]:
@@ -43,7 +43,7 @@ class Last:
         return self.succeeded is not None and self.succeeded.asks == self.asks
 
 
-def read_last(view: HostView) -> Last:
+def read_last(view: HostView) -> LastConfigure:
     """Return what was asked for last. Raises AgentError `nothing-recorded`, also for what cannot be understood."""
     tree = _record(
         view, view.system.desired, "this host has no record of a `configure`", "an earlier run, or options"
@@ -56,11 +56,11 @@ def read_last(view: HostView) -> Last:
     if is_foreign(view, tree):
         raise _foreign(view.system.desired, "what was asked for here was asked of another host")
     if "succeeded" not in tree:  # an older version, which recorded nothing else
-        return Last(last.desired, last.ca_pem, None, last)
-    return Last(last.desired, last.ca_pem, last.run_id, _last(tree["succeeded"]))
+        return LastConfigure(last.desired, last.ca_pem, None, last)
+    return LastConfigure(last.desired, last.ca_pem, last.run_id, _last(tree["succeeded"]))
 
 
-def write_last(host: Host, last: Last) -> None:
+def write_last(host: Host, last: LastConfigure) -> None:
     """Keep what was asked for, whose host it was asked of, and what of it has succeeded."""
     done = last.succeeded
     tree = {
@@ -105,11 +105,11 @@ def write_report(host: Host, document: str) -> None:
     host.write(host.system.report, document.encode(), mode=host.system.report_mode)
 
 
-def _tree(last: Last) -> dict[str, Any]:
+def _tree(last: LastConfigure) -> dict[str, Any]:
     return {"run_id": last.run_id, "desired": last.desired, "ca_pem": last.ca_pem}
 
 
-def _last(tree: Any) -> Last | None:
+def _last(tree: Any) -> LastConfigure | None:
     if not isinstance(tree, dict) or not isinstance(tree.get("desired"), dict):
         return None
     ca_pem, run_id = tree.get("ca_pem"), tree.get("run_id")
@@ -117,7 +117,7 @@ def _last(tree: Any) -> Last | None:
         return None
     if not (ca_pem or "").isascii():
         return None
-    return Last(tree["desired"], ca_pem, run_id)
+    return LastConfigure(tree["desired"], ca_pem, run_id)
 
 
 def _record(view: HostView, path: str, sentence: str, want: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.cloudhsm.ca import find_certificates, written
-from agent.cloudhsm.layout import layout
+from agent.cloudhsm.layout import client_paths
 from agent.cloudhsm.protection import close, exposed, shut
 from agent.core.errors import AgentError
 from agent.core.links import goal, require_whole
@@ -43,7 +43,7 @@ class Certificate:
         what can be made out must be wanted.
         """
         want = written(self.fingerprints)
-        here = layout(view.system)
+        here = client_paths(view.system)
         open_to_others = exposed(view, here, (self.path,))
         for each in open_to_others:
             if not each.ours:
@@ -77,7 +77,7 @@ class Certificate:
 
     def apply(self, host: Host) -> None:
         """Write it, through a link where it is one, once nobody else can change what leads there, and all can go."""
-        here = layout(host.system)
+        here = client_paths(host.system)
         for each in exposed(host, here, (self.path,)):
             if each.stat.kind == "directory":
                 close(host, each)

@@ -6,16 +6,23 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.answers import activated, cause, connected3, find_answer, hsms, inconsistent
-from agent.cloudhsm.settings import parse_settings
+from agent.cloudhsm.answers import (
+    activated,
+    cmu_connected,
+    diagnose,
+    hsm_serials,
+    inconsistent,
+    parse_response,
+)
+from agent.cloudhsm.settings import parse_client_config
 from agent.core.errors import CODES, AgentError
 from agent.core.words import Finding, Notice
 
 if TYPE_CHECKING:
-    from agent.cloudhsm.answers import Answer
-    from agent.cloudhsm.layout import Layout
+    from agent.cloudhsm.answers import CliResponse
+    from agent.cloudhsm.layout import ClientPaths
     from agent.core.host import HostView
-    from agent.core.limits import Limits
+    from agent.core.limits import Timeouts
 
 # The first connection to a cluster may fail under load or on a cold start (ki-hsm2m-11), so one refusal is no proof.
 _FEWER = (
@@ -32,10 +39,10 @@ _SIGNALS = 128
 class HsmInfo:
     """`cluster hsm-info`: at least one HSM answers. Fewer than were asked for is a remark, not a failure."""
 
-    layout: Layout = field(repr=False)
+    layout: ClientPaths = field(repr=False)
     asked: int
     accept_single_hsm: bool
-    limits: Limits = field(repr=False)
+    limits: Timeouts = field(repr=False)
     needs: tuple[str, ...] = ()
     follows: str | None = None
     tries: int = _TRIES
@@ -47,7 +54,7 @@ class HsmInfo:
     def check(self, view: HostView) -> Finding:
         want = f"{self.asked} of {self.asked} HSMs answer"
         answer = _asked(view, self.layout, ("cluster", "hsm-info"), self.limits, want, self.tries)
-        serials = hsms(answer)
+        serials = hsm_serials(answer)
         saw = f"{len(serials)} of {max(self.asked, len(serials))} HSMs answer"
         if not serials:
             raise AgentError("client-failed", "no HSM answers the client", saw=saw, want=want)
@@ -63,14 +70,14 @@ class HsmInfo:
 
 
 @dataclass(frozen=True)
-class Activated:
+class ClusterActivated:
     """`user list`: an initialised cluster has an unactivated admin until `cluster activate` was run.
 
     It is asked together with `hsm-info`: a real client takes a second or more to connect, each time.
     """
 
-    layout: Layout = field(repr=False)
-    limits: Limits = field(repr=False)
+    layout: ClientPaths = field(repr=False)
+    limits: Timeouts = field(repr=False)
     needs: tuple[str, ...] = ()
     follows: str | None = "client:hsm-info"
 
@@ -94,13 +101,13 @@ class Activated:
 
 
 @dataclass(frozen=True)
-class Cmu:
+class ManagementUtil:
     """SDK 3: the management utility connects to every server of its configuration."""
 
     program: str
     settings: str
     asked: int
-    limits: Limits = field(repr=False)
+    limits: Timeouts = field(repr=False)
     needs: tuple[str, ...] = ()
     follows: str | None = None
 
@@ -112,7 +119,7 @@ class Cmu:
         done = view.ask(
             (self.program, self.settings), stdin=b"info server 0\nquit\n", timeout=self.limits.client
         )
-        connected = connected3(done.out + done.err)
+        connected = cmu_connected(done.out + done.err)
         if connected:
             return Finding(True, f"connected to {' '.join(connected)}", "connected")
         if done.timed_out:
@@ -124,12 +131,12 @@ class Cmu:
 
 def _asked(
     view: HostView,
-    layout: Layout,
+    layout: ClientPaths,
     command: tuple[str, ...],
-    limits: Limits,
+    limits: Timeouts,
     want: str,
     tries: int = _TRIES,
-) -> Answer:
+) -> CliResponse:
     """Ask the client until it answers, a few times; raise AgentError with the cause when it does not.
 
     Only a failure without a known cause is worth another try: a cold start has none.
@@ -141,7 +148,7 @@ def _asked(
         if attempt:
             view.pause(min(_PAUSE * attempt, max(0.0, deadline - view.monotonic())))
         done = view.ask((layout.cli, *command), timeout=max(1.0, deadline - view.monotonic()))
-        answer = find_answer(done.out)
+        answer = parse_response(done.out)
         # what its exit status means is not documented; that it crashed, or had to be ended, is no answer of a sound one
         crashed = done.status is not None and done.status > _SIGNALS
         answered = answer is not None and answer.ok
@@ -174,15 +181,15 @@ def _asked(
 def _raise_known(*texts: str, want: str) -> None:
     """Raise the cause that a text names: first what the client answered, then what it printed, then its log."""
     for text in texts:
-        known = cause(text)
+        known = diagnose(text)
         if known is not None:
             raise AgentError(known.code, CODES[known.code].meaning, saw=known.saw, want=want, hint=known.hint)
 
 
-def _log_in_use(view: HostView, layout: Layout) -> str:
+def _log_in_use(view: HostView, layout: ClientPaths) -> str:
     """Return the log file that the client's configuration names; causes may stand there alone."""
     with contextlib.suppress(AgentError, ValueError):
-        named = parse_settings(view.read(layout.settings("cli", view)) or b"").log_file
+        named = parse_client_config(view.read(layout.settings("cli", view)) or b"").log_file
         if named:
             return named
     return layout.log("cli")
@@ -197,7 +204,7 @@ def _logged(view: HostView, log: str, seen: int) -> str:
     return (data or b"").decode("utf-8", "replace")
 
 
-def _hung(limits: Limits, what: str = "no answer") -> AgentError:
+def _hung(limits: Timeouts, what: str = "no answer") -> AgentError:
     return AgentError(
         "client-hung", "the client did not answer", saw=f"{what} in {limits.client:g} s", want="an answer"
     )

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 from agent.cloudhsm.layout import PORT
 from agent.cloudhsm.protection import close, exposed
-from agent.cloudhsm.settings import CLIENT_CERT, CLIENT_KEY, Server, mended, parse_settings
+from agent.cloudhsm.settings import CLIENT_CERT, CLIENT_KEY, Server, parse_client_config, repaired
 from agent.core.errors import AgentError
 from agent.core.links import require_whole
 from agent.core.words import Finding, Notice
-from agent.steps.prepare import Form, prepare, undo_damage
+from agent.steps.prepare import FileAttributes, prepare, undo_damage
 from agent.steps.room import refuse_without_room
 
 if TYPE_CHECKING:
-    from agent.cloudhsm.layout import Layout
-    from agent.cloudhsm.protection import Exposed
-    from agent.cloudhsm.settings import Copy, Settings
+    from agent.cloudhsm.layout import ClientPaths
+    from agent.cloudhsm.protection import UnprotectedPath
+    from agent.cloudhsm.settings import ClientConfig, SavedConfig
     from agent.core.host import Host, HostView
-    from agent.core.limits import Limits
+    from agent.core.limits import Timeouts
 
 # What is said to have the package's own value again, and to have no client certificate any more.
 DEFAULT = "default"
@@ -36,18 +36,18 @@ class Configure:
     """
 
     component: str
-    layout: Layout = field(repr=False)
+    layout: ClientPaths = field(repr=False)
     servers: tuple[str, ...]
     ca: str
     accept_single_hsm: bool
-    limits: Limits = field(repr=False)
+    limits: Timeouts = field(repr=False)
     log_level: str | None = None
     log_file: str | None = None
     log_type: str | None = None
     log_rotation: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
-    kept: Copy | None = field(default=None, repr=False)
+    kept: SavedConfig | None = field(default=None, repr=False)
 
     @property
     def id(self) -> str:
@@ -70,7 +70,7 @@ class Configure:
             require_whole(view, path)
             return Finding(met=False, saw="no configuration file", want=want, hint=self._mend(path))
         try:
-            settings = parse_settings(data)
+            settings = parse_client_config(data)
         except ValueError as error:
             return Finding(
                 False, f"damaged: {error}", want, hint=self._mend(path), notices=self._lost(path, "damaged")
@@ -149,8 +149,8 @@ class Configure:
                 argv += [flag, value]
         return tuple(argv)
 
-    def _form(self) -> Form:
-        return Form(_read, self._mended)
+    def _form(self) -> FileAttributes:
+        return FileAttributes(_read, self._mended)
 
     def _mended(self, data: bytes) -> bytes:
         """Return a file without its faults, and without what is to be unset; as it is where it has neither.
@@ -159,9 +159,9 @@ class Configure:
         """
         without = [key for _, key, value in self._logs() if value is None]
         without += [CLIENT_CERT, CLIENT_KEY] if self.client_cert == NONE else []
-        if parse_settings(data).faults or any(f'"{key}"'.encode() in data for key in without):
+        if parse_client_config(data).faults or any(f'"{key}"'.encode() in data for key in without):
             fresh = self.layout.logging(self.component)
-            return mended(data, ca=self.ca, logging=fresh, without=tuple(without))
+            return repaired(data, ca=self.ca, logging=fresh, without=tuple(without))
         return data
 
     def _path(self, view: HostView) -> str:
@@ -169,7 +169,7 @@ class Configure:
 
     def _is_check_off(self, view: HostView) -> bool:
         try:
-            return parse_settings(view.read(self._path(view)) or b"").key_availability_check_disabled
+            return parse_client_config(view.read(self._path(view)) or b"").key_availability_check_disabled
         except ValueError:
             return False
 
@@ -188,12 +188,12 @@ class Configure:
             if value is not None
         ]
 
-    def _exposed(self, view: HostView) -> tuple[Exposed, ...]:
+    def _exposed(self, view: HostView) -> tuple[UnprotectedPath, ...]:
         """Return what others could change of the file, the programs of the component and the folders they lie in."""
         return exposed(view, self.layout, (self._path(view),), self.layout.programs(self.component, view))
 
     def _differences(
-        self, settings: Settings, open_to_others: tuple[Exposed, ...]
+        self, settings: ClientConfig, open_to_others: tuple[UnprotectedPath, ...]
     ) -> list[tuple[str, str, str]]:
         """Return (what, is, should be) for everything that is not as wanted."""
         found: list[tuple[str, str, str]] = []
@@ -222,7 +222,7 @@ class Configure:
         found += [("rights", f"{each.path}: {each.words}", "root alone to write") for each in open_to_others]
         return found
 
-    def _refuse_single(self, settings: Settings) -> None:
+    def _refuse_single(self, settings: ClientConfig) -> None:
         if settings.key_availability_check_disabled and not self.accept_single_hsm and len(self.servers) == 1:
             raise AgentError(
                 "single-hsm-not-accepted",
@@ -259,11 +259,11 @@ class Configure:
 
 
 def _read(data: bytes) -> tuple[bool, tuple[str, ...]]:
-    settings = parse_settings(data)
+    settings = parse_client_config(data)
     return bool(settings.servers) and not settings.placeholder, settings.faults
 
 
-def _addresses(settings: Settings) -> str:
+def _addresses(settings: ClientConfig) -> str:
     return " ".join(map(_address, settings.servers)) or "no servers"
 
 

@@ -11,7 +11,7 @@ from agent.core.words import Finding, Notice
 
 if TYPE_CHECKING:
     from agent.core.host import Host, HostView
-    from agent.core.limits import Limits
+    from agent.core.limits import Timeouts
 
 _SPAN = f"{PORTS[0]}-{PORTS[-1]}"
 _NETSH = ("netsh", "advfirewall", "firewall")
@@ -26,7 +26,7 @@ _DELETE = (*_NETSH, "delete", "rule", f"name={RULE}", "dir=out")
 class Opening:
     """Our rule is there, as it was made. That it helps the probes tell: a rule that blocks wins over it."""
 
-    limits: Limits = field(repr=False)
+    limits: Timeouts = field(repr=False)
 
     @property
     def id(self) -> str:
@@ -55,7 +55,7 @@ class Opening:
 class Closing:
     """No rule of ours is left."""
 
-    limits: Limits = field(repr=False)
+    limits: Timeouts = field(repr=False)
 
     @property
     def id(self) -> str:

@@ -14,9 +14,9 @@ from agent.core.words import Finding
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.cloudhsm.layout import Layout
+    from agent.cloudhsm.layout import ClientPaths
     from agent.core.host import HostView
-    from agent.core.limits import Limits
+    from agent.core.limits import Timeouts
 
 _CODE = CODES["library-unloadable"]
 _ANEW = "reinstalling the package brings the file anew"
@@ -42,9 +42,9 @@ class Library:
     """
 
     component: str
-    layout: Layout = field(repr=False)
+    layout: ClientPaths = field(repr=False)
     loader: str
-    limits: Limits = field(repr=False)
+    limits: Timeouts = field(repr=False)
     needs: tuple[str, ...] = ()
     follows: str | None = None
 

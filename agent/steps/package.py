@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.catalogue import parse_version
 from agent.cloudhsm import daemon
-from agent.cloudhsm.layout import layout
+from agent.cloudhsm.layout import client_paths
 from agent.core.client_packages import PACKAGES
 from agent.core.errors import AgentError
 from agent.core.urls import scheme_of, shown
@@ -19,7 +19,7 @@ from agent.steps.room import refuse_without_room, require_executable
 
 if TYPE_CHECKING:
     from agent.core.host import Host, HostView
-    from agent.core.limits import Limits
+    from agent.core.limits import Timeouts
     from agent.core.words import Value
     from agent.packages import Installed, PackageManager
 
@@ -38,7 +38,7 @@ class Download:
     def path(self, view: HostView) -> str:
         return view.system.join(view.system.cache, self.file)
 
-    def bring(self, host: Host, limits: Limits) -> None:
+    def bring(self, host: Host, limits: Timeouts) -> None:
         """Have the verified file in the cache. A file that is there already and has the right hash is used."""
         host.fetch(self.url, self.path(host), sha256=self.sha256, limit=_LARGEST, timeout=limits.download)
 
@@ -81,7 +81,7 @@ class Package:
     newest_known: str
     download: Download | None
     manager: PackageManager = field(repr=False)
-    limits: Limits = field(repr=False)
+    limits: Timeouts = field(repr=False)
 
     @property
     def id(self) -> str:
@@ -94,7 +94,7 @@ class Package:
     def check(self, view: HostView) -> Finding:
         """Ask the package database. Refuses a downgrade (dnf would do it and exit 0) and unknown bytes."""
         there = self._there(view)
-        require_executable(view, layout(view.system).root)
+        require_executable(view, client_paths(view.system).root)
         cached = None
         detail: dict[str, Value] = {"url": None, "file": None, "sha256": None, "size": None}
         if self.download is not None:
@@ -219,7 +219,7 @@ class Package:
 
 def _places(view: HostView) -> tuple[str, ...]:
     """Return where an installation writes: the client, the package databases, the download."""
-    here = layout(view.system)
+    here = client_paths(view.system)
     inside = [view.system.join(here.root, "bin"), here.homes[0]]
     return (here.root, *inside, *view.system.databases, view.system.cache)
 
@@ -243,7 +243,7 @@ def due(view: HostView) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Absent:
+class PackagesAbsent:
     """Packages that must not be there. `first` is downloaded before anything is taken away.
 
     `stops`: the daemon of SDK 3 goes with them. `heirs` are the packages that take their place. Each is marked as due
@@ -253,7 +253,7 @@ class Absent:
     name: str
     packages: tuple[str, ...]
     manager: PackageManager = field(repr=False)
-    limits: Limits = field(repr=False)
+    limits: Timeouts = field(repr=False)
     stops: bool = False
     first: tuple[Download, ...] = ()
     heirs: tuple[str, ...] = ()
@@ -282,7 +282,7 @@ class Absent:
         if libraries:
             self.manager.remove(host, libraries, self.limits)
         if self.stops:
-            daemon.retire(host, self.limits.tool)
+            daemon.stop_and_disable(host, self.limits.tool)
         self.manager.remove(host, names[-1:], self.limits)
 
     def _there(self, view: HostView) -> list[Installed]:

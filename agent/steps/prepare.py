@@ -9,15 +9,15 @@ from agent.cloudhsm.protection import closed, require_closed
 from agent.core.links import goal
 
 if TYPE_CHECKING:
-    from agent.cloudhsm.layout import Layout
-    from agent.cloudhsm.settings import Copy
+    from agent.cloudhsm.layout import ClientPaths
+    from agent.cloudhsm.settings import SavedConfig
     from agent.core.host import Host
 
 _MODE = 0o644
 
 
 @dataclass(frozen=True)
-class Form:
+class FileAttributes:
     """How one kind of file is read.
 
     `read` returns (whether it configures a client, its faults), `mend` the bytes without faults; both raise ValueError
@@ -38,7 +38,9 @@ class Form:
         return self.is_readable(data) and self.read(data or b"")[0]
 
 
-def prepare(host: Host, layout: Layout, path: str, form: Form, kept: Copy | None) -> None:
+def prepare(
+    host: Host, layout: ClientPaths, path: str, form: FileAttributes, kept: SavedConfig | None
+) -> None:
     """Leave a file to the tool that it can add to: what was there before the package's fresh one, without faults."""
     data = host.read(path)
     base, like = _base(data, form, kept)
@@ -51,13 +53,17 @@ def prepare(host: Host, layout: Layout, path: str, form: Form, kept: Copy | None
         _write(host, layout, path, ready, like)
 
 
-def undo_damage(host: Host, layout: Layout, path: str, form: Form, before: bytes | None) -> None:
+def undo_damage(
+    host: Host, layout: ClientPaths, path: str, form: FileAttributes, before: bytes | None
+) -> None:
     """Put back what a tool that was cut short left unreadable: it could not read its own file the next time."""
     if before is not None and form.is_readable(before) and not form.is_readable(host.read(path)):
         _write(host, layout, path, before, None)
 
 
-def _base(data: bytes | None, form: Form, kept: Copy | None) -> tuple[bytes | None, Copy | None]:
+def _base(
+    data: bytes | None, form: FileAttributes, kept: SavedConfig | None
+) -> tuple[bytes | None, SavedConfig | None]:
     """Return which file the tool is to add to: the one that is there, or the copy that was kept."""
     fresh = form.is_readable(data) and kept is not None and not form.is_configured(kept.data)
     if kept is None or form.is_configured(data) or fresh:
@@ -65,7 +71,7 @@ def _base(data: bytes | None, form: Form, kept: Copy | None) -> tuple[bytes | No
     return kept.data, kept
 
 
-def _write(host: Host, layout: Layout, path: str, data: bytes, like: Copy | None) -> None:
+def _write(host: Host, layout: ClientPaths, path: str, data: bytes, like: SavedConfig | None) -> None:
     """Write a configuration file, through a link where it is one, with the mode and owner that it has or had."""
     require_closed(host, layout, path)
     place = goal(host, path)

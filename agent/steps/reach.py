@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.firewall import wall
+from agent.cloudhsm.firewall import outbound_blocks
 from agent.core.errors import AgentError, fix
 from agent.core.words import Finding
 
 if TYPE_CHECKING:
-    from agent.core.host import HostView, Reached
+    from agent.core.host import ConnectResult, HostView
 
 # What a firewall of this host may be the cause of: a Windows that drops in silence is out of time as well.
 _WALLED = ("hsm-firewalled", "hsm-timed-out")
@@ -48,13 +48,13 @@ class Reach:
         )
 
 
-def _unreached(view: HostView, reached: Reached, cause: str) -> Finding:
+def _unreached(view: HostView, reached: ConnectResult, cause: str) -> Finding:
     """Name the cause, and look at this host's own firewall where it may be that."""
     saw, hint = reached.detail, fix(cause, ADDRESS=reached.address)
     firewall = view.system.firewall
     if firewall is not None and cause in _WALLED:
         try:
-            found = wall(view, reached.address, reached.port)
+            found = outbound_blocks(view, reached.address, reached.port)
         except AgentError as error:
             if error.ends_run:
                 raise

@@ -7,22 +7,27 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.cloudhsm import daemon
-from agent.cloudhsm.answers import cause
+from agent.cloudhsm.answers import diagnose
 from agent.cloudhsm.keepers import HALTED
-from agent.cloudhsm.layout import PORT, layout
+from agent.cloudhsm.layout import PORT, client_paths
 from agent.cloudhsm.protection import close, exposed
-from agent.cloudhsm.settings import mended3, mended_utility, parse_settings3, parse_utility
+from agent.cloudhsm.settings import (
+    parse_daemon_config,
+    parse_utility_config,
+    repaired_daemon_config,
+    repaired_utility_config,
+)
 from agent.core.errors import CODES, AgentError
 from agent.core.links import require_whole
 from agent.core.words import Finding
-from agent.steps.prepare import Form, prepare, undo_damage
+from agent.steps.prepare import FileAttributes, prepare, undo_damage
 from agent.steps.room import refuse_without_room
 
 if TYPE_CHECKING:
-    from agent.cloudhsm.protection import Exposed
-    from agent.cloudhsm.settings import Copy
-    from agent.core.host import Done, Host, HostView
-    from agent.core.limits import Limits
+    from agent.cloudhsm.protection import UnprotectedPath
+    from agent.cloudhsm.settings import SavedConfig
+    from agent.core.host import CommandResult, Host, HostView
+    from agent.core.limits import Timeouts
 
 # How long a daemon must have run, in seconds, to be taken for one that stays; longer when it ended by itself before.
 _STEADY = 5.0
@@ -33,14 +38,14 @@ _TICK = 0.02
 
 
 @dataclass(frozen=True)
-class Configure3:
+class ConfigureSdk3:
     """The daemon's and the management utility's configuration: one address each, the daemon learns the others."""
 
     servers: tuple[str, ...]
     ca: str
-    limits: Limits = field(repr=False)
-    kept: Copy | None = field(default=None, repr=False)
-    kept_utility: Copy | None = field(default=None, repr=False)
+    limits: Timeouts = field(repr=False)
+    kept: SavedConfig | None = field(default=None, repr=False)
+    kept_utility: SavedConfig | None = field(default=None, repr=False)
 
     @property
     def id(self) -> str:
@@ -52,7 +57,7 @@ class Configure3:
 
     def check(self, view: HostView) -> Finding:
         """Compare the two parsed files with what is wanted. Any wanted HSM will do: each leads to the others."""
-        here = layout(view.system).sdk3
+        here = client_paths(view.system).sdk3
         open_to_others = self._exposed(view)
         for each in open_to_others:
             if not each.ours:
@@ -73,7 +78,7 @@ class Configure3:
 
     def apply(self, host: Host) -> None:
         """In the vendor's order: the daemon stopped, its address, started, up; then the management utility's."""
-        here = layout(host.system)
+        here = client_paths(host.system)
         configure = here.sdk3.configure
         for each in self._exposed(host):
             close(host, each)
@@ -98,27 +103,27 @@ class Configure3:
             if not done.ok:
                 raise _failed(host, done, "-a", address)
             return
-        daemon.settle(host, None, self.limits.tool)
+        daemon.wait_until_settled(host, None, self.limits.tool)
         done = host.do((configure, "--cmu", address), timeout=self.limits.tool)
         if not done.ok and not self.check(host).met:
             raise _failed(host, done, "--cmu", address)
 
-    def _exposed(self, view: HostView) -> tuple[Exposed, ...]:
+    def _exposed(self, view: HostView) -> tuple[UnprotectedPath, ...]:
         """Return what others could change of the two files, the programs of SDK 3 and the folders they lie in."""
-        here = layout(view.system)
+        here = client_paths(view.system)
         files = (here.sdk3.client_settings, here.sdk3.cmu_settings)
         return exposed(view, here, files, (here.sdk3.configure, here.sdk3.daemon, here.sdk3.cmu))
 
     def _client(self, view: HostView) -> Finding:
         """Look at the daemon's file."""
-        path = layout(view.system).sdk3.client_settings
+        path = client_paths(view.system).sdk3.client_settings
         want = self.servers[0] if len(self.servers) == 1 else f"one of {' '.join(self.servers)}"
         data = view.read(path)
         if data is None:
             require_whole(view, path)
             return Finding(met=False, saw="no configuration file", want=want)
         try:
-            settings = parse_settings3(data)
+            settings = parse_daemon_config(data)
         except ValueError as error:
             return Finding(met=False, saw=f"damaged: {error}", want=want, hint=f"look at {path}")
         if settings.placeholder:
@@ -143,7 +148,7 @@ class Configure3:
 
 
 @dataclass(frozen=True)
-class Service:
+class DaemonService:
     """The SDK 3 daemon runs, with the configuration and the CA of now, and is started at boot.
 
     It reads both when it starts. Which of them it has read is told by the clock alone, whoever changed them and
@@ -151,7 +156,7 @@ class Service:
     """
 
     ca: str
-    limits: Limits = field(repr=False)
+    limits: Timeouts = field(repr=False)
 
     @property
     def id(self) -> str:
@@ -163,32 +168,32 @@ class Service:
 
     def check(self, view: HostView) -> Finding:
         want = "active, enabled"
-        now = daemon.standing(view, self.limits.tool)
+        now = daemon.status(view, self.limits.tool)
         saw = f"{now.active}, {now.enabled}"
         changed = self._changed_since(view, now.started)
         if changed:
             saw, want = f"{saw}, started before {changed} changed", f"{want}, started after that"
         elif now.active == "failed":
-            saw = ": ".join(filter(None, (saw, daemon.why(view, self.limits.tool))))
+            saw = ": ".join(filter(None, (saw, daemon.recent_log(view, self.limits.tool))))
         return Finding((now.active, now.enabled, changed) == ("active", "enabled", None), saw, want)
 
     def apply(self, host: Host) -> None:
         daemon.enable(host, self.limits.tool)
-        now = daemon.standing(host, self.limits.tool)
+        now = daemon.status(host, self.limits.tool)
         changed = self._changed_since(host, now.started)
         if now.active == "active" and changed is None:
             return
         anew = changed is not None or now.active == HALTED
-        since = None if anew else daemon.written(host)
+        since = None if anew else daemon.connected_since(host)
         if anew:
             daemon.stop(host, self.limits.tool)
         daemon.start(host, self.limits.tool)
-        daemon.settle(host, since, self.limits.tool)
+        daemon.wait_until_settled(host, since, self.limits.tool)
 
     def _changed_since(self, view: HostView, started: float | None) -> str | None:
         """Return the file that is newer than the running daemon. One that is dated in the future says nothing."""
         now = view.now().timestamp()
-        for path in (layout(view.system).sdk3.client_settings, self.ca) if started is not None else ():
+        for path in (client_paths(view.system).sdk3.client_settings, self.ca) if started is not None else ():
             stat = view.stat(path)
             if stat is not None and (started or 0) + _TICK < stat.mtime <= now:
                 return path
@@ -196,10 +201,10 @@ class Service:
 
 
 @dataclass(frozen=True)
-class Connected:
+class DaemonConnected:
     """The daemon has met its cluster. The management utility does not need it, the libraries of SDK 3 all do."""
 
-    limits: Limits = field(repr=False)
+    limits: Timeouts = field(repr=False)
     needs: tuple[str, ...] = ()
     follows: str | None = None
 
@@ -214,7 +219,7 @@ class Connected:
         then, for ever: it counts when it has run for a while. Its own last words are the cause of a failure.
         """
         begun = view.monotonic()
-        first = now = daemon.standing(view, self.limits.tool)
+        first = now = daemon.status(view, self.limits.tool)
         while now.is_up and now.run == first.run:
             age = view.monotonic() - begun if now.started is None else view.now().timestamp() - now.started
             if daemon.has_connected(view, now) and age >= (_AFTER_RESTARTS if now.restarts else _STEADY):
@@ -222,9 +227,9 @@ class Connected:
             if view.monotonic() - begun >= self.limits.client:
                 break
             view.pause(_LOOK_AGAIN)
-            now = daemon.standing(view, self.limits.tool)
-        said = daemon.why(view, self.limits.tool)
-        known = cause(said)
+            now = daemon.status(view, self.limits.tool)
+        said = daemon.recent_log(view, self.limits.tool)
+        known = diagnose(said)
         saw = (known.saw if known else said) or "not connected"
         if now.run != first.run or now.restarts:
             saw = f"it ends and is started anew again and again: {saw}"
@@ -234,28 +239,32 @@ class Connected:
 def _utility(view: HostView) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the HSMs that the management utility's file names, and what is wrong with it."""
     try:
-        found = parse_utility(view.read(layout(view.system).sdk3.cmu_settings) or b"")
+        found = parse_utility_config(view.read(client_paths(view.system).sdk3.cmu_settings) or b"")
     except ValueError:
         return (), ()
     return found.servers, found.faults[:3]
 
 
 def _read_client(data: bytes) -> tuple[bool, tuple[str, ...]]:
-    settings = parse_settings3(data)
+    settings = parse_daemon_config(data)
     return settings.hostname is not None and not settings.placeholder, settings.faults
 
 
 def _read_utility(data: bytes) -> tuple[bool, tuple[str, ...]]:
-    found = parse_utility(data)
+    found = parse_utility_config(data)
     return bool(found.servers), found.faults
 
 
-_CLIENT = Form(_read_client, lambda data: mended3(data) if parse_settings3(data).faults else data)
-_UTILITY = Form(_read_utility, lambda data: mended_utility(data) if parse_utility(data).faults else data)
+_CLIENT = FileAttributes(
+    _read_client, lambda data: repaired_daemon_config(data) if parse_daemon_config(data).faults else data
+)
+_UTILITY = FileAttributes(
+    _read_utility, lambda data: repaired_utility_config(data) if parse_utility_config(data).faults else data
+)
 
 
-def _failed(host: Host, done: Done, *words: str) -> AgentError:
-    here = layout(host.system)
+def _failed(host: Host, done: CommandResult, *words: str) -> AgentError:
+    here = client_paths(host.system)
     refuse_without_room(host, here.sdk3.client_settings, here.root)
     line = " ".join((here.sdk3.configure, *words))
     return AgentError(

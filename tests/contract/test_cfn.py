@@ -19,7 +19,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from agent.hosts.metadata import ENDPOINT
-from agent.reporting.cfn import Goal, endpoint, goal_of
+from agent.reporting.cfn import SignalTarget, endpoint, goal_of
 from agent.reporting.places import check
 from tests.doubles.imds import CREDENTIALS, imds
 from tests.doubles.receiver import Answer, Exchange, Receiver, only, receiver
@@ -230,4 +230,4 @@ def test_the_api_is_the_region_s_or_the_one_that_is_named(
 def test_a_stack_may_be_named_by_its_arn() -> None:
     arn = "arn:aws:cloudformation:eu-west-1:123456789012:stack/web/7d2e3dd0-f5f3-11e7"
     check(f"cfn:{arn}/Group?region=eu-west-1")
-    assert goal_of(f"cfn:{arn}/Group?region=eu-west-1") == Goal(arn, "Group", "eu-west-1")
+    assert goal_of(f"cfn:{arn}/Group?region=eu-west-1") == SignalTarget(arn, "Group", "eu-west-1")

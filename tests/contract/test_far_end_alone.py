@@ -18,7 +18,7 @@ import pytest
 from agent.desired import Desired, to_json
 from agent.landing import RECORD
 from agent.render.record import schema
-from agent.render.shape import fault
+from agent.render.shape import first_violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +115,7 @@ def test_a_look_is_records_and_a_report(ca: bytes) -> None:
         assert (hello["event"], hello["python"]) == ("hello", ".".join(map(str, sys.version_info[:3])))
         report = far_end.until("report")["report"]
         whole = schema()
-        assert fault(report, whole["$defs"]["report"], whole) is None
+        assert first_violation(report, whole["$defs"]["report"], whole) is None
         assert (report["command"], report["request"]) == ("plan", "RUN/plan/1")
         far_end.hang_up()
         assert far_end.end() == (0, b"")

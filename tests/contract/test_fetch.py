@@ -22,7 +22,7 @@ import pytest
 import agent
 from agent.core.errors import AgentError
 from agent.hosts import files
-from agent.hosts.fetch import Means, fetch, get
+from agent.hosts.fetch import DownloadContext, fetch, get
 from agent.hosts.posix import Posix
 from tests.doubles.memory import Memory
 
@@ -170,7 +170,7 @@ class Download:
         timeout: float = 3600,
         environ: Mapping[str, str] | None = None,
     ) -> str:
-        means = Means(
+        means = DownloadContext(
             self.clock, files, environ or {}, self.stop.is_set, lambda *how_far: self.progress.append(how_far)
         )
         return fetch(url, str(self.path), sha256=sha256, limit=limit, timeout=timeout, means=means)
@@ -620,7 +620,7 @@ def test_what_is_no_url_we_know_is_told(download: Download, url: str) -> None:
 
 def test_get_brings_what_https_holds(https: tuple[ssl.SSLContext, dict[str, str]]) -> None:
     context, trusting = https
-    means = Means(Clock(), files, trusting)
+    means = DownloadContext(Clock(), files, trusting)
     with mirror(half_then_reset, whole, context=context) as server:
         assert get(server.url, limit=LIMIT, timeout=60, means=means) == DATA
         with pytest.raises(AgentError, match="could not be downloaded") as caught:

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent import __version__
-from agent.core.fleet import End, State, Target
-from agent.fleet.depot import Depot
-from agent.fleet.entry import Ways
-from agent.fleet.rollout import Errand
-from agent.fleet.tree import Tree, Trees
-from agent.fleet.visit import Baggage, Visitor
+from agent.core.fleet import HostResult, HostState, Target
+from agent.fleet.depot import PackageCache
+from agent.fleet.entry import LaunchMethods
+from agent.fleet.rollout import HostTask
+from agent.fleet.tree import AgentArchive, AgentArchives
+from agent.fleet.visit import HostRunner, SessionContext
 from agent.hosts.posix import Posix
-from agent.hosts.ssh.door import Door
-from agent.hosts.ssh.wire import Lifeline
-from agent.landing import DRAFT
+from agent.hosts.ssh.door import SshConnector
+from agent.hosts.ssh.wire import SocketCancelToken
+from agent.landing import STAGING_PREFIX
 from tests.doubles.windows_ssh import SOMEBODY, Exec, WindowsHost, agent_of_linux, serving
 from tests.sshd import keygen
 from tests.threads import InThread
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs OpenSSH's ssh-keygen")
 
 PACKAGE = "Windows/AWSCloudHSMCLI-5.18.0-1.msi"
-WITHOUT_BUILD = Tree("hsm-agent-far-end-0.tar.gz", "f00", b"for POSIX")
+WITHOUT_BUILD = AgentArchive("hsm-agent-far-end-0.tar.gz", "f00", b"for POSIX")
 LOOKS = ("exec", "echo", "powershell")
 
 
-def build(size: int = 100_000) -> Tree:
+def build(size: int = 100_000) -> AgentArchive:
     """What travels: as the zip of a release, with a program that nobody runs."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as packed:
         packed.writestr("hsm-agent-1/hsm-agent.exe", bytes(size))
         packed.writestr("hsm-agent-1/agent/__init__.py", f'__version__ = "{__version__}"\n')
     data = buffer.getvalue()
-    return Tree("hsm-agent-1-x86_64-windows-1.zip", hashlib.sha256(data).hexdigest(), data)
+    return AgentArchive("hsm-agent-1-x86_64-windows-1.zip", hashlib.sha256(data).hexdigest(), data)
 
 
 BUILD = build()
@@ -98,27 +98,27 @@ class Seat:
         self.far_end = FarEnd()
         self.host = WindowsHost(shell, folder / "data", self.far_end)
         self.said: list[str] = []
-        self.lifeline = Lifeline()
-        self.build: Tree | None = BUILD
+        self.lifeline = SocketCancelToken()
+        self.build: AgentArchive | None = BUILD
 
-    def visitor(self, port: int) -> Visitor:
+    def visitor(self, port: int) -> HostRunner:
         (self.folder / "config").write_text(
             f"Host *\n IdentityFile {self.keys[1]}\n IdentitiesOnly yes\n IdentityAgent none\n User administrator\n"
             f" Port {port}\n UserKnownHostsFile {self.folder / 'known'}\n GlobalKnownHostsFile none\n"
         )
         desired = {"hsm_ip": ["127.0.0.9"], "package_source": str(self.folder / "mirror")}
-        depot = Depot(Posix(), self.folder / "kept")
-        baggage = Baggage(
-            "RUN", Trees(WITHOUT_BUILD, self.build), depot, "https://vendor", {"win-1": desired}, {"win-1": ("127.0.0.1", port)},
+        depot = PackageCache(Posix(), self.folder / "kept")
+        baggage = SessionContext(
+            "RUN", AgentArchives(WITHOUT_BUILD, self.build), depot, "https://vendor", {"win-1": desired}, {"win-1": ("127.0.0.1", port)},
             deadline=60.0, search=20.0,
         )  # fmt: skip
-        return Visitor(Door(str(self.folder / "config"), trust_new=True), baggage)
+        return HostRunner(SshConnector(str(self.folder / "config"), trust_new=True), baggage)
 
-    def visit(self, visitor: Visitor, command: str = "rollout", system: str | None = None) -> End:
-        errand = Errand(command, Target("win-1", "127.0.0.1", system=system), 1, 1, again=False)
+    def visit(self, visitor: HostRunner, command: str = "rollout", system: str | None = None) -> HostResult:
+        errand = HostTask(command, Target("win-1", "127.0.0.1", system=system), 1, 1, again=False)
         return visitor(errand, self.lifeline, self.said.append)
 
-    def once(self, command: str = "rollout", system: str | None = None) -> End:
+    def once(self, command: str = "rollout", system: str | None = None) -> HostResult:
         with serving(self.host, *self.keys) as port:
             return self.visit(self.visitor(port), command, system)
 
@@ -132,24 +132,24 @@ def test_a_host_is_found_out_and_brought_the_build_once(seat: Seat) -> None:
     with serving(seat.host, *seat.keys) as port:
         visitor = seat.visitor(port)
         first = seat.visit(visitor)
-        assert (first.state, first.code, first.saw) == (State.OK, None, None)
+        assert (first.state, first.code, first.saw) == (HostState.OK, None, None)
         assert seat.said == ["sending the agent", "looking", "package:cli"]
         assert (tuple(seat.host.began), seat.host.names) == (LOOKS, [BUILD.sha256])
         seat.host.began.clear()
         second = seat.visit(visitor)
-        assert (second.state, seat.host.began) == (State.OK, ["powershell"])
+        assert (second.state, seat.host.began) == (HostState.OK, ["powershell"])
         assert seat.said[3:] == ["looking", "package:cli"]
     assert seat.far_end.requests[0]["tree"] == {"sha256": BUILD.sha256, "keep": True}
 
 
 def test_a_host_that_is_said_to_be_windows_is_asked_at_once(seat: Seat) -> None:
-    assert seat.once(system="windows").state is State.OK
+    assert seat.once(system="windows").state is HostState.OK
     assert seat.host.began == ["powershell"]
 
 
 def test_a_host_that_is_said_to_be_linux_is_not_asked(seat: Seat) -> None:
     end = seat.once(system="linux")
-    assert (end.state, end.code, seat.host.began) == (State.FAILED, "far-end-failed", ["exec"])
+    assert (end.state, end.code, seat.host.began) == (HostState.FAILED, "far-end-failed", ["exec"])
     assert "exec" in str(end.saw) or "CommandNotFound" in str(end.saw) or "batch file" in str(end.saw)
 
 
@@ -157,27 +157,27 @@ def test_a_host_that_is_said_to_be_linux_is_not_asked(seat: Seat) -> None:
 def test_how_cmd_ends_after_unknown_words_does_not_matter(tmp_path: Path, status: int) -> None:
     seat = Seat(tmp_path, "cmd")
     seat.host.status = status
-    assert seat.once().state is State.OK
+    assert seat.once().state is HostState.OK
 
 
 def test_what_a_shell_prints_before_does_no_harm(seat: Seat) -> None:
     seat.host.noise = b"Willkommen auf WIN-1!\r\n\x84\x94 {}\r\nWindows_NT is not asked for here\r\nunended "
-    assert seat.once(system="windows").state is State.OK
+    assert seat.once(system="windows").state is HostState.OK
     seat.host.noise = seat.host.noise.rpartition(b"\n")[0] + b"\n"
-    assert seat.once().state is State.OK
+    assert seat.once().state is HostState.OK
 
 
 def test_plan_leaves_nothing_and_uses_what_is_there(seat: Seat) -> None:
     assert seat.once("plan").code is None
     assert (seat.host.names, seat.said.count("sending the agent")) == ([], 1)
-    assert seat.once("rollout").state is State.OK
+    assert seat.once("rollout").state is HostState.OK
     assert seat.once("plan").code is None
     assert (seat.host.names, seat.said.count("sending the agent")) == ([BUILD.sha256], 2)
 
 
 def test_a_package_travels_over_the_same_wire(seat: Seat) -> None:
     seat.far_end.url = f"{seat.folder}/mirror/{PACKAGE}"
-    assert seat.once().state is State.OK
+    assert seat.once().state is HostState.OK
     assert seat.far_end.answers == [{"size": 7, "sha256": hashlib.sha256(b"package").hexdigest()}]
     assert seat.far_end.files == [b"package"]
 
@@ -192,7 +192,7 @@ def test_without_a_build_it_says_where_to_get_one(seat: Seat) -> None:
     seat.build = None
     for system in (None, "windows"):
         end = seat.once(system=system)
-        assert (end.state, end.code) == (State.FAILED, "tree-missing")
+        assert (end.state, end.code) == (HostState.FAILED, "tree-missing")
         assert "packaging/build.py --windows" in str(end.hint)
 
 
@@ -208,7 +208,7 @@ This script contains malicious content and has been blocked by your antivirus so
 def test_a_script_that_is_not_allowed_is_told_in_the_hosts_words(seat: Seat) -> None:
     seat.host.blocked = BLOCKED
     end = seat.once()
-    assert (end.state, end.code) == (State.FAILED, "far-end-failed")
+    assert (end.state, end.code) == (HostState.FAILED, "far-end-failed")
     assert end.saw == BLOCKED.splitlines()[3]
     assert "-EncodedCommand" in str(end.hint)
     assert seat.host.names == []
@@ -217,17 +217,17 @@ def test_a_script_that_is_not_allowed_is_told_in_the_hosts_words(seat: Seat) -> 
 def test_a_plain_user_is_refused_before_anything_is_sent(seat: Seat) -> None:
     seat.host.administrator = False
     end = seat.once()
-    assert (end.state, end.code, end.exit_status) == (State.FAILED, "not-root", 11)
+    assert (end.state, end.code, end.exit_status) == (HostState.FAILED, "not-root", 11)
     assert not (seat.folder / "data" / "hsm-agent").exists()
 
 
 @pytest.mark.parametrize("folder", ["", r"\trees", rf"\trees\{BUILD.sha256}"], ids=["ours", "trees", "tree"])
 def test_nothing_is_started_from_a_folder_of_somebody_else(seat: Seat, folder: str) -> None:
-    assert seat.once().state is State.OK
+    assert seat.once().state is HostState.OK
     place = rf"hsm-agent{folder}"
     seat.host.owners[place] = SOMEBODY
     end = seat.once()
-    assert (end.state, end.code) == (State.FAILED, "write-failed")
+    assert (end.state, end.code) == (HostState.FAILED, "write-failed")
     assert end.saw == rf"C:\ProgramData\{place} belongs to {SOMEBODY}"
     assert len(seat.far_end.requests) == 1
 
@@ -235,12 +235,12 @@ def test_nothing_is_started_from_a_folder_of_somebody_else(seat: Seat, folder: s
 @pytest.mark.parametrize("fault", ["is a link", "has no access list", f"can be changed by {SOMEBODY}"])
 @pytest.mark.parametrize("folder", ["", r"\trees", rf"\trees\{BUILD.sha256}"], ids=["ours", "trees", "tree"])
 def test_nothing_is_started_where_somebody_else_can_exchange_it(seat: Seat, folder: str, fault: str) -> None:
-    assert seat.once().state is State.OK
+    assert seat.once().state is HostState.OK
     place = rf"hsm-agent{folder}"
     seat.host.faults[place] = fault
     end = seat.once()
     assert (end.state, end.code, end.saw) == (
-        State.FAILED,
+        HostState.FAILED,
         "write-failed",
         rf"C:\ProgramData\{place} {fault}",
     )
@@ -251,13 +251,13 @@ def test_a_full_disk_ends_the_push(seat: Seat) -> None:
     seat.build = build(8_000_000)
     seat.host.room = 100_000
     end = seat.once()
-    assert (end.state, end.code, seat.host.names) == (State.FAILED, "no-space", [])
+    assert (end.state, end.code, seat.host.names) == (HostState.FAILED, "no-space", [])
 
 
 def test_other_bytes_than_were_sent_are_refused(seat: Seat) -> None:
     seat.host.damaged = True
     end = seat.once()
-    assert (end.state, end.code, seat.host.names) == (State.FAILED, "checksum-mismatch", [])
+    assert (end.state, end.code, seat.host.names) == (HostState.FAILED, "checksum-mismatch", [])
     assert str(end.saw).endswith(f"wanted sha256:{BUILD.sha256}")
 
 
@@ -265,7 +265,7 @@ def test_a_link_that_is_cut_in_the_middle_of_the_push_is_made_again(seat: Seat) 
     seat.build = build(4_000_000)
     seat.host.cuts = [1_000_000]
     end = seat.once()
-    assert (end.state, end.code) == (State.OK, None)
+    assert (end.state, end.code) == (HostState.OK, None)
     assert seat.host.names == [seat.build.sha256]
     # it had not said hello before, so nothing can be under way there
     assert [each["again"] for each in seat.far_end.requests] == [False]
@@ -276,7 +276,7 @@ def test_a_link_that_is_cut_in_the_middle_of_the_run_is_made_again_and_asks_for_
     seat: Seat,
 ) -> None:
     seat.far_end.gone = 1
-    assert seat.once().state is State.OK
+    assert seat.once().state is HostState.OK
     assert [(each["again"], each["request"]) for each in seat.far_end.requests] == [
         (False, "RUN/win-1/1"), (True, "RUN/win-1/1"),
     ]  # fmt: skip
@@ -284,10 +284,10 @@ def test_a_link_that_is_cut_in_the_middle_of_the_run_is_made_again_and_asks_for_
 
 
 def test_old_trees_and_drafts_are_pruned(seat: Seat) -> None:
-    for age, name in enumerate(("old", "older", "new", f"{DRAFT}left")):
+    for age, name in enumerate(("old", "older", "new", f"{STAGING_PREFIX}left")):
         (seat.host.trees / name).mkdir(parents=True)
         os.utime(seat.host.trees / name, (1000 + age, 1000 + age))
-    assert seat.once().state is State.OK
+    assert seat.once().state is HostState.OK
     assert set(seat.host.names) == {"older", "new", BUILD.sha256}
 
 
@@ -302,7 +302,7 @@ def test_a_cut_ends_a_visit_in_the_middle_of_a_run(seat: Seat) -> None:
 
     seat.host.far_end = stays
     with serving(seat.host, *seat.keys) as port:
-        ends: list[End] = []
+        ends: list[HostResult] = []
         visitor = seat.visitor(port)
         waiting = InThread(lambda: ends.append(seat.visit(visitor)))
         assert entered.wait(30)
@@ -326,7 +326,7 @@ def test_the_scripts_hold_no_value_and_are_read_by_a_grammar_of_powershell() -> 
     grammar = pytest.importorskip("tree_sitter_powershell", reason="has no wheel for this Python")
     from tree_sitter import Language, Parser
 
-    way = Ways(Trees(WITHOUT_BUILD, BUILD)).into_windows(Target("win-1", "10.0.4.7"))
+    way = LaunchMethods(AgentArchives(WITHOUT_BUILD, BUILD)).into_windows(Target("win-1", "10.0.4.7"))
     before, _, encoded = way.command.rpartition(" ")
     assert re.fullmatch(r"powershell( -\w+| None)+", before)
     assert len(way.command) < 8191 // 2  # of cmd; not to come near

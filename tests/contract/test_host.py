@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Callable
 import pytest
 
 from agent.core.errors import AgentError
-from agent.core.host import READ_LIMIT, Done, Holder, Host, Room, Running, Stat
+from agent.core.host import READ_LIMIT, CommandResult, DiskSpace, Host, LockHolder, ProcessInfo, Stat
 from agent.hosts import processes
 from agent.hosts.allowlist import CommandNotAllowed
-from agent.hosts.guarded import Guarded
-from agent.hosts.here import this_machine
+from agent.hosts.guarded import DeadlineHost
+from agent.hosts.here import local_host
 from agent.hosts.read_only import ReadOnlyHost, WriteForbidden
 from tests.doubles.memory import Memory
 from tests.full_server import full_server
@@ -118,7 +118,7 @@ def ground_of(kind: str) -> Iterator[Ground]:
     # not tmp_path: others than root must be able to enter
     with tempfile.TemporaryDirectory(prefix="host-of-tests-") as folder:
         Path(folder).chmod(0o755)
-        yield Ground(this_machine(), folder)
+        yield Ground(local_host(), folder)
 
 
 @pytest.fixture(params=EVERY)
@@ -525,7 +525,7 @@ def test_the_double_has_a_full_and_a_read_only_disk() -> None:
     memory.read_only = True
     with raises("read-only"):
         memory.write("/file", b"new", mode=0o644)
-    assert (memory.read("/file"), memory.room("/")) == (b"old", Room(0, writable=False))
+    assert (memory.read("/file"), memory.room("/")) == (b"old", DiskSpace(0, writable=False))
 
 
 # --- ask, do
@@ -535,14 +535,16 @@ def test_the_double_has_a_full_and_a_read_only_disk() -> None:
 def test_ask_runs_what_is_allowed_and_nothing_else(real: Ground) -> None:
     mark = real.path("mark")
     ldd = real.program("ldd", 'echo "$1"; echo said >&2; exit 3')
-    assert real.host.ask((ldd, "/a b'$x"), timeout=10) == Done(3, "/a b'$x\n", "said\n")
+    assert real.host.ask((ldd, "/a b'$x"), timeout=10) == CommandResult(3, "/a b'$x\n", "said\n")
     with pytest.raises(CommandNotAllowed):
         real.host.ask((real.program("touch", f"touch {mark}"),), timeout=10)
     assert real.host.stat(mark) is None
 
 
 def test_the_double_asks_the_allow_list_too() -> None:
-    memory = Memory(answers={("uname", "-m"): Done(0, "x86_64\n", ""), ("rm", "x"): Done(0, "", "")})
+    memory = Memory(
+        answers={("uname", "-m"): CommandResult(0, "x86_64\n", ""), ("rm", "x"): CommandResult(0, "", "")}
+    )
     assert memory.ask(("uname", "-m"), timeout=1).out == "x86_64\n"
     with pytest.raises(CommandNotAllowed):
         memory.ask(("rm", "x"), timeout=1)
@@ -565,7 +567,7 @@ def test_a_program_gets_its_input_and_no_other(real: Ground) -> None:
     assert real.host.do(("cat",), timeout=10, stdin=b"a\0b\n").out == "a\0b\n"
     assert real.host.do(("wc", "-c"), timeout=10, stdin=data).out.strip() == str(len(data))
     assert real.host.do(("true",), timeout=10, stdin=data).ok
-    assert real.host.do(("cat",), timeout=10) == Done(0, "", "")
+    assert real.host.do(("cat",), timeout=10) == CommandResult(0, "", "")
 
 
 @posix_only
@@ -614,7 +616,7 @@ def test_a_program_that_takes_too_long_is_ended_with_all_its_children(real: Grou
         start = time.monotonic()
         done = real.host.ask((ldd, "x"), timeout=0.3)
         assert time.monotonic() - start < 5
-        assert done == Done(None, "begun\n", "")
+        assert done == CommandResult(None, "begun\n", "")
         # the end of the FIFO comes when the last of them is gone
         assert select.select([reader], [], [], 5)[0]
         assert os.read(reader, 1) == b""
@@ -628,7 +630,7 @@ def test_what_a_program_leaves_behind_is_not_waited_for(real: Ground) -> None:
     start = time.monotonic()
     done = real.host.do(("sh", "-c", f"echo out; cat {fifo} & exit 4"), timeout=20)
     assert time.monotonic() - start < 10
-    assert done == Done(4, "out\n", "")
+    assert done == CommandResult(4, "out\n", "")
     Path(fifo).write_bytes(b"")  # the cat ends
 
 
@@ -640,12 +642,12 @@ def test_a_child_has_a_session_of_its_own() -> None:
 
 
 def test_the_double_knows_only_what_it_was_told() -> None:
-    def dpkg(argv: tuple[str, ...], memory: Memory) -> Done:
+    def dpkg(argv: tuple[str, ...], memory: Memory) -> CommandResult:
         memory.clock += 100
-        return Done(0, f"{argv[1]} {memory.stdin.decode()}", "")
+        return CommandResult(0, f"{argv[1]} {memory.stdin.decode()}", "")
 
     memory = Memory(programs={"dpkg": dpkg})
-    assert memory.do(("dpkg", "-i"), timeout=200, stdin=b"in") == Done(0, "-i in", "")
+    assert memory.do(("dpkg", "-i"), timeout=200, stdin=b"in") == CommandResult(0, "-i in", "")
     assert memory.do(("dpkg", "-i"), timeout=50).timed_out
     assert (memory.monotonic(), memory.touches) == (150, [("do", "dpkg", "-i")] * 2)
     with pytest.raises(BaseException, match="does not know `apt-get x`"):
@@ -982,7 +984,7 @@ TOOLS = {
 @pytest.mark.parametrize("single", [0.8, 60], ids=["its own limit", "the run's"])
 def test_no_tool_outlives_a_limit(tmp_path: Path, tool: str, single: float) -> None:
     os.mkfifo(tmp_path / "fifo")
-    host = Guarded(Posix(), 60 if single < 1 else 0.8)
+    host = DeadlineHost(Posix(), 60 if single < 1 else 0.8)
     start = host.monotonic()
     with suppress(AgentError):
         host.do(("sh", "-c", f"cd {tmp_path}; {TOOLS[tool]}"), timeout=single)
@@ -995,7 +997,7 @@ def test_no_file_outlives_a_limit(tmp_path: Path, what: str) -> None:
     os.mkfifo(tmp_path / "fifo")
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(1 << 40)
-    host = Guarded(Posix(), 5)
+    host = DeadlineHost(Posix(), 5)
     start = host.monotonic()
     code, _ = cause_of(lambda: host.read(what if what.startswith("/") else str(tmp_path / what)))
     assert code == "unreadable"
@@ -1085,12 +1087,12 @@ sys.stdin.read()
 def test_the_holder_of_a_lock_is_named(ground: Ground, kind: str) -> None:
     path = ground.file("lock")
     if ground.memory:
-        ground.memory.locks[path] = Holder(812, "apt-get")
-        assert ground.host.holder(path) == Holder(812, "apt-get")
+        ground.memory.locks[path] = LockHolder(812, "apt-get")
+        assert ground.host.holder(path) == LockHolder(812, "apt-get")
         return
     with python(HOLD, path, kind) as child:
         name = Path(f"/proc/{child.pid}/comm").read_text().strip()
-        assert ground.host.holder(path) == Holder(child.pid, name)
+        assert ground.host.holder(path) == LockHolder(child.pid, name)
     assert ground.host.holder(path) is None
 
 
@@ -1285,7 +1287,7 @@ def test_a_process_with_the_client_mapped_is_found(real: Ground) -> None:
     with python(MAP, path) as child, python(MAP, other):
         name = Path(f"/proc/{child.pid}/comm").read_text().strip()
         (seen,) = real.host.mapping(real.path("lib/"))
-        assert seen == Running(child.pid, name, os.geteuid(), os.getegid(), seen.started, (path,))
+        assert seen == ProcessInfo(child.pid, name, os.geteuid(), os.getegid(), seen.started, (path,))
         assert abs(seen.started - time.time()) < 60
         Path(path).unlink()
         assert real.host.mapping(real.path("lib/"))[0].mapped == (f"{path} (deleted)",)
@@ -1294,8 +1296,10 @@ def test_a_process_with_the_client_mapped_is_found(real: Ground) -> None:
 
 def test_the_double_finds_processes_too() -> None:
     memory = Memory()
-    memory.running = (Running(7, "java", 0, 0, 1.0, ("/lib/libc.so", "/opt/cloudhsm/lib/a.so")),)
-    assert memory.mapping("/opt/cloudhsm/") == (Running(7, "java", 0, 0, 1.0, ("/opt/cloudhsm/lib/a.so",)),)
+    memory.running = (ProcessInfo(7, "java", 0, 0, 1.0, ("/lib/libc.so", "/opt/cloudhsm/lib/a.so")),)
+    assert memory.mapping("/opt/cloudhsm/") == (
+        ProcessInfo(7, "java", 0, 0, 1.0, ("/opt/cloudhsm/lib/a.so",)),
+    )
     assert memory.mapping("/opt/other/") == ()
 
 
@@ -1355,6 +1359,6 @@ def test_a_dry_host_looks_and_never_touches(ground: Ground) -> None:
 @posix_only
 def test_a_program_that_does_not_even_end_when_it_is_told_to_gets_no_more_time_than_it_had() -> None:
     began = time.monotonic()
-    done = this_machine().do(("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"), timeout=0.5)
+    done = local_host().do(("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"), timeout=0.5)
     assert done.timed_out
     assert time.monotonic() - began < 5  # ten seconds is what an installation gets to end

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
 from agent.hosts import files
-from agent.hosts.fetch import Means, fetch
+from agent.hosts.fetch import DownloadContext, fetch
 from agent.reporting import letter, places
 from tests.doubles.memory import Memory
 
@@ -107,7 +107,7 @@ def download(
     url: str, path: Path, *, environ: dict[str, str] | None = None, timeout: float = 20
 ) -> AgentError | None:
     """Return how a download failed, None when the file is there. Whatever else is raised would be `internal`."""
-    means = Means(Clock(), files, environ or {})
+    means = DownloadContext(Clock(), files, environ or {})
     try:
         fetch(url, str(path), sha256=HASH, limit=100_000, timeout=timeout, means=means)
     except AgentError as error:
@@ -117,9 +117,9 @@ def download(
 
 def post(url: str, *, seconds: float = 20) -> letter.UndeliveredError | None:
     machine = Memory()
-    means = letter.Means(machine, machine.monotonic() + seconds)
+    means = letter.DeliveryContext(machine, machine.monotonic() + seconds)
     try:
-        places.send(letter.Letter(url, DOCUMENT), means)
+        places.send(letter.OutgoingReport(url, DOCUMENT), means)
     except letter.UndeliveredError as error:
         return error
     return None
@@ -424,7 +424,7 @@ def test_retry_after_is_seconds_or_a_date_by_the_servers_own_clock(
 
     again = b"HTTP/1.1 %s No\r\nDate: %s\r\nRetry-After: %s\r\n\r\n" % (status, NOW, said)
     with raw(again, whole()) as server:
-        means = Means(Noting(), files, {})
+        means = DownloadContext(Noting(), files, {})
         fetch(
             f"http://{server.place}/x",
             str(tmp_path / "file"),
@@ -449,9 +449,9 @@ def test_a_ca_of_receivers_that_is_none_is_named_at_once(content: bytes | str | 
         path.write_bytes(content)
     machine.place(str(path), b"x")
     with raw(b"HTTP/1.1 200 OK\r\n\r\n") as server:
-        means = letter.Means(machine, machine.monotonic() + 20, ca=str(path))
+        means = letter.DeliveryContext(machine, machine.monotonic() + 20, ca=str(path))
         with pytest.raises(letter.UndeliveredError, match=path.name) as caught:
-            places.send(letter.Letter(f"https://{server.place}/x", DOCUMENT), means)
+            places.send(letter.OutgoingReport(f"https://{server.place}/x", DOCUMENT), means)
         assert server.heads == []
     assert "attempt" not in caught.value.saw
     assert "--report-ca" in caught.value.saw

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Callable
 import pytest
 
 from agent.cloudhsm.layout import LINUX
-from agent.core.host import Done
-from agent.core.limits import Limits
-from agent.hosts.here import this_machine
+from agent.core.host import CommandResult
+from agent.core.limits import Timeouts
+from agent.hosts.here import local_host
 from agent.lab.contents import describe
 from agent.steps.library import Jar, Library
 from tests.doubles.memory import Memory
@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 def look(folder: Path) -> Finding:
     layout = replace(LINUX, lib=str(folder))
-    return Library("pkcs11", layout, "ldd", Limits(tool=10)).check(this_machine())
+    return Library("pkcs11", layout, "ldd", Timeouts(tool=10)).check(local_host())
 
 
 def put(folder: Path, data: bytes, name: str = LIB, mode: int = 0o755) -> Path:
@@ -126,27 +126,29 @@ GOOD = "\tlinux-vdso.so.1 =>  (0x00007ffd)\n\tlibc.so.6 => /lib/libc.so.6 (0x000
 @pytest.mark.parametrize(
     ("done", "met"),
     [
-        (Done(0, GOOD, ""), True),
-        (Done(0, GOOD, "ldd: warning: you do not have execution permission for `x'\n"), True),
-        (Done(0, "\tstatically linked\n", ""), True),
-        (Done(1, GOOD, ""), False),
-        (Done(0, "", ""), False),
-        (Done(0, "\tnot a dynamic executable\n", ""), False),
-        (Done(1, "", "ldd: exited with unknown exit code (135)\n"), False),
-        (Done(0, GOOD + "\tlibssl.so.99 => not found\n", ""), False),
+        (CommandResult(0, GOOD, ""), True),
+        (CommandResult(0, GOOD, "ldd: warning: you do not have execution permission for `x'\n"), True),
+        (CommandResult(0, "\tstatically linked\n", ""), True),
+        (CommandResult(1, GOOD, ""), False),
+        (CommandResult(0, "", ""), False),
+        (CommandResult(0, "\tnot a dynamic executable\n", ""), False),
+        (CommandResult(1, "", "ldd: exited with unknown exit code (135)\n"), False),
+        (CommandResult(0, GOOD + "\tlibssl.so.99 => not found\n", ""), False),
         (
-            Done(0, "/x.so: /lib/libc.so.6: version `GLIBC_9' not found (required by /x.so)\n" + GOOD, ""),
+            CommandResult(
+                0, "/x.so: /lib/libc.so.6: version `GLIBC_9' not found (required by /x.so)\n" + GOOD, ""
+            ),
             False,
         ),
-        (Done(0, GOOD + "undefined symbol: SSL_new\t(/x.so)\n", ""), False),
-        (Done(139, GOOD, ""), False),
-        (Done(127, "", "ldd: No such file or directory\n"), False),
-        (Done(None, GOOD, ""), False),
+        (CommandResult(0, GOOD + "undefined symbol: SSL_new\t(/x.so)\n", ""), False),
+        (CommandResult(139, GOOD, ""), False),
+        (CommandResult(127, "", "ldd: No such file or directory\n"), False),
+        (CommandResult(None, GOOD, ""), False),
     ],
 )
-def test_exit_status_and_every_line_count(done: Done, met: bool) -> None:
+def test_exit_status_and_every_line_count(done: CommandResult, met: bool) -> None:
     memory = Memory({f"/opt/cloudhsm/lib/{LIB}": b""}, programs={"ldd": done})
-    found = Library("pkcs11", LINUX, "ldd", Limits()).check(memory)
+    found = Library("pkcs11", LINUX, "ldd", Timeouts()).check(memory)
     assert (found.met, found.code) == (met, None if met else "library-unloadable")
 
 
@@ -175,11 +177,11 @@ def test_every_part_of_a_jar_counts(folder: Path) -> None:
     classes = [f"com/amazonaws/cloudhsm/jce/provider/{name}.class" for name in ("CloudHsmProvider", "Other")]
     parts = [(name, os.urandom(2000)) for name in (*classes, "META-INF/MANIFEST.MF", "META-INF/AMZN.SF")]
     data = jar_of(*parts)
-    assert Jar(str(put(folder, data, "cloudhsm-jce-5.18.0.jar", 0o644).parent)).check(this_machine()).met
+    assert Jar(str(put(folder, data, "cloudhsm-jce-5.18.0.jar", 0o644).parent)).check(local_host()).met
     for _, content in parts:
         at = data.index(content[:200]) + 1000
         put(folder, data[:at] + bytes(20) + data[at + 20 :], "cloudhsm-jce-5.18.0.jar", 0o644)
-        found = Jar(str(folder)).check(this_machine())
+        found = Jar(str(folder)).check(local_host())
         assert (found.met, found.code) == (False, "library-unloadable")
         assert "is damaged" in found.saw
 
@@ -188,7 +190,7 @@ def test_a_jar_that_unpacks_without_end_is_none(folder: Path) -> None:
     data = jar_of(("com/amazonaws/cloudhsm/jce/A.class", b"x"), ("bomb", bytes(2000)))
     at = data.rindex(b"PK\x01\x02") + 24  # what the directory says of the size of the last entry
     put(folder, data[:at] + b"\xf0\xff\xff\xff" + data[at + 4 :], "cloudhsm-jce-5.18.0.jar", 0o644)
-    found = Jar(str(folder)).check(this_machine())
+    found = Jar(str(folder)).check(local_host())
     assert not found.met
     assert "more than any" in found.saw
 
@@ -196,7 +198,7 @@ def test_a_jar_that_unpacks_without_end_is_none(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["cloudhsm-jce-5.18.0.jar", "cloudhsm-5.18.0.jar"])
 def test_the_jar_of_jce_is_whole_and_has_the_provider_in_it(folder: Path, name: str) -> None:
     def met() -> bool:
-        return Jar(str(folder)).check(this_machine()).met
+        return Jar(str(folder)).check(local_host()).met
 
     assert not met()
     path = put(folder, jar(), name, 0o644)

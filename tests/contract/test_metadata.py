@@ -14,8 +14,8 @@ from agent import app
 from agent.desired import Desired
 from agent.hosts.metadata import DISABLED, ENDPOINT, LIMIT, instance_id
 from agent.hosts.posix import Posix
-from agent.render.progress import Silent
-from agent.report import Run
+from agent.render.progress import NullProgress
+from agent.report import RunInfo
 from tests.doubles.imds import imds
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import MIRROR, Vendor
@@ -140,7 +140,7 @@ def test_the_id_is_in_a_report_that_is_told_and_else_not_asked_for(
         hsm_ip=vendor.addresses, ca_cert=ca_pem.decode(), package_source=MIRROR, sha256=vendor.checksums(),
         report_to=("file:/report.json",) if told else (),
     )  # fmt: skip
-    report: Report = app.verify(memory, wanted, Run("r", command, NOW, identity=identity), Silent())
+    report: Report = app.verify(memory, wanted, RunInfo("r", command, NOW, identity=identity), NullProgress())
     assert (report.host.instance_id, len(asks)) == (ID if asked else None, asked)
     if asked:
         assert json.loads(memory.read("/report.json") or b"")["host"]["instance_id"] == ID

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
 from agent.core.fleet import Target
-from agent.hosts.ssh.login import Config, Hop, Route
-from agent.hosts.ssh.trust import HostKey, Known, parse
+from agent.hosts.ssh.login import Hop, Route, SshConfig
+from agent.hosts.ssh.trust import HostKey, KnownHosts, parse
 from tests.sshd import fingerprint, keygen
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh") is None, reason="this machine has no OpenSSH client")
@@ -91,7 +91,7 @@ def used_by_ssh(file: Path, name: str, *options: str) -> tuple[list[str], list[s
 
 
 def route_of(file: Path, target: Target | str) -> Route:
-    return Config.read(file).route(Target(target, target) if isinstance(target, str) else target)
+    return SshConfig.read(file).route(Target(target, target) if isinstance(target, str) else target)
 
 
 def same_as_ssh(file: Path, name: str, *, keys: bool = True) -> Hop:
@@ -213,7 +213,7 @@ def test_what_people_write_means_what_it_means_to_ssh(tmp_path: Path, case: str,
 def test_what_the_inventory_says_wins_as_options_of_ssh_do(file: Path) -> None:
     said = said_by_ssh(file, "192.0.2.7", "-o", "User=root", "-o", "Port=9", "-i", "/k", "-J", "odd")
     target = Target("x", "192.0.2.7", port=9, user="root", key="/k", jump="odd")
-    route = Config.read(file).route(target)
+    route = SshConfig.read(file).route(target)
     assert (route.target.user, route.target.port, route.target.keys[0]) == ("root", 9, "/k")
     assert (said["user"], said["port"], said["proxyjump"]) == ("root", "9", "odd")
     assert route.target.timeout == float(said["connecttimeout"]) == 7  # `Match user root` sees it too
@@ -357,7 +357,7 @@ def test_what_is_added_is_found_by_ssh(tmp_path: Path, hashed: bool) -> None:
     path = tmp_path / "new/known_hosts"
     (entry,) = parse(f"x {KEY}", "k")
     hop = Hop("box", "Box.example", 2222, "u", known_hosts=(str(path),), hash_known_hosts=hashed)
-    assert Known().check(hop, entry.key, trust_new=True) == entry.key.fingerprint
+    assert KnownHosts().check(hop, entry.key, trust_new=True) == entry.key.fingerprint
     assert finds(path, "[box.example]:2222") == {"1"}
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert ("box.example" in path.read_text()) is not hashed
@@ -371,7 +371,7 @@ def test_many_writers_never_mix_their_lines(tmp_path: Path) -> None:
     (entry,) = parse(f"x {KEY}", "k")
 
     def write(writer: int) -> None:
-        known = Known()
+        known = KnownHosts()
         for number in range(20):
             hop = Hop("box", f"h{writer}-{number}", 22, "u", known_hosts=(str(path),))
             assert known.check(hop, entry.key, trust_new=True)

@@ -21,10 +21,10 @@ from agent import app
 from agent.core.system import LINUX
 from agent.delivery import Delivered, deliver
 from agent.desired import Desired, to_json
-from agent.render.progress import Silent
-from agent.report import Run
+from agent.render.progress import NullProgress
+from agent.report import RunInfo
 from agent.reporting import https
-from agent.reporting.letter import Letter, Means, UndeliveredError
+from agent.reporting.letter import DeliveryContext, OutgoingReport, UndeliveredError
 from agent.reporting.places import send
 from agent.state import store
 from tests import promtool
@@ -77,8 +77,8 @@ def post(
     **more: object,
 ) -> None:
     machine = machine or Machine()
-    means = Means(machine, machine.monotonic() + seconds, environ or {})
-    send(Letter(server.url, document()), replace(means, **more))  # type: ignore[arg-type]
+    means = DeliveryContext(machine, machine.monotonic() + seconds, environ or {})
+    send(OutgoingReport(server.url, document()), replace(means, **more))  # type: ignore[arg-type]
 
 
 def deliver_to(machine: Machine, url: str, number: int, **more: object) -> Delivered:
@@ -445,10 +445,10 @@ def test_a_token_that_is_recorded_is_not_for_a_receiver_that_is_named_later() ->
     machine.place("/token", TOKEN.encode())
     with receiver(accept) as first, receiver(accept) as second:
         recorded = Desired(hsm_ip=("10.0.1.6",), report_to=(first.url,), report_token_file="/token")
-        store.write_last(machine, store.Last(to_json(recorded), ""))
+        store.write_last(machine, store.LastConfigure(to_json(recorded), ""))
         for number, to in enumerate(((second.url,), (first.url, second.url), (first.url,), ())):
-            run = Run(RUN.format(number), "verify", now)
-            app.verify(machine, Desired(report_to=to), run, Silent())
+            run = RunInfo(RUN.format(number), "verify", now)
+            app.verify(machine, Desired(report_to=to), run, NullProgress())
     assert [headers.get("Authorization") for _, headers in second.requests] == [None, None]
     seen = [headers.get("Authorization") for _, headers in first.requests]
     assert seen == [None, f"Bearer {TOKEN}", f"Bearer {TOKEN}"]

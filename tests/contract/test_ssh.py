@@ -18,11 +18,19 @@ from cryptography.hazmat.primitives import serialization
 
 from agent.core.errors import AgentError
 from agent.core.fleet import Target
-from agent.hosts.ssh.gate import Gate
-from agent.hosts.ssh.keys import Keyring
-from agent.hosts.ssh.link import CutError, Lifeline, Link, LinkLostError, Patience, Talk, connect
-from agent.hosts.ssh.login import Config
-from agent.hosts.ssh.trust import Known
+from agent.hosts.ssh.gate import LoginLimiter
+from agent.hosts.ssh.keys import IdentityStore
+from agent.hosts.ssh.link import (
+    CancelledError,
+    ConnectionLostError,
+    SocketCancelToken,
+    SshChannel,
+    SshConnection,
+    SshTimeouts,
+    connect,
+)
+from agent.hosts.ssh.login import SshConfig
+from agent.hosts.ssh.trust import KnownHosts
 from tests import sshd
 from tests.full_server import full_server
 from tests.lab.kernel import until
@@ -32,12 +40,12 @@ from tests.threads import InThread, assert_cut, nothing_left
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.hosts.ssh.keys import Offers
+    from agent.hosts.ssh.keys import Identities
     from agent.hosts.ssh.login import Hop
 
 pytestmark = pytest.mark.skipif(sshd.PROGRAM is None, reason="this machine has no sshd")
 
-QUICK = Patience(banner=0.4, handshake=0.4, login=0.4, channel=0.4)
+QUICK = SshTimeouts(banner=0.4, handshake=0.4, login=0.4, channel=0.4)
 
 
 @pytest.fixture(autouse=True)
@@ -201,23 +209,25 @@ def test_a_key_that_is_not_there_or_damaged_or_open_to_all(server: Sshd) -> None
         connect_with_only(server, key)
 
 
-def connect_with_only(server: Sshd, key: Path | str, *lines: str) -> Link:
+def connect_with_only(server: Sshd, key: Path | str, *lines: str) -> SshConnection:
     """Connect with one key and no other."""
     config = server.config(*lines)
     path = server.folder / "ssh_config"
     path.write_text(path.read_text().replace(f"IdentityFile {server.key}", f"IdentityFile {key}"))
-    config = Config.read(path)
+    config = SshConfig.read(path)
     return enter(config)
 
 
-def enter(config: Config, gate: Gate | None = None, known: Known | None = None) -> Link:
+def enter(
+    config: SshConfig, gate: LoginLimiter | None = None, known: KnownHosts | None = None
+) -> SshConnection:
     return connect(
         config.route(Target("box", "box")),
-        known=known or Known(),
-        keyring=Keyring(),
+        known=known or KnownHosts(),
+        keyring=IdentityStore(),
         trust_new=False,
-        lifeline=Lifeline(),
-        gate=gate or Gate(),
+        lifeline=SocketCancelToken(),
+        gate=gate or LoginLimiter(),
     )
 
 
@@ -451,10 +461,10 @@ def test_an_agent_that_does_not_sign_is_told_and_can_be_cut(server: Sshd) -> Non
             server.connect(f"IdentityAgent {lazy}")
         Path(lazy).unlink()
         with agent_that_does_not_sign(path) as (lazy, _), fails("key-unusable", "could not be signed"):
-            server.connect(f"IdentityAgent {lazy}", keyring=Keyring(0.3))
+            server.connect(f"IdentityAgent {lazy}", keyring=IdentityStore(0.3))
         Path(lazy).unlink()
         for lists in (True, False):
-            lifeline = Lifeline()
+            lifeline = SocketCancelToken()
             with agent_that_does_not_sign(path, lists=lists) as (lazy, asked):
                 waiting = InThread(partial(server.connect, f"IdentityAgent {lazy}", lifeline=lifeline))
                 assert asked.wait(10)
@@ -464,7 +474,7 @@ def test_an_agent_that_does_not_sign_is_told_and_can_be_cut(server: Sshd) -> Non
             agent_that_does_not_sign(path, lists=False) as (lazy, _),
             fails("key-unusable", "no agent holds it"),
         ):
-            server.connect(f"IdentityAgent {lazy}", keyring=Keyring(0.3))
+            server.connect(f"IdentityAgent {lazy}", keyring=IdentityStore(0.3))
 
 
 # --- whom we trust
@@ -570,12 +580,17 @@ def test_a_key_is_known_when_it_is_to_ssh(case: str) -> None:
 
 def test_a_new_key_is_trusted_once_by_many_threads(server: Sshd) -> None:
     server.known.unlink()
-    known, gate, told = Known(), Gate(), []
+    known, gate, told = KnownHosts(), LoginLimiter(), []
     route = server.config().route(Target("box", "box"))
 
     def enter() -> None:
         with connect(
-            route, known=known, keyring=Keyring(), trust_new=True, lifeline=Lifeline(), gate=gate
+            route,
+            known=known,
+            keyring=IdentityStore(),
+            trust_new=True,
+            lifeline=SocketCancelToken(),
+            gate=gate,
         ) as link:
             told.append(link.trusted)
 
@@ -597,9 +612,14 @@ def test_a_new_key_says_whose_it_is(server: Sshd) -> None:
     path.write_text(
         path.read_text() + hop.replace("alias target", "alias hop").replace("Alias target", "Alias hop")
     )
-    route = Config.read(path).route(Target("box", "box"))
+    route = SshConfig.read(path).route(Target("box", "box"))
     with connect(
-        route, known=Known(), keyring=Keyring(), trust_new=True, lifeline=Lifeline(), gate=Gate()
+        route,
+        known=KnownHosts(),
+        keyring=IdentityStore(),
+        trust_new=True,
+        lifeline=SocketCancelToken(),
+        gate=LoginLimiter(),
     ) as link:
         own = fingerprint(server.host_keys[0])
         assert link.trusted == f"{own} of the jump host hop (127.0.0.1) port {server.port}, {own}"
@@ -697,9 +717,9 @@ def test_what_is_slow_is_told_for_every_stage(server: Sshd) -> None:
     with stand_in(only_a_banner) as port, fails("ssh-timed-out", "does not go on with the key exchange"):
         server.connect(f"Port {port}", patience=QUICK)
     with fails("ssh-timed-out", "does not answer the login"):
-        server.connect(keyring=Stopping(server), patience=Patience(login=0.4))
+        server.connect(keyring=Stopping(server), patience=SshTimeouts(login=0.4))
     server.signal(signal.SIGCONT)
-    with server.connect(patience=Patience(channel=0.4)) as link:
+    with server.connect(patience=SshTimeouts(channel=0.4)) as link:
         server.signal(signal.SIGSTOP)
         with fails("ssh-timed-out", "does not open a session"):
             link.talk("true")
@@ -730,7 +750,7 @@ def test_a_server_that_drops_is_tried_again_and_told(
     assert all(0.3 <= wait / 2**number <= 0.8 for number, wait in enumerate(lifeline.waits))
 
 
-class Impatient(Lifeline):
+class Impatient(SocketCancelToken):
     """Counts the waits and does not wait."""
 
     def __init__(self) -> None:
@@ -746,11 +766,11 @@ def test_max_startups_1_lets_all_of_them_in_one_after_the_other(server: Sshd) ->
     server.configure("MaxStartups 1")
     server.start()
     route = server.config().route(Target("box", "box"))
-    known, keyring, gate, ended = Known(), Keyring(), Gate(1), []
+    known, keyring, gate, ended = KnownHosts(), IdentityStore(), LoginLimiter(1), []
 
     def enter() -> None:
         with connect(
-            route, known=known, keyring=keyring, trust_new=False, lifeline=Lifeline(), gate=gate
+            route, known=known, keyring=keyring, trust_new=False, lifeline=SocketCancelToken(), gate=gate
         ) as link:
             ended.append(run(link, "exit 3").status)
 
@@ -821,7 +841,7 @@ def test_a_proxy_command_that_hangs_and_ignores_every_signal_it_can(server: Sshd
 # --- the watchdog
 
 
-class Stopping(Keyring):
+class Stopping(IdentityStore):
     """Stops the server between key exchange and login."""
 
     def __init__(self, server: Sshd) -> None:
@@ -830,7 +850,7 @@ class Stopping(Keyring):
         self.asked = threading.Event()
 
     @contextmanager
-    def offers(self, hop: Hop, lifeline: Lifeline) -> Iterator[Offers]:
+    def offers(self, hop: Hop, lifeline: SocketCancelToken) -> Iterator[Identities]:
         self._server.signal(signal.SIGSTOP)
         self.asked.set()
         with super().offers(hop, lifeline) as found:
@@ -846,7 +866,7 @@ def test_a_cut_ends_a_connect(server: Sshd) -> None:
         assert_cut(lifeline, waiting)
 
 
-class Telling(Lifeline):
+class Telling(SocketCancelToken):
     def __init__(self) -> None:
         super().__init__()
         self.held = threading.Event()
@@ -865,7 +885,7 @@ def syn_sent(port: int) -> bool:
 
 @pytest.mark.parametrize("answer", [silent, only_a_banner], ids=["banner", "key exchange"])
 def test_a_cut_ends_the_greeting(server: Sshd, answer: Callable[[socket.socket], None]) -> None:
-    lifeline, came = Lifeline(), threading.Event()
+    lifeline, came = SocketCancelToken(), threading.Event()
 
     def answer_and_tell(connection: socket.socket) -> None:
         answer(connection)
@@ -878,21 +898,21 @@ def test_a_cut_ends_the_greeting(server: Sshd, answer: Callable[[socket.socket],
 
 
 def test_a_cut_ends_a_login(server: Sshd) -> None:
-    lifeline, keyring = Lifeline(), Stopping(server)
+    lifeline, keyring = SocketCancelToken(), Stopping(server)
     waiting = InThread(lambda: server.connect(lifeline=lifeline, keyring=keyring))
     assert keyring.asked.wait(10)
     assert_cut(lifeline, waiting)
 
 
 def test_a_cut_ends_the_wait_for_a_session(server: Sshd) -> None:
-    lifeline = Lifeline()
+    lifeline = SocketCancelToken()
     with server.connect(lifeline=lifeline) as link:
         server.signal(signal.SIGSTOP)
         assert_cut(lifeline, InThread(lambda: link.talk("true")))
 
 
 def test_a_cut_ends_a_command_in_the_middle_of_its_output(server: Sshd) -> None:
-    lifeline, heard = Lifeline(), threading.Event()
+    lifeline, heard = SocketCancelToken(), threading.Event()
 
     def listen() -> None:
         with server.connect(lifeline=lifeline) as link, link.talk("yes") as talk:
@@ -907,23 +927,23 @@ def test_a_cut_ends_a_command_in_the_middle_of_its_output(server: Sshd) -> None:
 
 
 def test_a_cut_ends_a_silent_command_and_one_that_is_sent_to(server: Sshd) -> None:
-    acts: tuple[Callable[[Talk], object], ...] = (
+    acts: tuple[Callable[[SshChannel], object], ...] = (
         lambda talk: talk.receive(),
         lambda talk: talk.status(timeout=60),
         lambda talk: talk.send(b"x" * 100_000_000),
     )
     for act in acts:
-        lifeline = Lifeline()
+        lifeline = SocketCancelToken()
         with server.connect(lifeline=lifeline) as link, link.talk("sleep 60") as talk:
             assert_cut(lifeline, InThread(lambda talk=talk, act=act: act(talk)))  # type: ignore[misc]
 
 
 def test_a_cut_ends_the_wait_at_the_gate_and_between_two_attempts(server: Sshd) -> None:
-    gate, lifeline = Gate(1), Lifeline()
-    with gate.passing((("127.0.0.1", server.port),), Lifeline()):
+    gate, lifeline = LoginLimiter(1), SocketCancelToken()
+    with gate.passing((("127.0.0.1", server.port),), SocketCancelToken()):
         waiting = InThread(lambda: server.connect(gate=gate, lifeline=lifeline))
         assert_cut(lifeline, waiting)
-    lifeline, came = Lifeline(), threading.Event()
+    lifeline, came = SocketCancelToken(), threading.Event()
 
     def answer(connection: socket.socket) -> None:
         too_many(connection)
@@ -936,7 +956,7 @@ def test_a_cut_ends_the_wait_at_the_gate_and_between_two_attempts(server: Sshd) 
 
 
 def test_a_cut_ends_a_proxy_command(server: Sshd) -> None:
-    lifeline, begun = Lifeline(), server.folder / "begun"
+    lifeline, begun = SocketCancelToken(), server.folder / "begun"
     os.mkfifo(begun)
     line = f"ProxyCommand sh -c 'echo >{begun}; exec sleep 60'"
     waiting = InThread(lambda: server.connect(line, lifeline=lifeline))
@@ -945,13 +965,13 @@ def test_a_cut_ends_a_proxy_command(server: Sshd) -> None:
 
 
 def test_a_line_that_is_cut_stays_cut(server: Sshd) -> None:
-    lifeline = Lifeline()
+    lifeline = SocketCancelToken()
     with server.connect(lifeline=lifeline) as link:
         lifeline.cut()
         lifeline.cut()
-        with pytest.raises(CutError):
+        with pytest.raises(CancelledError):
             run(link, "true")
-    with pytest.raises(CutError):
+    with pytest.raises(CancelledError):
         server.connect(lifeline=lifeline)
 
 
@@ -1015,8 +1035,8 @@ def test_a_server_that_runs_no_commands_is_told(server: Sshd) -> None:
 
 def test_a_command_that_is_never_begun_is_told_and_can_be_cut(server: Sshd) -> None:
     server.known.write_text(f"other {Path(f'{server.host_keys[0]}.pub').read_text()}")
-    for patience in (Patience(channel=0.4), Patience()):
-        lifeline, asked, go = Lifeline(), threading.Event(), threading.Event()
+    for patience in (SshTimeouts(channel=0.4), SshTimeouts()):
+        lifeline, asked, go = SocketCancelToken(), threading.Event(), threading.Event()
 
         def answer(asked: threading.Event = asked, go: threading.Event = go) -> bool:
             asked.set()
@@ -1045,7 +1065,7 @@ def test_a_command_that_is_never_begun_is_told_and_can_be_cut(server: Sshd) -> N
 
 
 def test_a_link_that_breaks_is_told_apart_from_an_end(server: Sshd) -> None:
-    acts: tuple[Callable[[Talk], object], ...] = (
+    acts: tuple[Callable[[SshChannel], object], ...] = (
         lambda talk: talk.receive(),
         lambda talk: talk.status(),
         lambda talk: talk.send(b"x" * 20_000_000),
@@ -1055,7 +1075,7 @@ def test_a_link_that_breaks_is_told_apart_from_an_end(server: Sshd) -> None:
             assert talk.receive() == b"x\n"
             waiting = InThread(lambda talk=talk, act=act: act(talk))  # type: ignore[misc]
             server.stop()
-            assert isinstance(waiting.ended(5), LinkLostError)
-            with pytest.raises(LinkLostError):
+            assert isinstance(waiting.ended(5), ConnectionLostError)
+            with pytest.raises(ConnectionLostError):
                 run(link, "true")
         server.start()

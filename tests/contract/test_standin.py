@@ -101,7 +101,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> pki.Pki:
 class Running:
     """Two HSMs of one cluster, and their places."""
 
-    hsms: tuple[cluster.Hsm, ...]
+    hsms: tuple[cluster.HsmServer, ...]
     places: tuple[tuple[str, int], ...]
 
     def mode(self, word: str) -> None:
@@ -118,8 +118,8 @@ def two_hsms(certificates: pki.Pki, tmp_path_factory: pytest.TempPathFactory) ->
         yield Running((first, second), ((one.address, one.ports[0]), (two.address, two.ports[0])))
 
 
-def _hsm(certificates: pki.Pki, state: Path, address: str) -> cluster.Hsm:
-    return cluster.Hsm(
+def _hsm(certificates: pki.Pki, state: Path, address: str) -> cluster.HsmServer:
+    return cluster.HsmServer(
         address=address,
         identity=certificates.hsm,
         other=certificates.other_hsm,

@@ -35,14 +35,23 @@ from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
 from agent.core.system import windows
-from agent.desired import Complaints, Desired, read_text, settle
+from agent.desired import Desired, InputErrors, read_text, resolve
 from agent.hosts.posix import Posix
 from agent.hosts.proxies import proxy_for
 from agent.hosts.windows import access
 from agent.render.record import schema
 from agent.reporting.file import path_of
 from agent.tasks import FIRST_BOOT
-from agent.user_data import MOST_BYTES, PATIENCE, TIMEOUT, Source, said, source_of, user_data, way_of
+from agent.user_data import (
+    MOST_BYTES,
+    PATIENCE,
+    TIMEOUT,
+    AgentSource,
+    config_json,
+    first_boot_options,
+    parse_agent_source,
+    user_data,
+)
 from tests.doubles.receiver import Exchange, accept, only, receiver
 from tests.golden.test_user_data import CASES, LEAST, Case
 from tests.task_schema import complaints
@@ -122,9 +131,9 @@ class Shell:
 
     def given(self) -> Desired:
         """Return what `configure` was given, as it reads it."""
-        complaints = Complaints()
+        complaints = InputErrors()
         words = self.read("argv").splitlines()
-        desired = settle(
+        desired = resolve(
             [read_text((self.folder / "config").read_bytes(), "first-boot.json", complaints)], complaints
         )
         return replace(desired, timeout=float(words[4].rstrip("s")), replace_ca="--replace-ca" in words)
@@ -135,8 +144,8 @@ def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path)
 
 
-def script_of(desired: Desired, source: Source | None = None) -> str:
-    return user_data(Posix(), desired, source or Source(), "shell").decode("ascii")
+def script_of(desired: Desired, source: AgentSource | None = None) -> str:
+    return user_data(Posix(), desired, source or AgentSource(), "shell").decode("ascii")
 
 
 def archive() -> bytes:
@@ -204,16 +213,16 @@ def test_every_value_arrives_as_it_was_and_none_becomes_code(shell: Shell, text:
 @given(text=TEXTS)
 def test_the_other_forms_carry_the_same(text: str) -> None:
     wanted = replace(LEAST, package_source=text)
-    cloud = yaml.safe_load(user_data(Posix(), wanted, Source(), "cloud-config"))
+    cloud = yaml.safe_load(user_data(Posix(), wanted, AgentSource(), "cloud-config"))
     (file,) = cloud["write_files"]
     assert file["content"] == script_of(wanted)
     assert cloud["runcmd"] == [["/bin/sh", file["path"]]]
     windows = user_data(
-        Posix(), wanted, Source("msi", "a.msi", "https://x/a.msi", "0" * 64), "powershell"
+        Posix(), wanted, AgentSource("msi", "a.msi", "https://x/a.msi", "0" * 64), "powershell"
     ).decode("ascii")
     assert (windows.count("</powershell>"), windows.count("<powershell>")) == (1, 1)
     told, task = carried(windows)
-    assert told == said(wanted)
+    assert told == config_json(wanted)
     assert complaints(task) == []
 
 
@@ -293,7 +302,7 @@ def test_the_agent_comes_and_is_run(shell: Shell, source: str) -> None:
     if source != "already there":
         shell.program("hsm-agent", None)
     with bucket(shell.folder) as url:
-        found = source_of(
+        found = parse_agent_source(
             Posix(),
             {"inline": str(shell.folder / name), "tree": f"{url}/{name}", "deb": f"{url}/{name}"}.get(
                 source, "package"
@@ -332,7 +341,7 @@ def test_what_fails_early_is_told_all_the_same(shell: Shell, fault: str, code: s
     with receiver(only(503), accept) as server, bucket(shell.folder) as url:
         name = "gone.deb" if fault == "no such file" else "hsm-agent.deb"
         base = "http://127.0.0.1:9" if fault == "no server" else url
-        source = Source("deb", name, f"{base}/{name}?X-Amz-Signature=hidden", sha256)
+        source = AgentSource("deb", name, f"{base}/{name}?X-Amz-Signature=hidden", sha256)
         to = (f"file:{shell.folder}/report.json", server.url, "junit:/nowhere/x.xml")
         wanted = replace(LEAST, timeout=8.0, report_to=to, report_token_file=str(shell.folder / "token"))
         done = shell.run(script_of(wanted, source))
@@ -387,7 +396,7 @@ def test_a_bucket_is_read_with_the_aws_command(shell: Shell) -> None:
     shell.program("aws", '#!/bin/sh\necho "$@" >>aws\ncp kept "$5"\n')
     shell.program("hsm-agent", None)
     sha256 = hashlib.sha256(archive()).hexdigest()
-    done = shell.run(script_of(LEAST, Source("tree", "t.tar.gz", "s3://bucket/a/t.tar.gz", sha256)))
+    done = shell.run(script_of(LEAST, AgentSource("tree", "t.tar.gz", "s3://bucket/a/t.tar.gz", sha256)))
     assert done.returncode == 0, done.stderr
     assert shell.read("aws").startswith("s3 cp --only-show-errors s3://bucket/a/t.tar.gz ")
 
@@ -402,7 +411,7 @@ def test_a_host_that_has_its_systems_own_python_alone_is_brought_and_told_by_tha
     shell.program("hsm-agent", None)
     (shell.folder / "t.tar.gz").write_bytes(archive())
     with bucket(shell.folder) as url:
-        source = Source("tree", "t.tar.gz", f"{url}/t.tar.gz", hashlib.sha256(archive()).hexdigest())
+        source = AgentSource("tree", "t.tar.gz", f"{url}/t.tar.gz", hashlib.sha256(archive()).hexdigest())
         done = shell.run(script_of(LEAST, source))
         assert done.returncode == 0, done.stderr
         assert shell.given().hsm_ip == LEAST.hsm_ip
@@ -436,7 +445,7 @@ def test_a_network_that_is_late_is_waited_for(shell: Shell) -> None:
     answers: list[Answer] = [Exchange.reset, only(503), lambda exchange: send(exchange, 30)]
     with receiver(*answers, lambda exchange: send(exchange, len(archive()))) as server:
         url = f"http://127.0.0.1:{server.server_port}/hsm-agent.tar.gz"
-        done = shell.run(script_of(LEAST, Source("tree", "hsm-agent.tar.gz", url, sha256)))
+        done = shell.run(script_of(LEAST, AgentSource("tree", "hsm-agent.tar.gz", url, sha256)))
     assert done.returncode == 0, done.stderr
     assert (shell.given().hsm_ip, len(server.requests)) == (LEAST.hsm_ip, 4)
 
@@ -483,15 +492,17 @@ def test_a_ca_that_is_none_is_refused_here_and_now(ca_pem: bytes, tmp_path: Path
 def test_what_is_large_is_compressed_and_what_is_too_large_is_named(tmp_path: Path) -> None:
     sums = tuple(f"cloudhsm-cli_5.99.{number}-1_u24.04_amd64.deb={'ab' * 32}" for number in range(100))
     many = replace(LEAST, sha256=sums)
-    data = user_data(Posix(), many, Source(), "shell")
+    data = user_data(Posix(), many, AgentSource(), "shell")
     assert (len(data) <= MOST_BYTES, data[:2]) == (True, b"\x1f\x8b")
     assert gzip.decompress(data).startswith(b"#!/bin/sh\n")
-    assert gzip.decompress(user_data(Posix(), many, Source(), "cloud-config")).startswith(b"#cloud-config\n")
+    assert gzip.decompress(user_data(Posix(), many, AgentSource(), "cloud-config")).startswith(
+        b"#cloud-config\n"
+    )
     large = tmp_path / "hsm-agent_0.1.0_all.deb"
     large.write_bytes(os.urandom(20_000))
     for desired, form, source, word in (
-        (many, "powershell", Source("msi", "a.msi", "https://x/a.msi", "0" * 64), "the other options"),
-        (LEAST, "shell", source_of(Posix(), str(large), None, "shell"), large.name),
+        (many, "powershell", AgentSource("msi", "a.msi", "https://x/a.msi", "0" * 64), "the other options"),
+        (LEAST, "shell", parse_agent_source(Posix(), str(large), None, "shell"), large.name),
     ):
         with pytest.raises(AgentError) as caught:
             user_data(Posix(), desired, source, form)
@@ -520,7 +531,7 @@ def test_where_the_agent_comes_from_is_checked(
     text: str, sha256: str | None, form: str, complaint: str
 ) -> None:
     with pytest.raises(AgentError) as caught:
-        source_of(Posix(), text, sha256, form)
+        parse_agent_source(Posix(), text, sha256, form)
     assert caught.value.code.name == "config-invalid"
     assert complaint in caught.value.saw
 
@@ -530,7 +541,7 @@ def test_the_command_prints_it() -> None:
         argv = [sys.executable, "-m", "agent", "user-data", *words]
         return subprocess.run(argv, capture_output=True, timeout=60, check=False)
 
-    assert run("--hsm-ip", "10.0.1.6").stdout == user_data(Posix(), LEAST, Source(), "shell")
+    assert run("--hsm-ip", "10.0.1.6").stdout == user_data(Posix(), LEAST, AgentSource(), "shell")
     refused = run("--format", "bash")
     assert (refused.returncode, refused.stdout, b"--format takes shell" in refused.stderr) == (2, b"", True)
     nobody = run()
@@ -719,7 +730,7 @@ def test_python_of_first_boot_takes_nothing_from_where_it_happens_to_run(shell: 
     (shell.folder / "hsm-agent.deb").write_bytes(b"a package")
     startup = str(shell.folder / "json.py")
     with bucket(shell.folder) as url:
-        source = Source(
+        source = AgentSource(
             "deb", "hsm-agent.deb", f"{url}/hsm-agent.deb", hashlib.sha256(b"a package").hexdigest()
         )
         wanted = replace(LEAST, timeout=8.0, report_to=(f"file:{shell.folder}/report.json",))
@@ -751,7 +762,7 @@ def test_a_signed_url_is_in_no_argument_of_a_process(shell: Shell) -> None:
 
     with receiver(send) as server:
         url = f"http://127.0.0.1:{server.server_port}/hsm-agent.deb?X-Amz-Signature=hidden"
-        source = Source("deb", "hsm-agent.deb", url, hashlib.sha256(b"a package").hexdigest())
+        source = AgentSource("deb", "hsm-agent.deb", url, hashlib.sha256(b"a package").hexdigest())
         done = shell.run(script_of(LEAST, source))
     assert done.returncode == 0, done.stderr
     assert server.requests[0][0] == "/hsm-agent.deb?X-Amz-Signature=hidden"
@@ -805,7 +816,7 @@ def test_a_file_that_never_fits_is_told_by_its_size(tmp_path: Path, size: int) -
         file.write(os.urandom(20_000))
         file.truncate(size)
     with pytest.raises(AgentError) as caught:
-        user_data(Posix(), LEAST, source_of(Posix(), str(large), None, "shell"), "shell")
+        user_data(Posix(), LEAST, parse_agent_source(Posix(), str(large), None, "shell"), "shell")
     assert caught.value.code.name == "user-data-too-large"
     assert large.name in caught.value.saw
     assert "s3://BUCKET/KEY" in caught.value.hint
@@ -825,8 +836,8 @@ def test_a_proxy_is_for_first_boot_and_for_the_units(shell: Shell) -> None:
         exchange.wfile.write(data)
 
     with receiver(send) as proxy:
-        way = way_of(f"http://127.0.0.1:{proxy.server_port}", ".corp,10.0.0.0/8", Complaints())
-        source = Source(
+        way = first_boot_options(f"http://127.0.0.1:{proxy.server_port}", ".corp,10.0.0.0/8", InputErrors())
+        source = AgentSource(
             "tree", "t.tar.gz", "http://mirror.invalid/t.tar.gz", hashlib.sha256(data).hexdigest()
         )
         text = user_data(Posix(), LEAST, source, "shell", way).decode("ascii")
@@ -849,8 +860,8 @@ def test_the_agent_comes_past_the_proxy_from_a_range_that_is_spared(shell: Shell
     data = archive()
     (shell.folder / "t.tar.gz").write_bytes(data)
     with receiver(only(403)) as proxy, bucket(shell.folder, "127.0.0.2") as url:
-        way = way_of(f"http://127.0.0.1:{proxy.server_port}", ".corp,127.0.0.0/8", Complaints())
-        source = Source("tree", "t.tar.gz", f"{url}/t.tar.gz", hashlib.sha256(data).hexdigest())
+        way = first_boot_options(f"http://127.0.0.1:{proxy.server_port}", ".corp,127.0.0.0/8", InputErrors())
+        source = AgentSource("tree", "t.tar.gz", f"{url}/t.tar.gz", hashlib.sha256(data).hexdigest())
         text = user_data(Posix(), replace(LEAST, timeout=8.0), source, "shell", way).decode("ascii")
         done = shell.run(text.replace("/etc/hsm-agent/environment", f"{shell.folder}/environment"))
     assert (done.returncode, proxy.requests) == (0, []), done.stderr
@@ -901,7 +912,7 @@ def test_the_clock_is_waited_for_as_long_as_all_else(shell: Shell, ca_pem: bytes
 
 
 def test_beside_another_part_cloud_config_keeps_both() -> None:
-    tree = yaml.safe_load(user_data(Posix(), LEAST, Source(), "cloud-config"))
+    tree = yaml.safe_load(user_data(Posix(), LEAST, AgentSource(), "cloud-config"))
     assert tree["merge_how"] == [
         {"name": "list", "settings": ["append"]},
         {"name": "dict", "settings": ["no_replace", "recurse_list"]},
@@ -987,10 +998,10 @@ def test_what_shows_the_log_of_windows_is_one_command_in_both_of_its_shells() ->
 
 
 def test_a_proxy_of_windows_spares_the_same_hosts() -> None:
-    complaints: Complaints = Complaints()
-    way = way_of("http://proxy.corp:3128", ".corp,10.1.2.3,10.0.0.0/8", complaints)
+    complaints: InputErrors = InputErrors()
+    way = first_boot_options("http://proxy.corp:3128", ".corp,10.1.2.3,10.0.0.0/8", complaints)
     assert complaints.texts == []
-    source = Source("msi", "a.msi", "https://x/a.msi", "0" * 64)
+    source = AgentSource("msi", "a.msi", "https://x/a.msi", "0" * 64)
     text = user_data(Posix(), LEAST, source, "powershell", way).decode("ascii")
     patterns = [re.compile(each) for each in re.findall(r"'(\^https.+?\$)'", text)]
     for url, spared in {

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from agent.cli.root import start
+from agent.cli.root import main
 from tests.wine.cluster import FIRST, NOBODY, SECOND
 from tests.wine.found import CLUSTER, Source
 from tests.wine.job import (
@@ -167,7 +167,7 @@ def test_a_restart_that_windows_installer_asks_for_is_told() -> None:
 
 @pytest.mark.parametrize("typed", [["demo"], ["fleet", "status"]], ids=" ".join)
 def test_what_needs_linux_says_so(typed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert start(typed) == 10
+    assert main(typed) == 10
     assert "runs on Linux alone" in capsys.readouterr().err
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.cloudhsm.firewall import RULE, wall
-from agent.core.limits import Limits
+from agent.cloudhsm.firewall import RULE, outbound_blocks
+from agent.core.limits import Timeouts
 from agent.core.words import Plan
-from agent.engine import apply
-from agent.hosts.here import this_machine
-from agent.render.progress import Silent
+from agent.engine import apply_plan
+from agent.hosts.here import local_host
+from agent.render.progress import NullProgress
 from agent.steps.firewall import Closing, Opening
 from agent.steps.reach import Reach
 from tests.full_server import full_server
@@ -23,7 +23,7 @@ assert sys.platform == "win32"
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.core.words import Line
+    from agent.core.words import StepResult
 
 KEY = r"HKLM\SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy"
 PROFILES = ("DomainProfile", "StandardProfile", "PublicProfile")
@@ -51,31 +51,31 @@ class Nothing:
     def save(self, *, worked: bool) -> None:
         """Keep nothing."""
 
-    def restore(self) -> tuple[Line, ...]:
+    def restore(self) -> tuple[StepResult, ...]:
         return ()
 
 
 def walk(step: Opening | Closing) -> tuple[str, str | None]:
-    (line,) = apply(Plan((step,)), this_machine(), Silent(), Nothing()).lines
+    (line,) = apply_plan(Plan((step,)), local_host(), NullProgress(), Nothing()).lines
     return line.outcome.value, line.code
 
 
 def test_a_registry_that_blocks_is_the_cause_of_silence_until_a_rule_allows() -> None:
-    assert wall(this_machine(), "127.0.0.1", 2223).causes == {}
+    assert outbound_blocks(local_host(), "127.0.0.1", 2223).causes == {}
     for profile in PROFILES:
         plant(profile, "EnableFirewall", "REG_DWORD", "1")
         plant(profile, "DefaultOutboundAction", "REG_DWORD", "1")
     with full_server() as port:
-        found = Reach("127.0.0.1", port, 0.2).check(this_machine())
+        found = Reach("127.0.0.1", port, 0.2).check(local_host())
     assert (found.code, "Windows Firewall: what goes out is blocked" in found.saw) == ("hsm-firewalled", True)
     plant("FirewallRules", "{8A1B7C1E-3C42-4B0C-8A39-0E2B2A2D1C01}", "REG_SZ", OURS)
-    assert wall(this_machine(), "127.0.0.1", 2223).causes == {}
-    assert set(wall(this_machine(), "127.0.0.1", 443).causes) == {"Domain", "Private", "Public"}
+    assert outbound_blocks(local_host(), "127.0.0.1", 2223).causes == {}
+    assert set(outbound_blocks(local_host(), "127.0.0.1", 443).causes) == {"Domain", "Private", "Public"}
 
 
 def test_the_rule_is_found_where_it_is_and_a_netsh_that_does_nothing_is_not_believed() -> None:
     """Wine's netsh says nothing, ends well and changes nothing."""
-    assert walk(Opening(Limits())) == ("failed", "firewall-failed")
+    assert walk(Opening(Timeouts())) == ("failed", "firewall-failed")
     plant("FirewallRules", "{8A1B7C1E-3C42-4B0C-8A39-0E2B2A2D1C01}", "REG_SZ", OURS)
-    assert walk(Opening(Limits())) == ("met", None)
-    assert walk(Closing(Limits())) == ("failed", "firewall-failed")
+    assert walk(Opening(Timeouts())) == ("met", None)
+    assert walk(Closing(Timeouts())) == ("failed", "firewall-failed")

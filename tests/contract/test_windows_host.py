@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from agent.core.errors import AgentError
-from agent.core.host import READ_LIMIT, Done, Holder, Running
+from agent.core.host import READ_LIMIT, CommandResult, LockHolder, ProcessInfo
 from agent.hosts.allowlist import CommandNotAllowed
 from tests.contract.test_host import Ground, cause_of, ground_of, python, raises, silent_server
 
@@ -50,7 +50,7 @@ def ground() -> Iterator[Ground]:
         yield made
 
 
-def run(program: str, *words: str, timeout: float = 120, stdin: bytes = b"") -> Done:
+def run(program: str, *words: str, timeout: float = 120, stdin: bytes = b"") -> CommandResult:
     return Windows().do((sys.executable, "-c", program, *words), timeout=timeout, stdin=stdin)
 
 
@@ -420,14 +420,14 @@ def tree(count: int) -> Iterator[tuple[int, list[psutil.Process], threading.Even
 
 def test_a_program_that_takes_too_long_is_ended_with_all_its_children() -> None:
     with tree(3) as (port, members, complete):
-        ended: list[Done] = []
+        ended: list[CommandResult] = []
         stop = threading.Event()
         words = (sys.executable, "-c", TREE, str(port), "2", TREE)
 
         def act() -> None:
             with pytest.raises(Exception, match="ended by the test"):
                 _run_until(stop, words)
-            ended.append(Done(None, "", ""))
+            ended.append(CommandResult(None, "", ""))
 
         thread = threading.Thread(target=act)
         thread.start()
@@ -465,7 +465,7 @@ def test_what_a_program_leaves_behind_is_not_waited_for() -> None:
             "print('out', flush=True); sys.exit(4)"
         )
         start = time.monotonic()
-        assert run(program, TREE, str(port)) == Done(4, "out\n", "")
+        assert run(program, TREE, str(port)) == CommandResult(4, "out\n", "")
         assert time.monotonic() - start < WAIT
         assert complete.wait(WAIT)
         assert members[0].is_running()
@@ -621,8 +621,8 @@ def test_the_holder_of_a_mutex_is_seen() -> None:
     name = f"Global\\hsm-agent-test-{os.getpid()}"
     assert Windows().holder(name) is None
     with python(OWN, name) as child:
-        assert Windows().holder(name) == Holder(0, "")
-        assert Windows().holder(name) == Holder(0, "")
+        assert Windows().holder(name) == LockHolder(0, "")
+        assert Windows().holder(name) == LockHolder(0, "")
         child.kill()
         child.wait()
     assert Windows().holder(name) is None
@@ -645,7 +645,9 @@ def test_a_process_with_the_client_mapped_is_found(ground: Ground) -> None:
     other = ground.file("library/client.dll", b"x" * 5000)
     with python(MAP, path) as child, python(MAP, other):
         (seen,) = ground.host.mapping(ground.path("lib/"))
-        assert seen == Running(child.pid, psutil.Process(child.pid).name(), -1, -1, seen.started, seen.mapped)
+        assert seen == ProcessInfo(
+            child.pid, psutil.Process(child.pid).name(), -1, -1, seen.started, seen.mapped
+        )
         assert [each.lower().replace("\\", "/") for each in seen.mapped] == [path.lower().replace("\\", "/")]
         assert abs(seen.started - time.time()) < 60
     assert ground.host.mapping(ground.path("lib/")) == ()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.core.registry import read
-from agent.hosts.here import this_machine
+from agent.hosts.here import local_host
 from agent.hosts.windows.events import LONGEST, EventLog
 from agent.log import open_log
 
@@ -34,8 +34,8 @@ def nothing_is_left() -> Iterator[None]:
 def test_the_source_is_registered_once_and_written_to() -> None:
     """Wine takes every event and keeps none: that they can be read is Windows' to prove."""
     for _ in range(2):
-        open_log(this_machine(), may_write=True)
-        assert read(this_machine(), KEY).values == {
+        open_log(local_host(), may_write=True)
+        assert read(local_host(), KEY).values == {
             "EventMessageFile": r"%SystemRoot%\System32\EventCreate.exe",
             "TypesSupported": 7,
         }
@@ -46,7 +46,7 @@ def test_the_source_is_registered_once_and_written_to() -> None:
 
 
 def test_who_may_not_write_leaves_no_trace() -> None:
-    open_log(this_machine(), may_write=False)
-    assert this_machine().registry(KEY) is None
+    open_log(local_host(), may_write=False)
+    assert local_host().registry(KEY) is None
     (handler,) = logging.getLogger("agent").handlers
     assert isinstance(handler, logging.NullHandler)

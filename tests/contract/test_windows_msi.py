@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.core.errors import AgentError
-from agent.core.limits import Limits
+from agent.core.limits import Timeouts
 from agent.core.utf16 import text_of
-from agent.hosts.here import this_machine
+from agent.hosts.here import local_host
 from agent.packages import Installed
 from agent.packages.msi import Msi, products
 from tests.wine.found import Source
@@ -33,12 +33,12 @@ CLI, PKCS11 = "AWSCloudHSMCLI", "AWSCloudHSMPKCS11"
 def nothing_is_left() -> Iterator[None]:
     shutil.rmtree(HOME, ignore_errors=True)  # a removal leaves it
     yield
-    Msi().remove(this_machine(), [each.package for each in Msi().installed(this_machine())], Limits())
-    assert Msi().installed(this_machine()) == ()
+    Msi().remove(local_host(), [each.package for each in Msi().installed(local_host())], Timeouts())
+    assert Msi().installed(local_host()) == ()
 
 
 def install(*paths: str) -> None:
-    Msi().install(this_machine(), paths, Limits())
+    Msi().install(local_host(), paths, Timeouts())
 
 
 def refusal(path: str) -> AgentError:
@@ -48,25 +48,25 @@ def refusal(path: str) -> AgentError:
 
 
 def test_packages_are_installed_found_and_removed() -> None:
-    assert Msi().installed(this_machine()) == ()
+    assert Msi().installed(local_host()) == ()
     install(VENDOR.msi("CLI"), VENDOR.msi("PKCS11"))
-    assert Msi().installed(this_machine()) == (Installed(CLI, "5.18.0"), Installed(PKCS11, "5.18.0"))
+    assert Msi().installed(local_host()) == (Installed(CLI, "5.18.0"), Installed(PKCS11, "5.18.0"))
     assert {path.stem for path in BIN.glob("*.exe")} == {"cloudhsm-cli", "configure-cli", "configure-pkcs11"}
-    assert [product.name for _, product in products(this_machine())] == [
+    assert [product.name for _, product in products(local_host())] == [
         "AWS CloudHSM CLI",
         "AWS CloudHSM PKCS #11 Library",
     ]
-    Msi().remove(this_machine(), [CLI], Limits())
-    assert Msi().installed(this_machine()) == (Installed(PKCS11, "5.18.0"),)
+    Msi().remove(local_host(), [CLI], Timeouts())
+    assert Msi().installed(local_host()) == (Installed(PKCS11, "5.18.0"),)
     assert [path.stem for path in BIN.glob("*.exe")] == ["configure-pkcs11"]
-    Msi().remove(this_machine(), [CLI], Limits())
+    Msi().remove(local_host(), [CLI], Timeouts())
 
 
 def test_what_is_there_is_upgraded_and_installed_anew() -> None:
     install(VENDOR.msi("CLI", "5.17.1"))
     install(VENDOR.msi("CLI"))
     install(VENDOR.msi("CLI"))
-    assert Msi().installed(this_machine()) == (Installed(CLI, "5.18.0"),)
+    assert Msi().installed(local_host()) == (Installed(CLI, "5.18.0"),)
 
 
 def test_a_downgrade_is_refused_and_changes_nothing() -> None:
@@ -74,24 +74,24 @@ def test_a_downgrade_is_refused_and_changes_nothing() -> None:
     install(VENDOR.msi("CLI"))
     error = refusal(VENDOR.msi("CLI", "5.17.1"))
     assert (error.code.name, "1603" in error.sentence) == ("package-failed", True)
-    assert Msi().installed(this_machine()) == (Installed(CLI, "5.18.0"),)
+    assert Msi().installed(local_host()) == (Installed(CLI, "5.18.0"),)
 
 
 def test_a_package_that_refuses_this_computer_is_told() -> None:
     path = Source("refuses").msi("CLI")
     error = refusal(path)
     assert (error.code.name, "1603" in error.sentence) == ("package-failed", True)
-    assert "Logging started" in text_of(this_machine().read(f"{path}.log") or b"", "cp1252")
+    assert "Logging started" in text_of(local_host().read(f"{path}.log") or b"", "cp1252")
 
 
 def test_a_package_that_wants_a_restart_is_in_and_told() -> None:
     assert refusal(Source("reboot").msi("CLI")).code.name == "reboot-required"
-    assert Msi().installed(this_machine()) == (Installed(CLI, "5.18.0"),)
+    assert Msi().installed(local_host()) == (Installed(CLI, "5.18.0"),)
 
 
 def test_what_is_installed_says_itself_what_it_is() -> None:
     install(Source("another-product").msi("CLI"))
-    assert Msi().installed(this_machine()) == (Installed(PKCS11, "5.18.0"),)
+    assert Msi().installed(local_host()) == (Installed(PKCS11, "5.18.0"),)
 
 
 def test_a_configuration_is_kept_through_upgrade_and_removal_unless_the_package_forgets() -> None:
@@ -101,7 +101,7 @@ def test_a_configuration_is_kept_through_upgrade_and_removal_unless_the_package_
     assert b"%%HSM_IP_ADDRESS%%" in fresh
     settings.write_bytes(b"written at run time")
     install(VENDOR.msi("CLI", "5.17.2"))
-    Msi().remove(this_machine(), [CLI], Limits())
+    Msi().remove(local_host(), [CLI], Timeouts())
     assert not BIN.exists()
     install(VENDOR.msi("CLI", "5.17.2"))
     assert settings.read_bytes() == b"written at run time"
@@ -121,7 +121,7 @@ def test_a_package_may_have_the_configuration_elsewhere() -> None:
 
 def test_a_version_of_four_numbers_is_taken_as_it_is() -> None:
     install(Source("four-numbers").msi("CLI"))
-    assert Msi().installed(this_machine()) == (Installed(CLI, "5.18.0.0"),)
+    assert Msi().installed(local_host()) == (Installed(CLI, "5.18.0.0"),)
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_an_orphan_holds_the_output_open() -> None:
     with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.wait(LIMIT) == 0
-        assert kernel.waiting(process.stdout.fileno()) == 0
+        assert kernel.bytes_available(process.stdout.fileno()) == 0
     assert servers() == ["10.0.1.6"]
 
 

@@ -13,28 +13,28 @@ import pytest
 
 from agent import tasks
 from agent.desired import Desired
-from agent.hosts.here import this_machine
-from agent.user_data import Source, user_data
+from agent.hosts.here import local_host
+from agent.user_data import AgentSource, user_data
 
 assert sys.platform == "win32"
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HERE = this_machine().system.tasks
+HERE = local_host().system.tasks
 assert HERE is not None
 REGISTERED, BROUGHT, FIRST_BOOT = HERE.registered, HERE.verify, HERE.first_boot
 XML = Path(__file__).parents[2] / "templates" / "windows" / "hsm-agent-verify.xml"
 
 
 def registered() -> tuple[str, ...]:
-    return this_machine().names(REGISTERED)
+    return local_host().names(REGISTERED)
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     yield
-    this_machine().remove(BROUGHT)
+    local_host().remove(BROUGHT)
     for name in registered():
         subprocess.run(
             ["schtasks", "/delete", "/tn", name, "/f"], check=True, timeout=60, capture_output=True
@@ -42,30 +42,30 @@ def nothing_is_left() -> Iterator[None]:
 
 
 def test_the_daily_look_is_registered_and_taken_off() -> None:
-    assert tasks.keep(this_machine()) == ()  # no agent is installed
-    this_machine().write(BROUGHT, XML.read_bytes(), mode=0o644)
-    assert [notice.code for notice in tasks.keep(this_machine())] == ["scheduled"]
+    assert tasks.keep(local_host()) == ()  # no agent is installed
+    local_host().write(BROUGHT, XML.read_bytes(), mode=0o644)
+    assert [notice.code for notice in tasks.keep(local_host())] == ["scheduled"]
     assert registered() == ("hsm-agent-verify",)
-    assert tasks.keep(this_machine()) == ()
-    here = this_machine().system
-    assert this_machine().names(here.state) in ((), (here.lock.rpartition("\\")[2],))  # nothing that counts
-    assert tasks.end(this_machine(), tasks.VERIFY) == ()
+    assert tasks.keep(local_host()) == ()
+    here = local_host().system
+    assert local_host().names(here.state) in ((), (here.lock.rpartition("\\")[2],))  # nothing that counts
+    assert tasks.end(local_host(), tasks.VERIFY) == ()
     assert registered() == ()
-    assert tasks.end(this_machine(), tasks.VERIFY) == ()
+    assert tasks.end(local_host(), tasks.VERIFY) == ()
 
 
 def test_a_description_that_is_none_is_refused_and_told() -> None:
-    this_machine().write(BROUGHT, b"<Task>", mode=0o644)
-    assert [notice.code for notice in tasks.keep(this_machine())] == ["not-scheduled"]
+    local_host().write(BROUGHT, b"<Task>", mode=0o644)
+    assert [notice.code for notice in tasks.keep(local_host())] == ["not-scheduled"]
     assert registered() == ()
 
 
 def test_a_first_boot_goes_on_until_the_agent_ends_it() -> None:
     """As user-data registers it, whose PowerShell nothing here can run: the same text, the same bytes, the same words."""
-    machine = this_machine()
+    machine = local_host()
     desired = Desired(hsm_ip=("10.0.1.6",))
     text = user_data(
-        machine, desired, Source("msi", "a.msi", "https://x/a.msi", "0" * 64), "powershell"
+        machine, desired, AgentSource("msi", "a.msi", "https://x/a.msi", "0" * 64), "powershell"
     ).decode()
     _, encoded = re.findall(r"FromBase64String\('([A-Za-z0-9+/=]+)'\)", text)
     task = base64.b64decode(encoded).decode().replace("PROGRAM", r"C:\Program Files\hsm-agent\hsm-agent.exe")

@@ -7,8 +7,8 @@ import hashlib
 from typing import Any
 
 from agent.core.errors import CODES
-from agent.core.fleet import End, Sent, State, Target
-from agent.fleet.record import Summary, to_tree
+from agent.core.fleet import ArchiveDigests, HostResult, HostState, Target
+from agent.fleet.record import RunSummary, to_tree
 
 Tree = dict[str, Any]
 
@@ -63,13 +63,13 @@ def fleet(
         [each["name"] for each in hosts if each["wave"] == number]
         for number in range(1, 1 + max((each["wave"] for each in hosts), default=0))
     ]
-    run = Summary(
+    run = RunSummary(
         "20261125T031500Z-1f3a", command.removeprefix("fleet "), "hosts.toml", "2026-11-25T03:15:00Z", "2026-11-25T03:19:12Z",
-        Sent(hashlib.sha256(b"a tree").hexdigest()), code, why, remarks,
+        ArchiveDigests(hashlib.sha256(b"a tree").hexdigest()), code, why, remarks,
     )  # fmt: skip
     return {**to_tree(run, targets, ends, waves), "agent_version": "0.1.0"}
 
 
-def _end(host: Tree) -> End:
-    outcome = State(host["outcome"])
-    return End(state=outcome, **{key: value for key, value in host.items() if key != "outcome"})
+def _end(host: Tree) -> HostResult:
+    outcome = HostState(host["outcome"])
+    return HostResult(state=outcome, **{key: value for key, value in host.items() if key != "outcome"})

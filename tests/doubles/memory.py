@@ -10,20 +10,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Callable, Union
 
 from agent.core.errors import AgentError
-from agent.core.host import READ_LIMIT, Done, Holder, Reached, Room, Running, Stat
+from agent.core.host import READ_LIMIT, CommandResult, ConnectResult, DiskSpace, LockHolder, ProcessInfo, Stat
 from agent.core.system import LINUX, is_stream
 from agent.hosts import allowlist
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from agent.core.registry import Key
+    from agent.core.registry import RegistryKey
     from agent.core.system import System
 
 Argv = tuple[str, ...]
 # what a program says: always the same, or worked out (and it may touch the machine, or move its clock)
-Program = Callable[[Argv, "Memory"], Done]
-Answer = Union[Done, Program]
+Program = Callable[[Argv, "Memory"], CommandResult]
+Answer = Union[CommandResult, Program]
 # what a URL holds, or why it cannot be had; or worked out, like a program
 Content = Union[bytes, AgentError, Callable[["Memory"], Union[bytes, AgentError]]]
 
@@ -74,11 +74,11 @@ class Memory:
         self.programs: dict[str, Answer] = dict(programs or {})
         self.ports = dict(ports or {})
         self.urls: dict[str, Content] = dict(urls or {})
-        self.locks: dict[str, Holder | Callable[[Memory], Holder | None]] = {}
-        self.running: tuple[Running, ...] = ()
+        self.locks: dict[str, LockHolder | Callable[[Memory], LockHolder | None]] = {}
+        self.running: tuple[ProcessInfo, ...] = ()
         self.held: dict[str, str] = {}
-        self.keys: dict[str, Key | AgentError] = {}
-        self.other_keys: Callable[[str], Key | None] = lambda _: None
+        self.keys: dict[str, RegistryKey | AgentError] = {}
+        self.other_keys: Callable[[str], RegistryKey | None] = lambda _: None
         self.touches: list[tuple[str, ...]] = []
         self.streams: dict[str, bytes] = {}
         self.stdin = b""
@@ -144,40 +144,40 @@ class Memory:
             raise _unreadable(path, "not a folder")
         return tuple(sorted(posixpath.basename(each) for each in self._below(self._goal(path), deep=False)))
 
-    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         allowlist.require(argv, self.allowed)
         self._mind()
         return self._answer(tuple(argv), stdin, timeout)
 
-    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> Reached:
+    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
         self._mind()
         if (address, port) not in self.ports:
             raise Unknown(f"reach {address} port {port}")
         cause = self.ports[address, port]
         if cause is None:
-            return Reached(address, port, None, "connected", 0.001, True if tls else None)
+            return ConnectResult(address, port, None, "connected", 0.001, True if tls else None)
         if cause == "hsm-no-tls":
             if not tls:
-                return Reached(address, port, None, "connected", 0.001, None)
+                return ConnectResult(address, port, None, "connected", 0.001, None)
             self.clock += timeout
-            return Reached(
+            return ConnectResult(
                 address, port, cause, f"connected, then was silent for {timeout:g} s", 0.001, tls=False
             )
         if cause == "hsm-timed-out":
             self.clock += timeout
-        return Reached(address, port, cause, cause, None, None)
+        return ConnectResult(address, port, cause, cause, None, None)
 
-    def holder(self, path: str) -> Holder | None:
+    def holder(self, path: str) -> LockHolder | None:
         held = self.locks.get(path)
         return held(self) if callable(held) else held
 
-    def registry(self, key: str) -> Key | None:
+    def registry(self, key: str) -> RegistryKey | None:
         found = self.keys[key] if key in self.keys else self.other_keys(key)
         if isinstance(found, AgentError):
             raise found
         return found
 
-    def mapping(self, prefix: str) -> tuple[Running, ...]:
+    def mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
         found = []
         for each in sorted(self.running, key=lambda running: running.pid):
             mapped = tuple(path for path in each.mapped if path.startswith(prefix))
@@ -191,8 +191,8 @@ class Memory:
             raise AgentError("download-failed", f"{url} could not be downloaded", saw="not an https URL")
         return self._download(url, limit)
 
-    def room(self, path: str) -> Room:
-        return Room(0 if self.full else self.free, not self.read_only)
+    def room(self, path: str) -> DiskSpace:
+        return DiskSpace(0 if self.full else self.free, not self.read_only)
 
     def now(self) -> dt.datetime:
         return self._started + dt.timedelta(seconds=self.clock)
@@ -247,7 +247,7 @@ class Memory:
                 del self.entries[each]
             del self.entries[place]
 
-    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         self.touches.append(("do", *argv))
         return self._answer(tuple(argv), stdin, timeout)
 
@@ -300,13 +300,13 @@ class Memory:
         self.place(path, data)
         return got
 
-    def _answer(self, argv: Argv, stdin: bytes, timeout: float) -> Done:
+    def _answer(self, argv: Argv, stdin: bytes, timeout: float) -> CommandResult:
         answer = self.answers.get(argv) or self.programs.get(argv[0])
         if answer is None:
             raise Unknown(f"the machine does not know `{' '.join(argv)}`")
         self.stdin = stdin
         before = self.clock
-        done = answer if isinstance(answer, Done) else answer(argv, self)
+        done = answer if isinstance(answer, CommandResult) else answer(argv, self)
         if done.timed_out or self.clock - before > timeout:
             self.clock = before + timeout
             return replace(done, status=None)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, ClassVar
 
 from agent.catalogue import load
-from agent.cloudhsm.layout import LINUX, component_of, layout
+from agent.cloudhsm.layout import LINUX, client_paths, component_of
 from agent.core.authenticode import ARGV
-from agent.core.host import Done
-from agent.core.registry import Key
+from agent.core.host import CommandResult
+from agent.core.registry import RegistryKey
 from agent.core.system import windows
 from agent.lab import contents
 from tests.doubles.memory import Memory
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Sequence
 
-    from agent.cloudhsm.layout import Layout
+    from agent.cloudhsm.layout import ClientPaths
     from agent.core.system import System
 
 OS_RELEASE = b'ID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04.1 LTS"\nID_LIKE=debian\n'
@@ -69,7 +69,7 @@ class Vendor:
     # what dpkg says of the packages in `broken`: U, F, H, t or W
     half: str = "U"
 
-    layout: ClassVar[Layout] = LINUX
+    layout: ClassVar[ClientPaths] = LINUX
     components: ClassVar[tuple[str, ...]] = ("cli", "pkcs11", "jce", "dyn")
 
     def machine(self, now: dt.datetime) -> Memory:
@@ -80,13 +80,13 @@ class Vendor:
                 "/usr/bin/apt-get": b"",
                 "/opt/.keep": b"",
             },
-            answers={("uname", "-m"): Done(0, "x86_64\n", "")},
+            answers={("uname", "-m"): CommandResult(0, "x86_64\n", "")},
             programs={
                 "dpkg-query": self._dpkg_query,
                 "apt-get": self._apt_get,
                 "dpkg": self._dpkg,
                 "ldd": self._ldd,
-                "systemctl": Done(0, "active\n", ""),
+                "systemctl": CommandResult(0, "active\n", ""),
                 **self._tools(),
             },
             ports={(address, 2223): None for address in self.addresses},
@@ -113,7 +113,7 @@ class Vendor:
             for file in files
         }
 
-    def _tools(self) -> dict[str, Callable[[Sequence[str], Memory], Done]]:
+    def _tools(self) -> dict[str, Callable[[Sequence[str], Memory], CommandResult]]:
         configure = {self.layout.tool(each): self._configure for each in self.components}
         return {self.layout.cli: self._cli, **configure}
 
@@ -142,39 +142,41 @@ class Vendor:
                 if path.endswith((".so", ".jar")):
                     memory.place(path, file.data)
 
-    def _dpkg_query(self, argv: Sequence[str], memory: Memory) -> Done:
+    def _dpkg_query(self, argv: Sequence[str], memory: Memory) -> CommandResult:
         rows = []
         for package, version in sorted({**self.installed, **self.broken}.items()):
             letter = self.half if package in self.broken else "i"
             rows.append(f"{package}\t{version}\ti{letter} \tinstall ok {STATES[letter]}\n")
-        return Done(0 if rows else 1, "".join(rows), "" if rows else "dpkg-query: no packages found\n")
+        return CommandResult(
+            0 if rows else 1, "".join(rows), "" if rows else "dpkg-query: no packages found\n"
+        )
 
-    def _dpkg(self, argv: Sequence[str], memory: Memory) -> Done:
+    def _dpkg(self, argv: Sequence[str], memory: Memory) -> CommandResult:
         if argv[1] == "--remove":
             for package in argv[2:]:
                 self.installed.pop(package, None)
                 self.broken.pop(package, None)
                 memory.entries.pop(f"{ETC}/{package}.cfg", None)
-            return Done(0, "", "")
+            return CommandResult(0, "", "")
         if self.moods.get("installer") == "half":
             return self._half(argv, memory)
         self.installed.update(self.broken)
         self.broken.clear()
-        return Done(0, "", "")
+        return CommandResult(0, "", "")
 
-    def _half(self, argv: Sequence[str], memory: Memory) -> Done:
+    def _half(self, argv: Sequence[str], memory: Memory) -> CommandResult:
         """Unpack what is given, with its fresh configuration; then its script fails."""
         for file in (each for each in argv if each.endswith(".deb")):
             package, version = file.rsplit("/", 1)[1].split("_")[:2]
             self.installed.pop(package, None)
             self.broken[package], self.half = version, "F"
             self._unpack(memory, package)
-        return Done(1, "", "dpkg: error processing package\n")
+        return CommandResult(1, "", "dpkg: error processing package\n")
 
-    def _apt_get(self, argv: Sequence[str], memory: Memory) -> Done:
+    def _apt_get(self, argv: Sequence[str], memory: Memory) -> CommandResult:
         mood = self.moods.get("installer")
         if mood == "fail":
-            return Done(100, "", "E: Sub-process /usr/bin/dpkg returned an error code (1)\n")
+            return CommandResult(100, "", "E: Sub-process /usr/bin/dpkg returned an error code (1)\n")
         files = [each for each in argv if each.endswith(".deb")]
         for file in files if mood != "lie" else []:
             package, version = file.rsplit("/", 1)[1].split("_")[:2]
@@ -183,9 +185,9 @@ class Vendor:
             self.broken.pop(package, None)
             self.installed[package] = version
             self._unpack(memory, package)
-        return Done(0, "Setting up\n", "")
+        return CommandResult(0, "Setting up\n", "")
 
-    def _configure(self, argv: Sequence[str], memory: Memory) -> Done:
+    def _configure(self, argv: Sequence[str], memory: Memory) -> CommandResult:
         component = next(each for each in self.components if self.layout.tool(each) == argv[0])
         mood = self.moods.get(f"configure-{component}", "")
         path = self.layout.settings(component, memory)
@@ -193,14 +195,14 @@ class Vendor:
         servers = words[words.index("-a") + 1 : words.index("--hsm-ca-cert")]
         ca = words[words.index("--hsm-ca-cert") + 1]
         if mood == "hang":
-            return Done(None, "", "")
+            return CommandResult(None, "", "")
         if mood == "half":
             memory.place(memory._goal(path), b'{"clusters": [{')  # noqa: SLF001 -- as below
         elif mood not in ("lie", "fail"):
             self._add(memory, path, words, servers, ca)
         if mood.startswith("fail"):
-            return Done(1, "", "something the documents do not say\n")
-        return Done(0, "noise {\n", "")
+            return CommandResult(1, "", "something the documents do not say\n")
+        return CommandResult(0, "noise {\n", "")
 
     def _add(self, memory: Memory, path: str, words: list[str], servers: Sequence[str], ca: str) -> None:
         """Change what was said and leave the rest, in place, as the vendor's tools do."""
@@ -226,28 +228,28 @@ class Vendor:
         rights = {"mode": old.mode, "uid": old.uid, "gid": old.gid} if old else {}
         memory.place(place, json.dumps(tree).encode(), **rights)
 
-    def _ldd(self, argv: Sequence[str], memory: Memory) -> Done:
+    def _ldd(self, argv: Sequence[str], memory: Memory) -> CommandResult:
         if self.missing_libraries:
-            return Done(0, "\tlibssl.so.99 => not found\n\tlibc.so.6 => /lib/libc.so.6 (0x1)\n", "")
-        return Done(0, "\tlibc.so.6 => /lib/libc.so.6 (0x1)\n", "")
+            return CommandResult(0, "\tlibssl.so.99 => not found\n\tlibc.so.6 => /lib/libc.so.6 (0x1)\n", "")
+        return CommandResult(0, "\tlibc.so.6 => /lib/libc.so.6 (0x1)\n", "")
 
-    def _cli(self, argv: Sequence[str], memory: Memory) -> Done:
+    def _cli(self, argv: Sequence[str], memory: Memory) -> CommandResult:
         mood = self.moods.get("cloudhsm-cli", "")
         if mood == "hang":
-            return Done(None, "", "")
+            return CommandResult(None, "", "")
         if self.client_says is not None:
-            return Done(1, json.dumps({"error_code": 1, "data": self.client_says}), "")
+            return CommandResult(1, json.dumps({"error_code": 1, "data": self.client_says}), "")
         tree = self.configured(memory, "cli")
         servers = [each["hostname"] for each in tree["clusters"][0]["cluster"]["servers"]]
         alive = [each for each in servers if each in self.addresses and each not in self.down]
         if not alive or not memory.read(self.layout.ca):
-            return Done(1, json.dumps({"error_code": 1, "data": "no HSM"}), "")
+            return CommandResult(1, json.dumps({"error_code": 1, "data": "no HSM"}), "")
         if tuple(argv[1:3]) == ("user", "list"):
             role = "admin" if self.activated else "unactivated-admin"
             data: Any = {"users": [{"username": "admin", "role": role, "cluster-coverage": "full"}]}
         else:
             data = {"hsms": [{"serial-number": f"5.3G{address}"} for address in alive]}
-        return Done(0, self.noise + json.dumps({"error_code": 0, "data": data}) + self.noise, "")
+        return CommandResult(0, self.noise + json.dumps({"error_code": 0, "data": data}) + self.noise, "")
 
     def _settings(self, servers: Sequence[str], ca: str, *, off: bool) -> bytes:
         rows = [{"hostname": each, "port": 2223, "enable": True} for each in servers]
@@ -265,7 +267,7 @@ class WindowsVendor(Vendor):
     pending: list[str] = field(default_factory=list)
 
     system: ClassVar[System] = windows()
-    layout: ClassVar[Layout] = layout(windows())
+    layout: ClassVar[ClientPaths] = client_paths(windows())
     components: ClassVar[tuple[str, ...]] = ("cli", "pkcs11", "jce", "ksp")
 
     def machine(self, now: dt.datetime) -> Memory:
@@ -281,11 +283,11 @@ class WindowsVendor(Vendor):
         )
         memory.digests = self.digests()
         memory.keys = {
-            VERSION: Key(
+            VERSION: RegistryKey(
                 {"CurrentBuild": "20348", "InstallationType": "Server", "ProductName": "Windows Server 2022"}
             ),
-            ENVIRONMENT: Key({"PROCESSOR_ARCHITECTURE": "AMD64"}),
-            CRYPTOGRAPHY: Key({"MachineGuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, "a host"))}),
+            ENVIRONMENT: RegistryKey({"PROCESSOR_ARCHITECTURE": "AMD64"}),
+            CRYPTOGRAPHY: RegistryKey({"MachineGuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, "a host"))}),
         }
         memory.other_keys = self._registry
         self._furnish(memory)
@@ -298,41 +300,43 @@ class WindowsVendor(Vendor):
         """Start Windows anew: what was in use is replaced now."""
         self.pending.clear()
 
-    def _powershell(self, argv: Sequence[str], memory: Memory) -> Done:
+    def _powershell(self, argv: Sequence[str], memory: Memory) -> CommandResult:
         assert tuple(argv) == ARGV
         by = base64.b64encode(b"CN=Amazon Web Services, Inc.").decode()
-        return Done(0, json.dumps({"status": self.moods.get("signature", "Valid"), "by": by}) + "\n", "")
+        return CommandResult(
+            0, json.dumps({"status": self.moods.get("signature", "Valid"), "by": by}) + "\n", ""
+        )
 
-    def _registry(self, key: str) -> Key | None:
+    def _registry(self, key: str) -> RegistryKey | None:
         """Say what changes in the registry; the firewall is one that nobody has set up."""
         if key == SESSION_MANAGER:
             moves = [name for path in self.pending for name in (rf"\??\{path}.new", rf"!\??\{path}")]
-            return Key({"PendingFileRenameOperations": tuple(moves)})
+            return RegistryKey({"PendingFileRenameOperations": tuple(moves)})
         programs = {
-            rf"{UNINSTALL}\{_code(package)}": Key({"DisplayName": package, "DisplayVersion": version})
+            rf"{UNINSTALL}\{_code(package)}": RegistryKey({"DisplayName": package, "DisplayVersion": version})
             for package, version in self.installed.items()
         }
         if key == UNINSTALL:
-            return Key(subkeys=tuple(sorted(path.rpartition("\\")[2] for path in programs)))
+            return RegistryKey(subkeys=tuple(sorted(path.rpartition("\\")[2] for path in programs)))
         return programs.get(key)
 
-    def _msiexec(self, argv: Sequence[str], memory: Memory) -> Done:
+    def _msiexec(self, argv: Sequence[str], memory: Memory) -> CommandResult:
         mood = self.moods.get("installer")
         if argv[1] == "/x":
             gone = next(each for each in self.installed if _code(each) == argv[2])
             del self.installed[gone]
-            return Done(0, "", "")
+            return CommandResult(0, "", "")
         if mood in ("fail", "half"):
             memory.place(argv[-1], b"Error 1920. Service failed to start.\r\n")
-            return Done(1603, "", "")
+            return CommandResult(1603, "", "")
         if mood != "lie":
             package, version, _ = argv[2].rpartition("\\")[2].split("-")
             self.installed[package] = version
             self._unpack(memory, package)
         if mood == "reboot":
             self.pending.append(rf"{self.layout.root}\bin\{package}.dll")
-            return Done(3010, "", "")
-        return Done(0, "", "")
+            return CommandResult(3010, "", "")
+        return CommandResult(0, "", "")
 
 
 def _code(package: str) -> str:

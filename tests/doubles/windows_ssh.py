@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import paramiko
 from paramiko import common
 
-from agent.landing import DRAFT, KEPT, PATIENCE, RECORD
+from agent.landing import KEPT, PATIENCE, RECORD, STAGING_PREFIX
 from agent.render.templates import render
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).parents[2]
 START = render("fleet/start.ps1", patience=PATIENCE)
-LANDING = render("fleet/landing.ps1", draft=DRAFT, kept=KEPT).encode("ascii")
+LANDING = render("fleet/landing.ps1", draft=STAGING_PREFIX, kept=KEPT).encode("ascii")
 ADMINISTRATORS, SOMEBODY = "S-1-5-32-544", "S-1-5-21-1004336348-1177238915-682003330-1013"
 WORDS = "powershell -NoProfile -NonInteractive -InputFormat None -EncodedCommand"
 _PATIENCE = 60.0
@@ -153,7 +153,7 @@ class WindowsHost:
             return 1
         length = int(streams.incoming.readline())
         assert streams.incoming.read(length) == LANDING
-        draft = self.trees / f"{DRAFT}{secrets.token_hex(4)}"
+        draft = self.trees / f"{STAGING_PREFIX}{secrets.token_hex(4)}"
         try:
             place = self._settled(streams, draft)
             streams.say("settled")
@@ -186,7 +186,7 @@ class WindowsHost:
         self._require_own(place)
         shutil.rmtree(draft)
         others = [each for each in self.trees.iterdir() if each != place]
-        drafts = [each for each in others if each.name.startswith(DRAFT)]
+        drafts = [each for each in others if each.name.startswith(STAGING_PREFIX)]
         older = sorted(set(others) - set(drafts), key=lambda each: each.stat().st_mtime)
         for each in (*drafts, *older[:-KEPT]):
             shutil.rmtree(each)

@@ -11,7 +11,7 @@ import pytest
 
 from agent.core.words import Report
 from agent.render.fleet import screen
-from agent.render.fleet.causes import needed
+from agent.render.fleet.causes import summary_details
 from agent.render.record import to_tree
 from tests.doubles.fleets import Tree, fleet, host, not_reached, unreachable
 from tests.golden import test_screens as one
@@ -203,7 +203,7 @@ def test_what_a_roll_out_keeps_of_the_hosts_reports_is_what_the_screen_needs(
     case: Callable[[], Tree],
 ) -> None:
     tree = case()
-    kept = [{**each, "report": each["report"] and needed(each["report"])} for each in tree["hosts"]]
+    kept = [{**each, "report": each["report"] and summary_details(each["report"])} for each in tree["hosts"]]
     assert screen.report({**tree, "hosts": kept}) == screen.report(tree)
 
 

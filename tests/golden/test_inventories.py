@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.core.fleet import Target
-from agent.desired import Complaints
+from agent.desired import InputErrors
 from agent.fleet.inventory import read, select
 from agent.hosts.posix import Posix
 
@@ -26,7 +26,7 @@ NAMES = sorted(path.stem for path in CORPUS.glob("*.ini"))
 
 
 def targets_of(path: Path) -> dict[str, Target]:
-    complaints = Complaints()
+    complaints = InputErrors()
     found = read(path.read_bytes(), path.name, complaints)
     assert complaints.texts == []
     return {target.name: replace(target, where="") for target in found}
@@ -92,7 +92,7 @@ def test_what_ssh_is_told_is_what_ansible_tells_it() -> None:
 )
 def test_a_limit_means_what_ansible_takes_it_for(pattern: str, names: str) -> None:
     """The names are those of `ansible all -i children.ini --limit PATTERN --list-hosts`."""
-    complaints = Complaints()
+    complaints = InputErrors()
     found = select(tuple(targets_of(CORPUS / "children.ini").values()), pattern, complaints)
     assert ([target.name for target in found], complaints.texts) == (names.split(), [])
 
@@ -114,7 +114,7 @@ def test_a_limit_means_what_ansible_takes_it_for(pattern: str, names: str) -> No
 )
 def test_a_name_of_a_host_and_of_a_group_in_a_limit(pattern: str, names: str) -> None:
     """The names are those of `ansible all -i FILE --limit PATTERN --list-hosts`, but where it is said otherwise."""
-    complaints = Complaints()
+    complaints = InputErrors()
     text = "[web]\nweb1\nweb2\n[db]\ndb1\nweb\nweb.eu\n[web.eu]\ndb2\n"
     targets = read(text.encode(), "hosts.ini", complaints)
     assert complaints.texts == []
@@ -126,7 +126,7 @@ BESIDE = Path(__file__).parent / "beside"
 
 def seen_beside(folder: Path) -> tuple[dict[str, Target], list[str], list[str]]:
     """The hosts of a folder's INI with what lies beside it, the complaints, and the remarks."""
-    complaints, remarks = Complaints(), Complaints()
+    complaints, remarks = InputErrors(), InputErrors()
     path = folder / "hosts.ini"
     found = read(path.read_bytes(), str(path), complaints, remarks, Posix())
     return {target.name: replace(target, where="") for target in found}, complaints.texts, remarks.texts
@@ -285,7 +285,7 @@ def test_the_settings_are_found_where_ansible_looks(
     """Read is the first: else somebody else logs in than with Ansible."""
     for path, each in files.items():
         (elsewhere / path).write_text(f"[defaults]\nremote_user = {each}\nprivate_key_file = keys/id\n")
-    complaints = Complaints()
+    complaints = InputErrors()
     (found,) = read(Path(name).read_bytes(), name, complaints, None, Posix())
     assert (found.user, complaints.texts) == (user, [])
     folder = {"beside": "inventories/", "home": f"{elsewhere}/home/"}.get(user or "", "")
@@ -295,7 +295,7 @@ def test_the_settings_are_found_where_ansible_looks(
 def test_settings_that_everybody_could_have_put_there_do_not_count(elsewhere: Path) -> None:
     (elsewhere / "ansible.cfg").write_text("[ssh_connection]\nssh_args = -J stranger\n")
     elsewhere.chmod(0o777)
-    complaints = Complaints()
+    complaints = InputErrors()
     (found,) = read(b"web1\n", "inventories/hosts.ini", complaints, None, Posix())
     assert (found.jump, complaints.texts) == (None, [])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.catalogue import Fit, fit_row, load, parse_os_release
+from agent.catalogue import PlatformMatch, load, match_platform, parse_os_release
 from agent.core.errors import AgentError
 
 CORPUS = Path(__file__).parent / "os_release"
@@ -17,11 +17,11 @@ CATALOGUE = load()
 NAMES = sorted(path.name for path in CORPUS.iterdir() if path.suffix != ".json")
 
 
-def answer(name: str, arch: str, platform: str | None = None) -> Fit | AgentError:
+def answer(name: str, arch: str, platform: str | None = None) -> PlatformMatch | AgentError:
     # bytes, because reading as text would hide the carriage returns
     fields = parse_os_release((CORPUS / name).read_bytes().decode("utf-8"))
     try:
-        return fit_row(
+        return match_platform(
             CATALOGUE,
             os=fields.get("ID", "linux"),
             os_version=fields.get("VERSION_ID", ""),
@@ -37,7 +37,7 @@ def flags(hint: str) -> list[str]:
     return re.findall(r"`--platform ([a-z0-9.]+)`", hint)
 
 
-def words(found: Fit | AgentError) -> str:
+def words(found: PlatformMatch | AgentError) -> str:
     """Put an answer into the words of expected.json."""
     if isinstance(found, AgentError):
         assert found.code.name == "platform-unsupported"
@@ -80,5 +80,5 @@ def test_every_row_that_is_named_near_can_be_forced(name: str) -> None:
         if isinstance(refused, AgentError):
             for platform in flags(refused.hint):
                 forced = answer(name, arch, platform)
-                assert isinstance(forced, Fit), (name, arch, platform)
+                assert isinstance(forced, PlatformMatch), (name, arch, platform)
                 assert (forced.row.name, forced.forced, forced.last) == (platform, True, None)

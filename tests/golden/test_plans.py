@@ -12,7 +12,7 @@ import pytest
 
 from agent.catalogue import components, load
 from agent.cloudhsm.ca import Ca
-from agent.core.limits import Limits
+from agent.core.limits import Timeouts
 from agent.desired import Desired
 from agent.facts import Facts
 from agent.planner import fit_host, plan
@@ -62,7 +62,7 @@ def written(row: str, arch: str, sdk: int) -> str:
         sdk=sdk,
         package_source="https://mirror.example" if sdk == 3 else None,
     )
-    found = plan(facts, desired, CATALOGUE, CA, Limits())
+    found = plan(facts, desired, CATALOGUE, CA, Timeouts())
     lines = [f"{facts.title} {arch}, SDK {sdk} {found.client.version}", ""]
     for step in found.plan.steps:
         if isinstance(step, Package) and step.download is not None:

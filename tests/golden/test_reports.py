@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from agent.render.record import to_document, to_tree
 from agent.reporting import cloudwatch, junit, prometheus
-from agent.reporting.letter import Letter
+from agent.reporting.letter import OutgoingReport
 from tests.golden.test_screens import (
     complaints,
     degraded,
@@ -35,7 +35,7 @@ CASES = (second_run, degraded, drift, each_for_another_reason, rolled_back, comp
 WRITERS: dict[str, Callable[[Report], str]] = {
     "prom": lambda report: prometheus.page(to_tree(report)),
     "xml": lambda report: junit.suite(to_tree(report)),
-    "emf.json": lambda report: cloudwatch.line(Letter(EMF, to_document(report))),
+    "emf.json": lambda report: cloudwatch.line(OutgoingReport(EMF, to_document(report))),
 }
 
 

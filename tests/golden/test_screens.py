@@ -15,12 +15,12 @@ import pytest
 
 from agent import app
 from agent.core.errors import CODES, AgentError
-from agent.core.host import Running
-from agent.desired import Complaints, Desired, read_environment, read_flags, read_text, settle
+from agent.core.host import ProcessInfo
+from agent.desired import Desired, InputErrors, read_environment, read_flags, read_text, resolve
 from agent.render import screen
-from agent.render.progress import Silent
+from agent.render.progress import NullProgress
 from agent.render.record import schema, to_tree
-from agent.report import Run
+from agent.report import RunInfo
 from agent.state import store
 from tests.doubles.vendor import ETC, MIRROR, OS_RELEASE, Vendor, WindowsVendor
 
@@ -53,20 +53,20 @@ class Scene:
             self.vendor.down.add(address)
         return self
 
-    def run(self, command: str) -> Run:
+    def run(self, command: str) -> RunInfo:
         self.number += 1
-        return Run(f"20261201T20150{self.number}Z-0000", command, self.memory.now())
+        return RunInfo(f"20261201T20150{self.number}Z-0000", command, self.memory.now())
 
     def configure(self, **more: object) -> Report:
         wanted = replace(self.desired, **more)  # type: ignore[arg-type]
-        return app.configure(self.memory, wanted, self.run("configure"), Silent())
+        return app.configure(self.memory, wanted, self.run("configure"), NullProgress())
 
     def verify(self, **more: object) -> Report:
-        return app.verify(self.memory, Desired(**more), self.run("verify"), Silent())  # type: ignore[arg-type]
+        return app.verify(self.memory, Desired(**more), self.run("verify"), NullProgress())  # type: ignore[arg-type]
 
     def plan(self, **more: object) -> Report:
         wanted = replace(self.desired, **more)  # type: ignore[arg-type]
-        return app.verify(self.memory, wanted, self.run("plan"), Silent())
+        return app.verify(self.memory, wanted, self.run("plan"), NullProgress())
 
 
 def first_run() -> Report:
@@ -171,7 +171,7 @@ def single_hsm_accepted() -> Report:
 def restart_needed() -> Report:
     scene = Scene("pkcs11")
     mapped = ("/opt/cloudhsm/lib/libcloudhsm_pkcs11.so",)
-    scene.memory.running = (Running(812, "nginx", 0, 0, NOW.timestamp() - 3600, mapped),)
+    scene.memory.running = (ProcessInfo(812, "nginx", 0, 0, NOW.timestamp() - 3600, mapped),)
     return scene.configure()
 
 
@@ -199,7 +199,7 @@ def no_record() -> Report:
 
 def complaints() -> Report:
     scene = Scene()
-    found = Complaints()
+    found = InputErrors()
     flags = {"hsm_ip": ["10.0.1", "hsm.example", "10.0.1.6:2223"], "ca_cert": "http://example/ca", "sdk": "4"}
     document = b'[hsm]\nip = ["10.0.1.6"]\nca_fingerprnt = "00"\n[client]\nversion = "five"\n'
     said = (
@@ -208,31 +208,31 @@ def complaints() -> Report:
         read_text(document, "/etc/hsm-agent/config.toml", found),
     )
     with pytest.raises(AgentError) as raised:
-        settle(said, found)
-    return app.refused(scene.memory, scene.run("configure"), raised.value, Desired())
+        resolve(said, found)
+    return app.report_invalid_input(scene.memory, scene.run("configure"), raised.value, Desired())
 
 
 def rollback() -> Report:
     scene = Scene()
     scene.configure()
     scene.configure(accept_single_hsm=True)
-    return app.rollback(scene.memory, None, scene.run("rollback"), Silent())
+    return app.rollback(scene.memory, None, scene.run("rollback"), NullProgress())
 
 
 def rollback_with_nothing_to_go_back_to() -> Report:
     scene = Scene()
-    return app.rollback(scene.memory, None, scene.run("rollback"), Silent())
+    return app.rollback(scene.memory, None, scene.run("rollback"), NullProgress())
 
 
 def remove() -> Report:
     scene = Scene("pkcs11")
     scene.configure()
-    return app.remove(scene.memory, scene.run("remove"), Silent(), None)
+    return app.remove(scene.memory, scene.run("remove"), NullProgress(), None)
 
 
 def remove_from_a_bare_host() -> Report:
     scene = Scene()
-    return app.remove(scene.memory, scene.run("remove"), Silent(), None)
+    return app.remove(scene.memory, scene.run("remove"), NullProgress(), None)
 
 
 def report_undelivered() -> Report:

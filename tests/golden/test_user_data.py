@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.desired import Desired
-from agent.user_data import Source, user_data
+from agent.user_data import AgentSource, user_data
 from tests.doubles.vendor import Vendor
 from tests.golden.test_screens import FOLDER as SCREENS
 from tests.golden.test_screens import NOW
@@ -28,7 +28,7 @@ class Case:
 
     name: str
     form: str
-    source: Source
+    source: AgentSource
     desired: Desired
 
     @property
@@ -39,8 +39,8 @@ class Case:
         return user_data(Vendor().machine(NOW), self.desired, self.source, self.form).decode("ascii")
 
 
-def url(kind: str, name: str, base: str = BUCKET) -> Source:
-    return Source(kind, name, url=f"{base}/{name}", sha256=SHA256)
+def url(kind: str, name: str, base: str = BUCKET) -> AgentSource:
+    return AgentSource(kind, name, url=f"{base}/{name}", sha256=SHA256)
 
 
 LEAST = Desired(hsm_ip=("10.0.1.6",))
@@ -60,14 +60,14 @@ HOSTILE = Desired(
     timeout=900.0,
 )
 CASES = (
-    Case("package", "shell", Source(), LEAST),
+    Case("package", "shell", AgentSource(), LEAST),
     Case("deb", "shell", url("deb", "hsm-agent_0.1.0_all.deb"), USUAL),
     Case("rpm_in_a_bucket", "shell", url("rpm", "hsm-agent-0.1.0-1.noarch.rpm", "s3://bucket/agent"), USUAL),
     Case("tree", "shell", url("tree", "hsm-agent-0.1.0-0123456789ab.tar.gz"), LEAST),
-    Case("inline", "shell", Source("tree", "small.tar.gz", data=b"not a real one"), LEAST),
+    Case("inline", "shell", AgentSource("tree", "small.tar.gz", data=b"not a real one"), LEAST),
     Case("hostile", "shell", url("deb", "hsm-agent_0.1.0_all.deb"), HOSTILE),
     Case("deb", "cloud-config", url("deb", "hsm-agent_0.1.0_all.deb"), USUAL),
-    Case("hostile", "cloud-config", Source(), HOSTILE),
+    Case("hostile", "cloud-config", AgentSource(), HOSTILE),
     Case("msi", "powershell", url("msi", "hsm-agent-0.1.0.msi"), USUAL),
     Case("msi_in_a_bucket", "powershell", url("msi", "hsm-agent-0.1.0.msi", "s3://bucket/agent"), LEAST),
     Case("hostile", "powershell", url("msi", "hsm-agent-0.1.0.msi"), HOSTILE),

@@ -29,9 +29,9 @@ from agent.cli.host import COMMANDS
 from agent.cli.root import command_tree
 from agent.core.errors import CODES
 from agent.core.system import windows
-from agent.desired import Complaints, read_text, settle
+from agent.desired import InputErrors, read_text, resolve
 from agent.options import OPTIONS
-from agent.reporting.places import PLACES
+from agent.reporting.places import SINKS
 from tests.building import build, copied
 from tests.lab import images
 
@@ -244,11 +244,11 @@ def test_the_configuration_says_nothing_and_names_every_key(built: Path) -> None
     with in_deb(built) as deb:
         short = content(deb, "etc/hsm-agent/config.toml")
         text = content(deb, "usr/share/doc/hsm-agent/examples/config.toml")
-    complaints = Complaints()
+    complaints = InputErrors()
     for each in (short, text):
         assert [line for line in each.decode().splitlines() if line and not line.startswith("#")] == []
     said = b"\n".join(re.findall(rb"^#(\S.*)$", short, re.MULTILINE))
-    desired = settle((read_text(said, "config.toml", complaints),), complaints)
+    desired = resolve((read_text(said, "config.toml", complaints),), complaints)
     assert (desired.hsm_ip, desired.ca_cert) == (("10.0.1.6", "10.0.2.9"), "/etc/hsm-agent/customerCA.crt")
     tables = re.split(r"^#\[(\w+)\]$", text.decode(), flags=re.MULTILINE)[1:]
     named = {
@@ -286,7 +286,7 @@ def test_the_manual_page_has_every_command_and_option_and_is_well_formed(built: 
         each for each in switches - {"-h", "--help"} if not re.search(rf"\n\.B .*{re.escape(each)}\b", plain)
     } == set()
     assert [name for name in CODES if f"\n.B {name} " not in plain] == []
-    assert [place.form for place in PLACES.values() if f"\n.B {place.form}" not in plain] == []
+    assert [place.form for place in SINKS.values() if f"\n.B {place.form}" not in plain] == []
     assert plain.count("\n.B hsm-agent ") >= 3
     if shutil.which("groff"):
         page = tmp_path / "page.1"

@@ -6,9 +6,9 @@ import json
 import re
 from pathlib import Path
 
-from agent.catalogue import components, fit_row, load, newest
+from agent.catalogue import components, load, match_platform, newest
 from agent.core.errors import EXIT_STATUSES, AgentError
-from agent.desired import Complaints, read_text, settle
+from agent.desired import InputErrors, read_text, resolve
 from agent.options import OPTIONS
 from agent.render.record import schema
 
@@ -49,7 +49,7 @@ def test_the_table_of_platforms_is_the_catalogue() -> None:
     def made(name: str, form: str, arch: str) -> str:
         os = "windows" if form == "msi" else ""
         try:
-            fit = fit_row(catalogue, os=os, os_version="", arch=arch, id_like=(), platform=name)
+            fit = match_platform(catalogue, os=os, os_version="", arch=arch, id_like=(), platform=name)
         except AgentError:
             return "none"
         found = components(catalogue, fit, arch)
@@ -70,8 +70,8 @@ def test_the_table_of_platforms_is_the_catalogue() -> None:
 
 def test_the_example_of_a_configuration_file_is_read_without_a_complaint() -> None:
     text = block("toml").replace("9F2C...", "9F" * 32)
-    complaints = Complaints()
-    desired = settle((read_text(text.encode(), "README.md", complaints),), complaints)
+    complaints = InputErrors()
+    desired = resolve((read_text(text.encode(), "README.md", complaints),), complaints)
     assert (desired.hsm_ip, desired.component) == (("10.0.1.6", "10.0.2.9"), ("cli", "pkcs11"))
 
 

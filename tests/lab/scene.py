@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.lab import mirror, packages, pki
-from agent.lab.cluster import Hsm, set_mode
+from agent.lab.cluster import HsmServer, set_mode
 
 if TYPE_CHECKING:
     import subprocess
@@ -118,7 +118,7 @@ _PATH = {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 def serve(scene: Scene, seat: HsmSeat) -> None:
     """Start the HSM stand-in of a seat."""
-    hsm = Hsm(
+    hsm = HsmServer(
         seat.ip,
         scene.made.hsm,
         scene.made.other_hsm,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.lab import contents, fresh, mirror, pki
-from agent.lab.cluster import Hsm
+from agent.lab.cluster import HsmServer
 
 from .kernel import until
 from .network import OPERATOR_IP
@@ -265,7 +265,9 @@ def test_one_of_two_down_is_degraded_and_never_undone(scene: Scene, host: LabHos
 def test_an_hsm_is_reached_by_its_ipv6_address(scene: Scene, host: LabHost) -> None:
     seat = scene.hsms[0]
     ipv6 = str(ipaddress.ip_address(seat.ipv6))
-    hsm = Hsm(ipv6, scene.made.hsm, scene.made.other_hsm, scene.made.client_ca.cert, scene.folder / "mode-v6")
+    hsm = HsmServer(
+        ipv6, scene.made.hsm, scene.made.other_hsm, scene.made.client_ca.cert, scene.folder / "mode-v6"
+    )
     argv = ["python3", "-m", "agent.lab.cluster", *hsm.arguments()]
     server = seat.start([*argv, "--ports=2223"], env=HERE)
     until(lambda: "LISTEN" in seat.tool(["ss", "-tln", f"src [{ipv6}]:2223"]), "the HSM's IPv6 address")

@@ -13,11 +13,18 @@ import pytest
 
 from agent.core.errors import AgentError
 from agent.core.fleet import Target
-from agent.hosts.ssh.gate import Gate
-from agent.hosts.ssh.keys import Keyring
-from agent.hosts.ssh.link import Lifeline, Link, LinkLostError, Patience, Talk, connect
-from agent.hosts.ssh.login import Config
-from agent.hosts.ssh.trust import Known
+from agent.hosts.ssh.gate import LoginLimiter
+from agent.hosts.ssh.keys import IdentityStore
+from agent.hosts.ssh.link import (
+    ConnectionLostError,
+    SocketCancelToken,
+    SshChannel,
+    SshConnection,
+    SshTimeouts,
+    connect,
+)
+from agent.hosts.ssh.login import SshConfig
+from agent.hosts.ssh.trust import KnownHosts
 from tests.sshd import run
 from tests.threads import InThread, assert_cut, nothing_left
 
@@ -43,7 +50,7 @@ class Ground:
     inner: LabHost
     target: LabHost
 
-    def config(self, *lines: str) -> Config:
+    def config(self, *lines: str) -> SshConfig:
         """The user's configuration in two files; `lines` come first in it."""
         (self.folder / "conf.d").mkdir(exist_ok=True)
         (self.folder / "conf.d/hosts").write_text(
@@ -58,7 +65,7 @@ class Ground:
             "  IdentityAgent none\n  GlobalKnownHostsFile none\n  ConnectTimeout 2\n"
             f"  UserKnownHostsFile {self.folder}/known_hosts\nInclude {self.folder}/conf.d/*\n"
         )
-        return Config.read(path)
+        return SshConfig.read(path)
 
     def trust(self) -> None:
         lines = [
@@ -75,21 +82,21 @@ class Ground:
         self,
         name: str,
         *lines: str,
-        lifeline: Lifeline | None = None,
-        gate: Gate | None = None,
-        patience: Patience | None = None,
-    ) -> Link:
+        lifeline: SocketCancelToken | None = None,
+        gate: LoginLimiter | None = None,
+        patience: SshTimeouts | None = None,
+    ) -> SshConnection:
         return connect(
             self.config(*lines).route(Target(name, name)),
-            known=Known(),
-            keyring=Keyring(),
+            known=KnownHosts(),
+            keyring=IdentityStore(),
             trust_new=False,
-            lifeline=lifeline or Lifeline(),
-            gate=gate or Gate(),
-            patience=patience or Patience(),
+            lifeline=lifeline or SocketCancelToken(),
+            gate=gate or LoginLimiter(),
+            patience=patience or SshTimeouts(),
         )
 
-    def cause(self, name: str, *lines: str, patience: Patience | None = None) -> AgentError:
+    def cause(self, name: str, *lines: str, patience: SshTimeouts | None = None) -> AgentError:
         """The error of a connection that must fail."""
         waiting = self.seated(lambda: self.connect(name, *lines, patience=patience).close())
         error = waiting.ended(15)
@@ -144,11 +151,11 @@ def test_thirty_two_at_once_behind_one_bastion_are_not_dropped(ground: Ground) -
     known = ground.folder / "known_hosts"
     known.write_text(f"{known.read_text()}[{ground.outer.ip}]:2222 {known.read_text().split(' ', 1)[1]}")
     route = ground.config("Host outer", "  Port 2222").route(Target("web-1", "web-1"))
-    shared, keyring, gate = Known(), Keyring(), Gate()
+    shared, keyring, gate = KnownHosts(), IdentityStore(), LoginLimiter()
 
     def work() -> int | None:
         with connect(
-            route, known=shared, keyring=keyring, trust_new=False, lifeline=Lifeline(), gate=gate
+            route, known=shared, keyring=keyring, trust_new=False, lifeline=SocketCancelToken(), gate=gate
         ) as link:
             return run(link, "exit 3").status
 
@@ -172,7 +179,7 @@ def test_firewalls_and_routes_are_told_apart(ground: Ground) -> None:
         (faults.drop_after_connect, "ssh-timed-out"),
     ):
         arrange([22])
-        error = ground.cause("direct", patience=Patience(banner=1, handshake=1))
+        error = ground.cause("direct", patience=SshTimeouts(banner=1, handshake=1))
         assert (error.code.name, ground.target.ip in error.sentence) == (code, True)
         faults.clear()
     operator = ground.lab.operator.faults
@@ -253,7 +260,7 @@ def test_a_cut_ends_what_waits_for_a_firewall(ground: Ground) -> None:
         ("web-1", ground.inner, ground.outer),
     ):
         host.seat.faults.drop([22])
-        lifeline = Lifeline()
+        lifeline = SocketCancelToken()
         waiting = ground.seated(partial(ground.connect, name, "ConnectTimeout 60", lifeline=lifeline))
         until(partial(syn_sent, knocks, host.ip), "a connect to be under way")
         assert_cut(lifeline, waiting)
@@ -270,19 +277,19 @@ def syn_sent(place: Place | LabHost, ip: str) -> bool:
 @pytest.mark.parametrize("stopped", ["target", "inner", "outer"])
 def test_a_cut_ends_a_command_whose_host_or_jump_host_is_stopped(ground: Ground, stopped: str) -> None:
     host: LabHost = getattr(ground, stopped)
-    acts: tuple[tuple[str, Callable[[Talk], object]], ...] = (
+    acts: tuple[tuple[str, Callable[[SshChannel], object]], ...] = (
         ("yes", drain),
         ("echo ready; sleep 60", drain),
         ("echo ready; sleep 60", lambda talk: talk.send(b"x" * 50_000_000)),
     )
     for command, act in acts:
-        lifeline, heard = Lifeline(), threading.Event()
+        lifeline, heard = SocketCancelToken(), threading.Event()
 
         def work(
-            lifeline: Lifeline = lifeline,
+            lifeline: SocketCancelToken = lifeline,
             heard: threading.Event = heard,
             command: str = command,
-            act: Callable[[Talk], object] = act,
+            act: Callable[[SshChannel], object] = act,
         ) -> None:
             with ground.connect("web-1", lifeline=lifeline) as link, link.talk(command) as talk:
                 talk.receive()
@@ -296,13 +303,13 @@ def test_a_cut_ends_a_command_whose_host_or_jump_host_is_stopped(ground: Ground,
         host.must(["pkill", "-CONT", "sshd"])
 
 
-def drain(talk: Talk) -> None:
+def drain(talk: SshChannel) -> None:
     while talk.receive():
         pass
 
 
 def test_a_cable_that_is_out_ends_by_the_cut(ground: Ground) -> None:
-    lifeline, heard = Lifeline(), threading.Event()
+    lifeline, heard = SocketCancelToken(), threading.Event()
 
     def work() -> None:
         with ground.connect("direct", lifeline=lifeline) as link, link.talk("yes") as talk:
@@ -330,4 +337,4 @@ def test_a_host_that_loses_its_sshd_is_a_lost_link(ground: Ground, name: str) ->
     assert heard.wait(20)
     ground.target.must(["pkill", "-KILL", "-u", "ec2-user", "sshd"])
     error = waiting.ended(10)
-    assert isinstance(error, LinkLostError), repr(error)
+    assert isinstance(error, ConnectionLostError), repr(error)

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import app
-from agent.cloudhsm.layout import layout
-from agent.core.words import Outcome, Report
+from agent.cloudhsm.layout import client_paths
+from agent.core.words import Report, StepOutcome
 from agent.desired import Desired
-from agent.render.progress import Silent
-from agent.report import Run
+from agent.render.progress import NullProgress
+from agent.report import RunInfo
 from agent.state import snapshot
 from tests.doubles.vendor import MIRROR, Vendor, WindowsVendor
 
@@ -35,7 +35,7 @@ class Host:
     def __init__(self, world: World, ca_pem: bytes) -> None:
         self.vendor = world()
         self.memory: Memory = self.vendor.machine(dt.datetime.now(dt.timezone.utc))
-        self.layout = layout(self.memory.system)
+        self.layout = client_paths(self.memory.system)
         self.desired = Desired(
             hsm_ip=self.vendor.addresses,
             ca_cert=ca_pem.decode(),
@@ -46,18 +46,20 @@ class Host:
         self.number = 0
         assert self.configure().exit_status == 0
 
-    def run(self, command: str) -> Run:
+    def run(self, command: str) -> RunInfo:
         self.number += 1
-        return Run(f"20261124T{self.number:06}Z-0000", command, STARTED)
+        return RunInfo(f"20261124T{self.number:06}Z-0000", command, STARTED)
 
     def configure(self, **more: Any) -> Report:
-        return app.configure(self.memory, replace(self.desired, **more), self.run("configure"), Silent())
+        return app.configure(
+            self.memory, replace(self.desired, **more), self.run("configure"), NullProgress()
+        )
 
     def rollback(self, run_id: str | None = None) -> Report:
-        return app.rollback(self.memory, run_id, self.run("rollback"), Silent())
+        return app.rollback(self.memory, run_id, self.run("rollback"), NullProgress())
 
-    def look(self) -> dict[str, Outcome]:
-        report = app.verify(self.memory, self.desired, self.run("plan"), Silent())
+    def look(self) -> dict[str, StepOutcome]:
+        report = app.verify(self.memory, self.desired, self.run("plan"), NullProgress())
         return {line.id: line.outcome for line in report.lines}
 
     def cfg(self, component: str = "cli") -> str:
@@ -115,9 +117,9 @@ def test_whatever_is_done_to_a_file_is_seen_and_healed(
     path = host.layout.ca if which == "ca" else host.cfg(which)
     change(host, path, how)
     step = "certificate" if which == "ca" else f"configure:{which}"
-    assert host.look()[step] is Outcome.WOULD_CHANGE
+    assert host.look()[step] is StepOutcome.WOULD_CHANGE
     assert host.configure().exit_status == 0
-    assert set(host.look().values()) == {Outcome.MET}
+    assert set(host.look().values()) == {StepOutcome.MET}
     assert host.files() == before
     seen = host.memory.stat(path)
     assert seen is not None
@@ -159,7 +161,7 @@ def test_what_configure_writes_is_met_only_as_it_writes_it(
     host.put(tree, component)
     if tree == good or (place[-1] == "options" and value == {} and not had):
         return
-    assert host.look()[f"configure:{component}"] is Outcome.WOULD_CHANGE
+    assert host.look()[f"configure:{component}"] is StepOutcome.WOULD_CHANGE
     assert host.configure().exit_status == 0
     assert (
         host.tree(component)["clusters"][0]["cluster"]["servers"] == good["clusters"][0]["cluster"]["servers"]
@@ -176,12 +178,12 @@ def test_a_folder_of_the_client_that_others_could_change_is_closed(
     host = Host(Vendor, ca_pem)
     path = f"/opt/cloudhsm/{folder}".rstrip("/")
     host.memory.place(path, kind="directory", **{"mode": 0o755, **rights})
-    assert Outcome.WOULD_CHANGE in host.look().values()
+    assert StepOutcome.WOULD_CHANGE in host.look().values()
     assert host.configure().exit_status == 0
     seen = host.memory.stat(path)
     assert seen is not None
     assert (seen.mode & 0o022, seen.uid) == (0, 0)
-    assert set(host.look().values()) == {Outcome.MET}
+    assert set(host.look().values()) == {StepOutcome.MET}
 
 
 @pytest.mark.parametrize(
@@ -214,18 +216,18 @@ def test_a_ca_that_root_alone_can_get_at_is_not_met(folder: str, mode: int, ca_p
     host = Host(Vendor, ca_pem)
     path = f"/opt/cloudhsm/{folder}".rstrip("/")
     host.memory.place(path, kind="directory", mode=mode)
-    assert host.look()["certificate"] is Outcome.WOULD_CHANGE
+    assert host.look()["certificate"] is StepOutcome.WOULD_CHANGE
     assert host.configure().exit_status == 0
     seen = host.memory.stat(path)
     assert seen is not None
     assert seen.mode == mode | 0o011
-    assert set(host.look().values()) == {Outcome.MET}
+    assert set(host.look().values()) == {StepOutcome.MET}
 
 
 def test_a_library_is_not_loadable_where_root_alone_can_get_at_software(ca_pem: bytes) -> None:
     host = Host(Vendor, ca_pem)
     host.memory.place("/opt", kind="directory", mode=0o700)
-    assert host.look()["client:library:pkcs11"] is Outcome.FAILED
+    assert host.look()["client:library:pkcs11"] is StepOutcome.FAILED
     assert host.configure().exit_status != 0
 
 
@@ -234,7 +236,7 @@ def test_what_a_site_put_beside_the_libraries_is_neither_judged_nor_in_the_way(c
     for name in ("libcorp_cloudhsm_pkcs11_shim.so", "libcloudhsm_pkcs11_spy.so", "cloudhsm_pkcs11.notes"):
         host.memory.place(f"/opt/cloudhsm/lib/{name}", b"the site's", mode=0o666, uid=1000)
     before = dict(host.memory.entries)
-    assert set(host.look().values()) == {Outcome.MET}
+    assert set(host.look().values()) == {StepOutcome.MET}
     assert host.configure().exit_status == 0
     assert all(host.memory.entries[path] == before[path] for path in before if "/cloudhsm/lib/" in path)
 
@@ -248,9 +250,9 @@ def test_accounts_that_cannot_be_read_are_no_fault_of_the_clients_files(passwd: 
         "numbers without end": b"hsmuser:x:" + b"9" * 5000 + b":" + b"9" * 5000 + b"::/:/bin/sh\n",
     }.get(passwd, b"")
     host.memory.place("/etc/passwd", data, kind="other" if passwd == "a FIFO" else "file")
-    assert set(host.look().values()) == {Outcome.MET}
+    assert set(host.look().values()) == {StepOutcome.MET}
     host.put(host.tree(), uid=979)
-    assert host.look()["configure:cli"] is Outcome.WOULD_CHANGE
+    assert host.look()["configure:cli"] is StepOutcome.WOULD_CHANGE
 
 
 def test_a_sites_own_choices_stay(ca_pem: bytes) -> None:
@@ -262,7 +264,7 @@ def test_a_sites_own_choices_stay(ca_pem: bytes) -> None:
     host.put(host.tree("pkcs11"), "pkcs11", mode=0o660, uid=979, gid=978)
     host.memory.place("/opt/cloudhsm/etc", kind="directory", mode=0o750, uid=979, gid=978)
     host.memory.place("/opt", kind="directory", mode=0o1777)
-    assert set(host.look().values()) == {Outcome.MET}
+    assert set(host.look().values()) == {StepOutcome.MET}
 
 
 # ---- what is kept and put back
@@ -349,7 +351,7 @@ def test_an_upgrade_keeps_what_is_not_said(world: World, component: str, ca_pem:
     seen = host.memory.stat(host.cfg(component))
     assert seen is not None
     assert (seen.mode, seen.gid) == (0o640, 0 if world is WindowsVendor else 990)
-    assert set(host.look().values()) == {Outcome.MET}
+    assert set(host.look().values()) == {StepOutcome.MET}
 
 
 @both
@@ -372,7 +374,7 @@ def test_after_a_removal_nothing_is_kept(world: World, ca_pem: bytes) -> None:
     host = Host(world, ca_pem)
     tune(host, "cli")
     assert host.configure(log_file="/var/log/hsm.log").exit_status == 0
-    assert app.remove(host.memory, host.run("remove"), Silent(), None).exit_status == 0
+    assert app.remove(host.memory, host.run("remove"), NullProgress(), None).exit_status == 0
     host.memory.remove(host.cfg())
     assert host.configure().exit_status == 0
     assert "retry" not in host.tree()["clusters"][0]["cluster"]
@@ -413,10 +415,10 @@ def test_a_link_stays_one_and_its_file_is_put_back(
     host.memory.place("/srv/hsm/file", before, mode=0o644, gid=990)
     for each, goal in (*others.items(), (path, target)):
         host.memory.place(each, kind="link", mode=0o777, link=goal)
-    assert set(host.look().values()) == {Outcome.MET}
+    assert set(host.look().values()) == {StepOutcome.MET}
     changed = replace(host.desired, ca_cert=other_ca_pem.decode(), replace_ca=True, log_level="debug")
     run = host.run("configure")
-    assert app.configure(host.memory, changed, run, Silent()).exit_status == 0
+    assert app.configure(host.memory, changed, run, NullProgress()).exit_status == 0
     assert (host.memory.readlink(path), host.memory.read("/srv/hsm/file")) != (target, before)
     assert host.memory.readlink(path) == target
     host.memory.place(path, b"a file in the place of the link")

@@ -17,16 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.errors import CODES
-from agent.core.fleet import End, State, Target
+from agent.core.fleet import HostResult, HostState, Target
 from agent.fleet import conduct, journal
-from agent.fleet.heard import Heard
-from agent.fleet.journal import Orders
-from agent.fleet.tree import Tree, Trees
+from agent.fleet.heard import ReplyReader
+from agent.fleet.journal import RunSpec
+from agent.fleet.tree import AgentArchive, AgentArchives
 from agent.hosts.posix import Posix
 from agent.landing import RECORD
 from agent.render.fleet.page import page
 from agent.render.fleet.screen import report as screen
-from agent.render.fleet.tally import Tally
+from agent.render.fleet.tally import RolloutCounters
 from agent.reporting.fleet_junit import suites
 from tests.unit.test_rollout import Cord
 from tests.unit.test_visit import REPORT
@@ -34,9 +34,9 @@ from tests.unit.test_visit import REPORT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-TREES = Trees(Tree("t.tar.gz", "f00", b"TREE"))
+TREES = AgentArchives(AgentArchive("t.tar.gz", "f00", b"TREE"))
 TARGETS = (Target("good", "10.0.4.7"), Target("bad", "10.0.4.8"))
-ORDERS = Orders(
+ORDERS = RunSpec(
     "rollout", "hosts", TARGETS, {each.name: {"hsm_ip": ["10.0.1.6"]} for each in TARGETS}, limit="100%"
 )
 HELLO = b'{"event": "hello"}'
@@ -154,10 +154,10 @@ class Link:
 def ran(lines: list[bytes], folder: Path) -> dict[str, Any]:
     """Run a roll-out over the two, look at all that it leaves, and return its report."""
     environ = {"XDG_STATE_HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
-    means = conduct.Means(Posix(), environ, lambda _config: Fleet(lines), Cord, Tally(), lambda: 0)
+    means = conduct.Deps(Posix(), environ, lambda _config: Fleet(lines), Cord, RolloutCounters(), lambda: 0)
     place, result = conduct.start(ORDERS, TREES, means)
-    whole = conduct.whole(place, result)
-    assert conduct.whole(place, conduct.told(place)) == whole
+    whole = conduct.with_host_reports(place, result)
+    assert conduct.with_host_reports(place, conduct.stored_report(place)) == whole
     json.dumps(whole, allow_nan=False).encode("ascii")
     for text in (screen(result), screen(whole, width=40, colour=False)):
         assert all(char.isprintable() for line in text.splitlines() for char in line)
@@ -222,7 +222,7 @@ def test_one_record_costs_little_memory() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(Exception, match="no record"):
-            list(Heard(lambda: comes.pop() if comes else b"", "").records())
+            list(ReplyReader(lambda: comes.pop() if comes else b"", "").records())
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -237,7 +237,7 @@ def test_one_record_costs_little_memory() -> None:
 def test_what_does_not_know_the_word_of_the_request_is_noise(noise: bytes, behind: int) -> None:
     lines = [RECORD + b"word" + HELLO + b"\n", RECORD + b'word{"event": "settled"}\n']
     lines.insert(behind, noise)
-    heard = Heard(lambda: lines.pop(0) if lines else b"", "word")
+    heard = ReplyReader(lambda: lines.pop(0) if lines else b"", "word")
     assert [record["event"] for record in heard.records()] == ["hello", "settled"]
 
 
@@ -245,7 +245,7 @@ def test_a_host_that_sends_one_byte_at_a_time_is_read_once() -> None:
     """Each byte is looked at once: a line that is searched again with each piece took minutes at a megabyte."""
     text = RECORD + b'{"event": "at", "step": "' + b"x" * 4000 + b'"}\n'
     pieces = iter([text[place : place + 1] for place in range(len(text))] * 5)
-    heard = Heard(lambda: next(pieces, b""), "")
+    heard = ReplyReader(lambda: next(pieces, b""), "")
     assert len(list(heard.records())) == 5
 
 
@@ -254,6 +254,8 @@ def test_a_journal_that_holds_such_a_host_is_gone_on_with(tmp_path: Path) -> Non
     with journal.opened(folder) as book:
         book.begin("20261125T031500Z-1f3a", "2026-11-25T03:15:00Z", ORDERS, TREES.sent)
         book.began("bad", 1)
-        book.ended(End("bad", "10.0.4.8", 22, 1, State.FAILED, code="far-end-failed", saw="\ud800\x1b[2J"))
+        book.ended(
+            HostResult("bad", "10.0.4.8", 22, 1, HostState.FAILED, code="far-end-failed", saw="\ud800\x1b[2J")
+        )
     assert journal.read(folder).ends["bad"].saw == "\ud800\x1b[2J"
-    assert "\x1b" not in screen(conduct.told(folder))
+    assert "\x1b" not in screen(conduct.stored_report(folder))

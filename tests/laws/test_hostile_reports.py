@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from agent import log
 from agent.core import words
 from agent.core.errors import CODES, AgentError
-from agent.core.host import Running
-from agent.core.words import HostName, Report, Verdict
+from agent.core.host import ProcessInfo
+from agent.core.words import HostIdentity, Report, RunOutcome
 from agent.render import screen
 from agent.render.fleet.page import page
 from agent.render.record import schema, to_document, to_error_document, to_tree
-from agent.render.shape import fault
+from agent.render.shape import first_violation
 from agent.reporting import cfn, cloudwatch, junit, prometheus
-from agent.reporting.letter import Letter
+from agent.reporting.letter import OutgoingReport
 from agent.state import spool, store
 from tests.doubles.fleets import fleet
 from tests.doubles.memory import Memory
@@ -148,7 +148,7 @@ WORST = replace(
         for line in degraded().lines[:1]
     ),
     notices=tuple(words.Notice(evil, evil) for evil in EVIL * 8),
-    restart_needed=tuple(words.Restart(10**30, evil, evil, evil) for evil in EVIL * 20),
+    restart_needed=tuple(words.StaleProcess(10**30, evil, evil, evil) for evil in EVIL * 20),
     host=replace(degraded().host, name="\x1b[31m\udcff" * 9000, title="\x1b" * 9000),
 )  # fmt: skip
 
@@ -159,7 +159,7 @@ WORST = replace(
 def test_the_document_is_one_that_everybody_reads(report: Report) -> None:
     tree = held(to_document(report))
     assert tree == to_tree(report)
-    assert [step["outcome"] in {each.value for each in words.Outcome} for step in tree["steps"]].count(
+    assert [step["outcome"] in {each.value for each in words.StepOutcome} for step in tree["steps"]].count(
         False
     ) == 0
     assert (tree["exit_status"], tree["outcome"]) == (report.exit_status, report.outcome.value)
@@ -180,7 +180,7 @@ def test_a_report_that_is_held_is_held_still_after_a_notice_more(report: Report)
 def test_what_is_left_out_of_a_list_is_counted(name: str, count: int) -> None:
     entry: Any = {
         "lines": degraded().lines[0], "hsms": degraded().hsms[0], "notices": words.Notice("kept", "x"),
-        "restart_needed": words.Restart(1, "x", "dyn", "x"),
+        "restart_needed": words.StaleProcess(1, "x", "dyn", "x"),
     }[name]  # fmt: skip
     fields_of_it: dict[str, Any] = {name: (entry,) * count}
     report = replace(degraded(), **fields_of_it)
@@ -195,10 +195,10 @@ def test_what_is_left_out_of_a_list_is_counted(name: str, count: int) -> None:
 def test_of_too_many_steps_those_that_failed_are_kept() -> None:
     good, bad = (
         degraded().lines[0],
-        next(line for line in degraded().lines if line.outcome is words.Outcome.FAILED),
+        next(line for line in degraded().lines if line.outcome is words.StepOutcome.FAILED),
     )
     report = replace(degraded(), lines=(good,) * 900 + (bad,) + (good,) * 900)
-    assert [line for line in report.lines if line.outcome is words.Outcome.FAILED] == [bad]
+    assert [line for line in report.lines if line.outcome is words.StepOutcome.FAILED] == [bad]
 
 
 @FEW
@@ -240,7 +240,7 @@ def test_no_screen_of_a_document_from_elsewhere_moves_a_cursor(one: str, other: 
 @example(WORST)
 def test_what_is_kept_for_a_receiver_is_read_back_whole(report: Report) -> None:
     memory, document = Memory(), to_document(report)
-    letter = Letter("file:/report.json", document)
+    letter = OutgoingReport("file:/report.json", document)
     assert spool.keep(memory, letter.uri, document, letter.key) == 0
     assert [(kept.uri, kept.document) for kept in spool.waiting(memory)[0]] == [(letter.uri, document)]
     store.write_report(memory, document)
@@ -259,7 +259,7 @@ def test_each_place_gets_what_it_reads(report: Report) -> None:
     line = re.compile(rf"# (HELP|TYPE) hsm_agent_.+|hsm_agent_\w+({labels})? [-+.0-9a-z]+")
     assert all(line.fullmatch(each) for each in metrics.splitlines())
     assert f"hsm_agent_exit_status {tree['exit_status']:.15g}" in metrics.splitlines()
-    event = cloudwatch.line(Letter("cloudwatch:g/s", to_document(report)))
+    event = cloudwatch.line(OutgoingReport("cloudwatch:g/s", to_document(report)))
     assert (event.count("\n"), len(event) < 256 * 1024) == (1, True)
     held(event)
 
@@ -268,7 +268,7 @@ def test_each_place_gets_what_it_reads(report: Report) -> None:
 @given(HOSTILE, TEXTS)
 def test_a_signal_has_an_id_that_aws_takes(report: Report, name: str) -> None:
     plain = replace(report, run_id="20261123T201500Z-1f3a", code="hsm-timed-out",
-                    host=HostName(name, "", "", "", "", None))  # fmt: skip
+                    host=HostIdentity(name, "", "", "", "", None))  # fmt: skip
     made = cfn.unique_id(to_tree(plain))
     assert len(made) <= 64
     assert set(made) <= set(string.ascii_letters + string.digits + ".-_")
@@ -314,7 +314,7 @@ def test_the_log_has_a_line_a_step(report: Report) -> None:
 def test_an_error_is_a_document_too(sentence: str, saw: str, want: str, hint: str) -> None:
     tree = held(to_error_document(AgentError("write-failed", sentence, saw=saw, want=want, hint=hint)))
     assert (tree["code"], tree["exit_status"]) == ("write-failed", CODES["write-failed"].exit_status)
-    assert fault(tree, schema("error"), schema("error")) is None
+    assert first_violation(tree, schema("error"), schema("error")) is None
 
 
 PLACES = ("file:/told/report.json", "junit:/told/report.xml", "prometheus:/told")
@@ -330,10 +330,10 @@ def test_a_process_changes_no_run_by_its_name(evil: str, ca_pem: bytes) -> None:
     assert configure(memory, desired).exit_status == 0
     library = "/opt/cloudhsm/lib/libcloudhsm_pkcs11.so"
     memory.running = tuple(
-        Running(pid, evil[:300] * 3, 1000, 1000, 1.0, (library,)) for pid in range(300, 520)
+        ProcessInfo(pid, evil[:300] * 3, 1000, 1000, 1.0, (library,)) for pid in range(300, 520)
     )
     report = configure(memory, desired, 2)
-    assert (report.outcome, report.code, report.exit_status) == (Verdict.OK, None, 0)
+    assert (report.outcome, report.code, report.exit_status) == (RunOutcome.OK, None, 0)
     assert {each.component for each in report.restart_needed} == {"pkcs11"}
     assert held((memory.read("/told/report.json") or b"").decode("ascii")) == to_tree(report)
     assert store.read_report(memory) == to_tree(report)

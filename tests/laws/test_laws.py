@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import app
-from agent.cloudhsm.layout import layout
+from agent.cloudhsm.layout import client_paths
 from agent.core.errors import CODES, AgentError
-from agent.core.host import Done
-from agent.core.words import Outcome, Report, Verdict
+from agent.core.host import CommandResult
+from agent.core.words import Report, RunOutcome, StepOutcome
 from agent.desired import Desired
-from agent.render.progress import Silent
-from agent.report import Run
+from agent.render.progress import NullProgress
+from agent.report import RunInfo
 from agent.state import snapshot
 from tests.doubles.vendor import MIRROR, Vendor, WindowsVendor
 
@@ -49,15 +49,15 @@ def machine_of(vendor: Vendor) -> Memory:
 
 def configure(memory: Host, desired: Desired, number: int = 1) -> Report:
     return app.configure(
-        memory, desired, Run(f"2026112{number}T000000Z-0000", "configure", STARTED), Silent()
+        memory, desired, RunInfo(f"2026112{number}T000000Z-0000", "configure", STARTED), NullProgress()
     )
 
 
 def look(memory: Host, desired: Desired, command: str = "plan") -> Report:
-    return app.verify(memory, desired, Run("20261129T000000Z-0000", command, STARTED), Silent())
+    return app.verify(memory, desired, RunInfo("20261129T000000Z-0000", command, STARTED), NullProgress())
 
 
-def outcomes(report: Report) -> dict[str, Outcome]:
+def outcomes(report: Report) -> dict[str, StepOutcome]:
     return {line.id: line.outcome for line in report.lines}
 
 
@@ -69,10 +69,10 @@ def test_a_second_run_finds_everything_met_and_touches_nothing_but_its_own_recor
     memory = machine_of(vendor)
     desired = desired_of(vendor, ca_pem, *components)
     first = configure(memory, desired)
-    assert (first.outcome, first.exit_status, first.changed) == (Verdict.OK, 0, True), first
+    assert (first.outcome, first.exit_status, first.changed) == (RunOutcome.OK, 0, True), first
     memory.touches.clear()
     second = configure(memory, desired, 2)
-    assert set(outcomes(second).values()) == {Outcome.MET}
+    assert set(outcomes(second).values()) == {StepOutcome.MET}
     assert (second.exit_status, second.changed) == (0, False)
     own = {memory.system.desired, memory.system.report, memory.system.lock}
     assert {touch[1] for touch in memory.touches} <= own
@@ -84,7 +84,7 @@ def test_a_look_touches_nothing(world: World, command: str, ca_pem: bytes) -> No
     memory = machine_of(vendor)
     before = dict(memory.entries)
     report = look(memory, desired_of(vendor, ca_pem, "pkcs11"), command)
-    assert (report.outcome, report.code, report.exit_status) == (Verdict.DRIFT, "drift", 3)
+    assert (report.outcome, report.code, report.exit_status) == (RunOutcome.DRIFT, "drift", 3)
     memory.entries.pop(memory.system.report, None)
     assert {path: memory.entries[path] for path in before} == before
     assert [touch for touch in memory.touches if touch != ("write", memory.system.report)] == []
@@ -96,8 +96,8 @@ def test_the_plan_is_what_the_run_then_does(world: World, ca_pem: bytes) -> None
     desired = desired_of(vendor, ca_pem, "pkcs11")
     planned = look(memory, desired)
     done = configure(memory, desired)
-    would = [line.id for line in planned.lines if line.outcome is Outcome.WOULD_CHANGE]
-    did = [line.id for line in done.lines if line.outcome is Outcome.CHANGED]
+    would = [line.id for line in planned.lines if line.outcome is StepOutcome.WOULD_CHANGE]
+    did = [line.id for line in done.lines if line.outcome is StepOutcome.CHANGED]
     assert would == did
     assert [(line.id, line.want) for line in planned.lines if line.id in would] == [
         (line.id, line.want) for line in done.lines if line.id in did
@@ -133,7 +133,7 @@ class Fragile:
 
 
 def state(memory: Memory) -> tuple[object, ...]:
-    here = layout(memory.system)
+    here = client_paths(memory.system)
     return tuple(
         memory.read(path) for path in (here.ca, *(here.settings(each, memory) for each in ("cli", "pkcs11")))
     )
@@ -152,8 +152,8 @@ def test_killed_at_any_touch_the_next_run_completes(world: World, breaks_at: int
     else:
         assert not fragile.broke
     again = configure(memory, desired, 2)
-    assert (again.outcome, again.exit_status) == (Verdict.OK, 0), again
-    assert set(outcomes(configure(memory, desired, 3)).values()) == {Outcome.MET}
+    assert (again.outcome, again.exit_status) == (RunOutcome.OK, 0), again
+    assert set(outcomes(configure(memory, desired, 3)).values()) == {StepOutcome.MET}
 
 
 @pytest.mark.parametrize("breaks_at", range(1, 14))
@@ -227,7 +227,7 @@ def test_a_failed_run_on_a_host_that_worked_is_undone_and_names_its_cause(
     vendor.moods.update(mood)
     report = configure(memory, desired_of(vendor, ca_pem, "pkcs11"), 2)
     assert (report.code, report.cause) == codes
-    assert (report.outcome, report.exit_status) == (Verdict.ROLLED_BACK, 51)
+    assert (report.outcome, report.exit_status) == (RunOutcome.ROLLED_BACK, 51)
     assert state(memory) == old
     assert "previous-works" in [notice.code for notice in report.notices]
 
@@ -235,14 +235,14 @@ def test_a_failed_run_on_a_host_that_worked_is_undone_and_names_its_cause(
 def test_a_tool_that_fails_but_did_its_work_is_believed_by_its_file(world: World, ca_pem: bytes) -> None:
     vendor = world(moods={"configure-cli": "fail-with-effect"})
     report = configure(machine_of(vendor), desired_of(vendor, ca_pem))
-    assert (report.outcome, report.exit_status) == (Verdict.OK, 0)
+    assert (report.outcome, report.exit_status) == (RunOutcome.OK, 0)
 
 
 def test_a_package_manager_that_lies_is_caught(world: World, ca_pem: bytes) -> None:
     vendor = world(moods={"installer": "lie"})
     report = configure(machine_of(vendor), desired_of(vendor, ca_pem))
     assert (report.code, report.exit_status) == ("package-failed", 22)
-    skipped = {line.id: line.hint for line in report.lines if line.outcome is Outcome.SKIPPED}
+    skipped = {line.id: line.hint for line in report.lines if line.outcome is StepOutcome.SKIPPED}
     assert skipped["certificate"] == "needs package:cli"
 
 
@@ -265,7 +265,7 @@ def test_a_client_that_answers_and_does_not_end_in_peace_proves_nothing(
     memory.programs[vendor.layout.cli] = lambda argv, machine: replace(answer(argv, machine), status=status)  # type: ignore[operator]
     report = configure(memory, desired_of(vendor, ca_pem))
     (line,) = (line for line in report.lines if line.id == "client:hsm-info")
-    assert (report.code, line.code, line.outcome is Outcome.MET) == (code, code, code is None)
+    assert (report.code, line.code, line.outcome is StepOutcome.MET) == (code, code, code is None)
     assert code is None or line.saw == saw
 
 
@@ -275,9 +275,9 @@ def test_a_new_host_that_fails_keeps_what_is_right(world: World, ca_pem: bytes) 
     for address in vendor.addresses:
         memory.ports[address, 2223] = "hsm-timed-out"
     report = configure(memory, desired_of(vendor, ca_pem))
-    assert (report.outcome, report.code, report.exit_status) == (Verdict.FAILED, "hsm-timed-out", 40)
-    assert outcomes(report)["configure:cli"] is Outcome.CHANGED
-    assert outcomes(report)["client:hsm-info"] is Outcome.SKIPPED
+    assert (report.outcome, report.code, report.exit_status) == (RunOutcome.FAILED, "hsm-timed-out", 40)
+    assert outcomes(report)["configure:cli"] is StepOutcome.CHANGED
+    assert outcomes(report)["client:hsm-info"] is StepOutcome.SKIPPED
     for address in vendor.addresses:
         memory.ports[address, 2223] = None
     vendor.down.clear()
@@ -289,7 +289,7 @@ def test_one_hsm_down_is_degraded_and_is_not_undone(world: World, ca_pem: bytes)
     memory = machine_of(vendor)
     memory.ports["10.0.1.6", 2223] = "hsm-refused"
     report = configure(memory, desired_of(vendor, ca_pem))
-    assert (report.outcome, report.code, report.exit_status) == (Verdict.DEGRADED, "hsm-degraded", 41)
+    assert (report.outcome, report.code, report.exit_status) == (RunOutcome.DEGRADED, "hsm-degraded", 41)
     assert [(hsm.ip, hsm.reached, hsm.cause) for hsm in report.hsms] == [
         ("10.0.1.6", False, "hsm-refused"),
         ("10.0.2.9", True, None),
@@ -316,8 +316,8 @@ def test_rollback_goes_back_and_twice_is_once(world: World, ca_pem: bytes, other
     assert configure(memory, changed, 2).exit_status == 0
     assert state(memory) != old
     for number in (3, 4):
-        run = Run(f"2026112{number}T000000Z-0000", "rollback", STARTED)
-        report = app.rollback(memory, None, run, Silent())
+        run = RunInfo(f"2026112{number}T000000Z-0000", "rollback", STARTED)
+        report = app.rollback(memory, None, run, NullProgress())
         assert report.exit_status == 0
         assert state(memory) == old
 
@@ -326,12 +326,12 @@ def test_remove_takes_the_packages_off_and_keeps_a_copy(world: World, ca_pem: by
     vendor = world()
     memory = machine_of(vendor)
     configure(memory, desired_of(vendor, ca_pem, "pkcs11"))
-    run = Run("20261125T000000Z-0000", "remove", STARTED)
-    report = app.remove(memory, run, Silent(), None)
+    run = RunInfo("20261125T000000Z-0000", "remove", STARTED)
+    report = app.remove(memory, run, NullProgress(), None)
     assert (report.exit_status, vendor.installed) == (0, {})
     kept = snapshot.load(memory, run.run_id)
-    assert layout(memory.system).settings("cli", memory) in [each.path for each in kept.files]
-    again = app.remove(memory, Run("20261126T000000Z-0000", "remove", STARTED), Silent(), None)
+    assert client_paths(memory.system).settings("cli", memory) in [each.path for each in kept.files]
+    again = app.remove(memory, RunInfo("20261126T000000Z-0000", "remove", STARTED), NullProgress(), None)
     assert (again.exit_status, again.changed) == (0, False)
 
 
@@ -382,7 +382,7 @@ def test_whatever_the_world_does_success_is_never_claimed_falsely_and_the_cure_c
     for address in down:
         memory.ports[address, 2223] = None
     assert configure(memory, desired, 2).exit_status == 0
-    assert set(outcomes(configure(memory, desired, 3)).values()) == {Outcome.MET}
+    assert set(outcomes(configure(memory, desired, 3)).values()) == {StepOutcome.MET}
 
 
 class Ending:
@@ -432,16 +432,22 @@ def test_a_run_that_was_stopped_at_any_moment_never_ends_well_nor_degraded(
         memory.ports["10.0.1.6", 2223] = "hsm-timed-out"
         desired = desired_of(vendor, ca_pem, "pkcs11", log_level="debug")
         ending = Ending(memory, at, code)
-        run = Run("20261127T000000Z-0000", command, STARTED)
-        report = (app.configure if command == "configure" else app.verify)(ending, desired, run, Silent())  # type: ignore[arg-type]
+        run = RunInfo("20261127T000000Z-0000", command, STARTED)
+        report = (app.configure if command == "configure" else app.verify)(
+            ending, desired, run, NullProgress()
+        )  # type: ignore[arg-type]
         if not ending.over:
             break
         ended.add(report.exit_status)
         if any(line.code == code for line in report.lines) or not report.lines:
             assert (report.code, report.exit_status) == (code, CODES[code].exit_status)
-            assert report.outcome in (Verdict.FAILED, Verdict.ROLLED_BACK)
-        if report.outcome in (Verdict.OK, Verdict.DEGRADED):
-            assert {line.outcome for line in report.lines} <= {Outcome.MET, Outcome.CHANGED, Outcome.FAILED}
+            assert report.outcome in (RunOutcome.FAILED, RunOutcome.ROLLED_BACK)
+        if report.outcome in (RunOutcome.OK, RunOutcome.DEGRADED):
+            assert {line.outcome for line in report.lines} <= {
+                StepOutcome.MET,
+                StepOutcome.CHANGED,
+                StepOutcome.FAILED,
+            }
             assert any(line.id == "client:activated" for line in report.lines)
     else:
         pytest.fail("the run never ended by itself")
@@ -459,20 +465,22 @@ def test_a_package_database_that_never_answers_again_does_not_outlive_the_runs_l
     memory = machine_of(vendor)
     answer, left = memory.programs["dpkg-query"], [at]
 
-    def query(argv: tuple[str, ...], machine: Memory) -> Done:
+    def query(argv: tuple[str, ...], machine: Memory) -> CommandResult:
         left[0] -= 1
-        return Done(None, "", "") if left[0] <= 0 else answer(argv, machine)  # type: ignore[operator]
+        return CommandResult(None, "", "") if left[0] <= 0 else answer(argv, machine)  # type: ignore[operator]
 
     memory.programs["dpkg-query"] = query
-    run = Run("20261127T000000Z-0000", command, STARTED)
+    run = RunInfo("20261127T000000Z-0000", command, STARTED)
     if command == "remove":
-        report = app.remove(memory, run, Silent(), 5.0)
+        report = app.remove(memory, run, NullProgress(), 5.0)
     else:
         desired = desired_of(vendor, ca_pem, timeout=5.0)
-        report = (app.configure if command == "configure" else app.verify)(memory, desired, run, Silent())
+        report = (app.configure if command == "configure" else app.verify)(
+            memory, desired, run, NullProgress()
+        )
     assert memory.clock <= 6
     if report.exit_status == 0:
-        assert {line.outcome for line in report.lines} <= {Outcome.MET, Outcome.CHANGED}
+        assert {line.outcome for line in report.lines} <= {StepOutcome.MET, StepOutcome.CHANGED}
 
 
 ALL = ("10.0.1.6", "10.0.2.9", "10.0.3.3")
@@ -523,6 +531,6 @@ def test_what_worked_before_a_run_works_after_it_however_often_it_is_repeated(
         else:
             # never fewer than worked before, but where the caller asked for fewer and those answer
             assert len(now) >= min(len(before), len(asked)), report
-        if report.outcome is Verdict.ROLLED_BACK:
+        if report.outcome is RunOutcome.ROLLED_BACK:
             assert state(memory) == old
             assert report.exit_status in (51, 75, 130)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from agent import app
 from agent.cloudhsm.layout import LINUX
 from agent.desired import Desired
-from agent.render.progress import Silent
-from agent.report import Run
+from agent.render.progress import NullProgress
+from agent.report import RunInfo
 from tests.doubles.vendor import MIRROR, STATES, Vendor
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ OLD = "5.17.2-1"
 THEIRS = {"cloudhsm-exporter": "1.0", "cloudhsm-cli-extra": "5.8.0", "cloudhsm-ksp": "3.4.4"}
 
 
-def run(number: int, command: str) -> Run:
-    return Run(f"202611{number:02}T000000Z-0000", command, STARTED)
+def run(number: int, command: str) -> RunInfo:
+    return RunInfo(f"202611{number:02}T000000Z-0000", command, STARTED)
 
 
 def wanted(vendor: Vendor, pem: bytes) -> Desired:
@@ -48,7 +48,7 @@ def answers(vendor: Vendor, memory: Memory) -> int:
 def working(vendor: Vendor, pem: bytes) -> Memory:
     """A host whose client of an older version works, and whose package is in the state that `vendor.half` says."""
     memory = vendor.machine(dt.datetime.now(dt.timezone.utc))
-    assert app.configure(memory, wanted(vendor, pem), run(1, "configure"), Silent()).exit_status == 0
+    assert app.configure(memory, wanted(vendor, pem), run(1, "configure"), NullProgress()).exit_status == 0
     vendor.installed.pop("cloudhsm-cli")
     (vendor.installed if vendor.half == "i" else vendor.broken)["cloudhsm-cli"] = OLD
     return memory
@@ -71,7 +71,7 @@ def test_what_worked_works_after_any_number_of_runs_that_fail(
     vendor.moods["installer"] = mood
     for number, version in enumerate([first, *asked], start=2):
         desired = replace(wanted(vendor, ca_pem), client_version=version)
-        report = app.configure(memory, desired, run(number, "configure"), Silent())
+        report = app.configure(memory, desired, run(number, "configure"), NullProgress())
         assert answers(vendor, memory) == before, report
         there = {**vendor.installed, **vendor.broken}
         if not any([first, *asked][: number - 1]):
@@ -80,7 +80,7 @@ def test_what_worked_works_after_any_number_of_runs_that_fail(
         assert not [notice for notice in report.notices if any(name in notice.text for name in THEIRS)]
     vendor.moods.clear()
     desired = replace(wanted(vendor, ca_pem), client_version="5.18.0")
-    assert app.configure(memory, desired, run(20, "configure"), Silent()).exit_status == 0
+    assert app.configure(memory, desired, run(20, "configure"), NullProgress()).exit_status == 0
     assert vendor.installed == {"cloudhsm-cli": "5.18.0-1", **THEIRS}
 
 
@@ -88,6 +88,6 @@ def test_what_worked_works_after_any_number_of_runs_that_fail(
 def test_a_removal_takes_the_vendors_alone_whatever_their_state(state: str, ca_pem: bytes) -> None:
     vendor = Vendor(half=state, installed=dict(THEIRS))
     memory = working(vendor, ca_pem)
-    report: Report = app.remove(memory, run(2, "remove"), Silent(), None)
+    report: Report = app.remove(memory, run(2, "remove"), NullProgress(), None)
     assert (report.exit_status, vendor.installed, vendor.broken) == (0, THEIRS, {}), report
     assert [line.id for line in report.lines] == ["package:cli"]

@@ -16,12 +16,12 @@ from agent import app
 from agent.cloudhsm.fingerprint import sha256_of
 from agent.cloudhsm.pem import certificates
 from agent.core.errors import AgentError
-from agent.core.host import Done, Running
-from agent.core.registry import Key
-from agent.core.words import Report, Verdict
+from agent.core.host import CommandResult, ProcessInfo
+from agent.core.registry import RegistryKey
+from agent.core.words import Report, RunOutcome
 from agent.desired import Desired
-from agent.render.progress import Silent
-from agent.report import Run
+from agent.render.progress import NullProgress
+from agent.report import RunInfo
 from agent.state import spool, store
 from agent.state.identity import identity
 from agent.state.sealed import seal
@@ -68,12 +68,12 @@ def a_world(world: World) -> tuple[Vendor, Memory]:
 
 
 def verify(memory: Host, desired: Desired | None = None, number: int = 9) -> Report:
-    run = Run(f"2026112{number}T120000Z-0000", "verify", STARTED)
-    return app.verify(memory, desired or Desired(), run, Silent())
+    run = RunInfo(f"2026112{number}T120000Z-0000", "verify", STARTED)
+    return app.verify(memory, desired or Desired(), run, NullProgress())
 
 
-def run_of(command: str, number: int = 8) -> Run:
-    return Run(f"2026112{number}T130000Z-0000", command, STARTED)
+def run_of(command: str, number: int = 8) -> RunInfo:
+    return RunInfo(f"2026112{number}T130000Z-0000", command, STARTED)
 
 
 def shown(memory: Host) -> int:
@@ -176,7 +176,7 @@ def test_what_is_removed_is_not_asked_for_any_more(world: World, ca_pem: bytes, 
     good = desired_of(vendor, ca_pem)
     configure(memory, good)
     configure(memory, EARLY["wrong bytes"][0](good, other_ca_pem), 2)
-    assert app.remove(memory, run_of("remove"), Silent(), None).exit_status == 0
+    assert app.remove(memory, run_of("remove"), NullProgress(), None).exit_status == 0
     assert verify(memory).code == "nothing-recorded"
 
 
@@ -186,7 +186,7 @@ def test_a_rollback_says_that_something_was_asked_for_and_failed(world: World, c
     good = desired_of(vendor, ca_pem)
     configure(memory, good)
     configure(memory, EARLY["no HSM"][0](good, b""), 2)
-    report = app.rollback(memory, None, run_of("rollback"), Silent())
+    report = app.rollback(memory, None, run_of("rollback"), NullProgress())
     assert "configure-unfinished" in [notice.code for notice in report.notices]
     assert verify(memory, good).exit_status == 3
 
@@ -244,7 +244,7 @@ def as_machine(memory: Memory, name: str) -> None:
     if memory.system.kind == "linux":
         memory.place("/etc/machine-id", f"{name * 32}\n".encode())
     else:
-        memory.keys[CRYPTOGRAPHY] = Key({"MachineGuid": name * 8})
+        memory.keys[CRYPTOGRAPHY] = RegistryKey({"MachineGuid": name * 8})
 
 
 def as_instance(memory: Memory, name: str) -> None:
@@ -338,7 +338,7 @@ def test_a_run_that_ends_degraded_is_one_that_succeeded(ca_pem: bytes) -> None:
     vendor, memory = a_world(Vendor)
     memory.ports["10.0.1.6", 2223] = "hsm-refused"
     vendor.down.add("10.0.1.6")
-    assert configure(memory, desired_of(vendor, ca_pem)).outcome is Verdict.DEGRADED
+    assert configure(memory, desired_of(vendor, ca_pem)).outcome is RunOutcome.DEGRADED
     assert store.read_last(memory).is_done
 
 
@@ -346,7 +346,7 @@ def test_a_run_that_ends_degraded_is_one_that_succeeded(ca_pem: bytes) -> None:
 
 
 def using(memory: Memory, path: str) -> None:
-    memory.running = (Running(812, "nginx", 0, 0, STARTED.timestamp() - 86400 * 3650, (path,)),)
+    memory.running = (ProcessInfo(812, "nginx", 0, 0, STARTED.timestamp() - 86400 * 3650, (path,)),)
 
 
 @pytest.mark.parametrize("command", ["rollback", "remove"])
@@ -356,9 +356,9 @@ def test_who_goes_back_or_removes_is_told_what_to_restart(command: str, ca_pem: 
     configure(memory, desired_of(vendor, ca_pem, "pkcs11", accept_single_hsm=True), 2)
     using(memory, "/opt/cloudhsm/lib/libcloudhsm_pkcs11.so")
     if command == "rollback":
-        report = app.rollback(memory, None, run_of(command), Silent())
+        report = app.rollback(memory, None, run_of(command), NullProgress())
     else:
-        report = app.remove(memory, run_of(command), Silent(), None)
+        report = app.remove(memory, run_of(command), NullProgress(), None)
     assert report.exit_status == 0
     assert [(each.name, each.component) for each in report.restart_needed] == [("nginx", "pkcs11")]
 
@@ -366,7 +366,7 @@ def test_who_goes_back_or_removes_is_told_what_to_restart(command: str, ca_pem: 
 def test_a_remove_that_touches_nothing_wants_nothing_restarted(ca_pem: bytes) -> None:
     _, memory = a_world(Vendor)
     using(memory, "/opt/cloudhsm/lib/libcloudhsm_pkcs11.so")
-    assert app.remove(memory, run_of("remove"), Silent(), None).restart_needed == ()
+    assert app.remove(memory, run_of("remove"), NullProgress(), None).restart_needed == ()
 
 
 def test_after_an_upgrade_nothing_is_said_of_the_client_before(ca_pem: bytes) -> None:
@@ -397,9 +397,9 @@ def test_a_rollback_after_a_remove_is_told_to_whom_the_remove_was(world: World, 
         memory.entries.pop(out, None)
         run = run_of(command, 6 if command == "remove" else 7)
         if command == "remove":
-            app.remove(memory, run, Silent(), None)
+            app.remove(memory, run, NullProgress(), None)
         else:
-            app.rollback(memory, None, run, Silent())
+            app.rollback(memory, None, run, NullProgress())
         told = json.loads(memory.read(out) or b"{}")
         assert told.get("command") == command
 
@@ -418,7 +418,7 @@ def test_a_verify_beside_another_run_leaves_that_ones_report(moment: str, ca_pem
     assert callable(real)
     if moment == "meanwhile":
 
-        def ends(argv: tuple[str, ...], host: Memory) -> Done:
+        def ends(argv: tuple[str, ...], host: Memory) -> CommandResult:
             tree = {**json.loads(before or b""), "run_id": "20261130T000000Z-0000", "exit_status": 40}
             host.place(host.system.report, json.dumps(tree).encode())
             return real(argv, host)
@@ -452,9 +452,9 @@ def test_what_goes_back_or_removes_and_is_killed_leaves_no_older_success(
         fragile: Any = Fragile(memory, breaks_at, Killed)
         try:
             if command == "remove":
-                app.remove(fragile, run_of(command), Silent(), None)
+                app.remove(fragile, run_of(command), NullProgress(), None)
             else:
-                app.rollback(fragile, None, run_of(command), Silent())
+                app.rollback(fragile, None, run_of(command), NullProgress())
         except Killed:
             if (state(memory), dict(vendor.installed)) != before:
                 seen.add(shown(memory))
@@ -481,10 +481,10 @@ def test_a_remove_that_finds_nothing_left_forgets_what_was_asked_for(
             vendor.installed.clear()
         else:
             with contextlib.suppress(Killed):
-                app.remove(fragile, run_of("remove"), Silent(), None)
+                app.remove(fragile, run_of("remove"), NullProgress(), None)
                 ended = True
         memory.entries.pop(out, None)
-        assert app.remove(memory, run_of("remove", 7), Silent(), None).exit_status == 0
+        assert app.remove(memory, run_of("remove", 7), NullProgress(), None).exit_status == 0
         assert memory.stat(memory.system.desired) is None  # what the daily unit looks for
         assert verify(memory).code == "nothing-recorded"
         assert configure(memory, Desired(), 9).code == "nothing-recorded"
@@ -516,8 +516,8 @@ def test_a_record_that_holds_other_kinds_of_values_is_none_or_is_taken(
         memory.place(memory.system.desired, seal(changed))
         reports = [verify(memory), configure(memory, desired_of(vendor, ca_pem, log_level="debug"), 4)]
         memory.place(memory.system.desired, seal(changed))
-        reports.append(app.rollback(memory, None, run_of("rollback", 5), Silent()))
-        reports.append(app.remove(memory, run_of("remove", 6), Silent(), None))
+        reports.append(app.rollback(memory, None, run_of("rollback", 5), NullProgress()))
+        reports.append(app.remove(memory, run_of("remove", 6), NullProgress(), None))
         assert "internal" not in [report.code for report in reports], value
 
 
@@ -727,7 +727,7 @@ def test_what_others_could_have_kept_is_not_put_back(name: str, ca_pem: bytes) -
     configure(memory, replace(good, log_level="debug"), 2)
     before = state(memory)
     OPENED[name](memory)
-    report = app.rollback(memory, None, run_of("rollback"), Silent())
+    report = app.rollback(memory, None, run_of("rollback"), NullProgress())
     assert (report.code, state(memory)) == ("snapshot-damaged", before)
     with pytest.raises(AgentError):
         app.last_report(memory, None)
@@ -746,10 +746,13 @@ def test_a_snapshot_that_others_could_have_written_is_not_put_back(
     memory.place("/opt/cloudhsm/etc/cloudhsm-cli.cfg", b"{")
     for name in names:
         change(memory, f"{STATE}/{path.replace('FILE', name)}", **more)
-    report = app.rollback(memory, None, run_of("rollback"), Silent())
+    report = app.rollback(memory, None, run_of("rollback"), NullProgress())
     assert "snapshot-damaged" in [report.code, *(notice.code for notice in report.notices)]
     if path != "proven.json":
-        assert app.rollback(memory, names[0][:-5], run_of("rollback", 7), Silent()).code == "snapshot-damaged"
+        assert (
+            app.rollback(memory, names[0][:-5], run_of("rollback", 7), NullProgress()).code
+            == "snapshot-damaged"
+        )
 
 
 @pytest.mark.parametrize("more", [{"uid": 1000}, {"mode": 0o666}], ids=str)
@@ -785,7 +788,7 @@ def test_a_record_of_which_a_byte_changed_is_none_or_says_the_same(
     at: int, kind: str, byte: int, name: str
 ) -> None:
     memory = Memory({"/etc/machine-id": b"1" * 32})
-    last = store.Last({"hsm_ip": ["10.0.1.6"], "report_to": ["https://r.example/x"]}, "PEM", "run")
+    last = store.LastConfigure({"hsm_ip": ["10.0.1.6"], "report_to": ["https://r.example/x"]}, "PEM", "run")
     store.write_last(memory, replace(last, succeeded=last))
     store.write_receivers(memory, last.desired)
     read = {"desired": store.read_last, "receivers": store.read_receivers}[name]
@@ -861,8 +864,8 @@ def test_whatever_lies_where_things_are_kept_no_run_fails_within(
         lambda: verify(memory),
         lambda: configure(memory, Desired(), 3),
         lambda: configure(memory, replace(good, log_level="warn"), 4),
-        lambda: app.rollback(memory, None, run_of("rollback", 5), Silent()),
-        lambda: app.remove(memory, run_of("remove", 6), Silent(), None),
+        lambda: app.rollback(memory, None, run_of("rollback", 5), NullProgress()),
+        lambda: app.remove(memory, run_of("remove", 6), NullProgress(), None),
     ]
     reports = []
     for run in runs:

@@ -11,14 +11,14 @@ import pytest
 
 from agent import app
 from agent.core.errors import AgentError
-from agent.core.host import READ_LIMIT, Done
+from agent.core.host import READ_LIMIT, CommandResult
 from agent.core.system import LINUX
-from agent.core.words import Line, Report, Verdict
+from agent.core.words import Report, RunOutcome, StepResult
 from agent.delivery import deliver
 from agent.desired import Desired
-from agent.render.progress import Silent
+from agent.render.progress import NullProgress
 from agent.render.record import to_tree
-from agent.report import Run
+from agent.report import RunInfo
 from agent.reporting.cloudwatch import FILE as EVENTS
 from agent.state import spool, store
 from agent.state.identity import identity
@@ -48,8 +48,8 @@ def spooled(memory: Memory) -> int:
     return len(memory.names(LINUX.spool))
 
 
-def run_of(command: str, number: int = 5) -> Run:
-    return Run(f"2026112{number}T000000Z-0000", command, STARTED)
+def run_of(command: str, number: int = 5) -> RunInfo:
+    return RunInfo(f"2026112{number}T000000Z-0000", command, STARTED)
 
 
 def test_what_is_told_is_the_report_as_it_was_before(ca_pem: bytes) -> None:
@@ -64,7 +64,7 @@ def test_a_run_that_is_well_but_told_not_everybody_ends_with_60(ca_pem: bytes) -
     memory = machine_of(Vendor())
     desired = desired_of(Vendor(), ca_pem, report_to=(BROKEN, WHOLE))
     report = configure(memory, desired)
-    assert (report.outcome, report.code, report.exit_status) == (Verdict.OK, "report-undelivered", 60)
+    assert (report.outcome, report.code, report.exit_status) == (RunOutcome.OK, "report-undelivered", 60)
     assert [notice.code for notice in report.notices] == ["report-undelivered"]
     assert kept(memory) == to_tree(report)
     # what was told does not know of that
@@ -105,8 +105,8 @@ def test_later_runs_tell_whom_the_last_configure_told(ca_pem: bytes) -> None:
     reports = [
         look(memory, Desired(), "verify"),
         configure(memory, Desired(), 3),
-        app.rollback(memory, None, run_of("rollback"), Silent()),
-        app.remove(memory, run_of("remove", 6), Silent(), None),
+        app.rollback(memory, None, run_of("rollback"), NullProgress()),
+        app.remove(memory, run_of("remove", 6), NullProgress(), None),
     ]
     for report in reports[-1:]:
         assert told(memory) == to_tree(report)
@@ -122,21 +122,21 @@ def test_each_of_them_tells_and_sends_what_waits(command: str, ca_pem: bytes) ->
     report = {
         "verify": lambda: look(memory, Desired(), "verify"),
         "configure": lambda: configure(memory, Desired(), 3),
-        "rollback": lambda: app.rollback(memory, None, run_of("rollback"), Silent()),
-        "remove": lambda: app.remove(memory, run_of("remove"), Silent(), None),
+        "rollback": lambda: app.rollback(memory, None, run_of("rollback"), NullProgress()),
+        "remove": lambda: app.remove(memory, run_of("remove"), NullProgress(), None),
     }[command]()
     assert (report.exit_status, told(memory), spooled(memory)) == (0, to_tree(report), 0)
     assert memory.read("/no/such/folder/hsm_agent.prom") is not None
 
 
-class Interrupting(Silent):
+class Interrupting(NullProgress):
     """Ctrl-C, or a defect, at the first step that ends."""
 
     def __init__(self, memory: Memory, *, crash: bool) -> None:
         self._memory = memory
         self._crash = crash
 
-    def ended(self, line: Line) -> None:
+    def ended(self, line: StepResult) -> None:
         self._memory.stopped = True
         if self._crash:
             raise RuntimeError("a defect")
@@ -148,7 +148,7 @@ class Interrupting(Silent):
 def test_a_run_tells_however_it_ends(code: str, ca_pem: bytes) -> None:
     memory = machine_of(Vendor())
     desired = desired_of(Vendor(), ca_pem, report_to=(WHOLE,))
-    listener: Silent = Silent()
+    listener: NullProgress = NullProgress()
     if code in ("interrupted", "internal"):
         listener = Interrupting(memory, crash=code == "internal")
     if code == "ca-unreadable":
@@ -160,7 +160,7 @@ def test_a_run_tells_however_it_ends(code: str, ca_pem: bytes) -> None:
             error = AgentError(
                 "config-invalid", "one thing is wrong with the input", saw="--hsm-ip: 'x' is not one"
             )
-            report = app.refused(memory, run_of("configure"), error, Desired(report_to=(WHOLE,)))
+            report = app.report_invalid_input(memory, run_of("configure"), error, Desired(report_to=(WHOLE,)))
         else:
             report = app.configure(memory, desired, run_of("configure"), listener)
     assert report.code == code
@@ -173,7 +173,7 @@ def test_who_is_to_be_told_of_an_invalid_configuration_is_remembered(ca_pem: byt
     error = AgentError(
         "config-invalid", "one thing is wrong with the input", saw="/etc/hsm-agent/config.toml"
     )
-    report = app.refused(memory, run_of("verify"), error, Desired(hsm_ip=("10.0.1.6",)))
+    report = app.report_invalid_input(memory, run_of("verify"), error, Desired(hsm_ip=("10.0.1.6",)))
     assert (told(memory), told(memory)["code"]) == (to_tree(report), "config-invalid")
 
 
@@ -187,9 +187,9 @@ def test_an_ordinary_user_s_verify_tells_and_keeps_nothing(ca_pem: bytes) -> Non
     assert (told(memory)["exit_status"], spooled(memory)) == (0, 0)
 
 
-def tee(argv: Sequence[str], memory: Memory) -> Done:
+def tee(argv: Sequence[str], memory: Memory) -> CommandResult:
     memory.place(argv[-1], (memory.read(argv[-1]) or b"") + memory.stdin)
-    return Done(0, "", "")
+    return CommandResult(0, "", "")
 
 
 def events(memory: Memory) -> list[str]:

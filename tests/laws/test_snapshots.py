@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from agent import app
 from agent.cloudhsm.ca import find_certificates
-from agent.cloudhsm.layout import layout
+from agent.cloudhsm.layout import client_paths
 from agent.core.errors import AgentError
 from agent.core.system import LINUX
-from agent.hosts.here import this_machine
-from agent.render.progress import Silent
+from agent.hosts.here import local_host
+from agent.render.progress import NullProgress
 from agent.state import snapshot
 from agent.state.sealed import seal
 from tests.doubles.memory import Memory
@@ -54,7 +54,7 @@ def as_before(run_id: str, memory: Memory, *paths: str, mode: int = 0o644, rollb
 
 
 def rollback(memory: Memory, run_id: str | None = None, number: int = 8) -> Report:
-    return app.rollback(memory, run_id, run_of("rollback", number), Silent())
+    return app.rollback(memory, run_id, run_of("rollback", number), NullProgress())
 
 
 def codes(report: Report) -> list[str]:
@@ -66,7 +66,7 @@ def an_upgraded_host(ca_pem: bytes, world: World = Vendor, **fields: Any) -> tup
     vendor = world()
     memory = machine_of(vendor)
     configure(memory, desired_of(vendor, ca_pem))
-    here = layout(memory.system)
+    here = client_paths(memory.system)
     cfg = here.settings("cli", memory)
     for each in [path for path in memory.entries if "snapshots" in path or path.endswith("proven.json")]:
         memory.entries.pop(each)
@@ -82,7 +82,7 @@ def test_one_of_an_older_version_is_told_as_such_and_not_taken_by_default(
     world: World, ca_pem: bytes
 ) -> None:
     _, memory, _ = an_upgraded_host(ca_pem, world)
-    ours = layout(memory.system)
+    ours = client_paths(memory.system)
     before = [memory.read(path) for path in (ours.ca, ours.settings("cli", memory))]
     report = rollback(memory)
     assert (report.exit_status, report.code, report.changed) == (2, "nothing-recorded", False)
@@ -97,11 +97,11 @@ def test_one_of_an_older_version_is_taken_by_its_name_and_that_is_said(world: Wo
     _, memory, data = an_upgraded_host(ca_pem, world)
     report = rollback(memory, OLDER)
     assert report.exit_status == 0
-    assert memory.read(layout(memory.system).settings("cli", memory)) == data
+    assert memory.read(client_paths(memory.system).settings("cli", memory)) == data
     assert {"snapshot-unsealed", "rollback-unproven"} <= set(codes(report))
     # and what it took the place of can be had again, by its name
     assert rollback(memory, run_of("rollback").run_id, 9).exit_status == 0
-    assert b"10.9.9.9" in (memory.read(layout(memory.system).settings("cli", memory)) or b"")
+    assert b"10.9.9.9" in (memory.read(client_paths(memory.system).settings("cli", memory)) or b"")
 
 
 def test_where_there_is_one_with_a_checksum_that_is_taken_by_default(ca_pem: bytes) -> None:
@@ -228,7 +228,7 @@ def a_copied_host(world: World, ca_pem: bytes) -> tuple[Vendor, Memory]:
 @both
 def test_what_another_host_kept_is_not_put_back(world: World, ca_pem: bytes) -> None:
     _, memory = a_copied_host(world, ca_pem)
-    cfg = layout(memory.system).settings("cli", memory)
+    cfg = client_paths(memory.system).settings("cli", memory)
     memory.place(cfg, (memory.read(cfg) or b"").replace(b"10.0.1.6", b"10.0.1.7"))
     own = memory.read(cfg)
     names = snapshot.known(memory)
@@ -364,7 +364,7 @@ def test_the_machines_own_adapter_counts_names(tmp_path: Path) -> None:
     file.write_bytes(b"x")
     os.link(file, tmp_path / "b")
     (tmp_path / "folder" / "below").mkdir(parents=True)
-    host = this_machine()
+    host = local_host()
     assert [getattr(host.stat(str(tmp_path / name)), "names", None) for name in ("a", "b", "folder")] == [
         2,
         2,
@@ -470,5 +470,5 @@ def test_a_remove_that_cannot_tidy_up_is_a_remove(ca_pem: bytes) -> None:
     configure(memory, desired_of(vendor, ca_pem))
     memory.place(f"{LINUX.cache}/cloudhsm-cli_5.17.2-1_u22.04_amd64.deb", b"x")
     fixed = a_fixed(memory, LINUX.cache)
-    report = app.remove(fixed, run_of("remove"), Silent(), None)
+    report = app.remove(fixed, run_of("remove"), NullProgress(), None)
     assert (report.exit_status, "kept" in codes(report)) == (0, True)

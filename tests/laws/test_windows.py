@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.core.words import Outcome, Verdict
+from agent.core.words import RunOutcome, StepOutcome
 from agent.desired import Desired
 from tests.doubles.vendor import WindowsVendor
 from tests.laws.test_laws import configure, desired_of, look, machine_of, outcomes
@@ -14,7 +14,7 @@ def test_a_restart_that_is_due_ends_the_run_and_is_not_forgotten(ca_pem: bytes) 
     desired = desired_of(vendor, ca_pem, "pkcs11")
     first = configure(memory, desired)
     assert (first.code, first.exit_status, first.changed) == ("reboot-required", 23, True), first
-    assert outcomes(first)["certificate"] is Outcome.SKIPPED
+    assert outcomes(first)["certificate"] is StepOutcome.SKIPPED
     # nothing was restarted: it is seen in the registry, and nothing is touched
     vendor.moods.clear()
     memory.touches.clear()
@@ -22,7 +22,7 @@ def test_a_restart_that_is_due_ends_the_run_and_is_not_forgotten(ca_pem: bytes) 
     assert {touch[1] for touch in memory.touches} <= {memory.system.report, memory.system.lock}
     vendor.restart()
     assert (configure(memory, desired, 3).outcome, look(memory, Desired(), "verify").exit_status) == (
-        Verdict.OK,
+        RunOutcome.OK,
         0,
     )
 

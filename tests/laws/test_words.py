@@ -11,11 +11,11 @@ import pytest
 
 from agent import app
 from agent.core.errors import AgentError
-from agent.desired import Complaints, Desired
+from agent.desired import Desired, InputErrors
 from agent.render import record, screen
-from agent.render.progress import Silent
-from agent.render.shape import fault
-from agent.report import Run
+from agent.render.progress import NullProgress
+from agent.render.shape import first_violation
+from agent.report import RunInfo
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import Vendor
 from tests.laws.test_laws import STARTED, configure, desired_of, look, machine_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def tree(report: Report) -> dict[str, object]:
     found: dict[str, object] = json.loads(record.to_document(report))
     schema = record.schema()
-    assert fault(found, schema, schema) is None
+    assert first_violation(found, schema, schema) is None
     return found
 
 
@@ -59,11 +59,11 @@ def test_a_run_that_is_asked_for_nothing_says_so(command: str, ca_pem: bytes) ->
     vendor = Vendor()
     memory = machine_of(vendor)
     configure(memory, desired_of(vendor, ca_pem))
-    run = Run("20261125T000000Z-0000", command, STARTED)
+    run = RunInfo("20261125T000000Z-0000", command, STARTED)
     report = (
-        app.rollback(memory, None, run, Silent())
+        app.rollback(memory, None, run, NullProgress())
         if command == "rollback"
-        else app.remove(memory, run, Silent(), None)
+        else app.remove(memory, run, NullProgress(), None)
     )
     assert tree(report)["asked"] is None
 
@@ -82,25 +82,25 @@ def test_options_without_an_address_are_told_what_they_lack() -> None:
 def test_what_lacks_is_told_with_what_is_wrong(ca_pem: bytes) -> None:
     vendor = Vendor()
     memory = machine_of(vendor)
-    wrong = Complaints(["--log-level: 'loud' is none"]).error()
-    run = Run("20261125T000000Z-0000", "configure", STARTED)
-    report = app.refused(memory, run, wrong, Desired())
+    wrong = InputErrors(["--log-level: 'loud' is none"]).error()
+    run = RunInfo("20261125T000000Z-0000", "configure", STARTED)
+    report = app.report_invalid_input(memory, run, wrong, Desired())
     assert report.failure is not None
     assert report.failure.sentence.startswith("3 things are wrong")
     assert [line.partition(":")[0] for line in report.failure.saw.splitlines()] == [
         "--log-level", "--hsm-ip", "--ca-cert",
     ]  # fmt: skip
     # not what was said, though wrongly, nor what the record has
-    spelled = Complaints(["hsm.ip: 'x' is not an IP address", "HSM_AGENT_CA_CERT: no"]).error()
-    assert app.refused(memory, run, spelled, Desired()).failure.saw == spelled.saw  # type: ignore[union-attr]
+    spelled = InputErrors(["hsm.ip: 'x' is not an IP address", "HSM_AGENT_CA_CERT: no"]).error()
+    assert app.report_invalid_input(memory, run, spelled, Desired()).failure.saw == spelled.saw  # type: ignore[union-attr]
     configure(memory, desired_of(vendor, ca_pem))
-    assert app.refused(memory, run, wrong, Desired()).failure.saw == wrong.saw  # type: ignore[union-attr]
+    assert app.report_invalid_input(memory, run, wrong, Desired()).failure.saw == wrong.saw  # type: ignore[union-attr]
 
 
 def test_one_complaint_is_not_every_line() -> None:
-    assert "every line" not in Complaints(["--hsm-ip: no"]).error().hint
-    assert "every line" in Complaints(["--hsm-ip: no", "--sdk: no"]).error().hint
-    assert "no host was contacted" in Complaints(["a: no"]).error("inventory-invalid").hint
+    assert "every line" not in InputErrors(["--hsm-ip: no"]).error().hint
+    assert "every line" in InputErrors(["--hsm-ip: no", "--sdk: no"]).error().hint
+    assert "no host was contacted" in InputErrors(["a: no"]).error("inventory-invalid").hint
 
 
 @pytest.mark.parametrize("command", ["plan", "verify"])

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.cloudhsm.answers import Answer, activated, cause, connected3, find_answer, hsms, inconsistent
+from agent.cloudhsm.answers import (
+    CliResponse,
+    activated,
+    cmu_connected,
+    diagnose,
+    hsm_serials,
+    inconsistent,
+    parse_response,
+)
 from agent.core.errors import CODES
 
 QUICK = settings(max_examples=150)
@@ -46,26 +54,28 @@ LOG = (
 @pytest.mark.parametrize("before", ["", LOG, "{{{ [", '{"unfinished": ', '"', LOG * 50])
 @pytest.mark.parametrize("after", ["", "\n", "\n" + LOG, " }}", '{"', "{" * 50])
 def test_the_answer_is_found_in_noise(indent: int | None, before: str, after: str) -> None:
-    answer = find_answer(before + json.dumps(INFO, indent=indent) + after)
-    assert answer == Answer(0, INFO["data"])
+    answer = parse_response(before + json.dumps(INFO, indent=indent) + after)
+    assert answer == CliResponse(0, INFO["data"])
     assert answer.ok
 
 
 def test_the_last_complete_answer_wins() -> None:
     first, second = json.dumps({"error_code": 1, "data": "no"}), json.dumps(INFO)
-    assert find_answer(first + "\n" + second) == Answer(0, INFO["data"])
-    assert find_answer(second + "\n" + first) == Answer(1, "no")
-    assert find_answer(first + "\n" + second[:-1]) == Answer(1, "no")
+    assert parse_response(first + "\n" + second) == CliResponse(0, INFO["data"])
+    assert parse_response(second + "\n" + first) == CliResponse(1, "no")
+    assert parse_response(first + "\n" + second[:-1]) == CliResponse(1, "no")
 
 
 def test_an_answer_inside_an_answer_is_not_one() -> None:
     inner = {"error_code": 5, "data": "inner"}
-    assert find_answer(json.dumps({"error_code": 0, "data": inner})) == Answer(0, inner)
-    assert find_answer(json.dumps({"data": inner, "error_code": 1})) == Answer(1, inner)
+    assert parse_response(json.dumps({"error_code": 0, "data": inner})) == CliResponse(0, inner)
+    assert parse_response(json.dumps({"data": inner, "error_code": 1})) == CliResponse(1, inner)
 
 
 def test_the_order_of_keys_is_not_trusted() -> None:
-    assert find_answer("{x " + json.dumps({"data": INFO["data"], "error_code": 0})) == Answer(0, INFO["data"])
+    assert parse_response("{x " + json.dumps({"data": INFO["data"], "error_code": 0})) == CliResponse(
+        0, INFO["data"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +84,7 @@ def test_the_order_of_keys_is_not_trusted() -> None:
      '{"error_code": 0.5}', '{"error_code": 1e400}', '["error_code"]', '{"data": "error_code"}', "{}"],
 )  # fmt: skip
 def test_what_is_no_answer(text: str) -> None:
-    assert find_answer(text) is None
+    assert parse_response(text) is None
 
 
 @pytest.mark.parametrize(
@@ -91,14 +101,14 @@ def test_what_is_no_answer(text: str) -> None:
 )
 def test_the_cost_is_bounded(text: str) -> None:
     started = time.process_time()
-    assert find_answer(text) is None
-    assert cause(text) is None
-    assert connected3(text) == ()
+    assert parse_response(text) is None
+    assert diagnose(text) is None
+    assert cmu_connected(text) == ()
     assert time.process_time() - started < 3
 
 
 def test_an_answer_after_megabytes_of_noise_is_found() -> None:
-    assert find_answer("{" * 3_000_000 + "\n" + json.dumps(INFO)) == Answer(0, INFO["data"])
+    assert parse_response("{" * 3_000_000 + "\n" + json.dumps(INFO)) == CliResponse(0, INFO["data"])
 
 
 @QUICK
@@ -114,30 +124,30 @@ def test_an_answer_after_megabytes_of_noise_is_found() -> None:
     ),
 )
 def test_no_type_is_trusted(noise: str, data: object) -> None:
-    find_answer(noise)
+    parse_response(noise)
     for key in ("hsms", "users"):
-        answer = find_answer(noise + "\n" + json.dumps({"error_code": 0, "data": {key: data}}))
+        answer = parse_response(noise + "\n" + json.dumps({"error_code": 0, "data": {key: data}}))
         assert answer is not None
-        assert all(isinstance(serial, str) for serial in hsms(answer))
+        assert all(isinstance(serial, str) for serial in hsm_serials(answer))
         assert all(isinstance(name, str) for name in inconsistent(answer))
         assert activated(answer) in (True, False, None)
 
 
 def test_hsms_are_counted_by_serial_number() -> None:
     rows = [hsm("A"), hsm("B"), hsm("A"), hsm(""), hsm(7), {}, None, "x"]
-    assert hsms(Answer(0, {"hsms": rows})) == ("A", "B")
-    assert hsms(Answer(0, {"hsms": []})) == ()
-    assert hsms(Answer(1, {"hsms": rows})) == ()
-    assert hsms(Answer(1, "HSM is disconnected")) == ()
+    assert hsm_serials(CliResponse(0, {"hsms": rows})) == ("A", "B")
+    assert hsm_serials(CliResponse(0, {"hsms": []})) == ()
+    assert hsm_serials(CliResponse(1, {"hsms": rows})) == ()
+    assert hsm_serials(CliResponse(1, "HSM is disconnected")) == ()
 
 
 def test_a_cluster_is_activated_when_its_admin_is() -> None:
-    assert activated(Answer(0, USERS["data"])) is True
+    assert activated(CliResponse(0, USERS["data"])) is True
     waiting = {"users": [user("admin", "unactivated-admin"), user("app_user", "internal(APPLIANCE_USER)")]}
-    assert activated(Answer(0, waiting)) is False
-    assert activated(Answer(0, INFO["data"])) is None
-    assert activated(Answer(0, {"users": [{"role": ["admin"]}, None]})) is None
-    assert activated(Answer(1, "locked")) is None
+    assert activated(CliResponse(0, waiting)) is False
+    assert activated(CliResponse(0, INFO["data"])) is None
+    assert activated(CliResponse(0, {"users": [{"role": ["admin"]}, None]})) is None
+    assert activated(CliResponse(1, "locked")) is None
 
 
 def test_users_that_are_not_on_every_hsm() -> None:
@@ -147,8 +157,8 @@ def test_users_that_are_not_on_every_hsm() -> None:
         user("b"),
         user("a", coverage="inconsistent"),
     ]
-    assert inconsistent(Answer(0, {"users": users})) == ("a",)
-    assert inconsistent(Answer(0, USERS["data"])) == ()
+    assert inconsistent(CliResponse(0, {"users": users})) == ("a",)
+    assert inconsistent(CliResponse(0, USERS["data"])) == ()
 
 
 VERIFICATION = "Certificate verification error with error code {} and depth {}: {}"
@@ -209,7 +219,7 @@ VERIFICATION = "Certificate verification error with error code {} and depth {}: 
     ],
 )
 def test_a_known_message_names_its_cause(said: str, code: str, hint: str | None) -> None:
-    found = cause(f"{LOG}2026 ERROR [x][][] {said}\nother line\n")
+    found = diagnose(f"{LOG}2026 ERROR [x][][] {said}\nother line\n")
     assert found is not None
     assert found.code == code
     assert said in found.saw
@@ -226,7 +236,7 @@ def test_causes_come_before_consequences_and_of_one_kind_the_last_counts() -> No
             "HSM is disconnected",
         )
     )
-    found = cause(text)
+    found = diagnose(text)
     assert found is not None
     assert (found.code, found.saw) == (
         "client-tls-failed",
@@ -235,13 +245,13 @@ def test_causes_come_before_consequences_and_of_one_kind_the_last_counts() -> No
 
 
 def test_what_is_not_known_has_no_cause() -> None:
-    assert cause("") is None
-    assert cause(LOG) is None
-    assert cause("something new went wrong") is None
+    assert diagnose("") is None
+    assert diagnose(LOG) is None
+    assert diagnose("something new went wrong") is None
 
 
 def test_what_is_shown_is_one_printable_line_of_bounded_length() -> None:
-    found = cause("x" * 5000 + "\x1b[31mHSM is disconnected\x07" + "y" * 5000 + "\n")
+    found = diagnose("x" * 5000 + "\x1b[31mHSM is disconnected\x07" + "y" * 5000 + "\n")
     assert found is not None
     assert "HSM is disconnected" in found.saw
     assert found.saw.isprintable()
@@ -258,5 +268,5 @@ def test_the_servers_that_sdk_3_connected_to() -> None:
         "Connected to server '10.0.4.4'\nConnected to server 10.0.4.5.\n"
         "Connected to server '10.0.2.9': hostname '10.0.2.9', port 2225.\n"
     )
-    assert connected3(text) == ("10.0.2.9", "fd00::11", "10.0.4.4", "10.0.4.5")
-    assert connected3("") == ()
+    assert cmu_connected(text) == ("10.0.2.9", "fd00::11", "10.0.4.4", "10.0.4.5")
+    assert cmu_connected("") == ()

@@ -13,10 +13,10 @@ import pytest
 
 from agent import __version__
 from agent.core.errors import AgentError
-from agent.core.fleet import Sent
-from agent.core.link import CutError
+from agent.core.fleet import ArchiveDigests
+from agent.core.link import CancelledError
 from agent.fleet import depot, tree
-from agent.fleet.depot import Depot
+from agent.fleet.depot import PackageCache
 from agent.hosts.posix import Posix
 
 FILE = "Noble/cloudhsm-cli_5.18.0-1_u24.04_amd64.deb"
@@ -76,7 +76,7 @@ def zipped(folder: Path, *names: str, version: str = __version__) -> str:
     return str(path)
 
 
-def with_windows(folder: Path, named: str | None) -> tree.Trees:
+def with_windows(folder: Path, named: str | None) -> tree.AgentArchives:
     return tree.load(str(archive(folder, f'__version__ = "{__version__}"\n')), named)
 
 
@@ -92,7 +92,7 @@ def test_a_build_for_windows_is_one_folder_with_its_program(tmp_path: Path) -> N
     trees = with_windows(tmp_path, named)
     found = trees.windows
     assert found is not None
-    assert trees.sent == Sent(trees.posix.sha256, found.sha256)
+    assert trees.sent == ArchiveDigests(trees.posix.sha256, found.sha256)
     assert (found.sha256, found.data) == (hashlib.sha256(found.data).hexdigest(), Path(named).read_bytes())
 
 
@@ -124,8 +124,8 @@ def mirror(folder: Path, data: bytes = b"package") -> str:
 
 def test_a_package_is_brought_once_however_many_want_it(tmp_path: Path) -> None:
     source = mirror(tmp_path)
-    these = Depot(Posix(), tmp_path / "kept")
-    found: list[depot.Parcel] = []
+    these = PackageCache(Posix(), tmp_path / "kept")
+    found: list[depot.CachedPackage] = []
     threads = [
         threading.Thread(target=lambda: found.append(these.parcel(f"{source}/{FILE}", None, source)))
         for _ in range(8)
@@ -141,15 +141,15 @@ def test_a_package_is_brought_once_however_many_want_it(tmp_path: Path) -> None:
 
 def test_a_package_that_is_here_and_right_is_not_brought_again(tmp_path: Path) -> None:
     source, right = mirror(tmp_path), hashlib.sha256(b"package").hexdigest()
-    first = Depot(Posix(), tmp_path / "kept").parcel(f"{source}/{FILE}", right, source)
+    first = PackageCache(Posix(), tmp_path / "kept").parcel(f"{source}/{FILE}", right, source)
     (tmp_path / "mirror" / FILE).unlink()
-    assert Depot(Posix(), tmp_path / "kept").parcel(f"{source}/{FILE}", right, source) == first
+    assert PackageCache(Posix(), tmp_path / "kept").parcel(f"{source}/{FILE}", right, source) == first
 
 
 def test_other_bytes_than_wanted_are_refused_and_not_kept(tmp_path: Path) -> None:
     source = mirror(tmp_path)
     with pytest.raises(AgentError) as refusal:
-        Depot(Posix(), tmp_path / "kept").parcel(f"{source}/{FILE}", "0" * 64, source)
+        PackageCache(Posix(), tmp_path / "kept").parcel(f"{source}/{FILE}", "0" * 64, source)
     assert refusal.value.code.name == "checksum-mismatch"
     assert not list((tmp_path / "kept").rglob("*.deb"))
 
@@ -158,7 +158,7 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
     source = mirror(tmp_path)
     for number in range(70):
         (tmp_path / "kept" / f"{number:02}").mkdir(parents=True)
-    Depot(Posix(), tmp_path / "kept").parcel(f"{source}/{FILE}", None, source)
+    PackageCache(Posix(), tmp_path / "kept").parcel(f"{source}/{FILE}", None, source)
     left = [each.name for each in (tmp_path / "kept").iterdir()]
     assert len(left) == 64
     assert any((tmp_path / "kept" / name / Path(FILE).name).exists() for name in left)
@@ -180,9 +180,9 @@ def test_who_waits_for_a_file_says_so_and_it_is_brought_once(tmp_path: Path) -> 
             assert go.wait(30)
             return super().fetch(url, path, sha256=sha256, limit=limit, timeout=timeout)
 
-    these = Depot(Slow(), tmp_path / "kept", turn=0.01)
+    these = PackageCache(Slow(), tmp_path / "kept", turn=0.01)
     heard: list[int] = []
-    found: list[depot.Parcel] = []
+    found: list[depot.CachedPackage] = []
 
     def visit(number: int) -> None:
         def still() -> None:
@@ -202,7 +202,7 @@ def test_who_waits_for_a_file_says_so_and_it_is_brought_once(tmp_path: Path) -> 
 
 def test_a_failure_is_told_to_all_who_wait_and_tried_anew_later(tmp_path: Path) -> None:
     source = mirror(tmp_path)
-    these = Depot(Posix(), tmp_path / "kept")
+    these = PackageCache(Posix(), tmp_path / "kept")
     (tmp_path / "mirror" / FILE).rename(tmp_path / "away")
     with pytest.raises(AgentError, match="is not there"):
         these.parcel(f"{source}/{FILE}", None, source)
@@ -219,8 +219,8 @@ def test_a_wait_can_be_ended_by_who_waits(tmp_path: Path) -> None:
             raise AssertionError((url, path, sha256, limit, timeout))
 
     def cut() -> None:
-        raise CutError
+        raise CancelledError
 
-    with pytest.raises(CutError):
-        Depot(Hung(), tmp_path / "kept", turn=0.01).parcel(f"{source}/{FILE}", None, source, cut)
+    with pytest.raises(CancelledError):
+        PackageCache(Hung(), tmp_path / "kept", turn=0.01).parcel(f"{source}/{FILE}", None, source, cut)
     go.set()

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.cloudhsm.ca import Found, expiry_notice, find_certificates, read_ca, written
+from agent.cloudhsm.ca import FoundCertificates, expiry_notice, find_certificates, read_ca, written
 from agent.cloudhsm.fingerprint import parse_fingerprint
-from agent.cloudhsm.keys import Key, judge_keys, key_of
+from agent.cloudhsm.keys import PublicKeyKind, judge_keys, key_of
 from agent.cloudhsm.pem import MOST_BYTES, MOST_INPUT, write_pem
 from agent.cloudhsm.signatures import is_signed_by
 from agent.cloudhsm.x509 import names, read_certificate
@@ -587,7 +587,7 @@ def test_the_end_of_a_ca_is_told_half_a_year_before(root: Made) -> None:
 
 
 def test_what_a_client_reads_in_a_file(root: Made, chain: bytes, links: tuple[Made, ...]) -> None:
-    sound = Found((root.sha256,), whole=True, plain=True)
+    sound = FoundCertificates((root.sha256,), whole=True, plain=True)
     for form in ("as it is", "CRLF", "no last newline", "comment", "bag attributes", "twice"):
         assert find_certificates(FORMS[form](root.pem)) == sound, form
     assert find_certificates(root.pem.replace(b"CERTIFICATE", b"X509 CERTIFICATE")) == sound
@@ -595,12 +595,12 @@ def test_what_a_client_reads_in_a_file(root: Made, chain: bytes, links: tuple[Ma
     assert find_certificates(b"---- our CA ----\n" + root.pem) == sound
     both = (links[1].sha256, links[0].sha256)
     for data in (chain, links[0].pem + links[1].pem):
-        assert find_certificates(data) == Found(both, whole=True, plain=True)
+        assert find_certificates(data) == FoundCertificates(both, whole=True, plain=True)
     # no client can read these, and they are no other CA
     for form in ("spaces", "UTF-16 LE", "written-out newlines", "JSON", "CR", "indented", "quotes"):
-        assert find_certificates(FORMS[form](root.pem)) == Found((root.sha256,), whole=True, plain=False), (
-            form
-        )
+        assert find_certificates(FORMS[form](root.pem)) == FoundCertificates(
+            (root.sha256,), whole=True, plain=False
+        ), form
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -628,7 +628,11 @@ def test_all_certificates_of_a_file_are_found_whatever_stands_beside_them(
     assert found(root.pem + trusted.replace(b"TRUSTED ", b"")) == {root.sha256}
     for data in (trusted, root.pem + request, root.pem + chain[:300]):
         assert not find_certificates(data).whole
-    assert find_certificates(b"nothing") == find_certificates(root.pem[:300]) == Found((), False, False)
+    assert (
+        find_certificates(b"nothing")
+        == find_certificates(root.pem[:300])
+        == FoundCertificates((), False, False)
+    )
     disguised = root.key.replace(b"PRIVATE KEY", b"CERTIFICATE")
     for data in (root.pem + root.key, chain[:300] + root.pem + disguised):
         with pytest.raises(AgentError, match="private key"):
@@ -643,38 +647,46 @@ def test_the_fingerprints_of_a_chain_are_written_with_the_root_first() -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "key"),
     [
-        ("rsa", ("-newkey", "rsa:2048"), Key("RSA", 2048, "sha256")),
-        ("rsa224", ("-newkey", "rsa:3072", "-sha224"), Key("RSA", 3072, "sha224")),
-        ("odd", ("-newkey", "rsa:2056", "-sha512"), Key("RSA", 2056, "sha512")),
-        ("ec", (), Key("EC", 256, "sha256")),
+        ("rsa", ("-newkey", "rsa:2048"), PublicKeyKind("RSA", 2048, "sha256")),
+        ("rsa224", ("-newkey", "rsa:3072", "-sha224"), PublicKeyKind("RSA", 3072, "sha224")),
+        ("odd", ("-newkey", "rsa:2056", "-sha512"), PublicKeyKind("RSA", 2056, "sha512")),
+        ("ec", (), PublicKeyKind("EC", 256, "sha256")),
         (
             "p384",
             ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1", "-sha384"),
-            Key("EC", 384, "sha384"),
+            PublicKeyKind("EC", 384, "sha384"),
         ),
         (
             "p521",
             ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp521r1", "-sha512"),
-            Key("EC", 521, "sha512"),
+            PublicKeyKind("EC", 521, "sha512"),
         ),
         (
             "k1",
             ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp256k1", "-sha224"),
-            Key("EC", 256, "sha224"),
+            PublicKeyKind("EC", 256, "sha224"),
         ),
         (
             "wide",
             ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-sha512"),
-            Key("EC", 256, "sha512"),
+            PublicKeyKind("EC", 256, "sha512"),
         ),
-        ("pss", ("-newkey", "rsa:2048", *PSS, "-sha384"), Key("RSA", 2048, "sha384")),
-        ("salt", ("-newkey", "rsa:2048", *PSS, "-sigopt", "rsa_pss_saltlen:0"), Key("RSA", 2048, "sha256")),
-        ("mask", ("-newkey", "rsa:2056", *PSS, "-sigopt", "rsa_mgf1_md:sha512"), Key("RSA", 2056, "sha256")),
-        ("rsapss", ("-newkey", "rsa-pss"), Key("RSA-PSS", 2048, "sha256")),
+        ("pss", ("-newkey", "rsa:2048", *PSS, "-sha384"), PublicKeyKind("RSA", 2048, "sha384")),
+        (
+            "salt",
+            ("-newkey", "rsa:2048", *PSS, "-sigopt", "rsa_pss_saltlen:0"),
+            PublicKeyKind("RSA", 2048, "sha256"),
+        ),
+        (
+            "mask",
+            ("-newkey", "rsa:2056", *PSS, "-sigopt", "rsa_mgf1_md:sha512"),
+            PublicKeyKind("RSA", 2056, "sha256"),
+        ),
+        ("rsapss", ("-newkey", "rsa-pss"), PublicKeyKind("RSA-PSS", 2048, "sha256")),
     ],
 )
 def test_a_good_key_is_read_and_its_signature_verified(
-    maker: Maker, name: str, kind: tuple[str, ...], key: Key
+    maker: Maker, name: str, kind: tuple[str, ...], key: PublicKeyKind
 ) -> None:
     made = maker.root(f"good-{name}", "/CN=Public-Key: (1 bit)", *kind)
     ca = read_ca(made.pem, now=NOW)
@@ -735,7 +747,7 @@ def test_old_signatures_and_unlisted_keys_are_remarks(
 def test_a_key_on_another_curve_is_taken_as_it_is(maker: Maker) -> None:
     kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:brainpoolP256r1")
     ca = read_ca(maker.root("brainpool", "/CN=curve", *kind).pem, now=NOW)
-    assert ca.keys == (Key("EC", 256, "sha256"),)
+    assert ca.keys == (PublicKeyKind("EC", 256, "sha256"),)
 
 
 # one certificate that only names its issuer, for each kind of key of that issuer

@@ -12,16 +12,16 @@ import agent.catalogue
 from agent.catalogue import (
     Artefact,
     Catalogue,
-    Fit,
-    artefact,
+    PlatformMatch,
     components,
-    fit_row,
     life_cycle,
     load,
+    match_platform,
     newest,
     parse,
     parse_os_release,
     parse_version,
+    resolve_artefact,
 )
 from agent.core.errors import AgentError
 from agent.core.words import Notice
@@ -36,22 +36,22 @@ ARM = "aarch64"
 COMPONENTS = ("cli", "pkcs11", "jce", "dyn", "openssl-provider", "ksp")
 
 
-def fit(os: str, os_version: str, arch: str = X86, platform: str | None = None) -> Fit:
-    return fit_row(CATALOGUE, os=os, os_version=os_version, arch=arch, platform=platform)
+def fit(os: str, os_version: str, arch: str = X86, platform: str | None = None) -> PlatformMatch:
+    return match_platform(CATALOGUE, os=os, os_version=os_version, arch=arch, platform=platform)
 
 
-def of_row(name: str, arch: str) -> Fit:
+def of_row(name: str, arch: str) -> PlatformMatch:
     """Return a fit with no bounds but those of the row."""
     row = next(row for row in CATALOGUE.rows if row.name == name)
-    return Fit(row, arch, row.title)
+    return PlatformMatch(row, arch, row.title)
 
 
 def said(error: AgentError) -> tuple[str, str, str, str, str]:
     return (error.code.name, error.sentence, error.saw, error.want, error.hint)
 
 
-def path(found: Fit, component: str, version: str | None, sdk: int = 5) -> str:
-    return artefact(CATALOGUE, found, found.arch, component, version, sdk=sdk).path
+def path(found: PlatformMatch, component: str, version: str | None, sdk: int = 5) -> str:
+    return resolve_artefact(CATALOGUE, found, found.arch, component, version, sdk=sdk).path
 
 
 # what is published
@@ -64,7 +64,9 @@ def produced(version: str, sdk: int) -> dict[str, str | None]:
         for arch in (X86, ARM):
             for component in COMPONENTS:
                 try:
-                    one = artefact(CATALOGUE, of_row(row.name, arch), arch, component, version, sdk=sdk)
+                    one = resolve_artefact(
+                        CATALOGUE, of_row(row.name, arch), arch, component, version, sdk=sdk
+                    )
                 except AgentError as refused:
                     if refused.code.name not in {"component-unsupported", "client-end-of-support"}:
                         raise
@@ -173,7 +175,7 @@ def test_paths(*, row: str, arch: str, component: str, version: str | None, sdk:
 
 
 def test_a_pinned_file_with_all_that_is_known_of_it() -> None:
-    assert artefact(CATALOGUE, fit("ubuntu", "24.04"), "amd64", "cli", "5.18.0") == Artefact(
+    assert resolve_artefact(CATALOGUE, fit("ubuntu", "24.04"), "amd64", "cli", "5.18.0") == Artefact(
         component="cli",
         package="cloudhsm-cli",
         version="5.18.0-1",
@@ -185,7 +187,7 @@ def test_a_pinned_file_with_all_that_is_known_of_it() -> None:
 
 
 def test_the_latest_file_has_no_checksum() -> None:
-    assert artefact(CATALOGUE, fit("rhel", "9.4"), X86, "cli", "latest") == Artefact(
+    assert resolve_artefact(CATALOGUE, fit("rhel", "9.4"), X86, "cli", "latest") == Artefact(
         component="cli",
         package="cloudhsm-cli",
         version="latest",
@@ -197,7 +199,7 @@ def test_the_latest_file_has_no_checksum() -> None:
 
 
 def test_an_end_of_support_file_is_said_to_be_one() -> None:
-    assert artefact(CATALOGUE, fit("windows", "17763"), X86, "cli", None, sdk=3) == Artefact(
+    assert resolve_artefact(CATALOGUE, fit("windows", "17763"), X86, "cli", None, sdk=3) == Artefact(
         component="cli",
         package="AWSCloudHSMClient",
         version="3.4.4",
@@ -213,7 +215,7 @@ def test_an_end_of_support_file_is_said_to_be_one() -> None:
     [("5.0.0", True), ("5.7.1", True), ("5.8.0-2", True), ("5.9.0", False), ("5.19.0", False)],
 )
 def test_support_ended_for_5_8_0_and_earlier(version: str, ended: bool) -> None:
-    assert artefact(CATALOGUE, fit("amzn", "2"), X86, "pkcs11", version).end_of_support is ended
+    assert resolve_artefact(CATALOGUE, fit("amzn", "2"), X86, "pkcs11", version).end_of_support is ended
 
 
 # which components, which version
@@ -273,16 +275,16 @@ def test_what_fits_now(os: str, os_version: str, arch: str, sdk5: str, sdk3: str
     ],
 )
 def test_first_versions(row: str, arch: str, component: str, first: str, before: str) -> None:
-    assert artefact(CATALOGUE, of_row(row, arch), arch, component, first).version == f"{first}-1"
+    assert resolve_artefact(CATALOGUE, of_row(row, arch), arch, component, first).version == f"{first}-1"
     with pytest.raises(AgentError) as refused:
-        artefact(CATALOGUE, of_row(row, arch), arch, component, before)
+        resolve_artefact(CATALOGUE, of_row(row, arch), arch, component, before)
     assert refused.value.code.name == "client-end-of-support"
     assert refused.value.saw.startswith(f"made: {first} ")
 
 
 def test_windows_server_2025_begins_later_than_its_row() -> None:
     with pytest.raises(AgentError) as refused:
-        artefact(CATALOGUE, fit("windows", "26100"), X86, "cli", "5.14.0")
+        resolve_artefact(CATALOGUE, fit("windows", "26100"), X86, "cli", "5.14.0")
 
     assert said(refused.value) == (
         "client-end-of-support",
@@ -432,10 +434,10 @@ def test_windows_server_2025_begins_later_than_its_row() -> None:
     ],
 )
 def test_files_that_are_refused(
-    found: Fit, component: str, version: str | None, sdk: int, want: tuple[str, ...]
+    found: PlatformMatch, component: str, version: str | None, sdk: int, want: tuple[str, ...]
 ) -> None:
     with pytest.raises(AgentError) as refused:
-        artefact(CATALOGUE, found, found.arch, component, version, sdk=sdk)
+        resolve_artefact(CATALOGUE, found, found.arch, component, version, sdk=sdk)
 
     assert said(refused.value) == want
 
@@ -538,7 +540,7 @@ ALL = "amzn2023, el7, el8, el9, el10, u22.04, u24.04, u26.04, windows, el6, u16.
 )
 def test_hosts_that_are_refused(host: dict[str, object], want: tuple[str, ...]) -> None:
     with pytest.raises(AgentError) as refused:
-        fit_row(CATALOGUE, **host)  # type: ignore[arg-type]
+        match_platform(CATALOGUE, **host)  # type: ignore[arg-type]
 
     assert said(refused.value) == ("platform-unsupported", *want)
 
@@ -549,7 +551,7 @@ def test_hosts_that_are_refused(host: dict[str, object], want: tuple[str, ...]) 
 def test_a_listed_host() -> None:
     found = fit("amzn", "2023", "arm64")
 
-    assert found == Fit(found.row, ARM, "Amazon Linux 2023")
+    assert found == PlatformMatch(found.row, ARM, "Amazon Linux 2023")
     assert (found.row.name, found.row.directory, found.row.suffix, found.row.format) == (
         "amzn2023",
         "Amzn2023",
@@ -562,7 +564,7 @@ def test_a_listed_host() -> None:
 def test_windows_by_its_build(version: str) -> None:
     found = fit("windows", version, "AMD64")
 
-    assert found == Fit(found.row, X86, "Windows Server 2022", first="5.14.0")
+    assert found == PlatformMatch(found.row, X86, "Windows Server 2022", first="5.14.0")
     assert found.row.name == "windows"
 
 
@@ -575,12 +577,12 @@ def test_an_old_minor_release_is_a_notice() -> None:
 
 
 def test_a_forced_row_is_said_to_be_one() -> None:
-    found = fit_row(
+    found = match_platform(
         CATALOGUE, os="rocky", os_version="9.1", arch=X86, id_like=("rhel", "centos"), platform="el9"
     )
 
     title = "rocky 9.1 as Red Hat Enterprise Linux 9"
-    assert found == Fit(
+    assert found == PlatformMatch(
         found.row,
         X86,
         title,
@@ -606,7 +608,9 @@ def test_naming_the_row_lifts_the_last_version_of_a_host() -> None:
 
     text = "treated as el8 because `--platform` says so; the last client AWS made for CentOS 8 is 5.4.2"
     assert fit("centos", "8").last == "5.4.2"
-    assert found == Fit(found.row, X86, "CentOS 8", forced=True, notices=(Notice("platform-forced", text),))
+    assert found == PlatformMatch(
+        found.row, X86, "CentOS 8", forced=True, notices=(Notice("platform-forced", text),)
+    )
     assert path(found, "cli", None) == "EL8/cloudhsm-cli-5.18.0-1.el8.x86_64.rpm"
 
 

@@ -12,17 +12,17 @@ import pytest
 from referencing import Registry, Resource
 
 from agent.core.errors import AgentError
-from agent.core.fleet import End, State, Target
+from agent.core.fleet import HostResult, HostState, Target
 from agent.fleet import conduct, journal
-from agent.fleet.journal import Orders, Story
-from agent.fleet.tree import Tree, Trees
+from agent.fleet.journal import RecordedRun, RunSpec
+from agent.fleet.tree import AgentArchive, AgentArchives
 from agent.hosts.posix import Posix
 from agent.landing import RECORD
 from agent.render.fleet import runs
 from agent.render.fleet.page import page
 from agent.render.fleet.schema import runs_schema, schema
 from agent.render.fleet.screen import report as screen
-from agent.render.fleet.tally import Tally
+from agent.render.fleet.tally import RolloutCounters
 from agent.render.record import schema as host_schema
 from agent.reporting.fleet_junit import suites
 from tests.unit.test_rollout import Cord
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-TREES = Trees(Tree("t.tar.gz", "f00", b"TREE"))
+TREES = AgentArchives(AgentArchive("t.tar.gz", "f00", b"TREE"))
 TARGETS = (Target("web-1", "10.0.4.7"), Target("web-2", "10.0.4.8"))
-ORDERS = Orders("rollout", "hosts", TARGETS, {each.name: {"hsm_ip": ["10.0.1.6"]} for each in TARGETS})
+ORDERS = RunSpec("rollout", "hosts", TARGETS, {each.name: {"hsm_ip": ["10.0.1.6"]} for each in TARGETS})
 
 
 @dataclass
@@ -94,15 +94,15 @@ class Scene:
         return {"XDG_STATE_HOME": str(self.folder), "XDG_CACHE_HOME": str(self.folder / "cache")}
 
     @property
-    def means(self) -> conduct.Means:
+    def means(self) -> conduct.Deps:
         door = self.door or (lambda _ssh_config: self.fleet)
-        return conduct.Means(Posix(), self.environ, door, Cord, Tally(), lambda: 0)
+        return conduct.Deps(Posix(), self.environ, door, Cord, RolloutCounters(), lambda: 0)
 
-    def start(self, orders: Orders = ORDERS) -> tuple[Path, dict[str, Any]]:
+    def start(self, orders: RunSpec = ORDERS) -> tuple[Path, dict[str, Any]]:
         return conduct.start(orders, TREES, self.means)
 
     def resume(self, folder: Path, **changed: Any) -> dict[str, Any]:
-        def again(story: Story) -> tuple[Orders, tuple[Target, ...]]:
+        def again(story: RecordedRun) -> tuple[RunSpec, tuple[Target, ...]]:
             orders = replace(story.orders, **changed)
             done = {name for name, end in story.ends.items() if end.state.value == "ok"}
             return orders, tuple(each for each in orders.targets if each.name not in done)
@@ -116,18 +116,18 @@ def scene(tmp_path: Path) -> Scene:
 
 
 def test_a_host_that_was_given_up_at_work_is_asked_for_its_report(scene: Scene) -> None:
-    folder = journal.home(scene.environ) / "run"
+    folder = journal.runs_dir(scene.environ) / "run"
     with journal.opened(folder) as book:
         book.begin("run", "now", ORDERS, TREES.sent)
         book.began("web-2", 1)
-        book.ended(End("web-2", "10.0.4.8", 22, 1, State.FAILED, code="host-deadline"))
+        book.ended(HostResult("web-2", "10.0.4.8", 22, 1, HostState.FAILED, code="host-deadline"))
     assert scene.resume(folder)["outcome"] == "ok"
     asked = {each["request"]: (each["again"], each["resumed"]) for each in scene.fleet.requests}
     assert asked == {"run/web-1/1": (False, False), "run/web-2/1": (True, True)}
 
 
 def test_a_report_of_what_was_wanted_before_is_not_taken_for_what_is_wanted_now(scene: Scene) -> None:
-    folder = journal.home(scene.environ) / "run"
+    folder = journal.runs_dir(scene.environ) / "run"
     with journal.opened(folder) as book:
         book.begin("run", "now", ORDERS, TREES.sent)
         book.began("web-1", 1)
@@ -142,15 +142,18 @@ def test_a_change_is_not_forgotten_by_a_controller_that_is_killed_with_it(scene:
     changed = replace(ORDERS, desired={**ORDERS.desired, "web-1": {"hsm_ip": ["10.0.2.9"]}})
     with journal.opened(folder) as book:
         book.resume("later", changed, TREES.sent)
-    stands = conduct.told(folder)
+    stands = conduct.stored_report(folder)
     assert [host["outcome"] for host in stands["hosts"]] == ["not-reached", "ok"]
-    assert [host["report"] is None for host in conduct.whole(folder, stands)["hosts"]] == [True, False]
+    assert [host["report"] is None for host in conduct.with_host_reports(folder, stands)["hosts"]] == [
+        True,
+        False,
+    ]
     assert scene.resume(folder)["outcome"] == "ok"
     assert [each["request"] for each in scene.fleet.requests[2:]] == [f"{folder.name}/web-1/2"]
 
 
 def test_a_change_is_asked_anew_of_a_host_that_may_be_at_work_for_what_was_before(scene: Scene) -> None:
-    folder = journal.home(scene.environ) / "run"
+    folder = journal.runs_dir(scene.environ) / "run"
     changed = {each.name: {"hsm_ip": ["10.0.2.9"]} for each in TARGETS}
     with journal.opened(folder) as book:
         book.begin("run", "now", ORDERS, TREES.sent)
@@ -163,22 +166,24 @@ def test_a_change_is_asked_anew_of_a_host_that_may_be_at_work_for_what_was_befor
 def test_what_is_told_of_a_run_is_what_it_said(scene: Scene) -> None:
     folder, said = scene.start(replace(ORDERS, remarks=("hosts:1: a remark",)))
     assert said["warnings"] == [{"code": "inventory", "text": "hosts:1: a remark"}]
-    assert conduct.whole(folder, conduct.told(folder)) == conduct.whole(folder, said)
+    assert conduct.with_host_reports(folder, conduct.stored_report(folder)) == conduct.with_host_reports(
+        folder, said
+    )
 
 
 @pytest.mark.parametrize("alive", [True, False])
 def test_a_host_that_was_at_work_is_not_called_not_reached(scene: Scene, alive: bool) -> None:
-    folder = journal.home(scene.environ) / "20261125T031500Z-1f3a"
+    folder = journal.runs_dir(scene.environ) / "20261125T031500Z-1f3a"
     with journal.opened(folder) as book:
         book.begin(folder.name, "2026-11-25T03:15:00Z", ORDERS, TREES.sent)
         book.began("web-2", 1)
         book.sync()
-        told = conduct.told(folder) if alive else None
-    told = told or conduct.told(folder)
+        told = conduct.stored_report(folder) if alive else None
+    told = told or conduct.stored_report(folder)
     assert [host["outcome"] for host in told["hosts"]] == ["not-reached", "at-work"]
     assert (told["totals"]["at-work"], told["totals"]["not-reached"]) == (1, 1)
     assert (told["hosts"][1]["saw"] == "at work") is alive
-    whole = conduct.whole(folder, told)
+    whole = conduct.with_host_reports(folder, told)
     registry: Registry[Any] = Registry().with_resource(
         host_schema()["$id"], Resource.from_contents(host_schema())
     )
@@ -186,13 +191,13 @@ def test_a_host_that_was_at_work_is_not_called_not_reached(scene: Scene, alive: 
     assert "web-2" in screen(whole)
     assert 'skipped message="at work"' in suites(whole) or not alive
     assert "web-2" in page(whole)
-    assert conduct.last_states(scene.environ)["web-2"] is State.AT_WORK
+    assert conduct.last_states(scene.environ)["web-2"] is HostState.AT_WORK
 
 
 def test_runs_are_listed_newest_first(scene: Scene) -> None:
     assert runs.lines(runs.to_tree(conduct.recorded(scene.environ, 5))) == "no roll-out yet\n"
     names = [scene.start()[0].name for _ in range(3)]
-    broken = journal.home(scene.environ) / "20261125T031500Z-dead"
+    broken = journal.runs_dir(scene.environ) / "20261125T031500Z-dead"
     broken.mkdir()
     (broken / "journal.jsonl").write_text('{"v": 1, "kind": "run"}\n')
     tree = runs.to_tree(conduct.recorded(scene.environ, 9))
@@ -213,7 +218,7 @@ def test_what_is_wrong_with_the_way_begins_no_run(scene: Scene) -> None:
     scene.door = door
     with pytest.raises(AgentError, match="ssh's configuration"):
         scene.start()
-    assert journal.runs(journal.home(scene.environ)) == ()
+    assert journal.runs(journal.runs_dir(scene.environ)) == ()
 
 
 def test_a_run_that_was_killed_before_its_first_record_is_none(scene: Scene) -> None:
@@ -221,8 +226,8 @@ def test_a_run_that_was_killed_before_its_first_record_is_none(scene: Scene) -> 
     late = folder.parent / "99991231T235959Z-ffff"
     late.mkdir()
     (late / "journal.jsonl").write_bytes(b'{"v": 1, "kind": "run", "run_')
-    assert conduct.found(scene.environ, None) == folder
-    assert set(conduct.last_states(scene.environ).values()) == {State.OK}
+    assert conduct.find_run(scene.environ, None) == folder
+    assert set(conduct.last_states(scene.environ).values()) == {HostState.OK}
 
 
 def test_a_run_that_is_finished_can_be_gone_on_with_and_nobody_is_begun(scene: Scene) -> None:
@@ -234,10 +239,10 @@ def test_a_run_that_is_finished_can_be_gone_on_with_and_nobody_is_begun(scene: S
 
 
 def test_a_run_that_has_not_ended_is_told_by_whether_somebody_is_at_work(scene: Scene) -> None:
-    folder = journal.home(scene.environ) / "run"
+    folder = journal.runs_dir(scene.environ) / "run"
     with journal.opened(folder) as book:
         book.begin("run", "now", ORDERS, TREES.sent)
-        assert conduct.told(folder)["failure"]["saw"].endswith("it is at work")
-    told = conduct.told(folder)
+        assert conduct.stored_report(folder)["failure"]["saw"].endswith("it is at work")
+    told = conduct.stored_report(folder)
     assert told["exit_status"] == 130
     assert told["failure"]["saw"].endswith("its controller was ended")

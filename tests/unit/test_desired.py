@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from agent.core.errors import AgentError
 from agent.core.system import LINUX, System, windows
 from agent.desired import (
-    Complaints,
     Desired,
+    InputErrors,
     from_json,
     read_document,
     read_environment,
@@ -25,10 +25,10 @@ from agent.desired import (
     read_files,
     read_flags,
     read_text,
-    settle,
+    resolve,
     to_json,
 )
-from agent.hosts.here import this_machine
+from agent.hosts.here import local_host
 from agent.options import OPTIONS, duration
 from tests.doubles.memory import Memory
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def complaints_of(
     flags: dict[str, Any] | None = None, environment: dict[str, str] | None = None, toml: str = ""
 ) -> list[str]:
-    complaints = Complaints()
+    complaints = InputErrors()
     said = (
         read_flags(flags or {}, complaints),
         read_environment(environment or {}, complaints),
@@ -47,16 +47,16 @@ def complaints_of(
     )
     if complaints.texts:
         with pytest.raises(AgentError) as caught:
-            settle(said, complaints)
+            resolve(said, complaints)
         assert caught.value.code.name == "config-invalid"
     else:
         with contextlib.suppress(AgentError):
-            settle(said, complaints)
+            resolve(said, complaints)
     return complaints.texts
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_file() -> None:
-    complaints = Complaints()
+    complaints = InputErrors()
     file = read_document(
         '[hsm]\nip = ["10.0.0.1"]\n[client]\nversion = "5.17.2"\nlog_level = "warn"', "f", complaints
     )
@@ -64,7 +64,7 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file() -> None:
         {"HSM_AGENT_HSM_IP": "10.0.0.2", "HSM_AGENT_CLIENT_VERSION": "5.18.0"}, complaints
     )
     flags = read_flags({"hsm_ip": ["10.0.0.3"]}, complaints)
-    assert settle((flags, environment, file), complaints) == Desired(
+    assert resolve((flags, environment, file), complaints) == Desired(
         hsm_ip=("10.0.0.3",), client_version="5.18.0", log_level="warn"
     )
 
@@ -76,7 +76,7 @@ def test_every_option_can_be_said_in_the_environment() -> None:
 
 
 def test_a_list_in_the_environment_is_separated_by_commas_or_blanks() -> None:
-    complaints = Complaints()
+    complaints = InputErrors()
     said = read_environment({"HSM_AGENT_HSM_IP": "10.0.0.1, 10.0.0.2 10.0.0.3"}, complaints)
     assert (said, complaints.texts) == ({"hsm_ip": ("10.0.0.1", "10.0.0.2", "10.0.0.3")}, [])
 
@@ -144,7 +144,7 @@ def test_what_is_no_address_is_refused_wherever_it_is_said(address: str) -> None
     ],
 )
 def test_an_address_has_one_spelling(one: str, other: str) -> None:
-    assert read_flags({"hsm_ip": [other]}, Complaints())["hsm_ip"] == (one,)
+    assert read_flags({"hsm_ip": [other]}, InputErrors())["hsm_ip"] == (one,)
     assert complaints_of({"hsm_ip": [one, other]}) == [f"--hsm-ip: {one} is given more than once"]
     # a record of an earlier version, and a roll-out's request
     assert from_json({"hsm_ip": [other.strip(), one]}).hsm_ip == (one,)
@@ -165,7 +165,7 @@ def test_every_address_is_spelled_once_or_refused_with_a_reason(
         texts += [f"::ffff:{address}", str(ipaddress.IPv6Address(0xFFFF << 32 | int(address)))]
     ends = set()
     for text in texts:
-        complaints = Complaints()
+        complaints = InputErrors()
         said = read_flags({"hsm_ip": [text]}, complaints)
         ends.add((said.get("hsm_ip"), tuple(each.partition(" means ")[2] for each in complaints.texts)))
     (end,) = ends
@@ -209,13 +209,13 @@ def test_the_line_of_a_key_is_that_of_its_own_table() -> None:
     ],
 )
 def test_a_broken_file_is_told(data: bytes, part: str) -> None:
-    complaints = Complaints()
+    complaints = InputErrors()
     assert read_text(data, "config.toml", complaints) == {}
     assert part in complaints.texts[0]
 
 
 def test_json_says_the_same_as_toml() -> None:
-    complaints = Complaints()
+    complaints = InputErrors()
     as_json = read_text(
         b'{"hsm": {"ip": ["10.0.0.1"], "accept_single_hsm": true}, "client": {"sdk": 3}}', "-", complaints
     )
@@ -258,9 +258,9 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 
 def test_a_checksum_of_the_caller_is_normalised() -> None:
-    complaints = Complaints()
+    complaints = InputErrors()
     said = read_document(f'[client.sha256]\n"a.deb" = "{"AB" * 32}"', "f", complaints)
-    assert settle((said,), complaints).checksums() == {"a.deb": "ab" * 32}
+    assert resolve((said,), complaints).checksums() == {"a.deb": "ab" * 32}
 
 
 def test_what_was_desired_survives_the_disk() -> None:
@@ -279,7 +279,7 @@ def test_the_files_of_a_host_are_read_in_order_and_one_that_everybody_may_write_
     memory.place(system.configuration, b'[client]\nversion = "5.17.1"\n')
     memory.place(system.join(system.configuration_folder, "b.toml"), b'[client]\nversion = "5.18.0"\n')
     memory.place(system.join(system.configuration_folder, "a.toml"), b'[client]\nversion = "5.17.2"\n')
-    complaints = Complaints()
+    complaints = InputErrors()
     assert read_files(memory, complaints) == {"client_version": "5.18.0"}
     assert complaints.texts == []
     memory.place(system.configuration, b'[client]\nsource = "https://x.example"\n', mode=0o666)
@@ -393,16 +393,16 @@ def above(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("how", SAFE)
 def test_a_file_that_root_alone_can_change_is_taken(above: Path, how: str) -> None:
-    file, complaints = above / "folder" / "site.toml", Complaints()
+    file, complaints = above / "folder" / "site.toml", InputErrors()
     SAFE[how](file, above.parent / "other")
-    assert read_file(this_machine(), str(file), complaints) == {"client_version": "5.18.0"}
+    assert read_file(local_host(), str(file), complaints) == {"client_version": "5.18.0"}
     assert complaints.texts == []
 
 
 @pytest.mark.parametrize("how", UNSAFE)
 @pytest.mark.parametrize("typed", ["as it is", "with dots", "relative"])
 def test_a_file_that_somebody_else_can_change_is_not_taken(above: Path, how: str, typed: str) -> None:
-    file, complaints = above / "folder" / "site.toml", Complaints()
+    file, complaints = above / "folder" / "site.toml", InputErrors()
     make, said = UNSAFE[how]
     make(file, above.parent / "other")
     path = str(file)
@@ -410,7 +410,7 @@ def test_a_file_that_somebody_else_can_change_is_not_taken(above: Path, how: str
         path = f"{above}/./../{above.name}//folder/site.toml"
     elif typed == "relative":
         path = os.path.relpath(file)
-    assert read_file(this_machine(), path, complaints) == {}
+    assert read_file(local_host(), path, complaints) == {}
     (complaint,) = complaints.texts
     said = said.format(folder=above / "folder", above=above, other=above.parent / "other")
     if typed == "as it is":
@@ -418,11 +418,11 @@ def test_a_file_that_somebody_else_can_change_is_not_taken(above: Path, how: str
 
 
 def test_a_file_that_is_not_there_is_none_and_a_circle_of_links_is_named(above: Path) -> None:
-    complaints = Complaints()
-    assert read_file(this_machine(), str(above / "nothing"), complaints) is None
+    complaints = InputErrors()
+    assert read_file(local_host(), str(above / "nothing"), complaints) is None
     (above / "circle").symlink_to("circle")
     with pytest.raises(AgentError) as caught:
-        read_file(this_machine(), str(above / "circle"), complaints)
+        read_file(local_host(), str(above / "circle"), complaints)
     assert caught.value.code.name == "unreadable"
 
 
@@ -442,7 +442,7 @@ def test_a_file_that_is_not_there_is_none_and_a_circle_of_links_is_named(above: 
     ],
 )
 def test_a_package_source_ends_without_a_stroke(given: str, kept: str) -> None:
-    assert read_flags({"package_source": given}, Complaints()) == {"package_source": kept}
+    assert read_flags({"package_source": given}, InputErrors()) == {"package_source": kept}
 
 
 @pytest.mark.parametrize("path", ["/x", r"C:\x", "C:/x", r"\\server\share\x"])
@@ -470,7 +470,7 @@ DIGITS = "9" * 5000
     ],
 )  # fmt: skip
 def test_what_is_said_twice_is_not_taken_once_in_silence(text: str, words: str) -> None:
-    complaints = Complaints()
+    complaints = InputErrors()
     read_document(text, "x", complaints, is_json=text.startswith("{"))
     assert any(words in each for each in complaints.texts), complaints.texts
 
@@ -486,6 +486,6 @@ def test_what_is_said_twice_is_not_taken_once_in_silence(text: str, words: str) 
     ids=lambda text: text[:20],
 )
 def test_a_number_without_end_is_a_complaint(text: str) -> None:
-    complaints = Complaints()
+    complaints = InputErrors()
     assert read_document(text, "x", complaints, is_json=text.startswith("{")) == {}
     assert complaints.texts

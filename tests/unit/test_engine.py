@@ -9,9 +9,9 @@ import pytest
 
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT
-from agent.core.words import Finding, Line, Notice, Outcome, Plan
-from agent.engine import Walk, apply, look
-from agent.render.progress import Silent
+from agent.core.words import Finding, Notice, Plan, StepOutcome, StepResult
+from agent.engine import EngineResult, apply_plan, check_plan
+from agent.render.progress import NullProgress
 from agent.verdict import judge
 from tests.doubles.memory import Memory
 
@@ -79,20 +79,22 @@ class Files:
             raise AgentError("read-only", "the snapshot cannot be kept", saw="/var")
         self.kept = {path: self.host.read(path) for path in ("/a", "/b")}
 
-    def restore(self) -> tuple[Line, ...]:
+    def restore(self) -> tuple[StepResult, ...]:
         lines = []
         for path, data in self.kept.items():
             if data is not None and self.host.read(path) != data:
                 self.host.write(path, data, mode=0o644)
-                lines.append(Line(path[1:], Outcome.UNDONE))
+                lines.append(StepResult(path[1:], StepOutcome.UNDONE))
         return tuple(lines)
 
 
-def run(host: Memory, *steps: File, probes: tuple[Sees, ...] = (), worked: Sees | None = None) -> Walk:
-    return apply(Plan(steps, probes, (), worked), host, Silent(), Files(host))
+def run(
+    host: Memory, *steps: File, probes: tuple[Sees, ...] = (), worked: Sees | None = None
+) -> EngineResult:
+    return apply_plan(Plan(steps, probes, (), worked), host, NullProgress(), Files(host))
 
 
-def ends(walk: Walk) -> list[tuple[str, str]]:
+def ends(walk: EngineResult) -> list[tuple[str, str]]:
     return [(line.id, line.outcome.value) for line in (*walk.lines, *walk.undone)]
 
 
@@ -127,7 +129,7 @@ def test_after_a_failure_the_rest_is_looked_at_and_not_touched() -> None:
 
 def test_a_snapshot_that_cannot_be_kept_stops_the_first_touch() -> None:
     host = Memory({"/a": b"new"})
-    walk = apply(Plan((File("a"), File("b"), File("c"))), host, Silent(), Files(host, fails=True))
+    walk = apply_plan(Plan((File("a"), File("b"), File("c"))), host, NullProgress(), Files(host, fails=True))
     assert ends(walk) == [("a", "met"), ("b", "failed"), ("c", "skipped")]
     assert (walk.lines[1].code, host.touches) == ("read-only", [])
 
@@ -181,7 +183,7 @@ def test_probes_with_the_same_needs_are_looked_at_together_and_told_in_order() -
         *tuple(Sees(f"reach:{number}", "/x") for number in range(6)),
         Sees("last", "/x", needs=("nothing",)),
     )
-    walk = look(Plan((), probes), host, Silent())
+    walk = check_plan(Plan((), probes), host, NullProgress())
     assert ends(walk) == [*((f"reach:{number}", "met") for number in range(6)), ("last", "skipped")]
     assert walk.lines[-1].hint == "needs nothing"
 
@@ -201,7 +203,9 @@ def test_what_follows_another_probe_is_looked_at_with_it_and_not_told_without_it
 
 def test_a_look_says_what_would_change() -> None:
     host = Memory({"/b": b"new"})
-    walk = look(Plan((File("a"), File("b"), File("c", refuses="ca-would-be-replaced"))), host, Silent())
+    walk = check_plan(
+        Plan((File("a"), File("b"), File("c", refuses="ca-would-be-replaced"))), host, NullProgress()
+    )
     assert ends(walk) == [("a", "would-change"), ("b", "met"), ("c", "failed")]
     assert host.touches == []
 
@@ -231,7 +235,7 @@ class Cut(Memory):
 def test_a_look_that_was_stopped_is_a_fact_of_the_walk_whatever_was_seen_before(code: str, at: int) -> None:
     host = Cut({"/up": b"new"}, "/silent", at, code)
     probes = (Sees("reach:1:2223", "/up"), Sees("reach:2:2223", "/silent"), Sees("reach:3:2223", "/silent"))
-    walk = look(Plan((), probes), host, Silent())
+    walk = check_plan(Plan((), probes), host, NullProgress())
     assert walk.stopped is not None
     assert walk.stopped.code == code
     assert judge(walk).exit_status == {"interrupted": 130, "timed-out": 75}[code]
@@ -288,7 +292,7 @@ def test_fewer_hsms_than_before_are_undone_when_others_were_replaced(
     )
     step = File("a", want=after.decode(), effect=after.decode())
     plan = Plan((step,), probes, (), Counts("/a", len(before)), replaces)
-    walk = apply(plan, host, Silent(), Files(host))
+    walk = apply_plan(plan, host, NullProgress(), Files(host))
     met = before == after
     assert bool(walk.undone) is (undone and not met)
     assert host.read("/a") == (before if undone else after)

@@ -6,8 +6,8 @@ import datetime as dt
 
 import pytest
 
-from agent.core.host import Done
-from agent.core.registry import Key
+from agent.core.host import CommandResult
+from agent.core.registry import RegistryKey
 from agent.facts import Configured, Facts, gather
 from agent.packages import Condition, Installed
 from tests.doubles.memory import Memory
@@ -76,13 +76,13 @@ def test_a_configuration_that_cannot_be_read_is_no_fact(data: bytes) -> None:
 
 
 def test_a_machine_without_a_name_or_a_package_manager_is_a_value() -> None:
-    memory = Memory(answers={("uname", "-m"): Done(127, "", "no such program")})
+    memory = Memory(answers={("uname", "-m"): CommandResult(127, "", "no such program")})
     assert gather(memory) == Facts("memory", "linux", "", (), "an unknown system", "unknown", "", "other")
 
 
 def test_the_vendors_os_release_is_read_where_etc_has_none() -> None:
     memory = Memory(
-        {"/usr/lib/os-release": b"ID=alpine\n"}, answers={("uname", "-m"): Done(0, "x86_64\n", "")}
+        {"/usr/lib/os-release": b"ID=alpine\n"}, answers={("uname", "-m"): CommandResult(0, "x86_64\n", "")}
     )
     assert gather(memory).os == "alpine"
 
@@ -109,6 +109,6 @@ def test_a_windows_server() -> None:
 )  # fmt: skip
 def test_a_windows_that_is_no_server_is_none(said: dict[str, str], version: str, title: str) -> None:
     memory = WindowsVendor().machine(NOW)
-    memory.keys[VERSION] = Key(said)
+    memory.keys[VERSION] = RegistryKey(said)
     facts = gather(memory)
     assert (facts.os, facts.os_version, facts.title) == ("windows", version, title)

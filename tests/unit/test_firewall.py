@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from agent.cloudhsm.firewall import RULE, own_rules, parse_rule, wall
+from agent.cloudhsm.firewall import RULE, outbound_blocks, own_rules, parse_rule
 from agent.core.errors import AgentError
-from agent.core.host import Done
-from agent.core.limits import Limits
-from agent.core.registry import Key
+from agent.core.host import CommandResult
+from agent.core.limits import Timeouts
+from agent.core.registry import RegistryKey
 from agent.core.system import windows
 from agent.core.words import Plan
 from agent.desired import Desired
-from agent.engine import apply, look
+from agent.engine import apply_plan, check_plan
 from agent.hosts.connect import reach
-from agent.planner import plan, removal
-from agent.render.progress import Silent
+from agent.planner import plan, removal_plan
+from agent.render.progress import NullProgress
 from agent.steps.firewall import Closing, Opening
 from agent.steps.reach import Reach
 from tests.doubles.memory import Memory
@@ -57,21 +57,21 @@ def rules(*texts: str, root: str = OWN) -> Keys:
 
 def machine(keys: Mapping[str, Mapping[str, Value]], cause: str | None = "hsm-timed-out") -> Memory:
     memory = Memory(ports={("10.0.1.6", 2223): cause}, system=windows())
-    memory.other_keys = lambda key: Key(keys[key]) if key in keys else None
+    memory.other_keys = lambda key: RegistryKey(keys[key]) if key in keys else None
     return memory
 
 
 def with_netsh(keys: Keys, status: int = 0, said: str = "", *, obeys: bool = True) -> Memory:
     """A netsh that does what it is told, or only says so, as Wine's does."""
 
-    def netsh(argv: tuple[str, ...], _memory: Memory) -> Done:
+    def netsh(argv: tuple[str, ...], _memory: Memory) -> CommandResult:
         place = keys.setdefault(rf"{OWN}\FirewallRules", {})
         if obeys and argv == ADD:
             place["{new}"] = OURS
         if obeys and argv == DELETE:
             for name in [name for name, text in place.items() if f"|Name={RULE}|" in str(text)]:
                 del place[name]
-        return Done(status, said, "")
+        return CommandResult(status, said, "")
 
     memory = machine(keys)
     memory.programs["netsh"] = netsh
@@ -127,14 +127,14 @@ def test_what_is_no_rule_for_what_goes_out_is_left_out(text: str) -> None:
     ],
 )  # fmt: skip
 def test_a_rule_that_was_narrowed_is_not_the_one_that_is_wanted(text: str) -> None:
-    found = Opening(Limits()).check(machine(rules(text)))
+    found = Opening(Timeouts()).check(machine(rules(text)))
     assert (found.met, found.saw) == (False, "a rule that was changed")
 
 
 def test_a_rule_as_netsh_makes_it_lets_us_out() -> None:
     text = OURS.replace("|Name", "|Profile=Domain|Profile=Private|Profile=Public|Name")
     for each in (OURS, text, OURS.replace(f"Name={RULE}", f"Name={RULE}|Desc=x|EmbedCtxt=y")):
-        assert Opening(Limits()).check(machine(rules("v2.31|Action=Allow|Dir=Out|", each))).met
+        assert Opening(Timeouts()).check(machine(rules("v2.31|Action=Allow|Dir=Out|", each))).met
 
 
 # --- the cause
@@ -257,7 +257,7 @@ def test_two_causes_are_told_with_their_profiles() -> None:
         **blocked("DomainProfile"),
         **rules(OURS.replace("Allow", "Block").replace("|Name", "|Profile=Public|Name").replace(RULE, "x")),
     }
-    told = str(wall(machine(keys), "10.0.1.6", 2223))
+    told = str(outbound_blocks(machine(keys), "10.0.1.6", 2223))
     assert told == "what goes out is blocked, and no rule allows it (Domain); the rule 'x' blocks (Public)"
 
 
@@ -271,7 +271,7 @@ def test_a_list_that_cannot_be_read_says_nothing() -> None:
         "hsm-timed-out",
         "hsm-timed-out; the rules of Windows Firewall could not be read: Access is denied.",
     )
-    found = Closing(Limits()).check(memory)  # and is no reason to keep the packages
+    found = Closing(Timeouts()).check(memory)  # and is no reason to keep the packages
     assert (found.met, [notice.code for notice in found.notices]) == (True, ["firewall-unread"])
 
 
@@ -288,7 +288,7 @@ def test_however_many_rules_there_are_each_counts(*, mine: bool) -> None:
 @pytest.mark.parametrize(("value", "causes"), [(1, 3), (0, 0), ("1", 0), (("1",), 0), (2, 0)])
 def test_a_setting_that_is_no_number_is_as_if_it_were_not_there(value: Value, causes: int) -> None:
     keys: Keys = {rf"{OWN}\{each}": {"defaultoutboundaction": value, "Other": ("x",)} for each in EVERYWHERE}
-    assert len(wall(machine(keys), "10.0.1.6", 2223).causes) == causes
+    assert len(outbound_blocks(machine(keys), "10.0.1.6", 2223).causes) == causes
 
 
 def test_only_a_failure_costs_a_look() -> None:
@@ -318,22 +318,22 @@ def test_the_rule_is_asked_for_on_windows_only() -> None:
 
 
 def test_a_removal_looks_for_the_rule_on_windows_only() -> None:
-    assert removal(SERVER, LIMITS).steps == (Closing(LIMITS),)
-    assert removal(NOBLE, LIMITS).steps == ()
+    assert removal_plan(SERVER, LIMITS).steps == (Closing(LIMITS),)
+    assert removal_plan(NOBLE, LIMITS).steps == ()
 
 
 def walk(memory: Memory, step: Opening | Closing) -> tuple[str, str | None, str | None]:
-    (line,) = apply(Plan((step,)), memory, Silent(), Files(memory)).lines
+    (line,) = apply_plan(Plan((step,)), memory, NullProgress(), Files(memory)).lines
     return line.outcome.value, line.code, line.hint
 
 
 def test_the_rule_is_added_once_and_removed() -> None:
     keys: Keys = {}
     memory = with_netsh(keys)
-    assert walk(memory, Opening(Limits()))[:2] == ("changed", None)
-    assert walk(memory, Opening(Limits()))[:2] == ("met", None)
-    assert walk(memory, Closing(Limits()))[:2] == ("changed", None)
-    assert walk(memory, Closing(Limits()))[:2] == ("met", None)
+    assert walk(memory, Opening(Timeouts()))[:2] == ("changed", None)
+    assert walk(memory, Opening(Timeouts()))[:2] == ("met", None)
+    assert walk(memory, Closing(Timeouts()))[:2] == ("changed", None)
+    assert walk(memory, Closing(Timeouts()))[:2] == ("met", None)
     assert own_rules(memory) == ()
     assert memory.touches == [("do", *ADD), ("do", *DELETE)]
 
@@ -341,18 +341,18 @@ def test_the_rule_is_added_once_and_removed() -> None:
 def test_a_rule_that_was_changed_is_replaced() -> None:
     keys = rules(OURS.replace("TRUE", "FALSE"))
     memory = with_netsh(keys)
-    assert walk(memory, Opening(Limits()))[0] == "changed"
+    assert walk(memory, Opening(Timeouts()))[0] == "changed"
     assert memory.touches == [("do", *DELETE), ("do", *ADD)]
     assert list(keys[rf"{OWN}\FirewallRules"].values()) == [OURS]
 
 
-@pytest.mark.parametrize("step", [Opening(Limits()), Closing(Limits())])
+@pytest.mark.parametrize("step", [Opening(Timeouts()), Closing(Timeouts())])
 def test_a_netsh_that_only_says_so_is_not_believed(step: Opening | Closing) -> None:
     keys = rules(OURS) if isinstance(step, Closing) else {}
     assert walk(with_netsh(keys, obeys=False), step)[:2] == ("failed", "firewall-failed")
 
 
-@pytest.mark.parametrize("step", [Opening(Limits()), Closing(Limits())])
+@pytest.mark.parametrize("step", [Opening(Timeouts()), Closing(Timeouts())])
 def test_a_netsh_that_refuses_is_told_in_its_own_words(step: Opening | Closing) -> None:
     keys = rules(OURS) if isinstance(step, Closing) else {}
     memory = with_netsh(keys, 1, "Der angeforderte Vorgang erfordert erhoehte Rechte.\n", obeys=False)
@@ -362,10 +362,10 @@ def test_a_netsh_that_refuses_is_told_in_its_own_words(step: Opening | Closing) 
 
 
 def test_what_refused_and_did_it_all_the_same_is_fine() -> None:
-    assert walk(with_netsh({}, 1), Opening(Limits()))[0] == "changed"
+    assert walk(with_netsh({}, 1), Opening(Timeouts()))[0] == "changed"
 
 
 def test_a_look_touches_nothing() -> None:
     memory = with_netsh({})
-    (line,) = look(Plan((Opening(Limits()),)), memory, Silent()).lines
+    (line,) = check_plan(Plan((Opening(Timeouts()),)), memory, NullProgress()).lines
     assert (line.outcome.value, memory.touches) == ("would-change", [])

@@ -20,16 +20,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.fleet import End, State
-from agent.render.fleet.canvas import Canvas, cells, fitting
-from agent.render.fleet.live import Live, frame
-from agent.render.fleet.plain import Plain
-from agent.render.fleet.tally import Tally
+from agent.core.fleet import HostResult, HostState
+from agent.render.fleet.canvas import TerminalArea, cells, fitting
+from agent.render.fleet.live import LiveDisplay, frame
+from agent.render.fleet.plain import LogLines
+from agent.render.fleet.tally import RolloutCounters
 from agent.render.fleet.watch import choose
-from agent.render.fleet.words import span
+from agent.render.fleet.words import duration
 
 if TYPE_CHECKING:
-    from agent.core.fleet import Watcher
+    from agent.core.fleet import RolloutListener
 
 ROOT = Path(__file__).parents[2]
 PLAIN = ROOT / "tests" / "golden" / "fleet" / "plain.log"
@@ -46,12 +46,17 @@ class Clock:
 
 
 def end(
-    name: str, state: State = State.OK, code: str | None = None, *, changed: bool = True, wave: int = 1
-) -> End:
-    return End(name, "10.0.0.9", 22, wave, state, changed=changed, code=code, seconds=3.14)
+    name: str,
+    state: HostState = HostState.OK,
+    code: str | None = None,
+    *,
+    changed: bool = True,
+    wave: int = 1,
+) -> HostResult:
+    return HostResult(name, "10.0.0.9", 22, wave, state, changed=changed, code=code, seconds=3.14)
 
 
-def play(watcher: Watcher, clock: Clock, sizes: tuple[int, ...] = (1, 10, 120)) -> None:
+def play(watcher: RolloutListener, clock: Clock, sizes: tuple[int, ...] = (1, 10, 120)) -> None:
     """Three waves: a canary, a few with two failures, many with a cause that 30 hosts share and a stop."""
     watcher.begins("fleet rollout", sizes)
     names = iter(f"web-{number}" for number in range(1, sum(sizes) + 1))
@@ -63,10 +68,14 @@ def play(watcher: Watcher, clock: Clock, sizes: tuple[int, ...] = (1, 10, 120)) 
             clock.now += 2
             watcher.host_at(name, "package:cli")
             if number == 2 and place in (3, 4):
-                bad = (State.FAILED, "hsm-timed-out") if place == 3 else (State.UNREACHABLE, "ssh-refused")
+                bad = (
+                    (HostState.FAILED, "hsm-timed-out")
+                    if place == 3
+                    else (HostState.UNREACHABLE, "ssh-refused")
+                )
                 watcher.host_ended(end(name, *bad, wave=number))
             elif number == 3 and 10 <= place < 40:
-                watcher.host_ended(end(name, State.FAILED, "hsm-timed-out", wave=number))
+                watcher.host_ended(end(name, HostState.FAILED, "hsm-timed-out", wave=number))
             else:
                 watcher.host_ended(end(name, changed=place % 2 == 0, wave=number))
             if number == 3 and place == 58:
@@ -76,12 +85,12 @@ def play(watcher: Watcher, clock: Clock, sizes: tuple[int, ...] = (1, 10, 120)) 
             watcher.soaks(300)
             clock.now += 300
     watcher.host_ended(end("web-70", wave=3))
-    watcher.host_ended(End("web-132", "10.0.0.9", 22, 0, State.NOT_REACHED))
+    watcher.host_ended(HostResult("web-132", "10.0.0.9", 22, 0, HostState.NOT_REACHED))
 
 
 def test_a_log_has_what_its_reader_looks_for(pytestconfig: pytest.Config) -> None:
     stream, clock = io.StringIO(), Clock()
-    plain = Plain(stream, clock)
+    plain = LogLines(stream, clock)
     play(plain, clock)
     plain.close()
     if pytestconfig.getoption("--update-golden"):
@@ -91,14 +100,14 @@ def test_a_log_has_what_its_reader_looks_for(pytestconfig: pytest.Config) -> Non
 
 def test_a_thousand_hosts_are_no_flood() -> None:
     stream, clock = io.StringIO(), Clock()
-    plain = Plain(stream, clock)
+    plain = LogLines(stream, clock)
     plain.begins("fleet verify", (1000,))
     plain.wave(1, 1000)
     for number in range(1000):
         plain.host_began(f"web-{number}")
         clock.now += 0.2
         plain.host_ended(
-            end(f"web-{number}", State.FAILED, "hsm-timed-out") if number % 2 else end(f"web-{number}")
+            end(f"web-{number}", HostState.FAILED, "hsm-timed-out") if number % 2 else end(f"web-{number}")
         )
     lines = stream.getvalue().splitlines()
     assert len(lines) < 40
@@ -112,7 +121,7 @@ def test_hosts_that_are_looked_at_again_after_the_soak_count_once_and_are_told_w
     None
 ):
     stream, clock = io.StringIO(), Clock()
-    plain = Plain(stream, clock)
+    plain = LogLines(stream, clock)
     plain.begins("rollout", (2, 5))
     plain.wave(1, 2)
     for name in ("web-1", "web-2"):
@@ -122,8 +131,8 @@ def test_hosts_that_are_looked_at_again_after_the_soak_count_once_and_are_told_w
     plain.host_began("web-2")
     assert ("  looking at its hosts again", "changed") in frame(plain, 80, 24)
     for name in ("web-1", "web-2"):
-        plain.host_ended(end(name, State.FAILED, "hsm-refused") if name == "web-2" else end(name))
-    plain.host_ended(end("web-2", State.FAILED, "hsm-timed-out"))
+        plain.host_ended(end(name, HostState.FAILED, "hsm-refused") if name == "web-2" else end(name))
+    plain.host_ended(end("web-2", HostState.FAILED, "hsm-timed-out"))
     assert stream.getvalue().splitlines()[4:] == [
         "hsm-agent: wave 1 of 2 done: 2 ok; in 0.0 s",
         "hsm-agent: waiting 1 min, then looking at the wave's hosts again before the next wave",
@@ -134,9 +143,9 @@ def test_hosts_that_are_looked_at_again_after_the_soak_count_once_and_are_told_w
     assert (wave.done, wave.bad, dict(wave.causes)) == (2, 1, {"hsm-timed-out": 1})
 
 
-def at_work(hosts: int = 400, done: int = 100, bad: int = 7) -> Tally:
+def at_work(hosts: int = 400, done: int = 100, bad: int = 7) -> RolloutCounters:
     clock = Clock()
-    tally = Tally(clock)
+    tally = RolloutCounters(clock)
     tally.begins("fleet rollout", (1, hosts))
     tally.wave(1, 1)
     tally.host_began("canary")
@@ -146,7 +155,7 @@ def at_work(hosts: int = 400, done: int = 100, bad: int = 7) -> Tally:
         tally.host_began(f"web-{number}")
         clock.now += 0.25
         tally.host_ended(
-            end(f"web-{number}", State.FAILED, "hsm-timed-out") if number < bad else end(f"web-{number}")
+            end(f"web-{number}", HostState.FAILED, "hsm-timed-out") if number < bad else end(f"web-{number}")
         )
     for number in range(min(32, hosts - done)):
         tally.host_began(f"edge-{number:04}.eu-central-1.example")
@@ -182,7 +191,7 @@ def test_the_display_fits_every_terminal(columns: int, rows: int, hosts: int, do
 
 
 def drawn(lines: object, columns: int, rows: int) -> list[str]:
-    class Sized(Canvas):
+    class Sized(TerminalArea):
         def size(self) -> os.terminal_size:
             return os.terminal_size((columns, rows))
 
@@ -207,7 +216,7 @@ def test_what_matters_is_legible_on_40_columns() -> None:
 
 
 def test_a_name_may_hold_anything() -> None:
-    tally = Tally(Clock())
+    tally = RolloutCounters(Clock())
     tally.begins("fleet plan", (1,))
     tally.wave(1, 1)
     tally.host_began("web\x1b[2J\n漢字漢字漢字漢字漢字漢字")
@@ -236,7 +245,7 @@ def test_what_is_cut_fits(text: str, columns: int) -> None:
     ],
 )
 def test_a_time_is_said_in_at_most_two_units(seconds: float, said: str) -> None:
-    assert span(seconds) == said
+    assert duration(seconds) == said
 
 
 class Gone(io.StringIO):
@@ -247,7 +256,7 @@ class Gone(io.StringIO):
 
 
 def test_a_stream_that_is_gone_ends_no_roll_out() -> None:
-    for watcher in (Plain(Gone()), Live(Gone())):
+    for watcher in (LogLines(Gone()), LiveDisplay(Gone())):
         play(watcher, Clock())
         watcher.close()
 
@@ -260,14 +269,14 @@ def test_what_fits_the_stream_is_chosen() -> None:
             for quiet, dumb in ((True, False), (False, True), (False, False))
         ]
     os.close(leader)
-    assert kinds == [Tally, Plain, Live]
-    assert type(choose(io.StringIO(), quiet=False)) is Plain
-    assert type(choose(None, quiet=False)) is Tally
+    assert kinds == [RolloutCounters, LogLines, LiveDisplay]
+    assert type(choose(io.StringIO(), quiet=False)) is LogLines
+    assert type(choose(None, quiet=False)) is RolloutCounters
 
 
 def test_a_run_that_ends_before_it_begins_leaves_no_thread_behind() -> None:
-    Live(io.StringIO()).close()
-    live = Live(io.StringIO())
+    LiveDisplay(io.StringIO()).close()
+    live = LiveDisplay(io.StringIO())
     live.begins("fleet plan", (1,))
     live.close()
     assert [thread for thread in threading.enumerate() if thread.name == "display"] == []
@@ -317,7 +326,7 @@ def test_a_terminal_has_it_live_and_nothing_of_it_stays(colour: str) -> None:
 def test_rows_that_became_more_when_the_terminal_got_narrower_are_erased_too() -> None:
     leader, follower = pty.openpty()
     with os.fdopen(follower, "w") as terminal:
-        canvas = Canvas(terminal, colour=False)
+        canvas = TerminalArea(terminal, colour=False)
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 80, 0, 0))
         canvas.draw([("x" * 70, ""), ("y" * 10, "")])
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 30, 0, 0))

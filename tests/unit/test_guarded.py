@@ -6,22 +6,22 @@ from typing import Callable
 
 import pytest
 
-from agent.core.errors import AgentError, TimeUpError
-from agent.core.host import Done, Host
-from agent.hosts.guarded import Guarded
+from agent.core.errors import AgentError, DownloadTimeoutError
+from agent.core.host import CommandResult, Host
+from agent.hosts.guarded import DeadlineHost
 from tests.doubles.memory import Memory
 
 LATE = "timed-out"
 
 
 def machine() -> Memory:
-    def slow(_argv: tuple[str, ...], memory: Memory) -> Done:
+    def slow(_argv: tuple[str, ...], memory: Memory) -> CommandResult:
         memory.clock += 40
-        return Done(0, "done", "")
+        return CommandResult(0, "done", "")
 
     def dripping(memory: Memory) -> AgentError:
         memory.clock += 30
-        return TimeUpError("download-failed", "no", saw="3 bytes in 30 s")
+        return DownloadTimeoutError("download-failed", "no", saw="3 bytes in 30 s")
 
     def broken(memory: Memory) -> AgentError:
         memory.clock += 30
@@ -59,7 +59,7 @@ def fetch(host: Host, url: str, timeout: float) -> str:
 
 def test_before_the_limit_everything_passes() -> None:
     memory = machine()
-    host: Host = Guarded(memory, 100)
+    host: Host = DeadlineHost(memory, 100)
     assert host.read("/file") == b"x"
     assert host.read("/file", offset=1) == b""
     host.write("/new", b"y", mode=0o600, owner=(5, 6))
@@ -85,7 +85,7 @@ def test_before_the_limit_everything_passes() -> None:
 
 def test_after_the_limit_no_verb_passes() -> None:
     memory = machine()
-    host: Host = Guarded(memory, 100)
+    host: Host = DeadlineHost(memory, 100)
     memory.clock += 100
     verbs: list[Callable[[], object]] = [
         lambda: host.read("/file"),
@@ -114,34 +114,36 @@ def test_after_the_limit_no_verb_passes() -> None:
 
 def test_a_program_gets_no_more_than_what_is_left() -> None:
     memory = machine()
-    host = Guarded(memory, 30)
+    host = DeadlineHost(memory, 30)
     assert code_of(lambda: host.do(("apt-get", "x"), timeout=600)) == LATE
     assert memory.monotonic() == 1030
 
 
 def test_a_program_that_is_too_slow_by_its_own_measure_is_not_our_fault() -> None:
-    host = Guarded(machine(), 100)
+    host = DeadlineHost(machine(), 100)
     assert host.ask(("ldd", "/a"), timeout=20).timed_out
     assert host.do(("apt-get", "x"), timeout=20).timed_out
 
 
 def test_an_hsm_is_not_blamed_for_our_limit() -> None:
     for address in ("10.0.0.1", "10.0.0.2"):
-        host = Guarded(machine(), 3)
+        host = DeadlineHost(machine(), 3)
         assert code_of(lambda host=host, address=address: host.reach(address, 2223, timeout=5)) == LATE  # type: ignore[misc]
-    assert Guarded(machine(), 30).reach("10.0.0.1", 2223, timeout=5).cause == "hsm-timed-out"
+    assert DeadlineHost(machine(), 30).reach("10.0.0.1", 2223, timeout=5).cause == "hsm-timed-out"
 
 
 def test_a_pause_ends_with_the_limit() -> None:
     memory = machine()
-    Guarded(memory, 30).pause(3600)
+    DeadlineHost(memory, 30).pause(3600)
     assert memory.monotonic() == 1030
 
 
 def test_a_download_is_blamed_only_for_its_own_time() -> None:
-    host = Guarded(machine(), 30)
+    host = DeadlineHost(machine(), 30)
     for timeout in (5, 600):
         assert code_of(lambda timeout=timeout: fetch(host, "https://mirror/y", timeout)) == "download-failed"  # type: ignore[misc]
-    assert code_of(lambda: fetch(Guarded(machine(), 30), "https://mirror/broken", 600)) == "download-failed"
-    assert code_of(lambda: fetch(Guarded(machine(), 30), "https://mirror/slow", 5)) == "download-failed"
+    assert (
+        code_of(lambda: fetch(DeadlineHost(machine(), 30), "https://mirror/broken", 600)) == "download-failed"
+    )
+    assert code_of(lambda: fetch(DeadlineHost(machine(), 30), "https://mirror/slow", 5)) == "download-failed"
     assert code_of(lambda: host.get("https://mirror/slow", limit=9, timeout=600)) == LATE

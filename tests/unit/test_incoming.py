@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Callable
 
 import pytest
 
-from agent.hosts.incoming import Incoming
+from agent.hosts.incoming import TimedInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ LONG = 60.0
 
 
 @contextmanager
-def told(*pieces: bytes, patience: float = LONG, stays: bool = False) -> Iterator[Incoming]:
+def told(*pieces: bytes, patience: float = LONG, stays: bool = False) -> Iterator[TimedInput]:
     """An input to which somebody writes these pieces, and then closes it unless he stays."""
     reader, writer = os.pipe()
 
@@ -30,7 +30,7 @@ def told(*pieces: bytes, patience: float = LONG, stays: bool = False) -> Iterato
 
     teller = threading.Thread(target=write)
     teller.start()
-    incoming = Incoming(reader, patience)
+    incoming = TimedInput(reader, patience)
     yield incoming
     teller.join(LONG)
     if stays:
@@ -73,6 +73,6 @@ def test_who_stays_and_says_nothing_is_not_waited_for(comes: tuple[bytes, ...]) 
 
 def test_an_input_that_cannot_be_read_has_ended() -> None:
     reader, writer = os.pipe()
-    assert Incoming(writer, LONG).read(9) == b""
+    assert TimedInput(writer, LONG).read(9) == b""
     os.close(reader)
     os.close(writer)

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
 from agent.core.fleet import Target
-from agent.desired import Complaints
+from agent.desired import InputErrors
 from agent.fleet.inventory import LARGEST, read, refuse_any, select, toml
-from agent.fleet.inventory.ranges import Allowance, expanded
-from agent.fleet.inventory.toml_lines import Lines
-from agent.options import OPTIONS, NotAcceptableError
+from agent.fleet.inventory.ranges import HostBudget, expanded
+from agent.fleet.inventory.toml_lines import TomlLines
+from agent.options import OPTIONS, InvalidValueError
 
 
 def told(text: str | bytes, where: str) -> tuple[tuple[Target, ...], list[str], list[str]]:
-    complaints, remarks = Complaints(), Complaints()
+    complaints, remarks = InputErrors(), InputErrors()
     data = text if isinstance(text, bytes) else text.encode()
     return read(data, where, complaints, remarks), complaints.texts, remarks.texts
 
@@ -212,7 +212,7 @@ def test_hosts_in_all_are_bounded() -> None:
     ],
 )
 def test_a_range_counts_as_ansible_does(text: str, names: str) -> None:
-    assert expanded(text, Allowance()) == tuple(names.split())
+    assert expanded(text, HostBudget()) == tuple(names.split())
 
 
 # duplicates
@@ -798,7 +798,7 @@ inline = { k = ["a", "b"], l = 1 }
 after = 1
 [u.v]
 """
-    assert Lines(text).of(*path) == line
+    assert TomlLines(text).of(*path) == line
 
 
 def test_the_readmes_examples_are_read() -> None:
@@ -854,7 +854,7 @@ def test_lists_in_lists_are_a_complaint(variable: str, deep: int) -> None:
     value = "[" * deep + "]" * deep
     said = f'{{"{variable}": {value}}}'
     data = '{"_meta": {"hostvars": {"web": ' + said + '}}, "all": {"hosts": ["web"]}}'
-    complaints = Complaints()
+    complaints = InputErrors()
     assert read(data.encode(), "fleet.json", complaints) == ()
     assert variable in "".join(complaints.texts)
 
@@ -868,7 +868,7 @@ def test_complaints_are_bounded_in_number_and_length() -> None:
 
 
 def test_a_wrong_inventory_ends_with_its_own_code() -> None:
-    complaints = Complaints()
+    complaints = InputErrors()
     refuse_any(complaints)
     read(b"a;\n", "hosts", complaints)
     with pytest.raises(AgentError) as caught:
@@ -914,7 +914,7 @@ FLEET = targets_of("db\n[web]\nweb-[1:3]\n[web-eu]\nweb-2\n")
     ],
 )
 def test_a_limit_that_means_nothing_is_told(pattern: str, complaint: str) -> None:
-    complaints = Complaints()
+    complaints = InputErrors()
     assert select(FLEET, pattern, complaints) == ()
     assert complaints.texts == [f"--limit: {complaint}"]
 
@@ -924,7 +924,7 @@ def test_a_limit_that_means_nothing_is_told(pattern: str, complaint: str) -> Non
     [("ungrouped", "db"), ("web-eu,db", "db web-2"), ("web-?", "web-1 web-2 web-3"), ("web-[1:3],db", "")],
 )
 def test_a_limit_keeps_the_order_of_the_inventory(pattern: str, names: str) -> None:
-    assert [target.name for target in select(FLEET, pattern, Complaints())] == names.split()
+    assert [target.name for target in select(FLEET, pattern, InputErrors())] == names.split()
 
 
 # properties
@@ -980,7 +980,7 @@ PIECES = st.lists(
 @given(st.binary(max_size=200) | PIECES.map(str.encode), st.sampled_from(["hosts", "f.toml", "f.json", "-"]))
 @settings(max_examples=500)
 def test_garbage_is_complained_about_and_nothing_else_happens(data: bytes, where: str) -> None:
-    complaints = Complaints()
+    complaints = InputErrors()
     found = read(data, where, complaints)
     assert bool(found) != bool(complaints.texts)
     assert all(text.startswith(where) for text in complaints.texts)
@@ -989,7 +989,7 @@ def test_garbage_is_complained_about_and_nothing_else_happens(data: bytes, where
 
 @given(st.text(max_size=30) | st.text(st.sampled_from("web-123db!&*?,[] "), max_size=30))
 def test_a_limit_selects_some_or_complains(pattern: str) -> None:
-    complaints = Complaints()
+    complaints = InputErrors()
     found = select(FLEET, pattern, complaints)
     assert bool(found) != bool(complaints.texts)
     assert [target for target in FLEET if target in found] == list(found)
@@ -998,7 +998,7 @@ def test_a_limit_selects_some_or_complains(pattern: str) -> None:
 @given(st.text(st.sampled_from("ab[]:0129"), max_size=12))
 def test_a_range_is_counted_or_refused(text: str) -> None:
     try:
-        names = expanded(text, Allowance())
-    except NotAcceptableError:
+        names = expanded(text, HostBudget())
+    except InvalidValueError:
         return
     assert 1 <= len(names) <= 10_000

@@ -15,25 +15,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
-from agent.core.fleet import End, Sent, State, Target
+from agent.core.fleet import ArchiveDigests, HostResult, HostState, Target
 from agent.fleet import journal
-from agent.fleet.journal import Begun, Orders
+from agent.fleet.journal import InFlight, RunSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 TARGETS = (Target("web-1", "10.0.4.7", groups=("web",), where="hosts:1"), Target("web-2", "web-2", port=2222))
-ORDERS = Orders("rollout", "hosts", TARGETS, {"web-1": {"hsm_ip": ["10.0.1.6"]}, "web-2": {}}, parallel=7)
+ORDERS = RunSpec("rollout", "hosts", TARGETS, {"web-1": {"hsm_ip": ["10.0.1.6"]}, "web-2": {}}, parallel=7)
 REPORT = {"warnings": [{"code": "a", "text": "b"}], "steps": [{"id": "x"}], "host": {"name": "h"}}
-OK = End("web-1", "10.0.4.7", 22, 1, State.OK, changed=True, exit_status=0, seconds=3.25, report=REPORT)
-FAILED = End(
-    "web-2", "web-2", 2222, 1, State.UNREACHABLE, code="ssh-refused", exit_status=70, saw="s", hint="h"
+OK = HostResult(
+    "web-1", "10.0.4.7", 22, 1, HostState.OK, changed=True, exit_status=0, seconds=3.25, report=REPORT
+)
+FAILED = HostResult(
+    "web-2", "web-2", 2222, 1, HostState.UNREACHABLE, code="ssh-refused", exit_status=70, saw="s", hint="h"
 )
 
 
 def write(folder: Path) -> None:
     with journal.opened(folder) as book:
-        book.begin("20261125T000000Z-0000", "2026-11-25T00:00:00Z", ORDERS, Sent("f00"))
+        book.begin("20261125T000000Z-0000", "2026-11-25T00:00:00Z", ORDERS, ArchiveDigests("f00"))
         book.began("web-1", 1)
         book.began("web-2", 1)
         book.ended(OK)
@@ -47,9 +49,9 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
         book.finished(finished="2026-11-25T00:01:00Z", code=None, why=None, waves=[["web-1", "web-2"]])
     story = journal.read(tmp_path)
     assert (story.run_id, story.started, story.orders, story.sent) == (
-        "20261125T000000Z-0000", "2026-11-25T00:00:00Z", ORDERS, Sent("f00"),
+        "20261125T000000Z-0000", "2026-11-25T00:00:00Z", ORDERS, ArchiveDigests("f00"),
     )  # fmt: skip
-    assert story.ends == {"web-1": journal.light(OK), "web-2": FAILED}
+    assert story.ends == {"web-1": journal.summarised(OK), "web-2": FAILED}
     assert (story.attempts, story.open) == ({"web-1": 1, "web-2": 1}, {})
     assert story.finished is not None
     assert list(journal.reports(tmp_path)) == [OK, FAILED]
@@ -57,14 +59,14 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
 
 def test_a_host_without_an_end_may_still_be_at_work(tmp_path: Path) -> None:
     write(tmp_path)
-    assert journal.read(tmp_path).open == {"web-2": Begun("web-2", 1)}
+    assert journal.read(tmp_path).open == {"web-2": InFlight("web-2", 1)}
 
 
 def test_what_a_host_says_is_kept_even_when_it_is_no_text(tmp_path: Path) -> None:
     """JSON may hold half of a pair (\\ud800), and what programs print comes as bytes that are no UTF-8."""
     end = replace(OK, saw="\ud800 \udcff", report={**REPORT, "host": {"name": "\udcff"}})
     with journal.opened(tmp_path) as book:
-        book.begin("run", "now", ORDERS, Sent("f00"))
+        book.begin("run", "now", ORDERS, ArchiveDigests("f00"))
         book.ended(end)
     assert journal.read(tmp_path).ends["web-1"].saw == end.saw
     assert list(journal.reports(tmp_path)) == [end]
@@ -85,22 +87,22 @@ def test_what_was_changed_when_it_was_gone_on_with_stands(tmp_path: Path) -> Non
     write(tmp_path)
     changed = replace(ORDERS, parallel=3, desired={"web-1": {"hsm_ip": ["10.0.9.9"]}, "web-2": {}})
     with journal.opened(tmp_path) as book:
-        book.resume("2026-11-25T01:00:00Z", changed, Sent("f01"))
+        book.resume("2026-11-25T01:00:00Z", changed, ArchiveDigests("f01"))
     story = journal.read(tmp_path)
-    assert (story.orders, story.sent) == (changed, Sent("f01"))
+    assert (story.orders, story.sent) == (changed, ArchiveDigests("f01"))
 
 
 def test_an_end_says_nothing_of_what_is_wanted_since(tmp_path: Path) -> None:
     write(tmp_path)
     with journal.opened(tmp_path) as book:
         book.ended(FAILED)
-        book.resume("later", replace(ORDERS, parallel=3), Sent("f00"))
+        book.resume("later", replace(ORDERS, parallel=3), ArchiveDigests("f00"))
         book.sync()
-        assert journal.read(tmp_path).state("web-1") is State.OK
+        assert journal.read(tmp_path).state("web-1") is HostState.OK
         changed = replace(ORDERS, desired={"web-1": {"hsm_ip": ["10.0.9.9"]}, "web-2": {}})
-        book.resume("later still", changed, Sent("f00"))
+        book.resume("later still", changed, ArchiveDigests("f00"))
     story = journal.read(tmp_path)
-    assert (story.state("web-1"), story.state("web-2")) == (State.NOT_REACHED, State.UNREACHABLE)
+    assert (story.state("web-1"), story.state("web-2")) == (HostState.NOT_REACHED, HostState.UNREACHABLE)
 
 
 def test_a_host_that_was_begun_again_has_no_end_until_that_ends(tmp_path: Path) -> None:
@@ -108,19 +110,19 @@ def test_a_host_that_was_begun_again_has_no_end_until_that_ends(tmp_path: Path) 
     with journal.opened(tmp_path) as book:
         book.began("web-1", 2)
         book.sync()
-        assert journal.read(tmp_path).state("web-1") is State.AT_WORK
+        assert journal.read(tmp_path).state("web-1") is HostState.AT_WORK
         book.ended(OK)
-    assert journal.read(tmp_path).state("web-1") is State.OK
+    assert journal.read(tmp_path).state("web-1") is HostState.OK
 
 
 def test_the_last_word_on_a_host_counts(tmp_path: Path) -> None:
     write(tmp_path)
     with journal.opened(tmp_path) as book:
         book.began("web-1", 2)
-        book.ended(replace(OK, state=State.FAILED, report=None))
+        book.ended(replace(OK, state=HostState.FAILED, report=None))
     story = journal.read(tmp_path)
-    assert (story.ends["web-1"].state, story.attempts["web-1"]) == (State.FAILED, 2)
-    assert [end.state for end in journal.reports(tmp_path)] == [State.FAILED]
+    assert (story.ends["web-1"].state, story.attempts["web-1"]) == (HostState.FAILED, 2)
+    assert [end.state for end in journal.reports(tmp_path)] == [HostState.FAILED]
 
 
 @given(st.data())
@@ -183,7 +185,7 @@ def test_a_disk_that_fills_is_told(tmp_path: Path) -> None:
 
     def fill() -> None:
         with journal.opened(tmp_path) as book:
-            book.begin("run", "now", ORDERS, Sent("f00"))
+            book.begin("run", "now", ORDERS, ArchiveDigests("f00"))
             resource.setrlimit(resource.RLIMIT_FSIZE, (1500, before[1]))
             book.ended(replace(OK, saw="x" * 2000))
 
@@ -201,7 +203,7 @@ def test_a_disk_that_fills_is_told(tmp_path: Path) -> None:
 
 def test_a_user_without_a_home_is_told() -> None:
     """As in a container that runs as a number."""
-    code = "import os; from agent.fleet import journal; del os.environ['HOME']; os.setuid(54321); journal.home({})"
+    code = "import os; from agent.fleet import journal; del os.environ['HOME']; os.setuid(54321); journal.runs_dir({})"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "HOME": "/"}, capture_output=True, text=True, timeout=60, check=False,
@@ -249,21 +251,21 @@ def test_a_journal_is_its_owners_alone(tmp_path: Path) -> None:
 
 
 def test_runs_are_where_the_desktop_wants_state() -> None:
-    assert str(journal.home({"XDG_STATE_HOME": "/x", "HOME": "/home/op"})) == "/x/hsm-agent/runs"
+    assert str(journal.runs_dir({"XDG_STATE_HOME": "/x", "HOME": "/home/op"})) == "/x/hsm-agent/runs"
     assert (
-        str(journal.home({"XDG_STATE_HOME": "x", "HOME": "/home/op"}))
+        str(journal.runs_dir({"XDG_STATE_HOME": "x", "HOME": "/home/op"}))
         == "/home/op/.local/state/hsm-agent/runs"
     )
-    assert str(journal.home({"HOME": "/home/op"})) == "/home/op/.local/state/hsm-agent/runs"
+    assert str(journal.runs_dir({"HOME": "/home/op"})) == "/home/op/.local/state/hsm-agent/runs"
 
 
 def test_the_newest_roll_out_says_where_a_hosts_packages_come_from(tmp_path: Path) -> None:
     def run(number: int, command: str, *resumed: dict[str, Any], **desired: Any) -> None:
         orders = replace(ORDERS, command=command, desired=desired)
         with journal.opened(tmp_path / f"2026112{number}T000000Z-0000") as book:
-            book.begin("run", "now", orders, Sent("f00"))
+            book.begin("run", "now", orders, ArchiveDigests("f00"))
             for each in resumed:
-                book.resume("later", replace(orders, desired=each), Sent("f00"))
+                book.resume("later", replace(orders, desired=each), ArchiveDigests("f00"))
 
     asked = {"hsm_ip": ["10.0.1.6"]}
     run(1, "rollout", {"web-1": {**asked, "package_source": "/new"}}, **{"web-1": asked, "web-2": asked})
@@ -280,7 +282,7 @@ def test_a_journal_of_which_a_byte_changed_tells_nothing_else(tmp_path: Path, ch
     write(tmp_path)
     last = replace(ORDERS, desired={"web-1": {"hsm_ip": ["10.0.9.9"]}, "web-2": {}})
     with journal.opened(tmp_path) as book:
-        book.resume("later", last, Sent("f00"))
+        book.resume("later", last, ArchiveDigests("f00"))
         book.began("web-1", 2)
         book.ended(OK)
     whole, ends = journal.read(tmp_path), list(journal.reports(tmp_path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.hosts.ssh.trust import Book, Entry, HostKey
+from agent.hosts.ssh.trust import HostKey, KnownHostsEntry, KnownHostsFile
 
 HASHED = "|1|RhX5Yb+Yl2vO4Jqz6cH0xGfU0rA=|AAAAAAAAAAAAAAAAAAAAAAAAAAA="
 NAMES = st.lists(
@@ -20,9 +20,9 @@ def test_the_entries_for_a_host_are_found_in_the_order_of_the_file(
     lines: list[list[str]], asked: set[str]
 ) -> None:
     entries = [
-        Entry("", ",".join(names), HostKey("ssh-ed25519", b"%d" % number), f"known_hosts:{number}")
+        KnownHostsEntry("", ",".join(names), HostKey("ssh-ed25519", b"%d" % number), f"known_hosts:{number}")
         for number, names in enumerate(lines)
     ]
-    assert Book(entries).about(asked) == [
+    assert KnownHostsFile(entries).about(asked) == [
         entry for entry in entries if any(entry.fits(name) for name in asked)
     ]

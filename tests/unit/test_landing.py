@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.landing import KEPT, MANIFEST, RECORD, Alarmed, Grounds, Wire, extract, is_whole, settle
+from agent.landing import (
+    KEPT,
+    MANIFEST,
+    RECORD,
+    ArchiveStore,
+    RecordStream,
+    TimedReader,
+    ensure_archive,
+    extract,
+    is_whole,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +54,7 @@ class Ends:
 
     def __init__(self, incoming: bytes = b"") -> None:
         self.out = io.BytesIO()
-        self.wire = Wire(io.BytesIO(incoming), self.out)
+        self.wire = RecordStream(io.BytesIO(incoming), self.out)
 
     @property
     def said(self) -> list[dict[str, Any]]:
@@ -54,15 +64,20 @@ class Ends:
 
 
 def test_a_tree_that_is_here_is_not_asked_for(tmp_path: Path) -> None:
-    there = Grounds(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
+    there = ArchiveStore(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
     ends = Ends()
-    assert settle(ends.wire, {"sha256": digest(ARCHIVE), "keep": True}, Grounds(tmp_path / "trees")) == there
+    assert (
+        ensure_archive(ends.wire, {"sha256": digest(ARCHIVE), "keep": True}, ArchiveStore(tmp_path / "trees"))
+        == there
+    )
     assert ends.said == []
 
 
 def test_a_tree_that_is_missing_is_asked_for_and_kept(tmp_path: Path) -> None:
     ends = Ends(json.dumps({"size": len(ARCHIVE)}).encode() + b"\n" + ARCHIVE + b"rest")
-    folder = settle(ends.wire, {"sha256": digest(ARCHIVE), "keep": True}, Grounds(tmp_path / "trees"))
+    folder = ensure_archive(
+        ends.wire, {"sha256": digest(ARCHIVE), "keep": True}, ArchiveStore(tmp_path / "trees")
+    )
     assert folder == tmp_path / "trees" / digest(ARCHIVE)
     assert ends.said == [{"event": "want", "what": "tree"}]
     assert (folder / "agent/__init__.py").read_bytes() == b"x = 1\n"
@@ -73,7 +88,7 @@ def test_a_tree_that_is_missing_is_asked_for_and_kept(tmp_path: Path) -> None:
 def test_other_bytes_than_wanted_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     ends = Ends(json.dumps({"size": len(ARCHIVE)}).encode() + b"\n" + ARCHIVE)
     with pytest.raises(ValueError, match=f"sha256:{digest(ARCHIVE)}, wanted sha256:{'0' * 64}"):
-        settle(ends.wire, {"sha256": "0" * 64, "keep": True}, Grounds(tmp_path / "trees"))
+        ensure_archive(ends.wire, {"sha256": "0" * 64, "keep": True}, ArchiveStore(tmp_path / "trees"))
     assert not (tmp_path / "trees").exists()
 
 
@@ -81,7 +96,11 @@ def test_other_bytes_than_wanted_are_refused_and_leave_nothing(tmp_path: Path) -
 def test_a_link_that_ends_in_the_middle_leaves_nothing(tmp_path: Path, cut: int) -> None:
     whole = json.dumps({"size": len(ARCHIVE)}).encode() + b"\n" + ARCHIVE
     with pytest.raises(ConnectionError):
-        settle(Ends(whole[:cut]).wire, {"sha256": digest(ARCHIVE), "keep": True}, Grounds(tmp_path / "trees"))
+        ensure_archive(
+            Ends(whole[:cut]).wire,
+            {"sha256": digest(ARCHIVE), "keep": True},
+            ArchiveStore(tmp_path / "trees"),
+        )
     assert not (tmp_path / "trees").exists()
 
 
@@ -90,7 +109,7 @@ def test_a_link_that_ends_in_the_middle_leaves_nothing(tmp_path: Path, cut: int)
 )
 def test_nothing_is_written_outside_the_folder(tmp_path: Path, files: dict[str, bytes]) -> None:
     with pytest.raises(OSError, match="is no plain file below its folder"):
-        Grounds(tmp_path / "trees").unpack("hash", archive(files))
+        ArchiveStore(tmp_path / "trees").unpack("hash", archive(files))
     assert [path.name for path in tmp_path.rglob("*")] == ["trees"]
 
 
@@ -144,29 +163,31 @@ def damage(folder: Path, how: str) -> None:
     ],
 )
 def test_a_tree_that_is_not_whole_is_asked_for_anew(tmp_path: Path, how: str, keep: bool) -> None:
-    trees = Grounds(tmp_path / "trees")
+    trees = ArchiveStore(tmp_path / "trees")
     other = "import sys; from pathlib import Path; from agent.landing import Grounds; data = sys.stdin.buffer.read()"
     unpack = [sys.executable, "-c", f"{other}; Grounds(Path(sys.argv[1])).unpack(sys.argv[2], data)"]
     subprocess.run([*unpack, str(tmp_path / "trees"), digest(ARCHIVE)], input=ARCHIVE, check=True, timeout=60)
     damage(tmp_path / "trees" / digest(ARCHIVE), how)
     ends = Ends(json.dumps({"size": len(ARCHIVE)}).encode() + b"\n" + ARCHIVE)
-    folder = settle(ends.wire, {"sha256": digest(ARCHIVE), "keep": keep}, Grounds(tmp_path / "trees"))
+    folder = ensure_archive(
+        ends.wire, {"sha256": digest(ARCHIVE), "keep": keep}, ArchiveStore(tmp_path / "trees")
+    )
     assert ends.said == [{"event": "want", "what": "tree"}]
     assert (folder / "agent/__init__.py").read_bytes() == b"x = 1\n"
     assert (trees.hold(digest(ARCHIVE)) is not None) is keep
 
 
 def test_a_damaged_tree_that_somebody_runs_from_is_left_to_him(tmp_path: Path) -> None:
-    trees = Grounds(tmp_path / "trees")
+    trees = ArchiveStore(tmp_path / "trees")
     there = trees.unpack(digest(ARCHIVE), ARCHIVE)
     damage(there, "cut")
-    other = Grounds(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
+    other = ArchiveStore(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
     assert there.is_dir()
     assert (other != there, is_whole(other)) == (True, True)
 
 
 def test_a_tree_is_compiled_before_it_has_its_name(tmp_path: Path) -> None:
-    there = Grounds(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
+    there = ArchiveStore(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
     (compiled,) = there.rglob("*.pyc")
     assert str(compiled.relative_to(there)) in json.loads((there / MANIFEST).read_text())
     assert is_whole(there)
@@ -178,7 +199,7 @@ def test_two_that_unpack_at_once_both_have_the_tree(tmp_path: Path) -> None:
 
     def unpack() -> None:
         go.wait(10)
-        found.append(Grounds(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE))
+        found.append(ArchiveStore(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE))
 
     threads = [threading.Thread(target=unpack) for _ in range(4)]
     for thread in threads:
@@ -199,7 +220,7 @@ def test_old_trees_are_pruned_and_those_in_use_are_not(tmp_path: Path) -> None:
     fd = os.open(trees / "held", os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_SH)
     try:
-        Grounds(trees).unpack(digest(ARCHIVE), ARCHIVE)
+        ArchiveStore(trees).unpack(digest(ARCHIVE), ARCHIVE)
         left = {path.name for path in trees.iterdir()}
     finally:
         os.close(fd)
@@ -239,21 +260,23 @@ landing.Grounds(Path(sys.argv[1]))._prune("other")
 def test_what_vanishes_while_pruning_is_no_failure(tmp_path: Path) -> None:
     (tmp_path / "trees").mkdir()
     (tmp_path / "trees" / "gone").symlink_to("nowhere")
-    assert Grounds(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE).is_dir()
+    assert ArchiveStore(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE).is_dir()
 
 
 def test_nobody_else_can_lock_a_tree(tmp_path: Path) -> None:
-    Grounds(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
+    ArchiveStore(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
     assert (tmp_path / "trees").stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_nothing_is_compiled_into_a_tree_that_is_here(tmp_path: Path, keep: bool) -> None:
     """It was compiled, synced and sealed before it had its name; what comes later could be cut by a power failure."""
-    Grounds(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
+    ArchiveStore(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
     before = sys.dont_write_bytecode
     try:
-        settle(Ends().wire, {"sha256": digest(ARCHIVE), "keep": keep}, Grounds(tmp_path / "trees"))
+        ensure_archive(
+            Ends().wire, {"sha256": digest(ARCHIVE), "keep": keep}, ArchiveStore(tmp_path / "trees")
+        )
         assert sys.dont_write_bytecode
     finally:
         sys.dont_write_bytecode = before
@@ -262,14 +285,14 @@ def test_nothing_is_compiled_into_a_tree_that_is_here(tmp_path: Path, keep: bool
 def test_a_failure_in_the_middle_leaves_no_draft(tmp_path: Path) -> None:
     broken = archive({"agent/a.py": b"x" * 100_000})
     with pytest.raises((OSError, EOFError)):
-        Grounds(tmp_path / "trees").unpack("hash", broken[: len(broken) // 2])
+        ArchiveStore(tmp_path / "trees").unpack("hash", broken[: len(broken) // 2])
     assert list((tmp_path / "trees").iterdir()) == []
 
 
 def test_a_silent_link_ends_the_wait() -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as incoming, os.fdopen(writer, "wb"):
-        wire = Wire(Alarmed(incoming, patience=1), io.BytesIO())
+        wire = RecordStream(TimedReader(incoming, patience=1), io.BytesIO())
         with pytest.raises(ConnectionError, match="nothing came over the link for 1 s"):
             wire.line()
 
@@ -278,7 +301,7 @@ def test_a_reader_that_is_gone_is_no_reason_to_stop() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb") as outgoing:
-        wire = Wire(io.BytesIO(), outgoing)
+        wire = RecordStream(io.BytesIO(), outgoing)
         wire.say("at", step="one")
         wire.say("at", step="two")
 

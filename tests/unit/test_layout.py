@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from agent.cloudhsm.layout import COMPONENTS, LINUX, Layout, component_of, layout
+from agent.cloudhsm.layout import COMPONENTS, LINUX, ClientPaths, client_paths, component_of
 from agent.core import system
 from tests.doubles.memory import Memory
 
 WINDOWS = system.windows(r"D:\Program Files", r"D:\ProgramData")
-HERE = layout(WINDOWS)
+HERE = client_paths(WINDOWS)
 DATA = r"D:\ProgramData\Amazon\CloudHSM"
 PROGRAMS = r"D:\Program Files\Amazon\CloudHSM"
 
@@ -65,7 +65,7 @@ def test_all_files_are_found_once() -> None:
      "cloudhsm-mgmt-util.cfg", "xcloudhsm-cli.cfg", "cloudhsm_client.cfg.old"],
 )  # fmt: skip
 @pytest.mark.parametrize("here", [LINUX, HERE], ids=["linux", "windows"])
-def test_a_file_that_is_no_components_is_nobodys(here: Layout, name: str) -> None:
+def test_a_file_that_is_no_components_is_nobodys(here: ClientPaths, name: str) -> None:
     memory = Memory(system=here.system)
     for home in here.homes:
         memory.place(here.system.join(home, name), b"{}")

@@ -11,9 +11,9 @@ import pytest
 from agent.core.authenticode import ARGV as AUTHENTICODE
 from agent.core.client_packages import WINDOWS
 from agent.core.errors import AgentError
-from agent.core.host import Done
-from agent.core.limits import Limits
-from agent.core.registry import Key
+from agent.core.host import CommandResult
+from agent.core.limits import Timeouts
+from agent.core.registry import RegistryKey
 from agent.core.system import windows
 from agent.packages import Condition, Installed
 from agent.packages.msi import Msi, reason
@@ -31,15 +31,15 @@ FILE = "/cache/AWSCloudHSMCLI-5.18.0-1.msi"
 ARGV = ("msiexec", "/i", FILE, "/qn", "/norestart", "/l*v", f"{FILE}.log")
 
 
-def key(name: str, **values: str) -> tuple[str, Key]:
-    return name, Key({**values, "EstimatedSize": 31})
+def key(name: str, **values: str) -> tuple[str, RegistryKey]:
+    return name, RegistryKey({**values, "EstimatedSize": 31})
 
 
-def machine(*programs: tuple[str, Key]) -> Memory:
+def machine(*programs: tuple[str, RegistryKey]) -> Memory:
     memory = Memory(system=windows())
     memory.keys = {rf"{UNINSTALL}\{name}": found for name, found in programs}
-    memory.keys[UNINSTALL] = Key(subkeys=tuple(name for name, _ in programs))
-    memory.keys[SESSION_MANAGER] = Key({"BootExecute": ("autocheck autochk *",)})
+    memory.keys[UNINSTALL] = RegistryKey(subkeys=tuple(name for name, _ in programs))
+    memory.keys[SESSION_MANAGER] = RegistryKey({"BootExecute": ("autocheck autochk *",)})
     return memory
 
 
@@ -50,10 +50,10 @@ def fails(memory: Memory, act: Callable[[], object]) -> AgentError:
 
 
 def installing(status: int | None, log: bytes = b"") -> Memory:
-    def msiexec(_argv: tuple[str, ...], memory: Memory) -> Done:
+    def msiexec(_argv: tuple[str, ...], memory: Memory) -> CommandResult:
         memory.place(f"{FILE}.log", log)
         memory.clock += 1000 if status is None else 1
-        return Done(status, "", "")
+        return CommandResult(status, "", "")
 
     memory = machine()
     memory.programs["msiexec"] = msiexec
@@ -131,10 +131,10 @@ FOREIGN = [
 def test_a_program_of_somebody_else_is_neither_listed_nor_removed(values: dict[str, str]) -> None:
     own = key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0")
     memory = machine(key(CODE.replace("01}", "02}"), DisplayVersion="3.1.0", **values), own)
-    memory.programs["msiexec"] = Done(0, "", "")
+    memory.programs["msiexec"] = CommandResult(0, "", "")
     assert Msi().installed(memory) == (Installed("AWSCloudHSMCLI", "5.18.0"),)
     everything = [*WINDOWS, values["DisplayName"]]
-    Msi().remove(memory, everything, Limits())
+    Msi().remove(memory, everything, Timeouts())
     assert [touch[3] for touch in memory.touches if touch[0] == "do"] == [CODE]
 
 
@@ -174,7 +174,7 @@ def test_a_program_that_is_installed_twice_is_broken() -> None:
 def test_a_list_that_cannot_be_read_is_no_list(denied: str) -> None:
     memory = machine(key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"))
     memory.keys[denied] = AgentError("unreadable", f"{denied} cannot be read", saw="Access is denied.")
-    for act in (lambda: Msi().installed(memory), lambda: Msi().remove(memory, list(WINDOWS), Limits())):
+    for act in (lambda: Msi().installed(memory), lambda: Msi().remove(memory, list(WINDOWS), Timeouts())):
         error = fails(memory, act)
         assert (error.code.name, denied in error.sentence) == ("unreadable", True)
     assert [touch for touch in memory.touches if touch[0] == "do"] == []
@@ -205,14 +205,14 @@ def test_a_program_that_is_gone_before_it_was_read_is_left_out() -> None:
 
 def test_each_package_is_installed_quietly_with_a_log() -> None:
     memory = installing(0)
-    Msi().install(memory, [FILE], Limits())
+    Msi().install(memory, [FILE], Timeouts())
     assert memory.touches == [("do", *ARGV)]
 
 
 @pytest.mark.parametrize("status", [3010, 1641])
 def test_a_reboot_that_is_left_is_told_when_all_are_in(status: int) -> None:
     memory = installing(status)
-    error = fails(memory, lambda: Msi().install(memory, [FILE, FILE], Limits()))
+    error = fails(memory, lambda: Msi().install(memory, [FILE, FILE], Timeouts()))
     assert (error.code.name, error.code.exit_status) == ("reboot-required", 23)
     assert memory.touches == [("do", *ARGV)] * 2
 
@@ -220,15 +220,15 @@ def test_a_reboot_that_is_left_is_told_when_all_are_in(status: int) -> None:
 def test_another_installation_is_waited_for() -> None:
     statuses = [1618, 1618, 0]
     memory = machine()
-    memory.programs["msiexec"] = lambda _argv, _memory: Done(statuses.pop(0), "", "")
-    Msi().install(memory, [FILE], Limits())
+    memory.programs["msiexec"] = lambda _argv, _memory: CommandResult(statuses.pop(0), "", "")
+    Msi().install(memory, [FILE], Timeouts())
     assert (statuses, memory.monotonic()) == ([], 1.0)
 
 
 def test_another_installation_is_not_waited_for_without_end() -> None:
     memory = machine()
-    memory.programs["msiexec"] = Done(1618, "", "")
-    error = fails(memory, lambda: Msi().install(memory, [FILE], Limits(lock=30)))
+    memory.programs["msiexec"] = CommandResult(1618, "", "")
+    error = fails(memory, lambda: Msi().install(memory, [FILE], Timeouts(lock=30)))
     assert error.code.name == "package-locked"
     assert 30 <= memory.monotonic() < 32
 
@@ -251,14 +251,14 @@ def test_another_installation_is_not_waited_for_without_end() -> None:
 )
 def test_an_exit_status_is_told_in_words(status: int, code: str, words: str) -> None:
     memory = installing(status)
-    error = fails(memory, lambda: Msi().install(memory, [FILE], Limits()))
+    error = fails(memory, lambda: Msi().install(memory, [FILE], Timeouts()))
     assert (error.code.name, words in error.sentence, str(status) in error.sentence) == (code, True, True)
     assert error.hint
 
 
 def test_an_installation_that_does_not_end_is_told() -> None:
     memory = installing(None)
-    error = fails(memory, lambda: Msi().install(memory, [FILE], Limits(package=600)))
+    error = fails(memory, lambda: Msi().install(memory, [FILE], Timeouts(package=600)))
     assert (error.code.name, error.sentence) == ("package-failed", "msiexec did not end in time")
 
 
@@ -284,7 +284,7 @@ MSI (s) (A4:B0) [03:40:00:171]: Windows Installer installed the product. Install
 )
 def test_a_fatal_error_is_told_with_the_words_of_the_log(log: bytes) -> None:
     memory = installing(1603, log)
-    error = fails(memory, lambda: Msi().install(memory, [FILE], Limits()))
+    error = fails(memory, lambda: Msi().install(memory, [FILE], Timeouts()))
     assert error.saw == "A newer version is already installed."
     assert f"{FILE}.log" in error.hint
 
@@ -292,7 +292,7 @@ def test_a_fatal_error_is_told_with_the_words_of_the_log(log: bytes) -> None:
 def test_the_end_of_a_long_log_is_enough() -> None:
     noise = "MSI (s): Note: 1: 1402\r\n" * 200_000
     memory = installing(1603, b"\xff\xfe" + (noise + LOG).encode("utf-16-le"))
-    error = fails(memory, lambda: Msi().install(memory, [FILE], Limits()))
+    error = fails(memory, lambda: Msi().install(memory, [FILE], Timeouts()))
     assert error.saw == "A newer version is already installed."
 
 
@@ -315,7 +315,7 @@ def test_a_full_disk_is_a_full_disk() -> None:
     memory = installing(
         1603, b"Product: X -- Error 1601. Out of disk space. Volume: 'C:'; required space: 9 KB"
     )
-    assert fails(memory, lambda: Msi().install(memory, [FILE], Limits())).code.name == "no-space"
+    assert fails(memory, lambda: Msi().install(memory, [FILE], Timeouts())).code.name == "no-space"
 
 
 # --- removing
@@ -326,8 +326,8 @@ def test_a_package_is_removed_by_its_product_code() -> None:
         key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"),
         key(CODE.replace("01}", "02}"), DisplayName="AWS CloudHSM JCE", DisplayVersion="5.18.0"),
     )
-    memory.programs["msiexec"] = Done(0, "", "")
-    Msi().remove(memory, ["AWSCloudHSMCLI"], Limits())
+    memory.programs["msiexec"] = CommandResult(0, "", "")
+    Msi().remove(memory, ["AWSCloudHSMCLI"], Timeouts())
     log = rf"C:\ProgramData\hsm-agent\log\remove-{CODE[1:-1]}.log"
     assert [touch for touch in memory.touches if touch[0] == "do"] == [
         ("do", "msiexec", "/x", CODE, "/qn", "/norestart", "/l*v", log)
@@ -337,16 +337,16 @@ def test_a_package_is_removed_by_its_product_code() -> None:
 @pytest.mark.parametrize("status", [1605, 1614])
 def test_what_is_gone_already_is_removed(status: int) -> None:
     memory = machine(key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"))
-    memory.programs["msiexec"] = Done(status, "", "")
-    Msi().remove(memory, ["AWSCloudHSMCLI", "AWSCloudHSMKSP"], Limits())
+    memory.programs["msiexec"] = CommandResult(status, "", "")
+    Msi().remove(memory, ["AWSCloudHSMCLI", "AWSCloudHSMKSP"], Timeouts())
     assert sum(touch[0] == "do" for touch in memory.touches) == 1
 
 
 def test_a_removal_that_fails_is_told() -> None:
     memory = machine(key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"))
-    memory.programs["msiexec"] = Done(1603, "", "")
+    memory.programs["msiexec"] = CommandResult(1603, "", "")
     assert (
-        fails(memory, lambda: Msi().remove(memory, ["AWSCloudHSMCLI"], Limits())).code.name
+        fails(memory, lambda: Msi().remove(memory, ["AWSCloudHSMCLI"], Timeouts())).code.name
         == "package-failed"
     )
 
@@ -372,16 +372,16 @@ BIN = r"C:\Program Files\Amazon\CloudHSM\bin"
 )
 def test_a_file_that_the_next_start_replaces_is_seen(moves: Value, awaits: str | None) -> None:
     memory = machine(key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"))
-    memory.keys[SESSION_MANAGER] = Key({"PendingFileRenameOperations": moves})
+    memory.keys[SESSION_MANAGER] = RegistryKey({"PendingFileRenameOperations": moves})
     assert Msi().installed(memory) == (Installed("AWSCloudHSMCLI", "5.18.0", awaits=awaits),)
 
 
 # --- the signature of a file
 
 
-def signed(status: str, by: str) -> Done:
+def signed(status: str, by: str) -> CommandResult:
     coded = base64.b64encode(by.encode()).decode()
-    return Done(0, json.dumps({"status": status, "by": coded}) + "\r\n", "")
+    return CommandResult(0, json.dumps({"status": status, "by": coded}) + "\r\n", "")
 
 
 @pytest.mark.parametrize(
@@ -390,17 +390,19 @@ def signed(status: str, by: str) -> Done:
         (signed("Valid", "CN=Amazon Web Services, Inc., C=US"), []),
         (signed("Valid", "CN=Jürgen"), [("signature-unusual", "is Valid, by CN=Jürgen")]),
         (signed("NotSigned", ""), [("signature-unusual", "is NotSigned; its SHA-256")]),
-        (Done(0, "", ""), [("signature-unchecked", "no answer")]),
-        (Done(1, "", "Access is denied.\n"), [("signature-unchecked", "Access is denied.")]),
+        (CommandResult(0, "", ""), [("signature-unchecked", "no answer")]),
+        (CommandResult(1, "", "Access is denied.\n"), [("signature-unchecked", "Access is denied.")]),
         (
-            Done(127, "", "powershell: there is no such program\n"),
+            CommandResult(127, "", "powershell: there is no such program\n"),
             [("signature-unchecked", "no such program")],
         ),
-        (Done(0, '{"status":"Valid"}', ""), [("signature-unchecked", "Valid")]),
+        (CommandResult(0, '{"status":"Valid"}', ""), [("signature-unchecked", "Valid")]),
     ],
     ids=str,
 )
-def test_a_signature_is_told_where_it_is_remarkable(said: Done, notices: list[tuple[str, str]]) -> None:
+def test_a_signature_is_told_where_it_is_remarkable(
+    said: CommandResult, notices: list[tuple[str, str]]
+) -> None:
     memory = machine()
     memory.answers[AUTHENTICODE] = said
     found = Msi().vouch(memory, FILE)

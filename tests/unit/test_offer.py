@@ -9,8 +9,8 @@ import pytest
 
 from agent.catalogue import load, published
 from agent.core.errors import AgentError
-from agent.desired import Complaints, read_flags
-from agent.fleet.offer import Offer, is_here
+from agent.desired import InputErrors, read_flags
+from agent.fleet.offer import PackageOffer, is_here
 from agent.hosts.fetch import PUSHED
 from agent.hosts.posix import Posix
 
@@ -24,11 +24,11 @@ KNOWN = CATALOGUE.checksums[CLI]
 HERE: dict[str, Any] = {"hsm_ip": ["10.0.1.6"], "package_source": "/srv/mirror"}
 
 
-def offer(**more: Any) -> Offer:
-    return Offer(CATALOGUE, NAMES, {**HERE, **more}, "https://vendor")
+def offer(**more: Any) -> PackageOffer:
+    return PackageOffer(CATALOGUE, NAMES, {**HERE, **more}, "https://vendor")
 
 
-def refused(these: Offer, url: str, sha256: str | None = None) -> AgentError:
+def refused(these: PackageOffer, url: str, sha256: str | None = None) -> AgentError:
     with pytest.raises(AgentError) as refusal:
         these.url(url, sha256)
     assert refusal.value.code.name == "download-failed"
@@ -50,14 +50,16 @@ def test_a_host_is_told_of_no_folder_of_the_operators_machine(source: str | None
 
 
 def test_what_was_pushed_before_is_pushed_from_where_it_lay() -> None:
-    again = Offer(CATALOGUE, NAMES, {}, "https://vendor", {"package_source": "/srv/mirror"})
+    again = PackageOffer(CATALOGUE, NAMES, {}, "https://vendor", {"package_source": "/srv/mirror"})
     assert again.told() == {}
     assert again.url(f"{PUSHED}/{CLI}", KNOWN) == f"/srv/mirror/{CLI}"
     other = "1" * 64
     refused(again, f"{PUSHED}/{CLI}", other)
-    own = Offer(CATALOGUE, NAMES, {}, "https://vendor", {"sha256": [f"{CLI.partition('/')[2]}={other}"]})
+    own = PackageOffer(
+        CATALOGUE, NAMES, {}, "https://vendor", {"sha256": [f"{CLI.partition('/')[2]}={other}"]}
+    )
     assert own.url(f"{PUSHED}/{CLI}", other)
-    vendor = Offer(CATALOGUE, NAMES, {}, "https://vendor", {"package_source": "https://mirror"})
+    vendor = PackageOffer(CATALOGUE, NAMES, {}, "https://vendor", {"package_source": "https://mirror"})
     assert vendor.url(f"{PUSHED}/{CLI}", KNOWN) == f"https://vendor/{CLI}"
 
 
@@ -136,6 +138,6 @@ def test_what_was_pushed_cannot_be_had_without_a_roll_out(tmp_path: Path) -> Non
 
 
 def test_nobody_can_say_that_packages_are_pushed() -> None:
-    complaints = Complaints()
+    complaints = InputErrors()
     assert read_flags({"package_source": PUSHED}, complaints) == {}
     assert complaints.texts

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.core.errors import AgentError
-from agent.core.fleet import End, Sent, State, Target
-from agent.desired import Complaints, from_json
+from agent.core.fleet import ArchiveDigests, HostResult, HostState, Target
+from agent.desired import InputErrors, from_json
 from agent.fleet import orders
-from agent.fleet.journal import Orders, Story
-from agent.fleet.orders import Typed
+from agent.fleet.journal import RecordedRun, RunSpec
+from agent.fleet.orders import FleetOptions
 from agent.hosts.posix import Posix
 
 if TYPE_CHECKING:
@@ -40,15 +40,15 @@ class Scene:
         (folder / "fleet.yml").write_text("all:\n")
         self.flags: dict[str, Any] = {"ca_cert": str(folder / "ca.crt"), "hsm_ip": ("10.0.1.7",)}
         self.below: list[dict[str, Any]] = []
-        self.known: dict[str, State] = {}
+        self.known: dict[str, HostState] = {}
         self.configured: dict[str, dict[str, Any]] = {}
         self.again: dict[str, Any] = {}
 
-    def made(self, inventory: str | None = "hosts", command: str = "rollout", **typed: Any) -> Orders:
+    def made(self, inventory: str | None = "hosts", command: str = "rollout", **typed: Any) -> RunSpec:
         path = str(self.folder / inventory) if inventory else None
-        this = Typed(inventory=path, **typed)
-        return orders.make(
-            Posix(), command, this, self.flags, self.below, self.known, Complaints(), self.configured
+        this = FleetOptions(inventory=path, **typed)
+        return orders.new_spec(
+            Posix(), command, this, self.flags, self.below, self.known, InputErrors(), self.configured
         )
 
     def refused(self, inventory: str | None = "hosts", **typed: Any) -> AgentError:
@@ -96,13 +96,13 @@ def test_a_repeated_roll_out_pushes_from_where_the_packages_lay(scene: Scene) ->
     assert (made.desired, made.before) == ({"web-1": {}, "web-2": {}}, {"web-1": mirror, "web-2": {}})
     scene.configured = {"web-1": mirror}
     assert "no roll-out from here configured web-2 (1 of 2 hosts)" in scene.refused().saw
-    scene.known = {"web-2": State.DRIFTED}
+    scene.known = {"web-2": HostState.DRIFTED}
     assert [each.name for each in scene.made(only=("drifted",)).targets] == ["web-2"]
 
 
 def test_limit_and_only_choose_hosts(scene: Scene) -> None:
     assert [each.name for each in scene.made("fleet.toml", limit="web").targets] == ["web-1", "web-2"]
-    scene.known = {"web-1": State.OK, "web-2": State.DEGRADED, "db-1": State.DRIFTED}
+    scene.known = {"web-1": HostState.OK, "web-2": HostState.DEGRADED, "db-1": HostState.DRIFTED}
     assert [each.name for each in scene.made("fleet.toml", only=("failed",)).targets] == ["web-2"]
     assert [each.name for each in scene.made("fleet.toml", only=("failed", "drifted")).targets] == [
         "web-2",
@@ -158,7 +158,7 @@ def test_an_inventory_that_cannot_be_used_is_told(
 
 
 def test_nobody_who_ended_so_is_told(scene: Scene) -> None:
-    scene.known = {"web-1": State.OK}
+    scene.known = {"web-1": HostState.OK}
     assert "no host of the inventory ended failed in the last run" in scene.refused(only=("failed",)).saw
 
 
@@ -199,18 +199,18 @@ def test_a_folder_of_packages_is_one_of_this_machine(scene: Scene) -> None:
     assert scene.made().desired["web-1"]["package_source"] == "https://mirror.example/x"
 
 
-def story(scene: Scene) -> Story:
+def story(scene: Scene) -> RecordedRun:
     made = scene.made("fleet.toml")
     ends = {
-        "web-1": End("web-1", "web-1", 22, 1, State.OK),
-        "web-2": End("web-2", "web-2", 22, 2, State.UNREACHABLE),
+        "web-1": HostResult("web-1", "web-1", 22, 1, HostState.OK),
+        "web-2": HostResult("web-2", "web-2", 22, 2, HostState.UNREACHABLE),
     }
-    return Story("RUN", "now", made, Sent(), ends=ends)
+    return RecordedRun("RUN", "now", made, ArchiveDigests(), ends=ends)
 
 
-def go_on(scene: Scene, command: str = "rollout", **typed: Any) -> tuple[Orders, list[str]]:
-    these, due = orders.go_on(
-        Posix(), story(scene), command, Typed(resume="RUN", **typed), scene.again, Complaints()
+def go_on(scene: Scene, command: str = "rollout", **typed: Any) -> tuple[RunSpec, list[str]]:
+    these, due = orders.resume_spec(
+        Posix(), story(scene), command, FleetOptions(resume="RUN", **typed), scene.again, InputErrors()
     )
     return these, [target.name for target in due]
 
@@ -267,13 +267,13 @@ def test_a_run_of_another_version_is_told(scene: Scene) -> None:
     this = story(scene)
     old = replace(this, orders=replace(this.orders, desired={"web-1": {"colour": "red"}}))
     with pytest.raises(AgentError) as refused:
-        orders.go_on(Posix(), old, "rollout", Typed(resume="RUN"), {}, Complaints())
+        orders.resume_spec(Posix(), old, "rollout", FleetOptions(resume="RUN"), {}, InputErrors())
     assert refused.value.code.name == "nothing-recorded"
 
 
 def test_a_host_without_an_end_is_due(scene: Scene) -> None:
     before = replace(story(scene), ends={})
-    _, due = orders.go_on(Posix(), before, "rollout", Typed(resume="RUN"), {}, Complaints())
+    _, due = orders.resume_spec(Posix(), before, "rollout", FleetOptions(resume="RUN"), {}, InputErrors())
     assert [target.name for target in due] == ["web-1", "web-2", "db-1"]
 
 

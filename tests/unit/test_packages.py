@@ -8,30 +8,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.app import limits_of
+from agent.app import timeouts_for
 from agent.catalogue import load
 from agent.core import client_packages
 from agent.core.errors import AgentError
-from agent.core.host import Done, Holder, Host
-from agent.core.limits import Limits
+from agent.core.host import CommandResult, Host, LockHolder
+from agent.core.limits import Timeouts
 from agent.core.system import LINUX
 from agent.desired import Desired
-from agent.hosts.guarded import Guarded
+from agent.hosts.guarded import DeadlineHost
 from agent.packages import Condition, Deb, Installed, PackageManager, Rpm
-from agent.steps.package import Absent, Download, Package, due, require_authentic_source, tidy
+from agent.steps.package import Download, Package, PackagesAbsent, due, require_authentic_source, tidy
 from tests.doubles.memory import Argv, Memory
 
 CACHE = LINUX.cache
 FILE = f"{CACHE}/cloudhsm-cli_5.18.0-1_u24.04_amd64.deb"
 RPM_FILE = f"{CACHE}/cloudhsm-cli-5.18.0-1.el9.x86_64.rpm"
 FRONTEND = "/var/lib/dpkg/lock-frontend"
-NOT_LOCKED = Done(100, "", "E: Sub-process /usr/bin/dpkg returned an error code (1)\n")
-REFUSED = Done(100, "", f"E: Could not get lock {FRONTEND}. It is held by process 812 (apt-get)\n")
+NOT_LOCKED = CommandResult(100, "", "E: Sub-process /usr/bin/dpkg returned an error code (1)\n")
+REFUSED = CommandResult(100, "", f"E: Could not get lock {FRONTEND}. It is held by process 812 (apt-get)\n")
 
 
 def deb_says(*rows: tuple[str, str, str, str]) -> tuple[Installed, ...]:
     said = "".join("\t".join(row) + "\n" for row in rows)
-    return Deb().installed(Memory(programs={"dpkg-query": Done(0, said, "")}))
+    return Deb().installed(Memory(programs={"dpkg-query": CommandResult(0, said, "")}))
 
 
 WHOLE, UNFINISHED, BROKEN = Condition.WHOLE, Condition.UNFINISHED, Condition.BROKEN
@@ -99,18 +99,20 @@ def test_the_catalogue_and_the_list_agree() -> None:
 
 @pytest.mark.parametrize("name", NEIGHBOURS)
 def test_the_older_of_two_versions_of_somebody_elses_package_stays(name: str) -> None:
-    memory = Memory(programs={"rpm": Done(0, f"{name}\t1-1\n{name}\t2-1\n", ""), "yum": Done(0, "", "")})
-    Rpm().install(memory, (RPM_FILE,), Limits())
+    memory = Memory(
+        programs={"rpm": CommandResult(0, f"{name}\t1-1\n{name}\t2-1\n", ""), "yum": CommandResult(0, "", "")}
+    )
+    Rpm().install(memory, (RPM_FILE,), Timeouts())
     assert [touch[1] for touch in memory.touches] == ["yum"]
 
 
 def test_what_a_script_said_that_rpm_let_pass_is_returned() -> None:
     said = "warning: %post(cloudhsm-cli-5.18.0-1.el9.x86_64) scriptlet failed, exit status 1\n\nError in POSTIN scriptlet in rpm package cloudhsm-cli\n"
-    memory = Memory(programs={"rpm": Done(0, "", ""), "yum": Done(0, "", said)})
-    told = Rpm().install(memory, (RPM_FILE,), Limits())
+    memory = Memory(programs={"rpm": CommandResult(0, "", ""), "yum": CommandResult(0, "", said)})
+    told = Rpm().install(memory, (RPM_FILE,), Timeouts())
     assert [(each.code, "scriptlet" in each.text) for each in told] == [("package-script-failed", True)] * 2
-    memory.programs["yum"] = Done(0, "Running scriptlet: cloudhsm-cli\n", "")
-    assert Rpm().install(memory, (RPM_FILE,), Limits()) == ()
+    memory.programs["yum"] = CommandResult(0, "Running scriptlet: cloudhsm-cli\n", "")
+    assert Rpm().install(memory, (RPM_FILE,), Timeouts()) == ()
 
 
 @pytest.mark.parametrize(
@@ -128,12 +130,12 @@ def test_what_dpkg_only_remembers_is_not_there(version: str, short: str, status:
 
 def test_packages_of_dpkg_come_sorted_and_garbage_is_no_package() -> None:
     said = "noise\ncloudhsm-pkcs11\t5\tii \tinstall ok installed\n\t\t\t\ncloudhsm-cli\t4\tii \tinstall ok installed\n\xff"
-    found = Deb().installed(Memory(programs={"dpkg-query": Done(0, said, "warning")}))
+    found = Deb().installed(Memory(programs={"dpkg-query": CommandResult(0, said, "warning")}))
     assert [each.package for each in found] == ["cloudhsm-cli", "cloudhsm-pkcs11"]
 
 
 def rpm_says(said: str) -> tuple[Installed, ...]:
-    return Rpm().installed(Memory(programs={"rpm": Done(0, said, "")}))
+    return Rpm().installed(Memory(programs={"rpm": CommandResult(0, said, "")}))
 
 
 def test_rpm_is_read() -> None:
@@ -153,14 +155,14 @@ def test_two_versions_of_one_rpm_are_an_upgrade_that_was_killed() -> None:
     twice = Installed("cloudhsm-cli", "5.18.0-1.el9", UNFINISHED, "installed twice, also 5.9.0-1.el9")
     assert rpm_says(said) == (twice,)
 
-    def rpm(argv: Argv, memory: Memory) -> Done:
+    def rpm(argv: Argv, memory: Memory) -> CommandResult:
         nonlocal said
         if argv[1] == "-e":
             said = "cloudhsm-cli\t5.18.0-1.el9\n"
-        return Done(0, said, "")
+        return CommandResult(0, said, "")
 
-    memory = Memory(programs={"rpm": rpm, "yum": Done(0, "", "")})
-    Rpm().install(memory, (RPM_FILE,), Limits())
+    memory = Memory(programs={"rpm": rpm, "yum": CommandResult(0, "", "")})
+    Rpm().install(memory, (RPM_FILE,), Timeouts())
     assert memory.touches[0] == ("do", "rpm", "-e", "cloudhsm-cli-5.9.0-1.el9")
     assert rpm_says(said) == (Installed("cloudhsm-cli", "5.18.0-1.el9"),)
 
@@ -177,7 +179,9 @@ def test_a_damaged_database_is_not_an_empty_one(
     manager: PackageManager, program: str, status: int | None, hint: str
 ) -> None:
     with pytest.raises(AgentError) as caught:
-        manager.installed(Memory(programs={program: Done(status, "", "error: cannot open Packages\n")}))
+        manager.installed(
+            Memory(programs={program: CommandResult(status, "", "error: cannot open Packages\n")})
+        )
     assert (caught.value.code.name, caught.value.saw) == ("package-failed", "error: cannot open Packages")
     assert hint in caught.value.hint
 
@@ -185,17 +189,19 @@ def test_a_damaged_database_is_not_an_empty_one(
 # ---- the wait for the lock
 
 
-def apt(*answers: Done) -> Memory:
+def apt(*answers: CommandResult) -> Memory:
     """A machine whose apt-get answers so, the last for ever."""
     left = list(answers)
 
-    def run(_argv: Argv, _memory: Memory) -> Done:
+    def run(_argv: Argv, _memory: Memory) -> CommandResult:
         return left.pop(0) if len(left) > 1 else left[0]
 
-    return Memory(programs={"apt-get": run, "dpkg-query": Done(1, "", "")})
+    return Memory(programs={"apt-get": run, "dpkg-query": CommandResult(1, "", "")})
 
 
-def fails(host: Host, limits: Limits, manager: PackageManager | None = None, file: str = FILE) -> AgentError:
+def fails(
+    host: Host, limits: Timeouts, manager: PackageManager | None = None, file: str = FILE
+) -> AgentError:
     with pytest.raises(AgentError) as caught:
         (manager or Deb()).install(host, (file,), limits)
     return caught.value
@@ -206,29 +212,29 @@ def runs(memory: Memory) -> int:
 
 
 def test_a_free_lock_is_not_waited_for() -> None:
-    memory = apt(Done(0, "", ""))
-    Deb().install(memory, (FILE,), Limits())
+    memory = apt(CommandResult(0, "", ""))
+    Deb().install(memory, (FILE,), Timeouts())
     assert (runs(memory), memory.clock) == (1, 0)
 
 
 def test_nothing_is_started_while_the_lock_is_held() -> None:
-    memory = apt(Done(0, "", ""))
-    memory.locks[FRONTEND] = lambda memory: Holder(812, "unattended-upgr") if memory.clock < 7 else None
-    Deb().install(memory, (FILE,), Limits())
+    memory = apt(CommandResult(0, "", ""))
+    memory.locks[FRONTEND] = lambda memory: LockHolder(812, "unattended-upgr") if memory.clock < 7 else None
+    Deb().install(memory, (FILE,), Timeouts())
     assert (runs(memory), memory.clock) == (1, 7)
 
 
 def test_a_race_that_is_lost_is_run_again() -> None:
-    memory = apt(REFUSED, REFUSED, Done(0, "", ""))
-    Deb().install(memory, (FILE,), Limits())
+    memory = apt(REFUSED, REFUSED, CommandResult(0, "", ""))
+    Deb().install(memory, (FILE,), Timeouts())
     assert (runs(memory), memory.clock) == (3, 1)
 
 
 @pytest.mark.parametrize("seconds", [0.1, 5, 300])
 def test_a_lock_held_for_ever_names_its_holder(seconds: float) -> None:
-    memory = apt(Done(0, "", ""))
-    memory.locks["/var/cache/apt/archives/lock"] = Holder(812, "apt-get")
-    error = fails(memory, Limits(lock=seconds))
+    memory = apt(CommandResult(0, "", ""))
+    memory.locks["/var/cache/apt/archives/lock"] = LockHolder(812, "apt-get")
+    error = fails(memory, Timeouts(lock=seconds))
     assert error.code.name == "package-locked"
     assert error.saw.startswith("apt-get (pid 812) holds /var/cache/apt/archives/lock, still after ")
     assert runs(memory) == 0
@@ -236,29 +242,29 @@ def test_a_lock_held_for_ever_names_its_holder(seconds: float) -> None:
 
 
 def test_a_lock_that_only_the_manager_sees_is_told_in_its_words() -> None:
-    error = fails(apt(REFUSED), Limits(lock=2))
+    error = fails(apt(REFUSED), Timeouts(lock=2))
     assert error.code.name == "package-locked"
     assert "It is held by process 812 (apt-get)" in error.saw
 
 
 def test_a_failure_that_is_none_of_the_locks_is_not_repeated() -> None:
     memory = apt(NOT_LOCKED)
-    error = fails(memory, Limits())
+    error = fails(memory, Timeouts())
     assert (error.code.name, runs(memory)) == ("package-failed", 1)
     assert f"{FILE}` by hand" in error.hint
 
 
 def test_a_holder_that_came_while_it_failed_is_waited_for_within_bounds() -> None:
     memory = apt(NOT_LOCKED)
-    memory.locks[FRONTEND] = lambda memory: Holder(9, "dpkg") if len(memory.touches) % 2 else None
-    assert fails(memory, Limits(lock=3)).code.name == "package-locked"
+    memory.locks[FRONTEND] = lambda memory: LockHolder(9, "dpkg") if len(memory.touches) % 2 else None
+    assert fails(memory, Timeouts(lock=3)).code.name == "package-locked"
     assert (runs(memory), memory.clock) == (1, 3)
 
 
 def test_the_lock_is_to_blame_also_when_the_whole_run_is_over() -> None:
-    memory = apt(Done(0, "", ""))
-    memory.locks[FRONTEND] = Holder(812, "apt-get")
-    error = fails(Guarded(memory, 4), Limits(lock=300))
+    memory = apt(CommandResult(0, "", ""))
+    memory.locks[FRONTEND] = LockHolder(812, "apt-get")
+    error = fails(DeadlineHost(memory, 4), Timeouts(lock=300))
     assert (error.code.name, error.saw) == (
         "package-locked",
         f"apt-get (pid 812) holds {FRONTEND}, still after 4 s",
@@ -266,58 +272,62 @@ def test_the_lock_is_to_blame_also_when_the_whole_run_is_over() -> None:
 
 
 def test_the_lock_is_not_to_blame_for_a_manager_that_is_slow() -> None:
-    def slow(_argv: Argv, memory: Memory) -> Done:
+    def slow(_argv: Argv, memory: Memory) -> CommandResult:
         memory.clock += 100
-        return Done(0, "", "")
+        return CommandResult(0, "", "")
 
-    memory = Memory(programs={"apt-get": slow, "dpkg-query": Done(1, "", "")})
-    memory.locks[FRONTEND] = lambda memory: Holder(812, "apt-get") if memory.clock < 2 else None
-    assert fails(Guarded(memory, 10), Limits()).code.name == "timed-out"
+    memory = Memory(programs={"apt-get": slow, "dpkg-query": CommandResult(1, "", "")})
+    memory.locks[FRONTEND] = lambda memory: LockHolder(812, "apt-get") if memory.clock < 2 else None
+    assert fails(DeadlineHost(memory, 10), Timeouts()).code.name == "timed-out"
     memory.clock = 0
-    error = fails(memory, Limits(package=50))
+    error = fails(memory, Timeouts(package=50))
     assert (error.code.name, error.saw[:13]) == ("package-failed", "still running")
 
 
 def test_an_interrupt_ends_the_wait() -> None:
-    memory = apt(Done(0, "", ""))
-    memory.locks[FRONTEND] = Holder(812, "apt-get")
+    memory = apt(CommandResult(0, "", ""))
+    memory.locks[FRONTEND] = LockHolder(812, "apt-get")
     memory.stopped = True
-    assert fails(memory, Limits()).code.name == "interrupted"
+    assert fails(memory, Timeouts()).code.name == "interrupted"
 
 
 @pytest.mark.parametrize("seconds", [1.0, 5.0, 60.0, 1800.0])
 def test_the_wait_for_a_lock_leaves_time_to_say_so(seconds: float) -> None:
-    limits = limits_of(Desired(timeout=seconds))
+    limits = timeouts_for(Desired(timeout=seconds))
     assert (limits.run, limits.lock, limits.package) == (seconds, 0.8 * seconds, seconds)
-    assert limits.client <= min(Limits().client, seconds / 2)
-    assert limits_of(Desired()) == Limits()
+    assert limits.client <= min(Timeouts().client, seconds / 2)
+    assert timeouts_for(Desired()) == Timeouts()
 
 
 # ---- what apt and dnf are asked
 
 
 def test_a_lack_is_looked_for_once_in_fresh_lists() -> None:
-    lacking = Done(100, "The following packages have unmet dependencies:\n a : Depends: b\n", "E: broken\n")
-    memory = apt(lacking, Done(100, "", "W: no network\n"), lacking)
-    error = fails(memory, Limits())
+    lacking = CommandResult(
+        100, "The following packages have unmet dependencies:\n a : Depends: b\n", "E: broken\n"
+    )
+    memory = apt(lacking, CommandResult(100, "", "W: no network\n"), lacking)
+    error = fails(memory, Timeouts())
     assert [touch[2] for touch in memory.touches] == ["install", "update", "install"]
     assert "a : Depends: b" in error.saw
 
 
 def test_dnf_asks_the_repositories_only_for_what_is_lacking() -> None:
-    lacking = Done(1, "", "Error: \n Problem: conflicting requests\n  - nothing provides glibc >= 99\n")
-    unreachable = Done(1, "", "Error: Failed to download metadata for repo 'amazonlinux'\n")
+    lacking = CommandResult(
+        1, "", "Error: \n Problem: conflicting requests\n  - nothing provides glibc >= 99\n"
+    )
+    unreachable = CommandResult(1, "", "Error: Failed to download metadata for repo 'amazonlinux'\n")
     answers = [lacking, unreachable]
     memory = Memory(
         {"/usr/bin/dnf": b""},
-        programs={"rpm": Done(0, "", ""), "dnf": lambda _argv, _memory: answers.pop(0)},
+        programs={"rpm": CommandResult(0, "", ""), "dnf": lambda _argv, _memory: answers.pop(0)},
     )
-    error = fails(memory, Limits(), Rpm(), RPM_FILE)
+    error = fails(memory, Timeouts(), Rpm(), RPM_FILE)
     assert "nothing provides glibc >= 99" in error.saw
     assert "and with the repositories:\nError: Failed to download" in error.saw
-    answers[:] = [Done(1, "", "Error: Transaction failed\n")]
+    answers[:] = [CommandResult(1, "", "Error: Transaction failed\n")]
     memory.touches.clear()
-    assert fails(memory, Limits(), Rpm(), RPM_FILE).saw == "Error: Transaction failed"
+    assert fails(memory, Timeouts(), Rpm(), RPM_FILE).saw == "Error: Transaction failed"
     assert runs(memory) == 1
 
 
@@ -329,7 +339,7 @@ def test_dnf_asks_the_repositories_only_for_what_is_lacking() -> None:
     ],
 )
 def test_a_full_disk_is_named_as_one(said: str) -> None:
-    error = fails(apt(Done(100, "", f"dpkg: error\n {said}\n")), Limits())
+    error = fails(apt(CommandResult(100, "", f"dpkg: error\n {said}\n")), Timeouts())
     assert error.code.name == "no-space"
     assert said.strip() in error.saw
     assert "free the space" in error.hint
@@ -338,16 +348,20 @@ def test_a_full_disk_is_named_as_one(said: str) -> None:
 def test_a_package_that_is_not_whole_is_unpacked_anew() -> None:
     row = "cloudhsm-cli\t5.18.0-1\tiF \tinstall ok half-configured\n"
     memory = Memory(
-        programs={"dpkg-query": Done(0, row, ""), "dpkg": Done(0, "", ""), "apt-get": Done(0, "", "")}
+        programs={
+            "dpkg-query": CommandResult(0, row, ""),
+            "dpkg": CommandResult(0, "", ""),
+            "apt-get": CommandResult(0, "", ""),
+        }
     )
-    Deb().install(memory, (FILE,), Limits())
+    Deb().install(memory, (FILE,), Timeouts())
     assert [touch[1:3] for touch in memory.touches] == [
         ("dpkg", "--configure"),
         ("dpkg", "--install"),
         ("apt-get", "install"),
     ]
     memory.touches.clear()
-    Deb().install(memory, (FILE.replace("-cli", "-pkcs11"),), Limits())
+    Deb().install(memory, (FILE.replace("-cli", "-pkcs11"),), Timeouts())
     assert [touch[1:3] for touch in memory.touches] == [("dpkg", "--configure"), ("apt-get", "install")]
 
 
@@ -356,13 +370,17 @@ def test_a_package_that_is_not_whole_is_unpacked_anew() -> None:
 
 def step(sha256: str | None = "0" * 64, version: str = "5.18.0-1") -> Package:
     download = Download("https://mirror/x.deb", "cloudhsm-cli_5.18.0-1_u24.04_amd64.deb", sha256)
-    return Package("cli", "cloudhsm-cli", version, "5.18.0-1", download, Deb(), Limits())
+    return Package("cli", "cloudhsm-cli", version, "5.18.0-1", download, Deb(), Timeouts())
 
 
-def machine(row: str = "", *, apt_get: Done = NOT_LOCKED) -> Memory:
+def machine(row: str = "", *, apt_get: CommandResult = NOT_LOCKED) -> Memory:
     return Memory(
         {"/x": b""},
-        programs={"dpkg-query": Done(0 if row else 1, row, ""), "apt-get": apt_get, "dpkg": Done(1, "", "")},
+        programs={
+            "dpkg-query": CommandResult(0 if row else 1, row, ""),
+            "apt-get": apt_get,
+            "dpkg": CommandResult(1, "", ""),
+        },
         urls={"https://mirror/x.deb": b"bytes"},
     )
 
@@ -370,19 +388,21 @@ def machine(row: str = "", *, apt_get: Done = NOT_LOCKED) -> Memory:
 @pytest.mark.parametrize(
     ("end", "words"),
     [
-        (Done(None, "", ""), "its time ran out"),
-        (Done(1, "", "Error: Transaction failed\n"), "Transaction failed"),
-        (Done(1, "", "Error in POSTIN scriptlet in rpm package cloudhsm-cli\n"), "POSTIN scriptlet"),
+        (CommandResult(None, "", ""), "its time ran out"),
+        (CommandResult(1, "", "Error: Transaction failed\n"), "Transaction failed"),
+        (CommandResult(1, "", "Error in POSTIN scriptlet in rpm package cloudhsm-cli\n"), "POSTIN scriptlet"),
     ],
 )
-def test_how_a_manager_ended_that_left_the_package_there_all_the_same_is_told(end: Done, words: str) -> None:
+def test_how_a_manager_ended_that_left_the_package_there_all_the_same_is_told(
+    end: CommandResult, words: str
+) -> None:
     """rpm counts a package as installed whose script was cut short, and so does whoever asks its database alone."""
     there: list[str] = []
 
-    def rpm(argv: Argv, _memory: Memory) -> Done:
-        return Done(0, "".join(there) if argv[1] == "-qa" else "", "")
+    def rpm(argv: Argv, _memory: Memory) -> CommandResult:
+        return CommandResult(0, "".join(there) if argv[1] == "-qa" else "", "")
 
-    def yum(_argv: Argv, _memory: Memory) -> Done:
+    def yum(_argv: Argv, _memory: Memory) -> CommandResult:
         there.append("cloudhsm-cli\t5.18.0-1.el9\n")
         return end
 
@@ -423,7 +443,9 @@ def test_the_database_decides_and_not_the_managers_exit() -> None:
 def test_what_takes_the_place_of_sdk_3_is_due_until_it_is_there() -> None:
     rows = "cloudhsm-client\t3.4.4-1\tii \tinstall ok installed\n"
     memory = machine(rows, apt_get=NOT_LOCKED)
-    gone = Absent("sdk3", ("cloudhsm-client",), Deb(), Limits(), heirs=("cloudhsm-cli", "cloudhsm-pkcs11"))
+    gone = PackagesAbsent(
+        "sdk3", ("cloudhsm-client",), Deb(), Timeouts(), heirs=("cloudhsm-cli", "cloudhsm-pkcs11")
+    )
     with pytest.raises(AgentError):
         gone.apply(memory)
     assert due(memory) == ("cloudhsm-cli", "cloudhsm-pkcs11")
@@ -451,9 +473,9 @@ UNFINISHED_ROW = "cloudhsm-cli\t5.18.0-1\tiF \tinstall ok half-configured\n"
 def test_what_is_unfinished_is_completed_without_its_file() -> None:
     memory = machine(UNFINISHED_ROW)
 
-    def dpkg(argv: Argv, memory: Memory) -> Done:
-        memory.programs["dpkg-query"] = Done(0, UNFINISHED_ROW.replace("iF ", "ii "), "")
-        return Done(0, "", "")
+    def dpkg(argv: Argv, memory: Memory) -> CommandResult:
+        memory.programs["dpkg-query"] = CommandResult(0, UNFINISHED_ROW.replace("iF ", "ii "), "")
+        return CommandResult(0, "", "")
 
     memory.programs["dpkg"] = dpkg
     unknown = step(None)  # of whose bytes nothing is known, and none are needed
@@ -465,7 +487,7 @@ def test_what_is_unfinished_is_completed_without_its_file() -> None:
 
 def test_what_cannot_be_completed_and_has_no_file_is_told_in_the_managers_words() -> None:
     memory = machine(UNFINISHED_ROW)
-    memory.programs["dpkg"] = Done(
+    memory.programs["dpkg"] = CommandResult(
         1, "", "dpkg: error processing package cloudhsm-cli (--configure):\n its script failed\n"
     )
     kept = replace(step(), download=None)
@@ -505,9 +527,9 @@ BIN = "/opt/cloudhsm/bin/cloudhsm-cli"
 LISTED = f"/.\n/opt\n/opt/cloudhsm/bin\n{BIN}\n/opt/cloudhsm/lib/x.so\n/opt/cloudhsm/etc/cloudhsm-cli.cfg\n/opt/cloudhsm/run\n"
 
 
-def dpkg_with_files(argv: Argv, _memory: Memory) -> Done:
+def dpkg_with_files(argv: Argv, _memory: Memory) -> CommandResult:
     row = "cloudhsm-cli\t5.18.0-1\tii \tinstall ok installed\n"
-    return Done(0, LISTED if argv[1] == "-L" else row, "")
+    return CommandResult(0, LISTED if argv[1] == "-L" else row, "")
 
 
 @pytest.mark.parametrize(
@@ -528,14 +550,14 @@ def test_a_package_whose_programs_are_gone_is_broken(gone: list[str], remark: st
 
 
 def test_dnf_is_told_to_install_again_what_it_counts_as_there() -> None:
-    def rpm(argv: Argv, _memory: Memory) -> Done:
-        return Done(0, f"{BIN}\n" if argv[1] == "-ql" else "cloudhsm-cli\t5.18.0-1.el9\n", "")
+    def rpm(argv: Argv, _memory: Memory) -> CommandResult:
+        return CommandResult(0, f"{BIN}\n" if argv[1] == "-ql" else "cloudhsm-cli\t5.18.0-1.el9\n", "")
 
-    memory = Memory({"/usr/bin/dnf": b""}, programs={"rpm": rpm, "dnf": Done(0, "", "")})
-    Rpm().install(memory, (RPM_FILE,), Limits())
+    memory = Memory({"/usr/bin/dnf": b""}, programs={"rpm": rpm, "dnf": CommandResult(0, "", "")})
+    Rpm().install(memory, (RPM_FILE,), Timeouts())
     assert [touch[1:3] for touch in memory.touches] == [("dnf", "reinstall"), ("dnf", "install")]
     memory.touches.clear()
-    Rpm().install(memory, (RPM_FILE.replace("5.18.0", "5.19.0"),), Limits())
+    Rpm().install(memory, (RPM_FILE.replace("5.18.0", "5.19.0"),), Timeouts())
     assert [touch[1:3] for touch in memory.touches] == [("dnf", "install")]
 
 
@@ -578,11 +600,16 @@ def test_dnf_is_told_to_install_again_what_it_counts_as_there() -> None:
 def test_a_known_cause_has_a_hint_that_does_not_repeat_what_fails(
     manager: PackageManager, file: str, said: str, code: str, hint: str
 ) -> None:
-    failing = Done(1, "", said)
+    failing = CommandResult(1, "", said)
     memory = Memory(
-        programs={"rpm": Done(0, "", ""), "dpkg-query": Done(1, "", ""), "yum": failing, "apt-get": failing}
+        programs={
+            "rpm": CommandResult(0, "", ""),
+            "dpkg-query": CommandResult(1, "", ""),
+            "yum": failing,
+            "apt-get": failing,
+        }
     )
-    error = fails(memory, Limits(), manager, file)
+    error = fails(memory, Timeouts(), manager, file)
     assert (error.code.name, hint in error.hint, "by hand" in error.hint) == (code, True, False), error
 
 
@@ -590,7 +617,7 @@ def test_a_known_cause_has_a_hint_that_does_not_repeat_what_fails(
 def test_a_database_that_cannot_be_asked_for_want_of_processes_is_not_damaged(
     manager: PackageManager,
 ) -> None:
-    exhausted = Done(2, "", "dpkg-query: error: failed to open: Too many open files\n")
+    exhausted = CommandResult(2, "", "dpkg-query: error: failed to open: Too many open files\n")
     with pytest.raises(AgentError) as caught:
         manager.installed(Memory(programs={"dpkg-query": exhausted, "rpm": exhausted}))
     assert caught.value.code.name == "no-resources"
@@ -598,7 +625,7 @@ def test_a_database_that_cannot_be_asked_for_want_of_processes_is_not_damaged(
 
 def test_a_failure_of_the_lock_is_told_though_no_time_is_left_to_ask_the_database() -> None:
     memory = machine("")
-    memory.locks[FRONTEND] = Holder(812, "apt-get")
+    memory.locks[FRONTEND] = LockHolder(812, "apt-get")
     with pytest.raises(AgentError) as caught:
-        step(None, "latest").apply(Guarded(memory, 3))
+        step(None, "latest").apply(DeadlineHost(memory, 3))
     assert caught.value.code.name == "package-locked"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.core.paths import parse_path, path_of_uri
-from agent.options import OPTIONS, NotAcceptableError
+from agent.options import OPTIONS, InvalidValueError
 from agent.reporting.places import check
 
 BY_NAME = {option.name: option for option in OPTIONS}
@@ -53,7 +53,7 @@ def test_what_windows_takes_for_something_else_is_refused(folder: str, name: str
     with pytest.raises(ValueError, match="Windows"):
         parse_path(path)
     for option in ("log_file", "client_cert", "report_ca", "report_token_file"):
-        with pytest.raises(NotAcceptableError):
+        with pytest.raises(InvalidValueError):
             BY_NAME[option].parse(path)
     for scheme in ("file", "junit", "prometheus"):
         with pytest.raises(ValueError, match="Windows"):

@@ -11,22 +11,22 @@ from agent.catalogue import load
 from agent.cloudhsm import layout
 from agent.cloudhsm.ca import Ca
 from agent.core.errors import AgentError
-from agent.core.limits import Limits
+from agent.core.limits import Timeouts
 from agent.core.words import CaState, ClientState, Notice, Plan
 from agent.desired import Desired
 from agent.facts import Configured, Facts
 from agent.packages import MANAGERS, Condition, Installed
-from agent.planner import Planned, plan, removal
+from agent.planner import PlanResult, plan, removal_plan
 from agent.steps.certificate import Certificate
-from agent.steps.client import Activated, Cmu, HsmInfo
+from agent.steps.client import ClusterActivated, HsmInfo, ManagementUtil
 from agent.steps.configure import Configure
 from agent.steps.library import Library
-from agent.steps.package import Absent, Download, Package
+from agent.steps.package import Download, Package, PackagesAbsent
 from agent.steps.reach import Reach
-from agent.steps.service import Configure3, Connected, Service
+from agent.steps.service import ConfigureSdk3, DaemonConnected, DaemonService
 
 CATALOGUE = load()
-LIMITS = Limits()
+LIMITS = Timeouts()
 BASE = "https://s3.amazonaws.com/cloudhsmv2-software/CloudHsmClient"
 ETC, BIN, RUN, LIB = (f"/opt/cloudhsm/{each}" for each in ("etc", "bin", "run", "lib"))
 CA_PATH = f"{ETC}/customerCA.crt"
@@ -56,7 +56,7 @@ EL8_CLIENT3 = "81639c9ec83e501709c4117ba9d98b23dea7838a206ed244c9c6cc0d65130f8c"
 EL8_PKCS11_3 = "9a15daa87b8616cf03a6bf6b375f53451ef448dbc54bf2c27fbc2be7823fc633"
 
 
-def planned(facts: Facts, desired: Desired) -> Planned:
+def planned(facts: Facts, desired: Desired) -> PlanResult:
     return plan(facts, desired, CATALOGUE, CA, LIMITS)
 
 
@@ -66,11 +66,11 @@ def refusal(facts: Facts, desired: Desired) -> tuple[str, str, str]:
     return caught.value.code.name, caught.value.saw, caught.value.want
 
 
-def steps(found: Planned | Plan) -> list[str]:
-    return [step.id for step in (found.plan if isinstance(found, Planned) else found).steps]
+def steps(found: PlanResult | Plan) -> list[str]:
+    return [step.id for step in (found.plan if isinstance(found, PlanResult) else found).steps]
 
 
-def probes(found: Planned) -> list[str]:
+def probes(found: PlanResult) -> list[str]:
     return [probe.id for probe in found.plan.probes]
 
 
@@ -80,13 +80,13 @@ def has(facts: Facts, **packages: str) -> Facts:
     return replace(facts, installed=tuple(sorted(found, key=lambda each: each.package)))
 
 
-def package(found: Planned, component: str) -> Package:
+def package(found: PlanResult, component: str) -> Package:
     return next(
         each for each in found.plan.steps if isinstance(each, Package) and each.component == component
     )
 
 
-def codes(found: Planned) -> list[str]:
+def codes(found: PlanResult) -> list[str]:
     return [notice.code for notice in found.plan.notices]
 
 
@@ -96,7 +96,7 @@ def codes(found: Planned) -> list[str]:
 def test_a_virgin_host_whole() -> None:
     certificate = Certificate(CA_PATH, CA.pem, CA.fingerprints, "2036-01-01T00:00:00+00:00")
     needs = ("package:cli", "certificate", "configure:cli", "reach:*")
-    assert planned(NOBLE, replace(TWO, component=("pkcs11",))) == Planned(
+    assert planned(NOBLE, replace(TWO, component=("pkcs11",))) == PlanResult(
         plan=Plan(
             steps=(
                 Package(
@@ -143,7 +143,7 @@ def test_a_virgin_host_whole() -> None:
                 Reach("10.0.2.9", 2223, LIMITS.connect),
                 Library("pkcs11", layout.LINUX, "ldd", LIMITS, ("package:pkcs11",)),
                 HsmInfo(layout.LINUX, 2, False, LIMITS, needs),
-                Activated(layout.LINUX, LIMITS, needs),
+                ClusterActivated(layout.LINUX, LIMITS, needs),
             ),
         ),
         fit=planned(NOBLE, TWO).fit,
@@ -545,13 +545,13 @@ def test_sdk_3_whole() -> None:
                 for component, name, sha256 in files
             ),
             Certificate(CA_PATH, CA.pem, CA.fingerprints, "2036-01-01T00:00:00+00:00"),
-            Configure3(TWO.hsm_ip, CA_PATH, LIMITS),
-            Service(CA_PATH, LIMITS),
+            ConfigureSdk3(TWO.hsm_ip, CA_PATH, LIMITS),
+            DaemonService(CA_PATH, LIMITS),
         ),
         probes=(
             *(Reach(each, port, LIMITS.connect) for port in (2223, 2225) for each in TWO.hsm_ip),
-            Cmu(f"{BIN}/cloudhsm_mgmt_util", f"{ETC}/cloudhsm_mgmt_util.cfg", 2, LIMITS, needs),
-            Connected(LIMITS, ("client:hsm-info",)),
+            ManagementUtil(f"{BIN}/cloudhsm_mgmt_util", f"{ETC}/cloudhsm_mgmt_util.cfg", 2, LIMITS, needs),
+            DaemonConnected(LIMITS, ("client:hsm-info",)),
         ),
         notices=(
             Notice("sdk3-end-of-support", "SDK 3 is out of support, and hsm2m clusters refuse it"),
@@ -563,7 +563,7 @@ def test_sdk_3_whole() -> None:
 
 def test_an_sdk_3_host_goes_back_when_its_utility_connects() -> None:
     there = replace(has(EL8, cloudhsm_client="3.4.4-1.el8"), has_ca=True)
-    utility = Cmu(f"{BIN}/cloudhsm_mgmt_util", f"{ETC}/cloudhsm_mgmt_util.cfg", 2, LIMITS)
+    utility = ManagementUtil(f"{BIN}/cloudhsm_mgmt_util", f"{ETC}/cloudhsm_mgmt_util.cfg", 2, LIMITS)
     assert planned(there, SDK3).plan.worked == utility
     assert planned(replace(there, has_ca=False), SDK3).plan.worked is None
     assert planned(EL8, SDK3).plan.worked is None
@@ -596,7 +596,7 @@ def test_sdk_5_takes_the_place_of_sdk_3_component_by_component() -> None:
         "configure:pkcs11",
     ]
     downloads = [package(found, each).download for each in ("cli", "pkcs11")]
-    assert found.plan.steps[0] == Absent(
+    assert found.plan.steps[0] == PackagesAbsent(
         "sdk3",
         ("cloudhsm-client", "cloudhsm-client-pkcs11"),
         MANAGERS["rpm"],
@@ -621,14 +621,14 @@ def test_the_utility_on_its_own_leaves_no_component_behind() -> None:
 
 def test_removal_takes_the_base_package_last_and_stops_its_daemon() -> None:
     there = has(EL8, cloudhsm_client="3.4.4-1.el8", cloudhsm_client_pkcs11="3.4.4-1.el8", cloudhsm_odd="1-1")
-    assert removal(there, LIMITS) == Plan(
+    assert removal_plan(there, LIMITS) == Plan(
         (
-            Absent("pkcs11", ("cloudhsm-client-pkcs11",), MANAGERS["rpm"], LIMITS),
-            Absent("cli", ("cloudhsm-client",), MANAGERS["rpm"], LIMITS, stops=True),
-            Absent("cloudhsm-odd", ("cloudhsm-odd",), MANAGERS["rpm"], LIMITS),
+            PackagesAbsent("pkcs11", ("cloudhsm-client-pkcs11",), MANAGERS["rpm"], LIMITS),
+            PackagesAbsent("cli", ("cloudhsm-client",), MANAGERS["rpm"], LIMITS, stops=True),
+            PackagesAbsent("cloudhsm-odd", ("cloudhsm-odd",), MANAGERS["rpm"], LIMITS),
         )
     )
-    assert removal(has(NOBLE, cloudhsm_cli="5.18.0-1"), LIMITS) == Plan(
-        (Absent("cli", ("cloudhsm-cli",), MANAGERS["deb"], LIMITS),)
+    assert removal_plan(has(NOBLE, cloudhsm_cli="5.18.0-1"), LIMITS) == Plan(
+        (PackagesAbsent("cli", ("cloudhsm-cli",), MANAGERS["deb"], LIMITS),)
     )
-    assert removal(NOBLE, LIMITS) == Plan(())
+    assert removal_plan(NOBLE, LIMITS) == Plan(())

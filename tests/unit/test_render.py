@@ -15,9 +15,9 @@ import pytest
 
 from agent import __version__
 from agent.core.errors import CODES
-from agent.core.words import Line, Outcome
+from agent.core.words import StepOutcome, StepResult
 from agent.render import screen
-from agent.render.progress import Forgiving, Live, Plain, Silent, choose, how_far
+from agent.render.progress import LineProgress, NullProgress, SpinnerProgress, TolerantStream, choose, how_far
 from agent.render.record import schema
 
 ROOT = Path(__file__).parents[2]
@@ -83,13 +83,13 @@ def test_the_schema_refuses_what_is_no_report(spoilt: dict[str, Any]) -> None:
 
 def test_plain_progress_is_a_line_for_each_touch_and_each_end() -> None:
     stream = io.StringIO()
-    progress = Plain(stream)
+    progress = LineProgress(stream)
     progress.began("certificate", touching=False)
     progress.began("package:cli", touching=True)
     progress.downloaded(1, 2)
-    progress.ended(Line("package:cli", Outcome.FAILED, code="package-failed"))
-    progress.ended(Line("certificate", Outcome.SKIPPED))
-    progress.ended(Line("reach:10.0.1.6:2223", Outcome.MET))
+    progress.ended(StepResult("package:cli", StepOutcome.FAILED, code="package-failed"))
+    progress.ended(StepResult("certificate", StepOutcome.SKIPPED))
+    progress.ended(StepResult("reach:10.0.1.6:2223", StepOutcome.MET))
     progress.close()
     assert stream.getvalue().splitlines() == [
         "hsm-agent: package:cli ...",
@@ -124,10 +124,10 @@ class Gone(io.StringIO):
 
 
 def test_a_stream_that_is_gone_ends_nothing() -> None:
-    stream = Forgiving(Gone())
+    stream = TolerantStream(Gone())
     assert stream.write("text") == 4
     stream.flush()
-    progress = Plain(Gone())
+    progress = LineProgress(Gone())
     progress.began("package:cli", touching=True)
     progress.close()
 
@@ -135,14 +135,14 @@ def test_a_stream_that_is_gone_ends_nothing() -> None:
 def test_what_fits_the_stream_is_chosen() -> None:
     leader, follower = pty.openpty()
     with os.fdopen(follower, "w") as terminal:
-        assert type(choose(terminal, quiet=True)) is Silent
-        assert type(choose(terminal, quiet=False, dumb=True)) is Plain
+        assert type(choose(terminal, quiet=True)) is NullProgress
+        assert type(choose(terminal, quiet=False, dumb=True)) is LineProgress
         live = choose(terminal, quiet=False)
         live.close()
-        assert type(live) is Live
+        assert type(live) is SpinnerProgress
     os.close(leader)
-    assert type(choose(io.StringIO(), quiet=False)) is Plain
-    assert type(choose(None, quiet=False)) is Silent
+    assert type(choose(io.StringIO(), quiet=False)) is LineProgress
+    assert type(choose(None, quiet=False)) is NullProgress
 
 
 def terminal_shows(argv: list[str], tmp_path: Path) -> tuple[str, str, int]:

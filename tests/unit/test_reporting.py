@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
-from agent.core.host import Done
+from agent.core.host import CommandResult
 from agent.core.system import LINUX, windows
 from agent.delivery import deliver
-from agent.desired import Complaints, Desired, from_json, read_environment, read_flags, settle, to_json
+from agent.desired import Desired, InputErrors, from_json, read_environment, read_flags, resolve, to_json
 from agent.reporting import cfn, cloudwatch, file
-from agent.reporting.letter import Letter, Means, UndeliveredError
+from agent.reporting.letter import DeliveryContext, OutgoingReport, UndeliveredError
 from agent.reporting.places import check, send, shown
 from agent.state import spool
 from tests.doubles.memory import Memory
@@ -32,12 +32,12 @@ TREE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def letter(uri: str, **more: object) -> Letter:
-    return Letter(uri, json.dumps({**TREE, **more}))
+def letter(uri: str, **more: object) -> OutgoingReport:
+    return OutgoingReport(uri, json.dumps({**TREE, **more}))
 
 
-def means(memory: Memory) -> Means:
-    return Means(memory, memory.monotonic() + 60)
+def means(memory: Memory) -> DeliveryContext:
+    return DeliveryContext(memory, memory.monotonic() + 60)
 
 
 @pytest.mark.parametrize(
@@ -84,20 +84,20 @@ def test_a_place_for_reports_is_accepted(uri: str) -> None:
     ],
 )
 def test_what_is_no_place_is_told_with_what_would_be(uri: str, said: str) -> None:
-    complaints = Complaints()
+    complaints = InputErrors()
     assert read_flags({"report_to": [uri]}, complaints) == {}
     assert said in complaints.texts[0]
     assert "pa55" not in complaints.texts[0]
 
 
 def test_a_complaint_of_a_second_time_shows_no_secret() -> None:
-    complaints = Complaints()
+    complaints = InputErrors()
     read_flags({"report_to": ["https://r.example/?key=pa55"] * 2}, complaints)
     assert complaints.texts == ["--report-to: https://r.example/ is given more than once"]
 
 
 def test_the_token_s_variable_is_known_and_read_by_no_option() -> None:
-    complaints = Complaints()
+    complaints = InputErrors()
     environment = {
         "HSM_AGENT_REPORT_TOKEN": "pa55",
         "HSM_AGENT_REPORT_TO": "file:/a,file:/b",
@@ -113,7 +113,7 @@ def test_the_token_s_variable_is_known_and_read_by_no_option() -> None:
 def test_whom_to_tell_is_remembered() -> None:
     desired = Desired(report_to=("file:/a", "file:/b"), report_ca="/ca", report_token_file="/token")
     assert from_json(json.loads(json.dumps(to_json(desired)))) == desired
-    assert settle([{"report_to": ("file:/a",)}], Complaints()).report_to == ("file:/a",)
+    assert resolve([{"report_to": ("file:/a",)}], InputErrors()).report_to == ("file:/a",)
 
 
 def test_a_uri_is_shown_without_its_secrets() -> None:
@@ -184,9 +184,9 @@ def test_events_are_kept_on_linux_alone() -> None:
     assert caught.value.refused
 
 
-def tee(argv: Sequence[str], memory: Memory) -> Done:
+def tee(argv: Sequence[str], memory: Memory) -> CommandResult:
     memory.place(argv[-1], (memory.read(argv[-1]) or b"") + memory.stdin, mode=0o640)
-    return Done(0, "", "")
+    return CommandResult(0, "", "")
 
 
 def test_events_are_appended_once_each_and_a_long_file_makes_room() -> None:
@@ -207,7 +207,8 @@ def test_events_are_appended_once_each_and_a_long_file_makes_room() -> None:
 
 def test_an_event_that_cannot_be_appended_is_undelivered() -> None:
     memory = Memory(
-        {cloudwatch.FILE: b""}, programs={"tee": Done(1, "", "tee: emf.log: No space left on device\n")}
+        {cloudwatch.FILE: b""},
+        programs={"tee": CommandResult(1, "", "tee: emf.log: No space left on device\n")},
     )
     with pytest.raises(UndeliveredError, match="No space left"):
         send(letter("cloudwatch:g/s"), means(memory))

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.fleet import End, Sent, State, Target
-from agent.core.link import CutError
+from agent.core.fleet import ArchiveDigests, HostResult, HostState, Target
+from agent.core.link import CancelledError
 from agent.fleet import journal, waves
-from agent.fleet.journal import Orders
-from agent.fleet.rollout import Errand, Ledger, Pace, Rollout
+from agent.fleet.journal import RunSpec
+from agent.fleet.rollout import HostTask, Rollout, RolloutPolicy, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ class Cord:
     def wait(self, seconds: float) -> None:
         self.asked = seconds
         if self.is_cut.wait(seconds):
-            raise CutError
+            raise CancelledError
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Heard:
     def host_at(self, name: str, what: str) -> None:
         self.told.append(("at", name, what))
 
-    def host_ended(self, end: End) -> None:
+    def host_ended(self, end: HostResult) -> None:
         self.told.append(("ended", end.name, end.state.value))
 
     def soaks(self, seconds: float) -> None:
@@ -74,8 +74,8 @@ def targets(count: int) -> tuple[Target, ...]:
     return tuple(Target(f"h{number}", f"10.0.0.{number}") for number in range(count))
 
 
-def ended(errand: Errand, state: State = State.OK, code: str | None = None) -> End:
-    return End(errand.target.name, errand.target.address, 22, errand.wave, state, code=code)
+def ended(errand: HostTask, state: HostState = HostState.OK, code: str | None = None) -> HostResult:
+    return HostResult(errand.target.name, errand.target.address, 22, errand.wave, state, code=code)
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Run:
     deadline: float = 60.0
     soak: float = 0.0
     apart: float = 0.0
-    visits: list[Errand] = field(default_factory=list)
+    visits: list[HostTask] = field(default_factory=list)
     heard: Heard = field(default_factory=Heard)
     cords: list[Cord] = field(default_factory=list)
     interrupts: int = 0
@@ -98,11 +98,11 @@ class Run:
     before: tuple[str, ...] = ()  # hosts that failed when the run was first conducted, and are not due now
     command: str = "rollout"
 
-    def go(self, visit: Callable[[Errand, Any, Callable[[str], None]], End]) -> Rollout:
+    def go(self, visit: Callable[[HostTask, Any, Callable[[str], None]], HostResult]) -> Rollout:
         these = targets(self.hosts)
         lock = threading.Lock()
 
-        def seen(errand: Errand, line: Any, tell: Callable[[str], None]) -> End:
+        def seen(errand: HostTask, line: Any, tell: Callable[[str], None]) -> HostResult:
             with lock:
                 self.visits.append(errand)
             return visit(errand, line, tell)
@@ -112,17 +112,17 @@ class Run:
             return self.cords[-1]
 
         with journal.opened(self.folder) as book:
-            book.begin("run", "now", Orders("rollout", "hosts", these, {}), Sent())
+            book.begin("run", "now", RunSpec("rollout", "hosts", these, {}), ArchiveDigests())
             for name in self.open:
                 book.began(name, 1)
             attempts = dict.fromkeys(self.open, 1)
             places = {target.name: (target.address, 22) for target in these}
-            self.ledger = Ledger(these, places, {}, attempts, set(self.open), [])
+            self.ledger = RunState(these, places, {}, attempts, set(self.open), [])
             limit = waves.share(self.limit) if self.limit else None
-            pace = Pace(self.parallel, self.deadline, self.soak, limit, apart=self.apart)
+            pace = RolloutPolicy(self.parallel, self.deadline, self.soak, limit, apart=self.apart)
             rollout = Rollout(seen, cord, book, self.heard, pace, lambda: self.interrupts)
             for name in self.before:
-                self.ledger.ends[name] = End(name, "", 22, 1, State.FAILED)
+                self.ledger.ends[name] = HostResult(name, "", 22, 1, HostState.FAILED)
             due = [target for target in these if target.name not in self.before]
             rollout.roll(self.command, self.ledger, waves.split(due, waves.shares(self.shares)))
         return rollout
@@ -161,7 +161,7 @@ def test_the_deadline_of_a_host_begins_when_it_does(tmp_path: Path) -> None:
 
 def test_a_canary_that_fails_keeps_the_others_untouched(tmp_path: Path) -> None:
     run = Run(tmp_path, 10, "1,100%")
-    rollout = run.go(lambda errand, _line, _tell: ended(errand, State.FAILED, "hsm-timed-out"))
+    rollout = run.go(lambda errand, _line, _tell: ended(errand, HostState.FAILED, "hsm-timed-out"))
     assert rollout.code == "failure-limit"
     assert rollout.halted == "1 of 10 hosts in the run are not proven; 0 allows 0"
     assert run.states == {"h0": "failed", **{f"h{number}": "not-reached" for number in range(1, 10)}}
@@ -171,7 +171,9 @@ def test_a_canary_that_fails_keeps_the_others_untouched(tmp_path: Path) -> None:
 def test_a_run_that_is_gone_on_with_counts_anew(tmp_path: Path) -> None:
     run = Run(tmp_path, 5, "1,100%", limit="1", before=("h0", "h1"))
     rollout = run.go(
-        lambda errand, _line, _tell: ended(errand, State.FAILED if errand.target.name == "h2" else State.OK)
+        lambda errand, _line, _tell: ended(
+            errand, HostState.FAILED if errand.target.name == "h2" else HostState.OK
+        )
     )
     assert (rollout.halted, Counter(run.states.values())) == (None, {"failed": 3, "ok": 2})
 
@@ -180,12 +182,12 @@ def test_what_runs_finishes_when_the_limit_is_reached(tmp_path: Path) -> None:
     gate = threading.Event()
     begun = threading.Semaphore(0)
 
-    def visit(errand: Errand, _line: Any, _tell: Any) -> End:
+    def visit(errand: HostTask, _line: Any, _tell: Any) -> HostResult:
         begun.release()
         if errand.target.name == "h0":
             for _ in range(3):
                 assert begun.acquire(timeout=10)
-            return ended(errand, State.UNREACHABLE, "ssh-refused")
+            return ended(errand, HostState.UNREACHABLE, "ssh-refused")
         assert gate.wait(10)
         return ended(errand)
 
@@ -206,7 +208,7 @@ def test_never_more_at_once_than_was_said(tmp_path: Path) -> None:
     at_once, most, lock = 0, 0, threading.Lock()
     full = threading.Barrier(3)
 
-    def visit(errand: Errand, _line: Any, _tell: Any) -> End:
+    def visit(errand: HostTask, _line: Any, _tell: Any) -> HostResult:
         nonlocal at_once, most
         with lock:
             at_once += 1
@@ -223,7 +225,7 @@ def test_never_more_at_once_than_was_said(tmp_path: Path) -> None:
 
 
 def test_a_host_past_its_deadline_is_given_up_and_costs_nobody_else(tmp_path: Path) -> None:
-    def visit(errand: Errand, line: Cord, tell: Callable[[str], None]) -> End:
+    def visit(errand: HostTask, line: Cord, tell: Callable[[str], None]) -> HostResult:
         if errand.target.name == "h1":
             tell("package:cli")
             assert line.is_cut.wait(30)
@@ -247,7 +249,7 @@ def test_a_host_that_never_answered_is_unreachable(tmp_path: Path) -> None:
 def test_an_interrupt_lets_what_runs_finish(tmp_path: Path) -> None:
     run = Run(tmp_path, 6, parallel=2)
 
-    def visit(errand: Errand, _line: Any, _tell: Any) -> End:
+    def visit(errand: HostTask, _line: Any, _tell: Any) -> HostResult:
         run.interrupts = 1
         return ended(errand)
 
@@ -259,7 +261,7 @@ def test_an_interrupt_lets_what_runs_finish(tmp_path: Path) -> None:
 def test_a_second_interrupt_leaves_hosts_alone_and_remembers_them(tmp_path: Path) -> None:
     run = Run(tmp_path, 3, parallel=2)
 
-    def visit(errand: Errand, line: Cord, tell: Callable[[str], None]) -> End:
+    def visit(errand: HostTask, line: Cord, tell: Callable[[str], None]) -> HostResult:
         tell("package:cli")
         run.interrupts = 2
         assert line.is_cut.wait(30)
@@ -280,8 +282,8 @@ def test_a_host_that_was_begun_before_is_asked_again_for_the_same(tmp_path: Path
 
 
 def test_after_the_soak_a_wave_is_looked_at_again(tmp_path: Path) -> None:
-    def visit(errand: Errand, _line: Any, _tell: Any) -> End:
-        return ended(errand, State.DEGRADED if errand.command == "verify" else State.OK)
+    def visit(errand: HostTask, _line: Any, _tell: Any) -> HostResult:
+        return ended(errand, HostState.DEGRADED if errand.command == "verify" else HostState.OK)
 
     run = Run(tmp_path, 4, "1,100%", soak=0.05)
     rollout = run.go(visit)
@@ -305,7 +307,7 @@ def test_a_host_is_on_record_before_it_can_be_reached(tmp_path: Path) -> None:
     """A kill at any moment leaves nobody at work who is not in the journal."""
     seen: dict[str, bool] = {}
 
-    def visit(errand: Errand, _line: Any, _tell: Any) -> End:
+    def visit(errand: HostTask, _line: Any, _tell: Any) -> HostResult:
         seen[errand.target.name] = errand.target.name in journal.read(tmp_path).attempts
         return ended(errand)
 
@@ -314,7 +316,7 @@ def test_a_host_is_on_record_before_it_can_be_reached(tmp_path: Path) -> None:
 
 
 def test_a_host_that_never_stops_telling_holds_nobody_up(tmp_path: Path) -> None:
-    def visit(errand: Errand, line: Cord, tell: Callable[[str], None]) -> End:
+    def visit(errand: HostTask, line: Cord, tell: Callable[[str], None]) -> HostResult:
         while errand.target.name != "h3" and not line.is_cut.is_set():
             tell("x")
         return ended(errand)
@@ -336,7 +338,7 @@ def test_a_machine_that_allows_no_more_threads_fails_hosts_and_not_the_run(tmp_p
 
 
 def test_a_visit_that_breaks_in_an_unforeseen_way_is_that_hosts_failure(tmp_path: Path) -> None:
-    def visit(errand: Errand, _line: Any, _tell: Any) -> End:
+    def visit(errand: HostTask, _line: Any, _tell: Any) -> HostResult:
         if errand.target.name == "h0":
             raise RuntimeError("unforeseen")
         return ended(errand)
@@ -348,14 +350,16 @@ def test_a_visit_that_breaks_in_an_unforeseen_way_is_that_hosts_failure(tmp_path
 
 
 _HOW = st.lists(
-    st.sampled_from([State.OK, State.DEGRADED, State.FAILED, State.UNREACHABLE]), min_size=1, max_size=25
+    st.sampled_from([HostState.OK, HostState.DEGRADED, HostState.FAILED, HostState.UNREACHABLE]),
+    min_size=1,
+    max_size=25,
 )
 
 
 @settings(max_examples=40)
 @given(_HOW, st.integers(0, 4), st.integers(1, 6), st.sampled_from(["100%", "1,100%", "1,10%,50%,100%"]))
 def test_the_stop_rule_holds(
-    tmp_path_factory: pytest.TempPathFactory, how: list[State], allowed: int, parallel: int, shares: str
+    tmp_path_factory: pytest.TempPathFactory, how: list[HostState], allowed: int, parallel: int, shares: str
 ) -> None:
     """No host is begun once more failed than is allowed; so at most `parallel` - 1 of those begun before can follow."""
     run = Run(tmp_path_factory.mktemp("run"), len(how), shares, str(allowed), parallel)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.cloudhsm import daemon
-from agent.cloudhsm.keepers import Standing
-from agent.cloudhsm.layout import layout
+from agent.cloudhsm.keepers import ServiceStatus
+from agent.cloudhsm.layout import client_paths
 from agent.core.errors import AgentError
-from agent.core.host import Done, Running
-from agent.core.limits import Limits
-from agent.core.registry import Key
+from agent.core.host import CommandResult, ProcessInfo
+from agent.core.limits import Timeouts
+from agent.core.registry import RegistryKey
 from agent.core.system import windows
 from agent.core.words import Finding
-from agent.steps.service import Configure3, Connected, Service
+from agent.steps.service import ConfigureSdk3, DaemonConnected, DaemonService
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from agent.core.registry import Value
 
-LIMITS = Limits()
+LIMITS = Timeouts()
 ETC = "/opt/cloudhsm/etc"
 CLIENT, CMU, CA = f"{ETC}/cloudhsm_client.cfg", f"{ETC}/cloudhsm_mgmt_util.cfg", f"{ETC}/customerCA.crt"
 CACHE = "/opt/cloudhsm/daemon/1/cluster.info"
@@ -41,7 +41,7 @@ def machine(shown: str = UP, said: str = "", *, ca: float = -50.0, client: float
     """Return a host whose CA and client configuration were written so many seconds after the daemon began."""
     memory = Memory(
         {"/proc/uptime": b"1000.00 1900.00\n", "/proc/812/stat": f"812 (a) b (c) {FIELDS}\n".encode()},
-        programs={"systemctl": Done(0, shown, ""), "journalctl": Done(0, said, "")},
+        programs={"systemctl": CommandResult(0, shown, ""), "journalctl": CommandResult(0, said, "")},
         started=NOW,
     )
     for path, dated in ((CA, ca), (CLIENT, client)):
@@ -56,14 +56,14 @@ def test_one_that_is_frozen_does_nothing_whatever_systemd_calls_it(letter: str) 
     memory.place("/proc/812/stat", f"812 (a) b (c) {letter}{FIELDS[1:]}\n".encode())
     memory.place(CACHE, b"{}")
     assert looked(memory) == Finding(False, "stopped by a signal, enabled", "active, enabled")
-    found = Connected(LIMITS).check(memory)
+    found = DaemonConnected(LIMITS).check(memory)
     assert (found.met, found.code) == (False, "service-failed")
-    Service(CA, LIMITS).apply(memory)
+    DaemonService(CA, LIMITS).apply(memory)
     assert [touch[2] for touch in memory.touches if touch[0] == "do"] == ["enable", "stop", "start"]
 
 
 def looked(memory: Memory) -> Finding:
-    return Service(CA, LIMITS).check(memory)
+    return DaemonService(CA, LIMITS).check(memory)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_how_it_stands(shown: str, said: str, finding: Finding) -> None:
 
 def test_without_systemd_nothing_is_known() -> None:
     memory = machine()
-    memory.programs["systemctl"] = Done(127, "", "systemctl: No such file or directory\n")
+    memory.programs["systemctl"] = CommandResult(127, "", "systemctl: No such file or directory\n")
     assert looked(memory) == Finding(False, "unknown, unknown", "active, enabled")
 
 
@@ -137,10 +137,10 @@ def test_a_start_that_cannot_be_told_is_no_reason_to_start_it_again() -> None:
 )
 def test_a_daemon_that_wrote_nothing_down_is_not_connected(said: str, saw: str) -> None:
     memory = machine(said=said)
-    found = Connected(LIMITS).check(memory)
+    found = DaemonConnected(LIMITS).check(memory)
     assert (found.met, found.saw, found.code) == (False, saw, "service-failed")
     memory.place(CACHE, b"10.0.1.6\n")
-    assert Connected(LIMITS).check(memory) == Finding(True, "connected", "connected")
+    assert DaemonConnected(LIMITS).check(memory) == Finding(True, "connected", "connected")
 
 
 ONE, TWO, THREE = "1" * 32, "2" * 32, "3" * 32
@@ -154,14 +154,14 @@ def systemd(*runs: tuple[float, str, int, str]) -> Memory:
         passed = (memory.now() - NOW).total_seconds()
         return [each for each in runs if each[0] <= passed][-1]
 
-    def systemctl(_argv: Sequence[str], _memory: Memory) -> Done:
+    def systemctl(_argv: Sequence[str], _memory: Memory) -> CommandResult:
         _, invocation, restarts, active = now()
         pid = 812 if active == "active" else 0
         text = f"ActiveState={active}\nUnitFileState=enabled\nMainPID={pid}\nExecMainPID=812\n"
-        return Done(0, f"{text}InvocationID={invocation}\nNRestarts={restarts}\n", "")
+        return CommandResult(0, f"{text}InvocationID={invocation}\nNRestarts={restarts}\n", "")
 
-    def journalctl(argv: Sequence[str], _memory: Memory) -> Done:
-        return Done(0, f"words of {argv[1].rpartition('=')[2][:1]}\n", "")
+    def journalctl(argv: Sequence[str], _memory: Memory) -> CommandResult:
+        return CommandResult(0, f"words of {argv[1].rpartition('=')[2][:1]}\n", "")
 
     memory.programs.update(systemctl=systemctl, journalctl=journalctl)
     return memory
@@ -172,10 +172,10 @@ def connects(memory: Memory, after: float) -> None:
     systemctl = memory.programs["systemctl"]
     assert callable(systemctl)
 
-    def then(argv: tuple[str, ...], host: Memory) -> Done:
+    def then(argv: tuple[str, ...], host: Memory) -> CommandResult:
         if (host.now() - NOW).total_seconds() >= after and host.stat(CACHE) is None:
             host.place(CACHE, b"10.0.1.6\n")
-        done: Done = systemctl(argv, host)
+        done: CommandResult = systemctl(argv, host)
         return done
 
     memory.programs["systemctl"] = then
@@ -185,10 +185,10 @@ def test_a_daemon_that_connects_slowly_is_waited_for() -> None:
     for after in (0.0, 3.0, 15.0, 80.0):
         memory = systemd((0, ONE, 0, "active"))
         connects(memory, after)
-        assert Connected(LIMITS).check(memory).met
+        assert DaemonConnected(LIMITS).check(memory).met
         assert after <= (memory.now() - NOW).total_seconds() <= after + 6
     never = systemd((0, ONE, 0, "active"))
-    found = Connected(LIMITS).check(never)
+    found = DaemonConnected(LIMITS).check(never)
     assert (found.met, found.saw) == (False, "words of 1")
     assert LIMITS.client <= (never.now() - NOW).total_seconds() <= LIMITS.client + 1
 
@@ -212,7 +212,7 @@ def test_a_daemon_that_ends_is_not_proven_however_often_it_connects(
     memory.place(CACHE, b"10.0.1.6\n")
     # it began just now, so that only what follows tells
     memory.place("/proc/812/stat", f"812 (a) b (c) {FIELDS.replace('90000', '100000')}\n".encode())
-    found = Connected(LIMITS).check(memory)
+    found = DaemonConnected(LIMITS).check(memory)
     assert (found.met, found.code) == (False, "service-failed")
     assert "words of" in found.saw
 
@@ -220,14 +220,14 @@ def test_a_daemon_that_ends_is_not_proven_however_often_it_connects(
 def test_one_that_ended_once_long_ago_is_proven() -> None:
     memory = systemd((0, TWO, 1, "active"))  # since 100 s
     memory.place(CACHE, b"10.0.1.6\n")
-    assert Connected(LIMITS).check(memory).met
+    assert DaemonConnected(LIMITS).check(memory).met
 
 
 def test_what_an_earlier_run_wrote_down_proves_nothing_of_this_one() -> None:
     memory = systemd((0, ONE, 0, "active"))
     memory.place(CACHE, b"10.0.1.6\n")
     memory.entries[CACHE] = replace(memory.entries[CACHE], mtime=BEGAN - 1)
-    assert not Connected(LIMITS).check(memory).met
+    assert not DaemonConnected(LIMITS).check(memory).met
 
 
 @pytest.mark.parametrize(
@@ -243,8 +243,8 @@ def test_its_words_are_those_of_the_same_run(shown: str, asked: tuple[str, ...])
     memory = machine(shown)
     argv = ("journalctl", *asked, "--lines=3", "--output=cat", "--no-pager")
     del memory.programs["journalctl"]
-    memory.answers[argv] = Done(0, "words\n", "")
-    assert daemon.why(memory, 1) == "words"
+    memory.answers[argv] = CommandResult(0, "words\n", "")
+    assert daemon.recent_log(memory, 1) == "words"
 
 
 def configured(server: str, utility: Sequence[str], ca: str = CA) -> Memory:
@@ -276,7 +276,7 @@ BOTH = ("10.0.1.6", "10.0.2.9")
     ],
 )
 def test_what_the_two_files_say(memory: Memory, finding: tuple[bool, str]) -> None:
-    found = Configure3(BOTH, CA, LIMITS).check(memory)
+    found = ConfigureSdk3(BOTH, CA, LIMITS).check(memory)
     assert (found.met, found.saw) == finding
     assert found.want.startswith("one of 10.0.1.6 10.0.2.9")
 
@@ -284,11 +284,11 @@ def test_what_the_two_files_say(memory: Memory, finding: tuple[bool, str]) -> No
 def test_damaged_or_absent_files_are_told() -> None:
     memory = configured("10.0.1.6", BOTH)
     memory.place(CMU, b'{"servers": [')
-    assert Configure3(BOTH, CA, LIMITS).check(memory).saw == "10.0.1.6; management utility not configured"
+    assert ConfigureSdk3(BOTH, CA, LIMITS).check(memory).saw == "10.0.1.6; management utility not configured"
     memory.place(CLIENT, b"{")
-    assert Configure3(BOTH, CA, LIMITS).check(memory).saw.startswith("damaged: it is not JSON")
+    assert ConfigureSdk3(BOTH, CA, LIMITS).check(memory).saw.startswith("damaged: it is not JSON")
     del memory.entries[CLIENT]
-    assert Configure3(("10.0.1.6",), CA, LIMITS).check(memory) == Finding(
+    assert ConfigureSdk3(("10.0.1.6",), CA, LIMITS).check(memory) == Finding(
         False, "no configuration file", "10.0.1.6"
     )
 
@@ -308,10 +308,10 @@ def test_damaged_or_absent_files_are_told() -> None:
 )
 def test_a_file_in_another_form_is_never_met(path: str, changes: dict[str, object]) -> None:
     memory = configured("10.0.1.6", BOTH)
-    assert Configure3(BOTH, CA, LIMITS).check(memory).met
+    assert ConfigureSdk3(BOTH, CA, LIMITS).check(memory).met
     tree = json.loads(memory.read(path) or b"")
     memory.place(path, json.dumps({**tree, **changes}).encode())
-    assert not Configure3(BOTH, CA, LIMITS).check(memory).met
+    assert not ConfigureSdk3(BOTH, CA, LIMITS).check(memory).met
 
 
 @pytest.mark.parametrize("path", [CLIENT, CMU, ETC, "/opt/cloudhsm/bin"])
@@ -320,20 +320,20 @@ def test_what_others_could_change_is_not_met(path: str) -> None:
     memory.place("/opt/cloudhsm/bin/configure", b"#!", mode=0o755)
     entry = memory.entries[path]
     memory.entries[path] = replace(entry, mode=entry.mode | 0o002)
-    found = Configure3(BOTH, CA, LIMITS).check(memory)
+    found = ConfigureSdk3(BOTH, CA, LIMITS).check(memory)
     assert (found.met, path in found.saw) == (False, True)
 
 
 def test_waiting_for_a_daemon_that_never_connects_is_bounded() -> None:
     memory = machine()
-    daemon.settle(memory, None, 1)
+    daemon.wait_until_settled(memory, None, 1)
     assert 10 <= memory.clock < 10.2
 
 
 # --- Windows: the service control manager
 
 SERVICE = "AWSCloudHSMClient"
-WINDOWS = layout(windows()).sdk3
+WINDOWS = client_paths(windows()).sdk3
 QUERY = ("sc", "query", SERVICE)
 REGISTERED = rf"HKLM\SYSTEM\CurrentControlSet\Services\{SERVICE}"
 
@@ -346,46 +346,46 @@ def sc(state: str) -> str:
 
 
 def windows_host(state: str, start: Value | AgentError, status: int = 0) -> Memory:
-    memory = Memory(answers={QUERY: Done(status, sc(state) if state else "", "")}, system=windows())
-    memory.keys[REGISTERED] = start if isinstance(start, AgentError) else Key({"Start": start})
+    memory = Memory(answers={QUERY: CommandResult(status, sc(state) if state else "", "")}, system=windows())
+    memory.keys[REGISTERED] = start if isinstance(start, AgentError) else RegistryKey({"Start": start})
     return memory
 
 
 @pytest.mark.parametrize(
     ("state", "start", "status", "standing"),
     [
-        ("4  RUNNING", 2, 0, Standing("active", "enabled", 812.0)),
-        ("4  RUNNING", 3, 0, Standing("active", "disabled", 812.0)),
-        ("4  RUNNING", 4, 0, Standing("active", "disabled", 812.0)),
-        ("1  STOPPED", 2, 0, Standing("inactive", "enabled", None)),
-        ("2  START_PENDING", 2, 0, Standing("activating", "enabled", None)),
-        ("4  RUNNING", "2", 0, Standing("active", "unknown", 812.0)),
+        ("4  RUNNING", 2, 0, ServiceStatus("active", "enabled", 812.0)),
+        ("4  RUNNING", 3, 0, ServiceStatus("active", "disabled", 812.0)),
+        ("4  RUNNING", 4, 0, ServiceStatus("active", "disabled", 812.0)),
+        ("1  STOPPED", 2, 0, ServiceStatus("inactive", "enabled", None)),
+        ("2  START_PENDING", 2, 0, ServiceStatus("activating", "enabled", None)),
+        ("4  RUNNING", "2", 0, ServiceStatus("active", "unknown", 812.0)),
         (
             "4  RUNNING",
             AgentError("unreadable", "it cannot be read"),
             0,
-            Standing("active", "unknown", 812.0),
+            ServiceStatus("active", "unknown", 812.0),
         ),
-        ("", "", 1060, Standing("inactive", "not installed", None)),
-        ("", "", 5, Standing("unknown", "unknown", None)),
+        ("", "", 1060, ServiceStatus("inactive", "not installed", None)),
+        ("", "", 5, ServiceStatus("unknown", "unknown", None)),
     ],
     ids=str,
 )
 def test_how_a_service_of_windows_stands(
-    state: str, start: Value | AgentError, status: int, standing: Standing
+    state: str, start: Value | AgentError, status: int, standing: ServiceStatus
 ) -> None:
     memory = windows_host(state, start, status)
-    memory.running = (Running(7, "cloudhsm_client.exe", -1, -1, 812.0, (WINDOWS.daemon,)),)
-    assert daemon.standing(memory, LIMITS.tool) == standing
+    memory.running = (ProcessInfo(7, "cloudhsm_client.exe", -1, -1, 812.0, (WINDOWS.daemon,)),)
+    assert daemon.status(memory, LIMITS.tool) == standing
 
 
 def test_a_service_of_windows_is_started_and_stopped_by_its_own_words() -> None:
     memory = windows_host("4  RUNNING", 2)
-    memory.programs.update(net=Done(0, "", ""), sc=Done(0, "", ""))
+    memory.programs.update(net=CommandResult(0, "", ""), sc=CommandResult(0, "", ""))
     daemon.stop(memory, LIMITS.tool)
     daemon.start(memory, LIMITS.tool)
     daemon.enable(memory, LIMITS.tool)
-    daemon.retire(memory, LIMITS.tool)
+    daemon.stop_and_disable(memory, LIMITS.tool)
     assert memory.touches == [
         ("do", "net", "stop", SERVICE),
         ("do", "net", "start", SERVICE),
@@ -393,4 +393,4 @@ def test_a_service_of_windows_is_started_and_stopped_by_its_own_words() -> None:
         ("do", "net", "stop", SERVICE),
     ]
     assert daemon.is_running(memory, LIMITS.tool)
-    assert (daemon.why(memory, LIMITS.tool), daemon.written(memory)) == ("", None)
+    assert (daemon.recent_log(memory, LIMITS.tool), daemon.connected_since(memory)) == ("", None)

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from agent.cloudhsm.settings import (
     CLIENT_CERT,
     CLIENT_KEY,
+    ClientConfig,
+    DaemonConfig,
     Server,
-    Settings,
-    Settings3,
-    Utility,
-    mended,
-    mended3,
-    mended_utility,
-    parse_settings,
-    parse_settings3,
-    parse_utility,
+    UtilityConfig,
+    parse_client_config,
+    parse_daemon_config,
+    parse_utility_config,
+    repaired,
+    repaired_daemon_config,
+    repaired_utility_config,
 )
 
 QUICK = settings(max_examples=100)
@@ -48,14 +48,14 @@ def sdk5(**changes: object) -> dict[str, Any]:
     }
 
 
-def read(document: object) -> Settings:
-    return parse_settings(json.dumps(document).encode())
+def read(document: object) -> ClientConfig:
+    return parse_client_config(json.dumps(document).encode())
 
 
 def test_a_configured_component() -> None:
     assert read(
         sdk5(options={"disable_key_availability_check": True}, cluster_id="cluster-abcdefghijk")
-    ) == Settings(
+    ) == ClientConfig(
         servers=(Server("10.0.1.6", 2223, enable=True), Server("fd00::9", 2223, enable=True)),
         ca_file=CA,
         cluster_id="cluster-abcdefghijk",
@@ -145,8 +145,8 @@ def test_what_is_known_has_one_form_and_another_is_a_fault_that_can_be_mended(
     path: str, value: object
 ) -> None:
     data = changed(path, value)
-    assert parse_settings(data).faults
-    again = parse_settings(mended(data, ca=CA, logging={"log_type": "file", "log_level": "info"}))
+    assert parse_client_config(data).faults
+    again = parse_client_config(repaired(data, ca=CA, logging={"log_type": "file", "log_level": "info"}))
     assert not again.faults
     if not path.startswith("clusters.0.cluster.servers") and path.startswith("logging"):
         assert again.servers == read(sdk5()).servers
@@ -158,16 +158,16 @@ def test_what_is_known_has_one_form_and_another_is_a_fault_that_can_be_mended(
     ids=["byte order mark", "twice"],
 )
 def test_what_a_stricter_reader_would_not_take_is_a_fault(data: bytes) -> None:
-    assert parse_settings(data).servers == read(sdk5()).servers
-    assert parse_settings(data).faults
-    assert parse_settings(mended(data, ca=CA, logging={})) == read(sdk5())
+    assert parse_client_config(data).servers == read(sdk5()).servers
+    assert parse_client_config(data).faults
+    assert parse_client_config(repaired(data, ca=CA, logging={})) == read(sdk5())
 
 
 def test_what_is_mended_keeps_all_that_was_no_fault() -> None:
     document = sdk5(retry={"mode": 1}, client_cert_hsm_tls_path="/c", client_key_hsm_tls_path="/k")
     document["clusters"][0]["cluster"]["servers"][0]["port"] = "2223"
     document["new"] = [1]
-    again = json.loads(mended(json.dumps(document).encode(), ca="/other", logging={}))
+    again = json.loads(repaired(json.dumps(document).encode(), ca="/other", logging={}))
     again["clusters"][0]["cluster"]["servers"] = document["clusters"][0]["cluster"]["servers"]
     assert again == document
 
@@ -175,7 +175,7 @@ def test_what_is_mended_keeps_all_that_was_no_fault() -> None:
 def test_what_is_unset_is_taken_out() -> None:
     document = sdk5(client_cert_hsm_tls_path="/c", client_key_hsm_tls_path="/k")
     without = (CLIENT_CERT, CLIENT_KEY, "log_file")
-    found = parse_settings(mended(json.dumps(document).encode(), ca=CA, logging={}, without=without))
+    found = parse_client_config(repaired(json.dumps(document).encode(), ca=CA, logging={}, without=without))
     assert (found.client_cert, found.client_key, found.log_file, found.log_level) == (
         None,
         None,
@@ -200,13 +200,13 @@ def test_what_is_unset_is_taken_out() -> None:
     ],
 )
 def test_what_is_no_configuration_is_said_in_a_clause(data: bytes, said: str) -> None:
-    for parse in (parse_settings, parse_settings3):
+    for parse in (parse_client_config, parse_daemon_config):
         with pytest.raises(ValueError, match=f"^it .*{said}|^it is {said}"):
             parse(data)
 
 
 def test_a_number_of_a_million_digits_costs_nothing() -> None:
-    assert parse_settings(b'{"clusters": ' + b"9" * 1_000_000 + b"}").clusters == 0
+    assert parse_client_config(b'{"clusters": ' + b"9" * 1_000_000 + b"}").clusters == 0
 
 
 KEYS = (
@@ -228,8 +228,8 @@ VALUES = st.recursive(
 @given(document=st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=5))
 def test_no_type_is_trusted(document: dict[str, object]) -> None:
     data = json.dumps(document).encode()
-    assert isinstance(parse_settings(data), Settings)
-    assert isinstance(parse_settings3(data), Settings3)
+    assert isinstance(parse_client_config(data), ClientConfig)
+    assert isinstance(parse_daemon_config(data), DaemonConfig)
 
 
 @QUICK
@@ -238,15 +238,15 @@ def test_no_type_is_trusted_inside_a_cluster(value: object) -> None:
     for key in ("servers", "options", "hsm_ca_file"):
         assert read(sdk5(**{key: value})).clusters == 1
     for document in ({"clusters": value}, {"clusters": [value]}, {"clusters": [{"cluster": value}]}):
-        assert isinstance(read(document), Settings)
+        assert isinstance(read(document), ClientConfig)
 
 
 @QUICK
 @given(st.binary(max_size=60) | st.text(alphabet='{}[]":,1e-.n', max_size=60).map(str.encode))
 def test_no_bytes_make_anything_but_settings_or_a_sentence(data: bytes) -> None:
     try:
-        parse_settings3(data)
-        parse_settings(data)
+        parse_daemon_config(data)
+        parse_client_config(data)
     except ValueError as error:
         assert str(error).startswith("it ")  # noqa: PT017
 
@@ -262,8 +262,8 @@ def sdk3(hostname: object, port: object = 2223) -> bytes:
 
 
 def test_sdk_3() -> None:
-    assert parse_settings3(sdk3("10.0.0.9")) == Settings3("10.0.0.9", CA, placeholder=False)
-    assert parse_settings3(sdk3("%%SERVER_ADDR%%")).placeholder
+    assert parse_daemon_config(sdk3("10.0.0.9")) == DaemonConfig("10.0.0.9", CA, placeholder=False)
+    assert parse_daemon_config(sdk3("%%SERVER_ADDR%%")).placeholder
 
 
 @pytest.mark.parametrize(
@@ -272,9 +272,9 @@ def test_sdk_3() -> None:
 )
 def test_what_is_known_of_sdk_3_has_one_form(hostname: object, port: object) -> None:
     data = sdk3(hostname, port)
-    assert parse_settings3(data).faults
-    assert not parse_settings3(mended3(data)).faults
-    assert parse_settings3(b"{}").faults
+    assert parse_daemon_config(data).faults
+    assert not parse_daemon_config(repaired_daemon_config(data)).faults
+    assert parse_daemon_config(b"{}").faults
 
 
 @pytest.mark.parametrize(
@@ -290,14 +290,14 @@ def test_what_is_known_of_sdk_3_has_one_form(hostname: object, port: object) -> 
 )
 def test_what_is_known_of_the_utility_has_one_form(changes: dict[str, object]) -> None:
     good = {"name": "a", "hostname": "a", "port": 2225, "enable": "yes", "CApath": "/x"}
-    assert parse_utility(json.dumps({"servers": [good]}).encode()) == Utility(("a",))
+    assert parse_utility_config(json.dumps({"servers": [good]}).encode()) == UtilityConfig(("a",))
     data = json.dumps({"servers": [{**good, **changes}], "scard": {}}).encode()
-    assert parse_utility(data).faults
-    again = mended_utility(data)
-    assert not parse_utility(again).faults
+    assert parse_utility_config(data).faults
+    again = repaired_utility_config(data)
+    assert not parse_utility_config(again).faults
     assert json.loads(again)["servers"][0]["CApath"] == "/x"
 
 
 @pytest.mark.parametrize("servers", [None, {}, "a", [None], ["a"]])
 def test_servers_of_the_utility_in_another_form_are_a_fault(servers: object) -> None:
-    assert parse_utility(json.dumps({"servers": servers}).encode()).faults
+    assert parse_utility_config(json.dumps({"servers": servers}).encode()).faults

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.render.record import schema, to_tree
-from agent.render.shape import fault
+from agent.render.shape import first_violation
 from tests.golden.test_screens import REPORTS, rolled_back, single_hsm_accepted
 
 SCHEMA = schema()
@@ -32,7 +32,7 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("case", REPORTS, ids=lambda case: case.__name__)
 def test_a_report_of_ours_has_the_shape(case: Any) -> None:
-    assert fault(to_tree(case()), REPORT, SCHEMA) is None
+    assert first_violation(to_tree(case()), REPORT, SCHEMA) is None
 
 
 @settings(max_examples=200)
@@ -48,7 +48,7 @@ def test_what_is_spoilt_is_judged_as_jsonschema_does(tree: dict[str, Any], data:
         del place[last]
     else:
         place[last] = data.draw(JUNK)
-    assert (fault(spoilt["it"], REPORT, SCHEMA) is None) == JUDGE.is_valid(spoilt["it"])
+    assert (first_violation(spoilt["it"], REPORT, SCHEMA) is None) == JUDGE.is_valid(spoilt["it"])
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,14 @@ def test_what_is_spoilt_is_judged_as_jsonschema_does(tree: dict[str, Any], data:
     ],
 )
 def test_the_place_is_named(key: str, value: object, where: str) -> None:
-    assert fault({**TREES[0], key: value}, REPORT, SCHEMA) == where
+    assert first_violation({**TREES[0], key: value}, REPORT, SCHEMA) == where
 
 
 @pytest.mark.parametrize("document", [None, [], "x", 3])
 def test_what_is_no_object_is_no_report(document: object) -> None:
-    assert fault(document, REPORT, SCHEMA) == "the whole"
+    assert first_violation(document, REPORT, SCHEMA) == "the whole"
 
 
 def test_a_word_of_the_schema_that_is_not_known_is_a_defect() -> None:
     with pytest.raises(ValueError, match="minLength"):
-        fault("x", {"minLength": 3}, {})
+        first_violation("x", {"minLength": 3}, {})

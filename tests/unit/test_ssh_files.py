@@ -16,21 +16,21 @@ from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
 from agent.core.fleet import Target
-from agent.hosts.ssh.door import Door
-from agent.hosts.ssh.login import Config, Hop
-from agent.hosts.ssh.openssh import Asked, Client
+from agent.hosts.ssh.door import SshConnector
+from agent.hosts.ssh.login import Hop, SshConfig
+from agent.hosts.ssh.openssh import SshProgram, SshQuery
 from agent.hosts.ssh.operator import Operator
-from agent.hosts.ssh.trust import Entry, HostKey, parse
+from agent.hosts.ssh.trust import HostKey, KnownHostsEntry, parse
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh") is None, reason="this machine has no OpenSSH client")
 
 BOX = Target("box", "box")
 
 
-def written(folder: Path, text: str) -> Config:
+def written(folder: Path, text: str) -> SshConfig:
     path = folder / "config"
     path.write_text(text)
-    return Config.read(path)
+    return SshConfig.read(path)
 
 
 def complaint(folder: Path, text: str, target: Target = BOX) -> str:
@@ -98,16 +98,16 @@ def test_the_words_of_ssh_cannot_drive_a_terminal(tmp_path: Path) -> None:
 
 def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(AgentError) as caught:
-        Config.read(tmp_path / "none")
+        SshConfig.read(tmp_path / "none")
     assert (caught.value.code.name, "no such file" in caught.value.saw) == ("config-invalid", True)
     with pytest.raises(AgentError) as caught:
-        Config.read(tmp_path)
+        SshConfig.read(tmp_path)
     assert caught.value.code.name == "unreadable"
 
 
 @pytest.mark.parametrize("name", ["/dev/null", "none"])
 def test_no_configuration_at_all_can_be_named_as_for_ssh(name: str) -> None:
-    hop = Config.read(Path(name)).route(Target("box", "box", user="me")).target
+    hop = SshConfig.read(Path(name)).route(Target("box", "box", user="me")).target
     assert (hop.host, hop.port, hop.user) == ("box", 22, "me")
 
 
@@ -115,7 +115,7 @@ def test_a_configuration_without_ssh_to_read_it_is_refused_by_name(tmp_path: Pat
     path = tmp_path / "config"
     path.write_text("Host box\n  HostName 192.0.2.7\n")
     with pytest.raises(AgentError) as caught:
-        Config.read(path, {"PATH": str(tmp_path)})
+        SshConfig.read(path, {"PATH": str(tmp_path)})
     assert caught.value.code.name == "config-invalid"
     assert str(path) in caught.value.sentence
 
@@ -125,7 +125,7 @@ def test_without_any_configuration_the_defaults_hold(tmp_path: Path) -> None:
     (tmp_path / ".ssh/id_rsa").write_text("")
     operator = Operator(1000, "me", tmp_path, {"SSH_AUTH_SOCK": "/run/agent"})
     target = Target("x", "box", port=7, key="~/my key", jump="you@one:2,two")
-    first, second, last = Config(operator, None).route(target).hops
+    first, second, last = SshConfig(operator, None).route(target).hops
     assert [(hop.host, hop.port, hop.user, hop.keys) for hop in (first, second)] == [
         ("one", 2, "you", (f"{tmp_path}/.ssh/id_rsa",)),
         ("two", 22, "me", (f"{tmp_path}/.ssh/id_rsa",)),
@@ -137,7 +137,7 @@ def test_without_any_configuration_the_defaults_hold(tmp_path: Path) -> None:
 
 
 def test_somebody_whom_no_database_knows_says_who_logs_in(tmp_path: Path) -> None:
-    config = Config(Operator(4242, None, tmp_path, {}), None)
+    config = SshConfig(Operator(4242, None, tmp_path, {}), None)
     with pytest.raises(AgentError) as caught:
         config.route(BOX)
     assert (caught.value.code.name, "4242" in caught.value.saw) == ("config-invalid", True)
@@ -226,9 +226,9 @@ def test_a_match_that_runs_a_program_runs_it_once_and_leaves_what_it_left(tmp_pa
 def test_a_match_that_hangs_is_bounded_and_killed_with_its_children(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text(f'Match exec "sleep 300 & echo $! >{tmp_path}/pid; wait"\n  User x\n')
-    client = Client("ssh", path, os.environ, str(tmp_path), limit=0.5)
+    client = SshProgram("ssh", path, os.environ, str(tmp_path), limit=0.5)
     with pytest.raises(AgentError) as caught:
-        client.ask(Asked("box"), lambda: False)
+        client.ask(SshQuery("box"), lambda: False)
     assert (caught.value.code.name, "Match exec" in caught.value.saw) == ("config-invalid", True)
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/cmdline").is_file()
 
@@ -236,7 +236,7 @@ def test_a_match_that_hangs_is_bounded_and_killed_with_its_children(tmp_path: Pa
 def test_an_interrupt_ends_the_questions_to_ssh(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text('Match exec "sleep 300"\n  User x\n')
-    door = Door(str(path), trust_new=False)
+    door = SshConnector(str(path), trust_new=False)
     with pytest.raises(AgentError) as caught:
         door.places([Target(f"web{number}", f"web{number}") for number in range(100)], lambda: True)
     assert caught.value.code.name == "interrupted"
@@ -287,7 +287,7 @@ def test_two_names_of_one_machine_are_refused_before_it_is_contacted(
     tmp_path: Path, names: str, are_one: bool
 ) -> None:
     (tmp_path / "config").write_text(TWINS)
-    door = Door(str(tmp_path / "config"), trust_new=False)
+    door = SshConnector(str(tmp_path / "config"), trust_new=False)
     targets = [Target(name, name, where=f"fleet:{number}") for number, name in enumerate(names.split(), 1)]
     if not are_one:
         assert set(door.places(targets, lambda: False)) == set(names.split())
@@ -311,9 +311,9 @@ def test_agents_are_those_of_ssh(tmp_path: Path) -> None:
         ("~/a-%%", f"{home}/a-%"),
     ):
         path.write_text(f"IdentityAgent {said}\n")
-        assert Config.read(path, environment).route(BOX).target.agent == agent
+        assert SshConfig.read(path, environment).route(BOX).target.agent == agent
     path.write_text("User me\n")
-    assert Config.read(path, environment).route(BOX).target.agent == "/run/agent"
+    assert SshConfig.read(path, environment).route(BOX).target.agent == "/run/agent"
 
 
 def test_the_name_in_known_hosts() -> None:
@@ -331,6 +331,6 @@ def test_no_text_breaks_the_reader_of_known_hosts(text: str) -> None:
 @given(st.text(st.characters(exclude_categories=("C", "Z")), max_size=30), st.text("ab.*?[]:", max_size=10))
 def test_any_pattern_can_be_asked(names: str, name: str) -> None:
     key = HostKey("ssh-ed25519", b"")
-    assert Entry("", names, key, "k").fits(name) in (True, False)
-    assert not Entry("", f"!{name},{name}", key, "k").fits(name)
-    assert Entry("", "*", key, "k").fits(name)
+    assert KnownHostsEntry("", names, key, "k").fits(name) in (True, False)
+    assert not KnownHostsEntry("", f"!{name},{name}", key, "k").fits(name)
+    assert KnownHostsEntry("", "*", key, "k").fits(name)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agent.cloudhsm import layout
 from agent.core.errors import AgentError
 from agent.core.system import LINUX
-from agent.core.words import Outcome
+from agent.core.words import StepOutcome
 from agent.state import snapshot, store
 from agent.state.sealed import seal
 from tests.doubles.memory import Memory
@@ -31,7 +31,7 @@ def test_a_snapshot_puts_back_bytes_mode_and_owner() -> None:
     snapshot.save(memory, RUN, worked=True)
     memory.write(CA, b"new CA", mode=0o644)
     lines = snapshot.load(memory, None).restore(memory)
-    assert [(line.id, line.outcome) for line in lines] == [("certificate", Outcome.UNDONE)]
+    assert [(line.id, line.outcome) for line in lines] == [("certificate", StepOutcome.UNDONE)]
     stat = memory.stat(CA)
     assert stat is not None
     assert (memory.read(CA), stat.mode, stat.uid, stat.gid) == (b"old CA", 0o640, 990, 991)
@@ -63,7 +63,7 @@ def test_what_cannot_be_put_back_is_told_file_by_file(switch: str) -> None:
     memory.place(CFG, b"[]")
     setattr(memory, switch, True)
     lines = snapshot.load(memory, None).restore(memory)
-    assert [(line.outcome, line.code) for line in lines] == [(Outcome.FAILED, "rollback-failed")] * 2
+    assert [(line.outcome, line.code) for line in lines] == [(StepOutcome.FAILED, "rollback-failed")] * 2
 
 
 def run_ids(count: int) -> tuple[str, ...]:
@@ -194,7 +194,7 @@ def test_a_snapshot_of_which_a_byte_changed_is_refused_or_says_the_same(
 
 def test_what_was_asked_for_is_read_back() -> None:
     memory = Memory()
-    last = store.Last({"hsm_ip": ["10.0.0.1"]}, "PEM")
+    last = store.LastConfigure({"hsm_ip": ["10.0.0.1"]}, "PEM")
     store.write_last(memory, last)
     assert store.read_last(memory) == last
     stat = memory.stat(LINUX.desired)

@@ -12,7 +12,7 @@ import pytest
 
 from agent import app
 from agent.core.errors import AgentError
-from agent.core.host import Done
+from agent.core.host import CommandResult
 from agent.core.system import LINUX, windows
 from agent.state import at_work as running
 from tests.doubles.memory import Memory
@@ -77,7 +77,7 @@ def test_a_run_at_work_on_windows(said: str, found: bool) -> None:
     memory = Memory(system=windows())
     words = "hsm-agent configure, run 2026 (pid 812)"
     memory.place(memory.system.lock, f"{words}\n".encode())
-    memory.answers["tasklist", "/fi", "PID eq 812", "/fo", "csv", "/nh"] = Done(0, said, "")
+    memory.answers["tasklist", "/fi", "PID eq 812", "/fo", "csv", "/nh"] = CommandResult(0, said, "")
     assert running.at_work(memory) == (words if found else None)
 
 

@@ -9,9 +9,9 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from agent import app, tasks
-from agent.core.host import Done
+from agent.core.host import CommandResult
 from agent.core.system import windows
-from agent.render.progress import Silent
+from agent.render.progress import NullProgress
 from agent.render.templates import FOLDER
 from tests.doubles.memory import Argv, Memory
 from tests.doubles.vendor import WindowsVendor
@@ -27,7 +27,7 @@ CREATE = ("schtasks", "/create", "/tn", "hsm-agent-verify", "/xml", DRAFT)
 DELETE = ("schtasks", "/delete", "/tn", "hsm-agent-verify", "/f")
 
 
-def schtasks(argv: Argv, memory: Memory) -> Done:
+def schtasks(argv: Argv, memory: Memory) -> CommandResult:
     """As it works: what it is given is kept as a file of that name."""
     path = rf"{REGISTERED}\{argv[3]}"
     if argv[1] == "/create":
@@ -35,12 +35,12 @@ def schtasks(argv: Argv, memory: Memory) -> Done:
         memory.place(path, memory.read(argv[5]) or b"")
     else:
         del memory.entries[memory._place_of(path)]  # noqa: SLF001 -- as the machine's own doing
-    return Done(0, "", "")
+    return CommandResult(0, "", "")
 
 
 def machine(*, installed: bool = True, obeys: bool = True, status: int = 0) -> Memory:
     files = {BROUGHT: XML} if installed else {}
-    program = schtasks if obeys else Done(status, "", "ERROR: Zugriff verweigert\n")
+    program = schtasks if obeys else CommandResult(status, "", "ERROR: Zugriff verweigert\n")
     return Memory(files, programs={"schtasks": program}, system=HERE)
 
 
@@ -178,7 +178,7 @@ def test_a_proven_host_looks_by_itself_and_its_first_boot_is_over() -> None:
     assert [notice.code for notice in report.notices if "schedule" in notice.code] == ["scheduled"]
     assert host.memory.names(REGISTERED) == ("hsm-agent-verify",)
     assert host.memory.stat(FIRST_BOOT) is None
-    assert app.remove(host.memory, host.run("remove"), Silent(), None).exit_status == 0
+    assert app.remove(host.memory, host.run("remove"), NullProgress(), None).exit_status == 0
     assert host.memory.names(REGISTERED) == ()
 
 
@@ -192,7 +192,7 @@ def test_a_host_that_is_not_proven_goes_on_at_its_next_start() -> None:
 
 def test_a_task_that_cannot_be_had_fails_no_run() -> None:
     host = scene()
-    host.memory.programs["schtasks"] = Done(1, "", "ERROR: Access is denied.\n")
+    host.memory.programs["schtasks"] = CommandResult(1, "", "ERROR: Access is denied.\n")
     report = host.configure()
     codes = [notice.code for notice in report.notices if "schedule" in notice.code]
     assert (report.exit_status, codes) == (0, ["still-scheduled", "not-scheduled"])

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.core.errors import CODES, AgentError
-from agent.core.fleet import End, Sent, State, Target
-from agent.core.link import CutError, LinkLostError
+from agent.core.fleet import ArchiveDigests, HostResult, HostState, Target
+from agent.core.link import CancelledError, ConnectionLostError
 from agent.fleet import conduct, journal
-from agent.fleet.depot import Depot
-from agent.fleet.entry import COMMAND, QUESTION
-from agent.fleet.heard import proven
-from agent.fleet.journal import Orders
-from agent.fleet.rollout import Errand
-from agent.fleet.tree import Tree, Trees
-from agent.fleet.visit import Baggage, Visitor
+from agent.fleet.depot import PackageCache
+from agent.fleet.entry import COMMAND, SHELL_PROBE
+from agent.fleet.heard import has_proof
+from agent.fleet.journal import RunSpec
+from agent.fleet.rollout import HostTask
+from agent.fleet.tree import AgentArchive, AgentArchives
+from agent.fleet.visit import HostRunner, SessionContext
 from agent.hosts.fetch import PUSHED
 from agent.hosts.posix import Posix
 from agent.landing import RECORD
@@ -93,7 +93,7 @@ class Script:
     @contextmanager
     def talk(self, command: str) -> Iterator[Script]:
         self.began.append(command.partition(" ")[0])
-        if command == QUESTION:
+        if command == SHELL_PROBE:
             yield Script((self.shell,))
         elif command == COMMAND:
             yield self
@@ -129,10 +129,10 @@ class Scene:
     search: float = 60.0
     again: bool = False
     system: str | None = None
-    build: Tree | None = None
+    build: AgentArchive | None = None
     said: list[str] = field(default_factory=list)
 
-    def made(self) -> End:
+    def made(self) -> HostResult:
         left = list(self.scripts)
 
         class Door:
@@ -152,14 +152,14 @@ class Scene:
         (mirror / "Noble").mkdir()
         (mirror / "Noble" / "cloudhsm-cli_5.18.0-1_u24.04_amd64.deb").write_bytes(b"package")
         (self.folder / "id_rsa").write_text("secret")
-        baggage = Baggage(
-            "RUN", Trees(Tree("t.tar.gz", "f00", b"TREE"), self.build), Depot(Posix(), self.folder / "kept"), "https://vendor",
+        baggage = SessionContext(
+            "RUN", AgentArchives(AgentArchive("t.tar.gz", "f00", b"TREE"), self.build), PackageCache(Posix(), self.folder / "kept"), "https://vendor",
             {"web-1": {"hsm_ip": ["10.0.1.6"], "package_source": str(mirror)}}, {"web-1": ("10.0.4.7", 2222)}, deadline=100.0, search=self.search,
         )  # fmt: skip
-        self.errand = Errand(
+        self.errand = HostTask(
             self.command, Target("web-1", "10.0.4.7", port=2222, system=self.system), 3, 2, self.again
         )
-        self.visitor = Visitor(Door(), baggage)
+        self.visitor = HostRunner(Door(), baggage)
         return self.visitor(self.errand, Cord(), self.said.append)
 
 
@@ -170,8 +170,8 @@ def test_a_report_of_success_with_its_proof_is_ok(tmp_path: Path) -> None:
     )
     scene = Scene(tmp_path, (script,))
     end = scene.made()
-    assert end == End(
-        "web-1", "10.0.4.7", 2222, 3, State.OK, changed=True, exit_status=0, trusted="SHA256:x", report=REPORT,
+    assert end == HostResult(
+        "web-1", "10.0.4.7", 2222, 3, HostState.OK, changed=True, exit_status=0, trusted="SHA256:x", report=REPORT,
         seconds=end.seconds,
     )  # fmt: skip
     assert scene.said == ["looking", "package:cli"]
@@ -186,20 +186,20 @@ def test_a_report_of_success_with_its_proof_is_ok(tmp_path: Path) -> None:
 
 def test_plan_leaves_no_tree_behind(tmp_path: Path) -> None:
     script = Script((HELLO, report(outcome="drift", code="drift", exit_status=3, command="plan")))
-    assert Scene(tmp_path, (script,), command="plan").made().state is State.DRIFTED
+    assert Scene(tmp_path, (script,), command="plan").made().state is HostState.DRIFTED
     assert script.request["tree"]["keep"] is False
 
 
 @pytest.mark.parametrize(
     ("more", "state"),
     [
-        ({"outcome": "degraded", "code": "hsm-degraded", "exit_status": 41}, State.DEGRADED),
-        ({"outcome": "failed", "code": "hsm-timed-out", "exit_status": 40}, State.FAILED),
-        ({"outcome": "rolled-back", "code": "rolled-back", "exit_status": 51}, State.FAILED),
-        ({"outcome": "ok", "code": "report-undelivered", "exit_status": 60}, State.OK),
+        ({"outcome": "degraded", "code": "hsm-degraded", "exit_status": 41}, HostState.DEGRADED),
+        ({"outcome": "failed", "code": "hsm-timed-out", "exit_status": 40}, HostState.FAILED),
+        ({"outcome": "rolled-back", "code": "rolled-back", "exit_status": 51}, HostState.FAILED),
+        ({"outcome": "ok", "code": "report-undelivered", "exit_status": 60}, HostState.OK),
     ],
 )
-def test_the_outcome_of_a_report_is_the_hosts(tmp_path: Path, more: dict[str, Any], state: State) -> None:
+def test_the_outcome_of_a_report_is_the_hosts(tmp_path: Path, more: dict[str, Any], state: HostState) -> None:
     end = Scene(tmp_path, (Script((HELLO, report(**more))),)).made()
     assert (end.state, end.code, end.exit_status) == (state, more["code"], more["exit_status"])
 
@@ -215,21 +215,21 @@ def test_the_outcome_of_a_report_is_the_hosts(tmp_path: Path, more: dict[str, An
     ids=["no HSM", "one not reached", "no answer", "not asked"],
 )
 def test_success_is_not_believed_without_the_proof(tmp_path: Path, more: dict[str, Any]) -> None:
-    assert not proven({**REPORT, **more})
+    assert not has_proof({**REPORT, **more})
     end = Scene(tmp_path, (Script((HELLO, report(**more))),)).made()
-    assert (end.state, end.code) == (State.FAILED, "far-end-failed")
+    assert (end.state, end.code) == (HostState.FAILED, "far-end-failed")
 
 
 @pytest.mark.parametrize("more", [{"steps": [{"id": "service"}]}, {"warnings": None}, {"exit_status": "0"}])
 def test_what_has_not_the_shape_of_a_report_is_none(tmp_path: Path, more: dict[str, Any]) -> None:
     end = Scene(tmp_path, (Script((HELLO, report(**more))),)).made()
-    assert (end.state, end.code, end.report) == (State.FAILED, "far-end-failed", None)
+    assert (end.state, end.code, end.report) == (HostState.FAILED, "far-end-failed", None)
 
 
 @pytest.mark.parametrize("more", [{"request": "RUN/web-2/2"}, {"request": None}, {"command": "verify"}])
 def test_a_report_of_another_request_is_none(tmp_path: Path, more: dict[str, Any]) -> None:
     end = Scene(tmp_path, (Script((HELLO, report(**more))),)).made()
-    assert (end.state, end.code, end.report) == (State.FAILED, "far-end-failed", None)
+    assert (end.state, end.code, end.report) == (HostState.FAILED, "far-end-failed", None)
 
 
 def test_a_second_look_needs_its_proof_too(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_second_look_needs_its_proof_too(tmp_path: Path) -> None:
     assert Scene(tmp_path, (script,), command="verify").made().code == "far-end-failed"
     script = Script((HELLO, report(command="remove", hsms=[], steps=[])))
     (tmp_path / "more").mkdir()
-    assert Scene(tmp_path / "more", (script,), command="remove").made().state is State.OK
+    assert Scene(tmp_path / "more", (script,), command="remove").made().state is HostState.OK
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_a_second_look_needs_its_proof_too(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_host_that_lies_is_that_hosts_failure(tmp_path: Path, record: bytes) -> None:
     end = Scene(tmp_path, (Script((HELLO, RECORD + record + b"\n", report())),)).made()
-    assert (end.state, end.code) == (State.FAILED, "far-end-failed")
+    assert (end.state, end.code) == (HostState.FAILED, "far-end-failed")
     assert end.saw == record[:100].decode()
 
 
@@ -271,13 +271,13 @@ def test_a_host_that_does_not_stop_is_stopped(tmp_path: Path, endless: Any, saw:
 
 def test_a_host_that_waited_in_vain_is_connected_to_again(tmp_path: Path) -> None:
     first = Script((HELLO, {"event": "failed", "code": "link-lost", "saw": "nothing came for 60 s"}))
-    assert Scene(tmp_path, (first, Script((HELLO, report())))).made().state is State.OK
+    assert Scene(tmp_path, (first, Script((HELLO, report())))).made().state is HostState.OK
 
 
 def test_each_loss_of_a_host_is_searched_for_by_itself(tmp_path: Path) -> None:
     """A link that broke, was made again and breaks once more much later is not given up for its first loss."""
-    lost = [Script((HELLO, LinkLostError("broken"))) for _ in range(3)]
-    assert Scene(tmp_path, (*lost, Script((HELLO, report()))), search=0).made().state is State.OK
+    lost = [Script((HELLO, ConnectionLostError("broken"))) for _ in range(3)]
+    assert Scene(tmp_path, (*lost, Script((HELLO, report()))), search=0).made().state is HostState.OK
 
 
 def test_a_failure_comes_with_its_step_and_its_way_out(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_the_agent_and_a_package_are_sent_when_they_are_wanted(tmp_path: Path) -
     url = f"{tmp_path}/mirror/Noble/cloudhsm-cli_5.18.0-1_u24.04_amd64.deb"
     wants = ({"event": "want", "what": "tree"}, {"event": "want", "what": "file", "url": url, "sha256": None})
     script = Script((HELLO, *wants, report()))
-    assert Scene(tmp_path, (script,)).made().state is State.OK
+    assert Scene(tmp_path, (script,)).made().state is HostState.OK
     tree, _, rest = script.after.partition(b"\n")
     assert json.loads(tree) == {"size": 4}
     assert rest.startswith(b'TREE{"size": 7, "sha256": "')
@@ -338,7 +338,7 @@ def test_a_package_that_is_not_there_is_told_to_the_host(tmp_path: Path) -> None
 @pytest.mark.parametrize("code", ["no-space", "checksum-mismatch", "read-only", "write-failed"])
 def test_a_tree_that_cannot_be_laid_is_that_hosts_failure(tmp_path: Path, code: str) -> None:
     end = Scene(tmp_path, (Script((HELLO, {"event": "failed", "code": code, "saw": "why"})),)).made()
-    assert (end.state, end.code, end.saw) == (State.FAILED, code, "why")
+    assert (end.state, end.code, end.saw) == (HostState.FAILED, code, "why")
 
 
 TRACEBACK = b"""Traceback (most recent call last):
@@ -387,7 +387,7 @@ def test_a_refusal_of_sudo_is_told_with_what_helps(tmp_path: Path, said: str, hi
 
 
 def test_a_warning_of_sudo_is_no_refusal(tmp_path: Path) -> None:
-    assert Scene(tmp_path, (Script((HELLO, report()), said=SUDO.encode()),)).made().state is State.OK
+    assert Scene(tmp_path, (Script((HELLO, report()), said=SUDO.encode()),)).made().state is HostState.OK
     (tmp_path / "more").mkdir()
     end = Scene(tmp_path / "more", (Script(ends=1, said=SUDO.encode()),)).made()
     assert end.code == "far-end-failed"
@@ -410,7 +410,7 @@ def test_a_login_that_is_refused_in_words_is_told_at_once(
     script = Script((words, asleep)) if stream == "output" else Script(ends=1, said=words)
     end = Scene(tmp_path, (script,)).made()
     assert (end.state, end.code, end.saw) == (
-        State.UNREACHABLE,
+        HostState.UNREACHABLE,
         "login-refused",
         words.decode().splitlines()[0] if stream == "output" else words.decode().strip(),
     )
@@ -427,7 +427,7 @@ def test_who_reads_in_our_place_is_let_come_to_his_end(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     silent = AgentError("ssh-timed-out", "nothing came", saw="for 120 s")
     end = Scene(tmp_path / "more", (Script((silent, silent)),)).made()
-    assert (end.state, end.code, end.saw) == (State.UNREACHABLE, "ssh-timed-out", "for 120 s")
+    assert (end.state, end.code, end.saw) == (HostState.UNREACHABLE, "ssh-timed-out", "for 120 s")
 
 
 @pytest.mark.parametrize(
@@ -482,14 +482,14 @@ def test_a_path_that_start_files_spoilt_is_none_to_stop_at(path: str | None) -> 
 
 def test_such_words_in_the_middle_of_a_run_are_noise(tmp_path: Path) -> None:
     words = b'Please login as the user "ec2-user" rather than the user "root".\n'
-    assert Scene(tmp_path, (Script((HELLO, words, report())),)).made().state is State.OK
+    assert Scene(tmp_path, (Script((HELLO, words, report())),)).made().state is HostState.OK
 
 
 @pytest.mark.parametrize("tries", [2, 3])
 def test_a_session_that_ends_right_after_the_login_is_tried_three_times(tmp_path: Path, tries: int) -> None:
-    lost = [Script((LinkLostError("closed"),)) for _ in range(tries)]
+    lost = [Script((ConnectionLostError("closed"),)) for _ in range(tries)]
     end = Scene(tmp_path, (*lost, Script((HELLO, report())))).made()
-    expected = (State.OK, None) if tries == 2 else (State.UNREACHABLE, "ssh-failed")
+    expected = (HostState.OK, None) if tries == 2 else (HostState.UNREACHABLE, "ssh-failed")
     assert (end.state, end.code) == expected
     if tries == 3:
         assert end.saw == "the session ended right after the login: closed"
@@ -533,7 +533,7 @@ def test_a_session_that_ends_right_after_the_login_is_tried_three_times(tmp_path
 )
 def test_silence_has_a_cause(tmp_path: Path, script: Script, code: str, saw: str) -> None:
     end = Scene(tmp_path, (script,)).made()
-    assert (end.state, end.code, end.saw) == (State.FAILED, code, saw)
+    assert (end.state, end.code, end.saw) == (HostState.FAILED, code, saw)
     assert end.hint
 
 
@@ -544,14 +544,14 @@ def test_silence_has_a_cause(tmp_path: Path, script: Script, code: str, saw: str
 )  # fmt: skip
 def test_a_host_that_is_not_reached_is_not_tried_again(tmp_path: Path, code: str) -> None:
     end = Scene(tmp_path, (AgentError(code, "it failed", saw="this"), Script((HELLO, report())))).made()
-    assert (end.state, end.code, end.saw, end.exit_status) == (State.UNREACHABLE, code, "this", 70)
+    assert (end.state, end.code, end.saw, end.exit_status) == (HostState.UNREACHABLE, code, "this", 70)
 
 
 def test_a_broken_link_is_made_again_and_the_report_read(tmp_path: Path) -> None:
-    first = Script((HELLO, {"event": "at", "step": "package:cli"}, LinkLostError("broken")))
+    first = Script((HELLO, {"event": "at", "step": "package:cli"}, ConnectionLostError("broken")))
     second = Script((HELLO, report()))
     scene = Scene(tmp_path, (first, AgentError("ssh-refused", "not yet", saw="refused"), second))
-    assert scene.made().state is State.OK
+    assert scene.made().state is HostState.OK
     assert (first.request["again"], second.request["again"]) == (False, True)
     assert first.request["request"] == second.request["request"]
     assert scene.said == ["looking", "package:cli", "connecting again", "connecting again", "looking"]
@@ -560,29 +560,29 @@ def test_a_broken_link_is_made_again_and_the_report_read(tmp_path: Path) -> None
 def test_a_host_that_stays_away_is_lost(tmp_path: Path) -> None:
     scene = Scene(
         tmp_path,
-        (Script((HELLO, LinkLostError("broken"))), AgentError("ssh-timed-out", "x", saw="y")),
+        (Script((HELLO, ConnectionLostError("broken"))), AgentError("ssh-timed-out", "x", saw="y")),
         search=0,
     )
     end = scene.made()
-    assert (end.state, end.code) == (State.UNREACHABLE, "link-lost")
+    assert (end.state, end.code) == (HostState.UNREACHABLE, "link-lost")
 
 
 def test_a_run_that_something_else_interrupted_is_asked_for_once_more(tmp_path: Path) -> None:
     broken = report(outcome="failed", code="interrupted", exit_status=130)
     second = Script((HELLO, report()))
-    assert Scene(tmp_path, (Script((HELLO, broken)), second)).made().state is State.OK
+    assert Scene(tmp_path, (Script((HELLO, broken)), second)).made().state is HostState.OK
     (tmp_path / "again").mkdir()
     end = Scene(tmp_path / "again", (Script((HELLO, broken)), Script((HELLO, broken)))).made()
-    assert (end.state, end.code) == (State.FAILED, "interrupted")
+    assert (end.state, end.code) == (HostState.FAILED, "interrupted")
 
 
 def test_a_link_that_was_cut_from_here_is_an_interrupt(tmp_path: Path) -> None:
-    end = Scene(tmp_path, (Script((HELLO, CutError())),)).made()
-    assert (end.state, end.code) == (State.FAILED, "interrupted")
+    end = Scene(tmp_path, (Script((HELLO, CancelledError())),)).made()
+    assert (end.state, end.code) == (HostState.FAILED, "interrupted")
 
 
 def test_a_run_that_may_be_under_way_is_asked_for_its_report(tmp_path: Path) -> None:
-    first, second = Script((HELLO, LinkLostError("broken"))), Script((HELLO, report()))
+    first, second = Script((HELLO, ConnectionLostError("broken"))), Script((HELLO, report()))
     Scene(tmp_path, (first, second), again=True).made()
     asked = [(each.request["again"], each.request["resumed"]) for each in (first, second)]
     assert asked == [(True, True), (True, False)]
@@ -594,7 +594,7 @@ def test_the_command_is_one_line_that_every_shell_takes_whole() -> None:
     assert not set(first + second) & set("\\!\n'")
 
 
-WINDOWS_TREE = Tree("hsm-agent-0.1.0-x86_64-windows-0.zip", "f01", b"ZIP")
+WINDOWS_TREE = AgentArchive("hsm-agent-0.1.0-x86_64-windows-0.zip", "f01", b"ZIP")
 UNKNOWN = (
     b"'exec' is not recognized as an internal or external command,\r\noperable program or batch file.\r\n"
 )
@@ -610,17 +610,17 @@ def on_windows(**more: Any) -> Script:
 def test_a_shell_of_windows_is_found_out_and_remembered(tmp_path: Path, shell: str) -> None:
     script = Script(ends=1, said=UNKNOWN, shell=ANSWERS[shell], windows=on_windows())
     scene = Scene(tmp_path, (script,), build=WINDOWS_TREE)
-    assert scene.made().state is State.OK
+    assert scene.made().state is HostState.OK
     assert script.began == ["exec", "echo", "powershell"]
     script.windows = on_windows()
-    assert scene.visitor(scene.errand, Cord(), scene.said.append).state is State.OK
+    assert scene.visitor(scene.errand, Cord(), scene.said.append).state is HostState.OK
     assert script.began == ["exec", "echo", "powershell", "powershell"]
 
 
 def test_powershell_is_told_of_the_tree_first_and_of_the_rest_when_that_is_there(tmp_path: Path) -> None:
     powershell = Script(({"event": "want", "what": "tree"}, {"event": "settled"}, HELLO, report()))
     scene = Scene(tmp_path, (Script(windows=powershell),), system="windows", build=WINDOWS_TREE)
-    assert scene.made().state is State.OK
+    assert scene.made().state is HostState.OK
     length, _, rest = bytes(powershell.sent).partition(b"\n")
     assert rest.startswith(b"# What agent/landing.py is on Linux")
     tree, size, request, end = rest[int(length) :].split(b"\n")
@@ -659,7 +659,7 @@ def test_what_is_not_windows_has_failed_with_its_first_words(
 ) -> None:
     script = Script(ends=1, said=b"exec: restricted\n", shell=shell)
     end = Scene(tmp_path, (script,), build=WINDOWS_TREE).made()
-    assert (end.state, end.code, end.saw) == (State.FAILED, "far-end-failed", "exec: restricted")
+    assert (end.state, end.code, end.saw) == (HostState.FAILED, "far-end-failed", "exec: restricted")
 
 
 def test_a_host_that_was_said_to_be_windows_and_is_not_is_a_failure(tmp_path: Path) -> None:
@@ -688,7 +688,7 @@ def test_what_powershell_says_is_shown_without_its_xml(tmp_path: Path, said: str
 
 def test_a_posix_host_gets_no_request_for_saying_a_word_of_windows(tmp_path: Path) -> None:
     script = Script((HELLO, {"event": "settled"}, report()))
-    assert Scene(tmp_path, (script,)).made().state is State.OK
+    assert Scene(tmp_path, (script,)).made().state is HostState.OK
     assert script.after == b"<end>"
 
 
@@ -700,14 +700,14 @@ def test_the_words_of_a_jump_host_travel_whole(tmp_path: Path) -> None:
     )  # fmt: skip
     end = Scene(tmp_path, (refused,)).made()
     words = (refused.sentence, refused.saw, refused.want, refused.hint)
-    assert (end.state, end.code) == (State.UNREACHABLE, "host-key-unknown")
+    assert (end.state, end.code) == (HostState.UNREACHABLE, "host-key-unknown")
     assert (end.sentence, end.saw, end.want, end.hint) == words
-    orders = Orders("verify", "hosts", (Target("web-1", "10.0.4.7"),), {"web-1": {}})
+    orders = RunSpec("verify", "hosts", (Target("web-1", "10.0.4.7"),), {"web-1": {}})
     with journal.opened(tmp_path / "run") as book:
-        book.begin("RUN", "2026-11-30T00:00:00Z", orders, Sent())
+        book.begin("RUN", "2026-11-30T00:00:00Z", orders, ArchiveDigests())
         book.ended(end)
         book.sync()
-    tree = conduct.told(tmp_path / "run")
+    tree = conduct.stored_report(tmp_path / "run")
     host = tree["hosts"][0]
     assert tuple(host[key] for key in ("sentence", "saw", "want", "hint")) == words
     for width in (None, 400):

@@ -38,9 +38,9 @@ class Cluster:
         return self.folder / "otherCA.crt"
 
     @property
-    def client(self) -> pki.Pair:
+    def client(self) -> pki.KeyPair:
         """Return what an HSM in the mode mtls asks for."""
-        return pki.Pair(self.folder / "client.crt", self.folder / "client.key")
+        return pki.KeyPair(self.folder / "client.crt", self.folder / "client.key")
 
     def mode(self, word: str, *addresses: str) -> None:
         """Switch HSMs, all of them if none is named, to one of agent.lab.cluster's modes; the next connection sees it."""
@@ -52,8 +52,8 @@ class Cluster:
         log = self.folder / f"{address}.log"
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
-    def hsm(self, address: str) -> cluster.Hsm:
-        return cluster.Hsm(
+    def hsm(self, address: str) -> cluster.HsmServer:
+        return cluster.HsmServer(
             address=address,
             identity=self._pair("hsm"),
             other=self._pair("other-hsm"),
@@ -65,8 +65,8 @@ class Cluster:
             log=self.folder / f"{address}.log",
         )
 
-    def _pair(self, name: str) -> pki.Pair:
-        return pki.Pair(self.folder / f"{name}.crt", self.folder / f"{name}.key")
+    def _pair(self, name: str) -> pki.KeyPair:
+        return pki.KeyPair(self.folder / f"{name}.crt", self.folder / f"{name}.key")
 
 
 def prepare(scratch: Path) -> None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.cli.root import start
-from agent.core.limits import Limits
-from agent.hosts.here import this_machine
+from agent.cli.root import main
+from agent.core.limits import Timeouts
+from agent.hosts.here import local_host
 from agent.packages.msi import Msi
 from tests.wine.cluster import FIRST, SECOND
 from tests.wine.found import CLUSTER, Source
@@ -56,7 +56,7 @@ def hsm_agent(*words: str) -> Ran:
         io.BytesIO(), encoding="utf-8", write_through=True
     )  # a stream of bytes, as a real one
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
-        status = start([*words, "--output", "json"])
+        status = main([*words, "--output", "json"])
     for handler in logging.getLogger("agent").handlers:
         handler.close()  # a file that is open cannot be removed
     out.seek(0)
@@ -108,7 +108,7 @@ def servers(path: Path = SETTINGS) -> list[str]:
 
 
 def installed() -> dict[str, str]:
-    return {each.package: each.version for each in Msi().installed(this_machine())}
+    return {each.package: each.version for each in Msi().installed(local_host())}
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +124,7 @@ def a_virgin_host() -> Iterator[None]:
 
 
 def _clear() -> None:
-    host = this_machine()
-    Msi().remove(host, list(installed()), Limits())
+    host = local_host()
+    Msi().remove(host, list(installed()), Timeouts())
     for folder in (DATA, PROGRAMS, OWN, MOODS):
         host.remove(str(folder))

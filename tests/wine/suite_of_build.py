@@ -23,7 +23,7 @@ import winreg  # noqa: E402
 
 from agent import tasks  # noqa: E402
 from agent.desired import Desired, to_json  # noqa: E402
-from agent.hosts.here import this_machine  # noqa: E402
+from agent.hosts.here import local_host  # noqa: E402
 from agent.hosts.windows import source  # noqa: E402
 from agent.landing import RECORD  # noqa: E402
 
@@ -238,13 +238,13 @@ def test_the_same_again_is_fine(host: None) -> None:
 
 
 def scheduled() -> tuple[str, ...]:
-    here = this_machine()
+    here = local_host()
     assert here.system.tasks is not None
     return here.names(here.system.tasks.registered)
 
 
 def event_source() -> bool:
-    return this_machine().registry(rf"HKLM\{source.KEY}") is not None
+    return local_host().registry(rf"HKLM\{source.KEY}") is not None
 
 
 def test_a_newer_one_takes_its_place(host: None) -> None:
@@ -266,7 +266,7 @@ def test_taken_off_it_leaves_its_state_alone_and_nothing_that_would_call_it(
 ) -> None:
     source.opened()
     assert event_source()
-    assert [notice.code for notice in tasks.keep(this_machine())] == ["scheduled"]
+    assert [notice.code for notice in tasks.keep(local_host())] == ["scheduled"]
     brought = PROGRAMS / "agent" / "templates" / "windows" / "hsm-agent-verify.xml"
     (tmp_path / "task.xml").write_bytes(brought.read_text(encoding="utf-8").encode("utf-16"))
     argv = ["schtasks", "/create", "/tn", tasks.FIRST_BOOT, "/xml", str(tmp_path / "task.xml")]

@@ -13,7 +13,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
-from agent.desired import Complaints
+from agent.desired import InputErrors
 from agent.fleet.inventory import ini, listing, toml
 from agent.fleet.inventory.limit import select
 from agent.fleet.inventory.names import RESERVED
@@ -36,7 +36,7 @@ class _EnoughError(Exception):
     """So much is wrong that the rest is not worth the time."""
 
 
-class _Bounded(Complaints):
+class _Bounded(InputErrors):
     def add(self, where: str, text: str) -> None:
         super().add(where, text if len(text) <= LONGEST_COMPLAINT else f"{text[:LONGEST_COMPLAINT]}...")
         if len(self.texts) == MOST_COMPLAINTS:
@@ -46,8 +46,8 @@ class _Bounded(Complaints):
 def read(
     data: bytes,
     where: str,
-    complaints: Complaints,
-    remarks: Complaints | None = None,
+    complaints: InputErrors,
+    remarks: InputErrors | None = None,
     view: HostView | None = None,
 ) -> tuple[Target, ...]:
     """Return the hosts of an inventory, in its order; none when there is anything to complain about.
@@ -58,7 +58,7 @@ def read(
     wrong = _Bounded()
     targets: tuple[Target, ...] = ()
     try:
-        targets = _targets(data, where, wrong, Complaints() if remarks is None else remarks, view)
+        targets = _targets(data, where, wrong, InputErrors() if remarks is None else remarks, view)
         if not wrong.texts:
             _check(targets, where, wrong)
         enough = False
@@ -70,13 +70,13 @@ def read(
     return () if wrong.texts else targets
 
 
-def refuse_any(complaints: Complaints) -> None:
+def refuse_any(complaints: InputErrors) -> None:
     """Raise AgentError `inventory-invalid` naming all complaints, when there is one."""
     complaints.raise_any("inventory-invalid", "the inventory")
 
 
 def _targets(
-    data: bytes, where: str, complaints: Complaints, remarks: Complaints, view: HostView | None
+    data: bytes, where: str, complaints: InputErrors, remarks: InputErrors, view: HostView | None
 ) -> tuple[Target, ...]:
     text = _text(data, where, complaints)
     start = text.lstrip()
@@ -94,7 +94,7 @@ def _targets(
     return ini.read(text, where, complaints, remarks, view)
 
 
-def _text(data: bytes, where: str, complaints: Complaints) -> str:
+def _text(data: bytes, where: str, complaints: InputErrors) -> str:
     if len(data) > LARGEST:
         complaints.add(where, f"too large: {len(data):,} bytes, at most {LARGEST:,} are read")
         return ""
@@ -107,7 +107,7 @@ def _text(data: bytes, where: str, complaints: Complaints) -> str:
         return ""
 
 
-def _check(targets: Sequence[Target], where: str, complaints: Complaints) -> None:
+def _check(targets: Sequence[Target], where: str, complaints: InputErrors) -> None:
     """Complain about what only the whole can show."""
     if not targets:
         complaints.add(where, "it names no host")

@@ -13,7 +13,7 @@ MOST_GROUPS = 1_000
 
 
 @dataclass(frozen=True)
-class Ancestry:
+class GroupTree:
     """For each group all that stand above it, and the length of the longest way down to it.
 
     `circle` names groups that contain each other, the first one again at its end; nothing else is said then.
@@ -24,7 +24,7 @@ class Ancestry:
     circle: tuple[str, ...] = ()
 
 
-def ancestry(children: Mapping[str, Collection[str]]) -> Ancestry:
+def group_tree(children: Mapping[str, Collection[str]]) -> GroupTree:
     """Take group -> the groups directly in it; every group must be a key."""
     parents: dict[str, set[str]] = {name: set() for name in children}
     for name, members in children.items():
@@ -43,7 +43,7 @@ def ancestry(children: Mapping[str, Collection[str]]) -> Ancestry:
             if not waiting[member]:
                 ready.append(member)
     left = [name for name in children if name not in above]
-    return Ancestry(above, depth, _circle(left, parents) if left else ())
+    return GroupTree(above, depth, _circle(left, parents) if left else ())
 
 
 def _circle(left: list[str], parents: Mapping[str, set[str]]) -> tuple[str, ...]:

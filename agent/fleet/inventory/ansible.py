@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.desired import meant
+from agent.desired import did_you_mean
 from agent.fleet.inventory import names, variables
-from agent.fleet.inventory.ancestry import MOST_GROUPS, ancestry
-from agent.fleet.inventory.beside import Beside, settings
-from agent.options import NotAcceptableError
+from agent.fleet.inventory.ancestry import MOST_GROUPS, group_tree
+from agent.fleet.inventory.beside import VariableFiles, settings
+from agent.options import InvalidValueError
 
 if TYPE_CHECKING:
     from agent.core.fleet import Target
     from agent.core.host import HostView
-    from agent.desired import Complaints
+    from agent.desired import InputErrors
 
 
 @dataclass
-class Host:
+class AnsibleHost:
     """A host while its inventory is read: where it was first named, its own variables, the groups that name it."""
 
     where: str
@@ -27,7 +27,7 @@ class Host:
 
 
 @dataclass
-class Group:
+class AnsibleGroup:
     """A group while its inventory is read: who is in it, and whether anything says that it exists."""
 
     where: str
@@ -36,44 +36,46 @@ class Group:
     children: dict[str, str] = field(default_factory=dict)
 
 
-class Gathered:
+class AnsibleInventory:
     """What an inventory has said so far. With `merged`, variables of groups stand with each host already."""
 
     def __init__(
         self,
         where: str,
-        complaints: Complaints,
-        remarks: Complaints,
+        complaints: InputErrors,
+        remarks: InputErrors,
         view: HostView | None = None,
         *,
         merged: bool = False,
     ) -> None:
         self.where = where
-        self.hosts: dict[str, Host] = {}
-        self.groups: dict[str, Group] = {}
+        self.hosts: dict[str, AnsibleHost] = {}
+        self.groups: dict[str, AnsibleGroup] = {}
         self.ignored: set[str] = set()
         self._complaints = complaints
         self._remarks = remarks
         self._weakest = {} if view is None else settings(view, where, complaints, self.ignored)
-        self._beside = None if view is None or merged else Beside(view, where, complaints, self.ignored)
+        self._beside = (
+            None if view is None or merged else VariableFiles(view, where, complaints, self.ignored)
+        )
 
-    def group(self, name: str, where: str) -> Group | None:
+    def group(self, name: str, where: str) -> AnsibleGroup | None:
         """Return the group of this name, made when it is new; None when it cannot be one."""
         if name not in self.groups:
             try:
                 names.group(name)
-            except NotAcceptableError as error:
+            except InvalidValueError as error:
                 self._complaints.add(where, str(error))
                 return None
             if len(self.groups) >= MOST_GROUPS:
                 self._complaints.add(where, f"too many groups: at most {MOST_GROUPS:,}")
                 return None
-            self.groups[name] = Group(where)
+            self.groups[name] = AnsibleGroup(where)
         return self.groups[name]
 
-    def host(self, name: str, group: str, where: str) -> Host:
+    def host(self, name: str, group: str, where: str) -> AnsibleHost:
         """Return the host of this name, made when it is new, and note that a group names it."""
-        known = self.hosts.setdefault(name, Host(where))
+        known = self.hosts.setdefault(name, AnsibleHost(where))
         if group in known.groups:
             section = f"in [{group}]" if group != "ungrouped" else "outside of all groups"
             self._complaints.add(where, f"{name} is named twice {section}: first at {known.groups[group]}")
@@ -81,12 +83,12 @@ class Gathered:
         return known
 
     def understood(self, name: str, value: Any, where: str) -> dict[str, Any]:
-        return variables.understood(name, value, where, self._complaints, self.ignored)
+        return variables.parse_variable(name, value, where, self._complaints, self.ignored)
 
     def targets(self) -> tuple[Target, ...]:
         """Return all hosts in the order in which they were first named."""
         self._check_groups()
-        line = ancestry(
+        line = group_tree(
             {
                 name: [
                     child for child in group.children if child in self.groups and child not in names.RESERVED
@@ -118,7 +120,7 @@ class Gathered:
             whole = {**of_groups, **host.variables}
             if self._beside:
                 whole.update(self._beside.of_host(name))
-            if variables.elsewhere(whole):
+            if variables.uses_other_connection(whole):
                 left_out.append(name)
             else:
                 found.append(variables.target(name, groups, whole, host.where))
@@ -144,12 +146,12 @@ class Gathered:
                 if child in names.RESERVED and parent not in names.RESERVED:
                     self._complaints.add(where, f"`{child}` cannot be in another group")
                 elif child not in known and child not in names.RESERVED:
-                    self._complaints.add(where, f"unknown group `{child}`" + meant(child, known))
+                    self._complaints.add(where, f"unknown group `{child}`" + did_you_mean(child, known))
         wanted = {child for group in self.groups.values() for child in group.children}
         for name, group in self.groups.items():
             if name not in known and name not in wanted and name not in names.RESERVED:
                 self._complaints.add(
-                    group.where, f"variables for an unknown group `{name}`" + meant(name, known)
+                    group.where, f"variables for an unknown group `{name}`" + did_you_mean(name, known)
                 )
 
     def _remark(self, left_out: list[str]) -> None:

@@ -6,7 +6,7 @@ import re
 import shlex
 
 from agent.fleet.inventory import names
-from agent.options import NotAcceptableError
+from agent.options import InvalidValueError
 
 # They say how ssh speaks, not with whom. Host keys are always verified here, whatever is said about them.
 _HARMLESS_FLAGS = frozenset("ACakqTtnvxXY")
@@ -64,7 +64,7 @@ def jump_in(text: str) -> str | None:
     """Return the jump hosts that ssh's arguments name; None when they name none.
 
     Understood are `-J HOST`, `-o ProxyJump=HOST` and the old spelling of it, `-o ProxyCommand="ssh -W %h:%p HOST"`.
-    What only says how ssh speaks is left out. Raises NotAcceptableError for everything else, since it could say who is
+    What only says how ssh speaks is left out. Raises InvalidValueError for everything else, since it could say who is
     spoken to: left out, another host might be meant. The arguments are not shown, since people have passwords in them.
     """
     words = _words(text)
@@ -74,15 +74,13 @@ def jump_in(text: str) -> str | None:
         flag, value = word[:2], word[2:]
         if flag in ("-J", "-o"):
             if not value and not words:
-                raise NotAcceptableError(f"{flag} at the end needs a value")
+                raise InvalidValueError(f"{flag} at the end needs a value")
             value = value or words.pop(0)
             hops = names.jump(value) if flag == "-J" else _option(value)
             found = found or hops  # ssh takes the first one, too
         elif not (word.startswith("-") and word[1:] and set(word[1:]) <= _HARMLESS_FLAGS):
             what = flag if word.startswith("-") else "a word that is no option"
-            raise NotAcceptableError(
-                f"{what} is not understood; put it into ssh's configuration file instead"
-            )
+            raise InvalidValueError(f"{what} is not understood; put it into ssh's configuration file instead")
     return found
 
 
@@ -95,7 +93,7 @@ def _option(text: str) -> str | None:
         return _hop_of(value)
     if name in _HARMLESS or value.lower() in _HARMLESS_SO.get(name, ()):
         return None
-    raise NotAcceptableError(f"-o {name} is not understood; put it into ssh's configuration file instead")
+    raise InvalidValueError(f"-o {name} is not understood; put it into ssh's configuration file instead")
 
 
 def _hop_of(command: str) -> str:
@@ -117,7 +115,7 @@ def _hop_of(command: str) -> str:
             else:
                 hop = word
     if not through or not hop:
-        raise NotAcceptableError(
+        raise InvalidValueError(
             "this ProxyCommand is not understood: "
             "name the jump host with -J, or put it into ssh's configuration file"
         )
@@ -128,4 +126,4 @@ def _words(text: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise NotAcceptableError(f"it cannot be split into arguments: {error}") from None
+        raise InvalidValueError(f"it cannot be split into arguments: {error}") from None

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
 from agent.fleet.inventory import variables
-from agent.options import NotAcceptableError
+from agent.options import InvalidValueError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from agent.core.host import HostView
-    from agent.desired import Complaints
+    from agent.desired import InputErrors
 
 _EXTENSIONS = ("", ".yml", ".yaml", ".json")
 _CONFIG = "ansible.cfg"
@@ -53,7 +53,7 @@ _REFUSED = (
 )
 
 
-def settings(view: HostView, inventory: str, complaints: Complaints, ignored: set[str]) -> dict[str, Any]:
+def settings(view: HostView, inventory: str, complaints: InputErrors, ignored: set[str]) -> dict[str, Any]:
     """Return what `ansible.cfg` says of connections, as the variables that say the same; weaker than all others.
 
     It is Ansible's: that of the folder one is in, of the user, or of the machine; and the one beside the inventory,
@@ -69,7 +69,7 @@ def settings(view: HostView, inventory: str, complaints: Complaints, ignored: se
     return {}
 
 
-def _settings(text: str, path: str, complaints: Complaints, ignored: set[str]) -> dict[str, Any]:
+def _settings(text: str, path: str, complaints: InputErrors, ignored: set[str]) -> dict[str, Any]:
     parser = configparser.ConfigParser(inline_comment_prefixes=(";",), interpolation=None, strict=False)
     try:
         parser.read_string(text)
@@ -86,11 +86,11 @@ def _settings(text: str, path: str, complaints: Complaints, ignored: set[str]) -
             value = value if value.startswith("~") else posixpath.join(posixpath.dirname(path), value)
         if value:
             where = f"{path}: {name} in [{section}]"
-            found.update(variables.understood(variable, value, where, complaints, ignored))
+            found.update(variables.parse_variable(variable, value, where, complaints, ignored))
     return found
 
 
-def _text(view: HostView, path: str, complaints: Complaints) -> str | None:
+def _text(view: HostView, path: str, complaints: InputErrors) -> str | None:
     """Return a file's text; None when there is none, or it was complained about."""
     try:
         data = view.read(path)
@@ -107,10 +107,10 @@ def _text(view: HostView, path: str, complaints: Complaints) -> str | None:
         return None
 
 
-class Beside:
+class VariableFiles:
     """The folder of an inventory, as far as Ansible reads it. Each file is read once."""
 
-    def __init__(self, view: HostView, inventory: str, complaints: Complaints, ignored: set[str]) -> None:
+    def __init__(self, view: HostView, inventory: str, complaints: InputErrors, ignored: set[str]) -> None:
         self._view = view
         self._folder = posixpath.dirname(inventory)
         self._complaints = complaints
@@ -131,7 +131,7 @@ class Beside:
         return found
 
     def _understood(self, name: str, value: Any, where: str) -> dict[str, Any]:
-        return variables.understood(name, value, where, self._complaints, self._ignored)
+        return variables.parse_variable(name, value, where, self._complaints, self._ignored)
 
     def _files(self, kind: str, name: str) -> Iterator[str]:
         """Give the files of one group or host: the first of the four names that is there, and all in it if a folder."""
@@ -184,7 +184,7 @@ class Beside:
             return
         try:
             tree, lines = _parsed(text)
-        except NotAcceptableError as error:
+        except InvalidValueError as error:
             self._complaints.add(path, str(error))
             return
         for name, value in tree.items():
@@ -201,7 +201,7 @@ def _parsed(text: str) -> tuple[dict[str, Any], Mapping[str, int]]:
     if tree is None:
         return {}, {}
     if not isinstance(tree, dict) or not all(isinstance(name, str) for name in tree):
-        raise NotAcceptableError("a table of variables is wanted")
+        raise InvalidValueError("a table of variables is wanted")
     return tree, lines
 
 
@@ -209,7 +209,7 @@ def _yaml(text: str) -> tuple[Any, Mapping[str, int]]:
     try:
         import yaml  # noqa: PLC0415 -- only where such files are
     except ModuleNotFoundError:
-        raise NotAcceptableError(
+        raise InvalidValueError(
             "YAML needs a library that a host does not: `pipx install 'hsm-agent[fleet]'`"
         ) from None
 
@@ -228,6 +228,6 @@ def _yaml(text: str) -> tuple[Any, Mapping[str, int]]:
         lines = {str(key.value): key.start_mark.line + 1 for key, _ in pairs}
         return loader.construct_document(node), lines
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise NotAcceptableError(f"not valid YAML: {' '.join(str(error).split())}") from None
+        raise InvalidValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
     finally:
         loader.dispose()

@@ -7,15 +7,15 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from agent.fleet.inventory.ansible import Gathered
-from agent.fleet.inventory.names import Spot, spot
-from agent.fleet.inventory.ranges import Allowance, expanded
-from agent.options import NotAcceptableError
+from agent.fleet.inventory.ansible import AnsibleInventory
+from agent.fleet.inventory.names import HostSpec, parse_host_spec
+from agent.fleet.inventory.ranges import HostBudget, expanded
+from agent.options import InvalidValueError
 
 if TYPE_CHECKING:
     from agent.core.fleet import Target
     from agent.core.host import HostView
-    from agent.desired import Complaints
+    from agent.desired import InputErrors
 
 LONGEST_LINE = 16_384  # `shlex` takes time with the square of a word's length
 _CONSTANTS = {"None": None, "True": True, "False": False}
@@ -23,20 +23,20 @@ _SECTION = re.compile(r"\[([^:\]\s]+)(?::(\w+))?\]\s*(?:#.*)?")
 
 
 def read(
-    text: str, where: str, complaints: Complaints, remarks: Complaints, view: HostView | None = None
+    text: str, where: str, complaints: InputErrors, remarks: InputErrors, view: HostView | None = None
 ) -> tuple[Target, ...]:
     """Take the lines of an inventory; with a view of its machine also the files beside it that Ansible reads."""
-    return _Reader(where, complaints, remarks, view).read(text)
+    return _IniReader(where, complaints, remarks, view).read(text)
 
 
-class _Reader:
+class _IniReader:
     def __init__(
-        self, where: str, complaints: Complaints, remarks: Complaints, view: HostView | None
+        self, where: str, complaints: InputErrors, remarks: InputErrors, view: HostView | None
     ) -> None:
         self._where = where
         self._complaints = complaints
-        self._gathered = Gathered(where, complaints, remarks, view)
-        self._allowance = Allowance()
+        self._gathered = AnsibleInventory(where, complaints, remarks, view)
+        self._allowance = HostBudget()
         # as if the first line were [ungrouped]
         self._group = "ungrouped"
         self._kind = "hosts"
@@ -50,9 +50,9 @@ class _Reader:
                 continue
             try:
                 if len(line) > LONGEST_LINE:
-                    raise NotAcceptableError(f"the line is longer than {LONGEST_LINE:,} characters")
+                    raise InvalidValueError(f"the line is longer than {LONGEST_LINE:,} characters")
                 self._line(stripped, f"{self._where}:{number}")
-            except NotAcceptableError as error:
+            except InvalidValueError as error:
                 self._complaints.add(f"{self._where}:{number}", str(error))
         self._check_names()
         return self._gathered.targets()
@@ -73,7 +73,7 @@ class _Reader:
             self._section(section[1], section[2] or "hosts", where)
         elif line.startswith("[") and line.endswith("]") and not _is_address(line[1:-1]):
             self._kind = ""
-            raise NotAcceptableError(
+            raise InvalidValueError(
                 f"{line[:60]!r} is not a section: [group], [group:children] or [group:vars]"
             )
         elif self._kind == "hosts":
@@ -87,7 +87,7 @@ class _Reader:
         self._group, self._kind = name, kind
         if kind not in ("hosts", "children", "vars"):
             self._kind = ""  # what follows would only be complained about as a consequence
-            raise NotAcceptableError(f"[{name}:{kind}]: {kind!r} is none of children, vars, hosts")
+            raise InvalidValueError(f"[{name}:{kind}]: {kind!r} is none of children, vars, hosts")
         group = self._gathered.group(name, where)
         if group is None:
             self._kind = ""
@@ -101,10 +101,10 @@ class _Reader:
             name, equals, value = word.partition("=")
             if not equals or not name:
                 hint = "; if this is TOML, its name must end in .toml" if words[1] == "=" else ""
-                raise NotAcceptableError(f"NAME=VALUE is wanted behind a host{hint}")
+                raise InvalidValueError(f"NAME=VALUE is wanted behind a host{hint}")
             said.update(self._gathered.understood(name, _value(value), where))
         for text in expanded(words[0], self._allowance):
-            found: Spot = spot(text)
+            found: HostSpec = parse_host_spec(text)
             is_new = found.host not in self._gathered.hosts
             host = self._gathered.host(found.host, self._group, where)
             if found.port is not None and is_new:  # Ansible takes a port from where a host is first named
@@ -118,14 +118,14 @@ class _Reader:
     def _variable(self, line: str, where: str) -> None:
         name, equals, value = line.partition("=")
         if not equals or not name.strip():
-            raise NotAcceptableError(f"NAME=VALUE is wanted in [{self._group}:vars]")
+            raise InvalidValueError(f"NAME=VALUE is wanted in [{self._group}:vars]")
         found = self._gathered.understood(name.strip(), _value(value.strip()), where)
         self._gathered.groups[self._group].variables.update(found)
 
     def _child(self, line: str, where: str) -> None:
         name = re.fullmatch(r"([^:\]\s]+)\s*(?:#.*)?", line)
         if not name:
-            raise NotAcceptableError(
+            raise InvalidValueError(
                 f"{line[:60]!r}: the name of one group is wanted in [{self._group}:children]"
             )
         if self._gathered.group(name[1], where):
@@ -137,7 +137,7 @@ def _split(line: str) -> list[str]:
     try:
         return shlex.split(line, comments=True)
     except ValueError as error:
-        raise NotAcceptableError(f"the line cannot be split into words: {error}") from None
+        raise InvalidValueError(f"the line cannot be split into words: {error}") from None
 
 
 def _value(text: str) -> str | bool | None:

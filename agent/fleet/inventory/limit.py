@@ -6,17 +6,17 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from agent.desired import meant
+from agent.desired import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.core.fleet import Target
-    from agent.desired import Complaints
+    from agent.desired import InputErrors
 
 
 def select(
-    targets: Sequence[Target], pattern: str, complaints: Complaints, where: str = "--limit"
+    targets: Sequence[Target], pattern: str, complaints: InputErrors, where: str = "--limit"
 ) -> tuple[Target, ...]:
     """Return the targets that a pattern means.
 
@@ -56,7 +56,7 @@ def select(
 
 
 def _meant_by(
-    sign: str, part: str, targets: Sequence[Target], where: str, complaints: Complaints
+    sign: str, part: str, targets: Sequence[Target], where: str, complaints: InputErrors
 ) -> set[str]:
     if part == "all":
         return {target.name for target in targets}
@@ -76,7 +76,7 @@ def _meant_by(
     if not names:
         known = {target.name for target in targets} | {group for target in targets for group in target.groups}
         # the nearest of many names takes long to find, and a pattern is near to none
-        hint = "" if len(known) > 1_000 or "*" in part or "?" in part else meant(part, known)
+        hint = "" if len(known) > 1_000 or "*" in part or "?" in part else did_you_mean(part, known)
         if part.startswith("~"):
             hint = "; regular expressions are not understood, * and ? are"
         elif part.startswith("@"):

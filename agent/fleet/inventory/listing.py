@@ -6,21 +6,21 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from agent.fleet.inventory import names
-from agent.fleet.inventory.ansible import Gathered
-from agent.fleet.inventory.ranges import Allowance
+from agent.fleet.inventory.ansible import AnsibleInventory
+from agent.fleet.inventory.ranges import HostBudget
 from agent.fleet.inventory.variables import Encrypted
-from agent.options import NotAcceptableError
+from agent.options import InvalidValueError
 
 if TYPE_CHECKING:
     from agent.core.fleet import Target
     from agent.core.host import HostView
-    from agent.desired import Complaints
+    from agent.desired import InputErrors
 
 _HINT = "what `ansible-inventory --list` prints is wanted"
 
 
 def read(
-    text: str, where: str, complaints: Complaints, remarks: Complaints, view: HostView | None = None
+    text: str, where: str, complaints: InputErrors, remarks: InputErrors, view: HostView | None = None
 ) -> tuple[Target, ...]:
     """Take the document. Variables are merged already and stand with each host, but for what `ansible.cfg` says."""
     try:
@@ -31,27 +31,27 @@ def read(
     except json.JSONDecodeError as error:
         complaints.add(f"{where}:{error.lineno}", f"not valid JSON: {error.msg}")
         return ()
-    except (NotAcceptableError, RecursionError, ValueError) as error:
+    except (InvalidValueError, RecursionError, ValueError) as error:
         complaints.add(where, f"{error}; {_HINT}")
         return ()
-    gathered = Gathered(where, complaints, remarks, view, merged=True)
+    gathered = AnsibleInventory(where, complaints, remarks, view, merged=True)
     try:
         _gather(groups, hostvars, gathered)
-    except NotAcceptableError as error:
+    except InvalidValueError as error:
         complaints.add(where, str(error))
         return ()
     return gathered.targets()
 
 
-def _gather(groups: dict[str, Any], hostvars: dict[str, Any], gathered: Gathered) -> None:
-    allowance = Allowance()
+def _gather(groups: dict[str, Any], hostvars: dict[str, Any], gathered: AnsibleInventory) -> None:
+    allowance = HostBudget()
     for name, content in groups.items():
         table = _table(content, name)
         group = gathered.group(name, gathered.where) if name != "_meta" else None
         if group is None:
             continue
         if table.get("vars"):
-            raise NotAcceptableError(f"{name}: it has variables of its own; list again without --export")
+            raise InvalidValueError(f"{name}: it has variables of its own; list again without --export")
         group.declared = True
         for child in _texts(table.get("children", []), f"{name}.children"):
             if gathered.group(child, gathered.where):
@@ -64,8 +64,8 @@ def _gather(groups: dict[str, Any], hostvars: dict[str, Any], gathered: Gathered
             _host(host, name, hostvars, gathered)
 
 
-def _host(text: str, group: str, hostvars: dict[str, Any], gathered: Gathered) -> None:
-    found = names.spot(text)
+def _host(text: str, group: str, hostvars: dict[str, Any], gathered: AnsibleInventory) -> None:
+    found = names.parse_host_spec(text)
     host = gathered.host(found.host, group, gathered.where)
     if len(host.groups) > 1:
         return
@@ -88,11 +88,11 @@ def _bare(value: Any) -> Any:
 
 def _table(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise NotAcceptableError(f"{where}: a table is wanted")
+        raise InvalidValueError(f"{where}: a table is wanted")
     return value
 
 
 def _texts(value: Any, where: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise NotAcceptableError(f"{where}: a list of names is wanted")
+        raise InvalidValueError(f"{where}: a list of names is wanted")
     return value

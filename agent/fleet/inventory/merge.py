@@ -14,15 +14,15 @@ from agent.options import OPTIONS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.desired import Complaints
-    from agent.fleet.inventory.ancestry import Ancestry
+    from agent.desired import InputErrors
+    from agent.fleet.inventory.ancestry import GroupTree
 
 # by the key that a setting has in a file
 OPTION_OF = {option.key: option for option in OPTIONS if option.key}
 
 
 @dataclass(frozen=True)
-class Level:
+class Scope:
     """What one table says: settings by their name, and the lines they stand in."""
 
     said: Mapping[str, Any] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Level:
 
 
 @dataclass
-class Mentions:
+class HostEntry:
     """Everywhere a host is named: its first line, its groups and zones, its own settings."""
 
     line: int
@@ -45,13 +45,13 @@ class Merge:
 
     def __init__(
         self,
-        top: Level,
-        groups: Mapping[str, Level],
-        zones: Mapping[str, Level],
-        family: Ancestry,
-        hosts: Mapping[str, Mentions],
+        top: Scope,
+        groups: Mapping[str, Scope],
+        zones: Mapping[str, Scope],
+        family: GroupTree,
+        hosts: Mapping[str, HostEntry],
         where: str,
-        complaints: Complaints,
+        complaints: InputErrors,
     ) -> None:
         self._top = top
         self._groups = groups
@@ -77,10 +77,10 @@ class Merge:
         order = {name: host.line for name, host in self._hosts.items()}
         return tuple(sorted(found, key=lambda target: order[target.name]))
 
-    def _target(self, name: str, host: Mentions) -> Target:
+    def _target(self, name: str, host: HostEntry) -> Target:
         of_groups, torn = self._said_by_groups(frozenset(host.groups))
         zone = self._zone(name, host, {**self._top.said, **of_groups, **host.own})
-        of_zone = self._zones.get(zone or "", Level()).said
+        of_zone = self._zones.get(zone or "", Scope()).said
         for setting, (one, other) in torn.items():
             if setting not in host.own and setting not in of_zone and not (setting == "zone" and host.zones):
                 self._torn.setdefault((setting, one, other), []).append(name)
@@ -99,7 +99,7 @@ class Merge:
             system=whole.get("system"),
         )
 
-    def _zone(self, name: str, host: Mentions, said: Mapping[str, Any]) -> str | None:
+    def _zone(self, name: str, host: HostEntry, said: Mapping[str, Any]) -> str | None:
         own = {host.own["zone"]} if "zone" in host.own else set()
         named = sorted(own | set(host.zones))
         if len(named) > 1:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from agent.core.system import LINUX, windows
-from agent.options import NotAcceptableError
+from agent.options import InvalidValueError
 
 LONGEST = 255
 RESERVED = ("all", "ungrouped")  # what `--limit` and Ansible mean by these is fixed
@@ -22,7 +22,7 @@ _SHELLS = {
 
 
 @dataclass(frozen=True)
-class Spot:
+class HostSpec:
     """What `[user@]host[:port]` says."""
 
     user: str | None
@@ -30,7 +30,7 @@ class Spot:
     port: int | None
 
 
-def spot(text: str) -> Spot:
+def parse_host_spec(text: str) -> HostSpec:
     """Return what `[user@]host[:port]` says. An IPv6 address with a port stands in brackets."""
     before, at, rest = text.rpartition("@")
     inside, closed, after = rest[1:].partition("]")
@@ -40,19 +40,19 @@ def spot(text: str) -> Spot:
         name, colon, number = rest, "", ""
     else:
         name, colon, number = rest.partition(":")
-    return Spot(user(before) if at else None, host(name), port(number) if colon else None)
+    return HostSpec(user(before) if at else None, host(name), port(number) if colon else None)
 
 
 def host(text: str) -> str:
     """Return the name or address of a host."""
     _bounded(text, "the name of a host")
     if text.startswith("-"):
-        raise NotAcceptableError(f"{text!r} begins with -, which ssh would take for an option")
+        raise InvalidValueError(f"{text!r} begins with -, which ssh would take for an option")
     if ":" in text:
         try:
             ipaddress.IPv6Address(text.partition("%")[0])
         except ValueError:
-            raise NotAcceptableError(
+            raise InvalidValueError(
                 f"{text!r} is not an IPv6 address; a port is written NAME:PORT or [ADDRESS]:PORT"
             ) from None
     for char in text:
@@ -62,7 +62,7 @@ def host(text: str) -> str:
                 hint = "; a range is written web[01:20] or web[a:f]"
             elif char == "@":
                 hint = "; the user is said elsewhere"
-            raise NotAcceptableError(f"{text!r} is not the name of a host: {char!r} cannot be in one{hint}")
+            raise InvalidValueError(f"{text!r} is not the name of a host: {char!r} cannot be in one{hint}")
     return text
 
 
@@ -71,7 +71,7 @@ def group(text: str) -> str:
     _bounded(text, "the name of a group")
     for char in text:
         if not (char.isalnum() or char in "._-+/%~@") or text[0] in "-~@":
-            raise NotAcceptableError(f"{text!r} is not the name of a group: letters, digits and . _ - are")
+            raise InvalidValueError(f"{text!r} is not the name of a group: letters, digits and . _ - are")
     return text
 
 
@@ -80,37 +80,37 @@ def user(text: str) -> str:
     _bounded(text, "the name of a user")
     bad = re.search(r"^-|[\s'\"`;&<>|(){}$]|\\$", text)
     if bad or not text.isprintable():
-        raise NotAcceptableError(f"{text!r} is not the name of a user")
+        raise InvalidValueError(f"{text!r} is not the name of a user")
     return text
 
 
 def port(text: str) -> int:
     """Return a TCP port."""
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
-        raise NotAcceptableError(f"{text[:LONGEST]!r} is not a port from 1 to 65535")
+        raise InvalidValueError(f"{text[:LONGEST]!r} is not a port from 1 to 65535")
     return int(text)
 
 
 def key(text: str) -> str:
     """Return the path of a private key on the operator's machine."""
     if "-----BEGIN" in text:
-        raise NotAcceptableError("the path of a private key is wanted, not the key itself")
+        raise InvalidValueError("the path of a private key is wanted, not the key itself")
     if not text.strip() or not text.isprintable() or len(text) > 4096:
-        raise NotAcceptableError(f"{text[:LONGEST]!r} is not the path of a private key")
+        raise InvalidValueError(f"{text[:LONGEST]!r} is not the path of a private key")
     return text
 
 
 def system(text: str) -> str:
     """Return the kind of a system."""
     if text not in _SYSTEMS:
-        raise NotAcceptableError(f"{text[:LONGEST]!r} is not one of {', '.join(_SYSTEMS)}")
+        raise InvalidValueError(f"{text[:LONGEST]!r} is not one of {', '.join(_SYSTEMS)}")
     return text
 
 
 def shell(text: str) -> str:
     """Return the kind of system that has a shell of this kind."""
     if text not in _SHELLS:
-        raise NotAcceptableError(f"{text[:LONGEST]!r} is not one of {', '.join(_SHELLS)}")
+        raise InvalidValueError(f"{text[:LONGEST]!r} is not one of {', '.join(_SHELLS)}")
     return _SHELLS[text]
 
 
@@ -118,12 +118,12 @@ def jump(text: str) -> str:
     """Return jump hosts as ProxyJump has them: `[user@]host[:port]`, several separated by commas, or `none`."""
     if text != "none":
         for hop in text.split(","):
-            spot(hop.strip())
+            parse_host_spec(hop.strip())
     return text
 
 
 def _bounded(text: str, what: str) -> None:
     if not text:
-        raise NotAcceptableError(f"{what} is empty")
+        raise InvalidValueError(f"{what} is empty")
     if len(text) > LONGEST:
-        raise NotAcceptableError(f"{text[:40]!r}... is not {what}: it is longer than {LONGEST} characters")
+        raise InvalidValueError(f"{text[:40]!r}... is not {what}: it is longer than {LONGEST} characters")

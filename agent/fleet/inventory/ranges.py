@@ -6,7 +6,7 @@ import itertools
 import re
 import string
 
-from agent.options import NotAcceptableError
+from agent.options import InvalidValueError
 
 MOST_HOSTS = 10_000
 # how often hosts may be named in all: the same host may be in several groups
@@ -14,22 +14,22 @@ MOST_MENTIONS = 100_000
 _RANGE = re.compile(r"\[(?:([0-9]*):([0-9]+)|([A-Za-z]):([A-Za-z]))(?::([0-9]+))?\]")
 
 
-class Allowance:
+class HostBudget:
     """How many names an inventory may still mention; what it costs to read is bounded by it."""
 
     def __init__(self, left: int = MOST_MENTIONS) -> None:
         self._left = left
 
     def take(self, count: int) -> None:
-        """Raise NotAcceptableError when there is no room for so many more."""
+        """Raise InvalidValueError when there is no room for so many more."""
         if count > self._left or count > MOST_HOSTS:
-            raise NotAcceptableError(
+            raise InvalidValueError(
                 f"too many hosts: at most {MOST_HOSTS:,}, and at most {MOST_MENTIONS:,} mentions of them"
             )
         self._left -= count
 
 
-def expanded(text: str, allowance: Allowance) -> tuple[str, ...]:
+def expanded(text: str, allowance: HostBudget) -> tuple[str, ...]:
     """Return the names that a text with any number of ranges stands for; one name when there is none."""
     parts: list[tuple[str, ...]] = []
     end = 0
@@ -48,20 +48,20 @@ def _counted(found: re.Match[str]) -> tuple[str, ...]:
     first, last, first_letter, last_letter, by = found.groups()
     step = int((by or "1")[:9])
     if step < 1:
-        raise NotAcceptableError(f"{found[0]} does not count: its step is 0")
+        raise InvalidValueError(f"{found[0]} does not count: its step is 0")
     if first_letter:
         begin, end = string.ascii_letters.index(first_letter), string.ascii_letters.index(last_letter)
         members = tuple(string.ascii_letters[begin : end + 1 : step])
     else:
         padded = len(first) > 1 and first.startswith("0")
         if padded and len(first) != len(last):
-            raise NotAcceptableError(f"{found[0]}: with a leading 0, both ends need as many digits")
+            raise InvalidValueError(f"{found[0]}: with a leading 0, both ends need as many digits")
         if max(len(first), len(last)) > 9:
-            raise NotAcceptableError(f"{found[0][:40]} counts too far: nine digits at most")
+            raise InvalidValueError(f"{found[0][:40]} counts too far: nine digits at most")
         numbers = range(int(first or "0"), int(last) + 1, step)
         if len(numbers) > MOST_HOSTS:
-            raise NotAcceptableError(f"{found[0]} is too large: at most {MOST_HOSTS:,} hosts")
+            raise InvalidValueError(f"{found[0]} is too large: at most {MOST_HOSTS:,} hosts")
         members = tuple(str(number).zfill(len(first) if padded else 0) for number in numbers)
     if not members:
-        raise NotAcceptableError(f"{found[0]} is empty: it ends before it begins")
+        raise InvalidValueError(f"{found[0]} is empty: it ends before it begins")
     return members

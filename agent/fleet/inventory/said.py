@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.desired import Said, read_option
+from agent.desired import RawOptions, read_option
 
 if TYPE_CHECKING:
-    from agent.desired import Complaints
+    from agent.desired import InputErrors
     from agent.options import Option
 
 MOST_VALUES = 100
 
 
-def option_said(option: Option, value: Any, where: str, complaints: Complaints) -> Said:
+def parse_option(option: Option, value: Any, where: str, complaints: InputErrors) -> RawOptions:
     """Return the option and its value; nothing when there was something to complain about."""
     if isinstance(value, (list, dict)) and len(value) > MOST_VALUES:
         complaints.add(where, f"too many values: at most {MOST_VALUES}")

@@ -31,14 +31,14 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Callable
 
-from agent.desired import meant
+from agent.desired import did_you_mean
 from agent.fleet.inventory import names
-from agent.fleet.inventory.ancestry import MOST_GROUPS, Ancestry, ancestry
-from agent.fleet.inventory.merge import OPTION_OF, Level, Mentions, Merge
-from agent.fleet.inventory.ranges import Allowance, expanded
-from agent.fleet.inventory.said import option_said
-from agent.fleet.inventory.toml_lines import Lines
-from agent.options import NotAcceptableError
+from agent.fleet.inventory.ancestry import MOST_GROUPS, GroupTree, group_tree
+from agent.fleet.inventory.merge import OPTION_OF, HostEntry, Merge, Scope
+from agent.fleet.inventory.ranges import HostBudget, expanded
+from agent.fleet.inventory.said import parse_option
+from agent.fleet.inventory.toml_lines import TomlLines
+from agent.options import InvalidValueError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from agent.core.fleet import Target
-    from agent.desired import Complaints
+    from agent.desired import InputErrors
 
 # the parser takes time with the square of their number
 _DEEP = re.compile(r"(?:\.[ \t]*[\w-]+[ \t]*){100}")
@@ -63,7 +63,7 @@ _CONNECTION: dict[str, Callable[[str], Any]] = {
 _PARSED = {**_CONNECTION, "address": names.host, "zone": names.group}
 
 
-def read(text: str, where: str, complaints: Complaints) -> tuple[Target, ...]:
+def read(text: str, where: str, complaints: InputErrors) -> tuple[Target, ...]:
     """Take the document."""
     deep = _DEEP.search(text)
     if deep:
@@ -75,16 +75,16 @@ def read(text: str, where: str, complaints: Complaints) -> tuple[Target, ...]:
         line = re.search(r"at line (\d+)", str(error))
         complaints.add(f"{where}:{line[1]}" if line else where, f"not valid TOML: {error}")
         return ()
-    return _Reader(Lines(text), where, complaints).read(tree)
+    return _TomlReader(TomlLines(text), where, complaints).read(tree)
 
 
-class _Reader:
-    def __init__(self, lines: Lines, where: str, complaints: Complaints) -> None:
+class _TomlReader:
+    def __init__(self, lines: TomlLines, where: str, complaints: InputErrors) -> None:
         self._lines = lines
         self._where = where
         self._complaints = complaints
-        self._allowance = Allowance()
-        self._hosts: dict[str, Mentions] = {}
+        self._allowance = HostBudget()
+        self._hosts: dict[str, HostEntry] = {}
 
     def read(self, tree: dict[str, Any]) -> tuple[Target, ...]:
         top = self._level(tree, (), (*_CONNECTION, "zone"), ("groups", "zones", "hosts"))
@@ -103,7 +103,7 @@ class _Reader:
             if zone is not None and zone not in zones:
                 line = f"{self._where}:{level.lines['zone']}"
                 self._complaints.add(
-                    line, f"unknown zone `{zone}`: [zones.{zone}] is missing" + meant(zone, zones)
+                    line, f"unknown zone `{zone}`: [zones.{zone}] is missing" + did_you_mean(zone, zones)
                 )
         family = self._family(tree, groups)
         if family.circle or not self._hosts:
@@ -112,7 +112,7 @@ class _Reader:
 
     def _tables(
         self, tree: dict[str, Any], kind: str, settings: tuple[str, ...], shape: tuple[str, ...]
-    ) -> dict[str, Level]:
+    ) -> dict[str, Scope]:
         """Return the levels that `[groups.NAME]` or `[zones.NAME]` make, and complain about what cannot be one."""
         tables = tree.get(kind, {})
         if not isinstance(tables, dict):
@@ -121,12 +121,12 @@ class _Reader:
         if len(tables) > MOST_GROUPS:
             self._complain((kind,), f"too many {kind}: at most {MOST_GROUPS:,}")
             return {}
-        levels: dict[str, Level] = {}
+        levels: dict[str, Scope] = {}
         for name, table in tables.items():
             path = (kind, name)
             try:
                 names.group(name)
-            except NotAcceptableError as error:
+            except InvalidValueError as error:
                 self._complain(path, str(error))
             if name in names.RESERVED:
                 self._complain(
@@ -147,9 +147,9 @@ class _Reader:
             if isinstance(table, dict):
                 yield name, ((kind, name), table)
 
-    def _read_hosts(self, tree: dict[str, Any], groups: Mapping[str, Level]) -> list[Level]:
+    def _read_hosts(self, tree: dict[str, Any], groups: Mapping[str, Scope]) -> list[Scope]:
         tables = tree.get("hosts", {})
-        levels: list[Level] = []
+        levels: list[Scope] = []
         if isinstance(tables, list):
             self._members(tree, ("hosts",))
             return levels
@@ -167,7 +167,7 @@ class _Reader:
             in_groups = self._texts(table, (*path, "groups"))
             for place, name in in_groups:
                 if name not in groups:
-                    self._complain(place, f"unknown group `{name}`" + meant(name, groups))
+                    self._complain(place, f"unknown group `{name}`" + did_you_mean(name, groups))
             for name, host in found.items():
                 host.groups |= {group for _, group in in_groups if group in groups}
                 for setting, value in level.said.items():
@@ -179,9 +179,9 @@ class _Reader:
                     host.own_lines.setdefault(setting, level.lines[setting])
         return levels
 
-    def _members(self, table: dict[str, Any], path: tuple[str, ...]) -> list[Mentions]:
+    def _members(self, table: dict[str, Any], path: tuple[str, ...]) -> list[HostEntry]:
         """Return the hosts that the list at a path names."""
-        here: dict[str, Mentions] = {}
+        here: dict[str, HostEntry] = {}
         for place, text in self._texts(table, path):
             for name, host in self._mentioned(text, place).items():
                 if name in here:
@@ -189,15 +189,15 @@ class _Reader:
                 here[name] = host
         return list(here.values())
 
-    def _mentioned(self, text: str, place: tuple[str | int, ...]) -> dict[str, Mentions]:
+    def _mentioned(self, text: str, place: tuple[str | int, ...]) -> dict[str, HostEntry]:
         line = self._lines.of(*place)
-        found: dict[str, Mentions] = {}
+        found: dict[str, HostEntry] = {}
         try:
             for name in expanded(text, self._allowance):
-                host = self._hosts.setdefault(names.host(name), Mentions(line))
+                host = self._hosts.setdefault(names.host(name), HostEntry(line))
                 host.line = min(host.line, line)
                 found[name] = host
-        except NotAcceptableError as error:
+        except InvalidValueError as error:
             self._complain(place, str(error))
         return found
 
@@ -211,7 +211,7 @@ class _Reader:
 
     def _level(
         self, table: dict[str, Any], path: tuple[str, ...], settings: tuple[str, ...], shape: tuple[str, ...]
-    ) -> Level:
+    ) -> Scope:
         """Return what a table sets; `shape` are the keys that say who is meant."""
         said: dict[str, Any] = {}
         lines: dict[str, int] = {}
@@ -222,32 +222,34 @@ class _Reader:
             where = f"{self._where}:{line}"
             if key in OPTION_OF:
                 option = OPTION_OF[key]
-                parsed = option_said(option, value, f"{where}: {key}", self._complaints)
+                parsed = parse_option(option, value, f"{where}: {key}", self._complaints)
                 said.update((key, each) for each in parsed.values())
             elif key in _PARSED and key not in settings:
                 only = "a host" if key == "address" else "hosts and groups, and at the top"
                 self._complaints.add(where, f"`{key}` cannot be said here, only for {only}")
             elif key not in settings:
-                self._complaints.add(where, f"unknown key `{'.'.join((*path, key))}`" + meant(key, known))
+                self._complaints.add(
+                    where, f"unknown key `{'.'.join((*path, key))}`" + did_you_mean(key, known)
+                )
             elif isinstance(value, bool) or not isinstance(value, (str, int) if key == "port" else str):
                 self._complaints.add(where, f"{key}: {'a number' if key == 'port' else 'a text'} is wanted")
             else:
                 try:
                     said[key] = _PARSED[key](str(value))
-                except NotAcceptableError as error:
+                except InvalidValueError as error:
                     self._complaints.add(where, f"{key}: {error}")
             lines[key] = line
-        return Level(said, lines)
+        return Scope(said, lines)
 
-    def _family(self, tree: dict[str, Any], groups: Mapping[str, Level]) -> Ancestry:
+    def _family(self, tree: dict[str, Any], groups: Mapping[str, Scope]) -> GroupTree:
         children: dict[str, dict[str, tuple[str | int, ...]]] = {name: {} for name in groups}
         for name, (path, table) in self._named(tree, "groups"):
             for place, child in self._texts(table, (*path, "children")):
                 if child in groups:
                     children[name][child] = place
                 else:
-                    self._complain(place, f"unknown group `{child}`" + meant(child, groups))
-        family = ancestry(children)
+                    self._complain(place, f"unknown group `{child}`" + did_you_mean(child, groups))
+        family = group_tree(children)
         if family.circle:
             first, second = family.circle[:2]
             self._complain(children[first][second], f"groups contain each other: {' > '.join(family.circle)}")

@@ -17,7 +17,7 @@ _PIECE = re.compile(rf"(?:{_STRINGS})|\#[^\n]*|[\[\]{{}},=\n]|[^\s\[\]{{}},=\#\"
 _PART = re.compile(r'"((?:\\.|[^"\\])*)(?:"|$)|\'([^\']*)\'|([^\s."\']+)', re.DOTALL)
 
 
-class Lines:
+class TomlLines:
     """The places in one document. It must be valid TOML: a parser has read it before."""
 
     def __init__(self, text: str) -> None:

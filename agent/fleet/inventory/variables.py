@@ -6,16 +6,16 @@ import re
 from typing import TYPE_CHECKING, Any, Callable
 
 from agent.core.fleet import Target
-from agent.desired import meant
+from agent.desired import did_you_mean
 from agent.fleet.inventory import names
 from agent.fleet.inventory.arguments import jump_in
-from agent.fleet.inventory.said import option_said
-from agent.options import ENVIRONMENT_PREFIX, OPTIONS, SECRET_VARIABLES, NotAcceptableError
+from agent.fleet.inventory.said import parse_option
+from agent.options import ENVIRONMENT_PREFIX, OPTIONS, SECRET_VARIABLES, InvalidValueError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.desired import Complaints
+    from agent.desired import InputErrors
 
 LONGEST_VALUE = 16_384
 PRIORITY = "ansible_group_priority"
@@ -72,8 +72,8 @@ class Encrypted(str):
     __slots__ = ()
 
 
-def understood(
-    name: str, value: Any, where: str, complaints: Complaints, ignored: set[str]
+def parse_variable(
+    name: str, value: Any, where: str, complaints: InputErrors, ignored: set[str]
 ) -> dict[str, Any]:
     """Return the variable under its own name, its value parsed; or nothing, and then it was told why."""
     ours = name.startswith(ENVIRONMENT_PREFIX.lower())
@@ -96,7 +96,7 @@ def understood(
     else:
         try:
             return {name: _PARSED[name](str(value))}
-        except NotAcceptableError as error:
+        except InvalidValueError as error:
             complaints.add(where, f"{name}: {error}")
     return {}
 
@@ -107,7 +107,7 @@ def _has_template(value: Any) -> bool:
     return any(isinstance(each, str) and ("{{" in each or "{%" in each) for each in texts)
 
 
-def _option(name: str, value: Any, where: str, complaints: Complaints) -> dict[str, Any]:
+def _option(name: str, value: Any, where: str, complaints: InputErrors) -> dict[str, Any]:
     option = _OPTIONS.get(name)
     if option is None:
         secret = name.upper() in SECRET_VARIABLES
@@ -115,18 +115,18 @@ def _option(name: str, value: Any, where: str, complaints: Complaints) -> dict[s
             where,
             f"`{name}` is a secret: it is taken from the environment only"
             if secret
-            else f"unknown variable `{name}`" + meant(name, _OPTIONS),
+            else f"unknown variable `{name}`" + did_you_mean(name, _OPTIONS),
         )
         return {}
     if isinstance(value, str):
         value = value.strip()
         if option.many:
             value = [each for each in re.split(r"[,\s]+", _unlisted(value)) if each]
-    said = option_said(option, value, f"{where}: {name}", complaints)
+    said = parse_option(option, value, f"{where}: {name}", complaints)
     return {name: said[option.name]} if said else {}
 
 
-def elsewhere(variables: Mapping[str, Any]) -> bool:
+def uses_other_connection(variables: Mapping[str, Any]) -> bool:
     """Tell whether Ansible reaches this host in another way than over SSH."""
     return variables.get(CONNECTION, "ssh") not in _OVER_SSH
 
@@ -164,41 +164,41 @@ def _connection(text: str) -> str:
     """Return the plug-in. One with its full name (`amazon.aws.aws_ssm`) is a plug-in, whatever it is called."""
     collection, _, kind = text.rpartition(".")
     if kind not in (*_ELSEWHERE, *_OVER_SSH) and not re.fullmatch(r"\w+\.\w+", collection):
-        raise NotAcceptableError(f"{text!r} is not how a host is reached here: ssh is")
+        raise InvalidValueError(f"{text!r} is not how a host is reached here: ssh is")
     return kind if collection in ("", "ansible.builtin", "ansible.legacy") or kind in _ELSEWHERE else text
 
 
 def _elsewise(_text: str) -> str:
-    raise NotAcceptableError("it is not understood here; ssh's configuration file and its keys are")
+    raise InvalidValueError("it is not understood here; ssh's configuration file and its keys are")
 
 
 def _program(text: str) -> str:
     if text.rpartition("/")[2] != "ssh":
-        raise NotAcceptableError(f"{text!r} is not run here: only ssh's configuration is read")
+        raise InvalidValueError(f"{text!r} is not run here: only ssh's configuration is read")
     return text
 
 
 def _root(text: str) -> str:
     if text != "root":
-        raise NotAcceptableError(f"{text!r} is not who does the work on a host: root is")
+        raise InvalidValueError(f"{text!r} is not who does the work on a host: root is")
     return text
 
 
 def _sudo(text: str) -> str:
     if text.rpartition("/")[2].rpartition(".")[2] != "sudo":
-        raise NotAcceptableError(f"{text!r} is not how one becomes root here: sudo is")
+        raise InvalidValueError(f"{text!r} is not how one becomes root here: sudo is")
     return text
 
 
 def _flags(text: str) -> str:
     if not all(re.fullmatch(r"-[HSnEk]+", word) for word in text.split()):
-        raise NotAcceptableError(f"{text!r} is not how sudo is called here: `sudo -n`")
+        raise InvalidValueError(f"{text!r} is not how sudo is called here: `sudo -n`")
     return text
 
 
 def _priority(text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,9}", text):
-        raise NotAcceptableError(f"{text!r} is not a whole number")
+        raise InvalidValueError(f"{text!r} is not a whole number")
     return int(text)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.hosts.ssh import twins
-from agent.hosts.ssh.gate import Gate
-from agent.hosts.ssh.keys import Keyring
-from agent.hosts.ssh.link import Link, connect
-from agent.hosts.ssh.login import Config
-from agent.hosts.ssh.trust import Known
+from agent.hosts.ssh.gate import LoginLimiter
+from agent.hosts.ssh.keys import IdentityStore
+from agent.hosts.ssh.link import SshConnection, connect
+from agent.hosts.ssh.login import SshConfig
+from agent.hosts.ssh.trust import KnownHosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
     from agent.core.fleet import Target
     from agent.hosts.ssh.login import Route
-    from agent.hosts.ssh.wire import Lifeline
+    from agent.hosts.ssh.wire import SocketCancelToken
 
 # How many of ssh's clients run at once: each takes 5 ms of a processor, or waits for a name server.
 _AT_ONCE = 4 * (os.cpu_count() or 1)
 
 
-class Door:
+class SshConnector:
     """Shared by all threads of a roll-out."""
 
     def __init__(self, ssh_config: str | None, *, trust_new: bool) -> None:
-        self._config = Config.read(Path(ssh_config) if ssh_config else None)
-        self._known = Known()
-        self._keyring = Keyring()
-        self._gate = Gate()
+        self._config = SshConfig.read(Path(ssh_config) if ssh_config else None)
+        self._known = KnownHosts()
+        self._keyring = IdentityStore()
+        self._gate = LoginLimiter()
         self._trust_new = trust_new
 
     def places(
@@ -47,7 +47,7 @@ class Door:
         twins.refuse(targets, routes)
         return {name: (route.target.host, route.target.port) for name, route in routes.items()}
 
-    def open(self, target: Target, lifeline: Lifeline) -> Link:
+    def open(self, target: Target, lifeline: SocketCancelToken) -> SshConnection:
         """Connect and log in. Raises AgentError with the cause, CutError when the lifeline is cut."""
         return connect(
             self._config.route(target),

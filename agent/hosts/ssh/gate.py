@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-    from agent.hosts.ssh.wire import Lifeline
+    from agent.hosts.ssh.wire import SocketCancelToken
 
 # sshd drops at random from the 11th connection on that is not logged in (MaxStartups 10:30:100).
 LOGINS = 8
 
 
-class Gate:
+class LoginLimiter:
     """Lets `limit` threads at a time through to each server."""
 
     def __init__(self, limit: int = LOGINS) -> None:
@@ -24,7 +24,7 @@ class Gate:
         self._moved = threading.Condition()
 
     @contextlib.contextmanager
-    def passing(self, server: Hashable, lifeline: Lifeline) -> Iterator[None]:
+    def passing(self, server: Hashable, lifeline: SocketCancelToken) -> Iterator[None]:
         """Wait for a place with this server, and hold it. Raises CutError when the line is cut first."""
         with lifeline.holding(self._wake), self._moved:
             self._moved.wait_for(lambda: lifeline.is_cut or self._inside.get(server, 0) < self._limit)

@@ -17,10 +17,10 @@ from agent.hosts.ssh.trust import HostKey
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from agent.hosts.ssh.keys import Keyring, Offers
+    from agent.hosts.ssh.keys import Identities, IdentityStore
     from agent.hosts.ssh.login import Algorithms, Hop
-    from agent.hosts.ssh.trust import Known
-    from agent.hosts.ssh.wire import Lifeline, Proxy
+    from agent.hosts.ssh.trust import KnownHosts
+    from agent.hosts.ssh.wire import ProxyCommand, SocketCancelToken
 
 # What paramiko's thread and calls raise when the peer sends nonsense or goes away.
 BROKEN = (paramiko.SSHException, OSError, EOFError, ValueError, LookupError, struct.error)
@@ -36,7 +36,7 @@ _WORDS = 200
 
 
 @dataclass(frozen=True)
-class Patience:
+class SshTimeouts:
     """How long each stage may take, in seconds: a second line behind the lifeline."""
 
     banner: float = 15.0
@@ -44,16 +44,16 @@ class Patience:
     login: float = 30.0
     channel: float = 30.0
 
-    def at_least(self, seconds: float) -> Patience:
+    def at_least(self, seconds: float) -> SshTimeouts:
         """Return one for a server that may take so long: ConnectTimeout also covers banner and keys, as in ssh."""
         return replace(self, banner=max(self.banner, seconds), handshake=max(self.handshake, seconds))
 
 
-class DroppedError(Exception):
+class ServerBusyError(Exception):
     """The server closed before it said who it is: too many knock at once. The text is what it said instead."""
 
 
-class Transport(paramiko.Transport):
+class SshTransport(paramiko.Transport):
     """paramiko's, which remembers what the peer said: that is only logged there, with tracebacks.
 
     paramiko is given events of ours and then asked for its exception. Its own waits raise whatever its thread
@@ -61,7 +61,7 @@ class Transport(paramiko.Transport):
     time is over. In sentences `{}` stands for the host, whose place on the way the link knows.
     """
 
-    def __init__(self, sock: Any, hop: Hop, lifeline: Lifeline, patience: Patience) -> None:
+    def __init__(self, sock: Any, hop: Hop, lifeline: SocketCancelToken, patience: SshTimeouts) -> None:
         patience = patience.at_least(hop.timeout or 0.0)
         super().__init__(sock)
         self.banner_timeout = patience.banner
@@ -73,7 +73,7 @@ class Transport(paramiko.Transport):
         self._lifeline = lifeline
         self._patience = patience
 
-    def greet(self, known: Known, proxy: Proxy | None) -> None:
+    def greet(self, known: KnownHosts, proxy: ProxyCommand | None) -> None:
         """Exchange banners and keys, asking for a type of host key that is known."""
         self._agree_only_on(self._hop.algorithms)
         kinds = [name for kind in known.kinds(self._hop) for name in _ALGORITHMS.get(kind, (kind,))]
@@ -91,12 +91,12 @@ class Transport(paramiko.Transport):
                 self._not_greeted(proxy, late=not ended.is_set() or seconds >= self._patience.banner)
             self._not_agreed(late=not ended.is_set() or seconds >= self._patience.handshake)
 
-    def verify(self, known: Known, *, trust_new: bool) -> str | None:
+    def verify(self, known: KnownHosts, *, trust_new: bool) -> str | None:
         """Judge the host's key; a fingerprint is one that is trusted from now on."""
         key = self.get_remote_server_key()
         return known.check(self._hop, HostKey(key.get_name(), key.asbytes()), trust_new=trust_new)
 
-    def log_in(self, keyring: Keyring) -> None:
+    def log_in(self, keyring: IdentityStore) -> None:
         """Offer one key after the other until the server takes one."""
         tried: list[str] = []
         error: Exception | None = None
@@ -163,7 +163,7 @@ class Transport(paramiko.Transport):
             raise _late(f"does not answer the login of {self._hop.user}", self._patience.login, "")
         return self.get_exception()
 
-    def _not_greeted(self, proxy: Proxy | None, *, late: bool) -> NoReturn:
+    def _not_greeted(self, proxy: ProxyCommand | None, *, late: bool) -> NoReturn:
         """The server, or the proxy command on the way to it, did not say who it is."""
         words = self.said or (proxy.said() if proxy else "")
         if late:
@@ -175,7 +175,7 @@ class Transport(paramiko.Transport):
                 saw=words or "it said nothing",
                 hint=f"run it by hand: `{self._hop.proxy_command}`",
             )
-        raise DroppedError(words)
+        raise ServerBusyError(words)
 
     def _not_agreed(self, *, late: bool) -> NoReturn:
         error = self.get_exception()
@@ -187,7 +187,7 @@ class Transport(paramiko.Transport):
         saw = self.said or str(error or "") or "it closed the connection"
         raise AgentError("ssh-failed", "the key exchange with {} failed", saw=saw)
 
-    def _not_let_in(self, tried: list[str], error: Exception | None, offers: Offers) -> NoReturn:
+    def _not_let_in(self, tried: list[str], error: Exception | None, offers: Identities) -> NoReturn:
         """Say why no key was taken: none to offer, one that cannot sign, a lost connection, or a refusal."""
         user, troubles = self._hop.user, "; ".join(offers.troubles)
         if not tried and troubles:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.hosts.ssh.login import Hop
-    from agent.hosts.ssh.wire import Lifeline
+    from agent.hosts.ssh.wire import SocketCancelToken
 
 # How long an agent may take to answer or to sign, in seconds.
 _ANSWER = 15.0
@@ -43,7 +43,7 @@ _KINDS = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
 
 @dataclass(frozen=True)
-class Offer:
+class Identity:
     """One key that is offered to a server, and where it is from."""
 
     key: paramiko.PKey
@@ -51,10 +51,10 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Offers:
+class Identities:
     """All keys for one login in the order in which they are tried, and what is wrong with those that are missing."""
 
-    keys: tuple[Offer, ...]
+    keys: tuple[Identity, ...]
     troubles: tuple[str, ...]
 
 
@@ -68,7 +68,7 @@ class KeyFile:
     trouble: str | None = None
 
 
-class Keyring:
+class IdentityStore:
     """The key files of a run, each loaded once and shared by all threads."""
 
     def __init__(self, patience: float = _ANSWER) -> None:
@@ -83,7 +83,7 @@ class Keyring:
             return self._files[path]
 
     @contextlib.contextmanager
-    def offers(self, hop: Hop, lifeline: Lifeline) -> Iterator[Offers]:
+    def offers(self, hop: Hop, lifeline: SocketCancelToken) -> Iterator[Identities]:
         """Give the keys for this login; the agent's sign until the end.
 
         Named keys come first, since a server counts every attempt; where none is named the agent's do, as in ssh.
@@ -99,11 +99,11 @@ class Keyring:
                 lifeline.check()
                 offers = self._ordered(hop, held or ())
                 gone = () if held is not None else (f"the agent {hop.agent} does not answer",)
-                yield Offers(offers.keys, (*offers.troubles, *gone))
+                yield Identities(offers.keys, (*offers.troubles, *gone))
 
-    def _ordered(self, hop: Hop, held: tuple[paramiko.AgentKey, ...]) -> Offers:
+    def _ordered(self, hop: Hop, held: tuple[paramiko.AgentKey, ...]) -> Identities:
         by_blob = {each.asbytes(): each for each in held}
-        named: list[Offer] = []
+        named: list[Identity] = []
         troubles: list[str] = []
         for path in hop.keys:
             found = self.file(path)
@@ -118,13 +118,13 @@ class Keyring:
             for each in (*hop.certificates, f"{path}-cert.pub"):
                 certified = _certified(key, each)
                 if certified is not None:
-                    named.append(Offer(certified, f"{each} (certificate)"))
-            named.append(Offer(key, where))
-        others = [Offer(key, f"{key.comment or 'a key'} (agent)") for key in by_blob.values()]
+                    named.append(Identity(certified, f"{each} (certificate)"))
+            named.append(Identity(key, where))
+        others = [Identity(key, f"{key.comment or 'a key'} (agent)") for key in by_blob.values()]
         if hop.identities_only:
             others = []
         keys = (*named, *others) if hop.keys_named else (*others, *named)
-        return Offers(keys, tuple(troubles))
+        return Identities(keys, tuple(troubles))
 
 
 class _Agent(AgentSSH):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from agent.core.errors import AgentError
-from agent.core.link import CutError, LinkLostError
+from agent.core.link import CancelledError, ConnectionLostError
 from agent.hosts.ssh import wire
-from agent.hosts.ssh.handshake import BROKEN, DroppedError, Patience, Transport
+from agent.hosts.ssh.handshake import BROKEN, ServerBusyError, SshTimeouts, SshTransport
 from agent.hosts.ssh.login import PATIENCE
-from agent.hosts.ssh.talk import Talk
-from agent.hosts.ssh.wire import Lifeline, Wire
+from agent.hosts.ssh.talk import SshChannel
+from agent.hosts.ssh.wire import SocketCancelToken, SocketHandle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,18 +24,26 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from agent.hosts.ssh.gate import Gate
-    from agent.hosts.ssh.keys import Keyring
+    from agent.hosts.ssh.gate import LoginLimiter
+    from agent.hosts.ssh.keys import IdentityStore
     from agent.hosts.ssh.login import Hop, Route
-    from agent.hosts.ssh.trust import Known
+    from agent.hosts.ssh.trust import KnownHosts
 
-__all__ = ["CutError", "Lifeline", "Link", "LinkLostError", "Patience", "Talk", "connect"]
+__all__ = [
+    "CancelledError",
+    "ConnectionLostError",
+    "SocketCancelToken",
+    "SshChannel",
+    "SshConnection",
+    "SshTimeouts",
+    "connect",
+]
 
 # A server that closes before its banner (MaxStartups) is tried again after 0.5, 1, 2, 4 and 8 seconds, more or less.
 _TRIES, _BACK_OFF = 6, 0.5
 # How long to wait before a refused session is asked for again, in seconds.
 _PAUSES = (0.05, 0.1, 0.2, 0.4)
-_PATIENCE = Patience()
+_PATIENCE = SshTimeouts()
 # How long the threads of a closed connection may take to end, in seconds.
 _JOIN = 2.0
 
@@ -43,18 +51,18 @@ _JOIN = 2.0
 def connect(
     route: Route,
     *,
-    known: Known,
-    keyring: Keyring,
+    known: KnownHosts,
+    keyring: IdentityStore,
     trust_new: bool,
-    lifeline: Lifeline,
-    gate: Gate,
-    patience: Patience = _PATIENCE,
-) -> Link:
+    lifeline: SocketCancelToken,
+    gate: LoginLimiter,
+    patience: SshTimeouts = _PATIENCE,
+) -> SshConnection:
     """Log in at every hop of the route, each through the one before.
 
-    Raises AgentError with the cause, CutError when the lifeline is cut.
+    Raises AgentError with the cause, CancelledError when the lifeline is cut.
     """
-    link = Link(lifeline, patience)
+    link = SshConnection(lifeline, patience)
     try:
         for number in range(len(route.hops)):
             link.extend(route, number, known=known, keyring=keyring, trust_new=trust_new, gate=gate)
@@ -64,14 +72,14 @@ def connect(
     return link
 
 
-class Link:
+class SshConnection:
     """A connection that is logged in. Made, used and closed in one thread; only its lifeline is for another."""
 
-    def __init__(self, lifeline: Lifeline, patience: Patience) -> None:
+    def __init__(self, lifeline: SocketCancelToken, patience: SshTimeouts) -> None:
         self._lifeline = lifeline
         self._patience = patience
-        self._wires: list[Wire] = []
-        self._transports: list[Transport] = []
+        self._wires: list[SocketHandle] = []
+        self._transports: list[SshTransport] = []
         self._trusted: list[str] = []
 
     @property
@@ -91,7 +99,14 @@ class Link:
         self.close()
 
     def extend(
-        self, route: Route, number: int, *, known: Known, keyring: Keyring, trust_new: bool, gate: Gate
+        self,
+        route: Route,
+        number: int,
+        *,
+        known: KnownHosts,
+        keyring: IdentityStore,
+        trust_new: bool,
+        gate: LoginLimiter,
     ) -> None:
         """Log in at hop `number`, again and again while the server only has too many callers."""
         server = tuple((each.host, each.port) for each in route.hops[: number + 1])
@@ -99,7 +114,7 @@ class Link:
             try:
                 with gate.passing(server, self._lifeline), self._told(route, number):
                     return self._enter(route, number, known=known, keyring=keyring, trust_new=trust_new)
-            except DroppedError as dropped:
+            except ServerBusyError as dropped:
                 if attempt == _TRIES:
                     words = str(dropped) or "the connection was closed before it said anything"
                     raise AgentError(
@@ -112,14 +127,14 @@ class Link:
             self._lifeline.wait(half * random.uniform(0.75, 1.5))  # noqa: S311 -- jitter
         raise AssertionError(server)
 
-    def talk(self, command: str) -> Talk:
+    def talk(self, command: str) -> SshChannel:
         """Run a command on the target with its two outputs and its input open."""
         transport = self._transports[-1]
         with self._living(transport):
             channel = self._session(transport)
-            return Talk(channel, command, self._lifeline, self._patience.channel)
+            return SshChannel(channel, command, self._lifeline, self._patience.channel)
 
-    def _session(self, transport: Transport) -> paramiko.Channel:
+    def _session(self, transport: SshTransport) -> paramiko.Channel:
         """Open a session. The one before may not be over for the server yet, which matters with MaxSessions 1."""
         for pause in _PAUSES:
             try:
@@ -150,11 +165,13 @@ class Link:
 
     # --- one login
 
-    def _enter(self, route: Route, number: int, *, known: Known, keyring: Keyring, trust_new: bool) -> None:
+    def _enter(
+        self, route: Route, number: int, *, known: KnownHosts, keyring: IdentityStore, trust_new: bool
+    ) -> None:
         hop = route.hops[number]
         below = len(self._wires), len(self._transports)
         try:
-            transport = Transport(self._socket(route, number), hop, self._lifeline, self._patience)
+            transport = SshTransport(self._socket(route, number), hop, self._lifeline, self._patience)
             self._transports.append(transport)
             transport.greet(known, self._wires[0].proxy if number == 0 else None)
             fresh = transport.verify(known, trust_new=trust_new)
@@ -168,7 +185,7 @@ class Link:
 
     def _drop(self, wires: int, transports: int) -> None:
         """Close what one failed login has opened, and leave the hops before it."""
-        failed = Link(self._lifeline, self._patience)
+        failed = SshConnection(self._lifeline, self._patience)
         failed._wires, self._wires = self._wires[wires:], self._wires[:wires]
         failed._transports, self._transports = self._transports[transports:], self._transports[:transports]
         failed.close()
@@ -180,10 +197,10 @@ class Link:
                 "direct-tcpip", (hop.host, hop.port), ("127.0.0.1", 0), timeout=hop.timeout or PATIENCE
             )
         if hop.proxy_command:
-            made = wire.through(hop.proxy_command, shell=route.shell, lifeline=self._lifeline)
+            made = wire.start_proxy_command(hop.proxy_command, shell=route.shell, lifeline=self._lifeline)
         else:
             family = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}.get(hop.family, socket.AF_UNSPEC)
-            made = wire.dial(
+            made = wire.connect_tcp(
                 hop.host,
                 hop.port,
                 family=family,
@@ -222,7 +239,7 @@ class Link:
             ) from None
 
     @contextlib.contextmanager
-    def _living(self, transport: Transport) -> Iterator[None]:
+    def _living(self, transport: SshTransport) -> Iterator[None]:
         try:
             yield
         except paramiko.ChannelException as error:
@@ -238,7 +255,7 @@ class Link:
                 raise AgentError(
                     "ssh-timed-out", "the host does not open a session", saw=str(error)
                 ) from None
-            raise LinkLostError(str(error) or type(error).__name__) from None
+            raise ConnectionLostError(str(error) or type(error).__name__) from None
 
 
 def _place(route: Route, number: int) -> str:

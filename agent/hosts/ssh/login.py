@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
 from agent.hosts import files
-from agent.hosts.ssh.openssh import Answer, Asked, Client, wrong
+from agent.hosts.ssh.openssh import ResolvedConfig, SshProgram, SshQuery, wrong
 from agent.hosts.ssh.operator import Operator
-from agent.hosts.ssh.tokens import Tokens
+from agent.hosts.ssh.tokens import ConfigExpander
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -107,15 +107,15 @@ class Route:
         return os.environ.get("SHELL") or "/bin/sh"
 
 
-class Config:
+class SshConfig:
     """ssh's configuration, as the client itself reads it; without any, what holds by default."""
 
-    def __init__(self, operator: Operator, client: Client | None) -> None:
+    def __init__(self, operator: Operator, client: SshProgram | None) -> None:
         self._operator = operator
         self._client = client
 
     @classmethod
-    def read(cls, file: Path | None = None, environment: Mapping[str, str] = os.environ) -> Config:
+    def read(cls, file: Path | None = None, environment: Mapping[str, str] = os.environ) -> SshConfig:
         """Find FILE, or the user's and the system's configuration when none is named, and the program to read it.
 
         Raises AgentError `config-invalid` when the file is not there, or no program.
@@ -139,14 +139,16 @@ class Config:
                 hint="`apt-get install openssh-client`, or `dnf install openssh-clients`",
             )
         named = None if file is None else file.absolute()
-        return cls(operator, Client(program, named, environment, str(Path.cwd())))
+        return cls(operator, SshProgram(program, named, environment, str(Path.cwd())))
 
     def route(self, target: Target, stopped: Callable[[], bool] = lambda: False) -> Route:
         """Resolve the target and all jump hosts before it. Raises AgentError `config-invalid`, `interrupted`."""
-        asked = Asked(target.address, target.user, target.port, target.key, _without_itself(target))
+        asked = SshQuery(target.address, target.user, target.port, target.key, _without_itself(target))
         return Route(self._hops(asked, (), stopped))
 
-    def _hops(self, asked: Asked, seen: tuple[Asked, ...], stopped: Callable[[], bool]) -> tuple[Hop, ...]:
+    def _hops(
+        self, asked: SshQuery, seen: tuple[SshQuery, ...], stopped: Callable[[], bool]
+    ) -> tuple[Hop, ...]:
         """Ask about a host, then about its last jump host as ssh does: the others before it are that one's jumps."""
         answer = self._answer(asked, stopped)
         jump = answer.get("proxyjump")
@@ -162,7 +164,7 @@ class Config:
             raise wrong(first, f"ProxyJump has more than {_HOPS} hosts")
         return (*self._hops(before, (*seen, asked), stopped), hop)
 
-    def _answer(self, asked: Asked, stopped: Callable[[], bool]) -> Answer:
+    def _answer(self, asked: SshQuery, stopped: Callable[[], bool]) -> ResolvedConfig:
         if self._client is not None:
             return self._client.ask(asked, stopped)
         user = asked.user or self._operator.name
@@ -183,9 +185,11 @@ class Config:
             "identityfile": (asked.key,) if asked.key else (),
             "proxyjump": (asked.jump,) if asked.jump else (),
         }
-        return Answer({keyword: tuple(each for each in values if each) for keyword, values in said.items()})
+        return ResolvedConfig(
+            {keyword: tuple(each for each in values if each) for keyword, values in said.items()}
+        )
 
-    def _hop(self, asked: Asked, answer: Answer) -> Hop:
+    def _hop(self, asked: SshQuery, answer: ResolvedConfig) -> Hop:
         name = asked.name
         _check_understood(name, answer)
         tokens = _tokens(self._operator, name, answer)
@@ -218,7 +222,7 @@ class Config:
             algorithms=_algorithms(answer),
         )
 
-    def _keys(self, answer: Answer, tokens: Tokens) -> tuple[tuple[str, ...], bool]:
+    def _keys(self, answer: ResolvedConfig, tokens: ConfigExpander) -> tuple[tuple[str, ...], bool]:
         """Return the files with keys, and whether they were named; of those that were not, what is there.
 
         An agent may hold a key of which only the public half is a file.
@@ -231,7 +235,7 @@ class Config:
         there = (path for path in paths if Path(path).is_file() or Path(f"{path}.pub").is_file())
         return tuple(there), False
 
-    def _agent(self, answer: Answer, tokens: Tokens) -> str | None:
+    def _agent(self, answer: ResolvedConfig, tokens: ConfigExpander) -> str | None:
         environment = self._operator.environment
         said = next(iter(answer.all("identityagent")), "SSH_AUTH_SOCK")
         if said.lower() == "none":
@@ -242,7 +246,7 @@ class Config:
             return environment.get(said[1:]) or None
         return said if self._is_expanded("identityagent") else tokens.path(said)
 
-    def _known_hosts(self, answer: Answer, tokens: Tokens) -> tuple[str, ...]:
+    def _known_hosts(self, answer: ResolvedConfig, tokens: ConfigExpander) -> tuple[str, ...]:
         said = answer.get("userknownhostsfile")
         if self._is_expanded("userknownhostsfile"):
             return _files(said)
@@ -254,12 +258,12 @@ class Config:
         return self._client is not None and keyword in self._client.expanded
 
 
-def _tokens(operator: Operator, name: str, answer: Answer) -> Tokens:
+def _tokens(operator: Operator, name: str, answer: ResolvedConfig) -> ConfigExpander:
     host, user, port = answer.name("hostname") or name, answer.name("user"), answer.name("port") or ""
     if user is None or not port.isdecimal() or not 0 < int(port) < 65536:
         raise wrong(name, f"User {user}, Port {port}")
     digest = (answer.get("controlpath") or "").lstrip("/") or None
-    return Tokens(operator, host, name, int(port), user, answer.name("hostkeyalias"), digest)
+    return ConfigExpander(operator, host, name, int(port), user, answer.name("hostkeyalias"), digest)
 
 
 def _without_itself(target: Target) -> str | None:
@@ -277,17 +281,17 @@ def _without_itself(target: Target) -> str | None:
     return ",".join(hops) or None
 
 
-def _last(jump: str, name: str) -> Asked:
+def _last(jump: str, name: str) -> SshQuery:
     """Return the last host of a ProxyJump, with the others as its own."""
     others, _, last = jump.rpartition(",")
     spelled = _JUMP.fullmatch(last.strip())
     if spelled is None:
         raise wrong(name, f"ProxyJump {jump}")
     port = int(spelled[3]) if spelled[3] else None
-    return Asked(spelled[2].strip("[]"), spelled[1], port, jump=others or None)
+    return SshQuery(spelled[2].strip("[]"), spelled[1], port, jump=others or None)
 
 
-def _check_understood(name: str, answer: Answer) -> None:
+def _check_understood(name: str, answer: ResolvedConfig) -> None:
     """Refuse by name what would lead elsewhere, or log in otherwise, than what is done here."""
     for keyword in _NOT_UNDERSTOOD:
         if value := answer.get(keyword):
@@ -303,7 +307,7 @@ def _check_understood(name: str, answer: Answer) -> None:
         raise wrong(name, f"preferredauthentications {ways}: only keys log in here")
 
 
-def _algorithms(answer: Answer) -> Algorithms:
+def _algorithms(answer: ResolvedConfig) -> Algorithms:
     def names(keyword: str) -> tuple[str, ...]:
         return tuple(each for each in (answer.get(keyword) or "").split(",") if each)
 

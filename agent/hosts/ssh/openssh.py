@@ -27,7 +27,7 @@ _PROBE = "/%%"
 
 
 @dataclass(frozen=True)
-class Asked:
+class SshQuery:
     """One question to ssh: a name, and what is said beside it as options, which win over the configuration."""
 
     name: str
@@ -53,7 +53,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ResolvedConfig:
     """What ssh prints: for each keyword its values, in ssh's order."""
 
     values: Mapping[str, tuple[str, ...]]
@@ -71,7 +71,7 @@ class Answer:
         return None if value is None or value.lower() == "none" else value
 
 
-class Client:
+class SshProgram:
     """The program, asked once about each name; threads ask side by side."""
 
     def __init__(
@@ -87,16 +87,16 @@ class Client:
         self._environment = environment
         self._folder = folder
         self._limit = limit
-        self._answers: dict[Asked, Future[Answer]] = {}
+        self._answers: dict[SshQuery, Future[ResolvedConfig]] = {}
         self._lock = threading.Lock()
         probe = (f"CertificateFile={_PROBE}", f"IdentityAgent={_PROBE}", f"UserKnownHostsFile={_PROBE}")
-        plain = self._run(("-F", "/dev/null"), Asked("localhost", options=probe), lambda: False)
+        plain = self._run(("-F", "/dev/null"), SshQuery("localhost", options=probe), lambda: False)
         # the files that are tried where none is named
         self.default_keys = plain.all("identityfile")
         # keywords whose values are printed with `~`, tokens and variables expanded
         self.expanded = frozenset(key for key, values in plain.values.items() if values == ("/%",))
 
-    def ask(self, asked: Asked, stopped: Callable[[], bool]) -> Answer:
+    def ask(self, asked: SshQuery, stopped: Callable[[], bool]) -> ResolvedConfig:
         """Return what the configuration says. Raises AgentError `config-invalid`, `interrupted`."""
         with self._lock:
             future = self._answers.get(asked)
@@ -112,7 +112,7 @@ class Client:
                 future.cancel()  # only what has no result: nobody waits for ever
         return future.result()
 
-    def _run(self, file: tuple[str, ...], asked: Asked, stopped: Callable[[], bool]) -> Answer:
+    def _run(self, file: tuple[str, ...], asked: SshQuery, stopped: Callable[[], bool]) -> ResolvedConfig:
         # %C is a digest that has changed from version to version: ssh shows it where it is asked for
         argv = (self._program, "-T", "-G", *file, "-o", "ControlPath=/%C", *asked.words())
         try:
@@ -139,7 +139,7 @@ class Client:
         for line in ended.out.decode(errors="surrogateescape").split("\n"):
             keyword, _, value = line.partition(" ")
             values[keyword.lower()] = (*values.get(keyword.lower(), ()), value.rstrip("\r"))
-        return Answer(values)
+        return ResolvedConfig(values)
 
 
 def wrong(name: str, saw: str) -> AgentError:

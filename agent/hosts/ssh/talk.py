@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from agent.core.errors import AgentError
-from agent.core.link import LinkLostError
+from agent.core.link import ConnectionLostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from agent.hosts.ssh.wire import Lifeline
+    from agent.hosts.ssh.wire import SocketCancelToken
 
 # How much of the end of standard error is kept, in bytes.
 _ERRORS = 64 * 1024
@@ -37,7 +37,7 @@ _STATUS, _SETTLE = 30.0, 0.5
 _BROKEN = (paramiko.SSHException, OSError, EOFError, ValueError, LookupError, struct.error)
 
 
-class Tail:
+class OutputTail:
     """The last bytes of an output, however long it is."""
 
     def __init__(self) -> None:
@@ -51,19 +51,19 @@ class Tail:
         return bytes(self._kept)
 
 
-class Talk:
+class SshChannel:
     """A command with its channel. One thread does everything, so neither output can fill up while another is read."""
 
     def __init__(
         self,
         channel: paramiko.Channel,
         command: str,
-        lifeline: Lifeline,
+        lifeline: SocketCancelToken,
         patience: float,
     ) -> None:
         self._channel = channel
         self._lifeline = lifeline
-        self._errors = Tail()
+        self._errors = OutputTail()
         self._heard: collections.deque[bytes] = collections.deque()
         self._waiting = 0
         self._bell = threading.Event()
@@ -88,7 +88,7 @@ class Talk:
                 ) from None
             if not self._has_gone():
                 raise AgentError("ssh-failed", "the host runs no commands over SSH", saw=str(error)) from None
-            raise LinkLostError(str(error) or type(error).__name__) from None
+            raise ConnectionLostError(str(error) or type(error).__name__) from None
         finally:
             limit.cancel()
             limit.join()
@@ -126,10 +126,10 @@ class Talk:
                 if self._channel.closed and not self._has_gone():
                     return
                 self._lifeline.check()
-                raise LinkLostError(str(error) or type(error).__name__) from None
+                raise ConnectionLostError(str(error) or type(error).__name__) from None
             if not sent:
                 if self._has_gone():
-                    raise LinkLostError("the connection ended while data was being sent")
+                    raise ConnectionLostError("the connection ended while data was being sent")
                 return
             rest = rest[sent:]
             last = time.monotonic()
@@ -140,7 +140,7 @@ class Talk:
             self._channel.shutdown_write()
 
     def receive(self, *, timeout: float = SILENCE) -> bytes:
-        """Return the next piece of standard output, b"" at its end. Raises LinkLostError, CutError, AgentError."""
+        """Return the next piece of standard output, b"" at its end. Raises ConnectionLostError, CutError, AgentError."""
         if self._heard:
             data = self._heard.popleft()
             self._waiting -= len(data)
@@ -166,7 +166,7 @@ class Talk:
         if status != -1:
             return status
         if self._has_gone():
-            raise LinkLostError("the connection ended before the command's status came")
+            raise ConnectionLostError("the connection ended before the command's status came")
         return None
 
     def errors(self) -> bytes:
@@ -202,7 +202,7 @@ class Talk:
         self._drain_errors()
         if not self._channel.eof_received and self._channel.exit_status == -1:
             self._lifeline.check()
-            raise LinkLostError("the connection ended in the middle of the output")
+            raise ConnectionLostError("the connection ended in the middle of the output")
         return b""
 
     def _has_gone(self) -> bool:
@@ -223,4 +223,4 @@ class Talk:
             yield
         except _BROKEN as error:
             self._lifeline.check()
-            raise LinkLostError(str(error) or type(error).__name__) from None
+            raise ConnectionLostError(str(error) or type(error).__name__) from None

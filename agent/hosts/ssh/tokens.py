@@ -20,7 +20,7 @@ _SIGN = re.compile(r"%(.?)|\$\{([^}]{0,255})\}", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Tokens:
+class ConfigExpander:
     """The meaning of all tokens for one host. `digest` is what ssh itself makes of %C, None when it was not asked."""
 
     operator: Operator

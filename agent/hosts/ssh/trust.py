@@ -40,7 +40,7 @@ class HostKey:
 
 
 @dataclass(frozen=True)
-class Entry:
+class KnownHostsEntry:
     """One line of known_hosts. `marker` is empty, @revoked or @cert-authority; `names` the first word as it stands."""
 
     marker: str
@@ -60,7 +60,7 @@ class Entry:
         return met
 
 
-def parse(text: str, path: str) -> tuple[Entry, ...]:
+def parse(text: str, path: str) -> tuple[KnownHostsEntry, ...]:
     """Return the entries of a known_hosts file. Lines that are none are passed over, as ssh does.
 
     Lines end with a line feed and words with a blank or tab, and with nothing else that Unicode has for that: what
@@ -81,21 +81,21 @@ def parse(text: str, path: str) -> tuple[Entry, ...]:
             continue
         # A key starts with its own type: anything else would be trusted under a false name.
         if blob[4 : 4 + len(kind)] == kind.encode():
-            entries.append(Entry(marker, names, HostKey(kind, blob), f"{path}:{number}"))
+            entries.append(KnownHostsEntry(marker, names, HostKey(kind, blob), f"{path}:{number}"))
     return tuple(entries)
 
 
-class Book:
+class KnownHostsFile:
     """The entries of one file, to be looked up by name: going through all of them for each host takes hosts x lines."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        self._plain: dict[str, list[tuple[int, Entry]]] = {}
-        self._others: list[tuple[int, Entry]] = []
+    def __init__(self, entries: Iterable[KnownHostsEntry]) -> None:
+        self._plain: dict[str, list[tuple[int, KnownHostsEntry]]] = {}
+        self._others: list[tuple[int, KnownHostsEntry]] = []
         self._size = 0
         for entry in entries:
             self.add(entry)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: KnownHostsEntry) -> None:
         self._size += 1
         if any(sign in entry.names for sign in "*?!|"):
             self._others.append((self._size, entry))
@@ -103,20 +103,20 @@ class Book:
             for name in set(entry.names.lower().split(",")):
                 self._plain.setdefault(name, []).append((self._size, entry))
 
-    def about(self, names: Collection[str]) -> list[Entry]:
+    def about(self, names: Collection[str]) -> list[KnownHostsEntry]:
         """Return the entries that fit one of the names, in the order of the file."""
         found = [each for each in self._others if any(each[1].fits(name) for name in names)]
         found += (each for name in names for each in self._plain.get(name, ()))
         return list(dict(sorted(found, key=lambda each: each[0])).values())
 
 
-class Known:
+class KnownHosts:
     """All known_hosts files of a run: each is read once, and shared by all threads."""
 
     def __init__(self) -> None:
-        self._files: dict[str, Book] = {}
+        self._files: dict[str, KnownHostsFile] = {}
         # what was found under these names in these files: each host is looked up twice
-        self._found: dict[object, tuple[Entry, ...]] = {}
+        self._found: dict[object, tuple[KnownHostsEntry, ...]] = {}
         self._lock = threading.Lock()
 
     def kinds(self, hop: Hop) -> tuple[str, ...]:
@@ -143,7 +143,7 @@ class Known:
     def _is_known(self, hop: Hop, key: HostKey) -> bool:
         return self._judge(hop, key, self._about(hop))
 
-    def _judge(self, hop: Hop, key: HostKey, about: tuple[Entry, ...]) -> bool:
+    def _judge(self, hop: Hop, key: HostKey, about: tuple[KnownHostsEntry, ...]) -> bool:
         """Tell whether the key is known; one that is revoked, or not the known one, raises."""
         for each in about:
             if each.marker == "@revoked" and each.key == key:
@@ -166,11 +166,11 @@ class Known:
             )
         return False
 
-    def _about(self, hop: Hop) -> tuple[Entry, ...]:
+    def _about(self, hop: Hop) -> tuple[KnownHostsEntry, ...]:
         with self._lock:
             return self._about_unlocked(hop)
 
-    def _about_unlocked(self, hop: Hop) -> tuple[Entry, ...]:
+    def _about_unlocked(self, hop: Hop) -> tuple[KnownHostsEntry, ...]:
         """Return the entries for this host, also those of its bare name."""
         names = {hop.known_as} if hop.key_alias else {hop.known_as, hop.host.lower()}
         paths = (*hop.known_hosts, *hop.known_hosts_global)
@@ -179,11 +179,11 @@ class Known:
             self._found[key] = tuple(each for path in paths for each in self._book(path).about(names))
         return self._found[key]
 
-    def _book(self, path: str) -> Book:
+    def _book(self, path: str) -> KnownHostsFile:
         if path not in self._files:
             # /dev/null is a usual way to say that there are none
             data = files.read(path, 0, _SIZE) if Path(path).is_file() else None
-            self._files[path] = Book(parse((data or b"").decode(errors="surrogateescape"), path))
+            self._files[path] = KnownHostsFile(parse((data or b"").decode(errors="surrogateescape"), path))
         return self._files[path]
 
     def _forget(self, path: str) -> None:
@@ -211,17 +211,17 @@ class Known:
             raise AgentError(
                 "write-failed", f"{path} cannot be written", saw=error.strerror or str(error)
             ) from None
-        self._book(str(path)).add(Entry("", name, key, f"{path} (new)"))
+        self._book(str(path)).add(KnownHostsEntry("", name, key, f"{path} (new)"))
         self._found.clear()
 
 
-def _counting(hop: Hop, about: Iterable[Entry]) -> list[Entry]:
+def _counting(hop: Hop, about: Iterable[KnownHostsEntry]) -> list[KnownHostsEntry]:
     """Return the keys that a host may have: those of its name with its port, those of the bare name where none is."""
     plain = [each for each in about if not each.marker]
     return [each for each in plain if each.fits(hop.known_as)] or plain
 
 
-def _unknown(hop: Hop, key: HostKey, about: tuple[Entry, ...]) -> AgentError:
+def _unknown(hop: Hop, key: HostKey, about: tuple[KnownHostsEntry, ...]) -> AgentError:
     authorities = [each.where for each in about if each.marker == "@cert-authority"]
     hint = None
     if authorities:

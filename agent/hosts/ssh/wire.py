@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
-from agent.core.link import CutError
+from agent.core.link import CancelledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ _SAID = 4096
 _LEAVE = 0.5
 
 
-class Lifeline:
+class SocketCancelToken:
     """What a watchdog in another thread cuts, so that everything that waits on this connection ends at once.
 
     A cut only shuts sockets down and wakes waiters: the thread that owns them closes them, since a number that
@@ -58,15 +58,15 @@ class Lifeline:
 
     def check(self) -> None:
         if self.is_cut:
-            raise CutError
+            raise CancelledError
 
     def wait(self, seconds: float) -> None:
-        """Wait so long, or raise CutError as soon as the line is cut."""
+        """Wait so long, or raise CancelledError as soon as the line is cut."""
         if self._cut.wait(seconds):
-            raise CutError
+            raise CancelledError
 
     def hold(self, act: Callable[[], None]) -> object:
-        """Have `act` done when the line is cut; a line that is cut already raises CutError instead."""
+        """Have `act` done when the line is cut; a line that is cut already raises CancelledError instead."""
         token = object()
         with self._lock:
             self.check()
@@ -102,16 +102,18 @@ class _Socket(socket.socket):
         return data
 
 
-class Wire:
+class SocketHandle:
     """One socket with what must be done to shut it and to close it."""
 
-    def __init__(self, sock: socket.socket, lifeline: Lifeline, proxy: Proxy | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket, lifeline: SocketCancelToken, proxy: ProxyCommand | None = None
+    ) -> None:
         self.sock = sock
         self.proxy = proxy
         self._lifeline = lifeline
         try:
             self._token = lifeline.hold(self.shut)
-        except CutError:
+        except CancelledError:
             self.close()
             raise
 
@@ -129,19 +131,19 @@ class Wire:
             self.proxy.end(patient=not self._lifeline.is_cut)
 
 
-def dial(
+def connect_tcp(
     host: str,
     port: int,
     *,
     family: socket.AddressFamily,
     source: str | None = None,
     timeout: float,
-    lifeline: Lifeline,
-) -> Wire:
+    lifeline: SocketCancelToken,
+) -> SocketHandle:
     """Connect by TCP to the first address that answers, all of them together within `timeout` seconds.
 
     `source` is the address of this machine to connect from, where that was said. Raises AgentError when none answers,
-    with the cause of the last, and CutError.
+    with the cause of the last, and CancelledError.
     """
     lifeline.check()
     try:
@@ -163,9 +165,11 @@ def dial(
     raise _unreached(f"{host} port {port}", last, timeout)
 
 
-def _connect(family: int, address: object, source: str | None, timeout: float, lifeline: Lifeline) -> Wire:
+def _connect(
+    family: int, address: object, source: str | None, timeout: float, lifeline: SocketCancelToken
+) -> SocketHandle:
     sock = _Socket(family, socket.SOCK_STREAM)
-    wire = Wire(sock, lifeline)
+    wire = SocketHandle(sock, lifeline)
     try:
         sock.settimeout(timeout)
         if source is not None:
@@ -182,7 +186,7 @@ def _connect(family: int, address: object, source: str | None, timeout: float, l
             if hasattr(socket, name):  # macOS and Windows have not all of them
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         lifeline.check()
-    except (OSError, CutError):
+    except (OSError, CancelledError):
         wire.close()
         lifeline.check()  # a cut makes the connect fail in a way of its own
         raise
@@ -200,7 +204,7 @@ def _unreached(where: str, error: OSError, timeout: float) -> AgentError:
     return AgentError("ssh-failed", f"{where} could not be connected to", saw=saw)
 
 
-class Proxy:
+class ProxyCommand:
     """The user's ProxyCommand, in a session of its own, with one socket as its input and output.
 
     paramiko.ProxyCommand was tried first. It never notices the command's end (it reads b"" in a circle until its
@@ -246,16 +250,16 @@ class Proxy:
             del self._heard[:-_SAID]
 
 
-def through(command: str, *, shell: str, lifeline: Lifeline) -> Wire:
+def start_proxy_command(command: str, *, shell: str, lifeline: SocketCancelToken) -> SocketHandle:
     """Start the user's proxy command and return the socket that speaks with it."""
     lifeline.check()
     ours, theirs = socket.socketpair()
     with theirs:
         try:
-            proxy = Proxy(command, shell, theirs)
+            proxy = ProxyCommand(command, shell, theirs)
         except OSError as error:
             ours.close()
             raise AgentError(
                 "ssh-failed", "the ProxyCommand cannot be started", saw=f"{shell}: {error.strerror}"
             ) from None
-    return Wire(ours, lifeline, proxy)
+    return SocketHandle(ours, lifeline, proxy)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
-from agent.core.host import Room, Stat
+from agent.core.host import DiskSpace, Stat
 from agent.hosts.windows import access, kernel, names
 
 assert sys.platform == "win32"
@@ -45,7 +45,7 @@ class Files:
             where = _full(path)
             kind = _kind_of(os.stat(where))
             if kind != "file":
-                raise unreadable(path, kind)
+                raise read_error(path, kind)
             with os.fdopen(kernel.open_file(where), "rb", buffering=0) as file:
                 if offset:
                     file.seek(offset)
@@ -58,10 +58,10 @@ class Files:
         except _ABSENT:
             return None
         except OSError as error:
-            raise unreadable(path, _said(error)) from error
+            raise read_error(path, _said(error)) from error
         except ValueError as error:
-            raise unreadable(path, str(error)) from error
-        raise unreadable(path, f"more than {limit} bytes", want=f"at most {limit} bytes")
+            raise read_error(path, str(error)) from error
+        raise read_error(path, f"more than {limit} bytes", want=f"at most {limit} bytes")
 
     def look(self, path: str) -> Stat | None:
         """Do what HostView.stat promises; the mode is what the access control list says, the owner is not told."""
@@ -77,9 +77,9 @@ class Files:
         except _ABSENT:
             return None
         except OSError as error:
-            raise unreadable(path, _said(error)) from error
+            raise read_error(path, _said(error)) from error
         except ValueError as error:
-            raise unreadable(path, str(error)) from error
+            raise read_error(path, str(error)) from error
         names = seen.st_nlink if kind == "file" else 1
         return Stat(kind, mode, *access.NOBODY_ASKED, seen.st_size, seen.st_mtime, names)
 
@@ -93,9 +93,9 @@ class Files:
         except _ABSENT:
             return None
         except OSError as error:
-            raise unreadable(path, _said(error)) from error
+            raise read_error(path, _said(error)) from error
         except ValueError as error:
-            raise unreadable(path, str(error)) from error
+            raise read_error(path, str(error)) from error
 
     def names(self, path: str) -> tuple[str, ...]:
         """Do what HostView.names promises."""
@@ -105,12 +105,12 @@ class Files:
             return ()
         except NotADirectoryError as error:
             if os.path.lexists(_full(path)):
-                raise unreadable(path, "not a folder", want="a folder") from error
+                raise read_error(path, "not a folder", want="a folder") from error
             return ()
         except OSError as error:
-            raise unreadable(path, _said(error), want="a folder") from error
+            raise read_error(path, _said(error), want="a folder") from error
         except ValueError as error:
-            raise unreadable(path, str(error), want="a folder") from error
+            raise read_error(path, str(error), want="a folder") from error
 
     def replace(self, path: str, data: bytes, mode: int, owner: tuple[int, int] | None) -> None:
         """Do what Host.write promises.
@@ -130,7 +130,7 @@ class Files:
             self.make_folders(folder)
             _clear(folder, name)
             if _is_folder(where):
-                raise refused(OSError(errno.EISDIR, "it is a folder"), path)
+                raise write_error(OSError(errno.EISDIR, "it is a folder"), path)
             temporary = ntpath.join(folder, f".{name}.hsm-agent-{os.urandom(4).hex()}")
             with os.fdopen(kernel.create_file(temporary, descriptor), "wb") as file:
                 file.write(data)
@@ -140,7 +140,7 @@ class Files:
             self._rename(temporary, where)
             temporary = ""
         except OSError as error:
-            raise refused(error, path) from error
+            raise write_error(error, path) from error
         except ValueError as error:
             raise AgentError("write-failed", f"{path!r} cannot be written", saw=str(error)) from error
         finally:
@@ -160,7 +160,7 @@ class Files:
             self._rename(temporary, where)
             temporary = ""
         except OSError as error:
-            raise refused(error, path) from error
+            raise write_error(error, path) from error
         except ValueError as error:
             raise AgentError("write-failed", f"{path!r} cannot be written", saw=str(error)) from error
         finally:
@@ -178,7 +178,7 @@ class Files:
         except _ABSENT:
             return
         except OSError as error:
-            raise refused(error, path) from error
+            raise write_error(error, path) from error
         except ValueError as error:
             raise AgentError("write-failed", f"{path!r} cannot be removed", saw=str(error)) from error
 
@@ -204,13 +204,13 @@ class Files:
             try:
                 fd = stack.enter_context(kernel.exclusive(_full(path), access.descriptor(0o600)))
             except OSError as error:
-                raise refused(error, path) from error
+                raise write_error(error, path) from error
             except ValueError as error:
                 raise AgentError("write-failed", f"{path!r} cannot be locked", saw=str(error)) from error
             yield fd
 
     def refused(self, error: OSError, path: str) -> AgentError:
-        return refused(error, path)
+        return write_error(error, path)
 
     def open_to_read(self, path: str) -> int:
         """Return a descriptor of a regular file. Raises OSError; `errno.EINVAL` for what is none."""
@@ -233,7 +233,7 @@ class Files:
 
         return url2pathname(rest)
 
-    def room(self, path: str) -> Room:
+    def room(self, path: str) -> DiskSpace:
         """Do what HostView.room promises."""
         import shutil  # noqa: PLC0415 -- 2 ms, which not every look need pay
 
@@ -241,9 +241,9 @@ class Files:
             place = _full(path)
             while not os.path.isdir(place) and not names.is_root(place):
                 place = ntpath.dirname(place)
-            return Room(shutil.disk_usage(place).free, not kernel.read_only_volume(place))
+            return DiskSpace(shutil.disk_usage(place).free, not kernel.read_only_volume(place))
         except (OSError, ValueError) as error:
-            raise unreadable(path, str(error), want="a folder") from error
+            raise read_error(path, str(error), want="a folder") from error
 
     def require_own(self, folder: str, root: str) -> None:
         """Raise AgentError `write-failed` when somebody else may write in a folder; make it where it is absent.
@@ -325,7 +325,7 @@ class Files:
         return False
 
 
-def refused(error: OSError, path: str) -> AgentError:
+def write_error(error: OSError, path: str) -> AgentError:
     """Return the error for a touch the system refused, by its cause."""
     saw = f"{path}: {_said(error)}"
     if error.winerror in _FULL or error.errno == errno.ENOSPC:
@@ -341,7 +341,7 @@ def refused(error: OSError, path: str) -> AgentError:
     return AgentError("write-failed", f"{path} cannot be written", saw=saw)
 
 
-def unreadable(path: str, saw: str, *, want: str = "a regular file that can be read") -> AgentError:
+def read_error(path: str, saw: str, *, want: str = "a regular file that can be read") -> AgentError:
     return AgentError("unreadable", f"{path!r} cannot be read", saw=saw, want=want)
 
 

@@ -261,7 +261,7 @@ class Job:
         _close(self._handle)
 
 
-def waiting(fd: int) -> int | None:
+def bytes_available(fd: int) -> int | None:
     """Return how many bytes lie in a pipe, None when nobody can write to it any more and it is empty."""
     peek = _kernel32().PeekNamedPipe
     peek.argtypes = [

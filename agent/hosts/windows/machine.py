@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
-from agent.core.host import READ_LIMIT, Holder, Reached, Running
+from agent.core.host import READ_LIMIT, ConnectResult, LockHolder, ProcessInfo
 from agent.core.system import windows
 from agent.hosts import allowlist, connect
 from agent.hosts.processes import Stopped
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator, Mapping, Sequence
 
-    from agent.core.host import Done, Progress, Room, Stat
-    from agent.core.registry import Key
+    from agent.core.host import CommandResult, DiskSpace, Progress, Stat
+    from agent.core.registry import RegistryKey
     from agent.core.system import System
-    from agent.hosts.fetch import Means, Sender
+    from agent.hosts.fetch import DownloadContext, FileProvider
 
 _MUTEX = "Global\\"
 
@@ -47,7 +47,7 @@ class Windows:
         *,
         progress: Progress = lambda _have, _total: None,
         environ: Mapping[str, str] = os.environ,
-        sender: Sender | None = None,
+        sender: FileProvider | None = None,
         patience: float = 5.0,
     ) -> None:
         self._stop = stop or threading.Event()
@@ -84,14 +84,14 @@ class Windows:
     def names(self, path: str) -> tuple[str, ...]:
         return self._files.names(path)
 
-    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         allowlist.require(argv, self._allowed)
         try:
             return self._run(argv, timeout, stdin, stop=self._stop)
         except Stopped:
             raise self._interrupted(f"`{' '.join(argv)}` was running") from None
 
-    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> Reached:
+    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
         try:
             return connect.reach(
                 address, port, timeout, tls, self._stop.is_set,
@@ -100,7 +100,7 @@ class Windows:
         except connect.Interrupted:
             raise self._interrupted(f"waiting for {address} port {port}") from None
 
-    def holder(self, path: str) -> Holder | None:
+    def holder(self, path: str) -> LockHolder | None:
         r"""Tell whether a named mutex such as `Global\_MSIExecute` is owned; by whom, Windows does not say.
 
         To ask is to take it for a moment where it is free. Files have no such locks here, so to ask about one is a
@@ -108,12 +108,12 @@ class Windows:
         """
         if not path.startswith(_MUTEX):
             raise ValueError(f"{path!r} is not the name of a mutex")
-        return Holder(0, "") if kernel.is_owned(path) else None
+        return LockHolder(0, "") if kernel.is_owned(path) else None
 
-    def registry(self, key: str) -> Key | None:
+    def registry(self, key: str) -> RegistryKey | None:
         return registry.read(key)
 
-    def mapping(self, prefix: str) -> tuple[Running, ...]:
+    def mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
         import psutil  # noqa: PLC0415 -- 25 ms that only this look pays
 
         found = []
@@ -123,7 +123,7 @@ class Windows:
                 paths = sorted({each.path for each in process.memory_maps() if _is_below(each.path, prefix)})
                 if paths:
                     found.append(
-                        Running(
+                        ProcessInfo(
                             pid, process.name(), *access.NOBODY_ASKED, process.create_time(), tuple(paths)
                         )
                     )
@@ -134,7 +134,7 @@ class Windows:
 
         return get(url, limit=limit, timeout=timeout, means=self._means())
 
-    def room(self, path: str) -> Room:
+    def room(self, path: str) -> DiskSpace:
         return self._files.room(path)
 
     def now(self) -> dt.datetime:
@@ -167,7 +167,7 @@ class Windows:
     def remove(self, path: str) -> None:
         self._files.remove(path)
 
-    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Done:
+    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         return self._run(argv, timeout, stdin, stop=threading.Event())
 
     @contextlib.contextmanager
@@ -202,12 +202,16 @@ class Windows:
 
         return fetch(url, path, sha256=sha256, limit=limit, timeout=timeout, means=self._means())
 
-    def _means(self) -> Means:
-        from agent.hosts.fetch import Means  # noqa: PLC0415 -- as above
+    def _means(self) -> DownloadContext:
+        from agent.hosts.fetch import DownloadContext  # noqa: PLC0415 -- as above
 
-        return Means(self, self._files, self._environ, self._stop.is_set, self._progress, self._sender)
+        return DownloadContext(
+            self, self._files, self._environ, self._stop.is_set, self._progress, self._sender
+        )
 
-    def _run(self, argv: Sequence[str], timeout: float, stdin: bytes, *, stop: threading.Event) -> Done:
+    def _run(
+        self, argv: Sequence[str], timeout: float, stdin: bytes, *, stop: threading.Event
+    ) -> CommandResult:
         return processes.run(
             argv,
             env=processes.environment(self._environ),

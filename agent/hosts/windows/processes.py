@@ -15,9 +15,9 @@ import tempfile
 import time
 from typing import IO, TYPE_CHECKING
 
-from agent.core.host import Done
+from agent.core.host import CommandResult
 from agent.core.utf16 import text_of
-from agent.hosts.processes import EDGE, Excerpt, Stopped
+from agent.hosts.processes import EDGE, HeadTailBuffer, Stopped
 from agent.hosts.windows import kernel
 
 assert sys.platform == "win32"
@@ -60,7 +60,7 @@ def run(
     timeout: float,
     stdin: bytes = b"",
     stopped: Callable[[], bool] = lambda: False,
-) -> Done:
+) -> CommandResult:
     """Run a program to its end. The whole job is ended when the time is up, or `stopped` says so: then Stopped.
 
     There is no polite way: a program without a window or a console hears no request. What it is told comes from a
@@ -68,15 +68,15 @@ def run(
     """
     program = find(argv[0], env)
     if program is None:
-        return Done(127, "", f"{argv[0]}: there is no such program\n")
+        return CommandResult(127, "", f"{argv[0]}: there is no such program\n")
     if program.lower().endswith((".bat", ".cmd")):
         # cmd.exe would read the words as commands
-        return Done(126, "", f"{argv[0]}: a batch file is no program\n")
+        return CommandResult(126, "", f"{argv[0]}: a batch file is no program\n")
     try:
         with _told(stdin) as told, contextlib.closing(kernel.Job()) as job:
             return _run_in(job, argv, program, env, told, time.monotonic() + timeout, stopped)
     except OSError as error:
-        return Done(126, "", f"{argv[0]}: {error.strerror or error}\n")
+        return CommandResult(126, "", f"{argv[0]}: {error.strerror or error}\n")
 
 
 def find(program: str, env: Mapping[str, str]) -> str | None:
@@ -109,14 +109,14 @@ def _run_in(
     told: IO[bytes] | int,
     deadline: float,
     stopped: Callable[[], bool],
-) -> Done:
+) -> CommandResult:
     # not as a context: that would wait without end for one that cannot be ended
     child = subprocess.Popen(
         argv, executable=program, stdin=told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
         env=dict(env), cwd=env.get("SYSTEMROOT"),
         creationflags=subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP | _SUSPENDED,
     )  # fmt: skip
-    pipes = _Pipes(child)
+    pipes = _WindowsPipes(child)
     try:
         job.take(int(child._handle))  # type: ignore[attr-defined]  # noqa: SLF001 -- the way it is named
         return _watch(child, job, pipes, deadline, stopped)
@@ -129,25 +129,25 @@ def _run_in(
 def _watch(
     child: subprocess.Popen[bytes],
     job: kernel.Job,
-    pipes: _Pipes,
+    pipes: _WindowsPipes,
     deadline: float,
     stopped: Callable[[], bool],
-) -> Done:
+) -> CommandResult:
     while child.poll() is None:
         left = deadline - time.monotonic()
         if left <= 0 or stopped():
             _end(child, job, pipes)
             if left <= 0:
-                return Done(None, *pipes.heard())
+                return CommandResult(None, *pipes.heard())
             raise Stopped
         if not pipes.turn():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(min(_TURN, left))
     pipes.rest()
-    return Done(child.returncode, *pipes.heard())
+    return CommandResult(child.returncode, *pipes.heard())
 
 
-def _end(child: subprocess.Popen[bytes], job: kernel.Job, pipes: _Pipes) -> None:
+def _end(child: subprocess.Popen[bytes], job: kernel.Job, pipes: _WindowsPipes) -> None:
     with contextlib.suppress(OSError):
         job.end(_ENDED)
     with contextlib.suppress(OSError):
@@ -157,12 +157,12 @@ def _end(child: subprocess.Popen[bytes], job: kernel.Job, pipes: _Pipes) -> None
     pipes.rest()
 
 
-class _Pipes:
+class _WindowsPipes:
     """Both outputs of a child, read only when something lies there."""
 
     def __init__(self, child: subprocess.Popen[bytes]) -> None:
-        self._streams: list[tuple[IO[bytes], Excerpt]] = []
-        self._out, self._err = Excerpt(EDGE), Excerpt(EDGE)
+        self._streams: list[tuple[IO[bytes], HeadTailBuffer]] = []
+        self._out, self._err = HeadTailBuffer(EDGE), HeadTailBuffer(EDGE)
         for stream, heard in ((child.stdout, self._out), (child.stderr, self._err)):
             if stream is not None:
                 self._streams.append((stream, heard))
@@ -171,7 +171,7 @@ class _Pipes:
         """Take what lies there, and return how many bytes that was."""
         taken = 0
         for stream, heard in list(self._streams):
-            there = kernel.waiting(stream.fileno())
+            there = kernel.bytes_available(stream.fileno())
             if there is None:
                 self._streams.remove((stream, heard))
                 stream.close()

@@ -7,7 +7,7 @@ import winreg
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
-from agent.core.registry import Key
+from agent.core.registry import RegistryKey
 
 assert sys.platform == "win32"
 
@@ -24,14 +24,14 @@ _NO_MORE, _BEING_REMOVED = 259, 1018
 _RIGHTS = winreg.KEY_READ | winreg.KEY_WOW64_64KEY
 
 
-def read(path: str) -> Key | None:
+def read(path: str) -> RegistryKey | None:
     """Do what HostView.registry promises."""
     if not path.upper().startswith(_ROOT):
         raise ValueError(f"{path!r} is not below {_ROOT}")
     try:
         with winreg.OpenKeyEx(winreg.HKEY_LOCAL_MACHINE, path[len(_ROOT) :], access=_RIGHTS) as key:
             names = _each(path, lambda index: winreg.EnumKey(key, index))
-            return Key(_values(path, key), tuple(_text(name) for name in names))
+            return RegistryKey(_values(path, key), tuple(_text(name) for name in names))
     except FileNotFoundError:
         return None
     except OSError as error:

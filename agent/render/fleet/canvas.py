@@ -6,8 +6,8 @@ import os
 import unicodedata
 from typing import TYPE_CHECKING
 
-from agent.render.progress import Forgiving
-from agent.render.text import painted
+from agent.render.progress import TolerantStream
+from agent.render.text import coloured
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _FALLBACK = os.terminal_size((80, 24))
 
 
-class Canvas:
+class TerminalArea:
     """Lines that replace the ones before.
 
     rich's Live counts the rows that it drew, not those they became: after a terminal was made narrower, pieces of
@@ -27,7 +27,7 @@ class Canvas:
     """
 
     def __init__(self, stream: TextIO, *, colour: bool) -> None:
-        self._stream = Forgiving(stream)
+        self._stream = TolerantStream(stream)
         self._colour = colour
         self._drawn: tuple[int, ...] = ()
 
@@ -45,7 +45,7 @@ class Canvas:
         # the last column stays empty: what is written there leaves it to the terminal where the cursor is
         cut = [(fitting(text, columns - 1), outcome) for text, outcome in lines[: max(rows - 1, 1)]]
         shown = [
-            painted(text, outcome, colour=self._colour and outcome != "") + "\033[K" for text, outcome in cut
+            coloured(text, outcome, colour=self._colour and outcome != "") + "\033[K" for text, outcome in cut
         ]
         self._stream.write(self._back(columns) + "\r\n".join(shown) + "\033[J")
         self._stream.flush()

@@ -24,7 +24,7 @@ _NOTES = ("previous-works", "kept")
 
 
 @dataclass(frozen=True)
-class Group:
+class HostGroup:
     """Hosts that ended alike. `title` is the code, with the cause where that is another; "" where there is none."""
 
     outcome: str
@@ -50,7 +50,7 @@ class Risk:
     hosts: tuple[str, ...]
 
 
-def groups(tree: Mapping[str, Any]) -> tuple[Group, ...]:
+def groups(tree: Mapping[str, Any]) -> tuple[HostGroup, ...]:
     """Return the hosts by outcome and cause: the worst outcome first, of one outcome the most frequent cause first."""
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for host in tree["hosts"]:
@@ -59,7 +59,7 @@ def groups(tree: Mapping[str, Any]) -> tuple[Group, ...]:
     return tuple(sorted(made, key=lambda each: (_rank(each.outcome), -len(each.hosts), each.title)))
 
 
-def needed(report: Mapping[str, Any]) -> dict[str, Any]:
+def summary_details(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return of a host's own report what the screen shows: a thousand whole ones would fill the memory."""
     keys = ("host", "client", "ca", "warnings", "restart_needed", "cause", "failure")
     kept = {key: report[key] for key in keys if key in report}
@@ -111,8 +111,8 @@ def _said(step: Mapping[str, Any]) -> str:
     return f"{step['id']}: {saw}, wanted {want}" if want else f"{step['id']}: {saw}"
 
 
-def _group(outcome: str, title: str, hosts: list[Mapping[str, Any]]) -> Group:
-    return Group(
+def _group(outcome: str, title: str, hosts: list[Mapping[str, Any]]) -> HostGroup:
+    return HostGroup(
         outcome=outcome,
         code=hosts[0]["code"],
         title=title,

@@ -7,20 +7,20 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Callable
 
-from agent.core.fleet import State
+from agent.core.fleet import HostState
 from agent.core.plain import printable
-from agent.render.fleet.canvas import Canvas, cells, fitting
-from agent.render.fleet.tally import Tally, ended
-from agent.render.fleet.words import hosts, span
+from agent.render.fleet.canvas import TerminalArea, cells, fitting
+from agent.render.fleet.tally import RolloutCounters, ended
+from agent.render.fleet.words import duration, hosts
 from agent.render.text import wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
-    from agent.core.fleet import End
+    from agent.core.fleet import HostResult
     from agent.render.fleet.canvas import Lines
-    from agent.render.fleet.tally import Wave
+    from agent.render.fleet.tally import WaveCounters
 
 # drawings in a second, and how long the last one is waited for
 _EACH = 0.25
@@ -33,14 +33,14 @@ _CAUSES = 3
 _STOPPING = 3
 
 
-class Live(Tally):
+class LiveDisplay(RolloutCounters):
     """The Watcher of a person. A thread draws; a terminal that is stopped by Ctrl-S holds up that thread alone."""
 
     def __init__(
         self, stream: TextIO, *, colour: bool = True, clock: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__(clock)
-        self._canvas = Canvas(stream, colour=colour)
+        self._canvas = TerminalArea(stream, colour=colour)
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="display", daemon=True)
@@ -62,7 +62,7 @@ class Live(Tally):
         with self._lock:
             super().host_at(name, what)
 
-    def host_ended(self, end: End) -> None:
+    def host_ended(self, end: HostResult) -> None:
         with self._lock:
             super().host_ended(end)
 
@@ -90,11 +90,11 @@ class Live(Tally):
             self._canvas.draw(lines)
 
 
-def frame(tally: Tally, columns: int, rows: int) -> Lines:
+def frame(tally: RolloutCounters, columns: int, rows: int) -> Lines:
     """Return what is shown of a roll-out on a terminal of that size; each line with the outcome it is coloured by."""
     now, wave = tally.clock(), tally.now
     title = tally.title() if columns >= _NARROW else f"{tally.command}: {hosts(sum(tally.sizes))}"
-    head = [(f"{title}, {span(now - tally.began)}", "")]
+    head = [(f"{title}, {duration(now - tally.began)}", "")]
     if wave is None:
         return [*head, ("  connecting", "")]
     earlier = [(f"  {tally.place(each)}: {ended(each)}", "skipped") for each in tally.waves[:-1]]
@@ -104,7 +104,7 @@ def frame(tally: Tally, columns: int, rows: int) -> Lines:
         lines = wrapped("  ", f"stopping{some}: {printable(tally.stopping)}", columns - 1)
         body += [(line, "failed") for line in lines[:_STOPPING]]
     elif tally.next_at is not None and tally.next_at > now:
-        body.append((f"  waiting {span(tally.next_at - now)} before the next wave", "changed"))
+        body.append((f"  waiting {duration(tally.next_at - now)} before the next wave", "changed"))
     elif wave.ended is not None and tally.running:
         body.append(("  looking at its hosts again", "changed"))
     room = rows - 1 - len(head) - len(body)
@@ -113,22 +113,22 @@ def frame(tally: Tally, columns: int, rows: int) -> Lines:
     return [*head, *earlier[len(earlier) - max(min(_EARLIER, room, len(earlier)), 0) :], *body, *slow]
 
 
-def _wave(tally: Tally, wave: Wave, columns: int) -> list[tuple[str, str]]:
+def _wave(tally: RolloutCounters, wave: WaveCounters, columns: int) -> list[tuple[str, str]]:
     bar = min(_BAR, max(columns - 30, 8))
     full = bar * min(wave.done, wave.hosts) // max(wave.hosts, 1)
     lines = [
         (f"  {tally.place(wave)}  [{'#' * full}{'.' * (bar - full)}] {wave.done:,} of {wave.hosts:,}", "")
     ]
     said = [f"{len(tally.running):,} running"]
-    said += [f"{wave.states[State.OK]:,} ok"] if wave.states[State.OK] else []
-    said += [f"{wave.states[State.DRIFTED]:,} differ"] if wave.states[State.DRIFTED] else []
+    said += [f"{wave.states[HostState.OK]:,} ok"] if wave.states[HostState.OK] else []
+    said += [f"{wave.states[HostState.DRIFTED]:,} differ"] if wave.states[HostState.DRIFTED] else []
     said += [f"{wave.bad:,} not well"] if wave.bad else []
     lines.append(("  " + ", ".join(said), ""))
     rate, left = tally.rate(wave), tally.left(wave)
     if rate is not None and wave.ended is None:
         pace = f"{rate:.1f} hosts/s" if rate >= 1 else f"{rate * 60:.1f} hosts/min"
         lines.append(
-            (f"  {pace}" + (f", about {span(left)} left" if left is not None and left > 1 else ""), "")
+            (f"  {pace}" + (f", about {duration(left)} left" if left is not None and left > 1 else ""), "")
         )
     causes = sum((each.causes for each in tally.waves), Counter[str]())
     if causes:
@@ -139,7 +139,7 @@ def _wave(tally: Tally, wave: Wave, columns: int) -> list[tuple[str, str]]:
     return lines
 
 
-def _slowest(tally: Tally, columns: int, most: int) -> list[tuple[str, str]]:
+def _slowest(tally: RolloutCounters, columns: int, most: int) -> list[tuple[str, str]]:
     """Return the hosts that are at work for the longest time, with the step they are at."""
     found = tally.slowest(most)
     if not found:
@@ -151,5 +151,5 @@ def _slowest(tally: Tally, columns: int, most: int) -> list[tuple[str, str]]:
     for each, name in zip(found, names):
         shown = fitting(name, most)
         padded = shown + " " * (most - cells(shown))
-        lines.append((f"    {padded}  {span(now - each.began):>5}  {printable(each.what)}", ""))
+        lines.append((f"    {padded}  {duration(now - each.began):>5}  {printable(each.what)}", ""))
     return lines

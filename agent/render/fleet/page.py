@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from agent.core.plain import printable
 from agent.render.fleet import screen
 from agent.render.fleet.causes import OUTCOMES, evidence, groups, proofs, risks, trusted
-from agent.render.fleet.words import hosts, span
+from agent.render.fleet.words import duration, hosts
 from agent.render.templates import render
 from agent.render.text import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.render.fleet.causes import Group
+    from agent.render.fleet.causes import HostGroup
     from agent.render.fleet.words import Counted
 
 # characters: of one text; of all hosts' steps together, which keeps the page of 1,000 hosts below 3 MB
@@ -42,7 +42,7 @@ def page(tree: Mapping[str, Any]) -> str:
         title=_text(f"{tree['command']}: {tree['outcome']}, {tree['finished']}"),
         command=_text(tree["command"]),
         outcome=_text(tree["outcome"]),
-        told=_text(screen.told(tree)),
+        told=_text(screen.summary_line(tree)),
         ending=_text(f"exit {tree['exit_status']}" + (f", {tree['code']}" if tree["code"] else "")),
         failure=[(key, _text(text, 2000)) for key, text in screen.reasons(tree, found)],
         resume=printable(tree["resume"] or "") if tree["outcome"] != "drift" else "",
@@ -80,7 +80,7 @@ def _facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("inventory", tree["inventory"]),
         ("hosts", f"{len(tree['hosts']):,}"),
         ("began", times[0]),
-        ("ended", times[1] + (f", after {span(took)}" if took is not None else "")),
+        ("ended", times[1] + (f", after {duration(took)}" if took is not None else "")),
         ("agent", tree["agent_version"]),
         ("tree", short(tree["tree"] or "")),
         ("Windows build", short(tree["windows_tree"] or "")),
@@ -113,7 +113,7 @@ def _wave(each: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _group(tree: Mapping[str, Any], number: int, group: Group) -> dict[str, Any]:
+def _group(tree: Mapping[str, Any], number: int, group: HostGroup) -> dict[str, Any]:
     return {
         "number": number,
         "outcome": group.outcome,
@@ -169,7 +169,7 @@ def _client(report: Mapping[str, Any]) -> str:
     return (client.get("version") or "").split("-")[0]
 
 
-def _hosts(tree: Mapping[str, Any], found: Sequence[Group]) -> list[dict[str, Any]]:
+def _hosts(tree: Mapping[str, Any], found: Sequence[HostGroup]) -> list[dict[str, Any]]:
     room = _STEPS // max(len(tree["hosts"]), 1)
     return [_host(number, host, room) for number, group in enumerate(found) for host in group.hosts]
 
@@ -186,7 +186,7 @@ def _host(number: int, host: Mapping[str, Any], room: int) -> dict[str, Any]:
         "code": _text(host["code"]),
         "wave": host["wave"] or "",
         "seconds": host["seconds"],
-        "took": span(host["seconds"]) if host["seconds"] else "",
+        "took": duration(host["seconds"]) if host["seconds"] else "",
         "changed": "changed" if host["changed"] else "",
         "system": _text(_system(report)) if report else "",
         "client": _text(_client(report)) if report else "",

@@ -6,18 +6,18 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Callable
 
-from agent.core.fleet import State
+from agent.core.fleet import HostState
 from agent.core.plain import printable
-from agent.render.fleet.tally import GOOD, Tally, ended
-from agent.render.fleet.words import hosts, span
-from agent.render.progress import Forgiving
+from agent.render.fleet.tally import GOOD, RolloutCounters, ended
+from agent.render.fleet.words import duration, hosts
+from agent.render.progress import TolerantStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
-    from agent.core.fleet import End
-    from agent.render.fleet.tally import Wave
+    from agent.core.fleet import HostResult
+    from agent.render.fleet.tally import WaveCounters
 
 # in waves up to this size each host has its line
 _NAMED = 50
@@ -27,12 +27,12 @@ _ALIKE = 20
 _EVERY = 30.0
 
 
-class Plain(Tally):
+class LogLines(RolloutCounters):
     """A line for what a reader of the log wants to know, and never thousands that say the same."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(clock)
-        self._stream = Forgiving(stream)
+        self._stream = TolerantStream(stream)
         self._told = clock()
         self._alike: Counter[str] = Counter()
 
@@ -48,41 +48,41 @@ class Plain(Tally):
         super().host_at(name, what)
         self._now_and_then()
 
-    def host_ended(self, end: End) -> None:
+    def host_ended(self, end: HostResult) -> None:
         wave = self.now
         again = wave is not None and end.name in wave.ends
         super().host_ended(end)
-        if wave is None or end.state is State.NOT_REACHED:
+        if wave is None or end.state is HostState.NOT_REACHED:
             return
         if end.state not in GOOD:
             self._bad(end)
         elif wave.hosts <= _NAMED and not again:
-            self._say(f"{printable(end.name)} {_how(end)} {span(end.seconds)}")
+            self._say(f"{printable(end.name)} {_how(end)} {duration(end.seconds)}")
         if again:  # looked at once more after the soak: no news is good news
             return
         if wave.ended is not None:
-            self._say(f"{self.place(wave)} done: {ended(wave)}; in {span(wave.ended - wave.began)}")
+            self._say(f"{self.place(wave)} done: {ended(wave)}; in {duration(wave.ended - wave.began)}")
         else:
             self._now_and_then()
 
     def soaks(self, seconds: float) -> None:
         super().soaks(seconds)
-        self._say(f"waiting {span(seconds)}, then looking at the wave's hosts again before the next wave")
+        self._say(f"waiting {duration(seconds)}, then looking at the wave's hosts again before the next wave")
 
     def stops(self, why: str) -> None:
         super().stops(why)
         some = f", {hosts(len(self.running))} at work" if self.running else ""
         self._say(f"stopping{some}: {printable(why)}")
 
-    def _begin_wave(self, wave: Wave) -> None:
+    def _begin_wave(self, wave: WaveCounters) -> None:
         self._told = wave.began
         self._say(f"{self.place(wave)}: {hosts(wave.hosts)}")
 
-    def _bad(self, end: End) -> None:
+    def _bad(self, end: HostResult) -> None:
         cause = end.code or end.state.value
         self._alike[cause] += 1
         if self._alike[cause] <= _ALIKE:
-            self._say(f"{printable(end.name)} {_how(end)} {span(end.seconds)}")
+            self._say(f"{printable(end.name)} {_how(end)} {duration(end.seconds)}")
         elif self._alike[cause] == _ALIKE + 1:
             self._say(f"more hosts with {cause}: counted from here on, named in the report")
 
@@ -94,7 +94,7 @@ class Plain(Tally):
         said = [f"{wave.done:,} of {wave.hosts:,} done", f"{len(self.running):,} running"]
         said += [f"{wave.bad:,} not well"] if wave.bad else []
         left = self.left(wave)
-        said += [f"about {span(left)} left"] if left is not None else []
+        said += [f"about {duration(left)} left"] if left is not None else []
         self._say(f"{self.place(wave)}: {', '.join(said)}")
 
     def _say(self, text: str) -> None:
@@ -102,7 +102,7 @@ class Plain(Tally):
         self._stream.flush()
 
 
-def _how(end: End) -> str:
+def _how(end: HostResult) -> str:
     if end.code:
         return f"{end.state.value} ({end.code})"
     return f"{end.state.value} (changed)" if end.changed else end.state.value

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from agent.core.plain import printable
 from agent.render.fleet.causes import OUTCOMES, evidence, groups, risks, trusted
-from agent.render.fleet.words import hosts, span, waves
-from agent.render.text import BOUND, painted, wrapped
+from agent.render.fleet.words import duration, hosts, waves
+from agent.render.text import NBSP, coloured, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.render.fleet.causes import Group, Risk
+    from agent.render.fleet.causes import HostGroup, Risk
     from agent.render.fleet.words import Counted
 
 # of what differs from host to host, so many are shown
@@ -44,7 +44,7 @@ def report(tree: Mapping[str, Any], *, colour: bool = False, width: int | None =
     return "\n".join(lines) + "\n"
 
 
-def told(tree: Mapping[str, Any]) -> str:
+def summary_line(tree: Mapping[str, Any]) -> str:
     """Say in one sentence how the run ended."""
     total, command, failure = len(tree["hosts"]), tree["command"].split()[-1], tree["failure"]
     left = total - tree["totals"]["ok"]
@@ -83,7 +83,7 @@ def tally(tree: Mapping[str, Any]) -> str:
         changed = sum(1 for host in tree["hosts"] if host["outcome"] == "ok" and host["changed"])
         said[-1] += f" ({changes(tree, changed, totals['ok'] - changed)})"
     return ", ".join(said) + (
-        f"; in {span(took)}".replace(" ", BOUND).replace(BOUND, " ", 1) if took is not None else ""
+        f"; in {duration(took)}".replace(" ", NBSP).replace(NBSP, " ", 1) if took is not None else ""
     )
 
 
@@ -115,7 +115,7 @@ def _head(tree: Mapping[str, Any]) -> list[str]:
     return [printable(each) for each in (*head, tree["run_id"])]
 
 
-def _group(tree: Mapping[str, Any], group: Group, *, colour: bool, width: int | None) -> list[str]:
+def _group(tree: Mapping[str, Any], group: HostGroup, *, colour: bool, width: int | None) -> list[str]:
     count = hosts(len(group.hosts))
     if group.outcome == "ok":
         said = f"{count}: {changes(tree, group.changed, len(group.hosts) - group.changed)}"
@@ -125,7 +125,7 @@ def _group(tree: Mapping[str, Any], group: Group, *, colour: bool, width: int | 
     column = max(len(host["outcome"]) for host in tree["hosts"])
     first, *rest = wrapped(f"  {group.outcome:<{column}}  ", printable(said), width, indent=4)
     lines = [
-        f"  {painted(group.outcome, group.outcome, colour=colour)}{first[2 + len(group.outcome) :]}",
+        f"  {coloured(group.outcome, group.outcome, colour=colour)}{first[2 + len(group.outcome) :]}",
         *rest,
     ]
     if group.sentence and group.outcome not in ("not-reached", "drifted"):
@@ -148,12 +148,14 @@ def changes(tree: Mapping[str, Any], changed: int, same: int) -> str:
     return "changed" if changed else "nothing to do"
 
 
-def _several(label: str, texts: Sequence[Counted], group: Group, width: int | None, most: int) -> list[str]:
+def _several(
+    label: str, texts: Sequence[Counted], group: HostGroup, width: int | None, most: int
+) -> list[str]:
     """Return what was seen, each once; with the number of hosts where it is not on all of them."""
     before, deeper = _before(label, width)
     lines = []
     for number, each in enumerate(texts[:most]):
-        some = f" ({hosts(each.hosts)})".replace(" ", BOUND).replace(BOUND, " ", 1)
+        some = f" ({hosts(each.hosts)})".replace(" ", NBSP).replace(NBSP, " ", 1)
         text = _whole_commands(each.text) + (some if each.hosts != len(group.hosts) else "")
         lines += wrapped(" " * len(before) if number else before, text, width, indent=deeper)
     return [*lines, " " * len(before) + f"and {len(texts) - most:,} more"] if len(texts) > most else lines
@@ -168,12 +170,10 @@ def _before(label: str, width: int | None) -> tuple[str, int]:
 
 def _whole_commands(text: str) -> str:
     """Keep a line from ending inside what stands in backticks: it is copied."""
-    return re.sub(
-        r"`[^`]*`", lambda found: found[0].replace(" ", BOUND), printable(text.replace("\n", " / "))
-    )
+    return re.sub(r"`[^`]*`", lambda found: found[0].replace(" ", NBSP), printable(text.replace("\n", " / ")))
 
 
-def _hosts(group: Group, width: int | None) -> list[str]:
+def _hosts(group: HostGroup, width: int | None) -> list[str]:
     if width is None:
         return [_row(host) for host in group.hosts]
     most = _NAME_LINES if group.code else _NAME_LINES // 2
@@ -184,7 +184,7 @@ def _row(host: Mapping[str, Any]) -> str:
     """Return one host's own line: what `grep` for its name finds."""
     said = [f"{host['outcome']:<11}", host["name"], f"{host['address']}:{host['port']}"]
     said += [f"wave {host['wave']}"] if host["wave"] else []
-    said += [span(host["seconds"])] if host["seconds"] else []
+    said += [duration(host["seconds"])] if host["seconds"] else []
     if host["outcome"] == "ok":
         said += ["changed" if host["changed"] else "unchanged"]
     said += [f"({host['code']})"] if host["code"] else []
@@ -202,8 +202,8 @@ def _names(names: Sequence[str], before: str, deeper: int, width: int | None, mo
         room -= len(name) + 1
         if room < len("and 1,000 more") and len(shown) + 1 < len(names):
             break
-        shown.append(printable(name).replace(" ", BOUND))
-    more = [f"and{BOUND}{len(names) - len(shown):,}{BOUND}more"] if len(shown) < len(names) else []
+        shown.append(printable(name).replace(" ", NBSP))
+    more = [f"and{NBSP}{len(names) - len(shown):,}{NBSP}more"] if len(shown) < len(names) else []
     return wrapped(before, " ".join([*shown, *more]), width, indent=deeper)
 
 
@@ -262,12 +262,12 @@ def _waves(found: Sequence[Mapping[str, Any]], width: int | None) -> list[str]:
 
 
 def _verdict(
-    tree: Mapping[str, Any], found: Sequence[Group], *, colour: bool, width: int | None
+    tree: Mapping[str, Any], found: Sequence[HostGroup], *, colour: bool, width: int | None
 ) -> list[str]:
     outcome, code = tree["outcome"], tree["code"]
     tail = f" (exit {tree['exit_status']}, {code})" if code else ""
-    first, *rest = wrapped("", printable(f"{outcome}: {told(tree)}{tail}"), width, indent=2)
-    lines = ["", painted(outcome, outcome, colour=colour) + first[len(outcome) :], *rest]
+    first, *rest = wrapped("", printable(f"{outcome}: {summary_line(tree)}{tail}"), width, indent=2)
+    lines = ["", coloured(outcome, outcome, colour=colour) + first[len(outcome) :], *rest]
     for key, text in reasons(tree, found):
         label = f"{key}: ".ljust(6)
         for number, line in enumerate(text.splitlines()):
@@ -275,7 +275,7 @@ def _verdict(
     return lines
 
 
-def reasons(tree: Mapping[str, Any], found: Sequence[Group]) -> list[tuple[str, str]]:
+def reasons(tree: Mapping[str, Any], found: Sequence[HostGroup]) -> list[tuple[str, str]]:
     """Return what the run's own failure says and no group of hosts does: what was seen, and what to do."""
     if tree["outcome"] == "drift":
         return [

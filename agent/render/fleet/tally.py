@@ -7,19 +7,19 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable
 
-from agent.core.fleet import State
+from agent.core.fleet import HostState
 from agent.render.fleet.words import hosts, waves
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.core.fleet import End
+    from agent.core.fleet import HostResult
 
-GOOD = (State.OK, State.DRIFTED)
+GOOD = (HostState.OK, HostState.DRIFTED)
 
 
 @dataclass
-class Running:
+class RunningHost:
     """A host that is being worked on: since when, and the step it is at."""
 
     name: str
@@ -28,18 +28,18 @@ class Running:
 
 
 @dataclass
-class Wave:
+class WaveCounters:
     """One wave that has begun. `causes` counts the codes of the hosts that are not well."""
 
     number: int
     hosts: int
     began: float
     ended: float | None = None
-    states: Counter[State] = field(default_factory=Counter)
+    states: Counter[HostState] = field(default_factory=Counter)
     causes: Counter[str] = field(default_factory=Counter)
-    ends: dict[str, tuple[State, str]] = field(default_factory=dict)
+    ends: dict[str, tuple[HostState, str]] = field(default_factory=dict)
 
-    def end(self, name: str, state: State, cause: str) -> None:
+    def end(self, name: str, state: HostState, cause: str) -> None:
         """Count a host. One that is looked at again after the soak counts as it ended last."""
         if name in self.ends:
             before, why = self.ends[name]
@@ -58,7 +58,7 @@ class Wave:
         return sum(count for state, count in self.states.items() if state not in GOOD)
 
 
-class Tally:
+class RolloutCounters:
     """A Watcher that shows nothing and knows how far it is."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -66,8 +66,8 @@ class Tally:
         self.command = ""
         self.sizes: tuple[int, ...] = ()
         self.began = clock()
-        self.waves: list[Wave] = []
-        self.running: dict[str, Running] = {}
+        self.waves: list[WaveCounters] = []
+        self.running: dict[str, RunningHost] = {}
         self.next_at: float | None = None
         self.stopping = ""
 
@@ -77,19 +77,19 @@ class Tally:
 
     def wave(self, number: int, hosts: int) -> None:
         self.next_at = None
-        self.waves.append(Wave(number, hosts, self.clock()))
+        self.waves.append(WaveCounters(number, hosts, self.clock()))
 
     def host_began(self, name: str) -> None:
-        self.running[name] = Running(name, self.clock())
+        self.running[name] = RunningHost(name, self.clock())
 
     def host_at(self, name: str, what: str) -> None:
         if name in self.running:
             self.running[name].what = what
 
-    def host_ended(self, end: End) -> None:
+    def host_ended(self, end: HostResult) -> None:
         self.running.pop(end.name, None)
         wave = self.now
-        if wave is None or end.state is State.NOT_REACHED:  # it was never begun, and holds nobody up
+        if wave is None or end.state is HostState.NOT_REACHED:  # it was never begun, and holds nobody up
             return
         wave.end(end.name, end.state, end.code or end.state.value)
         if wave.done >= wave.hosts and wave.ended is None:
@@ -105,7 +105,7 @@ class Tally:
         pass
 
     @property
-    def now(self) -> Wave | None:
+    def now(self) -> WaveCounters | None:
         """The wave that is at work."""
         return self.waves[-1] if self.waves else None
 
@@ -114,22 +114,22 @@ class Tally:
         some = f" in {waves(len(self.sizes))}" if len(self.sizes) > 1 else ""
         return f"{self.command or 'fleet'}: {hosts(sum(self.sizes))}{some}"
 
-    def place(self, wave: Wave) -> str:
+    def place(self, wave: WaveCounters) -> str:
         return f"wave {wave.number} of {max(len(self.sizes), wave.number)}"
 
-    def rate(self, wave: Wave) -> float | None:
+    def rate(self, wave: WaveCounters) -> float | None:
         """Return how many hosts end in a second; None before that can be said."""
         took = self.clock() - wave.began
         return wave.done / took if wave.done and took > 0 else None
 
-    def left(self, wave: Wave) -> float | None:
+    def left(self, wave: WaveCounters) -> float | None:
         """Return in how many seconds the wave may be done, if it goes on like this; None when nobody can know."""
         rate = self.rate(wave)
         if rate is None or wave.done < _ENOUGH or self.stopping:
             return None
         return (wave.hosts - wave.done) / rate
 
-    def slowest(self, most: int) -> list[Running]:
+    def slowest(self, most: int) -> list[RunningHost]:
         return sorted(self.running.values(), key=lambda each: each.began)[:most]
 
 
@@ -137,7 +137,7 @@ class Tally:
 _ENOUGH = 3
 
 
-def ended(wave: Wave) -> str:
+def ended(wave: WaveCounters) -> str:
     """Return how the hosts of a wave ended, the good ones first."""
-    said = [f"{wave.states[state]:,} {state.value}" for state in State if wave.states[state]]
+    said = [f"{wave.states[state]:,} {state.value}" for state in HostState if wave.states[state]]
     return ", ".join(said) or "none done"

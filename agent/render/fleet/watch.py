@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.render.fleet.plain import Plain
-from agent.render.fleet.tally import Tally
+from agent.render.fleet.plain import LogLines
+from agent.render.fleet.tally import RolloutCounters
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from agent.core.fleet import Watcher
+    from agent.core.fleet import RolloutListener
 
 
-def choose(stream: TextIO | None, *, quiet: bool, dumb: bool = False, colour: bool = True) -> Watcher:
+def choose(stream: TextIO | None, *, quiet: bool, dumb: bool = False, colour: bool = True) -> RolloutListener:
     """Return what fits the stream, which is None when it was closed; `dumb` terminals cannot go back in a line.
 
     Without `colour` (NO_COLOR) the live display is the same, unpainted.
     """
     if quiet or stream is None:
-        return Tally()
+        return RolloutCounters()
     if stream.isatty() and not dumb:
-        from agent.render.fleet.live import Live  # noqa: PLC0415 -- a log needs no threads
+        from agent.render.fleet.live import LiveDisplay  # noqa: PLC0415 -- a log needs no threads
 
-        return Live(stream, colour=colour)
-    return Plain(stream)
+        return LiveDisplay(stream, colour=colour)
+    return LogLines(stream)

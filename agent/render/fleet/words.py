@@ -79,7 +79,7 @@ def waves(number: int) -> str:
     return f"{number:,} wave{'' if number == 1 else 's'}"
 
 
-def span(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a time as people say it, in at most two units: 3.1 s, 42 s, 4 min 12 s, 1 h 3 min."""
     if seconds < 9.95:
         return f"{max(seconds, 0.0):.1f} s"
