@@ -44,7 +44,7 @@ def read_source(view: HostView, source: str, limits: Timeouts) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     if source.startswith("https://"):
         try:
-            return view.get(source, limit=_SOURCE_LIMIT, timeout=limits.download)
+            return view.http_get(source, limit=_SOURCE_LIMIT, timeout=limits.download)
         except AgentError as error:
             if error.code.exit_status != CODES["download-failed"].exit_status:
                 raise  # an interrupt, the run's limit

@@ -112,7 +112,7 @@ def configure(machine: Host, desired: Desired, run: RunInfo, listener: Listener)
         undo = _Prepared(snapshot.SnapshotUndo(machine, run.run_id), downloads=_downloads(planned))
         names = shared(machine)
         known.walk = apply_plan(planned.plan, host, listener, undo)
-        packages = [line for line in known.walk.lines if line.id.startswith("package:")]
+        packages = [line for line in known.walk.steps if line.id.startswith("package:")]
         if all(line.outcome in (StepOutcome.MET, StepOutcome.CHANGED) for line in packages):
             with contextlib.suppress(AgentError):
                 tidy(machine)
@@ -166,7 +166,7 @@ def rollback(machine: Host, run_id: str | None, run: RunInfo, listener: Listener
         names = shared(machine)
         known.walk = EngineResult(wanted.restore(machine))
         known.notices = (*known.notices, *parted(machine, names))
-        for line in known.walk.lines:
+        for line in known.walk.steps:
             listener.ended(line)
         with contextlib.suppress(AgentError):
             using = client_processes(machine, (*known.facts.components(5), *known.facts.components(3)))
@@ -286,12 +286,12 @@ def last_report(
         if view.monotonic() >= ends:
             raise AgentError(
                 "timed-out", "the wait for a report was in vain", saw=saw, want=f"a report within {wait:g} s",
-                hint=f"`{view.system.story}` says what goes on",
+                hint=f"`{view.system.log_command}` says what goes on",
             )  # fmt: skip
         if saw != told or view.monotonic() >= tell_at:
             told, tell_at = saw, view.monotonic() + _TELL_AGAIN
             progress(f"waiting, for {ends - view.monotonic():.0f} s at most: {saw}")
-        view.pause(_LOOK_AGAIN)
+        view.sleep(_LOOK_AGAIN)
 
 
 def _prepare(host: HostView, desired: Desired, limits: Timeouts, known: RunContext) -> tuple[PlanResult, Ca]:
@@ -321,7 +321,7 @@ def resolve_desired(view: HostView, desired: Desired) -> Desired:
             "not-root",
             "an ordinary user may not read what the last `configure` was asked for",
             saw="an ordinary user",
-            want=f"{view.system.mighty}, or options",
+            want=f"{view.system.admin_role}, or options",
             hint="run it with sudo, or on Windows elevated, or give the options that `configure` was given",
         ) from error
     before = _of_record(view, last)
@@ -502,7 +502,7 @@ def _look_again(host: DeadlineHost, known: RunContext) -> None:
 
     Where it cannot be looked at, or not in a moment when the run's time is over, what was true before stays.
     """
-    if known.walk is None or all(line.outcome is StepOutcome.MET for line in known.walk.lines):
+    if known.walk is None or all(line.outcome is StepOutcome.MET for line in known.walk.steps):
         return
     with contextlib.suppress(AgentError):
         known.after = gather(host.longer(_AFTERWARDS))
@@ -585,7 +585,7 @@ def _exclusive_run(
     """Run the body of a command that changes the host: as root, alone, and remembered."""
     try:
         if not machine.is_root():
-            mighty = machine.system.mighty
+            mighty = machine.system.admin_role
             raise AgentError(
                 "not-root", f"changing this host needs {mighty}", saw="an ordinary user", want=mighty
             )
@@ -704,5 +704,5 @@ def _ready_to_report(view: HostView, run: RunInfo, known: RunContext) -> None:
 
 def _spooled(view: HostView) -> bool:
     with contextlib.suppress(AgentError):
-        return bool(view.names(view.system.spool))
+        return bool(view.list_dir(view.system.spool))
     return False

@@ -154,7 +154,7 @@ def read_files(view: HostView, complaints: InputErrors) -> RawOptions:
     system = view.system
     folder = [
         system.join(system.configuration_folder, name)
-        for name in view.names(system.configuration_folder)
+        for name in view.list_dir(system.configuration_folder)
         if name.endswith(".toml")
     ]
     for path in (system.configuration, *folder):

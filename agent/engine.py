@@ -50,7 +50,7 @@ class EngineResult:
     short.
     """
 
-    lines: tuple[StepResult, ...]
+    steps: tuple[StepResult, ...]
     notices: tuple[Notice, ...] = ()
     undone: tuple[StepResult, ...] = ()
     stopped: StepResult | None = None
@@ -63,7 +63,7 @@ class EngineResult:
         return any(
             line.outcome is StepOutcome.UNDONE
             or ((line.outcome is StepOutcome.CHANGED or line.id == self.unproven) and line.id not in back)
-            for line in self.lines
+            for line in self.steps
         )
 
 
@@ -71,9 +71,11 @@ def check_plan(plan: Plan, view: HostView, listener: Listener) -> EngineResult:
     """Look at everything in the plan and touch nothing; what is not met would be changed."""
     walk = _Execution(view, listener)
     for step in plan.steps:
-        finding = walk.first_look(step)
+        finding = walk.check(step)
         walk.add(
-            finding if isinstance(finding, StepResult) else walk.seen(step, finding, StepOutcome.WOULD_CHANGE)
+            finding
+            if isinstance(finding, StepResult)
+            else walk.result_of(step, finding, StepOutcome.WOULD_CHANGE)
         )
     walk.probe(plan.probes)
     return walk.result()
@@ -87,7 +89,7 @@ def apply_plan(plan: Plan, host: Host, listener: Listener, undo: Restorable) -> 
     so it is when HSMs took the place of others and fewer of them answer now.
     """
     walk = _Execution(host, listener)
-    first = [walk.first_look(step) for step in plan.steps]
+    first = [walk.check(step) for step in plan.steps]
     findings = [finding for finding in first if isinstance(finding, Finding)]
     before: Finding | None = None
     if len(findings) < len(first):
@@ -96,17 +98,17 @@ def apply_plan(plan: Plan, host: Host, listener: Listener, undo: Restorable) -> 
             walk.add(
                 found
                 if isinstance(found, StepResult)
-                else walk.seen(step, found, StepOutcome.SKIPPED, needs=refused)
+                else walk.result_of(step, found, StepOutcome.SKIPPED, needs=refused)
             )
     else:
         ready = all(finding.met for finding in findings)
         if not ready:
-            before = walk.works(plan.worked) if plan.worked is not None else None
+            before = walk.baseline_finding(plan.baseline) if plan.baseline is not None else None
             ready = walk.saved(plan, findings, undo, worked=before is not None)
         if ready:
-            walk.make_so(plan, host, findings)
+            walk.apply_steps(plan, host, findings)
     walk.probe(plan.probes)
-    if before is not None and walk.touched and (walk.failed(plan) or walk.is_worse(plan, before)):
+    if before is not None and walk.touched and (walk.needs_rollback(plan) or walk.is_worse(plan, before)):
         return walk.result(walk.undo(undo, plan))
     return walk.result()
 
@@ -134,14 +136,14 @@ class _Execution:
         notices = tuple(dict.fromkeys(self.notices))
         return EngineResult(tuple(self.lines), notices, undone, self.stopped, self.unproven)
 
-    def first_look(self, step: Step) -> Finding | StepResult:
+    def check(self, step: Step) -> Finding | StepResult:
         """Look before any touch; a refusal comes back as the line it will be."""
         if self.stopped:
             return StepResult(step.id, StepOutcome.SKIPPED, hint="the run ended before this")
         self.listener.began(step.id, touching=False)
-        return self._attempt(step.id, lambda: step.check(self.view))
+        return self._guarded_check(step.id, lambda: step.check(self.view))
 
-    def seen(
+    def result_of(
         self, step: Step, finding: Finding, otherwise: StepOutcome, *, needs: str | None = None
     ) -> StepResult:
         """Return the line of a step that was only looked at: met, or else `otherwise`."""
@@ -167,43 +169,45 @@ class _Execution:
                         error.hint,
                     )
                     if unmet_first
-                    else self.seen(step, finding, StepOutcome.SKIPPED, needs=self.broken)
+                    else self.result_of(step, finding, StepOutcome.SKIPPED, needs=self.broken)
                 )
             return False
         return True
 
-    def make_so(self, plan: Plan, host: Host, findings: list[Finding]) -> None:
+    def apply_steps(self, plan: Plan, host: Host, findings: list[Finding]) -> None:
         """Bring the steps about in order. The first looks are true until the first touch; from then on look anew."""
         for step, finding in zip(plan.steps, findings):
             if self.broken is None:
-                self.add(self._make_one_so(step, host, finding))
+                self.add(self._apply_step(step, host, finding))
                 continue
             # Only looked at now: what is met all the same is worth knowing, and lets the probes go on.
             needs = self.broken
-            now = self.first_look(step)
+            now = self.check(step)
             self.add(
-                now if isinstance(now, StepResult) else self.seen(step, now, StepOutcome.SKIPPED, needs=needs)
+                now
+                if isinstance(now, StepResult)
+                else self.result_of(step, now, StepOutcome.SKIPPED, needs=needs)
             )
 
-    def _make_one_so(self, step: Step, host: Host, finding: Finding) -> StepResult:
+    def _apply_step(self, step: Step, host: Host, finding: Finding) -> StepResult:
         began = self.view.monotonic()
-        before = self._attempt(step.id, lambda: step.check(self.view)) if self.touched else finding
+        before = self._guarded_check(step.id, lambda: step.check(self.view)) if self.touched else finding
         if isinstance(before, StepResult):
             return before
         if before.met:
-            return self.seen(step, before, StepOutcome.MET)
+            return self.result_of(step, before, StepOutcome.MET)
         self.listener.began(step.id, touching=True)
         self.touched = True
 
         def touch() -> Finding:
-            self.view.pause(0)  # an interrupt, and the run's limit, count between two touches at the latest
+            self.view.sleep(0)  # an interrupt, and the run's limit, count between two touches at the latest
             self.notices.extend(step.apply(host) or ())
             self.unproven = step.id
             finding = step.check(self.view)
             self.unproven = None
             return finding
 
-        after = self._attempt(step.id, touch, saw=before.saw)
+        after = self._guarded_check(step.id, touch, saw=before.saw)
         if isinstance(after, StepResult):
             return replace(after, detail=before.detail)
         self.notices.extend((*before.notices, *after.notices))
@@ -212,7 +216,7 @@ class _Execution:
             return StepResult(
                 step.id, StepOutcome.CHANGED, before.saw, before.want, seconds=seconds, detail=after.detail
             )
-        code = CODES[after.code or step.unproven]
+        code = CODES[after.code or step.not_applied_code]
         hint = after.hint or code.fix
         return StepResult(
             step.id, StepOutcome.FAILED, after.saw, after.want, code.name, hint, seconds, after.detail
@@ -222,12 +226,12 @@ class _Execution:
         """Look at the probes in order; those with the same needs are looked at at the same time."""
         rest = list(probes)
         while rest:
-            together = [probe for probe in rest if probe.needs == rest[0].needs]
-            rest = [probe for probe in rest if probe.needs != together[0].needs]
-            lacking = self._lacking(together[0].needs)
+            together = [probe for probe in rest if probe.requires == rest[0].requires]
+            rest = [probe for probe in rest if probe.requires != together[0].requires]
+            lacking = self._unmet_requirement(together[0].requires)
             if self.stopped or lacking is not None:
                 for probe in together:
-                    needs = f"needs {probe.follows}" if probe.follows else lacking
+                    needs = f"needs {probe.depends_on}" if probe.depends_on else lacking
                     hint = "the run ended before this" if self.stopped else needs
                     self.add(StepResult(probe.id, StepOutcome.SKIPPED, hint=hint))
                 continue
@@ -236,30 +240,30 @@ class _Execution:
             with ThreadPoolExecutor(min(len(together), _AT_ONCE)) as pool:
                 looked: Iterator[tuple[StepResult, Finding | None]]
                 try:
-                    looked = pool.map(self._look_once, together)
+                    looked = pool.map(self._check_once, together)
                 except RuntimeError:  # this machine allows no more threads: one after another
-                    looked = map(self._look_once, together)
+                    looked = map(self._check_once, together)
                 for probe, (line, finding) in zip(together, looked):
-                    self._tell(probe, line, finding)
+                    self._report(probe, line, finding)
 
-    def _tell(self, probe: Probe, line: StepResult, finding: Finding | None) -> None:
+    def _report(self, probe: Probe, line: StepResult, finding: Finding | None) -> None:
         """Add the line of a probe; the consequence of another one's failure is not told as a failure of its own."""
-        lacking = self._lacking((probe.follows,)) if probe.follows else None
+        lacking = self._unmet_requirement((probe.depends_on,)) if probe.depends_on else None
         if lacking is not None:
             self.add(StepResult(probe.id, StepOutcome.SKIPPED, hint=lacking))
             return
         self.notices.extend(finding.notices if finding else ())
         self.add(line)
 
-    def works(self, probe: Probe) -> Finding | None:
+    def baseline_finding(self, probe: Probe) -> Finding | None:
         """Return how the configuration that is there now works, None when it does not; any doubt means so."""
         self.listener.began(probe.id, touching=False)
-        _, finding = self._look_once(probe)
+        _, finding = self._check_once(probe)
         return finding if finding is not None and finding.met else None
 
-    def failed(self, plan: Plan) -> bool:
+    def needs_rollback(self, plan: Plan) -> bool:
         """Tell whether what the host was changed to does not work. An HSM that is not reached is not enough."""
-        reaching = {probe.id for probe in plan.probes if not probe.needs}
+        reaching = {probe.id for probe in plan.probes if not probe.requires}
         return self.stopped is not None or any(
             line.outcome in (StepOutcome.FAILED, StepOutcome.SKIPPED)
             for line in self.lines
@@ -269,7 +273,7 @@ class _Execution:
     def is_worse(self, plan: Plan, before: Finding) -> bool:
         """Tell whether fewer HSMs answer than before, since what took the place of some does not answer."""
         for line in self.lines:
-            if plan.replaces and plan.worked is not None and line.id == plan.worked.id and line.code:
+            if plan.replaces and plan.baseline is not None and line.id == plan.baseline.id and line.code:
                 return _answers(line.detail) < _answers(before.detail)
         return False
 
@@ -277,14 +281,14 @@ class _Execution:
         undone = undo.restore()
         for line in undone:
             self.listener.ended(line)
-        if undone and plan.worked is not None:
-            self.notices.append(self._look_back(plan.worked))
+        if undone and plan.baseline is not None:
+            self.notices.append(self._check_restored(plan.baseline))
         return undone
 
-    def _look_back(self, probe: Probe) -> Notice:
+    def _check_restored(self, probe: Probe) -> Notice:
         """Look at what was put back. Where the run was stopped, or is meanwhile, nothing is said against it."""
         before = self.stopped
-        again = None if before else self.works(probe)
+        again = None if before else self.baseline_finding(probe)
         if again is not None:
             return Notice(
                 "previous-works", "the configuration that was put back was looked at again, and works"
@@ -295,22 +299,24 @@ class _Execution:
             return Notice("previous-unproven", text)
         return Notice("previous-silent", "the configuration that was put back does not work any more either")
 
-    def _lacking(self, needs: tuple[str, ...]) -> str | None:
+    def _unmet_requirement(self, needs: tuple[str, ...]) -> str | None:
         good = [line.id for line in self.lines if line.outcome in (StepOutcome.MET, StepOutcome.CHANGED)]
         for need in needs:
             if not any(fnmatchcase(each, need) for each in good):
                 return f"needs {need}"
         return None
 
-    def _look_once(self, probe: Probe) -> tuple[StepResult, Finding | None]:
+    def _check_once(self, probe: Probe) -> tuple[StepResult, Finding | None]:
         began = self.view.monotonic()
-        finding = self._attempt(probe.id, lambda: probe.check(self.view))
+        finding = self._guarded_check(probe.id, lambda: probe.check(self.view))
         if isinstance(finding, StepResult):
             return finding, None
         outcome = StepOutcome.MET if finding.met else StepOutcome.FAILED
         return _line(probe.id, outcome, finding, self.view.monotonic() - began), finding
 
-    def _attempt(self, line_id: str, attempt: Callable[[], Finding], saw: str = "") -> Finding | StepResult:
+    def _guarded_check(
+        self, line_id: str, attempt: Callable[[], Finding], saw: str = ""
+    ) -> Finding | StepResult:
         """Return what was found, or the failed line of what was raised; `saw` is told when the error saw nothing.
 
         A defect of a step fails that step alone, with its traceback in the log: the undo must still come.

@@ -100,7 +100,7 @@ def _linux(view: HostView) -> Facts:
         os_version=release.get("VERSION_ID", ""),
         id_like=tuple(release.get("ID_LIKE", "").split()),
         title=release.get("PRETTY_NAME") or release.get("NAME") or "an unknown system",
-        arch=view.ask(("uname", "-m"), timeout=10).out.strip() or "unknown",
+        arch=view.query(("uname", "-m"), timeout=10).out.strip() or "unknown",
         format=_format(view),
         init="systemd" if view.stat("/run/systemd/system") else "other",
     )

@@ -106,7 +106,7 @@ def _awaited(machine: Host, request: Mapping[str, Any], end: float) -> Mapping[s
             return found
         if request["command"] not in _LOCKING or not _is_locked(machine):
             return _finished(machine, request)  # it may have ended since
-        machine.pause(_LOOK_AGAIN)
+        machine.sleep(_LOOK_AGAIN)
 
 
 def _is_locked(machine: Host) -> bool:

@@ -71,7 +71,7 @@ def _file(view: HostView) -> logging.Handler:
 def log_report(report: Report) -> None:
     """Write what a run did, a line a step."""
     logger = logging.getLogger("agent")
-    for line in report.lines:
+    for line in report.steps:
         logger.info(
             "%s %s %s saw=%r code=%s", report.run_id, line.id, line.outcome.value, line.saw, line.code
         )

@@ -49,7 +49,7 @@ def end(host: Host, name: str) -> tuple[Notice, ...]:
     try:
         if not _is_there(host, name):
             return ()
-        done = host.do(("schtasks", "/delete", "/tn", name, "/f"), timeout=_TIMEOUT)
+        done = host.run(("schtasks", "/delete", "/tn", name, "/f"), timeout=_TIMEOUT)
         if _is_there(host, name):
             refusal = done.tail(2) or f"schtasks exited {done.status}"
     except AgentError as error:
@@ -72,7 +72,7 @@ def _register(host: Host, name: str, task: str) -> str:
     path = host.system.join(host.system.state, f"{name}.xml")
     host.write(path, task.encode("utf-16"), mode=0o600)
     try:
-        done = host.do(("schtasks", "/create", "/tn", name, "/xml", path), timeout=_TIMEOUT)
+        done = host.run(("schtasks", "/create", "/tn", name, "/xml", path), timeout=_TIMEOUT)
     finally:
         host.remove(path)
     return "" if _is_there(host, name) else done.tail(2) or f"schtasks exited {done.status}"

@@ -33,7 +33,7 @@ def judge(walk: EngineResult) -> RunVerdict:
     differs. What was not looked at is proven by nothing, so neither success nor degraded is said of it.
     """
     missing = _missing(walk)
-    failed = [line for line in walk.lines if line.outcome is StepOutcome.FAILED and line not in missing]
+    failed = [line for line in walk.steps if line.outcome is StepOutcome.FAILED and line not in missing]
     cause = walk.stopped or next(iter([*failed, *missing]), None)
     if walk.undone:
         return _undone(walk, cause or walk.undone[0])
@@ -44,10 +44,10 @@ def judge(walk: EngineResult) -> RunVerdict:
 
 def _unbroken(walk: EngineResult, missing: list[StepResult]) -> RunVerdict:
     """Judge a walk in which nothing failed, but for HSMs that are missing."""
-    unseen = next((line for line in walk.lines if line.outcome is StepOutcome.SKIPPED), None)
+    unseen = next((line for line in walk.steps if line.outcome is StepOutcome.SKIPPED), None)
     if missing:
         return _ended(RunOutcome.FAILED if unseen else RunOutcome.DEGRADED, missing[0], "hsm-degraded")
-    if any(line.outcome is StepOutcome.WOULD_CHANGE for line in walk.lines):
+    if any(line.outcome is StepOutcome.WOULD_CHANGE for line in walk.steps):
         drift = CODES["drift"]
         failure = ErrorDetails("drift", drift.meaning, "", "", drift.fix)
         return RunVerdict(RunOutcome.DRIFT, "drift", drift.exit_status, failure=failure)
@@ -58,12 +58,12 @@ def _unbroken(walk: EngineResult, missing: list[StepResult]) -> RunVerdict:
 
 def _missing(walk: EngineResult) -> list[StepResult]:
     """Return the lines that say that HSMs are missing while others are there: not reached, or silent to the client."""
-    reaches = [line for line in walk.lines if line.id.startswith("reach:")]
+    reaches = [line for line in walk.steps if line.id.startswith("reach:")]
     some_reached = any(line.outcome is StepOutcome.MET for line in reaches)
     unreached = [line for line in reaches if line.outcome is StepOutcome.FAILED and some_reached]
     return [
         *unreached,
-        *(line for line in walk.lines if line.code == "hsm-degraded" and line not in unreached),
+        *(line for line in walk.steps if line.code == "hsm-degraded" and line not in unreached),
     ]
 
 

@@ -174,8 +174,8 @@ class Ran:
 
 def run(link: SshConnection, command: str) -> Ran:
     """Run a command over a link to its end, without input."""
-    with link.talk(command) as talk:
-        talk.finish()
+    with link.open_command(command) as talk:
+        talk.close_stdin()
         out = b"".join(iter(talk.receive, b""))
         return Ran(talk.status(), out, talk.errors())
 

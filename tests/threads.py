@@ -53,7 +53,7 @@ class InThread(threading.Thread):
 def assert_cut(lifeline: SocketCancelToken, waiting: InThread) -> None:
     """Cut, and see that what waits ends within the bound."""
     start = time.monotonic()
-    lifeline.cut()
+    lifeline.cancel()
     error = waiting.ended(BOUND)
     assert isinstance(error, CancelledError), repr(error)
     assert time.monotonic() - start < BOUND

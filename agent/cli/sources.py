@@ -88,7 +88,7 @@ def _standard_input(view: HostView, said: list[RawOptions], option: str, code: s
     ends = view.monotonic() + limit
 
     def mind() -> None:
-        view.pause(0)  # an interrupt
+        view.sleep(0)  # an interrupt
         if view.monotonic() >= ends:
             raise AgentError(
                 "timed-out", "standard input did not end", saw=f"no end within {limit:g} s",

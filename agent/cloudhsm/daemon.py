@@ -37,24 +37,24 @@ def stop(host: Host, timeout: float) -> None:
     The addresses of the cluster this host was with before would be tried first (ki-all-2).
     """
     here = client_paths(host.system).sdk3
-    host.do(_keeper(host).stop(here.service), timeout=timeout)
+    host.run(_keeper(host).stop(here.service), timeout=timeout)
     if here.cluster_cache:
         host.remove(here.cluster_cache)
 
 
 def start(host: Host, timeout: float) -> None:
     """Start it. What came of it is looked at afterwards."""
-    host.do(_keeper(host).start(client_paths(host.system).sdk3.service), timeout=timeout)
+    host.run(_keeper(host).start(client_paths(host.system).sdk3.service), timeout=timeout)
 
 
 def enable(host: Host, timeout: float) -> None:
     """Have it started at every boot."""
-    host.do(_keeper(host).enable(client_paths(host.system).sdk3.service), timeout=timeout)
+    host.run(_keeper(host).enable(client_paths(host.system).sdk3.service), timeout=timeout)
 
 
 def stop_and_disable(host: Host, timeout: float) -> None:
     """Stop it for good. It may be stopped, disabled or missing: what matters is looked at afterwards."""
-    host.do(_keeper(host).disable(client_paths(host.system).sdk3.service), timeout=timeout)
+    host.run(_keeper(host).disable(client_paths(host.system).sdk3.service), timeout=timeout)
 
 
 def wait_until_settled(host: Host, since: float | None, timeout: float) -> None:
@@ -68,7 +68,7 @@ def wait_until_settled(host: Host, since: float | None, timeout: float) -> None:
     while host.monotonic() < deadline:
         if connected_since(host) not in (None, since) or status(host, timeout).active not in waits:
             return
-        host.pause(_LOOK_AGAIN)
+        host.sleep(_LOOK_AGAIN)
 
 
 def connected_since(view: HostView) -> float | None:

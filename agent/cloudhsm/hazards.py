@@ -21,7 +21,7 @@ def client_processes(view: HostView, components: tuple[str, ...]) -> tuple[Proce
     here = client_paths(view.system)
     if not set(components) & set(here.libraries):
         return ()
-    return view.mapping(view.system.join(here.root, ""))
+    return view.processes_mapping(view.system.join(here.root, ""))
 
 
 def processes_to_restart(view: HostView, programs: tuple[ProcessInfo, ...]) -> tuple[StaleProcess, ...]:
@@ -61,7 +61,7 @@ def configuration_warnings(view: HostView, programs: tuple[ProcessInfo, ...], sd
         home = here.homes[0]
         old = (here.sdk3.client_settings, view.system.join(here.root, "daemon"))
         left = [path for path in old if view.stat(path) is not None]
-        left += [view.system.join(home, name) for name in view.names(home) if name.endswith(".rpmsave")]
+        left += [view.system.join(home, name) for name in view.list_dir(home) if name.endswith(".rpmsave")]
         if left:
             text = f"left by an earlier client, not used any more: {', '.join(left)}"
             notices.append(Notice("client-leftovers", text))

@@ -95,12 +95,12 @@ class Systemd:
         else:
             whose = (f"_SYSTEMD_UNIT={service}.service",)
         journal = ("journalctl", *whose, "--lines=3", "--output=cat", "--no-pager")
-        done = view.ask(journal, timeout=timeout)
+        done = view.query(journal, timeout=timeout)
         said = [line.strip()[:300] for line in done.out.splitlines() if line.strip()]
         return " / ".join(said) if done.ok and "-- No entries --" not in said else ""
 
     def is_running(self, host: Host, service: str, timeout: float) -> bool:
-        return host.do(("systemctl", "is-active", "--quiet", service), timeout=timeout).ok
+        return host.run(("systemctl", "is-active", "--quiet", service), timeout=timeout).ok
 
     def start(self, service: str) -> tuple[str, ...]:
         return ("systemctl", "start", service)
@@ -120,7 +120,7 @@ class WindowsServices:
     """The daemon as a service of Windows; the words of `sc` that are read here are constants, not translated."""
 
     def standing(self, view: HostView, service: str, daemon: str, timeout: float) -> ServiceStatus:
-        done = view.ask(("sc", "query", service), timeout=timeout)
+        done = view.query(("sc", "query", service), timeout=timeout)
         if done.status == _ABSENT:
             return ServiceStatus("inactive", "not installed", None)
         state = re.search(rf": \d+ +({'|'.join(_STATES)})\b", done.out)
@@ -136,7 +136,7 @@ class WindowsServices:
         return ""
 
     def is_running(self, host: Host, service: str, timeout: float) -> bool:
-        return "RUNNING" in host.do(("sc", "query", service), timeout=timeout).out
+        return "RUNNING" in host.run(("sc", "query", service), timeout=timeout).out
 
     def start(self, service: str) -> tuple[str, ...]:
         return ("net", "start", service)
@@ -154,7 +154,7 @@ class WindowsServices:
 def _shown(view: HostView, service: str, timeout: float) -> tuple[bool, dict[str, str]]:
     """Ask systemd; and tell whether it answered."""
     wanted = "ActiveState,UnitFileState,MainPID,ExecMainPID,InvocationID,NRestarts"
-    done = view.ask(("systemctl", "show", f"--property={wanted}", service), timeout=timeout)
+    done = view.query(("systemctl", "show", f"--property={wanted}", service), timeout=timeout)
     return done.ok, dict(line.partition("=")[::2] for line in done.out.splitlines())
 
 
@@ -169,7 +169,7 @@ def _start_type(view: HostView, service: str) -> str:
 
 def _began(view: HostView, daemon: str) -> float | None:
     """Return when the youngest process of this program began: its own file is mapped by it."""
-    return max((each.started for each in view.mapping(daemon)), default=None)
+    return max((each.started for each in view.processes_mapping(daemon)), default=None)
 
 
 def _fields(view: HostView, pid: str) -> list[str]:

@@ -108,11 +108,13 @@ class ClientPaths:
         with contextlib.suppress(AgentError):  # an ordinary user may not list every folder
             found += [
                 self.system.join(self.lib, name)
-                for name in view.names(self.lib)
+                for name in view.list_dir(self.lib)
                 if self.is_library(component, name)
             ]
             if component == "jce":
-                found += [self.system.join(java, name) for name in view.names(java) if name.endswith(".jar")]
+                found += [
+                    self.system.join(java, name) for name in view.list_dir(java) if name.endswith(".jar")
+                ]
         return tuple(found)
 
     def is_library(self, component: str, name: str) -> bool:
@@ -140,7 +142,7 @@ def _written(view: HostView, path: str) -> float:
 def _below(view: HostView, system: System, folder: str, depth: int) -> Iterator[str]:
     """Walk through the files below a folder, the nearest first; a link leads nowhere."""
     inner = []
-    for name in view.names(folder):
+    for name in view.list_dir(folder):
         path = system.join(folder, name)
         stat = view.stat(path)
         if stat is not None and stat.kind == "directory":

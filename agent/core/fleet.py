@@ -48,7 +48,7 @@ class Target:
     key: str | None = None
     jump: str | None = None
     groups: tuple[str, ...] = ()
-    said: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
     system: str | None = None
 
@@ -79,7 +79,7 @@ class HostResult:
     report: Mapping[str, Any] | None = None
 
     @property
-    def left(self) -> bool:
+    def abandoned(self) -> bool:
         """Tell whether the host was given up while it may have been at work: it finishes alone and keeps its report."""
         return self.code in ("host-deadline", "link-lost")
 
@@ -87,24 +87,24 @@ class HostResult:
 class RolloutListener(Protocol):
     """Whoever shows a roll-out while it goes on. Called from one thread."""
 
-    def begins(self, command: str, waves: Sequence[int]) -> None:
+    def run_started(self, command: str, waves: Sequence[int]) -> None:
         """A run with so many hosts in each wave; hosts that were done before do not count."""
 
-    def wave(self, number: int, hosts: int) -> None:
+    def wave_started(self, number: int, hosts: int) -> None:
         """Wave `number`, from 1 on, begins with so many hosts."""
 
-    def host_began(self, name: str) -> None:
+    def host_started(self, name: str) -> None:
         """A host is being connected to."""
 
-    def host_at(self, name: str, what: str) -> None:
+    def host_step(self, name: str, what: str) -> None:
         """A host is at a step, such as `package:cli`, or at one of ours, such as `sending the agent`."""
 
-    def host_ended(self, end: HostResult) -> None: ...
+    def host_finished(self, end: HostResult) -> None: ...
 
-    def soaks(self, seconds: float) -> None:
+    def soak_started(self, seconds: float) -> None:
         """The wave is done; the next one begins after so many seconds."""
 
-    def stops(self, why: str) -> None:
+    def run_stopping(self, why: str) -> None:
         """No further host is started; those that are running finish."""
 
     def close(self) -> None: ...

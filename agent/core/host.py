@@ -141,19 +141,19 @@ class HostView(Protocol):
     def readlink(self, path: str) -> str | None:
         """Return what the link at `path` says, as it is written; None for what is no link, or absent."""
 
-    def names(self, path: str) -> tuple[str, ...]:
+    def list_dir(self, path: str) -> tuple[str, ...]:
         """Return the sorted names in a folder; empty when it is absent."""
 
-    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
+    def query(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         """Run a program that only looks, from the allow-list in `agent/hosts/allowlist.py`; anything else raises.
 
         A program that is not there gives status 127. It is ended with all its children after `timeout` seconds.
         """
 
-    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
+    def connect(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
         """Connect once by TCP, and when `tls` see whether a TLS handshake is answered (nothing is verified)."""
 
-    def holder(self, path: str) -> LockHolder | None:
+    def lock_holder(self, path: str) -> LockHolder | None:
         """Return who holds the fcntl lock on `path`, None when it is free or absent; on Windows, the mutex it names."""
 
     def registry(self, key: str) -> RegistryKey | None:
@@ -162,13 +162,13 @@ class HostView(Protocol):
         Raises AgentError `unreadable` for one that is there and cannot be read to its end.
         """
 
-    def mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
+    def processes_mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
         """Return the running processes that have mapped a file whose path starts with `prefix`."""
 
-    def get(self, url: str, *, limit: int, timeout: float) -> bytes:
+    def http_get(self, url: str, *, limit: int, timeout: float) -> bytes:
         """Return what an https URL holds, in memory. Raises AgentError as `fetch` does."""
 
-    def room(self, path: str) -> DiskSpace:
+    def disk_space(self, path: str) -> DiskSpace:
         """Return the space where `path` is or would be (the nearest existing parent decides)."""
 
     def now(self) -> datetime.datetime:
@@ -180,7 +180,7 @@ class HostView(Protocol):
     def is_root(self) -> bool:
         """Return whether the agent may change this host (effective user 0; Administrator)."""
 
-    def pause(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         """Wait. A verb of the host, so that no test sleeps, and so that a signal ends the wait."""
 
 
@@ -211,7 +211,7 @@ class Host(HostView, Protocol):
     def remove(self, path: str) -> None:
         """Remove a file, or a folder and all below it; absent is fine."""
 
-    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
+    def run(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         """Run a program that may change the machine. Not ended by an interrupt of the agent, only by `timeout`."""
 
     def lock(self, path: str, words: str) -> AbstractContextManager[None]:
@@ -220,7 +220,7 @@ class Host(HostView, Protocol):
         Raises AgentError `run-locked` at once when it is taken. Children do not inherit it.
         """
 
-    def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
+    def download(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
         """Download `url` (https, http, file or a bare path) to `path` and return the SHA-256 of the bytes in hex.
 
         A file at `path` that has that `sha256` already is used as it is. How far it is, is told to whoever the

@@ -42,9 +42,9 @@ class System:
     log: str
     lock: str
     delivery_lock: str
-    databases: tuple[str, ...]
-    story: str
-    mighty: str
+    package_db_paths: tuple[str, ...]
+    log_command: str
+    admin_role: str
     report_mode: int = 0o644
     firewall: str | None = None
     tasks: Tasks | None = None
@@ -82,9 +82,9 @@ LINUX = System(
     log="/var/log/hsm-agent",
     lock="/run/hsm-agent.lock",
     delivery_lock="/run/hsm-agent-spool.lock",
-    databases=("/var/lib/dpkg", "/var/lib/rpm"),
-    story="journalctl -t hsm-agent -u hsm-agent-first-boot",
-    mighty="root",
+    package_db_paths=("/var/lib/dpkg", "/var/lib/rpm"),
+    log_command="journalctl -t hsm-agent -u hsm-agent-first-boot",
+    admin_role="root",
 )
 
 
@@ -107,9 +107,9 @@ def windows(
         delivery_lock=rf"{own}\state\hsm-agent-spool.lock",
         # whoever has a file open there, to read it, keeps it from being replaced
         report_mode=0o600,
-        databases=(),
-        story="wevtutil qe Application \"/q:*[System[Provider[@Name='hsm-agent']]]\" /f:text",
-        mighty="an administrator, elevated",
+        package_db_paths=(),
+        log_command="wevtutil qe Application \"/q:*[System[Provider[@Name='hsm-agent']]]\" /f:text",
+        admin_role="an administrator, elevated",
         firewall="Windows Firewall",
         tasks=Tasks(
             registered=rf"{root}\System32\Tasks",

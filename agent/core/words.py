@@ -68,7 +68,7 @@ class Step(Protocol):
         """Stable and shown everywhere, such as `package:cli`."""
 
     @property
-    def unproven(self) -> str:
+    def not_applied_code(self) -> str:
         """The code that is reported when `apply` returned and a second look still disagrees."""
 
     def check(self, view: HostView) -> Finding:
@@ -92,11 +92,11 @@ class Probe(Protocol):
         """Stable and shown everywhere, such as `reach:10.0.1.6:2223`."""
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def requires(self) -> tuple[str, ...]:
         """Patterns of line ids; for each, at least one matching line must be met or changed, else this is skipped."""
 
     @property
-    def follows(self) -> str | None:
+    def depends_on(self) -> str | None:
         """The id of a probe it is looked at together with, and without which its own finding means nothing."""
 
     def check(self, view: HostView) -> Finding:
@@ -114,7 +114,7 @@ class Plan:
     steps: tuple[Step, ...]
     probes: tuple[Probe, ...] = ()
     notices: tuple[Notice, ...] = ()
-    worked: Probe | None = None
+    baseline: Probe | None = None
     replaces: bool = False
 
 
@@ -234,7 +234,7 @@ class Report:
     command: str
     agent_version: str
     host: HostIdentity
-    lines: tuple[StepResult, ...]
+    steps: tuple[StepResult, ...]
     outcome: RunOutcome
     code: str | None
     exit_status: int
@@ -252,12 +252,12 @@ class Report:
     asked: RequestedState | None = None
 
     def __post_init__(self) -> None:
-        bad = [number for number, line in enumerate(self.lines) if line.outcome in _WORTH_MOST]
+        bad = [number for number, line in enumerate(self.steps) if line.outcome in _WORTH_MOST]
         ends = range(
             len(self.notices) - MOST // 4, len(self.notices)
         )  # what became of the report is told last
         kept = {
-            "lines": _some(self.lines, bad),
+            "lines": _some(self.steps, bad),
             "hsms": _some(self.hsms, (n for n, hsm in enumerate(self.hsms) if not hsm.reached)),
             "restart_needed": _some(self.restart_needed),
             "notices": _some(self.notices, ends),

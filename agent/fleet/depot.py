@@ -63,7 +63,7 @@ class PackageCache:
         self._lock = threading.Lock()
         self._coming: dict[tuple[str, str | None], Future[CachedPackage]] = {}
 
-    def parcel(
+    def cached(
         self, url: str, sha256: str | None, source: str, still: Callable[[], None] = lambda: None
     ) -> CachedPackage:
         """Return a file, brought from `url` when it is not here yet. Raises AgentError as Host.fetch does.
@@ -112,7 +112,7 @@ class PackageCache:
         if sha256 is None:
             self._machine.remove(str(path))  # what the vendor calls latest changes under the same name
         try:
-            seen = self._machine.fetch(url, str(path), sha256=sha256, limit=_LARGEST, timeout=_SECONDS)
+            seen = self._machine.download(url, str(path), sha256=sha256, limit=_LARGEST, timeout=_SECONDS)
         finally:
             self._make_room(folder)
         return CachedPackage(path, path.stat().st_size, seen)

@@ -346,7 +346,7 @@ def _tell(story: RecordedRun, record: Mapping[str, Any]) -> None:
         end = _end(record["end"], whole=False)
         story.ends[end.name] = end
         story.open.pop(end.name, None)
-        if end.left:
+        if end.abandoned:
             story.left.add(end.name)
     elif record["kind"] == "resumed":
         _resume(story, _orders(record["orders"]), _sent(record))

@@ -87,7 +87,7 @@ def new_spec(
         about_hosts.texts += complaints.texts
         inventory.refuse_any(about_hosts)
     complaints.raise_any()
-    bare = tuple(replace(target, said={}) for target in targets)
+    bare = tuple(replace(target, options={}) for target in targets)
     return replace(
         pace,
         targets=bare,
@@ -278,17 +278,17 @@ def _desired(
     anchors: _Anchors = {}
     found = {}
     for target in targets:
-        key = repr(sorted(target.said.items()))
+        key = repr(sorted(target.options.items()))
         if key not in made:
             own = InputErrors()
             try:
-                made[key] = _ready(view, resolve((flags, dict(target.said), *below), own), anchors, own)
+                made[key] = _ready(view, resolve((flags, dict(target.options), *below), own), anchors, own)
             except AgentError as error:
                 if error.code.name != "config-invalid":
                     raise
                 made[key] = None
             for text in own.texts:
-                complaints.add(target.where if target.said else "options", text)
+                complaints.add(target.where if target.options else "options", text)
         desired = made[key]
         if desired is not None:
             found[target.name] = desired

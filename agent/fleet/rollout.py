@@ -50,7 +50,7 @@ class HostTask:
 class CancelToken(Protocol):
     """What a visit hangs on: cut, every wait in it ends."""
 
-    def cut(self) -> None: ...
+    def cancel(self) -> None: ...
 
     def wait(self, seconds: float) -> None:
         """Wait so long, or raise CancelledError as soon as the line is cut."""
@@ -123,7 +123,7 @@ class Rollout:
         A run that is gone on with counts its failures anew: whoever goes on has seen the earlier ones.
         """
         self._due = [target for wave in due for target in wave]
-        self._watcher.begins(command, [len(wave) for wave in due])
+        self._watcher.run_started(command, [len(wave) for wave in due])
         for number, wave in enumerate(due, 1):
             if (
                 number > 1
@@ -131,7 +131,7 @@ class Rollout:
                 and not self._soaked(command, ledger, due[number - 2], number - 1)
             ):
                 break
-            self._watcher.wave(number, len(wave))
+            self._watcher.wave_started(number, len(wave))
             ledger.waves.append(tuple(target.name for target in wave))
             self._wave(command, ledger, wave, number)
             if self.halted:
@@ -142,7 +142,7 @@ class Rollout:
 
         After a removal there is nothing to be proven, and it is a wait and no more.
         """
-        self._watcher.soaks(self._pace.soak)
+        self._watcher.soak_started(self._pace.soak)
         end = time.monotonic() + self._pace.soak
         while time.monotonic() < end and not self._interrupted():
             self._take(min(_TURN, end - time.monotonic()), ledger)
@@ -195,7 +195,7 @@ class Rollout:
 
     def _halt(self, code: str, why: str) -> None:
         self.code, self.halted = code, why
-        self._watcher.stops(why)
+        self._watcher.run_stopping(why)
 
     def _begun(
         self, command: str, ledger: RunState, target: Target, wave: int, delay: float
@@ -211,7 +211,7 @@ class Rollout:
         ends = time.monotonic() + delay + self._pace.deadline
         work = _AtWork(errand, line, ledger.places[target.name], ends)
         self._at_work[number] = work
-        self._watcher.host_began(target.name)
+        self._watcher.host_started(target.name)
 
         def go() -> None:
             try:
@@ -261,7 +261,7 @@ class Rollout:
             return  # it was given up before
         if isinstance(what, str):
             work.at = what
-            self._watcher.host_at(work.errand.target.name, what)
+            self._watcher.host_step(work.errand.target.name, what)
         else:
             del self._at_work[number]
             self._ended(what, ledger)
@@ -276,21 +276,21 @@ class Rollout:
         for number, work in list(self._at_work.items()):
             if now >= work.ends or insists:
                 del self._at_work[number]
-                work.line.cut()
+                work.line.cancel()
                 if now >= work.ends:
                     saw = f"at `{work.at}` after {self._pace.deadline:g} s"
                     self._ended(work.given_up("host-deadline", saw, work.state), ledger)
                 else:
                     end = work.given_up("interrupted", f"left at `{work.at}`", work.state)
                     ledger.ends[end.name] = end
-                    self._watcher.host_ended(end)
+                    self._watcher.host_finished(end)
 
     def _ended(self, end: HostResult, ledger: RunState) -> None:
         self._journal.ended(end)
         ledger.ends[end.name] = summarised(end)
         self._unjudged |= end.state not in waves.PROVEN
         ledger.open.discard(end.name)
-        self._watcher.host_ended(end)
+        self._watcher.host_finished(end)
 
 
 class _AtWork:

@@ -67,7 +67,7 @@ class CommandChannel(Protocol):
     def receive(self, *, timeout: float = ...) -> bytes:
         """Return what comes next on standard output, empty at its end; AgentError `ssh-timed-out` when nothing does."""
 
-    def finish(self) -> None: ...
+    def close_stdin(self) -> None: ...
 
     def status(self) -> int | None:
         """Return the exit status, None after death by a signal."""
@@ -82,7 +82,7 @@ class Connection(Protocol):
     @property
     def trusted(self) -> str | None: ...
 
-    def talk(self, command: str) -> AbstractContextManager[CommandChannel]: ...
+    def open_command(self, command: str) -> AbstractContextManager[CommandChannel]: ...
 
 
 class Connector(Protocol):
@@ -220,8 +220,8 @@ class _HostSession:
         """Ask a shell that did not know our words which one it is."""
         heard = b""
         try:
-            with link.talk(SHELL_PROBE) as talk:
-                talk.finish()
+            with link.open_command(SHELL_PROBE) as talk:
+                talk.close_stdin()
                 while len(heard) < _ANSWER and (piece := talk.receive()):
                     heard += piece
         except AgentError:  # what it failed with before says more
@@ -229,7 +229,7 @@ class _HostSession:
         return is_windows(heard)
 
     def _entered(self, link: Connection, way: LaunchMethod) -> HostResult:
-        with link.talk(way.command) as talk:
+        with link.open_command(way.command) as talk:
             return self._conversed(talk, way) or self._ended_early(talk, way)
 
     def _conversed(self, talk: CommandChannel, way: LaunchMethod) -> HostResult | None:
@@ -254,7 +254,7 @@ class _HostSession:
             elif event == "failed":
                 return self._failed(record)
             elif event == "report":
-                talk.finish()
+                talk.close_stdin()
                 report = validate_report(record.get("report"), request, self._baggage.shape)
                 if report["code"] != "interrupted" or self._interrupted:
                     return self._reported(report)
@@ -272,7 +272,7 @@ class _HostSession:
         except AgentError as error:
             if error.code.name != "ssh-timed-out":
                 raise
-        talk.finish()  # so what reads there comes to its end, and what was to read finds nothing and says so
+        talk.close_stdin()  # so what reads there comes to its end, and what was to read finds nothing and says so
         return talk.receive(timeout=_FIRST)
 
     def _failed(self, record: Mapping[str, Any]) -> HostResult:
@@ -281,7 +281,7 @@ class _HostSession:
         return self._end(HostState.FAILED, record["code"], saw=record["saw"])
 
     def _ended_early(self, talk: CommandChannel, way: LaunchMethod) -> NoReturn:
-        talk.finish()  # where nothing that is said arrives here, something there may still wait for more
+        talk.close_stdin()  # where nothing that is said arrives here, something there may still wait for more
         status, said = talk.status(), talk.errors().decode("utf-8", "replace").strip()
         if not self._answered:
             raise refusal(said) or way.silence(status, said, self._heard.noise)
@@ -324,7 +324,7 @@ class _HostSession:
     def _send_file(self, talk: CommandChannel, url: str, sha256: str | None) -> None:
         try:
             there, source = self._offer.url(url, sha256), self._offer.source
-            parcel = self._baggage.depot.parcel(there, sha256, source, lambda: talk.send(b'{"wait": true}\n'))
+            parcel = self._baggage.depot.cached(there, sha256, source, lambda: talk.send(b'{"wait": true}\n'))
         except AgentError as error:
             told = {"code": error.code.name, "sentence": error.sentence, "saw": error.saw, "want": error.want}
             talk.send(line(told))

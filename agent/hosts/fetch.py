@@ -45,7 +45,7 @@ class Clock(Protocol):
 
     def monotonic(self) -> float: ...
 
-    def pause(self, seconds: float) -> None: ...
+    def sleep(self, seconds: float) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def fetch(
             )
         part.take_name()
     except OSError as error:
-        refusal = means.disk.refused(error, part.name)
+        refusal = means.disk.write_error(error, part.name)
         if refusal.code.name == "no-space":
             with contextlib.suppress(AgentError):
                 part.forget()  # a disk that we filled does not stay full
@@ -251,7 +251,7 @@ def _download(job: _FetchJob) -> None:
             raise failed(job.url, saw)
         if job.means.clock.monotonic() + wait >= job.deadline:
             raise failed(job.url, f"{saw}; no time for another within {job.timeout:g} s")
-        job.means.clock.pause(wait)
+        job.means.clock.sleep(wait)
 
 
 def _attempt(job: _FetchJob) -> RetryableError | None:

@@ -55,45 +55,45 @@ class DeadlineHost:
         self._left(f"before looking at {path}")
         return self._host.readlink(path)
 
-    def names(self, path: str) -> tuple[str, ...]:
+    def list_dir(self, path: str) -> tuple[str, ...]:
         self._left(f"before listing {path}")
-        return self._host.names(path)
+        return self._host.list_dir(path)
 
-    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
+    def query(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         left = self._left(f"before `{' '.join(argv)}`")
-        done = self._host.ask(argv, timeout=min(timeout, left), stdin=stdin)
+        done = self._host.query(argv, timeout=min(timeout, left), stdin=stdin)
         self._blame(done.timed_out and left < timeout, f"`{' '.join(argv)}` was running")
         return done
 
-    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
+    def connect(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
         left = self._left(f"before connecting to {address} port {port}")
-        reached = self._host.reach(address, port, timeout=min(timeout, left), tls=tls)
+        reached = self._host.connect(address, port, timeout=min(timeout, left), tls=tls)
         self._blame(
             reached.cause in ("hsm-timed-out", "hsm-no-tls") and left < timeout,
             f"waiting for {address} port {port}",
         )
         return reached
 
-    def holder(self, path: str) -> LockHolder | None:
+    def lock_holder(self, path: str) -> LockHolder | None:
         self._left(f"before looking at the lock {path}")
-        return self._host.holder(path)
+        return self._host.lock_holder(path)
 
     def registry(self, key: str) -> RegistryKey | None:
         self._left(f"before reading {key}")
         return self._host.registry(key)
 
-    def mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
+    def processes_mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
         self._left("before looking at the running programs")
-        return self._host.mapping(prefix)
+        return self._host.processes_mapping(prefix)
 
-    def get(self, url: str, *, limit: int, timeout: float) -> bytes:
+    def http_get(self, url: str, *, limit: int, timeout: float) -> bytes:
         left = self._left("before a download")
         with self._blaming(left < timeout):
-            return self._host.get(url, limit=limit, timeout=min(timeout, left))
+            return self._host.http_get(url, limit=limit, timeout=min(timeout, left))
 
-    def room(self, path: str) -> DiskSpace:
+    def disk_space(self, path: str) -> DiskSpace:
         self._left(f"before looking at the space of {path}")
-        return self._host.room(path)
+        return self._host.disk_space(path)
 
     def now(self) -> dt.datetime:
         return self._host.now()
@@ -104,8 +104,8 @@ class DeadlineHost:
     def is_root(self) -> bool:
         return self._host.is_root()
 
-    def pause(self, seconds: float) -> None:
-        self._host.pause(min(seconds, self._left("waiting")))
+    def sleep(self, seconds: float) -> None:
+        self._host.sleep(min(seconds, self._left("waiting")))
 
     def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
         self._left(f"before writing {path}")
@@ -123,9 +123,9 @@ class DeadlineHost:
         self._left(f"before removing {path}")
         self._host.remove(path)
 
-    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
+    def run(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         left = self._left(f"before `{' '.join(argv)}`")
-        done = self._host.do(argv, timeout=min(timeout, left), stdin=stdin)
+        done = self._host.run(argv, timeout=min(timeout, left), stdin=stdin)
         self._blame(done.timed_out and left < timeout, f"`{' '.join(argv)}` was running")
         return done
 
@@ -133,10 +133,10 @@ class DeadlineHost:
         self._left(f"before taking the lock {path}")
         return self._host.lock(path, words)
 
-    def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
+    def download(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
         left = self._left(f"before downloading {path}")
         with self._blaming(left < timeout):
-            return self._host.fetch(url, path, sha256=sha256, limit=limit, timeout=min(timeout, left))
+            return self._host.download(url, path, sha256=sha256, limit=limit, timeout=min(timeout, left))
 
     @contextlib.contextmanager
     def _blaming(self, clamped: bool) -> Iterator[None]:

@@ -65,7 +65,7 @@ def read_metadata(view: HostView, environ: Mapping[str, str], path: str) -> str 
                 OSError
             ):  # the service is late, or what answers is too far away to answer
                 return _ask(view, goal, ends, path)
-            view.pause(_PAUSE)
+            view.sleep(_PAUSE)
     return None
 
 

@@ -37,7 +37,7 @@ def changeable(view: HostView, path: str) -> str | None:
         way = _on_the_way(view, whole)
         faults = (fault_of(at, stat, "it" if at == whole else at) for at, stat in way)
         found = next(filter(None, faults), None)
-    return f"{found}; make it writable for {view.system.mighty} alone" if found else None
+    return f"{found}; make it writable for {view.system.admin_role} alone" if found else None
 
 
 def fault_of(path: str, stat: Stat, what: str) -> str | None:

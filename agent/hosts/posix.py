@@ -75,23 +75,23 @@ class Posix:
     def readlink(self, path: str) -> str | None:
         return files.readlink(path)
 
-    def names(self, path: str) -> tuple[str, ...]:
+    def list_dir(self, path: str) -> tuple[str, ...]:
         return files.names(path)
 
-    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
+    def query(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         allowlist.require(argv)
         try:
             return self._run(argv, timeout, stdin, _GRACE_LOOK, self._stop.is_set)
         except processes.Stopped:
             raise self._interrupted(f"`{' '.join(argv)}` was running") from None
 
-    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
+    def connect(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
         try:
             return connect.reach(address, port, timeout, tls, self._stop.is_set)
         except connect.Interrupted:
             raise self._interrupted(f"waiting for {address} port {port}") from None
 
-    def holder(self, path: str) -> LockHolder | None:
+    def lock_holder(self, path: str) -> LockHolder | None:
         try:
             return linux.holder(path)
         except OSError as error:
@@ -100,7 +100,7 @@ class Posix:
     def registry(self, key: str) -> None:  # noqa: ARG002 -- there is none
         return None
 
-    def mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
+    def processes_mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
         try:
             import psutil  # noqa: PLC0415 -- 25 ms that only this look pays
         except ImportError:
@@ -115,12 +115,12 @@ class Posix:
                     found.append(_running(psutil.Process(pid), paths))
         return tuple(found)
 
-    def get(self, url: str, *, limit: int, timeout: float) -> bytes:
+    def http_get(self, url: str, *, limit: int, timeout: float) -> bytes:
         from agent.hosts.fetch import get  # noqa: PLC0415 -- 5 ms that only a download pays
 
         return get(url, limit=limit, timeout=timeout, means=self._means())
 
-    def room(self, path: str) -> DiskSpace:
+    def disk_space(self, path: str) -> DiskSpace:
         return linux.room(path)
 
     def now(self) -> dt.datetime:
@@ -132,7 +132,7 @@ class Posix:
     def is_root(self) -> bool:
         return os.geteuid() == 0
 
-    def pause(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):
             raise self._interrupted("waiting")
 
@@ -148,7 +148,7 @@ class Posix:
     def remove(self, path: str) -> None:
         files.remove(path)
 
-    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
+    def run(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         # what had little time to run does not get more to end: the run has a limit, too
         return self._run(argv, timeout, stdin, min(_GRACE_TOUCH, timeout), lambda: False)
 
@@ -184,7 +184,7 @@ class Posix:
                     file.truncate(0)
                     os.unlink(holder)
 
-    def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
+    def download(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
         from agent.hosts.fetch import fetch  # noqa: PLC0415 -- as above
 
         return fetch(url, path, sha256=sha256, limit=limit, timeout=timeout, means=self._means())

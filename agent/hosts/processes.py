@@ -118,7 +118,7 @@ def run(
             if left <= 0 or stopped():
                 _end(child, pipes, grace)
                 if left <= 0:
-                    return RawResult(None, *pipes.heard())
+                    return RawResult(None, *pipes.output())
                 raise Stopped
             pipes.turn(min(_TURN, left))
             if not pipes.open:
@@ -127,7 +127,7 @@ def run(
                     child.wait(min(_TURN, left))
         pipes.rest()
         status = child.wait()
-        return RawResult(128 - status if status < 0 else status, *pipes.heard())
+        return RawResult(128 - status if status < 0 else status, *pipes.output())
     finally:
         if child.returncode is None:
             _end(child, pipes, 0)
@@ -191,7 +191,7 @@ class _Pipes:
                 return
             taken += heard or 1
 
-    def heard(self) -> tuple[bytes, bytes]:
+    def output(self) -> tuple[bytes, bytes]:
         return self._out.text(), self._err.text()
 
     def close(self) -> None:

@@ -53,29 +53,29 @@ class ReadOnlyHost:
     def readlink(self, path: str) -> str | None:
         return self._view.readlink(path)
 
-    def names(self, path: str) -> tuple[str, ...]:
-        return self._view.names(path)
+    def list_dir(self, path: str) -> tuple[str, ...]:
+        return self._view.list_dir(path)
 
-    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
-        return self._view.ask(argv, timeout=timeout, stdin=stdin)
+    def query(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
+        return self._view.query(argv, timeout=timeout, stdin=stdin)
 
-    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
-        return self._view.reach(address, port, timeout=timeout, tls=tls)
+    def connect(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
+        return self._view.connect(address, port, timeout=timeout, tls=tls)
 
-    def holder(self, path: str) -> LockHolder | None:
-        return self._view.holder(path)
+    def lock_holder(self, path: str) -> LockHolder | None:
+        return self._view.lock_holder(path)
 
     def registry(self, key: str) -> RegistryKey | None:
         return self._view.registry(key)
 
-    def mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
-        return self._view.mapping(prefix)
+    def processes_mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
+        return self._view.processes_mapping(prefix)
 
-    def get(self, url: str, *, limit: int, timeout: float) -> bytes:
-        return self._view.get(url, limit=limit, timeout=timeout)
+    def http_get(self, url: str, *, limit: int, timeout: float) -> bytes:
+        return self._view.http_get(url, limit=limit, timeout=timeout)
 
-    def room(self, path: str) -> DiskSpace:
-        return self._view.room(path)
+    def disk_space(self, path: str) -> DiskSpace:
+        return self._view.disk_space(path)
 
     def now(self) -> dt.datetime:
         return self._view.now()
@@ -86,8 +86,8 @@ class ReadOnlyHost:
     def is_root(self) -> bool:
         return self._view.is_root()
 
-    def pause(self, seconds: float) -> None:
-        self._view.pause(seconds)
+    def sleep(self, seconds: float) -> None:
+        self._view.sleep(seconds)
 
     def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> NoReturn:
         raise WriteForbidden(f"write {path}: {len(data)} bytes, mode {mode:o}, owner {owner}")
@@ -101,11 +101,11 @@ class ReadOnlyHost:
     def remove(self, path: str) -> NoReturn:
         raise WriteForbidden(f"remove {path}")
 
-    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> NoReturn:
+    def run(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> NoReturn:
         raise WriteForbidden(f"do `{' '.join(argv)}`: {timeout:g} s, {len(stdin)} bytes of input")
 
     def lock(self, path: str, words: str) -> NoReturn:
         raise WriteForbidden(f"lock {path}: {words}")
 
-    def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> NoReturn:
+    def download(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> NoReturn:
         raise WriteForbidden(f"fetch {url} to {path}: {sha256}, {limit} bytes, {timeout:g} s")

@@ -21,7 +21,7 @@ class FileSystem(Protocol):
 
     def read(self, path: str, offset: int, limit: int, /) -> bytes | None: ...
 
-    def look(self, path: str, /) -> Stat | None: ...
+    def lstat(self, path: str, /) -> Stat | None: ...
 
     def replace(self, path: str, data: bytes, mode: int, owner: tuple[int, int] | None, /) -> None: ...
 
@@ -29,13 +29,13 @@ class FileSystem(Protocol):
 
     def make_folders(self, folder: str, /) -> None: ...
 
-    def refused(self, error: OSError, path: str, /) -> AgentError: ...
+    def write_error(self, error: OSError, path: str, /) -> AgentError: ...
 
     def open_to_read(self, path: str, /) -> int: ...
 
     def open_part(self, path: str, /) -> int: ...
 
-    def take_name(self, part: str, path: str, /) -> None: ...
+    def publish(self, part: str, path: str, /) -> None: ...
 
     def local_path(self, rest: str, /) -> str: ...
 
@@ -75,7 +75,7 @@ class PartialFile:
     def resumable(self) -> tuple[int, str]:
         with contextlib.suppress(AgentError, OSError, ValueError, KeyError, TypeError):
             origin = json.loads(self._disk.read(self._note, 0, 65536) or b"null")
-            part = self._disk.look(self.name)
+            part = self._disk.lstat(self.name)
             if part and origin["url"] == self._url_key() and is_validator(origin["validator"]):
                 return part.size, origin["validator"]
         return 0, ""
@@ -111,7 +111,7 @@ class PartialFile:
         self.have = 0
 
     def take_name(self) -> None:
-        self._disk.take_name(self.name, self._path)
+        self._disk.publish(self.name, self._path)
         self._disk.remove(self._note)
 
     def _url_key(self) -> str:

@@ -22,7 +22,7 @@ _SIGNER = "amazon"
 
 def check_signature(view: HostView, file: str) -> tuple[Notice, ...]:
     """Ask Windows for a file's signature. Raises AgentError `checksum-mismatch` when it is of other bytes."""
-    done = view.ask(ARGV, timeout=_TIMEOUT, stdin=f"{file}\n".encode())
+    done = view.query(ARGV, timeout=_TIMEOUT, stdin=f"{file}\n".encode())
     try:
         said = json.loads(done.out)
         status, by = str(said["status"]), base64.b64decode(said["by"]).decode("utf-8", "replace")

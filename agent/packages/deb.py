@@ -63,7 +63,7 @@ class Deb:
         return True
 
     def installed(self, view: HostView) -> tuple[Installed, ...]:
-        done = view.ask(_QUERY, timeout=30)
+        done = view.query(_QUERY, timeout=30)
         # 1: no package of that name is known; anything above is a damaged database
         if done.status not in (0, 1):
             raise unreadable_database(done, "dpkg", "repair it: `dpkg --audit`, `dpkg --configure -a`")
@@ -112,7 +112,7 @@ class Deb:
 
     def _repaired(self, host: Host, limits: Timeouts) -> tuple[Installed, ...]:
         """Finish what a killed dpkg left, since apt-get refuses everything until that is done; return what is there."""
-        pending = any(name.isdigit() for name in host.names("/var/lib/dpkg/updates"))
+        pending = any(name.isdigit() for name in host.list_dir("/var/lib/dpkg/updates"))
         found = () if pending else self.installed(host)
         if pending or any(not each.is_whole for each in found):
             run_transaction(host, self, ("dpkg", "--configure", "-a", "--force-confold"), limits, _busy)
@@ -121,7 +121,7 @@ class Deb:
 
 
 def _listed(view: HostView, package: str) -> str:
-    return view.ask(("dpkg-query", "-L", package), timeout=30).out
+    return view.query(("dpkg-query", "-L", package), timeout=30).out
 
 
 def _busy(done: CommandResult) -> bool:

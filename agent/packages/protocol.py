@@ -147,7 +147,7 @@ class PackageManager(Protocol):
 def lock_holder(view: HostView, manager: PackageManager) -> str | None:
     """Return who holds a lock of the manager in words, such as `apt-get (pid 812) holds /var/lib/dpkg/lock`."""
     for path in manager.locks:
-        holder = view.holder(path)
+        holder = view.lock_holder(path)
         if holder is not None:
             return f"{holder.name or 'a process'} (pid {holder.pid}) holds {path}"
     return None
@@ -207,10 +207,10 @@ def run_transaction(
     try:
         while not busy_with or host.monotonic() < began + limits.lock:
             if busy_with:
-                host.pause(_LOOK_AGAIN)
+                host.sleep(_LOOK_AGAIN)
             busy_with = lock_holder(host, manager) or ""
             if not busy_with:
-                done = host.do(argv, timeout=limits.package)
+                done = host.run(argv, timeout=limits.package)
                 if done.ok or done.timed_out:
                     return done
                 busy_with = lock_holder(host, manager) or (_refusal(done, argv) if busy(done) else "")

@@ -105,7 +105,7 @@ class Rpm:
 
     def _versions(self, view: HostView) -> dict[str, list[str]]:
         """Return name -> versions, the oldest first; the same one for two processors counts once."""
-        done = view.ask(_QUERY, timeout=60)
+        done = view.query(_QUERY, timeout=60)
         if not done.ok:
             raise unreadable_database(done, "rpm", "repair it: `rpm --rebuilddb`")
         found: dict[str, set[str]] = {}
@@ -135,7 +135,7 @@ def _scripts_that_failed(done: CommandResult) -> tuple[Notice, ...]:
 
 
 def _listed(view: HostView, package: str) -> str:
-    return view.ask(("rpm", "-ql", package), timeout=30).out
+    return view.query(("rpm", "-ql", package), timeout=30).out
 
 
 def _argv(view: HostView, verb: str, *words: str) -> tuple[str, ...]:

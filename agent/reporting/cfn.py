@@ -75,7 +75,7 @@ def send(letter: OutgoingReport, means: DeliveryContext) -> None:
         if attempt == ATTEMPTS or means.hurried or means.left() <= wait:
             raise UndeliveredError(f"{again}; attempt {attempt} of {ATTEMPTS}")
         try:
-            means.machine.pause(wait)
+            means.machine.sleep(wait)
         except AgentError:
             raise UndeliveredError(f"{again}, then interrupted") from None
 

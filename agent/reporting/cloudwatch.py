@@ -60,7 +60,7 @@ def send(letter: OutgoingReport, means: DeliveryContext) -> None:
     elif json.dumps(letter.key).encode() not in (
         machine.read(FILE) or b""
     ):  # else a run that was killed had done it
-        done = machine.do(["tee", "-a", FILE], timeout=_SECONDS, stdin=written)
+        done = machine.run(["tee", "-a", FILE], timeout=_SECONDS, stdin=written)
         if not done.ok:
             raise UndeliveredError(done.tail(1) or f"`tee -a {FILE}` ended with {done.status}")
 

@@ -83,7 +83,7 @@ def send(letter: OutgoingReport, means: DeliveryContext) -> None:
 
 def _pause(means: DeliveryContext, seconds: float, saw: str) -> None:
     try:
-        means.machine.pause(seconds)
+        means.machine.sleep(seconds)
     except AgentError:
         raise UndeliveredError(f"{saw}, then interrupted") from None
 

@@ -61,7 +61,7 @@ class DeliveryContext:
         if self.left() <= 0:
             raise UndeliveredError("the time for deliveries ran out")
         if not self.hurried:
-            self.machine.pause(0)
+            self.machine.sleep(0)
 
 
 class UndeliveredError(Exception):

@@ -35,7 +35,7 @@ def _linux(view: HostView, pid: str) -> bool:
 
 def _windows(view: HostView, pid: str) -> bool:
     """Ask for the program's name: the agent's own, or that of the Python which runs it from a checkout."""
-    done = view.ask(("tasklist", "/fi", f"PID eq {pid}", "/fo", "csv", "/nh"), timeout=_TIMEOUT)
+    done = view.query(("tasklist", "/fi", f"PID eq {pid}", "/fo", "csv", "/nh"), timeout=_TIMEOUT)
     return re.match(r'"(hsm-agent|pythonw?)\.exe"', done.out.strip(), re.IGNORECASE) is not None
 
 

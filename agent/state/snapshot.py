@@ -172,7 +172,7 @@ def prove(host: Host, run_id: str) -> None:
 def known(view: HostView) -> tuple[str, ...]:
     """Return the runs that have a snapshot, oldest first (run ids begin with their time)."""
     return tuple(
-        name[: -len(".json")] for name in view.names(view.system.snapshots) if name.endswith(".json")
+        name[: -len(".json")] for name in view.list_dir(view.system.snapshots) if name.endswith(".json")
     )
 
 
@@ -401,7 +401,7 @@ def _used(view: HostView, path: str, what: str) -> Snapshot:
     here = client_paths(view.system)
     fault = exposed(view, view.system.state, view.system.snapshots, path)
     if fault is not None:
-        raise _damaged(what, f"others than {view.system.mighty} could have written it: {fault}")
+        raise _damaged(what, f"others than {view.system.admin_role} could have written it: {fault}")
     try:
         found, tree = _opened(view.read(path) or b"")
     except AgentError as error:

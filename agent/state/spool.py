@@ -173,7 +173,9 @@ def _is_foreign(view: HostView, kept: SpooledReport) -> bool:
 
 def _names(view: HostView) -> tuple[str, ...]:
     """Return the names of our files in the order they were written: numbers have eight digits, or more."""
-    found = (name for name in view.names(view.system.spool) if re.fullmatch(r"[0-9]{8,200}-.*\.json", name))
+    found = (
+        name for name in view.list_dir(view.system.spool) if re.fullmatch(r"[0-9]{8,200}-.*\.json", name)
+    )
     return tuple(sorted(found, key=lambda name: (_number(name), name)))
 
 

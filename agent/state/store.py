@@ -136,9 +136,9 @@ def _read(view: HostView, path: str, sentence: str, want: str) -> dict[str, Any]
     if fault is not None:
         raise AgentError(
             "nothing-recorded",
-            f"{path} is not believed: others than {view.system.mighty} could have written it",
+            f"{path} is not believed: others than {view.system.admin_role} could have written it",
             saw=fault,
-            want=f"a folder and a file that {view.system.mighty} alone can change",
+            want=f"a folder and a file that {view.system.admin_role} alone can change",
             hint=f"run `hsm-agent configure` with all options: it closes {view.system.state} and records anew",
         )
     try:

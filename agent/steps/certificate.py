@@ -33,7 +33,7 @@ class Certificate:
         return "certificate"
 
     @property
-    def unproven(self) -> str:
+    def not_applied_code(self) -> str:
         return "write-failed"
 
     def check(self, view: HostView) -> Finding:

@@ -43,8 +43,8 @@ class HsmInfo:
     asked: int
     accept_single_hsm: bool
     limits: Timeouts = field(repr=False)
-    needs: tuple[str, ...] = ()
-    follows: str | None = None
+    requires: tuple[str, ...] = ()
+    depends_on: str | None = None
     tries: int = _TRIES
 
     @property
@@ -78,8 +78,8 @@ class ClusterActivated:
 
     layout: ClientPaths = field(repr=False)
     limits: Timeouts = field(repr=False)
-    needs: tuple[str, ...] = ()
-    follows: str | None = "client:hsm-info"
+    requires: tuple[str, ...] = ()
+    depends_on: str | None = "client:hsm-info"
 
     @property
     def id(self) -> str:
@@ -108,15 +108,15 @@ class ManagementUtil:
     settings: str
     asked: int
     limits: Timeouts = field(repr=False)
-    needs: tuple[str, ...] = ()
-    follows: str | None = None
+    requires: tuple[str, ...] = ()
+    depends_on: str | None = None
 
     @property
     def id(self) -> str:
         return "client:hsm-info"
 
     def check(self, view: HostView) -> Finding:
-        done = view.ask(
+        done = view.query(
             (self.program, self.settings), stdin=b"info server 0\nquit\n", timeout=self.limits.client
         )
         connected = cmu_connected(done.out + done.err)
@@ -146,8 +146,8 @@ def _asked(
     before = view.stat(log)
     for attempt in range(tries):
         if attempt:
-            view.pause(min(_PAUSE * attempt, max(0.0, deadline - view.monotonic())))
-        done = view.ask((layout.cli, *command), timeout=max(1.0, deadline - view.monotonic()))
+            view.sleep(min(_PAUSE * attempt, max(0.0, deadline - view.monotonic())))
+        done = view.query((layout.cli, *command), timeout=max(1.0, deadline - view.monotonic()))
         answer = parse_response(done.out)
         # what its exit status means is not documented; that it crashed, or had to be ended, is no answer of a sound one
         crashed = done.status is not None and done.status > _SIGNALS

@@ -54,7 +54,7 @@ class Configure:
         return f"configure:{self.component}"
 
     @property
-    def unproven(self) -> str:
+    def not_applied_code(self) -> str:
         return "configure-not-applied"
 
     def check(self, view: HostView) -> Finding:
@@ -107,7 +107,7 @@ class Configure:
         prepare(host, self.layout, path, form, self.kept)
         argv = self.argv(host)
         before = host.read(path)
-        done = host.do(argv, timeout=self.limits.tool)
+        done = host.run(argv, timeout=self.limits.tool)
         undo_damage(host, self.layout, path, form, before)
         # A tool that failed may have done its work, and one that succeeded may not have: the file decides. Only what
         # left no trace in the file is told in the tool's own words.

@@ -33,7 +33,7 @@ class Opening:
         return "firewall"
 
     @property
-    def unproven(self) -> str:
+    def not_applied_code(self) -> str:
         return "firewall-failed"
 
     def check(self, view: HostView) -> Finding:
@@ -45,8 +45,8 @@ class Opening:
 
     def apply(self, host: Host) -> None:
         if own_rules(host):  # netsh would add another of the same name beside it
-            host.do(_DELETE, timeout=self.limits.tool)
-        done = host.do(_ADD, timeout=self.limits.tool)
+            host.run(_DELETE, timeout=self.limits.tool)
+        done = host.run(_ADD, timeout=self.limits.tool)
         if not done.ok and not self.check(host).met:
             raise _failed(_ADD, done.tail(3) or f"exit {done.status}")
 
@@ -62,7 +62,7 @@ class Closing:
         return "firewall"
 
     @property
-    def unproven(self) -> str:
+    def not_applied_code(self) -> str:
         return "firewall-failed"
 
     def check(self, view: HostView) -> Finding:
@@ -79,7 +79,7 @@ class Closing:
         return Finding(met=not found, saw=f"a rule {RULE!r}" if found else "no rule", want="no rule")
 
     def apply(self, host: Host) -> None:
-        done = host.do(_DELETE, timeout=self.limits.tool)
+        done = host.run(_DELETE, timeout=self.limits.tool)
         if not done.ok and not self.check(host).met:
             raise _failed(_DELETE, done.tail(3) or f"exit {done.status}")
 

@@ -45,8 +45,8 @@ class Library:
     layout: ClientPaths = field(repr=False)
     loader: str
     limits: Timeouts = field(repr=False)
-    needs: tuple[str, ...] = ()
-    follows: str | None = None
+    requires: tuple[str, ...] = ()
+    depends_on: str | None = None
 
     @property
     def id(self) -> str:
@@ -54,11 +54,13 @@ class Library:
 
     def check(self, view: HostView) -> Finding:
         wanted = f"*{self.layout.libraries[self.component]}*.so"
-        names = [each for each in view.names(self.layout.lib) if self.layout.is_library(self.component, each)]
+        names = [
+            each for each in view.list_dir(self.layout.lib) if self.layout.is_library(self.component, each)
+        ]
         return _finding(view, self.layout.lib, names, wanted, self._fault)
 
     def _fault(self, view: HostView, path: str) -> _Fault | None:
-        done = view.ask((self.loader, path), timeout=self.limits.tool)
+        done = view.query((self.loader, path), timeout=self.limits.tool)
         lines = [line for line in done.out.splitlines() if line.strip()]
         missing = sorted({line.split("=>")[0].strip() for line in lines if "not found" in line})
         if missing:
@@ -74,8 +76,8 @@ class Jar:
     """The jar of JCE is there for every program, is whole, and has the provider's classes in it."""
 
     folder: str
-    needs: tuple[str, ...] = ()
-    follows: str | None = None
+    requires: tuple[str, ...] = ()
+    depends_on: str | None = None
 
     @property
     def id(self) -> str:
@@ -84,7 +86,7 @@ class Jar:
     def check(self, view: HostView) -> Finding:
         # the documents leave "jce" out, the package does not (facts 3.2)
         name = re.compile(r"cloudhsm-(jce-)?\d[\d.-]*\.jar")
-        names = [each for each in view.names(self.folder) if name.fullmatch(each)]
+        names = [each for each in view.list_dir(self.folder) if name.fullmatch(each)]
         return _finding(view, self.folder, names, "cloudhsm-*.jar", _jar_fault)
 
 

@@ -40,7 +40,7 @@ class Download:
 
     def bring(self, host: Host, limits: Timeouts) -> None:
         """Have the verified file in the cache. A file that is there already and has the right hash is used."""
-        host.fetch(self.url, self.path(host), sha256=self.sha256, limit=_LARGEST, timeout=limits.download)
+        host.download(self.url, self.path(host), sha256=self.sha256, limit=_LARGEST, timeout=limits.download)
 
 
 # what runs leave in the cache: packages, parts of them, the installer's logs, and marks of what is due
@@ -88,7 +88,7 @@ class Package:
         return f"package:{self.component}"
 
     @property
-    def unproven(self) -> str:
+    def not_applied_code(self) -> str:
         return "package-failed"
 
     def check(self, view: HostView) -> Finding:
@@ -221,7 +221,7 @@ def _places(view: HostView) -> tuple[str, ...]:
     """Return where an installation writes: the client, the package databases, the download."""
     here = client_paths(view.system)
     inside = [view.system.join(here.root, "bin"), here.homes[0]]
-    return (here.root, *inside, *view.system.databases, view.system.cache)
+    return (here.root, *inside, *view.system.package_db_paths, view.system.cache)
 
 
 def tidy(host: Host) -> None:
@@ -230,7 +230,7 @@ def tidy(host: Host) -> None:
     What is not named as a run names its files is somebody else's.
     """
     cache = host.system.cache
-    for name in host.names(cache):
+    for name in host.list_dir(cache):
         if _LEFT.fullmatch(name):
             host.remove(host.system.join(cache, name))
 
@@ -238,7 +238,9 @@ def tidy(host: Host) -> None:
 def due(view: HostView) -> tuple[str, ...]:
     """Return the packages that are to take the place of others which are gone already."""
     with contextlib.suppress(AgentError):  # an ordinary user may not list it, and has nothing to complete
-        return tuple(name[: -len(".due")] for name in view.names(view.system.cache) if name.endswith(".due"))
+        return tuple(
+            name[: -len(".due")] for name in view.list_dir(view.system.cache) if name.endswith(".due")
+        )
     return ()
 
 
@@ -263,7 +265,7 @@ class PackagesAbsent:
         return f"package:{self.name}"
 
     @property
-    def unproven(self) -> str:
+    def not_applied_code(self) -> str:
         return "package-failed"
 
     def check(self, view: HostView) -> Finding:

@@ -31,15 +31,15 @@ class Reach:
         return f"reach:{host}:{self.port}"
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def requires(self) -> tuple[str, ...]:
         return ()
 
     @property
-    def follows(self) -> None:
+    def depends_on(self) -> None:
         return None
 
     def check(self, view: HostView) -> Finding:
-        reached = view.reach(self.address, self.port, timeout=self.timeout, tls=self.tls)
+        reached = view.connect(self.address, self.port, timeout=self.timeout, tls=self.tls)
         if reached.cause is not None:
             return _unreached(view, reached, reached.cause)
         milliseconds = round((reached.seconds or 0.0) * 1000, 1)

@@ -17,7 +17,7 @@ _FEWEST = 4
 def refuse_without_room(view: HostView, *paths: str) -> None:
     """Raise AgentError `read-only`, `no-space`, or `write-failed` for what is immutable, when one cannot be written."""
     for path in paths:
-        room = view.room(path)
+        room = view.disk_space(path)
         if room.fixed:
             raise immutable(path)
         if not room.writable:
@@ -47,7 +47,7 @@ def refuse_without_room(view: HostView, *paths: str) -> None:
 
 def require_executable(view: HostView, path: str) -> None:
     """Raise AgentError `no-exec` when no program may run from a place."""
-    if not view.room(path).executable:
+    if not view.disk_space(path).executable:
         raise AgentError(
             "no-exec",
             f"no program may run from {path}",

@@ -52,7 +52,7 @@ class ConfigureSdk3:
         return "configure:cli"
 
     @property
-    def unproven(self) -> str:
+    def not_applied_code(self) -> str:
         return "configure-not-applied"
 
     def check(self, view: HostView) -> Finding:
@@ -92,7 +92,7 @@ class ConfigureSdk3:
             for path, (form, kept) in files.items():
                 prepare(host, here, path, form, kept)
             before = {path: host.read(path) for path in files}
-            done = host.do((configure, "-a", address), timeout=self.limits.tool)
+            done = host.run((configure, "-a", address), timeout=self.limits.tool)
             for path, (form, _) in files.items():
                 undo_damage(host, here, path, form, before[path])
         finally:
@@ -104,7 +104,7 @@ class ConfigureSdk3:
                 raise _failed(host, done, "-a", address)
             return
         daemon.wait_until_settled(host, None, self.limits.tool)
-        done = host.do((configure, "--cmu", address), timeout=self.limits.tool)
+        done = host.run((configure, "--cmu", address), timeout=self.limits.tool)
         if not done.ok and not self.check(host).met:
             raise _failed(host, done, "--cmu", address)
 
@@ -142,7 +142,7 @@ class ConfigureSdk3:
         """Return the first address that answers, asked all at once: a daemon that starts has no other to try."""
         with ThreadPoolExecutor(len(self.servers)) as pool:
             reached = pool.map(
-                lambda each: host.reach(each, PORT, timeout=self.limits.connect, tls=False), self.servers
+                lambda each: host.connect(each, PORT, timeout=self.limits.connect, tls=False), self.servers
             )
             return next((each.address for each in reached if each.cause is None), self.servers[0])
 
@@ -163,7 +163,7 @@ class DaemonService:
         return "service"
 
     @property
-    def unproven(self) -> str:
+    def not_applied_code(self) -> str:
         return "service-failed"
 
     def check(self, view: HostView) -> Finding:
@@ -205,8 +205,8 @@ class DaemonConnected:
     """The daemon has met its cluster. The management utility does not need it, the libraries of SDK 3 all do."""
 
     limits: Timeouts = field(repr=False)
-    needs: tuple[str, ...] = ()
-    follows: str | None = None
+    requires: tuple[str, ...] = ()
+    depends_on: str | None = None
 
     @property
     def id(self) -> str:
@@ -226,7 +226,7 @@ class DaemonConnected:
                 return Finding(met=True, saw="connected", want="connected")
             if view.monotonic() - begun >= self.limits.client:
                 break
-            view.pause(_LOOK_AGAIN)
+            view.sleep(_LOOK_AGAIN)
             now = daemon.status(view, self.limits.tool)
         said = daemon.recent_log(view, self.limits.tool)
         known = diagnose(said)

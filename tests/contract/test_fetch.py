@@ -45,7 +45,7 @@ class Clock:
     def monotonic(self) -> float:
         return time.monotonic() + sum(self.pauses)
 
-    def pause(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
 
 
@@ -633,7 +633,7 @@ def test_get_takes_nothing_but_https(tmp_path: Path) -> None:
     for url in ("http://127.0.0.1/ca", str(tmp_path), f"file://{tmp_path}"):
         for host in (Posix(), Memory()):
             with pytest.raises(AgentError) as caught:
-                host.get(url, limit=10, timeout=5)
+                host.http_get(url, limit=10, timeout=5)
             assert (caught.value.code.name, caught.value.saw) == ("download-failed", "not an https URL")
 
 
@@ -645,14 +645,14 @@ def test_the_hosts_fetch_alike(tmp_path: Path) -> None:
         missing = AgentError("package-not-found", "it is not there")
         memory = Memory(urls={server.url: DATA, server.url + "2": missing})
         for host in (posix, memory):
-            assert host.fetch(server.url, path, sha256=HASH, limit=LIMIT, timeout=60) == HASH
+            assert host.download(server.url, path, sha256=HASH, limit=LIMIT, timeout=60) == HASH
             assert host.read(path) == DATA
             for url, code in ((server.url, "checksum-mismatch"), (server.url + "2", "package-not-found")):
                 host.remove(path)
                 if host is posix:
                     server.answers = (whole,) if code == "checksum-mismatch" else (only(404),)
                 with pytest.raises(AgentError) as caught:
-                    host.fetch(url, path, sha256="0" * 64, limit=LIMIT, timeout=60)
+                    host.download(url, path, sha256="0" * 64, limit=LIMIT, timeout=60)
                 assert (caught.value.code.name, host.read(path)) == (code, None)
     assert told[-1] == (len(DATA), len(DATA))
     assert memory.touches[0] == ("fetch", server.url, path)

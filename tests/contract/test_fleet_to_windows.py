@@ -306,7 +306,7 @@ def test_a_cut_ends_a_visit_in_the_middle_of_a_run(seat: Seat) -> None:
         visitor = seat.visitor(port)
         waiting = InThread(lambda: ends.append(seat.visit(visitor)))
         assert entered.wait(30)
-        seat.lifeline.cut()
+        seat.lifeline.cancel()
         assert waiting.ended() is None
         go.set()
     assert [end.code for end in ends] == ["interrupted"]

@@ -259,7 +259,7 @@ def test_a_file_that_may_not_be_read_is_unreadable(as_nobody: Ground) -> None:
     with raises("unreadable"):
         as_nobody.host.stat(paths[1])
     with raises("unreadable"):
-        as_nobody.host.names(as_nobody.path("closed"))
+        as_nobody.host.list_dir(as_nobody.path("closed"))
 
 
 # --- stat, names, remove
@@ -294,23 +294,23 @@ def test_names_are_sorted_and_whole(ground: Ground) -> None:
     for name in ("b", ".a", BLANKS, "-f", "ü"):
         ground.file(f"folder/{name}")
     ground.file("folder/below/deep")
-    assert ground.host.names(ground.path("folder")) == ("-f", ".a", "b", "below", BLANKS, "ü")
-    assert ground.host.names(ground.link("link", "folder"))[:2] == ("-f", ".a")
-    assert ground.host.names(ground.path("absent")) == ()
-    assert ground.host.names(ground.directory("empty")) == ()
+    assert ground.host.list_dir(ground.path("folder")) == ("-f", ".a", "b", "below", BLANKS, "ü")
+    assert ground.host.list_dir(ground.link("link", "folder"))[:2] == ("-f", ".a")
+    assert ground.host.list_dir(ground.path("absent")) == ()
+    assert ground.host.list_dir(ground.directory("empty")) == ()
 
 
 @posix_only
 def test_a_name_need_not_be_text(real: Ground) -> None:
     Path(os.fsdecode(os.fsencode(real.folder) + b"/\xff")).write_bytes(b"x")
-    (name,) = real.host.names(real.folder)
+    (name,) = real.host.list_dir(real.folder)
     assert os.fsencode(name) == b"\xff"
     assert real.host.read(real.path(name)) == b"x"
 
 
 def test_a_file_has_no_names(ground: Ground) -> None:
     with raises("unreadable"):
-        ground.host.names(ground.file("file"))
+        ground.host.list_dir(ground.file("file"))
 
 
 def test_remove_takes_files_and_trees(ground: Ground) -> None:
@@ -319,7 +319,7 @@ def test_remove_takes_files_and_trees(ground: Ground) -> None:
     ground.host.remove(ground.path("tree"))
     ground.host.remove(ground.path("absent"))
     ground.host.remove(ground.path("absent/below"))
-    assert ground.host.names(ground.folder) == ()
+    assert ground.host.list_dir(ground.folder) == ()
 
 
 def test_remove_never_follows_a_link(ground: Ground) -> None:
@@ -329,7 +329,7 @@ def test_remove_never_follows_a_link(ground: Ground) -> None:
     ground.host.remove(ground.link("link", "precious"))
     ground.host.remove(ground.link("slash", "precious") + "/")
     ground.host.remove(ground.path("tree"))
-    assert ground.host.names(ground.folder) == ("precious",)
+    assert ground.host.list_dir(ground.folder) == ("precious",)
     assert ground.host.stat(precious) is not None
 
 
@@ -364,7 +364,7 @@ def test_a_file_is_replaced(ground: Ground) -> None:
     stat = ground.host.stat(path)
     assert stat is not None
     assert (ground.host.read(path), stat.mode) == (b"new", mode)
-    assert ground.host.names(ground.folder) == ("file",)
+    assert ground.host.list_dir(ground.folder) == ("file",)
 
 
 @is_root
@@ -399,10 +399,10 @@ def test_what_a_link_says_is_told_and_can_be_written(ground: Ground) -> None:
     ground.host.symlink(fresh, "../goal")
     assert (ground.host.read(fresh), ground.host.read(goal)) == (b"data", b"data")
     ground.host.symlink(goal, "/nowhere")  # in place of a file
-    assert ground.host.names(ground.folder) == ("deep", "goal", "link")
+    assert ground.host.list_dir(ground.folder) == ("deep", "goal", "link")
     with raises("write-failed"):
         ground.host.symlink(ground.directory("folder"), "goal")
-    assert ground.host.names(ground.path("folder")) == ()
+    assert ground.host.list_dir(ground.path("folder")) == ()
 
 
 @posix_only
@@ -436,14 +436,14 @@ def test_a_write_that_cannot_be_says_where(ground: Ground) -> None:
     for path in (folder, inside):
         code, saw = cause_of(lambda path=path: ground.host.write(path, b"x", mode=0o644))  # type: ignore[misc]
         assert (code, path in saw) == ("write-failed", True)
-    assert ground.host.names(ground.folder) == ("file", "folder")
+    assert ground.host.list_dir(ground.folder) == ("file", "folder")
 
 
 def test_what_a_killed_write_left_goes_with_the_next_one(ground: Ground) -> None:
     for name in (".a.hsm-agent-00c0ffee", ".a b.hsm-agent-1", ".other.hsm-agent-1", "a.hsm-agent-1"):
         ground.file(name)
     ground.host.write(ground.path("a"), b"x", mode=0o644)
-    left = ground.host.names(ground.folder)
+    left = ground.host.list_dir(ground.folder)
     if ground.memory is None:
         assert left == (".a b.hsm-agent-1", ".other.hsm-agent-1", "a", "a.hsm-agent-1")
 
@@ -480,7 +480,7 @@ def test_a_write_without_permission_leaves_everything_as_it_was(as_nobody: Groun
     code, saw = cause_of(lambda: as_nobody.host.write(path, b"new", mode=0o644))
     assert (code, "Permission denied" in saw, path in saw) == ("write-failed", True, True)
     assert cause_of(lambda: as_nobody.host.remove(path))[0] == "write-failed"
-    assert as_nobody.host.names(as_nobody.folder) == ("file",)
+    assert as_nobody.host.list_dir(as_nobody.folder) == ("file",)
     assert as_nobody.host.read(path) == b"old"
 
 
@@ -504,8 +504,8 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(real: Ground) -> None:
         path = real.file("disk/file", b"old")
         with raises("no-space"):
             real.host.write(path, b"x" * 200_000, mode=0o644)
-        assert (real.host.read(path), real.host.names(folder)) == (b"old", ("file",))
-        assert real.host.room(path).free <= 65536
+        assert (real.host.read(path), real.host.list_dir(folder)) == (b"old", ("file",))
+        assert real.host.disk_space(path).free <= 65536
 
 
 @is_root
@@ -514,7 +514,7 @@ def test_a_read_only_disk_is_told(real: Ground) -> None:
     with mounted(folder, "ro"):
         with raises("read-only"):
             real.host.write(f"{folder}/a/file", b"x", mode=0o644)
-        assert real.host.room(f"{folder}/a/file").writable is False
+        assert real.host.disk_space(f"{folder}/a/file").writable is False
 
 
 def test_the_double_has_a_full_and_a_read_only_disk() -> None:
@@ -525,7 +525,7 @@ def test_the_double_has_a_full_and_a_read_only_disk() -> None:
     memory.read_only = True
     with raises("read-only"):
         memory.write("/file", b"new", mode=0o644)
-    assert (memory.read("/file"), memory.room("/")) == (b"old", DiskSpace(0, writable=False))
+    assert (memory.read("/file"), memory.disk_space("/")) == (b"old", DiskSpace(0, writable=False))
 
 
 # --- ask, do
@@ -535,9 +535,9 @@ def test_the_double_has_a_full_and_a_read_only_disk() -> None:
 def test_ask_runs_what_is_allowed_and_nothing_else(real: Ground) -> None:
     mark = real.path("mark")
     ldd = real.program("ldd", 'echo "$1"; echo said >&2; exit 3')
-    assert real.host.ask((ldd, "/a b'$x"), timeout=10) == CommandResult(3, "/a b'$x\n", "said\n")
+    assert real.host.query((ldd, "/a b'$x"), timeout=10) == CommandResult(3, "/a b'$x\n", "said\n")
     with pytest.raises(CommandNotAllowed):
-        real.host.ask((real.program("touch", f"touch {mark}"),), timeout=10)
+        real.host.query((real.program("touch", f"touch {mark}"),), timeout=10)
     assert real.host.stat(mark) is None
 
 
@@ -545,53 +545,53 @@ def test_the_double_asks_the_allow_list_too() -> None:
     memory = Memory(
         answers={("uname", "-m"): CommandResult(0, "x86_64\n", ""), ("rm", "x"): CommandResult(0, "", "")}
     )
-    assert memory.ask(("uname", "-m"), timeout=1).out == "x86_64\n"
+    assert memory.query(("uname", "-m"), timeout=1).out == "x86_64\n"
     with pytest.raises(CommandNotAllowed):
-        memory.ask(("rm", "x"), timeout=1)
+        memory.query(("rm", "x"), timeout=1)
 
 
 def test_a_missing_program_is_127_and_one_that_cannot_run_126(real: Ground) -> None:
-    assert real.host.do(("no-such-program",), timeout=10).status == 127
-    assert real.host.do((real.path("no/such"), "x"), timeout=10).status == 127
-    assert real.host.do((real.file("text", b"no program\n", 0o644),), timeout=10).status == 126
+    assert real.host.run(("no-such-program",), timeout=10).status == 127
+    assert real.host.run((real.path("no/such"), "x"), timeout=10).status == 127
+    assert real.host.run((real.file("text", b"no program\n", 0o644),), timeout=10).status == 126
 
 
 @posix_only
 def test_a_signal_is_told_as_a_shell_does(real: Ground) -> None:
-    assert real.host.do(("sh", "-c", "kill -9 $$"), timeout=10).status == 137
+    assert real.host.run(("sh", "-c", "kill -9 $$"), timeout=10).status == 137
 
 
 @posix_only
 def test_a_program_gets_its_input_and_no_other(real: Ground) -> None:
     data = os.urandom(700_000).hex().encode()
-    assert real.host.do(("cat",), timeout=10, stdin=b"a\0b\n").out == "a\0b\n"
-    assert real.host.do(("wc", "-c"), timeout=10, stdin=data).out.strip() == str(len(data))
-    assert real.host.do(("true",), timeout=10, stdin=data).ok
-    assert real.host.do(("cat",), timeout=10) == CommandResult(0, "", "")
+    assert real.host.run(("cat",), timeout=10, stdin=b"a\0b\n").out == "a\0b\n"
+    assert real.host.run(("wc", "-c"), timeout=10, stdin=data).out.strip() == str(len(data))
+    assert real.host.run(("true",), timeout=10, stdin=data).ok
+    assert real.host.run(("cat",), timeout=10) == CommandResult(0, "", "")
 
 
 @posix_only
 def test_no_service_of_others_is_restarted_by_what_installs(real: Ground) -> None:
     """needrestart, which Ubuntu hangs behind apt, restarts whatever uses a library that was replaced at some time."""
-    seen = real.host.do(("sh", "-c", 'echo "$NEEDRESTART_SUSPEND"'), timeout=10)
+    seen = real.host.run(("sh", "-c", 'echo "$NEEDRESTART_SUSPEND"'), timeout=10)
     assert seen.out == "1\n"
 
 
 @posix_only
 def test_a_program_sees_a_plain_environment(real: Ground) -> None:
-    seen = real.host.do(("sh", "-c", 'echo "$LC_ALL $LANG $DEBIAN_FRONTEND $PATH"; pwd'), timeout=10)
+    seen = real.host.run(("sh", "-c", 'echo "$LC_ALL $LANG $DEBIAN_FRONTEND $PATH"; pwd'), timeout=10)
     assert seen.out == f"C C noninteractive {PATH}\n/\n"
 
 
 @posix_only
 def test_output_that_is_no_text_does_no_harm(real: Ground) -> None:
-    assert real.host.do(("printf", r"a\377b"), timeout=10).out == "a\ufffdb"
+    assert real.host.run(("printf", r"a\377b"), timeout=10).out == "a\ufffdb"
 
 
 @posix_only
 def test_both_outputs_may_be_large(real: Ground) -> None:
     script = "head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2; echo end; echo end >&2"
-    done = real.host.do(("sh", "-c", script), timeout=20)
+    done = real.host.run(("sh", "-c", script), timeout=20)
     kept = 2 * processes.EDGE
     assert done.ok
     for said in (done.out, done.err):
@@ -602,7 +602,7 @@ def test_both_outputs_may_be_large(real: Ground) -> None:
 
 @posix_only
 def test_endless_output_is_ended_with_its_program(real: Ground) -> None:
-    done = real.host.do(("yes",), timeout=0.3)
+    done = real.host.run(("yes",), timeout=0.3)
     assert done.timed_out
     assert len(done.out) < 2 * processes.EDGE + 100
 
@@ -614,7 +614,7 @@ def test_a_program_that_takes_too_long_is_ended_with_all_its_children(real: Grou
     try:
         ldd = real.program("ldd", f"trap '' TERM; sleep 60 >{fifo} & echo begun; sleep 60 >{fifo}")
         start = time.monotonic()
-        done = real.host.ask((ldd, "x"), timeout=0.3)
+        done = real.host.query((ldd, "x"), timeout=0.3)
         assert time.monotonic() - start < 5
         assert done == CommandResult(None, "begun\n", "")
         # the end of the FIFO comes when the last of them is gone
@@ -628,7 +628,7 @@ def test_a_program_that_takes_too_long_is_ended_with_all_its_children(real: Grou
 def test_what_a_program_leaves_behind_is_not_waited_for(real: Ground) -> None:
     fifo = real.fifo("fifo")
     start = time.monotonic()
-    done = real.host.do(("sh", "-c", f"echo out; cat {fifo} & exit 4"), timeout=20)
+    done = real.host.run(("sh", "-c", f"echo out; cat {fifo} & exit 4"), timeout=20)
     assert time.monotonic() - start < 10
     assert done == CommandResult(4, "out\n", "")
     Path(fifo).write_bytes(b"")  # the cat ends
@@ -636,7 +636,7 @@ def test_what_a_program_leaves_behind_is_not_waited_for(real: Ground) -> None:
 
 @posix_only
 def test_a_child_has_a_session_of_its_own() -> None:
-    done = Posix().do(("sh", "-c", "echo $$; cut -d ' ' -f 5,6 /proc/$$/stat"), timeout=10)
+    done = Posix().run(("sh", "-c", "echo $$; cut -d ' ' -f 5,6 /proc/$$/stat"), timeout=10)
     pid, group_and_session = done.out.splitlines()
     assert group_and_session == f"{pid} {pid}"
 
@@ -647,11 +647,11 @@ def test_the_double_knows_only_what_it_was_told() -> None:
         return CommandResult(0, f"{argv[1]} {memory.stdin.decode()}", "")
 
     memory = Memory(programs={"dpkg": dpkg})
-    assert memory.do(("dpkg", "-i"), timeout=200, stdin=b"in") == CommandResult(0, "-i in", "")
-    assert memory.do(("dpkg", "-i"), timeout=50).timed_out
+    assert memory.run(("dpkg", "-i"), timeout=200, stdin=b"in") == CommandResult(0, "-i in", "")
+    assert memory.run(("dpkg", "-i"), timeout=50).timed_out
     assert (memory.monotonic(), memory.touches) == (150, [("do", "dpkg", "-i")] * 2)
     with pytest.raises(BaseException, match="does not know `apt-get x`"):
-        memory.do(("apt-get", "x"), timeout=1)
+        memory.run(("apt-get", "x"), timeout=1)
 
 
 # --- interrupts
@@ -681,7 +681,7 @@ def test_an_interrupt_ends_a_look() -> None:
     with ground_of("posix") as ground, when(ground.fifo("fifo"), stop.set):
         ldd = ground.program("ldd", f": >{ground.path('fifo')}; exec sleep 60")
         with raises("interrupted"):
-            Posix(stop).ask((ldd, "x"), timeout=30)
+            Posix(stop).query((ldd, "x"), timeout=30)
 
 
 @posix_only
@@ -695,7 +695,7 @@ def test_an_interrupt_lets_a_touch_finish() -> None:
     with ground_of("posix") as ground:
         begun, go = ground.fifo("begun"), ground.fifo("go")
         with when(begun, stop_and_let_go):
-            done = Posix(stop).do(("sh", "-c", f": >{begun}; cat {go}; exit 3"), timeout=30)
+            done = Posix(stop).run(("sh", "-c", f": >{begun}; cat {go}; exit 3"), timeout=30)
         assert stop.is_set()
         assert done.status == 3
 
@@ -705,15 +705,15 @@ def test_an_interrupt_ends_every_wait() -> None:
     stop = threading.Event()
     stop.set()
     with raises("interrupted"):
-        Posix(stop).pause(60)
+        Posix(stop).sleep(60)
     with silent_server() as port, raises("interrupted"):
-        Posix(stop).reach("127.0.0.1", port, timeout=30)
+        Posix(stop).connect("127.0.0.1", port, timeout=30)
     memory = Memory(ports={("10.0.0.1", 2223): None})
     memory.stopped = True
     with raises("interrupted"):
-        memory.pause(60)
+        memory.sleep(60)
     with raises("interrupted"):
-        memory.reach("10.0.0.1", 2223, timeout=30)
+        memory.connect("10.0.0.1", 2223, timeout=30)
 
 
 # --- reach
@@ -790,11 +790,11 @@ def test_an_hsm_is_reached(ground: Ground, tls: ssl.SSLContext) -> None:
     with server(speaks(tls)) as port:
         if ground.memory:
             ground.memory.ports["127.0.0.1", port] = None
-        reached = ground.host.reach("127.0.0.1", port, timeout=5)
+        reached = ground.host.connect("127.0.0.1", port, timeout=5)
         assert (reached.address, reached.port, reached.cause, reached.tls) == ("127.0.0.1", port, None, True)
         assert reached.seconds is not None
         assert 0 < reached.seconds < 5
-        plain = ground.host.reach("127.0.0.1", port, timeout=5, tls=False)
+        plain = ground.host.connect("127.0.0.1", port, timeout=5, tls=False)
         assert (plain.cause, plain.tls) == (None, None)
 
 
@@ -802,7 +802,7 @@ def test_an_hsm_is_reached_over_ipv6(real: Ground, tls: ssl.SSLContext) -> None:
     if not Path("/proc/net/if_inet6").exists():
         pytest.skip("this machine has no IPv6")
     with server(speaks(tls), socket.AF_INET6) as port:
-        assert real.host.reach("::1", port, timeout=5).tls is True
+        assert real.host.connect("::1", port, timeout=5).tls is True
 
 
 def test_an_hsm_that_wants_a_client_certificate_is_reached(real: Ground, certificate: Path) -> None:
@@ -812,7 +812,7 @@ def test_an_hsm_that_wants_a_client_certificate_is_reached(real: Ground, certifi
     mutual.load_verify_locations(f"{certificate}.crt")
     mutual.maximum_version = ssl.TLSVersion.TLSv1_2  # there the refusal comes within the handshake
     with server(speaks(mutual)) as port:
-        reached = real.host.reach("127.0.0.1", port, timeout=5)
+        reached = real.host.connect("127.0.0.1", port, timeout=5)
     assert (reached.cause, reached.tls) == (None, True)
 
 
@@ -823,7 +823,7 @@ def test_a_tls_alert_proves_tls(real: Ground) -> None:
         connection.recv(1)
 
     with server(refuse) as port:
-        reached = real.host.reach("127.0.0.1", port, timeout=5)
+        reached = real.host.connect("127.0.0.1", port, timeout=5)
     assert (reached.cause, reached.tls) == (None, True)
     assert "refused" in reached.detail
 
@@ -834,7 +834,7 @@ def test_a_port_nobody_listens_on_is_refused(ground: Ground) -> None:
         port = bound.getsockname()[1]
         if ground.memory:
             ground.memory.ports["127.0.0.1", port] = "hsm-refused"
-        reached = ground.host.reach("127.0.0.1", port, timeout=5)
+        reached = ground.host.connect("127.0.0.1", port, timeout=5)
     assert (reached.cause, reached.seconds, reached.tls) == ("hsm-refused", None, None)
 
 
@@ -842,10 +842,10 @@ def test_an_hsm_that_is_silent_does_not_speak_tls(ground: Ground) -> None:
     with silent_server() as port:
         if ground.memory:
             ground.memory.ports["127.0.0.1", port] = "hsm-no-tls"
-        reached = ground.host.reach("127.0.0.1", port, timeout=0.3)
+        reached = ground.host.connect("127.0.0.1", port, timeout=0.3)
         assert (reached.cause, reached.tls) == ("hsm-no-tls", False)
         assert reached.detail == "connected, then was silent for 0.3 s"
-        assert ground.host.reach("127.0.0.1", port, timeout=5, tls=False).cause is None
+        assert ground.host.connect("127.0.0.1", port, timeout=5, tls=False).cause is None
 
 
 @pytest.mark.parametrize(
@@ -859,7 +859,7 @@ def test_an_hsm_that_is_silent_does_not_speak_tls(ground: Ground) -> None:
 )
 def test_what_does_not_speak_tls_is_told(real: Ground, answer: Callable[[socket.socket], None]) -> None:
     with server(answer) as port:
-        reached = real.host.reach("127.0.0.1", port, timeout=5)
+        reached = real.host.connect("127.0.0.1", port, timeout=5)
     assert (reached.cause, reached.tls) == ("hsm-no-tls", False)
 
 
@@ -898,7 +898,7 @@ def test_no_peer_outlives_the_limit_of_a_connection(real: Ground, peer: str) -> 
 
     with server(answer) as port:
         start = real.host.monotonic()
-        reached = real.host.reach("127.0.0.1", port, timeout=0.5)
+        reached = real.host.connect("127.0.0.1", port, timeout=0.5)
         took = real.host.monotonic() - start
         gone.set()
     assert took < 1.5
@@ -909,7 +909,7 @@ def test_connecting_and_the_handshake_have_one_limit(real: Ground) -> None:
     """A peer that is slow to accept has no second limit for being slow to answer."""
     with silent_server() as port:
         start = real.host.monotonic()
-        assert real.host.reach("127.0.0.1", port, timeout=0.5).cause == "hsm-no-tls"
+        assert real.host.connect("127.0.0.1", port, timeout=0.5).cause == "hsm-no-tls"
         assert real.host.monotonic() - start < 1
 
 
@@ -987,7 +987,7 @@ def test_no_tool_outlives_a_limit(tmp_path: Path, tool: str, single: float) -> N
     host = DeadlineHost(Posix(), 60 if single < 1 else 0.8)
     start = host.monotonic()
     with suppress(AgentError):
-        host.do(("sh", "-c", f"cd {tmp_path}; {TOOLS[tool]}"), timeout=single)
+        host.run(("sh", "-c", f"cd {tmp_path}; {TOOLS[tool]}"), timeout=single)
     assert host.monotonic() - start < 1.8
 
 
@@ -1060,14 +1060,14 @@ def test_an_hsm_behind_a_wall_times_out(ground: Ground) -> None:
         if ground.memory:
             ground.memory.ports["127.0.0.1", port] = "hsm-timed-out"
         start = ground.host.monotonic()
-        reached = ground.host.reach("127.0.0.1", port, timeout=0.25)
+        reached = ground.host.connect("127.0.0.1", port, timeout=0.25)
         took = ground.host.monotonic() - start
     assert (reached.cause, reached.seconds) == ("hsm-timed-out", None)
     assert 0.25 <= took < 5
 
 
 def test_what_is_no_address_is_not_looked_up(real: Ground) -> None:
-    reached = real.host.reach("hsm.example", 2223, timeout=5)
+    reached = real.host.connect("hsm.example", 2223, timeout=5)
     assert (reached.cause, reached.detail) == ("hsm-no-route", "not an IP address")
 
 
@@ -1088,18 +1088,18 @@ def test_the_holder_of_a_lock_is_named(ground: Ground, kind: str) -> None:
     path = ground.file("lock")
     if ground.memory:
         ground.memory.locks[path] = LockHolder(812, "apt-get")
-        assert ground.host.holder(path) == LockHolder(812, "apt-get")
+        assert ground.host.lock_holder(path) == LockHolder(812, "apt-get")
         return
     with python(HOLD, path, kind) as child:
         name = Path(f"/proc/{child.pid}/comm").read_text().strip()
-        assert ground.host.holder(path) == LockHolder(child.pid, name)
-    assert ground.host.holder(path) is None
+        assert ground.host.lock_holder(path) == LockHolder(child.pid, name)
+    assert ground.host.lock_holder(path) is None
 
 
 @posix_only
 def test_a_free_lock_has_no_holder(ground: Ground) -> None:
-    assert ground.host.holder(ground.file("lock")) is None
-    assert ground.host.holder(ground.path("absent")) is None
+    assert ground.host.lock_holder(ground.file("lock")) is None
+    assert ground.host.lock_holder(ground.path("absent")) is None
 
 
 LOCK = """
@@ -1118,7 +1118,7 @@ def test_the_run_lock_is_held_by_one(kind: str) -> None:
         with ground.host.lock(path, "configure"):
             code, saw = cause_of(lambda: ground.host.lock(path, "verify").__enter__())
             assert (code, "configure" in saw) == ("run-locked", True)
-            assert WINDOWS or ground.host.holder(path) is None  # and looking does not drop it
+            assert WINDOWS or ground.host.lock_holder(path) is None  # and looking does not drop it
             with raises("run-locked"), ground.host.lock(path, "verify"):
                 pass
         with ground.host.lock(path, "verify"):
@@ -1265,7 +1265,7 @@ def test_a_child_does_not_inherit_the_run_lock() -> None:
     with ground_of("posix") as ground:
         path, fifo = ground.path("lock"), ground.fifo("fifo")
         with ground.host.lock(path, "configure"):
-            assert ground.host.do(("sh", "-c", f"cat {fifo} & exit 0"), timeout=10).ok
+            assert ground.host.run(("sh", "-c", f"cat {fifo} & exit 0"), timeout=10).ok
         with ground.host.lock(path, "verify"):
             pass
         Path(fifo).write_bytes(b"")  # the daemon ends
@@ -1286,35 +1286,35 @@ def test_a_process_with_the_client_mapped_is_found(real: Ground) -> None:
     other = real.file("library/client.so", b"x" * 5000)
     with python(MAP, path) as child, python(MAP, other):
         name = Path(f"/proc/{child.pid}/comm").read_text().strip()
-        (seen,) = real.host.mapping(real.path("lib/"))
+        (seen,) = real.host.processes_mapping(real.path("lib/"))
         assert seen == ProcessInfo(child.pid, name, os.geteuid(), os.getegid(), seen.started, (path,))
         assert abs(seen.started - time.time()) < 60
         Path(path).unlink()
-        assert real.host.mapping(real.path("lib/"))[0].mapped == (f"{path} (deleted)",)
-    assert real.host.mapping(real.path("lib/")) == ()
+        assert real.host.processes_mapping(real.path("lib/"))[0].mapped == (f"{path} (deleted)",)
+    assert real.host.processes_mapping(real.path("lib/")) == ()
 
 
 def test_the_double_finds_processes_too() -> None:
     memory = Memory()
     memory.running = (ProcessInfo(7, "java", 0, 0, 1.0, ("/lib/libc.so", "/opt/cloudhsm/lib/a.so")),)
-    assert memory.mapping("/opt/cloudhsm/") == (
+    assert memory.processes_mapping("/opt/cloudhsm/") == (
         ProcessInfo(7, "java", 0, 0, 1.0, ("/opt/cloudhsm/lib/a.so",)),
     )
-    assert memory.mapping("/opt/other/") == ()
+    assert memory.processes_mapping("/opt/other/") == ()
 
 
 def test_room_is_that_of_the_nearest_parent(ground: Ground) -> None:
-    here = ground.host.room(ground.folder)
+    here = ground.host.disk_space(ground.folder)
     assert here.free > 0
     assert here.writable
     assert here.inodes is None or here.inodes > 0
     assert here.executable
-    assert ground.host.room(ground.path("no/such/folder")).writable
+    assert ground.host.disk_space(ground.path("no/such/folder")).writable
 
 
 def test_time_passes_and_is_in_utc(ground: Ground) -> None:
     wall, start = ground.host.now(), ground.host.monotonic()
-    ground.host.pause(0.05)
+    ground.host.sleep(0.05)
     assert ground.host.now().utcoffset() == dt.timedelta(0)
     assert ground.host.now() - wall >= dt.timedelta(seconds=0.04)
     assert ground.host.monotonic() - start >= 0.05
@@ -1339,16 +1339,16 @@ def test_a_dry_host_looks_and_never_touches(ground: Ground) -> None:
     path = ground.file("file", b"old")
     dry: Host = ReadOnlyHost(ground.host)
     assert dry.read(path) == b"old"
-    assert dry.names(ground.folder) == ("file",)
+    assert dry.list_dir(ground.folder) == ("file",)
     assert dry.readlink(path) is None
     for touch in (
         lambda: dry.write(path, b"new", mode=0o644),
         lambda: dry.symlink(path, "elsewhere"),
         lambda: dry.chmod(path, 0o777),
         lambda: dry.remove(path),
-        lambda: dry.do(("rm", path), timeout=1),
+        lambda: dry.run(("rm", path), timeout=1),
         lambda: dry.lock(path, "configure"),
-        lambda: dry.fetch("/etc/passwd", path, sha256=None, limit=READ_LIMIT, timeout=1),
+        lambda: dry.download("/etc/passwd", path, sha256=None, limit=READ_LIMIT, timeout=1),
     ):
         with pytest.raises(WriteForbidden):
             touch()
@@ -1359,6 +1359,6 @@ def test_a_dry_host_looks_and_never_touches(ground: Ground) -> None:
 @posix_only
 def test_a_program_that_does_not_even_end_when_it_is_told_to_gets_no_more_time_than_it_had() -> None:
     began = time.monotonic()
-    done = local_host().do(("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"), timeout=0.5)
+    done = local_host().run(("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"), timeout=0.5)
     assert done.timed_out
     assert time.monotonic() - began < 5  # ten seconds is what an installation gets to end

@@ -99,7 +99,7 @@ class Clock:
     def monotonic(self) -> float:
         return time.monotonic()
 
-    def pause(self, _seconds: float) -> None:
+    def sleep(self, _seconds: float) -> None:
         pass
 
 
@@ -419,7 +419,7 @@ def test_retry_after_is_seconds_or_a_date_by_the_servers_own_clock(
     pauses: list[float] = []
 
     class Noting(Clock):
-        def pause(self, seconds: float) -> None:
+        def sleep(self, seconds: float) -> None:
             pauses.append(seconds)
 
     again = b"HTTP/1.1 %s No\r\nDate: %s\r\nRetry-After: %s\r\n\r\n" % (status, NOW, said)

@@ -142,6 +142,6 @@ def test_a_program_is_called_what_the_kernel_calls_it(tmp_path: Path) -> None:
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        found = Posix().mapping(f"{tmp_path}/")
+        found = Posix().processes_mapping(f"{tmp_path}/")
         process.communicate()
     assert [(each.pid, each.name) for each in found] == [(process.pid, "\ufffd\ufffd?[2Jx23456789")]

@@ -58,8 +58,8 @@ class Machine(Memory):
     def monotonic(self) -> float:
         return time.monotonic() + self.clock
 
-    def pause(self, seconds: float) -> None:
-        super().pause(seconds)
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
         if seconds:
             self.pauses.append(seconds)
 
@@ -87,7 +87,7 @@ def deliver_to(machine: Machine, url: str, number: int, **more: object) -> Deliv
 
 
 def spooled(machine: Machine) -> int:
-    return len(machine.names(LINUX.spool))
+    return len(machine.list_dir(LINUX.spool))
 
 
 def test_a_report_is_posted_as_it_is_with_a_key_of_its_own() -> None:

@@ -75,10 +75,10 @@ def fails(code: str, saw: str = "") -> Iterator[None]:
 
 
 def test_a_command_has_input_two_outputs_and_a_status(server: Sshd) -> None:
-    with server.connect() as link, link.talk("echo ready; cat; echo bad >&2; exit 7") as talk:
+    with server.connect() as link, link.open_command("echo ready; cat; echo bad >&2; exit 7") as talk:
         assert talk.receive() == b"ready\n"
         talk.send(b"in")
-        talk.finish()
+        talk.close_stdin()
         assert b"".join(iter(talk.receive, b"")) == b"in"
         assert (talk.status(), talk.errors()) == (7, b"bad\n")
     assert link.trusted is None
@@ -86,23 +86,23 @@ def test_a_command_has_input_two_outputs_and_a_status(server: Sshd) -> None:
 
 def test_one_connection_serves_many_commands_also_at_once(server: Sshd) -> None:
     with server.connect() as link:
-        with link.talk("cat") as one, link.talk("cat") as other:
+        with link.open_command("cat") as one, link.open_command("cat") as other:
             for talk, word in ((one, b"1"), (other, b"2")):
                 talk.send(word)
-                talk.finish()
+                talk.close_stdin()
             assert (one.receive(), other.receive()) == (b"1", b"2")
         assert [run(link, "exit 3").status for _ in range(20)] == [3] * 20
 
 
 def test_death_by_a_signal_has_no_status(server: Sshd) -> None:
-    with server.connect() as link, link.talk("exec sh -c 'kill -9 $$'") as talk:
+    with server.connect() as link, link.open_command("exec sh -c 'kill -9 $$'") as talk:
         assert (talk.receive(), talk.status()) == (b"", None)
 
 
 def test_8_mb_on_both_outputs_at_once(server: Sshd) -> None:
     script = "head -c 8000000 /dev/zero >&2 & head -c 8000000 /dev/zero; wait; echo end >&2"
-    with server.connect() as link, link.talk(script) as talk:
-        talk.finish()
+    with server.connect() as link, link.open_command(script) as talk:
+        talk.close_stdin()
         assert sum(len(piece) for piece in iter(talk.receive, b"")) == 8_000_000
         assert talk.status() == 0
         assert len(talk.errors()) == 64 * 1024
@@ -112,8 +112,8 @@ def test_8_mb_on_both_outputs_at_once(server: Sshd) -> None:
 def test_one_output_first_and_then_the_other(server: Sshd) -> None:
     for first, then in (("", ">&2"), (">&2", "")):
         script = f"head -c 8000000 /dev/zero {first}; head -c 8000000 /dev/zero {then}"
-        with server.connect() as link, link.talk(script) as talk:
-            talk.finish()
+        with server.connect() as link, link.open_command(script) as talk:
+            talk.close_stdin()
             assert sum(len(piece) for piece in iter(talk.receive, b"")) == 8_000_000
             assert talk.status() == 0
 
@@ -121,22 +121,22 @@ def test_one_output_first_and_then_the_other(server: Sshd) -> None:
 def test_a_command_may_answer_while_it_is_sent_to(server: Sshd) -> None:
     """A pipe in both directions at once: who only sends, and then only receives, waits for ever."""
     data = os.urandom(1000) * 8000
-    with server.connect() as link, link.talk("tee /dev/stderr") as talk:
+    with server.connect() as link, link.open_command("tee /dev/stderr") as talk:
         talk.send(data)
-        talk.finish()
+        talk.close_stdin()
         assert b"".join(iter(talk.receive, b"")) == data
         assert talk.errors() == data[-64 * 1024 :]
 
 
 def test_a_command_that_does_not_read_is_no_failure(server: Sshd) -> None:
-    with server.connect() as link, link.talk("exec <&-; echo no; exit 4") as talk:
+    with server.connect() as link, link.open_command("exec <&-; echo no; exit 4") as talk:
         talk.send(b"x" * 8_000_000, timeout=20)
-        talk.finish()
+        talk.close_stdin()
         assert (talk.receive(), talk.status()) == (b"no\n", 4)
 
 
 def test_a_command_that_never_reads_is_not_sent_to_for_ever(server: Sshd) -> None:
-    with server.connect() as link, link.talk("sleep 20") as talk:
+    with server.connect() as link, link.open_command("sleep 20") as talk:
         with fails("ssh-timed-out", "does not read its input"):
             talk.send(b"x" * 8_000_000, timeout=0.3)
         with fails("ssh-timed-out", "says nothing"):
@@ -160,8 +160,8 @@ def test_max_sessions_1(server: Sshd) -> None:
     server.configure("MaxSessions 1")
     server.start()
     with server.connect() as link:
-        with link.talk("cat"), fails("ssh-failed", "MaxSessions"):
-            link.talk("true")
+        with link.open_command("cat"), fails("ssh-failed", "MaxSessions"):
+            link.open_command("true")
         assert run(link, "exit 3").status == 3
 
 
@@ -170,7 +170,7 @@ def test_a_session_that_is_refused_is_told_in_the_servers_words(server: Sshd) ->
     server.configure("MaxSessions 0")
     server.start()
     with server.connect() as link, pytest.raises(AgentError) as caught:
-        link.talk("true")
+        link.open_command("true")
     assert (caught.value.code.name, caught.value.saw) == ("ssh-failed", "open failed")
 
 
@@ -722,7 +722,7 @@ def test_what_is_slow_is_told_for_every_stage(server: Sshd) -> None:
     with server.connect(patience=SshTimeouts(channel=0.4)) as link:
         server.signal(signal.SIGSTOP)
         with fails("ssh-timed-out", "does not open a session"):
-            link.talk("true")
+            link.open_command("true")
     server.signal(signal.SIGCONT)
     with full_server() as port, fails("ssh-timed-out", "no answer within 1 s"):
         server.connect(f"Port {port}", "ConnectTimeout 1")
@@ -871,8 +871,8 @@ class Telling(SocketCancelToken):
         super().__init__()
         self.held = threading.Event()
 
-    def hold(self, act: Callable[[], None]) -> object:
-        token = super().hold(act)
+    def on_cancel(self, act: Callable[[], None]) -> object:
+        token = super().on_cancel(act)
         self.held.set()
         return token
 
@@ -908,14 +908,14 @@ def test_a_cut_ends_the_wait_for_a_session(server: Sshd) -> None:
     lifeline = SocketCancelToken()
     with server.connect(lifeline=lifeline) as link:
         server.signal(signal.SIGSTOP)
-        assert_cut(lifeline, InThread(lambda: link.talk("true")))
+        assert_cut(lifeline, InThread(lambda: link.open_command("true")))
 
 
 def test_a_cut_ends_a_command_in_the_middle_of_its_output(server: Sshd) -> None:
     lifeline, heard = SocketCancelToken(), threading.Event()
 
     def listen() -> None:
-        with server.connect(lifeline=lifeline) as link, link.talk("yes") as talk:
+        with server.connect(lifeline=lifeline) as link, link.open_command("yes") as talk:
             while True:
                 talk.receive()
                 heard.set()
@@ -934,13 +934,13 @@ def test_a_cut_ends_a_silent_command_and_one_that_is_sent_to(server: Sshd) -> No
     )
     for act in acts:
         lifeline = SocketCancelToken()
-        with server.connect(lifeline=lifeline) as link, link.talk("sleep 60") as talk:
+        with server.connect(lifeline=lifeline) as link, link.open_command("sleep 60") as talk:
             assert_cut(lifeline, InThread(lambda talk=talk, act=act: act(talk)))  # type: ignore[misc]
 
 
 def test_a_cut_ends_the_wait_at_the_gate_and_between_two_attempts(server: Sshd) -> None:
     gate, lifeline = LoginLimiter(1), SocketCancelToken()
-    with gate.passing((("127.0.0.1", server.port),), SocketCancelToken()):
+    with gate.slot((("127.0.0.1", server.port),), SocketCancelToken()):
         waiting = InThread(lambda: server.connect(gate=gate, lifeline=lifeline))
         assert_cut(lifeline, waiting)
     lifeline, came = SocketCancelToken(), threading.Event()
@@ -967,8 +967,8 @@ def test_a_cut_ends_a_proxy_command(server: Sshd) -> None:
 def test_a_line_that_is_cut_stays_cut(server: Sshd) -> None:
     lifeline = SocketCancelToken()
     with server.connect(lifeline=lifeline) as link:
-        lifeline.cut()
-        lifeline.cut()
+        lifeline.cancel()
+        lifeline.cancel()
         with pytest.raises(CancelledError):
             run(link, "true")
     with pytest.raises(CancelledError):
@@ -1030,7 +1030,7 @@ def test_a_server_that_runs_no_commands_is_told(server: Sshd) -> None:
         port = stack.enter_context(refusing(server, lambda: False))
         link = stack.enter_context(server.connect(f"Port {port}", line))
         with fails("ssh-failed", "runs no commands"):
-            link.talk("true")
+            link.open_command("true")
 
 
 def test_a_command_that_is_never_begun_is_told_and_can_be_cut(server: Sshd) -> None:
@@ -1071,7 +1071,7 @@ def test_a_link_that_breaks_is_told_apart_from_an_end(server: Sshd) -> None:
         lambda talk: talk.send(b"x" * 20_000_000),
     )
     for act in acts:
-        with server.connect() as link, link.talk("echo x; sleep 30") as talk:
+        with server.connect() as link, link.open_command("echo x; sleep 30") as talk:
             assert talk.receive() == b"x\n"
             waiting = InThread(lambda talk=talk, act=act: act(talk))  # type: ignore[misc]
             server.stop()

@@ -992,7 +992,7 @@ def test_powershell_writes_nothing_before_the_folder_is_found_closed(case: Case)
 
 
 def test_what_shows_the_log_of_windows_is_one_command_in_both_of_its_shells() -> None:
-    story = windows().story
+    story = windows().log_command
     ((*words,),) = commands(story)["wevtutil"]
     assert words == ["qe", "Application", "\"/q:*[System[Provider[@Name='hsm-agent']]]\"", "/f:text"]
 

@@ -136,7 +136,7 @@ class Memory:
         entry = self.entries.get(self._place_of(path))
         return entry.link if entry is not None and entry.kind == "link" else None
 
-    def names(self, path: str) -> tuple[str, ...]:
+    def list_dir(self, path: str) -> tuple[str, ...]:
         entry = self._follow(path)
         if entry is None:
             return ()
@@ -144,12 +144,12 @@ class Memory:
             raise _unreadable(path, "not a folder")
         return tuple(sorted(posixpath.basename(each) for each in self._below(self._goal(path), deep=False)))
 
-    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
+    def query(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         allowlist.require(argv, self.allowed)
         self._mind()
         return self._answer(tuple(argv), stdin, timeout)
 
-    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
+    def connect(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
         self._mind()
         if (address, port) not in self.ports:
             raise Unknown(f"reach {address} port {port}")
@@ -167,7 +167,7 @@ class Memory:
             self.clock += timeout
         return ConnectResult(address, port, cause, cause, None, None)
 
-    def holder(self, path: str) -> LockHolder | None:
+    def lock_holder(self, path: str) -> LockHolder | None:
         held = self.locks.get(path)
         return held(self) if callable(held) else held
 
@@ -177,7 +177,7 @@ class Memory:
             raise found
         return found
 
-    def mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
+    def processes_mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
         found = []
         for each in sorted(self.running, key=lambda running: running.pid):
             mapped = tuple(path for path in each.mapped if path.startswith(prefix))
@@ -185,13 +185,13 @@ class Memory:
                 found.append(replace(each, mapped=mapped))
         return tuple(found)
 
-    def get(self, url: str, *, limit: int, timeout: float) -> bytes:
+    def http_get(self, url: str, *, limit: int, timeout: float) -> bytes:
         self._mind()
         if not url.startswith("https:"):
             raise AgentError("download-failed", f"{url} could not be downloaded", saw="not an https URL")
         return self._download(url, limit)
 
-    def room(self, path: str) -> DiskSpace:
+    def disk_space(self, path: str) -> DiskSpace:
         return DiskSpace(0 if self.full else self.free, not self.read_only)
 
     def now(self) -> dt.datetime:
@@ -203,7 +203,7 @@ class Memory:
     def is_root(self) -> bool:
         return self.root
 
-    def pause(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         self._mind()
         self.clock += seconds
 
@@ -247,7 +247,7 @@ class Memory:
                 del self.entries[each]
             del self.entries[place]
 
-    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
+    def run(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         self.touches.append(("do", *argv))
         return self._answer(tuple(argv), stdin, timeout)
 
@@ -266,7 +266,7 @@ class Memory:
     def _digest(self, data: bytes) -> str:
         return self.digests.get(data) or hashlib.sha256(data).hexdigest()
 
-    def fetch(
+    def download(
         self,
         url: str,
         path: str,

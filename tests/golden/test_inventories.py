@@ -144,7 +144,7 @@ def test_what_lies_beside_an_inventory_is_never_passed_over(tmp_path: Path) -> N
     found, _, _ = seen_beside(tmp_path / "example")
     web = found["web1"]
     assert (web.address, web.user, web.port) == ("192.0.2.8", "deploy", 2222)
-    assert web.said["component"] == ("cli", "pkcs11")
+    assert web.options["component"] == ("cli", "pkcs11")
 
 
 NAMES_BESIDE = ("web", "db", "prod", "all", "ungrouped", "web1", "web2", "db1", "stray")

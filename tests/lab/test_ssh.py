@@ -134,8 +134,8 @@ def test_two_jump_hosts_an_alias_a_wildcard_and_an_include(ground: Ground) -> No
 def test_8_mb_on_both_outputs_through_two_jump_hosts(ground: Ground) -> None:
     def work() -> tuple[object, ...]:
         script = "head -c 8000000 /dev/zero >&2 & head -c 8000000 /dev/zero; wait"
-        with ground.connect("web-1") as link, link.talk(script) as talk:
-            talk.finish()
+        with ground.connect("web-1") as link, link.open_command(script) as talk:
+            talk.close_stdin()
             return sum(len(piece) for piece in iter(talk.receive, b"")), talk.status(), len(talk.errors())
 
     waiting = ground.seated(work)
@@ -291,7 +291,7 @@ def test_a_cut_ends_a_command_whose_host_or_jump_host_is_stopped(ground: Ground,
             command: str = command,
             act: Callable[[SshChannel], object] = act,
         ) -> None:
-            with ground.connect("web-1", lifeline=lifeline) as link, link.talk(command) as talk:
+            with ground.connect("web-1", lifeline=lifeline) as link, link.open_command(command) as talk:
                 talk.receive()
                 heard.set()
                 act(talk)
@@ -312,7 +312,7 @@ def test_a_cable_that_is_out_ends_by_the_cut(ground: Ground) -> None:
     lifeline, heard = SocketCancelToken(), threading.Event()
 
     def work() -> None:
-        with ground.connect("direct", lifeline=lifeline) as link, link.talk("yes") as talk:
+        with ground.connect("direct", lifeline=lifeline) as link, link.open_command("yes") as talk:
             talk.receive()
             heard.set()
             drain(talk)
@@ -328,7 +328,7 @@ def test_a_host_that_loses_its_sshd_is_a_lost_link(ground: Ground, name: str) ->
     heard = threading.Event()
 
     def work() -> None:
-        with ground.connect(name) as link, link.talk("echo ready; sleep 60") as talk:
+        with ground.connect(name) as link, link.open_command("echo ready; sleep 60") as talk:
             talk.receive()
             heard.set()
             drain(talk)

@@ -60,7 +60,7 @@ class Host:
 
     def look(self) -> dict[str, StepOutcome]:
         report = app.verify(self.memory, self.desired, self.run("plan"), NullProgress())
-        return {line.id: line.outcome for line in report.lines}
+        return {line.id: line.outcome for line in report.steps}
 
     def cfg(self, component: str = "cli") -> str:
         return self.layout.settings(component, self.memory)

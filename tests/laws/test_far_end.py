@@ -76,7 +76,7 @@ def test_the_same_request_again_is_answered_and_not_done_twice(scene: Scene) -> 
 
 def test_another_request_is_another_run(scene: Scene) -> None:
     first = scene.answer(scene.asked())
-    scene.memory.pause(1)
+    scene.memory.sleep(1)
     second = scene.answer(scene.asked("RUN/web-1/2", again=True))
     assert (second["changed"], second["request"]) == (False, "RUN/web-1/2")
     assert second["run_id"] != first["run_id"]
@@ -106,7 +106,7 @@ def test_nobody_is_told_of_the_wait_for_a_run_that_is_under_way(scene: Scene) ->
     scene.memory.write(LINUX.report, b"{}", mode=0o644)
     scene.memory.touches.clear()
     scene.memory.held[LINUX.lock] = "pid 7"
-    pause = scene.memory.pause
+    pause = scene.memory.sleep
 
     def waited(seconds: float) -> None:
         pause(seconds)
@@ -114,7 +114,7 @@ def test_nobody_is_told_of_the_wait_for_a_run_that_is_under_way(scene: Scene) ->
             scene.memory.held.pop(LINUX.lock, None)
             scene.memory.write(LINUX.report, json.dumps(first).encode(), mode=0o644)
 
-    scene.memory.pause = waited  # type: ignore[method-assign]
+    scene.memory.sleep = waited  # type: ignore[method-assign]
     assert scene.answer(scene.asked(again=True)) == first
     assert not [touch for touch in scene.memory.touches if touch[1] == "/told.json"]
 
@@ -126,7 +126,7 @@ def test_nobody_is_told_of_the_wait_for_a_run_that_is_under_way(scene: Scene) ->
 def test_what_is_no_answer_is_run_again(scene: Scene, more: dict[str, Any]) -> None:
     report = {**scene.answer(scene.asked()), **more}
     scene.memory.write(LINUX.report, json.dumps(report).encode(), mode=0o644)
-    scene.memory.pause(1)
+    scene.memory.sleep(1)
     assert scene.answer(scene.asked(again=True))["run_id"] != report["run_id"]
 
 
@@ -139,7 +139,7 @@ def test_a_failure_is_no_answer_to_a_later_controller(
     """Between the two, somebody may have mended what the first one would have told."""
     report = {**scene.answer(scene.asked()), "outcome": outcome, "code": "hsm-timed-out"}
     scene.memory.write(LINUX.report, json.dumps(report).encode(), mode=0o644)
-    scene.memory.pause(1)
+    scene.memory.sleep(1)
     answer = scene.answer(scene.asked(again=True, resumed=resumed))
     assert (answer["run_id"] == report["run_id"]) is taken
 
@@ -150,7 +150,7 @@ def test_an_interrupt_ends_the_wait_for_another_run(scene: Scene) -> None:
     def stopped(seconds: float) -> None:
         raise AgentError("interrupted", "the run was interrupted", saw=f"waiting {seconds} s")
 
-    scene.memory.pause = stopped  # type: ignore[method-assign]
+    scene.memory.sleep = stopped  # type: ignore[method-assign]
     with pytest.raises(AgentError, match="interrupted"):
         scene.answer(scene.asked(again=True))
 
@@ -199,7 +199,7 @@ def test_a_lock_is_not_waited_for_when_it_is_somebody_elses(scene: Scene) -> Non
 def test_a_report_of_an_interrupted_run_is_no_answer(scene: Scene) -> None:
     report = scene.answer(scene.asked())
     scene.memory.write(LINUX.report, json.dumps({**report, "code": "interrupted"}).encode(), mode=0o644)
-    scene.memory.pause(1)
+    scene.memory.sleep(1)
     assert scene.answer(scene.asked(again=True))["run_id"] != report["run_id"]
 
 

@@ -122,7 +122,7 @@ class Link:
     left: list[bytes] = field(default_factory=list)
 
     @contextmanager
-    def talk(self, _command: str) -> Iterator[Link]:
+    def open_command(self, _command: str) -> Iterator[Link]:
         yield self
 
     def send(self, data: bytes) -> None:
@@ -142,7 +142,7 @@ class Link:
     def receive(self, *, timeout: float = 0.0) -> bytes:
         return self.left.pop(0) if self.left else b""
 
-    def finish(self) -> None: ...
+    def close_stdin(self) -> None: ...
 
     def status(self) -> int | None:
         return 0

@@ -142,10 +142,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 FEW = settings(max_examples=10, deadline=None)
 WORST = replace(
     degraded(),
-    lines=tuple(
+    steps=tuple(
         replace(line, id=f"{evil}{number}", saw=evil, want=evil, hint=evil, detail={evil: evil, "outcome": "met"})
         for number, evil in enumerate(EVIL * 8)
-        for line in degraded().lines[:1]
+        for line in degraded().steps[:1]
     ),
     notices=tuple(words.Notice(evil, evil) for evil in EVIL * 8),
     restart_needed=tuple(words.StaleProcess(10**30, evil, evil, evil) for evil in EVIL * 20),
@@ -172,14 +172,14 @@ def test_a_report_that_is_held_is_held_still_after_a_notice_more(report: Report)
     assert replace(report) == report
     more = replace(report, notices=(*report.notices, words.Notice("report-undelivered", "\x1b told last")))
     assert more.notices[-1] == words.Notice("report-undelivered", "? told last")
-    assert more.lines == report.lines or len(to_document(more)) < len(to_document(report)) + 500
+    assert more.steps == report.steps or len(to_document(more)) < len(to_document(report)) + 500
 
 
 @pytest.mark.parametrize("count", [200, 201, 5000])
 @pytest.mark.parametrize("name", ["lines", "hsms", "restart_needed", "notices"])
 def test_what_is_left_out_of_a_list_is_counted(name: str, count: int) -> None:
     entry: Any = {
-        "lines": degraded().lines[0], "hsms": degraded().hsms[0], "notices": words.Notice("kept", "x"),
+        "lines": degraded().steps[0], "hsms": degraded().hsms[0], "notices": words.Notice("kept", "x"),
         "restart_needed": words.StaleProcess(1, "x", "dyn", "x"),
     }[name]  # fmt: skip
     fields_of_it: dict[str, Any] = {name: (entry,) * count}
@@ -194,11 +194,11 @@ def test_what_is_left_out_of_a_list_is_counted(name: str, count: int) -> None:
 
 def test_of_too_many_steps_those_that_failed_are_kept() -> None:
     good, bad = (
-        degraded().lines[0],
-        next(line for line in degraded().lines if line.outcome is words.StepOutcome.FAILED),
+        degraded().steps[0],
+        next(line for line in degraded().steps if line.outcome is words.StepOutcome.FAILED),
     )
-    report = replace(degraded(), lines=(good,) * 900 + (bad,) + (good,) * 900)
-    assert [line for line in report.lines if line.outcome is words.StepOutcome.FAILED] == [bad]
+    report = replace(degraded(), steps=(good,) * 900 + (bad,) + (good,) * 900)
+    assert [line for line in report.steps if line.outcome is words.StepOutcome.FAILED] == [bad]
 
 
 @FEW
@@ -304,7 +304,7 @@ def test_the_log_has_a_line_a_step(report: Report) -> None:
         log.log_report(report)
     finally:
         logger.handlers[:] = before
-    assert len(heard.lines) == len(report.lines) + 1
+    assert len(heard.lines) == len(report.steps) + 1
     assert all(line.encode("utf-8") for line in heard.lines)
     assert not any("\x1b" in line or "\0" in line for line in heard.lines)
 
@@ -337,5 +337,5 @@ def test_a_process_changes_no_run_by_its_name(evil: str, ca_pem: bytes) -> None:
     assert {each.component for each in report.restart_needed} == {"pkcs11"}
     assert held((memory.read("/told/report.json") or b"").decode("ascii")) == to_tree(report)
     assert store.read_report(memory) == to_tree(report)
-    assert memory.names(memory.system.spool) == ()
+    assert memory.list_dir(memory.system.spool) == ()
     assert "report-cut" in {each.code for each in report.notices}

@@ -58,7 +58,7 @@ def look(memory: Host, desired: Desired, command: str = "plan") -> Report:
 
 
 def outcomes(report: Report) -> dict[str, StepOutcome]:
-    return {line.id: line.outcome for line in report.lines}
+    return {line.id: line.outcome for line in report.steps}
 
 
 @pytest.mark.parametrize("components", [(), ("pkcs11",), ("pkcs11", "jce")], ids=str)
@@ -96,11 +96,11 @@ def test_the_plan_is_what_the_run_then_does(world: World, ca_pem: bytes) -> None
     desired = desired_of(vendor, ca_pem, "pkcs11")
     planned = look(memory, desired)
     done = configure(memory, desired)
-    would = [line.id for line in planned.lines if line.outcome is StepOutcome.WOULD_CHANGE]
-    did = [line.id for line in done.lines if line.outcome is StepOutcome.CHANGED]
+    would = [line.id for line in planned.steps if line.outcome is StepOutcome.WOULD_CHANGE]
+    did = [line.id for line in done.steps if line.outcome is StepOutcome.CHANGED]
     assert would == did
-    assert [(line.id, line.want) for line in planned.lines if line.id in would] == [
-        (line.id, line.want) for line in done.lines if line.id in did
+    assert [(line.id, line.want) for line in planned.steps if line.id in would] == [
+        (line.id, line.want) for line in done.steps if line.id in did
     ]
 
 
@@ -242,7 +242,7 @@ def test_a_package_manager_that_lies_is_caught(world: World, ca_pem: bytes) -> N
     vendor = world(moods={"installer": "lie"})
     report = configure(machine_of(vendor), desired_of(vendor, ca_pem))
     assert (report.code, report.exit_status) == ("package-failed", 22)
-    skipped = {line.id: line.hint for line in report.lines if line.outcome is StepOutcome.SKIPPED}
+    skipped = {line.id: line.hint for line in report.steps if line.outcome is StepOutcome.SKIPPED}
     assert skipped["certificate"] == "needs package:cli"
 
 
@@ -264,7 +264,7 @@ def test_a_client_that_answers_and_does_not_end_in_peace_proves_nothing(
     answer = memory.programs[vendor.layout.cli]
     memory.programs[vendor.layout.cli] = lambda argv, machine: replace(answer(argv, machine), status=status)  # type: ignore[operator]
     report = configure(memory, desired_of(vendor, ca_pem))
-    (line,) = (line for line in report.lines if line.id == "client:hsm-info")
+    (line,) = (line for line in report.steps if line.id == "client:hsm-info")
     assert (report.code, line.code, line.outcome is StepOutcome.MET) == (code, code, code is None)
     assert code is None or line.saw == saw
 
@@ -439,16 +439,16 @@ def test_a_run_that_was_stopped_at_any_moment_never_ends_well_nor_degraded(
         if not ending.over:
             break
         ended.add(report.exit_status)
-        if any(line.code == code for line in report.lines) or not report.lines:
+        if any(line.code == code for line in report.steps) or not report.steps:
             assert (report.code, report.exit_status) == (code, CODES[code].exit_status)
             assert report.outcome in (RunOutcome.FAILED, RunOutcome.ROLLED_BACK)
         if report.outcome in (RunOutcome.OK, RunOutcome.DEGRADED):
-            assert {line.outcome for line in report.lines} <= {
+            assert {line.outcome for line in report.steps} <= {
                 StepOutcome.MET,
                 StepOutcome.CHANGED,
                 StepOutcome.FAILED,
             }
-            assert any(line.id == "client:activated" for line in report.lines)
+            assert any(line.id == "client:activated" for line in report.steps)
     else:
         pytest.fail("the run never ended by itself")
     assert CODES[code].exit_status in ended
@@ -480,7 +480,7 @@ def test_a_package_database_that_never_answers_again_does_not_outlive_the_runs_l
         )
     assert memory.clock <= 6
     if report.exit_status == 0:
-        assert {line.outcome for line in report.lines} <= {StepOutcome.MET, StepOutcome.CHANGED}
+        assert {line.outcome for line in report.steps} <= {StepOutcome.MET, StepOutcome.CHANGED}
 
 
 ALL = ("10.0.1.6", "10.0.2.9", "10.0.3.3")

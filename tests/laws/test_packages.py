@@ -90,4 +90,4 @@ def test_a_removal_takes_the_vendors_alone_whatever_their_state(state: str, ca_p
     memory = working(vendor, ca_pem)
     report: Report = app.remove(memory, run(2, "remove"), NullProgress(), None)
     assert (report.exit_status, vendor.installed, vendor.broken) == (0, THEIRS, {}), report
-    assert [line.id for line in report.lines] == ["package:cli"]
+    assert [line.id for line in report.steps] == ["package:cli"]

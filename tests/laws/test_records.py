@@ -314,8 +314,8 @@ def test_an_old_report_of_another_instance_is_of_another_host() -> None:
 class Booting(Memory):
     """A copy on which, while somebody waits, its own run ends."""
 
-    def pause(self, seconds: float) -> None:
-        super().pause(seconds)
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
         if self.clock >= 3:
             own = {
                 "schema_version": 1,
@@ -742,7 +742,7 @@ def test_a_snapshot_that_others_could_have_written_is_not_put_back(
     good = desired_of(vendor, ca_pem)
     configure(memory, good)
     configure(memory, replace(good, log_level="debug"), 2)
-    names = memory.names(memory.system.snapshots)
+    names = memory.list_dir(memory.system.snapshots)
     memory.place("/opt/cloudhsm/etc/cloudhsm-cli.cfg", b"{")
     for name in names:
         change(memory, f"{STATE}/{path.replace('FILE', name)}", **more)
@@ -761,10 +761,10 @@ def test_a_report_that_others_could_have_left_is_sent_to_nobody(more: dict[str, 
     spool.keep(
         memory, "file:/told.json", json.dumps({"run_id": "x", "host": {}}), "x", token_file="/etc/shadow"
     )
-    change(memory, f"{memory.system.spool}/{memory.names(memory.system.spool)[0]}", **more)
+    change(memory, f"{memory.system.spool}/{memory.list_dir(memory.system.spool)[0]}", **more)
     configure(memory, desired_of(vendor, ca_pem))
     assert memory.read("/told.json") is None
-    assert memory.names(memory.system.spool) == ()
+    assert memory.list_dir(memory.system.spool) == ()
 
 
 def test_an_ordinary_user_sees_what_root_reported(ca_pem: bytes) -> None:

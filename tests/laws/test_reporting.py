@@ -45,7 +45,7 @@ def kept(memory: Memory) -> dict[str, Any]:
 
 
 def spooled(memory: Memory) -> int:
-    return len(memory.names(LINUX.spool))
+    return len(memory.list_dir(LINUX.spool))
 
 
 def run_of(command: str, number: int = 5) -> RunInfo:
@@ -275,7 +275,7 @@ def a_spool(memory: Memory, count: int, **host: Any) -> tuple[str, ...]:
     for number in range(count):
         document = json.dumps({**TREE, "run_id": f"run{number}", "host": {**TREE["host"], **host}})
         spool.keep(memory, "cloudwatch:group/stream", document, f"run{number}")
-    return tuple(f"{LINUX.spool}/{name}" for name in memory.names(LINUX.spool))
+    return tuple(f"{LINUX.spool}/{name}" for name in memory.list_dir(LINUX.spool))
 
 
 def sent(memory: Memory) -> tuple[list[str], list[tuple[str, str]]]:
@@ -368,7 +368,7 @@ def test_another_report_under_the_name_of_one_that_was_sent_is_sent(ca_pem: byte
     memory.fixed = ()
     memory.remove(names[0])
     spool.keep(memory, "cloudwatch:group/stream", json.dumps({**TREE, "run_id": "other"}), "run0")
-    assert memory.names(LINUX.spool) == (names[0].rpartition("/")[2],)
+    assert memory.list_dir(LINUX.spool) == (names[0].rpartition("/")[2],)
     assert sent(memory)[0] == ["run0", "other"]
 
 

@@ -448,7 +448,7 @@ def test_a_snapshot_that_cannot_be_removed_refuses_no_run(ca_pem: bytes, *, equa
             fixed.place(CFG, b"{")
         level = "debug" if number % 2 and not equal else "warn"
         assert configure(fixed, replace(good, log_level=level), number).exit_status == 0
-        fixed.fixed = tuple(f"{LINUX.snapshots}/{name}" for name in fixed.names(LINUX.snapshots))
+        fixed.fixed = tuple(f"{LINUX.snapshots}/{name}" for name in fixed.list_dir(LINUX.snapshots))
     assert len(fixed.fixed) == 5
     assert rollback(fixed).exit_status == 0
 
@@ -459,7 +459,7 @@ def test_those_that_cannot_be_removed_do_not_let_the_others_pile_up() -> None:
         memory.place(CFG, b"{}" + b" " * number)
         snapshot.save(memory, f"20261123T0000{number:02}Z-0000", worked=True)
         if number == 5:
-            memory.fixed = tuple(f"{LINUX.snapshots}/{name}" for name in memory.names(LINUX.snapshots))
+            memory.fixed = tuple(f"{LINUX.snapshots}/{name}" for name in memory.list_dir(LINUX.snapshots))
     assert len(snapshot.known(memory)) <= 20 + 6
     assert snapshot.load(memory, None).run_id.startswith("20261123T000068")
 

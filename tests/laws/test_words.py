@@ -124,7 +124,7 @@ def test_a_known_value_stands_in_the_hint(ca_pem: bytes) -> None:
     for address in vendor.addresses:
         memory.ports[address, 2223] = "hsm-no-route"
     report = configure(memory, desired_of(vendor, ca_pem))
-    hints = [line.hint or "" for line in report.lines if line.code == "hsm-no-route"]
+    hints = [line.hint or "" for line in report.steps if line.code == "hsm-no-route"]
     assert [f"ip route get {address}" in hint for address, hint in zip(vendor.addresses, hints)] == [
         True,
         True,

@@ -127,7 +127,7 @@ def test_a_package_is_brought_once_however_many_want_it(tmp_path: Path) -> None:
     these = PackageCache(Posix(), tmp_path / "kept")
     found: list[depot.CachedPackage] = []
     threads = [
-        threading.Thread(target=lambda: found.append(these.parcel(f"{source}/{FILE}", None, source)))
+        threading.Thread(target=lambda: found.append(these.cached(f"{source}/{FILE}", None, source)))
         for _ in range(8)
     ]
     for thread in threads:
@@ -141,15 +141,15 @@ def test_a_package_is_brought_once_however_many_want_it(tmp_path: Path) -> None:
 
 def test_a_package_that_is_here_and_right_is_not_brought_again(tmp_path: Path) -> None:
     source, right = mirror(tmp_path), hashlib.sha256(b"package").hexdigest()
-    first = PackageCache(Posix(), tmp_path / "kept").parcel(f"{source}/{FILE}", right, source)
+    first = PackageCache(Posix(), tmp_path / "kept").cached(f"{source}/{FILE}", right, source)
     (tmp_path / "mirror" / FILE).unlink()
-    assert PackageCache(Posix(), tmp_path / "kept").parcel(f"{source}/{FILE}", right, source) == first
+    assert PackageCache(Posix(), tmp_path / "kept").cached(f"{source}/{FILE}", right, source) == first
 
 
 def test_other_bytes_than_wanted_are_refused_and_not_kept(tmp_path: Path) -> None:
     source = mirror(tmp_path)
     with pytest.raises(AgentError) as refusal:
-        PackageCache(Posix(), tmp_path / "kept").parcel(f"{source}/{FILE}", "0" * 64, source)
+        PackageCache(Posix(), tmp_path / "kept").cached(f"{source}/{FILE}", "0" * 64, source)
     assert refusal.value.code.name == "checksum-mismatch"
     assert not list((tmp_path / "kept").rglob("*.deb"))
 
@@ -158,7 +158,7 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
     source = mirror(tmp_path)
     for number in range(70):
         (tmp_path / "kept" / f"{number:02}").mkdir(parents=True)
-    PackageCache(Posix(), tmp_path / "kept").parcel(f"{source}/{FILE}", None, source)
+    PackageCache(Posix(), tmp_path / "kept").cached(f"{source}/{FILE}", None, source)
     left = [each.name for each in (tmp_path / "kept").iterdir()]
     assert len(left) == 64
     assert any((tmp_path / "kept" / name / Path(FILE).name).exists() for name in left)
@@ -175,10 +175,10 @@ def test_who_waits_for_a_file_says_so_and_it_is_brought_once(tmp_path: Path) -> 
     go, calls = threading.Event(), []
 
     class Slow(Posix):
-        def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
+        def download(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
             calls.append(url)
             assert go.wait(30)
-            return super().fetch(url, path, sha256=sha256, limit=limit, timeout=timeout)
+            return super().download(url, path, sha256=sha256, limit=limit, timeout=timeout)
 
     these = PackageCache(Slow(), tmp_path / "kept", turn=0.01)
     heard: list[int] = []
@@ -190,7 +190,7 @@ def test_who_waits_for_a_file_says_so_and_it_is_brought_once(tmp_path: Path) -> 
             if {1, 2} <= set(heard):
                 go.set()
 
-        found.append(these.parcel(f"{source}/{FILE}", None, source, still))
+        found.append(these.cached(f"{source}/{FILE}", None, source, still))
 
     threads = [threading.Thread(target=visit, args=(number,)) for number in (1, 2)]
     for thread in threads:
@@ -205,16 +205,16 @@ def test_a_failure_is_told_to_all_who_wait_and_tried_anew_later(tmp_path: Path) 
     these = PackageCache(Posix(), tmp_path / "kept")
     (tmp_path / "mirror" / FILE).rename(tmp_path / "away")
     with pytest.raises(AgentError, match="is not there"):
-        these.parcel(f"{source}/{FILE}", None, source)
+        these.cached(f"{source}/{FILE}", None, source)
     (tmp_path / "away").rename(tmp_path / "mirror" / FILE)
-    assert these.parcel(f"{source}/{FILE}", None, source).size == len(b"package")
+    assert these.cached(f"{source}/{FILE}", None, source).size == len(b"package")
 
 
 def test_a_wait_can_be_ended_by_who_waits(tmp_path: Path) -> None:
     source, go = mirror(tmp_path), threading.Event()
 
     class Hung(Posix):
-        def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
+        def download(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
             assert go.wait(30)
             raise AssertionError((url, path, sha256, limit, timeout))
 
@@ -222,5 +222,5 @@ def test_a_wait_can_be_ended_by_who_waits(tmp_path: Path) -> None:
         raise CancelledError
 
     with pytest.raises(CancelledError):
-        PackageCache(Hung(), tmp_path / "kept", turn=0.01).parcel(f"{source}/{FILE}", None, source, cut)
+        PackageCache(Hung(), tmp_path / "kept", turn=0.01).cached(f"{source}/{FILE}", None, source, cut)
     go.set()

@@ -59,7 +59,7 @@ class _Link:
     request: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
-    def talk(self, _command: str) -> Iterator[_Link]:
+    def open_command(self, _command: str) -> Iterator[_Link]:
         yield self
 
     def send(self, data: bytes) -> None:
@@ -74,7 +74,7 @@ class _Link:
         word: str = self.request["word"]
         return RECORD + word.encode() + json.dumps(says[self.heard - 1]).encode() + b"\n"
 
-    def finish(self) -> None: ...
+    def close_stdin(self) -> None: ...
 
     def status(self) -> int | None:
         return 0

@@ -28,7 +28,7 @@ class File:
     effect: str | None = "new"
     refuses: str | None = None
     crashes: bool = False
-    unproven: str = "write-failed"
+    not_applied_code: str = "write-failed"
 
     @property
     def path(self) -> str:
@@ -55,8 +55,8 @@ class Sees:
     id: str
     path: str
     want: bytes = b"new"
-    needs: tuple[str, ...] = ()
-    follows: str | None = None
+    requires: tuple[str, ...] = ()
+    depends_on: str | None = None
     code: str = "client-failed"
 
     def check(self, view: HostView) -> Finding:
@@ -95,7 +95,7 @@ def run(
 
 
 def ends(walk: EngineResult) -> list[tuple[str, str]]:
-    return [(line.id, line.outcome.value) for line in (*walk.lines, *walk.undone)]
+    return [(line.id, line.outcome.value) for line in (*walk.steps, *walk.undone)]
 
 
 def test_what_is_met_is_not_touched() -> None:
@@ -108,14 +108,14 @@ def test_a_change_is_done_only_when_a_second_look_agrees() -> None:
     host = Memory()
     assert ends(run(host, File("a"), File("b", effect="other"))) == [("a", "changed"), ("b", "failed")]
     walk = run(host, File("b", effect="other"))
-    assert (walk.lines[0].code, walk.lines[0].saw, walk.lines[0].want) == ("write-failed", "other", "new")
+    assert (walk.steps[0].code, walk.steps[0].saw, walk.steps[0].want) == ("write-failed", "other", "new")
 
 
 def test_a_refusal_anywhere_stops_the_first_touch() -> None:
     host = Memory({"/b": b"new"})
     walk = run(host, File("a"), File("b"), File("c", refuses="package-downgrade"))
     assert ends(walk) == [("a", "skipped"), ("b", "met"), ("c", "failed")]
-    assert next(line.hint for line in walk.lines) == "needs c"
+    assert next(line.hint for line in walk.steps) == "needs c"
     assert (host.touches, walk.changed) == ([], False)
 
 
@@ -123,7 +123,7 @@ def test_after_a_failure_the_rest_is_looked_at_and_not_touched() -> None:
     host = Memory({"/b": b"new"})
     walk = run(host, File("a", effect=None), File("b"), File("c"))
     assert ends(walk) == [("a", "failed"), ("b", "met"), ("c", "skipped")]
-    assert walk.lines[2].hint == "needs a"
+    assert walk.steps[2].hint == "needs a"
     assert host.read("/c") is None
 
 
@@ -131,7 +131,7 @@ def test_a_snapshot_that_cannot_be_kept_stops_the_first_touch() -> None:
     host = Memory({"/a": b"new"})
     walk = apply_plan(Plan((File("a"), File("b"), File("c"))), host, NullProgress(), Files(host, fails=True))
     assert ends(walk) == [("a", "met"), ("b", "failed"), ("c", "skipped")]
-    assert (walk.lines[1].code, host.touches) == ("read-only", [])
+    assert (walk.steps[1].code, host.touches) == ("read-only", [])
 
 
 def test_a_failed_run_is_undone_where_it_worked_before() -> None:
@@ -150,14 +150,14 @@ def test_a_failed_run_is_not_undone_where_nothing_worked_before() -> None:
 
 def test_a_proof_that_fails_undoes_the_change() -> None:
     host = Memory({"/a": b"old"})
-    probe = Sees("client", "/answers", needs=("a",))
+    probe = Sees("client", "/answers", requires=("a",))
     walk = run(host, File("a"), probes=(probe,), worked=Sees("client", "/a", b"old"))
     assert ends(walk) == [("a", "changed"), ("client", "failed"), ("a", "undone")]
 
 
 def test_an_hsm_that_is_not_reached_alone_undoes_nothing() -> None:
     host = Memory({"/a": b"old", "/up": b"new"})
-    probes = (Sees("reach:1", "/down"), Sees("reach:2", "/up"), Sees("client", "/up", needs=("reach:*",)))
+    probes = (Sees("reach:1", "/down"), Sees("reach:2", "/up"), Sees("client", "/up", requires=("reach:*",)))
     walk = run(host, File("a"), probes=probes, worked=Sees("client", "/a", b"old"))
     assert ends(walk) == [("a", "changed"), ("reach:1", "failed"), ("reach:2", "met"), ("client", "met")]
 
@@ -166,7 +166,7 @@ def test_a_defect_in_a_step_fails_that_step_and_the_undo_still_comes() -> None:
     host = Memory({"/a": b"old"})
     walk = run(host, File("a"), File("b", crashes=True), worked=Sees("client", "/a", b"old"))
     assert ends(walk) == [("a", "changed"), ("b", "failed"), ("a", "undone")]
-    assert (walk.lines[1].code, walk.lines[1].saw) == ("internal", "KeyError: 'b'")
+    assert (walk.steps[1].code, walk.steps[1].saw) == ("internal", "KeyError: 'b'")
 
 
 @pytest.mark.parametrize("code", ["interrupted", "timed-out"])
@@ -174,31 +174,31 @@ def test_an_end_of_the_run_skips_all_that_follows(code: str) -> None:
     host = Memory()
     walk = run(host, File("a", refuses=code), File("b"), probes=(Sees("client", "/a"),))
     assert ends(walk) == [("a", "failed"), ("b", "skipped"), ("client", "skipped")]
-    assert walk.lines[2].hint == "the run ended before this"
+    assert walk.steps[2].hint == "the run ended before this"
 
 
 def test_probes_with_the_same_needs_are_looked_at_together_and_told_in_order() -> None:
     host = Memory({"/x": b"new"})
     probes = (
         *tuple(Sees(f"reach:{number}", "/x") for number in range(6)),
-        Sees("last", "/x", needs=("nothing",)),
+        Sees("last", "/x", requires=("nothing",)),
     )
     walk = check_plan(Plan((), probes), host, NullProgress())
     assert ends(walk) == [*((f"reach:{number}", "met") for number in range(6)), ("last", "skipped")]
-    assert walk.lines[-1].hint == "needs nothing"
+    assert walk.steps[-1].hint == "needs nothing"
 
 
 def test_what_follows_another_probe_is_looked_at_with_it_and_not_told_without_it() -> None:
     host = Memory({"/up": b"new"})
-    answers = Sees("client:hsm-info", "/up", needs=("a",))
-    activated = Sees("client:activated", "/up", needs=("a",), follows="client:hsm-info")
+    answers = Sees("client:hsm-info", "/up", requires=("a",))
+    activated = Sees("client:activated", "/up", requires=("a",), depends_on="client:hsm-info")
     assert ends(run(host, File("a"), probes=(answers, activated)))[1:] == [
         ("client:hsm-info", "met"),
         ("client:activated", "met"),
     ]
-    walk = run(host, File("a"), probes=(Sees("client:hsm-info", "/down", needs=("a",)), activated))
+    walk = run(host, File("a"), probes=(Sees("client:hsm-info", "/down", requires=("a",)), activated))
     assert ends(walk)[1:] == [("client:hsm-info", "failed"), ("client:activated", "skipped")]
-    assert walk.lines[-1].hint == "needs client:hsm-info"
+    assert walk.steps[-1].hint == "needs client:hsm-info"
 
 
 def test_a_look_says_what_would_change() -> None:
@@ -261,8 +261,8 @@ class Counts:
     path: str
     of: int
     id: str = "client:hsm-info"
-    needs: tuple[str, ...] = ()
-    follows: str | None = None
+    requires: tuple[str, ...] = ()
+    depends_on: str | None = None
 
     def check(self, view: HostView) -> Finding:
         found = len(view.read(self.path) or b"")

@@ -323,7 +323,7 @@ def test_a_removal_looks_for_the_rule_on_windows_only() -> None:
 
 
 def walk(memory: Memory, step: Opening | Closing) -> tuple[str, str | None, str | None]:
-    (line,) = apply_plan(Plan((step,)), memory, NullProgress(), Files(memory)).lines
+    (line,) = apply_plan(Plan((step,)), memory, NullProgress(), Files(memory)).steps
     return line.outcome.value, line.code, line.hint
 
 
@@ -367,5 +367,5 @@ def test_what_refused_and_did_it_all_the_same_is_fine() -> None:
 
 def test_a_look_touches_nothing() -> None:
     memory = with_netsh({})
-    (line,) = check_plan(Plan((Opening(Timeouts()),)), memory, NullProgress()).lines
+    (line,) = check_plan(Plan((Opening(Timeouts()),)), memory, NullProgress()).steps
     assert (line.outcome.value, memory.touches) == ("would-change", [])

@@ -58,34 +58,34 @@ def end(
 
 def play(watcher: RolloutListener, clock: Clock, sizes: tuple[int, ...] = (1, 10, 120)) -> None:
     """Three waves: a canary, a few with two failures, many with a cause that 30 hosts share and a stop."""
-    watcher.begins("fleet rollout", sizes)
+    watcher.run_started("fleet rollout", sizes)
     names = iter(f"web-{number}" for number in range(1, sum(sizes) + 1))
     for number, size in enumerate(sizes, 1):
-        watcher.wave(number, size)
+        watcher.wave_started(number, size)
         for place in range(min(size, 60)):  # of the last wave the rest is never begun
             name = next(names)
-            watcher.host_began(name)
+            watcher.host_started(name)
             clock.now += 2
-            watcher.host_at(name, "package:cli")
+            watcher.host_step(name, "package:cli")
             if number == 2 and place in (3, 4):
                 bad = (
                     (HostState.FAILED, "hsm-timed-out")
                     if place == 3
                     else (HostState.UNREACHABLE, "ssh-refused")
                 )
-                watcher.host_ended(end(name, *bad, wave=number))
+                watcher.host_finished(end(name, *bad, wave=number))
             elif number == 3 and 10 <= place < 40:
-                watcher.host_ended(end(name, HostState.FAILED, "hsm-timed-out", wave=number))
+                watcher.host_finished(end(name, HostState.FAILED, "hsm-timed-out", wave=number))
             else:
-                watcher.host_ended(end(name, changed=place % 2 == 0, wave=number))
+                watcher.host_finished(end(name, changed=place % 2 == 0, wave=number))
             if number == 3 and place == 58:
-                watcher.host_began("web-70")
-                watcher.stops("32 of 131 hosts failed, and --max-failed is 30")
+                watcher.host_started("web-70")
+                watcher.run_stopping("32 of 131 hosts failed, and --max-failed is 30")
         if number == 1:
-            watcher.soaks(300)
+            watcher.soak_started(300)
             clock.now += 300
-    watcher.host_ended(end("web-70", wave=3))
-    watcher.host_ended(HostResult("web-132", "10.0.0.9", 22, 0, HostState.NOT_REACHED))
+    watcher.host_finished(end("web-70", wave=3))
+    watcher.host_finished(HostResult("web-132", "10.0.0.9", 22, 0, HostState.NOT_REACHED))
 
 
 def test_a_log_has_what_its_reader_looks_for(pytestconfig: pytest.Config) -> None:
@@ -101,12 +101,12 @@ def test_a_log_has_what_its_reader_looks_for(pytestconfig: pytest.Config) -> Non
 def test_a_thousand_hosts_are_no_flood() -> None:
     stream, clock = io.StringIO(), Clock()
     plain = LogLines(stream, clock)
-    plain.begins("fleet verify", (1000,))
-    plain.wave(1, 1000)
+    plain.run_started("fleet verify", (1000,))
+    plain.wave_started(1, 1000)
     for number in range(1000):
-        plain.host_began(f"web-{number}")
+        plain.host_started(f"web-{number}")
         clock.now += 0.2
-        plain.host_ended(
+        plain.host_finished(
             end(f"web-{number}", HostState.FAILED, "hsm-timed-out") if number % 2 else end(f"web-{number}")
         )
     lines = stream.getvalue().splitlines()
@@ -122,17 +122,17 @@ def test_hosts_that_are_looked_at_again_after_the_soak_count_once_and_are_told_w
 ):
     stream, clock = io.StringIO(), Clock()
     plain = LogLines(stream, clock)
-    plain.begins("rollout", (2, 5))
-    plain.wave(1, 2)
+    plain.run_started("rollout", (2, 5))
+    plain.wave_started(1, 2)
     for name in ("web-1", "web-2"):
-        plain.host_ended(end(name))
-    plain.soaks(60)
+        plain.host_finished(end(name))
+    plain.soak_started(60)
     clock.now += 60
-    plain.host_began("web-2")
+    plain.host_started("web-2")
     assert ("  looking at its hosts again", "changed") in frame(plain, 80, 24)
     for name in ("web-1", "web-2"):
-        plain.host_ended(end(name, HostState.FAILED, "hsm-refused") if name == "web-2" else end(name))
-    plain.host_ended(end("web-2", HostState.FAILED, "hsm-timed-out"))
+        plain.host_finished(end(name, HostState.FAILED, "hsm-refused") if name == "web-2" else end(name))
+    plain.host_finished(end("web-2", HostState.FAILED, "hsm-timed-out"))
     assert stream.getvalue().splitlines()[4:] == [
         "hsm-agent: wave 1 of 2 done: 2 ok; in 0.0 s",
         "hsm-agent: waiting 1 min, then looking at the wave's hosts again before the next wave",
@@ -146,20 +146,20 @@ def test_hosts_that_are_looked_at_again_after_the_soak_count_once_and_are_told_w
 def at_work(hosts: int = 400, done: int = 100, bad: int = 7) -> RolloutCounters:
     clock = Clock()
     tally = RolloutCounters(clock)
-    tally.begins("fleet rollout", (1, hosts))
-    tally.wave(1, 1)
-    tally.host_began("canary")
-    tally.host_ended(end("canary"))
-    tally.wave(2, hosts)
+    tally.run_started("fleet rollout", (1, hosts))
+    tally.wave_started(1, 1)
+    tally.host_started("canary")
+    tally.host_finished(end("canary"))
+    tally.wave_started(2, hosts)
     for number in range(done):
-        tally.host_began(f"web-{number}")
+        tally.host_started(f"web-{number}")
         clock.now += 0.25
-        tally.host_ended(
+        tally.host_finished(
             end(f"web-{number}", HostState.FAILED, "hsm-timed-out") if number < bad else end(f"web-{number}")
         )
     for number in range(min(32, hosts - done)):
-        tally.host_began(f"edge-{number:04}.eu-central-1.example")
-        tally.host_at(f"edge-{number:04}.eu-central-1.example", f"reach:10.0.1.{number}:2223")
+        tally.host_started(f"edge-{number:04}.eu-central-1.example")
+        tally.host_step(f"edge-{number:04}.eu-central-1.example", f"reach:10.0.1.{number}:2223")
         clock.now += 0.25
     return tally
 
@@ -202,7 +202,7 @@ def drawn(lines: object, columns: int, rows: int) -> list[str]:
 
 def test_what_matters_is_legible_on_40_columns() -> None:
     tally = at_work()
-    tally.stops("40 of 401 hosts failed, and --max-failed is 10%")
+    tally.run_stopping("40 of 401 hosts failed, and --max-failed is 10%")
     assert drawn(frame(tally, 40, 20), 40, 20)[:8] == [
         "fleet rollout: 401 hosts, 33 s",
         "  wave 1 of 2: 1 ok",
@@ -217,10 +217,10 @@ def test_what_matters_is_legible_on_40_columns() -> None:
 
 def test_a_name_may_hold_anything() -> None:
     tally = RolloutCounters(Clock())
-    tally.begins("fleet plan", (1,))
-    tally.wave(1, 1)
-    tally.host_began("web\x1b[2J\n漢字漢字漢字漢字漢字漢字")
-    tally.host_at("nobody", "a step of a host that is not at work")
+    tally.run_started("fleet plan", (1,))
+    tally.wave_started(1, 1)
+    tally.host_started("web\x1b[2J\n漢字漢字漢字漢字漢字漢字")
+    tally.host_step("nobody", "a step of a host that is not at work")
     assert "漢" in frame(tally, 80, 24)[-1][0]
     assert all(text.isprintable() for text, _ in frame(tally, 80, 24))
 
@@ -277,7 +277,7 @@ def test_what_fits_the_stream_is_chosen() -> None:
 def test_a_run_that_ends_before_it_begins_leaves_no_thread_behind() -> None:
     LiveDisplay(io.StringIO()).close()
     live = LiveDisplay(io.StringIO())
-    live.begins("fleet plan", (1,))
+    live.run_started("fleet plan", (1,))
     live.close()
     assert [thread for thread in threading.enumerate() if thread.name == "display"] == []
 

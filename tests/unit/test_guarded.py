@@ -54,7 +54,7 @@ def code_of(act: Callable[[], object]) -> str:
 
 
 def fetch(host: Host, url: str, timeout: float) -> str:
-    return host.fetch(url, "/x", sha256=None, limit=100, timeout=timeout)
+    return host.download(url, "/x", sha256=None, limit=100, timeout=timeout)
 
 
 def test_before_the_limit_everything_passes() -> None:
@@ -68,18 +68,18 @@ def test_before_the_limit_everything_passes() -> None:
     host.symlink("/link", "new")
     assert (host.readlink("/link"), host.stat("/new")) == ("new", memory.stat("/new"))
     host.remove("/link")
-    assert host.names("/") == ("file", "new")
-    assert host.ask(("ldd", "/a"), timeout=50).ok
-    assert host.do(("apt-get", "x"), timeout=50).ok
-    assert host.reach("10.0.0.3", 2223, timeout=5).cause is None
-    assert host.get("https://mirror/x", limit=9, timeout=5) == b"bytes"
+    assert host.list_dir("/") == ("file", "new")
+    assert host.query(("ldd", "/a"), timeout=50).ok
+    assert host.run(("apt-get", "x"), timeout=50).ok
+    assert host.connect("10.0.0.3", 2223, timeout=5).cause is None
+    assert host.http_get("https://mirror/x", limit=9, timeout=5) == b"bytes"
     assert fetch(host, "https://mirror/x", 5) == fetch(memory, "https://mirror/x", 5)
     with host.lock("/lock", "configure"):
         assert memory.held == {"/lock": "configure"}
     host.remove("/new")
-    host.pause(2)
-    assert (host.holder("/lock"), host.mapping("/opt")) == (None, ())
-    assert host.room("/") == memory.room("/")
+    host.sleep(2)
+    assert (host.lock_holder("/lock"), host.processes_mapping("/opt")) == (None, ())
+    assert host.disk_space("/") == memory.disk_space("/")
     assert (host.name, host.now(), host.monotonic()) == (memory.name, memory.now(), 1082)
 
 
@@ -93,17 +93,17 @@ def test_after_the_limit_no_verb_passes() -> None:
         lambda: host.readlink("/file"),
         lambda: host.symlink("/link", "file"),
         lambda: host.chmod("/file", 0o644),
-        lambda: host.names("/"),
-        lambda: host.ask(("ldd", "/a"), timeout=1),
-        lambda: host.reach("10.0.0.3", 2223, timeout=1),
-        lambda: host.holder("/lock"),
-        lambda: host.mapping("/opt"),
-        lambda: host.get("https://mirror/x", limit=9, timeout=1),
-        lambda: host.room("/"),
-        lambda: host.pause(1),
+        lambda: host.list_dir("/"),
+        lambda: host.query(("ldd", "/a"), timeout=1),
+        lambda: host.connect("10.0.0.3", 2223, timeout=1),
+        lambda: host.lock_holder("/lock"),
+        lambda: host.processes_mapping("/opt"),
+        lambda: host.http_get("https://mirror/x", limit=9, timeout=1),
+        lambda: host.disk_space("/"),
+        lambda: host.sleep(1),
         lambda: host.write("/new", b"", mode=0o600),
         lambda: host.remove("/file"),
-        lambda: host.do(("apt-get", "x"), timeout=1),
+        lambda: host.run(("apt-get", "x"), timeout=1),
         lambda: host.lock("/lock", "configure"),
         lambda: fetch(host, "https://mirror/x", 1),
     ]
@@ -115,26 +115,26 @@ def test_after_the_limit_no_verb_passes() -> None:
 def test_a_program_gets_no_more_than_what_is_left() -> None:
     memory = machine()
     host = DeadlineHost(memory, 30)
-    assert code_of(lambda: host.do(("apt-get", "x"), timeout=600)) == LATE
+    assert code_of(lambda: host.run(("apt-get", "x"), timeout=600)) == LATE
     assert memory.monotonic() == 1030
 
 
 def test_a_program_that_is_too_slow_by_its_own_measure_is_not_our_fault() -> None:
     host = DeadlineHost(machine(), 100)
-    assert host.ask(("ldd", "/a"), timeout=20).timed_out
-    assert host.do(("apt-get", "x"), timeout=20).timed_out
+    assert host.query(("ldd", "/a"), timeout=20).timed_out
+    assert host.run(("apt-get", "x"), timeout=20).timed_out
 
 
 def test_an_hsm_is_not_blamed_for_our_limit() -> None:
     for address in ("10.0.0.1", "10.0.0.2"):
         host = DeadlineHost(machine(), 3)
         assert code_of(lambda host=host, address=address: host.reach(address, 2223, timeout=5)) == LATE  # type: ignore[misc]
-    assert DeadlineHost(machine(), 30).reach("10.0.0.1", 2223, timeout=5).cause == "hsm-timed-out"
+    assert DeadlineHost(machine(), 30).connect("10.0.0.1", 2223, timeout=5).cause == "hsm-timed-out"
 
 
 def test_a_pause_ends_with_the_limit() -> None:
     memory = machine()
-    DeadlineHost(memory, 30).pause(3600)
+    DeadlineHost(memory, 30).sleep(3600)
     assert memory.monotonic() == 1030
 
 
@@ -146,4 +146,4 @@ def test_a_download_is_blamed_only_for_its_own_time() -> None:
         code_of(lambda: fetch(DeadlineHost(machine(), 30), "https://mirror/broken", 600)) == "download-failed"
     )
     assert code_of(lambda: fetch(DeadlineHost(machine(), 30), "https://mirror/slow", 5)) == "download-failed"
-    assert code_of(lambda: host.get("https://mirror/slow", limit=9, timeout=600)) == LATE
+    assert code_of(lambda: host.http_get("https://mirror/slow", limit=9, timeout=600)) == LATE

@@ -281,7 +281,7 @@ ansible_password=secret
         user="ops",
         jump="ops@gate:2222,inner",
         groups=("payment", "web"),
-        said=said,
+        options=said,
         where="hosts:5",
     )
     db = Target(
@@ -292,7 +292,7 @@ ansible_password=secret
         key="~/.ssh/db key",
         jump="ops@gate:2222,inner",
         groups=("db", "payment"),
-        said=said,
+        options=said,
         where="hosts:7",
     )
     found, complaints, remarks = told(text.replace("; x=1", ""), "hosts")
@@ -327,7 +327,7 @@ def test_every_option_can_be_said_in_an_ini() -> None:
     paths = {option.name: "/path" for option in OPTIONS if option.name not in {**values, **flags}}
     lines = [f"hsm_agent_{name}={value}" for name, value in {**values, **flags, **paths}.items()]
     (target,) = targets_of("\n".join(["h", "[all:vars]", *lines]))
-    assert set(target.said) == {option.name for option in OPTIONS}
+    assert set(target.options) == {option.name for option in OPTIONS}
 
 
 @pytest.mark.parametrize("value", ["None", "True", "False"])
@@ -502,7 +502,7 @@ def test_the_listing_of_ansible_is_read() -> None:
     assert told(json.dumps(listing), "-") == (
         (
             Target(
-                "a", "10.0.0.1", port=22, groups=("prod", "web"), said={"hsm_ip": ("10.0.1.6",)}, where="-"
+                "a", "10.0.0.1", port=22, groups=("prod", "web"), options={"hsm_ip": ("10.0.1.6",)}, where="-"
             ),
             Target("c", "c", user="ops", where="-"),
         ),
@@ -592,7 +592,7 @@ def test_host_wins_over_zone_over_group_over_the_group_around_it_over_the_top() 
         key="~/.ssh/production",
         jump="bastion.example.com",
         groups=("eu-central-1a", "production", "web"),
-        said={
+        options={
             "hsm_ip": ("10.0.1.6", "10.0.2.9"),
             "ca_cert": "customerCA.crt",
             "component": ("cli", "pkcs11"),
@@ -606,14 +606,14 @@ def test_host_wins_over_zone_over_group_over_the_group_around_it_over_the_top() 
         address="web-02",
         user="prod",
         groups=("production", "web"),
-        said={"ca_cert": "customerCA.crt", "component": ("cli", "pkcs11")},
+        options={"ca_cert": "customerCA.crt", "component": ("cli", "pkcs11")},
     )
     lone = replace(
         second,
         name="lone-a",
         address="lone-a",
         groups=("production",),
-        said={"ca_cert": "customerCA.crt", "component": ("cli",), "report_to": ("file:/r.json",)},
+        options={"ca_cert": "customerCA.crt", "component": ("cli",), "report_to": ("file:/r.json",)},
         where="f.toml:29",
     )
     assert targets_of(TOML, "f.toml") == (
@@ -640,7 +640,7 @@ def test_the_example_in_the_module_is_read() -> None:
         user="ops",
         jump="bastion.example.com",
         groups=("eu-central-1a", "production", "web"),
-        said={
+        options={
             "ca_cert": "customerCA.crt",
             "component": ("cli", "pkcs11"),
             "hsm_ip": ("10.0.1.6", "10.0.2.9"),
@@ -806,8 +806,8 @@ def test_the_readmes_examples_are_read() -> None:
     section = readme.partition("### The inventory\n")[2].partition("\n#")[0]
     plain, tables = re.findall(r"^```(?:toml)?\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     assert len(targets_of(plain)) == 25
-    assert [target.said for target in targets_of(tables, "f.toml")] == [
-        target.said for target in targets_of(example_of_the_module(), "f.toml")
+    assert [target.options for target in targets_of(tables, "f.toml")] == [
+        target.options for target in targets_of(example_of_the_module(), "f.toml")
     ]
 
 

@@ -298,5 +298,5 @@ def test_with_only_what_is_typed_again_is_for_those_hosts(scene: Scene) -> None:
 
 def test_targets_are_kept_without_what_was_said_for_them(scene: Scene) -> None:
     made = scene.made("fleet.toml")
-    assert all(target.said == {} for target in made.targets)
+    assert all(target.options == {} for target in made.targets)
     assert isinstance(made.targets[0], Target)

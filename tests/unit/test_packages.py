@@ -437,7 +437,7 @@ def test_the_database_decides_and_not_the_managers_exit() -> None:
         with pytest.raises(AgentError) as caught:
             step(None, "latest").apply(memory)
         assert caught.value.code.name == "package-failed"
-        assert memory.names(CACHE) == (FILE.rpartition("/")[2],)
+        assert memory.list_dir(CACHE) == (FILE.rpartition("/")[2],)
 
 
 def test_what_takes_the_place_of_sdk_3_is_due_until_it_is_there() -> None:
@@ -464,7 +464,7 @@ def test_only_what_runs_leave_is_tidied() -> None:
     theirs = ["notes.txt", "cloudhsm-exporter_1_all.deb", "cloudhsm-cli-extra.due", "cloudhsm-cli"]
     memory = Memory({f"{CACHE}/{name}": b"" for name in (*own, *theirs)})
     tidy(memory)
-    assert sorted(memory.names(CACHE)) == sorted(theirs)
+    assert sorted(memory.list_dir(CACHE)) == sorted(theirs)
 
 
 UNFINISHED_ROW = "cloudhsm-cli\t5.18.0-1\tiF \tinstall ok half-configured\n"

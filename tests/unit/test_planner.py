@@ -180,7 +180,7 @@ def test_each_kind_of_host_has_the_same_steps_and_its_own_file(
     cli = package(found, "cli")
     assert cli.download is not None
     assert (cli.download.url, cli.manager) == (f"{BASE}/{path}", MANAGERS[form])
-    assert (codes(found), found.plan.worked) == (notices, None)
+    assert (codes(found), found.plan.baseline) == (notices, None)
 
 
 @pytest.mark.parametrize(
@@ -492,7 +492,7 @@ WORKED = replace(
 
 
 def test_the_old_configuration_is_asked_by_its_own_number_of_hsms() -> None:
-    assert planned(WORKED, ONE).plan.worked == HsmInfo(
+    assert planned(WORKED, ONE).plan.baseline == HsmInfo(
         layout.LINUX, 3, accept_single_hsm=True, limits=LIMITS, tries=1
     )
 
@@ -508,14 +508,14 @@ def test_the_old_configuration_is_asked_by_its_own_number_of_hsms() -> None:
     ],
 )
 def test_without_a_whole_configuration_there_is_nothing_to_go_back_to(facts: Facts) -> None:
-    assert planned(facts, ONE).plan.worked is None
+    assert planned(facts, ONE).plan.baseline is None
 
 
 @pytest.mark.parametrize("condition", Condition)
 def test_whether_it_worked_is_asked_whatever_the_database_says(condition: Condition) -> None:
     facts = replace(WORKED, installed=(Installed("cloudhsm-cli", "5.18.0-1", condition, "a word"),))
-    assert planned(facts, ONE).plan.worked == planned(WORKED, ONE).plan.worked
-    assert planned(replace(WORKED, installed=()), ONE).plan.worked == planned(WORKED, ONE).plan.worked
+    assert planned(facts, ONE).plan.baseline == planned(WORKED, ONE).plan.baseline
+    assert planned(replace(WORKED, installed=()), ONE).plan.baseline == planned(WORKED, ONE).plan.baseline
 
 
 # SDK 3
@@ -564,9 +564,9 @@ def test_sdk_3_whole() -> None:
 def test_an_sdk_3_host_goes_back_when_its_utility_connects() -> None:
     there = replace(has(EL8, cloudhsm_client="3.4.4-1.el8"), has_ca=True)
     utility = ManagementUtil(f"{BIN}/cloudhsm_mgmt_util", f"{ETC}/cloudhsm_mgmt_util.cfg", 2, LIMITS)
-    assert planned(there, SDK3).plan.worked == utility
-    assert planned(replace(there, has_ca=False), SDK3).plan.worked is None
-    assert planned(EL8, SDK3).plan.worked is None
+    assert planned(there, SDK3).plan.baseline == utility
+    assert planned(replace(there, has_ca=False), SDK3).plan.baseline is None
+    assert planned(EL8, SDK3).plan.baseline is None
 
 
 def test_a_component_added_to_an_sdk_3_host_has_the_version_of_its_client() -> None:
@@ -607,7 +607,7 @@ def test_sdk_5_takes_the_place_of_sdk_3_component_by_component() -> None:
     )
     assert len([each for each in downloads if each]) == 2
     # nothing of the other SDK is a configuration that could be put back
-    assert found.plan.worked is None
+    assert found.plan.baseline is None
     assert codes(found) == ["client-out-of-support"]
 
 

@@ -248,7 +248,7 @@ def test_what_is_kept_is_read_back_in_order_and_is_for_root_alone() -> None:
     for number in (3, 1, 2):
         assert keep(memory, number) == 0
     assert run_ids(memory) == [3, 1, 2]
-    assert {memory.entries[f"{LINUX.spool}/{name}"].mode for name in memory.names(LINUX.spool)} == {0o600}
+    assert {memory.entries[f"{LINUX.spool}/{name}"].mode for name in memory.list_dir(LINUX.spool)} == {0o600}
     spool.forget(memory, spool.waiting(memory)[0][1])
     keep(memory, 4)
     assert run_ids(memory) == [3, 2, 4]
@@ -273,7 +273,7 @@ def test_what_is_no_report_is_removed_and_counted(data: bytes) -> None:
     keep(memory, 1)
     waiting = spool.waiting(memory)
     assert ([kept.name for kept in waiting.kept], waiting.damaged) == (["00000008-run1.json"], 1)
-    assert memory.names(LINUX.spool) == (".left-over", "00000008-run1.json")
+    assert memory.list_dir(LINUX.spool) == (".left-over", "00000008-run1.json")
 
 
 def test_a_full_disk_is_told_and_costs_nothing_that_is_kept() -> None:
@@ -309,13 +309,13 @@ def test_means_show_no_secret() -> None:
 def test_whatever_number_was_the_last_the_next_one_is_behind_it(number: str) -> None:
     memory = Memory()
     keep(memory, 1)
-    first = memory.names(LINUX.spool)[0]
+    first = memory.list_dir(LINUX.spool)[0]
     memory.place(f"{LINUX.spool}/{number}-x.json", memory.read(f"{LINUX.spool}/{first}") or b"")
     memory.remove(f"{LINUX.spool}/{first}")
     for each in (2, 3):
         keep(memory, each)
     assert run_ids(memory) == [1, 2, 3]
-    assert len(memory.names(LINUX.spool)) == 3
+    assert len(memory.list_dir(LINUX.spool)) == 3
 
 
 @pytest.mark.parametrize("change", [0x01, 0x20, 0x80])
@@ -323,7 +323,7 @@ def test_what_is_kept_is_whole_or_refused(change: int) -> None:
     """Any byte that a disk changed is found, wherever it is."""
     memory = Memory()
     keep(memory, 1, 20)
-    name = memory.names(LINUX.spool)[0]
+    name = memory.list_dir(LINUX.spool)[0]
     path = f"{LINUX.spool}/{name}"
     data = memory.read(path) or b""
     for place in range(len(data)):

@@ -30,7 +30,7 @@ class Cord:
         self.is_cut = threading.Event()
         self.asked: float | None = None
 
-    def cut(self) -> None:
+    def cancel(self) -> None:
         self.is_cut.set()
 
     def wait(self, seconds: float) -> None:
@@ -45,25 +45,25 @@ class Heard:
 
     told: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def begins(self, command: str, waves: Sequence[int]) -> None:
+    def run_started(self, command: str, waves: Sequence[int]) -> None:
         self.told.append(("begins", command, tuple(waves)))
 
-    def wave(self, number: int, hosts: int) -> None:
+    def wave_started(self, number: int, hosts: int) -> None:
         self.told.append(("wave", number, hosts))
 
-    def host_began(self, name: str) -> None:
+    def host_started(self, name: str) -> None:
         self.told.append(("began", name))
 
-    def host_at(self, name: str, what: str) -> None:
+    def host_step(self, name: str, what: str) -> None:
         self.told.append(("at", name, what))
 
-    def host_ended(self, end: HostResult) -> None:
+    def host_finished(self, end: HostResult) -> None:
         self.told.append(("ended", end.name, end.state.value))
 
-    def soaks(self, seconds: float) -> None:
+    def soak_started(self, seconds: float) -> None:
         self.told.append(("soaks", seconds))
 
-    def stops(self, why: str) -> None:
+    def run_stopping(self, why: str) -> None:
         self.told.append(("stops", why))
 
     def close(self) -> None:
@@ -192,13 +192,13 @@ def test_what_runs_finishes_when_the_limit_is_reached(tmp_path: Path) -> None:
         return ended(errand)
 
     run = Run(tmp_path, 8, parallel=3)
-    stops = run.heard.stops
+    stops = run.heard.run_stopping
 
     def stop(why: str) -> None:
         stops(why)
         gate.set()
 
-    run.heard.stops = stop  # type: ignore[method-assign]
+    run.heard.run_stopping = stop  # type: ignore[method-assign]
     rollout = run.go(visit)
     assert rollout.code == "failure-limit"
     assert Counter(run.states.values()) == {"unreachable": 1, "ok": 2, "not-reached": 5}

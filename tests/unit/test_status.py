@@ -31,8 +31,8 @@ class Busy(Memory):
         super().__init__()
         self.happens = happens
 
-    def pause(self, seconds: float) -> None:
-        super().pause(seconds)
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
         if self.clock >= 3:
             self.happens(self)
 

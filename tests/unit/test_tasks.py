@@ -176,17 +176,17 @@ def test_a_proven_host_looks_by_itself_and_its_first_boot_is_over() -> None:
     report = host.configure()
     assert report.exit_status == 0
     assert [notice.code for notice in report.notices if "schedule" in notice.code] == ["scheduled"]
-    assert host.memory.names(REGISTERED) == ("hsm-agent-verify",)
+    assert host.memory.list_dir(REGISTERED) == ("hsm-agent-verify",)
     assert host.memory.stat(FIRST_BOOT) is None
     assert app.remove(host.memory, host.run("remove"), NullProgress(), None).exit_status == 0
-    assert host.memory.names(REGISTERED) == ()
+    assert host.memory.list_dir(REGISTERED) == ()
 
 
 def test_a_host_that_is_not_proven_goes_on_at_its_next_start() -> None:
     host = scene()
     host.vendor.moods["installer"] = "reboot"
     assert host.configure().code == "reboot-required"
-    assert host.memory.names(REGISTERED) == ("hsm-agent-first-boot",)
+    assert host.memory.list_dir(REGISTERED) == ("hsm-agent-first-boot",)
     assert host.memory.stat(FIRST_BOOT) is not None
 
 
@@ -205,4 +205,4 @@ def test_a_first_boot_that_ends_degraded_goes_on_at_the_next_start() -> None:
     report = host.configure()
     assert report.exit_status == 41, report
     assert host.memory.stat(FIRST_BOOT) is not None
-    assert "hsm-agent-first-boot" in host.memory.names(REGISTERED)
+    assert "hsm-agent-first-boot" in host.memory.list_dir(REGISTERED)

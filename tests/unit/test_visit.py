@@ -80,7 +80,7 @@ class Script:
         what = what if isinstance(what, bytes) else RECORD + json.dumps(what).encode() + b"\n"
         return what.replace(RECORD, RECORD + self.request["word"].encode()) if RECORD in what else what
 
-    def finish(self) -> None:
+    def close_stdin(self) -> None:
         if not self.sent.endswith(b"<end>"):  # it may be said twice
             self.sent += b"<end>"
 
@@ -91,7 +91,7 @@ class Script:
         return self.said
 
     @contextmanager
-    def talk(self, command: str) -> Iterator[Script]:
+    def open_command(self, command: str) -> Iterator[Script]:
         self.began.append(command.partition(" ")[0])
         if command == SHELL_PROBE:
             yield Script((self.shell,))
@@ -116,7 +116,7 @@ class Script:
 
 
 class Cord:
-    def cut(self) -> None: ...
+    def cancel(self) -> None: ...
 
     def wait(self, seconds: float) -> None: ...
 

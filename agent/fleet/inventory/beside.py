@@ -150,13 +150,13 @@ class VariableFiles:
 
     def _listed(self, folder: str) -> frozenset[str]:
         # Ansible passes over what is no folder
-        return frozenset(self._view.names(folder)) if self._is_folder(folder) else frozenset()
+        return frozenset(self._view.list_dir(folder)) if self._is_folder(folder) else frozenset()
 
     def _within(self, folder: str, depth: int) -> Iterator[str]:
         if depth > _DEEPEST:
             self._complaints.add(folder, f"folders in it are more than {_DEEPEST} deep")
             return
-        for name in sorted(self._view.names(folder)):
+        for name in sorted(self._view.list_dir(folder)):
             extension = posixpath.splitext(name)[1]
             path = posixpath.join(folder, name)
             if name.startswith(".") or name.endswith("~"):

@@ -94,7 +94,7 @@ class Merge:
             key=whole.get("key"),
             jump=whole.get("jump"),
             groups=tuple(sorted(above | ({zone} if zone else set()))),
-            said={option.name: whole[key] for key, option in OPTION_OF.items() if key in whole},
+            options={option.name: whole[key] for key, option in OPTION_OF.items() if key in whole},
             where=f"{self._where}:{host.line}",
             system=whole.get("system"),
         )

@@ -142,7 +142,7 @@ def target(name: str, groups: tuple[str, ...], variables: Mapping[str, Any], whe
         key=_first(variables, _KEY),
         jump=jumps[0] if jumps else None,
         groups=groups,
-        said={
+        options={
             option.name: variables[variable] for variable, option in _OPTIONS.items() if variable in variables
         },
         where=where,

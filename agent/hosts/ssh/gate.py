@@ -24,11 +24,11 @@ class LoginLimiter:
         self._moved = threading.Condition()
 
     @contextlib.contextmanager
-    def passing(self, server: Hashable, lifeline: SocketCancelToken) -> Iterator[None]:
+    def slot(self, server: Hashable, lifeline: SocketCancelToken) -> Iterator[None]:
         """Wait for a place with this server, and hold it. Raises CutError when the line is cut first."""
-        with lifeline.holding(self._wake), self._moved:
-            self._moved.wait_for(lambda: lifeline.is_cut or self._inside.get(server, 0) < self._limit)
-            lifeline.check()
+        with lifeline.cancelling(self._wake), self._moved:
+            self._moved.wait_for(lambda: lifeline.is_cancelled or self._inside.get(server, 0) < self._limit)
+            lifeline.raise_if_cancelled()
             self._inside[server] = self._inside.get(server, 0) + 1
         try:
             yield

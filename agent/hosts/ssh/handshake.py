@@ -73,7 +73,7 @@ class SshTransport(paramiko.Transport):
         self._lifeline = lifeline
         self._patience = patience
 
-    def greet(self, known: KnownHosts, proxy: ProxyCommand | None) -> None:
+    def exchange_keys(self, known: KnownHosts, proxy: ProxyCommand | None) -> None:
         """Exchange banners and keys, asking for a type of host key that is known."""
         self._agree_only_on(self._hop.algorithms)
         kinds = [name for kind in known.kinds(self._hop) for name in _ALGORITHMS.get(kind, (kind,))]
@@ -84,7 +84,7 @@ class SshTransport(paramiko.Transport):
         start = time.monotonic()
         self.start_client(event=ended)
         ended.wait(self._patience.banner + self._patience.handshake)
-        self._lifeline.check()
+        self._lifeline.raise_if_cancelled()
         if not (self.is_active() and ended.is_set()):
             seconds = time.monotonic() - start
             if not self.remote_version:
@@ -96,7 +96,7 @@ class SshTransport(paramiko.Transport):
         key = self.get_remote_server_key()
         return known.check(self._hop, HostKey(key.get_name(), key.asbytes()), trust_new=trust_new)
 
-    def log_in(self, keyring: IdentityStore) -> None:
+    def authenticate(self, keyring: IdentityStore) -> None:
         """Offer one key after the other until the server takes one."""
         tried: list[str] = []
         error: Exception | None = None
@@ -155,10 +155,10 @@ class SshTransport(paramiko.Transport):
         try:
             self.auth_publickey(self._hop.user, key, event=ended)
         except BROKEN as error:  # gone since the last answer
-            self._lifeline.check()
+            self._lifeline.raise_if_cancelled()
             return self.get_exception() or error
         ended.wait(self._patience.login)
-        self._lifeline.check()
+        self._lifeline.raise_if_cancelled()
         if self.is_active() and not ended.is_set():
             raise _late(f"does not answer the login of {self._hop.user}", self._patience.login, "")
         return self.get_exception()

@@ -94,9 +94,9 @@ class IdentityStore:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(self._patience)
-            with lifeline.holding(lambda: _shut(sock)):
+            with lifeline.cancelling(lambda: _shut(sock)):
                 held = _held(hop.agent, sock)
-                lifeline.check()
+                lifeline.raise_if_cancelled()
                 offers = self._ordered(hop, held or ())
                 gone = () if held is not None else (f"the agent {hop.agent} does not answer",)
                 yield Identities(offers.keys, (*offers.troubles, *gone))

@@ -65,7 +65,7 @@ def connect(
     link = SshConnection(lifeline, patience)
     try:
         for number in range(len(route.hops)):
-            link.extend(route, number, known=known, keyring=keyring, trust_new=trust_new, gate=gate)
+            link.add_hop(route, number, known=known, keyring=keyring, trust_new=trust_new, gate=gate)
     except BaseException:
         link.close()
         raise
@@ -98,7 +98,7 @@ class SshConnection:
     ) -> None:
         self.close()
 
-    def extend(
+    def add_hop(
         self,
         route: Route,
         number: int,
@@ -112,7 +112,7 @@ class SshConnection:
         server = tuple((each.host, each.port) for each in route.hops[: number + 1])
         for attempt in range(1, _TRIES + 1):
             try:
-                with gate.passing(server, self._lifeline), self._told(route, number):
+                with gate.slot(server, self._lifeline), self._told(route, number):
                     return self._enter(route, number, known=known, keyring=keyring, trust_new=trust_new)
             except ServerBusyError as dropped:
                 if attempt == _TRIES:
@@ -127,7 +127,7 @@ class SshConnection:
             self._lifeline.wait(half * random.uniform(0.75, 1.5))  # noqa: S311 -- jitter
         raise AssertionError(server)
 
-    def talk(self, command: str) -> SshChannel:
+    def open_command(self, command: str) -> SshChannel:
         """Run a command on the target with its two outputs and its input open."""
         transport = self._transports[-1]
         with self._living(transport):
@@ -173,9 +173,9 @@ class SshConnection:
         try:
             transport = SshTransport(self._socket(route, number), hop, self._lifeline, self._patience)
             self._transports.append(transport)
-            transport.greet(known, self._wires[0].proxy if number == 0 else None)
+            transport.exchange_keys(known, self._wires[0].proxy if number == 0 else None)
             fresh = transport.verify(known, trust_new=trust_new)
-            transport.log_in(keyring)
+            transport.authenticate(keyring)
         except BaseException:
             self._drop(*below)
             raise
@@ -230,7 +230,7 @@ class SshConnection:
             words = self._transports[-1].refusal or error.text
             raise _not_forwarded(words, error.code, _place(route, number - 1), route.hops[number]) from None
         except BROKEN as error:
-            self._lifeline.check()
+            self._lifeline.raise_if_cancelled()
             late = "Timeout" in str(error)
             raise AgentError(
                 "ssh-timed-out" if late else "ssh-failed",
@@ -250,7 +250,7 @@ class SshConnection:
                 hint="`MaxSessions` in its sshd_config, or a forced command",
             ) from None
         except BROKEN as error:
-            self._lifeline.check()
+            self._lifeline.raise_if_cancelled()
             if transport.is_active() and "Timeout" in str(error):
                 raise AgentError(
                     "ssh-timed-out", "the host does not open a session", saw=str(error)

@@ -80,7 +80,7 @@ class SshChannel:
         try:
             channel.exec_command(spelled)
         except _BROKEN as error:
-            lifeline.check()
+            lifeline.raise_if_cancelled()
             channel.close()
             if late.is_set():
                 raise AgentError(
@@ -112,7 +112,7 @@ class SshChannel:
         rest = memoryview(data)
         last = time.monotonic()
         while rest:
-            self._lifeline.check()
+            self._lifeline.raise_if_cancelled()
             self._drain_errors()
             while self._waiting < _WAITING and self._channel.recv_ready():
                 self._keep(self._take())
@@ -125,7 +125,7 @@ class SshChannel:
             except _BROKEN as error:
                 if self._channel.closed and not self._has_gone():
                     return
-                self._lifeline.check()
+                self._lifeline.raise_if_cancelled()
                 raise ConnectionLostError(str(error) or type(error).__name__) from None
             if not sent:
                 if self._has_gone():
@@ -134,7 +134,7 @@ class SshChannel:
             rest = rest[sent:]
             last = time.monotonic()
 
-    def finish(self) -> None:
+    def close_stdin(self) -> None:
         """Say that no more input comes."""
         with self._living():
             self._channel.shutdown_write()
@@ -147,7 +147,7 @@ class SshChannel:
             return data
         last = time.monotonic()
         while True:
-            self._lifeline.check()
+            self._lifeline.raise_if_cancelled()
             if self._drain_errors():
                 last = time.monotonic()
             if self._channel.recv_ready() or self._channel.eof_received or self._channel.closed:
@@ -161,7 +161,7 @@ class SshChannel:
             raise AgentError(
                 "ssh-timed-out", "the command over SSH does not end", saw=f"no status in {timeout:g} s"
             )
-        self._lifeline.check()
+        self._lifeline.raise_if_cancelled()
         status = self._channel.exit_status
         if status != -1:
             return status
@@ -201,13 +201,13 @@ class SshChannel:
         """Tell the end of the output from that of the connection: a server says the first in so many words."""
         self._drain_errors()
         if not self._channel.eof_received and self._channel.exit_status == -1:
-            self._lifeline.check()
+            self._lifeline.raise_if_cancelled()
             raise ConnectionLostError("the connection ended in the middle of the output")
         return b""
 
     def _has_gone(self) -> bool:
         """Tell whether the whole connection is gone. Its thread closes the channels a moment before it says so."""
-        self._lifeline.check()
+        self._lifeline.raise_if_cancelled()
         transport = self._channel.get_transport()
         if self._channel.closed:
             transport.join(_SETTLE)
@@ -222,5 +222,5 @@ class SshChannel:
         try:
             yield
         except _BROKEN as error:
-            self._lifeline.check()
+            self._lifeline.raise_if_cancelled()
             raise ConnectionLostError(str(error) or type(error).__name__) from None

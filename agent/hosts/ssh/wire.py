@@ -44,10 +44,10 @@ class SocketCancelToken:
         self._acts: dict[object, Callable[[], None]] = {}
 
     @property
-    def is_cut(self) -> bool:
+    def is_cancelled(self) -> bool:
         return self._cut.is_set()
 
-    def cut(self) -> None:
+    def cancel(self) -> None:
         """End it. Callable from any thread, more than once; does not wait for the owner."""
         with self._lock:
             self._cut.set()
@@ -56,8 +56,8 @@ class SocketCancelToken:
         for act in acts:
             act()
 
-    def check(self) -> None:
-        if self.is_cut:
+    def raise_if_cancelled(self) -> None:
+        if self.is_cancelled:
             raise CancelledError
 
     def wait(self, seconds: float) -> None:
@@ -65,11 +65,11 @@ class SocketCancelToken:
         if self._cut.wait(seconds):
             raise CancelledError
 
-    def hold(self, act: Callable[[], None]) -> object:
+    def on_cancel(self, act: Callable[[], None]) -> object:
         """Have `act` done when the line is cut; a line that is cut already raises CancelledError instead."""
         token = object()
         with self._lock:
-            self.check()
+            self.raise_if_cancelled()
             self._acts[token] = act
         return token
 
@@ -78,8 +78,8 @@ class SocketCancelToken:
             self._acts.pop(token, None)
 
     @contextlib.contextmanager
-    def holding(self, act: Callable[[], None]) -> Iterator[None]:
-        token = self.hold(act)
+    def cancelling(self, act: Callable[[], None]) -> Iterator[None]:
+        token = self.on_cancel(act)
         try:
             yield
         finally:
@@ -112,7 +112,7 @@ class SocketHandle:
         self.proxy = proxy
         self._lifeline = lifeline
         try:
-            self._token = lifeline.hold(self.shut)
+            self._token = lifeline.on_cancel(self.shut)
         except CancelledError:
             self.close()
             raise
@@ -128,7 +128,7 @@ class SocketHandle:
         self.shut()
         self.sock.close()
         if self.proxy is not None:
-            self.proxy.end(patient=not self._lifeline.is_cut)
+            self.proxy.end(patient=not self._lifeline.is_cancelled)
 
 
 def connect_tcp(
@@ -145,7 +145,7 @@ def connect_tcp(
     `source` is the address of this machine to connect from, where that was said. Raises AgentError when none answers,
     with the cause of the last, and CancelledError.
     """
-    lifeline.check()
+    lifeline.raise_if_cancelled()
     try:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
@@ -160,7 +160,7 @@ def connect_tcp(
         try:
             return _connect(kind, address, source, share, lifeline)
         except OSError as error:
-            lifeline.check()
+            lifeline.raise_if_cancelled()
             last = error
     raise _unreached(f"{host} port {port}", last, timeout)
 
@@ -185,10 +185,10 @@ def _connect(
         ):
             if hasattr(socket, name):  # macOS and Windows have not all of them
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        lifeline.check()
+        lifeline.raise_if_cancelled()
     except (OSError, CancelledError):
         wire.close()
-        lifeline.check()  # a cut makes the connect fail in a way of its own
+        lifeline.raise_if_cancelled()  # a cut makes the connect fail in a way of its own
         raise
     return wire
 
@@ -252,7 +252,7 @@ class ProxyCommand:
 
 def start_proxy_command(command: str, *, shell: str, lifeline: SocketCancelToken) -> SocketHandle:
     """Start the user's proxy command and return the socket that speaks with it."""
-    lifeline.check()
+    lifeline.raise_if_cancelled()
     ours, theirs = socket.socketpair()
     with theirs:
         try:

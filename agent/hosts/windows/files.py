@@ -63,7 +63,7 @@ class Files:
             raise read_error(path, str(error)) from error
         raise read_error(path, f"more than {limit} bytes", want=f"at most {limit} bytes")
 
-    def look(self, path: str) -> Stat | None:
+    def lstat(self, path: str) -> Stat | None:
         """Do what HostView.stat promises; the mode is what the access control list says, the owner is not told."""
         try:
             where = _full(path)
@@ -223,7 +223,7 @@ class Files:
         """Return a descriptor for writing a file that only the administrators may read. Raises OSError."""
         return kernel.continue_file(_full_or_oserror(path), access.descriptor(0o600))
 
-    def take_name(self, part: str, path: str) -> None:
+    def publish(self, part: str, path: str) -> None:
         """Give a finished download its name; it stays readable to the administrators alone. Raises OSError."""
         self._rename(_full_or_oserror(part), _full_or_oserror(path))
 

@@ -81,17 +81,17 @@ class Windows:
     def readlink(self, path: str) -> str | None:
         return self._files.readlink(path)
 
-    def names(self, path: str) -> tuple[str, ...]:
+    def list_dir(self, path: str) -> tuple[str, ...]:
         return self._files.names(path)
 
-    def ask(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
+    def query(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         allowlist.require(argv, self._allowed)
         try:
             return self._run(argv, timeout, stdin, stop=self._stop)
         except Stopped:
             raise self._interrupted(f"`{' '.join(argv)}` was running") from None
 
-    def reach(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
+    def connect(self, address: str, port: int, *, timeout: float, tls: bool = True) -> ConnectResult:
         try:
             return connect.reach(
                 address, port, timeout, tls, self._stop.is_set,
@@ -100,7 +100,7 @@ class Windows:
         except connect.Interrupted:
             raise self._interrupted(f"waiting for {address} port {port}") from None
 
-    def holder(self, path: str) -> LockHolder | None:
+    def lock_holder(self, path: str) -> LockHolder | None:
         r"""Tell whether a named mutex such as `Global\_MSIExecute` is owned; by whom, Windows does not say.
 
         To ask is to take it for a moment where it is free. Files have no such locks here, so to ask about one is a
@@ -113,7 +113,7 @@ class Windows:
     def registry(self, key: str) -> RegistryKey | None:
         return registry.read(key)
 
-    def mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
+    def processes_mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
         import psutil  # noqa: PLC0415 -- 25 ms that only this look pays
 
         found = []
@@ -129,12 +129,12 @@ class Windows:
                     )
         return tuple(found)
 
-    def get(self, url: str, *, limit: int, timeout: float) -> bytes:
+    def http_get(self, url: str, *, limit: int, timeout: float) -> bytes:
         from agent.hosts.fetch import get  # noqa: PLC0415 -- 5 ms that only a download pays
 
         return get(url, limit=limit, timeout=timeout, means=self._means())
 
-    def room(self, path: str) -> DiskSpace:
+    def disk_space(self, path: str) -> DiskSpace:
         return self._files.room(path)
 
     def now(self) -> dt.datetime:
@@ -146,7 +146,7 @@ class Windows:
     def is_root(self) -> bool:
         return kernel.is_administrator()
 
-    def pause(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):
             raise self._interrupted("waiting")
 
@@ -167,7 +167,7 @@ class Windows:
     def remove(self, path: str) -> None:
         self._files.remove(path)
 
-    def do(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
+    def run(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         return self._run(argv, timeout, stdin, stop=threading.Event())
 
     @contextlib.contextmanager
@@ -197,7 +197,7 @@ class Windows:
                     os.ftruncate(fd, 0)
                     hurried.remove(holder)
 
-    def fetch(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
+    def download(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
         from agent.hosts.fetch import fetch  # noqa: PLC0415 -- as above
 
         return fetch(url, path, sha256=sha256, limit=limit, timeout=timeout, means=self._means())

@@ -190,7 +190,7 @@ class _WindowsPipes:
                 return
             taken += heard
 
-    def heard(self) -> tuple[str, str]:
+    def output(self) -> tuple[str, str]:
         return _text(self._out.text()), _text(self._err.text())
 
     def close(self) -> None:

@@ -45,34 +45,34 @@ class LiveDisplay(RolloutCounters):
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="display", daemon=True)
 
-    def begins(self, command: str, waves: Sequence[int]) -> None:
+    def run_started(self, command: str, waves: Sequence[int]) -> None:
         with self._lock:
-            super().begins(command, waves)
+            super().run_started(command, waves)
         self._thread.start()
 
-    def wave(self, number: int, hosts: int) -> None:
+    def wave_started(self, number: int, hosts: int) -> None:
         with self._lock:
-            super().wave(number, hosts)
+            super().wave_started(number, hosts)
 
-    def host_began(self, name: str) -> None:
+    def host_started(self, name: str) -> None:
         with self._lock:
-            super().host_began(name)
+            super().host_started(name)
 
-    def host_at(self, name: str, what: str) -> None:
+    def host_step(self, name: str, what: str) -> None:
         with self._lock:
-            super().host_at(name, what)
+            super().host_step(name, what)
 
-    def host_ended(self, end: HostResult) -> None:
+    def host_finished(self, end: HostResult) -> None:
         with self._lock:
-            super().host_ended(end)
+            super().host_finished(end)
 
-    def soaks(self, seconds: float) -> None:
+    def soak_started(self, seconds: float) -> None:
         with self._lock:
-            super().soaks(seconds)
+            super().soak_started(seconds)
 
-    def stops(self, why: str) -> None:
+    def run_stopping(self, why: str) -> None:
         with self._lock:
-            super().stops(why)
+            super().run_stopping(why)
 
     def close(self) -> None:
         self._over.set()

@@ -36,22 +36,22 @@ class LogLines(RolloutCounters):
         self._told = clock()
         self._alike: Counter[str] = Counter()
 
-    def begins(self, command: str, waves: Sequence[int]) -> None:
-        super().begins(command, waves)
+    def run_started(self, command: str, waves: Sequence[int]) -> None:
+        super().run_started(command, waves)
         self._say(self.title())
 
-    def wave(self, number: int, hosts: int) -> None:
-        super().wave(number, hosts)
+    def wave_started(self, number: int, hosts: int) -> None:
+        super().wave_started(number, hosts)
         self._begin_wave(self.waves[-1])
 
-    def host_at(self, name: str, what: str) -> None:
-        super().host_at(name, what)
+    def host_step(self, name: str, what: str) -> None:
+        super().host_step(name, what)
         self._now_and_then()
 
-    def host_ended(self, end: HostResult) -> None:
+    def host_finished(self, end: HostResult) -> None:
         wave = self.now
         again = wave is not None and end.name in wave.ends
-        super().host_ended(end)
+        super().host_finished(end)
         if wave is None or end.state is HostState.NOT_REACHED:
             return
         if end.state not in GOOD:
@@ -65,12 +65,12 @@ class LogLines(RolloutCounters):
         else:
             self._now_and_then()
 
-    def soaks(self, seconds: float) -> None:
-        super().soaks(seconds)
+    def soak_started(self, seconds: float) -> None:
+        super().soak_started(seconds)
         self._say(f"waiting {duration(seconds)}, then looking at the wave's hosts again before the next wave")
 
-    def stops(self, why: str) -> None:
-        super().stops(why)
+    def run_stopping(self, why: str) -> None:
+        super().run_stopping(why)
         some = f", {hosts(len(self.running))} at work" if self.running else ""
         self._say(f"stopping{some}: {printable(why)}")
 

@@ -71,22 +71,22 @@ class RolloutCounters:
         self.next_at: float | None = None
         self.stopping = ""
 
-    def begins(self, command: str, waves: Sequence[int]) -> None:
+    def run_started(self, command: str, waves: Sequence[int]) -> None:
         self.command = command if command.startswith("fleet") else f"fleet {command}"
         self.sizes, self.began = tuple(waves), self.clock()
 
-    def wave(self, number: int, hosts: int) -> None:
+    def wave_started(self, number: int, hosts: int) -> None:
         self.next_at = None
         self.waves.append(WaveCounters(number, hosts, self.clock()))
 
-    def host_began(self, name: str) -> None:
+    def host_started(self, name: str) -> None:
         self.running[name] = RunningHost(name, self.clock())
 
-    def host_at(self, name: str, what: str) -> None:
+    def host_step(self, name: str, what: str) -> None:
         if name in self.running:
             self.running[name].what = what
 
-    def host_ended(self, end: HostResult) -> None:
+    def host_finished(self, end: HostResult) -> None:
         self.running.pop(end.name, None)
         wave = self.now
         if wave is None or end.state is HostState.NOT_REACHED:  # it was never begun, and holds nobody up
@@ -95,10 +95,10 @@ class RolloutCounters:
         if wave.done >= wave.hosts and wave.ended is None:
             wave.ended = self.clock()
 
-    def soaks(self, seconds: float) -> None:
+    def soak_started(self, seconds: float) -> None:
         self.next_at = self.clock() + seconds
 
-    def stops(self, why: str) -> None:
+    def run_stopping(self, why: str) -> None:
         self.stopping = why
 
     def close(self) -> None:
