@@ -1,4 +1,4 @@
-"""The one door out: start the command line, and map whatever ends it to an exit status."""
+"""The one way out: start the command line, and map whatever ends it to an exit status."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main() -> None:
     # Loading modules makes no garbage, and looking for it meanwhile and at the end takes 15 ms.
     gc.set_threshold(20_000)
     if sys.argv[1:] == ["far-end"]:  # nobody types it: a roll-out starts the agent so on Windows
-        from agent.far_end import serve_stdio  # noqa: PLC0415 -- as below
+        from agent.remote.server import serve_stdio  # noqa: PLC0415 -- as below
 
         serve_stdio()
         return

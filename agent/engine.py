@@ -1,4 +1,4 @@
-"""Walk a plan on a host: look, touch, look again. A step is done only when a second look agrees."""
+"""Apply a plan to a host: check, change, check again. A step is done only when the second check agrees."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Callable, Protocol
 
 from agent.core.errors import CODES, AgentError, unexpected
-from agent.core.words import Finding, Notice, StepOutcome, StepResult
+from agent.core.model import Finding, Notice, StepOutcome, StepResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from agent.core.host import Host, HostView
-    from agent.core.words import Plan, Probe, Step, Value
+    from agent.core.model import Plan, Probe, Step, Value
 
 # as many HSMs as a cluster may have, at the same time
 _AT_ONCE = 28

@@ -6,19 +6,19 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agent.catalogue import parse_os_release
-from agent.cloudhsm.layout import client_paths, component_of
-from agent.cloudhsm.settings import parse_client_config
+from agent.cloudhsm.client_config import parse_client_config
+from agent.cloudhsm.paths import client_paths, component_of
 from agent.core.errors import AgentError
 from agent.core.registry import read
 from agent.core.system import LINUX
-from agent.packages import MANAGERS, Installed
-from agent.state import snapshot
+from agent.package_managers import MANAGERS, Installed
+from agent.state import snapshots
 from agent.steps.package import due
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.cloudhsm.settings import SavedConfig
+    from agent.cloudhsm.client_config import SavedConfig
     from agent.core.host import HostView
     from agent.core.system import System
 
@@ -83,7 +83,7 @@ def gather(view: HostView) -> Facts:
         has_ca=view.stat(client_paths(view.system).ca) is not None,
         due=tuple(known[1] for known in map(component_of, due(view)) if known is not None),
         system=view.system,
-        kept=snapshot.copies(view),
+        kept=snapshots.copies(view),
     )
 
 

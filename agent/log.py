@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from agent.core.errors import AgentError
-from agent.hosts.here import system_log_handler
+from agent.hosts.local import system_log_handler
 from agent.hosts.owned import changeable
 
 if TYPE_CHECKING:
     from agent.core.host import HostView
-    from agent.core.words import Report
+    from agent.core.model import Report
 
 _NEVER_WAIT = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 

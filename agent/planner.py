@@ -15,11 +15,11 @@ from agent.catalogue import (
     parse_version,
     resolve_artefact,
 )
-from agent.cloudhsm.layout import COMPONENTS, PORT, PORT_CMU, client_paths, component_of
+from agent.cloudhsm.paths import COMPONENTS, PORT, PORT_CMU, client_paths, component_of
 from agent.core.errors import AgentError
+from agent.core.model import CaState, ClientState, Notice, Plan, Probe, Step
 from agent.core.urls import below
-from agent.core.words import CaState, ClientState, Notice, Plan, Probe, Step
-from agent.packages import MANAGERS, Condition, Installed, PackageManager
+from agent.package_managers import MANAGERS, Condition, Installed, PackageManager
 from agent.steps.certificate import Certificate
 from agent.steps.client import ClusterActivated, HsmInfo, ManagementUtil
 from agent.steps.configure import Configure
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     from agent.catalogue import Artefact, Catalogue, PlatformMatch
     from agent.cloudhsm.ca import Ca
-    from agent.cloudhsm.layout import ClientPaths
-    from agent.core.limits import Timeouts
-    from agent.desired import Desired
+    from agent.cloudhsm.paths import ClientPaths
+    from agent.config.desired import Desired
+    from agent.core.timeouts import Timeouts
     from agent.facts import Facts
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Callable
 
 from agent import __version__
+from agent.config.desired import Desired
 from agent.core.errors import CODES
-from agent.core.words import (
+from agent.core.model import (
     ErrorDetails,
     HostIdentity,
     Hsm,
@@ -18,7 +19,6 @@ from agent.core.words import (
     StaleProcess,
     StepOutcome,
 )
-from agent.desired import Desired
 from agent.engine import EngineResult
 from agent.state.identity import identity
 from agent.verdict import RunVerdict, judge
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from agent.catalogue import Catalogue, PlatformMatch
     from agent.core.errors import AgentError
     from agent.core.host import HostView
-    from agent.core.words import StepResult
+    from agent.core.model import StepResult
     from agent.facts import Facts
     from agent.planner import PlanResult
 

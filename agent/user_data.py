@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from agent import __version__
-from agent.anchor import load_ca
 from agent.catalogue import load
+from agent.config.ca_source import load_ca
+from agent.config.desired import Desired, InputErrors
+from agent.config.options import OPTIONS
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT
-from agent.core.limits import Timeouts
 from agent.core.system import is_absolute
+from agent.core.timeouts import Timeouts
 from agent.core.urls import names_user, scheme_of, shown
-from agent.desired import Desired, InputErrors
-from agent.hosts.proxies import proxy_for
-from agent.hosts.windows.access import descriptor
-from agent.options import OPTIONS
+from agent.hosts.windows.acl import descriptor
+from agent.http.proxies import proxy_for
 from agent.render.templates import render
-from agent.reporting import file
+from agent.sinks import file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,36 +93,38 @@ class FirstBootOptions:
         )
 
 
-def first_boot_options(proxy: str | None, no_proxy: str | None, complaints: InputErrors) -> FirstBootOptions:
+def first_boot_options(
+    proxy: str | None, no_proxy: str | None, input_errors: InputErrors
+) -> FirstBootOptions:
     """Return what was typed of a proxy. It stands in user-data, so it has no password in it."""
     try:
         known = proxy_for("http://a.invalid", {"http_proxy": proxy or ""})
     except ValueError:
         known = None
     if proxy and names_user(proxy):
-        complaints.add(
+        input_errors.add(
             "--proxy", "a password has no place in user-data, which everybody on the instance can read"
         )
     elif proxy and (known is None or not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+/?", proxy)):
-        complaints.add("--proxy", "http://HOST:PORT is wanted")
+        input_errors.add("--proxy", "http://HOST:PORT is wanted")
     if no_proxy and not proxy:
-        complaints.add("--no-proxy", "it needs a --proxy")
+        input_errors.add("--no-proxy", "it needs a --proxy")
     elif no_proxy and not re.fullmatch(r"[A-Za-z0-9.:,*/\[\]_-]+", no_proxy):
-        complaints.add("--no-proxy", "names, addresses and ranges with commas between them are wanted")
+        input_errors.add("--no-proxy", "names, addresses and ranges with commas between them are wanted")
     return FirstBootOptions(proxy or "", ",".join((_NEVER_BY_PROXY, *((no_proxy,) if no_proxy else ()))))
 
 
-def check_fit(desired: Desired, source: AgentSource, form: str, complaints: InputErrors) -> None:
+def check_fit(desired: Desired, source: AgentSource, form: str, input_errors: InputErrors) -> None:
     """Complain of all that no host could do that reads this form: its systems, its packages, its paths, its places."""
     catalogue = load()
     is_windows = form == "powershell"
     rows = {row.name: row for row in catalogue.rows if (row.format == "msi") == is_windows}
     if desired.platform is not None and desired.platform not in rows:
-        complaints.add("--platform", f"{desired.platform} is none of what reads {form}: {', '.join(rows)}")
+        input_errors.add("--platform", f"{desired.platform} is none of what reads {form}: {', '.join(rows)}")
     elif desired.platform is not None:
         rows = {desired.platform: rows[desired.platform]}
         if source.kind in ("deb", "rpm") and rows[desired.platform].format != source.kind:
-            complaints.add("--agent", f"{desired.platform} does not install a .{source.kind}")
+            input_errors.add("--agent", f"{desired.platform} does not install a .{source.kind}")
     made = {
         component
         for client in catalogue.clients
@@ -131,61 +133,61 @@ def check_fit(desired: Desired, source: AgentSource, form: str, complaints: Inpu
     }
     for component in desired.component if made else ():
         if component not in made:
-            complaints.add("--component", f"{component} is not made for {', '.join(rows)}")
+            input_errors.add("--component", f"{component} is not made for {', '.join(rows)}")
     system = "Windows" if is_windows else "Linux"
     for name in _PATHS:
         value = getattr(desired, name)
         if value is not None and value.startswith("/") == is_windows:
-            complaints.add(f"--{name.replace('_', '-')}", f"{value!r} is no path of {system}")
+            input_errors.add(f"--{name.replace('_', '-')}", f"{value!r} is no path of {system}")
     folder = desired.package_source
     if (
         folder is not None
         and scheme_of(folder) is None
         and (not is_absolute(folder) or folder.startswith("/") == is_windows)
     ):
-        complaints.add(
+        input_errors.add(
             "--package-source", f"{folder!r} is no folder of the host: an absolute path of {system} is wanted"
         )
     for uri in desired.report_to:
-        _check_place(uri, system, complaints)
+        _check_place(uri, system, input_errors)
 
 
-def _check_place(uri: str, system: str, complaints: InputErrors) -> None:
+def _check_place(uri: str, system: str, input_errors: InputErrors) -> None:
     scheme = uri.partition(":")[0]
     if scheme == "cloudwatch" and system == "Windows":
-        complaints.add("--report-to", "cloudwatch: is on Linux alone")
+        input_errors.add("--report-to", "cloudwatch: is on Linux alone")
     if scheme in ("file", "junit", "prometheus") and file.path_of(uri).startswith("/") == (
         system == "Windows"
     ):
-        complaints.add("--report-to", f"{uri!r} is no path of {system}")
+        input_errors.add("--report-to", f"{uri!r} is no path of {system}")
 
 
 def parse_agent_source(view: HostView, text: str, sha256: str | None, form: str) -> AgentSource:
     """Return where a host gets the agent, of what was typed. Raises AgentError `config-invalid` with all complaints."""
-    complaints = InputErrors()
-    source = read_agent(view, text, sha256, form, complaints)
-    complaints.raise_any()
+    input_errors = InputErrors()
+    source = read_agent(view, text, sha256, form, input_errors)
+    input_errors.raise_any()
     return source
 
 
 def read_agent(
-    view: HostView, text: str, sha256: str | None, form: str, complaints: InputErrors
+    view: HostView, text: str, sha256: str | None, form: str, input_errors: InputErrors
 ) -> AgentSource:
     """Return where a host gets the agent. Raises AgentError `user-data-too-large` for what never fits."""
     source = AgentSource()
     if text != "package":
-        source = _named(view, text, complaints)
+        source = _named(view, text, input_errors)
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        complaints.add("--agent-sha256", f"{sha256!r} is not a SHA-256: 64 hexadecimal digits are wanted")
+        input_errors.add("--agent-sha256", f"{sha256!r} is not a SHA-256: 64 hexadecimal digits are wanted")
     elif source.url and sha256 is None:
-        complaints.add("--agent-sha256", "the SHA-256 of what the URL holds is needed: SHA256SUMS has it")
+        input_errors.add("--agent-sha256", "the SHA-256 of what the URL holds is needed: SHA256SUMS has it")
     elif source.url and sha256:
         source = replace(source, sha256=sha256.lower())
     elif source.data and sha256 and hashlib.sha256(source.data).hexdigest() != sha256.lower():
-        complaints.add("--agent-sha256", f"{text} has another one")
+        input_errors.add("--agent-sha256", f"{text} has another one")
     if (form == "powershell") != (source.kind == "msi") or (form == "powershell" and source.data):
         wanted = "the URL of an .msi" if form == "powershell" else "package, or a .deb, .rpm or .tar.gz"
-        complaints.add("--agent", f"for --format {form} it is {wanted}")
+        input_errors.add("--agent", f"for --format {form} it is {wanted}")
     return source
 
 
@@ -197,10 +199,10 @@ def user_data(
     Compressed where cloud-init is to read it and only that makes it fit. Raises AgentError `user-data-too-large`, and
     whatever is wrong with the CA.
     """
-    complaints = InputErrors()
+    input_errors = InputErrors()
     if not desired.hsm_ip:
-        complaints.add("--hsm-ip", "at least one address of an HSM is needed")
-    complaints.raise_any()
+        input_errors.add("--hsm-ip", "at least one address of an HSM is needed")
+    input_errors.raise_any()
     ca = None
     if desired.ca_cert is not None and not desired.ca_cert.startswith("https:"):
         ca, _ = load_ca(view, desired, Timeouts())
@@ -274,17 +276,19 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode("ascii")).decode("ascii")
 
 
-def _named(view: HostView, text: str, complaints: InputErrors) -> AgentSource:
+def _named(view: HostView, text: str, input_errors: InputErrors) -> AgentSource:
     """Return the source that a URL or a file of this machine is."""
     is_url = "://" in text
     name = (urlsplit(text).path if is_url else text).rpartition("/")[2]
     kind = next((kind for ending, kind in _KINDS.items() if name.endswith(ending)), None)
     if is_url and not _URL.fullmatch(text):
-        complaints.add("--agent", "an http, https or s3 URL is wanted, with other characters percent-encoded")
+        input_errors.add(
+            "--agent", "an http, https or s3 URL is wanted, with other characters percent-encoded"
+        )
     elif kind is None or not _NAME.fullmatch(name):
-        complaints.add("--agent", f"{name!r} does not end in {', '.join(_KINDS)}")
+        input_errors.add("--agent", f"{name!r} does not end in {', '.join(_KINDS)}")
     elif is_url and "@" in urlsplit(text).netloc:
-        complaints.add(
+        input_errors.add(
             "--agent", "a password has no place in user-data, which everybody on the instance can read"
         )
     elif is_url:
@@ -295,9 +299,9 @@ def _named(view: HostView, text: str, complaints: InputErrors) -> AgentSource:
             raise _too_large(seen.size, {f"{name}, which travels inline": seen.size})
         data = view.read(text, limit=READ_LIMIT)
         if data is None:
-            complaints.add("--agent", f"there is no file {shown(text)}")
+            input_errors.add("--agent", f"there is no file {shown(text)}")
         elif not data:
-            complaints.add("--agent", f"{text} is empty")
+            input_errors.add("--agent", f"{text} is empty")
         return AgentSource(kind, name, data=data or b"")
     return AgentSource("msi" if kind == "msi" else "package")
 

@@ -1,4 +1,4 @@
-"""A walk -> outcome, code, exit status. Pure; how the walk ended comes first, then the first failed line."""
+"""The engine's result -> outcome, code, exit status. Pure; how a run ended comes before its first failed step."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.core.errors import CODES
-from agent.core.words import ErrorDetails, RunOutcome, StepOutcome
+from agent.core.model import ErrorDetails, RunOutcome, StepOutcome
 
 if TYPE_CHECKING:
-    from agent.core.words import StepResult
+    from agent.core.model import StepResult
     from agent.engine import EngineResult
 
 

@@ -32,7 +32,7 @@ def options(command: Any) -> list[Any]:
 
 
 def words_of(root: Any) -> Words:
-    from agent.cloudhsm.layout import COMPONENTS  # noqa: PLC0415 -- of the tree, whose path main sets
+    from agent.cloudhsm.paths import COMPONENTS  # noqa: PLC0415 -- of the tree, whose path main sets
     from agent.core.errors import CODES  # noqa: PLC0415
 
     values: dict[str, tuple[str, ...]] = {"--component": tuple(COMPONENTS)}

@@ -61,7 +61,7 @@ def man(root: Any, version: str, date: str) -> str:
 
 
 def _commands(root: Any) -> list[str]:
-    from agent.options import OPTIONS  # noqa: PLC0415 -- of the tree, whose path main sets
+    from agent.config.options import OPTIONS  # noqa: PLC0415 -- of the tree, whose path main sets
 
     shared = {option.switch for option in OPTIONS}
     lines = []
@@ -79,9 +79,9 @@ def _commands(root: Any) -> list[str]:
 
 def _tables() -> list[str]:
     """Return what the agent's own tables say: its options, exit statuses, codes and the forms of a report's place."""
+    from agent.config.options import OPTIONS  # noqa: PLC0415
     from agent.core.errors import CODES, EXIT_STATUSES  # noqa: PLC0415 -- of the tree, whose path main sets
-    from agent.options import OPTIONS  # noqa: PLC0415
-    from agent.reporting.places import SINKS  # noqa: PLC0415
+    from agent.sinks.registry import SINKS  # noqa: PLC0415
 
     lines = [".SH OPTIONS"]
     for each in OPTIONS:
@@ -130,7 +130,7 @@ CONFIG = """\
 
 
 def config() -> str:
-    from agent.options import OPTIONS  # noqa: PLC0415
+    from agent.config.options import OPTIONS  # noqa: PLC0415
 
     tables: dict[str, list[str]] = {}
     for option in OPTIONS:

@@ -23,7 +23,7 @@ from vendor_pages import Page, Published, read_page
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from agent.catalogue.rows import Catalogue, PlatformRow, parse  # noqa: E402 -- of this checkout
+from agent.catalogue.loader import Catalogue, PlatformRow, parse  # noqa: E402 -- of this checkout
 from agent.catalogue.versions import parse_version  # noqa: E402
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -9,25 +10,15 @@ from typing import TYPE_CHECKING
 from files import File, Files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from libraries import Library
 
 UNITS = "agent/templates/units/"
-# What only a person at a command line needs. The far end of a roll-out is without: it goes to every host, and each file
-# of it is unpacked there.
-_TYPED = (
-    "agent/__main__.py",
-    "agent/user_data.py",
-    "agent/cli/",
-    "agent/fleet/",
-    "agent/hosts/ssh/",
-    "agent/lab/",
-    "agent/render/fleet/",
-    "agent/render/progress.py",
-    "agent/render/templates.py",
-    "agent/templates/",
-)
+# Where the far end of a roll-out begins. What these import, at whatever moment, travels, and nothing else: it goes to
+# every host, and each file of it is unpacked there.
+_FAR_END = ("agent.remote.bootstrap", "agent.remote.server")
 _TYPED_LIBRARIES = ("annotated-doc", "click", "jinja2", "markupsafe", "rich", "shellingham", "typer")
 LAUNCHER = '''\
 #!/usr/bin/python3 -I
@@ -64,12 +55,50 @@ def tree(root: Path, libraries: list[Library]) -> Files:
 
 
 def far_end(root: Path, libraries: list[Library]) -> Files:
-    """Return the files that a roll-out sends: `agent.landing` starts it."""
-    files = {path: file for path, file in _sources(root).items() if not path.startswith(_TYPED)}
+    """Return the files that a roll-out sends: `agent.remote.bootstrap` starts it."""
+    sources = _sources(root)
+    modules = _imported({path: file.data for path, file in sources.items() if path.endswith(".py")})
+    rooms = {path.rsplit("/", 1)[0] for path in modules}
+    files = {
+        path: file
+        for path, file in sources.items()
+        if path in modules or (not path.endswith(".py") and path.rsplit("/", 1)[0] in rooms)
+    }
     for library in libraries:
         if library.name not in _TYPED_LIBRARIES:
             files.update(library.files)
     return files
+
+
+def _imported(sources: dict[str, bytes]) -> set[str]:
+    """Return the sources that the far end imports, directly or not, with the packages that they lie in."""
+    found: set[str] = set()
+    waiting = list(_FAR_END)
+    while waiting:
+        name = waiting.pop()
+        path = name.replace(".", "/")
+        path = f"{path}.py" if f"{path}.py" in sources else f"{path}/__init__.py"
+        if path not in sources or path in found:
+            continue
+        found.add(path)
+        waiting += [name.rpartition(".")[0], *_imports(sources[path])]
+    return found
+
+
+def _imports(source: bytes) -> Iterator[str]:
+    """Yield what a module imports when it runs; of a name, both the module it is in and the one that it may be."""
+    waiting: list[ast.AST] = [ast.parse(source)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            waiting += node.orelse
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{each.name}" for each in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        else:
+            waiting += ast.iter_child_nodes(node)
 
 
 def _sources(root: Path) -> Files:
@@ -83,6 +112,6 @@ def _sources(root: Path) -> Files:
         is_ours = "__pycache__" not in source.parts and source.suffix != ".md" and not path.startswith(UNITS)
         if is_ours and source.is_file():
             data = source.read_bytes()
-            mode = 0o755 if path.startswith("agent/lab/") and data.startswith(b"#!") else 0o644
+            mode = 0o755 if path.startswith("agent/demo/") and data.startswith(b"#!") else 0o644
             files[path] = File(data, mode)
     return files

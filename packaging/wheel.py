@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # what pip needs of a checkout; a copy, since setuptools keeps what it built before and would ship what is gone
 _PARTS = ("agent", "templates", "pyproject.toml", "README.md")
-# where `agent.fleet.tree` looks
+# where `agent.fleet.agent_archive` looks
 _PLACE = "agent/fleet"
 
 

@@ -42,7 +42,7 @@ class Page:
     browser: Browser
     session: str
     requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    input_errors: list[str] = field(default_factory=list)
     loads: int = 0
 
     def open(self, url: str) -> None:
@@ -101,7 +101,7 @@ class Page:
         elif method == "Page.loadEventFired":
             self.loads += 1
         elif method in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
-            self.complaints.append(json.dumps(said)[:500])
+            self.input_errors.append(json.dumps(said)[:500])
 
 
 class Browser:

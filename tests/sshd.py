@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.core.fleet import Target
-from agent.hosts.ssh.gate import LoginLimiter
-from agent.hosts.ssh.keys import IdentityStore
-from agent.hosts.ssh.link import SocketCancelToken, SshConnection, SshTimeouts, connect
-from agent.hosts.ssh.login import SshConfig
-from agent.hosts.ssh.trust import KnownHosts
+from agent.core.fleet_model import Target
+from agent.ssh.config import SshConfig
+from agent.ssh.connection import SocketCancelToken, SshConnection, SshTimeouts, connect
+from agent.ssh.identities import IdentityStore
+from agent.ssh.known_hosts import KnownHosts
+from agent.ssh.login_limit import LoginLimiter
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -147,17 +147,17 @@ class Sshd:
         *lines: str,
         trust_new: bool = False,
         known: KnownHosts | None = None,
-        keyring: IdentityStore | None = None,
-        lifeline: SocketCancelToken | None = None,
+        identity_store: IdentityStore | None = None,
+        cancel_token: SocketCancelToken | None = None,
         gate: LoginLimiter | None = None,
         patience: SshTimeouts | None = None,
     ) -> SshConnection:
         return connect(
             self.config(*lines).route(Target("box", "box")),
             known=known or KnownHosts(),
-            keyring=keyring or IdentityStore(),
+            identity_store=identity_store or IdentityStore(),
             trust_new=trust_new,
-            lifeline=lifeline or SocketCancelToken(),
+            cancel_token=cancel_token or SocketCancelToken(),
             gate=gate or LoginLimiter(),
             patience=patience or SshTimeouts(),
         )

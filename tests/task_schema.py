@@ -55,10 +55,10 @@ _VALUES = {
 }  # fmt: skip
 
 
-def complaints(text: str | bytes) -> list[str]:
+def input_errors(text: str | bytes) -> list[str]:
     """Return what the Task Scheduler would refuse, or we have no business to use."""
     top = ET.fromstring(text)
-    found = _complaints(top)
+    found = _input_errors(top)
     if top.tag != f"{{{NAMESPACE}}}Task":
         found.append(f"{top.tag} is no task")
     principals = [each.get("id") for each in top.iter(f"{{{NAMESPACE}}}Principal")]
@@ -70,7 +70,7 @@ def complaints(text: str | bytes) -> list[str]:
     return found
 
 
-def _complaints(element: ET.Element) -> list[str]:
+def _input_errors(element: ET.Element) -> list[str]:
     name = _name(element)
     children = [_name(each) for each in element]
     allowed = _CHILDREN.get(name, ())
@@ -85,7 +85,7 @@ def _complaints(element: ET.Element) -> list[str]:
         found.append(f"{name} is not {element.text!r}")
     if name == "Task" and element.get("version") not in ("1.2", "1.3", "1.4"):
         found.append(f"there is no version {element.get('version')}")
-    return found + [each for child in element for each in _complaints(child)]
+    return found + [each for child in element for each in _input_errors(child)]
 
 
 def _name(element: ET.Element) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from agent.core.errors import AgentError
-from agent.hosts.ssh.link import CancelledError, ConnectionLostError, SocketCancelToken
+from agent.ssh.connection import CancelledError, ConnectionLostError, SocketCancelToken
 from tests.lab.kernel import until
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ class InThread(threading.Thread):
         return self.raised
 
 
-def assert_cut(lifeline: SocketCancelToken, waiting: InThread) -> None:
+def assert_cut(cancel_token: SocketCancelToken, waiting: InThread) -> None:
     """Cut, and see that what waits ends within the bound."""
     start = time.monotonic()
-    lifeline.cancel()
+    cancel_token.cancel()
     error = waiting.ended(BOUND)
     assert isinstance(error, CancelledError), repr(error)
     assert time.monotonic() - start < BOUND

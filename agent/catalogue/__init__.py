@@ -1,6 +1,5 @@
 """What the vendor publishes, as data; and the one question: which row fits this host?"""
 
-from agent.catalogue.age import life_cycle
 from agent.catalogue.artefacts import (
     LATEST,
     Artefact,
@@ -10,9 +9,10 @@ from agent.catalogue.artefacts import (
     published,
     resolve_artefact,
 )
-from agent.catalogue.fit import PlatformMatch, match_platform
+from agent.catalogue.lifecycle import life_cycle
+from agent.catalogue.loader import Catalogue, PlatformRow, Release, load, parse
+from agent.catalogue.match import PlatformMatch, match_platform
 from agent.catalogue.os_release import parse_os_release
-from agent.catalogue.rows import Catalogue, PlatformRow, Release, load, parse
 from agent.catalogue.versions import parse_version
 
 __all__ = [

@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.catalogue.fit import architecture, within
+from agent.catalogue.match import architecture, within
 from agent.catalogue.versions import base_version, parse_version
 from agent.core.errors import AgentError
 
 if TYPE_CHECKING:
-    from agent.catalogue.fit import PlatformMatch
-    from agent.catalogue.rows import Catalogue, PackageRow, PlatformRow
+    from agent.catalogue.loader import Catalogue, PackageRow, PlatformRow
+    from agent.catalogue.match import PlatformMatch
 
 LATEST = "latest"
 

@@ -1,1 +1,1 @@
-"""What a person types: parse, call one function of the application, render, exit."""
+"""What a person types: each command is parsed here, calls one function, and prints its report."""

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from agent.cli.options import Output, is_json
-from agent.cli.seat import require_linux
+from agent.cli.requirements import require_linux
 from agent.core.errors import AgentError
-from agent.hosts.here import local_host
-from agent.lab.demo import FAULTS, play
+from agent.demo.play import FAULTS, play
+from agent.hosts.local import local_host
 
 
 def demo(

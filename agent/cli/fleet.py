@@ -15,23 +15,23 @@ import typer
 
 from agent import log
 from agent.cli.options import Config, Output, Quiet, is_json, with_options
-from agent.cli.seat import require_linux
-from agent.cli.sources import read_sources
+from agent.cli.requirements import require_linux
 from agent.cli.terminal import is_dumb, print_result, style
+from agent.config.desired import InputErrors
+from agent.config.options import OPTIONS, Option
+from agent.config.sources import read_sources
 from agent.core.errors import AgentError, unexpected
 from agent.core.system import is_stream
-from agent.desired import InputErrors
-from agent.hosts.here import local_host
-from agent.options import OPTIONS, Option
+from agent.hosts.local import local_host
 from agent.render.output import print_error
-from agent.reporting.file import put
+from agent.sinks.file import put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from agent.core.fleet import Target
+    from agent.core.fleet_model import Target
     from agent.core.host import Host, HostView
-    from agent.fleet.conduct import Deps
+    from agent.fleet.controller import Deps
     from agent.fleet.journal import RecordedRun, RunSpec
 
 RunName = Annotated[Optional[str], typer.Argument(metavar="[RUN]", help="default: the last one")]
@@ -140,22 +140,22 @@ def _status(
     """Show how a roll-out stands, from this machine's disk; no host is contacted."""
     machine = local_host()
     require_linux(machine, "fleet status")
-    from agent.fleet import conduct  # noqa: PLC0415
+    from agent.fleet import controller  # noqa: PLC0415
 
-    complaints = InputErrors()
-    _require_places(machine, files, {}, complaints)
-    complaints.raise_any()
-    folder = conduct.find_run(os.environ, run)
-    _show(folder, conduct.stored_report(folder), files, as_json=is_json(output))
+    input_errors = InputErrors()
+    _require_places(machine, files, {}, input_errors)
+    input_errors.raise_any()
+    folder = controller.find_run(os.environ, run)
+    _show(folder, controller.stored_report(folder), files, as_json=is_json(output))
 
 
 def _runs(*, output: Output = "text") -> None:
     """List the runs that are recorded on this machine, newest first; no host is contacted."""
     require_linux(local_host(), "fleet runs")
-    from agent.fleet import conduct  # noqa: PLC0415
+    from agent.fleet import controller  # noqa: PLC0415
     from agent.render.fleet import runs  # noqa: PLC0415
 
-    tree = runs.to_tree(conduct.recorded(os.environ, _LISTED))
+    tree = runs.to_tree(controller.recorded(os.environ, _LISTED))
     print_result(json.dumps(tree, indent=2) + "\n" if is_json(output) else runs.lines(tree))
 
 
@@ -182,46 +182,46 @@ def _run(
     """Read and check everything, then conduct; nothing is contacted before all that was said is sound."""
     machine = local_host()
     require_linux(machine, f"fleet {command}")
-    from agent.fleet import conduct, orders, tree  # noqa: PLC0415 -- only for a command that goes out
+    from agent.fleet import agent_archive, controller, run_spec  # noqa: PLC0415 -- only for a command that goes out
 
     as_json = is_json(output)
     log.open_log(machine, may_write=machine.is_root())
-    asked = orders.FleetOptions(**{**typed, "only": tuple(typed["only"] or ())})
-    complaints = InputErrors()
-    flags, *below = read_sources(machine, given, config, complaints)
+    asked = run_spec.FleetOptions(**{**typed, "only": tuple(typed["only"] or ())})
+    input_errors = InputErrors()
+    flags, *below = read_sources(machine, given, config, input_errors)
     read = {
         "--config": config,
         "--ca-cert": next((each["ca_cert"] for each in (flags, *below) if each.get("ca_cert")), None),
         **{f"--{name.replace('_', '-')}": typed[name] for name in _READ},
     }
-    _require_places(machine, files, read, complaints)
+    _require_places(machine, files, read, input_errors)
     if asked.resume is None:
-        known = conduct.last_states(os.environ) if asked.only else {}
-        configured = conduct.configured(os.environ)
-        wanted = orders.new_spec(machine, command, asked, flags, below, known, complaints, configured)
-        trees = tree.load(asked.tree, asked.windows_tree)
+        known = controller.last_states(os.environ) if asked.only else {}
+        configured = controller.configured(os.environ)
+        wanted = run_spec.new_spec(machine, command, asked, flags, below, known, input_errors, configured)
+        trees = agent_archive.load(asked.tree, asked.windows_tree)
         means = _means(machine, asked.trust_new_hosts, quiet=quiet)
-        folder, result = conduct.start(wanted, trees, means)
+        folder, result = controller.start(wanted, trees, means)
     else:
-        folder = conduct.find_run(os.environ, asked.resume)
-        trees = tree.load(asked.tree, asked.windows_tree)
+        folder = controller.find_run(os.environ, asked.resume)
+        trees = agent_archive.load(asked.tree, asked.windows_tree)
 
         def again(story: RecordedRun) -> tuple[RunSpec, tuple[Target, ...]]:
-            return orders.resume_spec(machine, story, command, asked, flags, complaints)
+            return run_spec.resume_spec(machine, story, command, asked, flags, input_errors)
 
         means = _means(machine, asked.trust_new_hosts, quiet=quiet)
-        result = conduct.resume(folder, again, trees, means)
+        result = controller.resume(folder, again, trees, means)
     _show(folder, result, files, as_json=as_json)
 
 
 def _means(machine: Host, trust_new: bool, *, quiet: bool) -> Deps:
     """Open what a roll-out needs of this machine: SSH, a display, and ears for an interrupt."""
-    from agent.fleet.conduct import Deps  # noqa: PLC0415
-    from agent.render.fleet.watch import choose  # noqa: PLC0415
+    from agent.fleet.controller import Deps  # noqa: PLC0415
+    from agent.render.fleet.choose import choose  # noqa: PLC0415
 
     try:
-        from agent.hosts.ssh.door import SshConnector  # noqa: PLC0415 -- paramiko costs 150 ms
-        from agent.hosts.ssh.wire import SocketCancelToken  # noqa: PLC0415
+        from agent.ssh.connector import SshConnector  # noqa: PLC0415 -- paramiko costs 150 ms
+        from agent.ssh.sockets import SocketCancelToken  # noqa: PLC0415
     except ModuleNotFoundError as missing:  # it is an extra: no host needs it
         raise AgentError(
             "usage", "the fleet needs libraries that a host does not", saw=f"no {missing.name}",
@@ -253,7 +253,7 @@ def interrupts() -> list[int]:
 
 
 def _require_places(
-    machine: HostView, files: Mapping[str, Any], read: Mapping[str, str | None], complaints: InputErrors
+    machine: HostView, files: Mapping[str, Any], read: Mapping[str, str | None], input_errors: InputErrors
 ) -> None:
     """Complain about files that could not be written hours later, when the run is over, or that are ours to read.
 
@@ -276,10 +276,10 @@ def _require_places(
         elif not is_stream(path) and records in Path(path).resolve().parents:
             why = f"{path} is among the records of runs, {records}"
         if why:
-            complaints.add(f"--{name}", why)
+            input_errors.add(f"--{name}", why)
     paths = [path for path in named.values() if not is_stream(path)]
     if len(paths) > 1 and _is_same(*paths):
-        complaints.add(", ".join(f"--{name}" for name in named), f"{paths[0]} cannot hold both")
+        input_errors.add(", ".join(f"--{name}" for name in named), f"{paths[0]} cannot hold both")
 
 
 def _is_same(one: str, other: str) -> bool:
@@ -308,10 +308,10 @@ def _show(folder: Path, result: dict[str, Any], files: Mapping[str, Any], *, as_
 
     In this order: a file that cannot be written, hours after it was named, must not cost the result.
     """
-    from agent.fleet import conduct  # noqa: PLC0415
+    from agent.fleet import controller  # noqa: PLC0415
 
     if as_json or files["junit"] or files["html"]:
-        result = conduct.with_host_reports(folder, result)
+        result = controller.with_host_reports(folder, result)
     if as_json:
         print_result(json.dumps(result, indent=2) + "\n")
     else:
@@ -342,13 +342,13 @@ def _written(name: str, path: str, result: Mapping[str, Any]) -> AgentError | No
 
 
 def _junit(result: Mapping[str, Any]) -> str:
-    from agent.reporting.fleet_junit import suites  # noqa: PLC0415
+    from agent.render.fleet.junit import suites  # noqa: PLC0415
 
     return suites(result)
 
 
 def _html(result: Mapping[str, Any]) -> str:
-    from agent.render.fleet.page import page  # noqa: PLC0415
+    from agent.render.fleet.html import page  # noqa: PLC0415
 
     return page(result)
 

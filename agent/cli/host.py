@@ -11,27 +11,26 @@ from typing import TYPE_CHECKING, Annotated, Any, Callable, Optional
 
 import typer
 
-from agent import app as commands
-from agent import log
+from agent import commands, log
 from agent.cli.options import Config, Output, Quiet, is_json, with_options
-from agent.cli.sources import read_desired
 from agent.cli.terminal import is_dumb, print_result, style, width
+from agent.config.desired import Desired, RawOptions, merged
+from agent.config.options import OPTIONS, duration
+from agent.config.sources import read_desired
 from agent.core.errors import CODES, EXIT_STATUSES, AgentError
 from agent.core.notices import WARNINGS
 from agent.core.plain import printable
-from agent.desired import Desired, RawOptions, merged
-from agent.hosts.here import local_host, termination_signals
-from agent.options import OPTIONS, duration
+from agent.hosts.local import local_host, termination_signals
 from agent.render import screen
+from agent.render.json_report import to_document, to_tree
 from agent.render.progress import choose
-from agent.render.record import to_document, to_tree
 from agent.report import new_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.core.host import Host
-    from agent.core.words import Report
+    from agent.core.model import Report
     from agent.engine import Listener
     from agent.report import RunInfo
 
@@ -242,6 +241,6 @@ def _seconds(text: str, option: str) -> float:
 
 
 def _identity(machine: Host) -> str | None:
-    from agent.hosts.metadata import instance_id  # noqa: PLC0415 -- only where a report goes somewhere
+    from agent.http.imds import instance_id  # noqa: PLC0415 -- only where a report goes somewhere
 
     return instance_id(machine, os.environ)

@@ -12,7 +12,7 @@ from agent.core.errors import AgentError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.options import Option
+    from agent.config.options import Option
 
 Output = Annotated[
     str, typer.Option("--output", "-o", metavar="text|json", help="what standard output carries")

@@ -77,7 +77,7 @@ def _end(error: AgentError, argv: Sequence[str], result: CommandOutput | None) -
     """Say on standard error how it ended; with `--output json`, where there is no result, it is the document too."""
     _tell(error)
     if result is not None and not result.spoken and _wants_json(argv):
-        from agent.render.record import to_error_document  # noqa: PLC0415 -- most starts end well
+        from agent.render.json_report import to_error_document  # noqa: PLC0415 -- most starts end well
 
         try:
             print_text(to_error_document(error))
@@ -126,7 +126,7 @@ def _crashed(crash: Exception, argv: Sequence[str]) -> AgentError:
 
 def _log(crash: Exception, argv: Sequence[str]) -> None:
     from agent import log  # noqa: PLC0415 -- what was loaded may be all that can be
-    from agent.hosts.here import local_host  # noqa: PLC0415
+    from agent.hosts.local import local_host  # noqa: PLC0415
 
     machine = local_host()
     log.open_log(machine, may_write=machine.is_root())

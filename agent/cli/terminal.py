@@ -7,7 +7,7 @@ import sys
 from shutil import get_terminal_size
 from typing import Any
 
-from agent.hosts.here import kind_of_terminal
+from agent.hosts.local import kind_of_terminal
 from agent.render.output import print_text
 
 

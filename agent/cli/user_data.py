@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from agent.cli.options import Config, with_options
-from agent.cli.sources import read_sources
 from agent.cli.terminal import width
+from agent.config.desired import InputErrors, merged, resolve
+from agent.config.options import OPTIONS
+from agent.config.sources import read_sources
 from agent.core.errors import AgentError
-from agent.desired import InputErrors, merged, resolve
-from agent.hosts.here import local_host
-from agent.options import OPTIONS
+from agent.hosts.local import local_host
 from agent.render.output import print_bytes, print_error
 from agent.user_data import FORMATS, NOT_BROUGHT, check_fit, first_boot_options, read_agent
 from agent.user_data import user_data as made_of
@@ -64,15 +64,15 @@ def _user_data(
     if form not in FORMATS:
         raise AgentError("usage", f"--format takes {', '.join(FORMATS)}", saw=form, want="one of them")
     machine = local_host()
-    complaints = InputErrors()
-    said = read_sources(machine, given, config, complaints)
+    input_errors = InputErrors()
+    said = read_sources(machine, given, config, input_errors)
     wanted = merged(said)
-    if not wanted.hsm_ip and not complaints.texts:
-        complaints.add("--hsm-ip", "at least one address of an HSM is needed")
-    source = read_agent(machine, agent, agent_sha256, form, complaints)
-    check_fit(wanted, source, form, complaints)
-    way = first_boot_options(proxy, no_proxy, complaints)
-    data = made_of(machine, resolve(said, complaints), source, form, way)
+    if not wanted.hsm_ip and not input_errors.texts:
+        input_errors.add("--hsm-ip", "at least one address of an HSM is needed")
+    source = read_agent(machine, agent, agent_sha256, form, input_errors)
+    check_fit(wanted, source, form, input_errors)
+    way = first_boot_options(proxy, no_proxy, input_errors)
+    data = made_of(machine, resolve(said, input_errors), source, form, way)
     if source.kind == "package":
         print_error(f"note: {NOT_BROUGHT}\n")
     if wanted.ca_cert is None:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from agent.cloudhsm.fingerprint import sha256_of
-from agent.cloudhsm.keys import key_of
+from agent.cloudhsm.key_strength import key_of
 from agent.cloudhsm.pem import (
     MOST_BYTES,
     certificates,
@@ -26,13 +26,13 @@ from agent.cloudhsm.pem import (
 from agent.cloudhsm.signatures import is_signed_by
 from agent.cloudhsm.x509 import names, read_certificate
 from agent.core.errors import AgentError
-from agent.core.words import Notice
+from agent.core.model import Notice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from agent.cloudhsm.keys import PublicKeyKind
+    from agent.cloudhsm.key_strength import PublicKeyKind
     from agent.cloudhsm.x509 import Name, X509Certificate
 
 MOST_CERTIFICATES = 4

@@ -18,7 +18,7 @@ from agent.core.links import goal, way
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from agent.cloudhsm.layout import ClientPaths
+    from agent.cloudhsm.paths import ClientPaths
     from agent.core.host import Host, HostView, Stat
 
 _OTHERS, _GROUP, _STICKY = 0o002, 0o020, 0o1000

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.layout import client_paths
+from agent.cloudhsm.paths import client_paths
 from agent.core.errors import AgentError
 from agent.core.links import goal
-from agent.core.words import Notice
+from agent.core.model import Notice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

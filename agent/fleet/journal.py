@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
-from agent.core.fleet import ArchiveDigests, HostResult, HostState, Target
+from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
 from agent.hosts.files import sync_folder
-from agent.render.fleet.causes import summary_details
+from agent.render.fleet.grouping import summary_details
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ _ORDERS, _TOLD = (b'"kind": "run"', b'"kind": "resumed"'), b'"orders": {'
 class RunSpec:
     """What a run was asked to do, whole: enough to go on with it from its journal alone.
 
-    `desired` has for each host's name what `agent.desired.to_json` made of its options, those of its target included.
+    `desired` has for each host's name what `agent.config.desired.to_json` made of its options and those of its target.
     Times are in seconds; `shares` and `limit` are as they were written. `remarks` are what the inventory made one say.
     `before` has for hosts that are to do their last `configure` again where an earlier roll-out had packages from.
     """

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Protocol
 
 from agent.core.errors import CODES, unexpected
-from agent.core.fleet import HostResult, HostState, Target
-from agent.core.link import CancelledError
+from agent.core.fleet_model import HostResult, HostState, Target
+from agent.core.transport import CancelledError
 from agent.fleet import waves
 from agent.fleet.journal import summarised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.core.fleet import RolloutListener
+    from agent.core.fleet_model import RolloutListener
     from agent.fleet.journal import Journal
     from agent.fleet.waves import HostCount
 
@@ -117,7 +117,7 @@ class Rollout:
         self.halted: str | None = None
         self.code: str | None = None
 
-    def roll(self, command: str, ledger: RunState, due: Sequence[Sequence[Target]]) -> None:
+    def roll(self, command: str, run_state: RunState, due: Sequence[Sequence[Target]]) -> None:
         """Give every host of the waves its turn. `halted` and `code` then say why not all had it.
 
         A run that is gone on with counts its failures anew: whoever goes on has seen the earlier ones.
@@ -128,16 +128,16 @@ class Rollout:
             if (
                 number > 1
                 and self._pace.soak
-                and not self._soaked(command, ledger, due[number - 2], number - 1)
+                and not self._soaked(command, run_state, due[number - 2], number - 1)
             ):
                 break
             self._watcher.wave_started(number, len(wave))
-            ledger.waves.append(tuple(target.name for target in wave))
-            self._wave(command, ledger, wave, number)
+            run_state.waves.append(tuple(target.name for target in wave))
+            self._wave(command, run_state, wave, number)
             if self.halted:
                 break
 
-    def _soaked(self, command: str, ledger: RunState, wave: Sequence[Target], number: int) -> bool:
+    def _soaked(self, command: str, run_state: RunState, wave: Sequence[Target], number: int) -> bool:
         """Wait, and look at the wave's hosts again: what did not last counts as if it had failed at once.
 
         After a removal there is nothing to be proven, and it is a wait and no more.
@@ -145,18 +145,18 @@ class Rollout:
         self._watcher.soak_started(self._pace.soak)
         end = time.monotonic() + self._pace.soak
         while time.monotonic() < end and not self._interrupted():
-            self._take(min(_TURN, end - time.monotonic()), ledger)
+            self._take(min(_TURN, end - time.monotonic()), run_state)
         if not self.halted and command == "rollout":
-            proven = [target for target in wave if ledger.state(target.name) in waves.PROVEN]
-            self._wave("verify", ledger, proven, number)
+            proven = [target for target in wave if run_state.state(target.name) in waves.PROVEN]
+            self._wave("verify", run_state, proven, number)
         return not self.halted
 
-    def _wave(self, command: str, ledger: RunState, wave: Sequence[Target], number: int) -> None:
+    def _wave(self, command: str, run_state: RunState, wave: Sequence[Target], number: int) -> None:
         waiting = deque(wave)
         started = 0
         self._unjudged = True
         while waiting or self._at_work:
-            self._judge(ledger, wave)
+            self._judge(run_state, wave)
             if self.halted:
                 waiting.clear()
             visits = []
@@ -164,24 +164,24 @@ class Rollout:
                 # later ones begin when others end, which keeps them apart
                 first = started < self._pace.parallel
                 delay = (started + random.random()) * self._pace.apart if first else 0.0  # noqa: S311 -- not a secret
-                visits.append(self._begun(command, ledger, waiting.popleft(), number, delay))
+                visits.append(self._begun(command, run_state, waiting.popleft(), number, delay))
                 started += 1
             # whoever reads the journal after a kill must know of every host that could have been reached
             self._journal.sync()
             for visit, go in visits:
-                self._start(visit, go, ledger)
-            self._take(self._patience(), ledger)
-            self._cut(ledger)
-        self._judge(ledger, wave)
+                self._start(visit, go, run_state)
+            self._take(self._patience(), run_state)
+            self._cut(run_state)
+        self._judge(run_state, wave)
         self._journal.sync()
 
-    def _judge(self, ledger: RunState, wave: Sequence[Target]) -> None:
+    def _judge(self, run_state: RunState, wave: Sequence[Target]) -> None:
         """Stop starting when the operator says so, or the limit does, which is asked only when a host was lost."""
         if self.halted or self._interrupted() or self._pace.limit is None or not self._unjudged:
             return
         self._unjudged = False
-        whole = [ledger.state(target.name) for target in self._due]
-        why = waves.limit_exceeded(self._pace.limit, whole, [ledger.state(target.name) for target in wave])
+        whole = [run_state.state(target.name) for target in self._due]
+        why = waves.limit_exceeded(self._pace.limit, whole, [run_state.state(target.name) for target in wave])
         if why:
             self._halt("failure-limit", why)
 
@@ -198,25 +198,25 @@ class Rollout:
         self._watcher.run_stopping(why)
 
     def _begun(
-        self, command: str, ledger: RunState, target: Target, wave: int, delay: float
+        self, command: str, run_state: RunState, target: Target, wave: int, delay: float
     ) -> tuple[int, Callable[[], None]]:
         """Put a host on record as begun, and return the number of its visit and the visit itself."""
-        again = target.name in ledger.open
-        attempt = ledger.attempts.get(target.name, 0) + (not again)
-        ledger.attempts[target.name] = attempt
+        again = target.name in run_state.open
+        attempt = run_state.attempts.get(target.name, 0) + (not again)
+        run_state.attempts[target.name] = attempt
         self._journal.began(target.name, attempt)
         self._numbers += 1
         number, line = self._numbers, self._line()
-        errand = HostTask(command, target, wave, attempt, again)
+        host_task = HostTask(command, target, wave, attempt, again)
         ends = time.monotonic() + delay + self._pace.deadline
-        work = _AtWork(errand, line, ledger.places[target.name], ends)
+        work = _AtWork(host_task, line, run_state.places[target.name], ends)
         self._at_work[number] = work
         self._watcher.host_started(target.name)
 
         def go() -> None:
             try:
                 line.wait(delay)
-                end = self._visit(errand, line, lambda what: self._events.put((number, what)))
+                end = self._visit(host_task, line, lambda what: self._events.put((number, what)))
             except CancelledError:
                 return
             except Exception as crash:  # a defect: the others go on, and the log gets the traceback
@@ -227,21 +227,21 @@ class Rollout:
 
         return number, go
 
-    def _start(self, number: int, go: Callable[[], None], ledger: RunState) -> None:
+    def _start(self, number: int, go: Callable[[], None], run_state: RunState) -> None:
         work = self._at_work[number]
         # not of a pool: a visit that hangs in a name look-up cannot be ended, and must not hold a place or the exit
-        thread = threading.Thread(target=go, name=f"visit {work.errand.target.name}", daemon=True)
+        thread = threading.Thread(target=go, name=f"visit {work.host_task.target.name}", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # this machine allows no more threads
             del self._at_work[number]
-            self._ended(work.given_up(unexpected(error).code.name, str(error), HostState.FAILED), ledger)
+            self._ended(work.given_up(unexpected(error).code.name, str(error), HostState.FAILED), run_state)
 
     def _patience(self) -> float:
         now = time.monotonic()
         return max(0.0, min([_TURN, *(work.ends - now for work in self._at_work.values())]))
 
-    def _take(self, seconds: float, ledger: RunState) -> None:
+    def _take(self, seconds: float, run_state: RunState) -> None:
         """Take what visits tell: wait for the first word, then all that is there already.
 
         Not what comes meanwhile: a host that never stops telling must not hold up deadlines and other hosts.
@@ -249,24 +249,24 @@ class Rollout:
         try:
             number, what = self._events.get(timeout=max(0.0, seconds))
             for _ in range(self._events.qsize()):
-                self._told(number, what, ledger)
+                self._told(number, what, run_state)
                 number, what = self._events.get_nowait()
-            self._told(number, what, ledger)
+            self._told(number, what, run_state)
         except queue.Empty:
             return
 
-    def _told(self, number: int, what: str | HostResult, ledger: RunState) -> None:
+    def _told(self, number: int, what: str | HostResult, run_state: RunState) -> None:
         work = self._at_work.get(number)
         if work is None:
             return  # it was given up before
         if isinstance(what, str):
             work.at = what
-            self._watcher.host_step(work.errand.target.name, what)
+            self._watcher.host_step(work.host_task.target.name, what)
         else:
             del self._at_work[number]
-            self._ended(what, ledger)
+            self._ended(what, run_state)
 
-    def _cut(self, ledger: RunState) -> None:
+    def _cut(self, run_state: RunState) -> None:
         """Give up what is past its deadline, or all when the operator insists.
 
         A thread ends when its sockets do, and nobody waits for that. What the operator leaves has no end in the
@@ -279,25 +279,25 @@ class Rollout:
                 work.line.cancel()
                 if now >= work.ends:
                     saw = f"at `{work.at}` after {self._pace.deadline:g} s"
-                    self._ended(work.given_up("host-deadline", saw, work.state), ledger)
+                    self._ended(work.given_up("host-deadline", saw, work.state), run_state)
                 else:
                     end = work.given_up("interrupted", f"left at `{work.at}`", work.state)
-                    ledger.ends[end.name] = end
+                    run_state.ends[end.name] = end
                     self._watcher.host_finished(end)
 
-    def _ended(self, end: HostResult, ledger: RunState) -> None:
+    def _ended(self, end: HostResult, run_state: RunState) -> None:
         self._journal.ended(end)
-        ledger.ends[end.name] = summarised(end)
+        run_state.ends[end.name] = summarised(end)
         self._unjudged |= end.state not in waves.PROVEN
-        ledger.open.discard(end.name)
+        run_state.open.discard(end.name)
         self._watcher.host_finished(end)
 
 
 class _AtWork:
     """A visit that goes on: since when, until when it may, and where it is."""
 
-    def __init__(self, errand: HostTask, line: CancelToken, place: tuple[str, int], ends: float) -> None:
-        self.errand = errand
+    def __init__(self, host_task: HostTask, line: CancelToken, place: tuple[str, int], ends: float) -> None:
+        self.host_task = host_task
         self.place = place
         self.line = line
         self.began = time.monotonic()
@@ -312,10 +312,10 @@ class _AtWork:
         code = CODES[name]
         address, port = self.place
         return HostResult(
-            name=self.errand.target.name,
+            name=self.host_task.target.name,
             address=address,
             port=port,
-            wave=self.errand.wave,
+            wave=self.host_task.wave,
             state=state,
             code=code.name,
             exit_status=code.exit_status,

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from agent.core.fleet import HostState
+from agent.core.fleet_model import HostState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

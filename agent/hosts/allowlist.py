@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.core.authenticode import ARGV as AUTHENTICODE
 from agent.core.system import LINUX
+from agent.windows.authenticode_query import ARGV as AUTHENTICODE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
 import socket
-import sys
 import time
 from typing import TYPE_CHECKING, Callable
 
 from agent.core.host import ConnectResult
+from agent.http.tls import tls_context
 
 if TYPE_CHECKING:
     import ssl
@@ -123,28 +122,6 @@ class _Wait:
                 raise _NoAnswer
             if self._ready(sock, writing, min(_TURN, left)):
                 return
-
-
-def tls_context() -> ssl.SSLContext:
-    """Return what a connection is made with that proves nobody. Raises OSError where this Python can make none.
-
-    An `openssl.cnf` that names what its OpenSSL does not know, and older calls of any library, leave complaints in the
-    thread's queue, which the next call takes for its own failure. A list in which there is no cipher empties it.
-    """
-    try:
-        import ssl  # noqa: PLC0415 -- 8 ms that most commands need not pay
-
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        with contextlib.suppress(ssl.SSLError):
-            context.set_ciphers("NO-SUCH-CIPHER")
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-        context.set_ciphers("ALL:@SECLEVEL=0")  # whatever the other side has: nothing is sent through it
-    except (ImportError, OSError) as error:  # SSLError is an OSError
-        said = f"{sys.executable or 'Python'} can make no TLS connection: {error}"
-        raise OSError(said) from None
-    return context
 
 
 def _speak(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from agent.core.host import CommandResult, Progress, Stat
     from agent.core.system import System
-    from agent.hosts.fetch import DownloadContext, FileProvider
+    from agent.http.download import DownloadContext, FileProvider
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
@@ -116,7 +116,7 @@ class Posix:
         return tuple(found)
 
     def http_get(self, url: str, *, limit: int, timeout: float) -> bytes:
-        from agent.hosts.fetch import get  # noqa: PLC0415 -- 5 ms that only a download pays
+        from agent.http.download import get  # noqa: PLC0415 -- 5 ms that only a download pays
 
         return get(url, limit=limit, timeout=timeout, means=self._means())
 
@@ -185,12 +185,12 @@ class Posix:
                     os.unlink(holder)
 
     def download(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
-        from agent.hosts.fetch import fetch  # noqa: PLC0415 -- as above
+        from agent.http.download import fetch  # noqa: PLC0415 -- as above
 
         return fetch(url, path, sha256=sha256, limit=limit, timeout=timeout, means=self._means())
 
     def _means(self) -> DownloadContext:
-        from agent.hosts.fetch import DownloadContext  # noqa: PLC0415 -- as above
+        from agent.http.download import DownloadContext  # noqa: PLC0415 -- as above
 
         return DownloadContext(self, files, self._environ, self._stop.is_set, self._progress, self._sender)
 

@@ -10,7 +10,7 @@ _RUN = (
     "linecache",
     "urllib.parse",
     "concurrent.futures.thread",
-    "agent.hosts.metadata",
+    "agent.http.imds",
     "encodings.idna",
     "unicodedata",
 )
@@ -22,8 +22,8 @@ _WEB = (
     "requests",
     "idna",
     "email.utils",
-    "agent.hosts.fetch",
-    "agent.hosts.transport",
+    "agent.http.download",
+    "agent.http.transport",
 )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
-from agent.core.words import StepOutcome
+from agent.core.model import StepOutcome
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from agent.core.words import StepResult
+    from agent.core.model import StepResult
 
 _BAR = 20
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
 from agent.core.links import goal
-from agent.core.words import Notice
+from agent.core.model import Notice
 from agent.hosts.owned import fault_of
 
 if TYPE_CHECKING:

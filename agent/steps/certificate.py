@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.cloudhsm.ca import find_certificates, written
-from agent.cloudhsm.layout import client_paths
+from agent.cloudhsm.paths import client_paths
 from agent.cloudhsm.protection import close, exposed, shut
 from agent.core.errors import AgentError
 from agent.core.links import goal, require_whole
-from agent.core.words import Finding
+from agent.core.model import Finding
 
 if TYPE_CHECKING:
     from agent.core.host import Host, HostView

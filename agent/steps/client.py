@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.answers import (
+from agent.cloudhsm.cli_output import (
     activated,
     cmu_connected,
     diagnose,
@@ -14,15 +14,15 @@ from agent.cloudhsm.answers import (
     inconsistent,
     parse_response,
 )
-from agent.cloudhsm.settings import parse_client_config
+from agent.cloudhsm.client_config import parse_client_config
 from agent.core.errors import CODES, AgentError
-from agent.core.words import Finding, Notice
+from agent.core.model import Finding, Notice
 
 if TYPE_CHECKING:
-    from agent.cloudhsm.answers import CliResponse
-    from agent.cloudhsm.layout import ClientPaths
+    from agent.cloudhsm.cli_output import CliResponse
+    from agent.cloudhsm.paths import ClientPaths
     from agent.core.host import HostView
-    from agent.core.limits import Timeouts
+    from agent.core.timeouts import Timeouts
 
 # The first connection to a cluster may fail under load or on a cold start (ki-hsm2m-11), so one refusal is no proof.
 _FEWER = (

@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.layout import PORT
+from agent.cloudhsm.client_config import CLIENT_CERT, CLIENT_KEY, Server, parse_client_config, repaired
+from agent.cloudhsm.paths import PORT
 from agent.cloudhsm.protection import close, exposed
-from agent.cloudhsm.settings import CLIENT_CERT, CLIENT_KEY, Server, parse_client_config, repaired
 from agent.core.errors import AgentError
 from agent.core.links import require_whole
-from agent.core.words import Finding, Notice
+from agent.core.model import Finding, Notice
+from agent.steps.disk_space import refuse_without_room
 from agent.steps.prepare import FileAttributes, prepare, undo_damage
-from agent.steps.room import refuse_without_room
 
 if TYPE_CHECKING:
-    from agent.cloudhsm.layout import ClientPaths
+    from agent.cloudhsm.client_config import ClientConfig, SavedConfig
+    from agent.cloudhsm.paths import ClientPaths
     from agent.cloudhsm.protection import UnprotectedPath
-    from agent.cloudhsm.settings import ClientConfig, SavedConfig
     from agent.core.host import Host, HostView
-    from agent.core.limits import Timeouts
+    from agent.core.timeouts import Timeouts
 
 # What is said to have the package's own value again, and to have no client certificate any more.
 DEFAULT = "default"

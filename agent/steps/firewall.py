@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.firewall import PORTS, RULE, own_rules
 from agent.core.errors import AgentError
-from agent.core.words import Finding, Notice
+from agent.core.model import Finding, Notice
+from agent.windows.firewall import PORTS, RULE, own_rules
 
 if TYPE_CHECKING:
     from agent.core.host import Host, HostView
-    from agent.core.limits import Timeouts
+    from agent.core.timeouts import Timeouts
 
 _SPAN = f"{PORTS[0]}-{PORTS[-1]}"
 _NETSH = ("netsh", "advfirewall", "firewall")

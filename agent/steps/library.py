@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.errors import CODES
 from agent.core.links import goal
-from agent.core.words import Finding
+from agent.core.model import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.cloudhsm.layout import ClientPaths
+    from agent.cloudhsm.paths import ClientPaths
     from agent.core.host import HostView
-    from agent.core.limits import Timeouts
+    from agent.core.timeouts import Timeouts
 
 _CODE = CODES["library-unloadable"]
 _ANEW = "reinstalling the package brings the file anew"

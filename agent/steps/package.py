@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.catalogue import parse_version
-from agent.cloudhsm import daemon
-from agent.cloudhsm.layout import client_paths
+from agent.cloudhsm.paths import client_paths
+from agent.cloudhsm.sdk3 import daemon
 from agent.core.client_packages import PACKAGES
 from agent.core.errors import AgentError
+from agent.core.model import Finding, Notice
 from agent.core.urls import scheme_of, shown
-from agent.core.words import Finding, Notice
-from agent.packages import Condition
-from agent.steps.room import refuse_without_room, require_executable
+from agent.package_managers import Condition
+from agent.steps.disk_space import refuse_without_room, require_executable
 
 if TYPE_CHECKING:
     from agent.core.host import Host, HostView
-    from agent.core.limits import Timeouts
-    from agent.core.words import Value
-    from agent.packages import Installed, PackageManager
+    from agent.core.model import Value
+    from agent.core.timeouts import Timeouts
+    from agent.package_managers import Installed, PackageManager
 
 # The vendor's packages are some 10 to 60 MB; a server that sends more than this sends something else.
 _LARGEST = 512 * 1024 * 1024

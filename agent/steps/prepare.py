@@ -9,8 +9,8 @@ from agent.cloudhsm.protection import closed, require_closed
 from agent.core.links import goal
 
 if TYPE_CHECKING:
-    from agent.cloudhsm.layout import ClientPaths
-    from agent.cloudhsm.settings import SavedConfig
+    from agent.cloudhsm.client_config import SavedConfig
+    from agent.cloudhsm.paths import ClientPaths
     from agent.core.host import Host
 
 _MODE = 0o644

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.firewall import outbound_blocks
 from agent.core.errors import AgentError, fix
-from agent.core.words import Finding
+from agent.core.model import Finding
+from agent.windows.firewall import outbound_blocks
 
 if TYPE_CHECKING:
     from agent.core.host import ConnectResult, HostView

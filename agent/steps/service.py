@@ -6,28 +6,28 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm import daemon
-from agent.cloudhsm.answers import diagnose
-from agent.cloudhsm.keepers import HALTED
-from agent.cloudhsm.layout import PORT, client_paths
-from agent.cloudhsm.protection import close, exposed
-from agent.cloudhsm.settings import (
+from agent.cloudhsm.cli_output import diagnose
+from agent.cloudhsm.client_config import (
     parse_daemon_config,
     parse_utility_config,
     repaired_daemon_config,
     repaired_utility_config,
 )
+from agent.cloudhsm.paths import PORT, client_paths
+from agent.cloudhsm.protection import close, exposed
+from agent.cloudhsm.sdk3 import daemon
+from agent.cloudhsm.sdk3.service_managers import HALTED
 from agent.core.errors import CODES, AgentError
 from agent.core.links import require_whole
-from agent.core.words import Finding
+from agent.core.model import Finding
+from agent.steps.disk_space import refuse_without_room
 from agent.steps.prepare import FileAttributes, prepare, undo_damage
-from agent.steps.room import refuse_without_room
 
 if TYPE_CHECKING:
+    from agent.cloudhsm.client_config import SavedConfig
     from agent.cloudhsm.protection import UnprotectedPath
-    from agent.cloudhsm.settings import SavedConfig
     from agent.core.host import CommandResult, Host, HostView
-    from agent.core.limits import Timeouts
+    from agent.core.timeouts import Timeouts
 
 # How long a daemon must have run, in seconds, to be taken for one that stays; longer when it ended by itself before.
 _STEADY = 5.0

@@ -1,5 +1,5 @@
 {# What `start.ps1` runs; the functions that receive are its own. Only ASCII. #}
-# What agent/landing.py is on Linux: sees to the tree that is wanted, then starts the agent in it on the same standard
+# What agent/remote/bootstrap.py is on Linux: sees to the tree that is wanted, then starts the agent in it on the same standard
 # input and output.
 
 function Send-Record($record) {

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from agent.core.authenticode import ARGV
+from agent.windows.authenticode_query import ARGV
 
 
 def test_the_question_holds_no_value_and_is_read_by_a_grammar_of_powershell() -> None:

@@ -18,9 +18,9 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from agent.hosts.metadata import ENDPOINT
-from agent.reporting.cfn import SignalTarget, endpoint, goal_of
-from agent.reporting.places import check
+from agent.http.imds import ENDPOINT
+from agent.sinks.cloudformation import SignalTarget, endpoint, goal_of
+from agent.sinks.registry import check
 from tests.doubles.imds import CREDENTIALS, imds
 from tests.doubles.receiver import Answer, Exchange, Receiver, only, receiver
 
@@ -40,12 +40,12 @@ DOCUMENT = {
 # in a process of its own, with an environment of its own
 SEND = """
 import os, sys
-from agent.reporting.letter import Letter, Means, UndeliveredError
-from agent.reporting.places import send
+from agent.sinks.message import OutgoingReport, DeliveryContext, UndeliveredError
+from agent.sinks.registry import send
 from tests.doubles.memory import Memory
 memory = Memory()
 try:
-    send(Letter(sys.argv[1], sys.argv[2]), Means(memory, 60.0, os.environ, hurried=sys.argv[3] == "hurried"))
+    send(OutgoingReport(sys.argv[1], sys.argv[2]), DeliveryContext(memory, 60.0, os.environ, hurried=sys.argv[3] == "hurried"))
 except UndeliveredError as error:
     print(error.saw)
 """

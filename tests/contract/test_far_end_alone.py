@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.desired import Desired, to_json
-from agent.landing import RECORD
-from agent.render.record import schema
-from agent.render.shape import first_violation
+from agent.config.desired import Desired, to_json
+from agent.remote.bootstrap import RECORD
+from agent.render.json_report import schema
+from agent.render.schema_check import first_violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).parents[2]
 WINDOWS = sys.platform == "win32"
 ENTRY = ("-m", "agent", "far-end")
-IMPATIENT = ("-c", "from agent.far_end import stand; stand(0.5)")
+IMPATIENT = ("-c", "from agent.remote.server import serve_stdio; serve_stdio(0.5)")
 # nothing answers there, and nothing is asked outside of this machine
 HSM = "127.0.0.77"
 

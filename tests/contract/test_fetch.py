@@ -22,8 +22,8 @@ import pytest
 import agent
 from agent.core.errors import AgentError
 from agent.hosts import files
-from agent.hosts.fetch import DownloadContext, fetch, get
 from agent.hosts.posix import Posix
+from agent.http.download import DownloadContext, fetch, get
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
@@ -655,4 +655,4 @@ def test_the_hosts_fetch_alike(tmp_path: Path) -> None:
                     host.download(url, path, sha256="0" * 64, limit=LIMIT, timeout=60)
                 assert (caught.value.code.name, host.read(path)) == (code, None)
     assert told[-1] == (len(DATA), len(DATA))
-    assert memory.touches[0] == ("fetch", server.url, path)
+    assert memory.touches[0] == ("download", server.url, path)

@@ -23,7 +23,7 @@ class Typist:
     def type(self, *argv: str, code: str = "") -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "HOME": str(self.home), "PYTHONPATH": str(ROOT)}
         env = {name: value for name, value in env.items() if not name.startswith(("XDG_", "HSM_AGENT_"))}
-        start = f"{code}\nimport sys\nfrom agent.cli.root import start\nsys.exit(start(sys.argv[1:]))"
+        start = f"{code}\nimport sys\nfrom agent.cli.root import main\nsys.exit(main(sys.argv[1:]))"
         return subprocess.run(
             [sys.executable, "-c", start, "fleet", *argv],
             cwd=self.home, env=env, capture_output=True, text=True, timeout=60, check=False,

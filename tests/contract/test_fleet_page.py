@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.render.fleet.page import page
+from agent.render.fleet.html import page
 from tests import chromium
 from tests.golden.test_fleet_screens import stopped_by_the_failure_limit, ten_hosts_for_many_reasons
 from tests.unit.test_fleet_page import EVIL, saying
@@ -71,7 +71,7 @@ def tab(browser: Browser, url: str) -> Page:
 
 
 def test_it_loads_itself_and_nothing_else_and_complains_of_nothing(tab: Page, url: str) -> None:
-    assert (tab.requests, tab.complaints) == ([url], [])
+    assert (tab.requests, tab.input_errors) == ([url], [])
     assert tab.value(SHOWN) == "10 of 10 shown"
 
 
@@ -83,7 +83,7 @@ def test_what_hosts_say_runs_nowhere_and_asks_for_nothing(
     path.write_text(page(saying(EVIL[number])), encoding="utf-8")
     tab = browser.page()
     tab.open(path.as_uri())
-    assert (tab.requests, tab.complaints) == ([path.as_uri()], [])
+    assert (tab.requests, tab.input_errors) == ([path.as_uri()], [])
     assert tab.value("typeof window.hacked") == "undefined"
     assert tab.value(SHOWN) == "3 of 3 shown"
 

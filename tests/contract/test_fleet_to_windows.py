@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent import __version__
-from agent.core.fleet import HostResult, HostState, Target
-from agent.fleet.depot import PackageCache
-from agent.fleet.entry import LaunchMethods
+from agent.core.fleet_model import HostResult, HostState, Target
+from agent.fleet.agent_archive import AgentArchive, AgentArchives
+from agent.fleet.host_session import HostRunner, SessionContext
+from agent.fleet.launch import LaunchMethods
+from agent.fleet.package_cache import PackageCache
 from agent.fleet.rollout import HostTask
-from agent.fleet.tree import AgentArchive, AgentArchives
-from agent.fleet.visit import HostRunner, SessionContext
 from agent.hosts.posix import Posix
-from agent.hosts.ssh.door import SshConnector
-from agent.hosts.ssh.wire import SocketCancelToken
-from agent.landing import STAGING_PREFIX
+from agent.remote.bootstrap import STAGING_PREFIX
+from agent.ssh.connector import SshConnector
+from agent.ssh.sockets import SocketCancelToken
 from tests.doubles.windows_ssh import SOMEBODY, Exec, WindowsHost, agent_of_linux, serving
 from tests.sshd import keygen
 from tests.threads import InThread
@@ -98,7 +98,7 @@ class Seat:
         self.far_end = FarEnd()
         self.host = WindowsHost(shell, folder / "data", self.far_end)
         self.said: list[str] = []
-        self.lifeline = SocketCancelToken()
+        self.cancel_token = SocketCancelToken()
         self.build: AgentArchive | None = BUILD
 
     def visitor(self, port: int) -> HostRunner:
@@ -108,15 +108,15 @@ class Seat:
         )
         desired = {"hsm_ip": ["127.0.0.9"], "package_source": str(self.folder / "mirror")}
         depot = PackageCache(Posix(), self.folder / "kept")
-        baggage = SessionContext(
+        session_context = SessionContext(
             "RUN", AgentArchives(WITHOUT_BUILD, self.build), depot, "https://vendor", {"win-1": desired}, {"win-1": ("127.0.0.1", port)},
             deadline=60.0, search=20.0,
         )  # fmt: skip
-        return HostRunner(SshConnector(str(self.folder / "config"), trust_new=True), baggage)
+        return HostRunner(SshConnector(str(self.folder / "config"), trust_new=True), session_context)
 
     def visit(self, visitor: HostRunner, command: str = "rollout", system: str | None = None) -> HostResult:
-        errand = HostTask(command, Target("win-1", "127.0.0.1", system=system), 1, 1, again=False)
-        return visitor(errand, self.lifeline, self.said.append)
+        host_task = HostTask(command, Target("win-1", "127.0.0.1", system=system), 1, 1, again=False)
+        return visitor(host_task, self.cancel_token, self.said.append)
 
     def once(self, command: str = "rollout", system: str | None = None) -> HostResult:
         with serving(self.host, *self.keys) as port:
@@ -306,7 +306,7 @@ def test_a_cut_ends_a_visit_in_the_middle_of_a_run(seat: Seat) -> None:
         visitor = seat.visitor(port)
         waiting = InThread(lambda: ends.append(seat.visit(visitor)))
         assert entered.wait(30)
-        seat.lifeline.cancel()
+        seat.cancel_token.cancel()
         assert waiting.ended() is None
         go.set()
     assert [end.code for end in ends] == ["interrupted"]

@@ -25,8 +25,8 @@ from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT, CommandResult, DiskSpace, Host, LockHolder, ProcessInfo, Stat
 from agent.hosts import processes
 from agent.hosts.allowlist import CommandNotAllowed
-from agent.hosts.guarded import DeadlineHost
-from agent.hosts.here import local_host
+from agent.hosts.deadline import DeadlineHost
+from agent.hosts.local import local_host
 from agent.hosts.read_only import ReadOnlyHost, WriteForbidden
 from tests.doubles.memory import Memory
 from tests.full_server import full_server
@@ -649,7 +649,7 @@ def test_the_double_knows_only_what_it_was_told() -> None:
     memory = Memory(programs={"dpkg": dpkg})
     assert memory.run(("dpkg", "-i"), timeout=200, stdin=b"in") == CommandResult(0, "-i in", "")
     assert memory.run(("dpkg", "-i"), timeout=50).timed_out
-    assert (memory.monotonic(), memory.touches) == (150, [("do", "dpkg", "-i")] * 2)
+    assert (memory.monotonic(), memory.touches) == (150, [("run", "dpkg", "-i")] * 2)
     with pytest.raises(BaseException, match="does not know `apt-get x`"):
         memory.run(("apt-get", "x"), timeout=1)
 
@@ -920,7 +920,7 @@ OPENSSL = {
 REACHES = """
 import ctypes, ctypes.util, sys
 from agent.core.errors import AgentError
-from agent.hosts import tls
+from agent.http import tls
 from agent.hosts.posix import Posix
 if "stale" in sys.argv:
     library = ctypes.CDLL(ctypes.util.find_library("crypto"))
@@ -1009,9 +1009,9 @@ import os, resource, sys
 from agent.core.errors import AgentError
 from agent.hosts.posix import Posix
 host, what = Posix(), sys.argv[1]
-def do(): return host.do(("true",), timeout=5).status
-asked = {"tool": do, "read": lambda: host.read("/etc/passwd"), "names": lambda: host.names("/etc"),
-  "write": lambda: host.write(sys.argv[2] + "/x", b"", mode=0o600), "reach": lambda: host.reach("127.0.0.1", 9, timeout=1).cause}
+def do(): return host.run(("true",), timeout=5).status
+asked = {"tool": do, "read": lambda: host.read("/etc/passwd"), "names": lambda: host.list_dir("/etc"),
+  "write": lambda: host.write(sys.argv[2] + "/x", b"", mode=0o600), "reach": lambda: host.connect("127.0.0.1", 9, timeout=1).cause}
 have = len(os.listdir("/proc/self/fd")) - 1
 for spare in range(int(sys.argv[3])):
     resource.setrlimit(resource.RLIMIT_NOFILE, (have + spare, 4096))
@@ -1104,8 +1104,8 @@ def test_a_free_lock_has_no_holder(ground: Ground) -> None:
 
 LOCK = """
 import sys
-from agent.hosts.here import this_machine
-with this_machine().lock(sys.argv[1], "configure"):
+from agent.hosts.local import local_host
+with local_host().lock(sys.argv[1], "configure"):
     print("ready", flush=True)
     sys.stdin.read()
 """

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
 from agent.hosts import files
-from agent.hosts.fetch import DownloadContext, fetch
-from agent.reporting import letter, places
+from agent.http.download import DownloadContext, fetch
+from agent.sinks import message, registry
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
@@ -115,12 +115,12 @@ def download(
     return None
 
 
-def post(url: str, *, seconds: float = 20) -> letter.UndeliveredError | None:
+def post(url: str, *, seconds: float = 20) -> message.UndeliveredError | None:
     machine = Memory()
-    means = letter.DeliveryContext(machine, machine.monotonic() + seconds)
+    means = message.DeliveryContext(machine, machine.monotonic() + seconds)
     try:
-        places.send(letter.OutgoingReport(url, DOCUMENT), means)
-    except letter.UndeliveredError as error:
+        registry.send(message.OutgoingReport(url, DOCUMENT), means)
+    except message.UndeliveredError as error:
         return error
     return None
 
@@ -449,9 +449,9 @@ def test_a_ca_of_receivers_that_is_none_is_named_at_once(content: bytes | str | 
         path.write_bytes(content)
     machine.place(str(path), b"x")
     with raw(b"HTTP/1.1 200 OK\r\n\r\n") as server:
-        means = letter.DeliveryContext(machine, machine.monotonic() + 20, ca=str(path))
-        with pytest.raises(letter.UndeliveredError, match=path.name) as caught:
-            places.send(letter.OutgoingReport(f"https://{server.place}/x", DOCUMENT), means)
+        means = message.DeliveryContext(machine, machine.monotonic() + 20, ca=str(path))
+        with pytest.raises(message.UndeliveredError, match=path.name) as caught:
+            registry.send(message.OutgoingReport(f"https://{server.place}/x", DOCUMENT), means)
         assert server.heads == []
     assert "attempt" not in caught.value.saw
     assert "--report-ca" in caught.value.saw

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Callable
 
 import pytest
 
-from agent.cloudhsm.layout import LINUX
+from agent.cloudhsm.paths import LINUX
 from agent.core.host import CommandResult
-from agent.core.limits import Timeouts
-from agent.hosts.here import local_host
-from agent.lab.contents import describe
+from agent.core.timeouts import Timeouts
+from agent.demo.package_contents import describe
+from agent.hosts.local import local_host
 from agent.steps.library import Jar, Library
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
-    from agent.core.words import Finding
+    from agent.core.model import Finding
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("ldd") is None, reason="what ldd says is looked at on Linux"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import app
-from agent.desired import Desired
-from agent.hosts.metadata import DISABLED, ENDPOINT, LIMIT, instance_id
+from agent import commands
+from agent.config.desired import Desired
 from agent.hosts.posix import Posix
+from agent.http.imds import DISABLED, ENDPOINT, LIMIT, instance_id
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
 from tests.doubles.imds import imds
@@ -21,7 +21,7 @@ from tests.doubles.memory import Memory
 from tests.doubles.vendor import MIRROR, Vendor
 
 if TYPE_CHECKING:
-    from agent.core.words import Report
+    from agent.core.model import Report
 
 ID = "i-0abc123def4567890"
 NOW = dt.datetime(2026, 12, 1, tzinfo=dt.timezone.utc)
@@ -140,7 +140,9 @@ def test_the_id_is_in_a_report_that_is_told_and_else_not_asked_for(
         hsm_ip=vendor.addresses, ca_cert=ca_pem.decode(), package_source=MIRROR, sha256=vendor.checksums(),
         report_to=("file:/report.json",) if told else (),
     )  # fmt: skip
-    report: Report = app.verify(memory, wanted, RunInfo("r", command, NOW, identity=identity), NullProgress())
+    report: Report = commands.verify(
+        memory, wanted, RunInfo("r", command, NOW, identity=identity), NullProgress()
+    )
     assert (report.host.instance_id, len(asks)) == (ID if asked else None, asked)
     if asked:
         assert json.loads(memory.read("/report.json") or b"")["host"]["instance_id"] == ID

@@ -15,10 +15,10 @@ import pytest
 
 from agent.core.errors import AgentError
 from agent.hosts.posix import Posix
-from agent.reporting.file import put
+from agent.sinks.file import put
 
 ROOT = Path(__file__).parents[2]
-PUT = "import sys\nfrom agent.hosts.posix import Posix\nfrom agent.reporting.file import put\nput(Posix(), sys.argv[1], 'told')"
+PUT = "import sys\nfrom agent.hosts.posix import Posix\nfrom agent.sinks.file import put\nput(Posix(), sys.argv[1], 'told')"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
 
 

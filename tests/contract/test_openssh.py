@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
-from agent.core.fleet import Target
-from agent.hosts.ssh.login import Hop, Route, SshConfig
-from agent.hosts.ssh.trust import HostKey, KnownHosts, parse
+from agent.core.fleet_model import Target
+from agent.ssh.config import Hop, Route, SshConfig
+from agent.ssh.known_hosts import HostKey, KnownHosts, parse
 from tests.sshd import fingerprint, keygen
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh") is None, reason="this machine has no OpenSSH client")

@@ -17,16 +17,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import app
+from agent import commands
+from agent.config.desired import Desired, to_json
 from agent.core.system import LINUX
-from agent.delivery import Delivered, deliver
-from agent.desired import Desired, to_json
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
-from agent.reporting import https
-from agent.reporting.letter import DeliveryContext, OutgoingReport, UndeliveredError
-from agent.reporting.places import send
-from agent.state import store
+from agent.sinks import https
+from agent.sinks.delivery import Delivered, deliver
+from agent.sinks.message import DeliveryContext, OutgoingReport, UndeliveredError
+from agent.sinks.registry import send
+from agent.state import records
 from tests import promtool
 from tests.doubles.memory import Memory
 from tests.doubles.receiver import (
@@ -445,10 +445,10 @@ def test_a_token_that_is_recorded_is_not_for_a_receiver_that_is_named_later() ->
     machine.place("/token", TOKEN.encode())
     with receiver(accept) as first, receiver(accept) as second:
         recorded = Desired(hsm_ip=("10.0.1.6",), report_to=(first.url,), report_token_file="/token")
-        store.write_last(machine, store.LastConfigure(to_json(recorded), ""))
+        records.write_last(machine, records.LastConfigure(to_json(recorded), ""))
         for number, to in enumerate(((second.url,), (first.url, second.url), (first.url,), ())):
             run = RunInfo(RUN.format(number), "verify", now)
-            app.verify(machine, Desired(report_to=to), run, NullProgress())
+            commands.verify(machine, Desired(report_to=to), run, NullProgress())
     assert [headers.get("Authorization") for _, headers in second.requests] == [None, None]
     seen = [headers.get("Authorization") for _, headers in first.requests]
     assert seen == [None, f"Bearer {TOKEN}", f"Bearer {TOKEN}"]

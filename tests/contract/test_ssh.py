@@ -17,10 +17,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from agent.core.errors import AgentError
-from agent.core.fleet import Target
-from agent.hosts.ssh.gate import LoginLimiter
-from agent.hosts.ssh.keys import IdentityStore
-from agent.hosts.ssh.link import (
+from agent.core.fleet_model import Target
+from agent.ssh.config import SshConfig
+from agent.ssh.connection import (
     CancelledError,
     ConnectionLostError,
     SocketCancelToken,
@@ -29,8 +28,9 @@ from agent.hosts.ssh.link import (
     SshTimeouts,
     connect,
 )
-from agent.hosts.ssh.login import SshConfig
-from agent.hosts.ssh.trust import KnownHosts
+from agent.ssh.identities import IdentityStore
+from agent.ssh.known_hosts import KnownHosts
+from agent.ssh.login_limit import LoginLimiter
 from tests import sshd
 from tests.full_server import full_server
 from tests.lab.kernel import until
@@ -40,8 +40,8 @@ from tests.threads import InThread, assert_cut, nothing_left
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.hosts.ssh.keys import Identities
-    from agent.hosts.ssh.login import Hop
+    from agent.ssh.config import Hop
+    from agent.ssh.identities import Identities
 
 pytestmark = pytest.mark.skipif(sshd.PROGRAM is None, reason="this machine has no sshd")
 
@@ -224,9 +224,9 @@ def enter(
     return connect(
         config.route(Target("box", "box")),
         known=known or KnownHosts(),
-        keyring=IdentityStore(),
+        identity_store=IdentityStore(),
         trust_new=False,
-        lifeline=SocketCancelToken(),
+        cancel_token=SocketCancelToken(),
         gate=gate or LoginLimiter(),
     )
 
@@ -461,20 +461,22 @@ def test_an_agent_that_does_not_sign_is_told_and_can_be_cut(server: Sshd) -> Non
             server.connect(f"IdentityAgent {lazy}")
         Path(lazy).unlink()
         with agent_that_does_not_sign(path) as (lazy, _), fails("key-unusable", "could not be signed"):
-            server.connect(f"IdentityAgent {lazy}", keyring=IdentityStore(0.3))
+            server.connect(f"IdentityAgent {lazy}", identity_store=IdentityStore(0.3))
         Path(lazy).unlink()
         for lists in (True, False):
-            lifeline = SocketCancelToken()
+            cancel_token = SocketCancelToken()
             with agent_that_does_not_sign(path, lists=lists) as (lazy, asked):
-                waiting = InThread(partial(server.connect, f"IdentityAgent {lazy}", lifeline=lifeline))
+                waiting = InThread(
+                    partial(server.connect, f"IdentityAgent {lazy}", cancel_token=cancel_token)
+                )
                 assert asked.wait(10)
-                assert_cut(lifeline, waiting)
+                assert_cut(cancel_token, waiting)
             Path(lazy).unlink()
         with (
             agent_that_does_not_sign(path, lists=False) as (lazy, _),
             fails("key-unusable", "no agent holds it"),
         ):
-            server.connect(f"IdentityAgent {lazy}", keyring=IdentityStore(0.3))
+            server.connect(f"IdentityAgent {lazy}", identity_store=IdentityStore(0.3))
 
 
 # --- whom we trust
@@ -587,9 +589,9 @@ def test_a_new_key_is_trusted_once_by_many_threads(server: Sshd) -> None:
         with connect(
             route,
             known=known,
-            keyring=IdentityStore(),
+            identity_store=IdentityStore(),
             trust_new=True,
-            lifeline=SocketCancelToken(),
+            cancel_token=SocketCancelToken(),
             gate=gate,
         ) as link:
             told.append(link.trusted)
@@ -616,9 +618,9 @@ def test_a_new_key_says_whose_it_is(server: Sshd) -> None:
     with connect(
         route,
         known=KnownHosts(),
-        keyring=IdentityStore(),
+        identity_store=IdentityStore(),
         trust_new=True,
-        lifeline=SocketCancelToken(),
+        cancel_token=SocketCancelToken(),
         gate=LoginLimiter(),
     ) as link:
         own = fingerprint(server.host_keys[0])
@@ -717,7 +719,7 @@ def test_what_is_slow_is_told_for_every_stage(server: Sshd) -> None:
     with stand_in(only_a_banner) as port, fails("ssh-timed-out", "does not go on with the key exchange"):
         server.connect(f"Port {port}", patience=QUICK)
     with fails("ssh-timed-out", "does not answer the login"):
-        server.connect(keyring=Stopping(server), patience=SshTimeouts(login=0.4))
+        server.connect(identity_store=Stopping(server), patience=SshTimeouts(login=0.4))
     server.signal(signal.SIGCONT)
     with server.connect(patience=SshTimeouts(channel=0.4)) as link:
         server.signal(signal.SIGSTOP)
@@ -743,11 +745,11 @@ def test_what_is_no_ssh_server_is_told(server: Sshd) -> None:
 def test_a_server_that_drops_is_tried_again_and_told(
     server: Sshd, answer: Callable[[socket.socket], None], saw: str
 ) -> None:
-    lifeline = Impatient()
+    cancel_token = Impatient()
     with stand_in(answer) as port, fails("ssh-failed", saw):
-        server.connect(f"Port {port}", lifeline=lifeline)
-    assert len(lifeline.waits) == 5
-    assert all(0.3 <= wait / 2**number <= 0.8 for number, wait in enumerate(lifeline.waits))
+        server.connect(f"Port {port}", cancel_token=cancel_token)
+    assert len(cancel_token.waits) == 5
+    assert all(0.3 <= wait / 2**number <= 0.8 for number, wait in enumerate(cancel_token.waits))
 
 
 class Impatient(SocketCancelToken):
@@ -766,11 +768,16 @@ def test_max_startups_1_lets_all_of_them_in_one_after_the_other(server: Sshd) ->
     server.configure("MaxStartups 1")
     server.start()
     route = server.config().route(Target("box", "box"))
-    known, keyring, gate, ended = KnownHosts(), IdentityStore(), LoginLimiter(1), []
+    known, identity_store, gate, ended = KnownHosts(), IdentityStore(), LoginLimiter(1), []
 
     def enter() -> None:
         with connect(
-            route, known=known, keyring=keyring, trust_new=False, lifeline=SocketCancelToken(), gate=gate
+            route,
+            known=known,
+            identity_store=identity_store,
+            trust_new=False,
+            cancel_token=SocketCancelToken(),
+            gate=gate,
         ) as link:
             ended.append(run(link, "exit 3").status)
 
@@ -828,9 +835,9 @@ while True:
 
 def test_a_proxy_command_that_fails_is_told_in_its_words(server: Sshd) -> None:
     with fails("ssh-failed", "no instance i-0"):
-        server.connect("ProxyCommand sh -c 'echo no instance i-0 >&2; exit 1'", lifeline=Impatient())
+        server.connect("ProxyCommand sh -c 'echo no instance i-0 >&2; exit 1'", cancel_token=Impatient())
     with fails("ssh-failed", "/no/such/program"):
-        server.connect("ProxyCommand /no/such/program %h", lifeline=Impatient())
+        server.connect("ProxyCommand /no/such/program %h", cancel_token=Impatient())
 
 
 def test_a_proxy_command_that_hangs_and_ignores_every_signal_it_can(server: Sshd) -> None:
@@ -850,20 +857,20 @@ class Stopping(IdentityStore):
         self.asked = threading.Event()
 
     @contextmanager
-    def offers(self, hop: Hop, lifeline: SocketCancelToken) -> Iterator[Identities]:
+    def offers(self, hop: Hop, cancel_token: SocketCancelToken) -> Iterator[Identities]:
         self._server.signal(signal.SIGSTOP)
         self.asked.set()
-        with super().offers(hop, lifeline) as found:
+        with super().offers(hop, cancel_token) as found:
             yield found
 
 
 def test_a_cut_ends_a_connect(server: Sshd) -> None:
-    lifeline = Telling()
+    cancel_token = Telling()
     with full_server() as port:
-        waiting = InThread(lambda: server.connect(f"Port {port}", lifeline=lifeline))
-        assert lifeline.held.wait(10)
+        waiting = InThread(lambda: server.connect(f"Port {port}", cancel_token=cancel_token))
+        assert cancel_token.held.wait(10)
         until(lambda: syn_sent(port), "the connect to be under way")
-        assert_cut(lifeline, waiting)
+        assert_cut(cancel_token, waiting)
 
 
 class Telling(SocketCancelToken):
@@ -885,37 +892,37 @@ def syn_sent(port: int) -> bool:
 
 @pytest.mark.parametrize("answer", [silent, only_a_banner], ids=["banner", "key exchange"])
 def test_a_cut_ends_the_greeting(server: Sshd, answer: Callable[[socket.socket], None]) -> None:
-    lifeline, came = SocketCancelToken(), threading.Event()
+    cancel_token, came = SocketCancelToken(), threading.Event()
 
     def answer_and_tell(connection: socket.socket) -> None:
         answer(connection)
         came.set()
 
     with stand_in(answer_and_tell) as port:
-        waiting = InThread(lambda: server.connect(f"Port {port}", lifeline=lifeline))
+        waiting = InThread(lambda: server.connect(f"Port {port}", cancel_token=cancel_token))
         assert came.wait(10)
-        assert_cut(lifeline, waiting)
+        assert_cut(cancel_token, waiting)
 
 
 def test_a_cut_ends_a_login(server: Sshd) -> None:
-    lifeline, keyring = SocketCancelToken(), Stopping(server)
-    waiting = InThread(lambda: server.connect(lifeline=lifeline, keyring=keyring))
-    assert keyring.asked.wait(10)
-    assert_cut(lifeline, waiting)
+    cancel_token, identity_store = SocketCancelToken(), Stopping(server)
+    waiting = InThread(lambda: server.connect(cancel_token=cancel_token, identity_store=identity_store))
+    assert identity_store.asked.wait(10)
+    assert_cut(cancel_token, waiting)
 
 
 def test_a_cut_ends_the_wait_for_a_session(server: Sshd) -> None:
-    lifeline = SocketCancelToken()
-    with server.connect(lifeline=lifeline) as link:
+    cancel_token = SocketCancelToken()
+    with server.connect(cancel_token=cancel_token) as link:
         server.signal(signal.SIGSTOP)
-        assert_cut(lifeline, InThread(lambda: link.open_command("true")))
+        assert_cut(cancel_token, InThread(lambda: link.open_command("true")))
 
 
 def test_a_cut_ends_a_command_in_the_middle_of_its_output(server: Sshd) -> None:
-    lifeline, heard = SocketCancelToken(), threading.Event()
+    cancel_token, heard = SocketCancelToken(), threading.Event()
 
     def listen() -> None:
-        with server.connect(lifeline=lifeline) as link, link.open_command("yes") as talk:
+        with server.connect(cancel_token=cancel_token) as link, link.open_command("yes") as talk:
             while True:
                 talk.receive()
                 heard.set()
@@ -923,7 +930,7 @@ def test_a_cut_ends_a_command_in_the_middle_of_its_output(server: Sshd) -> None:
     waiting = InThread(listen)
     assert heard.wait(10)
     server.signal(signal.SIGSTOP)
-    assert_cut(lifeline, waiting)
+    assert_cut(cancel_token, waiting)
 
 
 def test_a_cut_ends_a_silent_command_and_one_that_is_sent_to(server: Sshd) -> None:
@@ -933,46 +940,46 @@ def test_a_cut_ends_a_silent_command_and_one_that_is_sent_to(server: Sshd) -> No
         lambda talk: talk.send(b"x" * 100_000_000),
     )
     for act in acts:
-        lifeline = SocketCancelToken()
-        with server.connect(lifeline=lifeline) as link, link.open_command("sleep 60") as talk:
-            assert_cut(lifeline, InThread(lambda talk=talk, act=act: act(talk)))  # type: ignore[misc]
+        cancel_token = SocketCancelToken()
+        with server.connect(cancel_token=cancel_token) as link, link.open_command("sleep 60") as talk:
+            assert_cut(cancel_token, InThread(lambda talk=talk, act=act: act(talk)))  # type: ignore[misc]
 
 
 def test_a_cut_ends_the_wait_at_the_gate_and_between_two_attempts(server: Sshd) -> None:
-    gate, lifeline = LoginLimiter(1), SocketCancelToken()
+    gate, cancel_token = LoginLimiter(1), SocketCancelToken()
     with gate.slot((("127.0.0.1", server.port),), SocketCancelToken()):
-        waiting = InThread(lambda: server.connect(gate=gate, lifeline=lifeline))
-        assert_cut(lifeline, waiting)
-    lifeline, came = SocketCancelToken(), threading.Event()
+        waiting = InThread(lambda: server.connect(gate=gate, cancel_token=cancel_token))
+        assert_cut(cancel_token, waiting)
+    cancel_token, came = SocketCancelToken(), threading.Event()
 
     def answer(connection: socket.socket) -> None:
         too_many(connection)
         came.set()
 
     with stand_in(answer) as port:
-        waiting = InThread(lambda: server.connect(f"Port {port}", lifeline=lifeline))
+        waiting = InThread(lambda: server.connect(f"Port {port}", cancel_token=cancel_token))
         assert came.wait(10)
-        assert_cut(lifeline, waiting)
+        assert_cut(cancel_token, waiting)
 
 
 def test_a_cut_ends_a_proxy_command(server: Sshd) -> None:
-    lifeline, begun = SocketCancelToken(), server.folder / "begun"
+    cancel_token, begun = SocketCancelToken(), server.folder / "begun"
     os.mkfifo(begun)
     line = f"ProxyCommand sh -c 'echo >{begun}; exec sleep 60'"
-    waiting = InThread(lambda: server.connect(line, lifeline=lifeline))
+    waiting = InThread(lambda: server.connect(line, cancel_token=cancel_token))
     begun.read_bytes()
-    assert_cut(lifeline, waiting)
+    assert_cut(cancel_token, waiting)
 
 
 def test_a_line_that_is_cut_stays_cut(server: Sshd) -> None:
-    lifeline = SocketCancelToken()
-    with server.connect(lifeline=lifeline) as link:
-        lifeline.cancel()
-        lifeline.cancel()
+    cancel_token = SocketCancelToken()
+    with server.connect(cancel_token=cancel_token) as link:
+        cancel_token.cancel()
+        cancel_token.cancel()
         with pytest.raises(CancelledError):
             run(link, "true")
     with pytest.raises(CancelledError):
-        server.connect(lifeline=lifeline)
+        server.connect(cancel_token=cancel_token)
 
 
 # --- a server that is not sshd
@@ -1036,7 +1043,7 @@ def test_a_server_that_runs_no_commands_is_told(server: Sshd) -> None:
 def test_a_command_that_is_never_begun_is_told_and_can_be_cut(server: Sshd) -> None:
     server.known.write_text(f"other {Path(f'{server.host_keys[0]}.pub').read_text()}")
     for patience in (SshTimeouts(channel=0.4), SshTimeouts()):
-        lifeline, asked, go = SocketCancelToken(), threading.Event(), threading.Event()
+        cancel_token, asked, go = SocketCancelToken(), threading.Event(), threading.Event()
 
         def answer(asked: threading.Event = asked, go: threading.Event = go) -> bool:
             asked.set()
@@ -1045,7 +1052,7 @@ def test_a_command_that_is_never_begun_is_told_and_can_be_cut(server: Sshd) -> N
         lines = ("HostKeyAlias other",)
         with (
             refusing(server, answer) as port,
-            server.connect(f"Port {port}", *lines, lifeline=lifeline, patience=patience) as link,
+            server.connect(f"Port {port}", *lines, cancel_token=cancel_token, patience=patience) as link,
         ):
             waiting = InThread(lambda link=link: link.talk("true"))  # type: ignore[misc]
             assert asked.wait(10)
@@ -1057,7 +1064,7 @@ def test_a_command_that_is_never_begun_is_told_and_can_be_cut(server: Sshd) -> N
                     "the host does not start the command",
                 )
             else:
-                assert_cut(lifeline, waiting)
+                assert_cut(cancel_token, waiting)
             go.set()
 
 

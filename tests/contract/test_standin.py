@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.lab import cluster, contents, elf, fresh, mirror, packages, pki
+from agent.demo import default_config, elf, hsm_server, mirror, package_contents, packages, pki
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,7 +48,7 @@ class Root:
     path: Path
 
     def install(self, package: str, version: str = "5.18.0") -> None:
-        described = contents.describe(package, version, arch="amd64", interpreter=sys.executable)
+        described = package_contents.describe(package, version, arch="amd64", interpreter=sys.executable)
         packages.install(self.path, described)
 
     def argv(self, tool: str, *arguments: str) -> list[str]:
@@ -101,12 +101,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> pki.Pki:
 class Running:
     """Two HSMs of one cluster, and their places."""
 
-    hsms: tuple[cluster.HsmServer, ...]
+    hsms: tuple[hsm_server.HsmServer, ...]
     places: tuple[tuple[str, int], ...]
 
     def mode(self, word: str) -> None:
         for hsm in self.hsms:
-            cluster.set_mode(hsm.state, word)
+            hsm_server.set_mode(hsm.state, word)
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +114,12 @@ def two_hsms(certificates: pki.Pki, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("hsms")
     first = _hsm(certificates, folder / "one", "127.0.0.2")
     second = replace(first, address="127.0.0.3", state=folder / "two")
-    with cluster.running(first) as one, cluster.running(second) as two:
+    with hsm_server.running(first) as one, hsm_server.running(second) as two:
         yield Running((first, second), ((one.address, one.ports[0]), (two.address, two.ports[0])))
 
 
-def _hsm(certificates: pki.Pki, state: Path, address: str) -> cluster.HsmServer:
-    return cluster.HsmServer(
+def _hsm(certificates: pki.Pki, state: Path, address: str) -> hsm_server.HsmServer:
+    return hsm_server.HsmServer(
         address=address,
         identity=certificates.hsm,
         other=certificates.other_hsm,
@@ -191,7 +191,7 @@ def test_all_addresses_and_flags_in_one_call_give_the_documented_file(root: Root
             "log_interval": "daily",
         },
     }
-    assert root.cfg("cli") == json.loads(fresh.fresh_cfg("cli")), (
+    assert root.cfg("cli") == json.loads(default_config.fresh_cfg("cli")), (
         "one tool must not configure another component"
     )
 
@@ -335,14 +335,14 @@ def test_the_placeholder_and_missing_files_are_named(root: Root, two_hsms: Runni
 
 def test_another_configuration_file_can_be_named(connected: Root, tmp_path: Path) -> None:
     other = tmp_path / "other.cfg"
-    other.write_text(fresh.fresh_cfg("cli"))
+    other.write_text(default_config.fresh_cfg("cli"))
     assert answer(connected.run("cloudhsm-cli", "--config", str(other), "user", "list"))["error_code"] == 1
     assert connected.run("cloudhsm-cli", "--version").stdout == b"cloudhsm-cli 5.18.0\n"
 
 
 @pytest.mark.parametrize("mode", ["closing", "plain", "silent"])
 def test_an_hsm_that_is_reached_and_does_not_speak_tls(connected: Root, two_hsms: Running, mode: str) -> None:
-    cluster.set_mode(two_hsms.hsms[0].state, mode)
+    hsm_server.set_mode(two_hsms.hsms[0].state, mode)
     assert len(answer(connected.run("cloudhsm-cli", "cluster", "hsm-info"))["data"]["hsms"]) == 1
     two_hsms.mode(mode)
     done = connected.run("cloudhsm-cli", "cluster", "hsm-info")
@@ -386,7 +386,7 @@ def test_kinds_of_ca(
     ca, identity = pki.customer(tmp_path / "pki", kind)
     shutil.copy(ca.cert, root.etc("customerCA.crt"))
     hsm = replace(_hsm(certificates, tmp_path / "state", "127.0.0.4"), identity=identity)
-    with cluster.running(hsm) as started:
+    with hsm_server.running(hsm) as started:
         root.point_at([(started.address, started.ports[0])])
         done = root.run("cloudhsm-cli", "cluster", "hsm-info")
     found = VERIFICATION.search(done.stderr.decode())
@@ -399,7 +399,7 @@ def test_an_old_client_cannot_talk_to_hsm2m(certificates: pki.Pki, tmp_path: Pat
     root.install("cloudhsm-cli", "5.12.0")
     shutil.copy(certificates.ca.cert, root.etc("customerCA.crt"))
     hsm = replace(_hsm(certificates, tmp_path / "state", "127.0.0.4"), hsm_type="hsm2m.medium")
-    with cluster.running(hsm) as started:
+    with hsm_server.running(hsm) as started:
         root.point_at([(started.address, started.ports[0])])
         done = root.run("cloudhsm-cli", "cluster", "hsm-info")
     assert answer(done)["data"] == "Error in deserialization of data: Invalid integer conversion"
@@ -488,7 +488,7 @@ def test_sdk_3_from_configure_to_the_management_tool(certificates: pki.Pki, tmp_
     assert root.run("configure", "-m").returncode == 2, "there is no cluster.info yet"
 
     hsm = replace(_hsm(certificates, tmp_path / "state", "127.0.0.5"), peers=("127.0.0.5", "127.0.0.6"))
-    with cluster.running(hsm) as started:
+    with hsm_server.running(hsm) as started:
         client["server"]["port"] = started.ports[0]
         root.etc("cloudhsm_client.cfg").write_text(json.dumps(client))
         argv = root.argv("cloudhsm_client", str(root.etc("cloudhsm_client.cfg")))
@@ -565,8 +565,10 @@ def test_the_library_is_loaded_unless_it_misses_another(tmp_path: Path) -> None:
     library.write_bytes(elf.shared_object(machine, library.name, exports=exports, needed=["libc.so.6"]))
     assert ctypes.CDLL(str(library)).C_GetFunctionList() == 0x54
     broken = tmp_path / "broken.so"
-    broken.write_bytes(elf.shared_object(machine, broken.name, exports=exports, needed=[contents.MISSING]))
-    with pytest.raises(OSError, match=contents.MISSING):
+    broken.write_bytes(
+        elf.shared_object(machine, broken.name, exports=exports, needed=[package_contents.MISSING])
+    )
+    with pytest.raises(OSError, match=package_contents.MISSING):
         ctypes.CDLL(str(broken))
 
 
@@ -630,7 +632,7 @@ def test_a_mirror_over_https(certificates: pki.Pki, tmp_path: Path) -> None:
 
 def test_unknown_words_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown mode"):
-        cluster.set_mode(tmp_path / "state", "sideways")
+        hsm_server.set_mode(tmp_path / "state", "sideways")
     with pytest.raises(ValueError, match="unknown fault"):
         mirror.set_faults(tmp_path / "switch", {"*": "418"})
     with pytest.raises(ValueError, match="unknown fault"):

@@ -33,15 +33,14 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.config.desired import Desired, InputErrors, read_text, resolve
 from agent.core.errors import AgentError
 from agent.core.system import windows
-from agent.desired import Desired, InputErrors, read_text, resolve
 from agent.hosts.posix import Posix
-from agent.hosts.proxies import proxy_for
-from agent.hosts.windows import access
-from agent.render.record import schema
-from agent.reporting.file import path_of
-from agent.tasks import FIRST_BOOT
+from agent.hosts.windows import acl
+from agent.http.proxies import proxy_for
+from agent.render.json_report import schema
+from agent.sinks.file import path_of
 from agent.user_data import (
     MOST_BYTES,
     PATIENCE,
@@ -52,9 +51,10 @@ from agent.user_data import (
     parse_agent_source,
     user_data,
 )
+from agent.windows.scheduler import FIRST_BOOT
 from tests.doubles.receiver import Exchange, accept, only, receiver
 from tests.golden.test_user_data import CASES, LEAST, Case
-from tests.task_schema import complaints
+from tests.task_schema import input_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,10 +131,10 @@ class Shell:
 
     def given(self) -> Desired:
         """Return what `configure` was given, as it reads it."""
-        complaints = InputErrors()
+        input_errors = InputErrors()
         words = self.read("argv").splitlines()
         desired = resolve(
-            [read_text((self.folder / "config").read_bytes(), "first-boot.json", complaints)], complaints
+            [read_text((self.folder / "config").read_bytes(), "first-boot.json", input_errors)], input_errors
         )
         return replace(desired, timeout=float(words[4].rstrip("s")), replace_ca="--replace-ca" in words)
 
@@ -223,7 +223,7 @@ def test_the_other_forms_carry_the_same(text: str) -> None:
     assert (windows.count("</powershell>"), windows.count("<powershell>")) == (1, 1)
     told, task = carried(windows)
     assert told == config_json(wanted)
-    assert complaints(task) == []
+    assert input_errors(task) == []
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ POWERSHELL = [each for each in CASES if each.form == "powershell"]
 def test_the_task_goes_on_with_the_words_that_the_first_boot_used(case: Case) -> None:
     text = case.text()
     _, task = carried(text)
-    assert complaints(task) == []
+    assert input_errors(task) == []
     assert task.isascii()
     parts = {each.tag.rpartition("}")[2]: each.text or "" for each in ET.fromstring(task).iter()}
     assert parts["Command"] == '"PROGRAM"'
@@ -277,7 +277,7 @@ def test_the_task_goes_on_with_the_words_that_the_first_boot_used(case: Case) ->
 def test_the_folder_is_made_closed_to_all_others() -> None:
     """The agent refuses one that others may write to, and so would never run."""
     (list_,) = re.findall(r"SddlForm\('(.+?)'\)", POWERSHELL[0].text())
-    assert access.mode(list_, folder=True) == 0o711
+    assert acl.mode(list_, folder=True) == 0o711
 
 
 @pytest.mark.parametrize("case", POWERSHELL, ids=lambda case: case.path.name)
@@ -774,7 +774,7 @@ def test_a_signed_url_is_in_no_argument_of_a_process(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "complaints"),
+    ("words", "input_errors"),
     [
         (["--platform", "el99"], ["--platform: el99 is none of what reads shell"]),
         (["--platform", "windows"], ["--platform: windows is none of what reads shell"]),
@@ -799,12 +799,12 @@ def test_a_signed_url_is_in_no_argument_of_a_process(shell: Shell) -> None:
     ],
 )  # fmt: skip
 def test_what_no_host_could_do_is_told_at_the_desk_all_at_once(
-    words: list[str], complaints: list[str]
+    words: list[str], input_errors: list[str]
 ) -> None:
     argv = [sys.executable, "-m", "agent", "user-data", "--hsm-ip", "10.0.1.6", *words]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    for complaint in complaints:
+    for complaint in input_errors:
         assert complaint in done.stderr
     assert "secret" not in done.stderr
 
@@ -998,9 +998,9 @@ def test_what_shows_the_log_of_windows_is_one_command_in_both_of_its_shells() ->
 
 
 def test_a_proxy_of_windows_spares_the_same_hosts() -> None:
-    complaints: InputErrors = InputErrors()
-    way = first_boot_options("http://proxy.corp:3128", ".corp,10.1.2.3,10.0.0.0/8", complaints)
-    assert complaints.texts == []
+    input_errors: InputErrors = InputErrors()
+    way = first_boot_options("http://proxy.corp:3128", ".corp,10.1.2.3,10.0.0.0/8", input_errors)
+    assert input_errors.texts == []
     source = AgentSource("msi", "a.msi", "https://x/a.msi", "0" * 64)
     text = user_data(Posix(), LEAST, source, "powershell", way).decode("ascii")
     patterns = [re.compile(each) for each in re.findall(r"'(\^https.+?\$)'", text)]

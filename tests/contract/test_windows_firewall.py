@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.cloudhsm.firewall import RULE, outbound_blocks
-from agent.core.limits import Timeouts
-from agent.core.words import Plan
+from agent.core.model import Plan
+from agent.core.timeouts import Timeouts
 from agent.engine import apply_plan
-from agent.hosts.here import local_host
+from agent.hosts.local import local_host
 from agent.render.progress import NullProgress
 from agent.steps.firewall import Closing, Opening
 from agent.steps.reach import Reach
+from agent.windows.firewall import RULE, outbound_blocks
 from tests.full_server import full_server
 
 assert sys.platform == "win32"
@@ -23,7 +23,7 @@ assert sys.platform == "win32"
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.core.words import StepResult
+    from agent.core.model import StepResult
 
 KEY = r"HKLM\SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy"
 PROFILES = ("DomainProfile", "StandardProfile", "PublicProfile")

@@ -31,9 +31,9 @@ assert sys.platform == "win32"
 import winreg  # noqa: E402
 
 from agent.hosts import processes  # noqa: E402
-from agent.hosts.windows import access, kernel, names  # noqa: E402
+from agent.hosts.windows import acl, paths, win32  # noqa: E402
 from agent.hosts.windows.files import Files  # noqa: E402
-from agent.hosts.windows.machine import Windows  # noqa: E402
+from agent.hosts.windows.host import Windows  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ def run(program: str, *words: str, timeout: float = 120, stdin: bytes = b"") -> 
 
 
 def test_the_user_of_this_process_is_known() -> None:
-    assert re.fullmatch(r"S-1-5-21(-\d+){4}|S-1-5-18", kernel.user())
+    assert re.fullmatch(r"S-1-5-21(-\d+){4}|S-1-5-18", win32.user())
 
 
 def test_a_folder_that_others_may_write_to_is_not_taken_for_our_own(ground: Ground) -> None:
@@ -177,7 +177,7 @@ def test_a_file_that_stays_open_is_told_and_stays_as_it_was(ground: Ground) -> N
 
 def test_our_own_reading_keeps_nobody_out(ground: Ground) -> None:
     path = ground.file("file", b"old")
-    with os.fdopen(kernel.open_file(path), "rb") as file:
+    with os.fdopen(win32.open_file(path), "rb") as file:
         Path(path).unlink()
         assert file.read() == b"old"
 
@@ -208,8 +208,8 @@ def test_a_mode_is_an_access_control_list(ground: Ground) -> None:
     ground.host.write(secret, b"x", mode=0o600)
     ground.host.write(public, b"x", mode=0o644)
     assert [ground.host.stat(path).mode for path in (secret, public)] == [0o600, 0o644]  # type: ignore[union-attr]
-    assert ";WD)" not in kernel.security(secret)
-    assert ";WD)" in kernel.security(public)
+    assert ";WD)" not in win32.security(secret)
+    assert ";WD)" in win32.security(public)
 
 
 def test_a_mode_or_an_owner_without_a_counterpart_is_refused(ground: Ground) -> None:
@@ -596,7 +596,7 @@ def test_whoever_holds_the_words_of_a_lock_open_keeps_nobody_from_it(ground: Gro
     with ground.host.lock(path, "configure"):
         pass  # so that the folder is there
     began = time.monotonic()
-    with kernel.exclusive(f"{path}.holder", access.descriptor(0o644)), ground.host.lock(path, "configure"):
+    with win32.exclusive(f"{path}.holder", acl.descriptor(0o644)), ground.host.lock(path, "configure"):
         code, saw = cause_of(lambda: ground.host.lock(path, "verify").__enter__())
         assert (code, "configure" in saw) == ("run-locked", True)
     assert time.monotonic() - began < 4  # nor does he make it wait
@@ -608,7 +608,7 @@ def test_whoever_holds_the_words_of_a_lock_open_keeps_nobody_from_it(ground: Gro
 def test_no_name_that_is_everybodys_is_a_lock(ground: Ground) -> None:
     """Mutexes and events share their names with all users: whoever took one first kept every run from beginning."""
     path = ground.path("lock")
-    where = names.full(path, "C:\\").lower()
+    where = paths.full(path, "C:\\").lower()
     taken = f"Global\\hsm-agent-{hashlib.sha256(where.encode()).hexdigest()[:32]}"
     event = ctypes.WinDLL("kernel32").CreateEventW(None, True, False, taken)
     assert event

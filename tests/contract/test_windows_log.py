@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.core.registry import read
-from agent.hosts.here import local_host
+from agent.hosts.local import local_host
 from agent.hosts.windows.events import LONGEST, EventLog
 from agent.log import open_log
 
 assert sys.platform == "win32"
 
-from agent.hosts.windows import source  # noqa: E402
+from agent.hosts.windows import event_source  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KEY = rf"HKLM\{source.KEY}"
+KEY = rf"HKLM\{event_source.KEY}"
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_the_source_is_registered_once_and_written_to() -> None:
         }
     (handler,) = logging.getLogger("agent").handlers
     assert isinstance(handler, EventLog)
-    source.opened()(4, 1, "ü" * LONGEST)
+    event_source.opened()(4, 1, "ü" * LONGEST)
     logging.getLogger("agent").error("%s", "failed")
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.core.errors import AgentError
-from agent.core.limits import Timeouts
+from agent.core.timeouts import Timeouts
 from agent.core.utf16 import text_of
-from agent.hosts.here import local_host
-from agent.packages import Installed
-from agent.packages.msi import Msi, products
+from agent.hosts.local import local_host
+from agent.package_managers import Installed
+from agent.package_managers.msi import Msi, products
 from tests.wine.found import Source
 
 assert sys.platform == "win32"

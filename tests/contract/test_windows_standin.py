@@ -17,7 +17,7 @@ from tests.wine.found import CLUSTER, Source
 
 assert sys.platform == "win32"
 
-from agent.hosts.windows import kernel  # noqa: E402 -- it is for Windows alone
+from agent.hosts.windows import win32  # noqa: E402 -- it is for Windows alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,7 +164,7 @@ def test_an_orphan_holds_the_output_open() -> None:
     with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.wait(LIMIT) == 0
-        assert kernel.bytes_available(process.stdout.fileno()) == 0
+        assert win32.bytes_available(process.stdout.fileno()) == 0
     assert servers() == ["10.0.1.6"]
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import tasks
-from agent.desired import Desired
-from agent.hosts.here import local_host
+from agent.config.desired import Desired
+from agent.hosts.local import local_host
 from agent.user_data import AgentSource, user_data
+from agent.windows import scheduler
 
 assert sys.platform == "win32"
 
@@ -42,21 +42,21 @@ def nothing_is_left() -> Iterator[None]:
 
 
 def test_the_daily_look_is_registered_and_taken_off() -> None:
-    assert tasks.keep(local_host()) == ()  # no agent is installed
+    assert scheduler.keep(local_host()) == ()  # no agent is installed
     local_host().write(BROUGHT, XML.read_bytes(), mode=0o644)
-    assert [notice.code for notice in tasks.keep(local_host())] == ["scheduled"]
+    assert [notice.code for notice in scheduler.keep(local_host())] == ["scheduled"]
     assert registered() == ("hsm-agent-verify",)
-    assert tasks.keep(local_host()) == ()
+    assert scheduler.keep(local_host()) == ()
     here = local_host().system
     assert local_host().names(here.state) in ((), (here.lock.rpartition("\\")[2],))  # nothing that counts
-    assert tasks.end(local_host(), tasks.VERIFY) == ()
+    assert scheduler.end(local_host(), scheduler.VERIFY) == ()
     assert registered() == ()
-    assert tasks.end(local_host(), tasks.VERIFY) == ()
+    assert scheduler.end(local_host(), scheduler.VERIFY) == ()
 
 
 def test_a_description_that_is_none_is_refused_and_told() -> None:
     local_host().write(BROUGHT, b"<Task>", mode=0o644)
-    assert [notice.code for notice in tasks.keep(local_host())] == ["not-scheduled"]
+    assert [notice.code for notice in scheduler.keep(local_host())] == ["not-scheduled"]
     assert registered() == ()
 
 
@@ -72,12 +72,12 @@ def test_a_first_boot_goes_on_until_the_agent_ends_it() -> None:
     draft = rf"{machine.system.state}\first-boot.xml"
     machine.write(draft, task.encode("utf-16"), mode=0o600)
     machine.write(FIRST_BOOT, b"{}", mode=0o600)
-    words = ("schtasks.exe", "/create", "/tn", tasks.FIRST_BOOT, "/xml", draft, "/f")
+    words = ("schtasks.exe", "/create", "/tn", scheduler.FIRST_BOOT, "/xml", draft, "/f")
     assert f"& {' '.join(words[:5])} $file /f " in text
     for _ in range(2):  # as two launches with other user-data do
         assert machine.do(words, timeout=60).ok
     machine.remove(draft)
-    assert registered() == (tasks.FIRST_BOOT,)
-    assert tasks.end_first_boot(machine) == ()
+    assert registered() == (scheduler.FIRST_BOOT,)
+    assert scheduler.end_first_boot(machine) == ()
     assert registered() == ()
     assert machine.stat(FIRST_BOOT) is None

@@ -7,8 +7,8 @@ import hashlib
 from typing import Any
 
 from agent.core.errors import CODES
-from agent.core.fleet import ArchiveDigests, HostResult, HostState, Target
-from agent.fleet.record import RunSummary, to_tree
+from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
+from agent.fleet.fleet_report import RunSummary, to_tree
 
 Tree = dict[str, Any]
 

@@ -248,7 +248,7 @@ class Memory:
             del self.entries[place]
 
     def run(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
-        self.touches.append(("do", *argv))
+        self.touches.append(("run", *argv))
         return self._answer(tuple(argv), stdin, timeout)
 
     @contextlib.contextmanager
@@ -275,7 +275,7 @@ class Memory:
         limit: int,
         timeout: float,
     ) -> str:
-        self.touches.append(("fetch", url, path))
+        self.touches.append(("download", url, path))
         self._mind()
         here = self._follow(path)
         if sha256 and here is not None and self._digest(here.data) == sha256.lower():

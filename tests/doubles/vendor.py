@@ -10,19 +10,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, ClassVar
 
 from agent.catalogue import load
-from agent.cloudhsm.layout import LINUX, client_paths, component_of
-from agent.core.authenticode import ARGV
+from agent.cloudhsm.paths import LINUX, client_paths, component_of
 from agent.core.host import CommandResult
 from agent.core.registry import RegistryKey
 from agent.core.system import windows
-from agent.lab import contents
+from agent.demo import package_contents
+from agent.windows.authenticode_query import ARGV
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Sequence
 
-    from agent.cloudhsm.layout import ClientPaths
+    from agent.cloudhsm.paths import ClientPaths
     from agent.core.system import System
 
 OS_RELEASE = b'ID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04.1 LTS"\nID_LIKE=debian\n'
@@ -136,8 +136,10 @@ class Vendor:
         )
         memory.place(here.tool(component), b"#!")
         memory.place("/opt/cloudhsm/run/.keep", b"")
-        if component in contents.COMPONENTS:
-            made = contents.describe(f"cloudhsm-{component}", "5.18.0", arch="amd64", interpreter="/bin/sh")
+        if component in package_contents.COMPONENTS:
+            made = package_contents.describe(
+                f"cloudhsm-{component}", "5.18.0", arch="amd64", interpreter="/bin/sh"
+            )
             for path, file in made.files.items():
                 if path.endswith((".so", ".jar")):
                     memory.place(path, file.data)

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from referencing import Registry, Resource
 
+from agent.render.fleet.junit import suites
 from agent.render.fleet.schema import schema
-from agent.render.record import schema as host_schema
-from agent.reporting.fleet_junit import suites
+from agent.render.json_report import schema as host_schema
 from tests.doubles.fleets import Tree, fleet, host, not_reached, unreachable
 from tests.golden.test_fleet_screens import (
     CASES,

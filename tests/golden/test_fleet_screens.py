@@ -9,10 +9,10 @@ from typing import Any, Callable
 
 import pytest
 
-from agent.core.words import Report
+from agent.core.model import Report
 from agent.render.fleet import screen
-from agent.render.fleet.causes import summary_details
-from agent.render.record import to_tree
+from agent.render.fleet.grouping import summary_details
+from agent.render.json_report import to_tree
 from tests.doubles.fleets import Tree, fleet, host, not_reached, unreachable
 from tests.golden import test_screens as one
 from tests.golden.test_screens import hold

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.core.fleet import Target
-from agent.desired import InputErrors
+from agent.config.desired import InputErrors
+from agent.core.fleet_model import Target
 from agent.fleet.inventory import read, select
 from agent.hosts.posix import Posix
 

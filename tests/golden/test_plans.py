@@ -12,8 +12,8 @@ import pytest
 
 from agent.catalogue import components, load
 from agent.cloudhsm.ca import Ca
-from agent.core.limits import Timeouts
-from agent.desired import Desired
+from agent.config.desired import Desired
+from agent.core.timeouts import Timeouts
 from agent.facts import Facts
 from agent.planner import fit_host, plan
 from agent.steps.package import Package

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.render.record import to_document, to_tree
-from agent.reporting import cloudwatch, junit, prometheus
-from agent.reporting.letter import OutgoingReport
+from agent.render.json_report import to_document, to_tree
+from agent.sinks import cloudwatch, junit, prometheus
+from agent.sinks.message import OutgoingReport
 from tests.golden.test_screens import (
     complaints,
     degraded,
@@ -27,7 +27,7 @@ from tests.golden.test_screens import (
 )
 
 if TYPE_CHECKING:
-    from agent.core.words import Report
+    from agent.core.model import Report
 
 FOLDER = Path(__file__).parent / "reports"
 EMF = "cloudwatch:/hosts/cloudhsm/ip-10-0-1-12"

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Callable
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from agent import app
+from agent import commands
+from agent.config.desired import Desired, InputErrors, read_environment, read_flags, read_text, resolve
 from agent.core.errors import CODES, AgentError
 from agent.core.host import ProcessInfo
-from agent.desired import Desired, InputErrors, read_environment, read_flags, read_text, resolve
 from agent.render import screen
+from agent.render.json_report import schema, to_tree
 from agent.render.progress import NullProgress
-from agent.render.record import schema, to_tree
 from agent.report import RunInfo
-from agent.state import store
+from agent.state import records
 from tests.doubles.vendor import ETC, MIRROR, OS_RELEASE, Vendor, WindowsVendor
 
 if TYPE_CHECKING:
-    from agent.core.words import Report
+    from agent.core.model import Report
     from tests.doubles.memory import Memory
 
 FOLDER = Path(__file__).parent / "screens"
@@ -59,14 +59,14 @@ class Scene:
 
     def configure(self, **more: object) -> Report:
         wanted = replace(self.desired, **more)  # type: ignore[arg-type]
-        return app.configure(self.memory, wanted, self.run("configure"), NullProgress())
+        return commands.configure(self.memory, wanted, self.run("configure"), NullProgress())
 
     def verify(self, **more: object) -> Report:
-        return app.verify(self.memory, Desired(**more), self.run("verify"), NullProgress())  # type: ignore[arg-type]
+        return commands.verify(self.memory, Desired(**more), self.run("verify"), NullProgress())  # type: ignore[arg-type]
 
     def plan(self, **more: object) -> Report:
         wanted = replace(self.desired, **more)  # type: ignore[arg-type]
-        return app.verify(self.memory, wanted, self.run("plan"), NullProgress())
+        return commands.verify(self.memory, wanted, self.run("plan"), NullProgress())
 
 
 def first_run() -> Report:
@@ -209,30 +209,30 @@ def complaints() -> Report:
     )
     with pytest.raises(AgentError) as raised:
         resolve(said, found)
-    return app.report_invalid_input(scene.memory, scene.run("configure"), raised.value, Desired())
+    return commands.report_invalid_input(scene.memory, scene.run("configure"), raised.value, Desired())
 
 
 def rollback() -> Report:
     scene = Scene()
     scene.configure()
     scene.configure(accept_single_hsm=True)
-    return app.rollback(scene.memory, None, scene.run("rollback"), NullProgress())
+    return commands.rollback(scene.memory, None, scene.run("rollback"), NullProgress())
 
 
 def rollback_with_nothing_to_go_back_to() -> Report:
     scene = Scene()
-    return app.rollback(scene.memory, None, scene.run("rollback"), NullProgress())
+    return commands.rollback(scene.memory, None, scene.run("rollback"), NullProgress())
 
 
 def remove() -> Report:
     scene = Scene("pkcs11")
     scene.configure()
-    return app.remove(scene.memory, scene.run("remove"), NullProgress(), None)
+    return commands.remove(scene.memory, scene.run("remove"), NullProgress(), None)
 
 
 def remove_from_a_bare_host() -> Report:
     scene = Scene()
-    return app.remove(scene.memory, scene.run("remove"), NullProgress(), None)
+    return commands.remove(scene.memory, scene.run("remove"), NullProgress(), None)
 
 
 def report_undelivered() -> Report:
@@ -300,7 +300,7 @@ def test_colour_adds_nothing_but_colour(case: Callable[[], Report]) -> None:
 def test_the_screen_of_status(pytestconfig: pytest.Config) -> None:
     scene = Scene().down("hsm-timed-out", "10.0.1.6")
     report = scene.configure()
-    hold("status", report.exit_status, screen.status(store.read_report(scene.memory)), pytestconfig)
+    hold("status", report.exit_status, screen.status(records.read_report(scene.memory)), pytestconfig)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_the_screen_of_facts(
     if installed:
         scene.configure()
     scene.memory.place("/etc/os-release", release)
-    tree = app.facts(scene.memory, None)
+    tree = commands.facts(scene.memory, None)
     refusal = tree["refusal"]
     hold(name, CODES[refusal["code"]].exit_status if refusal else 0, screen.facts(tree), pytestconfig)
 

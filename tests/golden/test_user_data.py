@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.desired import Desired
+from agent.config.desired import Desired
 from agent.user_data import AgentSource, user_data
 from tests.doubles.vendor import Vendor
 from tests.golden.test_screens import FOLDER as SCREENS

@@ -11,7 +11,7 @@ import typer
 
 from agent.cli.root import command_tree
 from agent.core.errors import CODES
-from agent.render.fleet.words import from_here
+from agent.render.fleet.humanize import from_here
 
 ROOT = Path(__file__).parents[2]
 FILES = [*(ROOT / "agent").rglob("*.py"), *(ROOT / "templates").rglob("*.*"), ROOT / "README.md"]
@@ -59,7 +59,7 @@ def test_commands_that_are_named_exist() -> None:
 
 
 # of these a text of ours may come from a host: what is typed here, or shown to whom types, is not said there
-_HERE = ("cli", "fleet", "lab", "demo.py", "user_data.py", "ssh", "notices.py")
+_HERE = ("cli", "fleet", "demo", "user_data.py", "ssh", "notices.py")
 _BOTH = {"fleet", "explain", "COMMAND", "user-data"}
 
 

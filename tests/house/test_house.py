@@ -65,10 +65,62 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
     assert [str(path) for path in MODULES if path.stem in FORBIDDEN_NAMES] == []
 
 
-def test_every_room_is_on_the_map() -> None:
+def test_the_map_says_of_every_room_what_its_docstring_says() -> None:
     drawn = (ROOT / "agent" / "README.md").read_text(encoding="utf-8")
-    rooms = {path.relative_to(ROOT / "agent").parts[0] for path in MODULES} - {"__init__.py"}
-    assert sorted(room for room in rooms if f"`{room}" not in drawn) == []
+    rows = dict(re.findall(r"^\| `(\w+)(?:/|\.py)` \| [HOB] \| (.+?) \|$", drawn, re.MULTILINE))
+    tops = (
+        path for path in (ROOT / "agent").glob("*") if path.suffix == ".py" or (path / "__init__.py").exists()
+    )
+    files = (path if path.is_file() else path / "__init__.py" for path in tops)
+    said = {
+        (path.parent if path.name == "__init__.py" else path).stem: _sentence(path)
+        for path in files
+        if path != ROOT / "agent" / "__init__.py"
+    }
+    assert rows == said
+
+
+def _sentence(path: Path) -> str:
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n", maxsplit=1)[0]
+
+
+def test_no_class_has_the_name_of_another() -> None:
+    found: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in (
+            ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if "standin" not in path.parts else ()
+        ):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name.lstrip("_"), []).append(str(path.relative_to(ROOT)))
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
+def test_no_name_is_a_metaphor_of_our_own() -> None:
+    """Words that stood for a field's terms once: a transport, a connection, a channel, a cancel token, a sink, an archive."""
+    gone = {
+        "door",
+        "gate",
+        "lifeline",
+        "letter",
+        "baggage",
+        "errand",
+        "depot",
+        "parcel",
+        "story",
+        "seat",
+        "conduct",
+        "heard",
+    }
+    met = set()
+    for path in MODULES:
+        names = {path.stem}
+        for node in (
+            ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if "standin" not in path.parts else ()
+        ):
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                names.add(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", node.name))
+        met |= {(str(path.relative_to(ROOT)), name) for name in names if gone & set(name.lower().split("_"))}
+    assert met == set()
 
 
 def test_the_readme_has_the_table_of_codes() -> None:
@@ -97,7 +149,7 @@ def test_every_code_in_the_program_is_in_the_table() -> None:
 @pytest.mark.parametrize("argv", [["--version"], ["--help"]])
 def test_what_is_not_needed_is_not_loaded(argv: list[str]) -> None:
     code = (
-        "import sys; from agent.cli.root import start; start(sys.argv[1:]);"
+        "import sys; from agent.cli.root import main; main(sys.argv[1:]);"
         "print(sorted({'requests', 'psutil', 'paramiko', 'jinja2'} & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run(
@@ -108,7 +160,7 @@ def test_what_is_not_needed_is_not_loaded(argv: list[str]) -> None:
 
 def test_version_loads_nothing_but_the_command_line() -> None:
     code = (
-        "import sys; from agent.cli.root import start; start(['--version']);"
+        "import sys; from agent.cli.root import main; main(['--version']);"
         "print(sorted(name for name in sys.modules if name.startswith('agent.')), file=sys.stderr)"
     )
     done = subprocess.run(

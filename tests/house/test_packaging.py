@@ -27,11 +27,11 @@ from agent import __version__
 from agent.cli.fleet import COMMANDS as FLEET_COMMANDS
 from agent.cli.host import COMMANDS
 from agent.cli.root import command_tree
+from agent.config.desired import InputErrors, read_text, resolve
+from agent.config.options import OPTIONS
 from agent.core.errors import CODES
 from agent.core.system import windows
-from agent.desired import InputErrors, read_text, resolve
-from agent.options import OPTIONS
-from agent.reporting.places import SINKS
+from agent.sinks.registry import SINKS
 from tests.building import build, copied
 from tests.lab import images
 
@@ -244,11 +244,11 @@ def test_the_configuration_says_nothing_and_names_every_key(built: Path) -> None
     with in_deb(built) as deb:
         short = content(deb, "etc/hsm-agent/config.toml")
         text = content(deb, "usr/share/doc/hsm-agent/examples/config.toml")
-    complaints = InputErrors()
+    input_errors = InputErrors()
     for each in (short, text):
         assert [line for line in each.decode().splitlines() if line and not line.startswith("#")] == []
     said = b"\n".join(re.findall(rb"^#(\S.*)$", short, re.MULTILINE))
-    desired = resolve((read_text(said, "config.toml", complaints),), complaints)
+    desired = resolve((read_text(said, "config.toml", input_errors),), input_errors)
     assert (desired.hsm_ip, desired.ca_cert) == (("10.0.1.6", "10.0.2.9"), "/etc/hsm-agent/customerCA.crt")
     tables = re.split(r"^#\[(\w+)\]$", text.decode(), flags=re.MULTILINE)[1:]
     named = {

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 from agent.catalogue import components, load, match_platform, newest
+from agent.config.desired import InputErrors, read_text, resolve
+from agent.config.options import OPTIONS
 from agent.core.errors import EXIT_STATUSES, AgentError
-from agent.desired import InputErrors, read_text, resolve
-from agent.options import OPTIONS
-from agent.render.record import schema
+from agent.render.json_report import schema
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -70,8 +70,8 @@ def test_the_table_of_platforms_is_the_catalogue() -> None:
 
 def test_the_example_of_a_configuration_file_is_read_without_a_complaint() -> None:
     text = block("toml").replace("9F2C...", "9F" * 32)
-    complaints = InputErrors()
-    desired = resolve((read_text(text.encode(), "README.md", complaints),), complaints)
+    input_errors = InputErrors()
+    desired = resolve((read_text(text.encode(), "README.md", input_errors),), input_errors)
     assert (desired.hsm_ip, desired.component) == (("10.0.1.6", "10.0.2.9"), ("cli", "pkcs11"))
 
 

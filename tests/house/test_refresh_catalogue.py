@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.catalogue.rows import Catalogue, parse
+from agent.catalogue.loader import Catalogue, parse
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "packaging"))

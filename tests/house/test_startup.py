@@ -25,20 +25,20 @@ COSTLY = {
     "multiprocessing": 10,
     "email": 10,
     "importlib.metadata": 40,
-    "agent.lab": 45,
+    "agent.demo": 45,
     "botocore": 150,
     "xml.etree.ElementTree": 10,
 }
 
 _TELL = "\nimport sys, json; sys.stderr.write('\\n' + json.dumps(sorted(sys.modules)))"
 
-_COMMAND = "import sys\nfrom agent.cli.root import start\nstart(sys.argv[1:])" + _TELL
+_COMMAND = "import sys\nfrom agent.cli.root import main\nstart(sys.argv[1:])" + _TELL
 
 # What the host in memory needs to fill a package is not what a run needs: it is forgotten, so that a run which wants
 # any of it loads it again and is seen to.
 _DOUBLE = """
 before = set(sys.modules)
-from agent.lab import contents
+from agent.demo import package_contents
 needed = set(sys.modules) - before
 from tests.doubles.vendor import MIRROR, Vendor
 for name in needed:
@@ -48,11 +48,11 @@ for name in needed:
 _SECOND_RUN = (
     """
 import datetime, os, sys
-from agent import app
+from agent import commands
 from agent.cli import host, root
-from agent.desired import Desired
-from agent.render.progress import Silent
-from agent.report import Run
+from agent.config.desired import Desired
+from agent.render.progress import NullProgress
+from agent.report import RunInfo
 """
     + _DOUBLE
     + """
@@ -78,8 +78,8 @@ for number in (1, 2):
 _FAR_END = (
     """
 import datetime, io, sys
-from agent import far_end, landing
-from agent.desired import Desired, to_json
+from agent.remote import bootstrap; from agent.remote import server
+from agent.config.desired import Desired, to_json
 """
     + _DOUBLE
     + """
@@ -136,36 +136,32 @@ def test_a_run_with_nothing_to_do_loads_nothing_costly(components: list[str], ca
     # on a real host psutil comes in where a library is installed, since only then programs are looked for
     assert modules & set(COSTLY) == set()
     # and what downloads comes in with the first download
-    assert modules & {"agent.hosts.fetch", "agent.hosts.web"} == set()
+    assert modules & {"agent.http.download", "agent.http.client"} == set()
     # and what reports, where there is somebody to tell
-    assert not any(
-        name.startswith(("agent.reporting", "agent.delivery", "agent.state.spool")) for name in modules
-    )
+    assert not any(name.startswith("agent.sinks") for name in modules)
 
 
 def test_the_far_end_of_a_roll_out_loads_nothing_costly(ca_pem: bytes) -> None:
     """Every host of a fleet pays for it at every pass: no command line, and nothing that only a touch or a fault uses."""
     modules = loaded(_FAR_END, ca_pem.decode())
-    assert "agent.far_end" in modules
+    assert "agent.remote.server" in modules
     assert modules & set(COSTLY) == set()
     assert modules & {"typer", "click", "shutil", "tempfile", "lzma", "tarfile", "difflib"} == set()
-    assert modules & {"agent.hosts.fetch", "agent.hosts.web"} == set()
-    assert not any(
-        name.startswith(("agent.cli", "agent.fleet", "agent.reporting", "agent.delivery")) for name in modules
-    )
+    assert modules & {"agent.http.download", "agent.http.client"} == set()
+    assert not any(name.startswith(("agent.cli", "agent.fleet", "agent.sinks")) for name in modules)
 
 
 def test_the_far_end_that_is_started_alone_has_no_command_line() -> None:
     code = "import sys\nsys.argv[1:] = ['far-end']\nfrom agent.__main__ import main\nmain()" + _TELL
     modules = loaded(code)
-    assert "agent.far_end" in modules
+    assert "agent.remote.server" in modules
     assert modules & {*COSTLY, "typer", "click"} == set()
     assert not any(name.startswith(("agent.cli", "agent.fleet")) for name in modules)
 
 
 def test_a_run_that_writes_its_report_to_a_file_loads_nothing_costly(ca_pem: bytes) -> None:
     modules = loaded(_SECOND_RUN, ca_pem.decode(), REPORT_TO="file:/report.json")
-    assert "agent.delivery" in modules
+    assert "agent.sinks.delivery" in modules
     assert modules & set(COSTLY) == set()
 
 
@@ -188,5 +184,5 @@ def test_the_version_needs_no_command() -> None:
 
 
 def test_only_the_demo_loads_the_stand_ins() -> None:
-    assert "agent.lab.demo" in loaded(_COMMAND, "demo", "--help")
-    assert "agent.lab" not in loaded(_COMMAND, "verify", "--help")
+    assert "agent.demo.play" in loaded(_COMMAND, "demo", "--help")
+    assert "agent.demo" not in loaded(_COMMAND, "verify", "--help")

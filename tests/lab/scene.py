@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.lab import mirror, packages, pki
-from agent.lab.cluster import HsmServer, set_mode
+from agent.demo import mirror, packages, pki
+from agent.demo.hsm_server import HsmServer, set_mode
 
 if TYPE_CHECKING:
     import subprocess
@@ -70,7 +70,7 @@ class Scene:
         return file
 
     def mode(self, mode: str, *which: int) -> None:
-        """Switch HSMs to a mode of `agent.lab.cluster`; all of them when none is named."""
+        """Switch HSMs to a mode of `agent.demo.hsm_server`; all of them when none is named."""
         for number in which or range(len(self.hsms)):
             set_mode(self.folder / f"mode-{self.hsms[number].ip}", mode)
 
@@ -102,7 +102,7 @@ def cluster(lab: Lab, folder: Path, count: int = 2, kind: str = "normal") -> Any
             folder / "mirror", folder / "mirror.json", lab.operator.ip, MIRROR_PORT, log=folder / "log"
         )
         server = lab.operator.start(
-            ["python3", "-m", "agent.lab.mirror", *wanted.arguments()], [MIRROR_PORT], _PATH
+            ["python3", "-m", "agent.demo.mirror", *wanted.arguments()], [MIRROR_PORT], _PATH
         )
         scene.url = wanted.url(MIRROR_PORT)
         yield scene
@@ -125,7 +125,7 @@ def serve(scene: Scene, seat: HsmSeat) -> None:
         scene.made.client_ca.cert,
         scene.folder / f"mode-{seat.ip}",
     )
-    seat.serve(["python", "-m", "agent.lab.cluster", *hsm.arguments()], env=_PATH)
+    seat.serve(["python", "-m", "agent.demo.hsm_server", *hsm.arguments()], env=_PATH)
 
 
 def prepare(host: LabHost, scene: Scene) -> None:

@@ -18,9 +18,9 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from agent.core.errors import AgentError
-from agent.lab import stage
-from agent.lab.demo import FAULTS
-from agent.render.record import schema
+from agent.demo import sandbox
+from agent.demo.play import FAULTS
+from agent.render.json_report import schema
 
 from . import images
 
@@ -76,7 +76,7 @@ def loading(marked: str) -> int | None:
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (folder / "cmdline").read_bytes().split(b"\0")
-            inside = words[0] != b"unshare" and b"agent.lab.demo" in words
+            inside = words[0] != b"unshare" and b"agent.demo.play" in words
             if inside and marked.encode() in (folder / "environ").read_bytes():
                 return int(folder.name) if b"lib-dynload" in (folder / "maps").read_bytes() else None
     return None
@@ -212,7 +212,7 @@ def test_ended_in_the_middle_nothing_is_left(number: int, status: int, said: str
 
 
 @pytest.mark.usefixtures("untouched")
-@pytest.mark.parametrize("moment", ["unshare", "agent.lab.demo", "openssl", "dpkg-deb", "agent.lab.mirror"])
+@pytest.mark.parametrize("moment", ["unshare", "agent.demo.play", "openssl", "dpkg-deb", "agent.demo.mirror"])
 def test_a_key_at_any_moment_of_the_setting_up_leaves_nothing(moment: str) -> None:
     """A terminal's Ctrl-C goes to all processes of its group, twice where somebody is impatient."""
     marked = mark()
@@ -315,7 +315,7 @@ def test_an_interpreter_without_ctypes_says_so(monkeypatch: pytest.MonkeyPatch) 
     """That of our own build for Linux."""
     monkeypatch.setitem(sys.modules, "_ctypes", None)
     with pytest.raises(AgentError) as caught:
-        stage.enter("agent.lab.child", ())
+        sandbox.enter("agent.demo.server_process", ())
     assert (caught.value.code.name, caught.value.saw) == ("demo-unavailable", "no module ctypes")
     assert "a distribution's Python" in str(caught.value.want)
 

@@ -297,7 +297,7 @@ def test_a_shell_that_reads_what_is_sent_to_the_agent_is_named(operator: Operato
 def test_a_kept_tree_that_was_damaged_is_sent_again(operator: Operator, scene: Scene, one: LabHost) -> None:
     assert operator.rollout().exit_status == 0
     for damage in (
-        "rm $t/agent/far_end.py",
+        "rm $t/agent/remote/server.py",
         "truncate -s 100 $t/agent/app.py",
         "truncate -s 20 $t/agent/__pycache__/app.*",
     ):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.lab import mirror, packages
-from agent.lab.contents import HOLD
+from agent.demo import mirror, packages
+from agent.demo.package_contents import HOLD
 
 from .kernel import tool, until
 from .scene import _PATH, CA, ROWS, STATE, Ran, Scene, agent, cluster, hold, prepare, read, release, servers
@@ -239,7 +239,7 @@ def test_a_redirect_out_of_https_is_not_followed(stage: Stage, tmp_path: Path) -
     switch = tmp_path / "switch.json"
     mirror.set_faults(switch, {"*": "redirect-to-http"})
     made = mirror.Mirror(scene.folder / "mirror", switch, operator.ip, HTTPS_PORT, cert, key)
-    server = operator.start(["python3", "-m", "agent.lab.mirror", *made.arguments()], [HTTPS_PORT], _PATH)
+    server = operator.start(["python3", "-m", "agent.demo.mirror", *made.arguments()], [HTTPS_PORT], _PATH)
     try:
         stage.host.put("/root/mirrorCA.crt", cert.read_bytes())
         trusting = {"SSL_CERT_FILE": "/root/mirrorCA.crt"}

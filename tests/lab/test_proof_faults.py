@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.lab import contents, fresh, mirror, pki
-from agent.lab.cluster import HsmServer
+from agent.demo import default_config, mirror, package_contents, pki
+from agent.demo.hsm_server import HsmServer
 
 from .kernel import until
 from .network import OPERATOR_IP
@@ -133,7 +133,7 @@ def unconfigured(host: LabHost, *components: str) -> None:
 def placeholder(host: LabHost, *components: str) -> None:
     """Bring back the file of a fresh package, as its reinstallation does."""
     for component in components or ("cli", "pkcs11"):
-        host.put(f"{ETC}/cloudhsm-{component}.cfg", fresh.fresh_cfg(component).encode())
+        host.put(f"{ETC}/cloudhsm-{component}.cfg", default_config.fresh_cfg(component).encode())
 
 
 def identity(host: LabHost, *paths: str) -> str:
@@ -268,7 +268,7 @@ def test_an_hsm_is_reached_by_its_ipv6_address(scene: Scene, host: LabHost) -> N
     hsm = HsmServer(
         ipv6, scene.made.hsm, scene.made.other_hsm, scene.made.client_ca.cert, scene.folder / "mode-v6"
     )
-    argv = ["python3", "-m", "agent.lab.cluster", *hsm.arguments()]
+    argv = ["python3", "-m", "agent.demo.hsm_server", *hsm.arguments()]
     server = seat.start([*argv, "--ports=2223"], env=HERE)
     until(lambda: "LISTEN" in seat.tool(["ss", "-tln", f"src [{ipv6}]:2223"]), "the HSM's IPv6 address")
     options = [*wanted(scene), "--hsm-ip", ipv6]
@@ -851,7 +851,7 @@ def test_a_ca_from_an_https_server(lab: Lab, scene: Scene, host: LabHost, tmp_pa
     server = mirror.Mirror(
         folder, tmp_path / "faults.json", OPERATOR_IP, HTTPS_PORT, cert, key, tmp_path / "log"
     )
-    lab.operator.start(["python3", "-m", "agent.lab.mirror", *server.arguments()], [HTTPS_PORT], HERE)
+    lab.operator.start(["python3", "-m", "agent.demo.mirror", *server.arguments()], [HTTPS_PORT], HERE)
     host.put("/root/www.crt", cert.read_bytes())
     url, trusting = f"https://{OPERATOR_IP}:{HTTPS_PORT}/customerCA.crt", {"SSL_CERT_FILE": "/root/www.crt"}
     host.must(["rm", CA])
@@ -1017,7 +1017,7 @@ def test_a_library_that_cannot_be_loaded(scene: Scene, make_host: MakeHost) -> N
     assert scene.sums == sums
     reinstall(host, scene, "cloudhsm-pkcs11")
     cured(host, *wanted(scene))
-    assert broken == f"{LIBRARY.rsplit('/', 1)[1]} lacks {contents.MISSING}"
+    assert broken == f"{LIBRARY.rsplit('/', 1)[1]} lacks {package_contents.MISSING}"
 
 
 def told_library(ran: Ran) -> str:

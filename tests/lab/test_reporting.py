@@ -187,7 +187,7 @@ def test_a_script_waits_for_the_run_that_is_at_work(make_host: MakeHost) -> None
     host.put(f"{STATE}/report.json", b'{"schema_version": 1, "run_id": "before"}')
     run = (
         "import sys; sys.path.insert(0, '/usr/lib/hsm-agent'); from agent.core.system import LINUX;"
-        "from agent.hosts.posix import Posix; from agent.state.store import write_report\n"
+        "from agent.hosts.posix import Posix; from agent.state.records import write_report\n"
         "with Posix().lock(LINUX.lock, 'hsm-agent configure, run after'):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
         "    write_report(Posix(), sys.argv[2])"

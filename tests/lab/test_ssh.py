@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Callable
 import pytest
 
 from agent.core.errors import AgentError
-from agent.core.fleet import Target
-from agent.hosts.ssh.gate import LoginLimiter
-from agent.hosts.ssh.keys import IdentityStore
-from agent.hosts.ssh.link import (
+from agent.core.fleet_model import Target
+from agent.ssh.config import SshConfig
+from agent.ssh.connection import (
     ConnectionLostError,
     SocketCancelToken,
     SshChannel,
@@ -23,8 +22,9 @@ from agent.hosts.ssh.link import (
     SshTimeouts,
     connect,
 )
-from agent.hosts.ssh.login import SshConfig
-from agent.hosts.ssh.trust import KnownHosts
+from agent.ssh.identities import IdentityStore
+from agent.ssh.known_hosts import KnownHosts
+from agent.ssh.login_limit import LoginLimiter
 from tests.sshd import run
 from tests.threads import InThread, assert_cut, nothing_left
 
@@ -82,16 +82,16 @@ class Ground:
         self,
         name: str,
         *lines: str,
-        lifeline: SocketCancelToken | None = None,
+        cancel_token: SocketCancelToken | None = None,
         gate: LoginLimiter | None = None,
         patience: SshTimeouts | None = None,
     ) -> SshConnection:
         return connect(
             self.config(*lines).route(Target(name, name)),
             known=KnownHosts(),
-            keyring=IdentityStore(),
+            identity_store=IdentityStore(),
             trust_new=False,
-            lifeline=lifeline or SocketCancelToken(),
+            cancel_token=cancel_token or SocketCancelToken(),
             gate=gate or LoginLimiter(),
             patience=patience or SshTimeouts(),
         )
@@ -151,11 +151,16 @@ def test_thirty_two_at_once_behind_one_bastion_are_not_dropped(ground: Ground) -
     known = ground.folder / "known_hosts"
     known.write_text(f"{known.read_text()}[{ground.outer.ip}]:2222 {known.read_text().split(' ', 1)[1]}")
     route = ground.config("Host outer", "  Port 2222").route(Target("web-1", "web-1"))
-    shared, keyring, gate = KnownHosts(), IdentityStore(), LoginLimiter()
+    shared, identity_store, gate = KnownHosts(), IdentityStore(), LoginLimiter()
 
     def work() -> int | None:
         with connect(
-            route, known=shared, keyring=keyring, trust_new=False, lifeline=SocketCancelToken(), gate=gate
+            route,
+            known=shared,
+            identity_store=identity_store,
+            trust_new=False,
+            cancel_token=SocketCancelToken(),
+            gate=gate,
         ) as link:
             return run(link, "exit 3").status
 
@@ -260,10 +265,10 @@ def test_a_cut_ends_what_waits_for_a_firewall(ground: Ground) -> None:
         ("web-1", ground.inner, ground.outer),
     ):
         host.seat.faults.drop([22])
-        lifeline = SocketCancelToken()
-        waiting = ground.seated(partial(ground.connect, name, "ConnectTimeout 60", lifeline=lifeline))
+        cancel_token = SocketCancelToken()
+        waiting = ground.seated(partial(ground.connect, name, "ConnectTimeout 60", cancel_token=cancel_token))
         until(partial(syn_sent, knocks, host.ip), "a connect to be under way")
-        assert_cut(lifeline, waiting)
+        assert_cut(cancel_token, waiting)
         host.seat.faults.clear()
 
 
@@ -283,15 +288,18 @@ def test_a_cut_ends_a_command_whose_host_or_jump_host_is_stopped(ground: Ground,
         ("echo ready; sleep 60", lambda talk: talk.send(b"x" * 50_000_000)),
     )
     for command, act in acts:
-        lifeline, heard = SocketCancelToken(), threading.Event()
+        cancel_token, heard = SocketCancelToken(), threading.Event()
 
         def work(
-            lifeline: SocketCancelToken = lifeline,
+            cancel_token: SocketCancelToken = cancel_token,
             heard: threading.Event = heard,
             command: str = command,
             act: Callable[[SshChannel], object] = act,
         ) -> None:
-            with ground.connect("web-1", lifeline=lifeline) as link, link.open_command(command) as talk:
+            with (
+                ground.connect("web-1", cancel_token=cancel_token) as link,
+                link.open_command(command) as talk,
+            ):
                 talk.receive()
                 heard.set()
                 act(talk)
@@ -299,7 +307,7 @@ def test_a_cut_ends_a_command_whose_host_or_jump_host_is_stopped(ground: Ground,
         waiting = ground.seated(work)
         assert heard.wait(20)
         host.must(["pkill", "-STOP", "sshd"])
-        assert_cut(lifeline, waiting)
+        assert_cut(cancel_token, waiting)
         host.must(["pkill", "-CONT", "sshd"])
 
 
@@ -309,10 +317,10 @@ def drain(talk: SshChannel) -> None:
 
 
 def test_a_cable_that_is_out_ends_by_the_cut(ground: Ground) -> None:
-    lifeline, heard = SocketCancelToken(), threading.Event()
+    cancel_token, heard = SocketCancelToken(), threading.Event()
 
     def work() -> None:
-        with ground.connect("direct", lifeline=lifeline) as link, link.open_command("yes") as talk:
+        with ground.connect("direct", cancel_token=cancel_token) as link, link.open_command("yes") as talk:
             talk.receive()
             heard.set()
             drain(talk)
@@ -320,7 +328,7 @@ def test_a_cable_that_is_out_ends_by_the_cut(ground: Ground) -> None:
     waiting = ground.seated(work)
     assert heard.wait(20)
     ground.target.seat.faults.unplug()
-    assert_cut(lifeline, waiting)
+    assert_cut(cancel_token, waiting)
 
 
 @pytest.mark.parametrize("name", ["direct", "web-1"])

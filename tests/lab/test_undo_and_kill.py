@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.lab import contents, mirror
+from agent.demo import mirror, package_contents
 
 from .kernel import until
 from .scene import CA, ETC, STATE, Ran, Scene, agent, cluster, misbehave, prepare, servers, settings
@@ -124,7 +124,7 @@ def held_tool(host: LabHost, tool: str) -> Held:
 
 
 def held_package(host: LabHost) -> Held:
-    return Held(host, contents.HOLD)
+    return Held(host, package_contents.HOLD)
 
 
 def downloading(scene: Scene, host: LabHost) -> None:

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import app
-from agent.cloudhsm.layout import client_paths
-from agent.core.words import Report, StepOutcome
-from agent.desired import Desired
+from agent import commands
+from agent.cloudhsm.paths import client_paths
+from agent.config.desired import Desired
+from agent.core.model import Report, StepOutcome
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
-from agent.state import snapshot
+from agent.state import snapshots
 from tests.doubles.vendor import MIRROR, Vendor, WindowsVendor
 
 if TYPE_CHECKING:
@@ -51,15 +51,15 @@ class Host:
         return RunInfo(f"20261124T{self.number:06}Z-0000", command, STARTED)
 
     def configure(self, **more: Any) -> Report:
-        return app.configure(
+        return commands.configure(
             self.memory, replace(self.desired, **more), self.run("configure"), NullProgress()
         )
 
     def rollback(self, run_id: str | None = None) -> Report:
-        return app.rollback(self.memory, run_id, self.run("rollback"), NullProgress())
+        return commands.rollback(self.memory, run_id, self.run("rollback"), NullProgress())
 
     def look(self) -> dict[str, StepOutcome]:
-        report = app.verify(self.memory, self.desired, self.run("plan"), NullProgress())
+        report = commands.verify(self.memory, self.desired, self.run("plan"), NullProgress())
         return {line.id: line.outcome for line in report.steps}
 
     def cfg(self, component: str = "cli") -> str:
@@ -207,7 +207,7 @@ def test_what_is_not_ours_to_close_is_named_and_nothing_is_run(
     report = host.configure()
     assert (report.code, report.exit_status) == ("permissions-unsafe", 50)
     assert path in (report.failure.saw if report.failure else "")
-    assert not [touch for touch in host.memory.touches if touch[0] in ("do", "chmod")]
+    assert not [touch for touch in host.memory.touches if touch[0] in ("run", "chmod")]
 
 
 @pytest.mark.parametrize("folder", ["", "etc"])
@@ -290,7 +290,7 @@ def test_after_25_failing_runs_the_last_that_worked_is_there(world: World, ca_pe
 @both
 def test_what_was_not_seen_to_work_is_said_to_be_so(world: World, ca_pem: bytes) -> None:
     host = Host(world, ca_pem)
-    first = snapshot.known(host.memory)[0]
+    first = snapshots.known(host.memory)[0]
     good = host.files()
     back = host.rollback(first)
     assert (back.exit_status, host.memory.stat(host.layout.ca)) == (0, None)
@@ -374,7 +374,7 @@ def test_after_a_removal_nothing_is_kept(world: World, ca_pem: bytes) -> None:
     host = Host(world, ca_pem)
     tune(host, "cli")
     assert host.configure(log_file="/var/log/hsm.log").exit_status == 0
-    assert app.remove(host.memory, host.run("remove"), NullProgress(), None).exit_status == 0
+    assert commands.remove(host.memory, host.run("remove"), NullProgress(), None).exit_status == 0
     host.memory.remove(host.cfg())
     assert host.configure().exit_status == 0
     assert "retry" not in host.tree()["clusters"][0]["cluster"]
@@ -418,7 +418,7 @@ def test_a_link_stays_one_and_its_file_is_put_back(
     assert set(host.look().values()) == {StepOutcome.MET}
     changed = replace(host.desired, ca_cert=other_ca_pem.decode(), replace_ca=True, log_level="debug")
     run = host.run("configure")
-    assert app.configure(host.memory, changed, run, NullProgress()).exit_status == 0
+    assert commands.configure(host.memory, changed, run, NullProgress()).exit_status == 0
     assert (host.memory.readlink(path), host.memory.read("/srv/hsm/file")) != (target, before)
     assert host.memory.readlink(path) == target
     host.memory.place(path, b"a file in the place of the link")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent import far_end
+from agent.config.desired import Desired, to_json
 from agent.core.errors import AgentError
 from agent.core.system import LINUX
-from agent.desired import Desired, to_json
-from agent.landing import RECORD, RecordStream
-from agent.state import store
+from agent.remote import server
+from agent.remote.bootstrap import RECORD, RecordStream
+from agent.state import records
 from tests.doubles.vendor import MIRROR, Vendor
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class Scene:
 
     def answer(self, request: dict[str, Any]) -> Any:
         out = io.BytesIO()
-        report = far_end.report_for(
-            self.memory, request, far_end.RemoteListener(RecordStream(io.BytesIO(), out))
+        report = server.report_for(
+            self.memory, request, server.RemoteListener(RecordStream(io.BytesIO(), out))
         )
         self.said = [json.loads(line.lstrip(RECORD)) for line in out.getvalue().splitlines()]
         return report
@@ -64,7 +64,7 @@ def test_a_run_tells_where_it_is_and_names_who_asked(scene: Scene) -> None:
     report = scene.answer(scene.asked())
     assert (report["outcome"], report["changed"], report["request"]) == ("ok", True, "RUN/web-1/1")
     assert {"event": "at", "step": "package:cli", "touching": True} in scene.said
-    assert store.read_report(scene.memory) == report
+    assert records.read_report(scene.memory) == report
 
 
 def test_the_same_request_again_is_answered_and_not_done_twice(scene: Scene) -> None:
@@ -158,7 +158,7 @@ def test_an_interrupt_ends_the_wait_for_another_run(scene: Scene) -> None:
 @pytest.mark.parametrize("comes", [b"", b'{"size": 9, "sha256": "x"}\nhalf'])
 def test_a_package_that_stops_coming_is_a_broken_link(comes: bytes) -> None:
     """By its code: a host that is there again is asked for another run, and not for the report of this one."""
-    wired = far_end.RemoteListener(RecordStream(io.BytesIO(comes), io.BytesIO()))
+    wired = server.RemoteListener(RecordStream(io.BytesIO(comes), io.BytesIO()))
     with pytest.raises(AgentError) as broken:
         list(wired.send("https://user:secret@mirror/Noble/a.deb?token=secret", None).pieces)
     assert (broken.value.code.name, broken.value.want) == ("link-lost", "https://mirror/Noble/a.deb")
@@ -166,7 +166,7 @@ def test_a_package_that_stops_coming_is_a_broken_link(comes: bytes) -> None:
 
 def test_a_package_that_is_still_coming_to_the_operator_is_waited_for() -> None:
     comes = b'{"wait": true}\n{"wait": true}\n{"size": 4, "sha256": "x"}\nhalf'
-    sent = far_end.RemoteListener(RecordStream(io.BytesIO(comes), io.BytesIO())).send(
+    sent = server.RemoteListener(RecordStream(io.BytesIO(comes), io.BytesIO())).send(
         "https://mirror/Noble/a.deb", None
     )
     assert (sent.size, b"".join(sent.pieces)) == (4, b"half")

@@ -17,17 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.errors import CODES
-from agent.core.fleet import HostResult, HostState, Target
-from agent.fleet import conduct, journal
-from agent.fleet.heard import ReplyReader
+from agent.core.fleet_model import HostResult, HostState, Target
+from agent.fleet import controller, journal
+from agent.fleet.agent_archive import AgentArchive, AgentArchives
 from agent.fleet.journal import RunSpec
-from agent.fleet.tree import AgentArchive, AgentArchives
+from agent.fleet.replies import ReplyReader
 from agent.hosts.posix import Posix
-from agent.landing import RECORD
-from agent.render.fleet.page import page
+from agent.remote.bootstrap import RECORD
+from agent.render.fleet.counters import RolloutCounters
+from agent.render.fleet.html import page
+from agent.render.fleet.junit import suites
 from agent.render.fleet.screen import report as screen
-from agent.render.fleet.tally import RolloutCounters
-from agent.reporting.fleet_junit import suites
 from tests.unit.test_rollout import Cord
 from tests.unit.test_visit import REPORT
 
@@ -154,10 +154,12 @@ class Link:
 def ran(lines: list[bytes], folder: Path) -> dict[str, Any]:
     """Run a roll-out over the two, look at all that it leaves, and return its report."""
     environ = {"XDG_STATE_HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
-    means = conduct.Deps(Posix(), environ, lambda _config: Fleet(lines), Cord, RolloutCounters(), lambda: 0)
-    place, result = conduct.start(ORDERS, TREES, means)
-    whole = conduct.with_host_reports(place, result)
-    assert conduct.with_host_reports(place, conduct.stored_report(place)) == whole
+    means = controller.Deps(
+        Posix(), environ, lambda _config: Fleet(lines), Cord, RolloutCounters(), lambda: 0
+    )
+    place, result = controller.start(ORDERS, TREES, means)
+    whole = controller.with_host_reports(place, result)
+    assert controller.with_host_reports(place, controller.stored_report(place)) == whole
     json.dumps(whole, allow_nan=False).encode("ascii")
     for text in (screen(result), screen(whole, width=40, colour=False)):
         assert all(char.isprintable() for line in text.splitlines() for char in line)
@@ -258,4 +260,4 @@ def test_a_journal_that_holds_such_a_host_is_gone_on_with(tmp_path: Path) -> Non
             HostResult("bad", "10.0.4.8", 22, 1, HostState.FAILED, code="far-end-failed", saw="\ud800\x1b[2J")
         )
     assert journal.read(folder).ends["bad"].saw == "\ud800\x1b[2J"
-    assert "\x1b" not in screen(conduct.stored_report(folder))
+    assert "\x1b" not in screen(controller.stored_report(folder))

@@ -20,17 +20,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent import log
-from agent.core import words
+from agent.core import model
 from agent.core.errors import CODES, AgentError
 from agent.core.host import ProcessInfo
-from agent.core.words import HostIdentity, Report, RunOutcome
+from agent.core.model import HostIdentity, Report, RunOutcome
 from agent.render import screen
-from agent.render.fleet.page import page
-from agent.render.record import schema, to_document, to_error_document, to_tree
-from agent.render.shape import first_violation
-from agent.reporting import cfn, cloudwatch, junit, prometheus
-from agent.reporting.letter import OutgoingReport
-from agent.state import spool, store
+from agent.render.fleet.html import page
+from agent.render.json_report import schema, to_document, to_error_document, to_tree
+from agent.render.schema_check import first_violation
+from agent.sinks import cloudformation, cloudwatch, junit, prometheus, spool
+from agent.sinks.message import OutgoingReport
+from agent.state import records
 from tests.doubles.fleets import fleet
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import Vendor
@@ -94,14 +94,14 @@ _PLAIN = {
 
 def hints_of(kind: Any) -> dict[str, Any]:
     known = get_type_hints(
-        kind, {**vars(words), "Optional": Optional, "Union": Union}, {"Mapping": Mapped}
+        kind, {**vars(model), "Optional": Optional, "Union": Union}, {"Mapping": Mapped}
     ) if hasattr(type(None), "__or__") else _of_3_9(kind)  # fmt: skip
     return {each.name: known[each.name] for each in fields(kind)}
 
 
 def _of_3_9(kind: Any) -> dict[str, Any]:
     """Return the types of a dataclass where `X | None` cannot be evaluated yet."""
-    names = {**vars(words), "Mapping": Mapped, "Optional": Optional}
+    names = {**vars(model), "Mapping": Mapped, "Optional": Optional}
     written = {
         each.name: re.sub(r"^(\w+) \| None$", r"Optional[\1]", str(each.type)) for each in fields(kind)
     }
@@ -147,8 +147,8 @@ WORST = replace(
         for number, evil in enumerate(EVIL * 8)
         for line in degraded().steps[:1]
     ),
-    notices=tuple(words.Notice(evil, evil) for evil in EVIL * 8),
-    restart_needed=tuple(words.StaleProcess(10**30, evil, evil, evil) for evil in EVIL * 20),
+    notices=tuple(model.Notice(evil, evil) for evil in EVIL * 8),
+    restart_needed=tuple(model.StaleProcess(10**30, evil, evil, evil) for evil in EVIL * 20),
     host=replace(degraded().host, name="\x1b[31m\udcff" * 9000, title="\x1b" * 9000),
 )  # fmt: skip
 
@@ -159,7 +159,7 @@ WORST = replace(
 def test_the_document_is_one_that_everybody_reads(report: Report) -> None:
     tree = held(to_document(report))
     assert tree == to_tree(report)
-    assert [step["outcome"] in {each.value for each in words.StepOutcome} for step in tree["steps"]].count(
+    assert [step["outcome"] in {each.value for each in model.StepOutcome} for step in tree["steps"]].count(
         False
     ) == 0
     assert (tree["exit_status"], tree["outcome"]) == (report.exit_status, report.outcome.value)
@@ -170,17 +170,17 @@ def test_the_document_is_one_that_everybody_reads(report: Report) -> None:
 @example(WORST)
 def test_a_report_that_is_held_is_held_still_after_a_notice_more(report: Report) -> None:
     assert replace(report) == report
-    more = replace(report, notices=(*report.notices, words.Notice("report-undelivered", "\x1b told last")))
-    assert more.notices[-1] == words.Notice("report-undelivered", "? told last")
+    more = replace(report, notices=(*report.notices, model.Notice("report-undelivered", "\x1b told last")))
+    assert more.notices[-1] == model.Notice("report-undelivered", "? told last")
     assert more.steps == report.steps or len(to_document(more)) < len(to_document(report)) + 500
 
 
 @pytest.mark.parametrize("count", [200, 201, 5000])
-@pytest.mark.parametrize("name", ["lines", "hsms", "restart_needed", "notices"])
+@pytest.mark.parametrize("name", ["steps", "hsms", "restart_needed", "notices"])
 def test_what_is_left_out_of_a_list_is_counted(name: str, count: int) -> None:
     entry: Any = {
-        "lines": degraded().steps[0], "hsms": degraded().hsms[0], "notices": words.Notice("kept", "x"),
-        "restart_needed": words.StaleProcess(1, "x", "dyn", "x"),
+        "steps": degraded().steps[0], "hsms": degraded().hsms[0], "notices": model.Notice("kept", "x"),
+        "restart_needed": model.StaleProcess(1, "x", "dyn", "x"),
     }[name]  # fmt: skip
     fields_of_it: dict[str, Any] = {name: (entry,) * count}
     report = replace(degraded(), **fields_of_it)
@@ -195,10 +195,10 @@ def test_what_is_left_out_of_a_list_is_counted(name: str, count: int) -> None:
 def test_of_too_many_steps_those_that_failed_are_kept() -> None:
     good, bad = (
         degraded().steps[0],
-        next(line for line in degraded().steps if line.outcome is words.StepOutcome.FAILED),
+        next(line for line in degraded().steps if line.outcome is model.StepOutcome.FAILED),
     )
     report = replace(degraded(), steps=(good,) * 900 + (bad,) + (good,) * 900)
-    assert [line for line in report.steps if line.outcome is words.StepOutcome.FAILED] == [bad]
+    assert [line for line in report.steps if line.outcome is model.StepOutcome.FAILED] == [bad]
 
 
 @FEW
@@ -243,7 +243,7 @@ def test_what_is_kept_for_a_receiver_is_read_back_whole(report: Report) -> None:
     letter = OutgoingReport("file:/report.json", document)
     assert spool.keep(memory, letter.uri, document, letter.key) == 0
     assert [(kept.uri, kept.document) for kept in spool.waiting(memory)[0]] == [(letter.uri, document)]
-    store.write_report(memory, document)
+    records.write_report(memory, document)
     assert json.loads(memory.read(memory.system.report) or b"") == to_tree(report)
 
 
@@ -269,7 +269,7 @@ def test_each_place_gets_what_it_reads(report: Report) -> None:
 def test_a_signal_has_an_id_that_aws_takes(report: Report, name: str) -> None:
     plain = replace(report, run_id="20261123T201500Z-1f3a", code="hsm-timed-out",
                     host=HostIdentity(name, "", "", "", "", None))  # fmt: skip
-    made = cfn.unique_id(to_tree(plain))
+    made = cloudformation.unique_id(to_tree(plain))
     assert len(made) <= 64
     assert set(made) <= set(string.ascii_letters + string.digits + ".-_")
 
@@ -336,6 +336,6 @@ def test_a_process_changes_no_run_by_its_name(evil: str, ca_pem: bytes) -> None:
     assert (report.outcome, report.code, report.exit_status) == (RunOutcome.OK, None, 0)
     assert {each.component for each in report.restart_needed} == {"pkcs11"}
     assert held((memory.read("/told/report.json") or b"").decode("ascii")) == to_tree(report)
-    assert store.read_report(memory) == to_tree(report)
+    assert records.read_report(memory) == to_tree(report)
     assert memory.list_dir(memory.system.spool) == ()
     assert "report-cut" in {each.code for each in report.notices}

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import app
-from agent.cloudhsm.layout import client_paths
+from agent import commands
+from agent.cloudhsm.paths import client_paths
+from agent.config.desired import Desired
 from agent.core.errors import CODES, AgentError
 from agent.core.host import CommandResult
-from agent.core.words import Report, RunOutcome, StepOutcome
-from agent.desired import Desired
+from agent.core.model import Report, RunOutcome, StepOutcome
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
-from agent.state import snapshot
+from agent.state import snapshots
 from tests.doubles.vendor import MIRROR, Vendor, WindowsVendor
 
 if TYPE_CHECKING:
@@ -48,13 +48,15 @@ def machine_of(vendor: Vendor) -> Memory:
 
 
 def configure(memory: Host, desired: Desired, number: int = 1) -> Report:
-    return app.configure(
+    return commands.configure(
         memory, desired, RunInfo(f"2026112{number}T000000Z-0000", "configure", STARTED), NullProgress()
     )
 
 
 def look(memory: Host, desired: Desired, command: str = "plan") -> Report:
-    return app.verify(memory, desired, RunInfo("20261129T000000Z-0000", command, STARTED), NullProgress())
+    return commands.verify(
+        memory, desired, RunInfo("20261129T000000Z-0000", command, STARTED), NullProgress()
+    )
 
 
 def outcomes(report: Report) -> dict[str, StepOutcome]:
@@ -119,7 +121,7 @@ class Fragile:
 
     def __getattr__(self, verb: str) -> object:
         value = getattr(self._inner, verb)
-        if verb not in ("write", "remove", "do", "fetch"):
+        if verb not in ("write", "remove", "run", "download"):
             return value
 
         def touch(*args: object, **kwargs: object) -> object:
@@ -317,7 +319,7 @@ def test_rollback_goes_back_and_twice_is_once(world: World, ca_pem: bytes, other
     assert state(memory) != old
     for number in (3, 4):
         run = RunInfo(f"2026112{number}T000000Z-0000", "rollback", STARTED)
-        report = app.rollback(memory, None, run, NullProgress())
+        report = commands.rollback(memory, None, run, NullProgress())
         assert report.exit_status == 0
         assert state(memory) == old
 
@@ -327,11 +329,11 @@ def test_remove_takes_the_packages_off_and_keeps_a_copy(world: World, ca_pem: by
     memory = machine_of(vendor)
     configure(memory, desired_of(vendor, ca_pem, "pkcs11"))
     run = RunInfo("20261125T000000Z-0000", "remove", STARTED)
-    report = app.remove(memory, run, NullProgress(), None)
+    report = commands.remove(memory, run, NullProgress(), None)
     assert (report.exit_status, vendor.installed) == (0, {})
-    kept = snapshot.load(memory, run.run_id)
+    kept = snapshots.load(memory, run.run_id)
     assert client_paths(memory.system).settings("cli", memory) in [each.path for each in kept.files]
-    again = app.remove(memory, RunInfo("20261126T000000Z-0000", "remove", STARTED), NullProgress(), None)
+    again = commands.remove(memory, RunInfo("20261126T000000Z-0000", "remove", STARTED), NullProgress(), None)
     assert (again.exit_status, again.changed) == (0, False)
 
 
@@ -397,7 +399,7 @@ class Ending:
 
     def __getattr__(self, verb: str) -> object:
         value = getattr(self._inner, verb)
-        if verb not in ("ask", "reach", "pause", "get", "fetch"):
+        if verb not in ("query", "connect", "sleep", "http_get", "download"):
             return value
 
         def timely(*args: object, **kwargs: object) -> object:
@@ -433,9 +435,8 @@ def test_a_run_that_was_stopped_at_any_moment_never_ends_well_nor_degraded(
         desired = desired_of(vendor, ca_pem, "pkcs11", log_level="debug")
         ending = Ending(memory, at, code)
         run = RunInfo("20261127T000000Z-0000", command, STARTED)
-        report = (app.configure if command == "configure" else app.verify)(
-            ending, desired, run, NullProgress()
-        )  # type: ignore[arg-type]
+        perform = commands.configure if command == "configure" else commands.verify
+        report = perform(ending, desired, run, NullProgress())  # type: ignore[arg-type]
         if not ending.over:
             break
         ended.add(report.exit_status)
@@ -472,10 +473,10 @@ def test_a_package_database_that_never_answers_again_does_not_outlive_the_runs_l
     memory.programs["dpkg-query"] = query
     run = RunInfo("20261127T000000Z-0000", command, STARTED)
     if command == "remove":
-        report = app.remove(memory, run, NullProgress(), 5.0)
+        report = commands.remove(memory, run, NullProgress(), 5.0)
     else:
         desired = desired_of(vendor, ca_pem, timeout=5.0)
-        report = (app.configure if command == "configure" else app.verify)(
+        report = (commands.configure if command == "configure" else commands.verify)(
             memory, desired, run, NullProgress()
         )
     assert memory.clock <= 6

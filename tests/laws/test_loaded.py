@@ -34,13 +34,13 @@ _RUN = """
 import datetime, http.server, json, shutil, sys, threading
 from dataclasses import replace
 from pathlib import Path
-from agent import app
-from agent.core.host import Done
-from agent.desired import Desired
-from agent.render.progress import Silent
-from agent.render.record import to_document
-from agent.report import Run
-from agent.state import spool
+from agent import commands
+from agent.core.host import CommandResult
+from agent.config.desired import Desired
+from agent.render.progress import NullProgress
+from agent.render.json_report import to_document
+from agent.report import RunInfo
+from agent.sinks import spool
 from tests.doubles.vendor import MIRROR, Vendor
 
 mode, tree, ca_pem = sys.argv[1], Path(sys.argv[2]), sys.stdin.read()
@@ -67,11 +67,11 @@ wanted = Desired(
 )
 
 def run(name):
-    return Run(name, "configure", now)
+    return RunInfo(name, "configure", now)
 
 if mode in ("undone", "stopped"):
     quiet = replace(wanted, report_to=())
-    assert app.configure(memory, quiet, run("20261121T000000Z-0000"), Silent()).exit_status == 0
+    assert commands.configure(memory, quiet, run("20261121T000000Z-0000"), NullProgress()).exit_status == 0
 tool = vendor.layout.tool("cli")
 real = memory.programs[tool]
 
@@ -87,7 +87,7 @@ if mode == "undone":
     wanted = replace(wanted, hsm_ip=("10.0.1.6", "10.0.9.9"))
 if mode == "stopped":
     wanted = replace(wanted, accept_single_hsm=True)
-report = app.configure(memory, wanted, run("20261122T000000Z-0000"), Silent())
+report = commands.configure(memory, wanted, run("20261122T000000Z-0000"), NullProgress())
 assert not tree.exists()
 kept = [memory.read(f"/out/{name}") for name in ("report.json", "report.xml", "hsm_agent.prom")]
 print(json.dumps({"code": report.code, "exit_status": report.exit_status, "received": len(got),
@@ -147,7 +147,7 @@ import http.server, json, sys, threading
 from pathlib import Path
 from agent.core.errors import AgentError
 from agent.hosts import ready
-from agent.hosts.here import this_machine
+from agent.hosts.local import local_host
 
 folder = Path(sys.argv[1])
 
@@ -163,7 +163,7 @@ class Mirror(http.server.BaseHTTPRequestHandler):
 server = http.server.HTTPServer(("127.0.0.1", 0), Mirror)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 base = f"http://127.0.0.1:{server.server_port}"
-machine = this_machine()
+machine = local_host()
 ready.load_for_run()
 ready.load_for_web()
 
@@ -190,8 +190,8 @@ said = [
 (folder / "deep").mkdir()
 (folder / "deep" / "file").touch()
 machine.remove(str(folder / "deep"))
-machine.ask(("uname", "-m"), timeout=5)
-machine.reach("127.0.0.1", server.server_port, timeout=1)
+machine.query(("uname", "-m"), timeout=5)
+machine.connect("127.0.0.1", server.server_port, timeout=1)
 # a name that is not there is asked for again and again by libraries that can do without it
 print(json.dumps({"said": said, "late": [each for each in gone.late if each in sys.modules]}))
 """

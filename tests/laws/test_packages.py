@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import app
-from agent.cloudhsm.layout import LINUX
-from agent.desired import Desired
+from agent import commands
+from agent.cloudhsm.paths import LINUX
+from agent.config.desired import Desired
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
 from tests.doubles.vendor import MIRROR, STATES, Vendor
 
 if TYPE_CHECKING:
-    from agent.core.words import Report
+    from agent.core.model import Report
     from tests.doubles.memory import Memory
 
 STARTED = dt.datetime(2026, 11, 23, tzinfo=dt.timezone.utc)
@@ -48,7 +48,9 @@ def answers(vendor: Vendor, memory: Memory) -> int:
 def working(vendor: Vendor, pem: bytes) -> Memory:
     """A host whose client of an older version works, and whose package is in the state that `vendor.half` says."""
     memory = vendor.machine(dt.datetime.now(dt.timezone.utc))
-    assert app.configure(memory, wanted(vendor, pem), run(1, "configure"), NullProgress()).exit_status == 0
+    assert (
+        commands.configure(memory, wanted(vendor, pem), run(1, "configure"), NullProgress()).exit_status == 0
+    )
     vendor.installed.pop("cloudhsm-cli")
     (vendor.installed if vendor.half == "i" else vendor.broken)["cloudhsm-cli"] = OLD
     return memory
@@ -71,7 +73,7 @@ def test_what_worked_works_after_any_number_of_runs_that_fail(
     vendor.moods["installer"] = mood
     for number, version in enumerate([first, *asked], start=2):
         desired = replace(wanted(vendor, ca_pem), client_version=version)
-        report = app.configure(memory, desired, run(number, "configure"), NullProgress())
+        report = commands.configure(memory, desired, run(number, "configure"), NullProgress())
         assert answers(vendor, memory) == before, report
         there = {**vendor.installed, **vendor.broken}
         if not any([first, *asked][: number - 1]):
@@ -80,7 +82,7 @@ def test_what_worked_works_after_any_number_of_runs_that_fail(
         assert not [notice for notice in report.notices if any(name in notice.text for name in THEIRS)]
     vendor.moods.clear()
     desired = replace(wanted(vendor, ca_pem), client_version="5.18.0")
-    assert app.configure(memory, desired, run(20, "configure"), NullProgress()).exit_status == 0
+    assert commands.configure(memory, desired, run(20, "configure"), NullProgress()).exit_status == 0
     assert vendor.installed == {"cloudhsm-cli": "5.18.0-1", **THEIRS}
 
 
@@ -88,6 +90,6 @@ def test_what_worked_works_after_any_number_of_runs_that_fail(
 def test_a_removal_takes_the_vendors_alone_whatever_their_state(state: str, ca_pem: bytes) -> None:
     vendor = Vendor(half=state, installed=dict(THEIRS))
     memory = working(vendor, ca_pem)
-    report: Report = app.remove(memory, run(2, "remove"), NullProgress(), None)
+    report: Report = commands.remove(memory, run(2, "remove"), NullProgress(), None)
     assert (report.exit_status, vendor.installed, vendor.broken) == (0, THEIRS, {}), report
     assert [line.id for line in report.steps] == ["package:cli"]

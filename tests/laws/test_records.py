@@ -12,17 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import app
+from agent import commands
 from agent.cloudhsm.fingerprint import sha256_of
 from agent.cloudhsm.pem import certificates
+from agent.config.desired import Desired
 from agent.core.errors import AgentError
 from agent.core.host import CommandResult, ProcessInfo
+from agent.core.model import Report, RunOutcome
 from agent.core.registry import RegistryKey
-from agent.core.words import Report, RunOutcome
-from agent.desired import Desired
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
-from agent.state import spool, store
+from agent.sinks import spool
+from agent.state import records
 from agent.state.identity import identity
 from agent.state.sealed import seal
 from tests.doubles.memory import Memory
@@ -69,7 +70,7 @@ def a_world(world: World) -> tuple[Vendor, Memory]:
 
 def verify(memory: Host, desired: Desired | None = None, number: int = 9) -> Report:
     run = RunInfo(f"2026112{number}T120000Z-0000", "verify", STARTED)
-    return app.verify(memory, desired or Desired(), run, NullProgress())
+    return commands.verify(memory, desired or Desired(), run, NullProgress())
 
 
 def run_of(command: str, number: int = 8) -> RunInfo:
@@ -77,7 +78,7 @@ def run_of(command: str, number: int = 8) -> RunInfo:
 
 
 def shown(memory: Host) -> int:
-    return int(app.last_report(memory, None)["exit_status"])
+    return int(commands.last_report(memory, None)["exit_status"])
 
 
 @both
@@ -148,7 +149,7 @@ def test_a_run_that_was_killed_leaves_no_older_success(world: World, breaks_at: 
         # the record is the first thing that is written; before that nothing was accepted
         if breaks_at > 2:
             assert shown(memory) == 130
-        if breaks_at > 1 and not store.read_last(memory).is_done:
+        if breaks_at > 1 and not records.read_last(memory).is_done:
             assert verify(memory, good).exit_status != 0
     else:
         assert ended.exit_status == shown(memory) == 0
@@ -176,7 +177,7 @@ def test_what_is_removed_is_not_asked_for_any_more(world: World, ca_pem: bytes, 
     good = desired_of(vendor, ca_pem)
     configure(memory, good)
     configure(memory, EARLY["wrong bytes"][0](good, other_ca_pem), 2)
-    assert app.remove(memory, run_of("remove"), NullProgress(), None).exit_status == 0
+    assert commands.remove(memory, run_of("remove"), NullProgress(), None).exit_status == 0
     assert verify(memory).code == "nothing-recorded"
 
 
@@ -186,7 +187,7 @@ def test_a_rollback_says_that_something_was_asked_for_and_failed(world: World, c
     good = desired_of(vendor, ca_pem)
     configure(memory, good)
     configure(memory, EARLY["no HSM"][0](good, b""), 2)
-    report = app.rollback(memory, None, run_of("rollback"), NullProgress())
+    report = commands.rollback(memory, None, run_of("rollback"), NullProgress())
     assert "configure-unfinished" in [notice.code for notice in report.notices]
     assert verify(memory, good).exit_status == 3
 
@@ -229,7 +230,7 @@ def test_a_record_of_a_newer_version_is_told_as_one() -> None:
     memory = Memory()
     for path in (memory.system.desired, memory.system.report):
         memory.place(path, b'{"schema_version": 7}')
-    for read in (store.read_last, store.read_report):
+    for read in (records.read_last, records.read_report):
         with pytest.raises(AgentError) as caught:
             read(memory)
         assert "newer" in caught.value.sentence
@@ -257,7 +258,7 @@ def test_a_copy_of_a_host_has_no_report_and_no_record(world: World, ca_pem: byte
     vendor, memory = a_world(world)
     configure(memory, desired_of(vendor, ca_pem))
     as_machine(memory, "7")
-    for command in (lambda: app.last_report(memory, None), lambda: store.read_last(memory)):
+    for command in (lambda: commands.last_report(memory, None), lambda: records.read_last(memory)):
         with pytest.raises(AgentError) as caught:
             command()
         assert caught.value.code.name == "nothing-recorded"
@@ -308,7 +309,7 @@ def test_an_old_report_of_another_instance_is_of_another_host() -> None:
     }
     memory.place(memory.system.report, json.dumps(report).encode())
     with pytest.raises(AgentError):
-        app.last_report(memory, None)
+        commands.last_report(memory, None)
 
 
 class Booting(Memory):
@@ -330,7 +331,7 @@ def test_a_wait_on_a_copy_is_for_its_own_report() -> None:
     memory = Booting({"/etc/machine-id": b"7" * 32}, started=dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc))
     copied = {"schema_version": 1, "run_id": "copied", "exit_status": 0, "host": {"identity": "0" * 32}}
     memory.place(memory.system.report, json.dumps(copied).encode())
-    assert app.last_report(memory, 60)["run_id"] == "own"
+    assert commands.last_report(memory, 60)["run_id"] == "own"
     assert memory.clock >= 3
 
 
@@ -339,7 +340,7 @@ def test_a_run_that_ends_degraded_is_one_that_succeeded(ca_pem: bytes) -> None:
     memory.ports["10.0.1.6", 2223] = "hsm-refused"
     vendor.down.add("10.0.1.6")
     assert configure(memory, desired_of(vendor, ca_pem)).outcome is RunOutcome.DEGRADED
-    assert store.read_last(memory).is_done
+    assert records.read_last(memory).is_done
 
 
 # ---- what is reported is what is after
@@ -356,9 +357,9 @@ def test_who_goes_back_or_removes_is_told_what_to_restart(command: str, ca_pem: 
     configure(memory, desired_of(vendor, ca_pem, "pkcs11", accept_single_hsm=True), 2)
     using(memory, "/opt/cloudhsm/lib/libcloudhsm_pkcs11.so")
     if command == "rollback":
-        report = app.rollback(memory, None, run_of(command), NullProgress())
+        report = commands.rollback(memory, None, run_of(command), NullProgress())
     else:
-        report = app.remove(memory, run_of(command), NullProgress(), None)
+        report = commands.remove(memory, run_of(command), NullProgress(), None)
     assert report.exit_status == 0
     assert [(each.name, each.component) for each in report.restart_needed] == [("nginx", "pkcs11")]
 
@@ -366,7 +367,7 @@ def test_who_goes_back_or_removes_is_told_what_to_restart(command: str, ca_pem: 
 def test_a_remove_that_touches_nothing_wants_nothing_restarted(ca_pem: bytes) -> None:
     _, memory = a_world(Vendor)
     using(memory, "/opt/cloudhsm/lib/libcloudhsm_pkcs11.so")
-    assert app.remove(memory, run_of("remove"), NullProgress(), None).restart_needed == ()
+    assert commands.remove(memory, run_of("remove"), NullProgress(), None).restart_needed == ()
 
 
 def test_after_an_upgrade_nothing_is_said_of_the_client_before(ca_pem: bytes) -> None:
@@ -397,9 +398,9 @@ def test_a_rollback_after_a_remove_is_told_to_whom_the_remove_was(world: World, 
         memory.entries.pop(out, None)
         run = run_of(command, 6 if command == "remove" else 7)
         if command == "remove":
-            app.remove(memory, run, NullProgress(), None)
+            commands.remove(memory, run, NullProgress(), None)
         else:
-            app.rollback(memory, None, run, NullProgress())
+            commands.rollback(memory, None, run, NullProgress())
         told = json.loads(memory.read(out) or b"{}")
         assert told.get("command") == command
 
@@ -429,12 +430,12 @@ def test_a_verify_beside_another_run_leaves_that_ones_report(moment: str, ca_pem
     if moment == "before":
         assert memory.read(memory.system.report) == before
     else:
-        assert app.last_report(memory, None)["exit_status"] == 40
+        assert commands.last_report(memory, None)["exit_status"] == 40
     # and when none is at work any more, its own is kept
     memory.entries.pop("/proc/812/cmdline", None)
     memory.programs[client] = real
     assert verify(memory).exit_status == 0
-    assert app.last_report(memory, None)["command"] == "verify"
+    assert commands.last_report(memory, None)["command"] == "verify"
 
 
 @both
@@ -452,9 +453,9 @@ def test_what_goes_back_or_removes_and_is_killed_leaves_no_older_success(
         fragile: Any = Fragile(memory, breaks_at, Killed)
         try:
             if command == "remove":
-                app.remove(fragile, run_of(command), NullProgress(), None)
+                commands.remove(fragile, run_of(command), NullProgress(), None)
             else:
-                app.rollback(fragile, None, run_of(command), NullProgress())
+                commands.rollback(fragile, None, run_of(command), NullProgress())
         except Killed:
             if (state(memory), dict(vendor.installed)) != before:
                 seen.add(shown(memory))
@@ -481,10 +482,10 @@ def test_a_remove_that_finds_nothing_left_forgets_what_was_asked_for(
             vendor.installed.clear()
         else:
             with contextlib.suppress(Killed):
-                app.remove(fragile, run_of("remove"), NullProgress(), None)
+                commands.remove(fragile, run_of("remove"), NullProgress(), None)
                 ended = True
         memory.entries.pop(out, None)
-        assert app.remove(memory, run_of("remove", 7), NullProgress(), None).exit_status == 0
+        assert commands.remove(memory, run_of("remove", 7), NullProgress(), None).exit_status == 0
         assert memory.stat(memory.system.desired) is None  # what the daily unit looks for
         assert verify(memory).code == "nothing-recorded"
         assert configure(memory, Desired(), 9).code == "nothing-recorded"
@@ -516,8 +517,8 @@ def test_a_record_that_holds_other_kinds_of_values_is_none_or_is_taken(
         memory.place(memory.system.desired, seal(changed))
         reports = [verify(memory), configure(memory, desired_of(vendor, ca_pem, log_level="debug"), 4)]
         memory.place(memory.system.desired, seal(changed))
-        reports.append(app.rollback(memory, None, run_of("rollback", 5), NullProgress()))
-        reports.append(app.remove(memory, run_of("remove", 6), NullProgress(), None))
+        reports.append(commands.rollback(memory, None, run_of("rollback", 5), NullProgress()))
+        reports.append(commands.remove(memory, run_of("remove", 6), NullProgress(), None))
         assert "internal" not in [report.code for report in reports], value
 
 
@@ -648,7 +649,7 @@ def test_what_follows_a_success_that_was_not_kept_is_true(ca_pem: bytes) -> None
     assert {"record-not-kept", "report-not-kept"} <= texts.keys()
     assert "needs its options" not in texts["record-not-kept"]
     # what `status` shows does not say that it succeeded, nor that it was killed for certain
-    last = app.last_report(memory, None)
+    last = commands.last_report(memory, None)
     assert last["exit_status"] == 130
     assert "could not be kept" in last["failure"]["saw"]
     memory.full = False
@@ -660,7 +661,7 @@ def test_what_follows_a_success_that_was_not_kept_is_true(ca_pem: bytes) -> None
         assert verify(memory, wanted).exit_status == 0
     assert shown(memory) == 0
     again = configure(plain, Desired(), 3)
-    assert (again.exit_status, again.changed, store.read_last(plain).is_done) == (0, False, True)
+    assert (again.exit_status, again.changed, records.read_last(plain).is_done) == (0, False, True)
 
 
 # ---- who could have written it
@@ -727,10 +728,10 @@ def test_what_others_could_have_kept_is_not_put_back(name: str, ca_pem: bytes) -
     configure(memory, replace(good, log_level="debug"), 2)
     before = state(memory)
     OPENED[name](memory)
-    report = app.rollback(memory, None, run_of("rollback"), NullProgress())
+    report = commands.rollback(memory, None, run_of("rollback"), NullProgress())
     assert (report.code, state(memory)) == ("snapshot-damaged", before)
     with pytest.raises(AgentError):
-        app.last_report(memory, None)
+        commands.last_report(memory, None)
 
 
 @pytest.mark.parametrize("path", ["snapshots", "snapshots/FILE", "proven.json"])
@@ -746,11 +747,11 @@ def test_a_snapshot_that_others_could_have_written_is_not_put_back(
     memory.place("/opt/cloudhsm/etc/cloudhsm-cli.cfg", b"{")
     for name in names:
         change(memory, f"{STATE}/{path.replace('FILE', name)}", **more)
-    report = app.rollback(memory, None, run_of("rollback"), NullProgress())
+    report = commands.rollback(memory, None, run_of("rollback"), NullProgress())
     assert "snapshot-damaged" in [report.code, *(notice.code for notice in report.notices)]
     if path != "proven.json":
         assert (
-            app.rollback(memory, names[0][:-5], run_of("rollback", 7), NullProgress()).code
+            commands.rollback(memory, names[0][:-5], run_of("rollback", 7), NullProgress()).code
             == "snapshot-damaged"
         )
 
@@ -788,10 +789,10 @@ def test_a_record_of_which_a_byte_changed_is_none_or_says_the_same(
     at: int, kind: str, byte: int, name: str
 ) -> None:
     memory = Memory({"/etc/machine-id": b"1" * 32})
-    last = store.LastConfigure({"hsm_ip": ["10.0.1.6"], "report_to": ["https://r.example/x"]}, "PEM", "run")
-    store.write_last(memory, replace(last, succeeded=last))
-    store.write_receivers(memory, last.desired)
-    read = {"desired": store.read_last, "receivers": store.read_receivers}[name]
+    last = records.LastConfigure({"hsm_ip": ["10.0.1.6"], "report_to": ["https://r.example/x"]}, "PEM", "run")
+    records.write_last(memory, replace(last, succeeded=last))
+    records.write_receivers(memory, last.desired)
+    read = {"desired": records.read_last, "receivers": records.read_receivers}[name]
     whole = read(memory)
     path = f"{STATE}/{name}.json"
     data = memory.read(path) or b""
@@ -864,8 +865,8 @@ def test_whatever_lies_where_things_are_kept_no_run_fails_within(
         lambda: verify(memory),
         lambda: configure(memory, Desired(), 3),
         lambda: configure(memory, replace(good, log_level="warn"), 4),
-        lambda: app.rollback(memory, None, run_of("rollback", 5), NullProgress()),
-        lambda: app.remove(memory, run_of("remove", 6), NullProgress(), None),
+        lambda: commands.rollback(memory, None, run_of("rollback", 5), NullProgress()),
+        lambda: commands.remove(memory, run_of("remove", 6), NullProgress(), None),
     ]
     reports = []
     for run in runs:

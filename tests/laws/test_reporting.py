@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent import app
+from agent import commands
+from agent.config.desired import Desired
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT, CommandResult
+from agent.core.model import Report, RunOutcome, StepResult
 from agent.core.system import LINUX
-from agent.core.words import Report, RunOutcome, StepResult
-from agent.delivery import deliver
-from agent.desired import Desired
+from agent.render.json_report import to_tree
 from agent.render.progress import NullProgress
-from agent.render.record import to_tree
 from agent.report import RunInfo
-from agent.reporting.cloudwatch import FILE as EVENTS
-from agent.state import spool, store
+from agent.sinks import spool
+from agent.sinks.cloudwatch import FILE as EVENTS
+from agent.sinks.delivery import deliver
+from agent.state import records
 from agent.state.identity import identity
 from agent.state.sealed import seal
 from tests.doubles.memory import Memory
@@ -41,7 +42,7 @@ def told(memory: Memory) -> dict[str, Any]:
 
 
 def kept(memory: Memory) -> dict[str, Any]:
-    return store.read_report(memory)
+    return records.read_report(memory)
 
 
 def spooled(memory: Memory) -> int:
@@ -105,8 +106,8 @@ def test_later_runs_tell_whom_the_last_configure_told(ca_pem: bytes) -> None:
     reports = [
         look(memory, Desired(), "verify"),
         configure(memory, Desired(), 3),
-        app.rollback(memory, None, run_of("rollback"), NullProgress()),
-        app.remove(memory, run_of("remove", 6), NullProgress(), None),
+        commands.rollback(memory, None, run_of("rollback"), NullProgress()),
+        commands.remove(memory, run_of("remove", 6), NullProgress(), None),
     ]
     for report in reports[-1:]:
         assert told(memory) == to_tree(report)
@@ -122,8 +123,8 @@ def test_each_of_them_tells_and_sends_what_waits(command: str, ca_pem: bytes) ->
     report = {
         "verify": lambda: look(memory, Desired(), "verify"),
         "configure": lambda: configure(memory, Desired(), 3),
-        "rollback": lambda: app.rollback(memory, None, run_of("rollback"), NullProgress()),
-        "remove": lambda: app.remove(memory, run_of("remove"), NullProgress(), None),
+        "rollback": lambda: commands.rollback(memory, None, run_of("rollback"), NullProgress()),
+        "remove": lambda: commands.remove(memory, run_of("remove"), NullProgress(), None),
     }[command]()
     assert (report.exit_status, told(memory), spooled(memory)) == (0, to_tree(report), 0)
     assert memory.read("/no/such/folder/hsm_agent.prom") is not None
@@ -160,9 +161,11 @@ def test_a_run_tells_however_it_ends(code: str, ca_pem: bytes) -> None:
             error = AgentError(
                 "config-invalid", "one thing is wrong with the input", saw="--hsm-ip: 'x' is not one"
             )
-            report = app.report_invalid_input(memory, run_of("configure"), error, Desired(report_to=(WHOLE,)))
+            report = commands.report_invalid_input(
+                memory, run_of("configure"), error, Desired(report_to=(WHOLE,))
+            )
         else:
-            report = app.configure(memory, desired, run_of("configure"), listener)
+            report = commands.configure(memory, desired, run_of("configure"), listener)
     assert report.code == code
     assert told(memory) == to_tree(report)
 
@@ -173,7 +176,7 @@ def test_who_is_to_be_told_of_an_invalid_configuration_is_remembered(ca_pem: byt
     error = AgentError(
         "config-invalid", "one thing is wrong with the input", saw="/etc/hsm-agent/config.toml"
     )
-    report = app.report_invalid_input(memory, run_of("verify"), error, Desired(hsm_ip=("10.0.1.6",)))
+    report = commands.report_invalid_input(memory, run_of("verify"), error, Desired(hsm_ip=("10.0.1.6",)))
     assert (told(memory), told(memory)["code"]) == (to_tree(report), "config-invalid")
 
 
@@ -227,7 +230,7 @@ class Late:
 
     def __getattr__(self, verb: str) -> object:
         value = getattr(self._inner, verb)
-        if verb not in ("write", "remove", "do", "fetch"):
+        if verb not in ("write", "remove", "run", "download"):
             return value
 
         def touch(*args: object, **kwargs: object) -> object:

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import app
+from agent import commands
 from agent.cloudhsm.ca import find_certificates
-from agent.cloudhsm.layout import client_paths
+from agent.cloudhsm.paths import client_paths
 from agent.core.errors import AgentError
 from agent.core.system import LINUX
-from agent.hosts.here import local_host
+from agent.hosts.local import local_host
 from agent.render.progress import NullProgress
-from agent.state import snapshot
+from agent.state import snapshots
 from agent.state.sealed import seal
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import CA, ETC, Vendor
@@ -30,7 +30,7 @@ from tests.laws.test_reporting import Fixed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.core.words import Report
+    from agent.core.model import Report
     from tests.laws.test_records import World
 
 CFG = f"{ETC}/cloudhsm-cli.cfg"
@@ -54,7 +54,7 @@ def as_before(run_id: str, memory: Memory, *paths: str, mode: int = 0o644, rollb
 
 
 def rollback(memory: Memory, run_id: str | None = None, number: int = 8) -> Report:
-    return app.rollback(memory, run_id, run_of("rollback", number), NullProgress())
+    return commands.rollback(memory, run_id, run_of("rollback", number), NullProgress())
 
 
 def codes(report: Report) -> list[str]:
@@ -231,7 +231,7 @@ def test_what_another_host_kept_is_not_put_back(world: World, ca_pem: bytes) -> 
     cfg = client_paths(memory.system).settings("cli", memory)
     memory.place(cfg, (memory.read(cfg) or b"").replace(b"10.0.1.6", b"10.0.1.7"))
     own = memory.read(cfg)
-    names = snapshot.known(memory)
+    names = snapshots.known(memory)
     assert len(names) > 1
     for run_id in (None, *names):
         report = rollback(memory, run_id)
@@ -257,10 +257,10 @@ def test_a_copy_keeps_and_goes_back_to_its_own(ca_pem: bytes) -> None:
 
 def test_what_another_host_proved_proves_nothing_here(ca_pem: bytes) -> None:
     _, memory = a_copied_host(Vendor, ca_pem)
-    taken = snapshot.save(memory, RUN)
+    taken = snapshots.save(memory, RUN)
     assert not taken.worked
-    snapshot.prove(memory, RUN)
-    assert snapshot.save(memory, RUN).worked
+    snapshots.prove(memory, RUN)
+    assert snapshots.save(memory, RUN).worked
 
 
 def test_a_copy_of_an_instance_is_another(ca_pem: bytes) -> None:
@@ -279,28 +279,28 @@ def test_whatever_byte_of_another_hosts_changed_it_is_never_put_back(
 ) -> None:
     memory = Memory({CA: ca_pem, CFG: b'{"clusters": []}'})
     as_machine(memory, "1")
-    snapshot.save(memory, RUN, worked=True)
+    snapshots.save(memory, RUN, worked=True)
     as_machine(memory, "7")
     path = f"{LINUX.snapshots}/{RUN}.json"
     data = memory.read(path) or b""
     at %= len(data)
     memory.place(path, data[:at] + bytes([data[at] ^ byte]) + data[at + 1 :])
     with pytest.raises(AgentError) as caught:
-        snapshot.load(memory, RUN)
+        snapshots.load(memory, RUN)
     assert caught.value.code.name in ("snapshot-damaged", "nothing-recorded")
 
 
 def test_without_the_key_that_says_whose_it_is_the_checksum_is_another(ca_pem: bytes) -> None:
     memory = Memory({CA: ca_pem})
     as_machine(memory, "1")
-    snapshot.save(memory, RUN, worked=True)
+    snapshots.save(memory, RUN, worked=True)
     path = f"{LINUX.snapshots}/{RUN}.json"
     tree = json.loads(memory.read(path) or b"")
     assert "identity" in tree
     del tree["identity"]
     memory.place(path, json.dumps(tree).encode())
     with pytest.raises(AgentError) as caught:
-        snapshot.load(memory, RUN)
+        snapshots.load(memory, RUN)
     assert caught.value.code.name == "snapshot-damaged"
 
 
@@ -385,10 +385,10 @@ def test_the_last_that_worked_is_the_last_that_was_kept_whatever_the_clock_said(
     memory = Memory()
     for number, year in enumerate(years):
         memory.place(CFG, b"{}" + b" " * number)
-        snapshot.save(memory, f"{year}0101T000000Z-0000", worked=worked[number])
+        snapshots.save(memory, f"{year}0101T000000Z-0000", worked=worked[number])
     memory.place(CFG, b"[]")
     last = max((number for number in range(12) if worked[number]), default=11)
-    assert snapshot.load(memory, None).files[0].data == b"{}" + b" " * last
+    assert snapshots.load(memory, None).files[0].data == b"{}" + b" " * last
 
 
 @pytest.mark.parametrize("worked", [False, True])
@@ -397,33 +397,33 @@ def test_a_run_of_a_year_to_come_costs_no_later_one_its_place(*, worked: bool) -
     runs = ["20700101T000000Z-0000", *(f"20261123T0000{number:02}Z-0000" for number in range(50))]
     for number, run_id in enumerate(runs):
         memory.place(CFG, b"{}" + b" " * number)
-        snapshot.save(memory, run_id, worked=worked)
-    assert set(snapshot.known(memory)) == set(runs[-20:])
+        snapshots.save(memory, run_id, worked=worked)
+    assert set(snapshots.known(memory)) == set(runs[-20:])
 
 
 def test_what_was_proved_before_the_clock_was_set_back_is_not_the_last(ca_pem: bytes) -> None:
     memory = Memory({CFG: b"{}"})
-    snapshot.prove(memory, "20700101T000000Z-0000")
+    snapshots.prove(memory, "20700101T000000Z-0000")
     for number, run_id in enumerate(("20261123T000000Z-0000", "20261124T000000Z-0000")):
         memory.place(CFG, b"[]" + b" " * number)
-        snapshot.save(memory, run_id, worked=True)
+        snapshots.save(memory, run_id, worked=True)
     memory.place(CFG, b"[1]")
-    assert snapshot.load(memory, None).run_id == "20261124T000000Z-0000"
+    assert snapshots.load(memory, None).run_id == "20261124T000000Z-0000"
 
 
 def test_those_without_a_number_are_older_than_all_that_have_one() -> None:
     memory = Memory({CFG: b"{}"})
-    snapshot.save(memory, "20270101T000000Z-0000", worked=True)
+    snapshots.save(memory, "20270101T000000Z-0000", worked=True)
     path = f"{LINUX.snapshots}/20270101T000000Z-0000.json"
     tree = json.loads(memory.read(path) or b"")
     for key in ("sha256", "number", "identity"):
         del tree[key]
     memory.place(path, seal(tree))
     memory.place(CFG, b"[]")
-    snapshot.save(memory, "20261123T000000Z-0000", worked=True)
+    snapshots.save(memory, "20261123T000000Z-0000", worked=True)
     memory.place(CFG, b"[1]")
-    assert snapshot.load(memory, None).run_id == "20261123T000000Z-0000"
-    assert snapshot.load(memory, "20270101T000000Z-0000").sealed
+    assert snapshots.load(memory, None).run_id == "20261123T000000Z-0000"
+    assert snapshots.load(memory, "20270101T000000Z-0000").sealed
 
 
 # ---- what cannot be removed
@@ -457,11 +457,11 @@ def test_those_that_cannot_be_removed_do_not_let_the_others_pile_up() -> None:
     memory = Fixed()
     for number in range(70):
         memory.place(CFG, b"{}" + b" " * number)
-        snapshot.save(memory, f"20261123T0000{number:02}Z-0000", worked=True)
+        snapshots.save(memory, f"20261123T0000{number:02}Z-0000", worked=True)
         if number == 5:
             memory.fixed = tuple(f"{LINUX.snapshots}/{name}" for name in memory.list_dir(LINUX.snapshots))
-    assert len(snapshot.known(memory)) <= 20 + 6
-    assert snapshot.load(memory, None).run_id.startswith("20261123T000068")
+    assert len(snapshots.known(memory)) <= 20 + 6
+    assert snapshots.load(memory, None).run_id.startswith("20261123T000068")
 
 
 def test_a_remove_that_cannot_tidy_up_is_a_remove(ca_pem: bytes) -> None:
@@ -470,5 +470,5 @@ def test_a_remove_that_cannot_tidy_up_is_a_remove(ca_pem: bytes) -> None:
     configure(memory, desired_of(vendor, ca_pem))
     memory.place(f"{LINUX.cache}/cloudhsm-cli_5.17.2-1_u22.04_amd64.deb", b"x")
     fixed = a_fixed(memory, LINUX.cache)
-    report = app.remove(fixed, run_of("remove"), NullProgress(), None)
+    report = commands.remove(fixed, run_of("remove"), NullProgress(), None)
     assert (report.exit_status, "kept" in codes(report)) == (0, True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agent.core.words import RunOutcome, StepOutcome
-from agent.desired import Desired
+from agent.config.desired import Desired
+from agent.core.model import RunOutcome, StepOutcome
 from tests.doubles.vendor import WindowsVendor
 from tests.laws.test_laws import configure, desired_of, look, machine_of, outcomes
 

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import app
+from agent import commands
+from agent.config.desired import Desired, InputErrors
 from agent.core.errors import AgentError
-from agent.desired import Desired, InputErrors
-from agent.render import record, screen
+from agent.render import json_report, screen
 from agent.render.progress import NullProgress
-from agent.render.shape import first_violation
+from agent.render.schema_check import first_violation
 from agent.report import RunInfo
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import Vendor
 from tests.laws.test_laws import STARTED, configure, desired_of, look, machine_of
 
 if TYPE_CHECKING:
-    from agent.core.words import Report
+    from agent.core.model import Report
 
 
 def tree(report: Report) -> dict[str, object]:
-    found: dict[str, object] = json.loads(record.to_document(report))
-    schema = record.schema()
+    found: dict[str, object] = json.loads(json_report.to_document(report))
+    schema = json_report.schema()
     assert first_violation(found, schema, schema) is None
     return found
 
@@ -61,9 +61,9 @@ def test_a_run_that_is_asked_for_nothing_says_so(command: str, ca_pem: bytes) ->
     configure(memory, desired_of(vendor, ca_pem))
     run = RunInfo("20261125T000000Z-0000", command, STARTED)
     report = (
-        app.rollback(memory, None, run, NullProgress())
+        commands.rollback(memory, None, run, NullProgress())
         if command == "rollback"
-        else app.remove(memory, run, NullProgress(), None)
+        else commands.remove(memory, run, NullProgress(), None)
     )
     assert tree(report)["asked"] is None
 
@@ -84,7 +84,7 @@ def test_what_lacks_is_told_with_what_is_wrong(ca_pem: bytes) -> None:
     memory = machine_of(vendor)
     wrong = InputErrors(["--log-level: 'loud' is none"]).error()
     run = RunInfo("20261125T000000Z-0000", "configure", STARTED)
-    report = app.report_invalid_input(memory, run, wrong, Desired())
+    report = commands.report_invalid_input(memory, run, wrong, Desired())
     assert report.failure is not None
     assert report.failure.sentence.startswith("3 things are wrong")
     assert [line.partition(":")[0] for line in report.failure.saw.splitlines()] == [
@@ -92,9 +92,9 @@ def test_what_lacks_is_told_with_what_is_wrong(ca_pem: bytes) -> None:
     ]  # fmt: skip
     # not what was said, though wrongly, nor what the record has
     spelled = InputErrors(["hsm.ip: 'x' is not an IP address", "HSM_AGENT_CA_CERT: no"]).error()
-    assert app.report_invalid_input(memory, run, spelled, Desired()).failure.saw == spelled.saw  # type: ignore[union-attr]
+    assert commands.report_invalid_input(memory, run, spelled, Desired()).failure.saw == spelled.saw  # type: ignore[union-attr]
     configure(memory, desired_of(vendor, ca_pem))
-    assert app.report_invalid_input(memory, run, wrong, Desired()).failure.saw == wrong.saw  # type: ignore[union-attr]
+    assert commands.report_invalid_input(memory, run, wrong, Desired()).failure.saw == wrong.saw  # type: ignore[union-attr]
 
 
 def test_one_complaint_is_not_every_line() -> None:
@@ -135,6 +135,6 @@ def test_a_wait_is_not_silent() -> None:
     memory = Memory()
     said: list[str] = []
     with pytest.raises(AgentError):
-        app.last_report(memory, 100, said.append)
+        commands.last_report(memory, 100, said.append)
     assert len(said) == 4  # at once, and every half a minute
     assert all("at most" in each for each in said)

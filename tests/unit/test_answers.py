@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.cloudhsm.answers import (
+from agent.cloudhsm.cli_output import (
     CliResponse,
     activated,
     cmu_connected,

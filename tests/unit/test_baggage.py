@@ -13,10 +13,10 @@ import pytest
 
 from agent import __version__
 from agent.core.errors import AgentError
-from agent.core.fleet import ArchiveDigests
-from agent.core.link import CancelledError
-from agent.fleet import depot, tree
-from agent.fleet.depot import PackageCache
+from agent.core.fleet_model import ArchiveDigests
+from agent.core.transport import CancelledError
+from agent.fleet import agent_archive, package_cache
+from agent.fleet.package_cache import PackageCache
 from agent.hosts.posix import Posix
 
 FILE = "Noble/cloudhsm-cli_5.18.0-1_u24.04_amd64.deb"
@@ -33,18 +33,20 @@ def archive(folder: Path, text: str, name: str = "agent/__init__.py") -> Path:
 
 def refused(named: str | None) -> AgentError:
     with pytest.raises(AgentError) as refusal:
-        tree.load(named, None)
+        agent_archive.load(named, None)
     assert refusal.value.code.name == "tree-missing"
     return refusal.value
 
 
 def test_an_archive_is_known_by_its_checksum(tmp_path: Path) -> None:
     path = archive(tmp_path, f'__version__ = "{__version__}"\n')
-    found = tree.load(str(path), None).posix
+    found = agent_archive.load(str(path), None).posix
     assert (found.name, found.sha256) == (path.name, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-@pytest.mark.skipif(bool(list(tree.HERE.glob("*.tar.gz"))), reason="this is a release, which has one")
+@pytest.mark.skipif(
+    bool(list(agent_archive.HERE.glob("*.tar.gz"))), reason="this is a release, which has one"
+)
 def test_a_checkout_has_none_and_says_how_to_make_one() -> None:
     assert "packaging/build.py --tree" in refused(None).hint
 
@@ -76,8 +78,8 @@ def zipped(folder: Path, *names: str, version: str = __version__) -> str:
     return str(path)
 
 
-def with_windows(folder: Path, named: str | None) -> tree.AgentArchives:
-    return tree.load(str(archive(folder, f'__version__ = "{__version__}"\n')), named)
+def with_windows(folder: Path, named: str | None) -> agent_archive.AgentArchives:
+    return agent_archive.load(str(archive(folder, f'__version__ = "{__version__}"\n')), named)
 
 
 def windows_refused(folder: Path, named: str) -> AgentError:
@@ -96,7 +98,9 @@ def test_a_build_for_windows_is_one_folder_with_its_program(tmp_path: Path) -> N
     assert (found.sha256, found.data) == (hashlib.sha256(found.data).hexdigest(), Path(named).read_bytes())
 
 
-@pytest.mark.skipif(bool(list(tree.HERE.glob("*.zip"))), reason="a build for Windows lies beside this agent")
+@pytest.mark.skipif(
+    bool(list(agent_archive.HERE.glob("*.zip"))), reason="a build for Windows lies beside this agent"
+)
 def test_a_fleet_without_windows_needs_no_build_for_it(tmp_path: Path) -> None:
     assert with_windows(tmp_path, None).windows is None
 
@@ -125,7 +129,7 @@ def mirror(folder: Path, data: bytes = b"package") -> str:
 def test_a_package_is_brought_once_however_many_want_it(tmp_path: Path) -> None:
     source = mirror(tmp_path)
     these = PackageCache(Posix(), tmp_path / "kept")
-    found: list[depot.CachedPackage] = []
+    found: list[package_cache.CachedPackage] = []
     threads = [
         threading.Thread(target=lambda: found.append(these.cached(f"{source}/{FILE}", None, source)))
         for _ in range(8)
@@ -165,8 +169,8 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
 
 
 def test_packages_are_kept_where_the_desktop_wants_caches() -> None:
-    assert depot.home({"XDG_CACHE_HOME": "/c", "HOME": "/home/op"}) == Path("/c/hsm-agent/packages")
-    assert depot.home({"HOME": "/home/op"}) == Path("/home/op/.cache/hsm-agent/packages")
+    assert package_cache.home({"XDG_CACHE_HOME": "/c", "HOME": "/home/op"}) == Path("/c/hsm-agent/packages")
+    assert package_cache.home({"HOME": "/home/op"}) == Path("/home/op/.cache/hsm-agent/packages")
 
 
 def test_who_waits_for_a_file_says_so_and_it_is_brought_once(tmp_path: Path) -> None:
@@ -182,7 +186,7 @@ def test_who_waits_for_a_file_says_so_and_it_is_brought_once(tmp_path: Path) -> 
 
     these = PackageCache(Slow(), tmp_path / "kept", turn=0.01)
     heard: list[int] = []
-    found: list[depot.CachedPackage] = []
+    found: list[package_cache.CachedPackage] = []
 
     def visit(number: int) -> None:
         def still() -> None:

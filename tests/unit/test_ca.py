@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from agent.cloudhsm.ca import FoundCertificates, expiry_notice, find_certificates, read_ca, written
 from agent.cloudhsm.fingerprint import parse_fingerprint
-from agent.cloudhsm.keys import PublicKeyKind, judge_keys, key_of
+from agent.cloudhsm.key_strength import PublicKeyKind, judge_keys, key_of
 from agent.cloudhsm.pem import MOST_BYTES, MOST_INPUT, write_pem
 from agent.cloudhsm.signatures import is_signed_by
 from agent.cloudhsm.x509 import names, read_certificate
@@ -32,7 +32,7 @@ from agent.steps.certificate import Certificate
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
-    from agent.core.words import Finding
+    from agent.core.model import Finding
 
 NOW = datetime.now(timezone.utc) + timedelta(hours=1)
 QUICK = settings(max_examples=60, suppress_health_check=list(HealthCheck))

@@ -24,7 +24,7 @@ from agent.catalogue import (
     resolve_artefact,
 )
 from agent.core.errors import AgentError
-from agent.core.words import Notice
+from agent.core.model import Notice
 
 FOLDER = Path(agent.catalogue.__file__).parent
 PLATFORMS = (FOLDER / "platforms.toml").read_text(encoding="utf-8")

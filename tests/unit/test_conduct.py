@@ -12,19 +12,19 @@ import pytest
 from referencing import Registry, Resource
 
 from agent.core.errors import AgentError
-from agent.core.fleet import HostResult, HostState, Target
-from agent.fleet import conduct, journal
+from agent.core.fleet_model import HostResult, HostState, Target
+from agent.fleet import controller, journal
+from agent.fleet.agent_archive import AgentArchive, AgentArchives
 from agent.fleet.journal import RecordedRun, RunSpec
-from agent.fleet.tree import AgentArchive, AgentArchives
 from agent.hosts.posix import Posix
-from agent.landing import RECORD
+from agent.remote.bootstrap import RECORD
 from agent.render.fleet import runs
-from agent.render.fleet.page import page
+from agent.render.fleet.counters import RolloutCounters
+from agent.render.fleet.html import page
+from agent.render.fleet.junit import suites
 from agent.render.fleet.schema import runs_schema, schema
 from agent.render.fleet.screen import report as screen
-from agent.render.fleet.tally import RolloutCounters
-from agent.render.record import schema as host_schema
-from agent.reporting.fleet_junit import suites
+from agent.render.json_report import schema as host_schema
 from tests.unit.test_rollout import Cord
 from tests.unit.test_visit import REPORT
 
@@ -94,12 +94,12 @@ class Scene:
         return {"XDG_STATE_HOME": str(self.folder), "XDG_CACHE_HOME": str(self.folder / "cache")}
 
     @property
-    def means(self) -> conduct.Deps:
+    def means(self) -> controller.Deps:
         door = self.door or (lambda _ssh_config: self.fleet)
-        return conduct.Deps(Posix(), self.environ, door, Cord, RolloutCounters(), lambda: 0)
+        return controller.Deps(Posix(), self.environ, door, Cord, RolloutCounters(), lambda: 0)
 
     def start(self, orders: RunSpec = ORDERS) -> tuple[Path, dict[str, Any]]:
-        return conduct.start(orders, TREES, self.means)
+        return controller.start(orders, TREES, self.means)
 
     def resume(self, folder: Path, **changed: Any) -> dict[str, Any]:
         def again(story: RecordedRun) -> tuple[RunSpec, tuple[Target, ...]]:
@@ -107,7 +107,7 @@ class Scene:
             done = {name for name, end in story.ends.items() if end.state.value == "ok"}
             return orders, tuple(each for each in orders.targets if each.name not in done)
 
-        return conduct.resume(folder, again, TREES, self.means)
+        return controller.resume(folder, again, TREES, self.means)
 
 
 @pytest.fixture
@@ -142,9 +142,9 @@ def test_a_change_is_not_forgotten_by_a_controller_that_is_killed_with_it(scene:
     changed = replace(ORDERS, desired={**ORDERS.desired, "web-1": {"hsm_ip": ["10.0.2.9"]}})
     with journal.opened(folder) as book:
         book.resume("later", changed, TREES.sent)
-    stands = conduct.stored_report(folder)
+    stands = controller.stored_report(folder)
     assert [host["outcome"] for host in stands["hosts"]] == ["not-reached", "ok"]
-    assert [host["report"] is None for host in conduct.with_host_reports(folder, stands)["hosts"]] == [
+    assert [host["report"] is None for host in controller.with_host_reports(folder, stands)["hosts"]] == [
         True,
         False,
     ]
@@ -166,9 +166,9 @@ def test_a_change_is_asked_anew_of_a_host_that_may_be_at_work_for_what_was_befor
 def test_what_is_told_of_a_run_is_what_it_said(scene: Scene) -> None:
     folder, said = scene.start(replace(ORDERS, remarks=("hosts:1: a remark",)))
     assert said["warnings"] == [{"code": "inventory", "text": "hosts:1: a remark"}]
-    assert conduct.with_host_reports(folder, conduct.stored_report(folder)) == conduct.with_host_reports(
-        folder, said
-    )
+    assert controller.with_host_reports(
+        folder, controller.stored_report(folder)
+    ) == controller.with_host_reports(folder, said)
 
 
 @pytest.mark.parametrize("alive", [True, False])
@@ -178,12 +178,12 @@ def test_a_host_that_was_at_work_is_not_called_not_reached(scene: Scene, alive: 
         book.begin(folder.name, "2026-11-25T03:15:00Z", ORDERS, TREES.sent)
         book.began("web-2", 1)
         book.sync()
-        told = conduct.stored_report(folder) if alive else None
-    told = told or conduct.stored_report(folder)
+        told = controller.stored_report(folder) if alive else None
+    told = told or controller.stored_report(folder)
     assert [host["outcome"] for host in told["hosts"]] == ["not-reached", "at-work"]
     assert (told["totals"]["at-work"], told["totals"]["not-reached"]) == (1, 1)
     assert (told["hosts"][1]["saw"] == "at work") is alive
-    whole = conduct.with_host_reports(folder, told)
+    whole = controller.with_host_reports(folder, told)
     registry: Registry[Any] = Registry().with_resource(
         host_schema()["$id"], Resource.from_contents(host_schema())
     )
@@ -191,22 +191,22 @@ def test_a_host_that_was_at_work_is_not_called_not_reached(scene: Scene, alive: 
     assert "web-2" in screen(whole)
     assert 'skipped message="at work"' in suites(whole) or not alive
     assert "web-2" in page(whole)
-    assert conduct.last_states(scene.environ)["web-2"] is HostState.AT_WORK
+    assert controller.last_states(scene.environ)["web-2"] is HostState.AT_WORK
 
 
 def test_runs_are_listed_newest_first(scene: Scene) -> None:
-    assert runs.lines(runs.to_tree(conduct.recorded(scene.environ, 5))) == "no roll-out yet\n"
+    assert runs.lines(runs.to_tree(controller.recorded(scene.environ, 5))) == "no roll-out yet\n"
     names = [scene.start()[0].name for _ in range(3)]
     broken = journal.runs_dir(scene.environ) / "20261125T031500Z-dead"
     broken.mkdir()
     (broken / "journal.jsonl").write_text('{"v": 1, "kind": "run"}\n')
-    tree = runs.to_tree(conduct.recorded(scene.environ, 9))
+    tree = runs.to_tree(controller.recorded(scene.environ, 9))
     jsonschema.Draft202012Validator(runs_schema()).validate(tree)
     assert sorted(each["run_id"] for each in tree["runs"]) == sorted(names)
     assert [each["run_id"] for each in tree["runs"]] == sorted(names, reverse=True)
     assert {each["hosts"] for each in tree["runs"]} == {2}
     assert runs.lines(tree).splitlines()[0].startswith(max(names))
-    assert len(list(conduct.recorded(scene.environ, 2))) == 2
+    assert len(list(controller.recorded(scene.environ, 2))) == 2
 
 
 def test_what_is_wrong_with_the_way_begins_no_run(scene: Scene) -> None:
@@ -226,8 +226,8 @@ def test_a_run_that_was_killed_before_its_first_record_is_none(scene: Scene) -> 
     late = folder.parent / "99991231T235959Z-ffff"
     late.mkdir()
     (late / "journal.jsonl").write_bytes(b'{"v": 1, "kind": "run", "run_')
-    assert conduct.find_run(scene.environ, None) == folder
-    assert set(conduct.last_states(scene.environ).values()) == {HostState.OK}
+    assert controller.find_run(scene.environ, None) == folder
+    assert set(controller.last_states(scene.environ).values()) == {HostState.OK}
 
 
 def test_a_run_that_is_finished_can_be_gone_on_with_and_nobody_is_begun(scene: Scene) -> None:
@@ -242,7 +242,7 @@ def test_a_run_that_has_not_ended_is_told_by_whether_somebody_is_at_work(scene: 
     folder = journal.runs_dir(scene.environ) / "run"
     with journal.opened(folder) as book:
         book.begin("run", "now", ORDERS, TREES.sent)
-        assert conduct.stored_report(folder)["failure"]["saw"].endswith("it is at work")
-    told = conduct.stored_report(folder)
+        assert controller.stored_report(folder)["failure"]["saw"].endswith("it is at work")
+    told = controller.stored_report(folder)
     assert told["exit_status"] == 130
     assert told["failure"]["saw"].endswith("its controller was ended")

@@ -13,9 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.errors import AgentError
-from agent.core.system import LINUX, System, windows
-from agent.desired import (
+from agent.config.desired import (
     Desired,
     InputErrors,
     from_json,
@@ -28,8 +26,10 @@ from agent.desired import (
     resolve,
     to_json,
 )
-from agent.hosts.here import local_host
-from agent.options import OPTIONS, duration
+from agent.config.options import OPTIONS, duration
+from agent.core.errors import AgentError
+from agent.core.system import LINUX, System, windows
+from agent.hosts.local import local_host
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
@@ -39,32 +39,32 @@ if TYPE_CHECKING:
 def complaints_of(
     flags: dict[str, Any] | None = None, environment: dict[str, str] | None = None, toml: str = ""
 ) -> list[str]:
-    complaints = InputErrors()
+    input_errors = InputErrors()
     said = (
-        read_flags(flags or {}, complaints),
-        read_environment(environment or {}, complaints),
-        read_document(toml, "config.toml", complaints),
+        read_flags(flags or {}, input_errors),
+        read_environment(environment or {}, input_errors),
+        read_document(toml, "config.toml", input_errors),
     )
-    if complaints.texts:
+    if input_errors.texts:
         with pytest.raises(AgentError) as caught:
-            resolve(said, complaints)
+            resolve(said, input_errors)
         assert caught.value.code.name == "config-invalid"
     else:
         with contextlib.suppress(AgentError):
-            resolve(said, complaints)
-    return complaints.texts
+            resolve(said, input_errors)
+    return input_errors.texts
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_file() -> None:
-    complaints = InputErrors()
+    input_errors = InputErrors()
     file = read_document(
-        '[hsm]\nip = ["10.0.0.1"]\n[client]\nversion = "5.17.2"\nlog_level = "warn"', "f", complaints
+        '[hsm]\nip = ["10.0.0.1"]\n[client]\nversion = "5.17.2"\nlog_level = "warn"', "f", input_errors
     )
     environment = read_environment(
-        {"HSM_AGENT_HSM_IP": "10.0.0.2", "HSM_AGENT_CLIENT_VERSION": "5.18.0"}, complaints
+        {"HSM_AGENT_HSM_IP": "10.0.0.2", "HSM_AGENT_CLIENT_VERSION": "5.18.0"}, input_errors
     )
-    flags = read_flags({"hsm_ip": ["10.0.0.3"]}, complaints)
-    assert resolve((flags, environment, file), complaints) == Desired(
+    flags = read_flags({"hsm_ip": ["10.0.0.3"]}, input_errors)
+    assert resolve((flags, environment, file), input_errors) == Desired(
         hsm_ip=("10.0.0.3",), client_version="5.18.0", log_level="warn"
     )
 
@@ -76,9 +76,9 @@ def test_every_option_can_be_said_in_the_environment() -> None:
 
 
 def test_a_list_in_the_environment_is_separated_by_commas_or_blanks() -> None:
-    complaints = InputErrors()
-    said = read_environment({"HSM_AGENT_HSM_IP": "10.0.0.1, 10.0.0.2 10.0.0.3"}, complaints)
-    assert (said, complaints.texts) == ({"hsm_ip": ("10.0.0.1", "10.0.0.2", "10.0.0.3")}, [])
+    input_errors = InputErrors()
+    said = read_environment({"HSM_AGENT_HSM_IP": "10.0.0.1, 10.0.0.2 10.0.0.3"}, input_errors)
+    assert (said, input_errors.texts) == ({"hsm_ip": ("10.0.0.1", "10.0.0.2", "10.0.0.3")}, [])
 
 
 NO_ADDRESSES = [
@@ -165,9 +165,9 @@ def test_every_address_is_spelled_once_or_refused_with_a_reason(
         texts += [f"::ffff:{address}", str(ipaddress.IPv6Address(0xFFFF << 32 | int(address)))]
     ends = set()
     for text in texts:
-        complaints = InputErrors()
-        said = read_flags({"hsm_ip": [text]}, complaints)
-        ends.add((said.get("hsm_ip"), tuple(each.partition(" means ")[2] for each in complaints.texts)))
+        input_errors = InputErrors()
+        said = read_flags({"hsm_ip": [text]}, input_errors)
+        ends.add((said.get("hsm_ip"), tuple(each.partition(" means ")[2] for each in input_errors.texts)))
     (end,) = ends
     assert end == ((str(getattr(address, "ipv4_mapped", None) or address),), ()) or end[1][0]
 
@@ -209,18 +209,18 @@ def test_the_line_of_a_key_is_that_of_its_own_table() -> None:
     ],
 )
 def test_a_broken_file_is_told(data: bytes, part: str) -> None:
-    complaints = InputErrors()
-    assert read_text(data, "config.toml", complaints) == {}
-    assert part in complaints.texts[0]
+    input_errors = InputErrors()
+    assert read_text(data, "config.toml", input_errors) == {}
+    assert part in input_errors.texts[0]
 
 
 def test_json_says_the_same_as_toml() -> None:
-    complaints = InputErrors()
+    input_errors = InputErrors()
     as_json = read_text(
-        b'{"hsm": {"ip": ["10.0.0.1"], "accept_single_hsm": true}, "client": {"sdk": 3}}', "-", complaints
+        b'{"hsm": {"ip": ["10.0.0.1"], "accept_single_hsm": true}, "client": {"sdk": 3}}', "-", input_errors
     )
     as_toml = read_text(
-        b'[hsm]\nip = ["10.0.0.1"]\naccept_single_hsm = true\n[client]\nsdk = 3\n', "f", complaints
+        b'[hsm]\nip = ["10.0.0.1"]\naccept_single_hsm = true\n[client]\nsdk = 3\n', "f", input_errors
     )
     assert as_json == as_toml == {"hsm_ip": ("10.0.0.1",), "accept_single_hsm": True, "sdk": 3}
 
@@ -258,9 +258,9 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 
 def test_a_checksum_of_the_caller_is_normalised() -> None:
-    complaints = InputErrors()
-    said = read_document(f'[client.sha256]\n"a.deb" = "{"AB" * 32}"', "f", complaints)
-    assert resolve((said,), complaints).checksums() == {"a.deb": "ab" * 32}
+    input_errors = InputErrors()
+    said = read_document(f'[client.sha256]\n"a.deb" = "{"AB" * 32}"', "f", input_errors)
+    assert resolve((said,), input_errors).checksums() == {"a.deb": "ab" * 32}
 
 
 def test_what_was_desired_survives_the_disk() -> None:
@@ -279,12 +279,12 @@ def test_the_files_of_a_host_are_read_in_order_and_one_that_everybody_may_write_
     memory.place(system.configuration, b'[client]\nversion = "5.17.1"\n')
     memory.place(system.join(system.configuration_folder, "b.toml"), b'[client]\nversion = "5.18.0"\n')
     memory.place(system.join(system.configuration_folder, "a.toml"), b'[client]\nversion = "5.17.2"\n')
-    complaints = InputErrors()
-    assert read_files(memory, complaints) == {"client_version": "5.18.0"}
-    assert complaints.texts == []
+    input_errors = InputErrors()
+    assert read_files(memory, input_errors) == {"client_version": "5.18.0"}
+    assert input_errors.texts == []
     memory.place(system.configuration, b'[client]\nsource = "https://x.example"\n', mode=0o666)
-    assert read_files(memory, complaints) == {"client_version": "5.18.0"}
-    (text,) = complaints.texts
+    assert read_files(memory, input_errors) == {"client_version": "5.18.0"}
+    (text,) = input_errors.texts
     assert text.startswith(f"{system.configuration}: everybody may write to it")
 
 
@@ -393,16 +393,16 @@ def above(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("how", SAFE)
 def test_a_file_that_root_alone_can_change_is_taken(above: Path, how: str) -> None:
-    file, complaints = above / "folder" / "site.toml", InputErrors()
+    file, input_errors = above / "folder" / "site.toml", InputErrors()
     SAFE[how](file, above.parent / "other")
-    assert read_file(local_host(), str(file), complaints) == {"client_version": "5.18.0"}
-    assert complaints.texts == []
+    assert read_file(local_host(), str(file), input_errors) == {"client_version": "5.18.0"}
+    assert input_errors.texts == []
 
 
 @pytest.mark.parametrize("how", UNSAFE)
 @pytest.mark.parametrize("typed", ["as it is", "with dots", "relative"])
 def test_a_file_that_somebody_else_can_change_is_not_taken(above: Path, how: str, typed: str) -> None:
-    file, complaints = above / "folder" / "site.toml", InputErrors()
+    file, input_errors = above / "folder" / "site.toml", InputErrors()
     make, said = UNSAFE[how]
     make(file, above.parent / "other")
     path = str(file)
@@ -410,19 +410,19 @@ def test_a_file_that_somebody_else_can_change_is_not_taken(above: Path, how: str
         path = f"{above}/./../{above.name}//folder/site.toml"
     elif typed == "relative":
         path = os.path.relpath(file)
-    assert read_file(local_host(), path, complaints) == {}
-    (complaint,) = complaints.texts
+    assert read_file(local_host(), path, input_errors) == {}
+    (complaint,) = input_errors.texts
     said = said.format(folder=above / "folder", above=above, other=above.parent / "other")
     if typed == "as it is":
         assert complaint == f"{path}: {said}; make it writable for root alone"
 
 
 def test_a_file_that_is_not_there_is_none_and_a_circle_of_links_is_named(above: Path) -> None:
-    complaints = InputErrors()
-    assert read_file(local_host(), str(above / "nothing"), complaints) is None
+    input_errors = InputErrors()
+    assert read_file(local_host(), str(above / "nothing"), input_errors) is None
     (above / "circle").symlink_to("circle")
     with pytest.raises(AgentError) as caught:
-        read_file(local_host(), str(above / "circle"), complaints)
+        read_file(local_host(), str(above / "circle"), input_errors)
     assert caught.value.code.name == "unreadable"
 
 
@@ -470,9 +470,9 @@ DIGITS = "9" * 5000
     ],
 )  # fmt: skip
 def test_what_is_said_twice_is_not_taken_once_in_silence(text: str, words: str) -> None:
-    complaints = InputErrors()
-    read_document(text, "x", complaints, is_json=text.startswith("{"))
-    assert any(words in each for each in complaints.texts), complaints.texts
+    input_errors = InputErrors()
+    read_document(text, "x", input_errors, is_json=text.startswith("{"))
+    assert any(words in each for each in input_errors.texts), input_errors.texts
 
 
 @pytest.mark.parametrize(
@@ -486,6 +486,6 @@ def test_what_is_said_twice_is_not_taken_once_in_silence(text: str, words: str) 
     ids=lambda text: text[:20],
 )
 def test_a_number_without_end_is_a_complaint(text: str) -> None:
-    complaints = InputErrors()
-    assert read_document(text, "x", complaints, is_json=text.startswith("{")) == {}
-    assert complaints.texts
+    input_errors = InputErrors()
+    assert read_document(text, "x", input_errors, is_json=text.startswith("{")) == {}
+    assert input_errors.texts

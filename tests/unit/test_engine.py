@@ -9,7 +9,7 @@ import pytest
 
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT
-from agent.core.words import Finding, Notice, Plan, StepOutcome, StepResult
+from agent.core.model import Finding, Notice, Plan, StepOutcome, StepResult
 from agent.engine import EngineResult, apply_plan, check_plan
 from agent.render.progress import NullProgress
 from agent.verdict import judge

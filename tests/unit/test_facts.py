@@ -9,7 +9,7 @@ import pytest
 from agent.core.host import CommandResult
 from agent.core.registry import RegistryKey
 from agent.facts import Configured, Facts, gather
-from agent.packages import Condition, Installed
+from agent.package_managers import Condition, Installed
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import ETC, VERSION, Vendor, WindowsVendor
 

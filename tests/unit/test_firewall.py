@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from agent.cloudhsm.firewall import RULE, outbound_blocks, own_rules, parse_rule
+from agent.config.desired import Desired
 from agent.core.errors import AgentError
 from agent.core.host import CommandResult
-from agent.core.limits import Timeouts
+from agent.core.model import Plan
 from agent.core.registry import RegistryKey
 from agent.core.system import windows
-from agent.core.words import Plan
-from agent.desired import Desired
+from agent.core.timeouts import Timeouts
 from agent.engine import apply_plan, check_plan
 from agent.hosts.connect import reach
 from agent.planner import plan, removal_plan
 from agent.render.progress import NullProgress
 from agent.steps.firewall import Closing, Opening
 from agent.steps.reach import Reach
+from agent.windows.firewall import RULE, outbound_blocks, own_rules, parse_rule
 from tests.doubles.memory import Memory
 from tests.full_server import full_server
 from tests.unit.test_engine import Files
@@ -335,14 +335,14 @@ def test_the_rule_is_added_once_and_removed() -> None:
     assert walk(memory, Closing(Timeouts()))[:2] == ("changed", None)
     assert walk(memory, Closing(Timeouts()))[:2] == ("met", None)
     assert own_rules(memory) == ()
-    assert memory.touches == [("do", *ADD), ("do", *DELETE)]
+    assert memory.touches == [("run", *ADD), ("run", *DELETE)]
 
 
 def test_a_rule_that_was_changed_is_replaced() -> None:
     keys = rules(OURS.replace("TRUE", "FALSE"))
     memory = with_netsh(keys)
     assert walk(memory, Opening(Timeouts()))[0] == "changed"
-    assert memory.touches == [("do", *DELETE), ("do", *ADD)]
+    assert memory.touches == [("run", *DELETE), ("run", *ADD)]
     assert list(keys[rf"{OWN}\FirewallRules"].values()) == [OURS]
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from agent import __version__
 from agent.core.errors import AgentError
-from agent.fleet.tree import load
+from agent.fleet.agent_archive import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,9 +132,9 @@ _AS_NOBODY = """
 import os, sys
 import agent.fleet.journal  # nobody may not read a checkout that is private
 from agent.cli.fleet import _require_places
-from agent.desired import Complaints
-from agent.hosts.here import this_machine
-machine, complaints = this_machine(), Complaints()
+from agent.config.desired import InputErrors
+from agent.hosts.local import local_host
+machine, complaints = local_host(), InputErrors()
 os.getuid() or os.setuid(65534)
 _require_places(machine, {"junit": sys.argv[1]}, {}, complaints)
 sys.exit(len(complaints.texts))

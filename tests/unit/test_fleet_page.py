@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agent.render.fleet.page import page
+from agent.render.fleet.html import page
 from tests.doubles.fleets import Tree, fleet, host, not_reached, unreachable
 from tests.golden import test_screens as one
 from tests.golden.test_fleet_screens import CASES, failed, made, ok, ten_hosts_for_many_reasons

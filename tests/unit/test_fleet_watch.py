@@ -20,16 +20,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.fleet import HostResult, HostState
-from agent.render.fleet.canvas import TerminalArea, cells, fitting
+from agent.core.fleet_model import HostResult, HostState
+from agent.render.fleet.choose import choose
+from agent.render.fleet.counters import RolloutCounters
+from agent.render.fleet.humanize import duration
 from agent.render.fleet.live import LiveDisplay, frame
-from agent.render.fleet.plain import LogLines
-from agent.render.fleet.tally import RolloutCounters
-from agent.render.fleet.watch import choose
-from agent.render.fleet.words import duration
+from agent.render.fleet.log_lines import LogLines
+from agent.render.fleet.terminal_area import TerminalArea, cells, fitting
 
 if TYPE_CHECKING:
-    from agent.core.fleet import RolloutListener
+    from agent.core.fleet_model import RolloutListener
 
 ROOT = Path(__file__).parents[2]
 PLAIN = ROOT / "tests" / "golden" / "fleet" / "plain.log"
@@ -284,12 +284,12 @@ def test_a_run_that_ends_before_it_begins_leaves_no_thread_behind() -> None:
 
 LIVE = """
 import sys
-from agent.core.fleet import End, State
-from agent.render.fleet.watch import choose
+from agent.core.fleet_model import HostResult, HostState
+from agent.render.fleet.choose import choose
 live = choose(sys.stderr, quiet=False, colour=sys.argv[1] == "colour")
 live.begins("fleet rollout", (2, 8))
 live.wave(1, 2)
-live.host_ended(End("web-0", "10.0.0.9", 22, 1, State.FAILED, code="hsm-timed-out"))
+live.host_ended(HostResult("web-0", "10.0.0.9", 22, 1, HostState.FAILED, code="hsm-timed-out"))
 live.host_began("web-1")
 live.host_at("web-1", "sending the agent")
 sys.stdin.readline()  # until the test has seen it

@@ -8,7 +8,7 @@ import pytest
 
 from agent.core.errors import AgentError, DownloadTimeoutError
 from agent.core.host import CommandResult, Host
-from agent.hosts.guarded import DeadlineHost
+from agent.hosts.deadline import DeadlineHost
 from tests.doubles.memory import Memory
 
 LATE = "timed-out"
@@ -128,7 +128,7 @@ def test_a_program_that_is_too_slow_by_its_own_measure_is_not_our_fault() -> Non
 def test_an_hsm_is_not_blamed_for_our_limit() -> None:
     for address in ("10.0.0.1", "10.0.0.2"):
         host = DeadlineHost(machine(), 3)
-        assert code_of(lambda host=host, address=address: host.reach(address, 2223, timeout=5)) == LATE  # type: ignore[misc]
+        assert code_of(lambda host=host, address=address: host.connect(address, 2223, timeout=5)) == LATE  # type: ignore[misc]
     assert DeadlineHost(machine(), 30).connect("10.0.0.1", 2223, timeout=5).cause == "hsm-timed-out"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Callable
 
 import pytest
 
-from agent.hosts.incoming import TimedInput
+from agent.hosts.timed_input import TimedInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

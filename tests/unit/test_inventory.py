@@ -13,32 +13,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.config.desired import InputErrors
+from agent.config.options import OPTIONS, InvalidValueError
+from agent.config.toml_lines import TomlLines
 from agent.core.errors import AgentError
-from agent.core.fleet import Target
-from agent.desired import InputErrors
+from agent.core.fleet_model import Target
 from agent.fleet.inventory import LARGEST, read, refuse_any, select, toml
 from agent.fleet.inventory.ranges import HostBudget, expanded
-from agent.fleet.inventory.toml_lines import TomlLines
-from agent.options import OPTIONS, InvalidValueError
 
 
 def told(text: str | bytes, where: str) -> tuple[tuple[Target, ...], list[str], list[str]]:
-    complaints, remarks = InputErrors(), InputErrors()
+    input_errors, remarks = InputErrors(), InputErrors()
     data = text if isinstance(text, bytes) else text.encode()
-    return read(data, where, complaints, remarks), complaints.texts, remarks.texts
+    return read(data, where, input_errors, remarks), input_errors.texts, remarks.texts
 
 
 def targets_of(text: str | bytes, where: str = "hosts") -> tuple[Target, ...]:
-    found, complaints, _ = told(text, where)
-    assert complaints == []
+    found, input_errors, _ = told(text, where)
+    assert input_errors == []
     return found
 
 
 def complaints_of(text: str | bytes, where: str = "hosts") -> list[str]:
-    found, complaints, _ = told(text, where)
-    assert complaints
+    found, input_errors, _ = told(text, where)
+    assert input_errors
     assert found == ()
-    return complaints
+    return input_errors
 
 
 # which hosts are Windows
@@ -295,8 +295,8 @@ ansible_password=secret
         options=said,
         where="hosts:7",
     )
-    found, complaints, remarks = told(text.replace("; x=1", ""), "hosts")
-    assert (found, complaints) == (
+    found, input_errors, remarks = told(text.replace("; x=1", ""), "hosts")
+    assert (found, input_errors) == (
         (web, replace(web, name="web02.example.com", address="web02.example.com"), db),
         [],
     )
@@ -418,8 +418,8 @@ def test_a_long_remark_is_shortened() -> None:
 
 
 def test_the_name_of_a_host_and_of_a_group_is_a_remark() -> None:
-    _, complaints, remarks = told("[web]\nweb\n", "hosts")
-    assert (complaints, remarks) == ([], ["hosts: the name of a host and of a group: web"])
+    _, input_errors, remarks = told("[web]\nweb\n", "hosts")
+    assert (input_errors, remarks) == ([], ["hosts: the name of a host and of a group: web"])
 
 
 @pytest.mark.parametrize(
@@ -854,9 +854,9 @@ def test_lists_in_lists_are_a_complaint(variable: str, deep: int) -> None:
     value = "[" * deep + "]" * deep
     said = f'{{"{variable}": {value}}}'
     data = '{"_meta": {"hostvars": {"web": ' + said + '}}, "all": {"hosts": ["web"]}}'
-    complaints = InputErrors()
-    assert read(data.encode(), "fleet.json", complaints) == ()
-    assert variable in "".join(complaints.texts)
+    input_errors = InputErrors()
+    assert read(data.encode(), "fleet.json", input_errors) == ()
+    assert variable in "".join(input_errors.texts)
 
 
 def test_complaints_are_bounded_in_number_and_length() -> None:
@@ -868,11 +868,11 @@ def test_complaints_are_bounded_in_number_and_length() -> None:
 
 
 def test_a_wrong_inventory_ends_with_its_own_code() -> None:
-    complaints = InputErrors()
-    refuse_any(complaints)
-    read(b"a;\n", "hosts", complaints)
+    input_errors = InputErrors()
+    refuse_any(input_errors)
+    read(b"a;\n", "hosts", input_errors)
     with pytest.raises(AgentError) as caught:
-        refuse_any(complaints)
+        refuse_any(input_errors)
     assert (caught.value.code.name, caught.value.sentence) == (
         "inventory-invalid",
         "one thing is wrong with the inventory",
@@ -914,9 +914,9 @@ FLEET = targets_of("db\n[web]\nweb-[1:3]\n[web-eu]\nweb-2\n")
     ],
 )
 def test_a_limit_that_means_nothing_is_told(pattern: str, complaint: str) -> None:
-    complaints = InputErrors()
-    assert select(FLEET, pattern, complaints) == ()
-    assert complaints.texts == [f"--limit: {complaint}"]
+    input_errors = InputErrors()
+    assert select(FLEET, pattern, input_errors) == ()
+    assert input_errors.texts == [f"--limit: {complaint}"]
 
 
 @pytest.mark.parametrize(
@@ -980,18 +980,18 @@ PIECES = st.lists(
 @given(st.binary(max_size=200) | PIECES.map(str.encode), st.sampled_from(["hosts", "f.toml", "f.json", "-"]))
 @settings(max_examples=500)
 def test_garbage_is_complained_about_and_nothing_else_happens(data: bytes, where: str) -> None:
-    complaints = InputErrors()
-    found = read(data, where, complaints)
-    assert bool(found) != bool(complaints.texts)
-    assert all(text.startswith(where) for text in complaints.texts)
+    input_errors = InputErrors()
+    found = read(data, where, input_errors)
+    assert bool(found) != bool(input_errors.texts)
+    assert all(text.startswith(where) for text in input_errors.texts)
     assert len({target.name for target in found}) == len(found)
 
 
 @given(st.text(max_size=30) | st.text(st.sampled_from("web-123db!&*?,[] "), max_size=30))
 def test_a_limit_selects_some_or_complains(pattern: str) -> None:
-    complaints = InputErrors()
-    found = select(FLEET, pattern, complaints)
-    assert bool(found) != bool(complaints.texts)
+    input_errors = InputErrors()
+    found = select(FLEET, pattern, input_errors)
+    assert bool(found) != bool(input_errors.texts)
     assert [target for target in FLEET if target in found] == list(found)
 
 

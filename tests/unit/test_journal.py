@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
-from agent.core.fleet import ArchiveDigests, HostResult, HostState, Target
+from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
 from agent.fleet import journal
 from agent.fleet.journal import InFlight, RunSpec
 

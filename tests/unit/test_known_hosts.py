@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.hosts.ssh.trust import HostKey, KnownHostsEntry, KnownHostsFile
+from agent.ssh.known_hosts import HostKey, KnownHostsEntry, KnownHostsFile
 
 HASHED = "|1|RhX5Yb+Yl2vO4Jqz6cH0xGfU0rA=|AAAAAAAAAAAAAAAAAAAAAAAAAAA="
 NAMES = st.lists(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.landing import (
+from agent.remote.bootstrap import (
     KEPT,
     MANIFEST,
     RECORD,
@@ -164,7 +164,7 @@ def damage(folder: Path, how: str) -> None:
 )
 def test_a_tree_that_is_not_whole_is_asked_for_anew(tmp_path: Path, how: str, keep: bool) -> None:
     trees = ArchiveStore(tmp_path / "trees")
-    other = "import sys; from pathlib import Path; from agent.landing import Grounds; data = sys.stdin.buffer.read()"
+    other = "import sys; from pathlib import Path; from agent.remote.bootstrap import ArchiveStore; data = sys.stdin.buffer.read()"
     unpack = [sys.executable, "-c", f"{other}; Grounds(Path(sys.argv[1])).unpack(sys.argv[2], data)"]
     subprocess.run([*unpack, str(tmp_path / "trees"), digest(ARCHIVE)], input=ARCHIVE, check=True, timeout=60)
     damage(tmp_path / "trees" / digest(ARCHIVE), how)
@@ -233,7 +233,7 @@ def test_a_kill_in_the_middle_of_pruning_leaves_no_half_tree_under_its_name(tmp_
     code = """
 import os, sys
 from pathlib import Path
-from agent import landing
+from agent.remote import bootstrap
 left = int(sys.argv[2])
 def mind(event, args):
     global left
@@ -242,7 +242,7 @@ def mind(event, args):
         if left < 0:
             os.kill(os.getpid(), 9)
 sys.addaudithook(mind)
-landing.Grounds(Path(sys.argv[1]))._prune("other")
+bootstrap.Grounds(Path(sys.argv[1]))._prune("other")
 """
     trees = tmp_path / "trees"
     for left in range(6):

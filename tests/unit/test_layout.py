@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.cloudhsm.layout import COMPONENTS, LINUX, ClientPaths, client_paths, component_of
+from agent.cloudhsm.paths import COMPONENTS, LINUX, ClientPaths, client_paths, component_of
 from agent.core import system
 from tests.doubles.memory import Memory
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.core.authenticode import ARGV as AUTHENTICODE
 from agent.core.client_packages import WINDOWS
 from agent.core.errors import AgentError
 from agent.core.host import CommandResult
-from agent.core.limits import Timeouts
 from agent.core.registry import RegistryKey
 from agent.core.system import windows
-from agent.packages import Condition, Installed
-from agent.packages.msi import Msi, reason
+from agent.core.timeouts import Timeouts
+from agent.package_managers import Condition, Installed
+from agent.package_managers.msi import Msi, reason
+from agent.windows.authenticode_query import ARGV as AUTHENTICODE
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def test_a_program_of_somebody_else_is_neither_listed_nor_removed(values: dict[s
     assert Msi().installed(memory) == (Installed("AWSCloudHSMCLI", "5.18.0"),)
     everything = [*WINDOWS, values["DisplayName"]]
     Msi().remove(memory, everything, Timeouts())
-    assert [touch[3] for touch in memory.touches if touch[0] == "do"] == [CODE]
+    assert [touch[3] for touch in memory.touches if touch[0] == "run"] == [CODE]
 
 
 def test_a_program_without_a_version_is_not_whole() -> None:
@@ -177,7 +177,7 @@ def test_a_list_that_cannot_be_read_is_no_list(denied: str) -> None:
     for act in (lambda: Msi().installed(memory), lambda: Msi().remove(memory, list(WINDOWS), Timeouts())):
         error = fails(memory, act)
         assert (error.code.name, denied in error.sentence) == ("unreadable", True)
-    assert [touch for touch in memory.touches if touch[0] == "do"] == []
+    assert [touch for touch in memory.touches if touch[0] == "run"] == []
 
 
 def test_however_many_programs_there_are_ours_is_found() -> None:
@@ -206,7 +206,7 @@ def test_a_program_that_is_gone_before_it_was_read_is_left_out() -> None:
 def test_each_package_is_installed_quietly_with_a_log() -> None:
     memory = installing(0)
     Msi().install(memory, [FILE], Timeouts())
-    assert memory.touches == [("do", *ARGV)]
+    assert memory.touches == [("run", *ARGV)]
 
 
 @pytest.mark.parametrize("status", [3010, 1641])
@@ -214,7 +214,7 @@ def test_a_reboot_that_is_left_is_told_when_all_are_in(status: int) -> None:
     memory = installing(status)
     error = fails(memory, lambda: Msi().install(memory, [FILE, FILE], Timeouts()))
     assert (error.code.name, error.code.exit_status) == ("reboot-required", 23)
-    assert memory.touches == [("do", *ARGV)] * 2
+    assert memory.touches == [("run", *ARGV)] * 2
 
 
 def test_another_installation_is_waited_for() -> None:
@@ -329,8 +329,8 @@ def test_a_package_is_removed_by_its_product_code() -> None:
     memory.programs["msiexec"] = CommandResult(0, "", "")
     Msi().remove(memory, ["AWSCloudHSMCLI"], Timeouts())
     log = rf"C:\ProgramData\hsm-agent\log\remove-{CODE[1:-1]}.log"
-    assert [touch for touch in memory.touches if touch[0] == "do"] == [
-        ("do", "msiexec", "/x", CODE, "/qn", "/norestart", "/l*v", log)
+    assert [touch for touch in memory.touches if touch[0] == "run"] == [
+        ("run", "msiexec", "/x", CODE, "/qn", "/norestart", "/l*v", log)
     ]
 
 
@@ -339,7 +339,7 @@ def test_what_is_gone_already_is_removed(status: int) -> None:
     memory = machine(key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"))
     memory.programs["msiexec"] = CommandResult(status, "", "")
     Msi().remove(memory, ["AWSCloudHSMCLI", "AWSCloudHSMKSP"], Timeouts())
-    assert sum(touch[0] == "do" for touch in memory.touches) == 1
+    assert sum(touch[0] == "run" for touch in memory.touches) == 1
 
 
 def test_a_removal_that_fails_is_told() -> None:

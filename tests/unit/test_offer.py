@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.catalogue import load, published
+from agent.config.desired import InputErrors, read_flags
 from agent.core.errors import AgentError
-from agent.desired import InputErrors, read_flags
-from agent.fleet.offer import PackageOffer, is_here
-from agent.hosts.fetch import PUSHED
+from agent.fleet.package_offer import PackageOffer, is_here
 from agent.hosts.posix import Posix
+from agent.http.download import PUSHED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,6 +138,6 @@ def test_what_was_pushed_cannot_be_had_without_a_roll_out(tmp_path: Path) -> Non
 
 
 def test_nobody_can_say_that_packages_are_pushed() -> None:
-    complaints = InputErrors()
-    assert read_flags({"package_source": PUSHED}, complaints) == {}
-    assert complaints.texts
+    input_errors = InputErrors()
+    assert read_flags({"package_source": PUSHED}, input_errors) == {}
+    assert input_errors.texts

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent.config.desired import InputErrors, from_json
 from agent.core.errors import AgentError
-from agent.core.fleet import ArchiveDigests, HostResult, HostState, Target
-from agent.desired import InputErrors, from_json
-from agent.fleet import orders
+from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
+from agent.fleet import run_spec
 from agent.fleet.journal import RecordedRun, RunSpec
-from agent.fleet.orders import FleetOptions
+from agent.fleet.run_spec import FleetOptions
 from agent.hosts.posix import Posix
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Scene:
     def made(self, inventory: str | None = "hosts", command: str = "rollout", **typed: Any) -> RunSpec:
         path = str(self.folder / inventory) if inventory else None
         this = FleetOptions(inventory=path, **typed)
-        return orders.new_spec(
+        return run_spec.new_spec(
             Posix(), command, this, self.flags, self.below, self.known, InputErrors(), self.configured
         )
 
@@ -209,7 +209,7 @@ def story(scene: Scene) -> RecordedRun:
 
 
 def go_on(scene: Scene, command: str = "rollout", **typed: Any) -> tuple[RunSpec, list[str]]:
-    these, due = orders.resume_spec(
+    these, due = run_spec.resume_spec(
         Posix(), story(scene), command, FleetOptions(resume="RUN", **typed), scene.again, InputErrors()
     )
     return these, [target.name for target in due]
@@ -267,13 +267,13 @@ def test_a_run_of_another_version_is_told(scene: Scene) -> None:
     this = story(scene)
     old = replace(this, orders=replace(this.orders, desired={"web-1": {"colour": "red"}}))
     with pytest.raises(AgentError) as refused:
-        orders.resume_spec(Posix(), old, "rollout", FleetOptions(resume="RUN"), {}, InputErrors())
+        run_spec.resume_spec(Posix(), old, "rollout", FleetOptions(resume="RUN"), {}, InputErrors())
     assert refused.value.code.name == "nothing-recorded"
 
 
 def test_a_host_without_an_end_is_due(scene: Scene) -> None:
     before = replace(story(scene), ends={})
-    _, due = orders.resume_spec(Posix(), before, "rollout", FleetOptions(resume="RUN"), {}, InputErrors())
+    _, due = run_spec.resume_spec(Posix(), before, "rollout", FleetOptions(resume="RUN"), {}, InputErrors())
     assert [target.name for target in due] == ["web-1", "web-2", "db-1"]
 
 

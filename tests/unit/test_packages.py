@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.app import timeouts_for
 from agent.catalogue import load
+from agent.commands import timeouts_for
+from agent.config.desired import Desired
 from agent.core import client_packages
 from agent.core.errors import AgentError
 from agent.core.host import CommandResult, Host, LockHolder
-from agent.core.limits import Timeouts
 from agent.core.system import LINUX
-from agent.desired import Desired
-from agent.hosts.guarded import DeadlineHost
-from agent.packages import Condition, Deb, Installed, PackageManager, Rpm
+from agent.core.timeouts import Timeouts
+from agent.hosts.deadline import DeadlineHost
+from agent.package_managers import Condition, Deb, Installed, PackageManager, Rpm
 from agent.steps.package import Download, Package, PackagesAbsent, due, require_authentic_source, tidy
 from tests.doubles.memory import Argv, Memory
 
@@ -163,7 +163,7 @@ def test_two_versions_of_one_rpm_are_an_upgrade_that_was_killed() -> None:
 
     memory = Memory(programs={"rpm": rpm, "yum": CommandResult(0, "", "")})
     Rpm().install(memory, (RPM_FILE,), Timeouts())
-    assert memory.touches[0] == ("do", "rpm", "-e", "cloudhsm-cli-5.9.0-1.el9")
+    assert memory.touches[0] == ("run", "rpm", "-e", "cloudhsm-cli-5.9.0-1.el9")
     assert rpm_says(said) == (Installed("cloudhsm-cli", "5.18.0-1.el9"),)
 
 
@@ -208,7 +208,7 @@ def fails(
 
 
 def runs(memory: Memory) -> int:
-    return sum(touch[1] in ("apt-get", "dnf", "yum") for touch in memory.touches if touch[0] == "do")
+    return sum(touch[1] in ("apt-get", "dnf", "yum") for touch in memory.touches if touch[0] == "run")
 
 
 def test_a_free_lock_is_not_waited_for() -> None:
@@ -482,7 +482,7 @@ def test_what_is_unfinished_is_completed_without_its_file() -> None:
     assert unknown.check(memory).met is False
     unknown.apply(memory)
     assert unknown.check(memory).met
-    assert memory.touches == [("do", "dpkg", "--configure", "--force-confold", "cloudhsm-cli")]
+    assert memory.touches == [("run", "dpkg", "--configure", "--force-confold", "cloudhsm-cli")]
 
 
 def test_what_cannot_be_completed_and_has_no_file_is_told_in_the_managers_words() -> None:

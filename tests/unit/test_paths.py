@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from agent.config.options import OPTIONS, InvalidValueError
 from agent.core.paths import parse_path, path_of_uri
-from agent.options import OPTIONS, InvalidValueError
-from agent.reporting.places import check
+from agent.sinks.registry import check
 
 BY_NAME = {option.name: option for option in OPTIONS}
 GOOD = [

@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 
 from agent.catalogue import load
-from agent.cloudhsm import layout
+from agent.cloudhsm import paths
 from agent.cloudhsm.ca import Ca
+from agent.config.desired import Desired
 from agent.core.errors import AgentError
-from agent.core.limits import Timeouts
-from agent.core.words import CaState, ClientState, Notice, Plan
-from agent.desired import Desired
+from agent.core.model import CaState, ClientState, Notice, Plan
+from agent.core.timeouts import Timeouts
 from agent.facts import Configured, Facts
-from agent.packages import MANAGERS, Condition, Installed
+from agent.package_managers import MANAGERS, Condition, Installed
 from agent.planner import PlanResult, plan, removal_plan
 from agent.steps.certificate import Certificate
 from agent.steps.client import ClusterActivated, HsmInfo, ManagementUtil
@@ -129,7 +129,7 @@ def test_a_virgin_host_whole() -> None:
                 *(
                     Configure(
                         component,
-                        layout.LINUX,
+                        paths.LINUX,
                         TWO.hsm_ip,
                         CA_PATH,
                         accept_single_hsm=False,
@@ -141,9 +141,9 @@ def test_a_virgin_host_whole() -> None:
             probes=(
                 Reach("10.0.1.6", 2223, LIMITS.connect),
                 Reach("10.0.2.9", 2223, LIMITS.connect),
-                Library("pkcs11", layout.LINUX, "ldd", LIMITS, ("package:pkcs11",)),
-                HsmInfo(layout.LINUX, 2, False, LIMITS, needs),
-                ClusterActivated(layout.LINUX, LIMITS, needs),
+                Library("pkcs11", paths.LINUX, "ldd", LIMITS, ("package:pkcs11",)),
+                HsmInfo(paths.LINUX, 2, False, LIMITS, needs),
+                ClusterActivated(paths.LINUX, LIMITS, needs),
             ),
         ),
         fit=planned(NOBLE, TWO).fit,
@@ -234,7 +234,7 @@ def test_what_was_said_reaches_every_configure_step() -> None:
     assert [step for step in found.plan.steps if isinstance(step, Configure)] == [
         Configure(
             component,
-            layout.LINUX,
+            paths.LINUX,
             ("10.0.1.6",),
             CA_PATH,
             accept_single_hsm=True,
@@ -493,7 +493,7 @@ WORKED = replace(
 
 def test_the_old_configuration_is_asked_by_its_own_number_of_hsms() -> None:
     assert planned(WORKED, ONE).plan.baseline == HsmInfo(
-        layout.LINUX, 3, accept_single_hsm=True, limits=LIMITS, tries=1
+        paths.LINUX, 3, accept_single_hsm=True, limits=LIMITS, tries=1
     )
 
 

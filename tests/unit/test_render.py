@@ -15,10 +15,10 @@ import pytest
 
 from agent import __version__
 from agent.core.errors import CODES
-from agent.core.words import StepOutcome, StepResult
+from agent.core.model import StepOutcome, StepResult
 from agent.render import screen
+from agent.render.json_report import schema
 from agent.render.progress import LineProgress, NullProgress, SpinnerProgress, TolerantStream, choose, how_far
-from agent.render.record import schema
 
 ROOT = Path(__file__).parents[2]
 

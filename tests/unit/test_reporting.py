@@ -10,15 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.config.desired import (
+    Desired,
+    InputErrors,
+    from_json,
+    read_environment,
+    read_flags,
+    resolve,
+    to_json,
+)
 from agent.core.errors import AgentError
 from agent.core.host import CommandResult
 from agent.core.system import LINUX, windows
-from agent.delivery import deliver
-from agent.desired import Desired, InputErrors, from_json, read_environment, read_flags, resolve, to_json
-from agent.reporting import cfn, cloudwatch, file
-from agent.reporting.letter import DeliveryContext, OutgoingReport, UndeliveredError
-from agent.reporting.places import check, send, shown
-from agent.state import spool
+from agent.sinks import cloudformation, cloudwatch, file, spool
+from agent.sinks.delivery import deliver
+from agent.sinks.message import DeliveryContext, OutgoingReport, UndeliveredError
+from agent.sinks.registry import check, send, shown
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
@@ -84,28 +91,28 @@ def test_a_place_for_reports_is_accepted(uri: str) -> None:
     ],
 )
 def test_what_is_no_place_is_told_with_what_would_be(uri: str, said: str) -> None:
-    complaints = InputErrors()
-    assert read_flags({"report_to": [uri]}, complaints) == {}
-    assert said in complaints.texts[0]
-    assert "pa55" not in complaints.texts[0]
+    input_errors = InputErrors()
+    assert read_flags({"report_to": [uri]}, input_errors) == {}
+    assert said in input_errors.texts[0]
+    assert "pa55" not in input_errors.texts[0]
 
 
 def test_a_complaint_of_a_second_time_shows_no_secret() -> None:
-    complaints = InputErrors()
-    read_flags({"report_to": ["https://r.example/?key=pa55"] * 2}, complaints)
-    assert complaints.texts == ["--report-to: https://r.example/ is given more than once"]
+    input_errors = InputErrors()
+    read_flags({"report_to": ["https://r.example/?key=pa55"] * 2}, input_errors)
+    assert input_errors.texts == ["--report-to: https://r.example/ is given more than once"]
 
 
 def test_the_token_s_variable_is_known_and_read_by_no_option() -> None:
-    complaints = InputErrors()
+    input_errors = InputErrors()
     environment = {
         "HSM_AGENT_REPORT_TOKEN": "pa55",
         "HSM_AGENT_REPORT_TO": "file:/a,file:/b",
         "HSM_AGENT_REPORT_TOKENS": "x",
     }
-    said = read_environment(environment, complaints)
+    said = read_environment(environment, input_errors)
     assert said == {"report_to": ("file:/a", "file:/b")}
-    assert [text.partition(";")[0] for text in complaints.texts] == [
+    assert [text.partition(";")[0] for text in input_errors.texts] == [
         "HSM_AGENT_REPORT_TOKENS: unknown variable"
     ]
 
@@ -229,7 +236,7 @@ def test_an_event_that_cannot_be_appended_is_undelivered() -> None:
     ids=str,
 )
 def test_a_signal_names_the_instance_or_else_code_host_and_run(more: dict[str, object], wanted: str) -> None:
-    assert cfn.unique_id({**TREE, **more}) == wanted
+    assert cloudformation.unique_id({**TREE, **more}) == wanted
     assert len(wanted) <= 64
 
 

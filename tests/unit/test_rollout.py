@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.fleet import ArchiveDigests, HostResult, HostState, Target
-from agent.core.link import CancelledError
+from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
+from agent.core.transport import CancelledError
 from agent.fleet import journal, waves
 from agent.fleet.journal import RunSpec
 from agent.fleet.rollout import HostTask, Rollout, RolloutPolicy, RunState
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Cord:
-    """A lifeline of the tests: what waits on it wakes when it is cut."""
+    """A cancel token of the tests: what waits on it wakes when it is cut."""
 
     def __init__(self) -> None:
         self.is_cut = threading.Event()
@@ -74,8 +74,8 @@ def targets(count: int) -> tuple[Target, ...]:
     return tuple(Target(f"h{number}", f"10.0.0.{number}") for number in range(count))
 
 
-def ended(errand: HostTask, state: HostState = HostState.OK, code: str | None = None) -> HostResult:
-    return HostResult(errand.target.name, errand.target.address, 22, errand.wave, state, code=code)
+def ended(host_task: HostTask, state: HostState = HostState.OK, code: str | None = None) -> HostResult:
+    return HostResult(host_task.target.name, host_task.target.address, 22, host_task.wave, state, code=code)
 
 
 @dataclass
@@ -102,10 +102,10 @@ class Run:
         these = targets(self.hosts)
         lock = threading.Lock()
 
-        def seen(errand: HostTask, line: Any, tell: Callable[[str], None]) -> HostResult:
+        def seen(host_task: HostTask, line: Any, tell: Callable[[str], None]) -> HostResult:
             with lock:
-                self.visits.append(errand)
-            return visit(errand, line, tell)
+                self.visits.append(host_task)
+            return visit(host_task, line, tell)
 
         def cord() -> Cord:
             self.cords.append(Cord())
@@ -117,28 +117,28 @@ class Run:
                 book.began(name, 1)
             attempts = dict.fromkeys(self.open, 1)
             places = {target.name: (target.address, 22) for target in these}
-            self.ledger = RunState(these, places, {}, attempts, set(self.open), [])
+            self.run_state = RunState(these, places, {}, attempts, set(self.open), [])
             limit = waves.share(self.limit) if self.limit else None
             pace = RolloutPolicy(self.parallel, self.deadline, self.soak, limit, apart=self.apart)
             rollout = Rollout(seen, cord, book, self.heard, pace, lambda: self.interrupts)
             for name in self.before:
-                self.ledger.ends[name] = HostResult(name, "", 22, 1, HostState.FAILED)
+                self.run_state.ends[name] = HostResult(name, "", 22, 1, HostState.FAILED)
             due = [target for target in these if target.name not in self.before]
-            rollout.roll(self.command, self.ledger, waves.split(due, waves.shares(self.shares)))
+            rollout.roll(self.command, self.run_state, waves.split(due, waves.shares(self.shares)))
         return rollout
 
     @property
     def states(self) -> dict[str, str]:
-        return {target.name: self.ledger.state(target.name).value for target in self.ledger.targets}
+        return {target.name: self.run_state.state(target.name).value for target in self.run_state.targets}
 
 
 def test_every_host_has_its_turn_wave_by_wave(tmp_path: Path) -> None:
     run = Run(tmp_path, 10, "1,50%,100%")
-    rollout = run.go(lambda errand, _line, _tell: ended(errand))
+    rollout = run.go(lambda host_task, _line, _tell: ended(host_task))
     assert (rollout.halted, set(run.states.values())) == (None, {"ok"})
-    assert run.ledger.waves == [("h0",), ("h1", "h2", "h3", "h4"), ("h5", "h6", "h7", "h8", "h9")]
+    assert run.run_state.waves == [("h0",), ("h1", "h2", "h3", "h4"), ("h5", "h6", "h7", "h8", "h9")]
     assert run.heard.told[:3] == [("begins", "rollout", (1, 4, 5)), ("wave", 1, 1), ("began", "h0")]
-    assert [errand.wave for errand in run.visits] == [1, *[2] * 4, *[3] * 5]
+    assert [host_task.wave for host_task in run.visits] == [1, *[2] * 4, *[3] * 5]
     story = journal.read(tmp_path)
     assert (set(story.ends), story.open) == ({f"h{number}" for number in range(10)}, {})
 
@@ -146,7 +146,7 @@ def test_every_host_has_its_turn_wave_by_wave(tmp_path: Path) -> None:
 def test_those_that_start_a_wave_are_kept_apart_and_later_ones_follow_as_others_end(tmp_path: Path) -> None:
     apart = 1 / 128
     run = Run(tmp_path, 7, "1,100%", parallel=3, apart=apart)
-    run.go(lambda errand, _line, _tell: ended(errand))
+    run.go(lambda host_task, _line, _tell: ended(host_task))
     canary, *wave = [cord.asked for cord in run.cords if cord.asked is not None]
     assert 0 <= canary < apart
     assert [asked // apart for asked in wave[:3]] == [0, 1, 2]
@@ -155,13 +155,13 @@ def test_those_that_start_a_wave_are_kept_apart_and_later_ones_follow_as_others_
 
 def test_the_deadline_of_a_host_begins_when_it_does(tmp_path: Path) -> None:
     run = Run(tmp_path, 3, parallel=3, deadline=1.0, apart=0.6)
-    run.go(lambda errand, _line, _tell: ended(errand))
+    run.go(lambda host_task, _line, _tell: ended(host_task))
     assert set(run.states.values()) == {"ok"}
 
 
 def test_a_canary_that_fails_keeps_the_others_untouched(tmp_path: Path) -> None:
     run = Run(tmp_path, 10, "1,100%")
-    rollout = run.go(lambda errand, _line, _tell: ended(errand, HostState.FAILED, "hsm-timed-out"))
+    rollout = run.go(lambda host_task, _line, _tell: ended(host_task, HostState.FAILED, "hsm-timed-out"))
     assert rollout.code == "failure-limit"
     assert rollout.halted == "1 of 10 hosts in the run are not proven; 0 allows 0"
     assert run.states == {"h0": "failed", **{f"h{number}": "not-reached" for number in range(1, 10)}}
@@ -171,8 +171,8 @@ def test_a_canary_that_fails_keeps_the_others_untouched(tmp_path: Path) -> None:
 def test_a_run_that_is_gone_on_with_counts_anew(tmp_path: Path) -> None:
     run = Run(tmp_path, 5, "1,100%", limit="1", before=("h0", "h1"))
     rollout = run.go(
-        lambda errand, _line, _tell: ended(
-            errand, HostState.FAILED if errand.target.name == "h2" else HostState.OK
+        lambda host_task, _line, _tell: ended(
+            host_task, HostState.FAILED if host_task.target.name == "h2" else HostState.OK
         )
     )
     assert (rollout.halted, Counter(run.states.values())) == (None, {"failed": 3, "ok": 2})
@@ -182,14 +182,14 @@ def test_what_runs_finishes_when_the_limit_is_reached(tmp_path: Path) -> None:
     gate = threading.Event()
     begun = threading.Semaphore(0)
 
-    def visit(errand: HostTask, _line: Any, _tell: Any) -> HostResult:
+    def visit(host_task: HostTask, _line: Any, _tell: Any) -> HostResult:
         begun.release()
-        if errand.target.name == "h0":
+        if host_task.target.name == "h0":
             for _ in range(3):
                 assert begun.acquire(timeout=10)
-            return ended(errand, HostState.UNREACHABLE, "ssh-refused")
+            return ended(host_task, HostState.UNREACHABLE, "ssh-refused")
         assert gate.wait(10)
-        return ended(errand)
+        return ended(host_task)
 
     run = Run(tmp_path, 8, parallel=3)
     stops = run.heard.run_stopping
@@ -208,16 +208,16 @@ def test_never_more_at_once_than_was_said(tmp_path: Path) -> None:
     at_once, most, lock = 0, 0, threading.Lock()
     full = threading.Barrier(3)
 
-    def visit(errand: HostTask, _line: Any, _tell: Any) -> HostResult:
+    def visit(host_task: HostTask, _line: Any, _tell: Any) -> HostResult:
         nonlocal at_once, most
         with lock:
             at_once += 1
             most = max(most, at_once)
-        if int(errand.target.name[1:]) < 3:
+        if int(host_task.target.name[1:]) < 3:
             full.wait(10)
         with lock:
             at_once -= 1
-        return ended(errand)
+        return ended(host_task)
 
     run = Run(tmp_path, 9, parallel=3)
     run.go(visit)
@@ -225,33 +225,33 @@ def test_never_more_at_once_than_was_said(tmp_path: Path) -> None:
 
 
 def test_a_host_past_its_deadline_is_given_up_and_costs_nobody_else(tmp_path: Path) -> None:
-    def visit(errand: HostTask, line: Cord, tell: Callable[[str], None]) -> HostResult:
-        if errand.target.name == "h1":
+    def visit(host_task: HostTask, line: Cord, tell: Callable[[str], None]) -> HostResult:
+        if host_task.target.name == "h1":
             tell("package:cli")
             assert line.is_cut.wait(30)
-            return ended(errand)  # too late: it was given up
-        return ended(errand)
+            return ended(host_task)  # too late: it was given up
+        return ended(host_task)
 
     run = Run(tmp_path, 5, limit="5", deadline=0.3)
     rollout = run.go(visit)
     assert rollout.halted is None
     assert run.states == {"h0": "ok", "h1": "failed", "h2": "ok", "h3": "ok", "h4": "ok"}
-    end = run.ledger.ends["h1"]
+    end = run.run_state.ends["h1"]
     assert (end.code, end.exit_status, end.saw) == ("host-deadline", 75, "at `package:cli` after 0.3 s")
 
 
 def test_a_host_that_never_answered_is_unreachable(tmp_path: Path) -> None:
     run = Run(tmp_path, 1, limit="5", deadline=0.1)
-    run.go(lambda errand, line, _tell: (line.is_cut.wait(30), ended(errand))[1])
+    run.go(lambda host_task, line, _tell: (line.is_cut.wait(30), ended(host_task))[1])
     assert run.states == {"h0": "unreachable"}
 
 
 def test_an_interrupt_lets_what_runs_finish(tmp_path: Path) -> None:
     run = Run(tmp_path, 6, parallel=2)
 
-    def visit(errand: HostTask, _line: Any, _tell: Any) -> HostResult:
+    def visit(host_task: HostTask, _line: Any, _tell: Any) -> HostResult:
         run.interrupts = 1
-        return ended(errand)
+        return ended(host_task)
 
     rollout = run.go(visit)
     assert rollout.code == "interrupted"
@@ -261,33 +261,33 @@ def test_an_interrupt_lets_what_runs_finish(tmp_path: Path) -> None:
 def test_a_second_interrupt_leaves_hosts_alone_and_remembers_them(tmp_path: Path) -> None:
     run = Run(tmp_path, 3, parallel=2)
 
-    def visit(errand: HostTask, line: Cord, tell: Callable[[str], None]) -> HostResult:
+    def visit(host_task: HostTask, line: Cord, tell: Callable[[str], None]) -> HostResult:
         tell("package:cli")
         run.interrupts = 2
         assert line.is_cut.wait(30)
-        return ended(errand)
+        return ended(host_task)
 
     rollout = run.go(visit)
     assert rollout.code == "interrupted"
-    assert {run.ledger.ends[name].code for name in run.ledger.ends} == {"interrupted"}
-    assert set(journal.read(tmp_path).open) == set(run.ledger.ends)
+    assert {run.run_state.ends[name].code for name in run.run_state.ends} == {"interrupted"}
+    assert set(journal.read(tmp_path).open) == set(run.run_state.ends)
 
 
 def test_a_host_that_was_begun_before_is_asked_again_for_the_same(tmp_path: Path) -> None:
     run = Run(tmp_path, 2, open=("h1",))
-    run.go(lambda errand, _line, _tell: ended(errand))
-    assert [(errand.target.name, errand.attempt, errand.again) for errand in sorted(run.visits, key=str)] == [
+    run.go(lambda host_task, _line, _tell: ended(host_task))
+    assert [(host_task.target.name, host_task.attempt, host_task.again) for host_task in sorted(run.visits, key=str)] == [
         ("h0", 1, False), ("h1", 1, True),
     ]  # fmt: skip
 
 
 def test_after_the_soak_a_wave_is_looked_at_again(tmp_path: Path) -> None:
-    def visit(errand: HostTask, _line: Any, _tell: Any) -> HostResult:
-        return ended(errand, HostState.DEGRADED if errand.command == "verify" else HostState.OK)
+    def visit(host_task: HostTask, _line: Any, _tell: Any) -> HostResult:
+        return ended(host_task, HostState.DEGRADED if host_task.command == "verify" else HostState.OK)
 
     run = Run(tmp_path, 4, "1,100%", soak=0.05)
     rollout = run.go(visit)
-    assert [(errand.command, errand.target.name) for errand in run.visits] == [
+    assert [(host_task.command, host_task.target.name) for host_task in run.visits] == [
         ("rollout", "h0"),
         ("verify", "h0"),
     ]
@@ -298,8 +298,8 @@ def test_after_the_soak_a_wave_is_looked_at_again(tmp_path: Path) -> None:
 
 def test_after_a_removal_nothing_is_looked_for(tmp_path: Path) -> None:
     run = Run(tmp_path, 4, "1,100%", soak=0.05, command="remove")
-    rollout = run.go(lambda errand, _line, _tell: ended(errand))
-    assert (rollout.halted, {errand.command for errand in run.visits}) == (None, {"remove"})
+    rollout = run.go(lambda host_task, _line, _tell: ended(host_task))
+    assert (rollout.halted, {host_task.command for host_task in run.visits}) == (None, {"remove"})
     assert ("soaks", 0.05) in run.heard.told
 
 
@@ -307,19 +307,19 @@ def test_a_host_is_on_record_before_it_can_be_reached(tmp_path: Path) -> None:
     """A kill at any moment leaves nobody at work who is not in the journal."""
     seen: dict[str, bool] = {}
 
-    def visit(errand: HostTask, _line: Any, _tell: Any) -> HostResult:
-        seen[errand.target.name] = errand.target.name in journal.read(tmp_path).attempts
-        return ended(errand)
+    def visit(host_task: HostTask, _line: Any, _tell: Any) -> HostResult:
+        seen[host_task.target.name] = host_task.target.name in journal.read(tmp_path).attempts
+        return ended(host_task)
 
     Run(tmp_path, 9, "1,100%", parallel=3).go(visit)
     assert (len(seen), set(seen.values())) == (9, {True})
 
 
 def test_a_host_that_never_stops_telling_holds_nobody_up(tmp_path: Path) -> None:
-    def visit(errand: HostTask, line: Cord, tell: Callable[[str], None]) -> HostResult:
-        while errand.target.name != "h3" and not line.is_cut.is_set():
+    def visit(host_task: HostTask, line: Cord, tell: Callable[[str], None]) -> HostResult:
+        while host_task.target.name != "h3" and not line.is_cut.is_set():
             tell("x")
-        return ended(errand)
+        return ended(host_task)
 
     run = Run(tmp_path, 4, limit="4", deadline=0.3)
     run.go(visit)
@@ -330,23 +330,26 @@ def test_a_machine_that_allows_no_more_threads_fails_hosts_and_not_the_run(tmp_p
     before = threading.stack_size(1 << 46)  # more than there is
     try:
         run = Run(tmp_path, 2, limit="2")
-        rollout = run.go(lambda errand, _line, _tell: ended(errand))
+        rollout = run.go(lambda host_task, _line, _tell: ended(host_task))
     finally:
         threading.stack_size(before)
-    assert (rollout.halted, {end.code for end in run.ledger.ends.values()}) == (None, {"no-resources"})
+    assert (rollout.halted, {end.code for end in run.run_state.ends.values()}) == (None, {"no-resources"})
     assert journal.read(tmp_path).open == {}
 
 
 def test_a_visit_that_breaks_in_an_unforeseen_way_is_that_hosts_failure(tmp_path: Path) -> None:
-    def visit(errand: HostTask, _line: Any, _tell: Any) -> HostResult:
-        if errand.target.name == "h0":
+    def visit(host_task: HostTask, _line: Any, _tell: Any) -> HostResult:
+        if host_task.target.name == "h0":
             raise RuntimeError("unforeseen")
-        return ended(errand)
+        return ended(host_task)
 
     run = Run(tmp_path, 2, limit="1")
     run.go(visit)
     assert run.states == {"h0": "failed", "h1": "ok"}
-    assert (run.ledger.ends["h0"].code, run.ledger.ends["h0"].saw) == ("internal", "RuntimeError: unforeseen")
+    assert (run.run_state.ends["h0"].code, run.run_state.ends["h0"].saw) == (
+        "internal",
+        "RuntimeError: unforeseen",
+    )
 
 
 _HOW = st.lists(
@@ -363,7 +366,7 @@ def test_the_stop_rule_holds(
 ) -> None:
     """No host is begun once more failed than is allowed; so at most `parallel` - 1 of those begun before can follow."""
     run = Run(tmp_path_factory.mktemp("run"), len(how), shares, str(allowed), parallel)
-    rollout = run.go(lambda errand, _line, _tell: ended(errand, how[int(errand.target.name[1:])]))
+    rollout = run.go(lambda host_task, _line, _tell: ended(host_task, how[int(host_task.target.name[1:])]))
     failed = sum(state not in ("ok", "not-reached") for state in run.states.values())
     assert (rollout.code == "failure-limit") == (failed > allowed)
     assert failed <= allowed + parallel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.cli.seat import require_linux
+from agent.cli.requirements import require_linux
 from agent.core.errors import AgentError
 from agent.core.system import windows
 from tests.doubles.memory import Memory

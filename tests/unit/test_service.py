@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.cloudhsm import daemon
-from agent.cloudhsm.keepers import ServiceStatus
-from agent.cloudhsm.layout import client_paths
+from agent.cloudhsm.paths import client_paths
+from agent.cloudhsm.sdk3 import daemon
+from agent.cloudhsm.sdk3.service_managers import ServiceStatus
 from agent.core.errors import AgentError
 from agent.core.host import CommandResult, ProcessInfo
-from agent.core.limits import Timeouts
+from agent.core.model import Finding
 from agent.core.registry import RegistryKey
 from agent.core.system import windows
-from agent.core.words import Finding
+from agent.core.timeouts import Timeouts
 from agent.steps.service import ConfigureSdk3, DaemonConnected, DaemonService
 from tests.doubles.memory import Memory
 
@@ -59,7 +59,7 @@ def test_one_that_is_frozen_does_nothing_whatever_systemd_calls_it(letter: str) 
     found = DaemonConnected(LIMITS).check(memory)
     assert (found.met, found.code) == (False, "service-failed")
     DaemonService(CA, LIMITS).apply(memory)
-    assert [touch[2] for touch in memory.touches if touch[0] == "do"] == ["enable", "stop", "start"]
+    assert [touch[2] for touch in memory.touches if touch[0] == "run"] == ["enable", "stop", "start"]
 
 
 def looked(memory: Memory) -> Finding:
@@ -387,10 +387,10 @@ def test_a_service_of_windows_is_started_and_stopped_by_its_own_words() -> None:
     daemon.enable(memory, LIMITS.tool)
     daemon.stop_and_disable(memory, LIMITS.tool)
     assert memory.touches == [
-        ("do", "net", "stop", SERVICE),
-        ("do", "net", "start", SERVICE),
-        ("do", "sc", "config", SERVICE, "start=", "auto"),
-        ("do", "net", "stop", SERVICE),
+        ("run", "net", "stop", SERVICE),
+        ("run", "net", "start", SERVICE),
+        ("run", "sc", "config", SERVICE, "start=", "auto"),
+        ("run", "net", "stop", SERVICE),
     ]
     assert daemon.is_running(memory, LIMITS.tool)
     assert (daemon.recent_log(memory, LIMITS.tool), daemon.connected_since(memory)) == ("", None)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.cloudhsm.settings import (
+from agent.cloudhsm.client_config import (
     CLIENT_CERT,
     CLIENT_KEY,
     ClientConfig,

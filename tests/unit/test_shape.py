@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.render.record import schema, to_tree
-from agent.render.shape import first_violation
+from agent.render.json_report import schema, to_tree
+from agent.render.schema_check import first_violation
 from tests.golden.test_screens import REPORTS, rolled_back, single_hsm_accepted
 
 SCHEMA = schema()

@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
-from agent.core.fleet import Target
-from agent.hosts.ssh.door import SshConnector
-from agent.hosts.ssh.login import Hop, SshConfig
-from agent.hosts.ssh.openssh import SshProgram, SshQuery
-from agent.hosts.ssh.operator import Operator
-from agent.hosts.ssh.trust import HostKey, KnownHostsEntry, parse
+from agent.core.fleet_model import Target
+from agent.ssh.config import Hop, SshConfig
+from agent.ssh.connector import SshConnector
+from agent.ssh.known_hosts import HostKey, KnownHostsEntry, parse
+from agent.ssh.openssh import SshProgram, SshQuery
+from agent.ssh.operator import Operator
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh") is None, reason="this machine has no OpenSSH client")
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.cloudhsm import layout
+from agent.cloudhsm import paths
 from agent.core.errors import AgentError
+from agent.core.model import StepOutcome
 from agent.core.system import LINUX
-from agent.core.words import StepOutcome
-from agent.state import snapshot, store
+from agent.state import records, snapshots
 from agent.state.sealed import seal
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import CA, ETC
@@ -28,9 +28,9 @@ def host_with(**files: bytes) -> Memory:
 
 def test_a_snapshot_puts_back_bytes_mode_and_owner() -> None:
     memory = host_with(**{CA: b"old CA", CFG: b"{}"})
-    snapshot.save(memory, RUN, worked=True)
+    snapshots.save(memory, RUN, worked=True)
     memory.write(CA, b"new CA", mode=0o644)
-    lines = snapshot.load(memory, None).restore(memory)
+    lines = snapshots.load(memory, None).restore(memory)
     assert [(line.id, line.outcome) for line in lines] == [("certificate", StepOutcome.UNDONE)]
     stat = memory.stat(CA)
     assert stat is not None
@@ -39,18 +39,18 @@ def test_a_snapshot_puts_back_bytes_mode_and_owner() -> None:
 
 def test_putting_back_what_is_there_does_nothing() -> None:
     memory = host_with(**{CA: b"CA", CFG: b"{}"})
-    snapshot.save(memory, RUN, worked=True)
+    snapshots.save(memory, RUN, worked=True)
     memory.touches.clear()
-    assert snapshot.load(memory, None).restore(memory) == ()
+    assert snapshots.load(memory, None).restore(memory) == ()
     assert memory.touches == []
 
 
 def test_a_ca_that_was_not_there_is_removed_and_a_configuration_stays() -> None:
     memory = Memory()
-    snapshot.save(memory, RUN, worked=True)
+    snapshots.save(memory, RUN, worked=True)
     memory.place(CA, b"CA")
     memory.place(CFG, b"{}")
-    lines = snapshot.load(memory, None).restore(memory)
+    lines = snapshots.load(memory, None).restore(memory)
     assert [(line.id, line.want) for line in lines] == [("certificate", "absent")]
     assert (memory.read(CA), memory.read(CFG)) == (None, b"{}")
 
@@ -58,11 +58,11 @@ def test_a_ca_that_was_not_there_is_removed_and_a_configuration_stays() -> None:
 @pytest.mark.parametrize("switch", ["full", "read_only"])
 def test_what_cannot_be_put_back_is_told_file_by_file(switch: str) -> None:
     memory = host_with(**{CA: b"CA", CFG: b"{}"})
-    snapshot.save(memory, RUN, worked=True)
+    snapshots.save(memory, RUN, worked=True)
     memory.place(CA, b"other")
     memory.place(CFG, b"[]")
     setattr(memory, switch, True)
-    lines = snapshot.load(memory, None).restore(memory)
+    lines = snapshots.load(memory, None).restore(memory)
     assert [(line.outcome, line.code) for line in lines] == [(StepOutcome.FAILED, "rollback-failed")] * 2
 
 
@@ -74,38 +74,38 @@ def test_the_oldest_snapshots_make_room_each_among_its_kind() -> None:
     memory = host_with(**{CA: b"CA"})
     for number, run_id in enumerate(run_ids(60)):
         memory.place(CFG, b"{}" + b" " * number)
-        snapshot.save(memory, run_id, worked=number < 25)
-    assert snapshot.known(memory) == (*run_ids(25)[5:], *run_ids(60)[40:])
+        snapshots.save(memory, run_id, worked=number < 25)
+    assert snapshots.known(memory) == (*run_ids(25)[5:], *run_ids(60)[40:])
 
 
 def test_equal_ones_are_kept_once_and_every_run_finds_its_own() -> None:
     memory = host_with(**{CA: b"CA", CFG: b"{}"})
     for run_id in run_ids(5):
-        snapshot.save(memory, run_id, worked=True)
-    assert snapshot.known(memory) == run_ids(5)[4:]
+        snapshots.save(memory, run_id, worked=True)
+    assert snapshots.known(memory) == run_ids(5)[4:]
     memory.place(CFG, b"[]")
-    snapshot.save(memory, "20261124T000000Z-0000", worked=True)
+    snapshots.save(memory, "20261124T000000Z-0000", worked=True)
     for run_id in run_ids(5):
-        found = snapshot.load(memory, run_id)
+        found = snapshots.load(memory, run_id)
         assert [kept.data for kept in found.files] == [b"CA", b"{}"]
 
 
 def test_going_back_by_default_goes_past_what_a_rollback_kept() -> None:
     memory = host_with(**{CA: b"first"})
-    snapshot.save(memory, "20261123T000001Z-0000", worked=True)
+    snapshots.save(memory, "20261123T000001Z-0000", worked=True)
     memory.place(CA, b"second")
-    snapshot.save(memory, "20261123T000002Z-0000", reason=snapshot.ROLLBACK, to="20261123T000001Z-0000")
-    assert snapshot.load(memory, None).run_id == "20261123T000001Z-0000"
-    assert snapshot.load(memory, "20261123T000002Z-0000").run_id == "20261123T000002Z-0000"
+    snapshots.save(memory, "20261123T000002Z-0000", reason=snapshots.ROLLBACK, to="20261123T000001Z-0000")
+    assert snapshots.load(memory, None).run_id == "20261123T000001Z-0000"
+    assert snapshots.load(memory, "20261123T000002Z-0000").run_id == "20261123T000002Z-0000"
 
 
 @pytest.mark.parametrize("run_id", [None, "20261123T000001Z-9999", "../desired", ""])
 def test_a_run_without_a_snapshot_is_named(run_id: str | None) -> None:
     memory = host_with(**{CA: b"CA"})
     if run_id is not None:
-        snapshot.save(memory, "20261123T000001Z-0000", worked=True)
+        snapshots.save(memory, "20261123T000001Z-0000", worked=True)
     with pytest.raises(AgentError) as caught:
-        snapshot.load(memory, run_id if run_id != "" else "none")
+        snapshots.load(memory, run_id if run_id != "" else "none")
     assert caught.value.code.name == "nothing-recorded"
 
 
@@ -115,7 +115,7 @@ NONSENSE = [b"", b"[", b"[]", b"{}", b'{"schema_version": 9}', b"\xff", b"[" * 1
 @pytest.mark.parametrize("data", NONSENSE)
 def test_a_record_that_is_no_record_is_none(data: bytes) -> None:
     memory = Memory({LINUX.desired: data, LINUX.report: data})
-    for read in (store.read_last, store.read_report):
+    for read in (records.read_last, records.read_report):
         with pytest.raises(AgentError) as caught:
             read(memory)
         assert caught.value.code.name == "nothing-recorded"
@@ -128,29 +128,29 @@ def test_a_record_that_is_no_record_is_none(data: bytes) -> None:
 def test_a_snapshot_that_is_none_is_refused(data: bytes, run_id: str | None) -> None:
     memory = Memory({f"{LINUX.snapshots}/{RUN}.json": data})
     with pytest.raises(AgentError) as caught:
-        snapshot.load(memory, run_id)
+        snapshots.load(memory, run_id)
     assert caught.value.code.name == "snapshot-damaged"
 
 
 def test_a_damaged_one_is_passed_over_and_named() -> None:
     memory = host_with(**{CA: b"CA", CFG: b"{}"})
     first, second = run_ids(2)
-    snapshot.save(memory, first, worked=True)
+    snapshots.save(memory, first, worked=True)
     memory.place(f"{LINUX.snapshots}/{second}.json", b"{")
     memory.place(CFG, b"[]")
-    found = snapshot.load(memory, None)
+    found = snapshots.load(memory, None)
     assert found.run_id == first
-    notice = snapshot.remarks(memory, found)[-1]
+    notice = snapshots.remarks(memory, found)[-1]
     assert (notice.code, second in notice.text) == ("snapshot-damaged", True)
 
 
 def test_one_that_took_anothers_name_is_refused() -> None:
     memory = host_with(**{CA: b"CA", CFG: b"{}"})
     first, second = run_ids(2)
-    snapshot.save(memory, first, worked=True)
+    snapshots.save(memory, first, worked=True)
     memory.place(f"{LINUX.snapshots}/{second}.json", memory.read(f"{LINUX.snapshots}/{first}.json") or b"")
     with pytest.raises(AgentError) as caught:
-        snapshot.load(memory, second)
+        snapshots.load(memory, second)
     assert (caught.value.code.name, caught.value.saw) == ("snapshot-damaged", f"it is of run {first}")
 
 
@@ -159,7 +159,7 @@ def test_one_that_holds_what_is_not_the_clients_is_refused() -> None:
     tree = {"schema_version": 2, "run_id": RUN, "reason": "configure", "worked": True, "to": None, "also": []}
     memory = Memory({f"{LINUX.snapshots}/{RUN}.json": seal({**tree, "files": [strange]})})
     with pytest.raises(AgentError) as caught:
-        snapshot.load(memory, RUN)
+        snapshots.load(memory, RUN)
     assert "/etc/shadow" in caught.value.saw
 
 
@@ -173,7 +173,7 @@ def test_a_snapshot_of_which_a_byte_changed_is_refused_or_says_the_same(
     at: int, kind: str, byte: int
 ) -> None:
     memory = host_with(**{CA: b"the CA", CFG: b'{"clusters": []}'})
-    whole = snapshot.save(memory, RUN, worked=True)
+    whole = snapshots.save(memory, RUN, worked=True)
     path = f"{LINUX.snapshots}/{RUN}.json"
     data = memory.read(path) or b""
     at %= len(data)
@@ -185,7 +185,7 @@ def test_a_snapshot_of_which_a_byte_changed_is_refused_or_says_the_same(
     }[kind]
     memory.place(path, changed)
     try:
-        found = snapshot.load(memory, RUN)
+        found = snapshots.load(memory, RUN)
     except AgentError as error:
         assert error.code.name == "snapshot-damaged"  # noqa: PT017 -- or it says the same
     else:
@@ -194,34 +194,34 @@ def test_a_snapshot_of_which_a_byte_changed_is_refused_or_says_the_same(
 
 def test_what_was_asked_for_is_read_back() -> None:
     memory = Memory()
-    last = store.LastConfigure({"hsm_ip": ["10.0.0.1"]}, "PEM")
-    store.write_last(memory, last)
-    assert store.read_last(memory) == last
+    last = records.LastConfigure({"hsm_ip": ["10.0.0.1"]}, "PEM")
+    records.write_last(memory, last)
+    assert records.read_last(memory) == last
     stat = memory.stat(LINUX.desired)
     assert stat is not None
     assert stat.mode == 0o600
 
 
 def test_a_file_belongs_to_a_step() -> None:
-    assert snapshot.line_id(layout.LINUX, CA) == "certificate"
-    assert snapshot.line_id(layout.LINUX, CFG) == "configure:cli"
+    assert snapshots.line_id(paths.LINUX, CA) == "certificate"
+    assert snapshots.line_id(paths.LINUX, CFG) == "configure:cli"
     assert (
-        snapshot.line_id(layout.LINUX, f"{ETC}/cloudhsm-openssl-provider.cfg") == "configure:openssl-provider"
+        snapshots.line_id(paths.LINUX, f"{ETC}/cloudhsm-openssl-provider.cfg") == "configure:openssl-provider"
     )
-    assert snapshot.line_id(layout.LINUX, f"{ETC}/cloudhsm_client.cfg") == "configure:cli"
+    assert snapshots.line_id(paths.LINUX, f"{ETC}/cloudhsm_client.cfg") == "configure:cli"
 
 
 @pytest.mark.parametrize("name", ["cloudhsm-cli-backup.cfg", "cloudhsm-exporter.cfg", "site.cfg"])
 def test_what_is_no_components_file_is_never_kept_or_put_back(name: str) -> None:
     memory = host_with(**{CA: b"CA", CFG: b"{}", f"{ETC}/{name}": b"mine"})
-    snapshot.save(memory, RUN, worked=True)
+    snapshots.save(memory, RUN, worked=True)
     memory.place(f"{ETC}/{name}", b"changed since")
-    assert snapshot.load(memory, None).restore(memory) == ()
+    assert snapshots.load(memory, None).restore(memory) == ()
     assert memory.read(f"{ETC}/{name}") == b"changed since"
 
 
 def test_a_private_key_is_never_copied_into_a_snapshot() -> None:
     memory = host_with(**{CA: b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", CFG: b"{}"})
     with pytest.raises(AgentError) as caught:
-        snapshot.save(memory, RUN, worked=True)
+        snapshots.save(memory, RUN, worked=True)
     assert (caught.value.code.name, memory.touches) == ("ca-is-private-key", [])

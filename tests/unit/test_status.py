@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import app
+from agent import commands
 from agent.core.errors import AgentError
 from agent.core.host import CommandResult
 from agent.core.system import LINUX, windows
-from agent.state import at_work as running
+from agent.state import running
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
@@ -53,13 +53,13 @@ def test_a_run_at_work_is_waited_for() -> None:
     memory = Busy(ends)
     memory.place(LINUX.report, OLD)
     at_work(memory)
-    assert app.last_report(memory, 60)["run_id"] == "new"
+    assert commands.last_report(memory, 60)["run_id"] == "new"
     assert 3 <= memory.clock < 4
 
 
 def test_the_first_report_is_waited_for() -> None:
     memory = Busy(ends)
-    assert app.last_report(memory, 60)["run_id"] == "new"
+    assert commands.last_report(memory, 60)["run_id"] == "new"
     assert 3 <= memory.clock < 4
 
 
@@ -88,7 +88,7 @@ def test_the_words_of_a_run_that_was_killed_are_not_waited_for(command: bytes) -
     at_work(memory, command)
     if not command:
         del memory.entries["/proc/812/cmdline"]
-    assert app.last_report(memory, 60)["run_id"] == "old"
+    assert commands.last_report(memory, 60)["run_id"] == "old"
     assert memory.clock == 0
 
 
@@ -98,7 +98,7 @@ def test_the_wait_has_an_end(busy: bool, saw: str) -> None:
     if busy:
         at_work(memory)
     with pytest.raises(AgentError) as caught:
-        app.last_report(memory, 60)
+        commands.last_report(memory, 60)
     assert (caught.value.code.name, caught.value.code.exit_status) == ("timed-out", 75)
     assert saw in caught.value.saw
     assert 60 <= memory.clock < 61
@@ -108,7 +108,7 @@ def test_without_a_wait_it_says_at_once_that_there_is_none() -> None:
     memory = Memory()
     at_work(memory)
     with pytest.raises(AgentError) as caught:
-        app.last_report(memory, None)
+        commands.last_report(memory, None)
     assert caught.value.code.name == "nothing-recorded"
 
 

@@ -8,15 +8,16 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from agent import app, tasks
+from agent import commands
 from agent.core.host import CommandResult
 from agent.core.system import windows
 from agent.render.progress import NullProgress
 from agent.render.templates import FOLDER
+from agent.windows import scheduler
 from tests.doubles.memory import Argv, Memory
 from tests.doubles.vendor import WindowsVendor
 from tests.golden.test_screens import Scene
-from tests.task_schema import NAMESPACE, complaints
+from tests.task_schema import NAMESPACE, input_errors
 
 HERE = windows()
 assert HERE.tasks is not None
@@ -52,7 +53,7 @@ def value(text: bytes, path: str) -> str | None:
 
 
 def test_the_daily_look_is_a_task_by_microsofts_schema() -> None:
-    assert complaints(XML) == []
+    assert input_errors(XML) == []
     assert XML.isascii()
 
 
@@ -74,13 +75,13 @@ def test_the_daily_look_is_a_task_by_microsofts_schema() -> None:
 def test_what_is_no_task_is_told(was: str, becomes: str) -> None:
     changed = XML.replace(was.encode(), becomes.encode())
     assert changed != XML
-    assert complaints(changed)
+    assert input_errors(changed)
 
 
 def test_the_parts_of_a_trigger_have_an_order() -> None:
     start = re.findall(rb" *<StartBoundary>.*\n", XML)[0]
     changed = XML.replace(start, b"").replace(b"</ScheduleByDay>\n", b"</ScheduleByDay>\n" + start)
-    assert complaints(changed) == ["the parts of CalendarTrigger are in another order"]
+    assert input_errors(changed) == ["the parts of CalendarTrigger are in another order"]
 
 
 def test_the_daily_look_is_the_timer_of_linux() -> None:
@@ -105,32 +106,36 @@ def test_the_daily_look_is_the_timer_of_linux() -> None:
 
 def test_the_daily_look_is_registered_once() -> None:
     memory = machine()
-    assert [notice.code for notice in tasks.keep(memory)] == ["scheduled"]
-    assert memory.touches == [("write", DRAFT), ("do", *CREATE), ("remove", DRAFT)]
+    assert [notice.code for notice in scheduler.keep(memory)] == ["scheduled"]
+    assert memory.touches == [("write", DRAFT), ("run", *CREATE), ("remove", DRAFT)]
     registered = memory.read(rf"{REGISTERED}\hsm-agent-verify") or b""
     assert registered.startswith(b"\xff\xfe")
     assert registered.decode("utf-16") == XML.decode()
-    assert complaints(registered) == []
+    assert input_errors(registered) == []
     memory.touches.clear()
-    assert tasks.keep(memory) == ()
+    assert scheduler.keep(memory) == ()
     assert memory.touches == []
 
 
 def test_only_an_agent_that_its_package_installed_looks_by_itself() -> None:
     memory = machine(installed=False)
-    assert (tasks.keep(memory), memory.touches) == ((), [])
+    assert (scheduler.keep(memory), memory.touches) == ((), [])
 
 
 def test_on_linux_packages_bring_units() -> None:
     memory = Memory()
-    assert (tasks.keep(memory), tasks.end(memory, tasks.VERIFY), tasks.end_first_boot(memory)) == ((), (), ())
+    assert (
+        scheduler.keep(memory),
+        scheduler.end(memory, scheduler.VERIFY),
+        scheduler.end_first_boot(memory),
+    ) == ((), (), ())
     assert memory.touches == []
 
 
 @pytest.mark.parametrize("status", [0, 1])
 def test_what_is_not_registered_is_told_whatever_schtasks_says(status: int) -> None:
     memory = machine(obeys=False, status=status)
-    (notice,) = tasks.keep(memory)
+    (notice,) = scheduler.keep(memory)
     assert (notice.code, "Zugriff verweigert" in notice.text) == ("not-scheduled", True)
     assert memory.stat(DRAFT) is None
 
@@ -138,24 +143,24 @@ def test_what_is_not_registered_is_told_whatever_schtasks_says(status: int) -> N
 def test_a_disk_that_is_full_is_told() -> None:
     memory = machine()
     memory.full = True
-    assert [notice.code for notice in tasks.keep(memory)] == ["not-scheduled"]
+    assert [notice.code for notice in scheduler.keep(memory)] == ["not-scheduled"]
 
 
 def test_the_daily_look_is_taken_off_when_it_is_there() -> None:
     memory = machine()
-    assert tasks.end(memory, tasks.VERIFY) == ()
+    assert scheduler.end(memory, scheduler.VERIFY) == ()
     assert memory.touches == []
-    tasks.keep(memory)
+    scheduler.keep(memory)
     memory.touches.clear()
-    assert tasks.end(memory, tasks.VERIFY) == ()
-    assert memory.touches == [("do", *DELETE)]
-    assert tasks.end(memory, tasks.VERIFY) == ()
+    assert scheduler.end(memory, scheduler.VERIFY) == ()
+    assert memory.touches == [("run", *DELETE)]
+    assert scheduler.end(memory, scheduler.VERIFY) == ()
 
 
 def test_a_task_that_stays_is_told() -> None:
     memory = machine(obeys=False)
     memory.place(rf"{REGISTERED}\hsm-agent-verify", b"x")
-    assert [notice.code for notice in tasks.end(memory, tasks.VERIFY)] == ["still-scheduled"]
+    assert [notice.code for notice in scheduler.end(memory, scheduler.VERIFY)] == ["still-scheduled"]
 
 
 # --- in a run
@@ -178,7 +183,7 @@ def test_a_proven_host_looks_by_itself_and_its_first_boot_is_over() -> None:
     assert [notice.code for notice in report.notices if "schedule" in notice.code] == ["scheduled"]
     assert host.memory.list_dir(REGISTERED) == ("hsm-agent-verify",)
     assert host.memory.stat(FIRST_BOOT) is None
-    assert app.remove(host.memory, host.run("remove"), NullProgress(), None).exit_status == 0
+    assert commands.remove(host.memory, host.run("remove"), NullProgress(), None).exit_status == 0
     assert host.memory.list_dir(REGISTERED) == ()
 
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.anchor import read_source
+from agent.config.ca_source import read_source
+from agent.config.options import OPTIONS, InvalidValueError
 from agent.core.errors import AgentError
-from agent.core.limits import Timeouts
+from agent.core.timeouts import Timeouts
 from agent.core.urls import below, is_loopback, shown
 from agent.hosts.posix import Posix
-from agent.hosts.proxies import proxy_for
-from agent.options import OPTIONS, InvalidValueError
+from agent.http.proxies import proxy_for
 
 PARSE = {option.name: option.parse for option in OPTIONS}
 SECRET = "s3cr3t"

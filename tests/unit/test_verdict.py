@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.errors import CODES
-from agent.core.words import RunOutcome, StepOutcome, StepResult
+from agent.core.model import RunOutcome, StepOutcome, StepResult
 from agent.engine import EngineResult
 from agent.verdict import judge
 

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.core.errors import CODES, AgentError
-from agent.core.fleet import ArchiveDigests, HostResult, HostState, Target
-from agent.core.link import CancelledError, ConnectionLostError
-from agent.fleet import conduct, journal
-from agent.fleet.depot import PackageCache
-from agent.fleet.entry import COMMAND, SHELL_PROBE
-from agent.fleet.heard import has_proof
+from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
+from agent.core.transport import CancelledError, ConnectionLostError
+from agent.fleet import controller, journal
+from agent.fleet.agent_archive import AgentArchive, AgentArchives
+from agent.fleet.host_session import HostRunner, SessionContext
 from agent.fleet.journal import RunSpec
+from agent.fleet.launch import COMMAND, SHELL_PROBE
+from agent.fleet.package_cache import PackageCache
+from agent.fleet.replies import has_proof
 from agent.fleet.rollout import HostTask
-from agent.fleet.tree import AgentArchive, AgentArchives
-from agent.fleet.visit import HostRunner, SessionContext
-from agent.hosts.fetch import PUSHED
 from agent.hosts.posix import Posix
-from agent.landing import RECORD
-from agent.render.fleet import page, screen
-from agent.render.record import to_tree
-from agent.reporting.fleet_junit import suites
+from agent.http.download import PUSHED
+from agent.remote.bootstrap import RECORD
+from agent.render.fleet import html, screen
+from agent.render.fleet.junit import suites
+from agent.render.json_report import to_tree
 from tests.golden.test_screens import first_run
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ class Script:
     @property
     def request(self) -> dict[str, Any]:
         length, _, rest = bytes(self.sent).partition(b"\n")
-        assert rest.startswith((b'"""The first program of ours', b"# What agent/landing.py is on Linux"))
+        assert rest.startswith(
+            (b'"""The first program of ours', b"# What agent/remote/bootstrap.py is on Linux")
+        )
         found: dict[str, Any] = json.loads(rest[int(length) :].partition(b"\n")[0])
         return found
 
@@ -152,15 +154,15 @@ class Scene:
         (mirror / "Noble").mkdir()
         (mirror / "Noble" / "cloudhsm-cli_5.18.0-1_u24.04_amd64.deb").write_bytes(b"package")
         (self.folder / "id_rsa").write_text("secret")
-        baggage = SessionContext(
+        session_context = SessionContext(
             "RUN", AgentArchives(AgentArchive("t.tar.gz", "f00", b"TREE"), self.build), PackageCache(Posix(), self.folder / "kept"), "https://vendor",
             {"web-1": {"hsm_ip": ["10.0.1.6"], "package_source": str(mirror)}}, {"web-1": ("10.0.4.7", 2222)}, deadline=100.0, search=self.search,
         )  # fmt: skip
-        self.errand = HostTask(
+        self.host_task = HostTask(
             self.command, Target("web-1", "10.0.4.7", port=2222, system=self.system), 3, 2, self.again
         )
-        self.visitor = HostRunner(Door(), baggage)
-        return self.visitor(self.errand, Cord(), self.said.append)
+        self.visitor = HostRunner(Door(), session_context)
+        return self.visitor(self.host_task, Cord(), self.said.append)
 
 
 def test_a_report_of_success_with_its_proof_is_ok(tmp_path: Path) -> None:
@@ -613,7 +615,7 @@ def test_a_shell_of_windows_is_found_out_and_remembered(tmp_path: Path, shell: s
     assert scene.made().state is HostState.OK
     assert script.began == ["exec", "echo", "powershell"]
     script.windows = on_windows()
-    assert scene.visitor(scene.errand, Cord(), scene.said.append).state is HostState.OK
+    assert scene.visitor(scene.host_task, Cord(), scene.said.append).state is HostState.OK
     assert script.began == ["exec", "echo", "powershell", "powershell"]
 
 
@@ -622,7 +624,7 @@ def test_powershell_is_told_of_the_tree_first_and_of_the_rest_when_that_is_there
     scene = Scene(tmp_path, (Script(windows=powershell),), system="windows", build=WINDOWS_TREE)
     assert scene.made().state is HostState.OK
     length, _, rest = bytes(powershell.sent).partition(b"\n")
-    assert rest.startswith(b"# What agent/landing.py is on Linux")
+    assert rest.startswith(b"# What agent/remote/bootstrap.py is on Linux")
     tree, size, request, end = rest[int(length) :].split(b"\n")
     word = json.loads(request[3:])["word"]
     assert (json.loads(tree), json.loads(size)) == (
@@ -707,12 +709,12 @@ def test_the_words_of_a_jump_host_travel_whole(tmp_path: Path) -> None:
         book.begin("RUN", "2026-11-30T00:00:00Z", orders, ArchiveDigests())
         book.ended(end)
         book.sync()
-    tree = conduct.stored_report(tmp_path / "run")
+    tree = controller.stored_report(tmp_path / "run")
     host = tree["hosts"][0]
     assert tuple(host[key] for key in ("sentence", "saw", "want", "hint")) == words
     for width in (None, 400):
         shown = screen.report(tree, width=width)
         assert f"{refused.sentence}: {refused.saw}, wanted {refused.want}" in shown
         assert CODES["host-key-unknown"].meaning not in shown
-    assert refused.sentence in page.page(tree)
+    assert refused.sentence in html.page(tree)
     assert f'message="{refused.sentence}"' in suites(tree)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.fleet import HostState
+from agent.core.fleet_model import HostState
 from agent.fleet.waves import ALL, HostCount, limit_exceeded, share, shares, split, unproven
 
 OK, FAILED, LATER = HostState.OK, HostState.FAILED, HostState.NOT_REACHED

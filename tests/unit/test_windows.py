@@ -6,7 +6,7 @@ import pytest
 
 from agent.core.system import windows
 from agent.hosts import allowlist
-from agent.hosts.windows import access, names
+from agent.hosts.windows import acl, paths
 
 HERE = r"C:\Program Files\here"
 
@@ -29,8 +29,8 @@ HERE = r"C:\Program Files\here"
     ],
 )
 def test_a_path_becomes_what_the_kernel_takes_as_it_is(path: str, want: str) -> None:
-    assert names.full(path, HERE) == want
-    assert names.full(want, HERE) == want
+    assert paths.full(path, HERE) == want
+    assert paths.full(want, HERE) == want
 
 
 @pytest.mark.parametrize(
@@ -42,18 +42,18 @@ def test_a_path_becomes_what_the_kernel_takes_as_it_is(path: str, want: str) -> 
 )  # fmt: skip
 def test_a_path_that_means_something_else_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match=r"device|character|blank|absolute"):
-        names.full(path, HERE)
+        paths.full(path, HERE)
 
 
 def test_a_path_is_shown_as_people_write_it() -> None:
-    assert names.shown(r"\\?\C:\a b") == r"C:\a b"
-    assert names.shown(r"\\?\UNC\server\share\a") == r"\\server\share\a"
+    assert paths.shown(r"\\?\C:\a b") == r"C:\a b"
+    assert paths.shown(r"\\?\UNC\server\share\a") == r"\\server\share\a"
 
 
 def test_a_drive_and_a_share_are_roots() -> None:
     roots = [r"\\?\C:" + "\\", r"\\?\C:", r"\\?\UNC\server\share", "\\\\server\\share\\"]
-    assert [names.is_root(path) for path in roots] == [True] * 4
-    assert not names.is_root(r"\\?\C:\a")
+    assert [paths.is_root(path) for path in roots] == [True] * 4
+    assert not paths.is_root(r"\\?\C:\a")
 
 
 @pytest.mark.parametrize(
@@ -66,20 +66,20 @@ def test_a_drive_and_a_share_are_roots() -> None:
     ],
 )
 def test_a_mode_of_a_file_becomes_a_list_and_is_read_back(mode: int, want: str) -> None:
-    assert access.descriptor(mode) == want
-    assert access.mode(want) == access.comparable(mode)
+    assert acl.descriptor(mode) == want
+    assert acl.mode(want) == acl.comparable(mode)
 
 
 def test_a_folder_gives_what_it_has_to_what_comes_into_it() -> None:
-    made = access.descriptor(0o711, folder=True)
+    made = acl.descriptor(0o711, folder=True)
     assert made == "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;OW)"
-    assert access.mode(made, folder=True) == 0o711
+    assert acl.mode(made, folder=True) == 0o711
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o660, 0o400, 0o444, 0o622, 0o4755, 0o1777, 0o4600])
 def test_a_mode_without_a_counterpart_is_refused(mode: int) -> None:
     with pytest.raises(ValueError, match="has no counterpart"):
-        access.descriptor(mode)
+        acl.descriptor(mode)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_mode_without_a_counterpart_is_refused(mode: int) -> None:
     ],
 )
 def test_a_list_is_told_as_a_mode_that_is_never_more_closed(text: str, folder: bool, want: int) -> None:
-    assert oct(access.mode(text, folder=folder, me="S-1-5-21-1-2-3-1001")) == oct(want)
+    assert oct(acl.mode(text, folder=folder, me="S-1-5-21-1-2-3-1001")) == oct(want)
 
 
 BEST = "O:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;OW)"
@@ -141,11 +141,11 @@ BEST = "O:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;OW)"
     ],
 )  # fmt: skip
 def test_who_else_can_exchange_what_lies_in_a_folder(text: str, who: str | None) -> None:
-    assert access.stranger(text, "S-1-5-21-1-2-3-1001") == who
+    assert acl.stranger(text, "S-1-5-21-1-2-3-1001") == who
 
 
 def test_a_mark_read_only_takes_writing_away() -> None:
-    assert access.mode("O:BAD:(A;;FA;;;WD)", writable=False) == 0o444
+    assert acl.mode("O:BAD:(A;;FA;;;WD)", writable=False) == 0o444
 
 
 _CLI = r"C:\Program Files\Amazon\CloudHSM\bin\cloudhsm-cli.exe"

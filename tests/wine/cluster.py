@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.lab import cluster, pki
+from agent.demo import hsm_server, pki
 
 # Two HSMs of one cluster, one of a type that old clients cannot talk to, and an address where nothing listens.
 FIRST, SECOND, NEW_TYPE, NOBODY = "10.77.0.2", "10.77.0.3", "10.77.0.4", "10.77.0.9"
@@ -43,17 +43,17 @@ class Cluster:
         return pki.KeyPair(self.folder / "client.crt", self.folder / "client.key")
 
     def mode(self, word: str, *addresses: str) -> None:
-        """Switch HSMs, all of them if none is named, to one of agent.lab.cluster's modes; the next connection sees it."""
+        """Switch HSMs, all of them if none is named, to one of agent.demo.hsm_server's modes; the next connection sees it."""
         for address in addresses or TYPES:
-            cluster.set_mode(self.folder / f"{address}.mode", word)
+            hsm_server.set_mode(self.folder / f"{address}.mode", word)
 
     def connections(self, address: str) -> list[dict[str, Any]]:
         """Return what an HSM noted: port, mode and what was said, one entry for each connection that has ended."""
         log = self.folder / f"{address}.log"
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
-    def hsm(self, address: str) -> cluster.HsmServer:
-        return cluster.HsmServer(
+    def hsm(self, address: str) -> hsm_server.HsmServer:
+        return hsm_server.HsmServer(
             address=address,
             identity=self._pair("hsm"),
             other=self._pair("other-hsm"),
@@ -81,7 +81,7 @@ def prepare(scratch: Path) -> None:
 def main(argv: list[str]) -> int:
     with contextlib.ExitStack() as stack:
         for address in TYPES:
-            stack.enter_context(cluster.running(Cluster(Path("/scratch", FOLDER)).hsm(address)))
+            stack.enter_context(hsm_server.running(Cluster(Path("/scratch", FOLDER)).hsm(address)))
         return subprocess.run(argv, check=False).returncode
 
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.cli.root import main
-from agent.core.limits import Timeouts
-from agent.hosts.here import local_host
-from agent.packages.msi import Msi
+from agent.core.timeouts import Timeouts
+from agent.hosts.local import local_host
+from agent.package_managers.msi import Msi
 from tests.wine.cluster import FIRST, SECOND
 from tests.wine.found import CLUSTER, Source
 

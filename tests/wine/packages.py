@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
-from agent.lab import contents, fresh
+from agent.demo import default_config, package_contents
 from tests.wine import found, root
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Package:
             yield "BIN", _LIBRARIES[self.component], "library.dll"
         if self.component == "JCE":
             yield "JAVA", f"cloudhsm-jce-{self.version}.jar", b"a stand-in, not a jar\n"
-        settings_file = fresh.fresh_cfg(
+        settings_file = default_config.fresh_cfg(
             component, ca=rf"{DATA}\customerCA.crt", logs="C:\\Program Files\\Amazon\\CloudHSM\\"
         )
         yield "INNER" if self.inner else "DATA", f"cloudhsm-{component}.cfg", settings_file.encode()
@@ -116,7 +116,11 @@ class Package:
         yield from _tool("PROGRAMS", "configure", "configure3")
         for name in ("cloudhsm_mgmt_util", "cloudhsm_client"):
             yield from _tool("PROGRAMS", name, name)
-            yield "INNER", f"{name}.cfg", fresh.fresh_sdk3_cfg(f"{name}.cfg", etc=f"{DATA}\\").encode()
+            yield (
+                "INNER",
+                f"{name}.cfg",
+                default_config.fresh_sdk3_cfg(f"{name}.cfg", etc=f"{DATA}\\").encode(),
+            )
         yield "PROGRAMS", _SERVICE_PROGRAM, "service.exe"
         for name in ("client.crt", "client.key"):
             yield "DATA", name, b"a stand-in for what ships with SDK 3\n"
@@ -124,7 +128,7 @@ class Package:
 
 def _tool(directory: str, name: str, script: str, **constants: str) -> Iterator[tuple[str, str, bytes | str]]:
     yield directory, f"{name}.exe", "launcher.exe"
-    yield directory, f"{name}.py", contents.program(script, "python.exe", **constants)
+    yield directory, f"{name}.py", package_contents.program(script, "python.exe", **constants)
 
 
 _CLI = Package("CLI", "5.18.0")

@@ -21,11 +21,11 @@ assert sys.platform == "win32"
 
 import winreg  # noqa: E402
 
-from agent import tasks  # noqa: E402
-from agent.desired import Desired, to_json  # noqa: E402
-from agent.hosts.here import local_host  # noqa: E402
-from agent.hosts.windows import source  # noqa: E402
-from agent.landing import RECORD  # noqa: E402
+from agent.config.desired import Desired, to_json  # noqa: E402
+from agent.hosts.local import local_host  # noqa: E402
+from agent.hosts.windows import event_source as source_of_events  # noqa: E402
+from agent.remote.bootstrap import RECORD  # noqa: E402
+from agent.windows import scheduler  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -244,7 +244,7 @@ def scheduled() -> tuple[str, ...]:
 
 
 def event_source() -> bool:
-    return local_host().registry(rf"HKLM\{source.KEY}") is not None
+    return local_host().registry(rf"HKLM\{source_of_events.KEY}") is not None
 
 
 def test_a_newer_one_takes_its_place(host: None) -> None:
@@ -264,14 +264,14 @@ def test_an_older_one_is_refused(host: None) -> None:
 def test_taken_off_it_leaves_its_state_alone_and_nothing_that_would_call_it(
     host: None, tmp_path: Path
 ) -> None:
-    source.opened()
+    event_source.opened()
     assert event_source()
-    assert [notice.code for notice in tasks.keep(local_host())] == ["scheduled"]
+    assert [notice.code for notice in scheduler.keep(local_host())] == ["scheduled"]
     brought = PROGRAMS / "agent" / "templates" / "windows" / "hsm-agent-verify.xml"
     (tmp_path / "task.xml").write_bytes(brought.read_text(encoding="utf-8").encode("utf-16"))
-    argv = ["schtasks", "/create", "/tn", tasks.FIRST_BOOT, "/xml", str(tmp_path / "task.xml")]
+    argv = ["schtasks", "/create", "/tn", scheduler.FIRST_BOOT, "/xml", str(tmp_path / "task.xml")]
     subprocess.run(argv, check=True, timeout=60, capture_output=True)
-    assert scheduled() == (tasks.FIRST_BOOT, tasks.VERIFY)
+    assert scheduled() == (scheduler.FIRST_BOOT, scheduler.VERIFY)
     assert msiexec("/x", str(only(NEWER, "*.msi"))) == 0
     assert installed() == []
     assert not PROGRAMS.exists()

@@ -117,7 +117,7 @@ def test_the_checker_of_types_has_nothing_to_say_of_windows() -> None:
     done = subprocess.run(
         [
             sys.executable, "-m", "mypy", "--platform", "win32", "--follow-imports=silent",
-            "--cache-dir=.mypy_cache/windows", "agent/hosts/windows", "agent/hosts/here.py",
+            "--cache-dir=.mypy_cache/windows", "agent/hosts/windows", "agent/hosts/local.py",
             *map(str, root.CHECKOUT.glob("tests/contract/test_windows_*.py")),
             "tests/wine/found.py", "tests/wine/job.py", "tests/wine/suite_of_build.py",
         ],

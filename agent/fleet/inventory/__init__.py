@@ -13,16 +13,16 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
-from agent.desired import InputErrors
-from agent.fleet.inventory import ini, listing, toml
-from agent.fleet.inventory.limit import select
-from agent.fleet.inventory.names import RESERVED
+from agent.config.desired import InputErrors
+from agent.fleet.inventory import ansible_json, ini, toml
+from agent.fleet.inventory.host_pattern import select
 from agent.fleet.inventory.ranges import MOST_HOSTS
+from agent.fleet.inventory.validators import RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.core.fleet import Target
+    from agent.core.fleet_model import Target
     from agent.core.host import HostView
 
 __all__ = ["LARGEST", "read", "refuse_any", "select"]
@@ -46,7 +46,7 @@ class _Bounded(InputErrors):
 def read(
     data: bytes,
     where: str,
-    complaints: InputErrors,
+    input_errors: InputErrors,
     remarks: InputErrors | None = None,
     view: HostView | None = None,
 ) -> tuple[Target, ...]:
@@ -64,60 +64,60 @@ def read(
         enough = False
     except _EnoughError:
         enough = True
-    complaints.texts += sorted(wrong.texts, key=lambda text: _line(text, where))
+    input_errors.texts += sorted(wrong.texts, key=lambda text: _line(text, where))
     if enough:
-        complaints.add(where, "so much is wrong that the rest was not looked at")
+        input_errors.add(where, "so much is wrong that the rest was not looked at")
     return () if wrong.texts else targets
 
 
-def refuse_any(complaints: InputErrors) -> None:
+def refuse_any(input_errors: InputErrors) -> None:
     """Raise AgentError `inventory-invalid` naming all complaints, when there is one."""
-    complaints.raise_any("inventory-invalid", "the inventory")
+    input_errors.raise_any("inventory-invalid", "the inventory")
 
 
 def _targets(
-    data: bytes, where: str, complaints: InputErrors, remarks: InputErrors, view: HostView | None
+    data: bytes, where: str, input_errors: InputErrors, remarks: InputErrors, view: HostView | None
 ) -> tuple[Target, ...]:
-    text = _text(data, where, complaints)
+    text = _text(data, where, input_errors)
     start = text.lstrip()
     is_program = start.startswith("#!")
-    if complaints.texts:
+    if input_errors.texts:
         return ()
     if is_program or where.endswith((".yaml", ".yml")) or start.startswith("---"):
         told = "a program is not run" if is_program else "YAML is not read"
-        complaints.add(where, f"{told}: `ansible-inventory -i FILE --list > fleet.json` makes JSON of it")
+        input_errors.add(where, f"{told}: `ansible-inventory -i FILE --list > fleet.json` makes JSON of it")
         return ()
     if where.endswith(".toml"):
-        return toml.read(text, where, complaints)
+        return toml.read(text, where, input_errors)
     if where.endswith(".json") or start.startswith("{"):
-        return listing.read(text, where, complaints, remarks, view)
-    return ini.read(text, where, complaints, remarks, view)
+        return ansible_json.read(text, where, input_errors, remarks, view)
+    return ini.read(text, where, input_errors, remarks, view)
 
 
-def _text(data: bytes, where: str, complaints: InputErrors) -> str:
+def _text(data: bytes, where: str, input_errors: InputErrors) -> str:
     if len(data) > LARGEST:
-        complaints.add(where, f"too large: {len(data):,} bytes, at most {LARGEST:,} are read")
+        input_errors.add(where, f"too large: {len(data):,} bytes, at most {LARGEST:,} are read")
         return ""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         hint = "; it looks like UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        complaints.add(f"{where}:{line}", f"not UTF-8: byte {error.start}{hint}")
+        input_errors.add(f"{where}:{line}", f"not UTF-8: byte {error.start}{hint}")
         return ""
 
 
-def _check(targets: Sequence[Target], where: str, complaints: InputErrors) -> None:
+def _check(targets: Sequence[Target], where: str, input_errors: InputErrors) -> None:
     """Complain about what only the whole can show."""
     if not targets:
-        complaints.add(where, "it names no host")
+        input_errors.add(where, "it names no host")
     if len(targets) > MOST_HOSTS:
-        complaints.add(where, f"too many hosts: {len(targets):,}, at most {MOST_HOSTS:,}")
+        input_errors.add(where, f"too many hosts: {len(targets):,}, at most {MOST_HOSTS:,}")
         return
     seen: dict[tuple[str, int, str | None], Target] = {}
     for target in targets:
         if target.name in RESERVED:
-            complaints.add(
+            input_errors.add(
                 target.where, f"`{target.name}` is no name for a host: it has a meaning in --limit"
             )
         # The user does not matter: two runs on one machine at once is what must not be. Behind another jump host the
@@ -125,7 +125,7 @@ def _check(targets: Sequence[Target], where: str, complaints: InputErrors) -> No
         spot = (_plain(target.address), target.port or 22, target.jump)
         first = seen.setdefault(spot, target)
         if first is not target:
-            complaints.add(
+            input_errors.add(
                 target.where,
                 f"{target.name} is the same machine as {first.name} at {first.where}: "
                 f"{target.address}, port {target.port or 22}",

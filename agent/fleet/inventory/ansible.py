@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.desired import did_you_mean
-from agent.fleet.inventory import names, variables
-from agent.fleet.inventory.ancestry import MOST_GROUPS, group_tree
-from agent.fleet.inventory.beside import VariableFiles, settings
-from agent.options import InvalidValueError
+from agent.config.desired import did_you_mean
+from agent.config.options import InvalidValueError
+from agent.fleet.inventory import validators, variables
+from agent.fleet.inventory.group_tree import MOST_GROUPS, group_tree
+from agent.fleet.inventory.variable_files import VariableFiles, settings
 
 if TYPE_CHECKING:
-    from agent.core.fleet import Target
+    from agent.config.desired import InputErrors
+    from agent.core.fleet_model import Target
     from agent.core.host import HostView
-    from agent.desired import InputErrors
 
 
 @dataclass
@@ -42,7 +42,7 @@ class AnsibleInventory:
     def __init__(
         self,
         where: str,
-        complaints: InputErrors,
+        input_errors: InputErrors,
         remarks: InputErrors,
         view: HostView | None = None,
         *,
@@ -52,23 +52,23 @@ class AnsibleInventory:
         self.hosts: dict[str, AnsibleHost] = {}
         self.groups: dict[str, AnsibleGroup] = {}
         self.ignored: set[str] = set()
-        self._complaints = complaints
+        self._input_errors = input_errors
         self._remarks = remarks
-        self._weakest = {} if view is None else settings(view, where, complaints, self.ignored)
+        self._weakest = {} if view is None else settings(view, where, input_errors, self.ignored)
         self._beside = (
-            None if view is None or merged else VariableFiles(view, where, complaints, self.ignored)
+            None if view is None or merged else VariableFiles(view, where, input_errors, self.ignored)
         )
 
     def group(self, name: str, where: str) -> AnsibleGroup | None:
         """Return the group of this name, made when it is new; None when it cannot be one."""
         if name not in self.groups:
             try:
-                names.group(name)
+                validators.group(name)
             except InvalidValueError as error:
-                self._complaints.add(where, str(error))
+                self._input_errors.add(where, str(error))
                 return None
             if len(self.groups) >= MOST_GROUPS:
-                self._complaints.add(where, f"too many groups: at most {MOST_GROUPS:,}")
+                self._input_errors.add(where, f"too many groups: at most {MOST_GROUPS:,}")
                 return None
             self.groups[name] = AnsibleGroup(where)
         return self.groups[name]
@@ -78,12 +78,12 @@ class AnsibleInventory:
         known = self.hosts.setdefault(name, AnsibleHost(where))
         if group in known.groups:
             section = f"in [{group}]" if group != "ungrouped" else "outside of all groups"
-            self._complaints.add(where, f"{name} is named twice {section}: first at {known.groups[group]}")
+            self._input_errors.add(where, f"{name} is named twice {section}: first at {known.groups[group]}")
         known.groups[group] = where
         return known
 
     def understood(self, name: str, value: Any, where: str) -> dict[str, Any]:
-        return variables.parse_variable(name, value, where, self._complaints, self.ignored)
+        return variables.parse_variable(name, value, where, self._input_errors, self.ignored)
 
     def targets(self) -> tuple[Target, ...]:
         """Return all hosts in the order in which they were first named."""
@@ -91,15 +91,17 @@ class AnsibleInventory:
         line = group_tree(
             {
                 name: [
-                    child for child in group.children if child in self.groups and child not in names.RESERVED
+                    child
+                    for child in group.children
+                    if child in self.groups and child not in validators.RESERVED
                 ]
                 for name, group in self.groups.items()
-                if name not in names.RESERVED
+                if name not in validators.RESERVED
             }
         )
         if line.circle:
             first, second = line.circle[0], line.circle[1]
-            self._complaints.add(
+            self._input_errors.add(
                 self.groups[first].children[second], f"groups contain each other: {' > '.join(line.circle)}"
             )
             return ()
@@ -111,7 +113,7 @@ class AnsibleInventory:
         found: list[Target] = []
         left_out: list[str] = []
         for name, host in self.hosts.items():
-            direct = frozenset(host.groups) - set(names.RESERVED)
+            direct = frozenset(host.groups) - set(validators.RESERVED)
             if direct not in merged:
                 above = direct.union(*(line.above[each] for each in direct))
                 ranked = ("all", *(sorted(above, key=rank.__getitem__) or ("ungrouped",)))
@@ -140,17 +142,17 @@ class AnsibleInventory:
         return whole
 
     def _check_groups(self) -> None:
-        known = {name for name, group in self.groups.items() if group.declared} - set(names.RESERVED)
+        known = {name for name, group in self.groups.items() if group.declared} - set(validators.RESERVED)
         for parent, group in self.groups.items():
             for child, where in group.children.items():
-                if child in names.RESERVED and parent not in names.RESERVED:
-                    self._complaints.add(where, f"`{child}` cannot be in another group")
-                elif child not in known and child not in names.RESERVED:
-                    self._complaints.add(where, f"unknown group `{child}`" + did_you_mean(child, known))
+                if child in validators.RESERVED and parent not in validators.RESERVED:
+                    self._input_errors.add(where, f"`{child}` cannot be in another group")
+                elif child not in known and child not in validators.RESERVED:
+                    self._input_errors.add(where, f"unknown group `{child}`" + did_you_mean(child, known))
         wanted = {child for group in self.groups.values() for child in group.children}
         for name, group in self.groups.items():
-            if name not in known and name not in wanted and name not in names.RESERVED:
-                self._complaints.add(
+            if name not in known and name not in wanted and name not in validators.RESERVED:
+                self._input_errors.add(
                     group.where, f"variables for an unknown group `{name}`" + did_you_mean(name, known)
                 )
 

@@ -7,15 +7,15 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from agent.config.options import InvalidValueError
 from agent.fleet.inventory.ansible import AnsibleInventory
-from agent.fleet.inventory.names import HostSpec, parse_host_spec
 from agent.fleet.inventory.ranges import HostBudget, expanded
-from agent.options import InvalidValueError
+from agent.fleet.inventory.validators import HostSpec, parse_host_spec
 
 if TYPE_CHECKING:
-    from agent.core.fleet import Target
+    from agent.config.desired import InputErrors
+    from agent.core.fleet_model import Target
     from agent.core.host import HostView
-    from agent.desired import InputErrors
 
 LONGEST_LINE = 16_384  # `shlex` takes time with the square of a word's length
 _CONSTANTS = {"None": None, "True": True, "False": False}
@@ -23,19 +23,19 @@ _SECTION = re.compile(r"\[([^:\]\s]+)(?::(\w+))?\]\s*(?:#.*)?")
 
 
 def read(
-    text: str, where: str, complaints: InputErrors, remarks: InputErrors, view: HostView | None = None
+    text: str, where: str, input_errors: InputErrors, remarks: InputErrors, view: HostView | None = None
 ) -> tuple[Target, ...]:
     """Take the lines of an inventory; with a view of its machine also the files beside it that Ansible reads."""
-    return _IniReader(where, complaints, remarks, view).read(text)
+    return _IniReader(where, input_errors, remarks, view).read(text)
 
 
 class _IniReader:
     def __init__(
-        self, where: str, complaints: InputErrors, remarks: InputErrors, view: HostView | None
+        self, where: str, input_errors: InputErrors, remarks: InputErrors, view: HostView | None
     ) -> None:
         self._where = where
-        self._complaints = complaints
-        self._gathered = AnsibleInventory(where, complaints, remarks, view)
+        self._input_errors = input_errors
+        self._gathered = AnsibleInventory(where, input_errors, remarks, view)
         self._allowance = HostBudget()
         # as if the first line were [ungrouped]
         self._group = "ungrouped"
@@ -53,7 +53,7 @@ class _IniReader:
                     raise InvalidValueError(f"the line is longer than {LONGEST_LINE:,} characters")
                 self._line(stripped, f"{self._where}:{number}")
             except InvalidValueError as error:
-                self._complaints.add(f"{self._where}:{number}", str(error))
+                self._input_errors.add(f"{self._where}:{number}", str(error))
         self._check_names()
         return self._gathered.targets()
 
@@ -61,7 +61,7 @@ class _IniReader:
         """Refuse variables of a host with the name of a group: Ansible gives them to the group, if that came before."""
         for name, where in self._own.items():
             if name in self._gathered.groups:
-                self._complaints.add(
+                self._input_errors.add(
                     where,
                     f"`{name}` is also the name of a group, to which Ansible gives these variables: give one of them "
                     "another name",

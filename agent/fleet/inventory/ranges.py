@@ -6,7 +6,7 @@ import itertools
 import re
 import string
 
-from agent.options import InvalidValueError
+from agent.config.options import InvalidValueError
 
 MOST_HOSTS = 10_000
 # how often hosts may be named in all: the same host may be in several groups

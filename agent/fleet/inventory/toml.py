@@ -31,14 +31,14 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Callable
 
-from agent.desired import did_you_mean
-from agent.fleet.inventory import names
-from agent.fleet.inventory.ancestry import MOST_GROUPS, GroupTree, group_tree
-from agent.fleet.inventory.merge import OPTION_OF, HostEntry, Merge, Scope
+from agent.config.desired import did_you_mean
+from agent.config.options import InvalidValueError
+from agent.config.toml_lines import TomlLines
+from agent.fleet.inventory import validators
+from agent.fleet.inventory.group_tree import MOST_GROUPS, GroupTree, group_tree
+from agent.fleet.inventory.option_values import parse_option
 from agent.fleet.inventory.ranges import HostBudget, expanded
-from agent.fleet.inventory.said import parse_option
-from agent.fleet.inventory.toml_lines import TomlLines
-from agent.options import InvalidValueError
+from agent.fleet.inventory.toml_merge import OPTION_OF, HostEntry, Merge, Scope
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,41 +48,43 @@ else:  # the same parser, from the index, on the Pythons before it moved into th
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.core.fleet import Target
-    from agent.desired import InputErrors
+    from agent.config.desired import InputErrors
+    from agent.core.fleet_model import Target
 
 # the parser takes time with the square of their number
 _DEEP = re.compile(r"(?:\.[ \t]*[\w-]+[ \t]*){100}")
 _CONNECTION: dict[str, Callable[[str], Any]] = {
-    "user": names.user,
-    "port": names.port,
-    "key": names.key,
-    "jump": names.jump,
-    "system": names.system,
+    "user": validators.user,
+    "port": validators.port,
+    "key": validators.key,
+    "jump": validators.jump,
+    "system": validators.system,
 }
-_PARSED = {**_CONNECTION, "address": names.host, "zone": names.group}
+_PARSED = {**_CONNECTION, "address": validators.host, "zone": validators.group}
 
 
-def read(text: str, where: str, complaints: InputErrors) -> tuple[Target, ...]:
+def read(text: str, where: str, input_errors: InputErrors) -> tuple[Target, ...]:
     """Take the document."""
     deep = _DEEP.search(text)
     if deep:
-        complaints.add(f"{where}:{text.count(chr(10), 0, deep.start()) + 1}", "a key of more than 100 parts")
+        input_errors.add(
+            f"{where}:{text.count(chr(10), 0, deep.start()) + 1}", "a key of more than 100 parts"
+        )
         return ()
     try:
         tree = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         line = re.search(r"at line (\d+)", str(error))
-        complaints.add(f"{where}:{line[1]}" if line else where, f"not valid TOML: {error}")
+        input_errors.add(f"{where}:{line[1]}" if line else where, f"not valid TOML: {error}")
         return ()
-    return _TomlReader(TomlLines(text), where, complaints).read(tree)
+    return _TomlReader(TomlLines(text), where, input_errors).read(tree)
 
 
 class _TomlReader:
-    def __init__(self, lines: TomlLines, where: str, complaints: InputErrors) -> None:
+    def __init__(self, lines: TomlLines, where: str, input_errors: InputErrors) -> None:
         self._lines = lines
         self._where = where
-        self._complaints = complaints
+        self._input_errors = input_errors
         self._allowance = HostBudget()
         self._hosts: dict[str, HostEntry] = {}
 
@@ -102,13 +104,13 @@ class _TomlReader:
             zone = level.said.get("zone")
             if zone is not None and zone not in zones:
                 line = f"{self._where}:{level.lines['zone']}"
-                self._complaints.add(
+                self._input_errors.add(
                     line, f"unknown zone `{zone}`: [zones.{zone}] is missing" + did_you_mean(zone, zones)
                 )
         family = self._family(tree, groups)
         if family.circle or not self._hosts:
             return ()
-        return Merge(top, groups, zones, family, self._hosts, self._where, self._complaints).targets()
+        return Merge(top, groups, zones, family, self._hosts, self._where, self._input_errors).targets()
 
     def _tables(
         self, tree: dict[str, Any], kind: str, settings: tuple[str, ...], shape: tuple[str, ...]
@@ -125,10 +127,10 @@ class _TomlReader:
         for name, table in tables.items():
             path = (kind, name)
             try:
-                names.group(name)
+                validators.group(name)
             except InvalidValueError as error:
                 self._complain(path, str(error))
-            if name in names.RESERVED:
+            if name in validators.RESERVED:
                 self._complain(
                     path, f"`{name}` has a meaning of its own; what is for every host stands at the top"
                 )
@@ -194,7 +196,7 @@ class _TomlReader:
         found: dict[str, HostEntry] = {}
         try:
             for name in expanded(text, self._allowance):
-                host = self._hosts.setdefault(names.host(name), HostEntry(line))
+                host = self._hosts.setdefault(validators.host(name), HostEntry(line))
                 host.line = min(host.line, line)
                 found[name] = host
         except InvalidValueError as error:
@@ -222,22 +224,22 @@ class _TomlReader:
             where = f"{self._where}:{line}"
             if key in OPTION_OF:
                 option = OPTION_OF[key]
-                parsed = parse_option(option, value, f"{where}: {key}", self._complaints)
+                parsed = parse_option(option, value, f"{where}: {key}", self._input_errors)
                 said.update((key, each) for each in parsed.values())
             elif key in _PARSED and key not in settings:
                 only = "a host" if key == "address" else "hosts and groups, and at the top"
-                self._complaints.add(where, f"`{key}` cannot be said here, only for {only}")
+                self._input_errors.add(where, f"`{key}` cannot be said here, only for {only}")
             elif key not in settings:
-                self._complaints.add(
+                self._input_errors.add(
                     where, f"unknown key `{'.'.join((*path, key))}`" + did_you_mean(key, known)
                 )
             elif isinstance(value, bool) or not isinstance(value, (str, int) if key == "port" else str):
-                self._complaints.add(where, f"{key}: {'a number' if key == 'port' else 'a text'} is wanted")
+                self._input_errors.add(where, f"{key}: {'a number' if key == 'port' else 'a text'} is wanted")
             else:
                 try:
                     said[key] = _PARSED[key](str(value))
                 except InvalidValueError as error:
-                    self._complaints.add(where, f"{key}: {error}")
+                    self._input_errors.add(where, f"{key}: {error}")
             lines[key] = line
         return Scope(said, lines)
 
@@ -256,7 +258,7 @@ class _TomlReader:
         return family
 
     def _complain(self, place: tuple[str | int, ...], text: str) -> None:
-        self._complaints.add(f"{self._where}:{self._lines.of(*place)}", text)
+        self._input_errors.add(f"{self._where}:{self._lines.of(*place)}", text)
 
 
 def _flat(tree: Mapping[str, Any], shape: tuple[str, ...], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Callable
 
-from agent.core.fleet import Target
-from agent.desired import did_you_mean
-from agent.fleet.inventory import names
-from agent.fleet.inventory.arguments import jump_in
-from agent.fleet.inventory.said import parse_option
-from agent.options import ENVIRONMENT_PREFIX, OPTIONS, SECRET_VARIABLES, InvalidValueError
+from agent.config.desired import did_you_mean
+from agent.config.options import ENVIRONMENT_PREFIX, OPTIONS, SECRET_VARIABLES, InvalidValueError
+from agent.core.fleet_model import Target
+from agent.fleet.inventory import validators
+from agent.fleet.inventory.option_values import parse_option
+from agent.fleet.inventory.ssh_args import jump_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.desired import InputErrors
+    from agent.config.desired import InputErrors
 
 LONGEST_VALUE = 16_384
 PRIORITY = "ansible_group_priority"
@@ -73,7 +73,7 @@ class Encrypted(str):
 
 
 def parse_variable(
-    name: str, value: Any, where: str, complaints: InputErrors, ignored: set[str]
+    name: str, value: Any, where: str, input_errors: InputErrors, ignored: set[str]
 ) -> dict[str, Any]:
     """Return the variable under its own name, its value parsed; or nothing, and then it was told why."""
     ours = name.startswith(ENVIRONMENT_PREFIX.lower())
@@ -82,22 +82,22 @@ def parse_variable(
     elif isinstance(value, Encrypted) or (
         isinstance(value, list) and any(isinstance(each, Encrypted) for each in value)
     ):
-        complaints.add(
+        input_errors.add(
             where, f"{name}: it is encrypted by ansible-vault; `ansible-inventory --list` shows it"
         )
     elif isinstance(value, str) and len(value) > LONGEST_VALUE:
-        complaints.add(where, f"{name}: longer than {LONGEST_VALUE:,} characters")
+        input_errors.add(where, f"{name}: longer than {LONGEST_VALUE:,} characters")
     elif _has_template(value):
-        complaints.add(where, f"{name}: templates are not evaluated here; write the value itself")
+        input_errors.add(where, f"{name}: templates are not evaluated here; write the value itself")
     elif ours:
-        return _option(name, value, where, complaints)
+        return _option(name, value, where, input_errors)
     elif isinstance(value, bool) or not isinstance(value, (str, int)):
-        complaints.add(where, f"{name}: a text is wanted")
+        input_errors.add(where, f"{name}: a text is wanted")
     else:
         try:
             return {name: _PARSED[name](str(value))}
         except InvalidValueError as error:
-            complaints.add(where, f"{name}: {error}")
+            input_errors.add(where, f"{name}: {error}")
     return {}
 
 
@@ -107,11 +107,11 @@ def _has_template(value: Any) -> bool:
     return any(isinstance(each, str) and ("{{" in each or "{%" in each) for each in texts)
 
 
-def _option(name: str, value: Any, where: str, complaints: InputErrors) -> dict[str, Any]:
+def _option(name: str, value: Any, where: str, input_errors: InputErrors) -> dict[str, Any]:
     option = _OPTIONS.get(name)
     if option is None:
         secret = name.upper() in SECRET_VARIABLES
-        complaints.add(
+        input_errors.add(
             where,
             f"`{name}` is a secret: it is taken from the environment only"
             if secret
@@ -122,7 +122,7 @@ def _option(name: str, value: Any, where: str, complaints: InputErrors) -> dict[
         value = value.strip()
         if option.many:
             value = [each for each in re.split(r"[,\s]+", _unlisted(value)) if each]
-    said = parse_option(option, value, f"{where}: {name}", complaints)
+    said = parse_option(option, value, f"{where}: {name}", input_errors)
     return {name: said[option.name]} if said else {}
 
 
@@ -203,12 +203,12 @@ def _priority(text: str) -> int:
 
 
 _PARSED: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(_HOST, names.host),
-    **dict.fromkeys(_PORT, names.port),
-    **dict.fromkeys(_USER, names.user),
-    **dict.fromkeys(_KEY, names.key),
+    **dict.fromkeys(_HOST, validators.host),
+    **dict.fromkeys(_PORT, validators.port),
+    **dict.fromkeys(_USER, validators.user),
+    **dict.fromkeys(_KEY, validators.key),
     **dict.fromkeys(_ARGUMENTS, jump_in),
-    _SHELL: names.shell,
+    _SHELL: validators.shell,
     CONNECTION: _connection,
     PRIORITY: _priority,
     **dict.fromkeys(_ELSEWISE, _elsewise),

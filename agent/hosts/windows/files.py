@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
 from agent.core.host import DiskSpace, Stat
-from agent.hosts.windows import access, kernel, names
+from agent.hosts.windows import acl, paths, win32
 
 assert sys.platform == "win32"
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_FULL = (kernel.DISK_FULL, kernel.HANDLE_DISK_FULL)
+_FULL = (win32.DISK_FULL, win32.HANDLE_DISK_FULL)
 # What another program that looks at a file, such as a virus scanner, makes of a touch; it passes.
-_BUSY = (kernel.DENIED, kernel.SHARING, kernel.LOCKED, kernel.NOT_EMPTY)
+_BUSY = (win32.DENIED, win32.SHARING, win32.LOCKED, win32.NOT_EMPTY)
 _TURN = 0.05
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _FOLDER_MODE = 0o711
@@ -37,7 +37,7 @@ class Files:
     """The files of this machine. A touch that finds its goal in use tries again for `patience` seconds."""
 
     patience: float = 5.0
-    me: str = field(default_factory=kernel.user)
+    me: str = field(default_factory=win32.user)
 
     def read(self, path: str, offset: int, limit: int) -> bytes | None:
         """Do what HostView.read promises."""
@@ -46,7 +46,7 @@ class Files:
             kind = _kind_of(os.stat(where))
             if kind != "file":
                 raise read_error(path, kind)
-            with os.fdopen(kernel.open_file(where), "rb", buffering=0) as file:
+            with os.fdopen(win32.open_file(where), "rb", buffering=0) as file:
                 if offset:
                     file.seek(offset)
                 data = bytearray()
@@ -73,7 +73,7 @@ class Files:
             writable = not seen.st_file_attributes & stat.FILE_ATTRIBUTE_READONLY
             mode = 0o777  # of a link, as on Linux
             if kind != "link":
-                mode = access.mode(kernel.security(where), folder=folder, writable=writable, me=self.me)
+                mode = acl.mode(win32.security(where), folder=folder, writable=writable, me=self.me)
         except _ABSENT:
             return None
         except OSError as error:
@@ -81,7 +81,7 @@ class Files:
         except ValueError as error:
             raise read_error(path, str(error)) from error
         names = seen.st_nlink if kind == "file" else 1
-        return Stat(kind, mode, *access.NOBODY_ASKED, seen.st_size, seen.st_mtime, names)
+        return Stat(kind, mode, *acl.NOBODY_ASKED, seen.st_size, seen.st_mtime, names)
 
     def readlink(self, path: str) -> str | None:
         """Do what HostView.readlink promises; of a junction, too."""
@@ -117,7 +117,7 @@ class Files:
 
         A folder cannot be made to last through a power cut here, and need not: NTFS keeps a journal of its names.
         """
-        if owner not in (None, access.NOBODY_ASKED):
+        if owner not in (None, acl.NOBODY_ASKED):
             raise AgentError(
                 "write-failed", f"{path} cannot be given to {owner}", saw="Windows has no numbers for users",
                 want="no owner", hint="leave the owner out: a file belongs to whoever the agent runs as",
@@ -125,14 +125,14 @@ class Files:
         temporary = ""
         try:
             where = _full(path)
-            descriptor = access.descriptor(mode)
+            descriptor = acl.descriptor(mode)
             folder, name = ntpath.split(where)
             self.make_folders(folder)
             _clear(folder, name)
             if _is_folder(where):
                 raise write_error(OSError(errno.EISDIR, "it is a folder"), path)
             temporary = ntpath.join(folder, f".{name}.hsm-agent-{os.urandom(4).hex()}")
-            with os.fdopen(kernel.create_file(temporary, descriptor), "wb") as file:
+            with os.fdopen(win32.create_file(temporary, descriptor), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -172,7 +172,7 @@ class Files:
         """Do what Host.remove promises."""
         try:
             where = _full(path) if path else ""
-            if not where or names.is_root(where):
+            if not where or paths.is_root(where):
                 raise AgentError("write-failed", f"{path!r} is never removed", saw=path)
             self._remove(where)
         except _ABSENT:
@@ -185,11 +185,11 @@ class Files:
     def make_folders(self, folder: str) -> None:
         """Make a folder and its parents, open to be passed and not to be listed. Raises OSError, ValueError."""
         where = _full(folder)
-        if names.is_root(where) or os.path.isdir(where):
+        if paths.is_root(where) or os.path.isdir(where):
             return
         self.make_folders(ntpath.dirname(where))
         try:
-            kernel.create_folder(where, access.descriptor(_FOLDER_MODE, folder=True))
+            win32.create_folder(where, acl.descriptor(_FOLDER_MODE, folder=True))
         except FileExistsError:
             if not os.path.isdir(where):
                 raise
@@ -202,7 +202,7 @@ class Files:
         """
         with contextlib.ExitStack() as stack:
             try:
-                fd = stack.enter_context(kernel.exclusive(_full(path), access.descriptor(0o600)))
+                fd = stack.enter_context(win32.exclusive(_full(path), acl.descriptor(0o600)))
             except OSError as error:
                 raise write_error(error, path) from error
             except ValueError as error:
@@ -217,11 +217,11 @@ class Files:
         where = _full_or_oserror(path)
         if _kind_of(os.stat(where)) != "file":
             raise OSError(errno.EINVAL, "not a regular file")
-        return kernel.open_file(where)
+        return win32.open_file(where)
 
     def open_part(self, path: str) -> int:
         """Return a descriptor for writing a file that only the administrators may read. Raises OSError."""
-        return kernel.continue_file(_full_or_oserror(path), access.descriptor(0o600))
+        return win32.continue_file(_full_or_oserror(path), acl.descriptor(0o600))
 
     def publish(self, part: str, path: str) -> None:
         """Give a finished download its name; it stays readable to the administrators alone. Raises OSError."""
@@ -239,9 +239,9 @@ class Files:
 
         try:
             place = _full(path)
-            while not os.path.isdir(place) and not names.is_root(place):
+            while not os.path.isdir(place) and not paths.is_root(place):
                 place = ntpath.dirname(place)
-            return DiskSpace(shutil.disk_usage(place).free, not kernel.read_only_volume(place))
+            return DiskSpace(shutil.disk_usage(place).free, not win32.read_only_volume(place))
         except (OSError, ValueError) as error:
             raise read_error(path, str(error), want="a folder") from error
 
@@ -268,13 +268,13 @@ class Files:
     def _stranger(self, where: str) -> str | None:
         if _kind_of(os.lstat(where)) != "directory":
             return "a link, or no folder"
-        who = access.stranger(kernel.security(where), self.me)
+        who = acl.stranger(win32.security(where), self.me)
         return f"a folder that others may write to: {who}" if who else None
 
     def _require(self, temporary: str, path: str, mode: int) -> None:
         """Raise unless the new file is as closed as it was asked to be; some file systems have no lists at all."""
-        got = access.mode(kernel.security(temporary), me=self.me)
-        want = access.comparable(mode)
+        got = acl.mode(win32.security(temporary), me=self.me)
+        want = acl.comparable(mode)
         if got != want:
             raise AgentError(
                 "write-failed", f"{path} cannot be protected", saw=f"mode {got:04o}", want=f"mode {want:04o}",
@@ -287,7 +287,7 @@ class Files:
         try:
             if marked:
                 os.chmod(where, stat.S_IWRITE)
-            self._insist(lambda: kernel.move(temporary, where))
+            self._insist(lambda: win32.move(temporary, where))
         except OSError:
             if marked:
                 os.chmod(where, stat.S_IREAD)
@@ -330,7 +330,7 @@ def write_error(error: OSError, path: str) -> AgentError:
     saw = f"{path}: {_said(error)}"
     if error.winerror in _FULL or error.errno == errno.ENOSPC:
         return AgentError("no-space", f"there is no room for {path}", saw=saw)
-    if error.winerror == kernel.WRITE_PROTECT:
+    if error.winerror == win32.WRITE_PROTECT:
         return AgentError("read-only", f"{path} cannot be written", saw=saw)
     if error.winerror in _BUSY:
         return AgentError(
@@ -346,7 +346,7 @@ def read_error(path: str, saw: str, *, want: str = "a regular file that can be r
 
 
 def _full(path: str) -> str:
-    return names.full(path, os.getcwd())  # noqa: PTH109 -- as above
+    return paths.full(path, os.getcwd())  # noqa: PTH109 -- as above
 
 
 def _full_or_oserror(path: str) -> str:

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING
 from agent.core.host import CommandResult
 from agent.core.utf16 import text_of
 from agent.hosts.processes import EDGE, HeadTailBuffer, Stopped
-from agent.hosts.windows import kernel
+from agent.hosts.windows import win32
 
 assert sys.platform == "win32"
 
@@ -73,7 +73,7 @@ def run(
         # cmd.exe would read the words as commands
         return CommandResult(126, "", f"{argv[0]}: a batch file is no program\n")
     try:
-        with _told(stdin) as told, contextlib.closing(kernel.Job()) as job:
+        with _told(stdin) as told, contextlib.closing(win32.Job()) as job:
             return _run_in(job, argv, program, env, told, time.monotonic() + timeout, stopped)
     except OSError as error:
         return CommandResult(126, "", f"{argv[0]}: {error.strerror or error}\n")
@@ -102,7 +102,7 @@ def _told(stdin: bytes) -> Iterator[IO[bytes] | int]:
 
 
 def _run_in(
-    job: kernel.Job,
+    job: win32.Job,
     argv: Sequence[str],
     program: str,
     env: Mapping[str, str],
@@ -128,7 +128,7 @@ def _run_in(
 
 def _watch(
     child: subprocess.Popen[bytes],
-    job: kernel.Job,
+    job: win32.Job,
     pipes: _WindowsPipes,
     deadline: float,
     stopped: Callable[[], bool],
@@ -147,7 +147,7 @@ def _watch(
     return CommandResult(child.returncode, *pipes.heard())
 
 
-def _end(child: subprocess.Popen[bytes], job: kernel.Job, pipes: _WindowsPipes) -> None:
+def _end(child: subprocess.Popen[bytes], job: win32.Job, pipes: _WindowsPipes) -> None:
     with contextlib.suppress(OSError):
         job.end(_ENDED)
     with contextlib.suppress(OSError):
@@ -171,7 +171,7 @@ class _WindowsPipes:
         """Take what lies there, and return how many bytes that was."""
         taken = 0
         for stream, heard in list(self._streams):
-            there = kernel.bytes_available(stream.fileno())
+            there = win32.bytes_available(stream.fileno())
             if there is None:
                 self._streams.remove((stream, heard))
                 stream.close()

@@ -7,20 +7,20 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Callable
 
-from agent.core.fleet import HostState
+from agent.core.fleet_model import HostState
 from agent.core.plain import printable
-from agent.render.fleet.canvas import TerminalArea, cells, fitting
-from agent.render.fleet.tally import RolloutCounters, ended
-from agent.render.fleet.words import duration, hosts
+from agent.render.fleet.counters import RolloutCounters, ended
+from agent.render.fleet.humanize import duration, hosts
+from agent.render.fleet.terminal_area import TerminalArea, cells, fitting
 from agent.render.text import wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
-    from agent.core.fleet import HostResult
-    from agent.render.fleet.canvas import Lines
-    from agent.render.fleet.tally import WaveCounters
+    from agent.core.fleet_model import HostResult
+    from agent.render.fleet.counters import WaveCounters
+    from agent.render.fleet.terminal_area import Lines
 
 # drawings in a second, and how long the last one is waited for
 _EACH = 0.25

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.core.plain import printable
-from agent.render.fleet.causes import OUTCOMES
-from agent.render.fleet.words import hosts
+from agent.render.fleet.grouping import OUTCOMES
+from agent.render.fleet.humanize import hosts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def schema() -> dict[str, Any]:
-    """Return the schema; its `$ref` to `urn:hsm-agent:report:1` is `agent.render.record.schema()`."""
+    """Return the schema; its `$ref` to `urn:hsm-agent:report:1` is `agent.render.json_report.schema()`."""
     return _read("fleet-report.schema.json")
 
 

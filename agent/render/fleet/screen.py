@@ -7,15 +7,15 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from agent.core.plain import printable
-from agent.render.fleet.causes import OUTCOMES, evidence, groups, risks, trusted
-from agent.render.fleet.words import duration, hosts, waves
+from agent.render.fleet.grouping import OUTCOMES, evidence, groups, risks, trusted
+from agent.render.fleet.humanize import duration, hosts, waves
 from agent.render.text import NBSP, coloured, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.render.fleet.causes import HostGroup, Risk
-    from agent.render.fleet.words import Counted
+    from agent.render.fleet.grouping import HostGroup, Risk
+    from agent.render.fleet.humanize import Counted
 
 # of what differs from host to host, so many are shown
 _MOST = 3

@@ -1,0 +1,101 @@
+"""The silent killers: what lets a host look configured while the programs on it cannot use the client."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING
+
+from agent.cloudhsm.paths import client_paths
+from agent.core.model import Notice, StaleProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.cloudhsm.paths import ClientPaths
+    from agent.core.host import HostView, ProcessInfo
+    from agent.core.system import System
+
+
+def client_processes(view: HostView, components: tuple[str, ...]) -> tuple[ProcessInfo, ...]:
+    """Return the programs that use the client's libraries; none are looked for where no library is installed."""
+    here = client_paths(view.system)
+    if not set(components) & set(here.libraries):
+        return ()
+    return view.processes_mapping(view.system.join(here.root, ""))
+
+
+def processes_to_restart(view: HostView, programs: tuple[ProcessInfo, ...]) -> tuple[StaleProcess, ...]:
+    """Return the programs that started before their component's configuration or the CA changed: they use the old."""
+    here = client_paths(view.system)
+    ca = view.stat(here.ca)
+    found = []
+    for program, component in _used(here, programs):
+        stat = view.stat(here.settings(component, view))
+        changed = max((each.mtime for each in (stat, ca) if each is not None), default=0.0)
+        if program.started < changed:
+            found.append(_restart(program, component))
+    return tuple(found)
+
+
+def users(programs: tuple[ProcessInfo, ...], system: System) -> tuple[StaleProcess, ...]:
+    """Return the programs that use the client, whenever they started: for when it goes."""
+    return tuple(_restart(program, component) for program, component in _used(client_paths(system), programs))
+
+
+def _used(here: ClientPaths, programs: tuple[ProcessInfo, ...]) -> Iterator[tuple[ProcessInfo, str]]:
+    for program in programs:
+        for component in sorted({_component(here, path) for path in program.mapped} - {None}, key=str):
+            yield program, str(component)
+
+
+def _restart(program: ProcessInfo, component: str) -> StaleProcess:
+    started = datetime.datetime.fromtimestamp(program.started, datetime.timezone.utc)
+    return StaleProcess(program.pid, program.name, component, started.isoformat(timespec="seconds"))
+
+
+def configuration_warnings(view: HostView, programs: tuple[ProcessInfo, ...], sdk: int) -> tuple[Notice, ...]:
+    """Return what will bite later. `sdk` is the generation that is meant to be here."""
+    notices = list(_log_folder(view, programs, sdk))
+    if sdk == 5:
+        here = client_paths(view.system)
+        home = here.homes[0]
+        old = (here.sdk3.client_settings, view.system.join(here.root, "daemon"))
+        left = [path for path in old if view.stat(path) is not None]
+        left += [view.system.join(home, name) for name in view.list_dir(home) if name.endswith(".rpmsave")]
+        if left:
+            text = f"left by an earlier client, not used any more: {', '.join(left)}"
+            notices.append(Notice("client-leftovers", text))
+    return tuple(notices)
+
+
+def _log_folder(view: HostView, programs: tuple[ProcessInfo, ...], sdk: int) -> list[Notice]:
+    """A program that cannot write its log falls back to standard error, or ends (GH cfn-template#16)."""
+    here = client_paths(view.system)
+    folder = here.log("").rpartition(view.system.separator)[0]
+    stat = view.stat(folder)
+    if stat is None or stat.uid < 0:  # Windows has no numbers for users
+        return []
+    notices = []
+    if sdk == 5 and stat.uid != 0:
+        text = (
+            f"{folder} belongs to uid {stat.uid}, as SDK 3 left it; `chown root:root {folder}` puts it right"
+        )
+        notices.append(Notice("log-folder-owner", text))
+    for program in programs:
+        writable = (
+            program.uid in (0, stat.uid)
+            or stat.mode & 0o002
+            or (program.gid == stat.gid and stat.mode & 0o020)
+        )
+        if not writable:
+            text = (
+                f"{program.name} (pid {program.pid}, uid {program.uid}) may not write logs in {folder};"
+                " give it --log-file elsewhere or --log-type term"
+            )
+            notices.append(Notice("log-folder-not-writable", text))
+    return notices
+
+
+def _component(here: ClientPaths, path: str) -> str | None:
+    name = path.rpartition(here.system.separator)[2].lower()
+    return next((component for component, part in here.libraries.items() if part in name), None)

@@ -1,0 +1,71 @@
+"""The trust anchor that is wanted: read from the source that was named, judged, its keys measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.cloudhsm.ca import read_ca
+from agent.cloudhsm.key_strength import judge_keys
+from agent.cloudhsm.paths import client_paths
+from agent.config.desired import InputErrors
+from agent.core.errors import CODES, AgentError, fix
+from agent.core.urls import shown
+
+if TYPE_CHECKING:
+    from agent.cloudhsm.ca import Ca
+    from agent.config.desired import Desired
+    from agent.core.host import HostView
+    from agent.core.model import Notice
+    from agent.core.timeouts import Timeouts
+
+# a CA is at most 16 kB; a source that sends more than this is not one
+_SOURCE_LIMIT = 1024 * 1024
+
+
+def load_ca(view: HostView, desired: Desired, limits: Timeouts) -> tuple[Ca, tuple[Notice, ...]]:
+    """Return the CA that is wanted: the source that was named, or else the one that is on the host already."""
+    source = desired.ca_cert
+    there = client_paths(view.system).ca
+    input_errors = InputErrors()
+    if not desired.hsm_ip:
+        input_errors.add("--hsm-ip", "at least one address of an HSM is needed")
+    if source is None and view.stat(there) is None:
+        input_errors.add("--ca-cert", f"customerCA.crt is needed, since there is none at {there} yet")
+    input_errors.raise_any()
+    data = read_source(view, there if source is None else source, limits)
+    ca = read_ca(data, now=view.now(), fingerprint=desired.ca_fingerprint)
+    return ca, judge_keys(ca.keys)
+
+
+def read_source(view: HostView, source: str, limits: Timeouts) -> bytes:
+    """Return what a `--ca-cert` names, as that machine sees it. Raises AgentError `ca-unreadable`."""
+    if source.startswith("inline:") or "-----BEGIN" in source:
+        text = source.removeprefix("inline:")
+        return text.encode("utf-8", "surrogateescape")
+    if source.startswith("https://"):
+        try:
+            return view.http_get(source, limit=_SOURCE_LIMIT, timeout=limits.download)
+        except AgentError as error:
+            if error.code.exit_status != CODES["download-failed"].exit_status:
+                raise  # an interrupt, the run's limit
+            # that of a package names where else packages may come from
+            of_packages = (error.code.fix, fix(error.code.name, URL=shown(source)))
+            own = None if error.hint in of_packages else error.hint
+            raise AgentError(
+                "ca-unreadable", error.sentence, saw=error.saw, want="a PEM file", hint=own
+            ) from error
+    # a record of an older version holds the URI itself
+    path = next((source[len(each) :] for each in ("file://", "file:") if source.startswith(each)), source)
+    try:
+        data = view.read(path, limit=_SOURCE_LIMIT)
+    except AgentError as error:
+        if error.ends_run:
+            raise
+        raise AgentError(
+            "ca-unreadable", "the CA source cannot be read", saw=error.saw, want="a PEM file"
+        ) from error
+    if data is None:
+        raise AgentError(
+            "ca-unreadable", "the CA source is not there", saw=f"no file {shown(path)}", want="a PEM file"
+        )
+    return data

@@ -1,0 +1,299 @@
+"""Everything that can be said about a host, in its three spellings, and what each value must look like."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from agent.cloudhsm.fingerprint import parse_fingerprint
+from agent.cloudhsm.paths import COMPONENTS
+from agent.core.paths import parse_path, path_of_uri
+from agent.core.system import is_absolute
+from agent.core.urls import names_user, scheme_of, shown, split
+
+ENVIRONMENT_PREFIX = "HSM_AGENT_"
+# read where a report is sent, and only from the environment: a secret is no option
+SECRET_VARIABLES = (f"{ENVIRONMENT_PREFIX}REPORT_TOKEN",)
+# sources that a later release reads; refused now, rather than taken for a file name
+_NOT_YET = ("s3:", "ssm:", "secretsmanager:")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One thing that can be said, in its three spellings. `many` may be repeated; `flag` takes no value."""
+
+    name: str
+    key: str | None
+    help: str
+    parse: Callable[[str], Any]
+    many: bool = False
+    flag: bool = False
+    metavar: str | None = None
+
+    @property
+    def switch(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+
+class InvalidValueError(ValueError):
+    """A value is not acceptable; the text is the complaint."""
+
+
+def spelled_address(text: str) -> str:
+    """Return an IP address in its one spelling, an IPv4 address for IPv6 as the first. Raises ValueError."""
+    # 010 is 8 to some programs and 10 to others; Pythons before 3.9.5 take it, newer ones refuse
+    if "%" in text or re.search(r"(^|[.:])0\d+\.|\.0\d", text):
+        raise ValueError(text)
+    address = ipaddress.ip_address(text)
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+# what no ENI has as its address, by the registries of IANA; the first that fits is named
+_NOBODYS = tuple(
+    (ipaddress.ip_network(network), what)
+    for network, what in (
+        ("0.0.0.0/32", "any address of this host"),
+        ("::/128", "any address of this host"),
+        ("127.0.0.0/8", "this host itself"),
+        ("::1/128", "this host itself"),
+        ("0.0.0.0/8", "this network"),
+        ("255.255.255.255/32", "everybody on this network"),
+        ("224.0.0.0/4", "a multicast group"),
+        ("ff00::/8", "a multicast group"),
+        ("169.254.0.0/16", "a link-local address"),
+        ("fe80::/10", "a link-local address"),
+        ("240.0.0.0/4", "a reserved address"),
+        ("::/96", "a reserved address"),
+    )
+)
+
+
+def _address(text: str) -> str:
+    hint = "an IPv4 or IPv6 address of an HSM's ENI is wanted, such as 10.0.1.6"
+    text = text.strip()
+    try:
+        spelled = spelled_address(text)
+    except ValueError:
+        if "%" in text:
+            hint = "an HSM's address has no scope behind a percent sign"
+        elif re.fullmatch(r"\[?[0-9a-fA-F.:]+\]?:\d+", text):
+            hint = "the address alone is wanted; the port is always 2223"
+        elif re.fullmatch(r"[A-Za-z0-9.-]+", text) and re.search(r"[A-Za-z]", text):
+            hint = (
+                "a name is not accepted, since the configure tool takes addresses only; "
+                "the ENI's IP address is wanted"
+            )
+        raise InvalidValueError(f"{text!r} is not an IP address: {hint}") from None
+    address = ipaddress.ip_address(spelled)
+    what = next((what for network, what in _NOBODYS if address in network), None)
+    if what is not None:
+        raise InvalidValueError(f"{text!r} is no HSM's address, it means {what}: {hint}")
+    return spelled
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text in allowed:
+            return text
+        from difflib import get_close_matches  # noqa: PLC0415 -- only for a complaint
+
+        near = get_close_matches(text, allowed, 1)
+        raise InvalidValueError(
+            f"{text!r} is not one of {', '.join(allowed)}" + (f"; did you mean {near[0]}?" if near else "")
+        )
+
+    return parse
+
+
+def _plain(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise InvalidValueError("an empty value")
+    return text
+
+
+def _path(text: str) -> str:
+    try:
+        return parse_path(text)
+    except ValueError as error:
+        raise InvalidValueError(str(error)) from None
+
+
+def _local(text: str) -> str:
+    """Take a `file:` URI as the path that it names, and a path as it is."""
+    try:
+        return path_of_uri(text)
+    except ValueError as error:
+        raise InvalidValueError(str(error)) from None
+
+
+def _or_default(parse: Callable[[str], str]) -> Callable[[str], str]:
+    """Take what `parse` takes, or the word that gives the package's own value back."""
+    return lambda text: text if text == "default" else parse(text)
+
+
+def _or_none(text: str) -> str:
+    """Take a path, or the word or empty value that stands for none."""
+    return "" if text.strip() in ("", "none") else _path(text)
+
+
+def _ca(text: str) -> str:
+    if "-----BEGIN" in text or text.startswith("inline:"):
+        return text
+    scheme = scheme_of(text)
+    if scheme is not None and f"{scheme}:" in _NOT_YET:
+        raise InvalidValueError(
+            f"{scheme}: is not a source this version reads; use a path, -, file: or https:"
+        )
+    if scheme == "http":
+        raise InvalidValueError("a CA is not fetched over http; use https: or a file")
+    if scheme == "https" and text[len("https:") :].startswith("//"):
+        return _web(text, "download it once, and name the file")
+    if scheme == "file":
+        # a person may also mean a file below the current folder
+        return _local(text) if re.match(r"[/\\]|[A-Za-z]:[/\\]", text[5:]) else _plain(text[5:])
+    if scheme not in (None, "https") and "://" in text:
+        raise InvalidValueError(f"{shown(text)!r} is not a path, -, file: or https:")
+    return _plain(text)
+
+
+def _source(text: str) -> str:
+    text = _plain(text)
+    scheme = scheme_of(text)
+    if scheme in ("http", "https"):
+        text = _web(text, "copy what is needed once, and name the folder")
+    elif scheme == "file":
+        text = _local(text)
+    elif scheme is not None and re.match(r"[^:]+://", text):
+        raise InvalidValueError(f"{shown(text)!r} is not http://, https://, file:/// or a folder")
+    # on Linux a back stroke is a letter as any other
+    is_windows = is_absolute(text) and not text.startswith("/")
+    return text.rstrip("/\\" if is_windows else "/") or "/"
+
+
+def _web(text: str, instead: str) -> str:
+    """Take an http or https URL without a user and a password: what is asked for stands in files that others read."""
+    if names_user(text):
+        raise InvalidValueError(
+            f"{shown(text)!r} was given with a user or a password, which everybody on this host could see: {instead}; "
+            "in a path, @ is written as %40"
+        )
+    try:
+        parts = split(text)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if not host or not re.fullmatch(r"[A-Za-z]+://[!-~]+", text):
+        form = "https://HOST/PATH is wanted, with other characters percent-encoded"
+        raise InvalidValueError(f"{shown(text)!r} is not a URL: {form}")
+    return parts.scheme + text[len(parts.scheme) :]
+
+
+def _version(text: str) -> str:
+    if text == "latest" or re.fullmatch(r"\d+\.\d+\.\d+(-\d+)?", text):
+        return text
+    raise InvalidValueError(f"{text!r} is not a version: one such as 5.18.0, or latest, is wanted")
+
+
+def _sdk(text: str) -> int:
+    return int(_one_of("5", "3")(text))
+
+
+def _checksum(text: str) -> str:
+    name, _, value = text.partition("=")
+    if name and "/" not in name and re.fullmatch(r"[0-9a-fA-F]{64}", value):
+        return f"{name}={value.lower()}"
+    raise InvalidValueError(f"{text!r} is not FILE=SHA256 (64 hexadecimal digits)")
+
+
+def _fingerprint(text: str) -> str:
+    try:
+        return parse_fingerprint(text)
+    except ValueError as error:
+        raise InvalidValueError(str(error)) from None
+
+
+def _row(text: str) -> str:
+    # which rows there are is the catalogue's to say; here only what can be a name at all
+    if re.fullmatch(r"[a-z0-9.]+", text):
+        return text
+    raise InvalidValueError(f"{text!r} is not the name of a catalogue row, such as el9 or u24.04")
+
+
+def duration(text: str) -> float:
+    """Return seconds from `90`, `90s`, `15m` or `2h`. Raises ValueError with a sentence."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", text.strip())
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if not 0 < seconds <= 86400:
+        raise InvalidValueError(f"{text!r} is not a duration between 1s and 24h, such as 90s, 15m or 2h")
+    return seconds
+
+
+def _place(text: str) -> str:
+    from agent.sinks.registry import check  # noqa: PLC0415 -- only where a report goes somewhere
+
+    try:
+        check(text)
+    except ValueError as error:
+        raise InvalidValueError(str(error)) from None
+    return text
+
+
+def _yes(text: str) -> bool:
+    return _one_of("true", "false", "1", "0", "yes", "no")(text.lower()) in ("true", "1", "yes")
+
+
+OPTIONS = (
+    Option("hsm_ip", "hsm.ip", "ENI address of an HSM, IPv4 or IPv6; all go to the configure tool in one call",
+           _address, many=True, metavar="IP"),
+    Option("ca_cert", "hsm.ca_cert", "customerCA.crt: a path, -, file:PATH, https:URL or the PEM text itself",
+           _ca, metavar="SOURCE"),
+    Option("ca_fingerprint", "hsm.ca_fingerprint", "refuse any other CA: its SHA-256, of a chain the root's",
+           _fingerprint, metavar="SHA256"),
+    Option("replace_ca", None, "allow a CA different from the one on the host", _yes, flag=True),
+    Option("component", "client.components",
+           "cli (default), pkcs11, jce, dyn, openssl-provider, ksp; what is installed is always configured too",
+           _one_of(*COMPONENTS), many=True, metavar="NAME"),
+    Option("client_version", "client.version",
+           "a pinned version, or latest (unverified); default: what is installed, else the catalogue's newest",
+           _version, metavar="V"),
+    Option("package_source", "client.source", "a mirror or folder with the vendor's layout; checksums hold there too",
+           _source, metavar="URL|DIR"),
+    Option("sha256", "client.sha256", "a checksum for a file that the catalogue does not know", _checksum, many=True,
+           metavar="FILE=HASH"),
+    Option("sdk", "client.sdk", "5 (default), or 3: the end-of-support client, from your own mirror", _sdk,
+           metavar="5|3"),
+    Option("platform", "client.platform", "treat this host as a catalogue row, such as el9 on Rocky Linux", _row,
+           metavar="ROW"),
+    Option("accept_single_hsm", "hsm.accept_single_hsm",
+           "turn the key-availability check off, for a cluster with one HSM; in every report", _yes, flag=True),
+    Option("allow_firewall", "hsm.allow_firewall",
+           "on Windows: have its firewall let TCP 2223-2225 out, by a rule that remove takes off", _yes, flag=True),
+    Option("log_level", "client.log_level", "passed on to the configure tools; default: the package's own again",
+           _one_of("error", "warn", "info", "debug", "trace", "default"), metavar="LEVEL"),
+    Option("log_file", "client.log_file", "passed on to the configure tools; default: the package's own again",
+           _or_default(_path), metavar="PATH"),
+    Option("log_type", "client.log_type", "passed on to the configure tools: term or file, or default",
+           _one_of("term", "file", "default"), metavar="TYPE"),
+    Option("log_rotation", "client.log_rotation", "passed on to the configure tools: never, hourly, daily, or default",
+           _one_of("never", "hourly", "daily", "default"), metavar="EVERY"),
+    Option("client_cert", "client.client_cert",
+           "certificate for mutual TLS with the HSM (path on this host); none takes it out again", _or_none,
+           metavar="PATH"),
+    Option("client_key", "client.client_key",
+           "its key, without a passphrase (path on this host); none with the certificate", _or_none, metavar="PATH"),
+    Option("report_to", "report.to",
+           "where the report of configure and verify goes, see Reports; what plan shows is not reported",
+           _place, many=True, metavar="URI"),
+    Option("report_ca", "report.ca", "the CA of https receivers, instead of the host's own (path on this host)", _path,
+           metavar="PATH"),
+    Option("report_token_file", "report.token_file", "the bearer token for https receivers (path on this host)", _path,
+           metavar="PATH"),
+    Option("timeout", None, "a limit for the whole run, and so for each wait in it: 90s, 15m, 2h", duration,
+           metavar="DURATION"),
+)  # fmt: skip

@@ -1,0 +1,110 @@
+"""Target, End and Watcher: what a roll-out knows of a host, how it ended there, and who is shown it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class HostState(str, Enum):
+    """How a host ended; `drifted` is what `plan` and `verify` find. The first four have a report of the host.
+
+    `at-work` is what a journal says of one that was begun and has no end: a roll-out itself never ends with it.
+    """
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    DRIFTED = "drifted"
+    FAILED = "failed"
+    UNREACHABLE = "unreachable"
+    AT_WORK = "at-work"
+    NOT_REACHED = "not-reached"
+
+
+@dataclass(frozen=True)
+class ArchiveDigests:
+    """Which agent ran on the hosts of a run: the SHA-256 of what was sent to them, in hex; None where nothing is."""
+
+    tree: str | None = None
+    windows_tree: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """One host of the inventory. None means: not said there, so ssh's own configuration decides.
+
+    `options` are those of `configure` for this host alone, as `agent.config.desired` parses them. `system` is its kind,
+    as `agent.core.system` has it; None is found out. `where` is FILE:LINE.
+    """
+
+    name: str
+    address: str
+    port: int | None = None
+    user: str | None = None
+    key: str | None = None
+    jump: str | None = None
+    groups: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
+    system: str | None = None
+
+
+@dataclass(frozen=True)
+class HostResult:
+    """How it ended on one host. `report` is the host's own, as it came; None when there is none.
+
+    `exit_status` is that of the host's run, or of `code` where there was no run; `seconds` from start to end.
+    `sentence`, `saw`, `want` and `hint` are the words of what failed; they name the machine that it is about, which may
+    be a jump host. `trusted` is the fingerprint of a host key that was new and accepted.
+    """
+
+    name: str
+    address: str
+    port: int
+    wave: int
+    state: HostState
+    changed: bool = False
+    code: str | None = None
+    exit_status: int | None = None
+    sentence: str | None = None
+    saw: str | None = None
+    want: str | None = None
+    hint: str | None = None
+    seconds: float = 0.0
+    trusted: str | None = None
+    report: Mapping[str, Any] | None = None
+
+    @property
+    def abandoned(self) -> bool:
+        """Tell whether the host was given up while it may have been at work: it finishes alone and keeps its report."""
+        return self.code in ("host-deadline", "link-lost")
+
+
+class RolloutListener(Protocol):
+    """Whoever shows a roll-out while it goes on. Called from one thread."""
+
+    def run_started(self, command: str, waves: Sequence[int]) -> None:
+        """A run with so many hosts in each wave; hosts that were done before do not count."""
+
+    def wave_started(self, number: int, hosts: int) -> None:
+        """Wave `number`, from 1 on, begins with so many hosts."""
+
+    def host_started(self, name: str) -> None:
+        """A host is being connected to."""
+
+    def host_step(self, name: str, what: str) -> None:
+        """A host is at a step, such as `package:cli`, or at one of ours, such as `sending the agent`."""
+
+    def host_finished(self, end: HostResult) -> None: ...
+
+    def soak_started(self, seconds: float) -> None:
+        """The wave is done; the next one begins after so many seconds."""
+
+    def run_stopping(self, why: str) -> None:
+        """No further host is started; those that are running finish."""
+
+    def close(self) -> None: ...

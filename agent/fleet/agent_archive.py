@@ -1,0 +1,125 @@
+"""The archives of the agent that travel: found beside the agent, or named; read once, known by their SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import tarfile
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent import __version__
+from agent.core.errors import AgentError
+from agent.core.fleet_model import ArchiveDigests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# A release puts the archive here: `packaging/build.py` makes both.
+HERE = Path(__file__).parent
+_LARGEST = 64 * 1024 * 1024
+_MODULE = "/agent/__init__.py"
+
+
+@dataclass(frozen=True)
+class AgentArchive:
+    """An archive: its file name, its SHA-256 in hex, and its bytes."""
+
+    name: str
+    sha256: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class AgentArchives:
+    """What travels, by the kind of system; where there is none for Windows, hosts that have it fail one by one."""
+
+    posix: AgentArchive
+    windows: AgentArchive | None = None
+
+    @property
+    def sent(self) -> ArchiveDigests:
+        return ArchiveDigests(self.posix.sha256, self.windows.sha256 if self.windows else None)
+
+
+def load(named: str | None, windows: str | None) -> AgentArchives:
+    """Return the archives that were named, or else those that this agent came with.
+
+    Raises AgentError `tree-missing` for a file that is none, and where none for POSIX is found.
+    """
+    return AgentArchives(_posix(named), _windows(windows))
+
+
+def _posix(named: str | None) -> AgentArchive:
+    path = _found(named, "hsm-agent-far-end-*.tar.gz")
+    if path is None:
+        raise AgentError(
+            "tree-missing", "this agent came without the archive that is sent to hosts", saw="none"
+        )
+    return _read(path, _in_tar)
+
+
+def _windows(named: str | None) -> AgentArchive | None:
+    path = _found(named, "hsm-agent-*-windows-*.zip")
+    return None if path is None else _read(path, _in_zip)
+
+
+def _found(named: str | None, pattern: str) -> Path | None:
+    if named is not None:
+        return Path(named)
+    found = sorted(HERE.glob(pattern))
+    return found[-1] if found else None
+
+
+def _read(path: Path, version_in: Callable[[bytes], str | None]) -> AgentArchive:
+    try:
+        if path.exists() and not path.is_file():  # a FIFO or a device may never end
+            raise AgentError("tree-missing", f"{path} is no archive of the agent", saw="no regular file")
+        if path.stat().st_size > _LARGEST:
+            raise AgentError(
+                "tree-missing", f"{path} is no archive of the agent", saw=f"{path.stat().st_size} bytes"
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise AgentError(
+            "tree-missing", f"{path} cannot be read", saw=error.strerror or str(error)
+        ) from error
+    try:
+        version = version_in(data)
+    except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError, zlib.error, ValueError) as error:
+        raise AgentError("tree-missing", f"{path.name} is no archive of the agent", saw=str(error)) from error
+    if version is None:
+        raise AgentError("tree-missing", f"{path.name} is no archive of the agent", saw="no agent in it")
+    if version != __version__:
+        # what it answers is read by this agent, so both must be of one version
+        raise AgentError("tree-missing", f"{path.name} is of another version", saw=version, want=__version__)
+    return AgentArchive(path.name, hashlib.sha256(data).hexdigest(), data)
+
+
+def _in_tar(data: bytes) -> str | None:
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as tar:
+        for member in tar:
+            file = tar.extractfile(member) if member.name.endswith(_MODULE) else None
+            if file is not None:
+                return _version(file.read())
+    return None
+
+
+def _in_zip(data: bytes) -> str | None:
+    """Return the version of a zip with one top folder and in that the program that is started."""
+    with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        names = packed.namelist()
+        for name in names:
+            top = name[: -len(_MODULE)]
+            if name.endswith(_MODULE) and "/" not in top and f"{top}/hsm-agent.exe" in names:
+                return _version(packed.read(name))
+    return None
+
+
+def _version(source: bytes) -> str | None:
+    found = re.search(r'^__version__ = "(.+)"\r?$', source.decode("utf-8"), re.MULTILINE)
+    return found[1] if found else None

@@ -1,0 +1,110 @@
+"""A roll-out -> the fleet report of schema version 1, as plain JSON values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from agent import __version__
+from agent.core.errors import CODES
+from agent.core.fleet_model import HostState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.core.fleet_model import ArchiveDigests, HostResult, Target
+
+SCHEMA_VERSION = 1
+# a host that only differs from what is wanted is no failure of a command that looks
+_LOOKING = ("plan", "verify", "remove --plan")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What is known of a run besides its hosts. Times are ISO 8601 in UTC.
+
+    `code` and `why` say that it stopped before every host had its turn.
+    """
+
+    run_id: str
+    command: str
+    inventory: str
+    started: str
+    finished: str
+    sent: ArchiveDigests
+    code: str | None = None
+    why: str | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def to_tree(
+    run: RunSummary, targets: Sequence[Target], ends: Mapping[str, HostResult], waves: Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    """Return the whole report; `ends` may hold the hosts' own reports or what `journal.light` leaves of them."""
+    hosts = [_host(target, ends.get(target.name)) for target in targets]
+    states = [HostState(host["outcome"]) for host in hosts]
+    outcome, code = _verdict(run, states)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run.run_id,
+        "command": f"fleet {run.command}",
+        "agent_version": __version__,
+        "tree": f"sha256:{run.sent.tree}" if run.sent.tree else None,
+        "windows_tree": f"sha256:{run.sent.windows_tree}" if run.sent.windows_tree else None,
+        "inventory": run.inventory,
+        "waves": [_wave(number, names, ends) for number, names in enumerate(waves, 1)],
+        "hosts": hosts,
+        "totals": {each.value: states.count(each) for each in HostState},
+        "outcome": outcome,
+        "code": code,
+        "exit_status": CODES[code].exit_status if code else 0,
+        "failure": _failure(run, code, states),
+        "warnings": [{"code": "inventory", "text": text} for text in run.remarks],
+        "started": run.started,
+        "finished": run.finished,
+        "resume": f"hsm-agent fleet {run.command} --resume {run.run_id}" if outcome != "ok" else None,
+    }
+
+
+def _host(target: Target, end: HostResult | None) -> dict[str, Any]:
+    if end is None:
+        hint = "not begun; the command to continue does it"
+        return {
+            "name": target.name, "address": target.address, "port": target.port or 22, "wave": 0,
+            "outcome": HostState.NOT_REACHED.value, "changed": False, "code": None, "exit_status": None,
+            "sentence": None, "saw": None, "want": None, "hint": hint, "seconds": 0.0, "trusted": None, "report": None,
+        }  # fmt: skip
+    tree = asdict(end)
+    state = tree.pop("state")
+    ordered = {key: tree[key] for key in ("name", "address", "port", "wave")}
+    return {**ordered, "outcome": state.value, **tree, "seconds": round(end.seconds, 3)}
+
+
+def _wave(number: int, names: Sequence[str], ends: Mapping[str, HostResult]) -> dict[str, int]:
+    had = [ends[name].state for name in names if name in ends]
+    ok = had.count(HostState.OK)
+    return {"number": number, "hosts": len(names), "ok": ok, "failed": len(had) - ok}
+
+
+def _verdict(run: RunSummary, states: Sequence[HostState]) -> tuple[str, str | None]:
+    found = set(states)
+    if run.code is not None and found != {
+        HostState.OK
+    }:  # an interrupt that came when all was done changes nothing
+        return "failed", run.code
+    if found <= {HostState.OK}:
+        return "ok", None
+    if run.command in _LOOKING and found <= {HostState.OK, HostState.DRIFTED}:
+        return "drift", "drift"
+    return ("degraded" if found <= {HostState.OK, HostState.DEGRADED} else "failed"), "hosts-failed"
+
+
+def _failure(run: RunSummary, code: str | None, states: Sequence[HostState]) -> dict[str, str] | None:
+    if code is None:
+        return None
+    ok = states.count(HostState.OK)
+    seen = run.why or f"{len(states) - ok} of {len(states)} hosts"
+    known = CODES[code]
+    return {
+        "code": code, "sentence": known.meaning, "saw": seen, "want": f"{len(states)} hosts proven", "hint": known.fix,
+    }  # fmt: skip

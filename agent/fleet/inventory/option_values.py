@@ -1,0 +1,21 @@
+"""One option of `configure`, as an inventory says it for some of its hosts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent.config.desired import RawOptions, read_option
+
+if TYPE_CHECKING:
+    from agent.config.desired import InputErrors
+    from agent.config.options import Option
+
+MOST_VALUES = 100
+
+
+def parse_option(option: Option, value: Any, where: str, input_errors: InputErrors) -> RawOptions:
+    """Return the option and its value; nothing when there was something to complain about."""
+    if isinstance(value, (list, dict)) and len(value) > MOST_VALUES:
+        input_errors.add(where, f"too many values: at most {MOST_VALUES}")
+        return {}
+    return read_option(option, value, where, input_errors)

@@ -1,0 +1,277 @@
+"""How the far end is entered on each kind of system: the line for its shell, and what goes over standard input first.
+
+Every line is constant, so nothing is ever quoted: what a host is to do goes over standard input.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.core.errors import AgentError
+from agent.core.system import LINUX, windows
+from agent.remote import bootstrap
+from agent.render.templates import render
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.core.fleet_model import Target
+    from agent.fleet.agent_archive import AgentArchive, AgentArchives
+
+POSIX, WINDOWS = LINUX.kind, windows().kind
+
+# Two words in single quotes without a backslash or an exclamation mark mean the same to every login shell. The first
+# becomes root, once, so that sudo is asked and refuses once. The second, as root, looks for a Python: one that is new
+# enough and whose TLS works runs what comes, the length of the landing program in a line and then the program. Until
+# it begins to read it has taken nothing, and the next one can be tried: a version manager's shim, an interpreter
+# without its libraries. Which Python began is told by how it ended: ours ends with 0, or by a signal from outside
+# (129 and so on). root's own folders come before those of the user, and the usual ones count where start files lose
+# them. -S leaves out the host's own site-packages, which cost time and might hold another version of a library of
+# ours. The last word says in a list of processes whose it is; `status --wait` looks for it too. No single `|`: cmd,
+# which knows none of this, would start what stands behind it.
+_NO_PYTHON, _NO_INPUT = 93, 95
+_PYTHON = (
+    "import sys; sys.version_info < (3, 9) and sys.exit(sys.version.split()[0]); "
+    "import ssl, json, hashlib, zlib, signal; ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT); "
+    f"signal.alarm({bootstrap.PATIENCE}); n = sys.stdin.buffer.readline().strip(); "
+    f"n.isdigit() or sys.exit({_NO_INPUT}); exec(sys.stdin.buffer.read(int(n)))"
+)
+_PYTHONS = (
+    "python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 /usr/bin/python3 /usr/local/bin/python3 "
+    "/usr/libexec/platform-python"
+)
+_ROOT = (
+    'PATH="${PATH:+$PATH:}/usr/bin:/bin:/usr/sbin:/sbin"; '
+    's=; [ "$(id -u)" = 0 ] || s="sudo -n"; exec $s /bin/sh -c "$0" hsm-agent "$PATH"'
+)
+_BEGIN = (
+    'PATH="$PATH:$1"; t=; '
+    f"for p in {_PYTHONS}; do "
+    'p=$(command -v "$p") || continue; '
+    'case "$t" in *":$p:"*) continue;; esac; t="$t:$p:"; '
+    f'"$p" -I -S -X utf8 -c "{_PYTHON}" hsm-agent; r=$?; '
+    f'case " 0 {_NO_INPUT} 129 130 131 137 141 142 143 " in *" $r "*) exit $r;; esac; '
+    'echo "hsm-agent: $p ended with $r" >&2; '
+    f"done; exit {_NO_PYTHON}"
+)
+COMMAND = f"exec /bin/sh -c '{_ROOT}' '{_BEGIN}'"
+_VERSION = re.compile(r"\d+\.\d+\S*")
+_TRIED = re.compile(r"hsm-agent: (.+) ended with (\d+)")
+
+# What whoever answers instead of us says of a login: it is shown at once, since what says so sleeps before it ends.
+_OTHER_USER = re.compile(r"[Pp]lease login as the user [\"']?([\w.-]{1,32})[\"']? rather than")
+_EXPIRED_LOGIN = re.compile(
+    r"(password has expired|[Pp]assword change required|required to change your password)"
+)
+_NOPASSWD = "`USER ALL=(ALL) NOPASSWD: ALL` in a file in /etc/sudoers.d"
+# What sudo says when it starts nothing, in its old and its new kind (sudo-rs), and what helps; the last is any other.
+_SUDO = tuple(
+    (re.compile(pattern, re.IGNORECASE), hint)
+    for pattern, hint in (
+        (r"sudo: (command )?not found|sudo: No such file|sudo: cannot execute",
+         "install sudo there, or log in as root: `user: root` in the inventory"),
+        (r"expired|change your password", "set a new password for the user there, or let it last: `chage -M -1 USER`"),
+        (r"have a tty|no tty present", "have sudo run without a terminal: `Defaults:USER !requiretty` in sudoers"),
+        (r"not in the sudoers|not allowed|may not run|unknown user|not permitted|afraid I can't",
+         f"let the user become root there: {_NOPASSWD}"),
+        (r"password is required|authentication (is )?required|read the password|askpass",
+         f"let the user become root without a password there: {_NOPASSWD}"),
+        (r"\bsudo(-rs)?: ", "look what `sudo -n true` says there as the same user"),
+    )
+)  # fmt: skip
+_BETWEEN = (
+    "look what comes between a login there and its command: a forced command (`ForceCommand` in sshd_config, "
+    "`command=` in authorized_keys), a restricted login shell, or that shell's own start files (.bashrc)"
+)
+# it says this and starts the command all the same
+_WARNING = re.compile(r"sudo: (unable to resolve host|setrlimit|unable to send audit)|^\s*$")
+
+# cmd answers `Windows_NT $env:OS`, PowerShell `%OS%` and `Windows_NT` on lines of their own, any other shell neither.
+SHELL_PROBE = "echo %OS% $env:OS"
+_ANSWERS = (b"Windows_NT $env:OS", b"Windows_NT")
+
+# cmd and PowerShell read this alike, whichever is the default shell of sshd. -InputFormat None: PowerShell itself must
+# not read the input.
+_POWERSHELL = "powershell -NoProfile -NonInteractive -InputFormat None -EncodedCommand "
+# What it says of an encoded command is XML: errors as `S`, with line ends as _x000D__x000A_. Around an error's words
+# stands where in the script it was, and how PowerShell files it.
+_XML_ERROR = '<S S="Error">'
+_XML_CHARACTER = re.compile(r"_x([0-9A-F]{4})_")
+_AROUND = re.compile(r"\s*(\+ |At line:)")
+
+_LANDING = Path(bootstrap.__file__)
+
+
+class NoAnswerError(AgentError):
+    """Nobody of ours answered, and it may be that the host's shell is of another kind."""
+
+
+@dataclass(frozen=True)
+class LaunchMethod:
+    """One way in. `tree` is what travels there; `program` sees to it, and is run by what `command` starts.
+
+    One that `settles` takes of the request only what it says of the tree, and the rest when it says `settled`: the
+    program there starts another, which finds its request on the same input.
+    """
+
+    system: str
+    command: str
+    program: bytes = field(repr=False)
+    tree: AgentArchive
+    settles: bool
+
+    def opening(self, request: Mapping[str, Any]) -> bytes:
+        """Return what is sent before anything was heard."""
+        first = {**request["tree"], "word": request["word"]} if self.settles else request
+        return f"{len(self.program)}\n".encode() + self.program + line(first)
+
+    def silence(self, status: int | None, said: str, printed: str) -> AgentError:
+        """Say why nothing came: by how the command ended, and then by the words of whoever answered instead.
+
+        `said` came on standard error, `printed` on standard output.
+        """
+        if self.system == WINDOWS:
+            saw = last_words(status, _said_by_powershell(said), printed)
+            return AgentError(
+                "far-end-failed", "no PowerShell script could be run on the host", saw=saw,
+                want="Windows with PowerShell 5.1, and cmd or PowerShell as the default shell of sshd",
+                hint="look whether a policy, or software against viruses, forbids `powershell -EncodedCommand` there",
+            )  # fmt: skip
+        if status == _NO_PYTHON:
+            return AgentError(
+                "python-missing", "the host has no Python that the agent can use",
+                saw=_tried(said) or said or "no python3 at all", want="Python 3.9 or newer, with TLS",
+            )  # fmt: skip
+        if status == _NO_INPUT:
+            return AgentError(
+                "far-end-failed", "another program there took what was sent to the agent",
+                saw=last_words(status, said, printed), want="a login shell that leaves standard input alone",
+                hint="a `read` or `cat` in the user's .bashrc or .profile, or in /etc/profile.d, is for terminals: put "
+                "`[ -t 0 ] || return` before it",
+            )  # fmt: skip
+        # sh begins its own words with the name that it was given, which is the second word of the command
+        said = said.replace(f"{_BEGIN}: ", "sh: ")
+        words = "\n".join(line for line in said.splitlines() if not _WARNING.search(line))
+        for pattern, hint in _SUDO if "sudo" in words else ():
+            if pattern.search(words):
+                saw = last_words(status, words)
+                return AgentError(
+                    "sudo-refused", "sudo did not make the user root", saw=saw, want="sudo -n", hint=hint
+                )
+        return NoAnswerError(
+            "far-end-failed", "no Python program could be started on the host", saw=last_words(status, words, printed),
+            want="a login shell that runs commands", hint=_BETWEEN,
+        )  # fmt: skip
+
+
+def refusal(printed: str) -> AgentError | None:
+    """Return what is meant by the words of whoever answers a login instead of us; None when they may be mere noise."""
+    other = _OTHER_USER.search(printed)
+    hint = f"log in as {other[1]}: `user` in the inventory, or `User` in ssh's configuration" if other else ""
+    if other is None and _EXPIRED_LOGIN.search(printed):
+        hint = (
+            "log in there with a terminal and set a new password, or have it not expire: `chage -M -1 USER`"
+        )
+    if not hint:
+        return None
+    return AgentError("login-refused", "the host refuses the user", saw=last_words(None, printed), hint=hint)
+
+
+def _tried(said: str) -> str:
+    """Return each Python that was tried with its own last words, out of what all of them said."""
+    found, before = [], []
+    for line in said.splitlines():
+        ended = _TRIED.fullmatch(line)
+        if ended is None:
+            before += [] if _WARNING.search(line) else [line]
+        else:
+            words = last_words(int(ended[2]), "\n".join(before)).splitlines()[-1]
+            found.append(f"{ended[1]}: {'Python ' if _VERSION.fullmatch(words) else ''}{words}")
+            before = []
+    return "\n".join(found)
+
+
+class LaunchMethods:
+    """The ways into the hosts of a whole roll-out, made once, and which of them led into each host before."""
+
+    def __init__(self, trees: AgentArchives) -> None:
+        self._posix = LaunchMethod(POSIX, COMMAND, _LANDING.read_bytes(), trees.posix, settles=False)
+        self._tree = trees.windows
+        self._lock = threading.Lock()
+        self._windows: LaunchMethod | None = None
+        self._found: set[str] = set()
+
+    def into(self, target: Target) -> LaunchMethod:
+        """Return the way that was said or found, else that of most hosts. Raises AgentError `tree-missing`."""
+        if target.system == WINDOWS or target.name in self._found:
+            return self.into_windows(target)
+        return self._posix
+
+    def into_windows(self, target: Target) -> LaunchMethod:
+        """Return the way into a host that turned out to be Windows. Raises AgentError `tree-missing`."""
+        self._found.add(target.name)
+        if self._tree is None:
+            raise AgentError(
+                "tree-missing", "there is no build for Windows to send to the host", saw="none",
+                want="hsm-agent-VERSION-x86_64-windows-HASH.zip",
+                hint="`python packaging/build.py --windows` makes it in dist/; then name it: `--windows-tree FILE`",
+            )  # fmt: skip
+        with self._lock:
+            self._windows = self._windows or _windows(self._tree)
+            return self._windows
+
+
+def _windows(tree: AgentArchive) -> LaunchMethod:
+    start = render("fleet/start.ps1", patience=bootstrap.PATIENCE)
+    program = render("fleet/landing.ps1", draft=bootstrap.STAGING_PREFIX, kept=bootstrap.KEPT)
+    encoded = base64.b64encode(start.encode("utf-16-le")).decode("ascii")
+    return LaunchMethod(WINDOWS, f"{_POWERSHELL}{encoded}", program.encode("ascii"), tree, settles=True)
+
+
+def _said_by_powershell(said: str) -> str:
+    errors = [each.partition("</S>")[0] for each in said.split(_XML_ERROR)[1:] if "</S>" in each]
+    if errors:
+        said = _XML_CHARACTER.sub(lambda found: chr(int(found[1], 16)), html.unescape("".join(errors)))
+    lines = [each.rstrip() for each in said.splitlines() if each.strip()]
+    return "\n".join([each for each in lines if not _AROUND.match(each)] or lines)
+
+
+def last_words(status: int | None, said: str, printed: str = "") -> str:
+    """Return the end of what was said on standard error, else of what was printed, or else how the command ended.
+
+    Of a traceback that is its last line: the others are of no use to anybody who did not write the program.
+    """
+    ended = "death by a signal" if status is None else f"exit {status}"
+    for text in (said, printed):
+        lines = _untraced(text.splitlines())
+        if lines:
+            return "\n".join(lines[-3:])
+    return ended
+
+
+def _untraced(lines: list[str]) -> list[str]:
+    kept: list[str] = []
+    traced = False
+    for each in lines:
+        begins = each.startswith("Traceback (most recent call last)")
+        traced = begins or (traced and (not each.strip() or each.startswith((" ", "\t"))))
+        if not traced and each.strip():
+            kept.append(each.rstrip())
+    return kept
+
+
+def line(value: Mapping[str, Any]) -> bytes:
+    """Write a value as the other side reads it: JSON in one line, in ASCII."""
+    return json.dumps(value).encode() + b"\n"
+
+
+def is_windows(answer: bytes) -> bool:
+    """Tell by the answer to `SHELL_PROBE` whether it is a shell of Windows, whatever else was printed around it."""
+    return any(each.strip() in _ANSWERS for each in answer.splitlines())

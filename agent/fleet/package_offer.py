@@ -1,0 +1,96 @@
+"""Which packages one host may ask for, and where they lie on the operator's side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agent.core.errors import AgentError
+from agent.core.urls import below, shown
+from agent.http.download import PUSHED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.catalogue import Catalogue, Published
+
+# No host has more components than this, each with one package. What it asks for again counts once.
+_MOST = 16
+
+
+def is_here(source: str | None) -> bool:
+    """Tell whether a package source is a folder of the operator's machine, of which a host can make nothing."""
+    return source is not None and ("://" not in source or source.lower().startswith("file:"))
+
+
+def packages_of(desired: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of what was wanted of a host what says where its packages come from, and what they are."""
+    return {key: desired[key] for key in ("package_source", "sha256") if key in desired}
+
+
+@dataclass
+class PackageOffer:
+    """The packages for one host, `desired` being what is wanted of it; `names` are the catalogue's.
+
+    They come from the source that was named, else from `vendor`. A host that is to do again what it was asked for has
+    on its record that its packages were pushed: those come from where they came from `before`.
+
+    A host may be in wrong hands, and what it asks for is brought to the operator's disk: it gets what the vendor's
+    catalogue has a name for, in a version that can be meant, with the checksum that is known, and never many.
+    """
+
+    catalogue: Catalogue
+    names: Published
+    desired: Mapping[str, Any]
+    vendor: str
+    before: Mapping[str, Any] = field(default_factory=dict)
+    _asked: set[tuple[str, str | None]] = field(default_factory=set)
+
+    @property
+    def source(self) -> str:
+        said, before = (each.get("package_source") for each in (self.desired, self.before))
+        return said or (before if before and is_here(before) else self.vendor)
+
+    def told(self) -> dict[str, Any]:
+        """Return what the host is asked for: that packages are pushed to it, where their folder is on this machine."""
+        if is_here(self.desired.get("package_source")):
+            return {**self.desired, "package_source": PUSHED}
+        return dict(self.desired)
+
+    def url(self, url: str, sha256: str | None) -> str:
+        """Return where on this side the file lies that a host asks for. Raises AgentError `download-failed`."""
+        path = "/".join(url.partition("?")[0].rsplit("/", 2)[-2:])
+        version = self.names.version(path)
+        # what a host knows as pushed: said now, or on its record since an earlier roll-out
+        places = (below(self.source, path), below(PUSHED, path))
+        if url not in places or version is None or not self._may_be(version):
+            want = f"a package below {shown(self.source)}"
+            raise _refused("the host asked for what is no client package", shown(url), want)
+        known = self._checksums().get(path.rpartition("/")[2]) or self.catalogue.checksums.get(path)
+        if sha256 is not None and known is not None and sha256.lower() != known:
+            saw, want = f"sha256:{sha256}", f"sha256:{known}"
+            raise _refused("the host asked for other bytes than are published", saw, want)
+        self._asked.add((path, sha256))
+        if len(self._asked) > _MOST:
+            saw = f"{len(self._asked)} packages"
+            raise _refused("the host asks for more packages than there are", saw, f"{_MOST} at most")
+        return below(self.source, path)
+
+    def _may_be(self, version: str) -> bool:
+        """Tell whether a version can be meant: any when it is the host that knows, by its record or its SDK 3."""
+        if not self.desired.get("hsm_ip") or self.desired.get("sdk") == 3:
+            return True
+        pinned = self.desired.get("client_version")
+        if pinned is not None:
+            return version == pinned or version.startswith(f"{pinned}-")
+        plain = version.partition("-")[0]
+        lasts = (client.last for client in self.catalogue.clients)
+        return plain in {*(release.version for release in self.catalogue.releases), *lasts}
+
+    def _checksums(self) -> dict[str, str]:
+        given = (*self.before.get("sha256", ()), *self.desired.get("sha256", ()))
+        return dict(pair.split("=", 1) for pair in given)
+
+
+def _refused(sentence: str, saw: str, want: str) -> AgentError:
+    return AgentError("download-failed", sentence, saw=saw, want=want)

@@ -1,0 +1,366 @@
+"""One HTTP request: ended by the caller's clock whatever the server does, its failures in plain words."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import re
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Union
+from urllib.parse import urljoin, urlsplit
+
+import agent
+from agent.core.errors import CODES, AgentError
+from agent.core.urls import shown
+from agent.http import tls
+from agent.http.proxies import Proxy, UnusableProxyError, proxy_for
+from agent.http.trust_store import UnusableStoreError, trusted_file
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Generator, Iterator, Mapping
+
+REDIRECTS = 5
+# How long a server may take to accept a connection, and how long it may then be silent, in seconds.
+CONNECT = 10.0
+SILENCE = 30.0
+_PIECE = 64 * 1024
+# How often `mind` is called while the server is silent.
+_TURN = 0.1
+MOVED = (301, 302, 303, 307, 308)
+
+# Which exception somewhere below tells what happened; the first that fits.
+_REASONS = (
+    ({"gaierror", "NameResolutionError"}, "DNS: {name} cannot be resolved"),
+    ({"ConnectTimeout", "ConnectTimeoutError"}, "{name} did not accept a connection within {connect:g} s"),
+    ({"ReadTimeout", "ReadTimeoutError", "TimeoutError", "timeout"}, "{name} was silent for {silence:g} s"),
+    ({"RemoteDisconnected"}, "{name} closed the connection without an answer"),
+    ({"LineTooLong"}, "{name} answers with a line that is longer than HTTP allows"),
+    ({"BadStatusLine", "UnknownProtocol"}, "what {name} answers is not HTTP"),
+    ({"ContradictionError"}, "{name} answers with headers that contradict each other"),
+    ({"TruncatedError"}, "the connection ended in the middle of what {name} answers"),
+    ({"HTTPException"}, "{name} answers with more headers than HTTP libraries take"),
+    ({"IncompleteRead", "InvalidChunkLength"}, "the connection ended before the file did"),
+)
+
+
+class RetryableError(Exception):
+    """This request failed and another may not, best `after` seconds later (None: the caller's choice)."""
+
+    def __init__(self, saw: str, *, after: float | None = None) -> None:
+        super().__init__(saw)
+        self.after = after
+
+
+@dataclass(frozen=True)
+class ResponseHead:
+    """What a server said before the body. `by` says who it was, where that is not the server that was named."""
+
+    status: int
+    headers: Mapping[str, str]
+    by: str = ""
+
+    @property
+    def said(self) -> str:
+        return f"HTTP {self.status}{self.by}"
+
+    def number(self, name: str) -> int | None:
+        """Return what a header counts; None for what is no count, or more than there can be of anything."""
+        text = self.headers.get(name, "").strip()
+        return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+    def retry_after(self, most: float) -> float | None:
+        """Return how many seconds the server asks to be left alone for, `most` at most; None when it does not say.
+
+        A date is compared with the server's own clock, which its `Date` tells: ours may be wrong.
+        """
+        text = self.headers.get("Retry-After", "").strip()
+        if re.fullmatch(r"[0-9]+", text):
+            return min(float(text), most) if len(text) < 10 else most
+        then, now = (_instant(each) for each in (text, self.headers.get("Date", "").strip()))
+        return None if then is None or now is None else min(max(then - now, 0.0), most)
+
+
+def _instant(text: str) -> float | None:
+    """Return the time of the one form of a date that HTTP writes (RFC 9110, section 5.6.7)."""
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 -- only for a server that says so
+
+    if re.fullmatch(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT", text):
+        with contextlib.suppress(ValueError, TypeError):
+            return parsedate_to_datetime(text).timestamp()
+    return None
+
+
+_Item = Union[ResponseHead, bytes, BaseException, None]
+
+
+def stream_response(
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    environ: Mapping[str, str],
+    mind: Callable[[], None],
+    body: bytes | None = None,
+) -> Generator[ResponseHead | bytes, None, None]:
+    """Yield the head, then for 200 and 206 the body in pieces; `mind` is called often and may raise.
+
+    With a `body` to send it is a POST; then a redirect is an answer as any other, and so is the body of a refusal.
+
+    No time-out of requests bounds a name lookup, or headers that come a byte a second. So a thread does the
+    waiting, and is left behind when `mind` raises. Raises Again, or AgentError `download-failed` where trying
+    again cannot help.
+    """
+    if url.startswith("https:"):
+        tls.require()
+    inbox: queue.Queue[_Item] = queue.Queue(maxsize=8)
+    left = threading.Event()
+
+    def deliver(item: _Item) -> None:
+        while not left.is_set():
+            with contextlib.suppress(queue.Full):
+                inbox.put(item, timeout=_TURN)
+                return
+
+    def work() -> None:
+        try:
+            _ask(url, headers, environ, body, deliver, left)
+            deliver(None)
+        except BaseException as error:  # noqa: BLE001 -- handed to the thread that waits
+            deliver(error)
+
+    worker = threading.Thread(target=work, name="hsm-agent-download", daemon=True)
+    worker.start()
+    try:
+        while True:
+            mind()
+            try:
+                item = inbox.get(timeout=_TURN)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        left.set()
+        worker.join(_TURN)
+
+
+def failed(
+    url: str, saw: str, *, want: str = "", hint: str | None = None, kind: type[AgentError] = AgentError
+) -> AgentError:
+    hint = hint or CODES["download-failed"].fix.replace("URL", shown(url))
+    return kind("download-failed", f"{shown(url)} could not be downloaded", saw=saw, want=want, hint=hint)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One request of the few that redirects make of one: `first` is what was asked for, `url` is asked now."""
+
+    first: str
+    url: str
+    proxy: Proxy | None = None
+
+    @property
+    def by(self) -> str:
+        """Who is asked, as the end of a sentence; empty when it is the very server that was named."""
+        through = f" (through the proxy {self.proxy.place})" if self.proxy else ""
+        return through + (f", after a redirect to {shown(self.url)}" if self.url != self.first else "")
+
+    def failed(self, saw: str, *, want: str = "", hint: str | None = None) -> AgentError:
+        return failed(self.first, saw + self.by, want=want, hint=hint)
+
+
+def _ask(
+    url: str,
+    headers: Mapping[str, str],
+    environ: Mapping[str, str],
+    body: bytes | None,
+    deliver: Callable[[ResponseHead | bytes], None],
+    left: threading.Event,
+) -> None:
+    """Talk to the server, redirects included. Runs in its own thread and touches nothing but the network."""
+    hop = _Request(url, url)
+    for _ in range(REDIRECTS + 1):
+        hop = _Request(url, hop.url, _proxy(hop, environ))
+        with _explained(hop), contextlib.closing(_sent(hop, headers, environ, body)) as response:
+            goal = response.headers.get("Location") if response.status_code in MOVED else None
+            if not goal or body is not None:
+                deliver(ResponseHead(response.status_code, response.headers, hop.by))
+                if body is not None or response.status_code in (200, 206):
+                    _read_body(response, deliver, left)
+                return
+        hop = _Request(url, _redirected(hop, goal))
+    raise failed(url, f"more than {REDIRECTS} redirects, the last to {shown(hop.url)}")
+
+
+def _proxy(hop: _Request, environ: Mapping[str, str]) -> Proxy | None:
+    try:
+        return proxy_for(hop.url, environ)
+    except UnusableProxyError as error:
+        raise hop.failed(str(error), want="http://HOST:PORT") from None
+    except ValueError:
+        raise hop.failed("not a URL") from None
+
+
+def _sent(hop: _Request, headers: Mapping[str, str], environ: Mapping[str, str], body: bytes | None) -> Any:
+    """Send one request and return the answer, its body unread. A session of requests would read all of a redirect's."""
+    import requests  # noqa: PLC0415 -- 99 ms that only a download pays
+
+    from agent.http.transport import HttpTransport  # noqa: PLC0415 -- as above
+
+    all_headers = {
+        "User-Agent": f"hsm-agent/{agent.__version__}",
+        "Accept-Encoding": "identity",
+        **headers,
+    }
+    method = "GET" if body is None else "POST"
+    try:
+        request = requests.Request(method, hop.url, data=body, headers=all_headers).prepare()
+    except ValueError:  # its text may hold the whole URL
+        raise hop.failed("not a URL") from None
+    file, context = _trusted(hop, environ) if urlsplit(hop.url).scheme == "https" else (None, None)
+    # one for each, as a redirect must not meet a connection that the server has just given up
+    return HttpTransport(context).send(
+        request,
+        stream=True,
+        timeout=(CONNECT, SILENCE),
+        verify=file or True,
+        proxies={urlsplit(hop.url).scheme: hop.proxy.url} if hop.proxy else None,
+    )
+
+
+def _trusted(hop: _Request, environ: Mapping[str, str]) -> tuple[str | None, ssl.SSLContext | None]:
+    """Return the file of certificates that is trusted, or where there is none what else the host trusts."""
+    import ssl  # noqa: PLC0415 -- loaded by requests, if it is needed at all
+
+    try:
+        file = trusted_file(environ)
+    except UnusableStoreError as error:
+        raise hop.failed(str(error), want="a file with certificates in PEM", hint=error.hint) from None
+    return file, None if file else ssl.create_default_context()
+
+
+def _redirected(hop: _Request, goal: str) -> str:
+    """Return where a redirect leads; out of https it leads nowhere."""
+    try:
+        # http.client takes every byte of a header for a letter
+        there = urljoin(hop.url, goal.encode("latin-1", "replace").decode("utf-8", "replace"))
+        scheme = urlsplit(there).scheme
+    except ValueError:
+        raise hop.failed("redirected to what is not a URL") from None
+    if scheme == "https" or (scheme == "http" and urlsplit(hop.url).scheme == "http"):
+        return there
+    raise failed(hop.first, f"redirected from {shown(hop.url)} to {shown(there)}", want="a redirect to https")
+
+
+def _read_body(response: Any, deliver: Callable[[bytes], None], left: threading.Event) -> None:
+    """Pass each piece on as it comes. `read` waits for a whole one; `read1` is missing before urllib3 2."""
+    raw = response.raw
+    raw.decode_content = False
+    read = getattr(raw, "read1", None) or raw.read
+    while not left.is_set():
+        data = read(_PIECE)
+        if not data:
+            return
+        deliver(data)
+
+
+@contextlib.contextmanager
+def _explained(hop: _Request) -> Iterator[None]:
+    """Say what went wrong while a server was asked, and whether another request may help.
+
+    A library's own text holds whole URLs with their secrets, so only kinds and the system's words are quoted, and it
+    is not the cause of what is raised. A ValueError is what the libraries make of an answer that is none.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:  # those of requests are OSErrors
+        raise _reason(error, hop) from None
+    except Exception as error:
+        home = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
+        if not home & {"urllib3", "http"}:
+            raise
+        raise _reason(error, hop) from None
+
+
+def _reason(error: Exception, hop: _Request) -> Exception:
+    import ssl  # noqa: PLC0415 -- loaded by requests, if it is needed at all
+
+    chain = list(_causes(error))
+    kinds = {type(each).__name__ for each in chain}
+    for each in chain:
+        if isinstance(each, ssl.SSLCertVerificationError):
+            return _distrusted(each, hop)
+        refused = re.match(r"Tunnel connection failed: ([0-9]{3})", str(each)) if hop.proxy else None
+        if refused is not None and hop.proxy is not None:
+            return _not_let_through(int(refused[1]), hop, hop.proxy)
+    at_proxy = hop.proxy is not None and "ProxyError" in kinds
+    name = hop.proxy.place if hop.proxy and at_proxy else urlsplit(hop.url).hostname or "the server"
+    for signs, sentence in _REASONS:
+        if kinds & signs:
+            return RetryableError(sentence.format(name=name, connect=CONNECT, silence=SILENCE) + hop.by)
+    return RetryableError(_innermost(chain, name) + hop.by)
+
+
+def _innermost(chain: list[BaseException], name: str) -> str:
+    for each in reversed(chain):
+        if type(each).__module__ == "ssl":
+            return f"TLS: {getattr(each, 'reason', None) or 'the connection ended before it was secured'}"
+        if isinstance(each, OSError) and each.strerror:
+            return each.strerror
+    return f"what {name} answers cannot be read ({type(chain[-1]).__name__})"
+
+
+def _not_let_through(status: int, hop: _Request, proxy: Proxy) -> Exception:
+    """Say what a proxy answered when it was asked to connect to the server."""
+    name = urlsplit(hop.url).hostname or "the server"
+    if status == 407 and proxy.knows_us:
+        return hop.failed(
+            "HTTP 407: the proxy does not accept the user and the password",
+            want="HTTP 200 from the proxy",
+            hint=f"correct them in {proxy.variable}: http://USER:PASSWORD@{proxy.place}, percent-encoded",
+        )
+    if status == 407:
+        return hop.failed(
+            "HTTP 407: the proxy wants a user and a password",
+            want="HTTP 200 from the proxy",
+            hint=f"put them into {proxy.variable}: http://USER:PASSWORD@{proxy.place}, percent-encoded",
+        )
+    saw = f"HTTP {status}: the proxy does not connect to {name}"
+    if status >= 500 or status in (408, 425, 429):
+        return RetryableError(saw + hop.by)
+    return hop.failed(
+        saw,
+        want="HTTP 200 from the proxy",
+        hint=f"have {proxy.place} allow CONNECT to {name}, or name {name} in no_proxy if it is reached without it",
+    )
+
+
+def _distrusted(error: ssl.SSLCertVerificationError, hop: _Request) -> AgentError:
+    # 9 and 10 are X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
+    hint = (
+        "check `date -u` first: with a wrong clock every certificate looks expired or not yet valid"
+        if error.verify_code in (9, 10)
+        else "if the mirror, or a proxy that opens TLS, has a CA of its own, name its file in SSL_CERT_FILE"
+    )
+    return hop.failed(
+        f"the server's certificate: {error.verify_message}",
+        want="a certificate this host trusts",
+        hint=hint,
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Walk from an error to its innermost cause; requests and urllib3 hide causes in four places."""
+    waiting: list[BaseException] = [error]
+    seen: set[int] = set()
+    while waiting:
+        each = waiting.pop(0)
+        if id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            hidden = (*each.args, getattr(each, "reason", None), each.__cause__, each.__context__)
+            waiting += [inner for inner in hidden if isinstance(inner, BaseException)]

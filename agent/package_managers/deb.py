@@ -1,0 +1,158 @@
+"""Debian and Ubuntu: dpkg's database, apt-get for the transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.core import client_packages
+from agent.package_managers.protocol import (
+    Condition,
+    Installed,
+    failure,
+    run_transaction,
+    unreadable_database,
+    with_its_files,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.core.host import CommandResult, Host, HostView
+    from agent.core.model import Notice
+    from agent.core.timeouts import Timeouts
+
+_QUERY = (
+    "dpkg-query",
+    "-W",
+    "-f=${Package}\\t${Version}\\t${db:Status-Abbrev}\\t${Status}\\n",
+    *client_packages.LINUX,
+)
+# Keep a configuration file that was changed, without a question: the terminal is not ours.
+_OPTIONS = (
+    "-y",
+    "-q",
+    "--no-install-recommends",
+    "-o", "Dpkg::Options::=--force-confold",
+    "-o", "Dpkg::Use-Pty=0",
+    # where it is on, apt would take along what nothing needs any more, and may not: so it would do nothing at all
+    "-o", "APT::Get::AutomaticRemove=false",
+    "-o", "APT::Sandbox::User=root",  # the verified file lies in a folder that the user _apt may not enter
+)  # fmt: skip
+# Best effort: a host in a private subnet reaches no mirror, and apt would try for many minutes.
+_UPDATE = (
+    "apt-get", "update", "-q",
+    "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Deb:
+    """dpkg and apt-get."""
+
+    @property
+    def locks(self) -> tuple[str, ...]:
+        return ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/cache/apt/archives/lock")
+
+    @property
+    def parts(self) -> None:
+        return None
+
+    @property
+    def knows_scripts(self) -> bool:
+        return True
+
+    def installed(self, view: HostView) -> tuple[Installed, ...]:
+        done = view.query(_QUERY, timeout=30)
+        # 1: no package of that name is known; anything above is a damaged database
+        if done.status not in (0, 1):
+            raise unreadable_database(done, "dpkg", "repair it: `dpkg --audit`, `dpkg --configure -a`")
+        rows = (line.split("\t") for line in done.out.splitlines() if line.count("\t") == 3)
+        found = [
+            Installed(package, version, _condition(short), _remark(short, status))
+            for package, version, short, status in rows
+            # `un` was never here, `rc` left only its configuration files
+            if package in client_packages.LINUX and short[1:2] not in ("n", "c") and version
+        ]
+        return tuple(
+            with_its_files(view, each, _listed) for each in sorted(found, key=lambda each: each.package)
+        )
+
+    def finish(self, host: Host, package: str, limits: Timeouts) -> None:
+        argv = ("dpkg", "--configure", "--force-confold", package)
+        _judge(run_transaction(host, self, argv, limits, _busy), argv)
+
+    def install(self, host: Host, files: Sequence[str], limits: Timeouts) -> tuple[Notice, ...]:
+        broken = [each.package for each in self._repaired(host, limits) if not each.is_whole]
+        again = [file for file in files if file.rpartition("/")[2].partition("_")[0] in broken]
+        if again:
+            # apt-get would not unpack the version that is there anew, so a script that was mended would not come
+            run_transaction(host, self, ("dpkg", "--install", "--force-confold", *again), limits, _busy)
+        # --no-remove: apt would take a conflicting package off without a word
+        argv = ("apt-get", "install", "--no-remove", *_OPTIONS, *files)
+        done = run_transaction(host, self, argv, limits, _busy)
+        if not done.ok and "unmet dependencies" in done.out + done.err:
+            # A fresh cloud image has empty package lists, so a dependency may only seem to be missing.
+            run_transaction(host, self, _UPDATE, limits, _busy)
+            done = run_transaction(host, self, argv, limits, _busy)
+        _judge(done, argv)
+        return ()
+
+    def vouch(self, view: HostView, file: str) -> tuple[Notice, ...]:  # noqa: ARG002
+        """Say nothing: dpkg looks at no signature of a single file: the checksum vouches for it."""
+        return ()
+
+    def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
+        # not apt-get: it would take off whatever else needs them, without a word
+        # asked first: dpkg would note even what it refuses as wanted away
+        # one that dpkg wants installed again may go as well
+        words = ("--remove", "--force-remove-reinstreq", *packages)
+        for argv in (("dpkg", "--simulate", *words), ("dpkg", *words)):
+            _judge(run_transaction(host, self, argv, limits, _busy), argv)
+
+    def _repaired(self, host: Host, limits: Timeouts) -> tuple[Installed, ...]:
+        """Finish what a killed dpkg left, since apt-get refuses everything until that is done; return what is there."""
+        pending = any(name.isdigit() for name in host.list_dir("/var/lib/dpkg/updates"))
+        found = () if pending else self.installed(host)
+        if pending or any(not each.is_whole for each in found):
+            run_transaction(host, self, ("dpkg", "--configure", "-a", "--force-confold"), limits, _busy)
+            found = self.installed(host)
+        return found
+
+
+def _listed(view: HostView, package: str) -> str:
+    return view.query(("dpkg-query", "-L", package), timeout=30).out
+
+
+def _busy(done: CommandResult) -> bool:
+    said = done.err + done.out
+    return "Could not get lock" in said or "frontend lock was locked by" in said
+
+
+def _condition(short: str) -> Condition:
+    """Read three letters: what is wanted, what is, and R where dpkg itself asks for a reinstallation.
+
+    That a package is on hold, or wanted away, does not break it. One that awaits the triggers of another (W) has all
+    its files and ran all its scripts. dpkg completes one that was unpacked (U), half configured (F), or has triggers of
+    its own to run (t); of a half installed one (H) nobody knows which files are there.
+    """
+    if short[2:3] == "R":
+        return Condition.BROKEN
+    if short[1:2] in ("i", "W"):
+        return Condition.WHOLE
+    return Condition.UNFINISHED if short[1:2] in ("U", "F", "t") else Condition.BROKEN
+
+
+def _remark(short: str, status: str) -> str | None:
+    return None if short[1:].strip() == "i" else " ".join(status.split()[1:]).replace("ok ", "")
+
+
+def _judge(done: CommandResult, argv: Sequence[str]) -> None:
+    if done.ok:
+        return
+    said = [
+        line.strip()
+        for line in (done.err + "\n" + done.out).splitlines()
+        if line.startswith(("E:", "dpkg:", " "))
+    ]
+    raise failure(done, argv, saw="; ".join(said[-6:]))

@@ -1,0 +1,228 @@
+"""What a package manager must answer, and the wait for its locks that all of them share."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from agent.core.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent.core.host import CommandResult, Host, HostView
+    from agent.core.model import Notice
+    from agent.core.timeouts import Timeouts
+
+# What a failing manager's words tell of the cause: a pattern, the code, and the hint (None: the code's own). Repeating
+# the command would only fail again.
+_CAUSES: tuple[tuple[str, str, str | None], ...] = (
+    (
+        r"No space left on device|more space needed on|needs \d+\w*( more)?( inodes| space)? on the \S+ filesystem",
+        "no-space",
+        None,
+    ),
+    (
+        r"Too many open files|fork.{0,40}(Resource temporarily unavailable|failed)|Cannot allocate memory",
+        "no-resources",
+        None,
+    ),
+    (
+        # all that dnf says, when quiet, of a file that is there and whose name is excluded
+        r"exclude filtering|Unable to find a match",
+        "package-failed",
+        "`excludepkgs` (or `exclude`) in /etc/dnf/dnf.conf keeps this package away: take its name out there",
+    ),
+    (
+        r"is not signed|GPG check FAILED|Public key for \S+ is not installed",
+        "package-failed",
+        "`localpkg_gpgcheck=1` in /etc/dnf/dnf.conf wants a signature besides the SHA-256: set it to 0, or sign a copy",
+    ),
+    (
+        r"[Hh]eld packages were changed",
+        "package-failed",
+        "the package is on hold: `apt-mark showhold` names it, `apt-mark unhold NAME` lets it be changed",
+    ),
+)
+# how often a busy lock is looked at again, in seconds
+_LOOK_AGAIN = 0.5
+
+
+class Condition(Enum):
+    """How much of a package that the database knows is on the host."""
+
+    WHOLE = "whole"
+    UNFINISHED = (
+        "unfinished"  # every file is in its place, and the manager can complete the rest without the package
+    )
+    BROKEN = "broken"  # files may be missing, or be those of two versions: it has to be installed again
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A package in the host's database.
+
+    `remark` says in the manager's own word what is special about its condition, None when nothing is. `awaits` is a
+    file of it that only the next start of the host puts in its place, None when all are there.
+    """
+
+    package: str
+    version: str
+    condition: Condition = Condition.WHOLE
+    remark: str | None = None
+    awaits: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.condition is Condition.WHOLE
+
+
+def with_its_files(view: HostView, each: Installed, listed: Callable[[HostView, str], str]) -> Installed:
+    """Return a package as it is: one of whose programs or libraries some are not there is broken.
+
+    `listed` asks the manager for the paths of a package, a line each. Configuration is left out, since that a file of
+    it is missing is another step's to see.
+    """
+    if not each.is_whole:
+        return each
+    root = view.system.join(view.system.programs, "cloudhsm")
+    parts = tuple(f"{root}/{part}/" for part in ("bin", "lib", "java"))
+    gone = [
+        path
+        for path in listed(view, each.package).splitlines()
+        if path.startswith(parts) and view.stat(path) is None
+    ]
+    if not gone:
+        return each
+    more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+    return replace(each, condition=Condition.BROKEN, remark=f"{gone[0]}{more} missing")
+
+
+class PackageManager(Protocol):
+    """One family of package managers. Implementations are stateless and frozen."""
+
+    @property
+    def locks(self) -> tuple[str, ...]:
+        """The fcntl lock files that an installation takes."""
+
+    @property
+    def parts(self) -> int | None:
+        """How many parts of a version the database tells: three of 5.18.0-1 on Windows, None for all of them."""
+
+    @property
+    def knows_scripts(self) -> bool:
+        """Whether a package that its database calls whole has run all its scripts to their ends."""
+
+    def installed(self, view: HostView) -> tuple[Installed, ...]:
+        """Return the packages of AWS that the database knows, sorted by name; leftovers of removed ones are not listed.
+
+        Those are the names in core/client_packages.py and no others, whatever a site calls its own packages.
+        """
+
+    def finish(self, host: Host, package: str, limits: Timeouts) -> None:
+        """Complete one package that is unfinished, with what is on the host. Raises AgentError as `install` does."""
+
+    def install(self, host: Host, files: Sequence[str], limits: Timeouts) -> tuple[Notice, ...]:
+        """Install local, already verified files in one transaction, and return what the manager let pass.
+
+        What is there already, whole or not, is installed anew. Raises AgentError `package-failed`, `package-locked`
+        and, when the manager says so, `no-space`.
+        """
+
+    def vouch(self, view: HostView, file: str) -> tuple[Notice, ...]:
+        """Return what is remarkable about a file's own signature, beside the checksum that was compared.
+
+        Raises AgentError `checksum-mismatch` when the signature says that the file was changed.
+        """
+
+    def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
+        """Remove these packages and no other, and keep what they leave in /opt. Raises AgentError as `install` does.
+
+        One that another package needs is not removed: `package-failed`.
+        """
+
+
+def lock_holder(view: HostView, manager: PackageManager) -> str | None:
+    """Return who holds a lock of the manager in words, such as `apt-get (pid 812) holds /var/lib/dpkg/lock`."""
+    for path in manager.locks:
+        holder = view.lock_holder(path)
+        if holder is not None:
+            return f"{holder.name or 'a process'} (pid {holder.pid}) holds {path}"
+    return None
+
+
+def failure(done: CommandResult, argv: Sequence[str], saw: str = "") -> AgentError:
+    """Return what to raise for a transaction that failed: in the manager's own words, or those that are given.
+
+    The command can be repeated by hand as it is shown: the file that it names stays where it is until it is installed.
+    """
+    said = done.out + done.err
+    line = " ".join(argv)
+    code, hint = next(
+        (found[1:] for found in _CAUSES if re.search(found[0], said)),
+        ("package-failed", f"run `{line}` by hand and repair what it says, then run this again"),
+    )
+    return AgentError(
+        code,
+        f"{argv[0]} did not end in time" if done.timed_out else f"{argv[0]} exited {done.status}",
+        saw=("still running when its time ran out; " if done.timed_out else "") + (saw or done.tail(6)),
+        want="exit 0",
+        hint=hint,
+    )
+
+
+def unreadable_database(done: CommandResult, name: str, hint: str) -> AgentError:
+    """Return what to raise where a manager's database gives no answer."""
+    code, cure = next(
+        (found[1:] for found in _CAUSES if re.search(found[0], done.err)), ("package-failed", hint)
+    )
+    return AgentError(
+        code, f"{name}'s database cannot be read", saw=done.tail(3), want="an answer", hint=cure
+    )
+
+
+def _refusal(done: CommandResult, argv: Sequence[str]) -> str:
+    return done.tail(2) or f"{argv[0]} exited {done.status}"
+
+
+def run_transaction(
+    host: Host,
+    manager: PackageManager,
+    argv: Sequence[str],
+    limits: Timeouts,
+    busy: Callable[[CommandResult], bool],
+) -> CommandResult:
+    """Run one package transaction once the locks are free, and again when another program was quicker to them.
+
+    Looking at the lock, before and after, decides; `busy` reads the manager's own refusal, for holders that have
+    let go by the time we look. apt's own wait (DPkg::Lock::Timeout) does not cover all of its locks, dnf waits
+    without end, rpm not at all: so the wait is ours. A transaction in progress is never cut short by `limits.lock`.
+
+    Raises AgentError `package-locked` with the holder's name.
+    """
+    began = host.monotonic()
+    busy_with = ""
+    try:
+        while not busy_with or host.monotonic() < began + limits.lock:
+            if busy_with:
+                host.sleep(_LOOK_AGAIN)
+            busy_with = lock_holder(host, manager) or ""
+            if not busy_with:
+                done = host.run(argv, timeout=limits.package)
+                if done.ok or done.timed_out:
+                    return done
+                busy_with = lock_holder(host, manager) or (_refusal(done, argv) if busy(done) else "")
+                if not busy_with:
+                    return done
+    except AgentError as error:
+        # the time of the whole run is up: what it was spent on is the lock
+        if not busy_with or error.code.name != "timed-out":
+            raise
+    raise AgentError(
+        "package-locked",
+        "the package manager's lock did not become free",
+        saw=f"{busy_with}, still after {host.monotonic() - began:.0f} s",
+        want="a free lock",
+    )

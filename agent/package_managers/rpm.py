@@ -1,0 +1,160 @@
+"""Amazon Linux and Red Hat: rpm's database, dnf (yum where there is no dnf) for the transaction."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.core import client_packages
+from agent.core.model import Notice
+from agent.package_managers.protocol import (
+    Condition,
+    Installed,
+    failure,
+    run_transaction,
+    unreadable_database,
+    with_its_files,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.core.host import CommandResult, Host, HostView
+    from agent.core.timeouts import Timeouts
+
+_QUERY = ("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n", *client_packages.LINUX)
+# A repository that cannot be reached is given up soon; dnf's own patience is ten times 30 seconds for each.
+_SHORTLY = ("--setopt=timeout=20", "--setopt=retries=2")
+_REMARKS = 3
+
+
+@dataclass(frozen=True)
+class Rpm:
+    """rpm and dnf. dnf would downgrade to an older file without a word and exit 0: the caller refuses that first."""
+
+    @property
+    def locks(self) -> tuple[str, ...]:
+        return (
+            "/var/lib/rpm/.rpm.lock",
+            "/usr/lib/sysimage/rpm/.rpm.lock",  # where newer rpm keeps its database
+        )
+
+    @property
+    def parts(self) -> None:
+        return None
+
+    @property
+    def knows_scripts(self) -> bool:
+        return False
+
+    def installed(self, view: HostView) -> tuple[Installed, ...]:
+        return tuple(
+            with_its_files(view, _installed(name, versions), _listed)
+            for name, versions in self._versions(view).items()
+        )
+
+    def finish(self, host: Host, package: str, limits: Timeouts) -> None:
+        """Take the older of two off, which an upgrade that was killed left; the files of the newer one stay."""
+        for old in self._versions(host).get(package, ())[:-1]:
+            argv = ("rpm", "-e", f"{package}-{old}")
+            done = run_transaction(host, self, argv, limits, _busy)
+            if not done.ok:
+                raise failure(done, argv)
+
+    def install(self, host: Host, files: Sequence[str], limits: Timeouts) -> tuple[Notice, ...]:
+        there = self.installed(host)
+        for each in there:
+            if each.condition is Condition.UNFINISHED:
+                self.finish(host, each.package, limits)
+        # dnf does nothing about the version that is there, whether its files are or not
+        broken = tuple(
+            f"{each.package}-{each.version}." for each in there if each.condition is Condition.BROKEN
+        )
+        again = [file for file in files if file.rpartition("/")[2].startswith(broken)]
+        if again:
+            argv = _argv(host, "reinstall", "--disablerepo=*", *again)
+            done = run_transaction(host, self, argv, limits, _busy)
+            if not done.ok:
+                raise failure(done, argv)
+        # Without the repositories first: a host in a private subnet cannot reach them, and most often needs none.
+        argv = _argv(host, "install", "--disablerepo=*", *files)
+        alone = run_transaction(host, self, argv, limits, _busy)
+        if alone.ok:
+            return _scripts_that_failed(alone)
+        if not _lacks(alone):
+            raise failure(alone, argv)
+        argv = _argv(host, "install", *_SHORTLY, *files)
+        helped = run_transaction(host, self, argv, limits, _busy)
+        if not helped.ok:
+            # what is lacking is the cause, whatever the repositories say
+            raise failure(helped, argv, saw=f"{alone.tail(3)}\nand with the repositories:\n{helped.tail(6)}")
+        return _scripts_that_failed(helped)
+
+    def vouch(self, view: HostView, file: str) -> tuple[Notice, ...]:  # noqa: ARG002
+        """Say nothing: dnf looks at it where it is set up to, and says so."""
+        return ()
+
+    def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
+        # rpm is asked first: dnf would take off whatever else needs them, and what they needed, without a word
+        alone = ("rpm", "-e", "--test", "--allmatches", *packages)
+        for argv in (alone, _argv(host, "remove", "--setopt=clean_requirements_on_remove=0", *packages)):
+            done = run_transaction(host, self, argv, limits, _busy)
+            if not done.ok:
+                raise failure(done, argv)
+
+    def _versions(self, view: HostView) -> dict[str, list[str]]:
+        """Return name -> versions, the oldest first; the same one for two processors counts once."""
+        done = view.query(_QUERY, timeout=60)
+        if not done.ok:
+            raise unreadable_database(done, "rpm", "repair it: `rpm --rebuilddb`")
+        found: dict[str, set[str]] = {}
+        for line in done.out.splitlines():
+            name, tab, version = line.partition("\t")
+            if tab and name in client_packages.LINUX:
+                found.setdefault(name, set()).add(version)
+        return {name: sorted(found[name], key=_by_number) for name in sorted(found)}
+
+
+def _by_number(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
+
+
+def _installed(name: str, versions: Sequence[str]) -> Installed:
+    *old, newest = versions
+    if not old:
+        return Installed(name, newest)
+    return Installed(name, newest, Condition.UNFINISHED, f"installed twice, also {', '.join(old)}")
+
+
+def _scripts_that_failed(done: CommandResult) -> tuple[Notice, ...]:
+    """Tell what rpm remarks on and then forgets: it counts a package as installed whose last script failed."""
+    said = [line.strip() for line in (done.err + "\n" + done.out).splitlines() if "scriptlet" in line]
+    failed = dict.fromkeys(line for line in said if "fail" in line.lower() or line.startswith("Error in"))
+    return tuple(Notice("package-script-failed", line) for line in list(failed)[:_REMARKS])
+
+
+def _listed(view: HostView, package: str) -> str:
+    return view.query(("rpm", "-ql", package), timeout=30).out
+
+
+def _argv(view: HostView, verb: str, *words: str) -> tuple[str, ...]:
+    # exit_on_lock: dnf against dnf would wait without end
+    # strict: where it is off, what lacks something is left out with a success and without a word
+    options = ("-y", "-q", "--setopt=exit_on_lock=True", "--setopt=strict=True", "--setopt=skip_broken=False")
+    return (_program(view), verb, *options, *words)
+
+
+def _program(view: HostView) -> str:
+    return "dnf" if view.stat("/usr/bin/dnf") else "yum"
+
+
+def _busy(done: CommandResult) -> bool:
+    said = done.err + done.out
+    return done.status == 200 or "can't create transaction lock" in said
+
+
+def _lacks(done: CommandResult) -> bool:
+    """Tell whether something else has to be installed too, in the words of dnf or of yum."""
+    said = done.err + done.out
+    return "nothing provides" in said or "Requires:" in said

@@ -1,0 +1,219 @@
+"""A fleet's report -> one HTML file to keep, send and print: it needs nothing beside it and asks nobody anything."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from agent.core.plain import printable
+from agent.render.fleet import screen
+from agent.render.fleet.grouping import OUTCOMES, evidence, groups, proofs, risks, trusted
+from agent.render.fleet.humanize import duration, hosts
+from agent.render.templates import render
+from agent.render.text import short
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.render.fleet.grouping import HostGroup
+    from agent.render.fleet.humanize import Counted
+
+# characters: of one text; of all hosts' steps together, which keeps the page of 1,000 hosts below 3 MB
+_LONGEST = 400
+_STEPS = 1_500_000
+# of what differs from host to host, so many are shown
+_MOST = 10
+_NAMES = 60
+_BAD = ("failed", "would-change")
+
+
+def page(tree: Mapping[str, Any]) -> str:
+    """Return the page, given the tree of the report's JSON."""
+    style, script = render("fleet/page.css"), render("fleet/page.js")
+    found = groups(tree)
+    return render(
+        "fleet/page.html",
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        title=_text(f"{tree['command']}: {tree['outcome']}, {tree['finished']}"),
+        command=_text(tree["command"]),
+        outcome=_text(tree["outcome"]),
+        told=_text(screen.summary_line(tree)),
+        ending=_text(f"exit {tree['exit_status']}" + (f", {tree['code']}" if tree["code"] else "")),
+        failure=[(key, _text(text, 2000)) for key, text in screen.reasons(tree, found)],
+        resume=printable(tree["resume"] or "") if tree["outcome"] != "drift" else "",
+        facts=_facts(tree),
+        totals=_totals(tree),
+        waves=[_wave(each) for each in tree["waves"]],
+        groups=[_group(tree, number, each) for number, each in enumerate(found)],
+        warnings=[_text(f"{each['text']} ({each['code']})") for each in tree["warnings"]],
+        risks=[
+            {"code": _text(each.code), "count": hosts(len(each.hosts)), "texts": _several(each.texts, len(each.hosts)),
+             "hosts": _names(each.hosts)}
+            for each in risks(tree)
+        ],
+        installed=_installed(tree),
+        trusted=[(_text(host["name"]), _text(host["trusted"])) for host in trusted(tree)],
+        hosts=_hosts(tree, found),
+    )  # fmt: skip
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _text(value: object, longest: int = _LONGEST) -> str:
+    """Return what may be shown: no control characters, nothing that turns the direction of writing, bounded."""
+    shown = " / ".join(printable(line) for line in str(value or "")[: 2 * longest].splitlines())
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def _facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
+    took = screen.seconds(tree)
+    times = [tree[key].replace("T", " ").replace("Z", " UTC") for key in ("started", "finished")]
+    said = [
+        ("run", tree["run_id"]),
+        ("inventory", tree["inventory"]),
+        ("hosts", f"{len(tree['hosts']):,}"),
+        ("began", times[0]),
+        ("ended", times[1] + (f", after {duration(took)}" if took is not None else "")),
+        ("agent", tree["agent_version"]),
+        ("tree", short(tree["tree"] or "")),
+        ("Windows build", short(tree["windows_tree"] or "")),
+    ]
+    return [(label, _text(value)) for label, value in said if value]
+
+
+def _totals(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the outcomes that occur, with where each one's piece of the bar lies, in per cent."""
+    total, place, rows = max(len(tree["hosts"]), 1), 0.0, []
+    for outcome in OUTCOMES:
+        count = tree["totals"].get(outcome, 0)
+        if count:
+            wide = 100 * count / total
+            rows.append(
+                {"outcome": outcome, "count": f"{count:,}", "x": f"{place:.3f}", "wide": f"{wide:.3f}"}
+            )
+            place += wide
+    return rows
+
+
+def _wave(each: Mapping[str, Any]) -> dict[str, Any]:
+    left = max(each["hosts"] - each["ok"] - each["failed"], 0)
+    return {
+        "number": each["number"],
+        "hosts": each["hosts"],
+        "ok": each["ok"],
+        "failed": each["failed"],
+        "left": left,
+    }
+
+
+def _group(tree: Mapping[str, Any], number: int, group: HostGroup) -> dict[str, Any]:
+    return {
+        "number": number,
+        "outcome": group.outcome,
+        "title": _text(group.title if group.title != "drift" else ""),
+        "well": screen.changes(tree, group.changed, len(group.hosts) - group.changed)
+        if group.outcome == "ok"
+        else "",
+        "count": hosts(len(group.hosts)),
+        "sentence": _text(group.sentence),
+        "saw": _several(group.saw, len(group.hosts)),
+        "hints": _several(group.hints, len(group.hosts)) if group.outcome != "drifted" else [],
+        "proven": _several(group.proven, len(group.hosts)),
+        "hosts": _names([host["name"] for host in group.hosts]),
+    }
+
+
+def _several(texts: Sequence[Counted], total: int) -> list[str]:
+    """Return what was seen, each once; with the number of hosts where it is not on all of them."""
+    said = [
+        _text(each.text) + (f" ({hosts(each.hosts)})" if each.hosts != total else "")
+        for each in texts[:_MOST]
+    ]
+    return [*said, f"and {len(texts) - _MOST:,} more"] if len(texts) > _MOST else said
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMES:,} more" if len(names) > _NAMES else ""
+    return " ".join(_text(each, 80) for each in names[:_NAMES]) + more
+
+
+def _installed(tree: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return which systems, clients and CAs the hosts have, the most frequent first."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for report in (host["report"] for host in tree["hosts"]):
+        if report:
+            ca = report.get("ca")
+            found[
+                _text(_system(report)), _text(_client(report)), _text(ca["not_after"])[:10] if ca else ""
+            ] += 1
+    shown = found.most_common(_MOST)
+    others = sum(found.values()) - sum(count for _, count in shown)
+    rows = [(system, client, expires, f"{count:,}") for (system, client, expires), count in shown]
+    return [*rows, ("others", "", "", f"{others:,}")] if others else rows
+
+
+def _system(report: Mapping[str, Any]) -> str:
+    host = report["host"]
+    return "" if host["os"] == "unknown" else f"{host['title']} {host['arch']}"
+
+
+def _client(report: Mapping[str, Any]) -> str:
+    client = report["client"] or {}
+    return (client.get("version") or "").split("-")[0]
+
+
+def _hosts(tree: Mapping[str, Any], found: Sequence[HostGroup]) -> list[dict[str, Any]]:
+    room = _STEPS // max(len(tree["hosts"]), 1)
+    return [_host(number, host, room) for number, group in enumerate(found) for host in group.hosts]
+
+
+def _host(number: int, host: Mapping[str, Any], room: int) -> dict[str, Any]:
+    report = host["report"] or {}
+    steps, more = _steps(report.get("steps", ()), room)
+    seen = [*evidence(host), *proofs(host)]
+    return {
+        "group": number,
+        "name": _text(host["name"]),
+        "address": _text(f"{host['address']}:{host['port']}"),
+        "outcome": host["outcome"],
+        "code": _text(host["code"]),
+        "wave": host["wave"] or "",
+        "seconds": host["seconds"],
+        "took": duration(host["seconds"]) if host["seconds"] else "",
+        "changed": "changed" if host["changed"] else "",
+        "system": _text(_system(report)) if report else "",
+        "client": _text(_client(report)) if report else "",
+        "seen": _text(seen[0] if seen else "as wanted" if host["outcome"] == "ok" else ""),
+        "steps": steps,
+        "more": more,
+    }
+
+
+def _steps(steps: Sequence[Mapping[str, Any]], room: int) -> tuple[list[tuple[str, str, str]], int]:
+    """Return outcome, id and words of the steps that there is room for, bad ones before others; and how many not."""
+    told = [(step["outcome"], _text(step["id"]), _text(_said(step))) for step in steps]
+    order = sorted(range(len(told)), key=lambda place: told[place][0] not in _BAD)
+    kept = []
+    for place in order:
+        room -= sum(map(len, told[place])) + 40
+        if room < 0:
+            break
+        kept.append(place)
+    return [told[place] for place in sorted(kept)], len(told) - len(kept)
+
+
+def _said(step: Mapping[str, Any]) -> str:
+    saw, want = (short((step[key] or "")[: 2 * _LONGEST]) for key in ("saw", "want"))
+    outcome = step["outcome"]
+    if outcome == "skipped":
+        return step["hint"] or ""
+    if outcome in ("changed", "would-change", "undone"):
+        return f"{saw} -> {want}"
+    return f"{saw}, wanted {want}" if outcome == "failed" and want else saw

@@ -1,0 +1,52 @@
+"""`file:PATH`: the report's document as a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.core.errors import AgentError
+from agent.core.paths import path_of_uri
+from agent.core.system import is_stream
+
+if TYPE_CHECKING:
+    from agent.core.host import Host
+    from agent.sinks.message import DeliveryContext, OutgoingReport
+
+
+def check(uri: str) -> None:
+    """Want an absolute path, to a file."""
+    path_of(uri)
+
+
+def path_of(uri: str) -> str:
+    """Return the path that `SCHEME:PATH` or `SCHEME:///PATH` names; ValueError when there is none."""
+    scheme = uri.partition(":")[0]
+    try:
+        path = path_of_uri(uri)
+    except ValueError as error:
+        raise ValueError(f"{uri!r} names no file: {error}; {scheme}:/PATH is wanted") from None
+    if path[-1] in "/\\":
+        raise ValueError(f"{uri!r} names no file: {scheme}:/PATH is wanted")
+    return path
+
+
+def send(letter: OutgoingReport, means: DeliveryContext) -> None:
+    put(means.machine, path_of(letter.uri), letter.document)
+
+
+def put(machine: Host, path: str, text: str, *, mode: int = 0o644) -> None:
+    """Write a file that an operator named. One that is there keeps its mode.
+
+    A link is refused. Replaced, it would be gone; followed, whoever may put one there chooses what is overwritten.
+    Raises AgentError `write-failed` for that, and what Host.write raises.
+    """
+    seen = machine.stat(path)
+    if seen is not None and seen.kind == "link" and not is_stream(path):
+        raise AgentError(
+            "write-failed", f"{path} cannot be written", want="a file",
+            saw=f"{path}: it is a link, which is neither followed nor replaced",
+            hint="name the file that it leads to",
+        )  # fmt: skip
+    if seen is not None and seen.kind == "file" and seen.uid >= 0:  # elsewhere it is a list, and no mode
+        mode = seen.mode & 0o777
+    machine.write(path, text.encode("utf-8", "backslashreplace"), mode=mode)

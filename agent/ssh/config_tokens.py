@@ -1,0 +1,79 @@
+"""What stands for something else in a value of ssh's configuration: `~`, `%h`, `${HOME}` (ssh_config(5), TOKENS)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.ssh.openssh import wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.ssh.operator import Operator
+
+# What a command is given; a file's name may have more.
+_OF_COMMANDS = "%hknpr"
+_SIGN = re.compile(r"%(.?)|\$\{([^}]{0,255})\}", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ConfigExpander:
+    """The meaning of all tokens for one host. `digest` is what ssh itself makes of %C, None when it was not asked."""
+
+    operator: Operator
+    host: str
+    name: str
+    port: int
+    user: str
+    key_alias: str | None
+    digest: str | None = None
+
+    def path(self, value: str) -> str:
+        """Expand the name of a file. Raises AgentError `config-invalid` where ssh ends."""
+        return _SIGN.sub(lambda found: self._meaning(found, self._known(), value), self.home(value))
+
+    def command(self, value: str) -> str:
+        """Expand a command, in which a shell sees to `~` and to variables."""
+        known = {sign: meaning for sign, meaning in self._known().items() if sign in _OF_COMMANDS}
+        return re.sub(r"%(.?)", lambda found: self._meaning(found, known, value), value, flags=re.DOTALL)
+
+    def home(self, value: str) -> str:
+        """Expand a leading `~`, and nothing else."""
+        if not value.startswith("~"):
+            return value
+        named, slash, rest = value[1:].partition("/")
+        if not named:
+            return f"{self.operator.home}{slash}{rest}"
+        try:
+            return f"{Path(f'~{named}').expanduser()}{slash}{rest}"
+        except RuntimeError:
+            raise wrong(self.name, f"{value}: there is no user {named}") from None
+
+    def _known(self) -> Mapping[str, str]:
+        operator = self.operator
+        found = {
+            "%": "%",
+            "C": self.digest,
+            "d": str(operator.home),
+            "h": self.host,
+            "i": str(operator.uid),
+            "k": self.key_alias or self.name,
+            "L": operator.host.partition(".")[0],
+            "l": operator.host,
+            "n": self.name,
+            "p": str(self.port),
+            "r": self.user,
+            "u": operator.name,
+        }
+        return {sign: meaning for sign, meaning in found.items() if meaning is not None}
+
+    def _meaning(self, found: re.Match[str], known: Mapping[str, str], value: str) -> str:
+        variable = found[2] if found.re is _SIGN else None
+        source: Mapping[str, str] = known if variable is None else self.operator.environment
+        sign = found[1] if variable is None else variable
+        if sign not in source:
+            raise wrong(self.name, f"{value}: {found[0]} stands for nothing here")
+        return source[sign]

@@ -1,0 +1,290 @@
+"""One SSH connection: made through all jump hosts, verified, logged in, used for commands, and closed."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from typing import TYPE_CHECKING
+
+import paramiko
+
+from agent.core.errors import AgentError
+from agent.core.transport import CancelledError, ConnectionLostError
+from agent.ssh import sockets
+from agent.ssh.channel import SshChannel
+from agent.ssh.config import PATIENCE
+from agent.ssh.sockets import SocketCancelToken, SocketHandle
+from agent.ssh.transport import BROKEN, ServerBusyError, SshTimeouts, SshTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Any
+
+    from typing_extensions import Self
+
+    from agent.ssh.config import Hop, Route
+    from agent.ssh.identities import IdentityStore
+    from agent.ssh.known_hosts import KnownHosts
+    from agent.ssh.login_limit import LoginLimiter
+
+__all__ = [
+    "CancelledError",
+    "ConnectionLostError",
+    "SocketCancelToken",
+    "SshChannel",
+    "SshConnection",
+    "SshTimeouts",
+    "connect",
+]
+
+# A server that closes before its banner (MaxStartups) is tried again after 0.5, 1, 2, 4 and 8 seconds, more or less.
+_TRIES, _BACK_OFF = 6, 0.5
+# How long to wait before a refused session is asked for again, in seconds.
+_PAUSES = (0.05, 0.1, 0.2, 0.4)
+_PATIENCE = SshTimeouts()
+# How long the threads of a closed connection may take to end, in seconds.
+_JOIN = 2.0
+
+
+def connect(
+    route: Route,
+    *,
+    known: KnownHosts,
+    identity_store: IdentityStore,
+    trust_new: bool,
+    cancel_token: SocketCancelToken,
+    gate: LoginLimiter,
+    patience: SshTimeouts = _PATIENCE,
+) -> SshConnection:
+    """Log in at every hop of the route, each through the one before.
+
+    Raises AgentError with the cause, CancelledError when the cancel token is cut.
+    """
+    link = SshConnection(cancel_token, patience)
+    try:
+        for number in range(len(route.hops)):
+            link.add_hop(
+                route, number, known=known, identity_store=identity_store, trust_new=trust_new, gate=gate
+            )
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+class SshConnection:
+    """A connection that is logged in. Made, used and closed in one thread; only its cancel token is for another."""
+
+    def __init__(self, cancel_token: SocketCancelToken, patience: SshTimeouts) -> None:
+        self._cancel_token = cancel_token
+        self._patience = patience
+        self._wires: list[SocketHandle] = []
+        self._transports: list[SshTransport] = []
+        self._trusted: list[str] = []
+
+    @property
+    def trusted(self) -> str | None:
+        """The fingerprints of host keys that are trusted since this connection, None when there is none.
+
+        One without a name is that of the target.
+        """
+        return ", ".join(self._trusted) or None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def add_hop(
+        self,
+        route: Route,
+        number: int,
+        *,
+        known: KnownHosts,
+        identity_store: IdentityStore,
+        trust_new: bool,
+        gate: LoginLimiter,
+    ) -> None:
+        """Log in at hop `number`, again and again while the server only has too many callers."""
+        server = tuple((each.host, each.port) for each in route.hops[: number + 1])
+        for attempt in range(1, _TRIES + 1):
+            try:
+                with gate.slot(server, self._cancel_token), self._told(route, number):
+                    return self._enter(
+                        route, number, known=known, identity_store=identity_store, trust_new=trust_new
+                    )
+            except ServerBusyError as dropped:
+                if attempt == _TRIES:
+                    words = str(dropped) or "the connection was closed before it said anything"
+                    raise AgentError(
+                        "ssh-failed",
+                        f"{_place(route, number)} drops connections",
+                        saw=f"{words}, {_TRIES} times",
+                        hint="its `MaxStartups` may be too low, or it bans this address; `ssh -v HOST` from here",
+                    ) from None
+            half = _BACK_OFF * 2 ** (attempt - 1)
+            self._cancel_token.wait(half * random.uniform(0.75, 1.5))  # noqa: S311 -- jitter
+        raise AssertionError(server)
+
+    def open_command(self, command: str) -> SshChannel:
+        """Run a command on the target with its two outputs and its input open."""
+        transport = self._transports[-1]
+        with self._living(transport):
+            channel = self._session(transport)
+            return SshChannel(channel, command, self._cancel_token, self._patience.channel)
+
+    def _session(self, transport: SshTransport) -> paramiko.Channel:
+        """Open a session. The one before may not be over for the server yet, which matters with MaxSessions 1."""
+        for pause in _PAUSES:
+            try:
+                return transport.open_session(timeout=self._patience.channel)
+            except paramiko.ChannelException:  # noqa: PERF203 -- a refusal is rare
+                self._cancel_token.wait(pause)
+        return transport.open_session(timeout=self._patience.channel)
+
+    def close(self) -> None:
+        """End the connection, from the target back to the first hop, with its threads and sockets."""
+        for transport in reversed(self._transports):
+            if not isinstance(transport.sock, paramiko.Channel):
+                # paramiko closes the socket under its thread, which sees that at its next turn, 0.1 s later
+                for each in self._wires:
+                    each.shut()
+            with contextlib.suppress(*BROKEN):
+                transport.close()
+        for each in self._wires:
+            each.close()
+        for transport in self._transports:
+            if transport.ident is not None:
+                transport.join(_JOIN)
+            transport.packetizer.complete_handshake()  # paramiko leaves its timer running after a failure
+            with contextlib.suppress(*BROKEN):
+                transport.sock.close()
+        self._wires.clear()
+        self._transports.clear()
+
+    # --- one login
+
+    def _enter(
+        self, route: Route, number: int, *, known: KnownHosts, identity_store: IdentityStore, trust_new: bool
+    ) -> None:
+        hop = route.hops[number]
+        below = len(self._wires), len(self._transports)
+        try:
+            transport = SshTransport(self._socket(route, number), hop, self._cancel_token, self._patience)
+            self._transports.append(transport)
+            transport.exchange_keys(known, self._wires[0].proxy if number == 0 else None)
+            fresh = transport.verify(known, trust_new=trust_new)
+            transport.authenticate(identity_store)
+        except BaseException:
+            self._drop(*below)
+            raise
+        if fresh:
+            is_target = number == len(route.hops) - 1
+            self._trusted.append(fresh if is_target else f"{fresh} of {_place(route, number)}")
+
+    def _drop(self, wires: int, transports: int) -> None:
+        """Close what one failed login has opened, and leave the hops before it."""
+        failed = SshConnection(self._cancel_token, self._patience)
+        failed._wires, self._wires = self._wires[wires:], self._wires[:wires]
+        failed._transports, self._transports = self._transports[transports:], self._transports[:transports]
+        failed.close()
+
+    def _socket(self, route: Route, number: int) -> Any:
+        hop = route.hops[number]
+        if number:
+            return self._transports[-1].open_channel(
+                "direct-tcpip", (hop.host, hop.port), ("127.0.0.1", 0), timeout=hop.timeout or PATIENCE
+            )
+        if hop.proxy_command:
+            made = sockets.start_proxy_command(
+                hop.proxy_command, shell=route.shell, cancel_token=self._cancel_token
+            )
+        else:
+            family = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}.get(hop.family, socket.AF_UNSPEC)
+            made = sockets.connect_tcp(
+                hop.host,
+                hop.port,
+                family=family,
+                source=hop.source,
+                timeout=hop.timeout or PATIENCE,
+                cancel_token=self._cancel_token,
+            )
+        self._wires.append(made)
+        return made.sock
+
+    # --- what a failure is called
+
+    @contextlib.contextmanager
+    def _told(self, route: Route, number: int) -> Iterator[None]:
+        """Name the hop in every failure, and give those of paramiko their code."""
+        place = _place(route, number)
+        try:
+            yield
+        except AgentError as error:
+            sentence = error.sentence.replace("{}", place)
+            if number < len(route.hops) - 1 and place not in sentence:
+                sentence = f"{place}: {sentence}"
+            raise AgentError(
+                error.code.name, sentence, saw=error.saw, want=error.want, hint=error.hint
+            ) from None
+        except paramiko.ChannelException as error:
+            words = self._transports[-1].refusal or error.text
+            raise _not_forwarded(words, error.code, _place(route, number - 1), route.hops[number]) from None
+        except BROKEN as error:
+            self._cancel_token.raise_if_cancelled()
+            late = "Timeout" in str(error)
+            raise AgentError(
+                "ssh-timed-out" if late else "ssh-failed",
+                f"{place} could not be reached" if number else f"{place} ended the connection",
+                saw=str(error) or type(error).__name__,
+            ) from None
+
+    @contextlib.contextmanager
+    def _living(self, transport: SshTransport) -> Iterator[None]:
+        try:
+            yield
+        except paramiko.ChannelException as error:
+            raise AgentError(
+                "ssh-failed",
+                "the host refuses another session",
+                saw=transport.refusal or error.text,
+                hint="`MaxSessions` in its sshd_config, or a forced command",
+            ) from None
+        except BROKEN as error:
+            self._cancel_token.raise_if_cancelled()
+            if transport.is_active() and "Timeout" in str(error):
+                raise AgentError(
+                    "ssh-timed-out", "the host does not open a session", saw=str(error)
+                ) from None
+            raise ConnectionLostError(str(error) or type(error).__name__) from None
+
+
+def _place(route: Route, number: int) -> str:
+    hop = route.hops[number]
+    where = hop.host if hop.host == hop.name else f"{hop.name} ({hop.host})"
+    if hop.port != 22:
+        where = f"{where} port {hop.port}"
+    return where if number == len(route.hops) - 1 else f"the jump host {where}"
+
+
+def _not_forwarded(saw: str, number: int, jump: str, hop: Hop) -> AgentError:
+    """Say why a jump host does not connect further. sshd tells it in words only."""
+    words = saw.lower()
+    sentence, hint = f"{jump} cannot connect to {hop.host} port {hop.port}", None
+    if "refused" in words:
+        code = "ssh-refused"
+    elif "timed out" in words or "timeout" in words:
+        code = "ssh-timed-out"
+    elif "route" in words or "unreachable" in words:
+        code = "ssh-no-route"
+    elif "not known" in words or "resol" in words or "no address" in words:
+        code = "host-name-unknown"
+    else:
+        code, sentence = "ssh-failed", f"{jump} does not connect to {hop.host} port {hop.port}"
+        hint = "`AllowTcpForwarding` and `PermitOpen` in its sshd_config decide that"
+    return AgentError(code, sentence, saw=f"{saw} (code {number})", hint=hint)

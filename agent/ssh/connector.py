@@ -1,0 +1,75 @@
+"""The way to every host of a fleet: what ssh's configuration, known hosts and keys say, read once for all of them."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.ssh import duplicates
+from agent.ssh.config import SshConfig
+from agent.ssh.connection import SshConnection, connect
+from agent.ssh.identities import IdentityStore
+from agent.ssh.known_hosts import KnownHosts
+from agent.ssh.login_limit import LoginLimiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
+
+    from agent.core.fleet_model import Target
+    from agent.ssh.config import Route
+    from agent.ssh.sockets import SocketCancelToken
+
+# How many of ssh's clients run at once: each takes 5 ms of a processor, or waits for a name server.
+_AT_ONCE = 4 * (os.cpu_count() or 1)
+
+
+class SshConnector:
+    """Shared by all threads of a roll-out."""
+
+    def __init__(self, ssh_config: str | None, *, trust_new: bool) -> None:
+        self._config = SshConfig.read(Path(ssh_config) if ssh_config else None)
+        self._known = KnownHosts()
+        self._identity_store = IdentityStore()
+        self._gate = LoginLimiter()
+        self._trust_new = trust_new
+
+    def places(
+        self, targets: Sequence[Target], stopped: Callable[[], bool] = lambda: False
+    ) -> dict[str, tuple[str, int]]:
+        """Return for each target's name the name or address, and the port, that are connected to.
+
+        Raises AgentError `config-invalid`, `inventory-invalid` when two are one machine, `interrupted`.
+        """
+        routes = self._routes(targets, stopped)
+        duplicates.refuse(targets, routes)
+        return {name: (route.target.host, route.target.port) for name, route in routes.items()}
+
+    def open(self, target: Target, cancel_token: SocketCancelToken) -> SshConnection:
+        """Connect and log in. Raises AgentError with the cause, CancelledError when the cancel token is cut."""
+        return connect(
+            self._config.route(target),
+            known=self._known,
+            identity_store=self._identity_store,
+            trust_new=self._trust_new,
+            cancel_token=cancel_token,
+            gate=self._gate,
+        )
+
+    def _routes(self, targets: Sequence[Target], stopped: Callable[[], bool]) -> dict[str, Route]:
+        """Resolve all, side by side; the first that cannot be ends it."""
+        failed: list[Future[Route]] = []
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            futures = [
+                pool.submit(self._config.route, target, lambda: bool(failed) or stopped())
+                for target in targets
+            ]
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            failed += [each for each in futures if each in done and each.exception()]
+            for each in futures:
+                each.cancel()
+        if failed:
+            failed[0].result()
+        return {target.name: future.result() for target, future in zip(targets, futures)}
