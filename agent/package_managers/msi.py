@@ -28,14 +28,18 @@ _OURS = re.compile(r"\\Amazon\\CloudHSM\\", re.IGNORECASE)
 _QUIET = ("/qn", "/norestart", "/l*v")
 _LOG_END = 1024 * 1024
 
-# What the vendor's programs call themselves is not published (facts 11), so each package is known by words in the name.
+# What the vendor's programs call themselves is not published (facts 11). So a package that AWS published is known
+# by words in its name, while the others in it say nothing: an exporter or a backup of AWS's is another product.
 _NAMES = (
-    ("AWSCloudHSMCLI", r"\bcli\b|command.line"),
-    ("AWSCloudHSMPKCS11", r"pkcs"),
-    ("AWSCloudHSMJCE", r"\bjce\b|java"),
+    ("AWSCloudHSMCLI", r"\bcli\b|command line"),
+    ("AWSCloudHSMPKCS11", r"pkcs ?(11)?"),
+    ("AWSCloudHSMJCE", r"\bjce\b|java cryptography extension|java"),
     ("AWSCloudHSMKSP", r"\bksp\b|key storage|\bcng\b"),
-    ("AWSCloudHSMManagementUtil", r"management"),
+    ("AWSCloudHSMManagementUtil", r"management|util(ity)?"),
     ("AWSCloudHSMClient", r"client"),
+)
+_SAYS_NOTHING = re.compile(
+    r"aws|amazon|cloudhsm|cloud|hsm|client|sdk|module|library|provider|software|tools?|interface|for|windows|x64|bit|v?\d+"
 )
 # The whole of a name, for a program that does not say whose it is: nothing but one of these and what surrounds it.
 _PRODUCTS = {
@@ -120,9 +124,7 @@ class Product:
             return exact if not self.location or _below(self.location, root) else None
         if not _PUBLISHER.fullmatch(_plain(self.publisher)):
             return None
-        return exact or next(
-            (stem for stem, words in _NAMES if re.search(words, self.name, re.IGNORECASE)), None
-        )
+        return exact or _by_words(name)
 
 
 def _below(path: str, folder: str) -> bool:
@@ -139,6 +141,14 @@ def _exactly(name: str) -> str | None:
     bare = re.sub(r"^(aws|amazon)? ?(aws )?cloud ?hsm", "", name).strip()
     for stem, words in _PRODUCTS.items():
         if re.fullmatch(rf"({_AROUND} )*({words})( {_AROUND})*", bare):
+            return stem
+    return None
+
+
+def _by_words(name: str) -> str | None:
+    for stem, words in _NAMES:
+        rest = re.sub(words, " ", name)
+        if rest != name and all(map(_SAYS_NOTHING.fullmatch, rest.split())):
             return stem
     return None
 

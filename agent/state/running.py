@@ -30,7 +30,10 @@ def _words(view: HostView) -> str:
 
 
 def _linux(view: HostView, pid: str) -> bool:
-    return b"agent" in (view.read(f"/proc/{pid}/cmdline") or b"")
+    """Read its arguments; those of another user's program prove nothing, who can give it this number and any words."""
+    path = f"/proc/{pid}/cmdline"
+    there = view.stat(path)
+    return there is not None and there.uid == 0 and b"agent" in (view.read(path) or b"")
 
 
 def _windows(view: HostView, pid: str) -> bool:

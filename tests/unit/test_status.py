@@ -57,6 +57,15 @@ def test_a_run_at_work_is_waited_for() -> None:
     assert 3 <= memory.clock < 4
 
 
+def test_a_program_of_another_user_with_the_number_of_a_killed_run_is_none() -> None:
+    memory = Memory()
+    memory.place(LINUX.report, OLD)
+    at_work(memory)
+    assert running.at_work(memory) is not None
+    memory.place("/proc/812/cmdline", b"python3\0hsm-agent\0configure\0", uid=1000)
+    assert running.at_work(memory) is None
+
+
 def test_the_first_report_is_waited_for() -> None:
     memory = Busy(ends)
     assert commands.last_report(memory, 60)["run_id"] == "new"
