@@ -926,11 +926,11 @@ if "stale" in sys.argv:
     library = ctypes.CDLL(ctypes.util.find_library("crypto"))
     library.ERR_new()
     library.ERR_set_error(20, 161, None)
-reached = Posix().reach("127.0.0.1", int(sys.argv[1]), timeout=5)
+reached = Posix().connect("127.0.0.1", int(sys.argv[1]), timeout=5)
 print(reached.cause, reached.tls, reached.detail)
 try:
     tls.require()
-    Posix().get(f"https://127.0.0.1:{sys.argv[1]}/", limit=1, timeout=5)
+    Posix().http_get(f"https://127.0.0.1:{sys.argv[1]}/", limit=1, timeout=5)
 except AgentError as error:
     print(error.code.name, error.saw)
 """
@@ -1041,7 +1041,7 @@ def test_few_open_files_are_told_as_the_machines_limit(tmp_path: Path, what: str
 def test_a_machine_without_dev_null_is_no_fault_of_a_tool() -> None:
     script = (
         "from agent.hosts.posix import Posix\nfrom agent.core.errors import AgentError\n"
-        "try: print(Posix().do(('true',), timeout=5))\n"
+        "try: print(Posix().run(('true',), timeout=5))\n"
         "except AgentError as error: print(error.code.name, error.saw)\n"
     )
     line = f"mount -t tmpfs none /dev && exec {shlex.join([sys.executable, '-c', script])}"

@@ -56,7 +56,7 @@ class Nothing:
 
 
 def walk(step: Opening | Closing) -> tuple[str, str | None]:
-    (line,) = apply_plan(Plan((step,)), local_host(), NullProgress(), Nothing()).lines
+    (line,) = apply_plan(Plan((step,)), local_host(), NullProgress(), Nothing()).steps
     return line.outcome.value, line.code
 
 

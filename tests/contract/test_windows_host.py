@@ -51,7 +51,7 @@ def ground() -> Iterator[Ground]:
 
 
 def run(program: str, *words: str, timeout: float = 120, stdin: bytes = b"") -> CommandResult:
-    return Windows().do((sys.executable, "-c", program, *words), timeout=timeout, stdin=stdin)
+    return Windows().run((sys.executable, "-c", program, *words), timeout=timeout, stdin=stdin)
 
 
 # --- the agent's own folder
@@ -140,10 +140,10 @@ def test_a_root_in_the_store_of_windows_is_trusted(ground: Ground) -> None:
     thread.start()
     url = f"https://127.0.0.1:{server.server_port}/x"
     try:
-        code, saw = cause_of(lambda: Windows(environ={}).get(url, limit=100, timeout=WAIT))
+        code, saw = cause_of(lambda: Windows(environ={}).http_get(url, limit=100, timeout=WAIT))
         assert (code, saw) == ("download-failed", "the server's certificate: self-signed certificate")
         with trusted(ssl.PEM_cert_to_DER_cert(Path(f"{pem}.crt").read_text(encoding="ascii"))):
-            assert Windows(environ={}).get(url, limit=100, timeout=WAIT) == b"an answer"
+            assert Windows(environ={}).http_get(url, limit=100, timeout=WAIT) == b"an answer"
     finally:
         server.shutdown()
         thread.join()
@@ -172,7 +172,7 @@ def test_a_file_that_stays_open_is_told_and_stays_as_it_was(ground: Ground) -> N
         ):
             code, saw = cause_of(touch)
             assert (code, path in saw, "Windows error" in saw) == ("write-failed", True, True)
-    assert (ground.host.read(path), ground.host.names(ground.folder)) == (b"old", ("file",))
+    assert (ground.host.read(path), ground.host.list_dir(ground.folder)) == (b"old", ("file",))
 
 
 def test_our_own_reading_keeps_nobody_out(ground: Ground) -> None:
@@ -218,7 +218,7 @@ def test_a_mode_or_an_owner_without_a_counterpart_is_refused(ground: Ground) -> 
         assert cause_of(lambda mode=mode: ground.host.write(path, b"x", mode=mode))[0] == "write-failed"  # type: ignore[misc]
     with raises("write-failed"):
         ground.host.write(path, b"x", mode=0o600, owner=(0, 0))
-    assert ground.host.names(ground.folder) == ()
+    assert ground.host.list_dir(ground.folder) == ()
 
 
 def test_what_stat_tells_can_be_given_back(ground: Ground) -> None:
@@ -244,25 +244,25 @@ def test_a_path_may_be_long_and_hold_blanks_and_any_letter(ground: Ground) -> No
     assert len(path) > 350
     ground.host.write(path, b"text", mode=0o600)
     assert ground.host.read(path.replace("/", "\\")) == b"text"
-    assert ground.host.names(os.path.dirname(path)) == ("a file.cfg",)  # noqa: PTH120
+    assert ground.host.list_dir(os.path.dirname(path)) == ("a file.cfg",)  # noqa: PTH120
     with ground.host.lock(path + ".lock", "configure"):
         pass
-    assert ground.host.room(path).free > 0
+    assert ground.host.disk_space(path).free > 0
     ground.host.remove(ground.path("Program Files ü 漢字 " + "x" * 40 + "y"))
-    assert ground.host.names(ground.folder) == ()
+    assert ground.host.list_dir(ground.folder) == ()
 
 
 @pytest.mark.parametrize("name", ["NUL", "con.txt", "COM1", "a:stream", "a?b", "dot.", "blank ", "a\0b"])
 def test_a_name_that_means_something_else_is_refused(ground: Ground, name: str) -> None:
     path = ground.path(name)
-    for look in (ground.host.read, ground.host.stat, ground.host.names):
+    for look in (ground.host.read, ground.host.stat, ground.host.list_dir):
         with raises("unreadable"):
             look(path)
     with raises("write-failed"):
         ground.host.write(path, b"x", mode=0o644)
     with raises("write-failed"):
         ground.host.remove(path)
-    assert ground.host.names(ground.folder) == ()
+    assert ground.host.list_dir(ground.folder) == ()
 
 
 def test_a_device_or_a_folder_is_no_file(ground: Ground) -> None:
@@ -275,14 +275,14 @@ def test_a_drive_is_never_removed(ground: Ground) -> None:
     for path in ("C:", "C:\\", "C:/", "\\\\?\\C:\\", "/", "//", ""):
         with raises("write-failed"):
             ground.host.remove(path)
-    assert ground.host.names("C:\\")
+    assert ground.host.list_dir("C:\\")
 
 
 def test_read_only_files_are_removed_with_their_folder(ground: Ground) -> None:
     for name in ("tree/a/b", "tree/c"):
         Path(ground.file(name)).chmod(stat.S_IREAD)
     ground.host.remove(ground.path("tree"))
-    assert ground.host.names(ground.folder) == ()
+    assert ground.host.list_dir(ground.folder) == ()
 
 
 def test_names_know_no_case(ground: Ground) -> None:
@@ -346,17 +346,17 @@ def test_a_program_is_looked_for_where_no_user_can_write(ground: Ground) -> None
     was = Path.cwd()
     os.chdir(ground.folder)
     try:
-        assert ground.host.do(("planted", "x"), timeout=10).status == 127
-        assert ground.host.do((planted,), timeout=10).status == 126
-        assert ground.host.do(("cmd", "/c", "exit", "5"), timeout=10).status == 5
+        assert ground.host.run(("planted", "x"), timeout=10).status == 127
+        assert ground.host.run((planted,), timeout=10).status == 126
+        assert ground.host.run(("cmd", "/c", "exit", "5"), timeout=10).status == 5
     finally:
         os.chdir(was)
 
 
 def test_a_batch_file_is_no_program(ground: Ground) -> None:
     batch = ground.file("tool.BAT", f"echo x >{ground.path('mark')}\r\n".encode())
-    assert ground.host.do((batch, "&calc"), timeout=10).status == 126
-    assert ground.host.names(ground.folder) == ("tool.BAT",)
+    assert ground.host.run((batch, "&calc"), timeout=10).status == 126
+    assert ground.host.list_dir(ground.folder) == ("tool.BAT",)
 
 
 def test_both_outputs_may_be_large() -> None:
@@ -483,9 +483,9 @@ def test_a_child_does_not_inherit_the_run_lock(ground: Ground) -> None:
 
 
 def test_ask_runs_what_only_looks_and_comes_from_the_system(ground: Ground) -> None:
-    done = ground.host.ask(("tasklist", "/fi", f"PID eq {os.getpid()}", "/fo", "csv", "/nh"), timeout=30)
+    done = ground.host.query(("tasklist", "/fi", f"PID eq {os.getpid()}", "/fo", "csv", "/nh"), timeout=30)
     assert done.ok
-    assert ground.host.ask(("sc", "query", "nobody-has-this"), timeout=30).status == 1060
+    assert ground.host.query(("sc", "query", "nobody-has-this"), timeout=30).status == 1060
     for argv in (
         ("reg", "query", CURRENT),
         ("sc", "query", "x", "&", "calc"),
@@ -494,7 +494,7 @@ def test_ask_runs_what_only_looks_and_comes_from_the_system(ground: Ground) -> N
         ("cmd", "/c", "ver"),
     ):
         with pytest.raises(CommandNotAllowed):
-            ground.host.ask(argv, timeout=1)
+            ground.host.query(argv, timeout=1)
 
 
 # --- the registry
@@ -571,12 +571,12 @@ def test_an_interrupt_ends_every_wait_and_no_touch() -> None:
     stop.set()
     machine = Windows(stop)
     with raises("interrupted"):
-        machine.pause(60)
+        machine.sleep(60)
     with silent_server() as port, raises("interrupted"):
-        machine.reach("127.0.0.1", port, timeout=30)
+        machine.connect("127.0.0.1", port, timeout=30)
     with raises("interrupted"):
-        machine.ask(("sc", "query", "Spooler"), timeout=30)
-    assert machine.do((sys.executable, "-c", "raise SystemExit(3)"), timeout=30).status == 3
+        machine.query(("sc", "query", "Spooler"), timeout=30)
+    assert machine.run((sys.executable, "-c", "raise SystemExit(3)"), timeout=30).status == 3
 
 
 # --- locks, processes, downloads
@@ -619,15 +619,15 @@ def test_no_name_that_is_everybodys_is_a_lock(ground: Ground) -> None:
 
 def test_the_holder_of_a_mutex_is_seen() -> None:
     name = f"Global\\hsm-agent-test-{os.getpid()}"
-    assert Windows().holder(name) is None
+    assert Windows().lock_holder(name) is None
     with python(OWN, name) as child:
-        assert Windows().holder(name) == LockHolder(0, "")
-        assert Windows().holder(name) == LockHolder(0, "")
+        assert Windows().lock_holder(name) == LockHolder(0, "")
+        assert Windows().lock_holder(name) == LockHolder(0, "")
         child.kill()
         child.wait()
-    assert Windows().holder(name) is None
+    assert Windows().lock_holder(name) is None
     with pytest.raises(ValueError, match="not the name of a mutex"):
-        Windows().holder("C:\\file")
+        Windows().lock_holder("C:\\file")
 
 
 MAP = """
@@ -644,13 +644,13 @@ def test_a_process_with_the_client_mapped_is_found(ground: Ground) -> None:
     path = ground.file("Lib/client.dll", b"x" * 5000)
     other = ground.file("library/client.dll", b"x" * 5000)
     with python(MAP, path) as child, python(MAP, other):
-        (seen,) = ground.host.mapping(ground.path("lib/"))
+        (seen,) = ground.host.processes_mapping(ground.path("lib/"))
         assert seen == ProcessInfo(
             child.pid, psutil.Process(child.pid).name(), -1, -1, seen.started, seen.mapped
         )
         assert [each.lower().replace("\\", "/") for each in seen.mapped] == [path.lower().replace("\\", "/")]
         assert abs(seen.started - time.time()) < 60
-    assert ground.host.mapping(ground.path("lib/")) == ()
+    assert ground.host.processes_mapping(ground.path("lib/")) == ()
 
 
 def test_a_host_knows_its_name_and_its_rights() -> None:
@@ -696,22 +696,22 @@ def mirror() -> Iterator[tuple[str, list[str]]]:
 def test_a_download_is_resumed_and_takes_its_name(ground: Ground) -> None:
     path = ground.path("cache/a.msi")
     with mirror() as (url, asked):
-        got = ground.host.fetch(url, path, sha256=HASH, limit=READ_LIMIT, timeout=60)
+        got = ground.host.download(url, path, sha256=HASH, limit=READ_LIMIT, timeout=60)
     assert (got, asked) == (HASH, ["", "bytes=200000-"])
     assert ground.host.read(path) == DATA
-    assert ground.host.names(ground.path("cache")) == ("a.msi",)
+    assert ground.host.list_dir(ground.path("cache")) == ("a.msi",)
 
 
 def test_a_package_may_lie_on_a_drive(ground: Ground) -> None:
     source = ground.file("a b.msi", DATA).replace("/", "\\")
     for url in (source, Path(source).as_uri()):
         goal = ground.path("copy.msi")
-        assert ground.host.fetch(url, goal, sha256=HASH, limit=READ_LIMIT, timeout=60) == HASH
+        assert ground.host.download(url, goal, sha256=HASH, limit=READ_LIMIT, timeout=60) == HASH
         ground.host.remove(goal)
     with raises("checksum-mismatch"):
-        ground.host.fetch(source, ground.path("copy.msi"), sha256="0" * 64, limit=READ_LIMIT, timeout=60)
+        ground.host.download(source, ground.path("copy.msi"), sha256="0" * 64, limit=READ_LIMIT, timeout=60)
     with raises("package-not-found"):
-        ground.host.fetch("C:\\no\\a.msi", ground.path("copy.msi"), sha256=HASH, limit=1, timeout=60)
+        ground.host.download("C:\\no\\a.msi", ground.path("copy.msi"), sha256=HASH, limit=1, timeout=60)
 
 
 def test_the_suite_itself_ran_as_wanted() -> None:

@@ -28,7 +28,7 @@ XML = Path(__file__).parents[2] / "templates" / "windows" / "hsm-agent-verify.xm
 
 
 def registered() -> tuple[str, ...]:
-    return local_host().names(REGISTERED)
+    return local_host().list_dir(REGISTERED)
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def test_the_daily_look_is_registered_and_taken_off() -> None:
     assert registered() == ("hsm-agent-verify",)
     assert scheduler.keep(local_host()) == ()
     here = local_host().system
-    assert local_host().names(here.state) in ((), (here.lock.rpartition("\\")[2],))  # nothing that counts
+    assert local_host().list_dir(here.state) in ((), (here.lock.rpartition("\\")[2],))  # nothing that counts
     assert scheduler.end(local_host(), scheduler.VERIFY) == ()
     assert registered() == ()
     assert scheduler.end(local_host(), scheduler.VERIFY) == ()
@@ -75,7 +75,7 @@ def test_a_first_boot_goes_on_until_the_agent_ends_it() -> None:
     words = ("schtasks.exe", "/create", "/tn", scheduler.FIRST_BOOT, "/xml", draft, "/f")
     assert f"& {' '.join(words[:5])} $file /f " in text
     for _ in range(2):  # as two launches with other user-data do
-        assert machine.do(words, timeout=60).ok
+        assert machine.run(words, timeout=60).ok
     machine.remove(draft)
     assert registered() == (scheduler.FIRST_BOOT,)
     assert scheduler.end_first_boot(machine) == ()

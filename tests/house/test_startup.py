@@ -174,7 +174,7 @@ def test_psutil_comes_in_with_the_look_that_needs_it() -> None:
 def test_programs_are_found_where_psutil_cannot_be_loaded() -> None:
     """Its compiled part cannot be mapped from where nothing may be executed, and `fleet plan` lies in /run."""
     look = "import os, sys\nfrom agent.hosts.posix import Posix\nsys.modules['psutil'] = None\n"
-    loaded(look + "assert os.getpid() in {each.pid for each in Posix().mapping('/')}" + _TELL)
+    loaded(look + "assert os.getpid() in {each.pid for each in Posix().processes_mapping('/')}" + _TELL)
 
 
 def test_the_version_needs_no_command() -> None:

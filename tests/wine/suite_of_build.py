@@ -240,7 +240,7 @@ def test_the_same_again_is_fine(host: None) -> None:
 def scheduled() -> tuple[str, ...]:
     here = local_host()
     assert here.system.tasks is not None
-    return here.names(here.system.tasks.registered)
+    return here.list_dir(here.system.tasks.registered)
 
 
 def event_source() -> bool:
@@ -264,7 +264,7 @@ def test_an_older_one_is_refused(host: None) -> None:
 def test_taken_off_it_leaves_its_state_alone_and_nothing_that_would_call_it(
     host: None, tmp_path: Path
 ) -> None:
-    event_source.opened()
+    source_of_events.opened()
     assert event_source()
     assert [notice.code for notice in scheduler.keep(local_host())] == ["scheduled"]
     brought = PROGRAMS / "agent" / "templates" / "windows" / "hsm-agent-verify.xml"

@@ -209,7 +209,7 @@ class Files:
                 raise AgentError("write-failed", f"{path!r} cannot be locked", saw=str(error)) from error
             yield fd
 
-    def refused(self, error: OSError, path: str) -> AgentError:
+    def write_error(self, error: OSError, path: str) -> AgentError:
         return write_error(error, path)
 
     def open_to_read(self, path: str) -> int:

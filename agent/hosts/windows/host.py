@@ -76,7 +76,7 @@ class Windows:
         return self._files.read(path, offset, limit)
 
     def stat(self, path: str) -> Stat | None:
-        return self._files.look(path)
+        return self._files.lstat(path)
 
     def readlink(self, path: str) -> str | None:
         return self._files.readlink(path)

@@ -138,13 +138,13 @@ def _watch(
         if left <= 0 or stopped():
             _end(child, job, pipes)
             if left <= 0:
-                return CommandResult(None, *pipes.heard())
+                return CommandResult(None, *pipes.output())
             raise Stopped
         if not pipes.turn():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(min(_TURN, left))
     pipes.rest()
-    return CommandResult(child.returncode, *pipes.heard())
+    return CommandResult(child.returncode, *pipes.output())
 
 
 def _end(child: subprocess.Popen[bytes], job: win32.Job, pipes: _WindowsPipes) -> None:
