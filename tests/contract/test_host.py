@@ -1150,13 +1150,16 @@ def locked_by_another(path: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Path:
-    """A folder of root's that everybody may look into, as /run is."""
+def room() -> Iterator[Path]:
+    """A folder of root's that everybody may look into, as /run is.
+
+    It is no tmp_path: another run of pytest closes the folder that those of all runs lie in.
+    """
     if WINDOWS or os.geteuid() != 0:
         pytest.skip("only root can become another user")
-    for each in (tmp_path, *list(tmp_path.parents)[:2]):
-        each.chmod(0o755)
-    return tmp_path
+    with tempfile.TemporaryDirectory(prefix="host-of-tests-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 def test_another_user_cannot_lock_what_locks_a_run(room: Path) -> None:

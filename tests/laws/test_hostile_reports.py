@@ -299,11 +299,13 @@ class Heard(logging.Handler):
 def test_the_log_has_a_line_a_step(report: Report) -> None:
     heard = Heard()
     logger = logging.getLogger("agent")
-    before, logger.handlers[:], logger.level = logger.handlers[:], [heard], logging.INFO
+    before, level, logger.handlers[:] = logger.handlers[:], logger.level, [heard]
+    logger.setLevel(logging.INFO)
     try:
         log.log_report(report)
     finally:
         logger.handlers[:] = before
+        logger.setLevel(level)
     assert len(heard.lines) == len(report.steps) + 1
     assert all(line.encode("utf-8") for line in heard.lines)
     assert not any("\x1b" in line or "\0" in line for line in heard.lines)

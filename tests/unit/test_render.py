@@ -150,7 +150,10 @@ def terminal_shows(argv: list[str], tmp_path: Path) -> tuple[str, str, int]:
     leader, follower = pty.openpty()
     out = tmp_path / "out"
     with out.open("wb") as stdout:
-        process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=stdout, stderr=follower)
+        process = subprocess.Popen(
+            argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=stdout, stderr=follower,
+            env={**os.environ, "TERM": "xterm-256color"},
+        )  # fmt: skip
         os.close(follower)
         shown = b""
         while True:
