@@ -19,6 +19,7 @@ NEEDED = (
     "dirname",
     "cat",
     "cksum",
+    "getconf",
     "stat",
     "id",
     "env",
@@ -110,7 +111,9 @@ def test_the_first_python_that_is_new_enough_is_taken(machine: Machine) -> None:
     assert done.returncode == 0, done.stderr
     assert "making .venv with Python 3.11.2" in done.stderr
     assert machine.called("-m venv") == ["python3.11 -m venv --clear .venv"]
-    assert machine.called("pytest") == ["python -m pytest -n auto --dist loadfile -k nothing"]
+    assert machine.called("pytest") == [
+        f"python -m pytest -n {(os.cpu_count() or 1) + 1} --dist loadfile -k nothing"
+    ]
 
 
 def test_what_is_missing_is_installed_first_and_an_old_python_is_refused_by_its_version(
