@@ -109,7 +109,7 @@ def _deb(package: PackageContents, work: Path, padding_mb: int) -> Path:
     control.mkdir(mode=0o755)
     depends = ", ".join(f"{name} (>= {least})" for name, least in package.needs)
     fields = {
-        "PackageContents": package.name,
+        "Package": package.name,
         "Version": f"{package.version}-{package.release}",
         "Architecture": package.arch,
         "Maintainer": "hsm-agent lab <lab@example.invalid>",

@@ -71,7 +71,7 @@ def test_a_service_that_is_late_is_waited_for() -> None:
         port = unused.getsockname()[1]
 
     class Late(Machine):
-        def pause(self, seconds: float) -> None:
+        def sleep(self, seconds: float) -> None:
             assert seconds > 0
             stage.append(imds_at(port))
 

@@ -1054,7 +1054,7 @@ def test_a_command_that_is_never_begun_is_told_and_can_be_cut(server: Sshd) -> N
             refusing(server, answer) as port,
             server.connect(f"Port {port}", *lines, cancel_token=cancel_token, patience=patience) as link,
         ):
-            waiting = InThread(lambda link=link: link.talk("true"))  # type: ignore[misc]
+            waiting = InThread(lambda link=link: link.open_command("true"))  # type: ignore[misc]
             assert asked.wait(10)
             if patience.channel < 1:
                 error = waiting.ended(3)

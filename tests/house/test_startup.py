@@ -32,7 +32,7 @@ COSTLY = {
 
 _TELL = "\nimport sys, json; sys.stderr.write('\\n' + json.dumps(sorted(sys.modules)))"
 
-_COMMAND = "import sys\nfrom agent.cli.root import main\nstart(sys.argv[1:])" + _TELL
+_COMMAND = "import sys\nfrom agent.cli.root import main\nmain(sys.argv[1:])" + _TELL
 
 # What the host in memory needs to fill a package is not what a run needs: it is forgotten, so that a run which wants
 # any of it loads it again and is seen to.
@@ -68,7 +68,7 @@ wanted = Desired(
     report_to=tuple(filter(None, [os.environ.get("REPORT_TO")])),
 )
 for number in (1, 2):
-    report = app.configure(memory, wanted, Run(f"2026112{number}T000000Z-0000", "configure", now), Silent())
+    report = commands.configure(memory, wanted, RunInfo(f"2026112{number}T000000Z-0000", "configure", now), NullProgress())
     assert (report.exit_status, report.changed) == (0, number == 1), report
 """
     + _TELL
@@ -97,8 +97,8 @@ for number in (1, 2):
         "command": "configure", "desired": to_json(wanted), "request": f"run/host/{number}", "again": False,
         "seconds": 600.0,
     }
-    wire = landing.Wire(io.BytesIO(), io.BytesIO())
-    report = far_end.answer(memory, asked, far_end.Wired(wire))
+    wire = bootstrap.RecordStream(io.BytesIO(), io.BytesIO())
+    report = server.report_for(memory, asked, server.RemoteListener(wire))
     assert (report["exit_status"], report["changed"]) == (0, number == 1), report
 """
     + _TELL
@@ -168,7 +168,7 @@ def test_a_run_that_writes_its_report_to_a_file_loads_nothing_costly(ca_pem: byt
 def test_psutil_comes_in_with_the_look_that_needs_it() -> None:
     look = "from agent.hosts.posix import Posix\nmachine = Posix()\n"
     assert "psutil" not in loaded(look + _TELL)
-    assert "psutil" in loaded(look + "machine.mapping('/opt/cloudhsm/')" + _TELL)
+    assert "psutil" in loaded(look + "machine.processes_mapping('/opt/cloudhsm/')" + _TELL)
 
 
 def test_programs_are_found_where_psutil_cannot_be_loaded() -> None:

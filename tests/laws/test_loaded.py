@@ -182,10 +182,10 @@ def tried(function, *words, **more):
     except AgentError as error:
         return error.code.name
 
-fetch = lambda url: tried(machine.fetch, url, str(folder / "file"), sha256=None, limit=100, timeout=3)
+fetch = lambda url: tried(machine.download, url, str(folder / "file"), sha256=None, limit=100, timeout=3)
 said = [
     fetch(base + "/moved"), fetch(base + "/nothing"), fetch("http://127.0.0.1:1/file"), fetch("https://127.0.0.1:1/x"),
-    fetch("file://" + str(folder / "none")), tried(machine.get, "https://localhost:1/", limit=9, timeout=3),
+    fetch("file://" + str(folder / "none")), tried(machine.http_get, "https://localhost:1/", limit=9, timeout=3),
 ]
 (folder / "deep").mkdir()
 (folder / "deep" / "file").touch()

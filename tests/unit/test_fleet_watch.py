@@ -287,11 +287,11 @@ import sys
 from agent.core.fleet_model import HostResult, HostState
 from agent.render.fleet.choose import choose
 live = choose(sys.stderr, quiet=False, colour=sys.argv[1] == "colour")
-live.begins("fleet rollout", (2, 8))
-live.wave(1, 2)
-live.host_ended(HostResult("web-0", "10.0.0.9", 22, 1, HostState.FAILED, code="hsm-timed-out"))
-live.host_began("web-1")
-live.host_at("web-1", "sending the agent")
+live.run_started("fleet rollout", (2, 8))
+live.wave_started(1, 2)
+live.host_finished(HostResult("web-0", "10.0.0.9", 22, 1, HostState.FAILED, code="hsm-timed-out"))
+live.host_started("web-1")
+live.host_step("web-1", "sending the agent")
 sys.stdin.readline()  # until the test has seen it
 live.close()
 print("the result")

@@ -165,7 +165,7 @@ def damage(folder: Path, how: str) -> None:
 def test_a_tree_that_is_not_whole_is_asked_for_anew(tmp_path: Path, how: str, keep: bool) -> None:
     trees = ArchiveStore(tmp_path / "trees")
     other = "import sys; from pathlib import Path; from agent.remote.bootstrap import ArchiveStore; data = sys.stdin.buffer.read()"
-    unpack = [sys.executable, "-c", f"{other}; Grounds(Path(sys.argv[1])).unpack(sys.argv[2], data)"]
+    unpack = [sys.executable, "-c", f"{other}; ArchiveStore(Path(sys.argv[1])).unpack(sys.argv[2], data)"]
     subprocess.run([*unpack, str(tmp_path / "trees"), digest(ARCHIVE)], input=ARCHIVE, check=True, timeout=60)
     damage(tmp_path / "trees" / digest(ARCHIVE), how)
     ends = Ends(json.dumps({"size": len(ARCHIVE)}).encode() + b"\n" + ARCHIVE)
@@ -242,7 +242,7 @@ def mind(event, args):
         if left < 0:
             os.kill(os.getpid(), 9)
 sys.addaudithook(mind)
-bootstrap.Grounds(Path(sys.argv[1]))._prune("other")
+bootstrap.ArchiveStore(Path(sys.argv[1]))._prune("other")
 """
     trees = tmp_path / "trees"
     for left in range(6):

@@ -26,7 +26,11 @@ def shown() -> set[str]:
             )
             if isinstance(node, ast.Call) and name in MAKERS and node.args:
                 first = ast.walk(node.args[0])
-            elif isinstance(node, ast.Yield) and path.name == "age.py" and isinstance(node.value, ast.Tuple):
+            elif (
+                isinstance(node, ast.Yield)
+                and path.name == "lifecycle.py"
+                and isinstance(node.value, ast.Tuple)
+            ):
                 first = ast.walk(node.value.elts[0])
             else:
                 continue
