@@ -312,12 +312,12 @@ def _probes(
     needs = ("package:cli", "certificate", "configure:cli", "reach:*")
     if sdk == 3:
         reach += [Reach(address, PORT_CMU, limits.connect) for address in desired.hsm_ip]
-        cmu = ManagementUtil(here.sdk3.cmu, here.sdk3.cmu_settings, asked, limits, (*needs, "service"))
+        cmu = ManagementUtil(here.sdk3.cmu, here.sdk3.cmu_settings, limits, (*needs, "service"))
         before = facts.package(3, "cli") is not None and facts.has_ca
         connected = (DaemonConnected(limits, (cmu.id,)),) if here.sdk3.cluster_cache else ()
         return (
             (*reach, cmu, *connected),
-            ManagementUtil(here.sdk3.cmu, here.sdk3.cmu_settings, asked, limits) if before else None,
+            ManagementUtil(here.sdk3.cmu, here.sdk3.cmu_settings, limits) if before else None,
         )
     libraries = tuple(
         Jar(here.jars, ("package:jce",))

@@ -14,7 +14,7 @@ from agent.cloudhsm.cli_output import (
     inconsistent,
     parse_response,
 )
-from agent.cloudhsm.client_config import parse_client_config
+from agent.cloudhsm.client_config import parse_client_config, parse_utility_config
 from agent.core.errors import CODES, AgentError
 from agent.core.model import Finding, Notice
 
@@ -102,11 +102,10 @@ class ClusterActivated:
 
 @dataclass(frozen=True)
 class ManagementUtil:
-    """SDK 3: the management utility connects to every server of its configuration."""
+    """SDK 3: the management utility connects. That it does not to each server of its configuration is a remark."""
 
     program: str
     settings: str
-    asked: int
     limits: Timeouts = field(repr=False)
     requires: tuple[str, ...] = ()
     depends_on: str | None = None
@@ -121,11 +120,28 @@ class ManagementUtil:
         )
         connected = cmu_connected(done.out + done.err)
         if connected:
-            return Finding(True, f"connected to {' '.join(connected)}", "connected")
+            return self._connected(connected, self._servers(view))
         if done.timed_out:
             raise _hung(self.limits)
         raise AgentError(
             "client-failed", "the management utility does not connect", saw=done.tail(3), want="connected"
+        )
+
+    def _servers(self, view: HostView) -> tuple[str, ...]:
+        """Return the HSMs that its configuration names; whether that is what is wanted is another step's."""
+        try:
+            return parse_utility_config(view.read(self.settings) or b"").servers
+        except ValueError:
+            return ()
+
+    def _connected(self, connected: tuple[str, ...], servers: tuple[str, ...]) -> Finding:
+        saw = f"connected to {' '.join(connected)}"
+        missing = [each for each in servers if each not in connected]
+        if len(connected) >= len(servers) or not missing:
+            return Finding(True, saw, "connected")
+        want = f"connected to {' '.join(servers)}"
+        return Finding(
+            True, saw, want, "hsm-degraded", f"see why {' '.join(missing)} does not answer on TCP 2225"
         )
 
 

@@ -550,7 +550,7 @@ def test_sdk_3_whole() -> None:
         ),
         probes=(
             *(Reach(each, port, LIMITS.connect) for port in (2223, 2225) for each in TWO.hsm_ip),
-            ManagementUtil(f"{BIN}/cloudhsm_mgmt_util", f"{ETC}/cloudhsm_mgmt_util.cfg", 2, LIMITS, needs),
+            ManagementUtil(f"{BIN}/cloudhsm_mgmt_util", f"{ETC}/cloudhsm_mgmt_util.cfg", LIMITS, needs),
             DaemonConnected(LIMITS, ("client:hsm-info",)),
         ),
         notices=(
@@ -563,7 +563,7 @@ def test_sdk_3_whole() -> None:
 
 def test_an_sdk_3_host_goes_back_when_its_utility_connects() -> None:
     there = replace(has(EL8, cloudhsm_client="3.4.4-1.el8"), has_ca=True)
-    utility = ManagementUtil(f"{BIN}/cloudhsm_mgmt_util", f"{ETC}/cloudhsm_mgmt_util.cfg", 2, LIMITS)
+    utility = ManagementUtil(f"{BIN}/cloudhsm_mgmt_util", f"{ETC}/cloudhsm_mgmt_util.cfg", LIMITS)
     assert planned(there, SDK3).plan.baseline == utility
     assert planned(replace(there, has_ca=False), SDK3).plan.baseline is None
     assert planned(EL8, SDK3).plan.baseline is None

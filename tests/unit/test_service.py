@@ -18,6 +18,7 @@ from agent.core.model import Finding
 from agent.core.registry import RegistryKey
 from agent.core.system import windows
 from agent.core.timeouts import Timeouts
+from agent.steps.client import ManagementUtil
 from agent.steps.service import ConfigureSdk3, DaemonConnected, DaemonService
 from tests.doubles.memory import Memory
 
@@ -279,6 +280,17 @@ def test_what_the_two_files_say(memory: Memory, finding: tuple[bool, str]) -> No
     found = ConfigureSdk3(BOTH, CA, LIMITS).check(memory)
     assert (found.met, found.saw) == finding
     assert found.want.startswith("one of 10.0.1.6 10.0.2.9")
+
+
+@pytest.mark.parametrize("connected", [BOTH, BOTH[:1], BOTH[1:]])
+def test_a_utility_that_connects_to_a_part_of_its_servers_is_remarked_on(connected: tuple[str, ...]) -> None:
+    memory = configured("10.0.1.6", BOTH)
+    said = "".join(f"Connected to server '{ip}': hostname '{ip}', port 2225.\n" for ip in connected)
+    memory.programs["/opt/cloudhsm/bin/cloudhsm_mgmt_util"] = CommandResult(0, said, "")
+    found = ManagementUtil("/opt/cloudhsm/bin/cloudhsm_mgmt_util", CMU, LIMITS).check(memory)
+    assert (found.met, found.code) == (True, None if connected == BOTH else "hsm-degraded")
+    assert found.saw == f"connected to {' '.join(connected)}"
+    assert all(ip in (found.hint or "") for ip in BOTH if found.code and ip not in connected)
 
 
 def test_damaged_or_absent_files_are_told() -> None:
