@@ -29,7 +29,9 @@ from agent.report import RunContext, build_report
 from agent.state import records, snapshots
 from agent.state.exposure import close
 from agent.state.running import at_work
+from agent.state.snapshot_format import REMOVE, ROLLBACK
 from agent.steps.package import Package, tidy
+from agent.steps.restore import SnapshotUndo, restore
 from agent.verdict import judge
 from agent.windows import scheduler
 
@@ -74,7 +76,7 @@ def timeouts_for(desired: Desired) -> Timeouts:
 class _Prepared:
     """The engine's Undo, for which everything is loaded that the rest of the run may need, before the first touch."""
 
-    keeper: snapshots.SnapshotUndo
+    keeper: SnapshotUndo
     downloads: bool = False
 
     def save(self, *, worked: bool) -> None:
@@ -109,7 +111,7 @@ def configure(machine: Host, desired: Desired, run: RunInfo, listener: Listener)
         planned, ca = _prepare(host, wanted, limits, known)
         known.notices = (*closed, *known.notices)
         record = _accept(machine, _with_ca(run, wanted, ca))
-        undo = _Prepared(snapshots.SnapshotUndo(machine, run.run_id), downloads=_downloads(planned))
+        undo = _Prepared(SnapshotUndo(machine, run.run_id), downloads=_downloads(planned))
         names = shared(machine)
         known.walk = apply_plan(planned.plan, host, listener, undo)
         packages = [line for line in known.walk.steps if line.id.startswith("package:")]
@@ -161,10 +163,10 @@ def rollback(machine: Host, run_id: str | None, run: RunInfo, listener: Listener
         known.facts = gather(machine)
         ready.load_for_run()
         known.notices = snapshots.remarks(machine, wanted)
-        snapshots.save(machine, run.run_id, reason=snapshots.ROLLBACK, to=wanted.name)
+        snapshots.save(machine, run.run_id, reason=ROLLBACK, to=wanted.name)
         _begun(machine, run, known)
         names = shared(machine)
-        known.walk = EngineResult(wanted.restore(machine))
+        known.walk = EngineResult(restore(machine, wanted))
         known.notices = (*known.notices, *parted(machine, names))
         for line in known.walk.steps:
             listener.ended(line)
@@ -186,7 +188,7 @@ def remove(machine: Host, run: RunInfo, listener: Listener, timeout: float | Non
         host = DeadlineHost(machine, limits.run)
         known.facts = gather(host)
         using = _users(machine, known.facts)
-        undo = _Prepared(snapshots.SnapshotUndo(machine, run.run_id, snapshots.REMOVE))
+        undo = _Prepared(SnapshotUndo(machine, run.run_id, REMOVE))
         _begun(machine, run, known)
         known.walk = apply_plan(removal_plan(known.facts, limits), host, listener, undo)
         # also where another run, or somebody else, took the last package off: nothing is asked of this host any more

@@ -11,7 +11,10 @@ from agent.core.errors import AgentError
 from agent.core.model import StepOutcome
 from agent.core.system import LINUX
 from agent.state import records, snapshots
+from agent.state.saved_files import line_id
 from agent.state.sealed import seal
+from agent.state.snapshot_format import ROLLBACK
+from agent.steps.restore import restore
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import CA, ETC
 
@@ -30,7 +33,7 @@ def test_a_snapshot_puts_back_bytes_mode_and_owner() -> None:
     memory = host_with(**{CA: b"old CA", CFG: b"{}"})
     snapshots.save(memory, RUN, worked=True)
     memory.write(CA, b"new CA", mode=0o644)
-    lines = snapshots.load(memory, None).restore(memory)
+    lines = restore(memory, snapshots.load(memory, None))
     assert [(line.id, line.outcome) for line in lines] == [("certificate", StepOutcome.UNDONE)]
     stat = memory.stat(CA)
     assert stat is not None
@@ -41,7 +44,7 @@ def test_putting_back_what_is_there_does_nothing() -> None:
     memory = host_with(**{CA: b"CA", CFG: b"{}"})
     snapshots.save(memory, RUN, worked=True)
     memory.touches.clear()
-    assert snapshots.load(memory, None).restore(memory) == ()
+    assert restore(memory, snapshots.load(memory, None)) == ()
     assert memory.touches == []
 
 
@@ -50,7 +53,7 @@ def test_a_ca_that_was_not_there_is_removed_and_a_configuration_stays() -> None:
     snapshots.save(memory, RUN, worked=True)
     memory.place(CA, b"CA")
     memory.place(CFG, b"{}")
-    lines = snapshots.load(memory, None).restore(memory)
+    lines = restore(memory, snapshots.load(memory, None))
     assert [(line.id, line.want) for line in lines] == [("certificate", "absent")]
     assert (memory.read(CA), memory.read(CFG)) == (None, b"{}")
 
@@ -62,7 +65,7 @@ def test_what_cannot_be_put_back_is_told_file_by_file(switch: str) -> None:
     memory.place(CA, b"other")
     memory.place(CFG, b"[]")
     setattr(memory, switch, True)
-    lines = snapshots.load(memory, None).restore(memory)
+    lines = restore(memory, snapshots.load(memory, None))
     assert [(line.outcome, line.code) for line in lines] == [(StepOutcome.FAILED, "rollback-failed")] * 2
 
 
@@ -94,7 +97,7 @@ def test_going_back_by_default_goes_past_what_a_rollback_kept() -> None:
     memory = host_with(**{CA: b"first"})
     snapshots.save(memory, "20261123T000001Z-0000", worked=True)
     memory.place(CA, b"second")
-    snapshots.save(memory, "20261123T000002Z-0000", reason=snapshots.ROLLBACK, to="20261123T000001Z-0000")
+    snapshots.save(memory, "20261123T000002Z-0000", reason=ROLLBACK, to="20261123T000001Z-0000")
     assert snapshots.load(memory, None).run_id == "20261123T000001Z-0000"
     assert snapshots.load(memory, "20261123T000002Z-0000").run_id == "20261123T000002Z-0000"
 
@@ -203,12 +206,10 @@ def test_what_was_asked_for_is_read_back() -> None:
 
 
 def test_a_file_belongs_to_a_step() -> None:
-    assert snapshots.line_id(paths.LINUX, CA) == "certificate"
-    assert snapshots.line_id(paths.LINUX, CFG) == "configure:cli"
-    assert (
-        snapshots.line_id(paths.LINUX, f"{ETC}/cloudhsm-openssl-provider.cfg") == "configure:openssl-provider"
-    )
-    assert snapshots.line_id(paths.LINUX, f"{ETC}/cloudhsm_client.cfg") == "configure:cli"
+    assert line_id(paths.LINUX, CA) == "certificate"
+    assert line_id(paths.LINUX, CFG) == "configure:cli"
+    assert line_id(paths.LINUX, f"{ETC}/cloudhsm-openssl-provider.cfg") == "configure:openssl-provider"
+    assert line_id(paths.LINUX, f"{ETC}/cloudhsm_client.cfg") == "configure:cli"
 
 
 @pytest.mark.parametrize("name", ["cloudhsm-cli-backup.cfg", "cloudhsm-exporter.cfg", "site.cfg"])
@@ -216,7 +217,7 @@ def test_what_is_no_components_file_is_never_kept_or_put_back(name: str) -> None
     memory = host_with(**{CA: b"CA", CFG: b"{}", f"{ETC}/{name}": b"mine"})
     snapshots.save(memory, RUN, worked=True)
     memory.place(f"{ETC}/{name}", b"changed since")
-    assert snapshots.load(memory, None).restore(memory) == ()
+    assert restore(memory, snapshots.load(memory, None)) == ()
     assert memory.read(f"{ETC}/{name}") == b"changed since"
 
 

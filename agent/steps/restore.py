@@ -1,0 +1,134 @@
+"""Put back the files of a snapshot, and what runs with them; the engine's undo."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.cloudhsm.paths import ClientPaths, client_paths
+from agent.cloudhsm.protection import require_closed
+from agent.cloudhsm.sdk3 import daemon
+from agent.core.errors import CODES, AgentError
+from agent.core.links import goal
+from agent.core.model import StepOutcome, StepResult
+from agent.core.timeouts import Timeouts
+from agent.state import snapshots
+from agent.state.saved_files import SavedFile, as_it_is, described, is_sound, line_id
+from agent.state.snapshot_format import CONFIGURE, Snapshot
+
+if TYPE_CHECKING:
+    from agent.core.host import Host
+
+
+@dataclass
+class SnapshotUndo:
+    """The engine's Restorable. No time limit and no interrupt binds its host; it holds in memory what it saved."""
+
+    host: Host
+    run_id: str
+    reason: str = CONFIGURE
+    saved: Snapshot | None = None
+    daemon_ran: bool = True
+
+    def save(self, *, worked: bool) -> None:
+        self.saved = snapshots.save(self.host, self.run_id, reason=self.reason, worked=worked)
+        if self.host.stat(client_paths(self.host.system).sdk3.daemon) is not None:
+            with contextlib.suppress(AgentError):
+                active = daemon.status(self.host, Timeouts().tool).active
+                self.daemon_ran = active not in ("inactive", "failed")
+
+    def restore(self) -> tuple[StepResult, ...]:
+        return restore(self.host, self.saved, daemon_ran=self.daemon_ran) if self.saved else ()
+
+
+def restore(host: Host, snapshot: Snapshot, *, daemon_ran: bool = True) -> tuple[StepResult, ...]:
+    """Put back what differs: one line for each such file, `undone`, or `failed` with `rollback-failed`.
+
+    A CA that was not there before is removed. A configuration file that was not there belongs to a package that
+    was installed since, and stays with it; and one that the client cannot read never takes the place of one that
+    it can. SDK 3's daemon, where there is one, is started anew with what was put back, or stopped if it did
+    not run before.
+    """
+    here = client_paths(host.system)
+    paths = [kept.path for kept in snapshot.files]
+    lines = [_restore_file(host, here, kept) for kept in snapshot.files]
+    if here.ca not in paths:
+        lines.append(_remove_ca(host, here.ca))
+    if here.sdk3.client_settings in paths and host.stat(here.sdk3.daemon) is not None:
+        lines.append(_revive(host, anew=any(lines)) if daemon_ran else _stop(host))
+    return tuple(line for line in lines if line is not None)
+
+
+def _restore_file(host: Host, here: ClientPaths, kept: SavedFile) -> StepResult | None:
+    step = line_id(here, kept.path)
+    want = described(here, kept)
+    saw = ""
+    try:
+        now = as_it_is(host, kept.path)
+        if now == kept or (now is not None and is_sound(here, now) and not is_sound(here, kept)):
+            return None
+        saw = "absent" if now is None else described(here, now)
+        if now is not None and (now.data, now.link) == (kept.data, kept.link):
+            saw, want = now.rights, kept.rights
+        _write(host, here, kept, now)
+        again = as_it_is(host, kept.path)
+    except AgentError as error:
+        return StepResult(step, StepOutcome.FAILED, error.saw or saw, want, "rollback-failed", error.hint)
+    if again != kept:
+        return StepResult(step, StepOutcome.FAILED, saw, want, "rollback-failed")
+    return StepResult(step, StepOutcome.UNDONE, saw, want)
+
+
+def _write(host: Host, here: ClientPaths, kept: SavedFile, now: SavedFile | None) -> None:
+    """Make a file what it was. A link stays one: what is written then is the file that it leads to."""
+    if kept.link is None:
+        if kept.data is not None:
+            host.write(kept.path, kept.data, mode=kept.mode, owner=kept.owner)
+        return
+    if now is None or now.link != kept.link:
+        host.symlink(kept.path, kept.link)
+        now = as_it_is(host, kept.path)
+    if kept.data is not None and now != kept:
+        require_closed(host, here, kept.path)
+        host.write(goal(host, kept.path), kept.data, mode=kept.mode, owner=kept.owner)
+
+
+def _remove_ca(host: Host, path: str) -> StepResult | None:
+    if host.stat(path) is None:
+        return None
+    try:
+        host.remove(path)
+    except AgentError as error:
+        return StepResult(
+            "certificate", StepOutcome.FAILED, error.saw, "absent", "rollback-failed", error.hint
+        )
+    return StepResult("certificate", StepOutcome.UNDONE, "present", "absent")
+
+
+def _revive(host: Host, *, anew: bool) -> StepResult | None:
+    """Start the daemon anew; also where every file is as it was, if the failed run left it stopped."""
+    tool = Timeouts().tool
+    was = "active" if daemon.is_running(host, tool) else "not running"
+    if was == "active" and not anew:
+        return None
+    try:
+        if daemon.restart(host, tool):
+            return StepResult("service", StepOutcome.UNDONE, was, "active")
+        saw = daemon.recent_log(host, tool) or "not running"
+    except AgentError as error:
+        saw = error.saw
+    return StepResult(
+        "service", StepOutcome.FAILED, saw, "active", "rollback-failed", CODES["service-failed"].fix
+    )
+
+
+def _stop(host: Host) -> StepResult | None:
+    """Stop the daemon again: it did not run before, for it was masked, disabled or stopped by somebody."""
+    tool = Timeouts().tool
+    if not daemon.is_running(host, tool):
+        return None
+    daemon.stop(host, tool)
+    ended = not daemon.is_running(host, tool)
+    outcome, code = (StepOutcome.UNDONE, None) if ended else (StepOutcome.FAILED, "rollback-failed")
+    return StepResult("service", outcome, "active", "not running", code)
