@@ -25,6 +25,7 @@ from agent.render import screen
 from agent.render.json_report import to_document, to_tree
 from agent.render.progress import choose
 from agent.report import new_run
+from agent.run import report_invalid_input
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -199,7 +200,7 @@ def _desired_run(
         try:
             desired = read_desired(machine, given, config, said)
         except AgentError as error:
-            return commands.report_invalid_input(machine, run, error, merged(said))
+            return report_invalid_input(machine, run, error, merged(said))
         return function(machine, desired, run, listener)
 
     _run(command, output, body, quiet=quiet)

@@ -21,6 +21,7 @@ from agent.render import screen
 from agent.render.json_report import schema, to_tree
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
+from agent.run import report_invalid_input
 from agent.state import records
 from tests.doubles.vendor import ETC, MIRROR, OS_RELEASE, Vendor, WindowsVendor
 
@@ -209,7 +210,7 @@ def complaints() -> Report:
     )
     with pytest.raises(AgentError) as raised:
         resolve(said, found)
-    return commands.report_invalid_input(scene.memory, scene.run("configure"), raised.value, Desired())
+    return report_invalid_input(scene.memory, scene.run("configure"), raised.value, Desired())
 
 
 def rollback() -> Report:

@@ -18,6 +18,7 @@ from agent.core.system import LINUX
 from agent.render.json_report import to_tree
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
+from agent.run import report_invalid_input
 from agent.sinks import spool
 from agent.sinks.cloudwatch import FILE as EVENTS
 from agent.sinks.delivery import deliver
@@ -161,9 +162,7 @@ def test_a_run_tells_however_it_ends(code: str, ca_pem: bytes) -> None:
             error = AgentError(
                 "config-invalid", "one thing is wrong with the input", saw="--hsm-ip: 'x' is not one"
             )
-            report = commands.report_invalid_input(
-                memory, run_of("configure"), error, Desired(report_to=(WHOLE,))
-            )
+            report = report_invalid_input(memory, run_of("configure"), error, Desired(report_to=(WHOLE,)))
         else:
             report = commands.configure(memory, desired, run_of("configure"), listener)
     assert report.code == code
@@ -176,7 +175,7 @@ def test_who_is_to_be_told_of_an_invalid_configuration_is_remembered(ca_pem: byt
     error = AgentError(
         "config-invalid", "one thing is wrong with the input", saw="/etc/hsm-agent/config.toml"
     )
-    report = commands.report_invalid_input(memory, run_of("verify"), error, Desired(hsm_ip=("10.0.1.6",)))
+    report = report_invalid_input(memory, run_of("verify"), error, Desired(hsm_ip=("10.0.1.6",)))
     assert (told(memory), told(memory)["code"]) == (to_tree(report), "config-invalid")
 
 

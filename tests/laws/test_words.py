@@ -16,6 +16,7 @@ from agent.render import json_report, screen
 from agent.render.progress import NullProgress
 from agent.render.schema_check import first_violation
 from agent.report import RunInfo
+from agent.run import report_invalid_input
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import Vendor
 from tests.laws.test_laws import STARTED, configure, desired_of, look, machine_of
@@ -84,7 +85,7 @@ def test_what_lacks_is_told_with_what_is_wrong(ca_pem: bytes) -> None:
     memory = machine_of(vendor)
     wrong = InputErrors(["--log-level: 'loud' is none"]).error()
     run = RunInfo("20261125T000000Z-0000", "configure", STARTED)
-    report = commands.report_invalid_input(memory, run, wrong, Desired())
+    report = report_invalid_input(memory, run, wrong, Desired())
     assert report.failure is not None
     assert report.failure.sentence.startswith("3 things are wrong")
     assert [line.partition(":")[0] for line in report.failure.saw.splitlines()] == [
@@ -92,9 +93,9 @@ def test_what_lacks_is_told_with_what_is_wrong(ca_pem: bytes) -> None:
     ]  # fmt: skip
     # not what was said, though wrongly, nor what the record has
     spelled = InputErrors(["hsm.ip: 'x' is not an IP address", "HSM_AGENT_CA_CERT: no"]).error()
-    assert commands.report_invalid_input(memory, run, spelled, Desired()).failure.saw == spelled.saw  # type: ignore[union-attr]
+    assert report_invalid_input(memory, run, spelled, Desired()).failure.saw == spelled.saw  # type: ignore[union-attr]
     configure(memory, desired_of(vendor, ca_pem))
-    assert commands.report_invalid_input(memory, run, wrong, Desired()).failure.saw == wrong.saw  # type: ignore[union-attr]
+    assert report_invalid_input(memory, run, wrong, Desired()).failure.saw == wrong.saw  # type: ignore[union-attr]
 
 
 def test_one_complaint_is_not_every_line() -> None:

@@ -1,0 +1,214 @@
+"""What the last `configure` was asked for: it completes options without an address, and counts until one succeeds."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent.cloudhsm.paths import client_paths
+from agent.cloudhsm.pem import contains_private_key
+from agent.config.ca_source import load_ca
+from agent.config.desired import Desired, InputErrors, from_json, to_json
+from agent.core.errors import AgentError
+from agent.core.model import ErrorDetails, Notice
+from agent.core.timeouts import Timeouts
+from agent.state import records
+
+if TYPE_CHECKING:
+    from agent.cloudhsm.ca import Ca
+    from agent.core.host import Host, HostView
+
+# what is said of a run and not of a host, and what of a record is not about the host itself
+_OF_THE_RUN = {"timeout", "report_to", "report_ca", "report_token_file"}
+_NOT_OF_THE_HOST = {*_OF_THE_RUN, "ca_cert", "ca_fingerprint", "package_source", "sha256"}
+
+
+def resolve_desired(view: HostView, desired: Desired) -> Desired:
+    """Return what was asked for now, or when nothing was, what the last `configure` was asked for, failed or not."""
+    if desired.hsm_ip:
+        return desired
+    said = {name: value for name, value in vars(desired).items() if value != vars(Desired())[name]}
+    try:
+        last = records.read_last(view)
+    except AgentError as error:
+        if error.code.name == "nothing-recorded" and said.keys() - _OF_THE_RUN:
+            raise _incomplete(view, desired, error) from error
+        if error.code.name != "unreadable" or view.is_root():
+            raise
+        raise AgentError(
+            "not-root",
+            "an ordinary user may not read what the last `configure` was asked for",
+            saw="an ordinary user",
+            want=f"{view.system.admin_role}, or options",
+            hint="run it with sudo, or on Windows elevated, or give the options that `configure` was given",
+        ) from error
+    before = _of_record(view, last)
+    if not set(desired.report_to) <= set(before.report_to):
+        # a token is for the receivers that it was named with
+        before = replace(before, report_token_file=None, report_ca=None)
+    return replace(before, **said)
+
+
+def _incomplete(view: HostView, desired: Desired, error: AgentError) -> AgentError:
+    """Return everything that options without an address lack, on a host that has no record to complete them from."""
+    return AgentError(
+        "config-invalid", "the options are not complete", saw="\n".join(filter(None, _lacking(view, desired))),
+        want="options that are complete, or an earlier `configure`",
+        hint=f"{error.sentence}: name each HSM with `--hsm-ip`, and the CA with `--ca-cert`",
+    )  # fmt: skip
+
+
+def _lacking(view: HostView, desired: Desired) -> tuple[str, str]:
+    """Return what is missing where nothing is recorded that could complete it: of the addresses, and of the CA."""
+    if last_configure(view) is not None:
+        return "", ""
+    hsm = "" if desired.hsm_ip else "--hsm-ip: at least one address of an HSM is needed"
+    with contextlib.suppress(AgentError):
+        if desired.ca_cert is None and view.stat(client_paths(view.system).ca) is None:
+            return hsm, "--ca-cert: customerCA.crt is needed, since there is none on this host yet"
+    return hsm, ""
+
+
+def _of_record(view: HostView, last: records.LastConfigure) -> Desired:
+    """Return what a record says was asked for. Raises AgentError `nothing-recorded` for what cannot be understood."""
+    with contextlib.suppress(TypeError):
+        before = from_json(last.desired)
+        if before.hsm_ip:
+            return before if last.ca_pem is None else replace(before, ca_cert=f"inline:{last.ca_pem}")
+    raise AgentError(
+        "nothing-recorded",
+        "the record is of another version",
+        saw=view.system.desired,
+        want="a record this version wrote",
+    )
+
+
+def _kept(wanted: Desired) -> Desired:
+    """Return what is kept of what was asked for: without what is said anew each time, and the CA, kept by itself."""
+    return replace(wanted, ca_cert=None, replace_ca=False, timeout=None)
+
+
+def record_of(machine: HostView, run_id: str, wanted: Desired) -> records.LastConfigure:
+    """Return the record of a `configure` that begins. Where its CA is to be read from is kept, and never a secret."""
+    before = last_configure(machine)
+    if before is not None and before.ca_pem is not None and wanted.ca_cert == f"inline:{before.ca_pem}":
+        return records.LastConfigure(to_json(_kept(wanted)), before.ca_pem, run_id)
+    source = wanted.ca_cert
+    if source is not None and contains_private_key(source.encode("utf-8", "surrogateescape")):
+        source = "inline:"
+    return records.LastConfigure(to_json(replace(_kept(wanted), ca_cert=source)), None, run_id)
+
+
+def with_ca(run_id: str, wanted: Desired, ca: Ca) -> records.LastConfigure:
+    """Return what is asked for, with the CA as it was read."""
+    return records.LastConfigure(to_json(_kept(wanted)), ca.pem.decode(), run_id)
+
+
+def accept(machine: Host, record: records.LastConfigure) -> records.LastConfigure:
+    """Keep what is asked for before anything is done about it: it counts from now on, however this run ends.
+
+    Raises AgentError where it cannot be kept, unless a `configure` has succeeded that was asked for the same.
+    """
+    before = last_configure(machine)
+    done = before.succeeded if before is not None else None
+    record = replace(record, succeeded=done)
+    if before is not None and before.asks == record.asks:
+        return record
+    try:
+        records.write_last(machine, record)
+    except AgentError:
+        if done is None or _meant(done) != _meant(record) or record.ca_pem not in (None, done.ca_pem):
+            raise
+    return record
+
+
+def save_success(machine: Host, record: records.LastConfigure) -> tuple[Notice, ...]:
+    """Keep that what was asked for has succeeded. What the run did stands also when that fails."""
+    try:
+        records.write_last(machine, replace(record, succeeded=record))
+    except AgentError as error:
+        text = f"that this run succeeded could not be kept: {error.saw or error.sentence}"
+        return (Notice("record-not-kept", text),)
+    return ()
+
+
+def last_configure(view: HostView) -> records.LastConfigure | None:
+    """Return the record of this host, None where there is none, or one that cannot be understood."""
+    with contextlib.suppress(AgentError, TypeError):
+        last = records.read_last(view)
+        for each in filter(None, (last, last.succeeded)):
+            from_json(each.desired)
+        return last
+    return None
+
+
+def unfinished(view: HostView, looked_at: records.LastConfigure | None) -> ErrorDetails | None:
+    """Tell that the last `configure` has not succeeded, unless what it means was looked at, or succeeded before."""
+    last = last_configure(view)
+    if last is None or last.is_done:
+        return None
+    run = f"run {last.run_id}" if last.run_id else "it"
+    same = [each for each in (last.succeeded, looked_at) if each is not None and _meant(each) == _meant(last)]
+    sentence = "the last `configure` was asked for something else, and no success of it is recorded"
+    hsms = " ".join(map(str, last.desired.get("hsm_ip", ())))
+    saw = f"{run} was asked for HSMs {hsms}, and no run since is known to have succeeded"
+    if same:
+        try:
+            if _ca_of(view, last) in [each.ca_pem for each in same]:
+                return None
+        except AgentError as error:
+            if error.ends_run:
+                raise
+            sentence = "the last `configure` did not succeed, and the CA that it asked for cannot be used"
+            saw = f"{run}: {error.sentence}: {error.saw}"
+    return ErrorDetails(
+        "drift",
+        sentence,
+        saw,
+        "a `configure` that succeeds",
+        "run `hsm-agent configure`: without options it is that one again, with others they are what is wanted",
+    )
+
+
+def _ca_of(view: HostView, last: records.LastConfigure) -> str:
+    """Return the CA that a record asks for: what is at the place it names. Raises AgentError as reading that does."""
+    if last.ca_pem is not None:
+        return last.ca_pem
+    return load_ca(view, _of_record(view, last), Timeouts())[0].pem.decode()
+
+
+def _meant(last: records.LastConfigure) -> Desired:
+    """Return what a record asks of the host itself but for the CA, in one spelling: what is meant without saying, said.
+
+    Neither who is told of it, nor where packages come from.
+    """
+    said = from_json({name: value for name, value in last.desired.items() if name not in _NOT_OF_THE_HOST})
+    return replace(
+        said,
+        hsm_ip=tuple(sorted(set(said.hsm_ip))),
+        component=tuple(sorted({"cli", *said.component})),
+        sdk=said.sdk or 5,
+    )
+
+
+def with_what_lacks(view: HostView, error: AgentError, desired: Desired) -> AgentError:
+    """Add to complaints what the next look would complain of: the whole input is corrected in one go."""
+    spelled = (("--hsm-ip", "hsm.ip", "HSM_AGENT_HSM_IP"), ("--ca-cert", "hsm.ca_cert", "HSM_AGENT_CA_CERT"))
+    more = [
+        text
+        for names, text in zip(spelled, _lacking(view, desired))
+        if text and not any(name in error.saw for name in names)
+    ]
+    if error.code.name != "config-invalid" or not more:
+        return error
+    input_errors = InputErrors([*error.saw.splitlines(), *more])
+    return input_errors.error()
+
+
+def receivers(told_to: Desired) -> Desired:
+    return Desired(
+        report_to=told_to.report_to,
+        report_ca=told_to.report_ca,
+        report_token_file=told_to.report_token_file,
+    )
