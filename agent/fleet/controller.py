@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 
     from agent.core.fleet_model import RolloutListener, Target
     from agent.core.host import Host
+    from agent.core.transport import CancelToken, Connector
     from agent.fleet.agent_archive import AgentArchives
-    from agent.fleet.host_session import Connector
     from agent.fleet.journal import RecordedRun, RunSpec
-    from agent.fleet.rollout import CancelToken
 
 # what a run that is gone on with is to do, and at which hosts, from what its journal tells
 Again = Callable[["RecordedRun"], tuple["RunSpec", tuple["Target", ...]]]

@@ -6,12 +6,12 @@ import random
 import secrets
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Callable, Protocol
+from typing import TYPE_CHECKING, Any, Callable
 
 from agent.catalogue import load as load_catalogue
 from agent.catalogue import published
 from agent.core.errors import CODES, AgentError
-from agent.core.fleet_model import HostResult, HostState, Target
+from agent.core.fleet_model import HostResult, HostState
 from agent.core.transport import CancelledError, ConnectionLostError
 from agent.fleet.launch import (
     SHELL_PROBE,
@@ -29,15 +29,15 @@ from agent.render.fleet.humanize import from_here
 from agent.render.json_report import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Mapping
     from typing import NoReturn
 
     from agent.catalogue import Catalogue, Published
+    from agent.core.transport import CancelToken, CommandChannel, Connection, Connector
     from agent.fleet.agent_archive import AgentArchives
     from agent.fleet.launch import LaunchMethod
     from agent.fleet.package_cache import PackageCache
-    from agent.fleet.rollout import CancelToken, HostTask
+    from agent.fleet.rollout import HostTask
 
 # For how long a host that was lost is looked for, in seconds: a reboot takes a minute or two.
 SEARCH = 300.0
@@ -65,44 +65,6 @@ _ENDED = (
 )
 # How much of an answer to the question which shell it is, is listened to, in bytes.
 _ANSWER = 64 * 1024
-
-
-class CommandChannel(Protocol):
-    """A command that runs on a host, with all three of its streams."""
-
-    def send(self, data: bytes) -> None: ...
-
-    def receive(self, *, timeout: float = ...) -> bytes:
-        """Return what comes next on standard output, empty at its end; AgentError `ssh-timed-out` when nothing does."""
-
-    def close_stdin(self) -> None: ...
-
-    def status(self) -> int | None:
-        """Return the exit status, None after death by a signal."""
-
-    def errors(self) -> bytes:
-        """Return the end of standard error."""
-
-
-class Connection(Protocol):
-    """A connection to a host, as whoever it was asked to connect as."""
-
-    @property
-    def trusted(self) -> str | None: ...
-
-    def open_command(self, command: str) -> AbstractContextManager[CommandChannel]: ...
-
-
-class Connector(Protocol):
-    """The way to hosts."""
-
-    def places(
-        self, targets: Sequence[Target], stopped: Callable[[], bool], /
-    ) -> Mapping[str, tuple[str, int]]:
-        """Return for each target's name the name or address, and the port, that are connected to."""
-
-    def open(self, target: Target, cancel_token: Any, /) -> AbstractContextManager[Connection]:
-        """Connect and log in. Raises AgentError with the cause, CancelledError when the cancel token is cut."""
 
 
 @dataclass(frozen=True)

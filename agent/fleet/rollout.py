@@ -12,11 +12,11 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Protocol
+from typing import TYPE_CHECKING, Callable
 
 from agent.core.errors import CODES, unexpected
 from agent.core.fleet_model import HostResult, HostState, Target
-from agent.core.transport import CancelledError
+from agent.core.transport import CancelledError, CancelToken
 from agent.fleet import waves
 from agent.fleet.journal import summarised
 
@@ -45,15 +45,6 @@ class HostTask:
     wave: int
     attempt: int
     again: bool
-
-
-class CancelToken(Protocol):
-    """What a visit hangs on: cut, every wait in it ends."""
-
-    def cancel(self) -> None: ...
-
-    def wait(self, seconds: float) -> None:
-        """Wait so long, or raise CancelledError as soon as the line is cut."""
 
 
 # Goes to one host and returns how it ended there; raises nothing. Told where it is by calling the last argument.
