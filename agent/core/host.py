@@ -44,7 +44,8 @@ class Stat:
     """What a name in the file system is. `kind` is file, directory, link or other; `mtime` is epoch seconds.
 
     On Windows `mode` says what the access control list says, and uid and gid are -1. `names` is how many a file has:
-    those besides this one are hard links.
+    those besides this one are hard links. `writers` are those whom an access list beside the mode lets write, each
+    `user` or `group` with its number; Linux alone has them.
     """
 
     kind: str
@@ -54,11 +55,12 @@ class Stat:
     size: int
     mtime: float
     names: int = 1
+    writers: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class ConnectResult:
-    """One answer to `reach`: `cause` is None when connected, else an error code such as `hsm-timed-out`.
+    """One answer to `connect`: `cause` is None when connected, else an error code such as `hsm-timed-out`.
 
     `seconds` is the time to connect; `tls` says whether a TLS handshake was answered, None when not asked.
     """

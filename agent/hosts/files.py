@@ -11,12 +11,17 @@ import fcntl
 import os
 import re
 import stat
+import struct
+import sys
 
 from agent.core.errors import AgentError, fix, immutable, is_exhaustion
 from agent.core.host import Stat
 from agent.core.system import is_stream
 from agent.hosts import linux
 
+# An access list beside the mode (acl(5)), as the kernel gives it: a version, then tag, rights and number of each entry.
+_LIST, _VERSION, _ENTRY = "system.posix_acl_access", struct.Struct("<I"), struct.Struct("<HHI")
+_NAMED, _WRITES = {0x02: "user", 0x08: "group"}, 0o2
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -68,6 +73,21 @@ def lstat(path: str) -> Stat | None:
         seen.st_size,
         seen.st_mtime,
         seen.st_nlink if stat.S_ISREG(seen.st_mode) else 1,
+        _writers(path) if seen.st_mode & stat.S_IWGRP and not stat.S_ISLNK(seen.st_mode) else (),
+    )
+
+
+def _writers(path: str) -> tuple[tuple[str, int], ...]:
+    """Return whom an access list lets write. What it lets anybody do at most, the mode shows as the group's rights."""
+    if sys.platform != "linux":
+        return ()
+    try:
+        data = os.getxattr(path, _LIST, follow_symlinks=False)
+    except OSError:  # it has none, or the file system knows none
+        return ()
+    entries = _ENTRY.iter_unpack(data[_VERSION.size :])
+    return tuple(
+        (_NAMED[tag], number) for tag, rights, number in entries if tag in _NAMED and rights & _WRITES
     )
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 _OTHERS, _GROUP, _STICKY = 0o002, 0o020, 0o1000
 # as Linux has it
 _MOST_LINKS = 40
-# An access list beside the mode (acl(5)), as the kernel gives it: a version, then tag, rights and number of each entry.
-_LIST, _VERSION, _ENTRY = "system.posix_acl_access", struct.Struct("<I"), struct.Struct("<HHI")
-_A_USERS, _A_GROUPS, _WRITES = 0x02, 0x08, 0o2
 
 
 def changeable(view: HostView, path: str) -> str | None:
@@ -31,18 +27,13 @@ def changeable(view: HostView, path: str) -> str | None:
     """
     if view.system.separator != "/":
         stat = view.stat(path)
-        found = None if stat is None or stat.kind != "file" else _fault(stat, "it")
+        found = None if stat is None or stat.kind != "file" else fault_of(stat, "it")
     else:
         whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"
         way = _on_the_way(view, whole)
-        faults = (fault_of(at, stat, "it" if at == whole else at) for at, stat in way)
+        faults = (fault_of(stat, "it" if at == whole else at) for at, stat in way)
         found = next(filter(None, faults), None)
     return f"{found}; make it writable for {view.system.admin_role} alone" if found else None
-
-
-def fault_of(path: str, stat: Stat, what: str) -> str | None:
-    """Say how somebody else than root and the caller can change this one name of Linux, None when nobody can."""
-    return _fault(stat, what) or _listed(path, stat, what)
 
 
 def _on_the_way(view: HostView, path: str) -> Iterator[tuple[str, Stat]]:
@@ -71,34 +62,24 @@ def _on_the_way(view: HostView, path: str) -> Iterator[tuple[str, Stat]]:
             here = at
 
 
-def _fault(stat: Stat, what: str) -> str | None:
-    """Say who else may change it. In a folder such as /tmp the names of others are safe from everybody."""
+def fault_of(stat: Stat, what: str) -> str | None:
+    """Say how somebody else than root and the caller can change this one name, None when nobody can.
+
+    In a folder such as /tmp the names of others are safe from everybody.
+    """
     users, groups = _ours()
     if stat.uid >= 0 and stat.uid not in users:
         return f"{what} belongs to user {stat.uid}"
-    if stat.kind == "link" or (stat.kind == "directory" and stat.mode & _STICKY):
+    if stat.kind == "link":
         return None
-    if stat.mode & _OTHERS:
-        return f"everybody may write to {what}"
-    if stat.mode & _GROUP and stat.gid not in groups:
-        return f"group {stat.gid} may write to {what}"
-    return None
-
-
-def _listed(path: str, stat: Stat, what: str) -> str | None:
-    """Say whom an access list lets write. What it lets anybody do at most, the mode shows as the group's rights."""
-    if sys.platform != "linux" or stat.kind == "link" or not stat.mode & _GROUP:
-        return None
-    try:
-        data = os.getxattr(path, _LIST, follow_symlinks=False)
-    except OSError:  # it has none, or the file system knows none
-        return None
-    users, groups = _ours()
-    for tag, rights, number in _ENTRY.iter_unpack(data[_VERSION.size :]):
-        kind, ours = {_A_USERS: ("user", users), _A_GROUPS: ("group", groups)}.get(tag, ("", set()))
-        if kind and rights & _WRITES and number not in ours:
-            return f"{kind} {number} may write to {what}, by its access list"
-    return None
+    if stat.kind != "directory" or not stat.mode & _STICKY:
+        if stat.mode & _OTHERS:
+            return f"everybody may write to {what}"
+        if stat.mode & _GROUP and stat.gid not in groups:
+            return f"group {stat.gid} may write to {what}"
+    ours = {"user": users, "group": groups}
+    strangers = [f"{kind} {number}" for kind, number in stat.writers if number not in ours[kind]]
+    return f"{strangers[0]} may write to {what}, by its access list" if strangers else None
 
 
 def _ours() -> tuple[set[int], set[int]]:

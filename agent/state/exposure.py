@@ -32,7 +32,7 @@ def exposed(view: HostView, *paths: str) -> str | None:
         except AgentError as error:
             return error.saw
         # nobody has business in these folders, so that a sticky bit excuses nothing
-        fault = None if stat is None else fault_of(at, replace(stat, mode=stat.mode & ~_STICKY), at)
+        fault = None if stat is None else fault_of(replace(stat, mode=stat.mode & ~_STICKY), at)
         if fault is not None:
             return fault
     return None

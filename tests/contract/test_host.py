@@ -9,13 +9,14 @@ import shlex
 import socket
 import ssl
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
@@ -526,6 +527,28 @@ def test_the_double_has_a_full_and_a_read_only_disk() -> None:
     with raises("read-only"):
         memory.write("/file", b"new", mode=0o644)
     assert (memory.read("/file"), memory.disk_space("/")) == (b"old", DiskSpace(0, writable=False))
+
+
+@is_root
+def test_stat_tells_whom_an_access_list_lets_write(real: Ground) -> None:
+    path = real.file("listed")
+    nobody = 0xFFFFFFFF
+    entries = (
+        (1, 6, nobody),
+        (2, 6, 1000),
+        (2, 4, 1001),
+        (4, 4, nobody),
+        (8, 7, 1002),
+        (0x10, 6, nobody),
+        (0x20, 4, nobody),
+    )
+    data = (2).to_bytes(4, "little") + b"".join(struct.pack("<HHI", *each) for each in entries)
+    os.setxattr(path, "system.posix_acl_access", data)
+    stat = real.host.stat(path)
+    assert stat is not None
+    assert stat.writers == (("user", 1000), ("group", 1002))
+    Path(path).chmod(0o644)  # takes the list's mask away
+    assert replace(stat, mode=0o644, writers=()) == real.host.stat(path)
 
 
 # --- ask, do

@@ -34,7 +34,7 @@ class Unknown(BaseException):
 
 @dataclass(frozen=True)
 class Entry:
-    """One name in the file system. `link` is the goal of a link; `kind` and `names` as in Stat."""
+    """One name in the file system. `link` is the goal of a link; `kind`, `names`, `writers` as in Stat."""
 
     kind: str = "file"
     data: bytes = b""
@@ -44,6 +44,7 @@ class Entry:
     mtime: float = 0.0
     link: str = ""
     names: int = 1
+    writers: tuple[tuple[str, int], ...] = ()
 
 
 class Memory:
@@ -130,7 +131,9 @@ class Memory:
         if entry is None:
             return None
         size = len(entry.link) if entry.kind == "link" else len(entry.data)
-        return Stat(entry.kind, entry.mode, entry.uid, entry.gid, size, entry.mtime, entry.names)
+        return Stat(
+            entry.kind, entry.mode, entry.uid, entry.gid, size, entry.mtime, entry.names, entry.writers
+        )
 
     def readlink(self, path: str) -> str | None:
         entry = self.entries.get(self._place_of(path))

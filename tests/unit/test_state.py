@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -226,3 +228,17 @@ def test_a_private_key_is_never_copied_into_a_snapshot() -> None:
     with pytest.raises(AgentError) as caught:
         snapshots.save(memory, RUN, worked=True)
     assert (caught.value.code.name, memory.touches) == ("ca-is-private-key", [])
+
+
+@pytest.mark.parametrize("name", ["state", "snapshots", "file"])
+def test_what_an_access_list_lets_others_write_is_not_believed(name: str) -> None:
+    memory = Memory({CA: b"CA"})
+    snapshots.save(memory, RUN, worked=True)
+    path = {"state": LINUX.state, "snapshots": LINUX.snapshots, "file": f"{LINUX.snapshots}/{RUN}.json"}[name]
+    kept = memory.entries[path]
+    memory.entries[path] = replace(kept, writers=(("user", 0), ("group", 0)))
+    assert snapshots.load(memory, RUN).files[0].data == b"CA"
+    memory.entries[path] = replace(kept, writers=(("user", 0), ("group", 1000)))
+    with pytest.raises(AgentError, match="not put back") as caught:
+        snapshots.load(memory, RUN)
+    assert "group 1000 may write to" in caught.value.saw
