@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
@@ -59,6 +59,19 @@ def _able() -> None:
 
 def mark() -> str:
     return f"DEMO_OF_A_TEST={secrets.token_hex(8)}"
+
+
+@contextlib.contextmanager
+def begun() -> Iterator[tuple[subprocess.Popen[str], IO[str], str]]:
+    """Start the demo in a session of its own: its process, what it shows, and the mark that all of its processes carry."""
+    marked = mark()
+    name, _, value = marked.partition("=")
+    with subprocess.Popen(
+        DEMO, cwd=ROOT, env={**os.environ, name: value}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        yield process, process.stdout, marked
 
 
 def running(marked: str) -> list[str]:
@@ -187,25 +200,13 @@ def test_the_demo_is_told_as_a_story_with_the_calls_a_reader_can_repeat() -> Non
     ],
 )
 def test_ended_in_the_middle_nothing_is_left(number: int, status: int, said: str) -> None:
-    marked = mark()
-    name, _, value = marked.partition("=")
-    with subprocess.Popen(
-        DEMO,
-        cwd=ROOT,
-        env={**os.environ, name: value},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        while not process.stdout.readline().startswith("── 1"):
+    with begun() as (process, shown, marked):
+        while not shown.readline().startswith("── 1"):
             assert process.poll() is None
         assert running(marked) != []
         process.send_signal(number)
         # the end of both streams: nobody is left who could write to them
-        process.stdout.read()
-        told = process.stderr.read()
+        told = process.communicate(timeout=120)[1]
     assert process.returncode == status
     assert (said in told, "Traceback" in told) == (True, False)
     assert running(marked) == []
@@ -215,20 +216,12 @@ def test_ended_in_the_middle_nothing_is_left(number: int, status: int, said: str
 @pytest.mark.parametrize("moment", ["unshare", "agent.demo.play", "openssl", "dpkg-deb", "agent.demo.mirror"])
 def test_a_key_at_any_moment_of_the_setting_up_leaves_nothing(moment: str) -> None:
     """A terminal's Ctrl-C goes to all processes of its group, twice where somebody is impatient."""
-    marked = mark()
-    name, _, value = marked.partition("=")
-    with subprocess.Popen(
-        DEMO, cwd=ROOT, env={**os.environ, name: value}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stderr is not None
+    with begun() as (process, _shown, marked):
         while not any(moment in each for each in running(marked)):
             assert process.poll() is None
         for _ in range(2):
             os.killpg(process.pid, signal.SIGINT)
-        process.stdout.read()
-        told = process.stderr.read()
+        told = process.communicate(timeout=120)[1]
     assert (process.returncode, "Traceback" in told) == (130, False), told
     assert running(marked) == []
 
@@ -236,28 +229,16 @@ def test_a_key_at_any_moment_of_the_setting_up_leaves_nothing(moment: str) -> No
 @pytest.mark.usefixtures("untouched")
 def test_the_key_is_heard_by_the_process_outside_alone() -> None:
     """One that is inside, and has just begun to load its modules, would say so in a traceback."""
-    marked = mark()
-    name, _, value = marked.partition("=")
-    with subprocess.Popen(
-        DEMO,
-        cwd=ROOT,
-        env={**os.environ, name: value},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
+    with begun() as (process, shown, marked):
         inside = None
         while inside is None:
             assert process.poll() is None
             inside = loading(marked)
         os.kill(inside, signal.SIGINT)
-        while not process.stdout.readline().startswith("── 1"):
+        while not shown.readline().startswith("── 1"):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        process.stdout.read()
-        told = process.stderr.read()
+        told = process.communicate(timeout=120)[1]
     assert (process.returncode, "Traceback" in told) == (130, False), told
 
 

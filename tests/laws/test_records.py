@@ -26,6 +26,7 @@ from agent.sinks import spool
 from agent.state import records
 from agent.state.identity import identity
 from agent.state.sealed import seal
+from tests.doubles.damage import DAMAGES, damaged
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import CRYPTOGRAPHY, Vendor, WindowsVendor
 from tests.laws.test_laws import STARTED, Fragile, Killed, configure, desired_of, machine_of, state
@@ -781,7 +782,7 @@ def test_an_ordinary_user_sees_what_root_reported(ca_pem: bytes) -> None:
 @settings(max_examples=150, deadline=None)
 @given(
     at=st.integers(0, 20_000),
-    kind=st.sampled_from(["flip", "delete", "insert", "cut"]),
+    kind=st.sampled_from(DAMAGES),
     byte=st.integers(1, 255),
     name=st.sampled_from(["desired", "receivers"]),
 )
@@ -796,14 +797,7 @@ def test_a_record_of_which_a_byte_changed_is_none_or_says_the_same(
     whole = read(memory)
     path = f"{STATE}/{name}.json"
     data = memory.read(path) or b""
-    at %= len(data)
-    changed = {
-        "flip": data[:at] + bytes([data[at] ^ byte]) + data[at + 1 :],
-        "delete": data[:at] + data[at + 1 :],
-        "insert": data[:at] + bytes([byte]) + data[at:],
-        "cut": data[:at],
-    }[kind]
-    memory.place(path, changed)
+    memory.place(path, damaged(data, kind, at, byte))
     try:
         found = read(memory)
     except AgentError as error:

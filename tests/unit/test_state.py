@@ -17,6 +17,7 @@ from agent.state.saved_files import line_id
 from agent.state.sealed import seal
 from agent.state.snapshot_format import ROLLBACK
 from agent.steps.restore import restore
+from tests.doubles.damage import DAMAGES, damaged
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import CA, ETC
 
@@ -171,7 +172,7 @@ def test_one_that_holds_what_is_not_the_clients_is_refused() -> None:
 @settings(max_examples=400)
 @given(
     at=st.integers(0, 5000),
-    kind=st.sampled_from(["flip", "delete", "insert", "cut"]),
+    kind=st.sampled_from(DAMAGES),
     byte=st.integers(1, 255),
 )
 def test_a_snapshot_of_which_a_byte_changed_is_refused_or_says_the_same(
@@ -181,14 +182,7 @@ def test_a_snapshot_of_which_a_byte_changed_is_refused_or_says_the_same(
     whole = snapshots.save(memory, RUN, worked=True)
     path = f"{LINUX.snapshots}/{RUN}.json"
     data = memory.read(path) or b""
-    at %= len(data)
-    changed = {
-        "flip": data[:at] + bytes([data[at] ^ byte]) + data[at + 1 :],
-        "delete": data[:at] + data[at + 1 :],
-        "insert": data[:at] + bytes([byte]) + data[at:],
-        "cut": data[:at],
-    }[kind]
-    memory.place(path, changed)
+    memory.place(path, damaged(data, kind, at, byte))
     try:
         found = snapshots.load(memory, RUN)
     except AgentError as error:
