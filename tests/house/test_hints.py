@@ -89,5 +89,5 @@ def test_what_is_true_on_the_host_alone_is_not_said_here() -> None:
     there = (
         "run `hsm-agent configure`: without options it is that one again, with others they are what is wanted"
     )
-    assert any(there in path.read_text(encoding="utf-8") for path in (ROOT / "agent").glob("*.py"))
+    assert any(there in path.read_text(encoding="utf-8") for path in (ROOT / "agent").rglob("*.py"))
     assert from_here(there) == "run `hsm-agent fleet rollout` with the options that are wanted"
