@@ -109,7 +109,9 @@ def test_a_file_behind_standard_output_is_gone_on_with(tmp_path: Path) -> None:
 
 
 # beyond what one process may open: no descriptor of this one has that number
-@pytest.mark.parametrize(("name", "code"), [("/dev/full", "no-space"), ("/dev/fd/2147483647", "write-failed")])
+@pytest.mark.parametrize(
+    ("name", "code"), [("/dev/full", "no-space"), ("/dev/fd/2147483647", "write-failed")]
+)
 def test_a_stream_that_takes_nothing_is_named(name: str, code: str) -> None:
     with pytest.raises(AgentError) as refused:
         put(Posix(), name, "told")
