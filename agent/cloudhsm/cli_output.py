@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.cloudhsm import lenient_json
+
+if TYPE_CHECKING:
+    from agent.core.errors import CodeName
 
 # What is looked at, from the end: `user list` of a full cluster is some hundred kB.
 _MOST_TEXT = 1024 * 1024
@@ -31,7 +34,7 @@ class CliResponse:
 class KnownFailure(NamedTuple):
     """A known message: the code it stands for, its line, and a hint where the code's own is too wide."""
 
-    code: str
+    code: CodeName
     saw: str
     hint: str | None
 
@@ -115,7 +118,7 @@ def cmu_connected(text: str) -> tuple[str, ...]:
 # `ki-all` lists the first known number, 67; they are OpenSSL's X509_V_ERR_* codes.
 _VERIFICATION = re.compile(r"Certificate verification error with error code (\d+) and depth (\d+): ([^\n]*)")
 _CLOCK = "check this host's clock with `date -u`; if it is right, a certificate of the cluster is out of date"
-_TLS: dict[str, tuple[str, str | None]] = {
+_TLS: dict[str, tuple[CodeName, str | None]] = {
     "9": ("client-tls-failed", _CLOCK),
     "10": ("client-tls-failed", _CLOCK),
     "67": (
@@ -127,7 +130,7 @@ _TLS: dict[str, tuple[str, str | None]] = {
 # Where a hint is None, the code's own says it. Sources: the troubleshooting and known-issues pages of the
 # User Guide, and for messages that only users published: GitHub aws-samples/aws-cloudhsm-jce-examples#97 (the
 # placeholder), aws-samples/aws-cloudhsm-cloudformation-template#16 (the appender).
-_MESSAGES: tuple[tuple[re.Pattern[str], str, str | None], ...] = (
+_MESSAGES: tuple[tuple[re.Pattern[str], CodeName, str | None], ...] = (
     (
         re.compile(r"Config key hostname has invalid value|%%(?:HSM_IP_ADDRESS|SERVER_ADDR)%%"),
         "configure-not-applied",

@@ -15,7 +15,7 @@ from agent.config.options import (
     InvalidValueError,
     spelled_address,
 )
-from agent.core.errors import CODES, AgentError
+from agent.core.errors import CODES, AgentError, CodeName
 from agent.hosts.owned import changeable
 
 if sys.version_info >= (3, 11):
@@ -76,12 +76,12 @@ class InputErrors:
     def add(self, where: str, text: str) -> None:
         self.texts.append(f"{where}: {text}")
 
-    def raise_any(self, code: str = "config-invalid", what: str = "the input") -> None:
+    def raise_any(self, code: CodeName = "config-invalid", what: str = "the input") -> None:
         """Raise AgentError `code` naming all complaints, when there is one."""
         if self.texts:
             raise self.error(code, what)
 
-    def error(self, code: str = "config-invalid", what: str = "the input") -> AgentError:
+    def error(self, code: CodeName = "config-invalid", what: str = "the input") -> AgentError:
         """Return all complaints as one error."""
         count = len(self.texts)
         every = "every line of the complaint; they are all given at once"

@@ -17,7 +17,7 @@ from agent.config.desired import (
     read_text,
     resolve,
 )
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, CodeName
 from agent.hosts.timed_input import read_all
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def read_sources(
     return said
 
 
-def _standard_input(view: HostView, said: list[RawOptions], option: str, code: str) -> bytes:
+def _standard_input(view: HostView, said: list[RawOptions], option: str, code: CodeName) -> bytes:
     """Return what is written to us until its end, which `--timeout` or else a limit of ours waits for.
 
     Raises AgentError `timed-out`, `interrupted`, and `code` where there is more than such a file has.

@@ -4,13 +4,98 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from typing import Literal
+
+# what users see and scripts compare; a type, so that mypy finds each that the table below does not have
+CodeName = Literal[
+    "internal",
+    "usage",
+    "config-invalid",
+    "inventory-invalid",
+    "user-data-too-large",
+    "nothing-recorded",
+    "drift",
+    "platform-unsupported",
+    "component-unsupported",
+    "client-end-of-support",
+    "not-root",
+    "run-locked",
+    "python-missing",
+    "openssl-unusable",
+    "sudo-refused",
+    "tree-missing",
+    "demo-unavailable",
+    "no-space",
+    "no-exec",
+    "no-resources",
+    "read-only",
+    "unreadable",
+    "write-failed",
+    "download-failed",
+    "package-not-found",
+    "checksum-mismatch",
+    "checksum-unknown",
+    "package-failed",
+    "package-locked",
+    "package-conflict",
+    "package-downgrade",
+    "reboot-required",
+    "ca-unreadable",
+    "ca-not-a-certificate",
+    "ca-is-private-key",
+    "ca-expired",
+    "ca-not-yet-valid",
+    "ca-damaged",
+    "ca-key-weak",
+    "ca-fingerprint-differs",
+    "ca-would-be-replaced",
+    "hsm-timed-out",
+    "hsm-refused",
+    "hsm-no-route",
+    "hsm-firewalled",
+    "hsm-no-tls",
+    "hsm-degraded",
+    "client-tls-failed",
+    "client-disconnected",
+    "client-failed",
+    "client-hung",
+    "library-unloadable",
+    "cluster-not-activated",
+    "permissions-unsafe",
+    "configure-failed",
+    "configure-not-applied",
+    "single-hsm-not-accepted",
+    "service-failed",
+    "firewall-failed",
+    "rolled-back",
+    "rollback-failed",
+    "snapshot-damaged",
+    "report-undelivered",
+    "report-refused",
+    "hosts-failed",
+    "host-name-unknown",
+    "ssh-timed-out",
+    "ssh-refused",
+    "ssh-no-route",
+    "ssh-failed",
+    "host-key-unknown",
+    "host-key-changed",
+    "login-refused",
+    "key-unusable",
+    "link-lost",
+    "far-end-failed",
+    "failure-limit",
+    "host-deadline",
+    "timed-out",
+    "interrupted",
+]
 
 
 @dataclass(frozen=True)
 class ErrorCode:
     """A stable name for one kind of failure: its exit status, what it means, what usually causes it, the way out."""
 
-    name: str
+    name: CodeName
     exit_status: int
     meaning: str
     causes: str
@@ -21,7 +106,7 @@ class AgentError(Exception):
     """A failure with a cause: a code from the table, a sentence, what was seen and wanted, and a hint to act on."""
 
     def __init__(
-        self, code: str, sentence: str, *, saw: str = "", want: str = "", hint: str | None = None
+        self, code: CodeName, sentence: str, *, saw: str = "", want: str = "", hint: str | None = None
     ) -> None:
         super().__init__(sentence)
         self.code = CODES[code]
@@ -684,7 +769,7 @@ def immutable(path: str) -> AgentError:
     )
 
 
-def fix(code: str, **values: str) -> str:
+def fix(code: CodeName, **values: str) -> str:
     """Return the way out of a code, with what is known where the table says PATH, URL, ADDRESS."""
     text = CODES[code].fix
     for name, value in values.items():

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    from agent.core.errors import CodeName
     from agent.core.registry import RegistryKey
     from agent.core.system import System
 
@@ -67,7 +68,7 @@ class ConnectResult:
 
     address: str
     port: int
-    cause: str | None
+    cause: CodeName | None
     detail: str
     seconds: float | None
     tls: bool | None = None

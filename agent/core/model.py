@@ -11,6 +11,7 @@ from agent.core.plain import MOST, carried
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from agent.core.errors import CodeName
     from agent.core.host import Host, HostView
 
 # what a finding's detail may hold: plain JSON values
@@ -54,7 +55,7 @@ class Finding:
     met: bool
     saw: str
     want: str
-    code: str | None = None
+    code: CodeName | None = None
     hint: str | None = None
     notices: tuple[Notice, ...] = ()
     detail: Mapping[str, Value] = field(default_factory=dict)
@@ -68,7 +69,7 @@ class Step(Protocol):
         """Stable and shown everywhere, such as `package:cli`."""
 
     @property
-    def not_applied_code(self) -> str:
+    def not_applied_code(self) -> CodeName:
         """The code that is reported when `apply` returned and a second look still disagrees."""
 
     def check(self, view: HostView) -> Finding:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, CodeName
 from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
 from agent.hosts.files import sync_folder
 from agent.render.fleet.grouping import summary_details
@@ -388,7 +388,7 @@ def summarised(end: HostResult) -> HostResult:
 def _unwritten(folder: Path, error: OSError) -> AgentError:
     import errno  # noqa: PLC0415 -- only for a failure
 
-    code = "no-space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "write-failed"
+    code: CodeName = "no-space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "write-failed"
     return AgentError(
         code, "the journal of the roll-out cannot be written", saw=f"{folder}: {error.strerror or error}",
         hint="free the space, or name another place with XDG_STATE_HOME; what is begun finishes by itself",

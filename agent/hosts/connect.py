@@ -15,6 +15,8 @@ from agent.http.tls import tls_context
 if TYPE_CHECKING:
     import ssl
 
+    from agent.core.errors import CodeName
+
 # (socket, whether it is to be written, seconds) -> whether it can be
 Ready = Callable[[socket.socket, bool, float], bool]
 # Up to Python 3.12 time.monotonic counts in steps of 16 ms on Windows; on Linux both are one clock.
@@ -28,7 +30,7 @@ _MOST_SAID = 256 * 1024
 # what nftables drops on its way out times out, and what it rejects is refused or unreachable, as from anywhere else.
 _FILTERED = 10013
 # What a failed connect means; all else (a route that prohibits, no such family) is no route.
-_CAUSES = {
+_CAUSES: dict[int, CodeName] = {
     _FILTERED: "hsm-firewalled",
     errno.ETIMEDOUT: "hsm-timed-out",
     errno.ECONNREFUSED: "hsm-refused",
@@ -71,7 +73,7 @@ def reach(
     """
     wait = _Wait(stopped, ready)
 
-    def unreached(cause: str, detail: str) -> ConnectResult:
+    def unreached(cause: CodeName, detail: str) -> ConnectResult:
         return ConnectResult(address, port, cause, detail, None)
 
     try:
@@ -126,7 +128,7 @@ class _Wait:
 
 def _speak(
     sock: socket.socket, timeout: float, deadline: float, wait: _Wait
-) -> tuple[str | None, str, bool | None]:
+) -> tuple[CodeName | None, str, bool | None]:
     """Return cause, detail and whether TLS was spoken."""
     try:
         context = tls_context()

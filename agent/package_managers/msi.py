@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, CodeName
 from agent.core.registry import read
 from agent.core.utf16 import text_of
 from agent.package_managers.protocol import Condition, Installed, run_transaction
@@ -60,7 +60,7 @@ _DONE, _REBOOT_BEGUN, _REBOOT = 0, 1641, 3010
 _UNKNOWN = (1605, 1614)  # a product that is not, or not any more, installed
 _BUSY = 1618
 # What else Windows Installer says with its exit status: code, meaning, and hint (None: the code's own).
-_SAID: dict[int, tuple[str, str, str | None]] = {
+_SAID: dict[int, tuple[CodeName, str, str | None]] = {
     112: ("no-space", "the disk is full", None),
     1601: (
         "package-failed",

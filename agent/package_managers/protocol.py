@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, CodeName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # What a failing manager's words tell of the cause: a pattern, the code, and the hint (None: the code's own). Repeating
 # the command would only fail again.
-_CAUSES: tuple[tuple[str, str, str | None], ...] = (
+_CAUSES: tuple[tuple[str, CodeName, str | None], ...] = (
     (
         r"No space left on device|more space needed on|needs \d+\w*( more)?( inodes| space)? on the \S+ filesystem",
         "no-space",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, CodeName
 from agent.core.transport import CancelledError, ConnectionLostError
 from agent.ssh import sockets
 from agent.ssh.channel import SshChannel
@@ -276,6 +276,7 @@ def _not_forwarded(saw: str, number: int, jump: str, hop: Hop) -> AgentError:
     """Say why a jump host does not connect further. sshd tells it in words only."""
     words = saw.lower()
     sentence, hint = f"{jump} cannot connect to {hop.host} port {hop.port}", None
+    code: CodeName
     if "refused" in words:
         code = "ssh-refused"
     elif "timed out" in words or "timeout" in words:

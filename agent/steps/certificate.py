@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.cloudhsm.ca import find_certificates, written
 from agent.cloudhsm.paths import client_paths
 from agent.cloudhsm.protection import close, exposed, shut
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, CodeName
 from agent.core.links import goal, require_whole
 from agent.core.model import Finding
 
@@ -33,7 +33,7 @@ class Certificate:
         return "certificate"
 
     @property
-    def not_applied_code(self) -> str:
+    def not_applied_code(self) -> CodeName:
         return "write-failed"
 
     def check(self, view: HostView) -> Finding:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.cloudhsm.client_config import CLIENT_CERT, CLIENT_KEY, Server, parse_client_config, repaired
 from agent.cloudhsm.paths import PORT
 from agent.cloudhsm.protection import close, exposed
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, CodeName
 from agent.core.links import require_whole
 from agent.core.model import Finding, Notice
 from agent.steps.disk_space import refuse_without_room
@@ -54,7 +54,7 @@ class Configure:
         return f"configure:{self.component}"
 
     @property
-    def not_applied_code(self) -> str:
+    def not_applied_code(self) -> CodeName:
         return "configure-not-applied"
 
     def check(self, view: HostView) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, CodeName
 from agent.core.model import Finding, Notice
 from agent.windows.firewall import PORTS, RULE, own_rules
 
@@ -33,7 +33,7 @@ class Opening:
         return "firewall"
 
     @property
-    def not_applied_code(self) -> str:
+    def not_applied_code(self) -> CodeName:
         return "firewall-failed"
 
     def check(self, view: HostView) -> Finding:
@@ -62,7 +62,7 @@ class Closing:
         return "firewall"
 
     @property
-    def not_applied_code(self) -> str:
+    def not_applied_code(self) -> CodeName:
         return "firewall-failed"
 
     def check(self, view: HostView) -> Finding:

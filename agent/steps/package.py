@@ -11,7 +11,7 @@ from agent.catalogue import parse_version
 from agent.cloudhsm.paths import client_paths
 from agent.cloudhsm.sdk3 import daemon
 from agent.core.client_packages import PACKAGES
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, CodeName
 from agent.core.model import Finding, Notice
 from agent.core.urls import scheme_of, shown
 from agent.package_managers import Condition
@@ -88,7 +88,7 @@ class Package:
         return f"package:{self.component}"
 
     @property
-    def not_applied_code(self) -> str:
+    def not_applied_code(self) -> CodeName:
         return "package-failed"
 
     def check(self, view: HostView) -> Finding:
@@ -265,7 +265,7 @@ class PackagesAbsent:
         return f"package:{self.name}"
 
     @property
-    def not_applied_code(self) -> str:
+    def not_applied_code(self) -> CodeName:
         return "package-failed"
 
     def check(self, view: HostView) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.core.errors import AgentError, fix
+from agent.core.errors import AgentError, CodeName, fix
 from agent.core.model import Finding
 from agent.windows.firewall import outbound_blocks
 
@@ -48,7 +48,7 @@ class Reach:
         )
 
 
-def _unreached(view: HostView, reached: ConnectResult, cause: str) -> Finding:
+def _unreached(view: HostView, reached: ConnectResult, cause: CodeName) -> Finding:
     """Name the cause, and look at this host's own firewall where it may be that."""
     saw, hint = reached.detail, fix(cause, ADDRESS=reached.address)
     firewall = view.system.firewall

@@ -17,7 +17,7 @@ from agent.cloudhsm.paths import PORT, client_paths
 from agent.cloudhsm.protection import close, exposed
 from agent.cloudhsm.sdk3 import daemon
 from agent.cloudhsm.sdk3.service_managers import HALTED
-from agent.core.errors import CODES, AgentError
+from agent.core.errors import CODES, AgentError, CodeName
 from agent.core.links import require_whole
 from agent.core.model import Finding
 from agent.steps.disk_space import refuse_without_room
@@ -52,7 +52,7 @@ class ConfigureSdk3:
         return "configure:cli"
 
     @property
-    def not_applied_code(self) -> str:
+    def not_applied_code(self) -> CodeName:
         return "configure-not-applied"
 
     def check(self, view: HostView) -> Finding:
@@ -163,7 +163,7 @@ class DaemonService:
         return "service"
 
     @property
-    def not_applied_code(self) -> str:
+    def not_applied_code(self) -> CodeName:
         return "service-failed"
 
     def check(self, view: HostView) -> Finding:

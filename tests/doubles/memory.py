@@ -17,6 +17,7 @@ from agent.hosts import allowlist
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from agent.core.errors import CodeName
     from agent.core.registry import RegistryKey
     from agent.core.system import System
 
@@ -64,7 +65,7 @@ class Memory:
         *,
         answers: Mapping[Argv, Answer] | None = None,
         programs: Mapping[str, Answer] | None = None,
-        ports: Mapping[tuple[str, int], str | None] | None = None,
+        ports: Mapping[tuple[str, int], CodeName | None] | None = None,
         urls: Mapping[str, Content] | None = None,
         name: str = "memory",
         system: System = LINUX,

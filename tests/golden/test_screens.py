@@ -26,6 +26,7 @@ from agent.state import records
 from tests.doubles.vendor import ETC, MIRROR, OS_RELEASE, Vendor, WindowsVendor
 
 if TYPE_CHECKING:
+    from agent.core.errors import CodeName
     from agent.core.model import Report
     from tests.doubles.memory import Memory
 
@@ -48,7 +49,7 @@ class Scene:
         )
         self.number = 0
 
-    def down(self, cause: str, *addresses: str) -> Scene:
+    def down(self, cause: CodeName, *addresses: str) -> Scene:
         for address in addresses:
             self.memory.ports[address, 2223] = cause
             self.vendor.down.add(address)

@@ -23,6 +23,7 @@ from agent.state import snapshots
 from tests.doubles.vendor import MIRROR, Vendor, WindowsVendor
 
 if TYPE_CHECKING:
+    from agent.core.errors import CodeName
     from agent.core.host import Host
     from tests.doubles.memory import Memory
 
@@ -178,7 +179,7 @@ def test_killed_on_a_host_that_worked_each_file_is_the_old_or_the_new_one(
 
 @pytest.mark.parametrize("code", ["no-space", "read-only", "interrupted"])
 def test_a_touch_that_fails_on_a_host_that_worked_leaves_it_as_it_was(
-    world: World, code: str, ca_pem: bytes, other_ca_pem: bytes
+    world: World, code: CodeName, ca_pem: bytes, other_ca_pem: bytes
 ) -> None:
     statuses = []
     for breaks_at in range(1, 20):
@@ -390,7 +391,7 @@ def test_whatever_the_world_does_success_is_never_claimed_falsely_and_the_cure_c
 class Ending:
     """A host whose run is stopped at its n-th look or touch that takes time, and from then on at each."""
 
-    def __init__(self, inner: Memory, at: int, code: str) -> None:
+    def __init__(self, inner: Memory, at: int, code: CodeName) -> None:
         self._inner, self._left, self._code = inner, at, code
 
     @property
@@ -424,7 +425,7 @@ def alive(vendor: Vendor, memory: Memory) -> set[str]:
 @pytest.mark.parametrize("code", ["interrupted", "timed-out"])
 @pytest.mark.parametrize("command", ["configure", "verify"])
 def test_a_run_that_was_stopped_at_any_moment_never_ends_well_nor_degraded(
-    world: World, ca_pem: bytes, command: str, code: str
+    world: World, ca_pem: bytes, command: str, code: CodeName
 ) -> None:
     ended = set()
     for at in range(1, 100):
@@ -508,7 +509,7 @@ MISHAPS = ["lie", "fail", "fail-with-effect", "hang", "half"]
 @settings(max_examples=60)
 def test_what_worked_before_a_run_works_after_it_however_often_it_is_repeated(
     world: World, ca_pem: bytes, other_ca_pem: bytes, asked: list[str], listening: set[str], moods: dict[str, str],
-    component: str, stop: tuple[int, str] | None, times: int, *, other: bool,
+    component: str, stop: tuple[int, CodeName] | None, times: int, *, other: bool,
 ) -> None:  # fmt: skip
     vendor = world(addresses=ALL)
     memory = machine_of(vendor)

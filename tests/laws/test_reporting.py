@@ -33,6 +33,8 @@ from tests.unit.test_reporting import TREE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from agent.core.errors import CodeName
+
 WHOLE = "file:/told/report.json"
 BROKEN = "prometheus:/no/such/folder"
 
@@ -269,7 +271,7 @@ class Fixed(Memory):
         return super().read(path, offset=offset, limit=limit)
 
     fixed: tuple[str, ...] = ()
-    broken: Mapping[str, str] = {}
+    broken: Mapping[str, CodeName] = {}
 
 
 def a_spool(memory: Memory, count: int, **host: Any) -> tuple[str, ...]:
@@ -333,7 +335,7 @@ def test_where_nothing_can_be_written_it_is_said_that_it_is_sent_again(ca_pem: b
 
 
 @pytest.mark.parametrize("code", ["unreadable", "no-resources"])
-def test_what_cannot_be_read_now_stays_and_is_sent_later(code: str, ca_pem: bytes) -> None:
+def test_what_cannot_be_read_now_stays_and_is_sent_later(code: CodeName, ca_pem: bytes) -> None:
     memory = Fixed()
     names = a_spool(memory, 3)
     memory.broken = {names[0]: code}

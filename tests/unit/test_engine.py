@@ -16,6 +16,7 @@ from agent.verdict import judge
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
+    from agent.core.errors import CodeName
     from agent.core.host import Host, HostView
 
 
@@ -26,9 +27,9 @@ class File:
     id: str
     want: str = "new"
     effect: str | None = "new"
-    refuses: str | None = None
+    refuses: CodeName | None = None
     crashes: bool = False
-    not_applied_code: str = "write-failed"
+    not_applied_code: CodeName = "write-failed"
 
     @property
     def path(self) -> str:
@@ -57,7 +58,7 @@ class Sees:
     want: bytes = b"new"
     requires: tuple[str, ...] = ()
     depends_on: str | None = None
-    code: str = "client-failed"
+    code: CodeName = "client-failed"
 
     def check(self, view: HostView) -> Finding:
         saw = view.read(self.path)
@@ -170,7 +171,7 @@ def test_a_defect_in_a_step_fails_that_step_and_the_undo_still_comes() -> None:
 
 
 @pytest.mark.parametrize("code", ["interrupted", "timed-out"])
-def test_an_end_of_the_run_skips_all_that_follows(code: str) -> None:
+def test_an_end_of_the_run_skips_all_that_follows(code: CodeName) -> None:
     host = Memory()
     walk = run(host, File("a", refuses=code), File("b"), probes=(Sees("client", "/a"),))
     assert ends(walk) == [("a", "failed"), ("b", "skipped"), ("client", "skipped")]
@@ -218,7 +219,7 @@ def test_what_was_learned_is_told_once() -> None:
 class Cut(Memory):
     """A machine on which the run is stopped as soon as a file is read for the n-th time."""
 
-    def __init__(self, files: dict[str, bytes], path: str, at: int, code: str) -> None:
+    def __init__(self, files: dict[str, bytes], path: str, at: int, code: CodeName) -> None:
         super().__init__(files)
         self.path, self.left, self.code = path, at, code
 
@@ -232,7 +233,9 @@ class Cut(Memory):
 
 @pytest.mark.parametrize("code", ["interrupted", "timed-out"])
 @pytest.mark.parametrize("at", [1, 2])
-def test_a_look_that_was_stopped_is_a_fact_of_the_walk_whatever_was_seen_before(code: str, at: int) -> None:
+def test_a_look_that_was_stopped_is_a_fact_of_the_walk_whatever_was_seen_before(
+    code: CodeName, at: int
+) -> None:
     host = Cut({"/up": b"new"}, "/silent", at, code)
     probes = (Sees("reach:1:2223", "/up"), Sees("reach:2:2223", "/silent"), Sees("reach:3:2223", "/silent"))
     walk = check_plan(Plan((), probes), host, NullProgress())
@@ -266,7 +269,7 @@ class Counts:
 
     def check(self, view: HostView) -> Finding:
         found = len(view.read(self.path) or b"")
-        code = "hsm-degraded" if found < self.of else None
+        code: CodeName | None = "hsm-degraded" if found < self.of else None
         return Finding(found > 0, str(found), str(self.of), code, detail={"answers": found})
 
 

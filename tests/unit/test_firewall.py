@@ -29,6 +29,7 @@ from tests.unit.test_planner import CA, CATALOGUE, LIMITS, NOBLE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from agent.core.errors import CodeName
     from agent.core.registry import Value
 
 OWN = r"HKLM\SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy"
@@ -55,7 +56,7 @@ def rules(*texts: str, root: str = OWN) -> Keys:
     return {rf"{root}\FirewallRules": {f"{{{number}}}": text for number, text in enumerate(texts)}}
 
 
-def machine(keys: Mapping[str, Mapping[str, Value]], cause: str | None = "hsm-timed-out") -> Memory:
+def machine(keys: Mapping[str, Mapping[str, Value]], cause: CodeName | None = "hsm-timed-out") -> Memory:
     memory = Memory(ports={("10.0.1.6", 2223): cause}, system=windows())
     memory.other_keys = lambda key: RegistryKey(keys[key]) if key in keys else None
     return memory

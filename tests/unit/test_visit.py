@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from agent.core.errors import CodeName
+
 HELLO: dict[str, Any] = {"event": "hello", "python": "3.11.2", "uid": 0}
 STEP: dict[str, Any] = {"want": None, "code": None, "hint": None, "seconds": 0.0}
 HSM: dict[str, Any] = {"port": 2223, "cause": None, "connect_ms": None}
@@ -544,7 +546,7 @@ def test_silence_has_a_cause(tmp_path: Path, script: Script, code: str, saw: str
     ["host-name-unknown", "ssh-timed-out", "ssh-refused", "ssh-no-route", "ssh-failed", "host-key-unknown",
      "host-key-changed", "login-refused", "key-unusable"],
 )  # fmt: skip
-def test_a_host_that_is_not_reached_is_not_tried_again(tmp_path: Path, code: str) -> None:
+def test_a_host_that_is_not_reached_is_not_tried_again(tmp_path: Path, code: CodeName) -> None:
     end = Scene(tmp_path, (AgentError(code, "it failed", saw="this"), Script((HELLO, report())))).made()
     assert (end.state, end.code, end.saw, end.exit_status) == (HostState.UNREACHABLE, code, "this", 70)
 
