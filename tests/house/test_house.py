@@ -124,12 +124,6 @@ def test_no_name_is_a_metaphor_of_our_own() -> None:
     assert met == set()
 
 
-def test_the_readme_has_the_table_of_codes() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = set(re.findall(r"^\| (\d+) \| `([a-z0-9-]+)` \| (.+?) \|$", readme, re.MULTILINE))
-    assert rows == {(str(code.exit_status), code.name, code.meaning) for code in CODES.values()}
-
-
 def test_every_code_belongs_to_a_class_of_failure() -> None:
     assert {code.exit_status for code in CODES.values()} <= set(EXIT_STATUSES)
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in CODES)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
-from agent.catalogue import components, load, match_platform, newest
+import pytest
+
 from agent.config.desired import InputErrors, read_text, resolve
 from agent.config.options import OPTIONS
-from agent.core.errors import EXIT_STATUSES, AgentError
+from agent.core.errors import CODES, EXIT_STATUSES
+from agent.core.notices import WARNINGS
 from agent.render.json_report import schema
 
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "packaging"))
+
+from reference import REFERENCE, pages  # noqa: E402 -- a program, not a package
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def rows(first: str) -> list[list[str]]:
-    """Return the cells of the table whose header begins with that cell."""
-    table = re.search(rf"^\| {first} \|.*\n\|[ |-]+\n((?:\|.*\n)+)", README, re.MULTILINE)
-    assert table is not None
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table[1].splitlines()]
 
 
 def block(language: str) -> str:
@@ -29,43 +29,18 @@ def block(language: str) -> str:
     return found[1]
 
 
-def test_the_table_of_options_is_the_one_of_the_program() -> None:
-    wanted = []
-    for option in OPTIONS:
-        shown = option.switch if option.flag else f"{option.switch} {option.metavar}"
-        cells = [f"`{shown}`" + (" (repeatable)" if option.many else ""), f"`{option.variable}`"]
-        wanted.append([*cells, f"`{option.key}`" if option.key else "", option.help])
-    assert [[cell.replace("\\|", "|") for cell in row] for row in rows("option")] == wanted
+@pytest.mark.parametrize("name", sorted(pages()))
+def test_the_reference_is_what_the_tables_say(name: str) -> None:
+    """After a change to a table: `python packaging/reference.py`."""
+    assert (REFERENCE / name).read_text(encoding="utf-8") == pages()[name]
 
 
-def test_the_table_of_exit_statuses_is_the_one_of_the_program() -> None:
-    found = re.findall(r"^\| (\d+) \| ([^|`]+) \|$", README, re.MULTILINE)
-    assert {int(status): meaning for status, meaning in found} == EXIT_STATUSES
-
-
-def test_the_table_of_platforms_is_the_catalogue() -> None:
-    catalogue = load()
-
-    def made(name: str, form: str, arch: str) -> str:
-        os = "windows" if form == "msi" else ""
-        try:
-            fit = match_platform(catalogue, os=os, os_version="", arch=arch, id_like=(), platform=name)
-        except AgentError:
-            return "none"
-        found = components(catalogue, fit, arch)
-        versions = sorted({newest(catalogue, fit, arch, each).split("-")[0] for each in found})
-        return f"{', '.join(found)}: {', '.join(versions)}" if found else "none"
-
-    wanted = [
-        [
-            f"`{row.name}`",
-            row.title,
-            made(row.name, row.format, "x86_64"),
-            made(row.name, row.format, "aarch64"),
-        ]
-        for row in catalogue.rows
-    ]
-    assert rows("row") == [row for row in wanted if row[2:] != ["none", "none"]]
+def test_the_reference_names_every_option_status_code_and_warning() -> None:
+    options, codes = pages()["options.md"], pages()["codes.md"]
+    assert [each.switch for each in OPTIONS if f"| `{each.switch}" not in options] == []
+    assert [each for each in CODES if f"| `{each}` |" not in codes] == []
+    assert [each for each in EXIT_STATUSES if f"| {each} |" not in codes] == []
+    assert [each for each in WARNINGS if f"| `{each}` |" not in codes] == []
 
 
 def test_the_example_of_a_configuration_file_is_read_without_a_complaint() -> None:
