@@ -292,12 +292,7 @@ def _configure(
             ca=here.ca,
             accept_single_hsm=desired.accept_single_hsm,
             limits=limits,
-            log_level=desired.log_level,
-            log_file=desired.log_file,
-            log_type=desired.log_type,
-            log_rotation=desired.log_rotation,
-            client_cert=desired.client_cert,
-            client_key=desired.client_key,
+            options=desired.client,
             kept=facts.kept.get(component),
         )
         for component in components

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 from agent import __version__
 from agent.catalogue import load
+from agent.cloudhsm.client_options import CLIENT_OPTIONS
 from agent.config.ca_source import load_ca
-from agent.config.desired import Desired, InputErrors
+from agent.config.desired import Desired, InputErrors, options_of
 from agent.config.options import OPTIONS
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT
@@ -49,7 +50,8 @@ _KINDS = {".deb": "deb", ".rpm": "rpm", ".tar.gz": "tree", ".msi": "msi"}
 # what everybody sees on an instance, and what is there before any proxy is: the metadata service
 _NEVER_BY_PROXY = "localhost,127.0.0.1,::1,169.254.169.254,fd00:ec2::254"
 # options that name what is on the host itself
-_PATHS = ("log_file", "client_cert", "client_key", "report_ca", "report_token_file")
+_PASSED_ON = {option.name: option for option in CLIENT_OPTIONS if option.is_path}
+_PATHS = (*_PASSED_ON, "report_ca", "report_token_file")
 _URL = re.compile(r"(https?://|s3://)[A-Za-z0-9._~:/?#@!&()*+,;=%\[\]-]+")
 _NAME = re.compile(r"[A-Za-z0-9._~+-]+")
 
@@ -135,9 +137,11 @@ def check_fit(desired: Desired, source: AgentSource, form: str, input_errors: In
         if component not in made:
             input_errors.add("--component", f"{component} is not made for {', '.join(rows)}")
     system = "Windows" if is_windows else "Linux"
+    given = options_of(desired)
     for name in _PATHS:
-        value = getattr(desired, name)
-        if value is not None and value.startswith("/") == is_windows:
+        value = given.get(name)
+        is_unset = name in _PASSED_ON and value == _PASSED_ON[name].unset
+        if value is not None and not is_unset and value.startswith("/") == is_windows:
             input_errors.add(f"--{name.replace('_', '-')}", f"{value!r} is no path of {system}")
     folder = desired.package_source
     if (
@@ -224,8 +228,9 @@ def user_data(
 def config_json(desired: Desired) -> str:
     """Return the configuration file that says the same, as one line of printable ASCII."""
     tree: dict[str, dict[str, Any]] = {}
+    given = options_of(desired)
     for option in OPTIONS:
-        value = getattr(desired, option.name)
+        value = given.get(option.name)
         if option.key and value not in (None, (), False):
             table, _, key = option.key.partition(".")
             tree.setdefault(table, {})[key] = list(value) if option.many else value

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from agent.cloudhsm import lenient_json
+from agent.cloudhsm.client_options import ClientOption, ClientOptions, options_in
 from agent.cloudhsm.paths import PORT, PORT_CMU
 
 if TYPE_CHECKING:
@@ -25,17 +26,9 @@ _MOST_SHOWN = 40
 # A fresh package ships %%HSM_IP_ADDRESS%% (SDK 5) or %%SERVER_ADDR%% (SDK 3): never configured.
 _PLACEHOLDER = "%%"
 _FRESH_SERVER = {"hostname": "%%HSM_IP_ADDRESS%%", "port": PORT, "enable": True}
-# What a configure tool takes and writes; of the rotation its help and AWS's page name different words.
-_LOGGING: Mapping[str, tuple[str, ...] | None] = {
-    "log_type": ("term", "file"),
-    "log_file": None,
-    "log_level": ("error", "warn", "info", "debug", "trace"),
-    "log_interval": ("never", "hourly", "daily", "weekly"),
-}
 _FRESH_NAME3 = "%%SERVER_ADDR%%"
 _CA3 = "e2e_owner_crt_path"
 _CHECK = "disable_key_availability_check"
-CLIENT_CERT, CLIENT_KEY = "client_cert_hsm_tls_path", "client_key_hsm_tls_path"
 
 
 class Server(NamedTuple):
@@ -56,22 +49,16 @@ class SavedConfig(NamedTuple):
 
 @dataclass(frozen=True)
 class ClientConfig:
-    """An SDK 5 component's file: `servers` of every cluster in it, the rest of the first that says it.
+    """An SDK 5 component's file: `servers` of every cluster in it, the rest of the first that has it.
 
-    `client_cert` and `client_key` are those of mutual TLS with the HSM. `faults` are clauses on what the client would
-    not read, or reads as something else.
+    `faults` are clauses on what the client does not read, or reads as something else.
     """
 
     servers: tuple[Server, ...]
     ca_file: str | None
     cluster_id: str | None
     key_availability_check_disabled: bool
-    client_cert: str | None
-    client_key: str | None
-    log_type: str | None
-    log_file: str | None
-    log_level: str | None
-    log_interval: str | None
+    options: ClientOptions
     clusters: int
     placeholder: bool
     faults: tuple[str, ...] = ()
@@ -100,12 +87,12 @@ def parse_client_config(data: bytes) -> ClientConfig:
     whole, faults = _document(data)
     entries = _entries(whole, "clusters", faults)
     clusters = [_known(entry, "cluster", dict, faults, needed=True) or {} for entry in entries]
-    options = [_known(cluster, "options", dict, faults) or {} for cluster in clusters]
+    checks_of = [_known(cluster, "options", dict, faults) or {} for cluster in clusters]
     logging = _known(whole, "logging", dict, faults) or {}
     servers = [server for cluster in clusters for server in _servers(cluster, faults)]
     if not entries and not faults:
         faults.append("it has no cluster")
-    checks = [_known(option, _CHECK, bool, faults) for option in options]
+    checks = [_known(option, _CHECK, bool, faults) for option in checks_of]
     for entry in entries:
         _known(entry, "type", str, faults)
 
@@ -120,13 +107,11 @@ def parse_client_config(data: bytes) -> ClientConfig:
         cluster_id=first("cluster_id"),
         # of any cluster: a key that may be on one HSM only is worth a warning
         key_availability_check_disabled=any(checks),
-        # an empty one is not as good as none: the client looks for a file without a name, and stops
-        client_cert=first(CLIENT_CERT),
-        client_key=first(CLIENT_KEY),
-        log_type=_logged(logging, "log_type", faults),
-        log_file=_logged(logging, "log_file", faults),
-        log_level=_logged(logging, "log_level", faults),
-        log_interval=_logged(logging, "log_interval", faults),
+        options=_options(
+            # an empty path is not as good as none: the client looks for a file without a name, and stops
+            {option: first(option.key) for option in options_in("cluster")}
+            | {option: _logged(logging, option, faults) for option in options_in("logging")}
+        ),
         clusters=len(entries),
         placeholder=any(_PLACEHOLDER in server.hostname for server in servers),
         faults=tuple(dict.fromkeys(faults)),
@@ -159,7 +144,7 @@ def _mended_cluster(cluster: dict[str, Any], ca: str, without: tuple[str, ...]) 
         cluster["servers"] = [_FRESH_SERVER]
     if not _is_good(cluster, "hsm_ca_file", str):
         cluster["hsm_ca_file"] = ca
-    for key in ("cluster_id", CLIENT_CERT, CLIENT_KEY):
+    for key in ("cluster_id", *(option.key for option in options_in("cluster"))):
         if key in without or not _is_good(cluster, key, str):
             cluster.pop(key, None)
     if not _is_good(cluster, "options", dict):
@@ -172,24 +157,27 @@ def _mended_cluster(cluster: dict[str, Any], ca: str, without: tuple[str, ...]) 
 def _mended_logging(found: object, fresh: Mapping[str, str], without: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(found, dict):
         return dict(fresh)
-    for key in _LOGGING:
+    for option in options_in("logging"):
         wrong: list[str] = []
-        _logged(found, key, wrong)
-        if not wrong and key not in without:
+        _logged(found, option, wrong)
+        if not wrong and option.key not in without:
             continue
-        found.pop(key)
-        if key in fresh:
-            found[key] = fresh[key]
+        found.pop(option.key, None)
+        if option.key in fresh:
+            found[option.key] = fresh[option.key]
     return found
 
 
-def _logged(logging: dict[str, Any], key: str, faults: list[str]) -> str | None:
-    value: str | None = _known(logging, key, str, faults)
-    words = _LOGGING[key]
-    if value is not None and not (value in words if words else value):
-        faults.append(f"{key} is {_shown(value)}")
+def _logged(logging: dict[str, Any], option: ClientOption, faults: list[str]) -> str | None:
+    value: str | None = _known(logging, option.key, str, faults)
+    if value is not None and not (value if option.is_path else value in (*option.words, *option.in_files)):
+        faults.append(f"{option.key} is {_shown(value)}")
         return None
     return value
+
+
+def _options(found: Mapping[ClientOption, str | None]) -> ClientOptions:
+    return ClientOptions({option.name: value for option, value in found.items() if value is not None})
 
 
 def _entries(holder: dict[str, Any], key: str, faults: list[str]) -> list[dict[str, Any]]:

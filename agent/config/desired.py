@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from agent.cloudhsm.client_options import CLIENT_OPTIONS, ClientOptions
 from agent.config.options import (
     ENVIRONMENT_PREFIX,
     OPTIONS,
@@ -46,12 +47,7 @@ class Desired:
     platform: str | None = None
     accept_single_hsm: bool = False
     allow_firewall: bool = False
-    log_level: str | None = None
-    log_file: str | None = None
-    log_type: str | None = None
-    log_rotation: str | None = None
-    client_cert: str | None = None
-    client_key: str | None = None
+    client: ClientOptions = field(default_factory=ClientOptions)
     report_to: tuple[str, ...] = ()
     report_ca: str | None = None
     report_token_file: str | None = None
@@ -63,6 +59,12 @@ class Desired:
 
 
 _MANY = "tuple[str, ...]"
+_PASSED_ON = tuple(option.name for option in CLIENT_OPTIONS)
+# option -> its annotation and its default, as JSON and records have it
+_FIELDS: Mapping[str, tuple[Any, Any]] = {
+    **{each.name: (each.type, each.default) for each in fields(Desired) if each.name != "client"},
+    **dict.fromkeys(_PASSED_ON, ("str | None", None)),
+}
 _BY_KEY = {option.key: option for option in OPTIONS if option.key}
 RawOptions = dict[str, Any]
 
@@ -197,11 +199,28 @@ def read_option(option: Option, value: Any, where: str, input_errors: InputError
 
 
 def merged(said: Iterable[RawOptions]) -> Desired:
-    """Return what was said, the strongest source first, unchecked."""
-    whole: RawOptions = {}
+    """Return what was given, the strongest source first, unchecked."""
+    every: RawOptions = {}
     for source in reversed(list(said)):
-        whole.update(source)
-    return Desired(**whole)
+        every.update(source)
+    return with_options(Desired(), every)
+
+
+def with_options(desired: Desired, given: Mapping[str, Any]) -> Desired:
+    """Return what is desired with other values for some options, by their names. Raises TypeError for unknown ones."""
+    passed_on = {name: value for name, value in given.items() if name in _PASSED_ON}
+    own = {name: value for name, value in given.items() if name not in _PASSED_ON}
+    return replace(desired, **own, client=ClientOptions({**desired.client.values, **passed_on}))
+
+
+def options_of(desired: Desired) -> RawOptions:
+    """Return the value of every option that was given, by its name."""
+    return {
+        name: value
+        for name, (_, default) in _FIELDS.items()
+        for value in [desired.client[name] if name in _PASSED_ON else getattr(desired, name)]
+        if value != default
+    }
 
 
 def resolve(said: Iterable[RawOptions], input_errors: InputErrors) -> Desired:
@@ -210,7 +229,7 @@ def resolve(said: Iterable[RawOptions], input_errors: InputErrors) -> Desired:
     Raises AgentError `config-invalid` with every complaint so far.
     """
     desired = merged(said)
-    pair = (desired.client_cert, desired.client_key)
+    pair = (desired.client["client_cert"], desired.client["client_key"])
     if bool(pair[0]) != bool(pair[1]) or (None in pair and pair != (None, None)):
         input_errors.add("--client-cert, --client-key", "each needs the other")
     if desired.sdk == 3:
@@ -218,20 +237,19 @@ def resolve(said: Iterable[RawOptions], input_errors: InputErrors) -> Desired:
             input_errors.add(
                 "--sdk 3", "AWS no longer hosts SDK 3: name your own mirror with --package-source"
             )
-        for name in ("accept_single_hsm", "client_cert", "log_level", "log_file", "log_type", "log_rotation"):
-            if getattr(desired, name):
+        of_sdk5 = ["accept_single_hsm", *(each.name for each in CLIENT_OPTIONS if 3 not in each.sdks)]
+        for name in of_sdk5:
+            if options_of(desired).get(name):
                 input_errors.add("--sdk 3", f"--{name.replace('_', '-')} belongs to SDK 5")
     input_errors.raise_any()
     return desired
 
 
 def to_json(desired: Desired) -> dict[str, Any]:
-    """Return what `from_json` reads back; only what was said."""
+    """Return what `from_json` reads back; only what was given."""
     return {
-        each.name: list(value) if isinstance(value, tuple) else value
-        for each in fields(Desired)
-        for value in [getattr(desired, each.name)]
-        if value != each.default
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in options_of(desired).items()
     }
 
 
@@ -243,17 +261,18 @@ def from_json(tree: Mapping[str, Any]) -> Desired:
     said: RawOptions = {
         key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()
     }
-    for each in fields(Desired):
-        value = said.get(each.name, each.default)
-        if value != each.default and not _is_of_kind(each.type, value):
-            raise TypeError(each.name)
+    for name, (annotation, default) in _FIELDS.items():
+        value = said.get(name, default)
+        if value != default and not _is_of_kind(annotation, value):
+            raise TypeError(name)
     if not all("=" in pair for pair in said.get("sha256", ())):
         raise TypeError("sha256")
     try:
         addresses = tuple(dict.fromkeys(spelled_address(each) for each in said.get("hsm_ip", ())))
     except ValueError as error:
         raise TypeError("hsm_ip") from error
-    return Desired(**{**said, "hsm_ip": addresses})
+    passed_on = {name: value for name, value in said.items() if name not in _PASSED_ON or value is not None}
+    return with_options(Desired(), {**passed_on, "hsm_ip": addresses})
 
 
 # an annotation of Desired -> of what type a value is, or each of several

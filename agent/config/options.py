@@ -5,13 +5,17 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
+from agent.cloudhsm.client_options import CLIENT_OPTIONS, NONE
 from agent.cloudhsm.fingerprint import parse_fingerprint
 from agent.cloudhsm.paths import COMPONENTS
 from agent.core.paths import parse_path, path_of_uri
 from agent.core.system import is_absolute
 from agent.core.urls import names_user, scheme_of, shown, split
+
+if TYPE_CHECKING:
+    from agent.cloudhsm.client_options import ClientOption
 
 ENVIRONMENT_PREFIX = "HSM_AGENT_"
 # read where a report is sent, and only from the environment: a secret is no option
@@ -132,14 +136,13 @@ def _local(text: str) -> str:
         raise InvalidValueError(str(error)) from None
 
 
-def _or_default(parse: Callable[[str], str]) -> Callable[[str], str]:
-    """Take what `parse` takes, or the word that gives the package's own value back."""
-    return lambda text: text if text == "default" else parse(text)
-
-
-def _or_none(text: str) -> str:
-    """Take a path, or the word or empty value that stands for none."""
-    return "" if text.strip() in ("", "none") else _path(text)
+def _parser(option: ClientOption) -> Callable[[str], str]:
+    """Return what reads an option that is passed on: one of its words or a path, or what unsets it."""
+    if option.unset == NONE:
+        return lambda text: NONE if text.strip() in ("", "none") else _path(text)
+    if option.is_path:
+        return lambda text: text if text == option.unset else _path(text)
+    return _one_of(*option.words, option.unset)
 
 
 def _ca(text: str) -> str:
@@ -274,19 +277,10 @@ OPTIONS = (
            "turn the key-availability check off, for a cluster with one HSM; in every report", _yes, flag=True),
     Option("allow_firewall", "hsm.allow_firewall",
            "on Windows: have its firewall let TCP 2223-2225 out, by a rule that remove takes off", _yes, flag=True),
-    Option("log_level", "client.log_level", "passed on to the configure tools; default: the package's own again",
-           _one_of("error", "warn", "info", "debug", "trace", "default"), metavar="LEVEL"),
-    Option("log_file", "client.log_file", "passed on to the configure tools; default: the package's own again",
-           _or_default(_path), metavar="PATH"),
-    Option("log_type", "client.log_type", "passed on to the configure tools: term or file, or default",
-           _one_of("term", "file", "default"), metavar="TYPE"),
-    Option("log_rotation", "client.log_rotation", "passed on to the configure tools: never, hourly, daily, or default",
-           _one_of("never", "hourly", "daily", "default"), metavar="EVERY"),
-    Option("client_cert", "client.client_cert",
-           "certificate for mutual TLS with the HSM (path on this host); none takes it out again", _or_none,
-           metavar="PATH"),
-    Option("client_key", "client.client_key",
-           "its key, without a passphrase (path on this host); none with the certificate", _or_none, metavar="PATH"),
+    *(
+        Option(each.name, f"client.{each.name}", each.help, _parser(each), metavar=each.metavar)
+        for each in CLIENT_OPTIONS
+    ),
     Option("report_to", "report.to",
            "where the report of configure and verify goes, see Reports; what plan shows is not reported",
            _place, many=True, metavar="URI"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent.cloudhsm.paths import client_paths
 from agent.cloudhsm.pem import contains_private_key
 from agent.config.ca_source import load_ca
-from agent.config.desired import Desired, InputErrors, from_json, to_json
+from agent.config.desired import Desired, InputErrors, from_json, options_of, to_json, with_options
 from agent.core.errors import AgentError
 from agent.core.model import ErrorDetails, Notice
 from agent.core.timeouts import Timeouts
@@ -28,11 +28,11 @@ def resolve_desired(view: HostView, desired: Desired) -> Desired:
     """Return what was asked for now, or when nothing was, what the last `configure` was asked for, failed or not."""
     if desired.hsm_ip:
         return desired
-    said = {name: value for name, value in vars(desired).items() if value != vars(Desired())[name]}
+    given = options_of(desired)
     try:
         last = records.read_last(view)
     except AgentError as error:
-        if error.code.name == "nothing-recorded" and said.keys() - _OF_THE_RUN:
+        if error.code.name == "nothing-recorded" and given.keys() - _OF_THE_RUN:
             raise _incomplete(view, desired, error) from error
         if error.code.name != "unreadable" or view.is_root():
             raise
@@ -47,7 +47,7 @@ def resolve_desired(view: HostView, desired: Desired) -> Desired:
     if not set(desired.report_to) <= set(before.report_to):
         # a token is for the receivers that it was named with
         before = replace(before, report_token_file=None, report_ca=None)
-    return replace(before, **said)
+    return with_options(before, given)
 
 
 def _incomplete(view: HostView, desired: Desired, error: AgentError) -> AgentError:

@@ -205,7 +205,7 @@ def _raise_known(*texts: str, want: str) -> None:
 def _log_in_use(view: HostView, layout: ClientPaths) -> str:
     """Return the log file that the client's configuration names; causes may stand there alone."""
     with contextlib.suppress(AgentError, ValueError):
-        named = parse_client_config(view.read(layout.settings("cli", view)) or b"").log_file
+        named = parse_client_config(view.read(layout.settings("cli", view)) or b"").options["log_file"]
         if named:
             return named
     return layout.log("cli")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.client_config import CLIENT_CERT, CLIENT_KEY, Server, parse_client_config, repaired
+from agent.cloudhsm.client_config import Server, parse_client_config, repaired
+from agent.cloudhsm.client_options import ClientOptions
 from agent.cloudhsm.paths import PORT
 from agent.cloudhsm.protection import close, exposed
 from agent.core.errors import AgentError, CodeName
@@ -15,21 +16,21 @@ from agent.steps.disk_space import refuse_without_room
 from agent.steps.prepare import FileAttributes, prepare, undo_damage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from agent.cloudhsm.client_config import ClientConfig, SavedConfig
+    from agent.cloudhsm.client_options import ClientOption
     from agent.cloudhsm.paths import ClientPaths
     from agent.cloudhsm.protection import UnprotectedPath
     from agent.core.host import Host, HostView
     from agent.core.timeouts import Timeouts
 
-# What is said to have the package's own value again, and to have no client certificate any more.
-DEFAULT = "default"
-NONE = ""
 _MOST_FAULTS = 3
 
 
 @dataclass(frozen=True)
 class Configure:
-    """One SDK 5 component, configured. None means: not said, so whatever the file holds is right.
+    """One SDK 5 component, configured. Of an option that was not given, whatever the file holds is right.
 
     `kept` is the file as it was before this run, or the last copy of it that a client could read: when a package
     brings its fresh file, or the file is damaged, that one is put back before the tool adds to it.
@@ -41,12 +42,7 @@ class Configure:
     ca: str
     accept_single_hsm: bool
     limits: Timeouts = field(repr=False)
-    log_level: str | None = None
-    log_file: str | None = None
-    log_type: str | None = None
-    log_rotation: str | None = None
-    client_cert: str | None = None
-    client_key: str | None = None
+    options: ClientOptions = field(default_factory=ClientOptions)
     kept: SavedConfig | None = field(default=None, repr=False)
 
     @property
@@ -140,13 +136,9 @@ class Configure:
             argv.append("--disable-key-availability-check")
         elif self._is_check_off(view):
             argv.append("--enable-key-availability-check")
-        for flag, value in (
-            *((f"--{name.replace('_', '-')}", value) for name, _, value in self._logs()),
-            ("--client-cert-hsm-tls-file", self.client_cert),
-            ("--client-key-hsm-tls-file", self.client_key),
-        ):
-            if value:
-                argv += [flag, value]
+        for option, value in self._options():
+            if value is not None:
+                argv += [option.flag, value]
         return tuple(argv)
 
     def _form(self) -> FileAttributes:
@@ -155,10 +147,9 @@ class Configure:
     def _mended(self, data: bytes) -> bytes:
         """Return a file without its faults, and without what is to be unset; as it is where it has neither.
 
-        The tool has no option that takes a client certificate out again.
+        The tool has no flag that takes a key out of its file again.
         """
-        without = [key for _, key, value in self._logs() if value is None]
-        without += [CLIENT_CERT, CLIENT_KEY] if self.client_cert == NONE else []
+        without = [option.key for option, value in self._options() if value is None]
         if parse_client_config(data).faults or any(f'"{key}"'.encode() in data for key in without):
             fresh = self.layout.logging(self.component)
             return repaired(data, ca=self.ca, logging=fresh, without=tuple(without))
@@ -173,20 +164,9 @@ class Configure:
         except ValueError:
             return False
 
-    def _logs(self) -> list[tuple[str, str, str | None]]:
-        """Return (option, key in the file, value) for what was said of logs; None is for no such key."""
-        fresh = self.layout.logging(self.component)
-        said = (
-            ("log_type", "log_type", self.log_type),
-            ("log_file", "log_file", self.log_file),
-            ("log_level", "log_level", self.log_level),
-            ("log_rotation", "log_interval", self.log_rotation),
-        )
-        return [
-            (name, key, fresh.get(key) if value == DEFAULT else value)
-            for name, key, value in said
-            if value is not None
-        ]
+    def _options(self) -> Iterator[tuple[ClientOption, str | None]]:
+        """Yield what was given, with the value that the file is to hold; None is for no such key."""
+        return self.options.wanted(self.component, self.layout.logging(self.component))
 
     def _exposed(self, view: HostView) -> tuple[UnprotectedPath, ...]:
         """Return what others could change of the file, the programs of the component and the folders they lie in."""
@@ -207,16 +187,10 @@ class Configure:
             found.append(
                 ("check", words[settings.key_availability_check_disabled], words[self.accept_single_hsm])
             )
-        for name, key, should in self._logs():
-            is_ = getattr(settings, key)
+        for option, should in self._options():
+            is_ = settings.options[option.name]
             if is_ != should:
-                words_ = name.replace("_", " ")
-                found.append((name, f"{words_} {is_ or 'not set'}", f"{words_} {should or 'not set'}"))
-        for name, is_, should in (
-            ("client certificate", settings.client_cert, self.client_cert),
-            ("client key", settings.client_key, self.client_key),
-        ):
-            if should is not None and (is_ or NONE) != should:
+                name = option.title
                 found.append((name, f"{name} {is_ or 'not set'}", f"{name} {should or 'not set'}"))
         found += [("form", fault, "as the tool writes it") for fault in settings.faults[:_MOST_FAULTS]]
         found += [("rights", f"{each.path}: {each.words}", "root alone to write") for each in open_to_others]

@@ -6,7 +6,6 @@ The reports are made by the commands on a host in memory; `--update-golden` writ
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
@@ -14,7 +13,15 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from agent import commands
-from agent.config.desired import Desired, InputErrors, read_environment, read_flags, read_text, resolve
+from agent.config.desired import (
+    Desired,
+    InputErrors,
+    read_environment,
+    read_flags,
+    read_text,
+    resolve,
+    with_options,
+)
 from agent.core.errors import CODES, AgentError
 from agent.core.host import ProcessInfo
 from agent.render import screen
@@ -60,14 +67,14 @@ class Scene:
         return RunInfo(f"20261201T20150{self.number}Z-0000", command, self.memory.now())
 
     def configure(self, **more: object) -> Report:
-        wanted = replace(self.desired, **more)  # type: ignore[arg-type]
+        wanted = with_options(self.desired, more)
         return commands.configure(self.memory, wanted, self.run("configure"), NullProgress())
 
     def verify(self, **more: object) -> Report:
         return commands.verify(self.memory, Desired(**more), self.run("verify"), NullProgress())  # type: ignore[arg-type]
 
     def plan(self, **more: object) -> Report:
-        wanted = replace(self.desired, **more)  # type: ignore[arg-type]
+        wanted = with_options(self.desired, more)
         return commands.verify(self.memory, wanted, self.run("plan"), NullProgress())
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent import commands
 from agent.cloudhsm.paths import client_paths
-from agent.config.desired import Desired
+from agent.config.desired import Desired, with_options
 from agent.core.model import Report, StepOutcome
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
@@ -52,7 +51,7 @@ class Host:
 
     def configure(self, **more: Any) -> Report:
         return commands.configure(
-            self.memory, replace(self.desired, **more), self.run("configure"), NullProgress()
+            self.memory, with_options(self.desired, more), self.run("configure"), NullProgress()
         )
 
     def rollback(self, run_id: str | None = None) -> Report:
@@ -416,7 +415,9 @@ def test_a_link_stays_one_and_its_file_is_put_back(
     for each, goal in (*others.items(), (path, target)):
         host.memory.place(each, kind="link", mode=0o777, link=goal)
     assert set(host.look().values()) == {StepOutcome.MET}
-    changed = replace(host.desired, ca_cert=other_ca_pem.decode(), replace_ca=True, log_level="debug")
+    changed = with_options(
+        host.desired, {"ca_cert": other_ca_pem.decode(), "replace_ca": True, "log_level": "debug"}
+    )
     run = host.run("configure")
     assert commands.configure(host.memory, changed, run, NullProgress()).exit_status == 0
     assert (host.memory.readlink(path), host.memory.read("/srv/hsm/file")) != (target, before)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent import commands
 from agent.cloudhsm.paths import client_paths
-from agent.config.desired import Desired
+from agent.config.desired import Desired, with_options
 from agent.core.errors import CODES, AgentError
 from agent.core.host import CommandResult
 from agent.core.model import Report, RunOutcome, StepOutcome
@@ -41,7 +41,7 @@ def desired_of(vendor: Vendor, pem: bytes, *components: str, **more: object) -> 
         package_source=MIRROR,
         sha256=vendor.checksums(),
     )
-    return replace(wanted, **more)  # type: ignore[arg-type]
+    return with_options(wanted, more)
 
 
 def machine_of(vendor: Vendor) -> Memory:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agent import commands
 from agent.cloudhsm.fingerprint import sha256_of
 from agent.cloudhsm.pem import certificates
-from agent.config.desired import Desired
+from agent.config.desired import Desired, with_options
 from agent.core.errors import AgentError
 from agent.core.host import CommandResult, ProcessInfo
 from agent.core.model import Report, RunOutcome
@@ -449,7 +449,7 @@ def test_what_goes_back_or_removes_and_is_killed_leaves_no_older_success(
         vendor, memory = a_world(world)
         good = desired_of(vendor, ca_pem, "pkcs11")
         configure(memory, good)
-        configure(memory, replace(good, log_level="debug"), 2)
+        configure(memory, with_options(good, {"log_level": "debug"}), 2)
         before = state(memory), dict(vendor.installed)
         fragile: Any = Fragile(memory, breaks_at, Killed)
         try:
@@ -619,7 +619,7 @@ def test_what_means_something_else_stays_that(name: str, ca_pem: bytes) -> None:
         "accept_single_hsm": True,
         "client_version": "5.17.9",
     }
-    asked = replace(good, **{name: other[name], "ca_cert": "/root/mistyped.crt"})
+    asked = with_options(good, {name: other[name], "ca_cert": "/root/mistyped.crt"})
     assert configure(memory, asked, 2).exit_status not in (0, 41)
     report = verify(memory, good)
     assert report.exit_status == 3
@@ -726,7 +726,7 @@ def test_what_others_could_have_kept_is_not_put_back(name: str, ca_pem: bytes) -
     vendor, memory = a_world(Vendor)
     good = desired_of(vendor, ca_pem)
     configure(memory, good)
-    configure(memory, replace(good, log_level="debug"), 2)
+    configure(memory, with_options(good, {"log_level": "debug"}), 2)
     before = state(memory)
     OPENED[name](memory)
     report = commands.rollback(memory, None, run_of("rollback"), NullProgress())
@@ -743,7 +743,7 @@ def test_a_snapshot_that_others_could_have_written_is_not_put_back(
     vendor, memory = a_world(Vendor)
     good = desired_of(vendor, ca_pem)
     configure(memory, good)
-    configure(memory, replace(good, log_level="debug"), 2)
+    configure(memory, with_options(good, {"log_level": "debug"}), 2)
     names = memory.list_dir(memory.system.snapshots)
     memory.place("/opt/cloudhsm/etc/cloudhsm-cli.cfg", b"{")
     for name in names:
@@ -858,7 +858,7 @@ def test_whatever_lies_where_things_are_kept_no_run_fails_within(
     runs: list[Callable[[], Report]] = [
         lambda: verify(memory),
         lambda: configure(memory, Desired(), 3),
-        lambda: configure(memory, replace(good, log_level="warn"), 4),
+        lambda: configure(memory, with_options(good, {"log_level": "warn"}), 4),
         lambda: commands.rollback(memory, None, run_of("rollback", 5), NullProgress()),
         lambda: commands.remove(memory, run_of("remove", 6), NullProgress(), None),
     ]

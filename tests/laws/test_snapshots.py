@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from agent import commands
 from agent.cloudhsm.ca import find_certificates
 from agent.cloudhsm.paths import client_paths
+from agent.config.desired import with_options
 from agent.core.errors import AgentError
 from agent.core.system import LINUX
 from agent.hosts.local import local_host
@@ -219,8 +220,8 @@ def a_copied_host(world: World, ca_pem: bytes) -> tuple[Vendor, Memory]:
         as_machine(memory, "1")
     good = desired_of(vendor, ca_pem)
     configure(memory, good)
-    configure(memory, replace(good, log_level="debug"), 2)
-    configure(memory, replace(good, log_level="warn"), 3)
+    configure(memory, with_options(good, {"log_level": "debug"}), 2)
+    configure(memory, with_options(good, {"log_level": "warn"}), 3)
     as_machine(memory, "7")
     return vendor, memory
 
@@ -447,7 +448,7 @@ def test_a_snapshot_that_cannot_be_removed_refuses_no_run(ca_pem: bytes, *, equa
         if equal:
             fixed.place(CFG, b"{")
         level = "debug" if number % 2 and not equal else "warn"
-        assert configure(fixed, replace(good, log_level=level), number).exit_status == 0
+        assert configure(fixed, with_options(good, {"log_level": level}), number).exit_status == 0
         fixed.fixed = tuple(f"{LINUX.snapshots}/{name}" for name in fixed.list_dir(LINUX.snapshots))
     assert len(fixed.fixed) == 5
     assert rollback(fixed).exit_status == 0

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.cloudhsm.client_options import ClientOptions
 from agent.config.desired import (
     Desired,
     InputErrors,
@@ -65,7 +66,7 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file() -> None:
     )
     flags = read_flags({"hsm_ip": ["10.0.0.3"]}, input_errors)
     assert resolve((flags, environment, file), input_errors) == Desired(
-        hsm_ip=("10.0.0.3",), client_version="5.18.0", log_level="warn"
+        hsm_ip=("10.0.0.3",), client_version="5.18.0", client=ClientOptions({"log_level": "warn"})
     )
 
 

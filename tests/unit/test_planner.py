@@ -10,6 +10,7 @@ import pytest
 from agent.catalogue import load
 from agent.cloudhsm import paths
 from agent.cloudhsm.ca import Ca
+from agent.cloudhsm.client_options import ClientOptions
 from agent.config.desired import Desired
 from agent.core.errors import AgentError
 from agent.core.model import CaState, ClientState, Notice, Plan
@@ -217,18 +218,14 @@ def test_an_ipv6_address_is_told_in_brackets() -> None:
     assert probes(found)[:2] == ["reach:[fd00::6]:2223", "reach:10.0.2.9:2223"]
 
 
-def test_what_was_said_reaches_every_configure_step() -> None:
+def test_the_options_reach_every_configure_step() -> None:
+    options = ClientOptions({"log_level": "debug", "client_cert": "/c.crt", "client_key": "/c.key"})
     desired = replace(
         ONE,
         component=("pkcs11",),
         accept_single_hsm=True,
         replace_ca=True,
-        log_level="debug",
-        log_file="/var/log/hsm.log",
-        log_type="file",
-        log_rotation="daily",
-        client_cert="/c.crt",
-        client_key="/c.key",
+        client=options,
     )
     found = planned(NOBLE, desired)
     assert [step for step in found.plan.steps if isinstance(step, Configure)] == [
@@ -239,12 +236,7 @@ def test_what_was_said_reaches_every_configure_step() -> None:
             CA_PATH,
             accept_single_hsm=True,
             limits=LIMITS,
-            log_level="debug",
-            log_file="/var/log/hsm.log",
-            log_type="file",
-            log_rotation="daily",
-            client_cert="/c.crt",
-            client_key="/c.key",
+            options=options,
         )
         for component in ("cli", "pkcs11")
     ]

@@ -10,8 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.cloudhsm.client_config import (
-    CLIENT_CERT,
-    CLIENT_KEY,
     ClientConfig,
     DaemonConfig,
     Server,
@@ -23,6 +21,7 @@ from agent.cloudhsm.client_config import (
     repaired_daemon_config,
     repaired_utility_config,
 )
+from agent.cloudhsm.client_options import ClientOptions
 
 QUICK = settings(max_examples=100)
 CA = "/opt/cloudhsm/etc/customerCA.crt"
@@ -60,12 +59,14 @@ def test_a_configured_component() -> None:
         ca_file=CA,
         cluster_id="cluster-abcdefghijk",
         key_availability_check_disabled=True,
-        client_cert=None,
-        client_key=None,
-        log_type="file",
-        log_file="/opt/cloudhsm/run/cloudhsm-cli.log",
-        log_level="info",
-        log_interval="daily",
+        options=ClientOptions(
+            {
+                "log_level": "info",
+                "log_file": "/opt/cloudhsm/run/cloudhsm-cli.log",
+                "log_type": "file",
+                "log_rotation": "daily",
+            }
+        ),
         clusters=1,
         placeholder=False,
     )
@@ -89,7 +90,7 @@ def test_several_clusters_are_counted_and_all_their_servers_are_told() -> None:
 
 def test_a_blanked_client_certificate_is_a_fault() -> None:
     found = read(sdk5(client_cert_hsm_tls_path="", client_key_hsm_tls_path="/etc/key"))
-    assert (found.client_cert, found.client_key) == (None, "/etc/key")
+    assert (found.options["client_cert"], found.options["client_key"]) == (None, "/etc/key")
     assert found.faults == ("client_cert_hsm_tls_path is empty",)
 
 
@@ -174,14 +175,13 @@ def test_what_is_mended_keeps_all_that_was_no_fault() -> None:
 
 def test_what_is_unset_is_taken_out() -> None:
     document = sdk5(client_cert_hsm_tls_path="/c", client_key_hsm_tls_path="/k")
-    without = (CLIENT_CERT, CLIENT_KEY, "log_file")
-    found = parse_client_config(repaired(json.dumps(document).encode(), ca=CA, logging={}, without=without))
-    assert (found.client_cert, found.client_key, found.log_file, found.log_level) == (
-        None,
-        None,
-        None,
-        "info",
-    )
+    without = ("client_cert_hsm_tls_path", "client_key_hsm_tls_path", "log_file")
+    data = json.dumps(document).encode()
+    for _ in range(2):  # also what is not there
+        data = repaired(data, ca=CA, logging={}, without=without)
+        assert parse_client_config(data).options == ClientOptions(
+            {"log_level": "info", "log_type": "file", "log_rotation": "daily"}
+        )
 
 
 @pytest.mark.parametrize(
