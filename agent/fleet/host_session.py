@@ -19,12 +19,26 @@ from agent.fleet.launch import (
     NoAnswerError,
     is_windows,
     last_words,
-    line,
     refusal,
 )
 from agent.fleet.package_offer import PackageOffer
 from agent.fleet.replies import SHOWN, ReplyReader, has_proof, validate_report
 from agent.fleet.rollout import CONNECTING
+from agent.remote.protocol import (
+    WAIT,
+    ArchiveRef,
+    At,
+    Failed,
+    FileHeader,
+    Hello,
+    Refused,
+    ReportMessage,
+    Request,
+    Settled,
+    WantFile,
+    WantTree,
+    archive_message,
+)
 from agent.render.fleet.humanize import from_here
 from agent.render.json_report import schema
 
@@ -207,25 +221,27 @@ class _HostSession:
         self._answered = self._has_tree = False
         request = self._request(way)
         talk.send(way.opening(request))
-        self._heard = ReplyReader(lambda: self._next(talk), request["word"], _mind)
-        for record in self._heard.records():
-            event, self._answered = record.get("event"), True
-            if event == "hello":
+        self._heard = ReplyReader(lambda: self._next(talk), request.word, _mind)
+        for message in self._heard.messages():
+            self._answered = True
+            if isinstance(message, Hello):
                 self._landed = self._again = True
                 self._lost = None
                 self._tell("looking")
-            elif event == "settled" and way.settles:
+            elif isinstance(message, Settled) and way.settles:
                 request = self._request(way)  # with the time that is left now
-                talk.send(line(request))
-            elif event == "at":
-                self._tell(record["step"][:SHOWN])
-            elif event == "want":
-                self._send(talk, way, record)
-            elif event == "failed":
-                return self._failed(record)
-            elif event == "report":
+                talk.send(request.line())
+            elif isinstance(message, At):
+                self._tell(message.step[:SHOWN])
+            elif isinstance(message, WantTree):
+                self._send_archive(talk, way)
+            elif isinstance(message, WantFile):
+                self._send_file(talk, message)
+            elif isinstance(message, Failed):
+                return self._failed(message)
+            elif isinstance(message, ReportMessage):
                 talk.close_stdin()
-                report = validate_report(record.get("report"), request, self._session_context.shape)
+                report = validate_report(message.report, request, self._session_context.shape)
                 if report["code"] != "interrupted" or self._interrupted:
                     return self._reported(report)
                 # not by us: the host goes down, most likely; once more, when it is back
@@ -245,10 +261,12 @@ class _HostSession:
         talk.close_stdin()  # so what reads there comes to its end, and what was to read finds nothing and says so
         return talk.receive(timeout=_FIRST)
 
-    def _failed(self, record: Mapping[str, Any]) -> HostResult:
-        if record["code"] == "link-lost":
-            raise ConnectionLostError(record["saw"])  # it waited in vain: this machine slept, or the link did
-        return self._end(HostState.FAILED, record["code"], saw=record["saw"])
+    def _failed(self, message: Failed) -> HostResult:
+        if (
+            message.code == "link-lost"
+        ):  # its wait timed out: this machine was suspended, or the connection stalled
+            raise ConnectionLostError(message.saw)
+        return self._end(HostState.FAILED, message.code, saw=message.saw)
 
     def _ended_early(self, talk: CommandChannel, way: LaunchMethod) -> NoReturn:
         talk.close_stdin()  # where nothing that is said arrives here, something there may still wait for more
@@ -260,49 +278,39 @@ class _HostSession:
             want="a report",
         )  # fmt: skip
 
-    def _send(self, talk: CommandChannel, way: LaunchMethod, wanted: Mapping[str, Any]) -> None:
-        if wanted["what"] == "tree":
-            if self._has_tree:
-                raise AgentError(
-                    "far-end-failed",
-                    "the host asks for the agent again and again",
-                    saw="want tree",
-                    want="a report",
-                )
-            self._has_tree = True
-            self._tell("sending the agent")
-            talk.send(line({"size": len(way.tree.data)}) + way.tree.data)
-        else:
-            self._send_file(talk, wanted["url"], wanted["sha256"])
+    def _send_archive(self, talk: CommandChannel, way: LaunchMethod) -> None:
+        if self._has_tree:
+            sentence = "the host asks for the agent again and again"
+            raise AgentError("far-end-failed", sentence, saw="want tree", want="a report")
+        self._has_tree = True
+        self._tell("sending the agent")
+        talk.send(archive_message(way.tree.data))
 
-    def _request(self, way: LaunchMethod) -> dict[str, Any]:
+    def _request(self, way: LaunchMethod) -> Request:
         host_task, session_context = self._host_task, self._session_context
         command = _THERE.get(host_task.command, host_task.command)
         left = max(1.0, session_context.deadline - (time.monotonic() - self._began))
-        return {
-            "tree": {"sha256": way.tree.sha256, "keep": command != "plan"},
-            "command": command,
-            "removal": host_task.command.startswith("remove"),
-            "desired": self._offer.told(),
-            "request": f"{session_context.run_id}/{host_task.target.name}/{host_task.attempt}",
-            "again": self._again,
-            "resumed": self._host_task.again and not self._landed,
-            "seconds": _SHARE * left,
-            "word": self._word,
-        }
+        return Request(
+            tree=ArchiveRef(way.tree.sha256, keep=command != "plan"),
+            command=command,
+            removal=host_task.command.startswith("remove"),
+            desired=self._offer.told(),
+            request=f"{session_context.run_id}/{host_task.target.name}/{host_task.attempt}",
+            again=self._again,
+            resumed=self._host_task.again and not self._landed,
+            seconds=_SHARE * left,
+            word=self._word,
+        )
 
-    def _send_file(self, talk: CommandChannel, url: str, sha256: str | None) -> None:
+    def _send_file(self, talk: CommandChannel, wanted: WantFile) -> None:
         try:
-            there, source = self._offer.url(url, sha256), self._offer.source
-            parcel = self._session_context.depot.cached(
-                there, sha256, source, lambda: talk.send(b'{"wait": true}\n')
-            )
+            url, source = self._offer.url(wanted.url, wanted.sha256), self._offer.source
+            package = self._session_context.depot.cached(url, wanted.sha256, source, lambda: talk.send(WAIT))
         except AgentError as error:
-            told = {"code": error.code.name, "sentence": error.sentence, "saw": error.saw, "want": error.want}
-            talk.send(line(told))
+            talk.send(Refused(error.code.name, error.sentence, error.saw, error.want).line())
             return
-        talk.send(line({"size": parcel.size, "sha256": parcel.sha256}))
-        for piece in parcel.pieces():
+        talk.send(FileHeader(package.size, package.sha256).line())
+        for piece in package.pieces():
             talk.send(piece)
 
     def _reported(self, report: Mapping[str, Any]) -> HostResult:

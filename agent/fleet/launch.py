@@ -5,25 +5,24 @@ Every line is constant, so nothing is ever quoted: what a host is to do goes ove
 
 from __future__ import annotations
 
+import ast
 import base64
 import html
-import json
 import re
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
 from agent.core.system import LINUX, windows
-from agent.remote import bootstrap
+from agent.remote import protocol
 from agent.render.templates import render
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from agent.core.fleet_model import Target
     from agent.fleet.agent_archive import AgentArchive, AgentArchives
+    from agent.remote.protocol import Request
 
 POSIX, WINDOWS = LINUX.kind, windows().kind
 
@@ -40,7 +39,7 @@ _NO_PYTHON, _NO_INPUT = 93, 95
 _PYTHON = (
     "import sys; sys.version_info < (3, 9) and sys.exit(sys.version.split()[0]); "
     "import ssl, json, hashlib, zlib, signal; ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT); "
-    f"signal.alarm({bootstrap.PATIENCE}); n = sys.stdin.buffer.readline().strip(); "
+    f"signal.alarm({protocol.PATIENCE}); n = sys.stdin.buffer.readline().strip(); "
     f"n.isdigit() or sys.exit({_NO_INPUT}); exec(sys.stdin.buffer.read(int(n)))"
 )
 _PYTHONS = (
@@ -106,7 +105,7 @@ _XML_ERROR = '<S S="Error">'
 _XML_CHARACTER = re.compile(r"_x([0-9A-F]{4})_")
 _AROUND = re.compile(r"\s*(\+ |At line:)")
 
-_LANDING = Path(bootstrap.__file__)
+_FUTURE = "from __future__ import annotations\n"
 
 
 class NoAnswerError(AgentError):
@@ -127,10 +126,10 @@ class LaunchMethod:
     tree: AgentArchive
     settles: bool
 
-    def opening(self, request: Mapping[str, Any]) -> bytes:
+    def opening(self, request: Request) -> bytes:
         """Return what is sent before anything was heard."""
-        first = {**request["tree"], "word": request["word"]} if self.settles else request
-        return f"{len(self.program)}\n".encode() + self.program + line(first)
+        first = request.archive_line() if self.settles else request.line()
+        return f"{len(self.program)}\n".encode() + self.program + first
 
     def silence(self, status: int | None, said: str, printed: str) -> AgentError:
         """Say why nothing came: by how the command ended, and then by the words of whoever answered instead.
@@ -202,7 +201,7 @@ class LaunchMethods:
     """The ways into the hosts of a whole roll-out, made once, and which of them led into each host before."""
 
     def __init__(self, trees: AgentArchives) -> None:
-        self._posix = LaunchMethod(POSIX, COMMAND, _LANDING.read_bytes(), trees.posix, settles=False)
+        self._posix = LaunchMethod(POSIX, COMMAND, bootstrap_program(), trees.posix, settles=False)
         self._tree = trees.windows
         self._lock = threading.Lock()
         self._windows: LaunchMethod | None = None
@@ -228,9 +227,22 @@ class LaunchMethods:
             return self._windows
 
 
+def bootstrap_program() -> bytes:
+    """Return the bootstrap program as one text, with the protocol in the place of its import."""
+    path = Path(protocol.__file__)
+    imported = path.read_text(encoding="utf-8").partition(_FUTURE)[2]
+    source = path.with_name("bootstrap.py").read_text(encoding="utf-8")
+    lines = source.splitlines(keepends=True)
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom) and node.module == protocol.__name__:
+            lines[node.lineno - 1 : node.end_lineno] = [imported]
+            break
+    return "".join(lines).encode()
+
+
 def _windows(tree: AgentArchive) -> LaunchMethod:
-    start = render("fleet/start.ps1", patience=bootstrap.PATIENCE)
-    program = render("fleet/landing.ps1", draft=bootstrap.STAGING_PREFIX, kept=bootstrap.KEPT)
+    start = render("fleet/start.ps1", patience=protocol.PATIENCE)
+    program = render("fleet/landing.ps1", draft=protocol.STAGING_PREFIX, kept=protocol.KEPT)
     encoded = base64.b64encode(start.encode("utf-16-le")).decode("ascii")
     return LaunchMethod(WINDOWS, f"{_POWERSHELL}{encoded}", program.encode("ascii"), tree, settles=True)
 
@@ -265,11 +277,6 @@ def _untraced(lines: list[str]) -> list[str]:
         if not traced and each.strip():
             kept.append(each.rstrip())
     return kept
-
-
-def line(value: Mapping[str, Any]) -> bytes:
-    """Write a value as the other side reads it: JSON in one line, in ASCII."""
-    return json.dumps(value).encode() + b"\n"
 
 
 def is_windows(answer: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What a host says: records, and a report that is believed only with its shape, and a success only with its proof."""
+"""The messages of a host, read with bounds; a report counts only when it is valid, and success only with its proof."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import math
 from typing import TYPE_CHECKING, Any, Callable
 
 from agent.core.errors import CODES, AgentError
-from agent.remote.bootstrap import RECORD
+from agent.remote.protocol import RECORD, At, Failed, Hello, ReportMessage, Settled, WantFile, WantTree
 from agent.render.schema_check import first_violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# Of what a host sends, in bytes: one line, and all of it; then the number of records, of values in one of them (each
-# costs some 100 bytes here, and as little as two there), and how deep one may be. A truthful host stays far below
-# each; one in wrong hands shall cost neither memory nor the other hosts' time.
+    from agent.remote.protocol import HostMessage, Request
+
+# Bounds on what a host sends. In bytes: one line, and all of it. Then the number of records, of values in one record
+# (each takes some 100 bytes here, and as little as two in the text), and its depth. A correct host stays far below
+# each; a compromised one must cost neither memory nor the time of other hosts.
 _LARGEST = 1024 * 1024
 _MOST = 4 * _LARGEST
 _RECORDS = 1000
@@ -23,62 +25,53 @@ _VALUES = 50_000
 _DEEPEST = 16
 # Digits of a number: Python before 3.10.7 needs a minute for a million of them.
 _DIGITS = 32
-# Characters of one text in a record that is no report; those of a report are bounded by its schema.
+# Characters of one text in a record; those of a report are bounded by its schema.
 _LONGEST = 4096
-# How much of what is no record is kept, in bytes: its end may say why none came.
+# How much of all other output is kept, in bytes: its end can say why no record came.
 _KEPT = 4096
-# characters of a step's name, or of nonsense, that are shown
+# Characters of a step's name, or of an invalid record, that are shown.
 SHOWN = 100
-# what each record must have besides its name, all of it text
-_TEXTS = {
-    "hello": (),
-    "settled": (),
-    "at": ("step",),
-    "want": ("what",),
-    "failed": ("code", "saw"),
-    "report": (),
-}
 
 
 class ReplyReader:
-    """What comes from a host: records that begin with the word of the request, and whatever else is printed there."""
+    """The output of a host: records that begin with the word of the request, and whatever else is printed there."""
 
     def __init__(
-        self, receive: Callable[[], bytes], word: str, mind: Callable[[str], None] = lambda _noise: None
+        self, receive: Callable[[], bytes], word: str, check: Callable[[str], None] = lambda _line: None
     ) -> None:
-        """Listen to `receive`, which returns the next bytes, none at their end.
+        """Read from `receive`, which returns the next bytes, none at the end.
 
-        `mind` is shown what else was printed as long as no record came, and may raise.
+        `check` gets each other line until the first record comes, and may raise.
         """
         self._receive = receive
-        self._mind = mind
+        self._check = check
         self._mark = RECORD + word.encode()
         self._noise = bytearray()
 
     @property
     def noise(self) -> str:
-        """The end of what was no record: a login shell's words, or those of whoever answered instead of us."""
+        """The end of all other output: of a login shell, or of a program that answered instead of ours."""
         return self._noise[-_KEPT:].decode("utf-8", "replace")
 
-    def records(self) -> Iterator[dict[str, Any]]:
-        """Give the records that come. Raises AgentError `far-end-failed` for nonsense in one, and without an end."""
-        told = 0
+    def messages(self) -> Iterator[HostMessage]:
+        """Yield the messages that arrive. Raises AgentError `far-end-failed` for an invalid one, and for too many."""
+        count = 0
         for line in self._lines():
             before, found, text = line.partition(self._mark)
-            self._pass_over(before if found else line)
-            if not found and not told:
-                self._mind(line[:_KEPT].decode("utf-8", "replace"))
+            self._keep(before if found else line)
+            if not found and not count:
+                self._check(line[:_KEPT].decode("utf-8", "replace"))
             if found:
-                told += 1
-                _refuse_more(told, _RECORDS, "records")
+                count += 1
+                _refuse_more(count, _RECORDS, "records")
                 yield _parsed(text)
 
     def _lines(self) -> Iterator[bytes]:
-        """Give lines as they become whole. Nothing is looked at twice, however small the pieces are that come."""
+        """Yield complete lines. No byte is searched twice, however small the pieces are that arrive."""
         held = bytearray()
-        heard = seen = 0
+        total = seen = 0
         while piece := self._receive():
-            heard += len(piece)
+            total += len(piece)
             held += piece
             begin = 0
             while (end := held.find(b"\n", max(begin, seen))) >= 0:
@@ -87,10 +80,10 @@ class ReplyReader:
             del held[:begin]
             seen = len(held)
             _refuse_more(seen, _LARGEST, "bytes in one line")
-            _refuse_more(heard, _MOST, "bytes")
-        self._pass_over(bytes(held))
+            _refuse_more(total, _MOST, "bytes")
+        self._keep(bytes(held))
 
-    def _pass_over(self, text: bytes) -> None:
+    def _keep(self, text: bytes) -> None:
         self._noise += text
         if len(self._noise) > 2 * _KEPT:
             del self._noise[:-_KEPT]
@@ -101,24 +94,24 @@ def _refuse_more(count: int, limit: int, what: str) -> None:
         raise _nonsense("the host sends without end", f"{count} {what}", "a report")
 
 
-def _parsed(text: bytes) -> dict[str, Any]:
-    """Return a record that has what its kind must have, so that nothing later need ask."""
+def _parsed(text: bytes) -> HostMessage:
+    """Return the message of a record, complete, so that no later code has to check it."""
     record = None
-    # each value but one stands behind one of these; what is in a text counts too, and is far below the limit
+    # each value but one stands after one of these; those inside a text count too, and stay far below the limit
     if len(text) <= _LARGEST and sum(map(text.count, (b",", b":", b"[", b"{"))) <= _VALUES:
         try:
             record = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_integer)
         except (ValueError, RecursionError):
             record = None
-    if not (isinstance(record, dict) and _whole(record) and not _deeper(record, _DEEPEST)):
-        raise _nonsense(
-            "the host sends what is no record", text[:SHOWN].decode("utf-8", "replace").rstrip(), "a record"
-        )
-    return record
+    message = _message(record) if isinstance(record, dict) and not _deeper(record, _DEEPEST) else None
+    if message is None:
+        shown = text[:SHOWN].decode("utf-8", "replace").rstrip()
+        raise _nonsense("the host sends what is no record", shown, "a record")
+    return message
 
 
 def _number(text: str) -> float:
-    """Read a number of JSON, which knows neither NaN nor infinity: whoever reads our report would choke on them."""
+    """Read a number. JSON has neither NaN nor infinity, and other programs could not read them in our report."""
     value = float(text) if len(text) <= _DIGITS else math.inf
     if not math.isfinite(value):
         raise ValueError(text[:SHOWN])
@@ -131,47 +124,59 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def _whole(record: Mapping[str, Any]) -> bool:
+def _message(record: Mapping[str, Any]) -> HostMessage | None:
+    """Return the message of a record, None when it is of an unknown kind or lacks what its kind must have."""
     event = record.get("event")
-    if not isinstance(event, str) or event not in _TEXTS:
-        return False
-    if not all(_is_text(record.get(word)) for word in _TEXTS[event]):
-        return False
-    if event == "want" and record["what"] != "tree":
-        return _is_text(record.get("url")) and (record.get("sha256") is None or _is_text(record["sha256"]))
-    return event != "failed" or record["code"] in CODES
+    if event == "hello":
+        return Hello(record["python"] if _has_texts(record, "python") else "")
+    if event == "settled":
+        return Settled()
+    if event == "at" and _has_texts(record, "step"):
+        return At(record["step"], record.get("touching") is True)
+    if event == "want" and _has_texts(record, "what"):
+        return _wanted(record)
+    if event == "failed" and _has_texts(record, "code", "saw") and record["code"] in CODES:
+        return Failed(record["code"], record["saw"])
+    return ReportMessage(record.get("report")) if event == "report" else None
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= _LONGEST
+def _wanted(record: Mapping[str, Any]) -> HostMessage | None:
+    if record["what"] == "tree":
+        return WantTree()
+    is_complete = _has_texts(record, "url") and (record.get("sha256") is None or _has_texts(record, "sha256"))
+    return WantFile(record["url"], record.get("sha256")) if is_complete else None
+
+
+def _has_texts(record: Mapping[str, Any], *names: str) -> bool:
+    return all(isinstance(record.get(name), str) and len(record[name]) <= _LONGEST for name in names)
 
 
 def _deeper(value: object, most: int) -> bool:
-    """Tell whether a value has more levels than that."""
+    """Return whether a value has more than so many levels."""
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return most == 0 or any(_deeper(each, most - 1) for each in inside)
 
 
-def validate_report(report: Any, request: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a report that has the shape of the published one, `wanted`, and is of this request and no other.
+def validate_report(report: Any, request: Request, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report that is valid by the published schema and answers this request.
 
-    What it fails with must be codes of ours: they decide what is said of the host, and in whose words.
+    Its codes must be in our table: they decide what the operator reads about the host.
     """
-    where = first_violation(report, wanted["$defs"]["report"], wanted) or _unknown(report)
+    where = first_violation(report, schema["$defs"]["report"], schema) or _unknown(report)
     if where is not None:
         raise _nonsense("the host's report is none", f"wrong at {where}", "a report")
-    whole: dict[str, Any] = report
-    asked, told = ({key: each.get(key) for key in ("command", "request")} for each in (request, whole))
-    if asked != told:
-        saw, want = (f"{each['command']} for {each['request']}"[:SHOWN] for each in (told, asked))
+    valid: dict[str, Any] = report
+    if (valid["command"], valid.get("request")) != (request.command, request.request):
+        saw = f"{valid['command']} for {valid.get('request')}"[:SHOWN]
+        want = f"{request.command} for {request.request}"[:SHOWN]
         raise _nonsense("the host sends the report of another run", saw, want)
-    return whole
+    return valid
 
 
 def _unknown(report: Mapping[str, Any]) -> str | None:
-    """Return where a report has a code that there is not, or fails without one."""
+    """Return where a report has an unknown code, or fails without one."""
     failure = report["failure"] or {}
-    said = [
+    codes = [
         ("code", report["code"]),
         ("cause", report["cause"]),
         ("failure.code", failure.get("code")),
@@ -180,7 +185,7 @@ def _unknown(report: Mapping[str, Any]) -> str | None:
     ]
     if report["outcome"] != "ok" and report["code"] is None:
         return "code"
-    return next((place for place, code in said if code is not None and code not in CODES), None)
+    return next((place for place, code in codes if code is not None and code not in CODES), None)
 
 
 def _nonsense(sentence: str, saw: str, want: str) -> AgentError:
@@ -188,7 +193,7 @@ def _nonsense(sentence: str, saw: str, want: str) -> AgentError:
 
 
 def has_proof(report: Mapping[str, Any]) -> bool:
-    """Tell whether a report holds the proof itself: every HSM reached, and every question to the client answered."""
+    """Return whether a report has the proof: every HSM reached, and every query of the client answered."""
     client = [step for step in report["steps"] if step["id"].startswith("client:")]
     return (
         bool(report["hsms"] and client)

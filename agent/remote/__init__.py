@@ -1,1 +1,1 @@
-"""The far side of a roll-out, on the host: the bootstrap program, and the server that it starts."""
+"""The host's side of a roll-out: the protocol, the bootstrap program, and the server that it starts."""

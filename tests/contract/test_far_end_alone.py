@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.config.desired import Desired, to_json
-from agent.remote.bootstrap import RECORD
+from agent.remote.protocol import RECORD
 from agent.render.json_report import schema
 from agent.render.schema_check import first_violation
 

@@ -24,7 +24,7 @@ from agent.fleet.launch import LaunchMethods
 from agent.fleet.package_cache import PackageCache
 from agent.fleet.rollout import HostTask
 from agent.hosts.posix import Posix
-from agent.remote.bootstrap import STAGING_PREFIX
+from agent.remote.protocol import STAGING_PREFIX
 from agent.ssh.connector import SshConnector
 from agent.ssh.sockets import SocketCancelToken
 from tests.doubles.windows_ssh import SOMEBODY, Exec, WindowsHost, agent_of_linux, serving

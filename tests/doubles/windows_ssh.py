@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import paramiko
 from paramiko import common
 
-from agent.remote.bootstrap import KEPT, PATIENCE, RECORD, STAGING_PREFIX
+from agent.remote.protocol import KEPT, PATIENCE, RECORD, STAGING_PREFIX
 from agent.render.templates import render
 
 if TYPE_CHECKING:

@@ -78,7 +78,7 @@ for number in (1, 2):
 _FAR_END = (
     """
 import datetime, io, sys
-from agent.remote import bootstrap; from agent.remote import server
+from agent.remote import bootstrap, protocol, server
 from agent.config.desired import Desired, to_json
 """
     + _DOUBLE
@@ -95,10 +95,10 @@ wanted = Desired(
 for number in (1, 2):
     asked = {
         "command": "configure", "desired": to_json(wanted), "request": f"run/host/{number}", "again": False,
-        "seconds": 600.0,
+        "seconds": 600.0, "tree": {"sha256": "f00", "keep": True},
     }
-    wire = bootstrap.RecordStream(io.BytesIO(), io.BytesIO())
-    report = server.report_for(memory, asked, server.RemoteListener(wire))
+    stream = protocol.RecordStream(io.BytesIO(), io.BytesIO())
+    report = server.report_for(memory, protocol.Request.from_json(asked), server.RemoteListener(stream))
     assert (report["exit_status"], report["changed"]) == (0, number == 1), report
 """
     + _TELL

@@ -14,7 +14,7 @@ from agent.config.desired import Desired, to_json
 from agent.core.errors import AgentError
 from agent.core.system import LINUX
 from agent.remote import server
-from agent.remote.bootstrap import RECORD, RecordStream
+from agent.remote.protocol import RECORD, RecordStream, Request
 from agent.state import records
 from tests.doubles.vendor import MIRROR, Vendor
 
@@ -42,14 +42,14 @@ class Scene:
         resumed: bool = False,
     ) -> dict[str, Any]:
         return {
-            "command": command, "desired": to_json(self.desired), "request": name, "again": again, "seconds": 300.0,
+            "tree": {"sha256": "f00", "keep": True}, "command": command, "desired": to_json(self.desired), "request": name, "again": again, "seconds": 300.0,
             "resumed": resumed,
         }  # fmt: skip
 
     def answer(self, request: dict[str, Any]) -> Any:
         out = io.BytesIO()
         report = server.report_for(
-            self.memory, request, server.RemoteListener(RecordStream(io.BytesIO(), out))
+            self.memory, Request.from_json(request), server.RemoteListener(RecordStream(io.BytesIO(), out))
         )
         self.said = [json.loads(line.lstrip(RECORD)) for line in out.getvalue().splitlines()]
         return report

@@ -23,7 +23,7 @@ from agent.fleet.agent_archive import AgentArchive, AgentArchives
 from agent.fleet.journal import RunSpec
 from agent.fleet.replies import ReplyReader
 from agent.hosts.posix import Posix
-from agent.remote.bootstrap import RECORD
+from agent.remote.protocol import RECORD, Hello, Settled
 from agent.render.fleet.counters import RolloutCounters
 from agent.render.fleet.html import page
 from agent.render.fleet.junit import suites
@@ -224,7 +224,7 @@ def test_one_record_costs_little_memory() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(Exception, match="no record"):
-            list(ReplyReader(lambda: comes.pop() if comes else b"", "").records())
+            list(ReplyReader(lambda: comes.pop() if comes else b"", "").messages())
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -240,7 +240,7 @@ def test_what_does_not_know_the_word_of_the_request_is_noise(noise: bytes, behin
     lines = [RECORD + b"word" + HELLO + b"\n", RECORD + b'word{"event": "settled"}\n']
     lines.insert(behind, noise)
     heard = ReplyReader(lambda: lines.pop(0) if lines else b"", "word")
-    assert [record["event"] for record in heard.records()] == ["hello", "settled"]
+    assert list(heard.messages()) == [Hello(""), Settled()]
 
 
 def test_a_host_that_sends_one_byte_at_a_time_is_read_once() -> None:
@@ -248,7 +248,7 @@ def test_a_host_that_sends_one_byte_at_a_time_is_read_once() -> None:
     text = RECORD + b'{"event": "at", "step": "' + b"x" * 4000 + b'"}\n'
     pieces = iter([text[place : place + 1] for place in range(len(text))] * 5)
     heard = ReplyReader(lambda: next(pieces, b""), "")
-    assert len(list(heard.records())) == 5
+    assert len(list(heard.messages())) == 5
 
 
 def test_a_journal_that_holds_such_a_host_is_gone_on_with(tmp_path: Path) -> None:

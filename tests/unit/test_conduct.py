@@ -17,7 +17,7 @@ from agent.fleet import controller, journal
 from agent.fleet.agent_archive import AgentArchive, AgentArchives
 from agent.fleet.journal import RecordedRun, RunSpec
 from agent.hosts.posix import Posix
-from agent.remote.bootstrap import RECORD
+from agent.remote.protocol import RECORD
 from agent.render.fleet import runs
 from agent.render.fleet.counters import RolloutCounters
 from agent.render.fleet.html import page

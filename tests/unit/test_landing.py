@@ -17,16 +17,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.remote.bootstrap import (
-    KEPT,
     MANIFEST,
-    RECORD,
     ArchiveStore,
-    RecordStream,
     TimedReader,
     ensure_archive,
     extract,
     is_whole,
 )
+from agent.remote.protocol import KEPT, RECORD, ArchiveRef, At, Failed, RecordStream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +65,7 @@ def test_a_tree_that_is_here_is_not_asked_for(tmp_path: Path) -> None:
     there = ArchiveStore(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
     ends = Ends()
     assert (
-        ensure_archive(ends.wire, {"sha256": digest(ARCHIVE), "keep": True}, ArchiveStore(tmp_path / "trees"))
+        ensure_archive(ends.wire, ArchiveRef(digest(ARCHIVE), keep=True), ArchiveStore(tmp_path / "trees"))
         == there
     )
     assert ends.said == []
@@ -76,7 +74,7 @@ def test_a_tree_that_is_here_is_not_asked_for(tmp_path: Path) -> None:
 def test_a_tree_that_is_missing_is_asked_for_and_kept(tmp_path: Path) -> None:
     ends = Ends(json.dumps({"size": len(ARCHIVE)}).encode() + b"\n" + ARCHIVE + b"rest")
     folder = ensure_archive(
-        ends.wire, {"sha256": digest(ARCHIVE), "keep": True}, ArchiveStore(tmp_path / "trees")
+        ends.wire, ArchiveRef(digest(ARCHIVE), keep=True), ArchiveStore(tmp_path / "trees")
     )
     assert folder == tmp_path / "trees" / digest(ARCHIVE)
     assert ends.said == [{"event": "want", "what": "tree"}]
@@ -88,7 +86,7 @@ def test_a_tree_that_is_missing_is_asked_for_and_kept(tmp_path: Path) -> None:
 def test_other_bytes_than_wanted_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     ends = Ends(json.dumps({"size": len(ARCHIVE)}).encode() + b"\n" + ARCHIVE)
     with pytest.raises(ValueError, match=f"sha256:{digest(ARCHIVE)}, wanted sha256:{'0' * 64}"):
-        ensure_archive(ends.wire, {"sha256": "0" * 64, "keep": True}, ArchiveStore(tmp_path / "trees"))
+        ensure_archive(ends.wire, ArchiveRef("0" * 64, keep=True), ArchiveStore(tmp_path / "trees"))
     assert not (tmp_path / "trees").exists()
 
 
@@ -98,7 +96,7 @@ def test_a_link_that_ends_in_the_middle_leaves_nothing(tmp_path: Path, cut: int)
     with pytest.raises(ConnectionError):
         ensure_archive(
             Ends(whole[:cut]).wire,
-            {"sha256": digest(ARCHIVE), "keep": True},
+            ArchiveRef(digest(ARCHIVE), keep=True),
             ArchiveStore(tmp_path / "trees"),
         )
     assert not (tmp_path / "trees").exists()
@@ -170,7 +168,7 @@ def test_a_tree_that_is_not_whole_is_asked_for_anew(tmp_path: Path, how: str, ke
     damage(tmp_path / "trees" / digest(ARCHIVE), how)
     ends = Ends(json.dumps({"size": len(ARCHIVE)}).encode() + b"\n" + ARCHIVE)
     folder = ensure_archive(
-        ends.wire, {"sha256": digest(ARCHIVE), "keep": keep}, ArchiveStore(tmp_path / "trees")
+        ends.wire, ArchiveRef(digest(ARCHIVE), keep=keep), ArchiveStore(tmp_path / "trees")
     )
     assert ends.said == [{"event": "want", "what": "tree"}]
     assert (folder / "agent/__init__.py").read_bytes() == b"x = 1\n"
@@ -274,9 +272,7 @@ def test_nothing_is_compiled_into_a_tree_that_is_here(tmp_path: Path, keep: bool
     ArchiveStore(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
     before = sys.dont_write_bytecode
     try:
-        ensure_archive(
-            Ends().wire, {"sha256": digest(ARCHIVE), "keep": keep}, ArchiveStore(tmp_path / "trees")
-        )
+        ensure_archive(Ends().wire, ArchiveRef(digest(ARCHIVE), keep=keep), ArchiveStore(tmp_path / "trees"))
         assert sys.dont_write_bytecode
     finally:
         sys.dont_write_bytecode = before
@@ -294,7 +290,7 @@ def test_a_silent_link_ends_the_wait() -> None:
     with os.fdopen(reader, "rb") as incoming, os.fdopen(writer, "wb"):
         wire = RecordStream(TimedReader(incoming, patience=1), io.BytesIO())
         with pytest.raises(ConnectionError, match="nothing came over the link for 1 s"):
-            wire.line()
+            wire.values()
 
 
 def test_a_reader_that_is_gone_is_no_reason_to_stop() -> None:
@@ -302,24 +298,24 @@ def test_a_reader_that_is_gone_is_no_reason_to_stop() -> None:
     os.close(reader)
     with os.fdopen(writer, "wb") as outgoing:
         wire = RecordStream(io.BytesIO(), outgoing)
-        wire.say("at", step="one")
-        wire.say("at", step="two")
+        wire.send(At("one", touching=False))
+        wire.send(At("two", touching=True))
 
 
 def test_what_is_no_text_comes_through() -> None:
     ends = Ends()
-    ends.wire.say("failed", saw="\ud800 \udcff")
-    assert ends.said == [{"event": "failed", "saw": "\ud800 \udcff"}]
+    ends.wire.send(Failed("no-space", "\ud800 \udcff"))
+    assert ends.said == [{"event": "failed", "code": "no-space", "saw": "\ud800 \udcff"}]
 
 
 @pytest.mark.parametrize("text", [b"", b"no json\n", b"[1]\n", b'{"half'])
 def test_what_is_no_record_is_a_broken_link(text: bytes) -> None:
     with pytest.raises(ConnectionError):
-        Ends(text).wire.line()
+        Ends(text).wire.values()
 
 
 def test_what_a_reader_leaves_of_a_file_is_read_away() -> None:
     wire = Ends(b"x" * 200_000 + b'{"next": 1}\n').wire
     with closing(wire.pieces(200_000)) as pieces:
         assert len(next(pieces)) == 65536
-    assert wire.line() == {"next": 1}
+    assert wire.values() == {"next": 1}

@@ -23,7 +23,7 @@ from agent.fleet.replies import has_proof
 from agent.fleet.rollout import HostTask
 from agent.hosts.posix import Posix
 from agent.http.download import PUSHED
-from agent.remote.bootstrap import RECORD
+from agent.remote.protocol import RECORD
 from agent.render.fleet import html, screen
 from agent.render.fleet.junit import suites
 from agent.render.json_report import to_tree
@@ -106,9 +106,7 @@ class Script:
     @property
     def request(self) -> dict[str, Any]:
         length, _, rest = bytes(self.sent).partition(b"\n")
-        assert rest.startswith(
-            (b'"""The first program of ours', b"# What agent/remote/bootstrap.py is on Linux")
-        )
+        assert rest.startswith((b'"""The bootstrap program', b"# What agent/remote/bootstrap.py is on Linux"))
         found: dict[str, Any] = json.loads(rest[int(length) :].partition(b"\n")[0])
         return found
 

@@ -24,7 +24,7 @@ import winreg  # noqa: E402
 from agent.config.desired import Desired, to_json  # noqa: E402
 from agent.hosts.local import local_host  # noqa: E402
 from agent.hosts.windows import event_source as source_of_events  # noqa: E402
-from agent.remote.bootstrap import RECORD  # noqa: E402
+from agent.remote.protocol import RECORD  # noqa: E402
 from agent.windows import scheduler  # noqa: E402
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from agent.fleet import journal
-from agent.fleet.launch import COMMAND
-from agent.remote import bootstrap
+from agent.fleet.launch import COMMAND, bootstrap_program
+from agent.remote.protocol import RECORD
 from tests.bench.clock import tree as descendants
 from tests.bench.fleet.sides import PARALLEL, SIDES, Command, Ground, Side, ours, peers
 from tests.bench.table import keep
@@ -199,7 +199,7 @@ def spread(each: Figures, which: str) -> str:
 def conversation(ground: Ground) -> bytes:
     """Have a proven host say again what it says in a second pass, and return its records, one a line."""
     story = journal.read(ground.operator.last_run())
-    host, source = ground.hosts[0], Path(bootstrap.__file__).read_bytes()
+    host, source = ground.hosts[0], bootstrap_program()
     request = {
         "tree": {"sha256": story.sent.tree, "keep": True},
         "command": "configure",
@@ -211,7 +211,7 @@ def conversation(ground: Ground) -> bytes:
     asked = f"{len(source)}\n".encode() + source + json.dumps(request).encode() + b"\n"
     done = host.run_bytes(["/bin/sh", "-c", COMMAND], asked)
     assert done.returncode == 0, done.stderr
-    return b"".join(line.partition(bootstrap.RECORD)[2] + b"\n" for line in done.stdout.splitlines())
+    return b"".join(line.partition(RECORD)[2] + b"\n" for line in done.stdout.splitlines())
 
 
 def controller(scene: Scene, told: bytes, tree: Path, counts: Sequence[int]) -> Iterator[str]:
