@@ -31,8 +31,7 @@ from agent.hosts import ready
 from agent.hosts.deadline import DeadlineHost
 from agent.hosts.read_only import ReadOnlyHost
 from agent.planner import fit_host, plan, removal_plan
-from agent.report import RunContext
-from agent.run import exclusive_run, recipients, reported, save_begun
+from agent.run import RecordedRun, recipients_of
 from agent.state import records, snapshots
 from agent.state.exposure import close
 from agent.state.running import at_work
@@ -50,12 +49,12 @@ if TYPE_CHECKING:
     from agent.engine import Listener
     from agent.facts import Facts
     from agent.planner import PlanResult
-    from agent.report import RunInfo
+    from agent.report import RunContext, RunInfo
 
-# A run takes seconds; looking costs two small files. In seconds.
-_LOOK_AGAIN = 0.5
-_TELL_AGAIN = 30.0
-# how long what a run left is looked at where its own time is over, in seconds
+# How often `status --wait` reads the last report, which costs two small files, and says what it waits for: in seconds.
+_POLL = 0.5
+_PROGRESS = 30.0
+# how long the host is checked after a run whose own time is over, in seconds
 _AFTERWARDS = 0.5
 
 
@@ -91,6 +90,11 @@ class _Prepared:
         return self.keeper.restore()
 
 
+def _has_all_packages(result: EngineResult) -> bool:
+    packages = [line for line in result.steps if line.kind == "package"]
+    return all(line.outcome in (StepOutcome.MET, StepOutcome.CHANGED) for line in packages)
+
+
 def _downloads(planned: PlanResult) -> bool:
     """Tell whether anything may be brought over the network."""
     urls = [step.download.url for step in planned.plan.steps if isinstance(step, Package) and step.download]
@@ -102,135 +106,132 @@ def configure(machine: Host, desired: Desired, run: RunInfo, listener: Listener)
 
     Without an address of an HSM it is the last `configure` again: the cure for drift.
     """
-
-    def body(known: RunContext) -> None:
-        limits = timeouts_for(desired)
+    with RecordedRun(machine, run, desired) as this:
+        this.lock_host()
+        context, limits = this.context, timeouts_for(desired)
         host = DeadlineHost(machine, limits.run)
-        known.wanted = wanted = resolve_desired(host, desired)
-        known.notices = closed = close(machine)
+        context.wanted = wanted = resolve_desired(host, desired)
+        this.deliver_to(wanted)
+        context.note(*close(machine))
         accept(machine, record_of(machine, run.run_id, wanted))
-        save_begun(machine, run, known)
-        planned, ca = _prepare(host, wanted, limits, known)
-        known.notices = (*closed, *known.notices)
+        this.save_begun()
+        planned, ca = _prepare(host, wanted, limits, context)
         record = accept(machine, with_ca(run.run_id, wanted, ca))
         undo = _Prepared(SnapshotUndo(machine, run.run_id), downloads=_downloads(planned))
         names = shared(machine)
-        known.walk = apply_plan(planned.plan, host, listener, undo)
-        packages = [line for line in known.walk.steps if line.id.startswith("package:")]
-        if all(line.outcome in (StepOutcome.MET, StepOutcome.CHANGED) for line in packages):
+        context.result = result = apply_plan(planned.plan, host, listener, undo)
+        if _has_all_packages(result):
             with contextlib.suppress(AgentError):
                 tidy(machine)
-        _look_again(host, known)
-        _run_post_checks(host, planned, known)
-        known.notices = (*known.notices, *parted(machine, names))
-        outcome = judge(known.walk).outcome
+        _check_again(host, context)
+        _run_post_checks(host, planned, context)
+        context.note(*parted(machine, names))
+        outcome = judge(result).outcome
         if outcome in (RunOutcome.OK, RunOutcome.DEGRADED):
-            known.notices = (*known.notices, *save_success(machine, record))
-            known.notices = (*known.notices, *_keep_proven(machine, run))
-            # degraded is not done: the next start tries again
-            ended = scheduler.end_first_boot(machine) if outcome is RunOutcome.OK else ()
-            known.notices = (*known.notices, *ended, *scheduler.keep(machine))
-
-    return exclusive_run(machine, run, recipients(machine, desired), body)
+            context.note(*save_success(machine, record), *_keep_proven(machine, run))
+            if outcome is RunOutcome.OK:  # degraded is not done: the next start tries again
+                context.note(*scheduler.end_first_boot(machine))
+            context.note(*scheduler.keep(machine))
+    return this.report
 
 
 def verify(machine: Host, desired: Desired, run: RunInfo, listener: Listener) -> Report:
-    """Look at everything and touch nothing: for the options given, or else for the last `configure`.
+    """Check everything and change nothing: for the options given, or else for the last `configure`.
 
-    The report is remembered as any other, `plan` (the same look under another name) excepted. While a `configure` that
-    was asked for something else has not succeeded, the host is not as wanted, whatever these options say.
+    The report is kept as any other, that of `plan` (the same under another name) excepted. While a `configure` that was
+    asked for something else has not succeeded, the host is not as wanted, whatever these options say.
     """
-
-    def body(known: RunContext) -> None:
-        limits = timeouts_for(desired)
+    with RecordedRun(machine, run, desired) as this:
+        if run.command == "verify":
+            this.keep_beside_others()
+        context, limits = this.context, timeouts_for(desired)
         host = DeadlineHost(machine, limits.run)
         view = ReadOnlyHost(host)
-        known.wanted = wanted = resolve_desired(view, desired)
-        planned, ca = _prepare(view, wanted, limits, known)
-        known.walk = check_plan(planned.plan, view, listener)
-        _run_post_checks(host, planned, known)
-        known.is_first = last_configure(machine) is None
+        context.wanted = wanted = resolve_desired(view, desired)
+        this.deliver_to(wanted)
+        planned, ca = _prepare(view, wanted, limits, context)
+        context.result = check_plan(planned.plan, view, listener)
+        _run_post_checks(host, planned, context)
+        context.is_first = last_configure(machine) is None
         if run.command == "verify":
-            known.unfinished = unfinished(view, with_ca(run.run_id, wanted, ca))
-
-    known = recipients(machine, desired)
-    return reported(machine, run, known, body, remember=run.command == "verify", beside=True)
+            context.unfinished = unfinished(view, with_ca(run.run_id, wanted, ca))
+    return this.report
 
 
 def rollback(machine: Host, run_id: str | None, run: RunInfo, listener: Listener) -> Report:
     """Put back the CA and the configuration as they were before a run, by default the last ones that worked."""
-
-    def body(known: RunContext) -> None:
+    with RecordedRun(machine, run, Desired()) as this:
+        this.lock_host()
+        this.deliver_to(recipients_of(machine, Desired()))
+        context = this.context
         wanted = snapshots.load(machine, run_id)
-        known.facts = gather(machine)
+        context.facts = facts = gather(machine)
         ready.load_for_run()
-        known.notices = snapshots.remarks(machine, wanted)
+        context.note(*snapshots.remarks(machine, wanted))
         snapshots.save(machine, run.run_id, reason=ROLLBACK, to=wanted.name)
-        save_begun(machine, run, known)
+        this.save_begun()
         names = shared(machine)
-        known.walk = EngineResult(restore(machine, wanted))
-        known.notices = (*known.notices, *parted(machine, names))
-        for line in known.walk.steps:
+        context.result = result = EngineResult(restore(machine, wanted))
+        context.note(*parted(machine, names))
+        for line in result.steps:
             listener.ended(line)
         with contextlib.suppress(AgentError):
-            using = client_processes(machine, (*known.facts.components(5), *known.facts.components(3)))
-            known.restarts = processes_to_restart(machine, using)
+            using = client_processes(machine, (*facts.components(5), *facts.components(3)))
+            context.restarts = processes_to_restart(machine, using)
         still = unfinished(machine, None)
         if still is not None:
-            known.notices = (*known.notices, Notice("configure-unfinished", still.saw))
-
-    return exclusive_run(machine, run, recipients(machine, Desired()), body)
+            context.note(Notice("configure-unfinished", still.saw))
+    return this.report
 
 
 def remove(machine: Host, run: RunInfo, listener: Listener, timeout: float | None) -> Report:
     """Take the client packages off. The CA and the configuration are kept in a snapshot."""
-
-    def body(known: RunContext) -> None:
-        limits = timeouts_for(Desired(timeout=timeout))
+    with RecordedRun(machine, run, Desired()) as this:
+        this.lock_host()
+        recipients = recipients_of(machine, Desired())
+        this.deliver_to(recipients)
+        context, limits = this.context, timeouts_for(Desired(timeout=timeout))
         host = DeadlineHost(machine, limits.run)
-        known.facts = gather(host)
-        using = _users(machine, known.facts)
+        context.facts = facts = gather(host)
+        using = _users(machine, facts)
         undo = _Prepared(SnapshotUndo(machine, run.run_id, REMOVE))
-        save_begun(machine, run, known)
-        known.walk = apply_plan(removal_plan(known.facts, limits), host, listener, undo)
+        this.save_begun()
+        context.result = result = apply_plan(removal_plan(facts, limits), host, listener, undo)
+        is_done = judge(result).outcome is RunOutcome.OK
         # also where another run, or somebody else, took the last package off: nothing is asked of this host any more
-        if known.walk.changed or judge(known.walk).outcome is RunOutcome.OK:
-            _forget(machine, known)
-        if known.walk.changed:
+        if result.changed or is_done:
+            _forget(machine, recipients)
+        if result.changed:
             with contextlib.suppress(AgentError):
                 tidy(machine)
             text = f"the CA and the configuration are kept; `hsm-agent rollback {run.run_id}` puts them back"
-            known.notices = (Notice("kept", text),)
-            known.restarts = using
-        _look_again(host, known)
-        if judge(known.walk).outcome is RunOutcome.OK:
-            ended = (*scheduler.end_first_boot(machine), *scheduler.end(machine, scheduler.VERIFY))
-            known.notices = (*known.notices, *ended)
-
-    return exclusive_run(machine, run, recipients(machine, Desired()), body)
+            context.note(Notice("kept", text))
+            context.restarts = using
+        _check_again(host, context)
+        if is_done:
+            context.note(*scheduler.end_first_boot(machine), *scheduler.end(machine, scheduler.VERIFY))
+    return this.report
 
 
-def _forget(machine: Host, known: RunContext) -> None:
-    """Keep nothing of what was asked for but who was told of it: they are told as well of what comes now."""
+def _forget(machine: Host, recipients: Desired) -> None:
+    """Keep nothing of what was asked for but the sinks of its reports: what comes now goes to them as well."""
     if machine.stat(machine.system.desired) is not None:
-        records.write_receivers(machine, to_json(receivers(known.told_to)))
+        records.write_receivers(machine, to_json(receivers(recipients)))
         machine.remove(machine.system.desired)
 
 
 def plan_removal(machine: Host, run: RunInfo, listener: Listener, timeout: float | None) -> Report:
-    """Look what `remove` would take off, and touch nothing."""
-
-    def body(known: RunContext) -> None:
+    """Check what `remove` would take off, and change nothing."""
+    with RecordedRun(machine, run, Desired()) as this:
         limits = timeouts_for(Desired(timeout=timeout))
         view = ReadOnlyHost(DeadlineHost(machine, limits.run))
-        known.facts = gather(view)
-        known.walk = check_plan(removal_plan(known.facts, limits), view, listener)
-
-    return reported(machine, run, RunContext(), body, remember=False)
+        this.context.facts = facts = gather(view)
+        this.context.result = check_plan(removal_plan(facts, limits), view, listener)
+    return this.report
 
 
 def facts(view: HostView, platform: str | None) -> dict[str, Any]:
-    """Look at the machine and say which client fits it, as plain JSON values; `refusal` says why none does."""
+    """Return what this host is and which client fits it, as plain JSON values; `refusal` says why none does."""
     known = gather(view)
     catalogue = load()
     fit: PlatformMatch | None = None
@@ -293,20 +294,22 @@ def last_report(
                 hint=f"`{view.system.log_command}` says what goes on",
             )  # fmt: skip
         if saw != told or view.monotonic() >= tell_at:
-            told, tell_at = saw, view.monotonic() + _TELL_AGAIN
+            told, tell_at = saw, view.monotonic() + _PROGRESS
             progress(f"waiting, for {ends - view.monotonic():.0f} s at most: {saw}")
-        view.sleep(_LOOK_AGAIN)
+        view.sleep(_POLL)
 
 
-def _prepare(host: HostView, desired: Desired, limits: Timeouts, known: RunContext) -> tuple[PlanResult, Ca]:
-    """Gather facts, read the CA and plan; each is known to the report as soon as it is there."""
-    known.facts = gather(host)
+def _prepare(
+    host: HostView, desired: Desired, limits: Timeouts, context: RunContext
+) -> tuple[PlanResult, Ca]:
+    """Gather facts, read the CA and plan; each is in the report as soon as it is there."""
+    context.facts = gather(host)
     ca, remarks = load_ca(host, desired, limits)
-    known.catalogue = load()
-    known.planned = plan(known.facts, desired, known.catalogue, ca, limits)
+    context.catalogue = load()
+    context.planned = planned = plan(context.facts, desired, context.catalogue, ca, limits)
     soon = expiry_notice(ca, host.now())
-    known.notices = (*known.planned.plan.notices, *remarks, *((soon,) if soon else ()))
-    return known.planned, ca
+    context.note(*planned.plan.notices, *remarks, *((soon,) if soon else ()))
+    return planned, ca
 
 
 def _keep_proven(machine: Host, run: RunInfo) -> tuple[Notice, ...]:
@@ -319,24 +322,24 @@ def _keep_proven(machine: Host, run: RunInfo) -> tuple[Notice, ...]:
     return ()
 
 
-def _look_again(host: DeadlineHost, known: RunContext) -> None:
-    """Look at the machine as it is after a run that may have changed it: what is said of it is true of then.
+def _check_again(host: DeadlineHost, context: RunContext) -> None:
+    """Gather the facts of after a run that may have changed the host: what the report says is true of then.
 
-    Where it cannot be looked at, or not in a moment when the run's time is over, what was true before stays.
+    Where they cannot be gathered, or not in a moment when the run's time is over, those of before stay.
     """
-    if known.walk is None or all(line.outcome is StepOutcome.MET for line in known.walk.steps):
+    if context.result is None or all(line.outcome is StepOutcome.MET for line in context.result.steps):
         return
     with contextlib.suppress(AgentError):
-        known.after = gather(host.longer(_AFTERWARDS))
-        if known.planned is not None and known.facts is not None and known.catalogue is not None:
-            catalogue = known.catalogue  # not read again: the agent's own files may be gone by now
+        context.after = gather(host.longer(_AFTERWARDS))
+        if context.planned is not None and context.facts is not None and context.catalogue is not None:
+            catalogue = context.catalogue  # not read again: the agent's own files may be gone by now
             stale, fresh = (
                 life_cycle(
-                    catalogue, known.planned.fit, {each.package: each.version for each in seen.installed}
+                    catalogue, context.planned.fit, {each.package: each.version for each in seen.installed}
                 )
-                for seen in (known.facts, known.after)
+                for seen in (context.facts, context.after)
             )
-            known.notices = (*(each for each in known.notices if each not in stale), *fresh)
+            context.notices = (*(each for each in context.notices if each not in stale), *fresh)
 
 
 def _users(view: HostView, seen: Facts) -> tuple[StaleProcess, ...]:
@@ -346,10 +349,10 @@ def _users(view: HostView, seen: Facts) -> tuple[StaleProcess, ...]:
     return ()
 
 
-def _run_post_checks(host: DeadlineHost, planned: PlanResult, known: RunContext) -> None:
-    """See what lets a host look right and be wrong; whatever cannot be seen is left out."""
+def _run_post_checks(host: DeadlineHost, planned: PlanResult, context: RunContext) -> None:
+    """Find what lets a host look right and be wrong; what cannot be checked is left out."""
     with contextlib.suppress(AgentError):
         machine = host.longer(_AFTERWARDS)
         programs = client_processes(machine, planned.client.components)
-        known.restarts = processes_to_restart(machine, programs)
-        known.notices = (*known.notices, *configuration_warnings(machine, programs, planned.client.sdk))
+        context.restarts = processes_to_restart(machine, programs)
+        context.note(*configuration_warnings(machine, programs, planned.client.sdk))

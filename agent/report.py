@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING
 
 from agent import __version__
-from agent.config.desired import Desired
 from agent.core.errors import CODES
 from agent.core.model import (
     ErrorDetails,
@@ -21,6 +20,7 @@ from agent.core.model import (
 )
 from agent.engine import EngineResult
 from agent.state.identity import identity
+from agent.steps.reach import Reach
 from agent.verdict import RunVerdict, judge
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.catalogue import Catalogue, PlatformMatch
+    from agent.config.desired import Desired
     from agent.core.errors import AgentError
     from agent.core.host import HostView
     from agent.core.model import StepResult
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 class RunInfo:
     """One call of one command: its name in every report, when it began, and the environment, which may hold a token.
 
-    `identity` asks for the instance's id, which takes time, and so only for a report that somebody is told.
     `request` is who asked for the run from elsewhere: a roll-out, and this host's name in it.
     """
 
@@ -47,56 +47,52 @@ class RunInfo:
     command: str
     started: datetime.datetime
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
-    identity: Callable[[], str | None] = lambda: None
     request: str | None = None
 
 
-def new_run(
-    view: HostView,
-    command: str,
-    environ: Mapping[str, str],
-    identity: Callable[[], str | None] = lambda: None,
-    request: str | None = None,
-) -> RunInfo:
+def new_run(view: HostView, command: str, environ: Mapping[str, str], request: str | None = None) -> RunInfo:
     """Name a run by its time. The last four digits are the part of the second, in hexadecimal.
 
     So names sort, also of runs in one second (`rollback` relies on it), and two hosts' runs differ.
     """
     now = view.now()
     name = f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond * 0x10000 // 1_000_000:04x}"
-    return RunInfo(name, command, now, environ, identity, request)
+    return RunInfo(name, command, now, environ, request)
 
 
 @dataclass
 class RunContext:
-    """What a run knows so far, so that one that ends early still reports all of it, and to whom.
+    """What a run knows so far, so that one that ends early still reports all of it.
 
     `wanted` is what was asked for, completed from the record. `facts` are those before the run, `after` those after one
     that may have changed the machine. `unfinished` is what is wanted of this host and was not looked at: a `configure`
     that has not succeeded. `is_first`: no `configure` is recorded here that there could be a drift from.
     """
 
-    told_to: Desired = field(default_factory=Desired)
     wanted: Desired | None = None
     facts: Facts | None = None
     after: Facts | None = None
     catalogue: Catalogue | None = None
     planned: PlanResult | None = None
-    walk: EngineResult | None = None
+    result: EngineResult | None = None
     notices: tuple[Notice, ...] = ()
     restarts: tuple[StaleProcess, ...] = ()
     unfinished: ErrorDetails | None = None
     is_first: bool = False
 
+    def note(self, *notices: Notice) -> None:
+        """Add to what is worth knowing."""
+        self.notices = (*self.notices, *notices)
 
-def build_report(view: HostView, run: RunInfo, known: RunContext, error: AgentError | None) -> Report:
+
+def build_report(view: HostView, run: RunInfo, context: RunContext, error: AgentError | None) -> Report:
     """Put together what is known. An error outside the steps is the run's own; otherwise the lines decide."""
-    walk = known.walk or EngineResult(())
-    judged = judge(walk)
-    if known.unfinished is not None and judged.outcome is RunOutcome.OK:
-        drift = CODES[known.unfinished.code]
-        judged = RunVerdict(RunOutcome.DRIFT, drift.name, drift.exit_status, failure=known.unfinished)
-    if known.is_first and judged.code == "drift" and judged.failure is not None:
+    result = context.result or EngineResult(())
+    judged = judge(result)
+    if context.unfinished is not None and judged.outcome is RunOutcome.OK:
+        drift = CODES[context.unfinished.code]
+        judged = RunVerdict(RunOutcome.DRIFT, drift.name, drift.exit_status, failure=context.unfinished)
+    if context.is_first and judged.code == "drift" and judged.failure is not None:
         # nothing was left as it should be that could have drifted
         words = "this host is not configured as wanted, and no `configure` is recorded here"
         hint = "run `hsm-agent configure` with the same options"
@@ -104,33 +100,28 @@ def build_report(view: HostView, run: RunInfo, known: RunContext, error: AgentEr
     if error is not None:
         failure = ErrorDetails(error.code.name, error.sentence, error.saw, error.want, error.hint)
         judged = RunVerdict(RunOutcome.FAILED, error.code.name, error.code.exit_status, failure=failure)
-    planned, facts_ = known.planned, known.facts
-    instance = run.identity() if known.told_to.report_to and run.command != "plan" else None
+    planned, facts = context.planned, context.facts
     return Report(
         run_id=run.run_id,
         command=run.command,
         agent_version=__version__,
-        host=replace(
-            _host(view, facts_, planned.fit if planned else None),
-            instance_id=instance,
-            identity=identity(view),
-        ),
-        steps=(*walk.steps, *walk.undone),
+        host=replace(_host(view, facts, planned.fit if planned else None), identity=identity(view)),
+        steps=(*result.steps, *result.undone),
         outcome=judged.outcome,
         code=judged.code,
         exit_status=judged.exit_status,
-        changed=walk.changed or (known.after is not None and known.after != known.facts),
+        changed=result.changed or (context.after is not None and context.after != context.facts),
         started=_iso(run.started),
         finished=_iso(view.now()),
         client=planned.client if planned else None,
         ca=planned.ca if planned else None,
-        hsms=tuple(_hsm(line) for line in walk.steps if line.id.startswith("reach:")),
-        notices=tuple(dict.fromkeys((*known.notices, *walk.notices))),
-        restart_needed=known.restarts,
+        hsms=_hsms(planned, result),
+        notices=tuple(dict.fromkeys((*context.notices, *result.notices))),
+        restart_needed=context.restarts,
         cause=judged.cause,
         failure=judged.failure,
         request=run.request,
-        asked=None if known.wanted is None else _asked(known.wanted, planned),
+        asked=None if context.wanted is None else _asked(context.wanted, planned),
     )
 
 
@@ -147,20 +138,25 @@ def _asked(wanted: Desired, planned: PlanResult | None) -> RequestedState:
     )
 
 
-def _host(view: HostView, known: Facts | None, fit: PlatformMatch | None) -> HostIdentity:
-    if known is None:
+def _host(view: HostView, facts: Facts | None, fit: PlatformMatch | None) -> HostIdentity:
+    if facts is None:
         return HostIdentity(view.name, "unknown", "", "an unknown system", "unknown", None)
     row, forced = (fit.row.name, fit.forced) if fit else (None, False)
-    return HostIdentity(view.name, known.os, known.os_version, known.title, known.arch, row, forced)
+    return HostIdentity(view.name, facts.os, facts.os_version, facts.title, facts.arch, row, forced)
 
 
-def _hsm(line: StepResult) -> Hsm:
-    address, _, port = line.id[len("reach:") :].rpartition(":")
+def _hsms(planned: PlanResult | None, result: EngineResult) -> tuple[Hsm, ...]:
+    lines = {line.id: line for line in result.steps}
+    probes = [probe for probe in planned.plan.probes if isinstance(probe, Reach)] if planned else []
+    return tuple(_hsm(probe, lines[probe.id]) for probe in probes if probe.id in lines)
+
+
+def _hsm(probe: Reach, line: StepResult) -> Hsm:
     reached = line.outcome is StepOutcome.MET
     milliseconds = line.detail.get("connect_ms")
     return Hsm(
-        ip=address.strip("[]"),
-        port=int(port),
+        ip=probe.address,
+        port=probe.port,
         reached=reached,
         cause=None if reached else line.code,
         connect_ms=milliseconds if isinstance(milliseconds, float) else None,

@@ -58,7 +58,7 @@ def _unbroken(walk: EngineResult, missing: list[StepResult]) -> RunVerdict:
 
 def _missing(walk: EngineResult) -> list[StepResult]:
     """Return the lines that say that HSMs are missing while others are there: not reached, or silent to the client."""
-    reaches = [line for line in walk.steps if line.id.startswith("reach:")]
+    reaches = [line for line in walk.steps if line.kind == "reach"]
     some_reached = any(line.outcome is StepOutcome.MET for line in reaches)
     unreached = [line for line in reaches if line.outcome is StepOutcome.FAILED and some_reached]
     return [

@@ -215,7 +215,7 @@ def _run(
     progress = choose(sys.stderr, quiet=quiet, dumb=is_dumb())
     machine = local_host(stop, progress=progress.downloaded)
     log.open_log(machine, may_write=machine.is_root() and command != "plan")
-    run = new_run(machine, command, os.environ, lambda: _identity(machine))
+    run = new_run(machine, command, os.environ)
     try:
         report = body(machine, run, progress)
     finally:
@@ -239,9 +239,3 @@ def _seconds(text: str, option: str) -> float:
         return duration(text)
     except ValueError as error:
         raise AgentError("usage", f"{option} is wrong", saw=str(error), want="a duration") from None
-
-
-def _identity(machine: Host) -> str | None:
-    from agent.http.imds import instance_id  # noqa: PLC0415 -- only where a report goes somewhere
-
-    return instance_id(machine, os.environ)

@@ -132,6 +132,11 @@ class StepResult:
     seconds: float = 0.0
     detail: Mapping[str, Value] = field(default_factory=dict)
 
+    @property
+    def kind(self) -> str:
+        """The first word of the id, such as `package` or `reach`."""
+        return self.id.partition(":")[0]
+
 
 @dataclass(frozen=True)
 class HostIdentity:

@@ -131,19 +131,13 @@ def _run(machine: Host, request: Request, listener: RemoteListener) -> Report:
     desired = from_json(request.desired)
     # the run ends before the operator's deadline, so that its report can still be read
     desired = replace(desired, timeout=min(desired.timeout or request.seconds, request.seconds))
-    run = new_run(machine, request.command, os.environ, lambda: _identity(machine), request.request)
+    run = new_run(machine, request.command, os.environ, request.request)
     if request.command == "plan" and request.removal:
         report = commands.plan_removal(machine, run, listener, desired.timeout)
     else:
         report = _command(machine, request.command, desired, run, listener)
     log.log_report(report)
     return report
-
-
-def _identity(machine: Host) -> str | None:
-    from agent.http.imds import instance_id  # noqa: PLC0415 -- only where a report has a recipient
-
-    return instance_id(machine, os.environ)
 
 
 def _command(machine: Host, command: str, desired: Any, run: RunInfo, listener: RemoteListener) -> Report:

@@ -128,21 +128,16 @@ def test_an_interrupt_ends_the_wait() -> None:
 def test_the_id_is_in_a_report_that_is_told_and_else_not_asked_for(
     told: bool, command: str, asked: int, ca_pem: bytes
 ) -> None:
-    asks: list[str] = []
-
-    def identity() -> str:
-        asks.append(ID)
-        return ID
-
     vendor = Vendor()
     memory = vendor.machine(NOW)
     wanted = Desired(
         hsm_ip=vendor.addresses, ca_cert=ca_pem.decode(), package_source=MIRROR, sha256=vendor.checksums(),
         report_to=("file:/report.json",) if told else (),
     )  # fmt: skip
-    report: Report = commands.verify(
-        memory, wanted, RunInfo("r", command, NOW, identity=identity), NullProgress()
-    )
-    assert (report.host.instance_id, len(asks)) == (ID if asked else None, asked)
+    with imds() as server:
+        run = RunInfo("r", command, NOW, environ={ENDPOINT: server.url})
+        report: Report = commands.verify(memory, wanted, run, NullProgress())
+    assert report.host.instance_id == (ID if asked else None)
+    assert server.requests.count("/latest/meta-data/instance-id") == asked
     if asked:
         assert json.loads(memory.read("/report.json") or b"")["host"]["instance_id"] == ID
