@@ -22,10 +22,10 @@ _AT_ONCE = 28
 
 
 class Listener(Protocol):
-    """Whoever shows the run while it goes on."""
+    """What shows the progress of a run."""
 
     def began(self, line_id: str, *, touching: bool) -> None:
-        """A look or a touch begins."""
+        """A check of a step begins, or, with `touching`, its change."""
 
     def ended(self, line: StepResult) -> None:
         """A line of the report is final."""
@@ -35,7 +35,7 @@ class Restorable(Protocol):
     """What can be put back. Its host is bound neither by the run's time limit nor by an interrupt."""
 
     def save(self, *, worked: bool) -> None:
-        """Keep what a failed run could break, and whether it was seen to work; called once, before the first touch."""
+        """Keep what a failed run could break, and whether it worked; called once, before the first change."""
 
     def restore(self) -> tuple[StepResult, ...]:
         """Put back what differs from what was saved: one `undone` or `failed` line for each file that did."""
@@ -45,9 +45,8 @@ class Restorable(Protocol):
 class EngineResult:
     """The lines of a run, what was learned beside them, and how it ended.
 
-    `undone` is what was put back, `stopped` the look or touch at which the run was stopped: both are empty for a walk
-    that went to its end. `unproven` is the step that was brought about, but the look that would have told was cut
-    short.
+    `undone` is what was put back, `stopped` the check or change at which the run was stopped: both are empty for a plan
+    that was executed to its end. `unproven` is the step that was changed, but whose second check was cut short.
     """
 
     steps: tuple[StepResult, ...]
@@ -58,7 +57,7 @@ class EngineResult:
 
     @property
     def changed(self) -> bool:
-        """Whether the host is another than before: something was changed and not put back, or was put back."""
+        """Whether the run changed the host: something was changed and not put back, or was put back."""
         back = {line.id for line in self.undone}
         return any(
             line.outcome is StepOutcome.UNDONE
@@ -68,53 +67,49 @@ class EngineResult:
 
 
 def check_plan(plan: Plan, view: HostView, listener: Listener) -> EngineResult:
-    """Look at everything in the plan and touch nothing; what is not met would be changed."""
-    walk = _Execution(view, listener)
+    """Check everything in the plan and change nothing; what is not met would be changed."""
+    execution = _Execution(view, listener)
     for step in plan.steps:
-        finding = walk.check(step)
-        walk.add(
+        finding = execution.check(step)
+        execution.add(
             finding
             if isinstance(finding, StepResult)
-            else walk.result_of(step, finding, StepOutcome.WOULD_CHANGE)
+            else execution.result_of(step, finding, StepOutcome.WOULD_CHANGE)
         )
-    walk.probe(plan.probes)
-    return walk.result()
+    execution.probe(plan.probes)
+    return execution.result()
 
 
 def apply_plan(plan: Plan, host: Host, listener: Listener, undo: Restorable) -> EngineResult:
-    """Make the plan so.
+    """Bring about what the plan wants.
 
-    Every step is looked at before the first touch, so what is refused costs nothing. When a step fails the rest are
-    skipped. When the run fails after a touch, on a host whose previous configuration worked, that one is put back; and
+    Every step is checked before the first change, so a refusal costs the host nothing. When a step fails the rest are
+    skipped. When the run fails after a change, on a host whose previous configuration worked, that one is put back; and
     so it is when HSMs took the place of others and fewer of them answer now.
     """
-    walk = _Execution(host, listener)
-    first = [walk.check(step) for step in plan.steps]
-    findings = [finding for finding in first if isinstance(finding, Finding)]
-    before: Finding | None = None
-    if len(findings) < len(first):
-        refused = next(line.id for line in first if isinstance(line, StepResult))
-        for step, found in zip(plan.steps, first):
-            walk.add(
-                found
-                if isinstance(found, StepResult)
-                else walk.result_of(step, found, StepOutcome.SKIPPED, needs=refused)
-            )
-    else:
-        ready = all(finding.met for finding in findings)
-        if not ready:
-            before = walk.baseline_finding(plan.baseline) if plan.baseline is not None else None
-            ready = walk.saved(plan, findings, undo, worked=before is not None)
-        if ready:
-            walk.apply_steps(plan, host, findings)
-    walk.probe(plan.probes)
-    if before is not None and walk.touched and (walk.needs_rollback(plan) or walk.is_worse(plan, before)):
-        return walk.result(walk.undo(undo, plan))
-    return walk.result()
+    execution = _Execution(host, listener)
+    first = [execution.check(step) for step in plan.steps]
+    refusals = [found for found in first if isinstance(found, StepResult)]
+    if refusals:
+        execution.skip_beside_refusals(plan.steps, first, refusals[0].id)
+        execution.probe(plan.probes)
+        return execution.result()
+    findings = [found for found in first if isinstance(found, Finding)]
+    works: Finding | None = None
+    if not all(finding.met for finding in findings):
+        works = execution.baseline_finding(plan.baseline) if plan.baseline is not None else None
+        if not execution.saved(plan.steps, findings, undo, worked=works is not None):
+            execution.probe(plan.probes)
+            return execution.result()
+    execution.apply_steps(plan.steps, host, findings)
+    execution.probe(plan.probes)
+    if works is not None and (execution.needs_rollback(plan) or execution.is_worse(plan, works)):
+        return execution.result(execution.undo(undo, plan))
+    return execution.result()
 
 
 class _Execution:
-    """One walk while it goes on: the lines so far, and what broke it."""
+    """A plan while it is executed: the lines so far, the first that failed, and where the run was stopped."""
 
     def __init__(self, view: HostView, listener: Listener) -> None:
         self.view = view
@@ -123,7 +118,7 @@ class _Execution:
         self.notices: list[Notice] = []
         self.broken: str | None = None
         self.stopped: StepResult | None = None
-        self.touched = False
+        self.has_changed = False
         self.unproven: str | None = None
 
     def add(self, line: StepResult) -> None:
@@ -137,7 +132,7 @@ class _Execution:
         return EngineResult(tuple(self.lines), notices, undone, self.stopped, self.unproven)
 
     def check(self, step: Step) -> Finding | StepResult:
-        """Look before any touch; a refusal comes back as the line it will be."""
+        """Check a step; a refusal is returned as the line it will be."""
         if self.stopped:
             return StepResult(step.id, StepOutcome.SKIPPED, hint="the run ended before this")
         self.listener.began(step.id, touching=False)
@@ -146,18 +141,31 @@ class _Execution:
     def result_of(
         self, step: Step, finding: Finding, otherwise: StepOutcome, *, needs: str | None = None
     ) -> StepResult:
-        """Return the line of a step that was only looked at: met, or else `otherwise`."""
+        """Return the line of a step that was only checked: met, or else `otherwise`."""
         self.notices.extend(finding.notices)
         if finding.met:
             return _line(step.id, StepOutcome.MET, finding)
         return _line(step.id, otherwise, finding, hint=f"needs {needs}" if needs else None)
 
-    def saved(self, plan: Plan, findings: list[Finding], undo: Restorable, *, worked: bool) -> bool:
-        """Save what could be broken. When that fails nothing may be touched: the first unmet step carries the cause."""
+    def skip_beside_refusals(
+        self, steps: tuple[Step, ...], first: list[Finding | StepResult], refused: str
+    ) -> None:
+        """Report each refusal, and beside it what the other steps would have done."""
+        for step, found in zip(steps, first):
+            self.add(
+                found
+                if isinstance(found, StepResult)
+                else self.result_of(step, found, StepOutcome.SKIPPED, needs=refused)
+            )
+
+    def saved(
+        self, steps: tuple[Step, ...], findings: list[Finding], undo: Restorable, *, worked: bool
+    ) -> bool:
+        """Save what could be broken. When that fails nothing may be changed: the first unmet step has the cause."""
         try:
             undo.save(worked=worked)
         except AgentError as error:
-            for step, finding in zip(plan.steps, findings):
+            for step, finding in zip(steps, findings):
                 unmet_first = not finding.met and self.broken is None
                 self.add(
                     StepResult(
@@ -174,13 +182,13 @@ class _Execution:
             return False
         return True
 
-    def apply_steps(self, plan: Plan, host: Host, findings: list[Finding]) -> None:
-        """Bring the steps about in order. The first looks are true until the first touch; from then on look anew."""
-        for step, finding in zip(plan.steps, findings):
+    def apply_steps(self, steps: tuple[Step, ...], host: Host, findings: list[Finding]) -> None:
+        """Apply the steps in order. The first findings hold until the first change; then each step is checked again."""
+        for step, finding in zip(steps, findings):
             if self.broken is None:
                 self.add(self._apply_step(step, host, finding))
                 continue
-            # Only looked at now: what is met all the same is worth knowing, and lets the probes go on.
+            # Only checked from here on: what is met all the same is worth knowing, and probes may need it.
             needs = self.broken
             now = self.check(step)
             self.add(
@@ -191,23 +199,23 @@ class _Execution:
 
     def _apply_step(self, step: Step, host: Host, finding: Finding) -> StepResult:
         began = self.view.monotonic()
-        before = self._guarded_check(step.id, lambda: step.check(self.view)) if self.touched else finding
+        before = self._guarded_check(step.id, lambda: step.check(self.view)) if self.has_changed else finding
         if isinstance(before, StepResult):
             return before
         if before.met:
             return self.result_of(step, before, StepOutcome.MET)
         self.listener.began(step.id, touching=True)
-        self.touched = True
+        self.has_changed = True
 
-        def touch() -> Finding:
-            self.view.sleep(0)  # an interrupt, and the run's limit, count between two touches at the latest
+        def change() -> Finding:
+            self.view.sleep(0)  # an interrupt, and the run's limit, count between two changes at the latest
             self.notices.extend(step.apply(host) or ())
             self.unproven = step.id
             finding = step.check(self.view)
             self.unproven = None
             return finding
 
-        after = self._guarded_check(step.id, touch, saw=before.saw)
+        after = self._guarded_check(step.id, change, saw=before.saw)
         if isinstance(after, StepResult):
             return replace(after, detail=before.detail)
         self.notices.extend((*before.notices, *after.notices))
@@ -223,7 +231,7 @@ class _Execution:
         )
 
     def probe(self, probes: tuple[Probe, ...]) -> None:
-        """Look at the probes in order; those with the same needs are looked at at the same time."""
+        """Check the probes in order; those that require the same are checked at the same time."""
         rest = list(probes)
         while rest:
             together = [probe for probe in rest if probe.requires == rest[0].requires]
@@ -238,16 +246,16 @@ class _Execution:
             for probe in together:
                 self.listener.began(probe.id, touching=False)
             with ThreadPoolExecutor(min(len(together), _AT_ONCE)) as pool:
-                looked: Iterator[tuple[StepResult, Finding | None]]
+                checked: Iterator[tuple[StepResult, Finding | None]]
                 try:
-                    looked = pool.map(self._check_once, together)
+                    checked = pool.map(self._check_once, together)
                 except RuntimeError:  # this machine allows no more threads: one after another
-                    looked = map(self._check_once, together)
-                for probe, (line, finding) in zip(together, looked):
+                    checked = map(self._check_once, together)
+                for probe, (line, finding) in zip(together, checked):
                     self._report(probe, line, finding)
 
     def _report(self, probe: Probe, line: StepResult, finding: Finding | None) -> None:
-        """Add the line of a probe; the consequence of another one's failure is not told as a failure of its own."""
+        """Add the line of a probe; the consequence of another one's failure is not reported as a failure of its own."""
         lacking = self._unmet_requirement((probe.depends_on,)) if probe.depends_on else None
         if lacking is not None:
             self.add(StepResult(probe.id, StepOutcome.SKIPPED, hint=lacking))
@@ -256,13 +264,15 @@ class _Execution:
         self.add(line)
 
     def baseline_finding(self, probe: Probe) -> Finding | None:
-        """Return how the configuration that is there now works, None when it does not; any doubt means so."""
+        """Return what shows that the present configuration works; None when it does not, or when that is in doubt."""
         self.listener.began(probe.id, touching=False)
         _, finding = self._check_once(probe)
         return finding if finding is not None and finding.met else None
 
     def needs_rollback(self, plan: Plan) -> bool:
         """Tell whether what the host was changed to does not work. An HSM that is not reached is not enough."""
+        if not self.has_changed:
+            return False
         reaching = {probe.id for probe in plan.probes if not probe.requires}
         return self.stopped is not None or any(
             line.outcome in (StepOutcome.FAILED, StepOutcome.SKIPPED)
@@ -271,7 +281,9 @@ class _Execution:
         )
 
     def is_worse(self, plan: Plan, before: Finding) -> bool:
-        """Tell whether fewer HSMs answer than before, since what took the place of some does not answer."""
+        """Tell whether fewer HSMs answer than before, since those that took the place of others do not answer."""
+        if not self.has_changed:
+            return False
         for line in self.lines:
             if plan.replaces and plan.baseline is not None and line.id == plan.baseline.id and line.code:
                 return _answers(line.detail) < _answers(before.detail)
@@ -286,7 +298,7 @@ class _Execution:
         return undone
 
     def _check_restored(self, probe: Probe) -> Notice:
-        """Look at what was put back. Where the run was stopped, or is meanwhile, nothing is said against it."""
+        """Check what was put back. Where the run was stopped, or is meanwhile, nothing is said against it."""
         before = self.stopped
         again = None if before else self.baseline_finding(probe)
         if again is not None:
@@ -317,7 +329,7 @@ class _Execution:
     def _guarded_check(
         self, line_id: str, attempt: Callable[[], Finding], saw: str = ""
     ) -> Finding | StepResult:
-        """Return what was found, or the failed line of what was raised; `saw` is told when the error saw nothing.
+        """Return what was found, or the failed line of what was raised; `saw` stands in when the error saw nothing.
 
         A defect of a step fails that step alone, with its traceback in the log: the undo must still come.
         """
@@ -340,7 +352,7 @@ class _Execution:
 
 
 def _answers(detail: Mapping[str, Value]) -> int:
-    """Return how many HSMs answered the client, 0 where that was not told."""
+    """Return how many HSMs answered the client, 0 where that is not known."""
     found = detail.get("answers", 0)
     return found if isinstance(found, int) else 0
 
