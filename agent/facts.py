@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from agent.catalogue import parse_os_release
 from agent.cloudhsm.client_config import parse_client_config
-from agent.cloudhsm.paths import client_paths, component_of
+from agent.cloudhsm.components import component_of
+from agent.cloudhsm.paths import client_paths
 from agent.core.errors import AgentError
 from agent.core.registry import read
 from agent.core.system import LINUX
@@ -65,12 +66,15 @@ class Facts:
     def components(self, sdk: int) -> tuple[str, ...]:
         """Return the components of one SDK generation that the package database knows."""
         known = (component_of(each.package) for each in self.installed)
-        return tuple(each[1] for each in known if each is not None and each[0] == sdk)
+        return tuple(each.name for each in known if each is not None and each.sdk == sdk)
 
     def package(self, sdk: int, component: str) -> Installed | None:
         """Return a component's package as the database has it, whole or not; None when it does not know it."""
-        wanted = (sdk, component)
-        return next((each for each in self.installed if component_of(each.package) == wanted), None)
+        for each in self.installed:
+            known = component_of(each.package)
+            if known is not None and (known.sdk, known.name) == (sdk, component):
+                return each
+        return None
 
 
 def gather(view: HostView) -> Facts:
@@ -81,7 +85,7 @@ def gather(view: HostView) -> Facts:
         installed=MANAGERS[bare.format].installed(view) if bare.format else (),
         configured=tuple(_configured(view)),
         has_ca=view.stat(client_paths(view.system).ca) is not None,
-        due=tuple(known[1] for known in map(component_of, due(view)) if known is not None),
+        due=tuple(known.name for known in map(component_of, due(view)) if known is not None),
         system=view.system,
         kept=snapshots.copies(view),
     )

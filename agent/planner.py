@@ -15,7 +15,8 @@ from agent.catalogue import (
     parse_version,
     resolve_artefact,
 )
-from agent.cloudhsm.paths import COMPONENTS, PORT, PORT_CMU, client_paths, component_of
+from agent.cloudhsm.components import NAMES, component_of
+from agent.cloudhsm.paths import PORT, PORT_CMU, client_paths
 from agent.core.errors import AgentError
 from agent.core.model import CaState, ClientState, Notice, Plan, Probe, Step
 from agent.core.urls import below
@@ -146,22 +147,22 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: T
 def removal_plan(facts: Facts, limits: Timeouts) -> Plan:
     """Return the steps that take every client package off this host, and what else `configure` brought."""
     steps: tuple[Step, ...] = tuple(
-        PackagesAbsent(
-            component,
-            (package,),
-            MANAGERS[facts.format],
-            limits,
-            stops=(sdk, component) == (3, "cli"),
-        )
+        _absent(package, facts, limits)
         for package in sorted((each.package for each in facts.installed), key=len, reverse=True)
-        for sdk, component in [component_of(package) or (0, package)]
     )
     return Plan((*steps, *((Closing(limits),) if facts.system.firewall else ())))
 
 
+def _absent(package: str, facts: Facts, limits: Timeouts) -> PackagesAbsent:
+    known = component_of(package)
+    name = known.name if known else package
+    stops = known is not None and (known.sdk, known.name) == (3, "cli")
+    return PackagesAbsent(name, (package,), MANAGERS[facts.format], limits, stops=stops)
+
+
 def _sdk_of(package: str) -> int | None:
     known = component_of(package)
-    return known[0] if known else None
+    return known.sdk if known else None
 
 
 def _wanted(facts: Facts, desired: Desired, sdk: int) -> tuple[str, ...]:
@@ -172,7 +173,7 @@ def _wanted(facts: Facts, desired: Desired, sdk: int) -> tuple[str, ...]:
     wanted = {"cli", *desired.component, *facts.components(sdk)}
     if sdk == 5:
         wanted.update(facts.components(3), facts.due)
-    return tuple(component for component in COMPONENTS if component in wanted)
+    return tuple(component for component in NAMES if component in wanted)
 
 
 def _package(

@@ -32,10 +32,10 @@ def options(command: Any) -> list[Any]:
 
 
 def words_of(root: Any) -> Words:
-    from agent.cloudhsm.paths import COMPONENTS  # noqa: PLC0415 -- of the tree, whose path main sets
+    from agent.cloudhsm.components import NAMES  # noqa: PLC0415 -- of the tree, whose path main sets
     from agent.core.errors import CODES  # noqa: PLC0415
 
-    values: dict[str, tuple[str, ...]] = {"--component": tuple(COMPONENTS)}
+    values: dict[str, tuple[str, ...]] = {"--component": NAMES}
     behind = {}
     for path, command in commands(root):
         words = [*getattr(command, "commands", {}), *(CODES if path == ("explain",) else ())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.paths import COMPONENTS
+from agent.cloudhsm.components import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ class ClientOption:
     words: tuple[str, ...] = ()
     in_files: tuple[str, ...] = ()
     sdks: tuple[int, ...] = (5,)
-    components: tuple[str, ...] = COMPONENTS
+    components: tuple[str, ...] = NAMES
 
     @property
     def is_path(self) -> bool:

@@ -7,17 +7,15 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from agent.cloudhsm.components import COMPONENTS, NAMES, SDK5, ClientComponent
 from agent.core import system as systems
-from agent.core.client_packages import PACKAGES
 from agent.core.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from agent.core.host import HostView
     from agent.core.system import System
-
-COMPONENTS = ("cli", "pkcs11", "jce", "dyn", "openssl-provider", "ksp")
 
 # Which port SDK 5 clients and the SDK 3 daemon talk to; the SDK 3 management utility uses 2225.
 PORT = 2223
@@ -92,14 +90,14 @@ class ClientPaths:
 
         Any other file, whatever its name, is not the vendor's.
         """
-        known = [self.settings(component, view) for component in COMPONENTS]
+        known = [self.settings(component, view) for component in NAMES]
         known += [self.sdk3.client_settings, self.sdk3.cmu_settings]
         return tuple(path for path in known if view.stat(path) is not None)
 
     def component(self, path: str) -> str | None:
         """Return whose configuration file of SDK 5 this is, None for another file."""
         name = path.rpartition(self.system.separator)[2]
-        return next((each for each in COMPONENTS if self.file.replace("*", each) == name), None)
+        return next((each for each in NAMES if self.file.replace("*", each) == name), None)
 
     def programs(self, component: str, view: HostView) -> tuple[str, ...]:
         """Return what of a component is run, or loaded by who uses it, as far as it can be listed."""
@@ -124,10 +122,9 @@ class ClientPaths:
 
     def logging(self, component: str) -> dict[str, str]:
         """Return what a fresh package says of logs, by the names in its file (hsm-client-logs)."""
-        where = {"log_type": "file", "log_file": self.log(component)}
-        if component in ("dyn", "openssl-provider"):  # to standard error
-            where = {"log_type": "term"}
-        return {**where, "log_level": "info", "log_interval": "daily"}
+        log_type = SDK5[component].log_type
+        file = {"log_file": self.log(component)} if log_type == "file" else {}
+        return {"log_type": log_type, **file, "log_level": "info", "log_interval": "daily"}
 
     def log(self, component: str) -> str:
         """Return the log a component writes by default (dyn and openssl-provider write to standard error)."""
@@ -153,6 +150,10 @@ def _below(view: HostView, system: System, folder: str, depth: int) -> Iterator[
         yield from _below(view, system, each, depth - 1)
 
 
+def _libraries(components: Iterable[ClientComponent]) -> dict[str, str]:
+    return {each.name: each.library for each in components if each.library is not None}
+
+
 LINUX = ClientPaths(
     root="/opt/cloudhsm",
     ca="/opt/cloudhsm/etc/customerCA.crt",
@@ -172,14 +173,7 @@ LINUX = ClientPaths(
         cluster_cache="/opt/cloudhsm/daemon/1/cluster.info",
     ),
     system=systems.LINUX,
-    # The provider's is printed with a typing error in the docs (openssl-provider-install), and that of jce is not
-    # documented: parts of names tolerate both.
-    libraries={
-        "pkcs11": "cloudhsm_pkcs11",
-        "dyn": "cloudhsm_openssl_engine",
-        "openssl-provider": "openssl_provider",
-        "jce": "cloudhsm_jce",
-    },
+    libraries=_libraries(each for each in COMPONENTS if each.linux),
     # with its version before or behind the ending; the documents call the provider's lic… as well
     named=r"(li[bc]?)?(cloudhsm_)?{}[\d.-]*\.so(\.\d+)*",
     loader="ldd",
@@ -213,7 +207,7 @@ def _windows(system: System) -> ClientPaths:
             cluster_cache=None,
         ),
         system=system,
-        libraries={"pkcs11": "cloudhsm_pkcs11", "jce": "cloudhsm_jce", "ksp": "cloudhsm-ksp"},
+        libraries=_libraries(each for each in COMPONENTS if each.windows),
         named=".*{}.*",
         searched=True,
     )
@@ -222,8 +216,3 @@ def _windows(system: System) -> ClientPaths:
 def client_paths(system: System) -> ClientPaths:
     """Return the vendor's paths on a kind of system."""
     return LINUX if system == systems.LINUX else _windows(system)
-
-
-def component_of(package: str) -> tuple[int, str] | None:
-    """Return (SDK, component) of a package in the database, None for one that AWS did not publish."""
-    return PACKAGES.get(package)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
 from agent.cloudhsm.client_options import CLIENT_OPTIONS, NONE
+from agent.cloudhsm.components import NAMES
 from agent.cloudhsm.fingerprint import parse_fingerprint
-from agent.cloudhsm.paths import COMPONENTS
 from agent.core.paths import parse_path, path_of_uri
 from agent.core.system import is_absolute
 from agent.core.urls import names_user, scheme_of, shown, split
@@ -260,8 +260,8 @@ OPTIONS = (
            _fingerprint, metavar="SHA256"),
     Option("replace_ca", None, "allow a CA different from the one on the host", _yes, flag=True),
     Option("component", "client.components",
-           "cli (default), pkcs11, jce, dyn, openssl-provider, ksp; what is installed is always configured too",
-           _one_of(*COMPONENTS), many=True, metavar="NAME"),
+           f"{', '.join(NAMES).replace('cli', 'cli (default)', 1)}; what is installed is always configured too",
+           _one_of(*NAMES), many=True, metavar="NAME"),
     Option("client_version", "client.version",
            "a pinned version, or latest (unverified); default: what is installed, else the catalogue's newest",
            _version, metavar="V"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from agent.cloudhsm.components import SDK5
+
 
 def fresh_cfg(
     component: str, *, ca: str = "/opt/cloudhsm/etc/customerCA.crt", logs: str = "/opt/cloudhsm/run/"
@@ -13,7 +15,7 @@ def fresh_cfg(
     `ca` and `logs` are the default CA and the start of the log's path, of the system the package is for.
     """
     logging: dict[str, str] = {"log_type": "file", "log_file": f"{logs}cloudhsm-{component}.log"}
-    if component in ("dyn", "openssl-provider"):  # facts 3.1: these two log to standard error by default
+    if SDK5[component].log_type == "term":
         logging = {"log_type": "term"}
     logging.update(log_level="info", log_interval="daily")
     server = {"hostname": "%%HSM_IP_ADDRESS%%", "port": 2223, "enable": True}

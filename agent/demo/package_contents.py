@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.cloudhsm import components
 from agent.demo.default_config import fresh_cfg, fresh_sdk3_cfg
 from agent.demo.elf import shared_object
 
@@ -15,14 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 STANDIN = Path(__file__).resolve().parent / "standin"
-COMPONENTS = ("cli", "pkcs11", "jce", "dyn", "openssl-provider")
-SDK3 = (
-    "cloudhsm-client",
-    "cloudhsm-client-pkcs11",
-    "cloudhsm-client-dyn",
-    "cloudhsm-client-jce",
-    "cloudhsm-mgmt-util",
-)
+COMPONENTS = tuple(each.name for each in components.COMPONENTS if each.sdk == 5 and each.linux)
+SDK3 = tuple(each.linux for each in components.COMPONENTS if each.sdk == 3 and each.linux)
 # What can be wrong with a package; "" is a good one.
 FAULTS = (
     "",

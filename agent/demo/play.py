@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from agent import __version__
 from agent.catalogue import load, match_platform, parse_os_release, resolve_artefact
-from agent.core.client_packages import LINUX
+from agent.cloudhsm.components import LINUX_PACKAGES
 from agent.core.errors import AgentError
 from agent.demo import default_config, hsm_server, mirror, packages, pki, sandbox
 from agent.render import screen
@@ -238,10 +238,10 @@ def _full(argv: tuple[str, ...], source: tuple[str, ...]) -> tuple[str, ...]:
 def _clear(scene: sandbox.Sandbox) -> None:
     """Take a real client and a real agent's record off the stage: the demo begins with nothing."""
     if scene.path("/usr/bin/dpkg-query").exists():
-        there = scene.run(["dpkg-query", "-W", "-f=${Package}\\n", *LINUX]).stdout.split()
+        there = scene.run(["dpkg-query", "-W", "-f=${Package}\\n", *LINUX_PACKAGES]).stdout.split()
         remove = ["dpkg", "--purge", "--force-depends"]
     else:
-        there = scene.run(["rpm", "-qa", "--qf", "%{NAME}\\n", *LINUX]).stdout.split()
+        there = scene.run(["rpm", "-qa", "--qf", "%{NAME}\\n", *LINUX_PACKAGES]).stdout.split()
         remove = ["rpm", "-e", "--nodeps"]
     if there:
         scene.run([*remove, *there])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256 as new_sha256
 from typing import TYPE_CHECKING
 
-from agent.core.client_packages import PACKAGES
+from agent.cloudhsm.components import PACKAGE_PATTERN
 from agent.core.errors import AgentError
 from agent.core.urls import below, shown
 from agent.fleet.journal import operator_folder
@@ -29,7 +29,7 @@ _PIECE = 256 * 1024
 # How often whoever waits for a file says so, in seconds: a host counts its link as broken after 60 s of silence.
 _TURN = 20.0
 # the vendor's layout (cloudhsm-facts 2.1): one folder, one file of a package that it publishes
-_PACKAGE = rf"[A-Za-z0-9]+/(?:{'|'.join(PACKAGES)})[-_](?:\d|latest)[A-Za-z0-9._-]*\.(?:rpm|deb|msi)"
+_PACKAGE = rf"[A-Za-z0-9]+/(?:{PACKAGE_PATTERN})[-_](?:\d|latest)[A-Za-z0-9._-]*\.(?:rpm|deb|msi)"
 # A version of all components for a handful of platforms, and their bytes; those not used for longest make room.
 _KEPT = 64
 _ROOM = 8 * _LARGEST

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.core import client_packages
+from agent.cloudhsm.components import LINUX_PACKAGES
 from agent.package_managers.protocol import (
     Condition,
     Installed,
@@ -26,7 +26,7 @@ _QUERY = (
     "dpkg-query",
     "-W",
     "-f=${Package}\\t${Version}\\t${db:Status-Abbrev}\\t${Status}\\n",
-    *client_packages.LINUX,
+    *LINUX_PACKAGES,
 )
 # Keep a configuration file that was changed, without a question: the terminal is not ours.
 _OPTIONS = (
@@ -72,7 +72,7 @@ class Deb:
             Installed(package, version, _condition(short), _remark(short, status))
             for package, version, short, status in rows
             # `un` was never here, `rc` left only its configuration files
-            if package in client_packages.LINUX and short[1:2] not in ("n", "c") and version
+            if package in LINUX_PACKAGES and short[1:2] not in ("n", "c") and version
         ]
         return tuple(
             with_its_files(view, each, _listed) for each in sorted(found, key=lambda each: each.package)

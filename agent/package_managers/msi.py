@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.cloudhsm.components import COMPONENTS
 from agent.core.errors import AgentError, CodeName
 from agent.core.registry import read
 from agent.core.utf16 import text_of
@@ -30,26 +31,10 @@ _LOG_END = 1024 * 1024
 
 # What the vendor's programs call themselves is not published (facts 11). So a package that AWS published is known
 # by words in its name, while the others in it say nothing: an exporter or a backup of AWS's is another product.
-_NAMES = (
-    ("AWSCloudHSMCLI", r"\bcli\b|command line"),
-    ("AWSCloudHSMPKCS11", r"pkcs ?(11)?"),
-    ("AWSCloudHSMJCE", r"\bjce\b|java cryptography extension|java"),
-    ("AWSCloudHSMKSP", r"\bksp\b|key storage|\bcng\b"),
-    ("AWSCloudHSMManagementUtil", r"management|util(ity)?"),
-    ("AWSCloudHSMClient", r"client"),
-)
 _SAYS_NOTHING = re.compile(
     r"aws|amazon|cloudhsm|cloud|hsm|client|sdk|module|library|provider|software|tools?|interface|for|windows|x64|bit|v?\d+"
 )
-# The whole of a name, for a program that does not say whose it is: nothing but one of these and what surrounds it.
-_PRODUCTS = {
-    "AWSCloudHSMCLI": "cli|command line (interface|tool)",
-    "AWSCloudHSMPKCS11": "pkcs ?11",
-    "AWSCloudHSMJCE": "jce|java cryptography extension",
-    "AWSCloudHSMKSP": "ksp|cng|(cng )?key storage",
-    "AWSCloudHSMManagementUtil": "management util(ity)?|managementutil",
-    "AWSCloudHSMClient": "client",
-}
+# what may surround the title of a program that does not say whose it is
 _AROUND = r"(library|provider|sdk|software|for|windows|x64|64 ?bit|v?[\d ]+)"
 _PUBLISHER = re.compile(
     r"(amazon( web services?| ?com)?|aws)"
@@ -139,17 +124,17 @@ def _plain(text: str) -> str:
 
 def _exactly(name: str) -> str | None:
     bare = re.sub(r"^(aws|amazon)? ?(aws )?cloud ?hsm", "", name).strip()
-    for stem, words in _PRODUCTS.items():
-        if re.fullmatch(rf"({_AROUND} )*({words})( {_AROUND})*", bare):
-            return stem
+    for each in COMPONENTS:
+        if each.windows and re.fullmatch(rf"({_AROUND} )*({each.title})( {_AROUND})*", bare):
+            return each.windows
     return None
 
 
 def _by_words(name: str) -> str | None:
-    for stem, words in _NAMES:
-        rest = re.sub(words, " ", name)
+    for each in COMPONENTS:
+        rest = re.sub(each.keyword, " ", name) if each.windows else name
         if rest != name and all(map(_SAYS_NOTHING.fullmatch, rest.split())):
-            return stem
+            return each.windows
     return None
 
 

@@ -118,7 +118,7 @@ class PackageManager(Protocol):
     def installed(self, view: HostView) -> tuple[Installed, ...]:
         """Return the packages of AWS that the database knows, sorted by name; leftovers of removed ones are not listed.
 
-        Those are the names in core/client_packages.py and no others, whatever a site calls its own packages.
+        Those are the names in cloudhsm/components.py and no others, whatever a site calls its own packages.
         """
 
     def finish(self, host: Host, package: str, limits: Timeouts) -> None:

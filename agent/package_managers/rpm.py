@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.core import client_packages
+from agent.cloudhsm.components import LINUX_PACKAGES
 from agent.core.model import Notice
 from agent.package_managers.protocol import (
     Condition,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agent.core.host import CommandResult, Host, HostView
     from agent.core.timeouts import Timeouts
 
-_QUERY = ("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n", *client_packages.LINUX)
+_QUERY = ("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n", *LINUX_PACKAGES)
 # A repository that cannot be reached is given up soon; dnf's own patience is ten times 30 seconds for each.
 _SHORTLY = ("--setopt=timeout=20", "--setopt=retries=2")
 _REMARKS = 3
@@ -111,7 +111,7 @@ class Rpm:
         found: dict[str, set[str]] = {}
         for line in done.out.splitlines():
             name, tab, version = line.partition("\t")
-            if tab and name in client_packages.LINUX:
+            if tab and name in LINUX_PACKAGES:
                 found.setdefault(name, set()).add(version)
         return {name: sorted(found[name], key=_by_number) for name in sorted(found)}
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.catalogue import parse_version
+from agent.cloudhsm.components import PACKAGE_PATTERN
 from agent.cloudhsm.paths import client_paths
 from agent.cloudhsm.sdk3 import daemon
-from agent.core.client_packages import PACKAGES
 from agent.core.errors import AgentError, CodeName
 from agent.core.model import Finding, Notice
 from agent.core.urls import scheme_of, shown
@@ -45,7 +45,7 @@ class Download:
 
 # what runs leave in the cache: packages, parts of them, the installer's logs, and marks of what is due
 _LEFT = re.compile(
-    rf"({'|'.join(PACKAGES)})([_-](\d[\w.+~-]*|latest[\w.-]*)\.(deb|rpm|msi)(\.part|\.part\.from|\.log)?|\.due)"
+    rf"({PACKAGE_PATTERN})([_-](\d[\w.+~-]*|latest[\w.-]*)\.(deb|rpm|msi)(\.part|\.part\.from|\.log)?|\.due)"
 )
 
 

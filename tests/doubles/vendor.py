@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, ClassVar
 
 from agent.catalogue import load
-from agent.cloudhsm.paths import LINUX, client_paths, component_of
+from agent.cloudhsm.components import component_of
+from agent.cloudhsm.paths import LINUX, client_paths
 from agent.core.host import CommandResult
 from agent.core.registry import RegistryKey
 from agent.core.system import windows
@@ -129,7 +130,8 @@ class Vendor:
         return tree
 
     def _unpack(self, memory: Memory, package: str) -> None:
-        component = str((component_of(package) or (0, ""))[1])
+        known = component_of(package)
+        component = known.name if known else ""
         here = self.layout
         memory.place(
             here.settings(component, memory), self._settings(["%%HSM_IP_ADDRESS%%"], here.ca, off=False)

@@ -23,6 +23,7 @@ from agent.catalogue import (
     parse_version,
     resolve_artefact,
 )
+from agent.cloudhsm.components import NAMES
 from agent.core.errors import AgentError
 from agent.core.model import Notice
 
@@ -33,7 +34,6 @@ CATALOGUE = load()
 
 X86 = "x86_64"
 ARM = "aarch64"
-COMPONENTS = ("cli", "pkcs11", "jce", "dyn", "openssl-provider", "ksp")
 
 
 def fit(os: str, os_version: str, arch: str = X86, platform: str | None = None) -> PlatformMatch:
@@ -62,7 +62,7 @@ def produced(version: str, sdk: int) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for row in CATALOGUE.rows:
         for arch in (X86, ARM):
-            for component in COMPONENTS:
+            for component in NAMES:
                 try:
                     one = resolve_artefact(
                         CATALOGUE, of_row(row.name, arch), arch, component, version, sdk=sdk

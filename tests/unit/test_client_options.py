@@ -9,7 +9,8 @@ import pytest
 
 from agent.cloudhsm.client_config import parse_client_config
 from agent.cloudhsm.client_options import CLIENT_OPTIONS, ClientOption, ClientOptions
-from agent.cloudhsm.paths import COMPONENTS, LINUX
+from agent.cloudhsm.components import NAMES
+from agent.cloudhsm.paths import LINUX
 from agent.config.desired import (
     Desired,
     InputErrors,
@@ -72,7 +73,7 @@ def test_an_option_that_is_null_in_a_record_was_not_given(option: ClientOption) 
 
 
 @every
-@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("component", NAMES)
 def test_an_option_reaches_the_tools_of_its_components(option: ClientOption, component: str) -> None:
     argv = step(component, ClientOptions({option.name: sample(option)})).argv(Memory({}))
     given = list(zip(argv, argv[1:]))

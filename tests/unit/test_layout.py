@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.cloudhsm.paths import COMPONENTS, LINUX, ClientPaths, client_paths, component_of
+from agent.cloudhsm.components import NAMES
+from agent.cloudhsm.paths import LINUX, ClientPaths, client_paths
 from agent.core import system
 from tests.doubles.memory import Memory
 
@@ -72,12 +73,12 @@ def test_a_file_that_is_no_components_is_nobodys(here: ClientPaths, name: str) -
         memory.place(here.system.join(home, "backup", name), b"{}")
     assert here.all_settings(memory) == ()
     assert here.component(here.system.join(here.homes[0], name)) is None
-    for component in COMPONENTS:
+    for component in NAMES:
         memory.place(here.settings(component, memory), b"{}")
     memory.place(here.sdk3.client_settings, b"{}")
     memory.place(here.sdk3.cmu_settings, b"{}")
     found = here.all_settings(memory)
-    assert [here.component(path) for path in found] == [*COMPONENTS, None, None]
+    assert [here.component(path) for path in found] == [*NAMES, None, None]
 
 
 def test_a_copy_in_a_folder_below_does_not_count_where_there_is_the_real_one() -> None:
@@ -91,16 +92,6 @@ def test_a_link_leads_nowhere() -> None:
     memory = host(rf"{DATA}\data\cloudhsm-cli.cfg")
     memory.place(rf"{DATA}\loop", kind="link", link="..")
     assert HERE.all_settings(memory) == (rf"{DATA}\data\cloudhsm-cli.cfg",)
-
-
-def test_packages_of_both_systems_are_known() -> None:
-    # of KSP there is a package for Windows alone
-    published = [each for each in COMPONENTS if each != "ksp"]
-    assert [component_of(f"cloudhsm-{each}") for each in published] == [(5, each) for each in published]
-    assert component_of("cloudhsm-ksp") is None
-    assert component_of("AWSCloudHSMKSP") == (5, "ksp")
-    assert component_of("AWSCloudHSMClient") == component_of("cloudhsm-client") == (3, "cli")
-    assert component_of("AWSCloudHSM") is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.core.client_packages import WINDOWS
+from agent.cloudhsm.components import COMPONENTS
 from agent.core.errors import AgentError
 from agent.core.host import CommandResult
 from agent.core.registry import RegistryKey
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from agent.core.registry import Value
 
+WINDOWS = [each.windows for each in COMPONENTS if each.windows]
 UNINSTALL = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
 SESSION_MANAGER = r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager"
 CODE = "{2E6A36C6-8D6E-4F5E-9B53-9E0D9C8D5A01}"
@@ -177,7 +178,7 @@ def test_a_program_that_is_installed_twice_is_broken() -> None:
 def test_a_list_that_cannot_be_read_is_no_list(denied: str) -> None:
     memory = machine(key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"))
     memory.keys[denied] = AgentError("unreadable", f"{denied} cannot be read", saw="Access is denied.")
-    for act in (lambda: Msi().installed(memory), lambda: Msi().remove(memory, list(WINDOWS), Timeouts())):
+    for act in (lambda: Msi().installed(memory), lambda: Msi().remove(memory, WINDOWS, Timeouts())):
         error = fails(memory, act)
         assert (error.code.name, denied in error.sentence) == ("unreadable", True)
     assert [touch for touch in memory.touches if touch[0] == "run"] == []

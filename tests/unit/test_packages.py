@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.catalogue import load
+from agent.cloudhsm.components import LINUX_PACKAGES
 from agent.commands import timeouts_for
 from agent.config.desired import Desired
-from agent.core import client_packages
 from agent.core.errors import AgentError
 from agent.core.host import CommandResult, Host, LockHolder
 from agent.core.system import LINUX
@@ -83,18 +82,8 @@ def test_a_name_that_only_looks_like_the_vendors_is_not_listed(name: str) -> Non
 @given(st.from_regex(r"(cloudhsm-|AWSCloudHSM)[a-z0-9.+-]{0,20}", fullmatch=True))
 def test_only_the_closed_list_is_the_vendors(name: str) -> None:
     listed = [each.package for each in deb_says((name, "1", "ii ", "install ok installed"))]
-    assert listed == ([name] if name in client_packages.LINUX else [])
+    assert listed == ([name] if name in LINUX_PACKAGES else [])
     assert [each.package for each in rpm_says(f"{name}\t1-1\n")] == listed
-
-
-def test_the_catalogue_and_the_list_agree() -> None:
-    rows = load().packages
-    assert {
-        row.package: (row.sdk, row.component) for row in rows if row.package
-    }.items() <= client_packages.LINUX.items()
-    assert {
-        row.msi: (row.sdk, row.component) for row in rows if row.msi
-    }.items() <= client_packages.WINDOWS.items()
 
 
 @pytest.mark.parametrize("name", NEIGHBOURS)
