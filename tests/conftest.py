@@ -16,12 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-with contextlib.suppress(ModuleNotFoundError):  # inside Wine no test has a use for it
-    from hypothesis import HealthCheck, settings
+with contextlib.suppress(ModuleNotFoundError):  # Hypothesis; inside Wine no test has a use for it
+    from tests import examples
 
-    # no test depends on how busy the machine is
-    settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    settings.load_profile("ours")
+    examples.register()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
@@ -23,6 +23,7 @@ from agent.hosts import files
 from agent.http.download import DownloadContext, fetch
 from agent.sinks import message, registry
 from tests.doubles.memory import Memory
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,7 +184,7 @@ ANSWERS = st.builds(
 ) | st.binary(max_size=60)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress=[HealthCheck.function_scoped_fixture])
 @given(answers=st.lists(ANSWERS, min_size=1, max_size=3))
 @example(answers=[whole(b'ETag: "a\r\n b"')[:-4], whole()])
 @example(answers=[b"HTTP/1.1 206 OK\r\nContent-Range: bytes " + DIGITS + b"-1/2\r\n\r\n"])

@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from agent.core.errors import AgentError
 from agent.core.fleet_model import Target
 from agent.ssh.config import Hop, Route, SshConfig
 from agent.ssh.known_hosts import HostKey, KnownHosts, parse
+from tests.examples import examples
 from tests.sshd import fingerprint, keygen
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh") is None, reason="this machine has no OpenSSH client")
@@ -258,7 +259,7 @@ heads = patterns.map(lambda found: f"Host {' '.join(found)}") | words.map(lambda
 blocks = st.lists(st.tuples(heads, st.lists(lines, min_size=1, max_size=4)), max_size=3)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@examples(40, suppress=[HealthCheck.function_scoped_fixture])
 @given(first=blocks, inner=blocks, name=words)
 def test_any_configuration_means_what_it_means_to_ssh(
     tmp_path: Path, first: list[tuple[str, list[str]]], inner: list[tuple[str, list[str]]], name: str

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import commands
@@ -40,6 +40,7 @@ from tests.doubles.receiver import (
     silent,
 )
 from tests.doubles.vendor import Vendor
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -356,7 +357,7 @@ def test_promtool_has_nothing_to_say(path: Path) -> None:
 # --- who is shown which token
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(data=st.data())
 def test_a_token_is_seen_by_the_receivers_it_was_named_with_alone(data: st.DataObject) -> None:
     """Whatever waits and for whom, whoever is up: run after run with tokens and receivers of its own."""

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from agent.config.desired import Desired, InputErrors, read_text, resolve
@@ -53,6 +53,7 @@ from agent.user_data import (
 )
 from agent.windows.scheduler import FIRST_BOOT
 from tests.doubles.receiver import Exchange, accept, only, receiver
+from tests.examples import examples
 from tests.golden.test_user_data import CASES, LEAST, Case
 from tests.task_schema import input_errors
 
@@ -197,7 +198,7 @@ TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 ).map("/x{}".format)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, suppress=[HealthCheck.function_scoped_fixture])
 @given(text=TEXTS, path=TEXTS)
 def test_every_value_arrives_as_it_was_and_none_becomes_code(shell: Shell, text: str, path: str) -> None:
     wanted = Desired(

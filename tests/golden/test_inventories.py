@@ -11,13 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from agent.config.desired import InputErrors
 from agent.core.fleet_model import Target
 from agent.fleet.inventory import read, select
 from agent.hosts.posix import Posix
+from tests.examples import examples
 
 # where the programs of this Python's packages are
 BIN = str(Path(sys.executable).parent)
@@ -162,7 +163,7 @@ VALUES_BESIDE = st.fixed_dictionaries(
 @pytest.mark.skipif(
     shutil.which("ansible-inventory", path=BIN) is None, reason="no ansible-core beside this Python"
 )
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(12, suppress=[HealthCheck.function_scoped_fixture])
 @given(
     files=st.dictionaries(
         st.tuples(

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.catalogue.loader import Catalogue, parse
+from tests.examples import examples
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "packaging"))
@@ -190,7 +191,7 @@ def question_or_another_proposal(
         [*"0123456789abcdef", "", "g", " ", "\n", "\u2011", "\u200b", "\uff10", "<wbr>", "00"]
     ),
 )
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_a_change_of_any_checksum_is_noticed(
     read: Callable[[str, str], tuple[str, tuple[str, ...]]], place: tuple[str, int], at: int, to: str
 ) -> None:
@@ -207,7 +208,7 @@ def test_a_change_of_any_checksum_is_noticed(
     at=st.floats(0, 1, exclude_max=True),
     to=st.sampled_from([*"0a-_.X/%", "", " "]),
 )
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_a_change_of_any_link_is_noticed(
     read: Callable[[str, str], tuple[str, tuple[str, ...]]], place: tuple[str, int, int], at: float, to: str
 ) -> None:

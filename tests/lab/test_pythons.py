@@ -27,6 +27,7 @@ FILES = (
     "README.md",
     "tests/__init__.py",
     "tests/conftest.py",
+    "tests/examples.py",
     "tests/full_server.py",
     "tests/skips.py",
     "tests/task_schema.py",

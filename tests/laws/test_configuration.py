@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import commands
@@ -18,6 +18,7 @@ from agent.render.progress import NullProgress
 from agent.report import RunInfo
 from agent.state import snapshots
 from tests.doubles.vendor import MIRROR, Vendor, WindowsVendor
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from tests.doubles.memory import Memory
@@ -144,7 +145,7 @@ PLACES = [
 
 @both
 @pytest.mark.parametrize("component", ["cli", "pkcs11"])
-@settings(max_examples=40)
+@examples(40)
 @given(place=st.sampled_from(PLACES), value=VALUES)
 def test_what_configure_writes_is_met_only_as_it_writes_it(
     world: World, component: str, place: tuple[Any, ...], value: object, ca_pem: bytes

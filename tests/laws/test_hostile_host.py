@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.errors import CODES
@@ -28,6 +28,7 @@ from agent.render.fleet.counters import RolloutCounters
 from agent.render.fleet.html import page
 from agent.render.fleet.junit import suites
 from agent.render.fleet.screen import report as screen
+from tests.examples import examples
 from tests.unit.test_rollout import Cord
 from tests.unit.test_visit import REPORT
 
@@ -175,7 +176,7 @@ def ran(lines: list[bytes], folder: Path) -> dict[str, Any]:
     return whole
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(st.lists(SAID, max_size=3))
 def test_whatever_a_host_says_costs_nobody_but_itself(lines: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Optional, Union, get_args, get_origin, get_type_hints
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent import log
@@ -34,6 +34,7 @@ from agent.state import records
 from tests.doubles.fleets import fleet
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import Vendor
+from tests.examples import examples
 from tests.golden.test_fleet_screens import ok
 from tests.golden.test_screens import degraded
 from tests.laws.test_laws import configure, desired_of, machine_of
@@ -139,7 +140,7 @@ def held(document: str) -> dict[str, Any]:
 HOSTILE = values_of(Report)
 # a hostile report is large, and Hypothesis remarks on showing one
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
-FEW = settings(max_examples=10, deadline=None)
+FEW = examples(10)
 WORST = replace(
     degraded(),
     steps=tuple(

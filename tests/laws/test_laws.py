@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import commands
@@ -21,6 +21,7 @@ from agent.render.progress import NullProgress
 from agent.report import RunInfo
 from agent.state import snapshots
 from tests.doubles.vendor import MIRROR, Vendor, WindowsVendor
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from agent.core.errors import CodeName
@@ -352,7 +353,7 @@ def test_remove_takes_the_packages_off_and_keeps_a_copy(world: World, ca_pem: by
     activated=st.booleans(),
     components=st.sampled_from([(), ("pkcs11",)]),
 )
-@settings(max_examples=150)
+@examples(150)
 def test_whatever_the_world_does_success_is_never_claimed_falsely_and_the_cure_completes(
     world: World,
     ca_pem: bytes,
@@ -506,7 +507,7 @@ MISHAPS = ["lie", "fail", "fail-with-effect", "hang", "half"]
     stop=st.none() | st.tuples(st.integers(1, 60), st.sampled_from(["interrupted", "timed-out"])),
     times=st.integers(1, 3),
 )
-@settings(max_examples=60)
+@examples(60)
 def test_what_worked_before_a_run_works_after_it_however_often_it_is_repeated(
     world: World, ca_pem: bytes, other_ca_pem: bytes, asked: list[str], listening: set[str], moods: dict[str, str],
     component: str, stop: tuple[int, CodeName] | None, times: int, *, other: bool,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import commands
@@ -17,6 +17,7 @@ from agent.config.desired import Desired
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
 from tests.doubles.vendor import MIRROR, STATES, Vendor
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from agent.core.model import Report
@@ -62,7 +63,7 @@ def working(vendor: Vendor, pem: bytes) -> Memory:
     asked=st.lists(st.sampled_from([None, "5.18.0"]), min_size=1, max_size=2),
     first=st.sampled_from([None, "5.18.0"]),
 )
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_what_worked_works_after_any_number_of_runs_that_fail(
     ca_pem: bytes, state: str, mood: str, asked: list[str | None], first: str | None
 ) -> None:

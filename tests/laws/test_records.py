@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import commands
@@ -29,6 +29,7 @@ from agent.state.sealed import seal
 from tests.doubles.damage import DAMAGES, damaged
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import CRYPTOGRAPHY, Vendor, WindowsVendor
+from tests.examples import examples
 from tests.laws.test_laws import STARTED, Fragile, Killed, configure, desired_of, machine_of, state
 
 if TYPE_CHECKING:
@@ -779,7 +780,7 @@ def test_an_ordinary_user_sees_what_root_reported(ca_pem: bytes) -> None:
 # ---- whether it is whole
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     at=st.integers(0, 20_000),
     kind=st.sampled_from(DAMAGES),

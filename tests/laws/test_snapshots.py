@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import commands
@@ -24,6 +24,7 @@ from agent.state import snapshots
 from agent.state.sealed import seal
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import CA, ETC, Vendor
+from tests.examples import examples
 from tests.laws.test_laws import configure, desired_of, machine_of
 from tests.laws.test_records import as_instance, as_machine, both, run_of
 from tests.laws.test_reporting import Fixed
@@ -172,7 +173,7 @@ def test_what_no_version_wrote_is_damaged(changed: dict[str, Any], ca_pem: bytes
     assert memory.read("/etc/shadow") is None
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(at=st.integers(0, 10_000), byte=st.integers(1, 255))
 def test_whatever_byte_of_an_older_one_changed_it_is_refused_or_the_client_can_read_it(
     at: int, byte: int, ca_pem: bytes
@@ -273,7 +274,7 @@ def test_a_copy_of_an_instance_is_another(ca_pem: bytes) -> None:
     assert rollback(memory).code == "nothing-recorded"
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(at=st.integers(0, 10_000), byte=st.integers(1, 255))
 def test_whatever_byte_of_another_hosts_changed_it_is_never_put_back(
     at: int, byte: int, ca_pem: bytes
@@ -376,7 +377,7 @@ def test_the_machines_own_adapter_counts_names(tmp_path: Path) -> None:
 # ---- a clock that jumps
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     years=st.permutations(range(1970, 1970 + 12)), worked=st.lists(st.booleans(), min_size=12, max_size=12)
 )

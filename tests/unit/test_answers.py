@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.cloudhsm.cli_output import (
@@ -19,8 +19,9 @@ from agent.cloudhsm.cli_output import (
     parse_response,
 )
 from agent.core.errors import CODES
+from tests.examples import examples
 
-QUICK = settings(max_examples=150)
+QUICK = examples(150)
 
 
 def hsm(serial: object) -> dict[str, object]:

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import MD5, SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
 from agent.cloudhsm.ca import FoundCertificates, expiry_notice, find_certificates, read_ca, written
@@ -30,12 +30,13 @@ from agent.cloudhsm.x509 import names, read_certificate
 from agent.core.errors import AgentError
 from agent.steps.certificate import Certificate
 from tests.doubles.memory import Memory
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from agent.core.model import Finding
 
 NOW = datetime.now(timezone.utc) + timedelta(hours=1)
-QUICK = settings(max_examples=60, suppress_health_check=list(HealthCheck))
+QUICK = examples(60, suppress=list(HealthCheck))
 CONFIG = """
 [req]
 distinguished_name = name
@@ -794,7 +795,7 @@ def test_a_root_that_did_not_sign_itself_is_refused(maker: Maker, root: Made) ->
 
 
 @given(cut=st.data())
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(80, suppress=list(HealthCheck))
 def test_cryptography_agrees_on_every_link(maker: Maker, cut: st.DataObject) -> None:
     """Each certificate of a heap, each key of the heap: signed or not, and what they say of themselves."""
     heap = [path.read_bytes() for path in sorted(maker.folder.glob("*.crt")) if b"BEGIN" in path.read_bytes()]

@@ -10,11 +10,12 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.render.fleet.html import page
 from tests.doubles.fleets import Tree, fleet, host, not_reached, unreachable
+from tests.examples import examples
 from tests.golden import test_screens as one
 from tests.golden.test_fleet_screens import CASES, failed, made, ok, ten_hosts_for_many_reasons
 
@@ -85,7 +86,7 @@ PLAIN = Shape(page(saying("x")))
 @example(EVIL[3])
 @example(EVIL[4])
 @example(EVIL[5])
-@settings(max_examples=60)
+@examples(60)
 @given(st.text(st.characters(codec=None), max_size=60).map(lambda text: f"x{text}"))
 def test_whatever_anybody_says_stays_text(text: str) -> None:
     shape = Shape(page(saying(text)))

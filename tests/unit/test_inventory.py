@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config.desired import InputErrors
@@ -20,6 +20,7 @@ from agent.core.errors import AgentError
 from agent.core.fleet_model import Target
 from agent.fleet.inventory import LARGEST, read, refuse_any, select, toml
 from agent.fleet.inventory.ranges import HostBudget, expanded
+from tests.examples import examples
 
 
 def told(text: str | bytes, where: str) -> tuple[tuple[Target, ...], list[str], list[str]]:
@@ -978,7 +979,7 @@ PIECES = st.lists(
 
 
 @given(st.binary(max_size=200) | PIECES.map(str.encode), st.sampled_from(["hosts", "f.toml", "f.json", "-"]))
-@settings(max_examples=500)
+@examples(500)
 def test_garbage_is_complained_about_and_nothing_else_happens(data: bytes, where: str) -> None:
     input_errors = InputErrors()
     found = read(data, where, input_errors)

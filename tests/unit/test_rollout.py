@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
@@ -15,6 +15,7 @@ from agent.core.transport import CancelledError
 from agent.fleet import journal, waves
 from agent.fleet.journal import RunSpec
 from agent.fleet.rollout import HostTask, Rollout, RolloutPolicy, RunState
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -359,7 +360,7 @@ _HOW = st.lists(
 )
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(_HOW, st.integers(0, 4), st.integers(1, 6), st.sampled_from(["100%", "1,100%", "1,10%,50%,100%"]))
 def test_the_stop_rule_holds(
     tmp_path_factory: pytest.TempPathFactory, how: list[HostState], allowed: int, parallel: int, shares: str

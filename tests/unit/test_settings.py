@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.cloudhsm.client_config import (
@@ -22,8 +22,9 @@ from agent.cloudhsm.client_config import (
     repaired_utility_config,
 )
 from agent.cloudhsm.client_options import ClientOptions
+from tests.examples import examples
 
-QUICK = settings(max_examples=100)
+QUICK = examples(100)
 CA = "/opt/cloudhsm/etc/customerCA.crt"
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.render.json_report import schema, to_tree
 from agent.render.schema_check import first_violation
+from tests.examples import examples
 from tests.golden.test_screens import REPORTS, rolled_back, single_hsm_accepted
 
 SCHEMA = schema()
@@ -35,7 +36,7 @@ def test_a_report_of_ours_has_the_shape(case: Any) -> None:
     assert first_violation(to_tree(case()), REPORT, SCHEMA) is None
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(tree=st.sampled_from(TREES), data=st.data())
 def test_what_is_spoilt_is_judged_as_jsonschema_does(tree: dict[str, Any], data: st.DataObject) -> None:
     spoilt = {"it": copy.deepcopy(tree)}

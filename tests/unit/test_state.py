@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.cloudhsm import paths
@@ -20,6 +20,7 @@ from agent.steps.restore import restore
 from tests.doubles.damage import DAMAGES, damaged
 from tests.doubles.memory import Memory
 from tests.doubles.vendor import CA, ETC
+from tests.examples import examples
 
 CFG = f"{ETC}/cloudhsm-cli.cfg"
 RUN = "20261123T000000Z-0001"
@@ -169,7 +170,7 @@ def test_one_that_holds_what_is_not_the_clients_is_refused() -> None:
     assert "/etc/shadow" in caught.value.saw
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(
     at=st.integers(0, 5000),
     kind=st.sampled_from(DAMAGES),
