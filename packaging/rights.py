@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # the project has not published terms of its own yet
 LICENCE = "LicenseRef-not-published"
+# README and pyproject.toml say it in the same words
+TERMS = "The authors have not published terms for hsm-agent itself yet; all rights reserved."
 _APACHE = "Apache License 2.0: /usr/share/common-licenses/Apache-2.0 on Debian, and in its *.dist-info."
 _TEXT = re.compile(r"\.dist-info/(licenses/)?(.*/)?(LICEN[CS]E|COPYING|NOTICE)[^/]*$", re.IGNORECASE)
 
@@ -29,7 +31,7 @@ def rights(note: Note, libraries: list[Library]) -> bytes:
     parts = [
         about,
         f"Files: *\nCopyright: {note.date.year} {note.author}\nLicense: {LICENCE}\n",
-        f"License: {LICENCE}\n The authors have not published terms for hsm-agent itself yet; all rights reserved.\n",
+        f"License: {LICENCE}\n {TERMS}\n",
     ]
     for each in libraries:
         text = (

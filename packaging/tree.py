@@ -19,6 +19,8 @@ UNITS = "agent/templates/units/"
 # Where the far end of a roll-out begins. What these import, at whatever moment, travels, and nothing else: it goes to
 # every host, and each file of it is unpacked there.
 _FAR_END = ("agent.remote.bootstrap", "agent.remote.server")
+# The manual, which is read on hosts; of other documents none is. Pages for contributors lie below it, in dev/.
+_MANUAL = re.compile(r"agent/docs/(reference/)?[\w-]+\.md")
 _TYPED_LIBRARIES = ("annotated-doc", "click", "jinja2", "markupsafe", "rich", "shellingham", "typer")
 LAUNCHER = '''\
 #!/usr/bin/python3 -I
@@ -109,7 +111,8 @@ def _sources(root: Path) -> Files:
         f"agent/{each.relative_to(root).as_posix()}": each for each in (root / "templates").rglob("*")
     }
     for path, source in sorted({**sources, **templates}.items()):
-        is_ours = "__pycache__" not in source.parts and source.suffix != ".md" and not path.startswith(UNITS)
+        is_read = source.suffix != ".md" or _MANUAL.fullmatch(path) is not None
+        is_ours = "__pycache__" not in source.parts and is_read and not path.startswith(UNITS)
         if is_ours and source.is_file():
             data = source.read_bytes()
             mode = 0o755 if path.startswith("agent/demo/") and data.startswith(b"#!") else 0o644

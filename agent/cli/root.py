@@ -64,12 +64,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _as_meant(argv: Sequence[str]) -> list[str]:
-    """Return the command line as other programs spell it: a group alone, `help COMMAND`, `version` and `-V`."""
+    """Return the command line as other programs spell it: a group alone, `version` and `-V`."""
     words = list(argv)
     if words in ([], ["fleet"]):
         return [*words, "--help"]
-    if words[0] == "help":
-        return [*words[1:], "--help"]
     return ["--version"] if words in (["version"], ["-V"]) else words
 
 
@@ -168,9 +166,10 @@ def command_tree(argv: Sequence[str]) -> typer.Typer:
         tree.add_typer(_fleet(fleet.COMMANDS), name="fleet")
     if not commands and wanted != "fleet":
         from agent.cli.demo import demo  # noqa: PLC0415 -- 45 ms
+        from agent.cli.help import help_  # noqa: PLC0415
         from agent.cli.user_data import user_data  # noqa: PLC0415
 
-        commands = {**host.COMMANDS, "user-data": user_data, "demo": demo}
+        commands = {**host.COMMANDS, "help": help_, "user-data": user_data, "demo": demo}
     for name, command in commands.items():
         tree.command(name)(_with_hints(command))
     return tree

@@ -550,11 +550,11 @@ def test_the_command_prints_it() -> None:
 
 
 @pytest.mark.parametrize("form", ["shell", "powershell"])
-def test_the_quick_start_of_the_readme_prints_it(form: str, ca_pem: bytes, tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_quick_start_of_the_manual_prints_it(form: str, ca_pem: bytes, tmp_path: Path) -> None:
+    page = (ROOT / "agent" / "docs" / "first-boot.md").read_text(encoding="utf-8")
     (tmp_path / "customerCA.crt").write_bytes(ca_pem)
     start = "hsm-agent user-data --format" if form == "powershell" else "hsm-agent user-data --hsm-ip"
-    line = readme[readme.index(start) : readme.index(">", readme.index(start))]
+    line = page[page.index(start) : page.index(">", page.index(start))]
     words = (
         line.replace("\\\n", " ")
         .replace("`\n", " ")

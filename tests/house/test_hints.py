@@ -12,16 +12,25 @@ import typer
 from agent.cli.root import command_tree
 from agent.core.errors import CODES
 from agent.render.fleet.humanize import from_here
+from agent.render.manual import topics
 
 ROOT = Path(__file__).parents[2]
-FILES = [*(ROOT / "agent").rglob("*.py"), *(ROOT / "templates").rglob("*.*"), ROOT / "README.md"]
-PLACEHOLDERS = {"COMMAND", "…"}
+FILES = [
+    *(ROOT / "agent").rglob("*.py"),
+    *(ROOT / "agent" / "docs").rglob("*.md"),
+    *(ROOT / "templates").rglob("*.*"),
+    ROOT / "README.md",
+]
+PLACEHOLDERS = {"COMMAND", "TOPIC", "…"}
 _COMMAND = re.compile(r"(?:`|^|sudo |; )hsm-agent((?: [^\s`|;)>\"\\]+)+)", re.MULTILINE)
 
 
 def unknown(words: list[str]) -> str | None:
     """Return the first word that the command line does not know, None where it knows all."""
     command: Any = typer.main.get_command(command_tree([]))
+    if words[0] == "help" and words[1:]:
+        known = {*topics(), *command.commands, *PLACEHOLDERS}
+        return next((word for word in words[1:2] if word not in known and "{" not in word), None)
     for word in words:
         if word.startswith("-"):
             known = {"--help", *(spelled for each in command.params for spelled in each.opts)}
@@ -42,7 +51,13 @@ def named(text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    "line", ["`hsm-agent instal`", "`hsm-agent fleet deploy`", "`hsm-agent plan --dry-run`"]
+    "line",
+    [
+        "`hsm-agent instal`",
+        "`hsm-agent fleet deploy`",
+        "`hsm-agent plan --dry-run`",
+        "`hsm-agent help instal`",
+    ],
 )
 def test_a_command_that_is_none_is_found(line: str) -> None:
     (words,) = named(line)
@@ -59,7 +74,7 @@ def test_commands_that_are_named_exist() -> None:
 
 
 # of these a text of ours may come from a host: what is typed here, or shown to whom types, is not said there
-_HERE = ("cli", "fleet", "demo", "user_data.py", "ssh", "notices.py")
+_HERE = ("cli", "fleet", "demo", "user_data.py", "ssh", "notices.py", "manual.py")
 _BOTH = {"fleet", "explain", "COMMAND", "user-data"}
 
 

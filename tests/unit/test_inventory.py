@@ -802,10 +802,9 @@ after = 1
     assert TomlLines(text).of(*path) == line
 
 
-def test_the_readmes_examples_are_read() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("### The inventory\n")[2].partition("\n#")[0]
-    plain, tables = re.findall(r"^```(?:toml)?\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+def test_the_examples_of_the_manual_are_read() -> None:
+    page = (Path(__file__).parents[2] / "agent" / "docs" / "inventory.md").read_text(encoding="utf-8")
+    plain, tables = re.findall(r"^```(?:toml)?\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert len(targets_of(plain)) == 25
     assert [target.options for target in targets_of(tables, "f.toml")] == [
         target.options for target in targets_of(example_of_the_module(), "f.toml")
