@@ -1,4 +1,4 @@
-"""What `ask` may run: every program that the agent ever asks, as data."""
+"""What `query` may run: every read-only command of the agent, as data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AllowedCommand:
 
 
 _NO_FLAG = r"[^-].*"
-# what the client is asked on either system
+# the queries to the client on either system
 _CLIENT = ((r"cluster", r"hsm-info"), (r"user", r"list"))
 _JOURNAL = (r"--lines=\d+", r"--output=cat", r"--no-pager")
 _ON_LINUX = (
@@ -44,7 +44,7 @@ _ON_LINUX = (
     AllowedCommand("/opt/cloudhsm/bin/cloudhsm_mgmt_util", (r"/.*",)),
 )
 
-# On Windows; a program of the system is called by its bare name, so that it comes from a folder of the system.
+# On Windows; a program of the system is called by its bare name, so that it is found in a folder of the system.
 _ON_WINDOWS = (
     AllowedCommand(AUTHENTICODE[0], tuple(re.escape(word) for word in AUTHENTICODE[1:])),
     AllowedCommand("tasklist", (r"/fi", r"PID eq \d+", r"/fo", r"csv", r"/nh")),
@@ -53,15 +53,15 @@ _ON_WINDOWS = (
 
 
 class CommandNotAllowed(BaseException):
-    """A program outside the allow-list was given to `ask`.
+    """A program outside the allow-list was given to `query`.
 
-    A defect of the agent that could change a machine during a dry run: it is no Exception, so that no handler
-    meant for failures of the machine (`except Exception`) can turn it into one more finding.
+    A defect of the agent that could change a machine during a dry run. It is no Exception, so that a handler
+    for failures of the machine (`except Exception`) cannot turn it into a finding.
     """
 
 
 def of(system: System) -> tuple[AllowedCommand, ...]:
-    """Return the table of a kind of system."""
+    """Return the table for a system."""
     if system == LINUX:
         return _ON_LINUX
     root = system.join(system.programs, "Amazon", "CloudHSM")
@@ -71,7 +71,7 @@ def of(system: System) -> tuple[AllowedCommand, ...]:
 
 
 def is_allowed(argv: Sequence[str], table: Sequence[AllowedCommand] = _ON_LINUX) -> bool:
-    """Tell whether this command changes nothing. With another table than that of Linux, programs are named in full."""
+    """Tell whether this command changes nothing. Only the table of Linux finds a program by its last path component."""
     if not argv:
         return False
     program = argv[0]

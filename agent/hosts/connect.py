@@ -1,4 +1,4 @@
-"""A connection to an HSM, tried and closed: how far it came, in how many seconds, and whether TLS was answered."""
+"""Connect to an HSM and close again: how far it came, in how many seconds, and whether TLS was answered."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
     from agent.core.errors import CodeName
 
-# (socket, whether it is to be written, seconds) -> whether it can be
+# (socket, whether to wait for writing, seconds) -> whether it is ready
 Ready = Callable[[socket.socket, bool, float], bool]
 # Up to Python 3.12 time.monotonic counts in steps of 16 ms on Windows; on Linux both are one clock.
 _seconds = time.perf_counter
-# How often `stopped` is asked while waiting, in seconds.
-_TURN = 0.1
-# How much the other side may say before its handshake is over; OpenSSL takes certificates of 100 kB. It may go on for
-# ever with messages that say nothing.
-_MOST_SAID = 256 * 1024
-# WSAEACCES, which is no number of Linux: the filters of Windows refused. A firewall of Linux has no number of its own:
-# what nftables drops on its way out times out, and what it rejects is refused or unreachable, as from anywhere else.
+# How often `stopped` is called while waiting, in seconds.
+_INTERVAL = 0.1
+# How many bytes the peer may send before its handshake is over; OpenSSL accepts certificates of 100 kB. A peer can
+# send empty messages for ever.
+_MOST_RECEIVED = 256 * 1024
+# WSAEACCES, which Linux does not have: the filters of Windows refused. A firewall of Linux has no number of its own:
+# outgoing packets that nftables drops time out, and rejected ones are refused or unreachable, like remote ones.
 _FILTERED = 10013
-# What a failed connect means; all else (a route that prohibits, no such family) is no route.
+# The meaning of a failed connect; any other number (a route that prohibits, an unsupported family) is no route.
 _CAUSES: dict[int, CodeName] = {
     _FILTERED: "hsm-firewalled",
     errno.ETIMEDOUT: "hsm-timed-out",
@@ -40,7 +40,7 @@ _CAUSES: dict[int, CodeName] = {
 
 
 class Interrupted(Exception):  # noqa: N818 -- an event, not an error
-    """The wait was ended because `stopped` said so."""
+    """The wait was ended because `stopped` returned true."""
 
 
 class _NoAnswer(Exception):  # noqa: N818 -- a finding
@@ -65,11 +65,11 @@ def reach(
     under_way: int = errno.EINPROGRESS,
     words: Callable[[int], str] = os.strerror,
 ) -> ConnectResult:
-    """Connect, ask for a TLS handshake where `tls` says so, and close.
+    """Connect, start a TLS handshake if `tls`, and close.
 
-    Connecting and the handshake have `timeout` seconds together. No name is looked up: a resolver knows no limit.
-    Raises Interrupted when `stopped` becomes true. What differs between systems: `ready` waits for a
-    socket, `under_way` is what a connection that is being made says, and `words` is what an error number means.
+    Connecting and the handshake have `timeout` seconds together. No name is resolved: a resolver has no time limit.
+    Raises Interrupted when `stopped` becomes true. Three arguments differ between systems: `ready` waits for a
+    socket, `under_way` is the number of a connection in progress, and `words` returns the text of an error number.
     """
     wait = _Wait(stopped, ready)
 
@@ -87,8 +87,8 @@ def reach(
     deadline = start + timeout
     try:
         sock = socket.socket(family, kind)
-    except OSError as error:  # IPv6 is switched off, for one
-        return unreached(_CAUSES.get(error.errno or 0, "hsm-no-route"), _said(error))
+    except OSError as error:  # for example, IPv6 is switched off
+        return unreached(_CAUSES.get(error.errno or 0, "hsm-no-route"), _reason(error))
     with sock:
         try:
             sock.setblocking(False)
@@ -101,14 +101,16 @@ def reach(
         except _NoAnswer:
             return unreached("hsm-timed-out", f"timed out after {timeout:g} s")
         except OSError as error:
-            return unreached(_CAUSES.get(error.errno or 0, "hsm-no-route"), _said(error))
+            return unreached(_CAUSES.get(error.errno or 0, "hsm-no-route"), _reason(error))
         seconds = _seconds() - start
-        cause, detail, spoken = _speak(sock, timeout, deadline, wait) if tls else (None, "connected", None)
+        cause, detail, spoken = (
+            _probe_tls(sock, timeout, deadline, wait) if tls else (None, "connected", None)
+        )
     return ConnectResult(address, port, cause, detail, seconds, spoken)
 
 
 class _Wait:
-    """Waits for a socket until a deadline, and asks meanwhile whether to stop."""
+    """Waits for a socket until a deadline, and checks meanwhile whether to stop."""
 
     def __init__(self, stopped: Callable[[], bool], ready: Ready) -> None:
         self._stopped = stopped
@@ -118,18 +120,18 @@ class _Wait:
         while True:
             if self._stopped():
                 raise Interrupted
-            # the clock first: a side that is always ready would never be timed out
+            # the clock first: a peer that is always ready would never time out
             left = deadline - _seconds()
             if left <= 0:
                 raise _NoAnswer
-            if self._ready(sock, writing, min(_TURN, left)):
+            if self._ready(sock, writing, min(_INTERVAL, left)):
                 return
 
 
-def _speak(
+def _probe_tls(
     sock: socket.socket, timeout: float, deadline: float, wait: _Wait
 ) -> tuple[CodeName | None, str, bool | None]:
-    """Return cause, detail and whether TLS was spoken."""
+    """Return cause, detail and whether the peer speaks TLS."""
     try:
         context = tls_context()
     except OSError as error:
@@ -141,65 +143,65 @@ def _speak(
 def _handshake(
     sock: socket.socket, context: ssl.SSLContext, timeout: float, deadline: float, wait: _Wait
 ) -> tuple[bool, str]:
-    """Tell whether TLS was spoken, and in words what was.
+    """Return whether the peer speaks TLS, and a sentence about the handshake.
 
-    The first bytes of the answer decide: a TLS record, even an alert that refuses us, proves TLS.
+    The first bytes of the answer decide: a TLS record, even an alert that refuses the connection, proves TLS.
     """
     import ssl  # noqa: PLC0415 -- loaded with the context
 
-    heard = bytearray()
+    received = bytearray()
     try:
-        return _shake(sock, context, heard, deadline, wait)
+        return _exchange(sock, context, received, deadline, wait)
     except _NoAnswer:
         did = (
             "began a TLS handshake and did not finish it"
-            if _is_record(heard)
+            if _is_record(received)
             else "connected, then was silent"
         )
         return False, f"{did} for {timeout:g} s"
     except ssl.SSLError as error:
-        if _is_record(heard):
+        if _is_record(received):
             return True, f"TLS answered, and refused: {error.reason}"
         return False, "answered, but not with TLS"
     except OSError as error:
-        return _is_record(heard), "connected, then: " + _said(error)
+        return _is_record(received), "connected, then: " + _reason(error)
 
 
-def _shake(
-    sock: socket.socket, context: ssl.SSLContext, heard: bytearray, deadline: float, wait: _Wait
+def _exchange(
+    sock: socket.socket, context: ssl.SSLContext, received: bytearray, deadline: float, wait: _Wait
 ) -> tuple[bool, str]:
     import ssl  # noqa: PLC0415 -- loaded with the context
 
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    talk = context.wrap_bio(incoming, outgoing)
+    tls = context.wrap_bio(incoming, outgoing)
     while True:
         try:
-            talk.do_handshake()
+            tls.do_handshake()
         except ssl.SSLWantReadError:
             _send(sock, outgoing.read(), deadline, wait)
         else:
-            return True, f"{talk.version()} {(talk.cipher() or ('',))[0]}"
+            return True, f"{tls.version()} {(tls.cipher() or ('',))[0]}"
         wait.until(sock, False, deadline)
         data = sock.recv(65536)
         if not data:
-            return _is_record(heard), "connected, then closed by the other side"
-        heard += data
-        if len(heard) > _MOST_SAID:
-            return False, f"said {len(heard)} bytes without finishing a TLS handshake"
+            return _is_record(received), "connected, then closed by the other side"
+        received += data
+        if len(received) > _MOST_RECEIVED:
+            return False, f"said {len(received)} bytes without finishing a TLS handshake"
         incoming.write(data)
 
 
 def _send(sock: socket.socket, data: bytes, deadline: float, wait: _Wait) -> None:
-    """Send what a handshake has to say; the other side may close its window."""
+    """Send the handshake's next bytes; the peer may close its window."""
     while data:
         wait.until(sock, True, deadline)
         data = data[sock.send(data) :]
 
 
 def _is_record(first: bytes | bytearray) -> bool:
-    """Tell an alert (21) or handshake (22) record of TLS 1.x from anything else."""
+    """Tell whether the bytes begin with an alert (21) or handshake (22) record of TLS 1.x."""
     return first[:1] in (b"\x15", b"\x16") and first[1:2] == b"\x03"
 
 
-def _said(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     return error.strerror or str(error)

@@ -1,4 +1,4 @@
-"""A host with the run's time limit: whatever a step asks for, the whole ends in time."""
+"""A host with the run's time limit: no step can make the run last longer than that."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class DeadlineHost:
-    """Another Host for `limit` seconds, counted from its making; then a verb raises AgentError `timed-out`.
+    """Another Host for `limit` seconds, counted from its construction; then a method raises AgentError `timed-out`.
 
     Each `timeout` is clamped to the time that is left. A wait that ended because of that is `timed-out` too:
-    neither the HSM nor the package manager is to blame. Name, clocks and `is_root` always answer. Undo and
-    report must not be bound by the limit: they are given the host that is inside.
+    neither the HSM nor the package manager is to blame. Name, clocks and `is_root` always answer. The limit must not
+    stop undo and report: they are given the host inside.
     """
 
     def __init__(self, host: Host, limit: float) -> None:
@@ -32,7 +32,7 @@ class DeadlineHost:
         self._end = host.monotonic() + limit
 
     def longer(self, least: float) -> DeadlineHost:
-        """Return the host until the same end, yet for `least` seconds from now on: for a look at what a run left."""
+        """Return the host with the same end, but with at least `least` seconds: to check what a run left."""
         return DeadlineHost(self._host, max(least, self._end - self._host.monotonic()))
 
     @property
@@ -140,7 +140,7 @@ class DeadlineHost:
 
     @contextlib.contextmanager
     def _blaming(self, clamped: bool) -> Iterator[None]:
-        """Turn a download that failed for want of time into `timed-out` when we took the time away."""
+        """Raise `timed-out` for a download that failed because this limit shortened its time."""
         try:
             yield
         except DownloadTimeoutError as error:

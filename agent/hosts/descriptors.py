@@ -1,4 +1,4 @@
-"""How many files this process may have open: one that talks to many hosts needs more than a shell usually gives."""
+"""How many files this process may have open: a program with many connections needs more than a shell usually allows."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import resource
 
 from agent.core.errors import AgentError
 
-# What a roll-out needs beside its connections, and what one connection needs: its socket, an agent's, and the pipes of
+# Descriptors of a roll-out beside its connections, and of one connection: its socket, an agent's, and the pipes of
 # a proxy command or of ssh.
 _ALWAYS, _EACH = 48, 6
 
 
 def require(connections: int) -> None:
-    """Have room for so many connections at a time, if need be by raising this process's own limit.
+    """Make sure that so many connections can be open at a time; raise this process's own limit if necessary.
 
-    Raises AgentError `no-resources` where the hard limit is lower: in the middle of a roll-out every part of it would
-    fail in a way of its own.
+    Raises AgentError `no-resources` where the hard limit is lower: in the middle of a roll-out each part of it would
+    fail in a different way.
     """
     wanted = _ALWAYS + _EACH * connections
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with contextlib.suppress(OSError, ValueError):  # some systems give less than they say
+        with contextlib.suppress(OSError, ValueError):  # some systems allow less than they report
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft != resource.RLIM_INFINITY and soft < wanted:

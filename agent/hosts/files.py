@@ -19,7 +19,7 @@ from agent.core.host import Stat
 from agent.core.system import is_stream
 from agent.hosts import linux
 
-# An access list beside the mode (acl(5)), as the kernel gives it: a version, then tag, rights and number of each entry.
+# An access list beside the mode (acl(5)), in the kernel's format: a version; then tag, rights and number of each entry.
 _LIST, _VERSION, _ENTRY = "system.posix_acl_access", struct.Struct("<I"), struct.Struct("<HHI")
 _NAMED, _WRITES = {0x02: "user", 0x08: "group"}, 0o2
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -28,7 +28,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def read(path: str, offset: int, limit: int) -> bytes | None:
     """Do what HostView.read promises.
 
-    The kind is looked at before the file is opened as well as after: opening alone can start a watchdog or
+    The kind is checked before the file is opened as well as after: opening alone can start a watchdog or
     rewind a tape, and a name can become a FIFO in between.
     """
     try:
@@ -78,12 +78,12 @@ def lstat(path: str) -> Stat | None:
 
 
 def _writers(path: str) -> tuple[tuple[str, int], ...]:
-    """Return whom an access list lets write. What it lets anybody do at most, the mode shows as the group's rights."""
+    """Return the users and groups that an access list lets write; the mode shows its mask as the group's rights."""
     if sys.platform != "linux":
         return ()
     try:
         data = os.getxattr(path, _LIST, follow_symlinks=False)
-    except OSError:  # it has none, or the file system knows none
+    except OSError:  # the file has none, or the file system does not support them
         return ()
     entries = _ENTRY.iter_unpack(data[_VERSION.size :])
     return tuple(
@@ -98,7 +98,7 @@ def readlink(path: str) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        if error.errno == errno.EINVAL:  # it is no link
+        if error.errno == errno.EINVAL:  # not a link
             return None
         raise os_read_error(error, path) from error
     except ValueError as error:
@@ -106,7 +106,7 @@ def readlink(path: str) -> str | None:
 
 
 def names(path: str) -> tuple[str, ...]:
-    """Do what HostView.names promises; something else than a folder is unreadable."""
+    """Do what HostView.list_dir promises; anything but a folder is unreadable."""
     try:
         return tuple(sorted(os.listdir(path)))
     except FileNotFoundError:
@@ -137,11 +137,11 @@ def replace(path: str, data: bytes, mode: int, owner: tuple[int, int] | None) ->
         temporary = os.path.join(folder, f".{name}.hsm-agent-{os.urandom(4).hex()}")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
-            fcntl.flock(fd, fcntl.LOCK_EX)  # tells a living write from a leftover, see _clear
+            fcntl.flock(fd, fcntl.LOCK_EX)  # tells a write under way from a leftover, see _clear
             file.write(data)
             file.flush()
             if owner is not None:
-                os.fchown(fd, *owner)  # before the mode: it takes setuid bits away
+                os.fchown(fd, *owner)  # before the mode: chown clears setuid bits
             os.fchmod(fd, mode)
             os.fsync(fd)
             os.rename(temporary, path)
@@ -177,12 +177,12 @@ def symlink(path: str, target: str) -> None:
 
 
 def chmod(path: str, mode: int, owner: tuple[int, int] | None) -> None:
-    """Do what Host.chmod promises, by a descriptor: a name can become a link meanwhile."""
+    """Do what Host.chmod promises, by a descriptor: a name can become a link in between."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
             if owner is not None:
-                os.fchown(fd, *owner)  # before the mode: it takes setuid bits away
+                os.fchown(fd, *owner)  # before the mode: chown clears setuid bits
             os.fchmod(fd, mode)
             os.fsync(fd)
         finally:
@@ -194,10 +194,10 @@ def chmod(path: str, mode: int, owner: tuple[int, int] | None) -> None:
 
 
 def _pour(path: str, data: bytes) -> None:
-    """Write to a stream or device. Raises OSError; a device that cannot take it now is not waited for."""
+    """Write to a stream or device, without waiting for a device that is not ready. Raises OSError."""
     number = re.search(r"/fd/(\d+)$", path)
     own = {"/dev/stdout": 1, "/dev/stderr": 2}.get(path, int(number[1]) if number else -1)
-    # opened by its name, a file behind standard output would be written over from its start
+    # opened by its name, a file behind standard output would be overwritten from its start
     fd = os.dup(own) if own >= 0 else os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(fd, "wb", buffering=0) as file:
         if own < 0 and not stat.S_ISCHR(os.fstat(fd).st_mode):
@@ -208,7 +208,7 @@ def _pour(path: str, data: bytes) -> None:
 
 
 def _require_file(path: str) -> None:
-    """Raise OSError when what is there is neither a file nor a link: replaced, a device or FIFO would be gone."""
+    """Raise OSError when `path` is neither a file nor a link: replacing it would remove a device or FIFO."""
     with contextlib.suppress(FileNotFoundError):
         mode = os.lstat(path).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
@@ -228,7 +228,7 @@ def remove(path: str) -> None:
         raise AgentError("write-failed", f"{path!r} is never removed", saw=path)
     try:
         if stat.S_ISDIR(os.lstat(name).st_mode):
-            import shutil  # noqa: PLC0415 -- 2 ms, which looking need not pay
+            import shutil  # noqa: PLC0415 -- 2 ms, which a read-only command need not pay
 
             shutil.rmtree(name)
         else:
@@ -250,22 +250,22 @@ def make_folders(folder: str) -> None:
         if not os.path.isdir(folder):
             raise
         return
-    os.chmod(folder, 0o711)  # noqa: S103 -- what it holds can be reached by name, and not listed
+    os.chmod(folder, 0o711)  # noqa: S103 -- its entries can be reached by name, and not listed
     sync_folder(os.path.dirname(folder.rstrip("/")) or ".")
 
 
 def open_to_read(path: str) -> int:
-    """Return a descriptor of a regular file, without ever blocking. Raises OSError; EINVAL for what is none."""
+    """Return a descriptor of a regular file, without ever blocking. Raises OSError; EINVAL for anything else."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def open_own(path: str) -> int:
-    """Return a descriptor of a file that is this user's alone, made where there is none. Raises OSError.
+    """Return a descriptor of a file that belongs to this user alone; create it if absent. Raises OSError.
 
-    Whoever can open a file can lock it. What another user owns, or may open by that name, and a link, a FIFO or a
-    second name of some file, is taken away: a name in a folder of ours is ours.
+    Any user who can open a file can lock it. A file that another user owns or may open by that name, a link, a FIFO and
+    a second name of some file are removed: a name in a folder of the agent belongs to the agent.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     with contextlib.suppress(FileNotFoundError):
@@ -293,14 +293,14 @@ def open_part(path: str) -> int:
 
 
 def publish(part: str, path: str) -> None:
-    """Give a finished download its name, for all to read. Raises OSError."""
+    """Give a finished download its final name, readable for all users. Raises OSError."""
     os.chmod(part, 0o644)
     os.rename(part, path)
     sync_folder(os.path.dirname(path))
 
 
 def local_path(rest: str) -> str:
-    """Return the path that is meant by what follows `file:`."""
+    """Return the path in what follows `file:`."""
     from urllib.parse import unquote  # noqa: PLC0415 -- 3 ms that only a download pays
 
     return unquote(rest)
@@ -316,8 +316,8 @@ def sync_folder(folder: str) -> None:
 
 
 def write_error(error: OSError, path: str) -> AgentError:
-    """Return the error for a touch the system refused, by its cause."""
-    said = error.strerror or str(error)
+    """Return the error for a change that the system refused, by its cause."""
+    reason = error.strerror or str(error)
     limit = exhausted(error, path)
     if limit is not None:
         return limit
@@ -327,17 +327,17 @@ def write_error(error: OSError, path: str) -> AgentError:
     if fixed:
         return immutable(fixed[0])
     if error.errno in _FULL:
-        return AgentError("no-space", f"there is no room for {path}", saw=f"{path}: {said}")
+        return AgentError("no-space", f"there is no room for {path}", saw=f"{path}: {reason}")
     if error.errno == errno.EROFS:
         hint = fix("read-only", PATH=path)
-        return AgentError("read-only", f"{path} cannot be written", saw=f"{path}: {said}", hint=hint)
+        return AgentError("read-only", f"{path} cannot be written", saw=f"{path}: {reason}", hint=hint)
     hint = fix("write-failed", PATH=path)
-    return AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: {said}", hint=hint)
+    return AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: {reason}", hint=hint)
 
 
 def exhausted(error: OSError, what: str) -> AgentError | None:
-    """Return the error for a limit of the machine, None for any other cause: no file or program is to blame for it."""
-    if error.errno == errno.EAGAIN or not is_exhaustion(error):  # which is a busy file's answer
+    """Return the error for an exhausted limit of the machine, None for any other cause; no file is to blame for it."""
+    if error.errno == errno.EAGAIN or not is_exhaustion(error):  # EAGAIN is the answer of a busy file
         return None
     return AgentError(
         "no-resources",
@@ -348,7 +348,7 @@ def exhausted(error: OSError, what: str) -> AgentError | None:
 
 
 def os_read_error(error: OSError, path: str, *, want: str = "a regular file that can be read") -> AgentError:
-    """Return the error for a look the system refused, by its cause."""
+    """Return the error for a read that the system refused, by its cause."""
     return exhausted(error, path) or read_error(path, error.strerror or str(error), want=want)
 
 
@@ -357,7 +357,7 @@ def read_error(path: str, saw: str, *, want: str = "a regular file that can be r
 
 
 def _clear(folder: str, name: str) -> None:
-    """Remove what killed runs left of earlier writes of this name; a write that lives holds its lock."""
+    """Remove what killed runs left of earlier writes of this name; a write under way holds its lock."""
     for each in os.listdir(folder or "."):
         if each.startswith(f".{name}.hsm-agent-"):
             leftover = os.path.join(folder, each)

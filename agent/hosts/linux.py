@@ -1,4 +1,4 @@
-"""What the kernel of Linux says of locks, of programs that have files mapped, and of the space on a file system."""
+"""What Linux reports of locks, of programs that have files mapped, and of the space on a file system."""
 
 # ruff: noqa: PTH100, PTH110, PTH120, PTH123, PTH208
 # (names are strings in the Host interface)
@@ -15,7 +15,7 @@ from agent.core.host import DiskSpace, LockHolder, ProcessInfo
 
 # struct flock of 64-bit Linux: type, whence, start, length, pid
 _FLOCK = "hhqqi4x"
-# bytes: 15 of a program, and more only of a kernel's thread
+# bytes: 15 of a program; only a kernel thread has more
 _COMM = 64
 # FS_IOC_GETFLAGS of 64-bit Linux, and two of its bits
 _GET_FLAGS, _IMMUTABLE, _APPEND = 0x80086601, 0x10, 0x20
@@ -25,7 +25,7 @@ def holder(path: str) -> LockHolder | None:
     """Return who holds the fcntl lock on `path`, None when it is free or absent.
 
     Raises OSError. Beware: POSIX drops all fcntl locks a process has on a file when it closes any descriptor
-    of it, as this does. So never ask about a file that this process itself has locked that way.
+    of it, as this does. So never call it for a file that this process itself has locked that way.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -43,7 +43,7 @@ def holder(path: str) -> LockHolder | None:
 def mapped(pid: int, prefix: str) -> tuple[str, ...]:
     """Return the files below `prefix` that a process has mapped; a file removed since ends with ` (deleted)`.
 
-    Raises OSError when the process has gone or is not ours to look at.
+    Raises OSError when the process has ended or may not be read.
     """
     with open(f"/proc/{pid}/maps", "rb") as file:
         lines = [line.rstrip(b"\n").split(b" ", 5) for line in file]
@@ -52,10 +52,10 @@ def mapped(pid: int, prefix: str) -> tuple[str, ...]:
 
 
 def mapping(prefix: str) -> tuple[ProcessInfo, ...]:
-    """Return the programs that have a file below `prefix` mapped, by /proc alone."""
+    """Return the programs that have a file below `prefix` mapped, from /proc alone."""
     found = []
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
-        with contextlib.suppress(OSError):  # gone meanwhile, or not ours to look at
+        with contextlib.suppress(OSError):  # ended meanwhile, or not readable for this user
             paths = mapped(pid, prefix)
             if paths:
                 found.append(ProcessInfo(pid, name_of(pid), *_owner_of(pid), started(pid), paths))
@@ -63,7 +63,7 @@ def mapping(prefix: str) -> tuple[ProcessInfo, ...]:
 
 
 def name_of(pid: int) -> str:
-    """Return the kernel's name of a program, printable. The longer one in its command line is its own invention."""
+    """Return the kernel's name of a program, printable. A longer name in its arguments is the program's own choice."""
     try:
         with open(f"/proc/{pid}/comm", "rb") as file:
             name = file.read(_COMM).decode("utf-8", "replace").rstrip("\n")
@@ -75,11 +75,11 @@ def name_of(pid: int) -> str:
 def started(pid: int) -> float:
     """Return when a process began, to a hundredth of a second.
 
-    By the running clock and not by `btime`, which is whole seconds: a program that was restarted right after a file
-    changed would seem to be older than the file, and for ever.
+    The running clock is used and not `btime`, which counts full seconds: a program that was restarted right after a
+    file changed would seem to be older than the file, and for ever.
     """
     with open(f"/proc/{pid}/stat", "rb") as file:
-        # the name in parentheses may hold anything; after it the 20th field is the start in ticks since boot
+        # the name in parentheses may contain anything; after it the 20th field is the start in ticks since boot
         ticks = int(file.read().rsplit(b")", 1)[1].split()[19])
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
 
@@ -87,8 +87,8 @@ def started(pid: int) -> float:
 def room(path: str) -> DiskSpace:
     """Return the space where `path` is, or would be.
 
-    Only root asks whether it may write there (an immutable folder says no): a refusal of another user tells
-    about that user, not about the file system.
+    Whether it can be written is checked for root alone (an immutable folder refuses root too): a refusal of another
+    user is a fact about that user, not about the file system.
     """
     place = os.path.abspath(path)
     while not os.path.exists(place):
@@ -108,7 +108,7 @@ def room(path: str) -> DiskSpace:
 
 
 def is_fixed(path: str) -> bool:
-    """Tell whether an attribute of ext4, xfs or btrfs (`chattr +i`, `+a`) keeps root, too, from changing a name."""
+    """Tell whether an attribute of ext4, xfs or btrfs (`chattr +i`, `+a`) prevents even root from changing a name."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
@@ -116,7 +116,7 @@ def is_fixed(path: str) -> bool:
             fcntl.ioctl(fd, _GET_FLAGS, flags)
         finally:
             os.close(fd)
-    except OSError:  # not there, or a file system without them
+    except OSError:  # absent, or a file system without attributes
         return False
     return bool(struct.unpack("=i", flags[:4])[0] & (_IMMUTABLE | _APPEND))
 

@@ -1,7 +1,7 @@
-"""The machine that the agent runs on, whichever it is: the one place that chooses."""
+"""The machine that the agent runs on: the one place that chooses its adapter."""
 
 # ruff: noqa: PTH110, PTH112
-# (pathlib costs more than the look)
+# (pathlib costs more than the check itself)
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.http.download import FileProvider
 
 _SYSTEMD = "/run/systemd/system"
-_SOCKET = "/dev/log"  # journald listens there too, and knows the lines by the identifier `hsm-agent`
+_SOCKET = "/dev/log"  # journald listens here too, and finds the lines by the identifier `hsm-agent`
 
 
 def termination_signals() -> tuple[signal.Signals, ...]:
@@ -31,7 +31,7 @@ def termination_signals() -> tuple[signal.Signals, ...]:
 
 
 def kind_of_terminal(environ: Mapping[str, str]) -> str:
-    """Return what TERM says. Windows has none, and consoles that can all that is asked of one."""
+    """Return the value of TERM. Windows has none, and its consoles can display everything that the agent prints."""
     return environ.get("TERM", "console" if sys.platform == "win32" else "")
 
 
@@ -42,7 +42,7 @@ def local_host(
     environ: Mapping[str, str] = os.environ,
     sender: FileProvider | None = None,
 ) -> Host:
-    """Return the Host on this machine; the words are those of Posix. What the other kind needs is not loaded."""
+    """Return the Host on this machine; the arguments are those of Posix. The other system's adapter is not loaded."""
     if sys.platform == "win32":
         from agent.hosts.windows.host import Windows  # noqa: PLC0415 -- cannot be loaded elsewhere
 
@@ -54,14 +54,14 @@ def local_host(
 
 
 def system_log_handler(*, may_write: bool) -> logging.Handler | None:
-    """Return what writes to this machine's own log, None where there is none; raises OSError.
+    """Return the handler for this machine's own log, None where there is none; raises OSError.
 
-    The Event Log has to be told first who writes to it, and keeps that: there nothing is opened unless `may_write`.
+    The Event Log needs its source registered first, and keeps that: nothing is opened there unless `may_write`.
     """
     if sys.platform == "win32":
         from agent.hosts.windows import event_source, events  # noqa: PLC0415 -- cannot be loaded elsewhere
 
-        return events.EventLog(event_source.opened()) if may_write else None
+        return events.EventLog(event_source.open_source()) if may_write else None
     else:
         from logging.handlers import SysLogHandler  # noqa: PLC0415 -- 8 ms that only a command with a log pays
 

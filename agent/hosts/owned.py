@@ -1,4 +1,4 @@
-"""Whose file is it? Whoever can change a file that says what is to be done, says what is to be done."""
+"""Who can change a file? A file with instructions is trusted only if no other local user can change it."""
 
 # ruff: noqa: PTH109
 # (names are strings in the Host interface)
@@ -15,40 +15,40 @@ if TYPE_CHECKING:
     from agent.core.host import HostView, Stat
 
 _OTHERS, _GROUP, _STICKY = 0o002, 0o020, 0o1000
-# as Linux has it
+# the limit of Linux
 _MOST_LINKS = 40
 
 
 def changeable(view: HostView, path: str) -> str | None:
-    """Say how somebody else than root and the caller can change what is read at `path`, None when nobody can.
+    """Return how a user other than root and the caller can change what is read at `path`, None when no one can.
 
-    The file counts, each folder on the way, and where links lead. When all of these are in safe hands, nothing can be
-    exchanged between this look and the reading. On Windows folders are judged where they are opened.
+    The file counts, each folder on its path, and the targets of links. When all of these are safe, no other user can
+    replace anything between this check and the read. On Windows folders are checked where they are opened.
     """
     if view.system.separator != "/":
         stat = view.stat(path)
         found = None if stat is None or stat.kind != "file" else fault_of(stat, "it")
     else:
-        whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"
-        way = _on_the_way(view, whole)
-        faults = (fault_of(stat, "it" if at == whole else at) for at, stat in way)
+        absolute = path if path.startswith("/") else f"{os.getcwd()}/{path}"
+        names = _resolve(view, absolute)
+        faults = (fault_of(stat, "it" if at == absolute else at) for at, stat in names)
         found = next(filter(None, faults), None)
     return f"{found}; make it writable for {view.system.admin_role} alone" if found else None
 
 
-def _on_the_way(view: HostView, path: str) -> Iterator[tuple[str, Stat]]:
-    """Walk as the kernel does, from the root on, through links."""
-    here, rest, links = "", list(reversed(path.split("/"))), 0
+def _resolve(view: HostView, path: str) -> Iterator[tuple[str, Stat]]:
+    """Resolve a path as the kernel does, from the root on, through links."""
+    folder, rest, links = "", list(reversed(path.split("/"))), 0
     root = view.stat("/")
     if root is not None:
         yield "/", root
     while rest:
         part = rest.pop()
         if part == "..":
-            here = here.rpartition("/")[0]
+            folder = folder.rpartition("/")[0]
         if part in ("", ".", ".."):
             continue
-        at = f"{here}/{part}"
+        at = f"{folder}/{part}"
         stat = view.stat(at)
         if stat is None or links > _MOST_LINKS:
             return
@@ -56,16 +56,16 @@ def _on_the_way(view: HostView, path: str) -> Iterator[tuple[str, Stat]]:
         if stat.kind == "link":
             links += 1
             target = view.readlink(at) or ""
-            here = "" if target.startswith("/") else here
+            folder = "" if target.startswith("/") else folder
             rest += reversed(target.split("/"))
         else:
-            here = at
+            folder = at
 
 
 def fault_of(stat: Stat, what: str) -> str | None:
-    """Say how somebody else than root and the caller can change this one name, None when nobody can.
+    """Return how a user other than root and the caller can change this one name, None when no one can.
 
-    In a folder such as /tmp the names of others are safe from everybody.
+    In a folder with the sticky bit, such as /tmp, no other user can rename or remove a file.
     """
     users, groups = _ours()
     if stat.uid >= 0 and stat.uid not in users:

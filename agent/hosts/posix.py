@@ -1,4 +1,4 @@
-"""This machine: the Host that everything real goes through, on Linux and its kin."""
+"""This machine when it runs Linux: the Host that every real change goes through."""
 
 # ruff: noqa: PTH108, PTH111, PTH120
 # (names are strings in the Host interface)
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 
-# Between SIGTERM and SIGKILL, in seconds: a package manager gets time to leave its database whole. It is taken from the
-# end of the program's own time, at most so much of it: whoever has a limit must not wait beyond it.
+# Between SIGTERM and SIGKILL, in seconds: a package manager gets time to leave its database consistent. The grace is
+# part of the program's own time limit, at most this share of it: a caller with a limit must not wait longer.
 _MOST_GRACE = 0.25
-_GRACE_LOOK = 1.0
-_GRACE_TOUCH = 10.0
+_GRACE_QUERY = 1.0
+_GRACE_RUN = 10.0
 
 
 class Posix:
     """A Host on this machine.
 
-    `stop` ends `ask`, `reach`, `pause`, `get` and `fetch` with AgentError `interrupted`; a `do` finishes.
-    `progress` is told how far a download is. Of `environ` HOME, the proxies and the trusted CA file are used.
-    A `sender` sends what `fetch` is asked for, instead of the network.
+    `stop` ends `query`, `connect`, `sleep`, `http_get` and `download` with AgentError `interrupted`; a `run` finishes.
+    `progress` is called with the state of a download. Of `environ`, HOME, the proxies and the trusted CA file are used.
+    A `sender` supplies what `download` asks for, instead of the network.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Posix:
     def query(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
         allowlist.require(argv)
         try:
-            return self._run(argv, timeout, stdin, _GRACE_LOOK, self._stop.is_set)
+            return self._run(argv, timeout, stdin, _GRACE_QUERY, self._stop.is_set)
         except processes.Stopped:
             raise self._interrupted(f"`{' '.join(argv)}` was running") from None
 
@@ -102,14 +102,14 @@ class Posix:
 
     def processes_mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
         try:
-            import psutil  # noqa: PLC0415 -- 25 ms that only this look pays
+            import psutil  # noqa: PLC0415 -- 25 ms that only this check pays
         except ImportError:
-            # A part of it is compiled. `fleet plan` lies in /run, where many systems let nothing be executed; and
-            # there are processors that it was not compiled for.
+            # Part of psutil is compiled. `fleet plan` lies in /run, which many systems mount noexec; and there are
+            # processors that it was not compiled for.
             return linux.mapping(prefix)
         found = []
         for pid in sorted(psutil.pids()):
-            with contextlib.suppress(psutil.Error, OSError):  # gone meanwhile, or not ours to look at
+            with contextlib.suppress(psutil.Error, OSError):  # ended meanwhile, or not readable for this user
                 paths = linux.mapped(pid, prefix)
                 if paths:
                     found.append(_running(psutil.Process(pid), paths))
@@ -118,7 +118,7 @@ class Posix:
     def http_get(self, url: str, *, limit: int, timeout: float) -> bytes:
         from agent.http.download import get  # noqa: PLC0415 -- 5 ms that only a download pays
 
-        return get(url, limit=limit, timeout=timeout, means=self._means())
+        return get(url, limit=limit, timeout=timeout, means=self._context())
 
     def disk_space(self, path: str) -> DiskSpace:
         return linux.room(path)
@@ -149,14 +149,14 @@ class Posix:
         files.remove(path)
 
     def run(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
-        # what had little time to run does not get more to end: the run has a limit, too
-        return self._run(argv, timeout, stdin, min(_GRACE_TOUCH, timeout), lambda: False)
+        # a short time limit does not grow by the grace: the run has a limit, too
+        return self._run(argv, timeout, stdin, min(_GRACE_RUN, timeout), lambda: False)
 
     @contextlib.contextmanager
     def lock(self, path: str, words: str) -> Iterator[None]:
-        """Hold a flock, which the `holder` of the same process cannot drop, on a file that nobody else can open.
+        """Hold a flock on a file that no other user can open; `lock_holder` in the same process cannot drop a flock.
 
-        What it says, and to everybody `path`.holder, is by whom; neither is the lock.
+        `words` are written into it, and for all users into `path`.holder; neither text is the lock.
         """
         try:
             files.make_folders(os.path.dirname(path))
@@ -168,12 +168,14 @@ class Posix:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                said = file.read(200).decode(errors="replace").strip()
+                holder_text = file.read(200).decode(errors="replace").strip()
                 raise AgentError(
-                    "run-locked", "another hsm-agent is at work on this host", saw=said or f"{path} is locked"
+                    "run-locked",
+                    "another hsm-agent is at work on this host",
+                    saw=holder_text or f"{path} is locked",
                 ) from error
             data = f"{words} (pid {os.getpid()})\n".encode()
-            with contextlib.suppress(OSError, AgentError):  # a lock without words is one
+            with contextlib.suppress(OSError, AgentError):  # the lock holds without its text
                 file.truncate(0)
                 file.write(data)
                 files.replace(holder, data, 0o644, None)
@@ -187,9 +189,9 @@ class Posix:
     def download(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
         from agent.http.download import fetch  # noqa: PLC0415 -- as above
 
-        return fetch(url, path, sha256=sha256, limit=limit, timeout=timeout, means=self._means())
+        return fetch(url, path, sha256=sha256, limit=limit, timeout=timeout, means=self._context())
 
-    def _means(self) -> DownloadContext:
+    def _context(self) -> DownloadContext:
         from agent.http.download import DownloadContext  # noqa: PLC0415 -- as above
 
         return DownloadContext(self, files, self._environ, self._stop.is_set, self._progress, self._sender)
@@ -203,7 +205,7 @@ class Posix:
             "PATH": PATH,
             "HOME": self._environ.get("HOME") or os.path.expanduser("~"),
             "DEBIAN_FRONTEND": "noninteractive",
-            # from Ubuntu 24.04 on it restarts other people's services after each transaction
+            # from Ubuntu 24.04 on, needrestart restarts unrelated services after each transaction
             "NEEDRESTART_SUSPEND": "1",
         }
         for name in (*_PROXIES, *(name.upper() for name in _PROXIES)):
@@ -219,7 +221,7 @@ class Posix:
 
 
 def _running(process: psutil.Process, paths: tuple[str, ...]) -> ProcessInfo:
-    # psutil's name is the command line's where that is longer: the process writes it itself
+    # psutil's name is the longer one of the command line, which the process itself can write
     return ProcessInfo(
         process.pid,
         linux.name_of(process.pid),

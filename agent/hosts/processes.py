@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 # How much of each end of an output is kept: a program that prints endlessly must not eat the memory.
 EDGE = 512 * 1024
 
-# How often the clock, an interrupt and the child's end are looked at, in seconds.
+# How often the clock, an interrupt and the child's end are checked, in seconds.
 _TURN = 0.05
-# A pipe holds at most this much, so no more can be left in it by a program that has ended.
+# The most that a pipe holds, and so the most that an ended program can leave in it.
 _PIPE = 1024 * 1024
 # How long a killed child may take to die; one in uninterruptible sleep (a dead NFS mount) never does.
 _REAP = 5.0
@@ -42,7 +42,7 @@ class RawResult:
 
 
 class Stopped(Exception):  # noqa: N818 -- an event, not an error
-    """The program was ended because `stopped` said so."""
+    """The program was ended because `stopped` returned true."""
 
 
 class HeadTailBuffer:
@@ -79,15 +79,15 @@ def run(
     stopped: Callable[[], bool] = lambda: False,
     folder: str = "/",
 ) -> RawResult:
-    """Run a program to its end, or to the end of its time.
+    """Run a program until it ends, or until its time is up.
 
-    The program's own end counts, not that of its output: a daemon that it leaves behind may hold the pipes.
+    The end of the program itself counts, not that of its output: a daemon that it leaves behind may hold the pipes.
     After `timeout` the whole process group gets SIGTERM, and `grace` seconds later SIGKILL. Its own session
-    keeps a Ctrl-C of the terminal away. A program that is not there gives 127, one that cannot be run 126.
+    protects it from a Ctrl-C in the terminal. A missing program gives 127, one that cannot be run 126.
 
     Of each output the first and the last `keep` bytes are kept.
     Raises Stopped when `stopped` becomes true; the group is ended first. Raises AgentError `no-resources` when the host
-    can start no program at all, which is no fault of this one.
+    can start no program at all, which is not the fault of this program.
     """
     try:
         child = subprocess.Popen(
@@ -120,12 +120,12 @@ def run(
                 if left <= 0:
                     return RawResult(None, *pipes.output())
                 raise Stopped
-            pipes.turn(min(_TURN, left))
+            pipes.poll(min(_TURN, left))
             if not pipes.open:
-                # The usual end: both outputs are closed a moment before the program is gone.
+                # The usual end: both outputs are closed a moment before the program ends.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.wait(min(_TURN, left))
-        pipes.rest()
+        pipes.drain()
         status = child.wait()
         return RawResult(128 - status if status < 0 else status, *pipes.output())
     finally:
@@ -135,7 +135,7 @@ def run(
 
 
 def _is_exhausted(error: OSError) -> bool:
-    """Tell whether it is the host that is at its limits, or without /dev/null, and not the program that is lacking."""
+    """Tell whether the host is at its limits, or lacks /dev/null; in both cases the program itself is not missing."""
     return is_exhaustion(error) or error.filename == os.devnull
 
 
@@ -150,46 +150,46 @@ def _exhausted(program: str, error: OSError) -> AgentError:
 
 
 class _Pipes:
-    """The three streams of a child, moved along without ever blocking."""
+    """The three streams of a child, read and written without ever blocking."""
 
     def __init__(self, child: subprocess.Popen[bytes], stdin: bytes, keep: int) -> None:
         self._selector = selectors.DefaultSelector()
-        self._unsaid = memoryview(stdin)
+        self._pending = memoryview(stdin)
         self._out, self._err = HeadTailBuffer(keep), HeadTailBuffer(keep)
         self._streams: list[IO[bytes]] = []
-        for stream, heard, event in (
+        for stream, buffer, event in (
             (child.stdin, None, selectors.EVENT_WRITE),
             (child.stdout, self._out, selectors.EVENT_READ),
             (child.stderr, self._err, selectors.EVENT_READ),
         ):
             if stream is not None:
                 os.set_blocking(stream.fileno(), False)
-                self._selector.register(stream, event, heard)
+                self._selector.register(stream, event, buffer)
                 self._streams.append(stream)
 
     @property
     def open(self) -> bool:
-        """Whether an output may still say something."""
+        """Whether an output is still open."""
         return any(key.data is not None for key in self._selector.get_map().values())
 
-    def turn(self, seconds: float) -> int:
-        """Wait for movement, move what can be moved, and return how many bytes were heard."""
-        heard = 0
+    def poll(self, seconds: float) -> int:
+        """Wait until a stream is ready, read and write what is possible, and return how many bytes were read."""
+        received = 0
         for key, _ in self._selector.select(seconds):
             if key.data is None:
-                self._say(key)
+                self._write_input(key)
             else:
-                heard += self._hear(key)
-        return heard
+                received += self._read_output(key)
+        return received
 
-    def rest(self) -> None:
-        """Take what an ended program left in its pipes, without waiting for others that hold them."""
+    def drain(self) -> None:
+        """Read what an ended program left in its pipes, without waiting for other processes that hold them."""
         taken = 0
         while self.open and taken < 2 * _PIPE:
-            heard = self.turn(0)
-            if not heard and not self._selector.select(0):
+            received = self.poll(0)
+            if not received and not self._selector.select(0):
                 return
-            taken += heard or 1
+            taken += received or 1
 
     def output(self) -> tuple[bytes, bytes]:
         return self._out.text(), self._err.text()
@@ -200,17 +200,17 @@ class _Pipes:
             with contextlib.suppress(OSError):
                 stream.close()
 
-    def _say(self, key: selectors.SelectorKey) -> None:
+    def _write_input(self, key: selectors.SelectorKey) -> None:
         try:
-            self._unsaid = self._unsaid[os.write(key.fd, self._unsaid[:65536]) :]
+            self._pending = self._pending[os.write(key.fd, self._pending[:65536]) :]
         except BlockingIOError:
             return
-        except OSError:  # it does not read its input: its own affair
-            self._unsaid = self._unsaid[:0]
-        if not self._unsaid:
+        except OSError:  # the program does not read its input, which is its own decision
+            self._pending = self._pending[:0]
+        if not self._pending:
             self._finish(key)
 
-    def _hear(self, key: selectors.SelectorKey) -> int:
+    def _read_output(self, key: selectors.SelectorKey) -> int:
         try:
             data = os.read(key.fd, 65536)
         except BlockingIOError:
@@ -227,14 +227,14 @@ class _Pipes:
                 stream.close()
 
 
-def _text(said: bytes) -> str:
+def _text(output: bytes) -> str:
     cut = HeadTailBuffer(EDGE)
-    cut.add(said)
+    cut.add(output)
     return cut.text().decode(errors="replace")
 
 
 def _has_ended(child: subprocess.Popen[bytes]) -> bool:
-    """Tell whether the child has ended, and leave it unreaped: so its group's number cannot be re-used."""
+    """Tell whether the child has ended, and leave it unreaped, so that the number of its group cannot be re-used."""
     if child.returncode is not None:
         return True
     try:
@@ -244,17 +244,17 @@ def _has_ended(child: subprocess.Popen[bytes]) -> bool:
 
 
 def _end(child: subprocess.Popen[bytes], pipes: _Pipes, grace: float) -> None:
-    """Ask the whole group to end, then make it; hear what it says meanwhile."""
+    """Ask the whole group to end, then kill it; read its output meanwhile."""
     if child.returncode is not None:
         return
     _signal(child, signal.SIGTERM)
     limit = time.monotonic() + grace
     while time.monotonic() < limit and (pipes.open or not _has_ended(child)):
-        pipes.turn(_TURN)
+        pipes.poll(_TURN)
     _signal(child, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(_REAP)
-    pipes.rest()
+    pipes.drain()
 
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""A host that cannot be changed: what `plan` and `verify` are given, so that no mistake of ours changes one."""
+"""A host that cannot be changed: `plan` and `verify` get it, so that no defect of the agent changes a machine."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class WriteForbidden(BaseException):
-    """Something tried to change a machine that may only be read.
+    """Code tried to change a machine that may only be read.
 
-    A defect, and no Exception for the reason CommandNotAllowed has: a handler for failures must not hide it.
+    A defect, and no Exception for the same reason as CommandNotAllowed: a handler for failures must not hide it.
     """
 
 
 class ReadOnlyHost:
-    """A Host that answers as another does, and raises WriteForbidden where that one would change the machine."""
+    """A Host that passes reads to another host, and raises WriteForbidden for every change."""
 
     def __init__(self, view: HostView) -> None:
         self._view = view

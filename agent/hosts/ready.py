@@ -1,10 +1,10 @@
-"""Loads what a run may still need, before it touches anything: the agent's own package may go while it runs."""
+"""Loads what a run may still need before it changes anything: a run can remove the agent's own package."""
 
 from __future__ import annotations
 
 import importlib
 
-# a failure's traceback, threads for probes, an instance's id, a name that is looked up
+# for a traceback, threads of probes, an instance's id, and a name to resolve
 _RUN = (
     "traceback",
     "linecache",
@@ -14,7 +14,7 @@ _RUN = (
     "encodings.idna",
     "unicodedata",
 )
-# also what takes a folder off that a download left, and what looks into a jar that it brought
+# also removes the folder that a download left, and reads a jar that it brought
 _WEB = (
     "shutil",
     "zipfile",
@@ -28,7 +28,7 @@ _WEB = (
 
 
 def load_for_run() -> None:
-    """Load what any run may need that changes a host; not psutil, without which programs are looked at all the same."""
+    """Load what any run that changes a host may need; not psutil: running programs are found without it too."""
     for name in _RUN:
         importlib.import_module(name)
 

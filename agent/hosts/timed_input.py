@@ -1,4 +1,4 @@
-"""An input whose reads are bounded in time on every system: a thread waits for what comes, so that nobody else need."""
+"""An input with a time limit for each read on every system: a thread does the blocking read."""
 
 from __future__ import annotations
 
@@ -11,71 +11,71 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PIECE = 64 * 1024
-# How many pieces may lie ready: whoever sends more waits, as at a full pipe.
+# How many pieces may wait here: a sender of more is blocked, as by a full pipe.
 _READY = 16
-# How often whoever reads all of an input is asked whether to go on, in seconds.
+# How often `check_stopped` is called while all of an input is read, in seconds.
 _TURN = 0.05
 
 
-def read_all(fd: int, most: int, mind: Callable[[], None]) -> bytes:
-    """Return what comes until the end, at most so many bytes; `mind` is called now and then, and may raise."""
+def read_all(fd: int, most: int, check_stopped: Callable[[], None]) -> bytes:
+    """Return all input up to its end, at most `most` bytes; `check_stopped` is called regularly, and may raise."""
     incoming = TimedInput(fd, _TURN)
-    whole = bytearray()
-    while len(whole) < most:
-        mind()
+    data = bytearray()
+    while len(data) < most:
+        check_stopped()
         try:
-            piece = incoming.read(most - len(whole))
+            piece = incoming.read(most - len(data))
         except ConnectionError:  # nothing yet
             continue
         if not piece:
             break
-        whole += piece
-    return bytes(whole)
+        data += piece
+    return bytes(data)
 
 
 class TimedInput:
     """A file descriptor, such as that of standard input, read by a thread of its own until it ends.
 
-    Windows has neither an alarm nor a wait for pipes. To look again and again whether something lies there would do,
-    but a turn of its clock takes 16 ms and a pipe holds 4 kB: a package of 30 MB would take two minutes. The thread
-    reads the descriptor and no buffered stream, of which Python would wait for the lock when it ends.
+    Windows has neither an alarm nor a wait for pipes. Polling was rejected: a turn of its clock takes 16 ms and a
+    pipe holds 4 kB, so a package of 30 MB would take two minutes. The thread reads the descriptor and no buffered
+    stream, because Python would wait for the lock of that when it ends.
     """
 
-    def __init__(self, fd: int, patience: float) -> None:
-        self._patience = patience
+    def __init__(self, fd: int, timeout: float) -> None:
+        self._timeout = timeout
         self._pieces: queue.Queue[bytes] = queue.Queue(_READY)
-        self._held = b""
+        self._rest = b""
         self._ended = False
-        # nobody ends a read that waits: the process does
+        # a read that blocks cannot be ended: it ends with the process
         threading.Thread(target=self._listen, args=(fd,), name="incoming", daemon=True).start()
 
     def readline(self, most: int) -> bytes:
-        """Return the next line, or what there is of it at its end or after `most` bytes. Raises ConnectionError."""
-        pieces = [self._held]
+        """Return the next line, or a part of it at the end or after `most` bytes. Raises ConnectionError."""
+        pieces = [self._rest]
         while b"\n" not in pieces[-1] and sum(map(len, pieces)) < most:
             piece = self._next()
             if not piece:
                 break
             pieces.append(piece)
-        whole = b"".join(pieces)
-        end = min(whole.find(b"\n") + 1 or len(whole), most)
-        self._held = whole[end:]
-        return whole[:end]
+        data = b"".join(pieces)
+        end = min(data.find(b"\n") + 1 or len(data), most)
+        self._rest = data[end:]
+        return data[:end]
 
     def read(self, most: int) -> bytes:
-        """Return at most so many bytes as soon as there are any, b"" at the end. Raises ConnectionError."""
-        whole = self._held or self._next()
-        self._held = whole[most:]
-        return whole[:most]
+        """Return at most `most` bytes as soon as there are any, b"" at the end. Raises ConnectionError."""
+        data = self._rest or self._next()
+        self._rest = data[most:]
+        return data[:most]
 
     def _next(self) -> bytes:
-        """Return what comes next. Raises ConnectionError when nothing does within the time."""
+        """Return the next piece. Raises ConnectionError when none arrives within `timeout` seconds."""
         if self._ended:
             return b""
         try:
-            piece = self._pieces.get(timeout=self._patience)
+            piece = self._pieces.get(timeout=self._timeout)
         except queue.Empty:
-            raise ConnectionError(f"nothing came over the link for {self._patience:g} s") from None
+            raise ConnectionError(f"nothing came over the link for {self._timeout:g} s") from None
         self._ended = not piece
         return piece
 
@@ -84,6 +84,6 @@ class TimedInput:
         while piece:
             try:
                 piece = os.read(fd, _PIECE)
-            except OSError:  # the other side is gone, which some pipes call an error
+            except OSError:  # the other side is gone, which some pipes report as an error
                 piece = b""
             self._pieces.put(piece)

@@ -41,7 +41,7 @@ def test_the_source_is_registered_once_and_written_to() -> None:
         }
     (handler,) = logging.getLogger("agent").handlers
     assert isinstance(handler, EventLog)
-    event_source.opened()(4, 1, "ü" * LONGEST)
+    event_source.open_source()(4, 1, "ü" * LONGEST)
     logging.getLogger("agent").error("%s", "failed")
 
 

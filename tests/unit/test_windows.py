@@ -141,7 +141,7 @@ BEST = "O:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;OW)"
     ],
 )  # fmt: skip
 def test_who_else_can_exchange_what_lies_in_a_folder(text: str, who: str | None) -> None:
-    assert acl.stranger(text, "S-1-5-21-1-2-3-1001") == who
+    assert acl.untrusted_writer(text, "S-1-5-21-1-2-3-1001") == who
 
 
 def test_a_mark_read_only_takes_writing_away() -> None:

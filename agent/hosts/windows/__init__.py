@@ -1,1 +1,1 @@
-"""This machine when it is Windows: the same promises, kept with what its kernel has."""
+"""This machine when it runs Windows: the same promises, kept by means of its kernel."""

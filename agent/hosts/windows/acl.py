@@ -1,8 +1,8 @@
-"""What the modes of the Host interface mean on Windows: for whom a file is, as an access control list and back.
+"""What the modes of the Host interface mean on Windows: a mode becomes an access control list, and a list a mode.
 
-The administrators, the system and the owner may do everything; the bits for group and others say what everybody may.
-A group of its own has no counterpart, so a mode that gives the group what it does not give to others is refused.
-Through a folder everybody may pass to a name that he knows, whatever its list says: Windows grants that to all users.
+The administrators, the system and the owner may do everything; the bits for group and others state what all users may.
+A group of its own has no counterpart, so a mode that gives the group more than others is refused.
+Any user may pass through a folder to a name that he knows, whatever its list holds: Windows grants that to all users.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 NOBODY_ASKED = (-1, -1)
 
 _ACE = re.compile(r"\(([A-Z]+);([A-Z]*);([^;]*);[^;]*;[^;]*;([^;)]+)")
-# How the rights are spelt in a security descriptor's text, as bits of an access mask.
+# The rights in the text of a security descriptor, as bits of an access mask.
 _RIGHTS = {
     "GA": 0x1F01FF, "GR": 0x120089, "GW": 0x120116, "GX": 0x1200A0,
     "FA": 0x1F01FF, "FR": 0x120089, "FW": 0x120116, "FX": 0x1200A0,
@@ -21,16 +21,16 @@ _RIGHTS = {
     "CC": 0x1, "DC": 0x2, "LC": 0x4, "SW": 0x8, "RP": 0x10, "WP": 0x20, "DT": 0x40, "LO": 0x80, "CR": 0x100,
 }  # fmt: skip
 _READ = 0x1
-# data, more data, the list itself, the owner; in a folder also the removal of what lies there
+# write data, append data, change the list, take ownership; in a folder also the removal of its entries
 _WRITE = 0x2 | 0x4 | 0x40000 | 0x80000
 _REMOVE_INSIDE = 0x40
 # the above, the extended and the plain attributes, and the removal of the folder itself
 _ANY_CHANGE = _WRITE | _REMOVE_INSIDE | 0x10 | 0x100 | 0x10000
-# who makes something in a folder, which only those may who are asked for here
+# the creator of an entry in a folder; the caller checks who may create entries
 _MAKERS = {"CO", "S-1-3-0"}
-# SYSTEM, Administrators and the first of them, those of the domain, the owner, and the installer of Windows itself:
-# for them nothing is closed.
-_MIGHTY = {
+# Trusted: SYSTEM, Administrators, their first account, those of the domain, the owner, and the installer of Windows.
+# They can open everything anyway.
+_TRUSTED = {
     "SY", "S-1-5-18", "BA", "S-1-5-32-544", "LA", "DA", "EA", "OW", "S-1-3-4",
     "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464",
 }  # fmt: skip
@@ -52,24 +52,24 @@ def descriptor(mode: int, *, folder: bool = False) -> str:
 
 
 def mode(text: str, *, folder: bool = False, writable: bool = True, me: str = "") -> int:
-    """Return the mode that says the same as a security descriptor's text, as far as a mode can.
+    """Return the mode that comes closest to the text of a security descriptor.
 
-    What is allowed to anybody but the mighty and `me`, the user of this process, counts as allowed to all; what is
-    denied is not taken off again. So a file may be more closed than its mode says, and never more open. One that
-    belongs to anybody else is open to all: its owner can give himself every right.
+    A right of any user but the trusted ones and `me`, the user of this process, counts as a right of all; a deny entry
+    does not remove it. So a file may be less accessible than its mode shows, and never more. A file that
+    belongs to any other user is open to all: its owner can give himself every right.
     """
-    mighty = _MIGHTY | {me}
+    trusted = _TRUSTED | {me}
     who = re.search(r"O:(S-1-[\d-]+|[A-Z]{2})", text)
-    if who and who[1] not in mighty:
+    if who and who[1] not in trusted:
         return 0o777 if folder else 0o666
     lists = text.partition("D:")
     if not lists[1] or lists[2].startswith("NO_ACCESS_CONTROL"):
-        granted = 0x1F01FF  # no list at all: everybody may do everything
+        granted = 0x1F01FF  # no list at all: all users may do everything
     else:
         granted = 0
         for kind, flags, rights, sid in _ACE.findall(lists[2]):
             inherited_only = "IO" in re.findall("..", flags)
-            if kind in ("A", "XA", "OA") and not inherited_only and sid not in mighty:
+            if kind in ("A", "XA", "OA") and not inherited_only and sid not in trusted:
                 granted |= _mask(rights)
     bits = 4 if granted & _READ else 0
     bits |= 2 if granted & (_WRITE | (_REMOVE_INSIDE if folder else 0)) and (writable or folder) else 0
@@ -78,14 +78,15 @@ def mode(text: str, *, folder: bool = False, writable: bool = True, me: str = ""
     return owner << 6 | bits << 3 | bits
 
 
-def stranger(text: str, me: str = "") -> str | None:
-    """Return who but the mighty and `me` can change a folder of that descriptor or what comes into it, None for nobody.
+def untrusted_writer(text: str, me: str = "") -> str | None:
+    """Return who can change a folder of that descriptor or its future entries, besides the trusted users and `me`.
 
-    What a folder only hands on to what is made in it counts too, and so do attributes: they make a folder a junction.
+    None when no one can. Entries that a folder only passes on to its new files count too, and so does the right to
+    write attributes: it can turn a folder into a junction.
     """
-    mighty = _MIGHTY | {me}
+    trusted = _TRUSTED | {me}
     owner = re.search(r"O:(S-1-[\d-]+|[A-Z]{2})", text)
-    if owner is None or owner[1] not in mighty:
+    if owner is None or owner[1] not in trusted:
         return owner[1] if owner else "nobody"
     lists = text.partition("D:")
     if not lists[1] or lists[2].startswith("NO_ACCESS_CONTROL"):
@@ -94,24 +95,24 @@ def stranger(text: str, me: str = "") -> str | None:
         (
             sid
             for kind, _, rights, sid in _ACE.findall(lists[2])
-            if kind in ("A", "XA", "OA") and sid not in mighty | _MAKERS and _mask(rights) & _ANY_CHANGE
+            if kind in ("A", "XA", "OA") and sid not in trusted | _MAKERS and _mask(rights) & _ANY_CHANGE
         ),
         None,
     )
 
 
 def comparable(mode: int, *, folder: bool = False) -> int:
-    """Return what of a mode Windows keeps: it has no files that may be run and others that may not."""
+    """Return the part of a mode that Windows keeps: it does not distinguish executable files."""
     return mode if folder else mode & ~0o111
 
 
 def _mask(rights: str) -> int:
     if rights[:2].lower() == "0x":
-        given = int(rights, 16)
+        mask = int(rights, 16)
     else:
-        given = 0
+        mask = 0
         for name in re.findall("..", rights):
-            given |= _RIGHTS.get(name, 0x1F01FF)  # an unknown word could mean anything
-    for bit, meaning in _GENERIC.items():
-        given |= meaning if given & bit else 0
-    return given
+            mask |= _RIGHTS.get(name, 0x1F01FF)  # an unknown right could mean anything
+    for bit, rights_of_bit in _GENERIC.items():
+        mask |= rights_of_bit if mask & bit else 0
+    return mask

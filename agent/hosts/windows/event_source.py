@@ -1,7 +1,7 @@
-r"""Our source in the Event Log: a key of the registry that says where its words come from, and a handle to write with.
+r"""The agent's source in the Event Log: a registry key that names the file with its texts, and a handle to write with.
 
-The words of an event are looked up in a table of some program. That of `eventcreate`, which every Windows has, holds
-the numbers 1 to 1000, and each means the text that is given; eventcreate registers the sources that it makes so, too.
+The text of an event is looked up in a table of a program. The table of `eventcreate`, which every Windows has, holds
+the numbers 1 to 1000, and each text is `%1`; eventcreate registers its own sources in the same way.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _TABLE = r"%SystemRoot%\System32\EventCreate.exe"
 _ALL_KINDS = 7
 
 
-def opened() -> Write:
-    """Register the source where that was never done, which takes an administrator, and return what writes to it.
+def open_source() -> Write:
+    """Register the source if it is absent, which takes an administrator, and return the function that writes to it.
 
     Raises OSError. The handle is closed by the end of the program: it writes its last event just before.
     """

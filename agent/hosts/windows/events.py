@@ -1,4 +1,4 @@
-"""The log as events of Windows: which kind a record is, under which number, and in which words."""
+"""The log as events of Windows: the kind of a record, its number, and its text."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import logging
 import re
 from typing import Callable
 
-# EVENTLOG_ERROR_TYPE and so on (ReportEventW). The number is what an alarm on the Event Log is set on.
+# EVENTLOG_ERROR_TYPE and so on (ReportEventW). An alarm on the Event Log is set on the number.
 ERROR, WARNING, INFORMATION = 1, 2, 4
 _NUMBERS = {INFORMATION: 1, WARNING: 2, ERROR: 3}
-# Of one text of an event (ReportEventW); ends of sentences that long say nothing.
+# The limit of one text of an event (ReportEventW); the end of a longer text is not worth a second event.
 LONGEST = 31_839
 
-# kind, number, words; raises OSError
+# kind, number, text; raises OSError
 Write = Callable[[int, int, str], None]
 
 
 class EventLog(logging.Handler):
-    """Writes each record as one event. An event that is not taken, such as by a log that is full, is lost."""
+    """Writes each record as one event. An event that Windows refuses, such as when the log is full, is lost."""
 
     def __init__(self, write: Write) -> None:
         super().__init__()
@@ -35,6 +35,6 @@ def kind_of(level: int) -> int:
 
 
 def words(text: str) -> str:
-    """Return a text that is shown as it is: short enough, whole, and without `%1`, which would be replaced."""
+    """Return a text that the Event Log shows unchanged: not too long, and without `%1`, which would be replaced."""
     plain = re.sub(r"%(?=\d)", "% ", text.replace("\0", " "))
     return plain if len(plain) <= LONGEST else plain[: LONGEST - 3] + "..."

@@ -1,4 +1,4 @@
-"""Files of Windows: read without ever blocking, replaced in one step even where somebody looks, each with its list."""
+"""Files of Windows: read without ever blocking, replaced in one step even while others read, each with its own list."""
 
 # ruff: noqa: PTH101, PTH106, PTH108, PTH112, PTH116, PTH208
 # (names are strings in the Host interface)
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _FULL = (win32.DISK_FULL, win32.HANDLE_DISK_FULL)
-# What another program that looks at a file, such as a virus scanner, makes of a touch; it passes.
+# The errors of a change while another program, such as a virus scanner, reads the file; they pass.
 _BUSY = (win32.DENIED, win32.SHARING, win32.LOCKED, win32.NOT_EMPTY)
 _TURN = 0.05
 _ABSENT = (FileNotFoundError, NotADirectoryError)
@@ -34,7 +34,7 @@ _FOLDER_MODE = 0o711
 
 @dataclass(frozen=True)
 class Files:
-    """The files of this machine. A touch that finds its goal in use tries again for `patience` seconds."""
+    """The files of this machine. A change whose target is in use is tried again for `patience` seconds."""
 
     patience: float = 5.0
     me: str = field(default_factory=win32.user)
@@ -58,13 +58,13 @@ class Files:
         except _ABSENT:
             return None
         except OSError as error:
-            raise read_error(path, _said(error)) from error
+            raise read_error(path, _reason(error)) from error
         except ValueError as error:
             raise read_error(path, str(error)) from error
         raise read_error(path, f"more than {limit} bytes", want=f"at most {limit} bytes")
 
     def lstat(self, path: str) -> Stat | None:
-        """Do what HostView.stat promises; the mode is what the access control list says, the owner is not told."""
+        """Do what HostView.stat promises; the mode follows from the access control list, the owner is not given."""
         try:
             where = _full(path)
             seen = os.lstat(where)
@@ -77,7 +77,7 @@ class Files:
         except _ABSENT:
             return None
         except OSError as error:
-            raise read_error(path, _said(error)) from error
+            raise read_error(path, _reason(error)) from error
         except ValueError as error:
             raise read_error(path, str(error)) from error
         names = seen.st_nlink if kind == "file" else 1
@@ -93,12 +93,12 @@ class Files:
         except _ABSENT:
             return None
         except OSError as error:
-            raise read_error(path, _said(error)) from error
+            raise read_error(path, _reason(error)) from error
         except ValueError as error:
             raise read_error(path, str(error)) from error
 
     def names(self, path: str) -> tuple[str, ...]:
-        """Do what HostView.names promises."""
+        """Do what HostView.list_dir promises."""
         try:
             return tuple(sorted(os.listdir(_full(path))))
         except FileNotFoundError:
@@ -108,14 +108,14 @@ class Files:
                 raise read_error(path, "not a folder", want="a folder") from error
             return ()
         except OSError as error:
-            raise read_error(path, _said(error), want="a folder") from error
+            raise read_error(path, _reason(error), want="a folder") from error
         except ValueError as error:
             raise read_error(path, str(error), want="a folder") from error
 
     def replace(self, path: str, data: bytes, mode: int, owner: tuple[int, int] | None) -> None:
         """Do what Host.write promises.
 
-        A folder cannot be made to last through a power cut here, and need not: NTFS keeps a journal of its names.
+        A folder cannot be synced to the disk here, and need not be: NTFS keeps a journal of its names.
         """
         if owner not in (None, acl.NOBODY_ASKED):
             raise AgentError(
@@ -183,7 +183,7 @@ class Files:
             raise AgentError("write-failed", f"{path!r} cannot be removed", saw=str(error)) from error
 
     def make_folders(self, folder: str) -> None:
-        """Make a folder and its parents, open to be passed and not to be listed. Raises OSError, ValueError."""
+        """Make a folder and its parents; any user may pass through, none may list them. Raises OSError, ValueError."""
         where = _full(folder)
         if paths.is_root(where) or os.path.isdir(where):
             return
@@ -195,10 +195,10 @@ class Files:
                 raise
 
     @contextlib.contextmanager
-    def held(self, path: str) -> Iterator[int | None]:
+    def locked(self, path: str) -> Iterator[int | None]:
         """Hold a file of the administrators alone, for writing; yield its descriptor, None when another holds it.
 
-        Raises AgentError `write-failed` and its kin.
+        Raises AgentError `write-failed` or another code of `write_error`.
         """
         with contextlib.ExitStack() as stack:
             try:
@@ -213,7 +213,7 @@ class Files:
         return write_error(error, path)
 
     def open_to_read(self, path: str) -> int:
-        """Return a descriptor of a regular file. Raises OSError; `errno.EINVAL` for what is none."""
+        """Return a descriptor of a regular file. Raises OSError; `errno.EINVAL` for anything else."""
         where = _full_or_oserror(path)
         if _kind_of(os.stat(where)) != "file":
             raise OSError(errno.EINVAL, "not a regular file")
@@ -224,18 +224,18 @@ class Files:
         return win32.continue_file(_full_or_oserror(path), acl.descriptor(0o600))
 
     def publish(self, part: str, path: str) -> None:
-        """Give a finished download its name; it stays readable to the administrators alone. Raises OSError."""
+        """Give a finished download its final name; only the administrators can read it. Raises OSError."""
         self._rename(_full_or_oserror(part), _full_or_oserror(path))
 
     def local_path(self, rest: str) -> str:
-        """Return the path that is meant by what follows `file:`."""
+        """Return the path in what follows `file:`."""
         from urllib.request import url2pathname  # noqa: PLC0415 -- slow to load, and only a local mirror pays
 
         return url2pathname(rest)
 
     def room(self, path: str) -> DiskSpace:
-        """Do what HostView.room promises."""
-        import shutil  # noqa: PLC0415 -- 2 ms, which not every look need pay
+        """Do what HostView.disk_space promises."""
+        import shutil  # noqa: PLC0415 -- 2 ms, which not every check need pay
 
         try:
             place = _full(path)
@@ -246,16 +246,16 @@ class Files:
             raise read_error(path, str(error), want="a folder") from error
 
     def require_own(self, folder: str, root: str) -> None:
-        """Raise AgentError `write-failed` when somebody else may write in a folder; make it where it is absent.
+        """Raise AgentError `write-failed` when another user may write in a folder; create it if absent.
 
-        In %ProgramData% everybody may make folders: one that was there before us could be anybody's, with a package
-        in it that is exchanged after its checksum was compared. So each folder below `root` counts, from above: a
-        name in a folder that is ours alone stays what it was seen to be.
+        In %ProgramData% any user may make folders: a folder that existed before could belong to any of them, who could
+        replace a package in it after its checksum was compared. So each folder below `root` is checked, from above: a
+        name in a folder that only administrators can change stays what it was at the check.
         """
         for each in _below(folder, root):
             try:
                 self.make_folders(each)
-                saw = self._stranger(_full(each))
+                saw = self._fault_of(_full(each))
             except (OSError, ValueError) as error:
                 raise AgentError("write-failed", f"{each} cannot be made", saw=str(error)) from error
             if saw:
@@ -265,14 +265,14 @@ class Files:
                     hint=f"look at what lies in {each}, then remove it: it is made anew with its own permissions",
                 )  # fmt: skip
 
-    def _stranger(self, where: str) -> str | None:
+    def _fault_of(self, where: str) -> str | None:
         if _kind_of(os.lstat(where)) != "directory":
             return "a link, or no folder"
-        who = acl.stranger(win32.security(where), self.me)
+        who = acl.untrusted_writer(win32.security(where), self.me)
         return f"a folder that others may write to: {who}" if who else None
 
     def _require(self, temporary: str, path: str, mode: int) -> None:
-        """Raise unless the new file is as closed as it was asked to be; some file systems have no lists at all."""
+        """Raise unless the new file is as protected as its mode asks; some file systems have no lists at all."""
         got = acl.mode(win32.security(temporary), me=self.me)
         want = acl.comparable(mode)
         if got != want:
@@ -282,12 +282,12 @@ class Files:
             )  # fmt: skip
 
     def _rename(self, temporary: str, where: str) -> None:
-        """Take the place of a file that somebody may have open, or that may be marked read-only."""
+        """Replace a file that another program may have open, or that may be marked read-only."""
         marked = _is_marked(where)
         try:
             if marked:
                 os.chmod(where, stat.S_IWRITE)
-            self._insist(lambda: win32.move(temporary, where))
+            self._retry(lambda: win32.move(temporary, where))
         except OSError:
             if marked:
                 os.chmod(where, stat.S_IREAD)
@@ -298,26 +298,25 @@ class Files:
         if seen.st_file_attributes & stat.FILE_ATTRIBUTE_READONLY:
             os.chmod(where, stat.S_IWRITE)
         if not seen.st_file_attributes & stat.FILE_ATTRIBUTE_DIRECTORY:
-            self._insist(lambda: os.unlink(where))
+            self._retry(lambda: os.unlink(where))
             return
-        if (
-            not seen.st_file_attributes & stat.FILE_ATTRIBUTE_REPARSE_POINT
-        ):  # what a link leads to is not ours
+        # the target of a link does not belong to the agent
+        if not seen.st_file_attributes & stat.FILE_ATTRIBUTE_REPARSE_POINT:
             for name in os.listdir(where):
                 with contextlib.suppress(*_ABSENT):
                     self._remove(ntpath.join(where, name))
-        self._insist(lambda: os.rmdir(where))
+        self._retry(lambda: os.rmdir(where))
 
-    def _insist(self, touch: Callable[[], None]) -> None:
-        """Do it, and while others are in the way do it again."""
+    def _retry(self, change: Callable[[], None]) -> None:
+        """Make the change; try again while another program is in the way."""
         deadline = time.monotonic() + self.patience
-        while self._is_refused(touch, last=time.monotonic() >= deadline):
+        while self._is_refused(change, last=time.monotonic() >= deadline):
             time.sleep(_TURN)
 
-    def _is_refused(self, touch: Callable[[], None], *, last: bool) -> bool:
-        """Try once, and tell whether somebody was in the way; the last time that is raised."""
+    def _is_refused(self, change: Callable[[], None], *, last: bool) -> bool:
+        """Try once, and tell whether another program was in the way; raise the error if this is the `last` attempt."""
         try:
-            touch()
+            change()
         except OSError as error:
             if last or error.winerror not in _BUSY:
                 raise
@@ -326,8 +325,8 @@ class Files:
 
 
 def write_error(error: OSError, path: str) -> AgentError:
-    """Return the error for a touch the system refused, by its cause."""
-    saw = f"{path}: {_said(error)}"
+    """Return the error for a change that the system refused, by its cause."""
+    saw = f"{path}: {_reason(error)}"
     if error.winerror in _FULL or error.errno == errno.ENOSPC:
         return AgentError("no-space", f"there is no room for {path}", saw=saw)
     if error.winerror == win32.WRITE_PROTECT:
@@ -356,7 +355,7 @@ def _full_or_oserror(path: str) -> str:
         raise OSError(errno.EINVAL, str(error)) from error
 
 
-def _said(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     return (
         f"{error.strerror or error} (Windows error {error.winerror})"
         if error.winerror
@@ -365,7 +364,7 @@ def _said(error: OSError) -> str:
 
 
 def _below(folder: str, root: str) -> list[str]:
-    """Return a folder and those above it as far as they lie below a root, from above; of another root's, it alone."""
+    """Return a folder and its parents below `root`, from above; the folder alone if it is not below `root`."""
     above = root.rstrip("\\")
     if not folder.lower().startswith(f"{above}\\".lower()):
         return [folder]
@@ -387,7 +386,7 @@ def _is_folder(where: str) -> bool:
 
 
 def _clear(folder: str, name: str) -> None:
-    """Remove what killed runs left of earlier writes of this name; one that is being written cannot be removed."""
+    """Remove what killed runs left of earlier writes of this name; a file that is being written cannot be removed."""
     for each in os.listdir(folder):
         if each.startswith(f".{name}.hsm-agent-"):
             with contextlib.suppress(OSError):

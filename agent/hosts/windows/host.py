@@ -1,4 +1,4 @@
-"""This machine: the Host that everything real goes through, on Windows."""
+"""This machine when it runs Windows: the Host that every real change goes through."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _MUTEX = "Global\\"
 
 
 class Windows:
-    """A Host on this machine, with the words of Posix.
+    """A Host on this machine, with the arguments of Posix.
 
-    Times, `stop`, `progress`, `environ` and `sender` are as there. `patience` is how long a touch waits, in seconds,
-    for other programs to let go of a file.
+    Times, `stop`, `progress`, `environ` and `sender` are as there. `patience` is how long a change waits, in seconds,
+    for other programs to close a file.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Windows:
         self._environ = environ
         self._sender = sender
         self._files = files.Files(patience)
-        # of a program for 32 bits, PROGRAMFILES is the other folder
+        # for a 32-bit program, PROGRAMFILES is the other folder
         programs = environ.get("PROGRAMW6432") or environ.get("PROGRAMFILES")
         self._system = windows(
             programs or r"C:\Program Files",
@@ -101,10 +101,10 @@ class Windows:
             raise self._interrupted(f"waiting for {address} port {port}") from None
 
     def lock_holder(self, path: str) -> LockHolder | None:
-        r"""Tell whether a named mutex such as `Global\_MSIExecute` is owned; by whom, Windows does not say.
+        r"""Tell whether a named mutex such as `Global\_MSIExecute` is owned; Windows does not name the owner.
 
-        To ask is to take it for a moment where it is free. Files have no such locks here, so to ask about one is a
-        mistake of ours.
+        The check takes a free mutex for a moment. Files have no such locks here, so asking about a file is a
+        defect of the agent.
         """
         if not path.startswith(_MUTEX):
             raise ValueError(f"{path!r} is not the name of a mutex")
@@ -114,11 +114,11 @@ class Windows:
         return registry.read(key)
 
     def processes_mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
-        import psutil  # noqa: PLC0415 -- 25 ms that only this look pays
+        import psutil  # noqa: PLC0415 -- 25 ms that only this check pays
 
         found = []
         for pid in sorted(psutil.pids()):
-            with contextlib.suppress(psutil.Error, OSError):  # gone meanwhile, or not ours to look at
+            with contextlib.suppress(psutil.Error, OSError):  # ended meanwhile, or not readable for this user
                 process = psutil.Process(pid)
                 paths = sorted({each.path for each in process.memory_maps() if _is_below(each.path, prefix)})
                 if paths:
@@ -132,7 +132,7 @@ class Windows:
     def http_get(self, url: str, *, limit: int, timeout: float) -> bytes:
         from agent.http.download import get  # noqa: PLC0415 -- 5 ms that only a download pays
 
-        return get(url, limit=limit, timeout=timeout, means=self._means())
+        return get(url, limit=limit, timeout=timeout, means=self._context())
 
     def disk_space(self, path: str) -> DiskSpace:
         return self._files.room(path)
@@ -141,7 +141,7 @@ class Windows:
         return dt.datetime.now(dt.timezone.utc)
 
     def monotonic(self) -> float:
-        return time.perf_counter()  # up to Python 3.12 time.monotonic counts in steps of 16 ms there
+        return time.perf_counter()  # up to Python 3.12 time.monotonic counts in steps of 16 ms
 
     def is_root(self) -> bool:
         return win32.is_administrator()
@@ -172,21 +172,23 @@ class Windows:
 
     @contextlib.contextmanager
     def lock(self, path: str, words: str) -> Iterator[None]:
-        """Hold a file that the administrators alone can open; what it says, and to all `path`.holder, is by whom.
+        """Hold a file that the administrators alone can open; `words` go into it, and for all users into `path`.holder.
 
-        A user who holds the words open keeps nobody from anything: they are no lock.
+        A user who keeps `path`.holder open blocks no run: it is not the lock.
         """
         self._files.require_own(ntpath.dirname(path), self._system.data)
         holder = f"{path}.holder"
         hurried = files.Files(0.0, self._files.me)
-        with self._files.held(path) as fd:
+        with self._files.locked(path) as fd:
             if fd is None:
-                said = (self._files.read(path, 0, 4096) or b"").decode(errors="replace").strip()
+                holder_text = (self._files.read(path, 0, 4096) or b"").decode(errors="replace").strip()
                 raise AgentError(
-                    "run-locked", "another hsm-agent is at work on this host", saw=said or f"{path} is locked"
+                    "run-locked",
+                    "another hsm-agent is at work on this host",
+                    saw=holder_text or f"{path} is locked",
                 )
             data = f"{words} (pid {os.getpid()})\n".encode()
-            with contextlib.suppress(OSError, AgentError):  # a lock without words is one
+            with contextlib.suppress(OSError, AgentError):  # the lock holds without its text
                 os.ftruncate(fd, 0)
                 os.write(fd, data)
                 hurried.replace(holder, data, 0o644, None)
@@ -200,9 +202,9 @@ class Windows:
     def download(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
         from agent.http.download import fetch  # noqa: PLC0415 -- as above
 
-        return fetch(url, path, sha256=sha256, limit=limit, timeout=timeout, means=self._means())
+        return fetch(url, path, sha256=sha256, limit=limit, timeout=timeout, means=self._context())
 
-    def _means(self) -> DownloadContext:
+    def _context(self) -> DownloadContext:
         from agent.http.download import DownloadContext  # noqa: PLC0415 -- as above
 
         return DownloadContext(
@@ -229,6 +231,6 @@ def _is_below(path: str, prefix: str) -> bool:
 
 
 def _ready(sock: socket.socket, writing: bool, seconds: float) -> bool:
-    """Wait for a socket. A connection that failed is told among the exceptional ones."""
+    """Wait for a socket. Windows reports a failed connection among the exceptional ones."""
     readers, writers = ([], [sock]) if writing else ([sock], [])
     return any(select.select(readers, writers, writers, seconds))

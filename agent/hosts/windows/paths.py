@@ -1,4 +1,4 @@
-r"""Paths of Windows: made absolute, without the limit of 260 characters, and without the names that are devices."""
+r"""Paths of Windows: made absolute, without the limit of 260 characters, and without the names of devices."""
 
 # (names are strings in the Host interface)
 
@@ -11,9 +11,9 @@ from agent.core.paths import require_windows_name
 
 
 def full(path: str, folder: str) -> str:
-    r"""Return `path`, as seen from `folder`, in the form \\?\C:\... that the kernel takes as it is.
+    r"""Return `path`, relative to `folder`, in the form \\?\C:\... that the kernel takes unchanged.
 
-    So a path may have 32767 characters, and nothing in it is silently another: a stream of a file (`a:b`), a device
+    So a path may have 32767 characters, and none silently names something else: a stream of a file (`a:b`), a device
     (`NUL`), a name that loses its last dot. Raises ValueError for those.
     """
     plain = _plain(path)
@@ -33,7 +33,7 @@ def shown(path: str) -> str:
 
 
 def is_root(path: str) -> bool:
-    """Tell whether nothing but a drive, or a share, is named."""
+    """Tell whether the path is a drive or a share and nothing more."""
     return not ntpath.splitdrive(shown(path))[1].strip("\\/")
 
 

@@ -1,4 +1,4 @@
-"""One child process of Windows: in a job of its own, drained without blocking, and ended with all its kin."""
+"""One child process of Windows: in a job of its own, drained without blocking, and ended with all its descendants."""
 
 # ruff: noqa: PTH113
 # (names are strings in the Host interface)
@@ -25,15 +25,15 @@ assert sys.platform == "win32"
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-# How often the clock and an interrupt are looked at, in seconds; a child's end wakes at once.
+# How often the clock and an interrupt are checked, in seconds; a child's end wakes at once.
 _TURN = 0.02
-# A pipe holds far less than this, so no more can be left in it by a program that has ended.
+# A pipe holds far less than this, so an ended program cannot leave more in it.
 _REST = 1024 * 1024
-# How long the members of an ended job may take to be gone.
+# How long the processes of an ended job may take to disappear.
 _REAP = 5.0
 _ENDED = 1
 _SUSPENDED = 0x4
-# What a program of Windows needs to find its way; nothing else of our environment is its business.
+# The variables that a program of Windows needs; it gets nothing else of the agent's environment.
 _KEPT = (
     "ALLUSERSPROFILE", "APPDATA", "COMMONPROGRAMFILES", "COMMONPROGRAMFILES(X86)", "COMMONPROGRAMW6432",
     "COMPUTERNAME", "COMSPEC", "HOMEDRIVE", "HOMEPATH", "LOCALAPPDATA", "NUMBER_OF_PROCESSORS", "OS", "PATHEXT",
@@ -46,7 +46,7 @@ _FOLDERS = ("System32", "", r"System32\Wbem", r"System32\WindowsPowerShell\v1.0"
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment a program is given: what Windows needs, and a path that no user can write to."""
+    """Return the environment of a program: the variables that Windows needs, and a PATH that no user can write to."""
     upper = {name.upper(): value for name, value in environ.items()}
     kept = {name: upper[name] for name in _KEPT if name in upper}
     kept["PATH"] = ";".join(_search(upper))
@@ -61,26 +61,26 @@ def run(
     stdin: bytes = b"",
     stopped: Callable[[], bool] = lambda: False,
 ) -> CommandResult:
-    """Run a program to its end. The whole job is ended when the time is up, or `stopped` says so: then Stopped.
+    """Run a program to its end. The whole job is ended when the time is up, or when `stopped` is true: then Stopped.
 
-    There is no polite way: a program without a window or a console hears no request. What it is told comes from a
-    file, so that one that does not read cannot hold us up.
+    The end is never polite: a program without a window or a console receives no request. Its input comes from a
+    file, so that a program that does not read cannot block the agent.
     """
     program = find(argv[0], env)
     if program is None:
         return CommandResult(127, "", f"{argv[0]}: there is no such program\n")
     if program.lower().endswith((".bat", ".cmd")):
-        # cmd.exe would read the words as commands
+        # cmd.exe would read the arguments as commands
         return CommandResult(126, "", f"{argv[0]}: a batch file is no program\n")
     try:
-        with _told(stdin) as told, contextlib.closing(win32.Job()) as job:
-            return _run_in(job, argv, program, env, told, time.monotonic() + timeout, stopped)
+        with _input_file(stdin) as input_file, contextlib.closing(win32.Job()) as job:
+            return _run_in(job, argv, program, env, input_file, time.monotonic() + timeout, stopped)
     except OSError as error:
         return CommandResult(126, "", f"{argv[0]}: {error.strerror or error}\n")
 
 
 def find(program: str, env: Mapping[str, str]) -> str | None:
-    """Return the file of a program: a path as it is, a bare name from the folders of Windows and nowhere else."""
+    """Return the file of a program: a path as it is, a bare name from the folders of Windows and from no other."""
     if "\\" in program or "/" in program:
         found = [program, f"{program}.exe"]
     else:
@@ -90,8 +90,8 @@ def find(program: str, env: Mapping[str, str]) -> str | None:
 
 
 @contextlib.contextmanager
-def _told(stdin: bytes) -> Iterator[IO[bytes] | int]:
-    """Yield what a program is given as its input."""
+def _input_file(stdin: bytes) -> Iterator[IO[bytes] | int]:
+    """Yield the input of a program."""
     if not stdin:
         yield subprocess.DEVNULL
         return
@@ -106,13 +106,13 @@ def _run_in(
     argv: Sequence[str],
     program: str,
     env: Mapping[str, str],
-    told: IO[bytes] | int,
+    input_file: IO[bytes] | int,
     deadline: float,
     stopped: Callable[[], bool],
 ) -> CommandResult:
-    # not as a context: that would wait without end for one that cannot be ended
+    # not as a context manager: that would wait for ever for a program that cannot be ended
     child = subprocess.Popen(
-        argv, executable=program, stdin=told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+        argv, executable=program, stdin=input_file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
         env=dict(env), cwd=env.get("SYSTEMROOT"),
         creationflags=subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP | _SUSPENDED,
     )  # fmt: skip
@@ -140,10 +140,10 @@ def _watch(
             if left <= 0:
                 return CommandResult(None, *pipes.output())
             raise Stopped
-        if not pipes.turn():
+        if not pipes.poll():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(min(_TURN, left))
-    pipes.rest()
+    pipes.drain()
     return CommandResult(child.returncode, *pipes.output())
 
 
@@ -151,44 +151,44 @@ def _end(child: subprocess.Popen[bytes], job: win32.Job, pipes: _WindowsPipes) -
     with contextlib.suppress(OSError):
         job.end(_ENDED)
     with contextlib.suppress(OSError):
-        child.kill()  # one that was never taken into the job
+        child.kill()  # if it was never put into the job
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(_REAP)
-    pipes.rest()
+    pipes.drain()
 
 
 class _WindowsPipes:
-    """Both outputs of a child, read only when something lies there."""
+    """Both outputs of a child, read only when bytes are available."""
 
     def __init__(self, child: subprocess.Popen[bytes]) -> None:
         self._streams: list[tuple[IO[bytes], HeadTailBuffer]] = []
         self._out, self._err = HeadTailBuffer(EDGE), HeadTailBuffer(EDGE)
-        for stream, heard in ((child.stdout, self._out), (child.stderr, self._err)):
+        for stream, buffer in ((child.stdout, self._out), (child.stderr, self._err)):
             if stream is not None:
-                self._streams.append((stream, heard))
+                self._streams.append((stream, buffer))
 
-    def turn(self) -> int:
-        """Take what lies there, and return how many bytes that was."""
+    def poll(self) -> int:
+        """Read what is available, and return how many bytes that was."""
         taken = 0
-        for stream, heard in list(self._streams):
-            there = win32.bytes_available(stream.fileno())
-            if there is None:
-                self._streams.remove((stream, heard))
+        for stream, buffer in list(self._streams):
+            available = win32.bytes_available(stream.fileno())
+            if available is None:
+                self._streams.remove((stream, buffer))
                 stream.close()
-            elif there:
-                data = os.read(stream.fileno(), min(there, 65536))
-                heard.add(data)
+            elif available:
+                data = os.read(stream.fileno(), min(available, 65536))
+                buffer.add(data)
                 taken += len(data)
         return taken
 
-    def rest(self) -> None:
-        """Take what an ended program left, without waiting for others that hold its pipes."""
+    def drain(self) -> None:
+        """Read what an ended program left, without waiting for other processes that hold its pipes."""
         taken = 0
         while taken < _REST:
-            heard = self.turn()
-            if not heard:
+            received = self.poll()
+            if not received:
                 return
-            taken += heard
+            taken += received
 
     def output(self) -> tuple[str, str]:
         return _text(self._out.text()), _text(self._err.text())
@@ -204,7 +204,7 @@ def _search(env: Mapping[str, str]) -> list[str]:
     return [ntpath.join(root, folder).rstrip("\\") for folder in _FOLDERS]
 
 
-def _text(said: bytes) -> str:
-    """Return what was said, in the code page of the console where nothing tells another; lines end with a newline."""
-    pieces = _LEFT_OUT.split(said)  # it is in the midst of letters of two bytes
+def _text(output: bytes) -> str:
+    """Return an output as text, by default in the code page of the console; lines end with a newline."""
+    pieces = _LEFT_OUT.split(output)  # the cut can split a character of two bytes
     return "".join(text_of(piece, "oem") for piece in pieces).replace("\r\n", "\n")

@@ -1,4 +1,4 @@
-"""Keys of the registry, whole or not at all: what is left out may be what counts."""
+"""Keys of the registry, complete or not at all: the part left out might be the one that matters."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from agent.core.registry import Value
 
 _ROOT = "HKLM\\"
-# Far more than a Windows has: 20 000 rules of a firewall are 10 MB.
+# Far more than a Windows has: 20,000 rules of a firewall are 10 MB.
 _MOST_ENTRIES = 200_000
-_MOST_LETTERS = 64 * 1024 * 1024
+_MOST_CHARACTERS = 64 * 1024 * 1024
 _NO_MORE, _BEING_REMOVED = 259, 1018
 _RIGHTS = winreg.KEY_READ | winreg.KEY_WOW64_64KEY
 
@@ -43,19 +43,19 @@ def read(path: str) -> RegistryKey | None:
 
 def _values(path: str, key: winreg.HKEYType) -> dict[str, Value]:
     found: dict[str, Value] = {}
-    left = _MOST_LETTERS
+    left = _MOST_CHARACTERS
     for name, data, kind in _each(path, lambda index: winreg.EnumValue(key, index)):
         value = _value(data, kind)
         if value is not None:
             found[_text(name)] = value
             left -= 0 if isinstance(value, int) else len("".join(value))
         if left < 0:
-            raise _unreadable(path, "too much text", f"at most {_MOST_LETTERS} letters")
+            raise _unreadable(path, "too much text", f"at most {_MOST_CHARACTERS} letters")
     return found
 
 
 def _value(data: Any, kind: int) -> Value | None:
-    """Return a text, a number or several texts, None for what is none of these."""
+    """Return a text, a number or several texts; None for any other type."""
     if kind in (winreg.REG_SZ, winreg.REG_EXPAND_SZ):
         return _text(data or "")
     if kind == winreg.REG_MULTI_SZ:
@@ -64,7 +64,7 @@ def _value(data: Any, kind: int) -> Value | None:
 
 
 def _each(path: str, take: Callable[[int], Any]) -> Iterator[Any]:
-    """Yield what the registry has at each index, to the end."""
+    """Yield the registry's entry at each index, to the end."""
     for index in range(_MOST_ENTRIES):
         try:
             found = take(index)
@@ -77,7 +77,7 @@ def _each(path: str, take: Callable[[int], Any]) -> Iterator[Any]:
 
 
 def _text(text: str) -> str:
-    """Return a text without halves of letters, which nothing else can say, and without zero bytes."""
+    """Return a text without halves of surrogate pairs, which cannot be encoded, and without zero bytes."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "")
 
 

@@ -1,4 +1,4 @@
-"""The functions of Windows itself that Python has no name for, each as a Python function that raises OSError."""
+"""The functions of Windows that Python does not offer, each as a Python function that raises OSError."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def _open(path: str, access: int, share: int, how: int, attributes: _Attributes 
 
 
 def create_file(path: str, descriptor: str) -> int:
-    """Make a new file with its access control list from the start, closed to all others while it is open."""
+    """Make a new file with its access control list from the start; nobody else can open it while it is open."""
     with _attributes(descriptor) as attributes:
         return _open(path, _GENERIC_WRITE, 0, _CREATE_NEW, attributes, os.O_WRONLY)
 
 
 def continue_file(path: str, descriptor: str) -> int:
-    """Open a file for writing, made with that list if it is absent."""
+    """Open a file for writing; create it with that list if absent."""
     with _attributes(descriptor) as attributes:
         return _open(path, _GENERIC_WRITE, 1, _OPEN_ALWAYS, attributes, os.O_WRONLY)
 
@@ -111,32 +111,32 @@ def create_folder(path: str, descriptor: str) -> None:
 
 def security(path: str) -> str:
     """Return the owner and the access control list of a file or a folder as text."""
-    ask = _advapi32().GetNamedSecurityInfoW
-    ask.argtypes = [
+    get_security = _advapi32().GetNamedSecurityInfoW
+    get_security.argtypes = [
         wintypes.LPCWSTR, ctypes.c_int, wintypes.DWORD, *[wintypes.LPVOID] * 4, ctypes.POINTER(wintypes.LPVOID),
     ]  # fmt: skip
-    tell = _advapi32().ConvertSecurityDescriptorToStringSecurityDescriptorW
-    tell.argtypes = [
+    convert = _advapi32().ConvertSecurityDescriptorToStringSecurityDescriptorW
+    convert.argtypes = [
         wintypes.LPVOID, wintypes.DWORD, wintypes.DWORD, ctypes.POINTER(wintypes.LPWSTR), wintypes.LPVOID,
     ]  # fmt: skip
     found = wintypes.LPVOID()
-    failed = ask(path, _FILE_OBJECT, _OWNER_AND_LIST, None, None, None, None, ctypes.byref(found))
+    failed = get_security(path, _FILE_OBJECT, _OWNER_AND_LIST, None, None, None, None, ctypes.byref(found))
     if failed:
         raise ctypes.WinError(failed)
     text = wintypes.LPWSTR()
     try:
-        _must(tell(found, 1, _OWNER_AND_LIST, ctypes.byref(text), None))
+        _must(convert(found, 1, _OWNER_AND_LIST, ctypes.byref(text), None))
         return text.value or ""
     finally:
         _free(text)
         _free(found)
 
 
-def move(path: str, goal: str) -> None:
+def move(path: str, target: str) -> None:
     """Give a file another file's name in one step, and return when that is on the disk."""
     move_file = _kernel32().MoveFileExW
     move_file.argtypes = [wintypes.LPCWSTR, wintypes.LPCWSTR, wintypes.DWORD]
-    _must(move_file(path, goal, _REPLACE | _WRITE_THROUGH))
+    _must(move_file(path, target, _REPLACE | _WRITE_THROUGH))
 
 
 def read_only_volume(path: str) -> bool:
@@ -150,7 +150,7 @@ def read_only_volume(path: str) -> bool:
 
 
 def is_administrator() -> bool:
-    """Tell whether this process has the rights of an administrator now: also elevated, where that is asked for."""
+    """Tell whether this process has the rights of an administrator now: on systems with UAC, whether it is elevated."""
     return bool(ctypes.WinDLL("shell32").IsUserAnAdmin())
 
 
@@ -163,19 +163,18 @@ def user() -> str:
     advapi32.OpenProcessToken.argtypes = [wintypes.HANDLE, wintypes.DWORD, ctypes.POINTER(wintypes.HANDLE)]
     _must(advapi32.OpenProcessToken(process(), _TOKEN_QUERY, ctypes.byref(token)))
     try:
-        room = ctypes.create_string_buffer(
-            256
-        )  # a pointer, its attributes, and what it points to: at most 68 bytes
+        # a pointer, its attributes, and what it points to: at most 68 bytes
+        room = ctypes.create_string_buffer(256)
         size = wintypes.DWORD()
-        ask = advapi32.GetTokenInformation
-        ask.argtypes = [
+        get_information = advapi32.GetTokenInformation
+        get_information.argtypes = [
             wintypes.HANDLE, ctypes.c_int, wintypes.LPVOID, wintypes.DWORD, ctypes.POINTER(wintypes.DWORD),
         ]  # fmt: skip
-        _must(ask(token, _TOKEN_USER, room, len(room), ctypes.byref(size)))
+        _must(get_information(token, _TOKEN_USER, room, len(room), ctypes.byref(size)))
         text = wintypes.LPWSTR()
-        tell = advapi32.ConvertSidToStringSidW
-        tell.argtypes = [wintypes.LPVOID, ctypes.POINTER(wintypes.LPWSTR)]
-        _must(tell(ctypes.cast(room, ctypes.POINTER(wintypes.LPVOID))[0], ctypes.byref(text)))
+        convert = advapi32.ConvertSidToStringSidW
+        convert.argtypes = [wintypes.LPVOID, ctypes.POINTER(wintypes.LPWSTR)]
+        _must(convert(ctypes.cast(room, ctypes.POINTER(wintypes.LPVOID))[0], ctypes.byref(text)))
         try:
             return text.value or ""
         finally:
@@ -190,10 +189,10 @@ def explain(number: int) -> str:
 
 @contextlib.contextmanager
 def exclusive(path: str, descriptor: str) -> Iterator[int | None]:
-    """Hold a file, made with that list if it is absent, that nobody else may open for writing; yield its descriptor.
+    """Hold a file that no one else may open for writing, and yield its descriptor; create it with that list if absent.
 
-    Yields None when another holder has it. The kernel closes what the dead held. A named mutex would not do: the names
-    are everybody's, so that any user could take ours first, or give it to an event.
+    Yields None when another process holds it. The kernel closes the file of a dead holder. A named mutex was rejected:
+    any user can use any name, and so take ours first, or give it to an event.
     """
     with _attributes(descriptor) as attributes:
         try:
@@ -212,7 +211,7 @@ def exclusive(path: str, descriptor: str) -> Iterator[int | None]:
 
 
 def is_owned(name: str) -> bool:
-    """Tell whether somebody owns a named mutex just now; what does not exist is owned by nobody."""
+    """Tell whether a named mutex is owned now; one that does not exist is not."""
     kernel32 = _kernel32()
     open_mutex = kernel32.OpenMutexW
     open_mutex.argtypes, open_mutex.restype = (
@@ -233,7 +232,7 @@ def is_owned(name: str) -> bool:
 
 
 class Job:
-    """A job object: what is put in, with all that it starts, can be ended at once."""
+    """A job object: a process in it, with all that it starts, can be ended at once."""
 
     def __init__(self) -> None:
         create = _kernel32().CreateJobObjectW
@@ -242,7 +241,7 @@ class Job:
         _must(self._handle)
 
     def take(self, process: int) -> None:
-        """Take a process that was made suspended, and let it run."""
+        """Put a process that was created suspended into the job, and let it run."""
         assign = _kernel32().AssignProcessToJobObject
         assign.argtypes = [wintypes.HANDLE, wintypes.HANDLE]
         _must(assign(self._handle, process))
@@ -257,20 +256,20 @@ class Job:
         _must(terminate(self._handle, status))
 
     def close(self) -> None:
-        """Let go; what still runs in it goes on."""
+        """Close the handle; what still runs in the job continues."""
         _close(self._handle)
 
 
 def bytes_available(fd: int) -> int | None:
-    """Return how many bytes lie in a pipe, None when nobody can write to it any more and it is empty."""
+    """Return how many bytes wait in a pipe, None when it is empty and has no writer left."""
     peek = _kernel32().PeekNamedPipe
     peek.argtypes = [
         wintypes.HANDLE, wintypes.LPVOID, wintypes.DWORD, wintypes.LPVOID, ctypes.POINTER(wintypes.DWORD),
         wintypes.LPVOID,
     ]  # fmt: skip
-    there = wintypes.DWORD()
-    if peek(msvcrt.get_osfhandle(fd), None, 0, None, ctypes.byref(there), None):
-        return there.value
+    available = wintypes.DWORD()
+    if peek(msvcrt.get_osfhandle(fd), None, 0, None, ctypes.byref(available), None):
+        return available.value
     if ctypes.get_last_error() in (_BROKEN_PIPE, _NO_DATA):
         return None
     raise ctypes.WinError(ctypes.get_last_error())
