@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.report import RunInfo
 
 # the sinks that are reached over the network
-_OVER_THE_NETWORK = {"https", "http", "cfn"}
+_OVER_THE_NETWORK = {"https", "http"}
 
 
 @final
@@ -98,6 +98,8 @@ class RecordedRun:
             import xml.etree.ElementTree  # noqa: F401, PLC0415 -- 10 ms that only this pays
         if waits or schemes & _OVER_THE_NETWORK:
             ready.load_for_web()
+        if waits or "cfn" in schemes:
+            ready.load_for_aws()
 
     def save_begun(self) -> None:
         """Keep a report that says that this run has begun: one that is killed must not leave an older one's success."""

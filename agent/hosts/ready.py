@@ -25,6 +25,8 @@ _WEB = (
     "agent.http.download",
     "agent.http.transport",
 )
+# the client of AWS's API with all that it loads for an answer
+_AWS = ("ssl", "email.utils", "html", "xml.etree.ElementTree", "agent.aws.client")
 
 
 def load_for_run() -> None:
@@ -36,4 +38,10 @@ def load_for_run() -> None:
 def load_for_web() -> None:
     """Load what a download needs, or a report that goes over the network."""
     for name in _WEB:
+        importlib.import_module(name)
+
+
+def load_for_aws() -> None:
+    """Load what a call of AWS's API needs."""
+    for name in _AWS:
         importlib.import_module(name)

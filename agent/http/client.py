@@ -78,12 +78,12 @@ class ResponseHead:
         text = self.headers.get("Retry-After", "").strip()
         if re.fullmatch(r"[0-9]+", text):
             return min(float(text), most) if len(text) < 10 else most
-        then, now = (_instant(each) for each in (text, self.headers.get("Date", "").strip()))
+        then, now = (http_date(each) for each in (text, self.headers.get("Date", "").strip()))
         return None if then is None or now is None else min(max(then - now, 0.0), most)
 
 
-def _instant(text: str) -> float | None:
-    """Return the time of the one form of a date that HTTP writes (RFC 9110, section 5.6.7)."""
+def http_date(text: str) -> float | None:
+    """Return the epoch seconds of the one form of a date that HTTP writes (RFC 9110, section 5.6.7)."""
     from email.utils import parsedate_to_datetime  # noqa: PLC0415 -- only for a server that says so
 
     if re.fullmatch(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT", text):
@@ -299,10 +299,17 @@ def _reason(error: Exception, hop: _Request) -> Exception:
             return _not_let_through(int(refused[1]), hop, hop.proxy)
     at_proxy = hop.proxy is not None and "ProxyError" in kinds
     name = hop.proxy.place if hop.proxy and at_proxy else urlsplit(hop.url).hostname or "the server"
+    return RetryableError(reason_of(error, name) + hop.by)
+
+
+def reason_of(error: BaseException, name: str, *, connect: float = CONNECT, silence: float = SILENCE) -> str:
+    """Return in plain words why `name` gave no answer; the limits are those that it was asked with, in seconds."""
+    chain = list(_causes(error))
+    kinds = {type(each).__name__ for each in chain}
     for signs, sentence in _REASONS:
         if kinds & signs:
-            return RetryableError(sentence.format(name=name, connect=CONNECT, silence=SILENCE) + hop.by)
-    return RetryableError(_innermost(chain, name) + hop.by)
+            return sentence.format(name=name, connect=connect, silence=silence)
+    return _innermost(chain, name)
 
 
 def _innermost(chain: list[BaseException], name: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import json
 import re
 import socket
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -27,7 +27,6 @@ _PAUSE = 0.2
 _ANSWER = 8 * 1024
 _VENDOR = "/sys/devices/virtual/dmi/id/sys_vendor"
 _XEN = "/sys/hypervisor/uuid"
-_ROLE = "iam/security-credentials"
 
 
 def instance_id(view: HostView, environ: Mapping[str, str]) -> str | None:
@@ -36,28 +35,28 @@ def instance_id(view: HostView, environ: Mapping[str, str]) -> str | None:
     return found if found and re.fullmatch(r"i-[0-9a-f]{8,32}", found) else None
 
 
-def role_credentials(view: HostView, environ: Mapping[str, str]) -> Mapping[str, str]:
-    """Return AccessKeyId, SecretAccessKey and Token of the instance's role; empty where there is none."""
-    role = read_metadata(view, environ, f"{_ROLE}/") or ""
-    text = (
-        read_metadata(view, environ, f"{_ROLE}/{role}") if re.fullmatch(r"[\w+=,.@-]{1,64}", role) else None
-    )
-    try:
-        tree = json.loads(text or "{}")
-        return {name: str(tree[name]) for name in ("AccessKeyId", "SecretAccessKey", "Token")}
-    except (ValueError, KeyError, TypeError):
-        return {}
+@dataclass(frozen=True)
+class MetadataAnswer:
+    """What the service says: `text`, or None and in `why` the reason, in words. It may hold the role's credentials."""
+
+    text: str | None = field(repr=False)
+    why: str = ""
 
 
 def read_metadata(view: HostView, environ: Mapping[str, str], path: str) -> str | None:
+    """Return what the service says below meta-data, None where it says nothing."""
+    return ask_metadata(view, environ, path).text
+
+
+def ask_metadata(view: HostView, environ: Mapping[str, str], path: str) -> MetadataAnswer:
     """Return what the service says below meta-data; it is never needed, so nothing is raised.
 
     A machine that is not EC2's, by what its firmware says, is not asked at all, unless the SDK's variable names an
-    endpoint: elsewhere 169.254.169.254 may be somebody else, or a wait for nothing.
+    endpoint: elsewhere 169.254.169.254 may be somebody else, or a wait for nothing. No proxy is asked either.
     """
     goal = _goal(view, environ)
-    if goal is None:
-        return None
+    if isinstance(goal, str):
+        return MetadataAnswer(None, goal)
     ends = view.monotonic() + LIMIT
     with contextlib.suppress(AgentError):  # interrupted: what is left of the run matters more
         while view.monotonic() < ends:
@@ -66,21 +65,23 @@ def read_metadata(view: HostView, environ: Mapping[str, str], path: str) -> str 
             ):  # the service is late, or what answers is too far away to answer
                 return _ask(view, goal, ends, path)
             view.sleep(_PAUSE)
-    return None
+    return MetadataAnswer(None, f"the metadata service did not answer within {LIMIT:g} s")
 
 
-def _goal(view: HostView, environ: Mapping[str, str]) -> tuple[str, int] | None:
-    """Return address and port. A name is refused, since looking it up could take longer than all else."""
+def _goal(view: HostView, environ: Mapping[str, str]) -> tuple[str, int] | str:
+    """Return address and port, or why nobody is asked. A name is refused: its look-up may take longer than all else."""
     named = environ.get(ENDPOINT, "")
-    if environ.get(DISABLED, "").lower() == "true" or not (named or _is_ec2(view)):
-        return None
+    if environ.get(DISABLED, "").lower() == "true":
+        return f"{DISABLED} is true"
+    if not named and not _is_ec2(view):
+        return "this machine is no EC2 instance, by its firmware"
     ipv6 = environ.get(MODE, "").lower() == "ipv6"
-    try:
+    with contextlib.suppress(ValueError):
         parts = urlsplit(named or ("http://[fd00:ec2::254]" if ipv6 else "http://169.254.169.254"))
         address = ipaddress.ip_address(parts.hostname or "")
-        return (str(address), parts.port or 80) if parts.scheme == "http" else None
-    except ValueError:
-        return None
+        if parts.scheme == "http":
+            return str(address), parts.port or 80
+    return f"{ENDPOINT} is not http://ADDRESS"
 
 
 def _is_ec2(view: HostView) -> bool:
@@ -89,16 +90,24 @@ def _is_ec2(view: HostView) -> bool:
     return False
 
 
-def _ask(view: HostView, goal: tuple[str, int], ends: float, path: str) -> str | None:
-    """Ask for a token and with it for the path: None when the service refuses, which version 1 alone does too."""
-    token = _exchange(view, goal, ends, "PUT /latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60")
-    if token is None or not re.fullmatch(r"[!-~]{1,512}", token):
-        return None
-    return _exchange(view, goal, ends, f"GET /latest/meta-data/{path}", f"X-aws-ec2-metadata-token: {token}")
+def _ask(view: HostView, goal: tuple[str, int], ends: float, path: str) -> MetadataAnswer:
+    """Ask for a token and with it for the path; where version 1 alone is spoken, there is no token to be had."""
+    status, token = _exchange(
+        view, goal, ends, "PUT /latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60"
+    )
+    if status != 200 or not re.fullmatch(r"[!-~]{1,512}", token):
+        return MetadataAnswer(None, f"the metadata service gives no token of version 2 (HTTP {status})")
+    request = f"GET /latest/meta-data/{path}"
+    status, text = _exchange(view, goal, ends, request, f"X-aws-ec2-metadata-token: {token}")
+    if status != 200:
+        return MetadataAnswer(None, f"the metadata service has no {path} (HTTP {status})")
+    return MetadataAnswer(text)
 
 
-def _exchange(view: HostView, goal: tuple[str, int], ends: float, request: str, header: str) -> str | None:
-    """Return the body of a 200, None for any other answer. Raises OSError.
+def _exchange(
+    view: HostView, goal: tuple[str, int], ends: float, request: str, header: str
+) -> tuple[int, str]:
+    """Return status and body, the status 0 for what is no answer. Raises OSError.
 
     By hand, since only so the whole is bounded, not each of its parts; and http.client costs 30 ms at start.
     """
@@ -122,7 +131,8 @@ def _exchange(view: HostView, goal: tuple[str, int], ends: float, request: str, 
                 break
             answer += piece
     head, _, body = answer.partition(b"\r\n\r\n")
-    return body.decode("ascii", "replace").strip() if re.match(rb"HTTP/1\.[01] 200 ", head) else None
+    status = re.match(rb"HTTP/1\.[01] ([0-9]{3}) ", head)
+    return int(status[1]) if status else 0, body.decode("ascii", "replace").strip()
 
 
 def _left(view: HostView, ends: float) -> float:

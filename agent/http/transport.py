@@ -2,82 +2,24 @@
 
 from __future__ import annotations
 
-import http.client
 from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from agent.http.strict_response import StrictResponse
+
 if TYPE_CHECKING:
     import ssl
-    from typing import BinaryIO
-
-# 101 is an answer, to what nobody asked; 100 Continue, 102 Processing and 103 Early Hints come before one.
-_INTERIM = (100, *range(102, 200))
-_MOST_INTERIM = 20
-
-
-class ContradictionError(http.client.HTTPException):
-    """An answer has two lengths."""
-
-
-class TruncatedError(http.client.HTTPException):
-    """An answer ends before its headers do."""
-
-
-class _HeaderLines:
-    """What an answer is read from, line by line; it remembers the last."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.last = b""
-
-    def readline(self, limit: int = -1) -> bytes:
-        self.last = self._file.readline(limit)
-        return self.last
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Answer(http.client.HTTPResponse):
-    """An answer; http.client takes 103 for the answer itself, and reads as many 100 as come, all in one call.
-
-    It also takes an end in the middle of the headers for theirs: a server that died had said `200 OK` by then.
-    Two lengths are refused here: urllib3 does it when nobody closes the connection any more.
-    """
-
-    def begin(self) -> None:
-        file = self.fp
-        lines: Any = _HeaderLines(file)
-        self.fp = lines
-        try:
-            super().begin()
-        finally:
-            if self.fp is lines:  # not closed meanwhile
-                self.fp = file
-        if not lines.last:
-            raise TruncatedError
-        lengths = ",".join(self.headers.get_all("Content-Length", ())).split(",")
-        if len({each.strip() for each in lengths}) > 1:
-            raise ContradictionError
-
-    def _read_status(self) -> tuple[str, int, str]:
-        for _ in range(_MOST_INTERIM):
-            line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]  # typeshed leaves it out
-            if line[1] not in _INTERIM:
-                return line
-            http.client.parse_headers(self.fp)
-        raise http.client.BadStatusLine("one interim answer after the other")
 
 
 class _Plain(HTTPConnection):
-    response_class = _Answer
+    response_class = StrictResponse
 
 
 class _Secured(HTTPSConnection):
-    response_class = _Answer
+    response_class = StrictResponse
 
 
 class _PlainPool(HTTPConnectionPool):

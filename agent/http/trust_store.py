@@ -21,7 +21,7 @@ _FILES = (
         "/etc/pki/tls/certs/ca-bundle.crt",
     )
 )
-_NAMED = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+NAMED = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 class UnusableStoreError(Exception):
@@ -32,13 +32,14 @@ class UnusableStoreError(Exception):
         self.hint = f"name a file with certificates in PEM in {variable}, or unset it: then the host's own store counts"
 
 
-def trusted_file(environ: Mapping[str, str]) -> str | None:
-    """Return the file of certificates to trust: what the environment names, or else the host's own store.
+def trusted_file(environ: Mapping[str, str], named: tuple[str, ...] = NAMED) -> str | None:
+    """Return the file of certificates to trust: what the environment names in one of the variables `named`,
+    or else the host's own store.
 
     None where the host has its store in no file. Raises UnusableStoreError for a file that was named and cannot be
     used: OpenSSL's own words for it name neither the file nor who named it.
     """
-    for variable in _NAMED:
+    for variable in named:
         path = environ.get(variable)
         if path:
             # a folder has hashed names in it, and there is nothing to read beforehand

@@ -19,7 +19,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from agent.http.imds import ENDPOINT
-from agent.sinks.cloudformation import SignalTarget, endpoint, goal_of
+from agent.sinks.cloudformation import SignalTarget, goal_of
 from agent.sinks.registry import check
 from tests.doubles.imds import CREDENTIALS, imds
 from tests.doubles.receiver import Answer, Exchange, Receiver, only, receiver
@@ -165,7 +165,7 @@ def test_a_stack_that_no_longer_waits_is_no_error(state: str) -> None:
 )
 def test_a_refusal_is_told_in_aws_s_own_words(code: str, message: str, status: int) -> None:
     with receiver(refuse(code, message, status)) as server:
-        assert signal(server) == f"{code}: {message}"
+        assert signal(server).endswith(f"{code}: {message}")
 
 
 def test_a_server_that_fails_is_asked_again_but_not_by_a_run_in_a_hurry() -> None:
@@ -211,20 +211,6 @@ def test_throttling_is_waited_for() -> None:
     with receiver(refuse("Throttling", "Rate exceeded"), accept(seen)) as server:
         assert signal(server) == ""
     assert len(seen) == 1
-
-
-@pytest.mark.parametrize(
-    ("region", "environ", "url"),
-    [
-        ("eu-central-1", {}, "https://cloudformation.eu-central-1.amazonaws.com/"),
-        ("cn-north-1", {}, "https://cloudformation.cn-north-1.amazonaws.com.cn/"),
-        ("us-gov-west-1", {"AWS_ENDPOINT_URL": "https://vpce.example/"}, "https://vpce.example/"),
-    ],
-)
-def test_the_api_is_the_region_s_or_the_one_that_is_named(
-    region: str, environ: dict[str, str], url: str
-) -> None:
-    assert endpoint(region, environ) == url
 
 
 def test_a_stack_may_be_named_by_its_arn() -> None:

@@ -26,10 +26,13 @@ class Exchange(http.server.BaseHTTPRequestHandler):
             with Path(sys.argv[3]).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(form) + "\n")
             self.send_response(200)
+            body = b"<SignalResourceResponse><ResponseMetadata/></SignalResourceResponse>"
         else:
             self.send_response(403)
-        self.send_header("Content-Length", "0")
+            body = b""
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_words: object) -> None:
         pass

@@ -62,6 +62,8 @@ class Exchange(http.server.BaseHTTPRequestHandler):
                 **CREDENTIALS,
             }
             self.answer(200, self.server.role if self.path == f"{ROLE}/" else json.dumps(credentials))
+        elif self.path.startswith(PREFIX) and self.path[len(PREFIX) :] in self.server.texts:
+            self.answer(200, self.server.texts[self.path[len(PREFIX) :]])
         elif self.path != f"{PREFIX}instance-id":
             self.answer(404)
         elif self.server.mode == "slow":
@@ -83,7 +85,7 @@ class Exchange(http.server.BaseHTTPRequestHandler):
 
 
 class Imds(http.server.ThreadingHTTPServer):
-    """`requests` are the paths that were asked for."""
+    """`requests` are the paths that were asked for; `texts` is what it says below meta-data besides."""
 
     daemon_threads = True
     block_on_close = False
@@ -98,6 +100,7 @@ class Imds(http.server.ThreadingHTTPServer):
         self.role = role
         self.tokens: dict[str, float] = {}
         self.requests: list[str] = []
+        self.texts: dict[str, str] = {}
         self.over = threading.Event()
 
     @property

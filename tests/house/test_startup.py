@@ -26,6 +26,7 @@ COSTLY = {
     "email": 10,
     "importlib.metadata": 40,
     "agent.demo": 45,
+    "agent.aws": 20,
     "botocore": 150,
     "xml.etree.ElementTree": 10,
 }

@@ -1,0 +1,121 @@
+"""Which operations of AWS's API a host asks, as a table: their service, permission, page size and limits.
+
+Each has one implementation: `AwsClient.call` with its row. `SIGNAL_RESOURCE` is called by the CloudFormation sink; the
+others have no caller in production yet: the first part of `--cluster-id`, and of CAs that lie in AWS, will call them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+_MEGABYTE = 1024 * 1024
+# of an answer; DescribeClusters with 28 HSMs is below 100 kB
+MOST_BYTES = 4 * _MEGABYTE
+
+
+class Protocol(Enum):
+    """How a request is written and an answer read."""
+
+    JSON = "json 1.1"
+    QUERY = "query"
+    EC2 = "ec2 query"
+    S3 = "s3 get"
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service. `name` begins its host name and ends that of its VPC endpoint service.
+
+    `variable` ends AWS_ENDPOINT_URL_…; `signs_as` is its name in a signature, `permission` in a policy; `version` is
+    the API version or, for JSON, the prefix of X-Amz-Target. `plain_fips_in_gov`: its plain name in GovCloud is FIPS.
+    `dual_stack` is the form of its host name where IPv6 is asked for, but in the partitions `plain_dual_stack`: there
+    its plain name has both kinds of address.
+    """
+
+    name: str
+    variable: str
+    protocol: Protocol
+    version: str
+    signs_as: str
+    permission: str
+    plain_fips_in_gov: bool = False
+    dual_stack: str = "{name}.{region}.{api}"
+    plain_dual_stack: tuple[str, ...] = ()
+
+
+CLOUDHSM = Service("cloudhsmv2", "CLOUDHSM_V2", Protocol.JSON, "BaldrApiService", "cloudhsm", "cloudhsm")
+EC2 = Service("ec2", "EC2", Protocol.EC2, "2016-11-15", "ec2", "ec2", plain_fips_in_gov=True)
+SSM = Service("ssm", "SSM", Protocol.JSON, "AmazonSSM", "ssm", "ssm", plain_fips_in_gov=True)
+SECRETS_MANAGER = Service(
+    "secretsmanager",
+    "SECRETS_MANAGER",
+    Protocol.JSON,
+    "secretsmanager",
+    "secretsmanager",
+    "secretsmanager",
+    plain_dual_stack=("aws", "aws-cn", "aws-us-gov"),
+)
+CLOUDFORMATION = Service(
+    "cloudformation",
+    "CLOUDFORMATION",
+    Protocol.QUERY,
+    "2010-05-15",
+    "cloudformation",
+    "cloudformation",
+    plain_fips_in_gov=True,
+)
+S3 = Service(
+    "s3", "S3", Protocol.S3, "2006-03-01", "s3", "s3", dual_stack="{name}.dualstack.{region}.{suffix}"
+)
+SERVICES = (CLOUDHSM, EC2, SSM, SECRETS_MANAGER, CLOUDFORMATION, S3)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation. `page` is how many items are asked for at a time, 0 for an operation without pages.
+
+    At most `pages` pages are read, and answers of at most `answer` bytes.
+    """
+
+    service: Service
+    name: str
+    page: int = 0
+    pages: int = 1
+    answer: int = MOST_BYTES
+
+    @property
+    def permission(self) -> str:
+        """The action that a policy must allow."""
+        return f"{self.service.permission}:{self.name}"
+
+
+# The quota is 4 clusters in a region, so that one page nearly always does.
+DESCRIBE_CLUSTERS = Operation(CLOUDHSM, "DescribeClusters", page=25, pages=20)
+DESCRIBE_NETWORK_INTERFACES = Operation(EC2, "DescribeNetworkInterfaces", page=1000, pages=20)
+DESCRIBE_SECURITY_GROUPS = Operation(EC2, "DescribeSecurityGroups", page=1000, pages=20)
+DESCRIBE_NETWORK_ACLS = Operation(EC2, "DescribeNetworkAcls", page=1000, pages=20)
+DESCRIBE_ROUTE_TABLES = Operation(EC2, "DescribeRouteTables", page=100, pages=20)
+DESCRIBE_SUBNETS = Operation(EC2, "DescribeSubnets", page=1000, pages=20)
+DESCRIBE_VPC_PEERING_CONNECTIONS = Operation(EC2, "DescribeVpcPeeringConnections", page=1000, pages=20)
+DESCRIBE_TRANSIT_GATEWAY_VPC_ATTACHMENTS = Operation(
+    EC2, "DescribeTransitGatewayVpcAttachments", page=1000, pages=20
+)
+GET_PARAMETER = Operation(SSM, "GetParameter", answer=64 * 1024)  # its value has at most 8 kB
+GET_SECRET_VALUE = Operation(SECRETS_MANAGER, "GetSecretValue", answer=256 * 1024)  # and its, 64 kB
+GET_OBJECT = Operation(S3, "GetObject", answer=_MEGABYTE)
+SIGNAL_RESOURCE = Operation(CLOUDFORMATION, "SignalResource", answer=64 * 1024)
+OPERATIONS = (
+    DESCRIBE_CLUSTERS,
+    DESCRIBE_NETWORK_INTERFACES,
+    DESCRIBE_SECURITY_GROUPS,
+    DESCRIBE_NETWORK_ACLS,
+    DESCRIBE_ROUTE_TABLES,
+    DESCRIBE_SUBNETS,
+    DESCRIBE_VPC_PEERING_CONNECTIONS,
+    DESCRIBE_TRANSIT_GATEWAY_VPC_ATTACHMENTS,
+    GET_PARAMETER,
+    GET_SECRET_VALUE,
+    GET_OBJECT,
+    SIGNAL_RESOURCE,
+)

@@ -1,0 +1,167 @@
+"""The four encodings of AWS's API: parameters -> request, answer -> tree of texts; pure.
+
+Parameters have the names of the API reference: of EC2 and query services those that go over the wire (`Filter`, a list,
+becomes `Filter.1`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from agent.aws.operations import Protocol
+from agent.core.plain import cut, printable
+from agent.http.exchange import ApiRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from agent.aws.operations import Operation
+    from agent.http.exchange import ApiResponse
+
+_FORM = "application/x-www-form-urlencoded; charset=utf-8"
+_LISTS = ("item", "member")
+_MESSAGE = 500
+
+
+class UnreadableAnswerError(ValueError):
+    """What came back is no answer of this API; the text says why, without quoting it."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why AWS does not do what was asked: its own code and sentence, either of them empty where it sent none."""
+
+    status: int
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(each for each in (self.code or f"HTTP {self.status}", self.message) if each)
+
+
+def encode(operation: Operation, url: str, params: Mapping[str, Any]) -> ApiRequest:
+    """Return the request of an operation at an endpoint, without its signature."""
+    service = operation.service
+    if service.protocol is Protocol.JSON:
+        headers = {
+            "Content-Type": "application/x-amz-json-1.1",
+            "X-Amz-Target": f"{service.version}.{operation.name}",
+        }
+        return ApiRequest("POST", f"{url}/", headers, json.dumps(params).encode())
+    if service.protocol is Protocol.S3:
+        return _object_request(url, params)
+    form = {"Action": operation.name, "Version": service.version}
+    lists = "" if service.protocol is Protocol.EC2 else ".member"
+    form.update(_flattened(params, lists))
+    return ApiRequest("POST", f"{url}/", {"Content-Type": _FORM}, urlencode(form).encode())
+
+
+def decode(operation: Operation, response: ApiResponse) -> Mapping[str, Any]:
+    """Return what an answer holds: of S3 the bytes as `Body`. Raises UnreadableAnswerError."""
+    protocol = operation.service.protocol
+    if protocol is Protocol.S3:
+        return {"Body": response.body}
+    if protocol is Protocol.JSON:
+        return _json_tree(response.body)
+    tree = _xml_tree(response.body, f"{operation.name}Response")
+    return tree if protocol is Protocol.EC2 else tree.get(f"{operation.name}Result") or {}
+
+
+def refusal_of(response: ApiResponse) -> Refusal:
+    """Return AWS's own words for an answer that is none.
+
+    Of the sentence the first line alone: for a wrong signature AWS repeats the request in it, with its token.
+    """
+    text = response.body[: 64 * 1024].decode("utf-8", "replace")
+    code, message = _json_words(text) if text.lstrip()[:1] == "{" else _xml_words(text)
+    code = code or response.headers.get("x-amzn-errortype", "")
+    code = re.sub(r"[^\w.-]", "", code.partition(":")[0].rpartition("#")[2])[:100]
+    line = next((each.strip() for each in message.splitlines() if each.strip()), "")
+    return Refusal(response.status, code, cut(printable(line), _MESSAGE))
+
+
+def _object_request(url: str, params: Mapping[str, Any]) -> ApiRequest:
+    """Return the request for an object, its bucket in the path: so it works at every endpoint and with any name."""
+    path = quote(f"{params['Bucket']}/{params['Key']}", safe="/-_.~")
+    version = quote(params.get("VersionId", ""), safe="-_.~")
+    return ApiRequest("GET", f"{url}/{path}" + (f"?versionId={version}" if version else ""))
+
+
+def _flattened(value: Any, lists: str, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the fields of a form for a value, whatever lies in it."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from _flattened(each, lists, f"{name}.{key}" if name else key)
+    elif isinstance(value, (list, tuple)):
+        for number, each in enumerate(value, 1):
+            yield from _flattened(each, lists, f"{name}{lists}.{number}")
+    elif isinstance(value, bool):
+        yield name, "true" if value else "false"
+    else:
+        yield name, str(value)
+
+
+def _json_tree(body: bytes) -> Mapping[str, Any]:
+    try:
+        tree = json.loads(body)
+    except (ValueError, RecursionError):
+        raise UnreadableAnswerError("the answer is not JSON") from None
+    if not isinstance(tree, dict):
+        raise UnreadableAnswerError("the answer is no JSON object")
+    return tree
+
+
+def _xml_tree(body: bytes, root: str) -> Mapping[str, Any]:
+    """Return an XML answer as dicts, lists and texts, without its namespaces.
+
+    A document type is refused, and with it every entity: AWS sends none, and a few lines of them fill the memory. What
+    is parsed is text already, so that no encoding of the document's own choice can hide one.
+    """
+    from xml.etree import ElementTree  # noqa: PLC0415 -- 10 ms that only XML services cost
+
+    try:
+        text = body.decode("utf-8")
+        if "<!DOCTYPE" in text or "<!ENTITY" in text:
+            raise UnreadableAnswerError("the answer has a document type, which AWS never sends")
+        element = ElementTree.fromstring(text)  # noqa: S314 -- see above
+        tree = _read_element(element)
+    except UnreadableAnswerError:
+        raise
+    except (ValueError, ElementTree.ParseError, RecursionError):
+        raise UnreadableAnswerError("the answer is not XML") from None
+    if _local_name(element) != root or not isinstance(tree, dict):
+        raise UnreadableAnswerError(f"the answer is no {root}")
+    return tree
+
+
+def _read_element(element: Any) -> Any:
+    children = list(element)
+    if not children:
+        return element.text or ""
+    if all(_local_name(each) in _LISTS for each in children):
+        return [_read_element(each) for each in children]
+    return {_local_name(each): _read_element(each) for each in children}
+
+
+def _local_name(element: Any) -> str:
+    return str(element.tag).rpartition("}")[2]
+
+
+def _json_words(text: str) -> tuple[str, str]:
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError):
+        return "", ""
+    return str(tree.get("__type") or ""), str(tree.get("message") or tree.get("Message") or "")
+
+
+def _xml_words(text: str) -> tuple[str, str]:
+    from html import unescape  # noqa: PLC0415 -- only for a refusal
+
+    found = (re.search(rf"<{name}>([^<]*)</{name}>", text) for name in ("Code", "Message"))
+    code, message = (unescape(each[1]) if each else "" for each in found)
+    return code, message

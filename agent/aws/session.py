@@ -1,0 +1,214 @@
+"""Who asks AWS, where, and by which clock: credentials as AWS's SDKs find them on a host, region, clock skew.
+
+No file of a person (`~/.aws`) is read: a host is asked about, not whoever is logged in to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import ipaddress
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from agent.aws.sigv4 import Credentials
+from agent.core.errors import AgentError
+from agent.core.urls import is_loopback
+from agent.http.exchange import ApiRequest, ExchangeError, ExchangeLimits, exchange
+from agent.http.imds import ask_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.core.host import HostView
+
+# the SDKs' own names
+KEY_ID, SECRET, TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
+FULL_URI, RELATIVE_URI = "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
+CONTAINER_TOKEN, CONTAINER_TOKEN_FILE = (
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+)
+WEB_IDENTITY = "AWS_WEB_IDENTITY_TOKEN_FILE"
+REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+
+# Credentials that end sooner are read again.
+RENEWED = dt.timedelta(minutes=5)
+# Beyond this AWS refuses a signature (5 minutes) or nearly does.
+SKEW = dt.timedelta(minutes=4)
+_CONTAINER = ExchangeLimits(connect=2.0, whole=4.0, answer=16 * 1024)
+_ROLE = "iam/security-credentials"
+# where the agents of ECS and EKS listen: plain HTTP is taken from nowhere else but this machine itself
+_AGENTS = ("169.254.170.2", "169.254.170.23", "fd00:ec2::23")
+
+
+class AwsSession:
+    """The credentials that are used now, and how far this host's clock is from AWS's; the client changes both."""
+
+    def __init__(self, view: HostView, environ: Mapping[str, str], region: str) -> None:
+        self.view = view
+        self.environ = environ
+        self.region = region
+        self.skew = dt.timedelta()
+        self._credentials: Credentials | None = None
+
+    def now(self) -> dt.datetime:
+        """Return AWS's time, as far as it is known."""
+        return self.view.now() + self.skew
+
+    def credentials(self) -> Credentials:
+        """Return credentials that do not end within minutes, if there are such. Raises `aws-no-credentials`."""
+        known = self._credentials
+        if known is None or (known.ends is not None and known.ends - self.now() < RENEWED):
+            known = self._credentials = find_credentials(self.view, self.environ)
+        return known
+
+    def renew(self) -> bool:
+        """Forget credentials that AWS calls expired, if there may be others; tell whether there may."""
+        if self._credentials is None or self._credentials.ends is None:
+            return False
+        self._credentials = None
+        return True
+
+    def mask(self, text: str) -> str:
+        """Return a text without the secrets of the credentials in use, should it hold them."""
+        known = self._credentials
+        for secret in (known.secret, known.token) if known else ():
+            text = text.replace(secret, "…") if secret else text
+        return text
+
+    def correct_clock(self, date: float | None) -> bool:
+        """Take the time of an answer (epoch seconds) for AWS's; tell whether this host's is too far from it."""
+        if date is None:
+            return False
+        skew = dt.datetime.fromtimestamp(date, dt.timezone.utc) - self.view.now()
+        if abs(skew) < SKEW or abs(skew - self.skew) < SKEW:
+            return False
+        self.skew = skew
+        return True
+
+
+def open_session(view: HostView, environ: Mapping[str, str], region: str | None = None) -> AwsSession:
+    """Return a session for a region: the one given, the variables', or this instance's; none is ever guessed.
+
+    Raises AgentError `aws-region-unknown`. Credentials are looked for when they are first needed.
+    """
+    named = next(((name, environ[name]) for name in REGIONS if environ.get(name)), None)
+    name, value = ("--region", region) if region else named or ("instance metadata", None)
+    why = ""
+    if value is None:
+        answer = ask_metadata(view, environ, "placement/region")
+        value, why = answer.text, answer.why
+    if value is not None and re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", value):
+        return AwsSession(view, environ, value)
+    raise AgentError(
+        "aws-region-unknown",
+        "the AWS region is not known",
+        saw=f"{name} names no region" if value else f"neither {' nor '.join(REGIONS)}; {why}",
+        want="a region such as eu-central-1",
+    )
+
+
+def find_credentials(view: HostView, environ: Mapping[str, str]) -> Credentials:
+    """Return the credentials of the environment, else of the container, else of the instance's role.
+
+    Raises AgentError `aws-no-credentials` with where they were looked for.
+    """
+    given = [bool(environ.get(name)) for name in (KEY_ID, SECRET)]
+    if all(given):
+        return Credentials(environ[KEY_ID], environ[SECRET], environ.get(TOKEN) or None)
+    if any(given):
+        have, lack = (KEY_ID, SECRET) if given[0] else (SECRET, KEY_ID)
+        raise _none(f"{have} is set and {lack} is not", want="both, or neither")
+    if environ.get(FULL_URI) or environ.get(RELATIVE_URI):
+        return _container_credentials(view, environ)
+    return _role_credentials(view, environ)
+
+
+def clock_words(skew: dt.timedelta) -> str:
+    """Say how far this host's clock is from AWS's, `skew` being what has to be added to it."""
+    minutes = round(abs(skew).total_seconds() / 60)
+    return f"this host's clock is {minutes} minutes {'behind' if skew > dt.timedelta() else 'ahead of'} AWS's"
+
+
+def _role_credentials(view: HostView, environ: Mapping[str, str]) -> Credentials:
+    role = ask_metadata(view, environ, f"{_ROLE}/")
+    why = role.why
+    if role.text is not None:
+        name = role.text.split("\n")[0].strip()
+        if not re.fullmatch(r"[\w+=,.@-]{1,64}", name):
+            raise _none("the metadata service names no role")
+        found = ask_metadata(view, environ, f"{_ROLE}/{name}")
+        if found.text is not None:
+            return _parsed(found.text, "the metadata service")
+        why = found.why
+    others = f"; {WEB_IDENTITY} is set, and is not used on hosts" if environ.get(WEB_IDENTITY) else ""
+    raise _none(f"neither in the environment nor a role of this instance: {why}{others}")
+
+
+def _container_credentials(view: HostView, environ: Mapping[str, str]) -> Credentials:
+    """Ask the agent of the container's platform; no proxy comes between, and no other source after it."""
+    name = RELATIVE_URI if environ.get(RELATIVE_URI) else FULL_URI
+    url = environ[name] if name == FULL_URI else f"http://{_AGENTS[0]}{environ[name]}"
+    if not _may_be_asked(url):
+        raise _none(f"{name} is neither https nor of this machine or its container platform")
+    token = _container_token(view, environ)
+    headers = {"Accept": "application/json", **({"Authorization": token} if token else {})}
+    try:
+        response = exchange(ApiRequest("GET", url, headers), _CONTAINER, environ=environ, proxied=False)
+    except ExchangeError as error:
+        raise _none(f"{name}: {error.saw}") from None
+    if response.status != 200:
+        raise _none(f"{name}: HTTP {response.status}")
+    return _parsed(response.body.decode("utf-8", "replace"), name)
+
+
+def _may_be_asked(url: str) -> bool:
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if parts.scheme == "https":
+            return bool(host)
+        if is_loopback(host):
+            return parts.scheme == "http"
+        return parts.scheme == "http" and str(ipaddress.ip_address(host)) in _AGENTS
+    return False
+
+
+def _container_token(view: HostView, environ: Mapping[str, str]) -> str:
+    """Return the token of its file, which the platform renews, or of the variable; empty where none is named."""
+    path = environ.get(CONTAINER_TOKEN_FILE)
+    token = environ.get(CONTAINER_TOKEN, "")
+    if path:
+        try:
+            token = (view.read(path, limit=64 * 1024) or b"").decode("ascii", "replace").strip()
+        except AgentError as error:
+            raise _none(f"{CONTAINER_TOKEN_FILE}: {error.saw}") from None
+    if (path and not token) or not re.fullmatch(r"[ -~]*", token):
+        raise _none(f"{CONTAINER_TOKEN_FILE if path else CONTAINER_TOKEN} holds no token")
+    return token
+
+
+def _parsed(text: str, source: str) -> Credentials:
+    try:
+        tree: Any = json.loads(text)
+        ends = tree.get("Expiration")
+        return Credentials(
+            str(tree["AccessKeyId"]),
+            str(tree["SecretAccessKey"]),
+            str(tree["Token"]) if tree.get("Token") else None,
+            _moment(ends) if ends else None,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _none(f"what {source} answers holds no credentials") from None
+
+
+def _moment(text: str) -> dt.datetime:
+    # fromisoformat of Python before 3.11 knows no Z
+    return dt.datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=dt.timezone.utc)
+
+
+def _none(saw: str, want: str = "credentials with which AWS can be asked") -> AgentError:
+    return AgentError("aws-no-credentials", "there are no AWS credentials", saw=saw, want=want)

@@ -1,0 +1,288 @@
+"""One exchange with an API: a request and its answer, both in memory and both bounded, by http.client.
+
+`agent.aws` asks AWS and a container's credentials through it. requests would cost 60 to 100 ms of processor time at
+start, and an API needs neither redirects nor pieces of a file.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import os
+import queue
+import re
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from agent.core.errors import AgentError
+from agent.http import tls
+from agent.http.client import http_date, reason_of
+from agent.http.proxies import Proxy, UnusableProxyError, proxy_for
+from agent.http.strict_response import StrictResponse
+from agent.http.trust_store import NAMED, UnusableStoreError, trusted_file
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Mapping
+
+_PIECE = 64 * 1024
+# How often `mind` is called while the server is silent, in seconds.
+_TURN = 0.1
+# the SDK's own name for a file of certificates, before those of other programs
+_BUNDLES = ("AWS_CA_BUNDLE", *NAMED)
+
+
+@dataclass(frozen=True)
+class ApiRequest:
+    """What is sent. Headers hold a signature or a token, so neither they nor the body are shown."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class ApiResponse:
+    """What came back, whatever its status. Headers by their names in small letters; the body may hold a secret."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    @property
+    def date(self) -> float | None:
+        """The server's clock in epoch seconds, None when it does not tell."""
+        return http_date(self.headers.get("date", "").strip())
+
+
+@dataclass(frozen=True)
+class ExchangeLimits:
+    """How long connecting and the whole exchange may take, in seconds, and how long an answer may be, in bytes."""
+
+    connect: float
+    whole: float
+    answer: int
+
+
+class ExchangeError(Exception):
+    """No answer that can be used. `hint` is empty where only the caller knows what helps."""
+
+    def __init__(self, saw: str, *, hint: str = "", retryable: bool = True) -> None:
+        super().__init__(saw)
+        self.saw = saw
+        self.hint = hint
+        self.retryable = retryable
+
+
+def exchange(
+    request: ApiRequest,
+    limits: ExchangeLimits,
+    *,
+    environ: Mapping[str, str],
+    proxied: bool = True,
+    mind: Callable[[], None] = lambda: None,
+) -> ApiResponse:
+    """Send a request and return its answer; `mind` is called often and may raise.
+
+    A thread waits for the server and is given up when the time is over: no time-out of a socket bounds a name lookup,
+    or headers that come a byte a second. Raises ExchangeError.
+    """
+    inbox: queue.Queue[ApiResponse | BaseException] = queue.Queue()
+    attempt = _Attempt(request, limits, environ, proxied=proxied)
+
+    def work() -> None:
+        try:
+            inbox.put(attempt.run())
+        except BaseException as error:  # noqa: BLE001 -- handed to the thread that waits
+            inbox.put(error)
+
+    worker = threading.Thread(target=work, name="hsm-agent-api", daemon=True)
+    ends = time.monotonic() + limits.whole
+    worker.start()
+    try:
+        while True:
+            mind()
+            left = ends - time.monotonic()
+            if left <= 0:
+                raise ExchangeError(f"{attempt.name} was silent for {limits.whole:g} s{attempt.by}")
+            try:
+                item = inbox.get(timeout=min(_TURN, left))
+            except queue.Empty:
+                continue
+            if isinstance(item, BaseException):
+                raise item
+            return item
+    finally:
+        attempt.abort()
+
+
+class _Attempt:
+    """The one connection of an exchange. All but `abort` runs in the thread that waits for the server."""
+
+    def __init__(
+        self, request: ApiRequest, limits: ExchangeLimits, environ: Mapping[str, str], *, proxied: bool
+    ) -> None:
+        self._request = request
+        self._limits = limits
+        self._environ = environ
+        self._parts = urlsplit(request.url)
+        self._left = threading.Event()
+        self._connection: http.client.HTTPConnection | None = None
+        self._proxy = self._choose_proxy() if proxied else None
+        self.name = self._proxy.place if self._proxy else self._parts.hostname or "the server"
+
+    @property
+    def by(self) -> str:
+        return f" (through the proxy {self._proxy.place})" if self._proxy else ""
+
+    def abort(self) -> None:
+        """End what still waits. A socket that is only closed would leave its reader waiting."""
+        self._left.set()
+        sock: Any = self._connection.sock if self._connection else None
+        if sock is not None:
+            with contextlib.suppress(OSError, AttributeError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def run(self) -> ApiResponse:
+        try:
+            connection = self._connection = self._open()
+            with contextlib.closing(connection):
+                return self._talk(connection)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise self._explained(error) from None
+
+    def _choose_proxy(self) -> Proxy | None:
+        try:
+            return proxy_for(self._request.url, self._environ)
+        except UnusableProxyError as error:
+            raise ExchangeError(str(error), retryable=False) from None
+        except ValueError:
+            raise ExchangeError("not a URL", retryable=False) from None
+
+    def _open(self) -> http.client.HTTPConnection:
+        secure = self._parts.scheme == "https"
+        peer = urlsplit(self._proxy.url) if self._proxy else self._parts
+        host, port = peer.hostname or "", peer.port
+        port = port or (443 if peer.scheme == "https" else 80)
+        context = self._context() if secure or peer.scheme == "https" else None
+        if self._proxy is None or not secure:
+            if context is None:
+                return http.client.HTTPConnection(host, port, timeout=self._limits.connect)
+            return http.client.HTTPSConnection(host, port, timeout=self._limits.connect, context=context)
+        through = _SecuredProxyConnection if peer.scheme == "https" else http.client.HTTPSConnection
+        connection = through(host, port, timeout=self._limits.connect, context=context)
+        connection.set_tunnel(self._parts.hostname or "", self._parts.port or 443, self._proxy_headers())
+        return connection
+
+    def _talk(self, connection: http.client.HTTPConnection) -> ApiResponse:
+        connection.response_class = StrictResponse
+        try:
+            connection.connect()
+        except socket.timeout:
+            saw = f"{self.name} did not accept a connection within {self._limits.connect:g} s{self.by}"
+            raise ExchangeError(saw) from None
+        connection.sock.settimeout(self._limits.whole)
+        target = self._parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
+        headers = dict(self._request.headers)
+        if self._proxy and self._parts.scheme == "http":
+            target = self._request.url
+            headers.update(self._proxy_headers())
+        connection.request(self._request.method, target, body=self._request.body or None, headers=headers)
+        with contextlib.closing(connection.getresponse()) as response:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return ApiResponse(response.status, headers, self._read(response))
+
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        body = bytearray()
+        while not self._left.is_set():
+            piece = response.read(_PIECE)
+            if not piece:
+                break
+            body += piece
+            if len(body) > self._limits.answer:
+                raise ExchangeError(
+                    f"{self.name} answers with more than {self._limits.answer} bytes{self.by}",
+                    retryable=False,
+                )
+        if response.length:  # http.client takes an end in the middle for the end
+            raise http.client.IncompleteRead(b"", response.length)
+        return bytes(body)
+
+    def _proxy_headers(self) -> dict[str, str]:
+        parts = urlsplit(self._proxy.url if self._proxy else "")
+        if parts.username is None:
+            return {}
+        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        return {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
+
+    def _context(self) -> ssl.SSLContext:
+        import ssl  # noqa: PLC0415 -- 8 ms that an exchange without TLS need not pay
+
+        try:
+            tls.require()
+            trusted = trusted_file(self._environ, _BUNDLES)
+            if trusted and os.path.isdir(trusted):  # noqa: PTH112
+                return ssl.create_default_context(capath=trusted)
+            return ssl.create_default_context(cafile=trusted)
+        except AgentError as error:
+            raise ExchangeError(error.saw, hint=error.hint, retryable=False) from None
+        except UnusableStoreError as error:
+            raise ExchangeError(str(error), hint=error.hint, retryable=False) from None
+
+    def _explained(self, error: Exception) -> ExchangeError:
+        """Say what went wrong. A library's own text may hold the URL with its secrets, so it is not the cause."""
+        refused = re.match(r"Tunnel connection failed: ([0-9]{3})", str(error)) if self._proxy else None
+        if refused is not None and self._proxy is not None:
+            return _not_connected(int(refused[1]), self._parts.hostname or "the server", self._proxy)
+        verification = getattr(error, "verify_message", None)
+        if verification:
+            hint = "if a proxy that opens TLS has a CA of its own, name its file in AWS_CA_BUNDLE"
+            if getattr(error, "verify_code", 0) in (9, 10):  # X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED
+                hint = "check `date -u` first: with a wrong clock every certificate looks expired or not yet valid"
+            return ExchangeError(
+                f"the certificate of {self.name}: {verification}{self.by}", hint=hint, retryable=False
+            )
+        words = reason_of(error, self.name, connect=self._limits.connect, silence=self._limits.whole)
+        return ExchangeError(words + self.by)
+
+
+class _SecuredProxyConnection(http.client.HTTPSConnection):
+    """A tunnel through a proxy that is asked over TLS itself: TLS in TLS, for which the ssl module has no socket."""
+
+    def connect(self) -> None:
+        try:
+            from urllib3.util.ssltransport import SSLTransport  # noqa: PLC0415 -- only for such a proxy
+        except ImportError:
+            saw = "a proxy that is asked over TLS takes urllib3, which this Python lacks"
+            raise ExchangeError(saw, retryable=False) from None
+        private: Any = self
+        raw = socket.create_connection((self.host, self.port), self.timeout)
+        self.sock = private._context.wrap_socket(raw, server_hostname=self.host)  # noqa: SLF001
+        private._tunnel()  # noqa: SLF001 -- http.client has no other way to send CONNECT
+        self.sock = SSLTransport(self.sock, private._context, private._tunnel_host)  # noqa: SLF001
+
+
+def _not_connected(status: int, name: str, proxy: Proxy) -> ExchangeError:
+    if status == 407:
+        verb = "correct them" if proxy.knows_us else "put them"
+        return ExchangeError(
+            f"HTTP 407: the proxy {proxy.place} "
+            + (
+                "does not accept the user and the password"
+                if proxy.knows_us
+                else "wants a user and a password"
+            ),
+            hint=f"{verb} in {proxy.variable}: http://USER:PASSWORD@{proxy.place}, percent-encoded",
+            retryable=False,
+        )
+    return ExchangeError(
+        f"HTTP {status}: the proxy {proxy.place} does not connect to {name}",
+        hint=f"have {proxy.place} allow CONNECT to {name}, or name {name} in no_proxy if it is reached without it",
+        retryable=status >= 500 or status in (408, 425, 429),
+    )
