@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _OTHERS, _GROUP, _STICKY = 0o002, 0o020, 0o1000
 _ACCOUNT = "hsmuser"
 _NUMBER = re.compile("[0-9]{1,10}")
+_MOST_LISTED = 3
 # what a host gives that it is not told the number of, as in a container: no user of this host
 _UNMAPPED = 65534
 
@@ -41,12 +42,22 @@ class UnprotectedPath:
         """Return the error for one that is not closed by us."""
         return AgentError(
             "permissions-unsafe",
-            f"others than root may change {self.path}",
+            f"others than {self.owner} may change {self.path}",
             saw=f"{self.path}: {self.words}",
-            want="root's, and writable to nobody else",
-            hint=f"look at what is there, then `chown root {self.path}` and `chmod go-w {self.path}`; a program that"
-            " others could change comes whole again with its package, installed anew",
+            want=f"{self.owner}'s, and writable to nobody else",
+            hint=f"look at what is there, then {self.cure}; a program that others could change comes whole again with"
+            " its package, installed anew",
         )
+
+    @property
+    def owner(self) -> str:
+        return "root" if self.path.startswith("/") else "an administrator"
+
+    @property
+    def cure(self) -> str:
+        if self.path.startswith("/"):
+            return f"`chown root {self.path}` and `chmod go-w {self.path}`"
+        return f'`icacls "{self.path}" /setowner *S-1-5-32-544` and `icacls "{self.path}" /reset`'
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,9 @@ def exposed(
         inside = _is_inside(layout, path)
         words = _words(stat, trusted, inside=inside) if stat is not None else ""
         if stat is not None and words:
-            found[path] = UnprotectedPath(path, stat, words, inside and path not in kept)
+            # a list of Windows is replaced with its file alone
+            closable = inside and path not in kept and (stat.uid >= 0 or stat.kind == "file")
+            found[path] = UnprotectedPath(path, stat, words, closable)
     return tuple(found.values())
 
 
@@ -134,7 +147,17 @@ def _names(view: HostView, layout: ClientPaths, paths: Iterable[str]) -> Iterato
         return
     yield layout.root
     for path in paths:
-        yield goal(view, path)
+        at = goal(view, path)
+        yield from _folders_below(layout.root, at, layout.system.separator)
+        yield at
+
+
+def _folders_below(root: str, path: str, separator: str) -> Iterator[str]:
+    """Yield the folders between a root and what lies below it: whoever may write to one can exchange what is there."""
+    if path.startswith(root + separator):
+        parts = path[len(root) + 1 :].split(separator)[:-1]
+        for count in range(1, len(parts) + 1):
+            yield separator.join((root, *parts[:count]))
 
 
 def _words(stat: Stat, trusted: _Trusted, *, inside: bool) -> str:
@@ -145,10 +168,14 @@ def _words(stat: Stat, trusted: _Trusted, *, inside: bool) -> str:
         said.append(f"owner {stat.uid}")
     # in a folder with the sticky bit a name can be taken away by its owner alone
     sticky = not inside and stat.kind == "directory" and bool(stat.mode & _STICKY)
-    # an access list of POSIX shows what it lets others write in the place of the group, whichever that is
+    # an access list shows what it lets anybody write in the place of the group, whichever that is
     group = stat.mode & _GROUP and (stat.gid != 0 if not inside else stat.gid not in trusted.groups - {0})
     if not sticky and (stat.mode & _OTHERS or group):
         said.append(f"mode {stat.mode:04o}" + (f", group {stat.gid}" if group and stat.gid > 0 else ""))
+    known = {"user": trusted.users, "group": trusted.groups}
+    listed = [f"{kind} {number}" for kind, number in stat.writers if number not in known[kind]]
+    if not sticky and listed:
+        said.append(f"writable for {', '.join(listed[:_MOST_LISTED])} by its access list")
     return ", ".join(said)
 
 

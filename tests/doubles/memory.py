@@ -238,7 +238,9 @@ class Memory:
         if entry is None or entry.kind == "link" or self._system.kind == "windows":
             raise AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: not a file or folder")
         uid, gid = owner or (entry.uid, entry.gid)
-        self.entries[self._place_of(path)] = replace(entry, mode=mode, uid=uid, gid=gid)
+        # the group's rights are all that an access list lets anybody have
+        writers = entry.writers if mode & 0o020 else ()
+        self.entries[self._place_of(path)] = replace(entry, mode=mode, uid=uid, gid=gid, writers=writers)
 
     def remove(self, path: str) -> None:
         self.touches.append(("remove", path))

@@ -170,12 +170,21 @@ def test_what_configure_writes_is_met_only_as_it_writes_it(
 
 @pytest.mark.parametrize("folder", ["", "etc", "bin", "lib"])
 @pytest.mark.parametrize(
-    "rights", [{"mode": 0o777}, {"mode": 0o1777}, {"mode": 0o775, "gid": 1000}, {"uid": 1000}], ids=str
+    "rights",
+    [
+        {"mode": 0o777},
+        {"mode": 0o1777},
+        {"mode": 0o775, "gid": 1000},
+        {"mode": 0o775, "gid": 978, "writers": (("group", 1000),)},
+        {"uid": 1000},
+    ],
+    ids=str,
 )
 def test_a_folder_of_the_client_that_others_could_change_is_closed(
     folder: str, rights: dict[str, Any], ca_pem: bytes
 ) -> None:
     host = Host(Vendor, ca_pem)
+    host.memory.place("/etc/passwd", b"hsmuser:x:979:978::/opt/cloudhsm:/sbin/nologin\n")
     path = f"/opt/cloudhsm/{folder}".rstrip("/")
     host.memory.place(path, kind="directory", **{"mode": 0o755, **rights})
     assert StepOutcome.WOULD_CHANGE in host.look().values()
@@ -192,6 +201,7 @@ def test_a_folder_of_the_client_that_others_could_change_is_closed(
         ("/opt", {"kind": "directory", "mode": 0o777}),
         ("/opt", {"kind": "directory", "mode": 0o755, "uid": 1000}),
         ("/opt", {"kind": "directory", "mode": 0o775, "gid": 1000}),
+        ("/opt", {"kind": "directory", "mode": 0o775, "writers": (("user", 1000),)}),
         ("/opt/cloudhsm/bin/configure-cli", {"mode": 0o777}),
         ("/opt/cloudhsm/bin/configure-cli", {"mode": 0o755, "uid": 1000}),
         ("/opt/cloudhsm/lib/libcloudhsm_pkcs11.so", {"mode": 0o757}),
@@ -207,6 +217,20 @@ def test_what_is_not_ours_to_close_is_named_and_nothing_is_run(
     report = host.configure()
     assert (report.code, report.exit_status) == ("permissions-unsafe", 50)
     assert path in (report.failure.saw if report.failure else "")
+    assert not [touch for touch in host.memory.touches if touch[0] in ("run", "chmod")]
+
+
+@pytest.mark.parametrize("folder", ["", r"\bin"])
+def test_a_folder_of_programs_that_others_could_change_is_named_on_windows(
+    folder: str, ca_pem: bytes
+) -> None:
+    host = Host(WindowsVendor, ca_pem)
+    path = f"{host.layout.root}{folder}"
+    host.memory.place(path, kind="directory", mode=0o777, uid=-1, gid=-1)
+    host.memory.touches.clear()
+    report = host.configure()
+    assert (report.code, report.exit_status) == ("permissions-unsafe", 50)
+    assert f'`icacls "{path}" /reset`' in (report.failure.hint if report.failure else "")
     assert not [touch for touch in host.memory.touches if touch[0] in ("run", "chmod")]
 
 
