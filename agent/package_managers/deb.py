@@ -45,6 +45,8 @@ _UPDATE = (
     "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20",
 )  # fmt: skip
 
+_REPAIR = "repair it: `dpkg --audit`, `dpkg --configure -a`"
+
 
 @dataclass(frozen=True)
 class Deb:
@@ -66,7 +68,7 @@ class Deb:
         done = view.query(_QUERY, timeout=30)
         # 1: no package of that name is known; anything above is a damaged database
         if done.status not in (0, 1):
-            raise unreadable_database(done, "dpkg", "repair it: `dpkg --audit`, `dpkg --configure -a`")
+            raise unreadable_database(done, "dpkg", _REPAIR)
         rows = (line.split("\t") for line in done.out.splitlines() if line.count("\t") == 3)
         found = [
             Installed(package, version, _condition(short), _remark(short, status))
@@ -120,8 +122,12 @@ class Deb:
         return found
 
 
-def _listed(view: HostView, package: str) -> str:
-    return view.query(("dpkg-query", "-L", package), timeout=30).out
+def _listed(view: HostView, package: str) -> tuple[str, ...]:
+    """Return the paths of a package that the database knows; what it says instead, where it has none, is no path."""
+    done = view.query(("dpkg-query", "-L", package), timeout=30)
+    if not done.ok:
+        raise unreadable_database(done, "dpkg", _REPAIR)
+    return tuple(line for line in done.out.splitlines() if line.startswith("/"))
 
 
 def _busy(done: CommandResult) -> bool:

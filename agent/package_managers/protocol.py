@@ -79,25 +79,48 @@ class Installed:
         return self.condition is Condition.WHOLE
 
 
-def with_its_files(view: HostView, each: Installed, listed: Callable[[HostView, str], str]) -> Installed:
-    """Return a package as it is: one of whose programs or libraries some are not there is broken.
+# What of a package is run, or loaded, and never ships empty; of those in `bin` these are surely programs (facts 3.1).
+_RUN = re.compile(r"configure(-[a-z0-9-]+)?|cloudhsm-cli")
+_LOADED = re.compile(r".+\.(so(\.\d+)*|jar)")
 
-    `listed` asks the manager for the paths of a package, a line each. Configuration is left out, since that a file of
-    it is missing is another step's to see.
+
+def with_its_files(
+    view: HostView, each: Installed, listed: Callable[[HostView, str], tuple[str, ...]]
+) -> Installed:
+    """Return a package as it is: one of whose programs or libraries some are not there, or cannot be used, is broken.
+
+    `listed` asks the manager for the paths of a package; without any its own record of them is gone, since every
+    package has some. Configuration is left out, since that a file of it is missing is another step's to see.
     """
     if not each.is_whole:
         return each
+    paths = listed(view, each.package)
+    if not paths:
+        return replace(each, condition=Condition.BROKEN, remark="the list of its files is lost")
     root = view.system.join(view.system.programs, "cloudhsm")
     parts = tuple(f"{root}/{part}/" for part in ("bin", "lib", "java"))
-    gone = [
-        path
-        for path in listed(view, each.package).splitlines()
-        if path.startswith(parts) and view.stat(path) is None
-    ]
-    if not gone:
+    faults = {path: _fault(view, path) for path in paths if path.startswith(parts)}
+    spoilt = [path for path, fault in faults.items() if fault is not None]
+    if not spoilt:
         return each
-    more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
-    return replace(each, condition=Condition.BROKEN, remark=f"{gone[0]}{more} missing")
+    more = f" and {len(spoilt) - 1} more" if len(spoilt) > 1 else ""
+    return replace(each, condition=Condition.BROKEN, remark=f"{spoilt[0]}{more} {faults[spoilt[0]]}")
+
+
+def _fault(view: HostView, path: str) -> str | None:
+    """Say what is wrong with one file of a package, None for nothing. Where a link leads is not the package's."""
+    stat = view.stat(path)
+    if stat is None:
+        return "missing"
+    folder, _, name = path.rpartition("/")
+    is_run = folder.endswith("/bin") and _RUN.fullmatch(name) is not None
+    if stat.kind == "link" or not (is_run or _LOADED.fullmatch(name)):
+        return None
+    if stat.kind != "file":
+        return "not a file"
+    if not stat.size:
+        return "empty"
+    return "not executable" if is_run and not stat.mode & 0o100 else None
 
 
 class PackageManager(Protocol):

@@ -28,6 +28,8 @@ _QUERY = ("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n", *LINUX_PAC
 _SHORTLY = ("--setopt=timeout=20", "--setopt=retries=2")
 _REMARKS = 3
 
+_REPAIR = "repair it: `rpm --rebuilddb`"
+
 
 @dataclass(frozen=True)
 class Rpm:
@@ -107,7 +109,7 @@ class Rpm:
         """Return name -> versions, the oldest first; the same one for two processors counts once."""
         done = view.query(_QUERY, timeout=60)
         if not done.ok:
-            raise unreadable_database(done, "rpm", "repair it: `rpm --rebuilddb`")
+            raise unreadable_database(done, "rpm", _REPAIR)
         found: dict[str, set[str]] = {}
         for line in done.out.splitlines():
             name, tab, version = line.partition("\t")
@@ -134,8 +136,12 @@ def _scripts_that_failed(done: CommandResult) -> tuple[Notice, ...]:
     return tuple(Notice("package-script-failed", line) for line in list(failed)[:_REMARKS])
 
 
-def _listed(view: HostView, package: str) -> str:
-    return view.query(("rpm", "-ql", package), timeout=30).out
+def _listed(view: HostView, package: str) -> tuple[str, ...]:
+    """Return the paths of a package that the database knows; what it says instead, where it has none, is no path."""
+    done = view.query(("rpm", "-ql", package), timeout=30)
+    if not done.ok:
+        raise unreadable_database(done, "rpm", _REPAIR)
+    return tuple(line for line in done.out.splitlines() if line.startswith("/"))
 
 
 def _argv(view: HostView, verb: str, *words: str) -> tuple[str, ...]:

@@ -139,17 +139,15 @@ class Vendor:
         memory.place(
             here.settings(component, memory), self._settings(["%%HSM_IP_ADDRESS%%"], here.ca, off=False)
         )
-        memory.place(here.tool(component), b"#!")
+        memory.place(here.tool(component), b"#!", mode=0o755)
         memory.place("/opt/cloudhsm/run/.keep", b"")
-        if component in package_contents.COMPONENTS:
-            made = package_contents.describe(
-                f"cloudhsm-{component}", "5.18.0", arch="amd64", interpreter="/bin/sh"
-            )
-            for path, file in made.files.items():
-                if path.endswith((".so", ".jar")):
-                    memory.place(path, file.data)
+        for path, data in _loaded(component).items():
+            memory.place(path, data)
 
     def _dpkg_query(self, argv: Sequence[str], memory: Memory) -> CommandResult:
+        if argv[1] == "-L":
+            component = str((component_of(argv[2]) or (0, ""))[1])
+            return CommandResult(0, "\n".join(("/.", self.layout.tool(component), *_loaded(component))), "")
         rows = []
         for package, version in sorted({**self.installed, **self.broken}.items()):
             letter = self.half if package in self.broken else "i"
@@ -169,6 +167,8 @@ class Vendor:
             return self._half(argv, memory)
         self.installed.update(self.broken)
         self.broken.clear()
+        for file in (each for each in argv if each.endswith(".deb")):
+            self._unpack(memory, file.rsplit("/", 1)[1].split("_")[0])
         return CommandResult(0, "", "")
 
     def _half(self, argv: Sequence[str], memory: Memory) -> CommandResult:
@@ -344,6 +344,14 @@ class WindowsVendor(Vendor):
             self.pending.append(rf"{self.layout.root}\bin\{package}.dll")
             return CommandResult(3010, "", "")
         return CommandResult(0, "", "")
+
+
+def _loaded(component: str) -> dict[str, bytes]:
+    """Return the libraries of a component's package: path -> content."""
+    if component not in package_contents.COMPONENTS:
+        return {}
+    made = package_contents.describe(f"cloudhsm-{component}", "5.18.0", arch="amd64", interpreter="/bin/sh")
+    return {path: file.data for path, file in made.files.items() if path.endswith((".so", ".jar"))}
 
 
 def _code(package: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from agent.core.timeouts import Timeouts
 from agent.hosts.deadline import DeadlineHost
 from agent.package_managers import Condition, Deb, Installed, PackageManager, Rpm
 from agent.steps.package import Download, Package, PackagesAbsent, due, require_authentic_source, tidy
-from tests.doubles.memory import Argv, Memory
+from tests.doubles.memory import Argv, Memory, Program
 
 CACHE = LINUX.cache
 FILE = f"{CACHE}/cloudhsm-cli_5.18.0-1_u24.04_amd64.deb"
@@ -28,9 +29,18 @@ NOT_LOCKED = CommandResult(100, "", "E: Sub-process /usr/bin/dpkg returned an er
 REFUSED = CommandResult(100, "", f"E: Could not get lock {FRONTEND}. It is held by process 812 (apt-get)\n")
 
 
+def database(said: str, status: int = 0, err: str = "") -> Program:
+    """Answer for dpkg's or rpm's database: these rows, and for each package a folder as its only file."""
+
+    def query(argv: Argv, _memory: Memory) -> CommandResult:
+        return CommandResult(0, "/.\n", "") if argv[1] in ("-L", "-ql") else CommandResult(status, said, err)
+
+    return query
+
+
 def deb_says(*rows: tuple[str, str, str, str]) -> tuple[Installed, ...]:
     said = "".join("\t".join(row) + "\n" for row in rows)
-    return Deb().installed(Memory(programs={"dpkg-query": CommandResult(0, said, "")}))
+    return Deb().installed(Memory(programs={"dpkg-query": database(said)}))
 
 
 WHOLE, UNFINISHED, BROKEN = Condition.WHOLE, Condition.UNFINISHED, Condition.BROKEN
@@ -89,7 +99,7 @@ def test_only_the_closed_list_is_the_vendors(name: str) -> None:
 @pytest.mark.parametrize("name", NEIGHBOURS)
 def test_the_older_of_two_versions_of_somebody_elses_package_stays(name: str) -> None:
     memory = Memory(
-        programs={"rpm": CommandResult(0, f"{name}\t1-1\n{name}\t2-1\n", ""), "yum": CommandResult(0, "", "")}
+        programs={"rpm": database(f"{name}\t1-1\n{name}\t2-1\n"), "yum": CommandResult(0, "", "")}
     )
     Rpm().install(memory, (RPM_FILE,), Timeouts())
     assert [touch[1] for touch in memory.touches] == ["yum"]
@@ -124,7 +134,7 @@ def test_packages_of_dpkg_come_sorted_and_garbage_is_no_package() -> None:
 
 
 def rpm_says(said: str) -> tuple[Installed, ...]:
-    return Rpm().installed(Memory(programs={"rpm": CommandResult(0, said, "")}))
+    return Rpm().installed(Memory(programs={"rpm": database(said)}))
 
 
 def test_rpm_is_read() -> None:
@@ -338,7 +348,7 @@ def test_a_package_that_is_not_whole_is_unpacked_anew() -> None:
     row = "cloudhsm-cli\t5.18.0-1\tiF \tinstall ok half-configured\n"
     memory = Memory(
         programs={
-            "dpkg-query": CommandResult(0, row, ""),
+            "dpkg-query": database(row),
             "dpkg": CommandResult(0, "", ""),
             "apt-get": CommandResult(0, "", ""),
         }
@@ -366,7 +376,7 @@ def machine(row: str = "", *, apt_get: CommandResult = NOT_LOCKED) -> Memory:
     return Memory(
         {"/x": b""},
         programs={
-            "dpkg-query": CommandResult(0 if row else 1, row, ""),
+            "dpkg-query": database(row, 0 if row else 1),
             "apt-get": apt_get,
             "dpkg": CommandResult(1, "", ""),
         },
@@ -388,8 +398,8 @@ def test_how_a_manager_ended_that_left_the_package_there_all_the_same_is_told(
     """rpm counts a package as installed whose script was cut short, and so does whoever asks its database alone."""
     there: list[str] = []
 
-    def rpm(argv: Argv, _memory: Memory) -> CommandResult:
-        return CommandResult(0, "".join(there) if argv[1] == "-qa" else "", "")
+    def rpm(argv: Argv, memory: Memory) -> CommandResult:
+        return database("".join(there))(argv, memory)
 
     def yum(_argv: Argv, _memory: Memory) -> CommandResult:
         there.append("cloudhsm-cli\t5.18.0-1.el9\n")
@@ -463,7 +473,7 @@ def test_what_is_unfinished_is_completed_without_its_file() -> None:
     memory = machine(UNFINISHED_ROW)
 
     def dpkg(argv: Argv, memory: Memory) -> CommandResult:
-        memory.programs["dpkg-query"] = CommandResult(0, UNFINISHED_ROW.replace("iF ", "ii "), "")
+        memory.programs["dpkg-query"] = database(UNFINISHED_ROW.replace("iF ", "ii "))
         return CommandResult(0, "", "")
 
     memory.programs["dpkg"] = dpkg
@@ -532,8 +542,10 @@ def dpkg_with_files(argv: Argv, _memory: Memory) -> CommandResult:
     ],
 )
 def test_a_package_whose_programs_are_gone_is_broken(gone: list[str], remark: str | None) -> None:
-    files = {path: b"" for path in LISTED.split() if path.count("/") > 3 and path not in gone}
-    memory = Memory(files, programs={"dpkg-query": dpkg_with_files})
+    memory = Memory(programs={"dpkg-query": dpkg_with_files})
+    for path in LISTED.split():
+        if path.count("/") > 3 and path not in gone:
+            memory.place(path, b"#!", mode=0o755)
     condition = BROKEN if remark else WHOLE
     assert Deb().installed(memory) == (Installed("cloudhsm-cli", "5.18.0-1", condition, remark),)
 
@@ -618,3 +630,56 @@ def test_a_failure_of_the_lock_is_told_though_no_time_is_left_to_ask_the_databas
     with pytest.raises(AgentError) as caught:
         step(None, "latest").apply(DeadlineHost(memory, 3))
     assert caught.value.code.name == "package-locked"
+
+
+TOOL = "/opt/cloudhsm/bin/configure-cli"
+SPOILT: dict[str, dict[str, Any]] = {
+    "empty": {"data": b""},
+    "not executable": {"mode": 0o644},
+    "not a file": {"kind": "directory"},
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+@pytest.mark.parametrize("path", [TOOL, BIN, "/opt/cloudhsm/lib/x.so"])
+def test_a_package_whose_programs_cannot_be_used_is_broken(path: str, how: str) -> None:
+    def query(argv: Argv, _memory: Memory) -> CommandResult:
+        row = "cloudhsm-cli\t5.18.0-1\tii \tinstall ok installed\n"
+        return CommandResult(0, f"{LISTED}{TOOL}\n/opt/cloudhsm/bin/notes\n" if argv[1] == "-L" else row, "")
+
+    memory = Memory(programs={"dpkg-query": query})
+    for each in (*LISTED.split(), TOOL):
+        if each.startswith(("/opt/cloudhsm/bin/", "/opt/cloudhsm/lib/")):
+            memory.place(each, b"#!", mode=0o644 if each.endswith(".so") else 0o755)
+    memory.place("/opt/cloudhsm/bin/notes", mode=0o644)  # what a package ships, it may ship so
+    assert Deb().installed(memory) == (Installed("cloudhsm-cli", "5.18.0-1"),)
+    memory.place(path, **{"data": b"#!", "mode": 0o755, **SPOILT[how]})
+    is_library_to_load = path.endswith(".so") and how == "not executable"
+    (found,) = Deb().installed(memory)
+    assert (found.condition, found.remark) == (
+        (WHOLE, None) if is_library_to_load else (BROKEN, f"{path} {how}")
+    )
+
+
+@pytest.mark.parametrize("said", ["", "Package 'cloudhsm-cli' does not contain any files (!)\n"])
+def test_a_package_whose_list_of_files_is_lost_is_broken(said: str) -> None:
+    def query(argv: Argv, _memory: Memory) -> CommandResult:
+        return CommandResult(
+            0, said if argv[1] == "-L" else "cloudhsm-cli\t5.18.0-1\tii \tinstall ok installed\n", ""
+        )
+
+    (found,) = Deb().installed(Memory(programs={"dpkg-query": query}))
+    assert (found.condition, found.remark) == (BROKEN, "the list of its files is lost")
+
+
+@pytest.mark.parametrize("manager", [Deb(), Rpm()], ids=["deb", "rpm"])
+def test_files_that_the_database_does_not_tell_are_not_taken_for_whole(manager: Deb | Rpm) -> None:
+    def query(argv: Argv, _memory: Memory) -> CommandResult:
+        if argv[1] in ("-L", "-ql"):
+            return CommandResult(None, "", "")
+        row = "5.18.0-1" if argv[0] == "rpm" else "5.18.0-1\tii \tinstall ok installed"
+        return CommandResult(0, f"cloudhsm-cli\t{row}\n", "")
+
+    with pytest.raises(AgentError) as caught:
+        manager.installed(Memory(programs={"dpkg-query": query, "rpm": query}))
+    assert caught.value.code.name == "package-failed"
