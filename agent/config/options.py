@@ -73,6 +73,12 @@ _NOBODYS = tuple(
         ("169.254.0.0/16", "a link-local address"),
         ("fe80::/10", "a link-local address"),
         ("240.0.0.0/4", "a reserved address"),
+        # an HSM with an IPv4 address is named by that address: with one of these beside it, one HSM counts as two
+        ("64:ff9b::/96", "an IPv4 address behind NAT64"),
+        ("64:ff9b:1::/48", "an IPv4 address behind NAT64"),
+        ("2002::/16", "an IPv4 address by 6to4"),
+        ("2001::/32", "an IPv4 address by Teredo"),
+        ("100::/64", "an address where everything is discarded"),
         ("::/96", "a reserved address"),
     )
 )

@@ -114,6 +114,11 @@ NO_ADDRESSES = [
     ("169.254.169.254", "means a link-local address"),
     ("fe80::1", "means a link-local address"),
     ("febf::1", "means a link-local address"),
+    ("64:ff9b::10.0.1.6", "means an IPv4 address behind NAT64"),
+    ("64:ff9b:1::a00:106", "means an IPv4 address behind NAT64"),
+    ("2002:a00:106::1", "means an IPv4 address by 6to4"),
+    ("2001:0:a00:106::1", "means an IPv4 address by Teredo"),
+    ("100::6", "means an address where everything is discarded"),
     ("", "is not an IP address"),
     ("10.0.1.6\n10.0.1.7", "is not an IP address"),
 ]
