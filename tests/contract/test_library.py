@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Callable
 import pytest
 
 from agent.cloudhsm.paths import LINUX
+from agent.core.errors import AgentError
 from agent.core.host import CommandResult
 from agent.core.timeouts import Timeouts
 from agent.demo.package_contents import describe
@@ -193,6 +194,29 @@ def test_a_jar_that_unpacks_without_end_is_none(folder: Path) -> None:
     found = Jar(str(folder)).check(local_host())
     assert not found.met
     assert "more than any" in found.saw
+
+
+def test_a_large_jar_does_not_outlive_the_run() -> None:
+    path = f"{LINUX.jars}/cloudhsm-jce-5.18.0.jar"
+    memory = Memory({path: jar_of(("com/amazonaws/cloudhsm/jce/A.class", bytes(50_000_000)))})
+    for each in ("/opt", "/opt/cloudhsm", LINUX.jars):
+        memory.place(str(each), kind="directory", mode=0o755)
+    assert Jar(str(LINUX.jars)).check(memory).met
+    memory.stopped = True
+    with pytest.raises(AgentError) as caught:
+        Jar(str(LINUX.jars)).check(memory)
+    assert caught.value.code.name == "interrupted"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_java_cannot_unpack_is_no_jar(folder: Path, method: int) -> None:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", method) as made:
+        made.writestr("com/amazonaws/cloudhsm/jce/A.class", b"x")
+    put(folder, written.getvalue(), "cloudhsm-jce-5.18.0.jar", 0o644)
+    found = Jar(str(folder)).check(local_host())
+    assert not found.met
+    assert "Java cannot unpack" in found.saw
 
 
 @pytest.mark.parametrize("name", ["cloudhsm-jce-5.18.0.jar", "cloudhsm-5.18.0.jar"])
