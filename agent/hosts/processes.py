@@ -24,6 +24,8 @@ EDGE = 512 * 1024
 _TURN = 0.05
 # The most that a pipe holds, and so the most that an ended program can leave in it.
 _PIPE = 1024 * 1024
+# What an installer or a tool of the vendor's writes is for every program on the host, whatever a hardened root's umask.
+_UMASK = 0o022
 # How long a killed child may take to die; one in uninterruptible sleep (a dead NFS mount) never does.
 _REAP = 5.0
 
@@ -98,6 +100,7 @@ def run(
             env=dict(env),
             cwd=folder,
             start_new_session=True,
+            umask=_UMASK,
             bufsize=0,
         )
     except OSError as error:

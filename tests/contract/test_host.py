@@ -607,6 +607,16 @@ def test_a_program_sees_a_plain_environment(real: Ground) -> None:
 
 
 @posix_only
+def test_what_a_program_writes_is_for_all_to_read_whatever_the_umask(real: Ground) -> None:
+    """A hardened root has 077; with that a configure tool would leave a file that no web server can read."""
+    before = os.umask(0o077)
+    try:
+        assert real.host.run(("sh", "-c", "umask"), timeout=10).out == "0022\n"
+    finally:
+        os.umask(before)
+
+
+@posix_only
 def test_output_that_is_no_text_does_no_harm(real: Ground) -> None:
     assert real.host.run(("printf", r"a\377b"), timeout=10).out == "a\ufffdb"
 
