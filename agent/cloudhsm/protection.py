@@ -106,6 +106,12 @@ def shut(view: HostView, layout: ClientPaths, path: str) -> tuple[tuple[str, Sta
     return tuple(found)
 
 
+def is_roots_alone(stat: Stat) -> bool:
+    """Tell whether root alone may read a file. One for a group, or for an account of its own, is the site's choice."""
+    who = stat.mode & 0o004, stat.gid != 0 and stat.mode & 0o040, stat.uid != 0 and stat.mode & 0o400
+    return not any(who)
+
+
 def close(host: Host, each: UnprotectedPath) -> None:
     """Leave a name to its owner, and that to root; whom its mode lets read stays. Raises as `write` does.
 

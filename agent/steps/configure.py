@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from agent.cloudhsm.client_config import Server, parse_client_config, repaired
 from agent.cloudhsm.client_options import ClientOptions
 from agent.cloudhsm.paths import PORT
-from agent.cloudhsm.protection import close, exposed
+from agent.cloudhsm.protection import close, exposed, is_roots_alone
 from agent.core.errors import AgentError, CodeName
-from agent.core.links import require_whole
+from agent.core.links import goal, require_whole
 from agent.core.model import Finding, Notice
 from agent.steps.disk_space import refuse_without_room
 from agent.steps.prepare import FileAttributes, prepare, undo_damage
@@ -80,7 +80,7 @@ class Configure:
                 hint="remove the clusters that are not wanted with the tool's `remove-cluster`, then run this again",
             )
         self._refuse_single(settings)
-        differences = self._differences(settings, open_to_others)
+        differences = self._differences(settings, open_to_others) + self._shut(view, path)
         saw = "not configured" if settings.placeholder else _addresses(settings)
         if not differences:
             return Finding(met=True, saw=saw, want=want, notices=self._notices())
@@ -105,6 +105,8 @@ class Configure:
         before = host.read(path)
         done = host.run(argv, timeout=self.limits.tool)
         undo_damage(host, self.layout, path, form, before)
+        if self._shut(host, path):
+            _let_all_read(host, goal(host, path))
         # A tool that failed may have done its work, and one that succeeded may not have: the file decides. Only what
         # left no trace in the file is told in the tool's own words.
         if done.ok:
@@ -196,6 +198,13 @@ class Configure:
         found += [("rights", f"{each.path}: {each.words}", "root alone to write") for each in open_to_others]
         return found
 
+    def _shut(self, view: HostView, path: str) -> list[tuple[str, str, str]]:
+        """Return (what, is, should be) where root alone may read what programs of all users load a library with."""
+        stat = view.stat(goal(view, path))
+        if self.component == "cli" or stat is None or stat.uid < 0 or not is_roots_alone(stat):
+            return []
+        return [("readers", f"mode {stat.mode:04o}, for root alone to read", "its programs to read")]
+
     def _refuse_single(self, settings: ClientConfig) -> None:
         if settings.key_availability_check_disabled and not self.accept_single_hsm and len(self.servers) == 1:
             raise AgentError(
@@ -230,6 +239,12 @@ class Configure:
         """Say how to get a file back that its own tool does not read any more, and that only the vendor writes."""
         back = "`hsm-agent rollback` puts back the last one that worked, " if self.kept is not None else ""
         return f"{path} belongs to the package: {back}reinstalling the package brings a fresh one; then run this again"
+
+
+def _let_all_read(host: Host, path: str) -> None:
+    stat = host.stat(path)
+    if stat is not None:
+        host.chmod(path, stat.mode | 0o444)
 
 
 def _read(data: bytes) -> tuple[bool, tuple[str, ...]]:

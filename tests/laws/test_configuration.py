@@ -291,6 +291,20 @@ def test_a_sites_own_choices_stay(ca_pem: bytes) -> None:
     assert set(host.look().values()) == {StepOutcome.MET}
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o000])
+def test_a_file_that_programs_load_is_not_for_root_alone(mode: int, ca_pem: bytes) -> None:
+    host = Host(Vendor, ca_pem)
+    host.put(host.tree(), mode=mode)  # the cli is the administrators' own
+    assert set(host.look().values()) == {StepOutcome.MET}
+    host.put(host.tree("pkcs11"), "pkcs11", mode=mode)
+    assert host.look()["configure:pkcs11"] is StepOutcome.WOULD_CHANGE
+    assert host.configure().exit_status == 0
+    seen = host.memory.stat(host.cfg("pkcs11"))
+    assert seen is not None
+    assert seen.mode & 0o044 == 0o044
+    assert set(host.look().values()) == {StepOutcome.MET}
+
+
 # ---- what is kept and put back
 
 
