@@ -146,7 +146,8 @@ class Vendor:
 
     def _dpkg_query(self, argv: Sequence[str], memory: Memory) -> CommandResult:
         if argv[1] == "-L":
-            component = str((component_of(argv[2]) or (0, ""))[1])
+            known = component_of(argv[2])
+            component = known.name if known else ""
             return CommandResult(0, "\n".join(("/.", self.layout.tool(component), *_loaded(component))), "")
         rows = []
         for package, version in sorted({**self.installed, **self.broken}.items()):
