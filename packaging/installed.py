@@ -1,4 +1,4 @@
-"""What both packages put onto a host: the tree, its launcher, units, manual page, completion and configuration."""
+"""What both packages put onto a host: the tree, its launcher, units, manual pages, completion and configuration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PAGES = Path(__file__).with_name("pages.py")
 
 
 def pages(tree: Mapping[str, File], date: datetime) -> dict[str, bytes]:
-    """Return `man`, `bash`, `zsh`, `fish` and `config`: what the agent in the tree says of itself."""
+    """Return what the agent in the tree says of itself: manual pages, `bash`, `zsh`, `fish` and `config`."""
     with tempfile.TemporaryDirectory() as folder:
         lay_out(tree, Path(folder), int(date.timestamp()))
         argv = [sys.executable, "-I", str(_PAGES), folder, date.strftime("%Y-%m-%d")]
@@ -38,7 +38,10 @@ def installed(root: Path, tree: Mapping[str, File], pages: Mapping[str, bytes], 
     files["usr/bin/hsm-agent"] = File(mode=0o777, link="../lib/hsm-agent/hsm-agent")
     for name in UNITS:
         files[f"{units}/{name}"] = File((root / "templates" / "units" / name).read_bytes())
-    files["usr/share/man/man1/hsm-agent.1.gz"] = File(compress(pages["man"]))
+    for name in pages:
+        section = name.rpartition(".")[2]
+        if section.isdigit():
+            files[f"usr/share/man/man{section}/{name}.gz"] = File(compress(pages[name]))
     files["usr/share/bash-completion/completions/hsm-agent"] = File(pages["bash"])
     files["usr/share/zsh/site-functions/_hsm-agent"] = File(pages["zsh"])
     files["usr/share/fish/vendor_completions.d/hsm-agent.fish"] = File(pages["fish"])

@@ -13,14 +13,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from completions import bash, commands, fish, options, words_of, zsh
+from roff import page_name, roff, topic_page
 
-FILES = (
-    ("/etc/hsm-agent/config.toml, conf.d/*.toml", "the options of this host; a later file wins"),
-    ("/var/lib/hsm-agent/", "the last report, what the last configure was asked for, snapshots"),
-    ("/var/cache/hsm-agent/", "downloads, removed once installed"),
-    ("/run/hsm-agent.lock", "held while this host is being changed"),
-    ("/opt/cloudhsm/", "the vendor's client, its configuration and customerCA.crt"),
-)
 UNITS = (
     ("hsm-agent-verify.timer", "looks for drift once a day, on a host that was configured"),
     ("hsm-agent-verify.service", "that look"),
@@ -41,6 +35,8 @@ EXAMPLES = (
 
 
 def man(root: Any, version: str, date: str) -> str:
+    from agent.render import manual  # noqa: PLC0415 -- of the tree, whose path main sets
+
     lines = [
         ".\\\" made from the command's own help",
         f'.TH HSM\\-AGENT 1 "{date}" "hsm-agent {version}" "User commands"',
@@ -51,13 +47,22 @@ def man(root: Any, version: str, date: str) -> str:
         *(line for each in options(root) for line in (".TP", _tag(each), roff(each.help or ""))),
         *_tables(),
     ]
-    for title, rows in (("EXAMPLES", EXAMPLES), ("FILES", FILES), ("UNITS", UNITS)):
+    for title, rows in (("EXAMPLES", EXAMPLES), ("FILES", _files()), ("UNITS", UNITS)):
         lines += [
             f".SH {title}",
             *(line for row in rows for line in (".TP", f".B {roff(row[0])}", roff(row[1]))),
         ]
-    lines += [".SH SEE ALSO", ".BR systemctl (1),", ".BR journalctl (1)"]
+    topics = [f".BR {roff(page_name(topic))} (7)," for topic in manual.topics()]
+    lines += [".SH SEE ALSO", *topics, ".BR systemctl (1),", ".BR journalctl (1)"]
     return "\n".join(lines) + "\n"
+
+
+def _files() -> list[tuple[str, str]]:
+    """Return the paths of Linux and what lies there, as the manual has them."""
+    from agent.render import manual  # noqa: PLC0415 -- of the tree, whose path main sets
+
+    (table,) = (each for each in manual.blocks(manual.page("files")) if each.kind == "table")
+    return [(row[1].strip("`"), row[0]) for row in table.rows[1:] if row[1]]
 
 
 def _commands(root: Any) -> list[str]:
@@ -118,12 +123,6 @@ def _paragraphs(text: str) -> list[str]:
     return [roff(first), *(line for each in others for line in (".IP", roff(each)))]
 
 
-def roff(text: str) -> str:
-    """Return plain text as roff reads it."""
-    text = text.replace("\\", "\\e").replace("-", "\\-")
-    return "\\&" + text if text[:1] in (".", "'") else text
-
-
 CONFIG = """\
 # Everything that /etc/hsm-agent/config.toml and conf.d/*.toml beside it can say.
 """
@@ -151,11 +150,17 @@ def main() -> None:
 
     from agent import __version__  # noqa: PLC0415
     from agent.cli.root import command_tree  # noqa: PLC0415
+    from agent.render import manual  # noqa: PLC0415
 
     root = typer.main.get_command(command_tree([]))
     words = words_of(root)
     completions = {"bash": bash(words), "zsh": zsh(words), "fish": fish(words)}
-    print(json.dumps({"man": man(root, __version__, date), **completions, "config": config()}))
+    topics = {
+        f"{page_name(topic)}.7": topic_page(topic, manual.blocks(manual.page(topic)), __version__, date)
+        for topic in manual.topics()
+    }
+    made = {"hsm-agent.1": man(root, __version__, date), **topics, **completions, "config": config()}
+    print(json.dumps(made))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ REFERENCE = Path(__file__).parents[1] / "agent" / "docs" / "reference"
 _WINDOWS = windows()
 _OF_ALL = {option.switch for option in OPTIONS} | {"--help", "--version", "--output", "--quiet", "--config"}
 _PLACES = (
-    ("Configuration; a later file of `conf.d` wins", LINUX.configuration, _WINDOWS.configuration),
-    ("", f"{LINUX.configuration_folder}/*.toml", rf"{_WINDOWS.configuration_folder}\*.toml"),
+    ("Configuration", LINUX.configuration, _WINDOWS.configuration),
+    ("Parts of it, in the order of their names; a later one wins",
+     f"{LINUX.configuration_folder}/*.toml", rf"{_WINDOWS.configuration_folder}\*.toml"),
     ("Environment of the units: a proxy, a file of certificates", "/etc/hsm-agent/environment", ""),
     ("State: last report, last desired state, snapshots", f"{LINUX.state}/", f"{_WINDOWS.state}\\"),
     ("The last report, which `status` shows without root", LINUX.report, _WINDOWS.report),

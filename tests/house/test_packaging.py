@@ -31,6 +31,7 @@ from agent.config.desired import InputErrors, read_text, resolve
 from agent.config.options import OPTIONS
 from agent.core.errors import CODES
 from agent.core.system import windows
+from agent.render.manual import page, topics
 from agent.sinks.registry import SINKS
 from tests.building import build, copied
 from tests.lab import images
@@ -167,6 +168,7 @@ INSTALLED = (
     "/usr/share/fish/vendor_completions.d/hsm-agent.fish",
     "/usr/share/zsh/site-functions/_hsm-agent",
     "/usr/share/man/man1/hsm-agent.1.gz",
+    "/usr/share/man/man7/hsm-agent-",
 )
 
 
@@ -288,12 +290,33 @@ def test_the_manual_page_has_every_command_and_option_and_is_well_formed(built: 
     assert [name for name in CODES if f"\n.B {name} " not in plain] == []
     assert [place.form for place in SINKS.values() if f"\n.B {place.form}" not in plain] == []
     assert plain.count("\n.B hsm-agent ") >= 3
-    if shutil.which("groff"):
-        page = tmp_path / "page.1"
-        page.write_text(text)
-        argv = ["groff", "-man", "-Tutf8", "-ww", "-z", str(page)]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
+    assert complaints_of_groff(text, tmp_path) == ""
+
+
+def complaints_of_groff(text: str, folder: Path) -> str:
+    """Return what groff has to say about a manual page, nothing where there is no groff."""
+    if shutil.which("groff") is None:
+        return ""
+    page = folder / "page.1"
+    page.write_text(text, encoding="utf-8")
+    argv = ["groff", "-man", "-Kutf8", "-Tutf8", "-ww", "-z", str(page)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    return done.stderr if done.returncode == 0 else f"groff ends with {done.returncode}: {done.stderr}"
+
+
+def test_every_topic_has_a_manual_page_that_says_what_the_topic_says(built: Path, tmp_path: Path) -> None:
+    with in_deb(built) as deb:
+        index = gzip.decompress(content(deb, "usr/share/man/man1/hsm-agent.1.gz")).decode()
+        pages = {
+            topic: gzip.decompress(content(deb, f"usr/share/man/man7/hsm-agent-{topic}.7.gz")).decode()
+            for topic in topics()
+        }
+    assert "--max-failed" in pages["fleet"].replace("\\-", "-")
+    assert pages["fleet"].count("\n.SH ") == 2 + page("fleet").count("\n## ") + 1
+    for topic, text in pages.items():
+        assert f".BR hsm-agent-{topic} (7)" in index.replace("\\-", "-")
+        assert not re.search(r"\*\*|\]\(|^\|", text, re.MULTILINE), topic
+        assert complaints_of_groff(text, tmp_path) == ""
 
 
 OFFERS = [
