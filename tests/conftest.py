@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import skips
+from tests import order, skips
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # starts, and tests send these to programs.
 _ENDINGS = ("SIGINT", "SIGHUP", "SIGQUIT", "SIGTERM")
 _skipped = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(
+        config, "workerinput"
+    ):  # only workers share the tests; one process alone keeps the order of files
+        items.sort(key=lambda item: order.rank(item.path))
 
 
 def pytest_configure(config: pytest.Config) -> None:

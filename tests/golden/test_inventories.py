@@ -160,6 +160,7 @@ VALUES_BESIDE = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("ansible-inventory", path=BIN) is None, reason="no ansible-core beside this Python"
 )

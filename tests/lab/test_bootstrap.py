@@ -94,13 +94,46 @@ def machine(tmp_path: Path) -> Machine:
 
 
 @pytest.mark.parametrize("arguments", [(), ("help",), ("install",)], ids=str)
-def test_anything_but_demo_and_test_is_told_how_it_is_used(
-    machine: Machine, arguments: tuple[str, ...]
-) -> None:
+def test_another_word_shows_the_usage(machine: Machine, arguments: tuple[str, ...]) -> None:
     done = machine.run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "usage: packaging/bootstrap demo|test [ARGUMENT...]\n"
+    assert done.stderr.startswith("usage: packaging/bootstrap demo|quick|check|test [ARGUMENT...]\n")
+    assert "`hsm-agent demo`" in done.stderr
     assert machine.calls.read_text() == ""
+
+
+PYTEST = f"python -m pytest -n {(os.cpu_count() or 1) + 1} --dist loadfile --no-loadscope-reorder"
+
+
+QUICK = (
+    "-m not slow --hypothesis-profile few"
+    " tests/house/test_house.py::test_the_checkers_have_nothing_to_say tests/unit tests/laws tests/golden "
+)
+
+
+@pytest.mark.parametrize(
+    ("speed", "choice"),
+    [("quick", QUICK), ("check", "--ignore tests/lab --ignore tests/wine "), ("test", "")],
+)
+def test_each_speed_passes_its_arguments_to_pytest(machine: Machine, speed: str, choice: str) -> None:
+    machine.python("python3", "3.12.1", new=True)
+    done = machine.run(speed, "-k", "nothing")
+    assert done.returncode == 0, done.stderr
+    assert machine.called("pytest") == [f"{PYTEST} {choice}-k nothing"]
+    assert [word for word in choice.split() if word.startswith("tests/") and not exists(word)] == []
+
+
+def exists(name: str) -> bool:
+    """Tell whether a file, or a test in it, is in the checkout."""
+    file, _, test = name.partition("::")
+    path = ROOT / file
+    return path.exists() and (not test or f"def {test}(" in path.read_text())
+
+
+def test_the_speeds_share_one_environment(machine: Machine) -> None:
+    machine.python("python3", "3.12.1", new=True)
+    assert machine.run("quick").returncode == 0
+    assert (machine.run("test").returncode, machine.called("pip install")) == (0, [])
 
 
 def test_the_first_python_that_is_new_enough_is_taken(machine: Machine) -> None:
@@ -111,9 +144,7 @@ def test_the_first_python_that_is_new_enough_is_taken(machine: Machine) -> None:
     assert done.returncode == 0, done.stderr
     assert "making .venv with Python 3.11.2" in done.stderr
     assert machine.called("-m venv") == ["python3.11 -m venv --clear .venv"]
-    assert machine.called("pytest") == [
-        f"python -m pytest -n {(os.cpu_count() or 1) + 1} --dist loadfile -k nothing"
-    ]
+    assert machine.called("pytest") == [f"{PYTEST} -k nothing"]
 
 
 def test_what_is_missing_is_installed_first_and_an_old_python_is_refused_by_its_version(

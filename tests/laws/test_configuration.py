@@ -103,6 +103,7 @@ def change(host: Host, path: str, how: str) -> None:
     host.memory.place(path, data, **{"mode": entry.mode, "uid": entry.uid, "gid": entry.gid, **rights})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("world", "how"),
     [*((Vendor, how) for how in CHANGES), *((WindowsVendor, how) for how in CHANGES[:-2])],
@@ -143,6 +144,7 @@ PLACES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("component", ["cli", "pkcs11"])
 @examples(40)
@@ -168,6 +170,7 @@ def test_what_configure_writes_is_met_only_as_it_writes_it(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["", "etc", "bin", "lib"])
 @pytest.mark.parametrize(
     "rights",
@@ -308,6 +311,7 @@ def test_a_file_that_programs_load_is_not_for_root_alone(mode: int, ca_pem: byte
 # ---- what is kept and put back
 
 
+@pytest.mark.slow
 @both
 def test_after_25_failing_runs_the_last_that_worked_is_there(world: World, ca_pem: bytes) -> None:
     host = Host(world, ca_pem)

@@ -323,6 +323,7 @@ def test_an_error_is_a_document_too(sentence: str, saw: str, want: str, hint: st
 PLACES = ("file:/told/report.json", "junit:/told/report.xml", "prometheus:/told")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evil", [*EVIL, "\udcff\udcfex"], ids=range(len(EVIL) + 1))
 def test_a_process_changes_no_run_by_its_name(evil: str, ca_pem: bytes) -> None:
     """The exit status is that of a host without it, and everybody is told."""

@@ -143,6 +143,7 @@ def state(memory: Memory) -> tuple[object, ...]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("breaks_at", range(1, 14))
 def test_killed_at_any_touch_the_next_run_completes(world: World, breaks_at: int, ca_pem: bytes) -> None:
     vendor = world()
@@ -160,6 +161,7 @@ def test_killed_at_any_touch_the_next_run_completes(world: World, breaks_at: int
     assert set(outcomes(configure(memory, desired, 3)).values()) == {StepOutcome.MET}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("breaks_at", range(1, 14))
 def test_killed_on_a_host_that_worked_each_file_is_the_old_or_the_new_one(
     world: World, breaks_at: int, ca_pem: bytes, other_ca_pem: bytes
@@ -178,6 +180,7 @@ def test_killed_on_a_host_that_worked_each_file_is_the_old_or_the_new_one(
     assert all(now in (before, after) for now, before, after in zip(killed, old, new))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ["no-space", "read-only", "interrupted"])
 def test_a_touch_that_fails_on_a_host_that_worked_leaves_it_as_it_was(
     world: World, code: CodeName, ca_pem: bytes, other_ca_pem: bytes
@@ -423,6 +426,7 @@ def alive(vendor: Vendor, memory: Memory) -> set[str]:
     return (servers & set(vendor.addresses)) - vendor.down
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ["interrupted", "timed-out"])
 @pytest.mark.parametrize("command", ["configure", "verify"])
 def test_a_run_that_was_stopped_at_any_moment_never_ends_well_nor_degraded(
@@ -491,6 +495,7 @@ WRONG = ("10.0.8.8", "10.0.9.9")
 MISHAPS = ["lie", "fail", "fail-with-effect", "hang", "half"]
 
 
+@pytest.mark.slow
 @given(
     asked=st.lists(st.sampled_from([*ALL, *WRONG]), min_size=1, max_size=4, unique=True),
     listening=st.sets(st.sampled_from(WRONG)),

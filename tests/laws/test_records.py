@@ -83,6 +83,7 @@ def shown(memory: Host) -> int:
     return int(commands.last_report(memory, None)["exit_status"])
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("name", EARLY)
 def test_what_was_asked_for_and_failed_is_not_forgotten(
@@ -137,6 +138,7 @@ def test_the_looks_that_prove_what_was_asked_for_say_so(world: World, ca_pem: by
     assert verify(memory, less).exit_status == 3
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("breaks_at", range(1, 12))
 def test_a_run_that_was_killed_leaves_no_older_success(world: World, breaks_at: int, ca_pem: bytes) -> None:
@@ -440,6 +442,7 @@ def test_a_verify_beside_another_run_leaves_that_ones_report(moment: str, ca_pem
     assert commands.last_report(memory, None)["command"] == "verify"
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("command", ["rollback", "remove"])
 def test_what_goes_back_or_removes_and_is_killed_leaves_no_older_success(
@@ -469,6 +472,7 @@ def test_what_goes_back_or_removes_and_is_killed_leaves_no_older_success(
     assert command == "remove" or seen == {130}
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("how", ["killed", "by hand"])
 def test_a_remove_that_finds_nothing_left_forgets_what_was_asked_for(
@@ -501,6 +505,7 @@ def test_a_remove_that_finds_nothing_left_forgets_what_was_asked_for(
 KINDS: tuple[Any, ...] = (5, True, "", "x", 0.5, [5], ["x"], [None], [["x"]], [[]], {}, {"a": 1}, 10**40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["desired", "succeeded"])
 @pytest.mark.parametrize("name", [each.name for each in fields(Desired)])
 def test_a_record_that_holds_other_kinds_of_values_is_none_or_is_taken(
@@ -553,6 +558,7 @@ def a_host_with_files(ca_pem: bytes) -> tuple[Vendor, Memory, Desired]:
     return vendor, memory, replace(desired_of(vendor, ca_pem), ca_cert="/root/ca.crt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked_before", [False, True], ids=["new host", "configured host"])
 @pytest.mark.parametrize("name", OTHER_SPELLINGS)
 def test_what_was_asked_for_in_other_words_is_the_same(
@@ -839,6 +845,7 @@ STRANGE: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strange", STRANGE)
 @pytest.mark.parametrize(
     "name",

@@ -140,6 +140,7 @@ def test_an_expression_takes_time_in_proportion(where: str, call: str, pattern: 
     assert squared(pattern, call, flags) == "", where
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pattern", [r"\s+$", r"Product: .+? -- (.+)", r"\s*\[\s*([^\]]+?)\s*\]", r"<S>(.*?)</S>", r"a*a*b"]
 )

@@ -312,6 +312,7 @@ def test_no_input_makes_anything_but_a_refusal(data: bytes) -> None:
         assert not find_certificates(data).plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit",
     [
@@ -651,6 +652,7 @@ def test_the_fingerprints_of_a_chain_are_written_with_the_root_first() -> None:
     assert written(["a", "b", "c"]) == "sha256:c over sha256:b over sha256:a"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind", "key"),
     [
@@ -760,6 +762,7 @@ def test_a_key_on_another_curve_is_taken_as_it_is(maker: Maker) -> None:
 # one certificate that only names its issuer, for each kind of key of that issuer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [("-newkey", "rsa:2048"), (), ("-newkey", "rsa:2048", *PSS), ("-newkey", "ed25519")]
 )

@@ -67,6 +67,7 @@ def test_a_file_that_cannot_be_written_does_not_cost_the_result(argv: list[str],
     assert "web-1" in (tmp_path / "junit.xml").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--html", "--junit"])
 @pytest.mark.parametrize("name", ["none/page.html", ".", "hosts/page", "link", "fifo", "x" * 300])
 def test_a_file_that_can_never_be_written_is_told_before_the_run(

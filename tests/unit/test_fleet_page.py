@@ -162,6 +162,7 @@ def big(text: str) -> Tree:
     return fleet([*hosts, *(not_reached(f"edge-{number}") for number in range(10))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [10, 300, 20_000])
 def test_a_thousand_hosts_stay_below_3_mb(length: int) -> None:
     text = page(big("x" * length))

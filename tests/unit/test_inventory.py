@@ -187,6 +187,7 @@ def test_a_range_that_cannot_be_counted_is_told(line: str, complaint: str) -> No
     assert complaints_of(f"{line}\n") == [f"hosts:1: {complaint}"]
 
 
+@pytest.mark.slow
 def test_hosts_in_all_are_bounded() -> None:
     assert len(targets_of("a[1:5000]\nb[1:5000]\n")) == 10_000
     assert complaints_of("a[1:5001]\nb[1:5000]\n") == ["hosts: too many hosts: 10,001, at most 10,000"]

@@ -260,6 +260,7 @@ def test_a_host_that_lies_is_that_hosts_failure(tmp_path: Path, record: bytes) -
     assert end.saw == record[:100].decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("endless", "saw"),
     [({"event": "at", "step": "x"}, "1001 records"), ({"event": "want", "what": "tree"}, "want tree"),
