@@ -10,11 +10,11 @@ from agent.cloudhsm.client_config import parse_client_config
 from agent.cloudhsm.components import component_of
 from agent.cloudhsm.paths import client_paths
 from agent.core.errors import AgentError
-from agent.core.registry import read
 from agent.core.system import LINUX
 from agent.package_managers import MANAGERS, Installed
 from agent.state import snapshots
 from agent.steps.package import due
+from agent.windows.registry import read_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,9 +112,9 @@ def _linux(view: HostView) -> Facts:
 
 def _windows(view: HostView) -> Facts:
     """Look into the registry. A Windows for clients may have a server's build: the version says that it is none."""
-    version = read(view, _VERSION)
+    version = read_key(view, _VERSION)
     build = version.text("CurrentBuild")
-    processor = read(view, _ENVIRONMENT).text("PROCESSOR_ARCHITECTURE") or "unknown"
+    processor = read_key(view, _ENVIRONMENT).text("PROCESSOR_ARCHITECTURE") or "unknown"
     is_server = version.text("InstallationType").startswith("Server")
     return Facts(
         name=view.name,

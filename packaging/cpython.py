@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from bundled import of_sources
 from files import File, Files
-from libraries import Library, Lock, by_hash, download, locked
-from selfcontained import NOT_NEEDED, SERIES
+from libraries import SERIES, Library, Lock, by_hash, download, locked
+from selfcontained import NOT_NEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,8 +13,8 @@ from email.message import Message
 from pathlib import Path, PurePosixPath
 
 from files import File, Files
-from libraries import Library, by_hash, locked
-from selfcontained import NOT_NEEDED, SERIES
+from libraries import SERIES, Library, by_hash, locked
+from selfcontained import NOT_NEEDED
 
 PINS = Path(__file__).with_name("interpreters.txt")
 NAME = "python313"  # of its DLL, and of the files that the DLL looks for beside it

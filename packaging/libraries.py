@@ -14,11 +14,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from files import File, Files
-from selfcontained import SERIES
 
 if TYPE_CHECKING:
     from email.message import Message
 
+SERIES = "3.13"  # of the CPython in the builds that bring their interpreter
 MACHINES = ("x86_64", "aarch64")
 # the installer's notes on itself, tests, and markupsafe's compiled half, which is for one version of Python alone
 _LEFT_OUT = re.compile(

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from libraries import Library
 
-SERIES = "3.13"  # of CPython
 ARCHIVE = "python313.zip"  # where CPython looks for its standard library before it looks for a folder
 # Of the standard library, by the path in it: what is for whoever writes programs, draws windows or installs libraries.
 # Nothing of what travels imports any of it.

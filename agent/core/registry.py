@@ -1,4 +1,4 @@
-"""The registry of Windows as a host reads it: its 64-bit part, which is where everything of ours is."""
+"""What a key of the Windows registry holds, as `HostView.registry` returns it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Union
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from agent.core.host import HostView
 
 Value = Union[str, int, "tuple[str, ...]"]
 
@@ -41,8 +39,3 @@ class RegistryKey:
 
     def _named(self, name: str) -> Value | None:
         return next((value for each, value in self.values.items() if each.lower() == name.lower()), None)
-
-
-def read(view: HostView, key: str) -> RegistryKey:
-    """Return a key, an empty one when it is absent. Raises AgentError `unreadable`."""
-    return view.registry(key) or RegistryKey()

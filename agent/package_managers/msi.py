@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from agent.cloudhsm.components import COMPONENTS
 from agent.core.errors import AgentError, CodeName
-from agent.core.registry import read
 from agent.core.utf16 import text_of
 from agent.package_managers.protocol import Condition, Installed, run_transaction
 from agent.windows.authenticode import check_signature
+from agent.windows.registry import read_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -210,8 +210,8 @@ def products(view: HostView) -> tuple[tuple[str, Product], ...]:
     """
     root = view.system.join(view.system.programs, "Amazon", "CloudHSM")
     found = []
-    for code in filter(_CODE.fullmatch, read(view, _UNINSTALL).subkeys):
-        told = read(view, rf"{_UNINSTALL}\{code}")
+    for code in filter(_CODE.fullmatch, read_key(view, _UNINSTALL).subkeys):
+        told = read_key(view, rf"{_UNINSTALL}\{code}")
         product = Product(
             code,
             told.text("DisplayName"),
@@ -238,7 +238,7 @@ def _installed(package: str, versions: Sequence[str], awaits: str | None) -> Ins
 def _awaited(view: HostView) -> str | None:
     """Return the first file of the vendor's that was in use and is replaced when Windows starts anew."""
     # pairs of what is moved and where to; a name begins with \??\, or !\??\ where it replaces one
-    moves = read(view, _SESSION_MANAGER).texts("PendingFileRenameOperations")
+    moves = read_key(view, _SESSION_MANAGER).texts("PendingFileRenameOperations")
     paths = (path.lstrip("!")[len("\\??\\") :] for path in moves if path)
     return next((path for path in paths if _OURS.search(path)), None)
 

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
-from agent.core.registry import read
+from agent.windows.registry import read_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,7 @@ def _linux(view: HostView) -> str | None:
 
 
 def _windows(view: HostView) -> str | None:
-    return read(view, _CRYPTOGRAPHY).text("MachineGuid") or None
+    return read_key(view, _CRYPTOGRAPHY).text("MachineGuid") or None
 
 
 def _text(view: HostView, path: str) -> str:

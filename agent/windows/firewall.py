@@ -11,7 +11,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Union
 
 from agent.core.errors import CODES
-from agent.core.registry import RegistryKey, read
+from agent.core.registry import RegistryKey
+from agent.windows.registry import read_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -175,9 +176,9 @@ def outbound_blocks(view: HostView, address: str, port: int) -> OutboundBlocks:
         forced = {
             name: value
             for each in policy_keys
-            for name, value in read(view, rf"{_POLICY}\{each}").values.items()
+            for name, value in read_key(view, rf"{_POLICY}\{each}").values.items()
         }
-        settings = RegistryKey({**read(view, rf"{_OWN}\{key}").values, **forced})
+        settings = RegistryKey({**read_key(view, rf"{_OWN}\{key}").values, **forced})
         # [MS-GPFAS] 2.2.2.9: then rules of this host, and so one of ours, mean nothing
         alone = _number(settings, "AllowLocalPolicyMerge", 1) == 0
         rules = [rule for rule in ((*policy,) if alone else (*policy, *own)) if rule.is_for(port, profile)]
@@ -203,7 +204,7 @@ def _hint(causes: Mapping[str, str], *, ignored: bool) -> str:
 
 
 def _rules(view: HostView, root: str) -> tuple[Rule, ...]:
-    told = read(view, rf"{root}\{_RULES}").values.values()
+    told = read_key(view, rf"{root}\{_RULES}").values.values()
     found = (parse_rule(text) for text in told if isinstance(text, str))
     return tuple(rule for rule in found if rule is not None)
 

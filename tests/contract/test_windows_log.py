@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.core.registry import read
 from agent.hosts.local import local_host
 from agent.hosts.windows.events import LONGEST, EventLog
 from agent.log import open_log
+from agent.windows.registry import read_key
 
 assert sys.platform == "win32"
 
@@ -35,7 +35,7 @@ def test_the_source_is_registered_once_and_written_to() -> None:
     """Wine takes every event and keeps none: that they can be read is Windows' to prove."""
     for _ in range(2):
         open_log(local_host(), may_write=True)
-        assert read(local_host(), KEY).values == {
+        assert read_key(local_host(), KEY).values == {
             "EventMessageFile": r"%SystemRoot%\System32\EventCreate.exe",
             "TypesSupported": 7,
         }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from agent.core.errors import AgentError
-from agent.core.registry import read
+from agent.windows.registry import read_key
 
 if TYPE_CHECKING:
     from agent.core.host import Host, HostView
@@ -160,7 +160,7 @@ def _shown(view: HostView, service: str, timeout: float) -> tuple[bool, dict[str
 
 def _start_type(view: HostView, service: str) -> str:
     try:
-        return _START_TYPES.get(read(view, rf"{_SERVICES}\{service}").number("Start") or 0, "unknown")
+        return _START_TYPES.get(read_key(view, rf"{_SERVICES}\{service}").number("Start") or 0, "unknown")
     except AgentError as error:
         if error.ends_run:
             raise
