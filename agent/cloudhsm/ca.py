@@ -101,8 +101,8 @@ def read_ca(data: bytes, *, now: datetime, fingerprint: str | None = None) -> Ca
         pem=write_pem([link.der for link in chain]),
         fingerprints=fingerprints,
         keys=tuple(key_of(link) for link in chain),
-        subject=_one_line(chain[-1].subject),
-        issuer=_one_line(chain[0].subject),
+        subject=one_line(chain[-1].subject),
+        issuer=one_line(chain[0].subject),
         not_before=max(link.not_before for link in chain),
         not_after=min(link.not_after for link in chain),
     )
@@ -203,7 +203,7 @@ def _judge_signatures(chain: Sequence[X509Certificate]) -> None:
         signed = is_signed_by(link, issuer.key)
         if signed or (signed is None and len(chain) == 1):
             continue
-        one, other = _one_line(link.subject), _one_line(issuer.subject)
+        one, other = one_line(link.subject), one_line(issuer.subject)
         if link is issuer:
             one, other = f"the root {one}", "its own key"
         how = "is not signed by" if signed is not None else "is signed in a way that cannot be verified, by"
@@ -216,7 +216,7 @@ def _judge_signatures(chain: Sequence[X509Certificate]) -> None:
 
 
 def _judge_dates(link: X509Certificate, now: datetime) -> None:
-    name = _one_line(link.subject)
+    name = one_line(link.subject)
     clock = f"this host's clock says {now:%Y-%m-%d %H:%M} UTC"
     if now > link.not_after:
         raise AgentError(
@@ -249,7 +249,7 @@ def _another(data: bytes, chain: Sequence[X509Certificate], wanted: str) -> Agen
     )
 
 
-def _one_line(name: Name) -> str:
+def one_line(name: Name) -> str:
     """Write a name as RFC 2253 does, most particular first; nothing in it can break a line or a terminal."""
     return ",".join("+".join(f"{key}={_escaped(value)}" for key, value in part) for part in reversed(name))
 

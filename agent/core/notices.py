@@ -56,6 +56,16 @@ WARNINGS: dict[str, WarningCode] = {
             "name a version that the catalogue knows, or pass `--sha256`",
         ),
         WarningCode(
+            "cluster-changing",
+            "AWS is changing the cluster or its HSMs",
+            "run the same command again when AWS has ended",
+        ),
+        WarningCode(
+            "cluster-degraded",
+            "AWS calls the cluster or an HSM degraded",
+            "AWS replaces a failed HSM by itself; ask its support if it does not",
+        ),
+        WarningCode(
             "component-out-of-support",
             "AWS publishes this component no more for this OS",
             "move what uses it to another component or OS",

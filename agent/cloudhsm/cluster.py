@@ -1,0 +1,240 @@
+"""What DescribeClusters' answer means for a client: addresses, state, what stands against it. Pure.
+
+Every member of the answer but an HSM's id is optional, and states that are not known here are carried through. It holds
+a secret, PreCoPassword, which is left in it. Nobody calls this in production yet: `--cluster-id` will.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agent.core.errors import AgentError
+from agent.core.model import Notice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+CLUSTER_ID = re.compile(r"cluster-[2-7a-zA-Z]{11,16}")
+
+# An HSM that is on its way may have an address already or still, and does not answer there.
+_COMING = ("CREATE_IN_PROGRESS",)
+_GONE = ("DELETE_IN_PROGRESS", "DELETED")
+# of a cluster: before there is a CA, nobody can connect
+_WITHOUT_CA = ("UNINITIALIZED", "INITIALIZE_IN_PROGRESS")
+# These pass by themselves; all others want somebody to do something.
+_PASSING = ("CREATE_IN_PROGRESS", "INITIALIZE_IN_PROGRESS")
+_MIGRATING = ("MODIFY_IN_PROGRESS", "ROLLBACK_IN_PROGRESS", "PENDING_ROLLBACK")
+# the first client that knows hsm2m (CloudHSM User Guide, "HSM types")
+_HSM2M_CLIENT = (5, 9, 0)
+
+
+@dataclass(frozen=True)
+class ClusterHsm:
+    """One HSM. `ipv4` and `ipv6` are addresses of one network interface; while it comes, it has neither."""
+
+    id: str
+    state: str
+    zone: str = ""
+    subnet: str = ""
+    interface: str = ""
+    ipv4: str = ""
+    ipv6: str = ""
+
+    @property
+    def is_usable(self) -> bool:
+        return bool(self.ipv4 or self.ipv6) and self.state not in (*_COMING, *_GONE)
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether AWS is still making or deleting it, so that the list of addresses will change."""
+        return self.state in (*_COMING, "DELETE_IN_PROGRESS") or not (
+            self.ipv4 or self.ipv6 or self.state in _GONE
+        )
+
+
+@dataclass(frozen=True)
+class ClusterDescription:
+    """A cluster as AWS describes it. `certificate` is ClusterCertificate, empty before initialisation."""
+
+    id: str
+    state: str
+    region: str
+    hsm_type: str = ""
+    mode: str = ""
+    vpc: str = ""
+    security_group: str = ""
+    subnets: tuple[str, ...] = ()
+    certificate: str = field(default="", repr=False)
+    hsms: tuple[ClusterHsm, ...] = ()
+
+    def addresses(self, *, ipv4: bool = True) -> tuple[str, ...]:
+        """Return one address for each usable HSM: of two the IPv4 one, unless this host has no IPv4."""
+        usable = (each for each in self.hsms if each.is_usable)
+        return tuple((each.ipv4 or each.ipv6) if ipv4 else (each.ipv6 or each.ipv4) for each in usable)
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether the list of addresses will change soon: who writes it down should ask again."""
+        return any(each.is_moving for each in self.hsms)
+
+    @property
+    def may_become_ready(self) -> bool:
+        """Whether waiting can help against what `error` says."""
+        return self.state in _PASSING or (self.state not in (*_GONE, *_WITHOUT_CA) and self.is_moving)
+
+    @property
+    def is_activated(self) -> bool:
+        """Whether `cluster activate` was run, as far as the state says: only INITIALIZED says that it was not."""
+        return self.state != "INITIALIZED"
+
+
+def find_cluster(pages: Iterable[Mapping[str, Any]], cluster_id: str, region: str) -> ClusterDescription:
+    """Return the cluster of this id from the answers of DescribeClusters. Raises AgentError `cluster-not-found`."""
+    others = 0
+    for page in pages:
+        for tree in page.get("Clusters") or ():
+            if _text(tree, "ClusterId") == cluster_id:
+                return read_cluster(tree, region)
+            others += 1
+    raise AgentError(
+        "cluster-not-found",
+        f"there is no cluster {cluster_id} in {region}",
+        saw=f"{others} other clusters" if others else "no cluster",
+        want=cluster_id,
+    )
+
+
+def read_cluster(tree: Mapping[str, Any], region: str) -> ClusterDescription:
+    """Return what a member of Clusters says; whatever is missing is empty."""
+    subnets, certificates = (tree.get(name) or {} for name in ("SubnetMapping", "Certificates"))
+    return ClusterDescription(
+        id=_text(tree, "ClusterId"),
+        state=_text(tree, "State"),
+        region=region,
+        hsm_type=_text(tree, "HsmType"),
+        mode=_text(tree, "Mode"),
+        vpc=_text(tree, "VpcId"),
+        security_group=_text(tree, "SecurityGroup"),
+        subnets=tuple(sorted(str(each) for each in subnets.values())),
+        certificate=_text(certificates, "ClusterCertificate"),
+        hsms=tuple(
+            sorted((_read_hsm(each) for each in tree.get("Hsms") or ()), key=lambda hsm: (hsm.zone, hsm.id))
+        ),
+    )
+
+
+def cluster_error(cluster: ClusterDescription) -> AgentError | None:
+    """Return why no client can use this cluster, before anything is changed for it; None when one can."""
+    state = cluster.state
+    seen = f"{cluster.id} is {state}"
+    if state in _GONE:
+        return AgentError(
+            "cluster-not-found",
+            f"the cluster {cluster.id} is deleted",
+            saw=seen,
+            want="a cluster that is there",
+            hint="a deleted cluster comes back from its backup, with another id: name that one",
+        )
+    if state in _WITHOUT_CA:
+        return AgentError(
+            "cluster-uninitialized",
+            "the cluster has no CA yet",
+            saw=seen,
+            want="INITIALIZED or ACTIVE",
+        )
+    if not cluster.addresses():
+        coming = sum(each.state in _COMING for each in cluster.hsms)
+        saw = (
+            f"{seen}, with {coming} HSMs that are being created"
+            if coming
+            else f"{seen}, without a usable HSM"
+        )
+        return AgentError(
+            "cluster-empty", "the cluster has no HSM to connect to", saw=saw, want="at least one HSM"
+        )
+    return None
+
+
+def activation_error(cluster: ClusterDescription) -> AgentError | None:
+    """Return what is still to be done once clients reach a cluster that was never activated."""
+    if cluster.is_activated:
+        return None
+    return AgentError(
+        "cluster-not-activated",
+        "the cluster is initialised but not activated",
+        saw=f"{cluster.id} is {cluster.state}",
+        want="ACTIVE",
+    )
+
+
+def client_error(cluster: ClusterDescription, sdk: int, version: tuple[int, ...] | None) -> AgentError | None:
+    """Return why this client cannot talk to this type of HSM: hsm2m wants SDK 5 from 5.9.0 on.
+
+    `version` is X.Y.Z as numbers, None where it is not known yet.
+    """
+    if not cluster.hsm_type.startswith("hsm2m"):
+        return None
+    old = version is not None and version[:3] < _HSM2M_CLIENT
+    if sdk == 5 and not old:
+        return None
+    client = "SDK 3" if sdk == 3 else f"client {'.'.join(map(str, version or ()))}"
+    return AgentError(
+        "sdk-not-for-cluster",
+        f"{client} cannot talk to HSMs of the type {cluster.hsm_type}",
+        saw=client,
+        want="SDK 5, client 5.9.0 or newer",
+    )
+
+
+def address_error(cluster: ClusterDescription, given: Sequence[str]) -> AgentError | None:
+    """Return which of the addresses that were given are none of the cluster's HSMs."""
+    import ipaddress  # noqa: PLC0415 -- 5 ms that a host without a cluster id need not pay
+
+    def same(text: str) -> object:
+        try:
+            return ipaddress.ip_address(text)
+        except ValueError:
+            return text
+
+    known = {same(each) for hsm in cluster.hsms for each in (hsm.ipv4, hsm.ipv6) if each}
+    foreign = [each for each in given if same(each) not in known]
+    if not foreign:
+        return None
+    return AgentError(
+        "hsm-not-of-cluster",
+        f"{', '.join(foreign)}: no HSM of {cluster.id} has this address",
+        saw=", ".join(foreign),
+        want=", ".join(cluster.addresses()) or "an address of the cluster",
+    )
+
+
+def cluster_notices(cluster: ClusterDescription) -> tuple[Notice, ...]:
+    """Return what is worth knowing of a cluster that can be used."""
+    notices = []
+    if cluster.is_moving:
+        left_out = [f"{each.id} is {each.state}" for each in cluster.hsms if each.is_moving]
+        notices.append(
+            Notice("cluster-changing", f"the HSMs of {cluster.id} are changing: {', '.join(left_out)}")
+        )
+    if cluster.state in _MIGRATING:
+        notices.append(
+            Notice(
+                "cluster-changing", f"{cluster.id} is {cluster.state}: writing is limited until AWS has ended"
+            )
+        )
+    weak = [each.id for each in cluster.hsms if each.state == "DEGRADED"]
+    if cluster.state == "DEGRADED" or weak:
+        named = f": {', '.join(weak)}" if weak else ""
+        notices.append(Notice("cluster-degraded", f"AWS calls {cluster.id} degraded{named}"))
+    return tuple(notices)
+
+
+def _read_hsm(tree: Mapping[str, Any]) -> ClusterHsm:
+    fields = ("HsmId", "State", "AvailabilityZone", "SubnetId", "EniId", "EniIp", "EniIpV6")
+    return ClusterHsm(*(_text(tree, name) for name in fields))
+
+
+def _text(tree: Mapping[str, Any], name: str) -> str:
+    return str(tree.get(name) or "")
