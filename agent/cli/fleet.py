@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from agent.core.fleet_model import Target
     from agent.core.host import Host, HostView
-    from agent.fleet.controller import Deps
-    from agent.fleet.journal import RecordedRun, RunSpec
+    from agent.fleet.model import Deps, RunSpec, RunState
+    from agent.fleet.run_spec import FleetOptions
 
 RunName = Annotated[Optional[str], typer.Argument(metavar="[RUN]", help="default: the last one")]
 
@@ -182,7 +182,7 @@ def _run(
     """Read and check everything, then conduct; nothing is contacted before all that was said is sound."""
     machine = local_host()
     require_linux(machine, f"fleet {command}")
-    from agent.fleet import agent_archive, controller, run_spec  # noqa: PLC0415 -- only for a command that goes out
+    from agent.fleet import controller, run_spec  # noqa: PLC0415 -- only for a command that goes out
 
     as_json = is_json(output)
     log.open_log(machine, may_write=machine.is_root())
@@ -199,25 +199,24 @@ def _run(
         known = controller.last_states(os.environ) if asked.only else {}
         configured = controller.configured(os.environ)
         wanted = run_spec.new_spec(machine, command, asked, flags, below, known, input_errors, configured)
-        trees = agent_archive.load(asked.tree, asked.windows_tree)
-        means = _means(machine, asked.trust_new_hosts, quiet=quiet)
-        folder, result = controller.start(wanted, trees, means)
+        folder, result = controller.start(wanted, _deps(machine, asked, quiet=quiet))
     else:
         folder = controller.find_run(os.environ, asked.resume)
-        trees = agent_archive.load(asked.tree, asked.windows_tree)
 
-        def again(story: RecordedRun) -> tuple[RunSpec, tuple[Target, ...]]:
-            return run_spec.resume_spec(machine, story, command, asked, flags, input_errors)
+        def again(run: RunState) -> tuple[RunSpec, tuple[Target, ...]]:
+            return run_spec.resume_spec(machine, run, command, asked, flags, input_errors)
 
-        means = _means(machine, asked.trust_new_hosts, quiet=quiet)
-        result = controller.resume(folder, again, trees, means)
+        result = controller.resume(folder, again, _deps(machine, asked, quiet=quiet))
     _show(folder, result, files, as_json=as_json)
 
 
-def _means(machine: Host, trust_new: bool, *, quiet: bool) -> Deps:
-    """Open what a roll-out needs of this machine: SSH, a display, and ears for an interrupt."""
-    from agent.fleet.controller import Deps  # noqa: PLC0415
+def _deps(machine: Host, options: FleetOptions, *, quiet: bool) -> Deps:
+    """Return what a roll-out needs of this machine: the archives, SSH, a display, and the operator's interrupts."""
+    from agent.fleet import agent_archive  # noqa: PLC0415
+    from agent.fleet.model import Deps  # noqa: PLC0415
     from agent.render.fleet.choose import choose  # noqa: PLC0415
+
+    archives = agent_archive.load(options.tree, options.windows_tree)
 
     try:
         from agent.ssh.connector import SshConnector  # noqa: PLC0415 -- paramiko costs 150 ms
@@ -229,13 +228,14 @@ def _means(machine: Host, trust_new: bool, *, quiet: bool) -> Deps:
         ) from missing  # fmt: skip
 
     times = interrupts()
-    watcher = choose(sys.stderr, quiet=quiet, dumb=is_dumb(), colour=not os.environ.get("NO_COLOR"))
+    listener = choose(sys.stderr, quiet=quiet, dumb=is_dumb(), colour=not os.environ.get("NO_COLOR"))
     return Deps(
         machine,
         os.environ,
-        lambda ssh_config: SshConnector(ssh_config, trust_new=trust_new),
+        archives,
+        lambda ssh_config: SshConnector(ssh_config, trust_new=options.trust_new_hosts),
         SocketCancelToken,
-        watcher,
+        listener,
         lambda: len(times),
     )
 

@@ -1,4 +1,4 @@
-"""Target, End and Watcher: what a roll-out knows of a host, how it ended there, and who is shown it."""
+"""What a roll-out knows of a host (Target), how it ended there (HostResult), and who is shown it (RolloutListener)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+# The outcomes of steps that say why a host is not as wanted; and the step in which the vendor's client answers.
+UNMET_OUTCOMES = ("failed", "would-change")
+ANSWER_STEP = "client:hsm-info"
+# Of a host's own report, what the fleet's report shows: the keys of the report, and those of a step.
+SUMMARY_KEYS = ("host", "client", "ca", "warnings", "restart_needed", "cause", "failure")
+SUMMARY_STEP_KEYS = ("id", "outcome", "saw", "want", "hint")
 
 
 class HostState(str, Enum):
@@ -84,8 +92,18 @@ class HostResult:
         return self.code in ("host-deadline", "link-lost")
 
 
+def summary_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a host's report that the fleet's report shows: 1,000 complete ones would fill the memory."""
+    steps = [
+        {key: step.get(key) for key in SUMMARY_STEP_KEYS}
+        for step in report.get("steps", ())
+        if step.get("outcome") in UNMET_OUTCOMES or step["id"] == ANSWER_STEP
+    ]
+    return {**{key: report[key] for key in SUMMARY_KEYS if key in report}, "steps": steps}
+
+
 class RolloutListener(Protocol):
-    """Whoever shows a roll-out while it goes on. Called from one thread."""
+    """Shows a roll-out while it goes on. Called from one thread."""
 
     def run_started(self, command: str, waves: Sequence[int]) -> None:
         """A run with so many hosts in each wave; hosts that were done before do not count."""

@@ -60,7 +60,7 @@ class Connection(Protocol):
 class Connector(Protocol):
     """Makes connections to hosts."""
 
-    def places(
+    def endpoints(
         self, targets: Sequence[Target], stopped: Callable[[], bool], /
     ) -> Mapping[str, tuple[str, int]]:
         """Return for each target's name the name or address, and the port, that are connected to."""

@@ -1,8 +1,8 @@
-"""A roll-out -> the fleet report of schema version 1, as plain JSON values."""
+"""A run -> the fleet report of schema version 1, as plain JSON values."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
@@ -12,57 +12,38 @@ from agent.core.fleet_model import HostState
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.core.fleet_model import ArchiveDigests, HostResult, Target
+    from agent.core.fleet_model import HostResult, Target
+    from agent.fleet.model import RunState
 
 SCHEMA_VERSION = 1
-# a host that only differs from what is wanted is no failure of a command that looks
-_LOOKING = ("plan", "verify", "remove --plan")
+# Commands that only check: a host that differs from what is wanted is not their failure.
+_CHECKING = ("plan", "verify", "remove --plan")
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """What is known of a run besides its hosts. Times are ISO 8601 in UTC.
-
-    `code` and `why` say that it stopped before every host had its turn.
-    """
-
-    run_id: str
-    command: str
-    inventory: str
-    started: str
-    finished: str
-    sent: ArchiveDigests
-    code: str | None = None
-    why: str | None = None
-    remarks: tuple[str, ...] = ()
-
-
-def to_tree(
-    run: RunSummary, targets: Sequence[Target], ends: Mapping[str, HostResult], waves: Sequence[Sequence[str]]
-) -> dict[str, Any]:
-    """Return the whole report; `ends` may hold the hosts' own reports or what `journal.light` leaves of them."""
-    hosts = [_host(target, ends.get(target.name)) for target in targets]
+def to_tree(run: RunState) -> dict[str, Any]:
+    """Return the report; the hosts' own reports in it are as complete as those in `run.ends`."""
+    hosts = [_host(target, run.ends.get(target.name)) for target in run.spec.targets]
     states = [HostState(host["outcome"]) for host in hosts]
     outcome, code = _verdict(run, states)
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": run.run_id,
-        "command": f"fleet {run.command}",
+        "command": f"fleet {run.spec.command}",
         "agent_version": __version__,
         "tree": f"sha256:{run.sent.tree}" if run.sent.tree else None,
         "windows_tree": f"sha256:{run.sent.windows_tree}" if run.sent.windows_tree else None,
-        "inventory": run.inventory,
-        "waves": [_wave(number, names, ends) for number, names in enumerate(waves, 1)],
+        "inventory": run.spec.inventory,
+        "waves": [_wave(number, names, run.ends) for number, names in enumerate(run.waves, 1)],
         "hosts": hosts,
         "totals": {each.value: states.count(each) for each in HostState},
         "outcome": outcome,
         "code": code,
         "exit_status": CODES[code].exit_status if code else 0,
         "failure": _failure(run, code, states),
-        "warnings": [{"code": "inventory", "text": text} for text in run.remarks],
+        "warnings": [{"code": "inventory", "text": text} for text in run.spec.remarks],
         "started": run.started,
         "finished": run.finished,
-        "resume": f"hsm-agent fleet {run.command} --resume {run.run_id}" if outcome != "ok" else None,
+        "resume": f"hsm-agent fleet {run.spec.command} --resume {run.run_id}" if outcome != "ok" else None,
     }
 
 
@@ -86,20 +67,19 @@ def _wave(number: int, names: Sequence[str], ends: Mapping[str, HostResult]) -> 
     return {"number": number, "hosts": len(names), "ok": ok, "failed": len(had) - ok}
 
 
-def _verdict(run: RunSummary, states: Sequence[HostState]) -> tuple[str, str | None]:
+def _verdict(run: RunState, states: Sequence[HostState]) -> tuple[str, str | None]:
     found = set(states)
-    if run.code is not None and found != {
-        HostState.OK
-    }:  # an interrupt that came when all was done changes nothing
+    # an interrupt that came when every host was proven changes nothing
+    if run.code is not None and found != {HostState.OK}:
         return "failed", run.code
     if found <= {HostState.OK}:
         return "ok", None
-    if run.command in _LOOKING and found <= {HostState.OK, HostState.DRIFTED}:
+    if run.spec.command in _CHECKING and found <= {HostState.OK, HostState.DRIFTED}:
         return "drift", "drift"
     return ("degraded" if found <= {HostState.OK, HostState.DEGRADED} else "failed"), "hosts-failed"
 
 
-def _failure(run: RunSummary, code: str | None, states: Sequence[HostState]) -> dict[str, str] | None:
+def _failure(run: RunState, code: str | None, states: Sequence[HostState]) -> dict[str, str] | None:
     if code is None:
         return None
     ok = states.count(HostState.OK)

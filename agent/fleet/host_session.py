@@ -1,11 +1,11 @@
-"""One visit to one host: connect, land, have the task done there, and tell how it ended."""
+"""One session with one host: connect, start the agent there, have the task done, and return how it ended."""
 
 from __future__ import annotations
 
 import random
 import secrets
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable
 
 from agent.catalogue import load as load_catalogue
@@ -13,6 +13,7 @@ from agent.catalogue import published
 from agent.core.errors import CODES, AgentError
 from agent.core.fleet_model import HostResult, HostState
 from agent.core.transport import CancelledError, ConnectionLostError
+from agent.fleet import package_cache
 from agent.fleet.launch import (
     SHELL_PROBE,
     LaunchMethods,
@@ -21,9 +22,9 @@ from agent.fleet.launch import (
     last_words,
     refusal,
 )
+from agent.fleet.model import CONNECTING
 from agent.fleet.package_offer import PackageOffer
 from agent.fleet.replies import SHOWN, ReplyReader, has_proof, validate_report
-from agent.fleet.rollout import CONNECTING
 from agent.remote.protocol import (
     WAIT,
     ArchiveRef,
@@ -31,9 +32,9 @@ from agent.remote.protocol import (
     Failed,
     FileHeader,
     Hello,
+    HostRequest,
     Refused,
     ReportMessage,
-    Request,
     Settled,
     WantFile,
     WantTree,
@@ -46,19 +47,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import NoReturn
 
-    from agent.catalogue import Catalogue, Published
+    from agent.core.errors import CodeName
     from agent.core.transport import CancelToken, CommandChannel, Connection, Connector
-    from agent.fleet.agent_archive import AgentArchives
     from agent.fleet.launch import LaunchMethod
-    from agent.fleet.package_cache import PackageCache
-    from agent.fleet.rollout import HostTask
+    from agent.fleet.model import Deps, HostTask, RunState
 
-# For how long a host that was lost is looked for, in seconds: a reboot takes a minute or two.
-SEARCH = 300.0
 _BACK_OFF = (0.5, 15.0)
-# what a command of the fleet is called on a host, where it is another word
-_THERE = {"rollout": "configure", "remove --plan": "plan"}
-# Causes that may pass while a host restarts (one that goes down refuses logins), and those that never do.
+# Commands of the fleet that have another name on a host.
+_HOST_COMMANDS = {"rollout": "configure", "remove --plan": "plan"}
+# Errors that may pass while a host restarts (one that shuts down refuses logins), and those that do not.
 _PASSING = (
     "host-name-unknown",
     "ssh-timed-out",
@@ -68,91 +65,66 @@ _PASSING = (
     "login-refused",
 )
 _NOT_REACHED = (*_PASSING, "host-key-unknown", "host-key-changed", "key-unusable")
-# What a run on a host gets of the time that is left for it, so that its report still comes in time.
+# The part of the time left that a run on a host gets, so that its report still arrives in time.
 _SHARE = 0.9
-# For how long nothing at all may come before the first record, in seconds; becoming root may ask a slow directory.
+# How long nothing at all may arrive before the first record, in seconds; sudo may ask a slow directory.
 _FIRST = 120.0
-# How often a host is tried whose sessions end before anything of ours spoke: it is not the run that the link lost.
+# How often a host is tried whose sessions end before any record: then it is not a run that the connection lost.
 _TRIES = 3
 _ENDED = (
     "sshd's log there says why (`journalctl -u ssh -u sshd`): ChrootDirectory, PAM, a limit, the user's shell"
 )
-# How much of an answer to the question which shell it is, is listened to, in bytes.
+# How much is read of the answer to SHELL_PROBE, in bytes.
 _ANSWER = 64 * 1024
-
-
-@dataclass(frozen=True)
-class SessionContext:
-    """What a visit brings along: trees, packages, and for each host's name its options as JSON values and its place.
-
-    `vendor` is where packages come from when no option says so; `before` has for hosts' names where theirs came from
-    in an earlier roll-out. `deadline` and `search` are in seconds.
-    """
-
-    run_id: str
-    trees: AgentArchives
-    depot: PackageCache
-    vendor: str
-    desired: Mapping[str, Mapping[str, Any]]
-    places: Mapping[str, tuple[str, int]]
-    deadline: float
-    search: float = SEARCH
-    _names: Published = field(init=False, repr=False)
-    before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    catalogue: Catalogue = field(default_factory=load_catalogue, repr=False)
-    shape: Mapping[str, Any] = field(default_factory=schema, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_names", published(self.catalogue))
-
-    def offer(self, name: str) -> PackageOffer:
-        """Return which packages a host may ask for."""
-        return PackageOffer(
-            self.catalogue, self._names, self.desired[name], self.vendor, self.before.get(name, {})
-        )
+# What a report's outcome makes of its host; all others are failed.
+_STATES = {"ok": HostState.OK, "degraded": HostState.DEGRADED, "drift": HostState.DRIFTED}
 
 
 class HostRunner:
-    """Goes to hosts. One for a whole roll-out; each visit has its own connection, made and closed in its own thread."""
+    """Runs tasks on hosts. One for a whole run; each session has a connection of its own, used in its own thread."""
 
-    def __init__(self, door: Connector, session_context: SessionContext) -> None:
-        self._door = door
-        self._session_context = session_context
-        self._ways = LaunchMethods(session_context.trees)
+    def __init__(self, run: RunState, deps: Deps, connector: Connector) -> None:
+        self.run = run
+        self.deps = deps
+        self.connector = connector
+        self.methods = LaunchMethods(deps.archives)
+        self.packages = package_cache.PackageCache(deps.machine, package_cache.home(deps.environ))
+        self.schema = schema()
+        self._catalogue = load_catalogue()
+        self._published = published(self._catalogue)
 
-    def __call__(self, host_task: HostTask, cord: CancelToken, tell: Callable[[str], None]) -> HostResult:
-        """Return how it ended, whatever happened."""
-        return _HostSession(self._door, self._session_context, self._ways, host_task, cord, tell).made()
+    def __call__(self, task: HostTask, token: CancelToken, report_step: Callable[[str], None]) -> HostResult:
+        """Run a task on its host and return how it ended; does not raise."""
+        return _HostSession(self, task, token, report_step).result()
+
+    def offer(self, name: str) -> PackageOffer:
+        """Return which packages a host may ask for."""
+        spec, vendor = self.run.spec, self._catalogue.base_url
+        return PackageOffer(
+            self._catalogue, self._published, spec.desired[name], vendor, spec.before.get(name, {})
+        )
 
 
 class _HostSession:
     def __init__(
-        self,
-        door: Connector,
-        session_context: SessionContext,
-        ways: LaunchMethods,
-        host_task: HostTask,
-        cord: CancelToken,
-        tell: Callable[[str], None],
+        self, runner: HostRunner, task: HostTask, token: CancelToken, report_step: Callable[[str], None]
     ) -> None:
-        self._door = door
-        self._session_context = session_context
-        self._ways = ways
-        self._host_task = host_task
-        self._cord = cord
-        self._tell = tell
+        self._runner = runner
+        self._task = task
+        self._token = token
+        self._report_step = report_step
         self._began = time.monotonic()
-        self._again = host_task.again
-        self._landed = False
+        self._again = task.again
+        self._started = False  # the host said hello, in this attempt or an earlier one
         self._answered = False
-        self._has_tree = False
+        self._archive_sent = False
         self._trusted: str | None = None
         self._interrupted = False
         self._lost: float | None = None
         self._word = secrets.token_hex(8)
-        self._offer = session_context.offer(host_task.target.name)
+        self._offer = runner.offer(task.target.name)
 
-    def made(self) -> HostResult:
+    def result(self) -> HostResult:
         for attempt in range(1_000_000):
             try:
                 return self._attempt()
@@ -161,191 +133,175 @@ class _HostSession:
             except ConnectionLostError as error:
                 why = str(error)
             except AgentError as error:
-                if not (self._landed and error.code.name in _PASSING):
+                if not (self._started and error.code.name in _PASSING):
                     return self._not_done(error)
                 why = f"{error.sentence}: {error.saw}" if error.saw else error.sentence
             # it was there and is gone: it may be finishing alone, or restarting
             now = time.monotonic()
             self._lost = self._lost or now
-            if not (self._landed or self._host_task.again) and attempt + 1 >= _TRIES:
-                return self._end(
-                    HostState.UNREACHABLE,
-                    "ssh-failed",
-                    saw=f"the session ended right after the login: {why}",
-                    hint=_ENDED,
-                )
-            if now - self._lost > self._session_context.search:
+            if not (self._started or self._task.again) and attempt + 1 >= _TRIES:
+                saw = f"the session ended right after the login: {why}"
+                return self._end(HostState.UNREACHABLE, "ssh-failed", saw=saw, hint=_ENDED)
+            if now - self._lost > self._runner.deps.search:
                 break
             try:
-                self._cord.wait(_pause(attempt))
+                self._token.wait(_pause(attempt))
             except CancelledError:
                 break
-            self._tell("connecting again" if self._landed else CONNECTING)
+            self._report_step("connecting again" if self._started else CONNECTING)
         return self._end(HostState.UNREACHABLE, "link-lost", saw=why)
 
     def _not_done(self, error: AgentError) -> HostResult:
-        """Return an error's whole words: it may be about a jump host, which its sentence names."""
+        """Keep the error's sentence: it names the machine, which may be a jump host."""
         state = HostState.UNREACHABLE if error.code.name in _NOT_REACHED else HostState.FAILED
         end = self._end(state, error.code.name, saw=error.saw, hint=error.hint)
         return replace(end, sentence=error.sentence, want=error.want)
 
     def _attempt(self) -> HostResult:
-        target = self._host_task.target
-        with self._door.open(target, self._cord) as link:
-            self._trusted = link.trusted or self._trusted
+        target, methods = self._task.target, self._runner.methods
+        with self._runner.connector.open(target, self._token) as connection:
+            self._trusted = connection.trusted or self._trusted
             try:
-                return self._entered(link, self._ways.into(target))
+                return self._launched(connection, methods.for_target(target))
             except NoAnswerError:
-                if target.system or not self._is_windows(link):
+                if target.system or not self._is_windows(connection):
                     raise
-            return self._entered(link, self._ways.into_windows(target))
+            return self._launched(connection, methods.for_windows(target))
 
-    def _is_windows(self, link: Connection) -> bool:
-        """Ask a shell that did not know our words which one it is."""
-        heard = b""
+    def _is_windows(self, connection: Connection) -> bool:
+        """Ask a shell that did not understand our command which one it is."""
+        answer = b""
         try:
-            with link.open_command(SHELL_PROBE) as talk:
-                talk.close_stdin()
-                while len(heard) < _ANSWER and (piece := talk.receive()):
-                    heard += piece
-        except AgentError:  # what it failed with before says more
+            with connection.open_command(SHELL_PROBE) as channel:
+                channel.close_stdin()
+                while len(answer) < _ANSWER and (piece := channel.receive()):
+                    answer += piece
+        except AgentError:  # the first failure says more
             return False
-        return is_windows(heard)
+        return is_windows(answer)
 
-    def _entered(self, link: Connection, way: LaunchMethod) -> HostResult:
-        with link.open_command(way.command) as talk:
-            return self._conversed(talk, way) or self._ended_early(talk, way)
+    def _launched(self, connection: Connection, method: LaunchMethod) -> HostResult:
+        with connection.open_command(method.command) as channel:
+            return self._conversed(channel, method) or self._ended_early(channel, method)
 
-    def _conversed(self, talk: CommandChannel, way: LaunchMethod) -> HostResult | None:
-        """Do what the far end wants until it reports; None when it ends without."""
-        self._answered = self._has_tree = False
-        request = self._request(way)
-        talk.send(way.opening(request))
-        self._heard = ReplyReader(lambda: self._next(talk), request.word, _mind)
-        for message in self._heard.messages():
+    def _conversed(self, channel: CommandChannel, method: LaunchMethod) -> HostResult | None:
+        """Answer what the host wants until it reports; None when it ends without a report."""
+        self._answered = self._archive_sent = False
+        request = self._request(method)
+        channel.send(method.opening(request))
+        self._replies = ReplyReader(lambda: self._next(channel), request.word, _raise_refusal)
+        for message in self._replies.messages():
             self._answered = True
             if isinstance(message, Hello):
-                self._landed = self._again = True
+                self._started = self._again = True
                 self._lost = None
-                self._tell("looking")
-            elif isinstance(message, Settled) and way.settles:
-                request = self._request(way)  # with the time that is left now
-                talk.send(request.line())
+                self._report_step("looking")
+            elif isinstance(message, Settled) and method.is_two_stage:
+                request = self._request(method)  # with the time that is left now
+                channel.send(request.line())
             elif isinstance(message, At):
-                self._tell(message.step[:SHOWN])
+                self._report_step(message.step[:SHOWN])
             elif isinstance(message, WantTree):
-                self._send_archive(talk, way)
+                self._send_archive(channel, method)
             elif isinstance(message, WantFile):
-                self._send_file(talk, message)
+                self._send_file(channel, message)
             elif isinstance(message, Failed):
                 return self._failed(message)
             elif isinstance(message, ReportMessage):
-                talk.close_stdin()
-                report = validate_report(message.report, request, self._session_context.shape)
+                channel.close_stdin()
+                report = validate_report(message.report, request, self._runner.schema)
                 if report["code"] != "interrupted" or self._interrupted:
                     return self._reported(report)
-                # not by us: the host goes down, most likely; once more, when it is back
+                # not by us: most likely the host shuts down; once more, when it is back
                 self._interrupted = True
                 raise ConnectionLostError("the run there was interrupted")
         return None
 
-    def _next(self, talk: CommandChannel) -> bytes:
-        """Return what comes next. The first word is waited for a while only: something there may read in our place."""
+    def _next(self, channel: CommandChannel) -> bytes:
+        """Return what comes next. The wait for the first byte is bounded: another program may read in our place."""
         if self._answered:
-            return talk.receive()
+            return channel.receive()
         try:
-            return talk.receive(timeout=_FIRST)
+            return channel.receive(timeout=_FIRST)
         except AgentError as error:
             if error.code.name != "ssh-timed-out":
                 raise
-        talk.close_stdin()  # so what reads there comes to its end, and what was to read finds nothing and says so
-        return talk.receive(timeout=_FIRST)
+        channel.close_stdin()  # so that program ends, and the one that finds no input says so
+        return channel.receive(timeout=_FIRST)
 
     def _failed(self, message: Failed) -> HostResult:
         if (
             message.code == "link-lost"
         ):  # its wait timed out: this machine was suspended, or the connection stalled
             raise ConnectionLostError(message.saw)
-        return self._end(HostState.FAILED, message.code, saw=message.saw)
+        return self._end(HostState.FAILED, CODES[message.code].name, saw=message.saw)
 
-    def _ended_early(self, talk: CommandChannel, way: LaunchMethod) -> NoReturn:
-        talk.close_stdin()  # where nothing that is said arrives here, something there may still wait for more
-        status, said = talk.status(), talk.errors().decode("utf-8", "replace").strip()
+    def _ended_early(self, channel: CommandChannel, method: LaunchMethod) -> NoReturn:
+        channel.close_stdin()  # where no output arrives here, a program there may still wait for input
+        status, stderr = channel.status(), channel.errors().decode("utf-8", "replace").strip()
         if not self._answered:
-            raise refusal(said) or way.silence(status, said, self._heard.noise)
+            raise refusal(stderr) or method.no_answer_error(status, stderr, self._replies.noise)
         raise AgentError(
-            "far-end-failed", "the agent on the host ended without a report", saw=last_words(status, said),
+            "far-end-failed", "the agent on the host ended without a report", saw=last_words(status, stderr),
             want="a report",
         )  # fmt: skip
 
-    def _send_archive(self, talk: CommandChannel, way: LaunchMethod) -> None:
-        if self._has_tree:
+    def _send_archive(self, channel: CommandChannel, method: LaunchMethod) -> None:
+        if self._archive_sent:
             sentence = "the host asks for the agent again and again"
             raise AgentError("far-end-failed", sentence, saw="want tree", want="a report")
-        self._has_tree = True
-        self._tell("sending the agent")
-        talk.send(archive_message(way.tree.data))
+        self._archive_sent = True
+        self._report_step("sending the agent")
+        channel.send(archive_message(method.archive.data))
 
-    def _request(self, way: LaunchMethod) -> Request:
-        host_task, session_context = self._host_task, self._session_context
-        command = _THERE.get(host_task.command, host_task.command)
-        left = max(1.0, session_context.deadline - (time.monotonic() - self._began))
-        return Request(
-            tree=ArchiveRef(way.tree.sha256, keep=command != "plan"),
+    def _request(self, method: LaunchMethod) -> HostRequest:
+        task, run = self._task, self._runner.run
+        command = _HOST_COMMANDS.get(task.command, task.command)
+        left = max(1.0, run.spec.deadline - (time.monotonic() - self._began))
+        return HostRequest(
+            tree=ArchiveRef(method.archive.sha256, keep=command != "plan"),
             command=command,
-            removal=host_task.command.startswith("remove"),
-            desired=self._offer.told(),
-            request=f"{session_context.run_id}/{host_task.target.name}/{host_task.attempt}",
+            removal=task.command.startswith("remove"),
+            desired=self._offer.desired_of_host(),
+            request=f"{run.run_id}/{task.target.name}/{task.attempt}",
             again=self._again,
-            resumed=self._host_task.again and not self._landed,
+            resumed=task.again and not self._started,
             seconds=_SHARE * left,
             word=self._word,
         )
 
-    def _send_file(self, talk: CommandChannel, wanted: WantFile) -> None:
+    def _send_file(self, channel: CommandChannel, wanted: WantFile) -> None:
         try:
             url, source = self._offer.url(wanted.url, wanted.sha256), self._offer.source
-            package = self._session_context.depot.cached(url, wanted.sha256, source, lambda: talk.send(WAIT))
+            package = self._runner.packages.cached(url, wanted.sha256, source, lambda: channel.send(WAIT))
         except AgentError as error:
-            talk.send(Refused(error.code.name, error.sentence, error.saw, error.want).line())
+            channel.send(Refused(error.code.name, error.sentence, error.saw, error.want).line())
             return
-        talk.send(FileHeader(package.size, package.sha256).line())
+        channel.send(FileHeader(package.size, package.sha256).line())
         for piece in package.pieces():
-            talk.send(piece)
+            channel.send(piece)
 
     def _reported(self, report: Mapping[str, Any]) -> HostResult:
-        outcome = report["outcome"]
-        states = {"ok": HostState.OK, "degraded": HostState.DEGRADED, "drift": HostState.DRIFTED}
-        state = states.get(outcome, HostState.FAILED)
-        code, saw, hint = report["code"], None, None
-        failure = report["failure"]
-        if failure is not None:
-            decisive = [
-                step for step in report["steps"] if step["code"] in (code, report["cause"]) and step["code"]
-            ]
-            saw = failure["saw"] or next((step["saw"] for step in decisive), None)
-            hint = next((step["hint"] for step in decisive if step["hint"]), None) or failure["hint"]
-        if (
-            state is HostState.OK
-            and not self._host_task.command.startswith("remove")
-            and not has_proof(report)
-        ):
+        state, code = _STATES.get(report["outcome"], HostState.FAILED), report["code"]
+        is_removal = self._task.command.startswith("remove")
+        saw, hint = _cause(report)
+        if state is HostState.OK and not is_removal and not has_proof(report):
             state, code = HostState.FAILED, "far-end-failed"
             saw, hint = "a report of success without its proof", CODES["far-end-failed"].fix
         end = self._end(state, code, saw=saw, hint=hint)
         return replace(end, changed=report["changed"], exit_status=report["exit_status"], report=report)
 
     def _end(
-        self, state: HostState, code: str | None, *, saw: str | None = None, hint: str | None = None
+        self, state: HostState, code: CodeName | None, *, saw: str | None = None, hint: str | None = None
     ) -> HostResult:
-        name = self._host_task.target.name
-        address, port = self._session_context.places[name]
-        known = CODES.get(code or "")
+        name = self._task.target.name
+        address, port = self._runner.run.endpoints[name]
+        known = CODES[code] if code else None
         return HostResult(
             name=name,
             address=address,
             port=port,
-            wave=self._host_task.wave,
+            wave=self._task.wave,
             state=state,
             code=code,
             exit_status=known.exit_status if known else None,
@@ -356,9 +312,20 @@ class _HostSession:
         )
 
 
-def _mind(printed: str) -> None:
-    """Raise what somebody says who answers the login instead of the agent."""
-    refused = refusal(printed)
+def _cause(report: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return what was seen where a run failed, and the hint: of the failure, or of the step that decided it."""
+    failure = report["failure"]
+    if failure is None:
+        return None, None
+    codes = (report["code"], report["cause"])
+    decisive = [step for step in report["steps"] if step["code"] and step["code"] in codes]
+    saw = failure["saw"] or next((step["saw"] for step in decisive), None)
+    return saw, next((step["hint"] for step in decisive if step["hint"]), None) or failure["hint"]
+
+
+def _raise_refusal(line: str) -> None:
+    """Raise what a program that answers the login instead of the agent says with a line."""
+    refused = refusal(line)
     if refused is not None:
         raise refused
 

@@ -1,6 +1,6 @@
-"""How the far end is entered on each kind of system: the line for its shell, and what goes over standard input first.
+"""How the agent is started on a host of each kind: the command for its shell, and what standard input has first.
 
-Every line is constant, so nothing is ever quoted: what a host is to do goes over standard input.
+Every command is constant, so no value is ever quoted: what a host is to do goes over standard input.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from agent.render.templates import render
 if TYPE_CHECKING:
     from agent.core.fleet_model import Target
     from agent.fleet.agent_archive import AgentArchive, AgentArchives
-    from agent.remote.protocol import Request
+    from agent.remote.protocol import HostRequest
 
 POSIX, WINDOWS = LINUX.kind, windows().kind
 
 # Two words in single quotes without a backslash or an exclamation mark mean the same to every login shell. The first
-# becomes root, once, so that sudo is asked and refuses once. The second, as root, looks for a Python: one that is new
-# enough and whose TLS works runs what comes, the length of the landing program in a line and then the program. Until
-# it begins to read it has taken nothing, and the next one can be tried: a version manager's shim, an interpreter
-# without its libraries. Which Python began is told by how it ended: ours ends with 0, or by a signal from outside
-# (129 and so on). root's own folders come before those of the user, and the usual ones count where start files lose
-# them. -S leaves out the host's own site-packages, which cost time and might hold another version of a library of
-# ours. The last word says in a list of processes whose it is; `status --wait` looks for it too. No single `|`: cmd,
-# which knows none of this, would start what stands behind it.
+# becomes root, once, so that sudo is asked and refuses once. The second, as root, looks for a Python that is new enough
+# and has working TLS. That one reads the length of the bootstrap program in a line, and then runs the program. Until it
+# begins to read it has consumed no input, so the next one can be tried: the first may be a version manager's shim, or
+# an interpreter without its libraries. Its exit status says whether it began: ours ends with 0, or by a signal from
+# outside (129 and so on). root's own directories come before those of the user, and the usual ones are added where
+# start files lose them. -S leaves out the host's own site-packages, which cost time and may hold another version of a
+# library of ours. The last word identifies the process in a list; `status --wait` looks for it too. No single `|`: cmd,
+# which understands none of this, would start what follows it.
 _NO_PYTHON, _NO_INPUT = 93, 95
 _PYTHON = (
     "import sys; sys.version_info < (3, 9) and sys.exit(sys.version.split()[0]); "
@@ -64,13 +64,13 @@ COMMAND = f"exec /bin/sh -c '{_ROOT}' '{_BEGIN}'"
 _VERSION = re.compile(r"\d+\.\d+\S*")
 _TRIED = re.compile(r"hsm-agent: (.+) ended with (\d+)")
 
-# What whoever answers instead of us says of a login: it is shown at once, since what says so sleeps before it ends.
+# The output of a program that answers a login instead of the agent; shown at once, since it sleeps before it ends.
 _OTHER_USER = re.compile(r"[Pp]lease login as the user [\"']?([\w.-]{1,32})[\"']? rather than")
 _EXPIRED_LOGIN = re.compile(
     r"(password has expired|[Pp]assword change required|required to change your password)"
 )
 _NOPASSWD = "`USER ALL=(ALL) NOPASSWD: ALL` in a file in /etc/sudoers.d"
-# What sudo says when it starts nothing, in its old and its new kind (sudo-rs), and what helps; the last is any other.
+# What sudo prints when it refuses (also sudo-rs), with the hint; the last pattern is for any other refusal.
 _SUDO = tuple(
     (re.compile(pattern, re.IGNORECASE), hint)
     for pattern, hint in (
@@ -89,7 +89,7 @@ _BETWEEN = (
     "look what comes between a login there and its command: a forced command (`ForceCommand` in sshd_config, "
     "`command=` in authorized_keys), a restricted login shell, or that shell's own start files (.bashrc)"
 )
-# it says this and starts the command all the same
+# Warnings of sudo, which starts the command nevertheless.
 _WARNING = re.compile(r"sudo: (unable to resolve host|setrlimit|unable to send audit)|^\s*$")
 
 # cmd answers `Windows_NT $env:OS`, PowerShell `%OS%` and `Windows_NT` on lines of their own, any other shell neither.
@@ -99,8 +99,8 @@ _ANSWERS = (b"Windows_NT $env:OS", b"Windows_NT")
 # cmd and PowerShell read this alike, whichever is the default shell of sshd. -InputFormat None: PowerShell itself must
 # not read the input.
 _POWERSHELL = "powershell -NoProfile -NonInteractive -InputFormat None -EncodedCommand "
-# What it says of an encoded command is XML: errors as `S`, with line ends as _x000D__x000A_. Around an error's words
-# stands where in the script it was, and how PowerShell files it.
+# Its standard error is XML for an encoded command: errors as `S`, with line ends as _x000D__x000A_. Around the message
+# of an error stand its place in the script and its PowerShell category.
 _XML_ERROR = '<S S="Error">'
 _XML_CHARACTER = re.compile(r"_x([0-9A-F]{4})_")
 _AROUND = re.compile(r"\s*(\+ |At line:)")
@@ -109,35 +109,32 @@ _FUTURE = "from __future__ import annotations\n"
 
 
 class NoAnswerError(AgentError):
-    """Nobody of ours answered, and it may be that the host's shell is of another kind."""
+    """The agent did not answer, and the host's shell may be of another kind."""
 
 
 @dataclass(frozen=True)
 class LaunchMethod:
-    """One way in. `tree` is what travels there; `program` sees to it, and is run by what `command` starts.
+    """One way to start the agent: `command` runs `program`, which puts `archive` in place.
 
-    One that `settles` takes of the request only what it says of the tree, and the rest when it says `settled`: the
-    program there starts another, which finds its request on the same input.
+    One that `is_two_stage` gets only the reference of the archive with its program. It starts another program, which
+    reads the request from the same input, once the host says Settled.
     """
 
     system: str
     command: str
     program: bytes = field(repr=False)
-    tree: AgentArchive
-    settles: bool
+    archive: AgentArchive
+    is_two_stage: bool
 
-    def opening(self, request: Request) -> bytes:
-        """Return what is sent before anything was heard."""
-        first = request.archive_line() if self.settles else request.line()
+    def opening(self, request: HostRequest) -> bytes:
+        """Return what is sent first."""
+        first = request.archive_line() if self.is_two_stage else request.line()
         return f"{len(self.program)}\n".encode() + self.program + first
 
-    def silence(self, status: int | None, said: str, printed: str) -> AgentError:
-        """Say why nothing came: by how the command ended, and then by the words of whoever answered instead.
-
-        `said` came on standard error, `printed` on standard output.
-        """
+    def no_answer_error(self, status: int | None, stderr: str, stdout: str) -> AgentError:
+        """Return why the agent did not answer: by the command's exit status, and then by the output of what did."""
         if self.system == WINDOWS:
-            saw = last_words(status, _said_by_powershell(said), printed)
+            saw = last_words(status, _powershell_errors(stderr), stdout)
             return AgentError(
                 "far-end-failed", "no PowerShell script could be run on the host", saw=saw,
                 want="Windows with PowerShell 5.1, and cmd or PowerShell as the default shell of sshd",
@@ -146,18 +143,18 @@ class LaunchMethod:
         if status == _NO_PYTHON:
             return AgentError(
                 "python-missing", "the host has no Python that the agent can use",
-                saw=_tried(said) or said or "no python3 at all", want="Python 3.9 or newer, with TLS",
+                saw=_tried(stderr) or stderr or "no python3 at all", want="Python 3.9 or newer, with TLS",
             )  # fmt: skip
         if status == _NO_INPUT:
             return AgentError(
                 "far-end-failed", "another program there took what was sent to the agent",
-                saw=last_words(status, said, printed), want="a login shell that leaves standard input alone",
+                saw=last_words(status, stderr, stdout), want="a login shell that leaves standard input alone",
                 hint="a `read` or `cat` in the user's .bashrc or .profile, or in /etc/profile.d, is for terminals: put "
                 "`[ -t 0 ] || return` before it",
             )  # fmt: skip
-        # sh begins its own words with the name that it was given, which is the second word of the command
-        said = said.replace(f"{_BEGIN}: ", "sh: ")
-        words = "\n".join(line for line in said.splitlines() if not _WARNING.search(line))
+        # sh begins its messages with its name, here the second word of the command
+        stderr = stderr.replace(f"{_BEGIN}: ", "sh: ")
+        words = "\n".join(line for line in stderr.splitlines() if not _WARNING.search(line))
         for pattern, hint in _SUDO if "sudo" in words else ():
             if pattern.search(words):
                 saw = last_words(status, words)
@@ -165,28 +162,28 @@ class LaunchMethod:
                     "sudo-refused", "sudo did not make the user root", saw=saw, want="sudo -n", hint=hint
                 )
         return NoAnswerError(
-            "far-end-failed", "no Python program could be started on the host", saw=last_words(status, words, printed),
+            "far-end-failed", "no Python program could be started on the host", saw=last_words(status, words, stdout),
             want="a login shell that runs commands", hint=_BETWEEN,
         )  # fmt: skip
 
 
-def refusal(printed: str) -> AgentError | None:
-    """Return what is meant by the words of whoever answers a login instead of us; None when they may be mere noise."""
-    other = _OTHER_USER.search(printed)
+def refusal(output: str) -> AgentError | None:
+    """Return the error that the output of a refused login means; None when it may be a login shell's usual output."""
+    other = _OTHER_USER.search(output)
     hint = f"log in as {other[1]}: `user` in the inventory, or `User` in ssh's configuration" if other else ""
-    if other is None and _EXPIRED_LOGIN.search(printed):
+    if other is None and _EXPIRED_LOGIN.search(output):
         hint = (
             "log in there with a terminal and set a new password, or have it not expire: `chage -M -1 USER`"
         )
     if not hint:
         return None
-    return AgentError("login-refused", "the host refuses the user", saw=last_words(None, printed), hint=hint)
+    return AgentError("login-refused", "the host refuses the user", saw=last_words(None, output), hint=hint)
 
 
-def _tried(said: str) -> str:
-    """Return each Python that was tried with its own last words, out of what all of them said."""
+def _tried(stderr: str) -> str:
+    """Return each Python that was tried with its last output, from the output of all of them."""
     found, before = [], []
-    for line in said.splitlines():
+    for line in stderr.splitlines():
         ended = _TRIED.fullmatch(line)
         if ended is None:
             before += [] if _WARNING.search(line) else [line]
@@ -198,32 +195,32 @@ def _tried(said: str) -> str:
 
 
 class LaunchMethods:
-    """The ways into the hosts of a whole roll-out, made once, and which of them led into each host before."""
+    """The launch methods of a run, made once, and the hosts that turned out to be Windows."""
 
-    def __init__(self, trees: AgentArchives) -> None:
-        self._posix = LaunchMethod(POSIX, COMMAND, bootstrap_program(), trees.posix, settles=False)
-        self._tree = trees.windows
+    def __init__(self, archives: AgentArchives) -> None:
+        self._posix = LaunchMethod(POSIX, COMMAND, bootstrap_program(), archives.posix, is_two_stage=False)
+        self._archive = archives.windows
         self._lock = threading.Lock()
         self._windows: LaunchMethod | None = None
         self._found: set[str] = set()
 
-    def into(self, target: Target) -> LaunchMethod:
-        """Return the way that was said or found, else that of most hosts. Raises AgentError `tree-missing`."""
+    def for_target(self, target: Target) -> LaunchMethod:
+        """Return the method of the system that was given or found, else of POSIX. Raises AgentError `tree-missing`."""
         if target.system == WINDOWS or target.name in self._found:
-            return self.into_windows(target)
+            return self.for_windows(target)
         return self._posix
 
-    def into_windows(self, target: Target) -> LaunchMethod:
-        """Return the way into a host that turned out to be Windows. Raises AgentError `tree-missing`."""
+    def for_windows(self, target: Target) -> LaunchMethod:
+        """Return the method for a host that turned out to be Windows. Raises AgentError `tree-missing`."""
         self._found.add(target.name)
-        if self._tree is None:
+        if self._archive is None:
             raise AgentError(
                 "tree-missing", "there is no build for Windows to send to the host", saw="none",
                 want="hsm-agent-VERSION-x86_64-windows-HASH.zip",
                 hint="`python packaging/build.py --windows` makes it in dist/; then name it: `--windows-tree FILE`",
             )  # fmt: skip
         with self._lock:
-            self._windows = self._windows or _windows(self._tree)
+            self._windows = self._windows or _windows(self._archive)
             return self._windows
 
 
@@ -240,28 +237,30 @@ def bootstrap_program() -> bytes:
     return "".join(lines).encode()
 
 
-def _windows(tree: AgentArchive) -> LaunchMethod:
+def _windows(archive: AgentArchive) -> LaunchMethod:
     start = render("fleet/start.ps1", patience=protocol.PATIENCE)
     program = render("fleet/landing.ps1", draft=protocol.STAGING_PREFIX, kept=protocol.KEPT)
     encoded = base64.b64encode(start.encode("utf-16-le")).decode("ascii")
-    return LaunchMethod(WINDOWS, f"{_POWERSHELL}{encoded}", program.encode("ascii"), tree, settles=True)
+    return LaunchMethod(
+        WINDOWS, f"{_POWERSHELL}{encoded}", program.encode("ascii"), archive, is_two_stage=True
+    )
 
 
-def _said_by_powershell(said: str) -> str:
-    errors = [each.partition("</S>")[0] for each in said.split(_XML_ERROR)[1:] if "</S>" in each]
+def _powershell_errors(stderr: str) -> str:
+    errors = [each.partition("</S>")[0] for each in stderr.split(_XML_ERROR)[1:] if "</S>" in each]
     if errors:
-        said = _XML_CHARACTER.sub(lambda found: chr(int(found[1], 16)), html.unescape("".join(errors)))
-    lines = [each.rstrip() for each in said.splitlines() if each.strip()]
+        stderr = _XML_CHARACTER.sub(lambda found: chr(int(found[1], 16)), html.unescape("".join(errors)))
+    lines = [each.rstrip() for each in stderr.splitlines() if each.strip()]
     return "\n".join([each for each in lines if not _AROUND.match(each)] or lines)
 
 
-def last_words(status: int | None, said: str, printed: str = "") -> str:
-    """Return the end of what was said on standard error, else of what was printed, or else how the command ended.
+def last_words(status: int | None, stderr: str, stdout: str = "") -> str:
+    """Return the end of standard error, else of standard output, else how the command ended.
 
-    Of a traceback that is its last line: the others are of no use to anybody who did not write the program.
+    Of a traceback only the last line is kept: the others help only its authors.
     """
     ended = "death by a signal" if status is None else f"exit {status}"
-    for text in (said, printed):
+    for text in (stderr, stdout):
         lines = _untraced(text.splitlines())
         if lines:
             return "\n".join(lines[-3:])
@@ -280,5 +279,5 @@ def _untraced(lines: list[str]) -> list[str]:
 
 
 def is_windows(answer: bytes) -> bool:
-    """Tell by the answer to `SHELL_PROBE` whether it is a shell of Windows, whatever else was printed around it."""
+    """Return whether the answer to `SHELL_PROBE` is that of a Windows shell, whatever else was printed around it."""
     return any(each.strip() in _ANSWERS for each in answer.splitlines())

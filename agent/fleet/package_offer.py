@@ -1,4 +1,4 @@
-"""Which packages one host may ask for, and where they lie on the operator's side."""
+"""Which packages one host may ask for, and where the operator has them."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
 
     from agent.catalogue import Catalogue, Published
 
-# No host has more components than this, each with one package. What it asks for again counts once.
+# No host has more components than this, each with one package. A repeated request counts once.
 _MOST = 16
 
 
 def is_here(source: str | None) -> bool:
-    """Tell whether a package source is a folder of the operator's machine, of which a host can make nothing."""
+    """Return whether a package source is a directory of the operator's machine, which a host cannot read."""
     return source is not None and ("://" not in source or source.lower().startswith("file:"))
 
 
 def packages_of(desired: Mapping[str, Any]) -> dict[str, Any]:
-    """Return of what was wanted of a host what says where its packages come from, and what they are."""
+    """Return the options of a host that say where its packages come from, and their checksums."""
     return {key: desired[key] for key in ("package_source", "sha256") if key in desired}
 
 
 @dataclass
 class PackageOffer:
-    """The packages for one host, `desired` being what is wanted of it; `names` are the catalogue's.
+    """The packages for one host, of which `desired` is wanted; `names` are the catalogue's.
 
-    They come from the source that was named, else from `vendor`. A host that is to do again what it was asked for has
-    on its record that its packages were pushed: those come from where they came from `before`.
+    They come from the source that was named, else from `vendor`. The record of a host that repeats its last `configure`
+    may say that its packages were pushed: those come from where they came from `before`.
 
-    A host may be in wrong hands, and what it asks for is brought to the operator's disk: it gets what the vendor's
-    catalogue has a name for, in a version that can be meant, with the checksum that is known, and never many.
+    A host may be compromised, and what it asks for is downloaded to the operator's disk. So it gets only packages that
+    the vendor's catalogue names, in a version that `desired` allows, with the known checksum, and only a few.
     """
 
     catalogue: Catalogue
@@ -48,22 +48,22 @@ class PackageOffer:
 
     @property
     def source(self) -> str:
-        said, before = (each.get("package_source") for each in (self.desired, self.before))
-        return said or (before if before and is_here(before) else self.vendor)
+        source, before = (each.get("package_source") for each in (self.desired, self.before))
+        return source or (before if before and is_here(before) else self.vendor)
 
-    def told(self) -> dict[str, Any]:
-        """Return what the host is asked for: that packages are pushed to it, where their folder is on this machine."""
+    def desired_of_host(self) -> dict[str, Any]:
+        """Return what is asked of the host: its packages are pushed where their directory is on this machine."""
         if is_here(self.desired.get("package_source")):
             return {**self.desired, "package_source": PUSHED}
         return dict(self.desired)
 
     def url(self, url: str, sha256: str | None) -> str:
-        """Return where on this side the file lies that a host asks for. Raises AgentError `download-failed`."""
+        """Return where the operator gets the file that a host asks for. Raises AgentError `download-failed`."""
         path = "/".join(url.partition("?")[0].rsplit("/", 2)[-2:])
         version = self.names.version(path)
-        # what a host knows as pushed: said now, or on its record since an earlier roll-out
+        # a host asks for pushed packages by this request, or by its record of an earlier roll-out
         places = (below(self.source, path), below(PUSHED, path))
-        if url not in places or version is None or not self._may_be(version):
+        if url not in places or version is None or not self._is_allowed(version):
             want = f"a package below {shown(self.source)}"
             raise _refused("the host asked for what is no client package", shown(url), want)
         known = self._checksums().get(path.rpartition("/")[2]) or self.catalogue.checksums.get(path)
@@ -76,8 +76,8 @@ class PackageOffer:
             raise _refused("the host asks for more packages than there are", saw, f"{_MOST} at most")
         return below(self.source, path)
 
-    def _may_be(self, version: str) -> bool:
-        """Tell whether a version can be meant: any when it is the host that knows, by its record or its SDK 3."""
+    def _is_allowed(self, version: str) -> bool:
+        """Return whether `desired` allows a version: any where the host decides, by its record or its SDK 3."""
         if not self.desired.get("hsm_ip") or self.desired.get("sdk") == 3:
             return True
         pinned = self.desired.get("client_version")

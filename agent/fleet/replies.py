@@ -13,7 +13,7 @@ from agent.render.schema_check import first_violation
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from agent.remote.protocol import HostMessage, Request
+    from agent.remote.protocol import HostMessage, HostRequest
 
 # Bounds on what a host sends. In bytes: one line, and all of it. Then the number of records, of values in one record
 # (each takes some 100 bytes here, and as little as two in the text), and its depth. A correct host stays far below
@@ -157,7 +157,7 @@ def _deeper(value: object, most: int) -> bool:
     return most == 0 or any(_deeper(each, most - 1) for each in inside)
 
 
-def validate_report(report: Any, request: Request, schema: Mapping[str, Any]) -> dict[str, Any]:
+def validate_report(report: Any, request: HostRequest, schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a report that is valid by the published schema and answers this request.
 
     Its codes must be in our table: they decide what the operator reads about the host.

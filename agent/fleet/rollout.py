@@ -1,6 +1,6 @@
 """Wave by wave, so many hosts at a time, each with a deadline, until all had their turn or too many failed.
 
-A host is known only by how a visit to it ends, so nothing here depends on SSH.
+A host is known only by how a session with it ends, so nothing here depends on SSH.
 """
 
 from __future__ import annotations
@@ -11,306 +11,252 @@ import random
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
 from agent.core.errors import CODES, unexpected
-from agent.core.fleet_model import HostResult, HostState, Target
-from agent.core.transport import CancelledError, CancelToken
+from agent.core.fleet_model import HostResult, HostState
+from agent.core.transport import CancelledError
 from agent.fleet import waves
 from agent.fleet.journal import summarised
+from agent.fleet.model import CONNECTING, HostTask
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from agent.core.fleet_model import RolloutListener
+    from agent.core.errors import CodeName
+    from agent.core.fleet_model import Target
+    from agent.core.transport import CancelToken
     from agent.fleet.journal import Journal
-    from agent.fleet.waves import HostCount
+    from agent.fleet.model import Deps, HostSession, RunState
 
-# New client connections to a cluster are limited, and a cold start of many at once is what fails first
-# (cloudhsm-facts 5.5 and 8 #18): of those that start a wave, one begins somewhere in each span of so many seconds.
-START_SPACING = 1 / 64
-# How often an interrupt of the operator is looked for, in seconds.
+# How often an interrupt of the operator is checked for, in seconds.
 _TURN = 0.2
-# where a visit is before it says anything else
-CONNECTING = "connecting"
-
-
-@dataclass(frozen=True)
-class HostTask:
-    """What a visit is for. `again`: the same was asked for before, and may be done or under way there already."""
-
-    command: str
-    target: Target
-    wave: int
-    attempt: int
-    again: bool
-
-
-# Goes to one host and returns how it ended there; raises nothing. Told where it is by calling the last argument.
-Visit = Callable[[HostTask, CancelToken, Callable[[str], None]], HostResult]
-
-
-@dataclass(frozen=True)
-class RolloutPolicy:
-    """How fast, and when it is enough. Times are in seconds; `limit` is None for commands that only look."""
-
-    parallel: int
-    deadline: float
-    soak: float = 0.0
-    limit: HostCount | None = None
-    apart: float = START_SPACING
-
-
-@dataclass
-class RunState:
-    """Every host of the run and how it stands, in the order of the inventory. Ends are without the hosts' reports.
-
-    `open` are hosts that may still be at work for this run, by a controller before this one. `places` has for each
-    name the address and the port that are connected to.
-    """
-
-    targets: Sequence[Target]
-    places: Mapping[str, tuple[str, int]]
-    ends: dict[str, HostResult]
-    attempts: dict[str, int]
-    open: set[str]
-    waves: list[tuple[str, ...]]
-
-    def state(self, name: str) -> HostState:
-        return self.ends[name].state if name in self.ends else HostState.NOT_REACHED
 
 
 class Rollout:
-    """One run of one command over many hosts. All but the visits themselves happens in the thread that calls `roll`."""
+    """One run of one command over many hosts. All but the sessions happens in the thread that calls `roll`."""
 
-    def __init__(
-        self,
-        visit: Visit,
-        line: Callable[[], CancelToken],
-        journal: Journal,
-        watcher: RolloutListener,
-        pace: RolloutPolicy,
-        stop: Callable[[], int],
-    ) -> None:
-        """`stop` says how often the operator interrupted: once, and nothing new starts; twice, and links are cut."""
-        self._visit = visit
-        self._line = line
+    def __init__(self, run: RunState, deps: Deps, journal: Journal, session: HostSession) -> None:
+        self._run = run
+        self._deps = deps
         self._journal = journal
-        self._watcher = watcher
-        self._pace = pace
-        self._stop = stop
+        self._session = session
+        changes = run.spec.changes_hosts
+        self._soak = run.spec.soak if changes else 0.0
+        self._limit = waves.share(run.spec.limit) if changes else None
+        self._shares = waves.shares(run.spec.shares) if changes else (waves.ALL,)
         self._events: queue.SimpleQueue[tuple[int, str | HostResult]] = queue.SimpleQueue()
-        self._at_work: dict[int, _AtWork] = {}
-        self._numbers = 0
+        self._active: dict[int, _ActiveSession] = {}
+        self._sessions = 0
         self._unjudged = False
         self._due: Sequence[Target] = ()
-        self.halted: str | None = None
-        self.code: str | None = None
 
-    def roll(self, command: str, run_state: RunState, due: Sequence[Sequence[Target]]) -> None:
-        """Give every host of the waves its turn. `halted` and `code` then say why not all had it.
+    def roll(self, due: Sequence[Target]) -> None:
+        """Give every due host its turn; `code` and `why` of the run then say why not all had it.
 
-        A run that is gone on with counts its failures anew: whoever goes on has seen the earlier ones.
+        A resumed run counts its failures from zero: the operator has seen the earlier ones.
         """
-        self._due = [target for wave in due for target in wave]
-        self._watcher.run_started(command, [len(wave) for wave in due])
-        for number, wave in enumerate(due, 1):
-            if (
-                number > 1
-                and self._pace.soak
-                and not self._soaked(command, run_state, due[number - 2], number - 1)
-            ):
+        self._due = due
+        parts = waves.split(due, self._shares)
+        self._deps.listener.run_started(self._run.spec.command, [len(part) for part in parts])
+        for number, part in enumerate(parts, 1):
+            if number > 1 and self._soak and not self._soaked(parts[number - 2], number - 1):
                 break
-            self._watcher.wave_started(number, len(wave))
-            run_state.waves.append(tuple(target.name for target in wave))
-            self._wave(command, run_state, wave, number)
-            if self.halted:
+            self._deps.listener.wave_started(number, len(part))
+            self._run.waves.append(tuple(target.name for target in part))
+            self._wave(self._run.spec.command, part, number)
+            if self._run.why:
                 break
 
-    def _soaked(self, command: str, run_state: RunState, wave: Sequence[Target], number: int) -> bool:
-        """Wait, and look at the wave's hosts again: what did not last counts as if it had failed at once.
+    def _soaked(self, wave: Sequence[Target], number: int) -> bool:
+        """Wait, and check the wave's hosts again: one that did not stay proven counts as failed.
 
-        After a removal there is nothing to be proven, and it is a wait and no more.
+        A removal leaves nothing to prove, so it only waits.
         """
-        self._watcher.soak_started(self._pace.soak)
-        end = time.monotonic() + self._pace.soak
+        self._deps.listener.soak_started(self._soak)
+        end = time.monotonic() + self._soak
         while time.monotonic() < end and not self._interrupted():
-            self._take(min(_TURN, end - time.monotonic()), run_state)
-        if not self.halted and command == "rollout":
-            proven = [target for target in wave if run_state.state(target.name) in waves.PROVEN]
-            self._wave("verify", run_state, proven, number)
-        return not self.halted
+            self._receive(min(_TURN, end - time.monotonic()))
+        if not self._run.why and self._run.spec.command == "rollout":
+            proven = [target for target in wave if self._run.state(target.name) in waves.PROVEN]
+            self._wave("verify", proven, number)
+        return not self._run.why
 
-    def _wave(self, command: str, run_state: RunState, wave: Sequence[Target], number: int) -> None:
+    def _wave(self, command: str, wave: Sequence[Target], number: int) -> None:
         waiting = deque(wave)
+        parallel = self._run.spec.parallel
         started = 0
         self._unjudged = True
-        while waiting or self._at_work:
-            self._judge(run_state, wave)
-            if self.halted:
+        while waiting or self._active:
+            self._judge(wave)
+            if self._run.why:
                 waiting.clear()
-            visits = []
-            while waiting and len(self._at_work) < self._pace.parallel:
+            begun = []
+            while waiting and len(self._active) < parallel:
                 # later ones begin when others end, which keeps them apart
-                first = started < self._pace.parallel
-                delay = (started + random.random()) * self._pace.apart if first else 0.0  # noqa: S311 -- not a secret
-                visits.append(self._begun(command, run_state, waiting.popleft(), number, delay))
+                spacing = self._deps.start_spacing if started < parallel else 0.0
+                delay = (started + random.random()) * spacing  # noqa: S311 -- not a secret
+                begun.append(self._begin(command, waiting.popleft(), number, delay))
                 started += 1
-            # whoever reads the journal after a kill must know of every host that could have been reached
+            # after a kill the journal must have every host that could have been reached
             self._journal.sync()
-            for visit, go in visits:
-                self._start(visit, go, run_state)
-            self._take(self._patience(), run_state)
-            self._cut(run_state)
-        self._judge(run_state, wave)
+            for session, body in begun:
+                self._start(session, body)
+            self._receive(self._patience())
+            self._expire()
+        self._judge(wave)
         self._journal.sync()
 
-    def _judge(self, run_state: RunState, wave: Sequence[Target]) -> None:
-        """Stop starting when the operator says so, or the limit does, which is asked only when a host was lost."""
-        if self.halted or self._interrupted() or self._pace.limit is None or not self._unjudged:
+    def _judge(self, wave: Sequence[Target]) -> None:
+        """Begin no more hosts when the operator interrupts, or when a host was lost and the limit is exceeded."""
+        if self._run.why or self._interrupted() or self._limit is None or not self._unjudged:
             return
         self._unjudged = False
-        whole = [run_state.state(target.name) for target in self._due]
-        why = waves.limit_exceeded(self._pace.limit, whole, [run_state.state(target.name) for target in wave])
+        why = waves.limit_exceeded(self._limit, self._ends_of(self._due), self._ends_of(wave))
         if why:
-            self._halt("failure-limit", why)
+            self._stop("failure-limit", why)
+
+    def _ends_of(self, targets: Sequence[Target]) -> list[HostState]:
+        """Return how hosts ended; one that is running has no end and does not count yet."""
+        ends = self._run.ends
+        return [ends[each.name].state if each.name in ends else HostState.NOT_REACHED for each in targets]
 
     def _interrupted(self) -> bool:
-        times = self._stop()
-        if times and not self.halted:
-            self._halt(
+        times = self._deps.interrupts()
+        if times and not self._run.why:
+            self._stop(
                 "interrupted", "interrupted; hosts at work finish. Interrupt again to leave them alone"
             )
         return bool(times)
 
-    def _halt(self, code: str, why: str) -> None:
-        self.code, self.halted = code, why
-        self._watcher.run_stopping(why)
+    def _stop(self, code: CodeName, why: str) -> None:
+        self._run.code, self._run.why = code, why
+        self._deps.listener.run_stopping(why)
 
-    def _begun(
-        self, command: str, run_state: RunState, target: Target, wave: int, delay: float
-    ) -> tuple[int, Callable[[], None]]:
-        """Put a host on record as begun, and return the number of its visit and the visit itself."""
-        again = target.name in run_state.open
-        attempt = run_state.attempts.get(target.name, 0) + (not again)
-        run_state.attempts[target.name] = attempt
+    def _begin(self, command: str, target: Target, wave: int, delay: float) -> tuple[int, Callable[[], None]]:
+        """Record a host as begun; return the number of its session, and the session's body."""
+        again = self._run.may_be_running(target.name)
+        attempt = self._run.attempts.get(target.name, 0) + (not again)
+        self._run.begin(target.name, attempt)
         self._journal.began(target.name, attempt)
-        self._numbers += 1
-        number, line = self._numbers, self._line()
-        host_task = HostTask(command, target, wave, attempt, again)
-        ends = time.monotonic() + delay + self._pace.deadline
-        work = _AtWork(host_task, line, run_state.places[target.name], ends)
-        self._at_work[number] = work
-        self._watcher.host_started(target.name)
+        self._sessions += 1
+        number, token = self._sessions, self._deps.cancel_token()
+        task = HostTask(command, target, wave, attempt, again)
+        deadline = time.monotonic() + delay + self._run.spec.deadline
+        active = _ActiveSession(task, token, self._run.endpoints[target.name], deadline)
+        self._active[number] = active
+        self._deps.listener.host_started(target.name)
 
-        def go() -> None:
+        def body() -> None:
             try:
-                line.wait(delay)
-                end = self._visit(host_task, line, lambda what: self._events.put((number, what)))
+                token.wait(delay)
+                end = self._session(task, token, lambda step: self._events.put((number, step)))
             except CancelledError:
                 return
             except Exception as crash:  # a defect: the others go on, and the log gets the traceback
-                logging.getLogger("agent").exception("the visit to %s failed", target.name)
+                logging.getLogger("agent").exception("the session with %s failed", target.name)
                 error = unexpected(crash)
-                end = work.given_up(error.code.name, error.saw, HostState.FAILED)
+                end = active.abandoned(error.code.name, error.saw, HostState.FAILED)
             self._events.put((number, end))
 
-        return number, go
+        return number, body
 
-    def _start(self, number: int, go: Callable[[], None], run_state: RunState) -> None:
-        work = self._at_work[number]
-        # not of a pool: a visit that hangs in a name look-up cannot be ended, and must not hold a place or the exit
-        thread = threading.Thread(target=go, name=f"visit {work.host_task.target.name}", daemon=True)
+    def _start(self, number: int, body: Callable[[], None]) -> None:
+        active = self._active[number]
+        # not of a pool: a session that hangs in name resolution cannot be ended, and must not delay others or the exit
+        thread = threading.Thread(target=body, name=f"session {active.task.target.name}", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # this machine allows no more threads
-            del self._at_work[number]
-            self._ended(work.given_up(unexpected(error).code.name, str(error), HostState.FAILED), run_state)
+            del self._active[number]
+            self._ended(active.abandoned(unexpected(error).code.name, str(error), HostState.FAILED))
 
     def _patience(self) -> float:
         now = time.monotonic()
-        return max(0.0, min([_TURN, *(work.ends - now for work in self._at_work.values())]))
+        return max(0.0, min([_TURN, *(active.deadline - now for active in self._active.values())]))
 
-    def _take(self, seconds: float, run_state: RunState) -> None:
-        """Take what visits tell: wait for the first word, then all that is there already.
+    def _receive(self, seconds: float) -> None:
+        """Take the events of sessions: wait for the first, then take all that are there already.
 
-        Not what comes meanwhile: a host that never stops telling must not hold up deadlines and other hosts.
+        Those that arrive meanwhile wait: a host that reports without pause must not delay deadlines and other hosts.
         """
         try:
-            number, what = self._events.get(timeout=max(0.0, seconds))
+            number, event = self._events.get(timeout=max(0.0, seconds))
             for _ in range(self._events.qsize()):
-                self._told(number, what, run_state)
-                number, what = self._events.get_nowait()
-            self._told(number, what, run_state)
+                self._handle(number, event)
+                number, event = self._events.get_nowait()
+            self._handle(number, event)
         except queue.Empty:
             return
 
-    def _told(self, number: int, what: str | HostResult, run_state: RunState) -> None:
-        work = self._at_work.get(number)
-        if work is None:
-            return  # it was given up before
-        if isinstance(what, str):
-            work.at = what
-            self._watcher.host_step(work.host_task.target.name, what)
+    def _handle(self, number: int, event: str | HostResult) -> None:
+        active = self._active.get(number)
+        if active is None:
+            return  # it was abandoned before
+        if isinstance(event, str):
+            active.at = event
+            self._deps.listener.host_step(active.task.target.name, event)
         else:
-            del self._at_work[number]
-            self._ended(what, run_state)
+            del self._active[number]
+            self._ended(event)
 
-    def _cut(self, run_state: RunState) -> None:
-        """Give up what is past its deadline, or all when the operator insists.
+    def _expire(self) -> None:
+        """Abandon sessions past their deadline, or all of them after a second interrupt.
 
-        A thread ends when its sockets do, and nobody waits for that. What the operator leaves has no end in the
-        journal: it may still be at work, and whoever goes on with this run asks for its report first.
+        A thread ends when its sockets do; nothing waits for that. What the operator leaves has no end in the journal:
+        it may still be running, and the run that resumes this one asks for its report first.
         """
-        now, insists = time.monotonic(), self._stop() > 1
-        for number, work in list(self._at_work.items()):
-            if now >= work.ends or insists:
-                del self._at_work[number]
-                work.line.cancel()
-                if now >= work.ends:
-                    saw = f"at `{work.at}` after {self._pace.deadline:g} s"
-                    self._ended(work.given_up("host-deadline", saw, work.state), run_state)
-                else:
-                    end = work.given_up("interrupted", f"left at `{work.at}`", work.state)
-                    run_state.ends[end.name] = end
-                    self._watcher.host_finished(end)
+        now, insists = time.monotonic(), self._deps.interrupts() > 1
+        for number, active in list(self._active.items()):
+            late = now >= active.deadline
+            if not (late or insists):
+                continue
+            del self._active[number]
+            active.token.cancel()
+            if late:
+                saw = f"at `{active.at}` after {self._run.spec.deadline:g} s"
+                self._ended(active.abandoned("host-deadline", saw, active.state))
+            else:
+                end = active.abandoned("interrupted", f"left at `{active.at}`", active.state)
+                self._run.leave(end)
+                self._deps.listener.host_finished(end)
 
-    def _ended(self, end: HostResult, run_state: RunState) -> None:
+    def _ended(self, end: HostResult) -> None:
         self._journal.ended(end)
-        run_state.ends[end.name] = summarised(end)
+        self._run.end(summarised(end))
         self._unjudged |= end.state not in waves.PROVEN
-        run_state.open.discard(end.name)
-        self._watcher.host_finished(end)
+        self._deps.listener.host_finished(end)
 
 
-class _AtWork:
-    """A visit that goes on: since when, until when it may, and where it is."""
+class _ActiveSession:
+    """A session that goes on: since when, until when it may, and where it is."""
 
-    def __init__(self, host_task: HostTask, line: CancelToken, place: tuple[str, int], ends: float) -> None:
-        self.host_task = host_task
-        self.place = place
-        self.line = line
-        self.began = time.monotonic()
-        self.ends = ends
+    def __init__(
+        self, task: HostTask, token: CancelToken, endpoint: tuple[str, int], deadline: float
+    ) -> None:
+        self.task = task
+        self.token = token
+        self.deadline = deadline
         self.at = CONNECTING
+        self._endpoint = endpoint
+        self._began = time.monotonic()
 
     @property
     def state(self) -> HostState:
         return HostState.UNREACHABLE if self.at == CONNECTING else HostState.FAILED
 
-    def given_up(self, name: str, saw: str, state: HostState) -> HostResult:
+    def abandoned(self, name: CodeName, saw: str, state: HostState) -> HostResult:
         code = CODES[name]
-        address, port = self.place
+        address, port = self._endpoint
         return HostResult(
-            name=self.host_task.target.name,
+            name=self.task.target.name,
             address=address,
             port=port,
-            wave=self.host_task.wave,
+            wave=self.task.wave,
             state=state,
             code=code.name,
             exit_status=code.exit_status,
             saw=saw,
             hint=code.fix,
-            seconds=time.monotonic() - self.began,
+            seconds=time.monotonic() - self._began,
         )

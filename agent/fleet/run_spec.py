@@ -1,4 +1,4 @@
-"""What was typed, the inventory and the configuration -> Orders, or every complaint at once; no host is contacted."""
+"""Command line, inventory and configuration -> RunSpec, or all input errors together; no host is contacted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agent.core.errors import AgentError
 from agent.core.fleet_model import HostState
 from agent.core.timeouts import Timeouts
 from agent.fleet import inventory, waves
-from agent.fleet.journal import RunSpec
+from agent.fleet.model import RunSpec
 from agent.fleet.package_offer import packages_of
 
 if TYPE_CHECKING:
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from agent.config.desired import RawOptions
     from agent.core.fleet_model import Target
     from agent.core.host import HostView
-    from agent.fleet.journal import RecordedRun
+    from agent.fleet.model import RunState
 
 # A cluster takes 900 client connections at a time (cloudhsm-facts 5.5), each client process being one. The proof of a
 # host starts two, at once; half of the 900 is left to the applications of the fleet.
 CONNECTIONS = 900
 MOST_PARALLEL = CONNECTIONS // 2 // 2
-# of hosts that are complained about, so many are named
+# How many hosts an input error names.
 _NAMED = 5
-# what `remove --plan` is called: the command as it is typed
+# The command of `remove --plan`.
 REMOVAL = "remove --plan"
 ONLY = ("failed", "unreachable", "not-reached", "drifted")
-# the CA that a source has, as text, by the source and the fingerprint that it was held against
+# The CA of a source, as text, by the source and the fingerprint that it was compared with.
 _Anchors = dict[tuple[str, Optional[str]], str]
 
 
 @dataclass(frozen=True)
 class FleetOptions:
-    """The options of `hsm-agent fleet` beside those of `configure`, as texts; None was not typed."""
+    """The options of `hsm-agent fleet` beside those of `configure`, as texts; None was not given."""
 
     inventory: str | None = None
     limit: str | None = None
@@ -63,33 +63,33 @@ class FleetOptions:
 def new_spec(
     view: HostView,
     command: str,
-    typed: FleetOptions,
+    options: FleetOptions,
     flags: RawOptions,
     below: Sequence[RawOptions],
     known: Mapping[str, HostState],
     input_errors: InputErrors,
     configured: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> RunSpec:
-    """Return the orders of a new run. Raises AgentError `inventory-invalid`, `config-invalid`, `ca-…`.
+    """Return what a new run is to do. Raises AgentError `inventory-invalid`, `config-invalid`, `ca-…`.
 
     `below` are the sources of options that are weaker than the inventory: environment, then file. `known` is how hosts
-    ended in the last run, for --only; `configured` which hosts were configured from here, and what for.
+    ended in the last run, for --only; `configured` has the hosts that were configured from here, and their options.
     """
     remarks, about_hosts = InputErrors(), InputErrors()
-    targets = _targets(view, command, typed, known, about_hosts, remarks)
-    orders = RunSpec(command, typed.inventory or "", targets, {}, remarks=tuple(remarks.texts))
-    pace = _pace(orders, typed, input_errors)
+    targets = _targets(view, command, options, known, about_hosts, remarks)
+    spec = RunSpec(command, options.inventory or "", targets, {}, remarks=tuple(remarks.texts))
+    spec = _with_pace(spec, options, input_errors)
     desired = _desired(view, targets, flags, below, input_errors)
     again = [target.name for target in targets if target.name in desired and not desired[target.name].hsm_ip]
-    if command in ("plan", "rollout") and not typed.only:
+    if command in ("plan", "rollout") and not options.only:
         _require_addresses([name for name in again if name not in configured], len(targets), input_errors)
-    if about_hosts.texts:  # what was typed is told with it: nobody corrects one and then meets the other
+    if about_hosts.texts:  # together with the errors of the command line, so that one correction is enough
         about_hosts.texts += input_errors.texts
         inventory.refuse_any(about_hosts)
     input_errors.raise_any()
     bare = tuple(replace(target, options={}) for target in targets)
     return replace(
-        pace,
+        spec,
         targets=bare,
         desired={name: to_json(each) for name, each in desired.items()},
         before={name: packages_of(configured[name]) for name in again if name in configured},
@@ -98,53 +98,53 @@ def new_spec(
 
 def resume_spec(
     view: HostView,
-    story: RecordedRun,
+    run: RunState,
     command: str,
-    typed: FleetOptions,
+    options: FleetOptions,
     flags: RawOptions,
     input_errors: InputErrors,
 ) -> tuple[RunSpec, tuple[Target, ...]]:
-    """Return the orders of a run that is gone on with, changed by what is typed now, and the hosts that are due.
+    """Return what a resumed run is to do, changed by the options given now, and the hosts that are due.
 
-    What is typed is wanted of every host, with --only of those; a host that was proven for something else is due again.
+    The options apply to every host, with --only to those; a host that was proven for something else is due again.
     """
-    if command != story.orders.command:
+    if command != run.spec.command:
         hint = f"`fleet {command} --inventory FILE --only STATE` chooses by how hosts ended in the last run"
-        input_errors.add("--resume", f"that run is a `fleet {story.orders.command}`; {hint}")
-    if typed.inventory is not None or typed.limit is not None or typed.all:
+        input_errors.add("--resume", f"that run is a `fleet {run.spec.command}`; {hint}")
+    if options.inventory is not None or options.limit is not None or options.all:
         input_errors.add("--resume", "the run has its hosts already: no --inventory, no --limit and no --all")
-    orders = _pace(story.orders, typed, input_errors)
+    spec = _with_pace(run.spec, options, input_errors)
     input_errors.raise_any()
     asked = [
         target
-        for target in orders.targets
-        if not typed.only or _is_among(story.state(target.name), typed.only)
+        for target in spec.targets
+        if not options.only or _is_among(run.state(target.name), options.only)
     ]
-    before = _before(story)
+    before = _desired_before(run)
     if flags:
         anchors: _Anchors = {}
         own = InputErrors()
-        said = dict(flags)
+        given = dict(flags)
         ready = {
-            target.name: _ready(view, replace(before[target.name], **said), anchors, own) for target in asked
+            target.name: _ready(view, replace(before[target.name], **given), anchors, own) for target in asked
         }
-        for text in dict.fromkeys(own.texts):  # every host has it
+        for text in dict.fromkeys(own.texts):  # the same for every host
             input_errors.add("options", text)
         changed = {name: to_json(each) for name, each in ready.items()}
-        orders = replace(orders, desired={**orders.desired, **changed})
+        spec = replace(spec, desired={**spec.desired, **changed})
     input_errors.raise_any()
-    wanted = story.orders.desired
-    return orders, tuple(
+    wanted = run.spec.desired
+    return spec, tuple(
         target
         for target in asked
-        if story.state(target.name) is not HostState.OK or orders.desired[target.name] != wanted[target.name]
+        if run.state(target.name) is not HostState.OK or spec.desired[target.name] != wanted[target.name]
     )
 
 
-def _before(story: RecordedRun) -> dict[str, Desired]:
+def _desired_before(run: RunState) -> dict[str, Desired]:
     """Return what was wanted of each host. Raises AgentError `nothing-recorded` for what another version wrote."""
     try:
-        return {name: from_json(tree) for name, tree in story.orders.desired.items()}
+        return {name: from_json(tree) for name, tree in run.spec.desired.items()}
     except TypeError as error:
         raise AgentError(
             "nothing-recorded", "the run was begun by another version", saw=str(error), want="a run of this version",
@@ -153,13 +153,13 @@ def _before(story: RecordedRun) -> dict[str, Desired]:
 
 
 def _is_among(state: HostState, only: Sequence[str]) -> bool:
-    # of one that was at work when its controller ended no end was reached either
+    # a host that was running when its controller ended has not reached its end either
     other = {HostState.DEGRADED: "failed", HostState.AT_WORK: "not-reached"}.get(state)
     return state.value in only or other in only
 
 
 def _require_addresses(names: Sequence[str], total: int, input_errors: InputErrors) -> None:
-    """Complain about hosts that would say, one by one, that nobody has ever said what they are to be."""
+    """Report hosts that were never configured: each would fail alone, without an --hsm-ip."""
     if names:
         some = f"{', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
         input_errors.add(
@@ -171,13 +171,13 @@ def _require_addresses(names: Sequence[str], total: int, input_errors: InputErro
 def _targets(
     view: HostView,
     command: str,
-    typed: FleetOptions,
+    options: FleetOptions,
     known: Mapping[str, HostState],
     input_errors: InputErrors,
     remarks: InputErrors,
 ) -> tuple[Target, ...]:
-    """Return the hosts that are meant; none when there is anything to complain about."""
-    where = typed.inventory or ""
+    """Return the targets; none when there is an input error."""
+    where = options.inventory or ""
     data = _read(view, where, input_errors) if where else b""
     if not where:
         input_errors.add("--inventory", "the file with the hosts is needed, or --resume with an earlier run")
@@ -186,42 +186,42 @@ def _targets(
     if input_errors.texts:
         return ()
     targets = inventory.read(data or b"", where, input_errors, remarks, view)
-    if command == "remove" and typed.limit is None and not typed.all:
+    if command == "remove" and options.limit is None and not options.all:
         input_errors.add(
             "--limit, --all",
             f"which of the {len(targets)} hosts? `--limit PATTERN`, or `--all`; `--plan` shows what would be removed",
         )
-    if typed.limit is not None and typed.all:
+    if options.limit is not None and options.all:
         input_errors.add("--limit, --all", "one or the other")
     if input_errors.texts:
         return ()
-    return _chosen(targets, typed, known, input_errors)
+    return _chosen(targets, options, known, input_errors)
 
 
 def _chosen(
     targets: tuple[Target, ...],
-    typed: FleetOptions,
+    options: FleetOptions,
     known: Mapping[str, HostState],
     input_errors: InputErrors,
 ) -> tuple[Target, ...]:
-    """Return those that --limit and --only leave; none when either means nothing."""
-    if typed.limit is not None:
-        targets = inventory.select(targets, typed.limit, input_errors)
-    if typed.only and set(typed.only) <= set(ONLY):
+    """Return the targets that --limit and --only choose; none when either is invalid."""
+    if options.limit is not None:
+        targets = inventory.select(targets, options.limit, input_errors)
+    if options.only and set(options.only) <= set(ONLY):
         targets = tuple(
-            each for each in targets if each.name in known and _is_among(known[each.name], typed.only)
+            each for each in targets if each.name in known and _is_among(known[each.name], options.only)
         )
         if not known:
             input_errors.add("--only", "there is no earlier run to choose by")
         elif not targets:
             input_errors.add(
-                "--only", f"no host of the inventory ended {' or '.join(typed.only)} in the last run"
+                "--only", f"no host of the inventory ended {' or '.join(options.only)} in the last run"
             )
     return () if input_errors.texts else targets
 
 
 def _read(view: HostView, where: str, input_errors: InputErrors) -> bytes | None:
-    """Return the inventory; what is no file, or too large to be read, is a complaint."""
+    """Return the inventory; one that is not a file, or too large to read, is an input error."""
     try:
         return view.read(where)
     except AgentError as error:
@@ -232,8 +232,8 @@ def _read(view: HostView, where: str, input_errors: InputErrors) -> bytes | None
         return b""
 
 
-def _pace(orders: RunSpec, typed: FleetOptions, input_errors: InputErrors) -> RunSpec:
-    """Take over what says how fast, and check it."""
+def _with_pace(spec: RunSpec, options: FleetOptions, input_errors: InputErrors) -> RunSpec:
+    """Check the options of the roll-out itself, and return the spec with them."""
 
     def read(option: str, text: str | None, parse: Callable[[str], Any], otherwise: Any) -> Any:
         if text is None:
@@ -244,19 +244,19 @@ def _pace(orders: RunSpec, typed: FleetOptions, input_errors: InputErrors) -> Ru
             input_errors.add(option, str(error))
             return otherwise
 
-    read("--waves", typed.waves, waves.shares, None)
-    read("--max-failed", typed.max_failed, waves.share, None)
-    for each in typed.only:
+    read("--waves", options.waves, waves.shares, None)
+    read("--max-failed", options.max_failed, waves.share, None)
+    for each in options.only:
         if each not in ONLY:
             input_errors.add("--only", f"{each!r} is not one of {', '.join(ONLY)}")
     return replace(
-        orders,
-        parallel=read("--parallel", typed.parallel, _parallel, orders.parallel),
-        shares=typed.waves or orders.shares,
-        soak=read("--soak", typed.soak, duration, orders.soak),
-        limit=typed.max_failed or orders.limit,
-        deadline=read("--deadline", typed.deadline, duration, orders.deadline),
-        ssh_config=str(Path(typed.ssh_config).absolute()) if typed.ssh_config else orders.ssh_config,
+        spec,
+        parallel=read("--parallel", options.parallel, _parallel, spec.parallel),
+        shares=options.waves or spec.shares,
+        soak=read("--soak", options.soak, duration, spec.soak),
+        limit=options.max_failed or spec.limit,
+        deadline=read("--deadline", options.deadline, duration, spec.deadline),
+        ssh_config=str(Path(options.ssh_config).absolute()) if options.ssh_config else spec.ssh_config,
     )
 
 
@@ -276,7 +276,7 @@ def _desired(
     below: Sequence[RawOptions],
     input_errors: InputErrors,
 ) -> dict[str, Desired]:
-    """Settle the options of every host; what many hosts share is settled, read and complained about once."""
+    """Resolve the options of every host; those that hosts share are resolved, read and reported once."""
     made: dict[str, Desired | None] = {}
     anchors: _Anchors = {}
     found = {}
@@ -299,7 +299,7 @@ def _desired(
 
 
 def _ready(view: HostView, desired: Desired, anchors: _Anchors, input_errors: InputErrors) -> Desired:
-    """Read here what is this machine's: the CA is sent as text, and a folder of packages is this machine's folder."""
+    """Read the CA, which is sent as text, and resolve the directory of packages: both are on this machine."""
     source = desired.ca_cert
     if source is not None:
         key = (source, desired.ca_fingerprint)

@@ -1,11 +1,11 @@
-"""How many hosts at a time, and when it is enough: the arithmetic of waves and of the stop rule, and nothing else.
+"""The arithmetic of waves and of the stop rule; pure.
 
 `1,10%,100%` says how many hosts have had their turn when each wave ends: one, then a tenth of all, then all. A
-percentage is rounded up, so that a wave is never smaller than what was meant.
+percentage is rounded up, so that a wave is never smaller than was meant.
 
 `--max-failed N` allows N hosts that are not proven; `P%` allows P percent, rounded down. Both are counted twice: over
-all hosts of the run, and over the hosts of the present wave. One host more than either allows, and nothing new is
-started. So with `10%` one failure among the first ten is one too many, though a hundred hosts might bear it later.
+all hosts of the run, and over the hosts of the current wave. When one host more than either allows is not proven, no
+host is begun. So with `10%` and the default waves, one failure among the first ten of a hundred hosts stops the run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# the proof is all there (or, when only looking, was looked at); everything else counts against the limit
+# The proof is complete (or, for a command that only checks, was checked); every other end counts against the limit.
 PROVEN = (HostState.OK,)
 
 
@@ -88,12 +88,12 @@ def unproven(states: Iterable[HostState]) -> int:
     return sum(state not in PROVEN and state is not HostState.NOT_REACHED for state in states)
 
 
-def limit_exceeded(limit: HostCount, whole: Sequence[HostState], wave: Sequence[HostState]) -> str | None:
-    """Return why nothing new is to be started, None while all is well.
+def limit_exceeded(limit: HostCount, every: Sequence[HostState], wave: Sequence[HostState]) -> str | None:
+    """Return why no further host is to be begun, None while the limit holds.
 
-    `whole` has the state of every host of the run, `wave` those of the present wave; who had no turn is NOT_REACHED.
+    `every` has the state of every host of the run, `wave` those of the current wave; without an end it is NOT_REACHED.
     """
-    for states, where in ((whole, "in the run"), (wave, "in this wave")):
+    for states, where in ((every, "in the run"), (wave, "in this wave")):
         allowed, failed = limit.down(len(states)), unproven(states)
         if failed > allowed:
             return f"{failed} of {len(states)} hosts {where} are not proven; {limit} allows {allowed}"

@@ -43,7 +43,7 @@ class ArchiveRef(NamedTuple):
     keep: bool
 
 
-class Request(NamedTuple):
+class HostRequest(NamedTuple):
     """What a host is asked to do. The fields have the names of the JSON keys.
 
     `removal`: the plan is of a removal. `request` identifies it as RUN/HOST/ATTEMPT. `again`: it was sent before, and
@@ -62,7 +62,7 @@ class Request(NamedTuple):
     word: str
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Request:
+    def from_json(cls, values: Mapping[str, Any]) -> HostRequest:
         """Read what the operator sent. Raises KeyError for an incomplete one."""
         tree = ArchiveRef(values["tree"]["sha256"], values["tree"]["keep"])
         given = {"removal": False, "resumed": False, "word": "", **values}
@@ -196,9 +196,9 @@ class RecordStream:
             # what is still buffered would fail again when Python ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
 
-    def request(self) -> Request:
+    def request(self) -> HostRequest:
         """Return the request. From here on each record begins with its word, which no other program can know."""
-        request = Request.from_json(self.values())
+        request = HostRequest.from_json(self.values())
         self._word = request.word.encode()
         return request
 

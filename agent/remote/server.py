@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agent.core.host import Host
     from agent.core.model import Report, StepResult
     from agent.http.download import ProvidedFile
-    from agent.remote.protocol import Request
+    from agent.remote.protocol import HostRequest
     from agent.report import RunInfo
 
 # How often a repeated request checks whether its first run has ended, in seconds.
@@ -54,7 +54,7 @@ def serve_stdio(patience: float = PATIENCE) -> None:
         serve(request, stream)
 
 
-def serve(request: Request, stream: RecordStream) -> None:
+def serve(request: HostRequest, stream: RecordStream) -> None:
     """Run what is requested and send the report."""
     stop = threading.Event()
     # Also where they are ignored: over SSH that is inherited from how sshd was started, and not the user's choice as at
@@ -76,7 +76,7 @@ def serve(request: Request, stream: RecordStream) -> None:
         stream.send(ReportMessage(report))
 
 
-def report_for(machine: Host, request: Request, listener: RemoteListener) -> Mapping[str, Any]:
+def report_for(machine: Host, request: HostRequest, listener: RemoteListener) -> Mapping[str, Any]:
     """Return the report of this request: of the run that it started earlier, or else of one run now."""
     end = machine.monotonic() + request.seconds
     while True:
@@ -89,7 +89,7 @@ def report_for(machine: Host, request: Request, listener: RemoteListener) -> Map
             return to_tree(report)
 
 
-def _awaited(machine: Host, request: Request, end: float) -> Mapping[str, Any] | None:
+def _awaited(machine: Host, request: HostRequest, end: float) -> Mapping[str, Any] | None:
     """Return the report of the run that this request started earlier, as soon as it has ended; None if there is none.
 
     It waits for the lock and does not try to run: each attempt would make a report of its own, `run-locked`, and
@@ -112,7 +112,7 @@ def _is_locked(machine: Host) -> bool:
         return error.code.name == "run-locked"
 
 
-def _finished(machine: Host, request: Request) -> Mapping[str, Any] | None:
+def _finished(machine: Host, request: HostRequest) -> Mapping[str, Any] | None:
     """Return the report on disk when it answers this request.
 
     That of a run which the host's shutdown or a broken connection cut short does not. A controller that resumes an
@@ -127,7 +127,7 @@ def _finished(machine: Host, request: Request) -> Mapping[str, Any] | None:
     return None
 
 
-def _run(machine: Host, request: Request, listener: RemoteListener) -> Report:
+def _run(machine: Host, request: HostRequest, listener: RemoteListener) -> Report:
     desired = from_json(request.desired)
     # the run ends before the operator's deadline, so that its report can still be read
     desired = replace(desired, timeout=min(desired.timeout or request.seconds, request.seconds))

@@ -36,7 +36,7 @@ class SshConnector:
         self._gate = LoginLimiter()
         self._trust_new = trust_new
 
-    def places(
+    def endpoints(
         self, targets: Sequence[Target], stopped: Callable[[], bool] = lambda: False
     ) -> dict[str, tuple[str, int]]:
         """Return for each target's name the name or address, and the port, that are connected to.

@@ -19,12 +19,12 @@ import pytest
 from agent import __version__
 from agent.core.fleet_model import HostResult, HostState, Target
 from agent.fleet.agent_archive import AgentArchive, AgentArchives
-from agent.fleet.host_session import HostRunner, SessionContext
+from agent.fleet.host_session import HostRunner
 from agent.fleet.launch import LaunchMethods
-from agent.fleet.package_cache import PackageCache
-from agent.fleet.rollout import HostTask
+from agent.fleet.model import Deps, HostTask, RunSpec, RunState
 from agent.hosts.posix import Posix
 from agent.remote.protocol import STAGING_PREFIX
+from agent.render.fleet.counters import RolloutCounters
 from agent.ssh.connector import SshConnector
 from agent.ssh.sockets import SocketCancelToken
 from tests.doubles.windows_ssh import SOMEBODY, Exec, WindowsHost, agent_of_linux, serving
@@ -107,12 +107,16 @@ class Seat:
             f" Port {port}\n UserKnownHostsFile {self.folder / 'known'}\n GlobalKnownHostsFile none\n"
         )
         desired = {"hsm_ip": ["127.0.0.9"], "package_source": str(self.folder / "mirror")}
-        depot = PackageCache(Posix(), self.folder / "kept")
-        session_context = SessionContext(
-            "RUN", AgentArchives(WITHOUT_BUILD, self.build), depot, "https://vendor", {"win-1": desired}, {"win-1": ("127.0.0.1", port)},
-            deadline=60.0, search=20.0,
+        spec = RunSpec("rollout", "hosts", (Target("win-1", "127.0.0.1"),), {"win-1": desired}, deadline=60.0)
+        archives = AgentArchives(WITHOUT_BUILD, self.build)
+        run = RunState("RUN", "now", spec, archives.sent, endpoints={"win-1": ("127.0.0.1", port)})
+        connector = SshConnector(str(self.folder / "config"), trust_new=True)
+        environ = {"XDG_CACHE_HOME": str(self.folder / "kept")}
+        deps = Deps(
+            Posix(), environ, archives, lambda _config: connector, SocketCancelToken, RolloutCounters(), lambda: 0,
+            search=20.0,
         )  # fmt: skip
-        return HostRunner(SshConnector(str(self.folder / "config"), trust_new=True), session_context)
+        return HostRunner(run, deps, connector)
 
     def visit(self, visitor: HostRunner, command: str = "rollout", system: str | None = None) -> HostResult:
         host_task = HostTask(command, Target("win-1", "127.0.0.1", system=system), 1, 1, again=False)
@@ -326,7 +330,7 @@ def test_the_scripts_hold_no_value_and_are_read_by_a_grammar_of_powershell() -> 
     grammar = pytest.importorskip("tree_sitter_powershell", reason="has no wheel for this Python")
     from tree_sitter import Language, Parser
 
-    way = LaunchMethods(AgentArchives(WITHOUT_BUILD, BUILD)).into_windows(Target("win-1", "10.0.4.7"))
+    way = LaunchMethods(AgentArchives(WITHOUT_BUILD, BUILD)).for_windows(Target("win-1", "10.0.4.7"))
     before, _, encoded = way.command.rpartition(" ")
     assert re.fullmatch(r"powershell( -\w+| None)+", before)
     assert len(way.command) < 8191 // 2  # of cmd; not to come near

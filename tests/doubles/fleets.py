@@ -8,7 +8,8 @@ from typing import Any
 
 from agent.core.errors import CODES
 from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
-from agent.fleet.fleet_report import RunSummary, to_tree
+from agent.fleet.fleet_report import to_tree
+from agent.fleet.model import RunSpec, RunState
 
 Tree = dict[str, Any]
 
@@ -63,11 +64,11 @@ def fleet(
         [each["name"] for each in hosts if each["wave"] == number]
         for number in range(1, 1 + max((each["wave"] for each in hosts), default=0))
     ]
-    run = RunSummary(
-        "20261125T031500Z-1f3a", command.removeprefix("fleet "), "hosts.toml", "2026-11-25T03:15:00Z", "2026-11-25T03:19:12Z",
-        ArchiveDigests(hashlib.sha256(b"a tree").hexdigest()), code, why, remarks,
-    )  # fmt: skip
-    return {**to_tree(run, targets, ends, waves), "agent_version": "0.1.0"}
+    spec = RunSpec(command.removeprefix("fleet "), "hosts.toml", tuple(targets), {}, remarks=remarks)
+    digests = ArchiveDigests(hashlib.sha256(b"a tree").hexdigest())
+    run = RunState("20261125T031500Z-1f3a", "2026-11-25T03:15:00Z", spec, digests, ends=ends)
+    run.finish("2026-11-25T03:19:12Z", code, why, waves)
+    return {**to_tree(run), "agent_version": "0.1.0"}
 
 
 def _end(host: Tree) -> HostResult:

@@ -9,9 +9,9 @@ from typing import Any, Callable
 
 import pytest
 
+from agent.core.fleet_model import summary_of
 from agent.core.model import Report
 from agent.render.fleet import screen
-from agent.render.fleet.grouping import summary_details
 from agent.render.json_report import to_tree
 from tests.doubles.fleets import Tree, fleet, host, not_reached, unreachable
 from tests.golden import test_screens as one
@@ -203,7 +203,7 @@ def test_what_a_roll_out_keeps_of_the_hosts_reports_is_what_the_screen_needs(
     case: Callable[[], Tree],
 ) -> None:
     tree = case()
-    kept = [{**each, "report": each["report"] and summary_details(each["report"])} for each in tree["hosts"]]
+    kept = [{**each, "report": each["report"] and summary_of(each["report"])} for each in tree["hosts"]]
     assert screen.report({**tree, "hosts": kept}) == screen.report(tree)
 
 

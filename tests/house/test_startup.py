@@ -99,7 +99,7 @@ for number in (1, 2):
         "seconds": 600.0, "tree": {"sha256": "f00", "keep": True},
     }
     stream = protocol.RecordStream(io.BytesIO(), io.BytesIO())
-    report = server.report_for(memory, protocol.Request.from_json(asked), server.RemoteListener(stream))
+    report = server.report_for(memory, protocol.HostRequest.from_json(asked), server.RemoteListener(stream))
     assert (report["exit_status"], report["changed"]) == (0, number == 1), report
 """
     + _TELL

@@ -14,7 +14,7 @@ from agent.config.desired import Desired, to_json
 from agent.core.errors import AgentError
 from agent.core.system import LINUX
 from agent.remote import server
-from agent.remote.protocol import RECORD, RecordStream, Request
+from agent.remote.protocol import RECORD, HostRequest, RecordStream
 from agent.state import records
 from tests.doubles.vendor import MIRROR, Vendor
 
@@ -49,7 +49,9 @@ class Scene:
     def answer(self, request: dict[str, Any]) -> Any:
         out = io.BytesIO()
         report = server.report_for(
-            self.memory, Request.from_json(request), server.RemoteListener(RecordStream(io.BytesIO(), out))
+            self.memory,
+            HostRequest.from_json(request),
+            server.RemoteListener(RecordStream(io.BytesIO(), out)),
         )
         self.said = [json.loads(line.lstrip(RECORD)) for line in out.getvalue().splitlines()]
         return report

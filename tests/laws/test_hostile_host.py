@@ -20,7 +20,7 @@ from agent.core.errors import CODES
 from agent.core.fleet_model import HostResult, HostState, Target
 from agent.fleet import controller, journal
 from agent.fleet.agent_archive import AgentArchive, AgentArchives
-from agent.fleet.journal import RunSpec
+from agent.fleet.model import Deps, RunSpec, RunState
 from agent.fleet.replies import ReplyReader
 from agent.hosts.posix import Posix
 from agent.remote.protocol import RECORD, Hello, Settled
@@ -106,7 +106,7 @@ class Fleet:
     lines: list[bytes]
     requests: list[dict[str, Any]] = field(default_factory=list)
 
-    def places(self, targets: Sequence[Target], _stopped: object) -> dict[str, tuple[str, int]]:
+    def endpoints(self, targets: Sequence[Target], _stopped: object) -> dict[str, tuple[str, int]]:
         return {each.name: (each.address, 22) for each in targets}
 
     @contextmanager
@@ -155,10 +155,8 @@ class Link:
 def ran(lines: list[bytes], folder: Path) -> dict[str, Any]:
     """Run a roll-out over the two, look at all that it leaves, and return its report."""
     environ = {"XDG_STATE_HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
-    means = controller.Deps(
-        Posix(), environ, lambda _config: Fleet(lines), Cord, RolloutCounters(), lambda: 0
-    )
-    place, result = controller.start(ORDERS, TREES, means)
+    deps = Deps(Posix(), environ, TREES, lambda _config: Fleet(lines), Cord, RolloutCounters(), lambda: 0)
+    place, result = controller.start(ORDERS, deps)
     whole = controller.with_host_reports(place, result)
     assert controller.with_host_reports(place, controller.stored_report(place)) == whole
     json.dumps(whole, allow_nan=False).encode("ascii")
@@ -255,7 +253,7 @@ def test_a_host_that_sends_one_byte_at_a_time_is_read_once() -> None:
 def test_a_journal_that_holds_such_a_host_is_gone_on_with(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with journal.opened(folder) as book:
-        book.begin("20261125T031500Z-1f3a", "2026-11-25T03:15:00Z", ORDERS, TREES.sent)
+        book.begin(RunState("20261125T031500Z-1f3a", "2026-11-25T03:15:00Z", ORDERS, TREES.sent))
         book.began("bad", 1)
         book.ended(
             HostResult("bad", "10.0.4.8", 22, 1, HostState.FAILED, code="far-end-failed", saw="\ud800\x1b[2J")

@@ -1,4 +1,4 @@
-"""A run from its orders to its report, over hosts that answer in this process: begun, left, gone on with, and told."""
+"""A run from its RunSpec to its report, over hosts that answer in this process: begun, left, resumed, reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agent.core.errors import AgentError
 from agent.core.fleet_model import HostResult, HostState, Target
 from agent.fleet import controller, journal
 from agent.fleet.agent_archive import AgentArchive, AgentArchives
-from agent.fleet.journal import RecordedRun, RunSpec
+from agent.fleet.model import Deps, RunSpec, RunState
 from agent.hosts.posix import Posix
 from agent.remote.protocol import RECORD
 from agent.render.fleet import runs
@@ -43,7 +43,7 @@ class Fleet:
 
     requests: list[dict[str, Any]] = field(default_factory=list)
 
-    def places(self, targets: Sequence[Target], _stopped: object) -> dict[str, tuple[str, int]]:
+    def endpoints(self, targets: Sequence[Target], _stopped: object) -> dict[str, tuple[str, int]]:
         return {each.name: (each.address, 22) for each in targets}
 
     @contextmanager
@@ -94,20 +94,20 @@ class Scene:
         return {"XDG_STATE_HOME": str(self.folder), "XDG_CACHE_HOME": str(self.folder / "cache")}
 
     @property
-    def means(self) -> controller.Deps:
+    def deps(self) -> Deps:
         door = self.door or (lambda _ssh_config: self.fleet)
-        return controller.Deps(Posix(), self.environ, door, Cord, RolloutCounters(), lambda: 0)
+        return Deps(Posix(), self.environ, TREES, door, Cord, RolloutCounters(), lambda: 0)
 
     def start(self, orders: RunSpec = ORDERS) -> tuple[Path, dict[str, Any]]:
-        return controller.start(orders, TREES, self.means)
+        return controller.start(orders, self.deps)
 
     def resume(self, folder: Path, **changed: Any) -> dict[str, Any]:
-        def again(story: RecordedRun) -> tuple[RunSpec, tuple[Target, ...]]:
-            orders = replace(story.orders, **changed)
-            done = {name for name, end in story.ends.items() if end.state.value == "ok"}
-            return orders, tuple(each for each in orders.targets if each.name not in done)
+        def again(run: RunState) -> tuple[RunSpec, tuple[Target, ...]]:
+            spec = replace(run.spec, **changed)
+            done = {name for name, end in run.ends.items() if end.state.value == "ok"}
+            return spec, tuple(each for each in spec.targets if each.name not in done)
 
-        return controller.resume(folder, again, TREES, self.means)
+        return controller.resume(folder, again, self.deps)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def scene(tmp_path: Path) -> Scene:
 def test_a_host_that_was_given_up_at_work_is_asked_for_its_report(scene: Scene) -> None:
     folder = journal.runs_dir(scene.environ) / "run"
     with journal.opened(folder) as book:
-        book.begin("run", "now", ORDERS, TREES.sent)
+        book.begin(RunState("run", "now", ORDERS, TREES.sent))
         book.began("web-2", 1)
         book.ended(HostResult("web-2", "10.0.4.8", 22, 1, HostState.FAILED, code="host-deadline"))
     assert scene.resume(folder)["outcome"] == "ok"
@@ -129,7 +129,7 @@ def test_a_host_that_was_given_up_at_work_is_asked_for_its_report(scene: Scene) 
 def test_a_report_of_what_was_wanted_before_is_not_taken_for_what_is_wanted_now(scene: Scene) -> None:
     folder = journal.runs_dir(scene.environ) / "run"
     with journal.opened(folder) as book:
-        book.begin("run", "now", ORDERS, TREES.sent)
+        book.begin(RunState("run", "now", ORDERS, TREES.sent))
         book.began("web-1", 1)
     changed = {each.name: {"hsm_ip": ["10.0.2.9"]} for each in TARGETS}
     assert scene.resume(folder, desired=changed)["outcome"] == "ok"
@@ -156,7 +156,7 @@ def test_a_change_is_asked_anew_of_a_host_that_may_be_at_work_for_what_was_befor
     folder = journal.runs_dir(scene.environ) / "run"
     changed = {each.name: {"hsm_ip": ["10.0.2.9"]} for each in TARGETS}
     with journal.opened(folder) as book:
-        book.begin("run", "now", ORDERS, TREES.sent)
+        book.begin(RunState("run", "now", ORDERS, TREES.sent))
         book.began("web-1", 1)
         book.resume("later", replace(ORDERS, desired=changed), TREES.sent)  # and is killed
     assert scene.resume(folder)["outcome"] == "ok"
@@ -175,7 +175,7 @@ def test_what_is_told_of_a_run_is_what_it_said(scene: Scene) -> None:
 def test_a_host_that_was_at_work_is_not_called_not_reached(scene: Scene, alive: bool) -> None:
     folder = journal.runs_dir(scene.environ) / "20261125T031500Z-1f3a"
     with journal.opened(folder) as book:
-        book.begin(folder.name, "2026-11-25T03:15:00Z", ORDERS, TREES.sent)
+        book.begin(RunState(folder.name, "2026-11-25T03:15:00Z", ORDERS, TREES.sent))
         book.began("web-2", 1)
         book.sync()
         told = controller.stored_report(folder) if alive else None
@@ -241,7 +241,7 @@ def test_a_run_that_is_finished_can_be_gone_on_with_and_nobody_is_begun(scene: S
 def test_a_run_that_has_not_ended_is_told_by_whether_somebody_is_at_work(scene: Scene) -> None:
     folder = journal.runs_dir(scene.environ) / "run"
     with journal.opened(folder) as book:
-        book.begin("run", "now", ORDERS, TREES.sent)
+        book.begin(RunState("run", "now", ORDERS, TREES.sent))
         assert controller.stored_report(folder)["failure"]["saw"].endswith("it is at work")
     told = controller.stored_report(folder)
     assert told["exit_status"] == 130

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from agent.core.errors import AgentError
 from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
 from agent.fleet import journal
-from agent.fleet.journal import InFlight, RunSpec
+from agent.fleet.model import RunSpec, RunState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ FAILED = HostResult(
 
 def write(folder: Path) -> None:
     with journal.opened(folder) as book:
-        book.begin("20261125T000000Z-0000", "2026-11-25T00:00:00Z", ORDERS, ArchiveDigests("f00"))
+        book.begin(RunState("20261125T000000Z-0000", "2026-11-25T00:00:00Z", ORDERS, ArchiveDigests("f00")))
         book.began("web-1", 1)
         book.began("web-2", 1)
         book.ended(OK)
@@ -46,27 +46,27 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     write(tmp_path)
     with journal.opened(tmp_path) as book:
         book.ended(FAILED)
-        book.finished(finished="2026-11-25T00:01:00Z", code=None, why=None, waves=[["web-1", "web-2"]])
-    story = journal.read(tmp_path)
-    assert (story.run_id, story.started, story.orders, story.sent) == (
+        ended = RunState("", "", ORDERS, ArchiveDigests(), waves=[["web-1", "web-2"]])
+        ended.finish("2026-11-25T00:01:00Z", "interrupted", "by a test", ended.waves)
+        book.finish(ended)
+    assert journal.read(tmp_path) == RunState(
         "20261125T000000Z-0000", "2026-11-25T00:00:00Z", ORDERS, ArchiveDigests("f00"),
+        ends={"web-1": journal.summarised(OK), "web-2": FAILED}, attempts={"web-1": 1, "web-2": 1},
+        waves=[["web-1", "web-2"]], finished="2026-11-25T00:01:00Z", code="interrupted", why="by a test",
     )  # fmt: skip
-    assert story.ends == {"web-1": journal.summarised(OK), "web-2": FAILED}
-    assert (story.attempts, story.open) == ({"web-1": 1, "web-2": 1}, {})
-    assert story.finished is not None
     assert list(journal.reports(tmp_path)) == [OK, FAILED]
 
 
 def test_a_host_without_an_end_may_still_be_at_work(tmp_path: Path) -> None:
     write(tmp_path)
-    assert journal.read(tmp_path).open == {"web-2": InFlight("web-2", 1)}
+    assert journal.read(tmp_path).open == {"web-2"}
 
 
 def test_what_a_host_says_is_kept_even_when_it_is_no_text(tmp_path: Path) -> None:
     """JSON may hold half of a pair (\\ud800), and what programs print comes as bytes that are no UTF-8."""
     end = replace(OK, saw="\ud800 \udcff", report={**REPORT, "host": {"name": "\udcff"}})
     with journal.opened(tmp_path) as book:
-        book.begin("run", "now", ORDERS, ArchiveDigests("f00"))
+        book.begin(RunState("run", "now", ORDERS, ArchiveDigests("f00")))
         book.ended(end)
     assert journal.read(tmp_path).ends["web-1"].saw == end.saw
     assert list(journal.reports(tmp_path)) == [end]
@@ -88,8 +88,8 @@ def test_what_was_changed_when_it_was_gone_on_with_stands(tmp_path: Path) -> Non
     changed = replace(ORDERS, parallel=3, desired={"web-1": {"hsm_ip": ["10.0.9.9"]}, "web-2": {}})
     with journal.opened(tmp_path) as book:
         book.resume("2026-11-25T01:00:00Z", changed, ArchiveDigests("f01"))
-    story = journal.read(tmp_path)
-    assert (story.orders, story.sent) == (changed, ArchiveDigests("f01"))
+    run = journal.read(tmp_path)
+    assert (run.spec, run.sent) == (changed, ArchiveDigests("f01"))
 
 
 def test_an_end_says_nothing_of_what_is_wanted_since(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_an_end_says_nothing_of_what_is_wanted_since(tmp_path: Path) -> None:
         assert journal.read(tmp_path).state("web-1") is HostState.OK
         changed = replace(ORDERS, desired={"web-1": {"hsm_ip": ["10.0.9.9"]}, "web-2": {}})
         book.resume("later still", changed, ArchiveDigests("f00"))
-    story = journal.read(tmp_path)
-    assert (story.state("web-1"), story.state("web-2")) == (HostState.NOT_REACHED, HostState.UNREACHABLE)
+    run = journal.read(tmp_path)
+    assert (run.state("web-1"), run.state("web-2")) == (HostState.NOT_REACHED, HostState.UNREACHABLE)
 
 
 def test_a_host_that_was_begun_again_has_no_end_until_that_ends(tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ def test_the_last_word_on_a_host_counts(tmp_path: Path) -> None:
     with journal.opened(tmp_path) as book:
         book.began("web-1", 2)
         book.ended(replace(OK, state=HostState.FAILED, report=None))
-    story = journal.read(tmp_path)
-    assert (story.ends["web-1"].state, story.attempts["web-1"]) == (HostState.FAILED, 2)
+    run = journal.read(tmp_path)
+    assert (run.ends["web-1"].state, run.attempts["web-1"]) == (HostState.FAILED, 2)
     assert [end.state for end in journal.reports(tmp_path)] == [HostState.FAILED]
 
 
@@ -161,10 +161,10 @@ def test_what_a_power_cut_left_in_part_is_passed_over(
     file.write_bytes(whole[:begin] + bytes(end - begin) + whole[end:])
     with journal.opened(folder) as book:
         book.began("web-1", 9)
-    story = journal.read(folder)
-    assert (story.orders, story.attempts["web-1"]) == (ORDERS, 9)
-    assert set(story.ends) <= {"web-1"}
-    assert [end.name for end in journal.reports(folder)] == list(story.ends)
+    run = journal.read(folder)
+    assert (run.spec, run.attempts["web-1"]) == (ORDERS, 9)
+    assert set(run.ends) <= {"web-1"}
+    assert [end.name for end in journal.reports(folder)] == list(run.ends)
 
 
 @pytest.mark.parametrize("change", [{"colour": "red"}, {"targets": [{"name": "x"}]}, {"targets": 5}])
@@ -185,7 +185,7 @@ def test_a_disk_that_fills_is_told(tmp_path: Path) -> None:
 
     def fill() -> None:
         with journal.opened(tmp_path) as book:
-            book.begin("run", "now", ORDERS, ArchiveDigests("f00"))
+            book.begin(RunState("run", "now", ORDERS, ArchiveDigests("f00")))
             resource.setrlimit(resource.RLIMIT_FSIZE, (1500, before[1]))
             book.ended(replace(OK, saw="x" * 2000))
 
@@ -263,7 +263,7 @@ def test_the_newest_roll_out_says_where_a_hosts_packages_come_from(tmp_path: Pat
     def run(number: int, command: str, *resumed: dict[str, Any], **desired: Any) -> None:
         orders = replace(ORDERS, command=command, desired=desired)
         with journal.opened(tmp_path / f"2026112{number}T000000Z-0000") as book:
-            book.begin("run", "now", orders, ArchiveDigests("f00"))
+            book.begin(RunState("run", "now", orders, ArchiveDigests("f00")))
             for each in resumed:
                 book.resume("later", replace(orders, desired=each), ArchiveDigests("f00"))
 
@@ -292,12 +292,12 @@ def test_a_journal_of_which_a_byte_changed_tells_nothing_else(tmp_path: Path, ch
     for at in (*range(0, begin, 7), *range(begin, len(content))):
         file.write_bytes(content[:at] + bytes([content[at] ^ change]) + content[at + 1 :])
         try:
-            story, told = journal.read(tmp_path), list(journal.reports(tmp_path))
+            run, told = journal.read(tmp_path), list(journal.reports(tmp_path))
         except AgentError as error:
             assert error.code.name == "nothing-recorded"  # noqa: PT017 -- or nothing else than before
             continue
-        assert (story.orders, story.sent) == (whole.orders, whole.sent), content[at : at + 20]
-        assert all(story.ends[name] == whole.ends[name] for name in story.ends)
+        assert (run.spec, run.sent) == (whole.spec, whole.sent), content[at : at + 20]
+        assert all(run.ends[name] == whole.ends[name] for name in run.ends)
         assert all(end in ends for end in told)
 
 

@@ -43,15 +43,15 @@ def refused(these: PackageOffer, url: str, sha256: str | None = None) -> AgentEr
 def test_a_host_is_told_of_no_folder_of_the_operators_machine(source: str | None, here: bool) -> None:
     these = offer(package_source=source)
     assert is_here(source) is here
-    assert these.told()["package_source"] == (PUSHED if here else source)
-    assert these.told()["hsm_ip"] == ["10.0.1.6"]
+    assert these.desired_of_host()["package_source"] == (PUSHED if here else source)
+    assert these.desired_of_host()["hsm_ip"] == ["10.0.1.6"]
     if source is not None:
         assert these.url(f"{PUSHED if here else source}/{CLI}", KNOWN) == f"{source}/{CLI}"
 
 
 def test_what_was_pushed_before_is_pushed_from_where_it_lay() -> None:
     again = PackageOffer(CATALOGUE, NAMES, {}, "https://vendor", {"package_source": "/srv/mirror"})
-    assert again.told() == {}
+    assert again.desired_of_host() == {}
     assert again.url(f"{PUSHED}/{CLI}", KNOWN) == f"/srv/mirror/{CLI}"
     other = "1" * 64
     refused(again, f"{PUSHED}/{CLI}", other)

@@ -13,7 +13,7 @@ from agent.config.desired import InputErrors, from_json
 from agent.core.errors import AgentError
 from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
 from agent.fleet import run_spec
-from agent.fleet.journal import RecordedRun, RunSpec
+from agent.fleet.model import RunSpec, RunState
 from agent.fleet.run_spec import FleetOptions
 from agent.hosts.posix import Posix
 
@@ -199,13 +199,13 @@ def test_a_folder_of_packages_is_one_of_this_machine(scene: Scene) -> None:
     assert scene.made().desired["web-1"]["package_source"] == "https://mirror.example/x"
 
 
-def story(scene: Scene) -> RecordedRun:
+def story(scene: Scene) -> RunState:
     made = scene.made("fleet.toml")
     ends = {
         "web-1": HostResult("web-1", "web-1", 22, 1, HostState.OK),
         "web-2": HostResult("web-2", "web-2", 22, 2, HostState.UNREACHABLE),
     }
-    return RecordedRun("RUN", "now", made, ArchiveDigests(), ends=ends)
+    return RunState("RUN", "now", made, ArchiveDigests(), ends=ends)
 
 
 def go_on(scene: Scene, command: str = "rollout", **typed: Any) -> tuple[RunSpec, list[str]]:
@@ -219,7 +219,7 @@ def test_what_is_left_is_everything_that_is_not_proven(scene: Scene) -> None:
     scene.again = {}
     these, due = go_on(scene)
     assert due == ["web-2", "db-1"]
-    assert these == story(scene).orders
+    assert these == story(scene).spec
     assert go_on(scene, only=("unreachable",))[1] == ["web-2"]
     assert go_on(scene, only=("not-reached",))[1] == ["db-1"]
 
@@ -265,7 +265,7 @@ def test_what_is_typed_again_is_complained_about_once(scene: Scene) -> None:
 
 def test_a_run_of_another_version_is_told(scene: Scene) -> None:
     this = story(scene)
-    old = replace(this, orders=replace(this.orders, desired={"web-1": {"colour": "red"}}))
+    old = replace(this, spec=replace(this.spec, desired={"web-1": {"colour": "red"}}))
     with pytest.raises(AgentError) as refused:
         run_spec.resume_spec(Posix(), old, "rollout", FleetOptions(resume="RUN"), {}, InputErrors())
     assert refused.value.code.name == "nothing-recorded"
@@ -281,7 +281,7 @@ def test_what_was_proven_for_something_else_is_due_again(scene: Scene) -> None:
     """Else a run would end as proven with hosts that never had what was wanted at its end."""
     scene.again = {"hsm_ip": ("10.0.9.9",)}
     assert go_on(scene)[1] == ["web-1", "web-2", "db-1"]
-    wanted = story(scene).orders.desired["web-1"]
+    wanted = story(scene).spec.desired["web-1"]
     scene.again = {"hsm_ip": tuple(wanted["hsm_ip"])}
     these, due = go_on(scene)
     assert due == ["web-2", "db-1"]
@@ -290,7 +290,7 @@ def test_what_was_proven_for_something_else_is_due_again(scene: Scene) -> None:
 
 def test_with_only_what_is_typed_again_is_for_those_hosts(scene: Scene) -> None:
     scene.again = {"hsm_ip": ("10.0.9.9",)}
-    before = story(scene).orders.desired
+    before = story(scene).spec.desired
     these, due = go_on(scene, only=("unreachable",))
     assert due == ["web-2"]
     assert {name for name, wanted in these.desired.items() if wanted != before[name]} == {"web-2"}

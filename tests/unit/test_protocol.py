@@ -19,10 +19,10 @@ from agent.remote.protocol import (
     FileHeader,
     Hello,
     HostMessage,
+    HostRequest,
     RecordStream,
     Refused,
     ReportMessage,
-    Request,
     Settled,
     WantFile,
     WantTree,
@@ -30,7 +30,7 @@ from agent.remote.protocol import (
 )
 from tests.unit.test_landing import archive, digest
 
-REQUEST = Request(
+REQUEST = HostRequest(
     ArchiveRef("f00", keep=True), "configure", False, {"sdk": 5}, "RUN/web-1/2", True, False, 90.5, "w0"
 )
 REQUEST_LINE = (
@@ -84,9 +84,9 @@ def test_request_of_an_earlier_version_is_read() -> None:
         for name, each in json.loads(REQUEST_LINE).items()
         if name not in ("removal", "resumed", "word")
     }
-    assert Request.from_json(values) == REQUEST._replace(word="")
+    assert HostRequest.from_json(values) == REQUEST._replace(word="")
     with pytest.raises(KeyError):
-        Request.from_json({**values, "tree": {}})
+        HostRequest.from_json({**values, "tree": {}})
 
 
 def test_bootstrap_program_imports_nothing_of_the_agent() -> None:

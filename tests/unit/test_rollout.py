@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
 from agent.core.transport import CancelledError
-from agent.fleet import journal, waves
-from agent.fleet.journal import RunSpec
-from agent.fleet.rollout import HostTask, Rollout, RolloutPolicy, RunState
+from agent.fleet import journal
+from agent.fleet.agent_archive import AgentArchive, AgentArchives
+from agent.fleet.model import Deps, HostTask, RunSpec, RunState
+from agent.fleet.rollout import Rollout
+from agent.hosts.posix import Posix
 from tests.examples import examples
 
 if TYPE_CHECKING:
@@ -79,6 +81,10 @@ def ended(host_task: HostTask, state: HostState = HostState.OK, code: str | None
     return HostResult(host_task.target.name, host_task.target.address, 22, host_task.wave, state, code=code)
 
 
+def no_connector(_ssh_config: str | None) -> Any:
+    raise AssertionError("a roll-out connects by its sessions alone")
+
+
 @dataclass
 class Run:
     """One roll-out over some hosts, and all that can be seen of it."""
@@ -86,7 +92,7 @@ class Run:
     folder: Path
     hosts: int
     shares: str = "100%"
-    limit: str | None = "0"
+    limit: str = "0"
     parallel: int = 4
     deadline: float = 60.0
     soak: float = 0.0
@@ -99,7 +105,7 @@ class Run:
     before: tuple[str, ...] = ()  # hosts that failed when the run was first conducted, and are not due now
     command: str = "rollout"
 
-    def go(self, visit: Callable[[HostTask, Any, Callable[[str], None]], HostResult]) -> Rollout:
+    def go(self, visit: Callable[[HostTask, Any, Callable[[str], None]], HostResult]) -> RunState:
         these = targets(self.hosts)
         lock = threading.Lock()
 
@@ -112,36 +118,43 @@ class Run:
             self.cords.append(Cord())
             return self.cords[-1]
 
+        spec = RunSpec(
+            self.command, "hosts", these, {}, parallel=self.parallel, shares=self.shares, soak=self.soak,
+            limit=self.limit, deadline=self.deadline,
+        )  # fmt: skip
+        endpoints = {target.name: (target.address, 22) for target in these}
+        self.run_state = RunState("run", "now", spec, ArchiveDigests(), endpoints=endpoints)
+        deps = Deps(
+            Posix(), {}, AgentArchives(AgentArchive("t.tar.gz", "f00", b"TREE")), no_connector, cord, self.heard,
+            lambda: self.interrupts, start_spacing=self.apart,
+        )  # fmt: skip
         with journal.opened(self.folder) as book:
-            book.begin("run", "now", RunSpec("rollout", "hosts", these, {}), ArchiveDigests())
+            book.begin(self.run_state)
             for name in self.open:
                 book.began(name, 1)
-            attempts = dict.fromkeys(self.open, 1)
-            places = {target.name: (target.address, 22) for target in these}
-            self.run_state = RunState(these, places, {}, attempts, set(self.open), [])
-            limit = waves.share(self.limit) if self.limit else None
-            pace = RolloutPolicy(self.parallel, self.deadline, self.soak, limit, apart=self.apart)
-            rollout = Rollout(seen, cord, book, self.heard, pace, lambda: self.interrupts)
+                self.run_state.begin(name, 1)
             for name in self.before:
                 self.run_state.ends[name] = HostResult(name, "", 22, 1, HostState.FAILED)
             due = [target for target in these if target.name not in self.before]
-            rollout.roll(self.command, self.run_state, waves.split(due, waves.shares(self.shares)))
-        return rollout
+            Rollout(self.run_state, deps, book, seen).roll(due)
+        return self.run_state
 
     @property
     def states(self) -> dict[str, str]:
-        return {target.name: self.run_state.state(target.name).value for target in self.run_state.targets}
+        return {
+            target.name: self.run_state.state(target.name).value for target in self.run_state.spec.targets
+        }
 
 
 def test_every_host_has_its_turn_wave_by_wave(tmp_path: Path) -> None:
     run = Run(tmp_path, 10, "1,50%,100%")
     rollout = run.go(lambda host_task, _line, _tell: ended(host_task))
-    assert (rollout.halted, set(run.states.values())) == (None, {"ok"})
+    assert (rollout.why, set(run.states.values())) == (None, {"ok"})
     assert run.run_state.waves == [("h0",), ("h1", "h2", "h3", "h4"), ("h5", "h6", "h7", "h8", "h9")]
     assert run.heard.told[:3] == [("begins", "rollout", (1, 4, 5)), ("wave", 1, 1), ("began", "h0")]
     assert [host_task.wave for host_task in run.visits] == [1, *[2] * 4, *[3] * 5]
     story = journal.read(tmp_path)
-    assert (set(story.ends), story.open) == ({f"h{number}" for number in range(10)}, {})
+    assert (set(story.ends), story.open) == ({f"h{number}" for number in range(10)}, set())
 
 
 def test_those_that_start_a_wave_are_kept_apart_and_later_ones_follow_as_others_end(tmp_path: Path) -> None:
@@ -164,7 +177,7 @@ def test_a_canary_that_fails_keeps_the_others_untouched(tmp_path: Path) -> None:
     run = Run(tmp_path, 10, "1,100%")
     rollout = run.go(lambda host_task, _line, _tell: ended(host_task, HostState.FAILED, "hsm-timed-out"))
     assert rollout.code == "failure-limit"
-    assert rollout.halted == "1 of 10 hosts in the run are not proven; 0 allows 0"
+    assert rollout.why == "1 of 10 hosts in the run are not proven; 0 allows 0"
     assert run.states == {"h0": "failed", **{f"h{number}": "not-reached" for number in range(1, 10)}}
     assert len(run.visits) == 1
 
@@ -176,7 +189,7 @@ def test_a_run_that_is_gone_on_with_counts_anew(tmp_path: Path) -> None:
             host_task, HostState.FAILED if host_task.target.name == "h2" else HostState.OK
         )
     )
-    assert (rollout.halted, Counter(run.states.values())) == (None, {"failed": 3, "ok": 2})
+    assert (rollout.why, Counter(run.states.values())) == (None, {"failed": 3, "ok": 2})
 
 
 def test_what_runs_finishes_when_the_limit_is_reached(tmp_path: Path) -> None:
@@ -235,7 +248,7 @@ def test_a_host_past_its_deadline_is_given_up_and_costs_nobody_else(tmp_path: Pa
 
     run = Run(tmp_path, 5, limit="5", deadline=0.3)
     rollout = run.go(visit)
-    assert rollout.halted is None
+    assert rollout.why is None
     assert run.states == {"h0": "ok", "h1": "failed", "h2": "ok", "h3": "ok", "h4": "ok"}
     end = run.run_state.ends["h1"]
     assert (end.code, end.exit_status, end.saw) == ("host-deadline", 75, "at `package:cli` after 0.3 s")
@@ -300,7 +313,7 @@ def test_after_the_soak_a_wave_is_looked_at_again(tmp_path: Path) -> None:
 def test_after_a_removal_nothing_is_looked_for(tmp_path: Path) -> None:
     run = Run(tmp_path, 4, "1,100%", soak=0.05, command="remove")
     rollout = run.go(lambda host_task, _line, _tell: ended(host_task))
-    assert (rollout.halted, {host_task.command for host_task in run.visits}) == (None, {"remove"})
+    assert (rollout.why, {host_task.command for host_task in run.visits}) == (None, {"remove"})
     assert ("soaks", 0.05) in run.heard.told
 
 
@@ -334,8 +347,8 @@ def test_a_machine_that_allows_no_more_threads_fails_hosts_and_not_the_run(tmp_p
         rollout = run.go(lambda host_task, _line, _tell: ended(host_task))
     finally:
         threading.stack_size(before)
-    assert (rollout.halted, {end.code for end in run.run_state.ends.values()}) == (None, {"no-resources"})
-    assert journal.read(tmp_path).open == {}
+    assert (rollout.why, {end.code for end in run.run_state.ends.values()}) == (None, {"no-resources"})
+    assert journal.read(tmp_path).open == set()
 
 
 def test_a_visit_that_breaks_in_an_unforeseen_way_is_that_hosts_failure(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def test_an_interrupt_ends_the_questions_to_ssh(tmp_path: Path) -> None:
     path.write_text('Match exec "sleep 300"\n  User x\n')
     door = SshConnector(str(path), trust_new=False)
     with pytest.raises(AgentError) as caught:
-        door.places([Target(f"web{number}", f"web{number}") for number in range(100)], lambda: True)
+        door.endpoints([Target(f"web{number}", f"web{number}") for number in range(100)], lambda: True)
     assert caught.value.code.name == "interrupted"
 
 
@@ -292,10 +292,10 @@ def test_two_names_of_one_machine_are_refused_before_it_is_contacted(
     door = SshConnector(str(tmp_path / "config"), trust_new=False)
     targets = [Target(name, name, where=f"fleet:{number}") for number, name in enumerate(names.split(), 1)]
     if not are_one:
-        assert set(door.places(targets, lambda: False)) == set(names.split())
+        assert set(door.endpoints(targets, lambda: False)) == set(names.split())
         return
     with pytest.raises(AgentError) as caught:
-        door.places(targets, lambda: False)
+        door.endpoints(targets, lambda: False)
     assert caught.value.code.name == "inventory-invalid"
     first, second = names.split()
     assert f"fleet:2: {second} is the same machine as {first} at fleet:1" in (caught.value.saw or "")

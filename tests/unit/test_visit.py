@@ -15,16 +15,15 @@ from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
 from agent.core.transport import CancelledError, ConnectionLostError
 from agent.fleet import controller, journal
 from agent.fleet.agent_archive import AgentArchive, AgentArchives
-from agent.fleet.host_session import HostRunner, SessionContext
-from agent.fleet.journal import RunSpec
+from agent.fleet.host_session import HostRunner
 from agent.fleet.launch import COMMAND, SHELL_PROBE
-from agent.fleet.package_cache import PackageCache
+from agent.fleet.model import Deps, HostTask, RunSpec, RunState
 from agent.fleet.replies import has_proof
-from agent.fleet.rollout import HostTask
 from agent.hosts.posix import Posix
 from agent.http.download import PUSHED
 from agent.remote.protocol import RECORD
 from agent.render.fleet import html, screen
+from agent.render.fleet.counters import RolloutCounters
 from agent.render.fleet.junit import suites
 from agent.render.json_report import to_tree
 from tests.golden.test_screens import first_run
@@ -138,7 +137,7 @@ class Scene:
         left = list(self.scripts)
 
         class Door:
-            def places(self, targets: Sequence[Target], _stopped: object) -> dict[str, tuple[str, int]]:
+            def endpoints(self, targets: Sequence[Target], _stopped: object) -> dict[str, tuple[str, int]]:
                 return {each.name: (each.address, each.port or 22) for each in targets}
 
             @contextmanager
@@ -154,14 +153,24 @@ class Scene:
         (mirror / "Noble").mkdir()
         (mirror / "Noble" / "cloudhsm-cli_5.18.0-1_u24.04_amd64.deb").write_bytes(b"package")
         (self.folder / "id_rsa").write_text("secret")
-        session_context = SessionContext(
-            "RUN", AgentArchives(AgentArchive("t.tar.gz", "f00", b"TREE"), self.build), PackageCache(Posix(), self.folder / "kept"), "https://vendor",
-            {"web-1": {"hsm_ip": ["10.0.1.6"], "package_source": str(mirror)}}, {"web-1": ("10.0.4.7", 2222)}, deadline=100.0, search=self.search,
-        )  # fmt: skip
-        self.host_task = HostTask(
-            self.command, Target("web-1", "10.0.4.7", port=2222, system=self.system), 3, 2, self.again
+        target = Target("web-1", "10.0.4.7", port=2222, system=self.system)
+        desired = {"web-1": {"hsm_ip": ["10.0.1.6"], "package_source": str(mirror)}}
+        spec = RunSpec(self.command, "hosts", (target,), desired, deadline=100.0)
+        archives = AgentArchives(AgentArchive("t.tar.gz", "f00", b"TREE"), self.build)
+        run = RunState("RUN", "now", spec, archives.sent, endpoints={"web-1": ("10.0.4.7", 2222)})
+        environ = {"XDG_CACHE_HOME": str(self.folder / "kept")}
+        deps = Deps(
+            Posix(),
+            environ,
+            archives,
+            lambda _config: Door(),
+            Cord,
+            RolloutCounters(),
+            lambda: 0,
+            self.search,
         )
-        self.visitor = HostRunner(Door(), session_context)
+        self.host_task = HostTask(self.command, target, 3, 2, self.again)
+        self.visitor = HostRunner(run, deps, Door())
         return self.visitor(self.host_task, Cord(), self.said.append)
 
 
@@ -707,7 +716,7 @@ def test_the_words_of_a_jump_host_travel_whole(tmp_path: Path) -> None:
     assert (end.sentence, end.saw, end.want, end.hint) == words
     orders = RunSpec("verify", "hosts", (Target("web-1", "10.0.4.7"),), {"web-1": {}})
     with journal.opened(tmp_path / "run") as book:
-        book.begin("RUN", "2026-11-30T00:00:00Z", orders, ArchiveDigests())
+        book.begin(RunState("RUN", "2026-11-30T00:00:00Z", orders, ArchiveDigests()))
         book.ended(end)
         book.sync()
     tree = controller.stored_report(tmp_path / "run")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import CODES
+from agent.core.fleet_model import ANSWER_STEP, UNMET_OUTCOMES
 from agent.render.fleet.humanize import FIXES, Counted, counted, from_here
 from agent.render.text import short
 
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
 
 # worst first
 OUTCOMES = ("failed", "unreachable", "degraded", "drifted", "at-work", "not-reached", "ok")
-# outcomes of steps that say why a host is not as wanted; and the step in which the vendor's client answers
-_BAD = ("failed", "would-change")
-_ANSWER = "client:hsm-info"
 # characters of one text: a program may say anything at any length
 _LONGEST = 500
 # good news, and what is worth knowing: no risks
@@ -59,15 +57,6 @@ def groups(tree: Mapping[str, Any]) -> tuple[HostGroup, ...]:
     return tuple(sorted(made, key=lambda each: (_rank(each.outcome), -len(each.hosts), each.title)))
 
 
-def summary_details(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return of a host's own report what the screen shows: a thousand whole ones would fill the memory."""
-    keys = ("host", "client", "ca", "warnings", "restart_needed", "cause", "failure")
-    kept = {key: report[key] for key in keys if key in report}
-    told = [step for step in report.get("steps", ()) if step.get("outcome") in _BAD or step["id"] == _ANSWER]
-    words = ("id", "outcome", "saw", "want", "hint")
-    return {**kept, "steps": [{key: step.get(key) for key in words} for step in told]}
-
-
 def risks(tree: Mapping[str, Any]) -> tuple[Risk, ...]:
     """Return the warnings of all hosts by their code, the most frequent first."""
     found: dict[str, list[tuple[str, str]]] = {}
@@ -89,7 +78,7 @@ def trusted(tree: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
 def evidence(host: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what was seen where the host is not as wanted: of its steps, and of itself where no step says it."""
     report = host["report"] or {}
-    bad = [step for step in report.get("steps", ()) if step["outcome"] in _BAD]
+    bad = [step for step in report.get("steps", ()) if step["outcome"] in UNMET_OUTCOMES]
     told = [_said(step) for step in bad]
     if host.get("sentence"):
         return (_words(host),)
@@ -159,7 +148,7 @@ def _quotes(text: str) -> str:
 def proofs(host: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the vendor's client answered there, and which client it is."""
     report = host["report"] or {}
-    said = [step["saw"] for step in report.get("steps", ()) if step["id"] == _ANSWER and step["saw"]]
+    said = [step["saw"] for step in report.get("steps", ()) if step["id"] == ANSWER_STEP and step["saw"]]
     client = report.get("client") or {}
     if client.get("version"):
         said.append(f"client {client['version'].split('-')[0]}")

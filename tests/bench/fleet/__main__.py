@@ -198,12 +198,12 @@ def spread(each: Figures, which: str) -> str:
 
 def conversation(ground: Ground) -> bytes:
     """Have a proven host say again what it says in a second pass, and return its records, one a line."""
-    story = journal.read(ground.operator.last_run())
+    run = journal.read(ground.operator.last_run())
     host, source = ground.hosts[0], bootstrap_program()
     request = {
-        "tree": {"sha256": story.sent.tree, "keep": True},
+        "tree": {"sha256": run.sent.tree, "keep": True},
         "command": "configure",
-        "desired": dict(story.orders.desired[host.name]),
+        "desired": dict(run.spec.desired[host.name]),
         "request": crowd.RECORDED,
         "again": False,
         "seconds": 100.0,
