@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.cloudhsm.client_config import SavedConfig
+    from agent.cloudhsm.paths import ClientPaths
     from agent.core.host import HostView
     from agent.core.system import System
 
@@ -62,6 +63,11 @@ class Facts:
     due: tuple[str, ...] = ()
     system: System = LINUX
     kept: Mapping[str, SavedConfig] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def paths(self) -> ClientPaths:
+        """The vendor's paths on this kind of system."""
+        return client_paths(self.system)
 
     def components(self, sdk: int) -> tuple[str, ...]:
         """Return the components of one SDK generation that the package database knows."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from agent.catalogue import (
     LATEST,
@@ -16,26 +16,23 @@ from agent.catalogue import (
     resolve_artefact,
 )
 from agent.cloudhsm.components import NAMES, component_of
-from agent.cloudhsm.paths import PORT, PORT_CMU, client_paths
+from agent.cloudhsm.sdk3.daemon import daemon_on
+from agent.cloudhsm.sdk3.sdk import SDK3
 from agent.core.errors import AgentError
 from agent.core.model import CaState, ClientState, Notice, Plan, Probe, Step
 from agent.core.urls import below
 from agent.package_managers import MANAGERS, Condition, Installed, PackageManager
 from agent.steps.certificate import Certificate
-from agent.steps.client import ClusterActivated, HsmInfo, ManagementUtil
-from agent.steps.configure import Configure
 from agent.steps.firewall import Closing, Opening
-from agent.steps.library import Jar, Library
 from agent.steps.package import Download, Package, PackagesAbsent
 from agent.steps.reach import Reach
-from agent.steps.service import ConfigureSdk3, DaemonConnected, DaemonService
+from agent.steps.sdk5 import SDK5
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.catalogue import Artefact, Catalogue, PlatformMatch
     from agent.cloudhsm.ca import Ca
-    from agent.cloudhsm.paths import ClientPaths
     from agent.config.desired import Desired
     from agent.core.timeouts import Timeouts
     from agent.facts import Facts
@@ -49,6 +46,55 @@ class PlanResult:
     fit: PlatformMatch
     client: ClientState
     ca: CaState
+
+
+class ClientSdk(Protocol):
+    """One generation of the client. Its packages, the CA and the reachability of the HSMs are the planner's.
+
+    `ports` are those of an HSM that it connects to; `one_version`: its packages work together at one version only;
+    `replaces` is the SDK whose place it takes when that is asked for.
+    """
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def ports(self) -> tuple[int, ...]: ...
+
+    @property
+    def one_version(self) -> bool: ...
+
+    @property
+    def replaces(self) -> int | None: ...
+
+    @property
+    def notices(self) -> tuple[Notice, ...]: ...
+
+    def require_host(self, facts: Facts) -> None:
+        """Raise AgentError `platform-unsupported` for a host on which it cannot work."""
+
+    def steps(
+        self, facts: Facts, desired: Desired, components: tuple[str, ...], limits: Timeouts
+    ) -> tuple[Step, ...]:
+        """Return what follows the packages and the CA."""
+
+    def probes(
+        self,
+        facts: Facts,
+        desired: Desired,
+        components: tuple[str, ...],
+        requires: tuple[str, ...],
+        limits: Timeouts,
+    ) -> tuple[Probe, ...]:
+        """Return what proves that the client works, beside reaching the HSMs."""
+
+    def baseline(self, facts: Facts, limits: Timeouts) -> Probe | None:
+        """Return what shows whether the present configuration works, None where there is none."""
+
+
+_SDKS: tuple[ClientSdk, ...] = (SDK5, SDK3)
+# what must be met before the client is asked anything
+_PROVEN_BY = ("package:cli", "certificate", "configure:cli", "reach:*")
 
 
 def fit_host(facts: Facts, platform: str | None, catalogue: Catalogue) -> PlatformMatch:
@@ -99,24 +145,9 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: T
             hint="leave it out here",
         )
     manager = MANAGERS[fit.row.format]
-    sdk = desired.sdk or 5
-    other = tuple(each.package for each in facts.installed if _sdk_of(each.package) == (3 if sdk == 5 else 5))
-    if other and (desired.sdk is None or sdk == 3):
-        raise AgentError(
-            "package-conflict",
-            f"SDK {3 if sdk == 5 else 5} is installed on this host",
-            saw=", ".join(other),
-            want=f"SDK {sdk} alone",
-            hint=None if sdk == 5 else "take it off first: `hsm-agent remove`",
-        )
-    if sdk == 3 and facts.init == "other":
-        raise AgentError(
-            "platform-unsupported",
-            "the daemon of SDK 3 is started and watched by systemd",
-            saw="another init, or none",
-            want="systemd",
-            hint="SDK 5 has no daemon: leave `--sdk 3` out",
-        )
+    sdk = _sdk_of(desired)
+    other = _other_packages(facts, desired, sdk)
+    sdk.require_host(facts)
     components = _wanted(facts, desired, sdk)
     packages = tuple(_package(each, facts, desired, catalogue, fit, manager, limits) for each in components)
     # before all others: when that fails, nothing has been touched that would have to be put back
@@ -124,24 +155,47 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: T
     if other:
         missing = tuple(each.download for each in packages if each.download is not None)
         heirs = tuple(each.package for each in packages)
-        steps.append(PackagesAbsent("sdk3", other, manager, limits, stops=True, first=missing, heirs=heirs))
+        daemon = daemon_on(facts.paths)
+        steps.append(PackagesAbsent("sdk3", other, manager, limits, daemon, first=missing, heirs=heirs))
     steps += packages
-    here = client_paths(facts.system)
-    steps.append(Certificate(here.ca, ca.pem, ca.fingerprints, ca.not_after.isoformat(), desired.replace_ca))
-    steps += _configure(here, facts, desired, components, sdk, limits)
-    probes, worked = _probes(here, facts, desired, components, sdk, limits)
+    paths = facts.paths
+    steps.append(Certificate(paths, ca.pem, ca.fingerprints, ca.not_after.isoformat(), desired.replace_ca))
+    steps += sdk.steps(facts, desired, components, limits)
+    reach = (Reach(address, port, limits.connect) for port in sdk.ports for address in desired.hsm_ip)
     return PlanResult(
         plan=Plan(
             tuple(steps),
-            probes,
-            (*_notices(facts, catalogue, fit, sdk), *_checksum_notices(packages, facts, catalogue, sdk)),
-            worked,
+            (*reach, *sdk.probes(facts, desired, components, _PROVEN_BY, limits)),
+            (
+                *_notices(facts, catalogue, fit, sdk),
+                *_checksum_notices(packages, facts, catalogue, sdk.number),
+            ),
+            sdk.baseline(facts, limits),
             _replaces(facts, desired),
         ),
         fit=fit,
-        client=_client(packages, facts, desired, sdk),
-        ca=CaState(here.ca, ca.sha256, ca.subject, ca.not_after.isoformat(), ca.fingerprints),
+        client=_client(packages, facts, desired, sdk.number),
+        ca=CaState(paths.ca, ca.sha256, ca.subject, ca.not_after.isoformat(), ca.fingerprints),
     )
+
+
+def _sdk_of(desired: Desired) -> ClientSdk:
+    return next(each for each in _SDKS if each.number == (desired.sdk or SDK5.number))
+
+
+def _other_packages(facts: Facts, desired: Desired, sdk: ClientSdk) -> tuple[str, ...]:
+    """Return the packages of the other SDK, which this one replaces. Raises AgentError `package-conflict`."""
+    known = ((each.package, component_of(each.package)) for each in facts.installed)
+    others = {package: row.sdk for package, row in known if row is not None and row.sdk != sdk.number}
+    if others and (desired.sdk is None or sdk.replaces is None):
+        raise AgentError(
+            "package-conflict",
+            f"SDK {next(iter(others.values()))} is installed on this host",
+            saw=", ".join(others),
+            want=f"SDK {sdk.number} alone",
+            hint=None if sdk.replaces else "take it off first: `hsm-agent remove`",
+        )
+    return tuple(others)
 
 
 def removal_plan(facts: Facts, limits: Timeouts) -> Plan:
@@ -156,23 +210,20 @@ def removal_plan(facts: Facts, limits: Timeouts) -> Plan:
 def _absent(package: str, facts: Facts, limits: Timeouts) -> PackagesAbsent:
     known = component_of(package)
     name = known.name if known else package
-    stops = known is not None and (known.sdk, known.name) == (3, "cli")
-    return PackagesAbsent(name, (package,), MANAGERS[facts.format], limits, stops=stops)
+    has_daemon = known is not None and (known.sdk, known.name) == (SDK3.number, "cli")
+    daemon = daemon_on(facts.paths) if has_daemon else None
+    return PackagesAbsent(name, (package,), MANAGERS[facts.format], limits, daemon)
 
 
-def _sdk_of(package: str) -> int | None:
-    known = component_of(package)
-    return known.sdk if known else None
-
-
-def _wanted(facts: Facts, desired: Desired, sdk: int) -> tuple[str, ...]:
+def _wanted(facts: Facts, desired: Desired, sdk: ClientSdk) -> tuple[str, ...]:
     """Return the components in a fixed order: the CLI always, since without it nothing is proven.
 
-    What is installed is configured too. What SDK 3 had, SDK 5 gets: programs on this host use it.
+    What is installed is configured too. What an SDK had that is replaced, the new one gets: programs on this host use
+    it.
     """
-    wanted = {"cli", *desired.component, *facts.components(sdk)}
-    if sdk == 5:
-        wanted.update(facts.components(3), facts.due)
+    wanted = {"cli", *desired.component, *facts.components(sdk.number)}
+    if sdk.replaces is not None:
+        wanted.update(facts.components(sdk.replaces), facts.due)
     return tuple(component for component in NAMES if component in wanted)
 
 
@@ -185,13 +236,12 @@ def _package(
     When nothing was said about the version and there is one, it stays, whole or not: an upgrade happens when it is
     asked for. One that is whole has nothing to download, and may be one the vendor withdrew.
     """
-    sdk = desired.sdk or 5
+    sdk = _sdk_of(desired).number
     there = facts.package(sdk, component)
     known_newest = newest(catalogue, fit, facts.arch, component, sdk)
     version = desired.client_version
-    if sdk == 3 and version is None and there is None:
-        # the packages of SDK 3 work with each other at one version only, and the client may be there
-        version = _plain(facts.package(3, "cli"))
+    if _sdk_of(desired).one_version and version is None and there is None:
+        version = _plain(facts.package(sdk, "cli"))
     if there is None and version in (None, LATEST):
         _refuse_left_behind(catalogue, fit, facts, component, sdk)
     wanted = resolve_artefact(catalogue, fit, facts.arch, component, version, sdk=sdk)
@@ -242,7 +292,9 @@ def _again(
     """
     needed = there.condition is Condition.BROKEN
     try:
-        file = resolve_artefact(catalogue, fit, facts.arch, component, _plain(there), sdk=desired.sdk or 5)
+        file = resolve_artefact(
+            catalogue, fit, facts.arch, component, _plain(there), sdk=_sdk_of(desired).number
+        )
     except AgentError:
         if needed:
             raise
@@ -277,61 +329,6 @@ def _plain(there: Installed | None) -> str | None:
     """Return the X.Y.Z-N of a version as a package database has it, such as `3.4.3-1.el8`."""
     found = re.match(r"\d+\.\d+\.\d+(-\d+)?", there.version if there else "")
     return found[0] if found else None
-
-
-def _configure(
-    here: ClientPaths, facts: Facts, desired: Desired, components: tuple[str, ...], sdk: int, limits: Timeouts
-) -> list[Step]:
-    if sdk == 3:
-        kept = (facts.kept.get(path) for path in (here.sdk3.client_settings, here.sdk3.cmu_settings))
-        return [ConfigureSdk3(desired.hsm_ip, here.ca, limits, *kept), DaemonService(here.ca, limits)]
-    return [
-        Configure(
-            component=component,
-            layout=here,
-            servers=desired.hsm_ip,
-            ca=here.ca,
-            accept_single_hsm=desired.accept_single_hsm,
-            limits=limits,
-            options=desired.client,
-            kept=facts.kept.get(component),
-        )
-        for component in components
-    ]
-
-
-def _probes(
-    here: ClientPaths, facts: Facts, desired: Desired, components: tuple[str, ...], sdk: int, limits: Timeouts
-) -> tuple[tuple[Probe, ...], Probe | None]:
-    asked = len(desired.hsm_ip)
-    reach: list[Probe] = [Reach(address, PORT, limits.connect) for address in desired.hsm_ip]
-    needs = ("package:cli", "certificate", "configure:cli", "reach:*")
-    if sdk == 3:
-        reach += [Reach(address, PORT_CMU, limits.connect) for address in desired.hsm_ip]
-        cmu = ManagementUtil(here.sdk3.cmu, here.sdk3.cmu_settings, limits, (*needs, "service"))
-        before = facts.package(3, "cli") is not None and facts.has_ca
-        connected = (DaemonConnected(limits, (cmu.id,)),) if here.sdk3.cluster_cache else ()
-        return (
-            (*reach, cmu, *connected),
-            ManagementUtil(here.sdk3.cmu, here.sdk3.cmu_settings, limits) if before else None,
-        )
-    libraries = tuple(
-        Jar(here.jars, ("package:jce",))
-        if component == "jce" and here.jars
-        else Library(component, here, here.loader, limits, (f"package:{component}",))
-        for component in components
-        if here.loader and component in here.libraries
-    )
-    info = HsmInfo(here, asked, desired.accept_single_hsm, limits, needs)
-    active = ClusterActivated(here, limits, needs)
-    old = next((each for each in facts.configured if each.component == "cli" and each.servers), None)
-    worked = None
-    if old is not None and facts.has_ca:
-        # whatever the package database says of the client: that it works is seen by asking it
-        # accepted: one answering HSM means that the old configuration worked, whatever it says about keys
-        # and asked once: the usual reason to configure again is that the old addresses are dead
-        worked = HsmInfo(here, len(old.servers), True, limits, tries=1)
-    return (*reach, *libraries, info, active), worked
 
 
 def _replaces(facts: Facts, desired: Desired) -> bool:
@@ -378,9 +375,6 @@ def _is_there(step: Package, there: Installed | None) -> bool:
     )
 
 
-def _notices(facts: Facts, catalogue: Catalogue, fit: PlatformMatch, sdk: int) -> tuple[Notice, ...]:
-    notices = list(fit.notices)
-    if sdk == 3:
-        notices.append(Notice("sdk3-end-of-support", "SDK 3 is out of support, and hsm2m clusters refuse it"))
+def _notices(facts: Facts, catalogue: Catalogue, fit: PlatformMatch, sdk: ClientSdk) -> tuple[Notice, ...]:
     installed = {each.package: each.version for each in facts.installed}
-    return (*notices, *life_cycle(catalogue, fit, installed))
+    return (*fit.notices, *sdk.notices, *life_cycle(catalogue, fit, installed))

@@ -107,14 +107,6 @@ def diagnose(text: str) -> KnownFailure | None:
     return None
 
 
-def cmu_connected(text: str) -> tuple[str, ...]:
-    """Return the addresses SDK 3's cloudhsm_mgmt_util connected to (`Connected to server '…'`)."""
-    found = re.findall(
-        r"^Connected to server '?([^'\s]+?)'?(?:: hostname '([^'\n]+)'.*|[:.]? *)$", text, re.MULTILINE
-    )
-    return tuple(dict.fromkeys(hostname or server for server, hostname in found))
-
-
 # `ki-all` lists the first known number, 67; they are OpenSSL's X509_V_ERR_* codes.
 _VERIFICATION = re.compile(r"Certificate verification error with error code (\d+) and depth (\d+): ([^\n]*)")
 _CLOCK = "check this host's clock with `date -u`; if it is right, a certificate of the cluster is out of date"

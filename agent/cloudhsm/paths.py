@@ -8,33 +8,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.cloudhsm.components import COMPONENTS, NAMES, SDK5, ClientComponent
+from agent.cloudhsm.sdk3 import paths as sdk3_paths
 from agent.core import system as systems
 from agent.core.errors import AgentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from agent.cloudhsm.sdk3.paths import Sdk3Paths
     from agent.core.host import HostView
     from agent.core.system import System
 
-# Which port SDK 5 clients and the SDK 3 daemon talk to; the SDK 3 management utility uses 2225.
+# the HSMs' port for clients of SDK 5, and for the daemon of SDK 3
 PORT = 2223
-PORT_CMU = 2225
 # How far below a folder that is searched a configuration file may lie.
 _DEPTH = 3
-
-
-@dataclass(frozen=True)
-class Sdk3Paths:
-    """SDK 3 on one kind of host (configure-sdk-3): one tool, one daemon, two configuration files."""
-
-    configure: str
-    client_settings: str
-    cmu: str
-    cmu_settings: str
-    daemon: str
-    service: str
-    cluster_cache: str | None
 
 
 @dataclass(frozen=True)
@@ -91,7 +79,7 @@ class ClientPaths:
         Any other file, whatever its name, is not the vendor's.
         """
         known = [self.settings(component, view) for component in NAMES]
-        known += [self.sdk3.client_settings, self.sdk3.cmu_settings]
+        known += self.sdk3.configs
         return tuple(path for path in known if view.stat(path) is not None)
 
     def component(self, path: str) -> str | None:
@@ -163,15 +151,7 @@ LINUX = ClientPaths(
     file="cloudhsm-*.cfg",
     logs="/opt/cloudhsm/run/cloudhsm-*.log",
     lib="/opt/cloudhsm/lib",
-    sdk3=Sdk3Paths(
-        configure="/opt/cloudhsm/bin/configure",
-        client_settings="/opt/cloudhsm/etc/cloudhsm_client.cfg",
-        cmu="/opt/cloudhsm/bin/cloudhsm_mgmt_util",
-        cmu_settings="/opt/cloudhsm/etc/cloudhsm_mgmt_util.cfg",
-        daemon="/opt/cloudhsm/bin/cloudhsm_client",
-        service="cloudhsm-client",
-        cluster_cache="/opt/cloudhsm/daemon/1/cluster.info",
-    ),
+    sdk3=sdk3_paths.LINUX,
     system=systems.LINUX,
     libraries=_libraries(each for each in COMPONENTS if each.linux),
     # with its version before or behind the ending; the documents call the provider's lic… as well
@@ -197,15 +177,7 @@ def _windows(system: System) -> ClientPaths:
         file="cloudhsm-*.cfg",
         logs=rf"{root}\cloudhsm-*.log",
         lib=rf"{root}\bin",
-        sdk3=Sdk3Paths(
-            configure=rf"{root}\configure.exe",
-            client_settings=rf"{data}\data\cloudhsm_client.cfg",
-            cmu=rf"{root}\cloudhsm_mgmt_util.exe",
-            cmu_settings=rf"{data}\data\cloudhsm_mgmt_util.cfg",
-            daemon=rf"{root}\cloudhsm_client.exe",
-            service="AWSCloudHSMClient",
-            cluster_cache=None,
-        ),
+        sdk3=sdk3_paths.windows(root, data),
         system=system,
         libraries=_libraries(each for each in COMPONENTS if each.windows),
         named=".*{}.*",

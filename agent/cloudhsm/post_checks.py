@@ -59,8 +59,7 @@ def configuration_warnings(view: HostView, programs: tuple[ProcessInfo, ...], sd
     if sdk == 5:
         here = client_paths(view.system)
         home = here.homes[0]
-        old = (here.sdk3.client_settings, view.system.join(here.root, "daemon"))
-        left = [path for path in old if view.stat(path) is not None]
+        left = [path for path in here.sdk3.leftovers if view.stat(path) is not None]
         left += [view.system.join(home, name) for name in view.list_dir(home) if name.endswith(".rpmsave")]
         if left:
             text = f"left by an earlier client, not used any more: {', '.join(left)}"

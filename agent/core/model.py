@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeVar, Union
 
+from agent.core.errors import CODES
 from agent.core.plain import MOST, carried
 
 if TYPE_CHECKING:
@@ -59,6 +60,24 @@ class Finding:
     hint: str | None = None
     notices: tuple[Notice, ...] = ()
     detail: Mapping[str, Value] = field(default_factory=dict)
+
+    @classmethod
+    def ok(cls, saw: str, want: str, *, notices: tuple[Notice, ...] = ()) -> Finding:
+        """Return a finding of what is as it is wanted."""
+        return cls(True, saw, want, notices=notices)
+
+    @classmethod
+    def unmet(
+        cls,
+        saw: str,
+        want: str,
+        code: CodeName | None = None,
+        hint: str | None = None,
+        *,
+        notices: tuple[Notice, ...] = (),
+    ) -> Finding:
+        """Return a finding that is not met. Without a hint of its own, it has that of its code."""
+        return cls(False, saw, want, code, hint or (CODES[code].fix if code else None), notices)
 
 
 class Step(Protocol):

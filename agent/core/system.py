@@ -50,6 +50,10 @@ class System:
     tasks: Tasks | None = None
 
     @property
+    def is_windows(self) -> bool:
+        return self.kind == "windows"
+
+    @property
     def report(self) -> str:
         return self.join(self.state, "report.json")
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.cloudhsm.ca import find_certificates, written
-from agent.cloudhsm.client_config import parse_client_config, parse_daemon_config, parse_utility_config
+from agent.cloudhsm.client_config import parse_client_config
 from agent.cloudhsm.paths import ClientPaths, client_paths
 from agent.cloudhsm.pem import contains_private_key
 from agent.cloudhsm.protection import closed
+from agent.cloudhsm.sdk3.client_config import servers_and_faults
 from agent.core.errors import AgentError
 from agent.core.links import goal
 
@@ -79,7 +80,7 @@ def contents(files: Iterable[SavedFile]) -> list[tuple[str, bytes | None, str | 
 
 
 def is_the_clients(here: ClientPaths, path: str) -> bool:
-    if path in (here.ca, here.sdk3.client_settings, here.sdk3.cmu_settings):
+    if path in (here.ca, *here.sdk3.configs):
         return True
     below = any(path.startswith(home + here.system.separator) for home in here.homes)
     return below and here.component(path) is not None
@@ -122,13 +123,9 @@ def servers_in(here: ClientPaths, path: str, data: bytes) -> tuple[str, ...]:
 
 def _parsed(here: ClientPaths, path: str, data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the HSMs that a file names, none when it was never configured, and its faults."""
-    if path == here.sdk3.cmu_settings:
-        utility = parse_utility_config(data)
-        return utility.servers, utility.faults
-    if path == here.sdk3.client_settings:
-        settings3 = parse_daemon_config(data)
-        named = settings3.hostname is not None and not settings3.placeholder
-        return (str(settings3.hostname),) if named else (), settings3.faults
+    found = servers_and_faults(here.sdk3, path, data)
+    if found is not None:
+        return found
     settings = parse_client_config(data)
     servers = tuple(each.hostname for each in settings.servers)
     return () if settings.placeholder else servers, settings.faults

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.cloudhsm.ca import find_certificates, written
-from agent.cloudhsm.paths import client_paths
 from agent.cloudhsm.protection import close, exposed, shut
 from agent.core.errors import AgentError, CodeName
 from agent.core.links import goal, require_whole
 from agent.core.model import Finding
 
 if TYPE_CHECKING:
+    from agent.cloudhsm.paths import ClientPaths
     from agent.core.host import Host, HostView
 
 _MODE = 0o644
@@ -20,9 +20,9 @@ _MODE = 0o644
 
 @dataclass(frozen=True)
 class Certificate:
-    """The CA as it must lie at `path`, all of whose certificates are named. `replace` allows one that differs."""
+    """The CA as it must lie in its place, all of whose certificates are named. `replace` allows one that differs."""
 
-    path: str
+    paths: ClientPaths = field(repr=False)
     pem: bytes
     fingerprints: tuple[str, ...]
     not_after: str
@@ -43,14 +43,13 @@ class Certificate:
         what can be made out must be wanted.
         """
         want = written(self.fingerprints)
-        here = client_paths(view.system)
-        open_to_others = exposed(view, here, (self.path,))
+        open_to_others = exposed(view, self.paths, (self.paths.ca,))
         for each in open_to_others:
             if not each.ours:
                 raise each.refuse()
-        data = view.read(self.path)
+        data = view.read(self.paths.ca)
         if data is None:
-            require_whole(view, self.path)
+            require_whole(view, self.paths.ca)
             return Finding(met=False, saw="absent", want=want)
         if not data.strip():
             return Finding(met=False, saw="empty", want=want)
@@ -62,9 +61,11 @@ class Certificate:
         if there != wanted or not found.plain:
             form = "" if there != wanted else ", in a form that a client may not read"
             return Finding(met=False, saw=f"{saw}{form}", want=want)
-        stat = view.stat(goal(view, self.path))
+        stat = view.stat(goal(view, self.paths.ca))
         rights = [f"{each.path}: {each.words}" for each in open_to_others]
-        rights += [f"{folder}: mode {each.mode:04o}" for folder, each in shut(view, here, self.path)]
+        rights += [
+            f"{folder}: mode {each.mode:04o}" for folder, each in shut(view, self.paths, self.paths.ca)
+        ]
         if stat is not None and not stat.mode & 0o004:
             rights.append(f"mode {stat.mode:04o}")
         if rights:
@@ -77,10 +78,9 @@ class Certificate:
 
     def apply(self, host: Host) -> None:
         """Write it, through a link where it is one, once nobody else can change what leads there, and all can go."""
-        here = client_paths(host.system)
-        for each in exposed(host, here, (self.path,)):
+        for each in exposed(host, self.paths, (self.paths.ca,)):
             if each.stat.kind == "directory":
                 close(host, each)
-        for folder, stat in shut(host, here, self.path):
+        for folder, stat in shut(host, self.paths, self.paths.ca):
             host.chmod(folder, stat.mode | 0o011)
-        host.write(goal(host, self.path), self.pem, mode=_MODE)
+        host.write(goal(host, self.paths.ca), self.pem, mode=_MODE)

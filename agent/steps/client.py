@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from agent.cloudhsm.cli_output import (
     activated,
-    cmu_connected,
     diagnose,
     hsm_serials,
     inconsistent,
     parse_response,
 )
-from agent.cloudhsm.client_config import parse_client_config, parse_utility_config
+from agent.cloudhsm.client_config import parse_client_config
 from agent.core.errors import CODES, AgentError
 from agent.core.model import Finding, Notice
 
@@ -39,7 +38,7 @@ _SIGNALS = 128
 class HsmInfo:
     """`cluster hsm-info`: at least one HSM answers. Fewer than were asked for is a remark, not a failure."""
 
-    layout: ClientPaths = field(repr=False)
+    paths: ClientPaths = field(repr=False)
     asked: int
     accept_single_hsm: bool
     limits: Timeouts = field(repr=False)
@@ -53,7 +52,7 @@ class HsmInfo:
 
     def check(self, view: HostView) -> Finding:
         want = f"{self.asked} of {self.asked} HSMs answer"
-        answer = _asked(view, self.layout, ("cluster", "hsm-info"), self.limits, want, self.tries)
+        answer = _asked(view, self.paths, ("cluster", "hsm-info"), self.limits, want, self.tries)
         serials = hsm_serials(answer)
         saw = f"{len(serials)} of {max(self.asked, len(serials))} HSMs answer"
         if not serials:
@@ -76,7 +75,7 @@ class ClusterActivated:
     It is asked together with `hsm-info`: a real client takes a second or more to connect, each time.
     """
 
-    layout: ClientPaths = field(repr=False)
+    paths: ClientPaths = field(repr=False)
     limits: Timeouts = field(repr=False)
     requires: tuple[str, ...] = ()
     depends_on: str | None = "client:hsm-info"
@@ -86,7 +85,7 @@ class ClusterActivated:
         return "client:activated"
 
     def check(self, view: HostView) -> Finding:
-        answer = _asked(view, self.layout, ("user", "list"), self.limits, "activated")
+        answer = _asked(view, self.paths, ("user", "list"), self.limits, "activated")
         is_activated = activated(answer)
         if is_activated is None:
             raise AgentError("client-failed", "the client lists no users", saw="no users", want="activated")
@@ -98,51 +97,6 @@ class ClusterActivated:
             Notice("users-inconsistent", f"not on every HSM of the cluster: {', '.join(differing)}"),
         ) if differing else ()  # fmt: skip
         return Finding(True, "activated", "activated", notices=notices)
-
-
-@dataclass(frozen=True)
-class ManagementUtil:
-    """SDK 3: the management utility connects. That it does not to each server of its configuration is a remark."""
-
-    program: str
-    settings: str
-    limits: Timeouts = field(repr=False)
-    requires: tuple[str, ...] = ()
-    depends_on: str | None = None
-
-    @property
-    def id(self) -> str:
-        return "client:hsm-info"
-
-    def check(self, view: HostView) -> Finding:
-        done = view.query(
-            (self.program, self.settings), stdin=b"info server 0\nquit\n", timeout=self.limits.client
-        )
-        connected = cmu_connected(done.out + done.err)
-        if connected:
-            return self._connected(connected, self._servers(view))
-        if done.timed_out:
-            raise _hung(self.limits)
-        raise AgentError(
-            "client-failed", "the management utility does not connect", saw=done.tail(3), want="connected"
-        )
-
-    def _servers(self, view: HostView) -> tuple[str, ...]:
-        """Return the HSMs that its configuration names; whether that is what is wanted is another step's."""
-        try:
-            return parse_utility_config(view.read(self.settings) or b"").servers
-        except ValueError:
-            return ()
-
-    def _connected(self, connected: tuple[str, ...], servers: tuple[str, ...]) -> Finding:
-        saw = f"connected to {' '.join(connected)}"
-        missing = [each for each in servers if each not in connected]
-        if len(connected) >= len(servers) or not missing:
-            return Finding(True, saw, "connected")
-        want = f"connected to {' '.join(servers)}"
-        return Finding(
-            True, saw, want, "hsm-degraded", f"see why {' '.join(missing)} does not answer on TCP 2225"
-        )
 
 
 def _asked(

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from agent.cloudhsm.client_config import Server, parse_client_config, repaired
 from agent.cloudhsm.client_options import ClientOptions
+from agent.cloudhsm.disk_space import refuse_without_room
 from agent.cloudhsm.paths import PORT
+from agent.cloudhsm.prepare import FileAttributes, prepare, undo_damage
 from agent.cloudhsm.protection import close, exposed, is_roots_alone
 from agent.core.errors import AgentError, CodeName
 from agent.core.links import goal, require_whole
 from agent.core.model import Finding, Notice
-from agent.steps.disk_space import refuse_without_room
-from agent.steps.prepare import FileAttributes, prepare, undo_damage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,9 +37,8 @@ class Configure:
     """
 
     component: str
-    layout: ClientPaths = field(repr=False)
+    paths: ClientPaths = field(repr=False)
     servers: tuple[str, ...]
-    ca: str
     accept_single_hsm: bool
     limits: Timeouts = field(repr=False)
     options: ClientOptions = field(default_factory=ClientOptions)
@@ -100,11 +99,11 @@ class Configure:
         for each in self._exposed(host):
             close(host, each)
         path, form = self._path(host), self._form()
-        prepare(host, self.layout, path, form, self.kept)
+        prepare(host, self.paths, path, form, self.kept)
         argv = self.argv(host)
         before = host.read(path)
         done = host.run(argv, timeout=self.limits.tool)
-        undo_damage(host, self.layout, path, form, before)
+        undo_damage(host, self.paths, path, form, before)
         if self._shut(host, path):
             _let_all_read(host, goal(host, path))
         # A tool that failed may have done its work, and one that succeeded may not have: the file decides. Only what
@@ -118,7 +117,7 @@ class Configure:
                 return
             if after.saw.startswith(("damaged", "no configuration")):
                 hint = self._mend(self._path(host))
-            refuse_without_room(host, self._path(host), self.layout.root)
+            refuse_without_room(host, self._path(host), self.paths.root)
         except AgentError as error:
             # a tool that would not even be ended used up the run's time: it is the cause, the limit the consequence
             if not (done.timed_out and error.code.name == "timed-out"):
@@ -133,7 +132,7 @@ class Configure:
 
     def argv(self, view: HostView) -> tuple[str, ...]:
         """Return the one call that makes everything so: `-a` replaces the whole list of servers."""
-        argv = [self.layout.tool(self.component), "-a", *self.servers, "--hsm-ca-cert", self.ca]
+        argv = [self.paths.tool(self.component), "-a", *self.servers, "--hsm-ca-cert", self.paths.ca]
         if self.accept_single_hsm:
             argv.append("--disable-key-availability-check")
         elif self._is_check_off(view):
@@ -153,12 +152,12 @@ class Configure:
         """
         without = [option.key for option, value in self._options() if value is None]
         if parse_client_config(data).faults or any(f'"{key}"'.encode() in data for key in without):
-            fresh = self.layout.logging(self.component)
-            return repaired(data, ca=self.ca, logging=fresh, without=tuple(without))
+            fresh = self.paths.logging(self.component)
+            return repaired(data, ca=self.paths.ca, logging=fresh, without=tuple(without))
         return data
 
     def _path(self, view: HostView) -> str:
-        return self.layout.settings(self.component, view)
+        return self.paths.settings(self.component, view)
 
     def _is_check_off(self, view: HostView) -> bool:
         try:
@@ -168,11 +167,11 @@ class Configure:
 
     def _options(self) -> Iterator[tuple[ClientOption, str | None]]:
         """Yield what was given, with the value that the file is to hold; None is for no such key."""
-        return self.options.wanted(self.component, self.layout.logging(self.component))
+        return self.options.wanted(self.component, self.paths.logging(self.component))
 
     def _exposed(self, view: HostView) -> tuple[UnprotectedPath, ...]:
         """Return what others could change of the file, the programs of the component and the folders they lie in."""
-        return exposed(view, self.layout, (self._path(view),), self.layout.programs(self.component, view))
+        return exposed(view, self.paths, (self._path(view),), self.paths.programs(self.component, view))
 
     def _differences(
         self, settings: ClientConfig, open_to_others: tuple[UnprotectedPath, ...]
@@ -182,8 +181,8 @@ class Configure:
         wanted = [Server(each, PORT, enable=True) for each in self.servers]
         if settings.placeholder or sorted(settings.servers) != sorted(wanted):
             found.append(("servers", "", ""))
-        if settings.ca_file != self.ca:
-            found.append(("ca", f"CA {settings.ca_file or 'not named'}", f"CA {self.ca}"))
+        if settings.ca_file != self.paths.ca:
+            found.append(("ca", f"CA {settings.ca_file or 'not named'}", f"CA {self.paths.ca}"))
         if settings.key_availability_check_disabled != self.accept_single_hsm:
             words = {True: "key-availability check off", False: "key-availability check on"}
             found.append(

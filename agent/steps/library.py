@@ -46,7 +46,7 @@ class Library:
     """
 
     component: str
-    layout: ClientPaths = field(repr=False)
+    paths: ClientPaths = field(repr=False)
     loader: str
     limits: Timeouts = field(repr=False)
     requires: tuple[str, ...] = ()
@@ -57,11 +57,11 @@ class Library:
         return f"client:library:{self.component}"
 
     def check(self, view: HostView) -> Finding:
-        wanted = f"*{self.layout.libraries[self.component]}*.so"
+        wanted = f"*{self.paths.libraries[self.component]}*.so"
         names = [
-            each for each in view.list_dir(self.layout.lib) if self.layout.is_library(self.component, each)
+            each for each in view.list_dir(self.paths.lib) if self.paths.is_library(self.component, each)
         ]
-        return _finding(view, self.layout.lib, names, wanted, self._fault)
+        return _finding(view, self.paths.lib, names, wanted, self._fault)
 
     def _fault(self, view: HostView, path: str) -> _Fault | None:
         done = view.query((self.loader, path), timeout=self.limits.tool)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from agent.catalogue import parse_version
 from agent.cloudhsm.components import PACKAGE_PATTERN
+from agent.cloudhsm.disk_space import refuse_without_room, require_executable
 from agent.cloudhsm.paths import client_paths
-from agent.cloudhsm.sdk3 import daemon
 from agent.core.errors import AgentError, CodeName
 from agent.core.model import Finding, Notice
 from agent.core.urls import scheme_of, shown
 from agent.package_managers import Condition
-from agent.steps.disk_space import refuse_without_room, require_executable
 
 if TYPE_CHECKING:
     from agent.core.host import Host, HostView
@@ -244,19 +243,26 @@ def due(view: HostView) -> tuple[str, ...]:
     return ()
 
 
+class StoppableDaemon(Protocol):
+    """A daemon that goes with its package."""
+
+    def stop_and_disable(self, host: Host, timeout: float) -> None:
+        """Stop it for good; `timeout` is in seconds."""
+
+
 @dataclass(frozen=True)
 class PackagesAbsent:
     """Packages that must not be there. `first` is downloaded before anything is taken away.
 
-    `stops`: the daemon of SDK 3 goes with them. `heirs` are the packages that take their place. Each is marked as due
-    before that: a run that ends in between must not forget what the host had.
+    `daemon` is stopped before the package that brought it goes. `heirs` are the packages that take their place. Each
+    is marked as due before that: a run that ends in between must not forget what the host had.
     """
 
     name: str
     packages: tuple[str, ...]
     manager: PackageManager = field(repr=False)
     limits: Timeouts = field(repr=False)
-    stops: bool = False
+    daemon: StoppableDaemon | None = None
     first: tuple[Download, ...] = ()
     heirs: tuple[str, ...] = ()
 
@@ -283,8 +289,8 @@ class PackagesAbsent:
         libraries = [name for name in names if name != names[-1]]
         if libraries:
             self.manager.remove(host, libraries, self.limits)
-        if self.stops:
-            daemon.stop_and_disable(host, self.limits.tool)
+        if self.daemon is not None:
+            self.daemon.stop_and_disable(host, self.limits.tool)
         self.manager.remove(host, names[-1:], self.limits)
 
     def _there(self, view: HostView) -> list[Installed]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.cloudhsm.paths import ClientPaths, client_paths
 from agent.cloudhsm.protection import require_closed
-from agent.cloudhsm.sdk3 import daemon
-from agent.core.errors import CODES, AgentError
+from agent.cloudhsm.sdk3.undo import daemon_runs, restore_daemon
+from agent.core.errors import AgentError
 from agent.core.links import goal
 from agent.core.model import StepOutcome, StepResult
-from agent.core.timeouts import Timeouts
 from agent.state import snapshots
 from agent.state.saved_files import SavedFile, as_it_is, described, is_sound, line_id
 from agent.state.snapshot_format import CONFIGURE, Snapshot
@@ -33,10 +31,7 @@ class SnapshotUndo:
 
     def save(self, *, worked: bool) -> None:
         self.saved = snapshots.save(self.host, self.run_id, reason=self.reason, worked=worked)
-        if self.host.stat(client_paths(self.host.system).sdk3.daemon) is not None:
-            with contextlib.suppress(AgentError):
-                active = daemon.status(self.host, Timeouts().tool).active
-                self.daemon_ran = active not in ("inactive", "failed")
+        self.daemon_ran = daemon_runs(self.host, client_paths(self.host.system))
 
     def restore(self) -> tuple[StepResult, ...]:
         return restore(self.host, self.saved, daemon_ran=self.daemon_ran) if self.saved else ()
@@ -55,8 +50,7 @@ def restore(host: Host, snapshot: Snapshot, *, daemon_ran: bool = True) -> tuple
     lines = [_restore_file(host, here, kept) for kept in snapshot.files]
     if here.ca not in paths:
         lines.append(_remove_ca(host, here.ca))
-    if here.sdk3.client_settings in paths and host.stat(here.sdk3.daemon) is not None:
-        lines.append(_revive(host, anew=any(lines)) if daemon_ran else _stop(host))
+    lines.append(restore_daemon(host, here, paths, changed=any(lines), ran=daemon_ran))
     return tuple(line for line in lines if line is not None)
 
 
@@ -104,31 +98,3 @@ def _remove_ca(host: Host, path: str) -> StepResult | None:
             "certificate", StepOutcome.FAILED, error.saw, "absent", "rollback-failed", error.hint
         )
     return StepResult("certificate", StepOutcome.UNDONE, "present", "absent")
-
-
-def _revive(host: Host, *, anew: bool) -> StepResult | None:
-    """Start the daemon anew; also where every file is as it was, if the failed run left it stopped."""
-    tool = Timeouts().tool
-    was = "active" if daemon.is_running(host, tool) else "not running"
-    if was == "active" and not anew:
-        return None
-    try:
-        if daemon.restart(host, tool):
-            return StepResult("service", StepOutcome.UNDONE, was, "active")
-        saw = daemon.recent_log(host, tool) or "not running"
-    except AgentError as error:
-        saw = error.saw
-    return StepResult(
-        "service", StepOutcome.FAILED, saw, "active", "rollback-failed", CODES["service-failed"].fix
-    )
-
-
-def _stop(host: Host) -> StepResult | None:
-    """Stop the daemon again: it did not run before, for it was masked, disabled or stopped by somebody."""
-    tool = Timeouts().tool
-    if not daemon.is_running(host, tool):
-        return None
-    daemon.stop(host, tool)
-    ended = not daemon.is_running(host, tool)
-    outcome, code = (StepOutcome.UNDONE, None) if ended else (StepOutcome.FAILED, "rollback-failed")
-    return StepResult("service", outcome, "active", "not running", code)

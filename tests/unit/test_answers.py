@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from agent.cloudhsm.cli_output import (
     CliResponse,
     activated,
-    cmu_connected,
     diagnose,
     hsm_serials,
     inconsistent,
     parse_response,
 )
+from agent.cloudhsm.sdk3.steps import connected_servers
 from agent.core.errors import CODES
 from tests.examples import examples
 
@@ -104,7 +104,7 @@ def test_the_cost_is_bounded(text: str) -> None:
     started = time.process_time()
     assert parse_response(text) is None
     assert diagnose(text) is None
-    assert cmu_connected(text) == ()
+    assert connected_servers(text) == ()
     assert time.process_time() - started < 3
 
 
@@ -269,5 +269,5 @@ def test_the_servers_that_sdk_3_connected_to() -> None:
         "Connected to server '10.0.4.4'\nConnected to server 10.0.4.5.\n"
         "Connected to server '10.0.2.9': hostname '10.0.2.9', port 2225.\n"
     )
-    assert cmu_connected(text) == ("10.0.2.9", "fd00::11", "10.0.4.4", "10.0.4.5")
-    assert cmu_connected("") == ()
+    assert connected_servers(text) == ("10.0.2.9", "fd00::11", "10.0.4.4", "10.0.4.5")
+    assert connected_servers("") == ()

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from agent.cloudhsm.ca import FoundCertificates, expiry_notice, find_certificates, read_ca, written
 from agent.cloudhsm.fingerprint import parse_fingerprint
 from agent.cloudhsm.key_strength import PublicKeyKind, judge_keys, key_of
+from agent.cloudhsm.paths import LINUX
 from agent.cloudhsm.pem import MOST_BYTES, MOST_INPUT, write_pem
 from agent.cloudhsm.signatures import is_signed_by
 from agent.cloudhsm.x509 import names, read_certificate
@@ -902,8 +903,8 @@ def test_a_sound_ca_is_sound_whatever_openssl_has_to_complain_about(
 
 def check(there: bytes, wanted: bytes, *, replace: bool = False) -> Finding:
     ca = read_ca(wanted, now=NOW)
-    step = Certificate("/ca", ca.pem, ca.fingerprints, "2036", replace)
-    return step.check(Memory({"/ca": there}))
+    step = Certificate(LINUX, ca.pem, ca.fingerprints, "2036", replace)
+    return step.check(Memory({LINUX.ca: there}))
 
 
 def test_any_difference_in_the_set_of_certificates_wants_to_be_allowed(

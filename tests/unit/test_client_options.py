@@ -36,7 +36,7 @@ def sample(option: ClientOption) -> str:
 
 
 def step(component: str, options: ClientOptions) -> Configure:
-    return Configure(component, LINUX, ("10.0.1.6",), LINUX.ca, False, Timeouts(), options)
+    return Configure(component, LINUX, ("10.0.1.6",), False, Timeouts(), options)
 
 
 @every

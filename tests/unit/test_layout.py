@@ -75,8 +75,8 @@ def test_a_file_that_is_no_components_is_nobodys(here: ClientPaths, name: str) -
     assert here.component(here.system.join(here.homes[0], name)) is None
     for component in NAMES:
         memory.place(here.settings(component, memory), b"{}")
-    memory.place(here.sdk3.client_settings, b"{}")
-    memory.place(here.sdk3.cmu_settings, b"{}")
+    for path in here.sdk3.configs:
+        memory.place(path, b"{}")
     found = here.all_settings(memory)
     assert [here.component(path) for path in found] == [*NAMES, None, None]
 

@@ -11,6 +11,8 @@ from agent.catalogue import load
 from agent.cloudhsm import paths
 from agent.cloudhsm.ca import Ca
 from agent.cloudhsm.client_options import ClientOptions
+from agent.cloudhsm.sdk3.daemon import daemon_on
+from agent.cloudhsm.sdk3.steps import ConfigureSdk3, DaemonConnected, DaemonService, ManagementUtil
 from agent.config.desired import Desired
 from agent.core.errors import AgentError
 from agent.core.model import CaState, ClientState, Notice, Plan
@@ -19,12 +21,11 @@ from agent.facts import Configured, Facts
 from agent.package_managers import MANAGERS, Condition, Installed
 from agent.planner import PlanResult, plan, removal_plan
 from agent.steps.certificate import Certificate
-from agent.steps.client import ClusterActivated, HsmInfo, ManagementUtil
+from agent.steps.client import ClusterActivated, HsmInfo
 from agent.steps.configure import Configure
 from agent.steps.library import Library
 from agent.steps.package import Download, Package, PackagesAbsent
 from agent.steps.reach import Reach
-from agent.steps.service import ConfigureSdk3, DaemonConnected, DaemonService
 
 CATALOGUE = load()
 LIMITS = Timeouts()
@@ -95,7 +96,7 @@ def codes(found: PlanResult) -> list[str]:
 
 
 def test_a_virgin_host_whole() -> None:
-    certificate = Certificate(CA_PATH, CA.pem, CA.fingerprints, "2036-01-01T00:00:00+00:00")
+    certificate = Certificate(paths.LINUX, CA.pem, CA.fingerprints, "2036-01-01T00:00:00+00:00")
     needs = ("package:cli", "certificate", "configure:cli", "reach:*")
     assert planned(NOBLE, replace(TWO, component=("pkcs11",))) == PlanResult(
         plan=Plan(
@@ -132,7 +133,6 @@ def test_a_virgin_host_whole() -> None:
                         component,
                         paths.LINUX,
                         TWO.hsm_ip,
-                        CA_PATH,
                         accept_single_hsm=False,
                         limits=LIMITS,
                     )
@@ -233,7 +233,6 @@ def test_the_options_reach_every_configure_step() -> None:
             component,
             paths.LINUX,
             ("10.0.1.6",),
-            CA_PATH,
             accept_single_hsm=True,
             limits=LIMITS,
             options=options,
@@ -241,7 +240,7 @@ def test_the_options_reach_every_configure_step() -> None:
         for component in ("cli", "pkcs11")
     ]
     assert found.plan.steps[2] == Certificate(
-        CA_PATH, CA.pem, CA.fingerprints, "2036-01-01T00:00:00+00:00", replace=True
+        paths.LINUX, CA.pem, CA.fingerprints, "2036-01-01T00:00:00+00:00", replace=True
     )
     info = next(each for each in found.plan.probes if isinstance(each, HsmInfo))
     assert (info.asked, info.accept_single_hsm) == (1, True)
@@ -536,14 +535,14 @@ def test_sdk_3_whole() -> None:
                 )
                 for component, name, sha256 in files
             ),
-            Certificate(CA_PATH, CA.pem, CA.fingerprints, "2036-01-01T00:00:00+00:00"),
-            ConfigureSdk3(TWO.hsm_ip, CA_PATH, LIMITS),
-            DaemonService(CA_PATH, LIMITS),
+            Certificate(paths.LINUX, CA.pem, CA.fingerprints, "2036-01-01T00:00:00+00:00"),
+            ConfigureSdk3(TWO.hsm_ip, paths.LINUX, LIMITS),
+            DaemonService(paths.LINUX, LIMITS),
         ),
         probes=(
             *(Reach(each, port, LIMITS.connect) for port in (2223, 2225) for each in TWO.hsm_ip),
-            ManagementUtil(f"{BIN}/cloudhsm_mgmt_util", f"{ETC}/cloudhsm_mgmt_util.cfg", LIMITS, needs),
-            DaemonConnected(LIMITS, ("client:hsm-info",)),
+            ManagementUtil(paths.LINUX, LIMITS, needs),
+            DaemonConnected(paths.LINUX, LIMITS, ("client:hsm-info",)),
         ),
         notices=(
             Notice("sdk3-end-of-support", "SDK 3 is out of support, and hsm2m clusters refuse it"),
@@ -555,7 +554,7 @@ def test_sdk_3_whole() -> None:
 
 def test_an_sdk_3_host_goes_back_when_its_utility_connects() -> None:
     there = replace(has(EL8, cloudhsm_client="3.4.4-1.el8"), has_ca=True)
-    utility = ManagementUtil(f"{BIN}/cloudhsm_mgmt_util", f"{ETC}/cloudhsm_mgmt_util.cfg", LIMITS)
+    utility = ManagementUtil(paths.LINUX, LIMITS)
     assert planned(there, SDK3).plan.baseline == utility
     assert planned(replace(there, has_ca=False), SDK3).plan.baseline is None
     assert planned(EL8, SDK3).plan.baseline is None
@@ -593,7 +592,7 @@ def test_sdk_5_takes_the_place_of_sdk_3_component_by_component() -> None:
         ("cloudhsm-client", "cloudhsm-client-pkcs11"),
         MANAGERS["rpm"],
         LIMITS,
-        stops=True,
+        daemon=daemon_on(paths.LINUX),
         first=tuple(each for each in downloads if each),
         heirs=("cloudhsm-cli", "cloudhsm-pkcs11"),
     )
@@ -616,7 +615,7 @@ def test_removal_takes_the_base_package_last_and_stops_its_daemon() -> None:
     assert removal_plan(there, LIMITS) == Plan(
         (
             PackagesAbsent("pkcs11", ("cloudhsm-client-pkcs11",), MANAGERS["rpm"], LIMITS),
-            PackagesAbsent("cli", ("cloudhsm-client",), MANAGERS["rpm"], LIMITS, stops=True),
+            PackagesAbsent("cli", ("cloudhsm-client",), MANAGERS["rpm"], LIMITS, daemon_on(paths.LINUX)),
             PackagesAbsent("cloudhsm-odd", ("cloudhsm-odd",), MANAGERS["rpm"], LIMITS),
         )
     )

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.cloudhsm.paths import client_paths
-from agent.cloudhsm.sdk3 import daemon
+from agent.cloudhsm.paths import LINUX, client_paths
+from agent.cloudhsm.sdk3.daemon import daemon_on
 from agent.cloudhsm.sdk3.service_managers import ServiceStatus
+from agent.cloudhsm.sdk3.steps import ConfigureSdk3, DaemonConnected, DaemonService, ManagementUtil
 from agent.core.errors import AgentError
 from agent.core.host import CommandResult, ProcessInfo
 from agent.core.model import Finding
 from agent.core.registry import RegistryKey
 from agent.core.system import windows
 from agent.core.timeouts import Timeouts
-from agent.steps.client import ManagementUtil
-from agent.steps.service import ConfigureSdk3, DaemonConnected, DaemonService
 from tests.doubles.memory import Memory
 
 if TYPE_CHECKING:
@@ -57,14 +56,14 @@ def test_one_that_is_frozen_does_nothing_whatever_systemd_calls_it(letter: str) 
     memory.place("/proc/812/stat", f"812 (a) b (c) {letter}{FIELDS[1:]}\n".encode())
     memory.place(CACHE, b"{}")
     assert looked(memory) == Finding(False, "stopped by a signal, enabled", "active, enabled")
-    found = DaemonConnected(LIMITS).check(memory)
+    found = DaemonConnected(LINUX, LIMITS).check(memory)
     assert (found.met, found.code) == (False, "service-failed")
-    DaemonService(CA, LIMITS).apply(memory)
+    DaemonService(LINUX, LIMITS).apply(memory)
     assert [touch[2] for touch in memory.touches if touch[0] == "run"] == ["enable", "stop", "start"]
 
 
 def looked(memory: Memory) -> Finding:
-    return DaemonService(CA, LIMITS).check(memory)
+    return DaemonService(LINUX, LIMITS).check(memory)
 
 
 @pytest.mark.parametrize(
@@ -138,10 +137,10 @@ def test_a_start_that_cannot_be_told_is_no_reason_to_start_it_again() -> None:
 )
 def test_a_daemon_that_wrote_nothing_down_is_not_connected(said: str, saw: str) -> None:
     memory = machine(said=said)
-    found = DaemonConnected(LIMITS).check(memory)
+    found = DaemonConnected(LINUX, LIMITS).check(memory)
     assert (found.met, found.saw, found.code) == (False, saw, "service-failed")
     memory.place(CACHE, b"10.0.1.6\n")
-    assert DaemonConnected(LIMITS).check(memory) == Finding(True, "connected", "connected")
+    assert DaemonConnected(LINUX, LIMITS).check(memory) == Finding(True, "connected", "connected")
 
 
 ONE, TWO, THREE = "1" * 32, "2" * 32, "3" * 32
@@ -186,10 +185,10 @@ def test_a_daemon_that_connects_slowly_is_waited_for() -> None:
     for after in (0.0, 3.0, 15.0, 80.0):
         memory = systemd((0, ONE, 0, "active"))
         connects(memory, after)
-        assert DaemonConnected(LIMITS).check(memory).met
+        assert DaemonConnected(LINUX, LIMITS).check(memory).met
         assert after <= (memory.now() - NOW).total_seconds() <= after + 6
     never = systemd((0, ONE, 0, "active"))
-    found = DaemonConnected(LIMITS).check(never)
+    found = DaemonConnected(LINUX, LIMITS).check(never)
     assert (found.met, found.saw) == (False, "words of 1")
     assert LIMITS.client <= (never.now() - NOW).total_seconds() <= LIMITS.client + 1
 
@@ -213,7 +212,7 @@ def test_a_daemon_that_ends_is_not_proven_however_often_it_connects(
     memory.place(CACHE, b"10.0.1.6\n")
     # it began just now, so that only what follows tells
     memory.place("/proc/812/stat", f"812 (a) b (c) {FIELDS.replace('90000', '100000')}\n".encode())
-    found = DaemonConnected(LIMITS).check(memory)
+    found = DaemonConnected(LINUX, LIMITS).check(memory)
     assert (found.met, found.code) == (False, "service-failed")
     assert "words of" in found.saw
 
@@ -221,14 +220,14 @@ def test_a_daemon_that_ends_is_not_proven_however_often_it_connects(
 def test_one_that_ended_once_long_ago_is_proven() -> None:
     memory = systemd((0, TWO, 1, "active"))  # since 100 s
     memory.place(CACHE, b"10.0.1.6\n")
-    assert DaemonConnected(LIMITS).check(memory).met
+    assert DaemonConnected(LINUX, LIMITS).check(memory).met
 
 
 def test_what_an_earlier_run_wrote_down_proves_nothing_of_this_one() -> None:
     memory = systemd((0, ONE, 0, "active"))
     memory.place(CACHE, b"10.0.1.6\n")
     memory.entries[CACHE] = replace(memory.entries[CACHE], mtime=BEGAN - 1)
-    assert not DaemonConnected(LIMITS).check(memory).met
+    assert not DaemonConnected(LINUX, LIMITS).check(memory).met
 
 
 @pytest.mark.parametrize(
@@ -245,7 +244,7 @@ def test_its_words_are_those_of_the_same_run(shown: str, asked: tuple[str, ...])
     argv = ("journalctl", *asked, "--lines=3", "--output=cat", "--no-pager")
     del memory.programs["journalctl"]
     memory.answers[argv] = CommandResult(0, "words\n", "")
-    assert daemon.recent_log(memory, 1) == "words"
+    assert daemon_on(LINUX).recent_log(memory, 1) == "words"
 
 
 def configured(server: str, utility: Sequence[str], ca: str = CA) -> Memory:
@@ -277,7 +276,7 @@ BOTH = ("10.0.1.6", "10.0.2.9")
     ],
 )
 def test_what_the_two_files_say(memory: Memory, finding: tuple[bool, str]) -> None:
-    found = ConfigureSdk3(BOTH, CA, LIMITS).check(memory)
+    found = ConfigureSdk3(BOTH, LINUX, LIMITS).check(memory)
     assert (found.met, found.saw) == finding
     assert found.want.startswith("one of 10.0.1.6 10.0.2.9")
 
@@ -287,7 +286,7 @@ def test_a_utility_that_connects_to_a_part_of_its_servers_is_remarked_on(connect
     memory = configured("10.0.1.6", BOTH)
     said = "".join(f"Connected to server '{ip}': hostname '{ip}', port 2225.\n" for ip in connected)
     memory.programs["/opt/cloudhsm/bin/cloudhsm_mgmt_util"] = CommandResult(0, said, "")
-    found = ManagementUtil("/opt/cloudhsm/bin/cloudhsm_mgmt_util", CMU, LIMITS).check(memory)
+    found = ManagementUtil(LINUX, LIMITS).check(memory)
     assert (found.met, found.code) == (True, None if connected == BOTH else "hsm-degraded")
     assert found.saw == f"connected to {' '.join(connected)}"
     assert all(ip in (found.hint or "") for ip in BOTH if found.code and ip not in connected)
@@ -296,11 +295,13 @@ def test_a_utility_that_connects_to_a_part_of_its_servers_is_remarked_on(connect
 def test_damaged_or_absent_files_are_told() -> None:
     memory = configured("10.0.1.6", BOTH)
     memory.place(CMU, b'{"servers": [')
-    assert ConfigureSdk3(BOTH, CA, LIMITS).check(memory).saw == "10.0.1.6; management utility not configured"
+    assert (
+        ConfigureSdk3(BOTH, LINUX, LIMITS).check(memory).saw == "10.0.1.6; management utility not configured"
+    )
     memory.place(CLIENT, b"{")
-    assert ConfigureSdk3(BOTH, CA, LIMITS).check(memory).saw.startswith("damaged: it is not JSON")
+    assert ConfigureSdk3(BOTH, LINUX, LIMITS).check(memory).saw.startswith("damaged: it is not JSON")
     del memory.entries[CLIENT]
-    assert ConfigureSdk3(("10.0.1.6",), CA, LIMITS).check(memory) == Finding(
+    assert ConfigureSdk3(("10.0.1.6",), LINUX, LIMITS).check(memory) == Finding(
         False, "no configuration file", "10.0.1.6"
     )
 
@@ -320,10 +321,10 @@ def test_damaged_or_absent_files_are_told() -> None:
 )
 def test_a_file_in_another_form_is_never_met(path: str, changes: dict[str, object]) -> None:
     memory = configured("10.0.1.6", BOTH)
-    assert ConfigureSdk3(BOTH, CA, LIMITS).check(memory).met
+    assert ConfigureSdk3(BOTH, LINUX, LIMITS).check(memory).met
     tree = json.loads(memory.read(path) or b"")
     memory.place(path, json.dumps({**tree, **changes}).encode())
-    assert not ConfigureSdk3(BOTH, CA, LIMITS).check(memory).met
+    assert not ConfigureSdk3(BOTH, LINUX, LIMITS).check(memory).met
 
 
 @pytest.mark.parametrize("path", [CLIENT, CMU, ETC, "/opt/cloudhsm/bin"])
@@ -332,20 +333,20 @@ def test_what_others_could_change_is_not_met(path: str) -> None:
     memory.place("/opt/cloudhsm/bin/configure", b"#!", mode=0o755)
     entry = memory.entries[path]
     memory.entries[path] = replace(entry, mode=entry.mode | 0o002)
-    found = ConfigureSdk3(BOTH, CA, LIMITS).check(memory)
+    found = ConfigureSdk3(BOTH, LINUX, LIMITS).check(memory)
     assert (found.met, path in found.saw) == (False, True)
 
 
 def test_waiting_for_a_daemon_that_never_connects_is_bounded() -> None:
     memory = machine()
-    daemon.wait_until_settled(memory, None, 1)
+    daemon_on(LINUX).wait_until_settled(memory, None, 1)
     assert 10 <= memory.clock < 10.2
 
 
 # --- Windows: the service control manager
 
 SERVICE = "AWSCloudHSMClient"
-WINDOWS = client_paths(windows()).sdk3
+WINDOWS = client_paths(windows())
 QUERY = ("sc", "query", SERVICE)
 REGISTERED = rf"HKLM\SYSTEM\CurrentControlSet\Services\{SERVICE}"
 
@@ -387,22 +388,25 @@ def test_how_a_service_of_windows_stands(
     state: str, start: Value | AgentError, status: int, standing: ServiceStatus
 ) -> None:
     memory = windows_host(state, start, status)
-    memory.running = (ProcessInfo(7, "cloudhsm_client.exe", -1, -1, 812.0, (WINDOWS.daemon,)),)
-    assert daemon.status(memory, LIMITS.tool) == standing
+    memory.running = (ProcessInfo(7, "cloudhsm_client.exe", -1, -1, 812.0, (WINDOWS.sdk3.daemon,)),)
+    assert daemon_on(WINDOWS).status(memory, LIMITS.tool) == standing
 
 
 def test_a_service_of_windows_is_started_and_stopped_by_its_own_words() -> None:
     memory = windows_host("4  RUNNING", 2)
     memory.programs.update(net=CommandResult(0, "", ""), sc=CommandResult(0, "", ""))
-    daemon.stop(memory, LIMITS.tool)
-    daemon.start(memory, LIMITS.tool)
-    daemon.enable(memory, LIMITS.tool)
-    daemon.stop_and_disable(memory, LIMITS.tool)
+    daemon_on(WINDOWS).stop(memory, LIMITS.tool)
+    daemon_on(WINDOWS).start(memory, LIMITS.tool)
+    daemon_on(WINDOWS).enable(memory, LIMITS.tool)
+    daemon_on(WINDOWS).stop_and_disable(memory, LIMITS.tool)
     assert memory.touches == [
         ("run", "net", "stop", SERVICE),
         ("run", "net", "start", SERVICE),
         ("run", "sc", "config", SERVICE, "start=", "auto"),
         ("run", "net", "stop", SERVICE),
     ]
-    assert daemon.is_running(memory, LIMITS.tool)
-    assert (daemon.recent_log(memory, LIMITS.tool), daemon.connected_since(memory)) == ("", None)
+    assert daemon_on(WINDOWS).is_running(memory, LIMITS.tool)
+    assert (
+        daemon_on(WINDOWS).recent_log(memory, LIMITS.tool),
+        daemon_on(WINDOWS).connected_since(memory),
+    ) == ("", None)

@@ -11,17 +11,19 @@ from hypothesis import strategies as st
 
 from agent.cloudhsm.client_config import (
     ClientConfig,
-    DaemonConfig,
     Server,
-    UtilityConfig,
     parse_client_config,
+    repaired,
+)
+from agent.cloudhsm.client_options import ClientOptions
+from agent.cloudhsm.sdk3.client_config import (
+    DaemonConfig,
+    UtilityConfig,
     parse_daemon_config,
     parse_utility_config,
-    repaired,
     repaired_daemon_config,
     repaired_utility_config,
 )
-from agent.cloudhsm.client_options import ClientOptions
 from tests.examples import examples
 
 QUICK = examples(100)

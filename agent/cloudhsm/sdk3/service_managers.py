@@ -49,10 +49,10 @@ class ServiceStatus:
 class ServiceManager(Protocol):
     """What keeps a service running. The words are complete commands."""
 
-    def standing(self, view: HostView, service: str, daemon: str, timeout: float) -> ServiceStatus:
+    def status(self, view: HostView, service: str, daemon: str, timeout: float) -> ServiceStatus:
         """Say how it stands; one that is not there is `inactive, not installed`, and what cannot be told unknown."""
 
-    def why(self, view: HostView, service: str, timeout: float) -> str:
+    def recent_log(self, view: HostView, service: str, timeout: float) -> str:
         """Return the daemon's last words, empty when there are none to be had."""
 
     def is_running(self, host: Host, service: str, timeout: float) -> bool:
@@ -72,7 +72,7 @@ class ServiceManager(Protocol):
 class Systemd:
     """The daemon as systemd has it; a release that does not know a property says nothing of it."""
 
-    def standing(self, view: HostView, service: str, daemon: str, timeout: float) -> ServiceStatus:  # noqa: ARG002
+    def status(self, view: HostView, service: str, daemon: str, timeout: float) -> ServiceStatus:  # noqa: ARG002
         is_known, said = _shown(view, service, timeout)
         pid, restarts = said.get("MainPID", "0"), said.get("NRestarts", "")
         fields = _fields(view, pid)
@@ -84,7 +84,7 @@ class Systemd:
             int(restarts) if restarts.isascii() and restarts.isdigit() else 0,
         )
 
-    def why(self, view: HostView, service: str, timeout: float) -> str:
+    def recent_log(self, view: HostView, service: str, timeout: float) -> str:
         # its own words alone, without what systemd says about it, and without those of the run before
         _, said_of = _shown(view, service, timeout)
         invocation, pid = said_of.get("InvocationID", ""), said_of.get("ExecMainPID", "0")
@@ -119,7 +119,7 @@ class Systemd:
 class WindowsServices:
     """The daemon as a service of Windows; the words of `sc` that are read here are constants, not translated."""
 
-    def standing(self, view: HostView, service: str, daemon: str, timeout: float) -> ServiceStatus:
+    def status(self, view: HostView, service: str, daemon: str, timeout: float) -> ServiceStatus:
         done = view.query(("sc", "query", service), timeout=timeout)
         if done.status == _ABSENT:
             return ServiceStatus("inactive", "not installed", None)
@@ -131,7 +131,7 @@ class WindowsServices:
             _began(view, daemon) if active == "active" else None,
         )
 
-    def why(self, view: HostView, service: str, timeout: float) -> str:  # noqa: ARG002
+    def recent_log(self, view: HostView, service: str, timeout: float) -> str:  # noqa: ARG002
         """Say nothing: the daemon's log has a name with a time stamp that is not documented (facts 3.3)."""
         return ""
 
