@@ -941,6 +941,24 @@ def test_a_package_whose_files_are_gone_is_installed_again_at_its_version(stage:
     assert stage.configure().outcomes == {"met"}
 
 
+@both
+def test_a_package_whose_programs_cannot_run_is_installed_again(stage: Stage) -> None:
+    stage.cured()
+    tool = "/opt/cloudhsm/bin/configure-cli"
+    spoilt = [f": >{tool}", f"chmod 0644 {tool}"]
+    # rpm puts no file where a folder is, and says so
+    spoilt += [f"rm {tool} && mkdir {tool}", f"rm /var/lib/dpkg/info/{CLI}.list"] if stage.is_deb else []
+    for how in spoilt:
+        stage.host.must(["sh", "-c", how])
+        drift = agent(stage.host, "verify")
+        assert (drift.exit_status, drift.outcome("package:cli")) == (3, "would-change"), (how, drift)
+        again = stage.configure()
+        assert (again.exit_status, again.outcome("package:cli")) == (0, "changed"), (how, again)
+        assert answering(stage) == 2
+        assert stage.host.testinfra.file(tool).mode == 0o755
+    assert stage.configure().outcomes == {"met"}
+
+
 # ---- SDK 3 is there
 
 SDK3 = ("cloudhsm-client", "cloudhsm-client-pkcs11")
