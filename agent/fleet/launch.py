@@ -30,17 +30,19 @@ POSIX, WINDOWS = LINUX.kind, windows().kind
 # becomes root, once, so that sudo is asked and refuses once. The second, as root, looks for a Python that is new enough
 # and has working TLS. That one reads the length of the bootstrap program in a line, and then runs the program. Until it
 # begins to read it has consumed no input, so the next one can be tried: the first may be a version manager's shim, or
-# an interpreter without its libraries. Its exit status says whether it began: ours ends with 0, or by a signal from
-# outside (129 and so on). root's own directories come before those of the user, and the usual ones are added where
-# start files lose them. -S leaves out the host's own site-packages, which cost time and may hold another version of a
-# library of ours. The last word identifies the process in a list; `status --wait` looks for it too. No single `|`: cmd,
-# which understands none of this, would start what follows it.
-_NO_PYTHON, _NO_INPUT = 93, 95
+# an interpreter without its libraries. Its exit status says whether it began: ours ends with a number of its own, since
+# a shim that does nothing ends with 0, or by a signal from outside (129 and so on). root's own directories come before
+# those of the user, and the usual ones are added where start files lose them. -S leaves out the host's own
+# site-packages, which cost time and may hold another version of a library of ours. The last word identifies the process
+# in a list; `status --wait` looks for it too. No single `|`: cmd, which understands none of this, would start what
+# follows it.
+_NO_PYTHON, _DONE, _NO_INPUT = 93, 94, 95
 _PYTHON = (
     "import sys; sys.version_info < (3, 9) and sys.exit(sys.version.split()[0]); "
     "import ssl, json, hashlib, zlib, signal; ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT); "
+    f"sys.stdin or sys.exit({_NO_INPUT}); "
     f"signal.alarm({protocol.PATIENCE}); n = sys.stdin.buffer.readline().strip(); "
-    f"n.isdigit() or sys.exit({_NO_INPUT}); exec(sys.stdin.buffer.read(int(n)))"
+    f"n.isdigit() or sys.exit({_NO_INPUT}); exec(sys.stdin.buffer.read(int(n))); sys.exit({_DONE})"
 )
 _PYTHONS = (
     "python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 /usr/bin/python3 /usr/local/bin/python3 "
@@ -56,13 +58,17 @@ _BEGIN = (
     'p=$(command -v "$p") || continue; '
     'case "$t" in *":$p:"*) continue;; esac; t="$t:$p:"; '
     f'"$p" -I -S -X utf8 -c "{_PYTHON}" hsm-agent; r=$?; '
-    f'case " 0 {_NO_INPUT} 129 130 131 137 141 142 143 " in *" $r "*) exit $r;; esac; '
+    f'case "$r" in {_DONE}) exit 0;; esac; '
+    f'case " {_NO_INPUT} 129 130 131 137 141 142 143 " in *" $r "*) exit $r;; esac; '
     'echo "hsm-agent: $p ended with $r" >&2; '
     f"done; exit {_NO_PYTHON}"
 )
 COMMAND = f"exec /bin/sh -c '{_ROOT}' '{_BEGIN}'"
 _VERSION = re.compile(r"\d+\.\d+\S*")
 _TRIED = re.compile(r"hsm-agent: (.+) ended with (\d+)")
+# how a shell tells that a program is there and cannot be started
+_NOT_STARTED = "126"
+_NO_MEMORY = re.compile(r"MemoryError|Cannot allocate memory|failed to map segment", re.IGNORECASE)
 
 # The output of a program that answers a login instead of the agent; shown at once, since it sleeps before it ends.
 _OTHER_USER = re.compile(r"[Pp]lease login as the user [\"']?([\w.-]{1,32})[\"']? rather than")
@@ -141,16 +147,13 @@ class LaunchMethod:
                 hint="look whether a policy, or software against viruses, forbids `powershell -EncodedCommand` there",
             )  # fmt: skip
         if status == _NO_PYTHON:
-            return AgentError(
-                "python-missing", "the host has no Python that the agent can use",
-                saw=_tried(stderr) or stderr or "no python3 at all", want="Python 3.9 or newer, with TLS",
-            )  # fmt: skip
+            return _no_python(stderr)
         if status == _NO_INPUT:
             return AgentError(
                 "far-end-failed", "another program there took what was sent to the agent",
                 saw=last_words(status, stderr, stdout), want="a login shell that leaves standard input alone",
-                hint="a `read` or `cat` in the user's .bashrc or .profile, or in /etc/profile.d, is for terminals: put "
-                "`[ -t 0 ] || return` before it",
+                hint="a `read`, `cat` or `exec <` in the user's .bashrc or .profile, or in /etc/profile.d, is for "
+                "terminals: put `[ -t 0 ] || return` before it",
             )  # fmt: skip
         # sh begins its messages with its name, here the second word of the command
         stderr = stderr.replace(f"{_BEGIN}: ", "sh: ")
@@ -178,6 +181,27 @@ def refusal(output: str) -> AgentError | None:
     if not hint:
         return None
     return AgentError("login-refused", "the host refuses the user", saw=last_words(None, output), hint=hint)
+
+
+def _no_python(stderr: str) -> AgentError:
+    """Return the error for a host on which no Python took the program: why not, in the output of each."""
+    saw = _tried(stderr) or stderr or "no python3 at all"
+    if _NO_MEMORY.search(stderr):
+        return AgentError(
+            "no-resources", "the host has no memory for a Python", saw=saw, want="30 MB for a process of root",
+            hint="look at `ulimit -v` and /etc/security/limits.conf there, and at `free -m`",
+        )  # fmt: skip
+    ends = {ended[2] for ended in map(_TRIED.fullmatch, stderr.splitlines()) if ended is not None}
+    if ends == {_NOT_STARTED}:
+        return AgentError(
+            "python-missing", "the host lets root start no Python", saw=saw, want="Python 3.9 or newer, with TLS",
+            hint="look there whether `sudo -l` names NOEXEC, whether the programs may be run, and for SELinux: "
+            "`ausearch -m avc`",
+        )  # fmt: skip
+    return AgentError(
+        "python-missing", "the host has no Python that the agent can use", saw=saw,
+        want="Python 3.9 or newer, with TLS",
+    )  # fmt: skip
 
 
 def _tried(stderr: str) -> str:

@@ -194,6 +194,7 @@ def test_a_python_that_does_not_start_is_passed_over(operator: Operator, one: La
         "python3.14": UNLINKED,
         "python3.13": no_tls,
         "python3.12": b"#!/bin/sh\nkill -SEGV $$\n",
+        "python3.11": b"#!/bin/sh\nexit 0\n",
     }
     for name, program in names.items():
         one.put(f"/usr/local/bin/{name}", program, 0o755)
@@ -208,6 +209,7 @@ def test_a_python_that_does_not_start_is_passed_over(operator: Operator, one: La
     assert "/usr/local/bin/python3: pyenv: python3: command not found" in saw
     assert "python3.14: error while loading shared libraries" in saw
     assert "/usr/local/bin/python3.12: " in saw
+    assert "/usr/local/bin/python3.11: exit 0" in saw
     assert "Traceback" not in saw
 
 

@@ -492,6 +492,26 @@ def test_a_path_that_start_files_spoilt_is_none_to_stop_at(path: str | None) -> 
     assert (done.stdout, done.returncode) == (b"began\n", 0), done
 
 
+def test_a_shim_that_does_nothing_is_passed_over(tmp_path: Path) -> None:
+    shim = tmp_path / "python3"
+    shim.write_text("#!/bin/sh\nexit 0\n")
+    shim.chmod(0o755)
+    program = b"print('began')"
+    done = subprocess.run(
+        ["/bin/sh", "-c", COMMAND], input=b"%d\n%s" % (len(program), program), capture_output=True, check=False,
+        timeout=30, env={"PATH": str(tmp_path)},
+    )  # fmt: skip
+    assert (done.stdout, done.returncode) == (b"began\n", 0), done
+    assert f"hsm-agent: {shim} ended with 0" in done.stderr.decode()
+
+
+def test_start_files_that_close_the_input_are_told_as_such() -> None:
+    """An `exec 0<&-` in .bashrc: no Python is to blame."""
+    command = ["/bin/sh", "-c", f"exec 0<&-; {COMMAND}"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=30, env={})
+    assert done.returncode == 95, done
+
+
 def test_such_words_in_the_middle_of_a_run_are_noise(tmp_path: Path) -> None:
     words = b'Please login as the user "ec2-user" rather than the user "root".\n'
     assert Scene(tmp_path, (Script((HELLO, words, report())),)).made().state is HostState.OK
@@ -537,6 +557,11 @@ def test_a_session_that_ends_right_after_the_login_is_tried_three_times(tmp_path
             "python-missing",
             SEEN,
         ),
+        (
+            Script(ends=93, said=b"MemoryError\nhsm-agent: /usr/bin/python3 ended with 1\n"),
+            "no-resources",
+            "/usr/bin/python3: MemoryError",
+        ),
         (Script((HELLO,), ends=137, said=b"Killed\n"), "far-end-failed", "Killed"),
         (Script((HELLO, RECORD + b"nonsense\n")), "far-end-failed", "nonsense"),
         (Script((HELLO, RECORD + b"[1]\n")), "far-end-failed", "[1]"),
@@ -547,6 +572,13 @@ def test_silence_has_a_cause(tmp_path: Path, script: Script, code: str, saw: str
     end = Scene(tmp_path, (script,)).made()
     assert (end.state, end.code, end.saw) == (HostState.FAILED, code, saw)
     assert end.hint
+
+
+def test_where_root_may_start_no_program_it_is_not_told_to_install_one(tmp_path: Path) -> None:
+    said = b"hsm-agent: 6: /usr/bin/python3: Permission denied\nhsm-agent: /usr/bin/python3 ended with 126\n"
+    end = Scene(tmp_path, (Script(ends=93, said=said),)).made()
+    assert end.code == "python-missing"
+    assert "NOEXEC" in str(end.hint)
 
 
 @pytest.mark.parametrize(
