@@ -17,6 +17,7 @@ from agent.config.recorded import (
     last_configure,
     receivers,
     record_of,
+    record_remarks,
     resolve_desired,
     save_success,
     unfinished,
@@ -155,6 +156,7 @@ def verify(machine: Host, desired: Desired, run: RunInfo, listener: Listener) ->
         context.is_first = last_configure(machine) is None
         if run.command == "verify":
             context.unfinished = unfinished(view, with_ca(run.run_id, wanted, ca))
+            context.note(*record_remarks(view))
     return this.report
 
 

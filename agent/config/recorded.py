@@ -143,6 +143,19 @@ def last_configure(view: HostView) -> records.LastConfigure | None:
     return None
 
 
+def record_remarks(view: HostView) -> tuple[Notice, ...]:
+    """Say of a record that is there and cannot be used: what was asked for last, and whether it succeeded, is lost."""
+    if not view.is_root() or view.stat(view.system.desired) is None or last_configure(view) is not None:
+        return ()
+    saw = f"{view.system.desired}: a record of another version"
+    try:
+        records.read_last(view)
+    except AgentError as error:
+        saw = error.saw
+    text = f"what the last `configure` was asked for cannot be read, so that nothing is said of it: {saw}"
+    return (Notice("record-unread", text),)
+
+
 def unfinished(view: HostView, looked_at: records.LastConfigure | None) -> ErrorDetails | None:
     """Tell that the last `configure` has not succeeded, unless what it means was looked at, or succeeded before."""
     last = last_configure(view)

@@ -131,6 +131,11 @@ WARNINGS: dict[str, WarningCode] = {
             "cure what the text names, and run it again",
         ),
         WarningCode(
+            "record-unread",
+            "the record of what was asked for is damaged, or of another host or version",
+            "run `hsm-agent configure` with all options: it is recorded anew",
+        ),
+        WarningCode(
             "report-cut",
             "the report was longer than its limits, and was cut",
             "see the log of this host for the rest",

@@ -825,6 +825,19 @@ def test_a_record_with_another_address_by_a_damaged_disk_configures_nothing(ca_p
         assert "checksum" in (report.failure.saw if report.failure else "")
 
 
+def test_options_that_are_met_hide_no_damaged_record(ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    desired = desired_of(vendor, ca_pem)
+    configure(memory, desired)
+    assert "record-unread" not in {notice.code for notice in verify(memory, desired).notices}
+    memory.place(DESIRED, (memory.read(DESIRED) or b"").replace(b"10.0.1.6", b"10.0.1.7"))
+    report = verify(memory, desired)
+    (text,) = [notice.text for notice in report.notices if notice.code == "record-unread"]
+    assert (report.exit_status, "checksum" in text) == (0, True)
+    assert configure(memory, desired, 2).exit_status == 0
+    assert "record-unread" not in {notice.code for notice in verify(memory, desired).notices}
+
+
 # what may lie where the agent keeps things, whoever put it there
 STRANGE: dict[str, dict[str, Any]] = {
     "a folder": {"kind": "directory"},
