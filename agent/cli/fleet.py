@@ -38,29 +38,29 @@ RunName = Annotated[Optional[str], typer.Argument(metavar="[RUN]", help="default
 
 _HOSTS = (
     Option("inventory", None, "the hosts: a list, TOML, or an inventory of Ansible", str, metavar="FILE"),
-    Option("limit", None, "of these only: names and groups, with * and ?, !not, &and", str, metavar="PATTERN"),
-    Option("only", None, "hosts that ended so: failed, unreachable, not-reached, drifted", str,
+    Option("limit", None, "only these hosts: names and groups, with * and ?, !not, &and", str, metavar="PATTERN"),
+    Option("only", None, "only hosts that ended so: failed, unreachable, not-reached, drifted", str,
            many=True, metavar="STATE"),
-    Option("resume", None, "go on with this run: hosts that are proven are left alone", str, metavar="RUN"),
+    Option("resume", None, "continue this run: proven hosts are left alone", str, metavar="RUN"),
     Option("parallel", None, "hosts at a time (32)", str, metavar="N"),
-    Option("deadline", None, "for each host, all in all (15m)", str, metavar="DURATION"),
+    Option("deadline", None, "limit for each host (15m)", str, metavar="DURATION"),
     Option("ssh_config", None, "instead of ~/.ssh/config", str, metavar="FILE"),
-    Option("trust_new_hosts", None, "accept and record host keys that are not known; never one that changed", str,
+    Option("trust_new_hosts", None, "accept and record unknown host keys; never a changed one", str,
            flag=True),
-    Option("tree", None, "the archive of the agent that is sent, instead of the one that came with it", str,
+    Option("tree", None, "the archive of the agent to send, instead of the one in this package", str,
            metavar="FILE"),
-    Option("windows_tree", None, "the build of the agent that is sent to hosts with Windows, a zip", str,
+    Option("windows_tree", None, "the zip of the agent to send to Windows hosts", str,
            metavar="FILE"),
 )  # fmt: skip
 _WAVES = (
-    Option("waves", None, "how many hosts had their turn when each wave ends (1,10%,100%)", str, metavar="LIST"),
-    Option("soak", None, "wait between waves, then look at the hosts of the wave again (none)", str,
+    Option("waves", None, "how many hosts are done when each wave ends (1,10%,100%)", str, metavar="LIST"),
+    Option("soak", None, "wait after a wave, then verify its hosts again (none)", str,
            metavar="DURATION"),
-    Option("max_failed", None, "so many hosts may fail, in all and in each wave, before it stops (0)", str,
+    Option("max_failed", None, "how many hosts may fail, in the run and in each wave, before it stops (0)", str,
            metavar="N|P%"),
 )  # fmt: skip
 _ALL = (
-    Option("all", None, "every host of the inventory, where --limit names none", str, flag=True),
+    Option("all", None, "every host of the inventory, without --limit", str, flag=True),
     Option("plan", None, "show what would be removed, and change nothing", str, flag=True),
 )
 # of the runs that are on record, so many are listed: each journal is read for that
@@ -70,7 +70,7 @@ _READ = ("inventory", "ssh_config", "tree", "windows_tree")
 _KINDS = {"directory": "a folder", "link": "a link, which is neither followed nor replaced"}
 _FILES = (
     Option("junit", None, "also write JUnit XML", str, metavar="FILE"),
-    Option("html", None, "also write a page to look at, in one file", str, metavar="FILE"),
+    Option("html", None, "also write one self-contained page", str, metavar="FILE"),
 )
 
 

@@ -27,21 +27,22 @@ Agent = Annotated[
     str,
     typer.Option(
         metavar="SOURCE",
-        help="where the host gets hsm-agent: package (the image has it, or knows a repository that does, which no "
-        "distribution's own does), a URL or s3://BUCKET/KEY of a .deb, .rpm, .tar.gz or .msi, or a small file of this "
-        "machine, which travels inline",
+        help="where the host gets hsm-agent: package (from the image, or from a repository of yours), a URL or "
+        "s3://BUCKET/KEY of a .deb, .rpm, .tar.gz or .msi, or a small file of this machine, which is embedded",
     ),
 ]
 Proxy = Annotated[
     Optional[str],
     typer.Option(
         metavar="URL",
-        help="the proxy of the instance, without a password: for first boot, on Linux for the units too",
+        help="the proxy of the instance, without a password: at first boot, on Linux also for the units",
     ),
 ]
 NoProxy = Annotated[
     Optional[str],
-    typer.Option(metavar="LIST", help="whom it reaches without that; the metadata service always"),
+    typer.Option(
+        metavar="LIST", help="hosts that are reached without the proxy; the metadata service always is"
+    ),
 ]
 AgentSha256 = Annotated[Optional[str], typer.Option(metavar="HASH", help="the SHA-256 of what the URL holds")]
 

@@ -75,7 +75,7 @@ def test_commands_that_are_named_exist() -> None:
 
 # of these a text of ours may come from a host: what is typed here, or shown to whom types, is not said there
 _HERE = ("cli", "fleet", "demo", "user_data.py", "ssh", "notices.py", "manual.py")
-_BOTH = {"fleet", "explain", "COMMAND", "user-data"}
+_BOTH = {"fleet", "explain", "help", "COMMAND", "user-data"}
 
 
 def test_what_a_host_advises_is_said_as_it_is_typed_from_here() -> None:
