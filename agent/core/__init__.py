@@ -1,1 +1,1 @@
-"""What every part of the agent speaks of: values, errors, and the interfaces to a machine; standard library only."""
+"""The vocabulary of the whole agent: values, errors, and the interfaces to a machine; standard library only."""

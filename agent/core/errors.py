@@ -6,7 +6,7 @@ import errno
 from dataclasses import dataclass
 from typing import Literal
 
-# what users see and scripts compare; a type, so that mypy finds each that the table below does not have
+# what users see and scripts compare; a type, so that mypy finds every code that the table below lacks
 CodeName = Literal[
     "internal",
     "usage",
@@ -111,7 +111,7 @@ CodeName = Literal[
 
 @dataclass(frozen=True)
 class ErrorCode:
-    """A stable name for one kind of failure: its exit status, what it means, what usually causes it, the way out."""
+    """A stable name for one kind of failure: its exit status, its meaning, its usual cause, and what to do."""
 
     name: CodeName
     exit_status: int
@@ -135,12 +135,12 @@ class AgentError(Exception):
 
     @property
     def ends_run(self) -> bool:
-        """Whether the run itself is over, not only what met this: nobody may take it for a failure of their own."""
+        """Whether the whole run is over, and not only the part that raised this: no part may report it as its own."""
         return self.code.name in ("interrupted", "timed-out")
 
 
 class DownloadTimeoutError(AgentError):
-    """A download whose time was up, and nothing else was seen to be wrong with it."""
+    """A download whose time was up, and which had no other error."""
 
 
 # The classes of failure; contract: one exit status per class, never re-used, never changed.
@@ -868,7 +868,7 @@ CODES: dict[str, ErrorCode] = {code.name: code for code in _TABLE}
 
 # of OSError: too many open files in this process and in the system, too many processes, no memory
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
-# Python and the C library have no type and no number for these
+# Python and the C library report these as text, without a type or a number
 _EXHAUSTED_WORDS = (
     "can't start new thread",
     "failed to map segment from shared object",
@@ -879,9 +879,9 @@ _EXHAUSTED_WORDS = (
 
 
 def unexpected(crash: BaseException, sentence: str = "the agent failed") -> AgentError:
-    """Return what is said of an exception that nobody expected: a defect, unless the machine itself lacks something.
+    """Return the error for an unexpected exception: a defect, unless the machine itself lacks something.
 
-    Threads and modules are wanted in many places, and each can be the one that a limit hits, or that is not there.
+    Threads and modules are needed in many places, and a limit or a missing module can hit any of them.
     """
     if is_exhaustion(crash):
         saw = (crash.strerror if isinstance(crash, OSError) else None) or str(crash) or "no memory"
@@ -896,17 +896,17 @@ def unexpected(crash: BaseException, sentence: str = "the agent failed") -> Agen
 
 
 def is_exhaustion(crash: BaseException) -> bool:
-    """Tell whether it is the machine that is at its limits: open files, processes and threads, memory."""
+    """Tell whether the machine is at its limits: open files, processes and threads, memory."""
     if isinstance(crash, OSError):
         return crash.errno in EXHAUSTED
-    said = isinstance(crash, (RuntimeError, ImportError)) and any(
+    by_text = isinstance(crash, (RuntimeError, ImportError)) and any(
         each in str(crash) for each in _EXHAUSTED_WORDS
     )
-    return said or isinstance(crash, MemoryError)
+    return by_text or isinstance(crash, MemoryError)
 
 
 def immutable(path: str) -> AgentError:
-    """Return the error for what an attribute of the file system keeps from everybody."""
+    """Return the error for a path that an attribute of the file system protects from every user."""
     return AgentError(
         "write-failed",
         f"{path} cannot be written",
@@ -917,7 +917,7 @@ def immutable(path: str) -> AgentError:
 
 
 def fix(code: CodeName, **values: str) -> str:
-    """Return the way out of a code, with what is known where the table says PATH, URL, ADDRESS."""
+    """Return the hint of a code, with values in the place of PATH, URL and ADDRESS."""
     text = CODES[code].fix
     for name, value in values.items():
         text = text.replace(name, value)

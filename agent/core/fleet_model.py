@@ -19,9 +19,9 @@ SUMMARY_STEP_KEYS = ("id", "outcome", "saw", "want", "hint")
 
 
 class HostState(str, Enum):
-    """How a host ended; `drifted` is what `plan` and `verify` find. The first four have a report of the host.
+    """How a host ended; `drifted` is the result of `plan` and `verify`. The first four come with a report of the host.
 
-    `at-work` is what a journal says of one that was begun and has no end: a roll-out itself never ends with it.
+    `at-work` is a journal's state for a host that has started and has no end: a roll-out itself never ends with it.
     """
 
     OK = "ok"
@@ -35,7 +35,7 @@ class HostState(str, Enum):
 
 @dataclass(frozen=True)
 class ArchiveDigests:
-    """Which agent ran on the hosts of a run: the SHA-256 of what was sent to them, in hex; None where nothing is."""
+    """The agent on the hosts of a run: the SHA-256 of the archive that was sent to them, in hex; None if nothing is."""
 
     tree: str | None = None
     windows_tree: str | None = None
@@ -43,10 +43,10 @@ class ArchiveDigests:
 
 @dataclass(frozen=True)
 class Target:
-    """One host of the inventory. None means: not said there, so ssh's own configuration decides.
+    """One host of the inventory. None means: not in the inventory, so ssh's own configuration decides.
 
     `options` are those of `configure` for this host alone, as `agent.config.desired` parses them. `system` is its kind,
-    as `agent.core.system` has it; None is found out. `where` is FILE:LINE.
+    as in `agent.core.system`; None is detected. `where` is FILE:LINE.
     """
 
     name: str
@@ -63,11 +63,11 @@ class Target:
 
 @dataclass(frozen=True)
 class HostResult:
-    """How it ended on one host. `report` is the host's own, as it came; None when there is none.
+    """How it ended on one host. `report` is the host's own, unchanged; None when there is none.
 
     `exit_status` is that of the host's run, or of `code` where there was no run; `seconds` from start to end.
-    `sentence`, `saw`, `want` and `hint` are the words of what failed; they name the machine that it is about, which may
-    be a jump host. `trusted` is the fingerprint of a host key that was new and accepted.
+    `sentence`, `saw`, `want` and `hint` describe the failure; they name its machine, which may be a jump host.
+    `trusted` is the fingerprint of a host key that was new and accepted.
     """
 
     name: str
@@ -88,7 +88,7 @@ class HostResult:
 
     @property
     def abandoned(self) -> bool:
-        """Tell whether the host was given up while it may have been at work: it finishes alone and keeps its report."""
+        """Whether the host was abandoned while it may have been running: it finishes alone and keeps its report."""
         return self.code in ("host-deadline", "link-lost")
 
 
@@ -103,19 +103,19 @@ def summary_of(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RolloutListener(Protocol):
-    """Shows a roll-out while it goes on. Called from one thread."""
+    """Displays a roll-out while it runs. Called from one thread."""
 
     def run_started(self, command: str, waves: Sequence[int]) -> None:
-        """A run with so many hosts in each wave; hosts that were done before do not count."""
+        """A run with so many hosts in each wave; hosts that were verified before do not count."""
 
     def wave_started(self, number: int, hosts: int) -> None:
         """Wave `number`, from 1 on, begins with so many hosts."""
 
     def host_started(self, name: str) -> None:
-        """A host is being connected to."""
+        """The connection to a host is being made."""
 
     def host_step(self, name: str, what: str) -> None:
-        """A host is at a step, such as `package:cli`, or at one of ours, such as `sending the agent`."""
+        """A host is at a step, such as `package:cli`, or at one of the roll-out, such as `sending the agent`."""
 
     def host_finished(self, end: HostResult) -> None: ...
 

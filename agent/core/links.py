@@ -1,4 +1,4 @@
-"""Where a link leads, and the real names on the way: told by looking alone, one name at a time."""
+"""Where a link leads, and the real folders on its path: resolved by read-only calls, one name at a time."""
 
 from __future__ import annotations
 
@@ -12,61 +12,61 @@ if TYPE_CHECKING:
 
     from agent.core.host import HostView
 
-# as many as Linux follows
+# the limit of Linux
 _MOST_LINKS = 40
 
 
 def goal(view: HostView, path: str) -> str:
-    """Return what is meant by a path: every link in the place of its last name followed.
+    """Return the path with its last name resolved: links in that place are followed.
 
-    What it leads to need not be there. Raises AgentError `unreadable` for links in a circle.
+    Their target may be absent. Raises AgentError `unreadable` for a loop of links.
     """
-    here = path
+    current = path
     for _ in range(_MOST_LINKS):
-        target = view.readlink(here)
+        target = view.readlink(current)
         if target is None:
-            return here
-        here = _joined(view, here.rpartition(view.system.separator)[0], target)
+            return current
+        current = _joined(view, current.rpartition(view.system.separator)[0], target)
     raise _circle(path)
 
 
 def require_whole(view: HostView, path: str) -> None:
-    """Raise AgentError `unreadable` for a link that leads nowhere: what it is for is not ours to guess."""
-    there = goal(view, path)
-    if there != path and view.stat(there) is None:
+    """Raise AgentError `unreadable` for a link that leads nowhere: the agent does not guess what it is for."""
+    resolved = goal(view, path)
+    if resolved != path and view.stat(resolved) is None:
         raise AgentError(
             "unreadable",
             f"{path} is a link that leads nowhere",
-            saw=f"{path} -> {there}, where nothing is",
+            saw=f"{path} -> {resolved}, where nothing is",
             want="a file, or a link to one",
             hint=f"mount or make what {path} leads to, or remove the link: then a file is put in its place",
         )
 
 
 def way(view: HostView, path: str) -> Iterator[str]:
-    """Yield every real folder on the way to what a POSIX path means, the root first, and at last that itself.
+    """Yield every real folder of a resolved POSIX path, the root first, and at last the resolved path itself.
 
-    Raises AgentError `unreadable` for links in a circle.
+    Raises AgentError `unreadable` for a loop of links.
     """
     left = path.split("/")
-    here: list[str] = []
+    parts: list[str] = []
     links = 0
     yield "/"
     while left:
         name = left.pop(0)
         if name == "..":
-            here = here[:-1]
+            parts = parts[:-1]
         if name in ("", ".", ".."):
             continue
-        target = view.readlink("/" + "/".join([*here, name]))
+        target = view.readlink("/" + "/".join([*parts, name]))
         if target is None:
-            here = [*here, name]
-            yield "/" + "/".join(here)
+            parts = [*parts, name]
+            yield "/" + "/".join(parts)
             continue
         links += 1
         if links > _MOST_LINKS:
             raise _circle(path)
-        here = [] if target.startswith("/") else here
+        parts = [] if target.startswith("/") else parts
         left = [*target.split("/"), *left]
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agent.core.errors import CodeName
     from agent.core.host import Host, HostView
 
-# what a finding's detail may hold: plain JSON values
+# the values of a finding's detail: plain JSON
 Value = Union[str, int, float, bool, None]
 _Entry = TypeVar("_Entry")
 
@@ -51,7 +51,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Finding:
-    """One look. `code` and `hint` name the cause when not met; a met finding may carry one as a remark."""
+    """The result of one check. `code` and `hint` name the cause when not met; a met one may carry one as a remark."""
 
     met: bool
     saw: str
@@ -81,7 +81,7 @@ class Finding:
 
 
 class Step(Protocol):
-    """Something that can be made so. Frozen, comparable, and described by its fields alone."""
+    """Something that the agent can change. Frozen, comparable, and described by its fields alone."""
 
     @property
     def id(self) -> str:
@@ -89,23 +89,23 @@ class Step(Protocol):
 
     @property
     def not_applied_code(self) -> CodeName:
-        """The code that is reported when `apply` returned and a second look still disagrees."""
+        """The code that is reported when `apply` returned and the second check still fails."""
 
     def check(self, view: HostView) -> Finding:
-        """Look. Raises AgentError when the truth cannot be told or what is wanted is refused.
+        """Check. Raises AgentError when the state cannot be determined or the request is refused.
 
-        The engine looks at every step before it touches anything, so a refusal here costs the host nothing.
+        The engine checks every step before it changes anything, so a refusal here costs the host nothing.
         """
 
     def apply(self, host: Host) -> tuple[Notice, ...] | None:
-        """Make it so, or raise AgentError; return what a tool let pass that is worth knowing, if anything.
+        """Make the change, or raise AgentError; return what a tool let pass that is worth reporting, if anything.
 
-        The engine looks again afterwards: returning proves nothing.
+        The engine checks again afterwards: returning proves nothing.
         """
 
 
 class Probe(Protocol):
-    """Something about which nothing can be done: it is only looked at."""
+    """Something that the agent can only check, and not change."""
 
     @property
     def id(self) -> str:
@@ -113,22 +113,22 @@ class Probe(Protocol):
 
     @property
     def requires(self) -> tuple[str, ...]:
-        """Patterns of line ids; for each, at least one matching line must be met or changed, else this is skipped."""
+        """Patterns of step ids; for each, at least one matching step must be met or changed, else this is skipped."""
 
     @property
     def depends_on(self) -> str | None:
-        """The id of a probe it is looked at together with, and without which its own finding means nothing."""
+        """The id of a probe that is checked together with this one, and whose finding this one's depends on."""
 
     def check(self, view: HostView) -> Finding:
-        """Look. Bounded in time by the probe itself."""
+        """Check. The probe itself limits its time."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done, in order, and then looked at. Complete before the first touch.
+    """The steps in order, and then the probes. Complete before the first change.
 
-    `worked` tells, looked at before the first touch, whether the host has a working configuration to go back to;
-    None when it has no configuration at all. `replaces`: addresses that are configured now are not wanted any more.
+    `worked` tells whether the host had a working configuration before the first change, to which a run can go back;
+    None when it had no configuration at all. `replaces`: some addresses that are configured now are no longer wanted.
     """
 
     steps: tuple[Step, ...]
@@ -159,9 +159,9 @@ class StepResult:
 
 @dataclass(frozen=True)
 class HostIdentity:
-    """Which host a report is about. `platform` is its catalogue row or None; `forced` when the caller named it.
+    """The host of a report. `platform` is its catalogue row or None; `forced` when the caller named it.
 
-    `identity` tells it from its copies, see `agent/state/identity.py`.
+    `identity` distinguishes it from its copies, see `agent/state/identity.py`.
     """
 
     name: str
@@ -177,7 +177,7 @@ class HostIdentity:
 
 @dataclass(frozen=True)
 class RequestedState:
-    """What was wanted of a host: never a secret. None and empty mean that it was left to the agent."""
+    """What was asked of a host, without secrets. None and empty mean that the agent decided."""
 
     addresses: tuple[str, ...]
     components: tuple[str, ...]
@@ -190,7 +190,7 @@ class RequestedState:
 
 @dataclass(frozen=True)
 class ClientState:
-    """The client a run leads to. `verified_by`: catalogue-sha256, caller-sha256, unverified or installed."""
+    """The client that a run installs. `verified_by`: catalogue-sha256, caller-sha256, unverified or installed."""
 
     sdk: int
     version: str | None
@@ -200,7 +200,7 @@ class ClientState:
 
 @dataclass(frozen=True)
 class CaState:
-    """The CA that is wanted on the host. `sha256` and `subject` are the root's, `not_after` is ISO 8601.
+    """The CA that the host should have. `sha256` and `subject` are the root's, `not_after` is ISO 8601.
 
     `fingerprints` are those of all certificates in the file, issuer of the cluster certificate first, the root last.
     """
@@ -235,7 +235,7 @@ class StaleProcess:
 
 @dataclass(frozen=True)
 class ErrorDetails:
-    """The error that decided a run, whole: what AgentError carries."""
+    """The error that decided a run, complete: all fields of AgentError."""
 
     code: str
     sentence: str
@@ -248,11 +248,11 @@ class ErrorDetails:
 class Report:
     """Everything one run saw and did; schema version 1. Times are ISO 8601 in UTC.
 
-    `cause` is the code that led to `rolled-back` or `rollback-failed`; `failure` the deciding error with its words;
+    `cause` is the code that led to `rolled-back` or `rollback-failed`; `failure` the deciding error in full;
     `request` the roll-out that asked for the run and this host's name in it.
 
-    Whatever a host, a tool, a process or a server said, a report holds it printable, bounded and finite: so every way
-    out carries it, and none has to know what was hostile. What is left out is counted in a notice.
+    Any text from a host, a tool, a process or a server is printable, bounded and finite in a report: so every output
+    can carry it, and none has to know what was hostile. A notice counts what is left out.
     """
 
     run_id: str
@@ -280,7 +280,7 @@ class Report:
         bad = [number for number, line in enumerate(self.steps) if line.outcome in _WORTH_MOST]
         ends = range(
             len(self.notices) - MOST // 4, len(self.notices)
-        )  # what became of the report is told last
+        )  # the notices of the delivery come last
         kept = {
             "steps": _some(self.steps, bad),
             "hsms": _some(self.hsms, (n for n, hsm in enumerate(self.hsms) if not hsm.reached)),
@@ -301,16 +301,16 @@ class Report:
 
 
 _WORTH_MOST = (StepOutcome.FAILED, StepOutcome.WOULD_CHANGE)
-# the lists of a report that a host makes long, and what they hold
+# the lists of a report that a host can make long, and what they contain
 _LISTS = {
     "steps": "steps", "hsms": "HSMs", "restart_needed": "programs to restart", "notices": "warnings",
 }  # fmt: skip
 
 
 def _some(entries: Sequence[_Entry], first: Iterable[int] = ()) -> tuple[_Entry, ...]:
-    """Return as many entries as a list may have, in their order; those with these numbers before others.
+    """Return as many entries as a list may have, in their order; entries with these numbers take precedence.
 
-    A list that is cut has some room left, for what comes later.
+    A shortened list has some room left, for later entries.
     """
     if len(entries) <= MOST:
         return tuple(entries)

@@ -1,4 +1,4 @@
-"""Every warning that a report can carry: what its code means, and what to do. A warning never makes a run fail."""
+"""Every warning that a report can carry: its code, its meaning, and what to do. A warning never makes a run fail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WarningCode:
-    """A stable name for one kind of warning, what it means, and the way out."""
+    """A stable name for one kind of warning, its meaning, and what to do."""
 
     name: str
     meaning: str

@@ -1,7 +1,7 @@
 r"""Paths as people give them, for this host or another: `/x`, `C:\x`, `\\server\share\x`, or as a `file:` URI.
 
-One reader for every option that takes a path, so that what one accepts no other refuses, and nothing is accepted that
-fails at each run.
+One parser for every option that takes a path, so that all options accept the same paths, and none accepts a path that
+fails in every run.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from agent.core.system import is_absolute
 
 _FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f]')
-# What Windows takes for a device wherever it stands, whatever follows a dot.
+# The names that are devices on Windows in any folder, whatever follows a dot.
 _DEVICE = re.compile(
     r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9\u00b9\u00b2\u00b3]) *(\..*)?", re.IGNORECASE
 )
@@ -19,7 +19,7 @@ _DRIVE = re.compile(r"[A-Za-z]:(?=[\\/]|$)")
 
 
 def parse_path(text: str) -> str:
-    """Return an absolute path as it was given. Raises ValueError with a sentence for what is none on any system."""
+    """Return an absolute path as given. Raises ValueError with a sentence if it is absolute on no system."""
     if not is_absolute(text):
         raise ValueError(f"{text!r} is not an absolute path")
     if any(ord(char) < 32 or ord(char) == 127 for char in text):
@@ -32,7 +32,7 @@ def parse_path(text: str) -> str:
 
 
 def require_windows_name(name: str) -> None:
-    """Raise ValueError for a name of a file that Windows takes for something else: a device, a stream, another name."""
+    """Raise ValueError for the name of a file that is a device, a stream or another name on Windows."""
     if _FORBIDDEN.search(name):
         raise ValueError(f"{name!r} holds a character that no name has on Windows")
     if name[-1] in " .":
@@ -44,7 +44,7 @@ def require_windows_name(name: str) -> None:
 def path_of_uri(uri: str) -> str:
     """Return the absolute path that `SCHEME:PATH`, `SCHEME:///PATH` or `SCHEME://localhost/PATH` names.
 
-    `%20` is a space, and one may be written as it is (RFC 8089, and what people type). Raises ValueError.
+    `%20` is a space, and a plain space is accepted too (RFC 8089, and what people type). Raises ValueError.
     """
     scheme, _, rest = uri.partition(":")
     path = _decoded(rest)
@@ -55,7 +55,7 @@ def path_of_uri(uri: str) -> str:
         path = slash + below
     elif path.startswith("//"):
         path = "/" + path.lstrip("/")
-    if _DRIVE.match(path[1:]) and path.startswith("/"):  # the stroke belongs to the URI and not to C:/x
+    if _DRIVE.match(path[1:]) and path.startswith("/"):  # the slash belongs to the URI and not to C:/x
         path = path[1:]
     return parse_path(path)
 

@@ -1,4 +1,4 @@
-"""What every way out of a report can carry: printable text, finite numbers, and lists that end."""
+"""Values that every output of a report can carry: printable text, finite numbers, and limited lists."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from enum import Enum
 from typing import Any
 
-# Of one list so many entries are kept, and of the details of a step so many. A cluster has 28 HSMs at most, a host six
-# components: what is longer came from elsewhere.
+# So many entries are kept of one list, and so many of the details of a step. A cluster has 28 HSMs at most, a host six
+# components: a longer list came from elsewhere.
 MOST = 200
 _DETAILS = 24
 _DEEPEST = 4
-# Characters of one text; where a whole report would be longer than ROOM bytes of JSON, the next that fits. A report is
-# kept, spooled and sent whole, and each of these has an end.
+# Characters of one text; the next smaller limit applies if a whole report would exceed ROOM bytes of JSON. A report
+# is stored, spooled and sent complete, and each of these has a limit.
 LONGEST = (4000, 1000, 250, 60, 16)
 ROOM = 1024 * 1024
 # beyond this, JSON's readers disagree about an integer
@@ -23,7 +23,7 @@ _GREATEST = 2**53 - 1
 
 
 def printable(text: str) -> str:
-    """Return a text on one line, without what moves a cursor, turns the direction of writing or cannot be encoded."""
+    """Return a text on one line, without characters that move a cursor, change direction or cannot be encoded."""
     if text.isprintable():
         return text
     return "".join(
@@ -37,7 +37,7 @@ def lines(text: str) -> str:
 
 
 def cut(text: str, longest: int) -> str:
-    """Return a text of so many characters at most; a long one that is cut says how long it was."""
+    """Return a text of at most so many characters; a shortened one states its original length."""
     if len(text) <= longest:
         return text
     note = f" [{len(text):,} characters]"
@@ -45,7 +45,7 @@ def cut(text: str, longest: int) -> str:
 
 
 def carried(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a report as every way out can carry them; what is so already stays as it is."""
+    """Return the fields of a report so that every output can carry them; suitable values are unchanged."""
     made: dict[str, Any] = {}
     for longest in LONGEST:
         made = {name: plain(value, longest) for name, value in values.items()}
@@ -55,7 +55,7 @@ def carried(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(value: Any, longest: int = LONGEST[0], depth: int = 0) -> Any:
-    """Return a value of a report with no text longer than `longest`, and nothing that JSON has no word for."""
+    """Return a value of a report with no text longer than `longest`, and only values that JSON can express."""
     if isinstance(value, str) and not isinstance(value, Enum):
         return lines(cut(value, longest))
     if isinstance(value, float):

@@ -13,10 +13,10 @@ Value = Union[str, int, "tuple[str, ...]"]
 
 @dataclass(frozen=True)
 class RegistryKey:
-    """What one key holds: its values by their names, and the names of its subkeys.
+    """The content of one key: its values by their names, and the names of its subkeys.
 
-    Texts are as they are written, with `%SystemRoot%` in them; several texts are a tuple. Values of other kinds than
-    texts and numbers are left out. The names of values are the same in capitals and small letters.
+    Texts are as written, with `%SystemRoot%` in them; several texts are a tuple. Values of other types than
+    texts and numbers are left out. The names of values ignore case.
     """
 
     values: Mapping[str, Value] = field(default_factory=dict)

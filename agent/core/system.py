@@ -1,4 +1,4 @@
-"""The two kinds of system, as rows: where each keeps the agent's own things, and what lies beside them."""
+"""The two kinds of system, as rows: where each keeps the agent's files, and which services of it the agent uses."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tasks:
-    """What the Task Scheduler of Windows does for us: the folder where it keeps what is registered, a file each.
+    """The use of the Task Scheduler of Windows: the folder in which it keeps a file for each registered task.
 
-    `verify` is the description of the daily look that an installed agent brings, `first_boot` what user-data left to be
-    configured.
+    `verify` is the description of the daily check that an installed agent brings, `first_boot` the request that
+    user-data left for the first boot.
     """
 
     registered: str
@@ -21,14 +21,14 @@ class Tasks:
 
 @dataclass(frozen=True)
 class System:
-    r"""One kind of system. Paths are as people write them there, with blanks and back strokes on Windows.
+    r"""One kind of system. Paths are as people write them there, with spaces and backslashes on Windows.
 
-    `programs` and `data` are the folders below which software lies and keeps what it makes: `/opt` and `/var`,
-    %ProgramFiles% and %ProgramData%. `databases` are those of the package managers, where an installation writes too.
-    `story` is the command that shows what goes on when there is no report yet, `mighty` who may change a host.
-    `report_mode` is for whom the last report is: everybody, or the administrators alone.
-    `firewall` is what the system's own firewall is called, None where none can be told to let us out; `tasks` is None
-    where packages bring units.
+    `programs` and `data` are the folders of installed software and of its data: `/opt` and `/var`, %ProgramFiles% and
+    %ProgramData%. `package_db_paths` are the package managers' databases, where an installation writes too.
+    `log_command` is the command that shows what happens before there is a report; `admin_role` is the role that may
+    change a host. `report_mode` decides who can read the last report: all users, or the administrators alone.
+    `firewall` is the name of the system's firewall, None where the agent cannot add rules to one; `tasks` is None where
+    packages bring systemd units.
     """
 
     kind: str
@@ -80,7 +80,7 @@ LINUX = System(
     separator="/",
     configuration="/etc/hsm-agent/config.toml",
     configuration_folder="/etc/hsm-agent/conf.d",
-    # 0711: anyone may read report.json by its name (`status` works without root), nobody may list what else there is.
+    # 0711: any user may read report.json by its name (`status` works without root), none may list the other files.
     state="/var/lib/hsm-agent",
     cache="/var/cache/hsm-agent",
     log="/var/log/hsm-agent",
@@ -95,7 +95,7 @@ LINUX = System(
 def windows(
     programs: str = r"C:\Program Files", data: str = r"C:\ProgramData", root: str = r"C:\Windows"
 ) -> System:
-    """Return the row of a Windows; the folders are what it says in %ProgramFiles%, %ProgramData% and %SystemRoot%."""
+    """Return the row of a Windows; the folders are the values of %ProgramFiles%, %ProgramData% and %SystemRoot%."""
     own = rf"{data}\hsm-agent"
     return System(
         kind="windows",
@@ -109,7 +109,7 @@ def windows(
         log=rf"{own}\log",
         lock=rf"{own}\state\hsm-agent.lock",
         delivery_lock=rf"{own}\state\hsm-agent-spool.lock",
-        # whoever has a file open there, to read it, keeps it from being replaced
+        # a user who has a file open there, to read it, prevents its replacement
         report_mode=0o600,
         package_db_paths=(),
         log_command="wevtutil qe Application \"/q:*[System[Provider[@Name='hsm-agent']]]\" /f:text",
@@ -124,14 +124,14 @@ def windows(
 
 
 def is_absolute(path: str) -> bool:
-    """Tell whether a path is absolute on either kind of system: what is typed may be for another host than this one."""
+    """Tell whether a path is absolute on either kind of system: a path may be for another host than this one."""
     return re.match(r"/(?!/)|[A-Za-z]:[\\/]|\\\\[^\\/]+\\[^\\/]+", path) is not None
 
 
 def is_stream(path: str) -> bool:
     """Tell whether a path of Linux names a stream of this process or a device that takes text.
 
-    Such a name is written to, and never replaced; most are links, and what they lead to is no file's business.
+    Such a name is written to, and never replaced; most are links, whose targets do not matter.
     """
     return (
         re.fullmatch(

@@ -1,4 +1,4 @@
-"""What a roll-out wants of a connection to a host, whoever makes it, and how one ends before its time."""
+"""The connection to a host as a roll-out uses it, whatever makes it, and how to cancel it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
 
 class ConnectionLostError(Exception):
-    """The connection broke: what runs over there goes on, and a new connection may find its result."""
+    """The connection broke: the program on the host continues, and a new connection may find its result."""
 
 
 class CancelledError(Exception):
-    """The cancel token is cancelled: whoever watches this connection gave it up."""
+    """The cancel token is cancelled: its owner gave up this connection."""
 
     def __init__(self) -> None:
         super().__init__("the connection was cut by its watchdog")
 
 
 class CancelToken(Protocol):
-    """Cancelled, it ends every wait that it was given to."""
+    """Once cancelled, it ends every wait that uses it."""
 
     def cancel(self) -> None: ...
 
     def wait(self, seconds: float) -> None:
-        """Wait so long, or raise CancelledError as soon as it is cancelled."""
+        """Wait so many seconds, or raise CancelledError as soon as it is cancelled."""
 
 
 class CommandChannel(Protocol):
@@ -37,7 +37,7 @@ class CommandChannel(Protocol):
     def send(self, data: bytes) -> None: ...
 
     def receive(self, *, timeout: float = ...) -> bytes:
-        """Return what comes next on standard output, empty at its end; AgentError `ssh-timed-out` when nothing does."""
+        """Return what comes next on standard output, empty at its end; AgentError `ssh-timed-out` if nothing comes."""
 
     def close_stdin(self) -> None: ...
 
@@ -49,7 +49,7 @@ class CommandChannel(Protocol):
 
 
 class Connection(Protocol):
-    """A connection to a host, as whoever it was asked to connect as."""
+    """A connection to a host, with the user's login."""
 
     @property
     def trusted(self) -> str | None: ...
@@ -63,7 +63,7 @@ class Connector(Protocol):
     def endpoints(
         self, targets: Sequence[Target], stopped: Callable[[], bool], /
     ) -> Mapping[str, tuple[str, int]]:
-        """Return for each target's name the name or address, and the port, that are connected to."""
+        """Return for each target's name the host name or address, and the port, to connect to."""
 
     def open(self, target: Target, cancel_token: Any, /) -> AbstractContextManager[Connection]:
         """Connect and log in. Raises AgentError with the cause, CancelledError when the token is cancelled."""

@@ -1,4 +1,4 @@
-"""What is told of a URL: how it is shown, what lies below it, whether it is of this very machine; pure."""
+"""Questions about a URL: how it is shown, what lies below it, whether it is of this very machine; pure."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
 
 def scheme_of(text: str) -> str | None:
-    """Return the scheme of a URL in small letters, None for a path of either kind of system."""
+    """Return the scheme of a URL in lower case, None for a path of either kind of system."""
     match = _SCHEME.match(text)
     return match[1].lower() if match else None
 
 
 def split(url: str) -> SplitResult:
-    """Take a URL apart. Raises ValueError where its port is none: it may be a part of a password."""
+    """Split a URL into its parts. Raises ValueError for an invalid port: it may be a part of a password."""
     parts = urlsplit(url)
     if parts.port is None and parts.netloc.endswith(":"):
         raise ValueError("no port behind the colon")
@@ -28,15 +28,15 @@ def split(url: str) -> SplitResult:
 
 
 def names_user(url: str) -> bool:
-    """Tell whether a URL has a user or a password in it, or what may have been meant as one: an @ before the query.
+    """Tell whether a URL contains a user or a password, or an @ before the query that may have been meant so.
 
-    A stroke in a password ends what a URL's grammar takes for the server. In a path an @ can be written as %40.
+    A slash in a password ends the server's part in the grammar of URLs. In a path an @ can be written as %40.
     """
     return "@" in re.split(r"[?#]", url, maxsplit=1)[0]
 
 
 def below(base: str, path: str) -> str:
-    """Return what lies below a mirror or a folder; a query of the mirror's, such as a signature, stays at the end."""
+    """Return a URL below a mirror or a folder; a query of the mirror's, such as a signature, stays at the end."""
     if scheme_of(base) not in ("http", "https"):
         return f"{base}/{path}"
     plain, mark, query = base.partition("?")
@@ -46,7 +46,7 @@ def below(base: str, path: str) -> str:
 def shown(url: str) -> str:
     """Return a URL as it may be shown and logged: one line without user, password, query and fragment.
 
-    One that cannot be taken apart is not shown at all, since a password may stand anywhere in it. A path stays a path.
+    A URL that cannot be parsed is not shown at all, since a password may be anywhere in it. A path is unchanged.
     """
     text = url
     if scheme_of(url) is not None or url.startswith("//"):
@@ -62,7 +62,7 @@ def shown(url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a URL's host is this machine itself, by its own name for itself or by its address."""
+    """Tell whether a URL's host is this machine itself, by its loopback name or address."""
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True

@@ -1,17 +1,17 @@
-"""Text that a program of Windows wrote: many write UTF-16, with or without a mark, into what is read byte by byte."""
+"""Output of Windows programs: many write UTF-16, with or without a mark, between the bytes of other programs."""
 
 from __future__ import annotations
 
 import re
 
 _MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
-# letters of Latin scripts in a row, as UTF-16 has them, in the midst of what another program wrote
+# consecutive Latin characters in UTF-16, in the midst of what another program wrote
 _RUN = re.compile(rb"((?:[\x01-\xff]\x00){4,})")
 _PLAIN = re.compile(rb"[\t\r\n\x20-\x7e]{4}")
 
 
 def text_of(data: bytes, otherwise: str) -> str:
-    """Return what a program wrote: as UTF-16 or UTF-8 where it is that, else by a code page. No NUL is left in it."""
+    """Return a program's output as text: UTF-16 or UTF-8 if it is that, else by a code page. It contains no NUL."""
     if data[:2] in _MARKS:
         text = _utf16(data[2:], _MARKS[data[:2]])
     elif _is_utf16(data):
@@ -27,9 +27,9 @@ def text_of(data: bytes, otherwise: str) -> str:
 def _is_utf16(data: bytes) -> bool:
     """Tell whether it is UTF-16 without a mark, which Windows writes with the low byte first.
 
-    Every second byte is zero where the script is Latin, and in every script at the ends of lines.
+    Every second byte is zero if the script is Latin, and in every script at the ends of lines.
     """
-    if _PLAIN.match(data):  # another program spoke first
+    if _PLAIN.match(data):  # another program wrote first
         return False
     low, high = data[::2].count(0), data[1::2].count(0)
     return high > low and (high * 8 >= len(data) or "\n" in _utf16(data, "utf-16-le"))

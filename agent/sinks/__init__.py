@@ -1,1 +1,1 @@
-"""Where a report goes: a module for each kind of sink, the delivery, and the spool of what has not arrived."""
+"""Where a report goes: a module for each kind of sink, the delivery, and the spool of undelivered reports."""

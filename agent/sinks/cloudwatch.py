@@ -1,4 +1,4 @@
-"""`cloudwatch:GROUP/STREAM`: a line in the Embedded Metric Format, for the CloudWatch agent to pick up from a file."""
+"""`cloudwatch:GROUP/STREAM`: a line in the Embedded Metric Format, in a file that the CloudWatch agent reads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FILE = LINUX.join(LINUX.log, "emf.log")
 NAMESPACE = "hsm-agent"
-# Longer than this the file makes room, as emf.log.1; CloudWatch itself takes lines of up to 256 KB.
+# A file that grows beyond this is moved to emf.log.1; CloudWatch itself takes lines of up to 256 KB.
 LONG = 1_000_000
 # characters of a dimension's value, and of a step's name: 200 of them fit into the 256 KB
 _DIMENSION = 255
@@ -28,7 +28,7 @@ _UNITS = {"ExitStatus": "None", "Changed": "Count", "HsmsReached": "Count", "Hsm
 
 
 def check(uri: str) -> None:
-    """Want a log group and a log stream, of the characters that CloudWatch takes."""
+    """Require a log group and a log stream, in the characters that CloudWatch accepts."""
     group, stream = names(uri)
     if not re.fullmatch(r"[A-Za-z0-9_./#-]{1,512}", group) or not re.fullmatch(r"[^:*/]{1,512}", stream):
         raise ValueError(
@@ -37,19 +37,19 @@ def check(uri: str) -> None:
 
 
 def names(uri: str) -> tuple[str, str]:
-    """Return group and stream; a group may have slashes in it."""
+    """Return group and stream; a group may contain slashes."""
     group, _, stream = uri.partition(":")[2].rpartition("/")
     return group, stream
 
 
-def send(letter: OutgoingReport, means: DeliveryContext) -> None:
-    """Append the line. A file that is followed is not replaced: what follows it would begin again at its start."""
-    machine = means.machine
+def send(report: OutgoingReport, context: DeliveryContext) -> None:
+    """Append the line. The file is not replaced: a program that follows it would start again at the beginning."""
+    machine = context.machine
     if machine.system != LINUX:
         raise UndeliveredError(
             "the file that the CloudWatch agent picks up is kept on Linux alone", refused=True
         )
-    written = line(letter).encode()
+    written = line(report).encode()
     seen = machine.stat(FILE)
     if seen is not None and seen.size > LONG:
         machine.write(f"{FILE}.1", machine.read(FILE) or b"", mode=0o640)
@@ -57,18 +57,18 @@ def send(letter: OutgoingReport, means: DeliveryContext) -> None:
         seen = None
     if seen is None:
         machine.write(FILE, written, mode=0o640)
-    elif json.dumps(letter.key).encode() not in (
+    elif json.dumps(report.key).encode() not in (
         machine.read(FILE) or b""
-    ):  # else a run that was killed had done it
+    ):  # a killed run may have written it
         done = machine.run(["tee", "-a", FILE], timeout=_SECONDS, stdin=written)
         if not done.ok:
             raise UndeliveredError(done.tail(1) or f"`tee -a {FILE}` ended with {done.status}")
 
 
-def line(letter: OutgoingReport) -> str:
-    """Return the report as one event: its numbers are metrics, by host, and the rest can be searched for."""
-    tree = letter.tree
-    group, stream = names(letter.uri)
+def line(report: OutgoingReport) -> str:
+    """Return the report as one event: its numbers are metrics, by host, and the other fields can be searched."""
+    tree = report.tree
+    group, stream = names(report.uri)
     event: dict[str, Any] = {
         "_aws": {
             "Timestamp": _milliseconds(tree["finished"]),
@@ -84,7 +84,7 @@ def line(letter: OutgoingReport) -> str:
         },
         "Host": cut(tree["host"]["name"], _DIMENSION),
         **_numbers(tree),
-        "key": letter.key,
+        "key": report.key,
         "run_id": tree["run_id"],
         "command": tree["command"],
         "outcome": tree["outcome"],
@@ -102,7 +102,7 @@ def _numbers(tree: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _milliseconds(text: str) -> int:
-    """Return a time as CloudWatch wants it; of what is no time the epoch, at which an event is at least kept."""
+    """Return a time in milliseconds; the epoch for an invalid one, so that CloudWatch at least keeps the event."""
     moment = dt.datetime.fromtimestamp(0, dt.timezone.utc)
     with contextlib.suppress(ValueError):
         moment = dt.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=dt.timezone.utc)

@@ -1,4 +1,4 @@
-"""A finished report goes to everybody it is for, after those that still wait; what does not arrive is kept."""
+"""A finished report is sent to all its sinks, after those that still wait; an undelivered report is kept."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from agent.config.desired import Desired
     from agent.core.host import Host
 
-# For what one run delivers to one place, in seconds; and for a run that was interrupted and so is to end.
+# The time for all deliveries of one run to one sink, in seconds; and that of an interrupted run, which must end soon.
 LIMIT = 60.0
 HURRY = 10.0
 
-_NAMED = 3  # of the files that are stuck
+_NAMED = 3  # in the notice about stuck files
 _LATER = "it is kept for the next run"
 _BEHIND = UndeliveredError("older ones wait before it")
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """What became of it. `failed`: this very report did not reach everybody; older ones are only remarked on.
+    """The result of a delivery. `failed`: this report did not reach every sink; older ones only cause notices.
 
-    `refused`: and whoever it did not reach will never take it, so that no later run sends it.
+    `refused`: every sink that it did not reach will never take it, so no later run sends it.
     """
 
     notices: tuple[Notice, ...]
@@ -45,30 +45,30 @@ class Delivered:
 def deliver(
     machine: Host, wanted: Desired, document: str, environ: Mapping[str, str], *, hurried: bool
 ) -> Delivered:
-    """Deliver a report to every place of `wanted`, and as root what waits for any place. Raises nothing.
+    """Deliver a report to every sink of `wanted`, and as root also the reports that wait. Raises nothing.
 
-    As root it is first written to the spool and only then sent: a run that is killed meanwhile loses nothing, and
-    what the next run then sends again has the key of the first attempt.
+    As root, a report is first written to the spool and then sent: a run that is killed meanwhile loses nothing, and
+    a later attempt has the key of the first one.
     """
-    letters = tuple(OutgoingReport(uri, document) for uri in wanted.report_to)
+    reports = tuple(OutgoingReport(uri, document) for uri in wanted.report_to)
     this = _DeliveryPass(machine, wanted, environ, hurried=hurried)
     if not machine.is_root():
-        for letter in letters:
-            this.directly(letter, "it is not kept, since that needs root")
+        for report in reports:
+            this.directly(report, "it is not kept, since that needs root")
         return this.ended()
     try:
         with machine.lock(machine.system.delivery_lock, "hsm-agent, delivering reports"):
-            this.in_order(letters)
-    except AgentError as error:  # another run is delivering just now, or there can be no lock
+            this.in_order(reports)
+    except AgentError as error:  # another run delivers now, or the lock cannot be made
         logging.getLogger("agent").info("what waits is left alone: %s", error.saw)
-        for letter in letters:
-            this.directly(letter)
+        for report in reports:
+            this.directly(report)
     return this.ended()
 
 
 @dataclass
 class _DeliveryPass:
-    """The deliveries of one run. `ends` is until when each place may take, by its URI."""
+    """The deliveries of one run. `ends` is the deadline of each sink, by its URI."""
 
     machine: Host
     wanted: Desired
@@ -84,46 +84,46 @@ class _DeliveryPass:
         failed = bool(self.failures)
         return Delivered(tuple(self.notices), failed, failed and all(each.refused for each in self.failures))
 
-    def in_order(self, letters: tuple[OutgoingReport, ...]) -> None:
-        """Send what waits and then the new letters; where one does not arrive, those behind it wait with it."""
-        unkept = {letter: self.keep(letter) for letter in letters}
+    def in_order(self, reports: tuple[OutgoingReport, ...]) -> None:
+        """Send the waiting reports and then the new ones; after a failure, later reports to the same sink wait too."""
+        unkept = {report: self.keep(report) for report in reports}
         stuck: set[str] = set()
         found: set[OutgoingReport] = set()
         for kept in self.waiting():
-            letter = OutgoingReport(kept.uri, kept.document)
-            found.add(letter)
-            error = _BEHIND if letter.uri in stuck else self.attempt(letter, self.means(kept))
+            report = OutgoingReport(kept.uri, kept.document)
+            found.add(report)
+            error = _BEHIND if report.uri in stuck else self.attempt(report, self.context(kept))
             if error is not None and error is not _BEHIND:
-                self.undelivered(letter, error, _LATER)
+                self.undelivered(report, error, _LATER)
             if error is not None and not error.refused:
-                stuck.add(letter.uri)
+                stuck.add(report.uri)
             else:
                 self.stuck(spool.forget(self.machine, kept))
-            if letter in unkept and error is not None:
+            if report in unkept and error is not None:
                 self.failures.append(error)
-        for letter in letters:
-            if letter not in found:
-                self.lost(letter, unkept[letter] or "it was kept, and is not there any more", stuck)
+        for report in reports:
+            if report not in found:
+                self.lost(report, unkept[report] or "it was kept, and is not there any more", stuck)
 
-    def lost(self, letter: OutgoingReport, why: str, stuck: set[str]) -> None:
-        """Send a report of this run that is not among what waits, unless older ones wait before it."""
-        if letter.uri in stuck:
+    def lost(self, report: OutgoingReport, why: str, stuck: set[str]) -> None:
+        """Send a report of this run that is missing in the spool, unless older ones wait before it."""
+        if report.uri in stuck:
             self.failures.append(_BEHIND)
-            self.tell("report-undelivered", f"{shown(letter.uri)}: {_BEHIND.saw}; {why}")
+            self.add_notice("report-undelivered", f"{shown(report.uri)}: {_BEHIND.saw}; {why}")
         else:
-            self.directly(letter, why)
+            self.directly(report, why)
 
-    def directly(self, letter: OutgoingReport, unkept: str | None = None) -> None:
-        """Send without looking at what waits; keep it when it does not arrive, unless there is a reason not to."""
-        error = self.attempt(letter, self.means())
+    def directly(self, report: OutgoingReport, unkept: str | None = None) -> None:
+        """Send without the spool; keep the report there when it does not arrive, unless there is a reason not to."""
+        error = self.attempt(report, self.context())
         if error is not None:
             self.failures.append(error)
-            self.undelivered(letter, error, unkept or (not error.refused and self.keep(letter)) or _LATER)
+            self.undelivered(report, error, unkept or (not error.refused and self.keep(report)) or _LATER)
 
-    def means(self, kept: spool.SpooledReport | None = None) -> DeliveryContext:
-        """Return what the delivery of this run's report may use, or that of one which waited for another place.
+    def context(self, kept: spool.SpooledReport | None = None) -> DeliveryContext:
+        """Return the context for this run's report, or for a waiting report of another sink.
 
-        A token is for the receivers that it was named with: this run's is for no other, in a file or not.
+        A token is only for the sinks that it was named with: this run's token is never sent to another, file or not.
         """
         wanted = self.wanted
         if kept is None or kept.uri in wanted.report_to:
@@ -133,67 +133,69 @@ class _DeliveryPass:
         others = {name: value for name, value in self.environ.items() if name != TOKEN}
         return DeliveryContext(self.machine, 0.0, others, kept.ca, kept.token_file, self.hurried)
 
-    def attempt(self, letter: OutgoingReport, means: DeliveryContext) -> UndeliveredError | None:
-        """Send, and return why it did not arrive; None when it did."""
+    def attempt(self, report: OutgoingReport, context: DeliveryContext) -> UndeliveredError | None:
+        """Send; return why it did not arrive, None when it did."""
         limit = HURRY if self.hurried else LIMIT
-        ends = self.ends.setdefault(letter.uri, self.machine.monotonic() + limit)
+        ends = self.ends.setdefault(report.uri, self.machine.monotonic() + limit)
         try:
-            send(letter, replace(means, ends=ends))
+            send(report, replace(context, ends=ends))
         except UndeliveredError as error:
             return error
         except AgentError as error:
             return UndeliveredError(error.saw or error.sentence)
-        except Exception as crash:  # noqa: BLE001 -- a defect, or a report of another version; the others still go
-            # without the exception's own words, which may hold a URL's secrets
+        except Exception as crash:  # noqa: BLE001 -- a defect, or a report of another version
+            # without the text of the exception, which may contain a URL's secrets
             frames = "".join(traceback.format_tb(crash.__traceback__))
             logging.getLogger("agent").error("%s in a delivery\n%s", type(crash).__name__, frames)  # noqa: TRY400
             return UndeliveredError(f"the agent failed ({type(crash).__name__})", refused=True)
         return None
 
-    def keep(self, letter: OutgoingReport) -> str | None:
-        """Put a letter into the spool; return None, or why it is not there."""
+    def keep(self, report: OutgoingReport) -> str | None:
+        """Write a report to the spool; return None, or why it could not be kept."""
         try:
             dropped = spool.keep(
-                self.machine, letter.uri, letter.document, letter.key,
+                self.machine, report.uri, report.document, report.key,
                 token_file=self.wanted.report_token_file, ca=self.wanted.report_ca,
             )  # fmt: skip
         except AgentError as error:
             return f"it could not be kept either: {error.saw or error.sentence}"
         if dropped:
             text = f"{dropped} of the oldest undelivered reports made room: {spool.MOST} are kept at most"
-            self.tell("report-dropped", text)
+            self.add_notice("report-dropped", text)
         return None
 
     def waiting(self) -> tuple[spool.SpooledReport, ...]:
         try:
             waiting = spool.waiting(self.machine)
         except AgentError as error:
-            self.tell("report-dropped", f"what waits to be delivered could not be read: {error.saw}")
+            self.add_notice("report-dropped", f"what waits to be delivered could not be read: {error.saw}")
             return ()
         if waiting.damaged:
-            self.tell(
+            self.add_notice(
                 "report-dropped",
                 f"of the reports that wait {waiting.damaged} could not be read, and are gone",
             )
         if waiting.foreign:
             text = f"{waiting.foreign} came here with a copy of another host, which delivers them itself, and are gone"
-            self.tell("report-dropped", f"of the reports that wait {text}")
+            self.add_notice("report-dropped", f"of the reports that wait {text}")
         self.stuck(*waiting.stuck)
         return waiting.kept
 
     def stuck(self, *reasons: str | None) -> None:
-        """Say of the first files that should be gone, or read, why they are not."""
-        said = [each for each in reasons if each is not None]
-        more = f"; and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
-        for number, each in enumerate(said[:_NAMED]):
-            self.tell("report-stuck", each + (more if number == _NAMED - 1 else ""))
+        """Report for the first files that should be removed, or read, why they are not."""
+        found = [each for each in reasons if each is not None]
+        more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        for number, each in enumerate(found[:_NAMED]):
+            self.add_notice("report-stuck", each + (more if number == _NAMED - 1 else ""))
 
-    def undelivered(self, letter: OutgoingReport, error: UndeliveredError, kept: str) -> None:
-        where = f"{shown(letter.uri)}: {error.saw}"
+    def undelivered(self, report: OutgoingReport, error: UndeliveredError, kept: str) -> None:
+        where = f"{shown(report.uri)}: {error.saw}"
         if error.refused:
-            self.tell("report-refused", f"{where}; the report of run {letter.tree['run_id']} is not kept")
+            self.add_notice(
+                "report-refused", f"{where}; the report of run {report.tree['run_id']} is not kept"
+            )
         else:
-            self.tell("report-undelivered", f"{where}; {kept}")
+            self.add_notice("report-undelivered", f"{where}; {kept}")
 
-    def tell(self, code: str, text: str) -> None:
+    def add_notice(self, code: str, text: str) -> None:
         self.notices.append(Notice(code, cut(printable(text), LONGEST[0])))

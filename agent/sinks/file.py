@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def check(uri: str) -> None:
-    """Want an absolute path, to a file."""
+    """Require an absolute path to a file."""
     path_of(uri)
 
 
 def path_of(uri: str) -> str:
-    """Return the path that `SCHEME:PATH` or `SCHEME:///PATH` names; ValueError when there is none."""
+    """Return the path that `SCHEME:PATH` or `SCHEME:///PATH` names; raise ValueError when there is none."""
     scheme = uri.partition(":")[0]
     try:
         path = path_of_uri(uri)
@@ -30,15 +30,15 @@ def path_of(uri: str) -> str:
     return path
 
 
-def send(letter: OutgoingReport, means: DeliveryContext) -> None:
-    put(means.machine, path_of(letter.uri), letter.document)
+def send(report: OutgoingReport, context: DeliveryContext) -> None:
+    put(context.machine, path_of(report.uri), report.document)
 
 
 def put(machine: Host, path: str, text: str, *, mode: int = 0o644) -> None:
-    """Write a file that an operator named. One that is there keeps its mode.
+    """Write a file that an operator named. An existing file keeps its mode.
 
-    A link is refused. Replaced, it would be gone; followed, whoever may put one there chooses what is overwritten.
-    Raises AgentError `write-failed` for that, and what Host.write raises.
+    A link is refused. Replacing it would remove it; following it would let any user who can create it choose the file
+    that is overwritten. Raises AgentError `write-failed` for a link, and what Host.write raises.
     """
     seen = machine.stat(path)
     if seen is not None and seen.kind == "link" and not is_stream(path):
@@ -47,6 +47,7 @@ def put(machine: Host, path: str, text: str, *, mode: int = 0o644) -> None:
             saw=f"{path}: it is a link, which is neither followed nor replaced",
             hint="name the file that it leads to",
         )  # fmt: skip
-    if seen is not None and seen.kind == "file" and seen.uid >= 0:  # elsewhere it is a list, and no mode
+    # on Windows, where uid is -1, an access list takes the place of the mode
+    if seen is not None and seen.kind == "file" and seen.uid >= 0:
         mode = seen.mode & 0o777
     machine.write(path, text.encode("utf-8", "backslashreplace"), mode=mode)

@@ -1,4 +1,4 @@
-"""`https://…`, and `http://` to this machine itself: POST of the report, tried again where that can help."""
+"""`https://…`, and `http://` to this machine itself: POST of the report, repeated where that can help."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 TOKEN = "HSM_AGENT_REPORT_TOKEN"  # noqa: S105 -- the variable's name
 ATTEMPTS = 4
-# Waits between attempts: a random part of BASE, 2 BASE, 4 BASE; a server's own Retry-After is honoured up to
+# Waits between attempts: a random part of BASE, 2 BASE, 4 BASE; a server's Retry-After is obeyed up to
 # RETRY_AFTER. All in seconds.
 BASE = 1.0
 RETRY_AFTER = 20.0
 
 _HAVE_IT = 409
 _AGAIN = (408, 425, 429)
-# what is wrong with this very report; every other refusal is of us, of the address or of the hour
+# this report is at fault; every other refusal is about the sender, the address or the moment
 _REFUSED = (400, 406, 413, 415, 422)
 _CURABLE = {
     401: "HTTP 401: the token is missing or not accepted",
@@ -39,7 +39,7 @@ _CURABLE = {
 
 
 def check(uri: str) -> None:
-    """Want https, or http to this very machine, and no password in the URL."""
+    """Require https, or http to this machine itself, and no password in the URL."""
     if names_user(uri):
         raise ValueError(
             f"{shown(uri)!r} was given with a user or a password, which everybody on this host could see: "
@@ -57,43 +57,43 @@ def check(uri: str) -> None:
         )
 
 
-def send(letter: OutgoingReport, means: DeliveryContext) -> None:
+def send(report: OutgoingReport, context: DeliveryContext) -> None:
     try:
-        check(letter.uri)  # what was kept may be of a version that was less strict
+        check(report.uri)  # an older, less strict version may have kept it
     except ValueError as error:
         raise UndeliveredError(str(error), refused=True) from None
     headers = {
         "Content-Type": "application/json",
-        "Idempotency-Key": letter.key,
-        **_authorization(means),
+        "Idempotency-Key": report.key,
+        **_authorization(context),
     }
-    environ = _trusting(means)
+    environ = _trusting(context)
     for attempt in range(1, ATTEMPTS + 1):
-        again = _post(letter, headers, environ, means)
+        again = _post(report, headers, environ, context)
         if again is None:
             return
         saw = f"{again}; attempt {attempt} of {ATTEMPTS}"
         wait = again.after
         if wait is None:
             wait = random.uniform(0, BASE * 2 ** (attempt - 1))  # noqa: S311 -- not a secret
-        if attempt == ATTEMPTS or means.hurried or means.left() <= wait:
+        if attempt == ATTEMPTS or context.hurried or context.left() <= wait:
             raise UndeliveredError(saw)
-        _pause(means, wait, saw)
+        _pause(context, wait, saw)
 
 
-def _pause(means: DeliveryContext, seconds: float, saw: str) -> None:
+def _pause(context: DeliveryContext, seconds: float, saw: str) -> None:
     try:
-        means.machine.sleep(seconds)
+        context.machine.sleep(seconds)
     except AgentError:
         raise UndeliveredError(f"{saw}, then interrupted") from None
 
 
 def _post(
-    letter: OutgoingReport, headers: Mapping[str, str], environ: Mapping[str, str], means: DeliveryContext
+    report: OutgoingReport, headers: Mapping[str, str], environ: Mapping[str, str], context: DeliveryContext
 ) -> RetryableError | None:
-    """Ask once; return why it has to be asked again, None when the report arrived. Raises UndeliveredError."""
+    """Send once; return why to send again, None when the report arrived. Raises UndeliveredError."""
     coming = stream_response(
-        letter.uri, headers, environ=environ, mind=means.mind, body=letter.document.encode()
+        report.uri, headers, environ=environ, mind=context.mind, body=report.document.encode()
     )
     try:
         with contextlib.closing(coming):
@@ -101,8 +101,8 @@ def _post(
     except RetryableError as again:
         return again
     except AgentError as error:
-        words = "interrupted" if error.code.name == "interrupted" else error.saw
-        raise UndeliveredError(words) from None
+        reason = "interrupted" if error.code.name == "interrupted" else error.saw
+        raise UndeliveredError(reason) from None
     status = head.status
     if 200 <= status < 300 or status == _HAVE_IT:
         return None
@@ -115,14 +115,14 @@ def _post(
     raise UndeliveredError(_CURABLE.get(status, f"HTTP {status}: that takes no report"))
 
 
-def _authorization(means: DeliveryContext) -> dict[str, str]:
-    """Return the header with the token, from its file or else the environment; none when there is no token."""
-    token = means.environ.get(TOKEN, "").strip()
+def _authorization(context: DeliveryContext) -> dict[str, str]:
+    """Return the header with the token, from its file or else the environment; empty when there is no token."""
+    token = context.environ.get(TOKEN, "").strip()
     where = TOKEN
-    if means.token_file is not None:
-        where = means.token_file
+    if context.token_file is not None:
+        where = context.token_file
         try:
-            data = means.machine.read(where, limit=64 * 1024)
+            data = context.machine.read(where, limit=64 * 1024)
         except AgentError as error:
             raise UndeliveredError(f"the token file {where}: {error.saw}") from None
         if data is None:
@@ -137,14 +137,14 @@ def _authorization(means: DeliveryContext) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def _trusting(means: DeliveryContext) -> dict[str, str]:
-    """Return the environment with the CA of the receiver in the place of the host's own store, where one is named."""
-    ca = means.ca
+def _trusting(context: DeliveryContext) -> dict[str, str]:
+    """Return the environment; if the receiver's CA is named, it replaces the host's own store."""
+    ca = context.ca
     if ca is None:
-        return dict(means.environ)
-    if means.machine.stat(ca) is None:
+        return dict(context.environ)
+    if context.machine.stat(ca) is None:
         raise UndeliveredError(f"the CA file {ca} is not there")
     why = unusable(ca)
     if why is not None:
         raise UndeliveredError(f"the CA file {ca} that --report-ca names: {why}")
-    return {**means.environ, "REQUESTS_CA_BUNDLE": ca}
+    return {**context.environ, "REQUESTS_CA_BUNDLE": ca}

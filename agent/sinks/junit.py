@@ -17,21 +17,21 @@ check = file.check
 _FAILED = ("failed", "would-change")
 
 
-def send(letter: OutgoingReport, means: DeliveryContext) -> None:
-    file.put(means.machine, file.path_of(letter.uri), suite(letter.tree))
+def send(report: OutgoingReport, context: DeliveryContext) -> None:
+    file.put(context.machine, file.path_of(report.uri), suite(report.tree))
 
 
 def suite(tree: Mapping[str, Any]) -> str:
-    """Return the XML. A difference only looked at is a failure; a run that ended outside its steps is an error."""
+    """Return the XML. A difference found by a check is a failure; a run that ended outside its steps is an error."""
     name = f"hsm-agent.{tree['command']}"
     return document(element(tree, name, name, tree["host"]["name"]))
 
 
 def element(tree: Mapping[str, Any], name: str, classname: str, hostname: str) -> Element:
-    """Return the suite of one host's report, for a document of its own or for that of a fleet."""
+    """Return the suite of one host's report, for its own document or for that of a fleet."""
     cases = [_case(step, classname) for step in tree["steps"]]
     before: set[str | None] = set()
-    for case in cases:  # what was put back stands at the end, under the name it had before
+    for case in cases:  # a restored step comes last, under the name that it had before
         name_of = case.get("name")
         if name_of in before:
             case.set("name", f"{name_of} (put back)")
@@ -46,7 +46,7 @@ def element(tree: Mapping[str, Any], name: str, classname: str, hostname: str) -
 def gathered(
     name: str, hostname: str, started: str, properties: Mapping[str, object], cases: Iterable[Element]
 ) -> Element:
-    """Return a suite of these cases, with its sums."""
+    """Return a suite of these cases, with its totals."""
     import xml.etree.ElementTree as ET  # noqa: PLC0415 -- 10 ms that only this pays
 
     cases = list(cases)
@@ -76,17 +76,24 @@ def document(root: Element) -> str:
 
 
 def error(
-    name: str, classname: str, code: str | None, message: str, said: Mapping[str, Any], seconds: float = 0.0
+    name: str,
+    classname: str,
+    code: str | None,
+    message: str,
+    details: Mapping[str, Any],
+    seconds: float = 0.0,
 ) -> Element:
-    """Return a case that could not be judged: what went wrong, and what is known of it."""
+    """Return a case without a result: what went wrong, and what is known about it."""
     case = _empty(name, classname, seconds)
     found = _child(case, "error", type=code or "", message=message)
-    found.text = clean("\n".join(f"{key}: {said[key]}" for key in ("saw", "want", "hint") if said.get(key)))
+    found.text = clean(
+        "\n".join(f"{key}: {details[key]}" for key in ("saw", "want", "hint") if details.get(key))
+    )
     return case
 
 
 def skipped(name: str, classname: str, message: str) -> Element:
-    """Return a case that was not looked at."""
+    """Return a case that was not checked."""
     case = _empty(name, classname, 0.0)
     _child(case, "skipped", message=message)
     return case
@@ -98,12 +105,12 @@ def _case(step: Mapping[str, Any], classname: str) -> Element:
     if outcome == "skipped":
         _child(case, "skipped", message=step["hint"] or "")
     elif outcome in _FAILED:
-        said = f"{saw}, wanted {want}" if want else saw
-        failure = _child(case, "failure", type=step["code"] or "drift", message=said)
+        text = f"{saw}, wanted {want}" if want else saw
+        failure = _child(case, "failure", type=step["code"] or "drift", message=text)
         failure.text = clean(f"saw:  {saw}\nwant: {want}\nhint: {step['hint'] or ''}".rstrip())
     else:
-        said = saw if outcome == "met" else f"{outcome}: {saw} -> {want}"
-        _child(case, "system-out").text = clean(said)
+        text = saw if outcome == "met" else f"{outcome}: {saw} -> {want}"
+        _child(case, "system-out").text = clean(text)
     return case
 
 
@@ -124,5 +131,5 @@ def _text(value: object) -> str:
 
 
 def clean(text: str) -> str:
-    """Take out what no XML document may hold, and what no way out carries."""
+    """Remove characters that XML or a report may not contain."""
     return lines(text)

@@ -1,4 +1,4 @@
-"""A report on its way to one place, what a delivery may use, and how it fails."""
+"""A report on its way to one sink, the context of a delivery, and how it fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OutgoingReport:
-    """A report, as the text of its JSON document, and the place it is for, as its URI."""
+    """A report, as the text of its JSON document, and its sink, as a URI."""
 
     uri: str
     document: str
@@ -32,7 +32,7 @@ class OutgoingReport:
 
     @property
     def key(self) -> str:
-        """The same for every attempt of this report to this place, also in later runs, and for nothing else."""
+        """An identifier of this report to this sink: the same for every attempt, also in later runs."""
         tree = self.tree
         name = f"{tree['host']['name']}\0{self.uri}".encode("utf-8", "backslashreplace")
         where = hashlib.sha256(name).hexdigest()
@@ -57,7 +57,7 @@ class DeliveryContext:
         return self.ends - self.machine.monotonic()
 
     def mind(self) -> None:
-        """Raise when there is no time left, or AgentError when the run is interrupted (`hurried`: it was before)."""
+        """Raise when no time is left, or AgentError when the run is interrupted (unless `hurried`: it was before)."""
         if self.left() <= 0:
             raise UndeliveredError("the time for deliveries ran out")
         if not self.hurried:
@@ -65,7 +65,7 @@ class DeliveryContext:
 
 
 class UndeliveredError(Exception):
-    """A report did not arrive; `saw` is why, without a secret. `refused`: this report never will, so it is not kept."""
+    """A report did not arrive; `saw` is why, without secrets. `refused`: it never will arrive, so it is not kept."""
 
     def __init__(self, saw: str, *, refused: bool = False) -> None:
         super().__init__(saw)

@@ -21,12 +21,12 @@ Sample = tuple[dict[str, str], float]
 
 
 def check(uri: str) -> None:
-    """Want an absolute path, of a folder."""
+    """Require an absolute path of a folder."""
     folder_of(uri)
 
 
 def folder_of(uri: str) -> str:
-    """Return the path of the folder that `prometheus:DIR` names; ValueError when there is none."""
+    """Return the path of the folder that `prometheus:DIR` names; raise ValueError when there is none."""
     try:
         return path_of_uri(uri).rstrip("/\\") or "/"
     except ValueError as error:
@@ -35,20 +35,20 @@ def folder_of(uri: str) -> str:
         ) from None
 
 
-def send(letter: OutgoingReport, means: DeliveryContext) -> None:
-    folder = folder_of(letter.uri)
-    if means.machine.stat(folder) is None:  # a folder made here, node-exporter might not be allowed to list
+def send(report: OutgoingReport, context: DeliveryContext) -> None:
+    folder = folder_of(report.uri)
+    if context.machine.stat(folder) is None:  # node-exporter might not be allowed to list a new folder
         raise UndeliveredError(f"there is no folder {folder}")
-    file.put(means.machine, f"{folder.rstrip('/')}/{NAME}", page(letter.tree))
+    file.put(context.machine, f"{folder.rstrip('/')}/{NAME}", page(report.tree))
 
 
 def page(tree: Mapping[str, Any]) -> str:
-    """Return the metrics of a report in the text format; only what the run knew is in it."""
+    """Return the metrics of a report in the text format; it contains only what the run knew."""
     lines: list[str] = []
-    for name, words, samples in _metrics(tree):
+    for name, help_text, samples in _metrics(tree):
         rows = [f"hsm_agent_{name}{_labels(labels)} {value:.15g}" for labels, value in samples]
         if rows:
-            lines += [f"# HELP hsm_agent_{name} {words}", f"# TYPE hsm_agent_{name} gauge", *rows]
+            lines += [f"# HELP hsm_agent_{name} {help_text}", f"# TYPE hsm_agent_{name} gauge", *rows]
     return "\n".join(lines) + "\n"
 
 
@@ -92,7 +92,7 @@ def _metrics(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Iterable[Sampl
 
 
 def _moment(text: str) -> list[Sample]:
-    """Return the sample of a time; none of what is no time, which costs no other metric."""
+    """Return the sample of a time; none for an invalid time, so that the other metrics remain."""
     try:
         moment = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
         return [({}, (moment if moment.tzinfo else moment.replace(tzinfo=dt.timezone.utc)).timestamp())]

@@ -1,4 +1,4 @@
-"""The kinds of places a report can go to, by the scheme of their URI."""
+"""The kinds of sinks that a report can go to, by the scheme of their URI."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from agent.sinks.message import UndeliveredError
 if TYPE_CHECKING:
     from agent.sinks.message import DeliveryContext, OutgoingReport
 
-# places of a later release; refused now, rather than forgotten when a report is due
+# sinks of a later release; refused now, rather than ignored when a report is due
 _NOT_YET = ("ssm-inventory",)
-# these name a path, in which a space is a letter as any other: C:/Program Files/windows_exporter
+# these name a path, which may contain spaces: C:/Program Files/windows_exporter
 _OF_FILES = ("file", "junit", "prometheus")
 
 
@@ -40,7 +40,7 @@ SINKS = {
 
 
 def check(uri: str) -> None:
-    """Raise ValueError with a complaint when no report can go to this URI; it shows no secret."""
+    """Raise ValueError with a complaint when no report can go to this URI; it contains no secret."""
     scheme, colon, _ = uri.partition(":")
     if colon and scheme in _NOT_YET:
         raise ValueError(f"{scheme}: is not built yet; there are {_forms()}")
@@ -53,12 +53,12 @@ def check(uri: str) -> None:
     SINKS[scheme].check(uri)
 
 
-def send(letter: OutgoingReport, means: DeliveryContext) -> None:
+def send(report: OutgoingReport, context: DeliveryContext) -> None:
     """Deliver a report once. Raises UndeliveredError, or AgentError when the machine refuses something."""
-    scheme = letter.uri.partition(":")[0]
-    if scheme not in SINKS:  # it was kept by a newer agent, which knows such places
+    scheme = report.uri.partition(":")[0]
+    if scheme not in SINKS:  # a newer agent kept it, which knows such sinks
         raise UndeliveredError(f"this agent knows no {scheme}:, only {_forms()}")
-    SINKS[scheme].send(letter, means)
+    SINKS[scheme].send(report, context)
 
 
 def shown(uri: str) -> str:

@@ -1,4 +1,4 @@
-"""Reports that are still to be delivered: one file each, numbered in the order they were written, few and small."""
+"""Undelivered reports: one file each, numbered in the order of writing, limited in number and size."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
     from agent.core.host import Host, HostView
 
-# Version 1 had no checksum; what an agent of before left is still delivered.
+# Version 1 had no checksum; reports that an older agent kept are still delivered.
 _VERSION = 2
-_LABEL = 100  # letters in the name of a file; with number and ending it stays below any limit of a system
+# Characters in the name of a file: with number and suffix it stays below the limit of every system.
+_LABEL = 100
 _WITHOUT_CHECKSUM = 1
-# A timer's reports of some days, and no more disk than a log would take. The oldest make room.
+# A timer's reports of some days, and no more disk than a log would take. The oldest are dropped.
 MOST = 100
 MOST_BYTES = 4 * 1024 * 1024
 _LONGEST = 2 * MOST_BYTES
@@ -30,7 +31,7 @@ _LONGEST = 2 * MOST_BYTES
 
 @dataclass(frozen=True)
 class SpooledReport:
-    """A report that waits in the file `name`, for the place `uri`; `token_file` and `ca` were named for that place."""
+    """A report that waits in the file `name`, for the sink `uri`; `token_file` and `ca` belong to that sink."""
 
     name: str
     uri: str
@@ -40,9 +41,9 @@ class SpooledReport:
 
 
 class Waiting(NamedTuple):
-    """What waits, oldest first; how many files were no report, and how many of another host: both are gone.
+    """The waiting reports, oldest first; the number of damaged files and of those of another host: both are removed.
 
-    `stuck` says of each file that should be gone, or read, why it is not: it keeps none of the others.
+    `stuck` holds for each file that should be removed, or read, why it is not: no other file is affected.
     """
 
     kept: tuple[SpooledReport, ...]
@@ -54,17 +55,17 @@ class Waiting(NamedTuple):
 def keep(
     host: Host, uri: str, document: str, label: str, *, token_file: str | None = None, ca: str | None = None
 ) -> int:
-    """Add a report, and return how many old ones made room. Raises AgentError when it cannot be written.
+    """Add a report, and return how many old ones were dropped. Raises AgentError when it cannot be written.
 
-    One that cannot be removed keeps its room, and the next makes it.
+    A file that cannot be removed stays, and the next one is dropped.
 
-    The number orders, not the clock, which may jump. `label` keeps apart what two runs write at once.
+    The number gives the order, not the clock, which may jump. `label` distinguishes two runs that write at once.
     """
     data = _written(uri, document, token_file, ca)
     names = _names(host)
     number = 1 + max(map(_number, names), default=0)
     sizes = [seen.size if seen else 0 for seen in (host.stat(_path(host, name)) for name in names)]
-    # the label of another version, or of a spoilt report, may hold what no name of a file does
+    # the label of another version, or of a damaged report, may contain what a file name cannot
     plain = re.sub(r"[^A-Za-z0-9._-]", "-", label)[:_LABEL]
     host.write(_path(host, f"{number:08}-{plain}.json"), data, mode=0o600)
     return _make_room(host, dict(zip(names, sizes)), len(data))
@@ -92,22 +93,22 @@ def excess(sizes: Sequence[int], new: int) -> int:
 
 
 def waiting(host: Host) -> Waiting:
-    """Return what waits, and take away what is dealt with. Raises AgentError where the folder cannot be read.
+    """Return the waiting reports, and remove finished ones. Raises AgentError where the folder cannot be read.
 
-    A file of which a byte is another than was written is no report; what a newer agent wrote stays for that. What came
-    with an image is the other host's to deliver.
+    A file with a changed byte counts as damaged; a file of a newer agent stays for that. A report that came with an
+    image is for the other host to deliver.
     """
     found: list[SpooledReport] = []
     stuck: list[str] = []
     damaged = foreign = 0
-    done = _done(host)
+    finished = _finished(host)
     for name in _names(host):
         try:
             data = _bytes(host, name)
         except AgentError as error:
             stuck.append(f"{_path(host, name)} cannot be read: {error.saw or error.sentence}")
             continue
-        is_done = done.get(name) == hashlib.sha256(data).hexdigest()
+        is_done = finished.get(name) == hashlib.sha256(data).hexdigest()
         kept = None if is_done else _read(name, data)
         if kept is _NEWER:
             continue
@@ -125,9 +126,9 @@ def waiting(host: Host) -> Waiting:
 
 
 def forget(host: Host, kept: SpooledReport) -> str | None:
-    """Take away what is dealt with; return None, or why it is still there.
+    """Remove a finished report; return None, or why it is still there.
 
-    What cannot be removed is remembered as dealt with, outside of the folder that may be what forbids it: otherwise
+    A file that cannot be removed is recorded as finished, outside of the folder that may be the reason: otherwise
     every run would send it again.
     """
     why = _removed(host, kept.name)
@@ -135,10 +136,10 @@ def forget(host: Host, kept: SpooledReport) -> str | None:
         return None
     try:
         data = _bytes(host, kept.name)
-        there = set(_names(host))
-        done = {name: sha256 for name, sha256 in _done(host).items() if name in there}
-        done[kept.name] = hashlib.sha256(data).hexdigest()
-        host.write(_done_file(host), seal({"schema_version": 1, "done": done}), mode=0o600)
+        present = set(_names(host))
+        finished = {name: sha256 for name, sha256 in _finished(host).items() if name in present}
+        finished[kept.name] = hashlib.sha256(data).hexdigest()
+        host.write(_done_file(host), seal({"schema_version": 1, "done": finished}), mode=0o600)
     except AgentError:
         return f"{why}; until then every run sends its report again, under the same key"
     return f"{why}; its report is not sent again"
@@ -153,8 +154,8 @@ def _removed(host: Host, name: str) -> str | None:
     return None
 
 
-def _done(view: HostView) -> dict[str, str]:
-    """Return what is dealt with and could not be removed: the SHA-256 of each file."""
+def _finished(view: HostView) -> dict[str, str]:
+    """Return the finished reports that could not be removed: the SHA-256 of each file."""
     try:
         if exposed(view, view.system.state, _done_file(view)) is not None:
             return {}
@@ -165,14 +166,14 @@ def _done(view: HostView) -> dict[str, str]:
 
 
 def _is_foreign(view: HostView, kept: SpooledReport) -> bool:
-    """Tell whether a report is of the host that this one is a copy of; where either is not known, it is ours."""
+    """Tell whether a report is of the host that this one is a copy of; if either identity is unknown, it is not."""
     host = json.loads(kept.document)["host"]
     whose = host.get("identity") if isinstance(host, dict) else None
     return whose is not None and identity(view) not in (None, whose)
 
 
 def _names(view: HostView) -> tuple[str, ...]:
-    """Return the names of our files in the order they were written: numbers have eight digits, or more."""
+    """Return the names of the spool's files in the order of writing: numbers have eight digits, or more."""
     found = (
         name for name in view.list_dir(view.system.spool) if re.fullmatch(r"[0-9]{8,200}-.*\.json", name)
     )
@@ -183,12 +184,12 @@ def _number(name: str) -> int:
     return int(name.partition("-")[0])
 
 
-# what this agent cannot read and another one can
+# for a file that a newer agent can read
 _NEWER = SpooledReport("", "", "")
 
 
 def _bytes(view: HostView, name: str) -> bytes:
-    """Return what is in a file, nothing for what is no report of root's. Raises AgentError where that is not known."""
+    """Return the content of a file, empty for what is no report of root's. Raises AgentError if that is unknown."""
     path = _path(view, name)
     if exposed(view, path) is not None:
         return b""
@@ -203,27 +204,27 @@ def _bytes(view: HostView, name: str) -> bytes:
 
 
 def _read(name: str, data: bytes) -> SpooledReport | None:
-    """Return the report in a file, _NEWER, or None for what is damaged."""
+    """Return the report in a file, _NEWER, or None for a damaged one."""
     try:
         tree = json.loads(data)
         version = tree["schema_version"]
         if type(version) is int and version > _VERSION and len(tree) > 1:
             return _NEWER
         report = json.loads(tree["document"])
-        whole = isinstance(tree["uri"], str) and {"run_id", "host"} <= report.keys()
+        intact = isinstance(tree["uri"], str) and {"run_id", "host"} <= report.keys()
         paths = [tree.get(key) for key in ("token_file", "ca")]
-        whole = whole and all(each is None or isinstance(each, str) for each in paths)
+        intact = intact and all(each is None or isinstance(each, str) for each in paths)
         if version == _WITHOUT_CHECKSUM:
-            whole = whole and tree.keys() <= {"schema_version", "uri", "document", "token_file", "ca"}
+            intact = intact and tree.keys() <= {"schema_version", "uri", "document", "token_file", "ca"}
         else:
-            whole = whole and data == _written(tree["uri"], tree["document"], *paths)
-        return SpooledReport(name, tree["uri"], tree["document"], *paths) if whole else None
+            intact = intact and data == _written(tree["uri"], tree["document"], *paths)
+        return SpooledReport(name, tree["uri"], tree["document"], *paths) if intact else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
 def _written(uri: str, document: str, token_file: str | None, ca: str | None) -> bytes:
-    """Return the bytes of a file. Who reads it compares them: whatever a disk changed, is found."""
+    """Return the bytes of a file. The reader compares them, and so finds any byte that changed on the disk."""
     tree = {"schema_version": _VERSION, "uri": uri, "document": document, "token_file": token_file, "ca": ca}
     sha256 = hashlib.sha256(json.dumps(tree).encode()).hexdigest()
     return json.dumps({**tree, "sha256": sha256}).encode()

@@ -1,7 +1,7 @@
-"""Could others than root have written what is kept? Then root does not believe it, and a `configure` closes its folder.
+"""Could a user other than root have written the state? Then root does not trust it, and `configure` closes its folder.
 
-The folders above are not looked at: whoever exchanges the state folder owns what is there then. On Windows a folder's
-list is judged where it is opened.
+The parent folders are not checked: a user who can replace the state folder owns all of its content. On Windows the
+access list of a folder is checked where it is opened.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STICKY = 0o1000
 
 
 def exposed(view: HostView, *paths: str) -> str | None:
-    """Say how others than root and the caller can change one of these names, None when nobody can."""
+    """Return how a user other than root and the caller can change one of these names, None when no one can."""
     if view.system.separator != "/":
         return None
     for path in paths:
@@ -31,7 +31,7 @@ def exposed(view: HostView, *paths: str) -> str | None:
             stat = view.stat(at)
         except AgentError as error:
             return error.saw
-        # nobody has business in these folders, so that a sticky bit excuses nothing
+        # no other user needs these folders, so a sticky bit excuses nothing
         fault = None if stat is None else fault_of(replace(stat, mode=stat.mode & ~_STICKY), at)
         if fault is not None:
             return fault
@@ -39,15 +39,17 @@ def exposed(view: HostView, *paths: str) -> str | None:
 
 
 def close(host: Host) -> tuple[Notice, ...]:
-    """Leave the folders of the state to root, and say so. Raises AgentError as `chmod` does."""
-    said = []
+    """Give the folders of the state to root alone, and return a notice of each. Raises AgentError as `chmod` does."""
+    notices = []
     for path in (host.system.state, host.system.snapshots, host.system.spool):
         fault = exposed(host, path)
         stat = None
-        with contextlib.suppress(AgentError):  # whoever needs it names links that lead nowhere
+        with contextlib.suppress(
+            AgentError
+        ):  # the code that needs the folder reports links that lead nowhere
             at = goal(host, path)
             stat = host.stat(at)
         if fault is not None and stat is not None:
             host.chmod(at, stat.mode & ~0o022, owner=(0, stat.gid))
-            said.append(Notice("state-closed", f"{fault}: what was recorded there is not believed"))
-    return tuple(said)
+            notices.append(Notice("state-closed", f"{fault}: what was recorded there is not believed"))
+    return tuple(notices)

@@ -1,4 +1,4 @@
-"""Which host is this? What is recorded says whose it is: a disk is copied, an image is made, and the record travels."""
+"""Which host is this? Records carry the host's identity, since they travel with a copied disk or an image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from agent.core.host import HostView
 
-# what the firmware of an EC2 instance says (Nitro), and what stands for it on Xen
+# the values of an EC2 instance's firmware (Nitro), and their counterpart on Xen
 _VENDOR = "/sys/devices/virtual/dmi/id/sys_vendor"
 _ASSET = "/sys/devices/virtual/dmi/id/board_asset_tag"
 _XEN = "/sys/hypervisor/uuid"
@@ -22,10 +22,10 @@ _CRYPTOGRAPHY = r"HKLM\SOFTWARE\Microsoft\Cryptography"
 
 
 def identity(view: HostView) -> str | None:
-    """Return what this host alone is called, None where nothing tells it from its copies.
+    """Return an identifier that no copy of this host shares, None when there is none.
 
-    On EC2 it is the instance: a copy of a disk has the machine id of the first. A machine id is not for others
-    (machine-id(5)), and reports are told to others, so what is returned is derived.
+    On EC2 it comes from the instance: a copy of a disk has the machine id of the original. A machine id is confidential
+    (machine-id(5)), and reports leave the host, so the result is a hash.
     """
     try:
         own = _instance(view) or _MACHINE[view.system.kind](view)
@@ -35,7 +35,7 @@ def identity(view: HostView) -> str | None:
 
 
 def is_foreign(view: HostView, record: Mapping[str, Any]) -> bool:
-    """Tell whether a record is of another host. Those of older versions do not say so, and are taken for ours."""
+    """Tell whether a record is of another host. Older versions recorded no identity; their records count as ours."""
     if "identity" in record:
         return bool(record["identity"] != identity(view))
     instance = record.get("instance_id")
@@ -52,7 +52,7 @@ def _instance(view: HostView) -> str | None:
 
 
 def _linux(view: HostView) -> str | None:
-    """Return the machine id; `uninitialized` stands in an image until its first boot."""
+    """Return the machine id; an image holds `uninitialized` until its first boot."""
     found = _text(view, "/etc/machine-id")
     return found if re.fullmatch(r"[0-9a-f]{32}", found) else None
 

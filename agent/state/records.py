@@ -1,4 +1,4 @@
-"""The agent's folder on the host: versioned JSON, written atomically, read with distrust."""
+"""The agent's folder on the host: versioned JSON, written atomically, and not trusted when read."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from agent.core.host import Host, HostView
 
 _VERSION = 1
-# what records held before they had a checksum
+# the keys of records before they had a checksum
 _BEFORE = {"schema_version", "identity", "run_id", "desired", "ca_pem", "succeeded"}
 
 
 @dataclass(frozen=True)
 class LastConfigure:
-    """What a `configure` was asked for: its options and the CA it was given, normalised.
+    """What a `configure` was asked for: its options and its CA, normalised.
 
-    `ca_pem` is None while that is not known: the CA is still to be read from where the options say. `succeeded` is what
-    the last `configure` that succeeded was asked for, None where none has: this one, one before it, or none.
+    `ca_pem` is None until the CA is read from where the options name it. `succeeded` is the request of the last
+    `configure` that succeeded, None where none has: it can be this one or an earlier one.
     """
 
     desired: dict[str, Any]
@@ -34,17 +34,17 @@ class LastConfigure:
 
     @property
     def asks(self) -> tuple[dict[str, Any], str | None]:
-        """What was asked, whichever run it was that did."""
+        """The request itself, whichever run made it."""
         return self.desired, self.ca_pem
 
     @property
     def is_done(self) -> bool:
-        """Whether a `configure` has succeeded that was asked for this."""
+        """Whether a `configure` with this request has succeeded."""
         return self.succeeded is not None and self.succeeded.asks == self.asks
 
 
 def read_last(view: HostView) -> LastConfigure:
-    """Return what was asked for last. Raises AgentError `nothing-recorded`, also for what cannot be understood."""
+    """Return the last request. Raises AgentError `nothing-recorded`, also for a record that cannot be parsed."""
     tree = _record(
         view, view.system.desired, "this host has no record of a `configure`", "an earlier run, or options"
     )
@@ -55,13 +55,13 @@ def read_last(view: HostView) -> LastConfigure:
         )
     if is_foreign(view, tree):
         raise _foreign(view.system.desired, "what was asked for here was asked of another host")
-    if "succeeded" not in tree:  # an older version, which recorded nothing else
+    if "succeeded" not in tree:  # written by an older version, which recorded successful runs alone
         return LastConfigure(last.desired, last.ca_pem, None, last)
     return LastConfigure(last.desired, last.ca_pem, last.run_id, _last(tree["succeeded"]))
 
 
 def write_last(host: Host, last: LastConfigure) -> None:
-    """Keep what was asked for, whose host it was asked of, and what of it has succeeded."""
+    """Record the last request, the identity of its host, and the request that last succeeded."""
     done = last.succeeded
     tree = {
         "schema_version": _VERSION,
@@ -73,7 +73,7 @@ def write_last(host: Host, last: LastConfigure) -> None:
 
 
 def read_receivers(view: HostView) -> dict[str, Any]:
-    """Return who was told of the last `remove`, as options. Raises AgentError `nothing-recorded`."""
+    """Return the sinks of the last `remove`, as options. Raises AgentError `nothing-recorded`."""
     path = _receivers(view)
     tree = _record(view, path, "nobody was told of a `remove`", "an earlier one")
     if is_foreign(view, tree) or not isinstance(tree.get("desired"), dict):
@@ -83,7 +83,7 @@ def read_receivers(view: HostView) -> dict[str, Any]:
 
 
 def write_receivers(host: Host, desired: dict[str, Any]) -> None:
-    """Keep who was told of a `remove`: what was asked for goes with it."""
+    """Record the sinks of a `remove`, which removes the recorded request."""
     tree = {"schema_version": _VERSION, "identity": identity(host), "desired": desired}
     host.write(_receivers(host), seal(tree), mode=0o600)
 
@@ -121,7 +121,7 @@ def _last(tree: Any) -> LastConfigure | None:
 
 
 def _record(view: HostView, path: str, sentence: str, want: str) -> dict[str, Any]:
-    """Return the values of a record: of which a byte changed it is none, unless an older version wrote it."""
+    """Return the values of a record. Its checksum must match, unless an older version wrote it."""
     tree = _read(view, path, sentence, want)
     if tree.keys() <= _BEFORE:
         return tree

@@ -1,4 +1,4 @@
-"""Which run is at work on this host just now? Told without touching its lock, which could refuse the next one."""
+"""Which run holds the lock of this host now? Found without trying the lock, since that could refuse the next run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _TIMEOUT = 10.0
 
 
 def at_work(view: HostView) -> str | None:
-    """Return the words of the run that holds the lock; those of one that was killed stay behind in the file."""
-    words = _words(view)
-    holder = re.search(r"\(pid (\d+)\)$", words)
-    return words if holder and _IS_AGENT[view.system.kind](view, holder[1]) else None
+    """Return the text of the run that holds the lock; the text of a killed run stays in the file."""
+    text = _holder_text(view)
+    holder = re.search(r"\(pid (\d+)\)$", text)
+    return text if holder and _IS_AGENT[view.system.kind](view, holder[1]) else None
 
 
-def _words(view: HostView) -> str:
-    """Read them where the lock is, or, for whom that is closed, beside it."""
+def _holder_text(view: HostView) -> str:
+    """Read the text in the lock file, or, for a user who cannot open that, in the file beside it."""
     for path in (view.system.lock, f"{view.system.lock}.holder"):
         with contextlib.suppress(AgentError):
             return (view.read(path) or b"").decode("utf-8", "replace").strip()
@@ -30,14 +30,14 @@ def _words(view: HostView) -> str:
 
 
 def _linux(view: HostView, pid: str) -> bool:
-    """Read its arguments; those of another user's program prove nothing, who can give it this number and any words."""
+    """Check the arguments of the process. Another user's process proves nothing: he can arrange its number and text."""
     path = f"/proc/{pid}/cmdline"
     there = view.stat(path)
     return there is not None and there.uid == 0 and b"agent" in (view.read(path) or b"")
 
 
 def _windows(view: HostView, pid: str) -> bool:
-    """Ask for the program's name: the agent's own, or that of the Python which runs it from a checkout."""
+    """Check the name of the program: the agent's own, or that of the Python which runs it from a checkout."""
     done = view.query(("tasklist", "/fi", f"PID eq {pid}", "/fo", "csv", "/nh"), timeout=_TIMEOUT)
     return re.match(r'"(hsm-agent|pythonw?)\.exe"', done.out.strip(), re.IGNORECASE) is not None
 

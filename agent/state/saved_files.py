@@ -1,4 +1,4 @@
-"""The client's files as they are at one moment: what is kept of each, and what each says in the words of its step."""
+"""The client's files at one moment: the copy of each, and its content in the terms of its step."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SavedFile:
-    """One file as it was: its bytes, mode and owner (uid, gid).
+    """One file at that moment: its bytes, mode and owner (uid, gid).
 
-    Of a link `link` is what it says, and the rest is of the file that it leads to; `data` is None where it led nowhere.
+    For a link, `link` is its target as written, the rest describes the target file; `data` is None if it is missing.
     """
 
     path: str
@@ -41,25 +41,25 @@ class SavedFile:
 
 
 def take(view: HostView) -> list[SavedFile]:
-    here = client_paths(view.system)
-    paths = here.all_settings(view)
-    ca = as_it_is(view, here.ca)
+    layout = client_paths(view.system)
+    paths = layout.all_settings(view)
+    ca = as_it_is(view, layout.ca)
     if ca is not None and contains_private_key(ca.data or b""):
         raise AgentError(
             "ca-is-private-key",
             "the CA on this host holds a private key, which is never copied",
-            saw=f"a private key in {here.ca}",
+            saw=f"a private key in {layout.ca}",
             want="certificates alone",
-            hint=f"take the key out of {here.ca} and keep it off this host, then run this again",
+            hint=f"take the key out of {layout.ca} and keep it off this host, then run this again",
         )
     kept = [ca, *(as_it_is(view, path) for path in paths)]
     return [each for each in kept if each is not None]
 
 
 def as_it_is(view: HostView, path: str) -> SavedFile | None:
-    """Return a file, None for none; a folder or a FIFO of that name is refused by the step that needs it, not here.
+    """Return a file, or None; the step that needs it refuses a folder or a FIFO of that name, not this function.
 
-    A mode that lets others write is never put back.
+    A mode that lets other users write is never restored.
     """
     stat = view.stat(path)
     if stat is None or stat.kind not in ("file", "link"):
@@ -70,7 +70,7 @@ def as_it_is(view: HostView, path: str) -> SavedFile | None:
     data = view.read(path)
     if stat is None or data is None:
         return None if link is None else SavedFile(path, None, 0, (-1, -1), link)
-    # on Windows a file that is marked read-only cannot be written so, and the mark protects from nobody
+    # a file that is marked read-only on Windows cannot be written like this, and the mark protects from no one
     mode = stat.mode | 0o200 if stat.uid < 0 else stat.mode
     return SavedFile(path, data, closed(mode), (stat.uid, stat.gid), link)
 
@@ -79,51 +79,51 @@ def contents(files: Iterable[SavedFile]) -> list[tuple[str, bytes | None, str | 
     return [(kept.path, kept.data, kept.link) for kept in files]
 
 
-def is_the_clients(here: ClientPaths, path: str) -> bool:
-    if path in (here.ca, *here.sdk3.configs):
+def is_client_file(layout: ClientPaths, path: str) -> bool:
+    if path in (layout.ca, *layout.sdk3.configs):
         return True
-    below = any(path.startswith(home + here.system.separator) for home in here.homes)
-    return below and here.component(path) is not None
+    below = any(path.startswith(home + layout.system.separator) for home in layout.homes)
+    return below and layout.component(path) is not None
 
 
-def line_id(here: ClientPaths, path: str) -> str:
+def line_id(layout: ClientPaths, path: str) -> str:
     """Return the step a file belongs to: `certificate` or `configure:<component>`."""
-    if path == here.ca:
+    if path == layout.ca:
         return "certificate"
-    return f"configure:{here.component(path) or 'cli'}"
+    return f"configure:{layout.component(path) or 'cli'}"
 
 
-def described(here: ClientPaths, kept: SavedFile) -> str:
-    """Say what a file holds as the steps say it: the CA's fingerprint, the configured addresses."""
+def described(layout: ClientPaths, kept: SavedFile) -> str:
+    """Describe a file's content as the steps do: the CA's fingerprint, the configured addresses."""
     if kept.data is None:
         return f"a link to {kept.link}, where nothing is"
-    if kept.path == here.ca:
+    if kept.path == layout.ca:
         found = find_certificates(kept.data).fingerprints
         if found:
             return written(found)
     else:
         with contextlib.suppress(ValueError):
-            return " ".join(servers_in(here, kept.path, kept.data)) or "not configured"
+            return " ".join(servers_in(layout, kept.path, kept.data)) or "not configured"
     return f"sha256:{hashlib.sha256(kept.data).hexdigest()}"
 
 
-def is_sound(here: ClientPaths, kept: SavedFile) -> bool:
-    """Tell whether the client can read a file. A CA is judged by the step that places it."""
-    if kept.path == here.ca:
+def is_sound(layout: ClientPaths, kept: SavedFile) -> bool:
+    """Tell whether the client can read a file. The step that installs a CA checks the CA."""
+    if kept.path == layout.ca:
         return True
     try:
-        return kept.data is not None and not _parsed(here, kept.path, kept.data)[1]
+        return kept.data is not None and not _parsed(layout, kept.path, kept.data)[1]
     except ValueError:
         return False
 
 
-def servers_in(here: ClientPaths, path: str, data: bytes) -> tuple[str, ...]:
-    return _parsed(here, path, data)[0]
+def servers_in(layout: ClientPaths, path: str, data: bytes) -> tuple[str, ...]:
+    return _parsed(layout, path, data)[0]
 
 
-def _parsed(here: ClientPaths, path: str, data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the HSMs that a file names, none when it was never configured, and its faults."""
-    found = servers_and_faults(here.sdk3, path, data)
+def _parsed(layout: ClientPaths, path: str, data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the HSMs that a file names, none if it was never configured, and its faults."""
+    found = servers_and_faults(layout.sdk3, path, data)
     if found is not None:
         return found
     settings = parse_client_config(data)

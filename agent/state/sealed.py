@@ -1,4 +1,4 @@
-"""JSON that carries its own checksum: what is read back is what was written, or it is refused."""
+"""JSON with its own checksum: what is read is what was written, or it is refused."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _KEY = "sha256"
 
 
 def seal(tree: Mapping[str, Any]) -> bytes:
-    """Return a document of these JSON values, and the checksum of them all."""
+    """Return a document of these JSON values and the checksum of them all."""
     return json.dumps({**tree, _KEY: _digest(tree)}).encode()
 
 
 def unseal(data: bytes) -> dict[str, Any]:
-    """Return what was sealed. Raises ValueError, with a clause about "it", for anything else."""
+    """Return the sealed values. Raises ValueError, with a clause about "it", for anything else."""
     try:
         tree = json.loads(data)
     except (ValueError, RecursionError):
@@ -37,5 +37,5 @@ def opened(tree: Any) -> dict[str, Any]:
 
 
 def _digest(tree: Mapping[str, Any]) -> str:
-    """Hash the values and not their spelling: the same values in another order, or with other blanks, are the same."""
+    """Hash the values and not their spelling: another order of keys, or other spaces, make no difference."""
     return hashlib.sha256(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A snapshot as a value, and as the bytes that this version and the one before wrote of it."""
+"""A snapshot as a value, and as the bytes that this version and the one before wrote."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from agent.core.host import HostView
 
 VERSION = 2
-# Of this one there was neither a checksum nor whose host it is; a link was followed, and its own mode kept.
+# Version 1 had neither a checksum nor the host's identity; it followed links, and saved the link's own mode.
 _UNSEALED = 1
-# Why a snapshot was taken: before a run that may change something, before packages go, before going back, and after a
-# run that proved what it left.
+# Why a snapshot was taken: before a run that may change something, before packages are removed, before a rollback, and
+# after a run that proved its result.
 CONFIGURE, REMOVE, ROLLBACK, PROVEN = "configure", "remove", "rollback", "proven"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The files of one moment, before run `run_id` and those of `also`. A file that was not there is not in it.
+    """The files of one moment, before run `run_id` and those of `also`. A missing file is not in it.
 
-    `worked`: the client was seen to work with them. One that a rollback took says in `to` which snapshot it went back
-    to: by default going back again leads there, so that going back twice is going once. One that is not `sealed` was
-    written by an older version: nothing proves that it is whole, and of this host. `number` says in which order they
-    were kept, since the clock that names the runs may jump; 0 where an older version kept it.
+    `worked`: the client was seen to work with them. The snapshot of a rollback names in `to` the snapshot that it went
+    back to; a second rollback leads there again by default, so that two have the effect of one. An unsealed snapshot
+    was written by an older version: nothing proves that it is intact and of this host. `number` is the order of
+    the snapshots, since the clock in the names of runs may jump; 0 if an older version wrote it.
     """
 
     run_id: str
@@ -45,11 +45,11 @@ class Snapshot:
 
     @property
     def name(self) -> str:
-        """What a rollback calls it: the run before which it was taken, or after which."""
+        """Its name in a rollback: the run before which it was taken, or after which."""
         return f"after {self.run_id}" if self.reason == PROVEN else self.run_id
 
     def holds(self, files: Iterable[SavedFile]) -> bool:
-        """Tell whether these are the same files with the same bytes, whoever may read them."""
+        """Tell whether these are the same files with the same bytes, whatever their modes."""
         return contents(self.files) == contents(files)
 
 
@@ -79,9 +79,9 @@ def to_bytes(view: HostView, taken: Snapshot) -> bytes:
 
 
 def from_bytes(data: bytes) -> tuple[Snapshot | None, dict[str, Any]]:
-    """Return the snapshot that these bytes are, None for one of a newer version, and all values in them.
+    """Return the snapshot in these bytes, None for one of a newer version; and all values in them.
 
-    Raises ValueError, with a clause about "it", for what is not as a version wrote it.
+    Raises ValueError, with a clause about "it", for anything that no version wrote.
     """
     try:
         tree = json.loads(data)
@@ -125,7 +125,7 @@ def _of_this_version(tree: Any) -> Snapshot:
 
 
 def _of_before(tree: Any) -> Snapshot:
-    """Return what version 1 wrote; each value is looked at. Raises ValueError, KeyError, TypeError."""
+    """Return the values that version 1 wrote; each is checked. Raises ValueError, KeyError, TypeError."""
     if tree.keys() != {"schema_version", "run_id", "rollback", "files"}:
         raise ValueError("it does not hold what an older version wrote")
     files = []

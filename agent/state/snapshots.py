@@ -1,4 +1,4 @@
-"""Keep the CA and the configuration files before the first change, and find those that a run can go back to."""
+"""Save the CA and the configuration files before the first change, and find snapshots that a run can go back to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agent.core.errors import AgentError
 from agent.core.model import Notice
 from agent.state.exposure import exposed
 from agent.state.identity import identity, is_foreign
-from agent.state.saved_files import SavedFile, as_it_is, is_sound, is_the_clients, servers_in, take
+from agent.state.saved_files import SavedFile, as_it_is, is_client_file, is_sound, servers_in, take
 from agent.state.snapshot_format import (
     CONFIGURE,
     PROVEN,
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     from agent.core.host import Host, HostView
 
-# the mode that a link itself has, which an older version kept for that of the file
+# the mode of a link itself, which an older version saved instead of the file's
 _LINKS_MODE = 0o777
-# Enough to go back over a fortnight of daily mistakes, and as many of what was not seen to work: one kind never
-# pushes out the other. A snapshot is some kilobytes.
+# Enough to undo a fortnight of daily mistakes, and as many that were not seen to work: one kind never displaces
+# the other. A snapshot has some kilobytes.
 _KEPT = 20
 _NAMED = 5  # in a warning
 
@@ -43,10 +43,10 @@ _NAMED = 5  # in a warning
 def save(
     host: Host, run_id: str, *, reason: str = CONFIGURE, worked: bool = False, to: str | None = None
 ) -> Snapshot:
-    """Write the snapshot of now as one file, so that it is whole or not there. Raises AgentError as `write` does.
+    """Write a snapshot of the present files as one file, complete or absent. Raises AgentError as `write` does.
 
-    What equals the state that the last proven run left has worked, whether or not an HSM answers now. Equal ones are
-    kept once, under the name of the last run.
+    Files equal to those that the last proven run left have worked, whether or not an HSM answers now. Equal snapshots
+    are stored once, under the name of the last run.
     """
     files = tuple(take(host))
     proven = _proven(host)
@@ -58,14 +58,14 @@ def save(
     taken = replace(taken, also=also[-_KEPT:], number=_next(past, proven))
     host.write(_file(host, run_id), to_bytes(host, taken), mode=0o600)
     for old in (*equal, *_surplus([taken, *past])):
-        # what cannot be removed takes space, and no run is refused for that
+        # an old snapshot that cannot be removed takes space, which is no reason to refuse a run
         with contextlib.suppress(AgentError):
             host.remove(_file(host, old.run_id))
     return taken
 
 
 def prove(host: Host, run_id: str) -> None:
-    """Keep what is there now as what worked last, where that is new. Raises AgentError as `write` does."""
+    """Record the present files as the last that worked, if they are new. Raises AgentError as `write` does."""
     files = tuple(take(host))
     before = _proven(host)
     if before is None or before.files != files:
@@ -84,9 +84,9 @@ def known(view: HostView) -> tuple[str, ...]:
 def load(view: HostView, run_id: str | None) -> Snapshot:
     """Return the snapshot taken before a run, by default the last one that worked.
 
-    One that an older version wrote is returned by its name alone, and with a CA that is one. Raises AgentError
-    `nothing-recorded`, also for one of another host or of a newer version, or `snapshot-damaged` where the only ones
-    are not as they were written.
+    A snapshot of an older version is returned only by its name, and only if its CA is valid. Raises AgentError
+    `nothing-recorded`, also for a snapshot of another host or of a newer version, or `snapshot-damaged` where only
+    damaged ones exist.
     """
     past = _past(view)
     if run_id is None:
@@ -117,26 +117,26 @@ def load(view: HostView, run_id: str | None) -> Snapshot:
 
 
 def remarks(view: HostView, wanted: Snapshot) -> tuple[Notice, ...]:
-    """Say of a snapshot, before it is put back, what its name does not tell."""
-    said = []
+    """Return notices about a snapshot before it is restored: what its name does not show."""
+    notices = []
     if not wanted.sealed:
         text = (
             f"an older hsm-agent kept what was there {_when(wanted)}, without a checksum: that it is whole, and of this"
             " host, cannot be proven; compare what was put back"
         )
-        said.append(Notice("snapshot-unsealed", text))
+        notices.append(Notice("snapshot-unsealed", text))
     if not wanted.worked:
         text = (
             f"what was there {_when(wanted)} was not seen to work; `hsm-agent verify` tells whether it does"
         )
-        said.append(Notice("rollback-unproven", text))
+        notices.append(Notice("rollback-unproven", text))
     if wanted.holds(take(view)):
         text = f"the CA and the configuration are already as they were {_when(wanted)}"
-        said.append(Notice("rollback-unneeded", text))
-    here = client_paths(view.system)
-    unsound = [kept.path for kept in wanted.files if not is_sound(here, kept)]
+        notices.append(Notice("rollback-unneeded", text))
+    layout = client_paths(view.system)
+    unsound = [kept.path for kept in wanted.files if not is_sound(layout, kept)]
     if unsound:
-        said.append(
+        notices.append(
             Notice(
                 "snapshot-unsound",
                 f"the client could not read {', '.join(unsound)} as it was {_when(wanted)}",
@@ -147,38 +147,40 @@ def remarks(view: HostView, wanted: Snapshot) -> tuple[Notice, ...]:
     others = [name for name, error in refused.items() if error.code.name == "nothing-recorded"]
     if damaged:
         text = f"these snapshots are not as they were written, and are not used: {_listed(damaged)}"
-        said.append(Notice("snapshot-damaged", text))
+        notices.append(Notice("snapshot-damaged", text))
     if others:
         text = (
             f"these snapshots are of another host or a newer hsm-agent, and are not used: {_listed(others)}"
         )
-        said.append(Notice("snapshot-passed-over", text))
-    return tuple(said)
+        notices.append(Notice("snapshot-passed-over", text))
+    return tuple(notices)
 
 
 def copies(view: HostView) -> Mapping[str, SavedConfig]:
-    """Return component, of SDK 3 path -> its file as it is, or the newest copy of it that a client could work with.
+    """Return component, or path for SDK 3 -> its present file, or its newest copy that a client could work with.
 
-    Only since packages were last removed: who removes the client does not expect the next one to be set up as it was.
-    Where none configures a client, one that it can read.
+    Only copies since the last removal of packages count: a user who removed the client does not expect its old
+    configuration back. Where no copy configures a client, one that a client can read.
     """
-    here = client_paths(view.system)
+    layout = client_paths(view.system)
     configured: dict[str, SavedConfig] = {}
     readable: dict[str, SavedConfig] = {}
-    with contextlib.suppress(AgentError):  # an ordinary user sees little of it, and changes nothing
-        for kept in _since_removal(view, here):
-            if kept.path == here.ca or kept.data is None or not is_sound(here, kept):
+    with contextlib.suppress(
+        AgentError
+    ):  # an ordinary user can read little of the state, and changes nothing
+        for kept in _since_removal(view, layout):
+            if kept.path == layout.ca or kept.data is None or not is_sound(layout, kept):
                 continue
-            found = configured if servers_in(here, kept.path, kept.data) else readable
+            found = configured if servers_in(layout, kept.path, kept.data) else readable
             found.setdefault(
-                here.component(kept.path) or kept.path, SavedConfig(kept.data, kept.mode, kept.owner)
+                layout.component(kept.path) or kept.path, SavedConfig(kept.data, kept.mode, kept.owner)
             )
     return {**readable, **configured}
 
 
-def _since_removal(view: HostView, here: ClientPaths) -> Iterator[SavedFile]:
-    """Yield each configuration file as it is and as it was, the newest first."""
-    for path in here.all_settings(view):
+def _since_removal(view: HostView, layout: ClientPaths) -> Iterator[SavedFile]:
+    """Yield each configuration file, the present one first, then its copies, newest first."""
+    for path in layout.all_settings(view):
         with contextlib.suppress(AgentError):
             kept = as_it_is(view, path)
             if kept is not None:
@@ -199,7 +201,7 @@ def _when(wanted: Snapshot) -> str:
 
 
 def _last_that_worked(view: HostView, past: list[Snapshot]) -> Snapshot | None:
-    """Return the last state that worked and is not that of now; else that of now, if it did; else the last there is."""
+    """Return the last working state other than the present one; else the present one, if it worked; else the last."""
     now = tuple(take(view))
     in_order = _order(view, past)
     others = [each for each in in_order if not each.holds(now)]
@@ -215,7 +217,7 @@ def _last_that_worked(view: HostView, past: list[Snapshot]) -> Snapshot | None:
 
 
 def _order(view: HostView, past: list[Snapshot]) -> list[Snapshot]:
-    """Return every state that is known, the newest first: that after a run is newer than that before it."""
+    """Return all known states, the newest first: the state after a run is newer than the one before it."""
     proven = _proven(view)
     every = [*past, *([proven] if proven else [])]
     return sorted(every, key=_age, reverse=True)
@@ -230,7 +232,7 @@ def _next(past: list[Snapshot], proven: Snapshot | None) -> int:
 
 
 def _surplus(past: list[Snapshot]) -> list[Snapshot]:
-    """Return what makes room, of what worked and of what did not."""
+    """Return the snapshots to remove, counted separately for those that worked and the others."""
     worked = [each for each in past if each.worked or each.reason == REMOVE]
     others = [each for each in past if each not in worked]
     return [*worked[_KEPT:], *others[_KEPT:]]
@@ -238,9 +240,9 @@ def _surplus(past: list[Snapshot]) -> list[Snapshot]:
 
 @dataclass(frozen=True)
 class _Past:
-    """The snapshots of this host, the newest first: those that are whole, and those of which nobody can tell.
+    """The snapshots of this host, the newest first: the intact ones, and those without a checksum.
 
-    `refused` says of each of the others, by its name, why it is not used.
+    `refused` holds the reason why each other one is not used, by its name.
     """
 
     sealed: list[Snapshot]
@@ -272,7 +274,7 @@ def _proven(view: HostView) -> Snapshot | None:
 
 
 def _refused(view: HostView) -> dict[str, AgentError]:
-    """Return what is kept here and not used, and why: by the name of a run, or of the file."""
+    """Return the reasons why some snapshots here are not used, by the name of the run or of the file."""
     refused = dict(_past(view).refused)
     try:
         _read_proven(view)
@@ -282,28 +284,28 @@ def _refused(view: HostView) -> dict[str, AgentError]:
 
 
 def _read_proven(view: HostView) -> Snapshot | None:
-    """Return what the last proven run left, None where there is none. Raises AgentError as `_read` does."""
+    """Return the state that the last proven run left, None where there is none. Raises AgentError as `_read` does."""
     path = _proven_file(view)
     if view.stat(path) is None:
         return None
-    found = _used(view, path, "the state that worked last")
+    found = _read_usable(view, path, "the state that worked last")
     if found.reason != PROVEN:
         raise _damaged("the state that worked last", f"it is of before run {found.run_id}")
     return found
 
 
 def _read(view: HostView, run_id: str) -> Snapshot:
-    """Return a snapshot. Raises AgentError for one that is none, or is not for this host and version."""
+    """Return a snapshot. Raises AgentError for one that is damaged, or is not for this host and version."""
     what = f"the snapshot of run {run_id}"
-    found = _used(view, _file(view, run_id), what)
+    found = _read_usable(view, _file(view, run_id), what)
     if found.run_id != run_id or found.reason == PROVEN:
         raise _damaged(what, f"it is of run {found.run_id}")
     return found
 
 
-def _used(view: HostView, path: str, what: str) -> Snapshot:
-    """Return the snapshot in a file that this host can use. Raises AgentError, with `what` it was meant to be."""
-    here = client_paths(view.system)
+def _read_usable(view: HostView, path: str, what: str) -> Snapshot:
+    """Return the snapshot in a file if this host can use it. Raises AgentError; `what` names the snapshot in it."""
+    layout = client_paths(view.system)
     fault = exposed(view, view.system.state, view.system.snapshots, path)
     if fault is not None:
         raise _damaged(what, f"others than {view.system.admin_role} could have written it: {fault}")
@@ -317,7 +319,7 @@ def _used(view: HostView, path: str, what: str) -> Snapshot:
         raise _damaged(what, str(error)) from None
     if found is None:
         raise _newer(path, tree["schema_version"])
-    strange = [kept.path for kept in found.files if not is_the_clients(here, kept.path)]
+    strange = [kept.path for kept in found.files if not is_client_file(layout, kept.path)]
     if strange:
         raise _damaged(what, f"it holds {strange[0]}, which is no file of the client's")
     if is_foreign(view, tree):
@@ -351,13 +353,13 @@ def _unproven(found: Snapshot) -> AgentError:
 
 def _foreign(view: HostView, what: str, whose: object, found: Snapshot) -> AgentError:
     """Return the error for a snapshot that came with a copied disk, or in an image."""
-    here = client_paths(view.system)
+    layout = client_paths(view.system)
     servers: set[str] = set()
     for kept in found.files:
-        if kept.path != here.ca and kept.data is not None and is_sound(here, kept):
-            servers.update(servers_in(here, kept.path, kept.data))
+        if kept.path != layout.ca and kept.data is not None and is_sound(layout, kept):
+            servers.update(servers_in(layout, kept.path, kept.data))
     hsms = [f" --hsm-ip {each}" for each in sorted(servers) if re.fullmatch(r"[0-9A-Fa-f:.]+", each)]
-    ca = "" if view.stat(here.ca) is not None else " --ca-cert FILE"
+    ca = "" if view.stat(layout.ca) is not None else " --ca-cert FILE"
     return AgentError(
         "nothing-recorded",
         f"{what} is of another host, and is not put back on this one",
@@ -368,10 +370,10 @@ def _foreign(view: HostView, what: str, whose: object, found: Snapshot) -> Agent
 
 
 def _fitted(view: HostView, found: Snapshot) -> Snapshot:
-    """Return one of an older version as it can be put back. Raises AgentError `snapshot-damaged` for a damaged CA."""
-    here = client_paths(view.system)
+    """Return a snapshot of an older version so that it can be restored. Raises `snapshot-damaged` for a damaged CA."""
+    layout = client_paths(view.system)
     for kept in found.files:
-        if kept.path == here.ca:
+        if kept.path == layout.ca:
             _require_ca(view, f"the snapshot of run {found.run_id}", kept.data or b"")
     return replace(found, files=tuple(_as_now(view, kept) for kept in found.files))
 
@@ -380,7 +382,7 @@ def _require_ca(view: HostView, what: str, data: bytes) -> None:
     try:
         read_ca(data, now=view.now())
     except AgentError as error:
-        # the signature was seen before the dates
+        # the signature was checked before the dates
         if error.code.name not in ("ca-expired", "ca-not-yet-valid"):
             raise _damaged(what, f"its CA: {error.saw or error.sentence}") from error
     found = find_certificates(data)
@@ -389,7 +391,7 @@ def _require_ca(view: HostView, what: str, data: bytes) -> None:
 
 
 def _as_now(view: HostView, kept: SavedFile) -> SavedFile:
-    """Return a file of an older version with the link that its name is now, and with rights that are a file's."""
+    """Return a file of an older version with the present link of its name, and with the mode of a file."""
     mode = 0o644 if kept.mode == _LINKS_MODE else closed(kept.mode & 0o777)
     now = as_it_is(view, kept.path)
     if now is None or now.link is None:

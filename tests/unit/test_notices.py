@@ -10,7 +10,7 @@ from agent.core.errors import CODES
 from agent.core.notices import WARNINGS
 
 AGENT = Path(__file__).parents[2] / "agent"
-MAKERS = ("Notice", "tell")
+MAKERS = ("Notice", "add_notice")
 CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
 
 
