@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.building import build
+from tests.building import release_of_this_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,8 +32,7 @@ class Typist:
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> str:
-    (made,) = build(ROOT, tmp_path_factory.mktemp("dist"), "--tree").iterdir()
-    return str(made)
+    return str(release_of_this_run(tmp_path_factory, "--tree").archive)
 
 
 @pytest.fixture

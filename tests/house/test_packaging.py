@@ -33,7 +33,7 @@ from agent.core.errors import CODES
 from agent.core.system import windows
 from agent.render.manual import page, topics
 from agent.sinks.registry import SINKS
-from tests.building import build, copied
+from tests.building import Release, build, copied, release_of_this_run
 from tests.lab import images
 
 ROOT = Path(__file__).parents[2]
@@ -41,19 +41,24 @@ LIMIT = 4_000_000
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This checkout at one moment."""
-    return copied(ROOT, tmp_path_factory.mktemp("source"))
-
-
-@pytest.fixture(scope="module")
-def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
     if shutil.which("apt-get") and images.reason_not_to_run() is None:
         images.install_tools()
     missing = [each for each in ("dpkg-deb", "rpmbuild") if shutil.which(each) is None]
     if missing:
         pytest.skip(f"packages cannot be built without {' and '.join(missing)}")
-    return build(source, tmp_path_factory.mktemp("dist"))
+    return release_of_this_run(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def source(release: Release) -> Path:
+    """This checkout at one moment."""
+    return release.source
+
+
+@pytest.fixture(scope="module")
+def built(release: Release) -> Path:
+    return release.dist
 
 
 def only(folder: Path, pattern: str) -> Path:

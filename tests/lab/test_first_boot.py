@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests import promtool
-from tests.building import build
+from tests.building import release_of_this_run
 
 from .agent_install import CHECKOUT
 from .kernel import LabError, until
@@ -66,7 +66,7 @@ WantedBy=multi-user.target
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(CHECKOUT, tmp_path_factory.mktemp("dist"))
+    return release_of_this_run(tmp_path_factory).dist
 
 
 @pytest.fixture

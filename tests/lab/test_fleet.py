@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.building import build
+from tests.building import release_of_this_run
 
-from .agent_install import CHECKOUT
 from .fleet import Operator
 from .kernel import until
 from .scene import CA, ROWS, STATE, cluster, hold, release, servers
@@ -29,7 +28,7 @@ IMAGES = ["ubuntu22.04", "ubuntu24.04", "bullseye", "amzn2023", "rhel9"]
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The archive of this checkout that travels."""
-    return next(build(CHECKOUT, tmp_path_factory.mktemp("dist"), "--tree").iterdir())
+    return release_of_this_run(tmp_path_factory).archive
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.building import build, copied
+from tests.building import build, copied, release_of_this_run
 
 from .agent_install import CHECKOUT
 from .scene import CA, STATE, Scene, agent, cluster, prepare, servers
@@ -34,7 +34,7 @@ EXPOSURE = 2.1
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packages of this checkout."""
-    return build(CHECKOUT, tmp_path_factory.mktemp("dist"))
+    return release_of_this_run(tmp_path_factory).dist
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def test_the_quick_layers_pass(make_host: MakeHost, image: str, version: str) ->
     done = host.run(
         ["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--capture=sys",
          "-m", "not slow", "--hypothesis-profile", "few", "/checkout/tests"],
-        timeout=900,
+        timeout=1800,
         env={"PYTHONPATH": f"/{agent_install.PLACE}:/checkout", "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
