@@ -158,8 +158,8 @@ class Sshd:
             identity_store=identity_store or IdentityStore(),
             trust_new=trust_new,
             cancel_token=cancel_token or SocketCancelToken(),
-            gate=gate or LoginLimiter(),
-            patience=patience or SshTimeouts(),
+            login_limiter=gate or LoginLimiter(),
+            timeouts=patience or SshTimeouts(),
         )
 
 

@@ -5,7 +5,6 @@ The CloudFormation sink signals through it. Everything else that hosts ask is in
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from agent.aws.endpoints import configured_by, endpoint_url
 from agent.aws.protocols import Refusal, UnreadableAnswerError, decode, encode, refusal_of
 from agent.aws.session import AwsSession, clock_words
 from agent.aws.sigv4 import sign
+from agent.core.backoff import Backoff
 from agent.core.errors import AgentError
 from agent.http.exchange import ExchangeError, ExchangeLimits, exchange
 
@@ -27,6 +27,7 @@ CONNECT = 3.0
 TRY = 5.0
 WHOLE = 10.0
 TRIES = 3
+_BACKOFF = Backoff(first=1.0, cap=WHOLE)
 
 # AWS's names for what went wrong. The first three of the clock are sure; the others may be a wrong key as well.
 _CLOCK = ("RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed")
@@ -124,7 +125,7 @@ class AwsClient:
             try:
                 return self._try(operation, request, ends)
             except _RetryableError as failure:
-                wait = random.uniform(0, 2 ** (attempt - 1))  # noqa: S311 -- not a secret
+                wait = _BACKOFF.pause(attempt)
                 if attempt >= self.tries or view.monotonic() + wait >= ends:
                     raise _after(failure.error, attempt) from None
                 view.sleep(wait)

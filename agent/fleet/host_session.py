@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import itertools
 import secrets
 import time
 from dataclasses import replace
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from agent.catalogue import load as load_catalogue
 from agent.catalogue import published
+from agent.core.backoff import Backoff
 from agent.core.errors import CODES, AgentError
 from agent.core.fleet_model import HostResult, HostState
 from agent.core.transport import CancelledError, ConnectionLostError
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from agent.fleet.launch import LaunchMethod
     from agent.fleet.model import Deps, HostTask, RunState
 
-_BACK_OFF = (0.5, 15.0)
+_BACKOFF = Backoff(first=0.5, cap=15.0, least=0.5)
 # Commands of the fleet that have another name on a host.
 _HOST_COMMANDS = {"rollout": "configure", "remove --plan": "plan"}
 # Errors that may pass while a host restarts (one that shuts down refuses logins), and those that do not.
@@ -125,7 +126,7 @@ class _HostSession:
         self._offer = runner.offer(task.target.name)
 
     def result(self) -> HostResult:
-        for attempt in range(1_000_000):
+        for attempt in itertools.count(1):
             try:
                 return self._attempt()
             except CancelledError:
@@ -139,13 +140,13 @@ class _HostSession:
             # it was there and is gone: it may be finishing alone, or restarting
             now = time.monotonic()
             self._lost = self._lost or now
-            if not (self._started or self._task.again) and attempt + 1 >= _TRIES:
+            if not (self._started or self._task.again) and attempt >= _TRIES:
                 saw = f"the session ended right after the login: {why}"
                 return self._end(HostState.UNREACHABLE, "ssh-failed", saw=saw, hint=_ENDED)
             if now - self._lost > self._runner.deps.search:
                 break
             try:
-                self._token.wait(_pause(attempt))
+                self._token.wait(_BACKOFF.pause(attempt))
             except CancelledError:
                 break
             self._report_step("connecting again" if self._started else CONNECTING)
@@ -328,8 +329,3 @@ def _raise_refusal(line: str) -> None:
     refused = refusal(line)
     if refused is not None:
         raise refused
-
-
-def _pause(attempt: int) -> float:
-    first, most = _BACK_OFF
-    return random.uniform(0.5, 1.0) * min(most, first * 2.0 ** min(attempt, 10))  # noqa: S311 -- not a secret

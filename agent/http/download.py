@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import random
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Optional, Protocol
 from urllib.parse import urlsplit
 
+from agent.core.backoff import Backoff
 from agent.core.errors import AgentError, DownloadTimeoutError
 from agent.core.urls import shown
 from agent.http.buffers import MemoryBuffer, PartialFile, hash_of, is_validator
@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 PUSHED = "pushed://roll-out"
 
 _ATTEMPTS = 5
-# Waits between attempts: a random part of BASE, 2 BASE, 4 BASE ..., never longer than CAP; a server's own
-# Retry-After is honoured up to RETRY_AFTER. All in seconds.
-_BASE = 1.0
-_CAP = 20.0
+_BACKOFF = Backoff(first=1.0, cap=20.0)
+# A server's own Retry-After is honoured up to so many seconds.
 _RETRY_AFTER = 60.0
 _PIECE = 64 * 1024
 
@@ -244,9 +242,7 @@ def _download(job: _FetchJob) -> None:
         if again is None:
             return
         saw = f"{again}; attempt {attempt} of {_ATTEMPTS}"
-        wait = again.after
-        if wait is None:
-            wait = random.uniform(0, min(_CAP, _BASE * 2 ** (attempt - 1)))  # noqa: S311 -- not a secret
+        wait = _BACKOFF.pause(attempt) if again.after is None else again.after
         if attempt == _ATTEMPTS:
             raise failed(job.url, saw)
         if job.means.clock.monotonic() + wait >= job.deadline:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import random
 from typing import TYPE_CHECKING
 
+from agent.core.backoff import Backoff
 from agent.core.errors import AgentError
 from agent.core.urls import is_loopback, names_user, shown, split
 from agent.http.client import MOVED, ResponseHead, RetryableError, stream_response
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 TOKEN = "HSM_AGENT_REPORT_TOKEN"  # noqa: S105 -- the variable's name
 ATTEMPTS = 4
-# Waits between attempts: a random part of BASE, 2 BASE, 4 BASE; a server's Retry-After is obeyed up to
-# RETRY_AFTER. All in seconds.
-BASE = 1.0
+BACKOFF = Backoff(first=1.0, cap=4.0)
+# A server's own Retry-After is obeyed up to so many seconds.
 RETRY_AFTER = 20.0
 
 _HAVE_IT = 409
@@ -73,9 +72,7 @@ def send(report: OutgoingReport, context: DeliveryContext) -> None:
         if again is None:
             return
         saw = f"{again}; attempt {attempt} of {ATTEMPTS}"
-        wait = again.after
-        if wait is None:
-            wait = random.uniform(0, BASE * 2 ** (attempt - 1))  # noqa: S311 -- not a secret
+        wait = BACKOFF.pause(attempt) if again.after is None else again.after
         if attempt == ATTEMPTS or context.hurried or context.left() <= wait:
             raise UndeliveredError(saw)
         _pause(context, wait, saw)

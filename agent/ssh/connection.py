@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import socket
 from typing import TYPE_CHECKING
 
 import paramiko
 
+from agent.core.backoff import Backoff
 from agent.core.errors import AgentError, CodeName
 from agent.core.transport import CancelledError, ConnectionLostError
 from agent.ssh import sockets
@@ -18,7 +18,7 @@ from agent.ssh.sockets import SocketCancelToken, SocketHandle
 from agent.ssh.transport import BROKEN, ServerBusyError, SshTimeouts, SshTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
     from typing import Any
 
@@ -39,11 +39,12 @@ __all__ = [
     "connect",
 ]
 
-# A server that closes before its banner (MaxStartups) is tried again after 0.5, 1, 2, 4 and 8 seconds, more or less.
-_TRIES, _BACK_OFF = 6, 0.5
-# How long to wait before a refused session is asked for again, in seconds.
+# For a server that closes before its banner (MaxStartups): pauses of up to 0.75, 1.5, 3, 6 and 12 seconds.
+_TRIES = 6
+_BACKOFF = Backoff(first=0.75, cap=12.0, least=0.5)
+# Pauses before a refused session is requested again, in seconds.
 _PAUSES = (0.05, 0.1, 0.2, 0.4)
-_PATIENCE = SshTimeouts()
+_TIMEOUTS = SshTimeouts()
 # How long the threads of a closed connection may take to end, in seconds.
 _JOIN = 2.0
 
@@ -55,38 +56,43 @@ def connect(
     identity_store: IdentityStore,
     trust_new: bool,
     cancel_token: SocketCancelToken,
-    gate: LoginLimiter,
-    patience: SshTimeouts = _PATIENCE,
+    login_limiter: LoginLimiter,
+    timeouts: SshTimeouts = _TIMEOUTS,
 ) -> SshConnection:
     """Log in at every hop of the route, each through the one before.
 
-    Raises AgentError with the cause, CancelledError when the cancel token is cut.
+    Raises AgentError with the cause, CancelledError when the token is cancelled.
     """
-    link = SshConnection(cancel_token, patience)
+    connection = SshConnection(cancel_token, timeouts)
     try:
         for number in range(len(route.hops)):
-            link.add_hop(
-                route, number, known=known, identity_store=identity_store, trust_new=trust_new, gate=gate
+            connection.add_hop(
+                route,
+                number,
+                known=known,
+                identity_store=identity_store,
+                trust_new=trust_new,
+                login_limiter=login_limiter,
             )
     except BaseException:
-        link.close()
+        connection.close()
         raise
-    return link
+    return connection
 
 
 class SshConnection:
-    """A connection that is logged in. Made, used and closed in one thread; only its cancel token is for another."""
+    """A connection that is logged in. One thread makes, uses and closes it; another may only cancel its token."""
 
-    def __init__(self, cancel_token: SocketCancelToken, patience: SshTimeouts) -> None:
+    def __init__(self, cancel_token: SocketCancelToken, timeouts: SshTimeouts) -> None:
         self._cancel_token = cancel_token
-        self._patience = patience
-        self._wires: list[SocketHandle] = []
+        self._timeouts = timeouts
+        self._handles: list[SocketHandle] = []
         self._transports: list[SshTransport] = []
         self._trusted: list[str] = []
 
     @property
     def trusted(self) -> str | None:
-        """The fingerprints of host keys that are trusted since this connection, None when there is none.
+        """The fingerprints of host keys that this connection was the first to trust, None when there is none.
 
         One without a name is that of the target.
         """
@@ -108,63 +114,48 @@ class SshConnection:
         known: KnownHosts,
         identity_store: IdentityStore,
         trust_new: bool,
-        gate: LoginLimiter,
+        login_limiter: LoginLimiter,
     ) -> None:
-        """Log in at hop `number`, again and again while the server only has too many callers."""
+        """Log in at hop `number`; a server that drops the connection has too many logins, and is tried again."""
         server = tuple((each.host, each.port) for each in route.hops[: number + 1])
         for attempt in range(1, _TRIES + 1):
             try:
-                with gate.slot(server, self._cancel_token), self._told(route, number):
+                with login_limiter.slot(server, self._cancel_token), self._naming_hop(route, number):
                     return self._enter(
                         route, number, known=known, identity_store=identity_store, trust_new=trust_new
                     )
             except ServerBusyError as dropped:
                 if attempt == _TRIES:
-                    words = str(dropped) or "the connection was closed before it said anything"
+                    output = str(dropped) or "the connection was closed before it said anything"
                     raise AgentError(
                         "ssh-failed",
                         f"{_place(route, number)} drops connections",
-                        saw=f"{words}, {_TRIES} times",
+                        saw=f"{output}, {_TRIES} times",
                         hint="its `MaxStartups` may be too low, or it bans this address; `ssh -v HOST` from here",
                     ) from None
-            half = _BACK_OFF * 2 ** (attempt - 1)
-            self._cancel_token.wait(half * random.uniform(0.75, 1.5))  # noqa: S311 -- jitter
+            self._cancel_token.wait(_BACKOFF.pause(attempt))
         raise AssertionError(server)
 
     def open_command(self, command: str) -> SshChannel:
         """Run a command on the target with its two outputs and its input open."""
         transport = self._transports[-1]
-        with self._living(transport):
+        with self._open_session_errors(transport):
             channel = self._session(transport)
-            return SshChannel(channel, command, self._cancel_token, self._patience.channel)
+            return SshChannel(channel, command, self._cancel_token, self._timeouts.channel)
 
     def _session(self, transport: SshTransport) -> paramiko.Channel:
-        """Open a session. The one before may not be over for the server yet, which matters with MaxSessions 1."""
+        """Open a session. With MaxSessions 1 the server may not have ended the one before yet."""
         for pause in _PAUSES:
             try:
-                return transport.open_session(timeout=self._patience.channel)
+                return transport.open_session(timeout=self._timeouts.channel)
             except paramiko.ChannelException:  # noqa: PERF203 -- a refusal is rare
                 self._cancel_token.wait(pause)
-        return transport.open_session(timeout=self._patience.channel)
+        return transport.open_session(timeout=self._timeouts.channel)
 
     def close(self) -> None:
         """End the connection, from the target back to the first hop, with its threads and sockets."""
-        for transport in reversed(self._transports):
-            if not isinstance(transport.sock, paramiko.Channel):
-                # paramiko closes the socket under its thread, which sees that at its next turn, 0.1 s later
-                for each in self._wires:
-                    each.shut()
-            with contextlib.suppress(*BROKEN):
-                transport.close()
-        for each in self._wires:
-            each.close()
-        for transport in self._transports:
-            if transport.ident is not None:
-                transport.join(_JOIN)
-            transport.packetizer.complete_handshake()  # paramiko leaves its timer running after a failure
-            with contextlib.suppress(*BROKEN):
-                transport.sock.close()
-        self._wires.clear()
+        _close(self._handles, self._transports)
+        self._handles.clear()
         self._transports.clear()
 
     # --- one login
@@ -173,26 +164,23 @@ class SshConnection:
         self, route: Route, number: int, *, known: KnownHosts, identity_store: IdentityStore, trust_new: bool
     ) -> None:
         hop = route.hops[number]
-        below = len(self._wires), len(self._transports)
+        handles, transports = len(self._handles), len(self._transports)
         try:
-            transport = SshTransport(self._socket(route, number), hop, self._cancel_token, self._patience)
+            transport = SshTransport(
+                self._socket(route, number), hop, _place(route, number), self._cancel_token, self._timeouts
+            )
             self._transports.append(transport)
-            transport.exchange_keys(known, self._wires[0].proxy if number == 0 else None)
+            transport.exchange_keys(known, self._handles[0].proxy if number == 0 else None)
             fresh = transport.verify(known, trust_new=trust_new)
             transport.authenticate(identity_store)
         except BaseException:
-            self._drop(*below)
+            # close what this login opened, and keep the hops before it
+            _close(self._handles[handles:], self._transports[transports:])
+            del self._handles[handles:], self._transports[transports:]
             raise
         if fresh:
             is_target = number == len(route.hops) - 1
             self._trusted.append(fresh if is_target else f"{fresh} of {_place(route, number)}")
-
-    def _drop(self, wires: int, transports: int) -> None:
-        """Close what one failed login has opened, and leave the hops before it."""
-        failed = SshConnection(self._cancel_token, self._patience)
-        failed._wires, self._wires = self._wires[wires:], self._wires[:wires]
-        failed._transports, self._transports = self._transports[transports:], self._transports[:transports]
-        failed.close()
 
     def _socket(self, route: Route, number: int) -> Any:
         hop = route.hops[number]
@@ -201,12 +189,12 @@ class SshConnection:
                 "direct-tcpip", (hop.host, hop.port), ("127.0.0.1", 0), timeout=hop.timeout or PATIENCE
             )
         if hop.proxy_command:
-            made = sockets.start_proxy_command(
+            handle = sockets.start_proxy_command(
                 hop.proxy_command, shell=route.shell, cancel_token=self._cancel_token
             )
         else:
             family = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}.get(hop.family, socket.AF_UNSPEC)
-            made = sockets.connect_tcp(
+            handle = sockets.connect_tcp(
                 hop.host,
                 hop.port,
                 family=family,
@@ -214,27 +202,27 @@ class SshConnection:
                 timeout=hop.timeout or PATIENCE,
                 cancel_token=self._cancel_token,
             )
-        self._wires.append(made)
-        return made.sock
+        self._handles.append(handle)
+        return handle.sock
 
     # --- what a failure is called
 
     @contextlib.contextmanager
-    def _told(self, route: Route, number: int) -> Iterator[None]:
-        """Name the hop in every failure, and give those of paramiko their code."""
+    def _naming_hop(self, route: Route, number: int) -> Iterator[None]:
+        """Name the hop in every error, and turn paramiko's into AgentError."""
         place = _place(route, number)
         try:
             yield
         except AgentError as error:
-            sentence = error.sentence.replace("{}", place)
+            sentence = error.sentence
             if number < len(route.hops) - 1 and place not in sentence:
                 sentence = f"{place}: {sentence}"
             raise AgentError(
                 error.code.name, sentence, saw=error.saw, want=error.want, hint=error.hint
             ) from None
         except paramiko.ChannelException as error:
-            words = self._transports[-1].refusal or error.text
-            raise _not_forwarded(words, error.code, _place(route, number - 1), route.hops[number]) from None
+            saw = self._transports[-1].refusal or error.text
+            raise _not_forwarded(saw, error.code, _place(route, number - 1), route.hops[number]) from None
         except BROKEN as error:
             self._cancel_token.raise_if_cancelled()
             late = "Timeout" in str(error)
@@ -245,7 +233,7 @@ class SshConnection:
             ) from None
 
     @contextlib.contextmanager
-    def _living(self, transport: SshTransport) -> Iterator[None]:
+    def _open_session_errors(self, transport: SshTransport) -> Iterator[None]:
         try:
             yield
         except paramiko.ChannelException as error:
@@ -264,7 +252,26 @@ class SshConnection:
             raise ConnectionLostError(str(error) or type(error).__name__) from None
 
 
+def _close(handles: Sequence[SocketHandle], transports: Sequence[SshTransport]) -> None:
+    for transport in reversed(transports):
+        if not isinstance(transport.sock, paramiko.Channel):
+            # paramiko closes the socket under its thread, which notices only at its next turn, 0.1 s later
+            for handle in handles:
+                handle.shut()
+        with contextlib.suppress(*BROKEN):
+            transport.close()
+    for handle in handles:
+        handle.close()
+    for transport in transports:
+        if transport.ident is not None:
+            transport.join(_JOIN)
+        transport.packetizer.complete_handshake()  # paramiko leaves its timer running after a failure
+        with contextlib.suppress(*BROKEN):
+            transport.sock.close()
+
+
 def _place(route: Route, number: int) -> str:
+    """Return how errors name a hop."""
     hop = route.hops[number]
     where = hop.host if hop.host == hop.name else f"{hop.name} ({hop.host})"
     if hop.port != 22:
@@ -273,7 +280,7 @@ def _place(route: Route, number: int) -> str:
 
 
 def _not_forwarded(saw: str, number: int, jump: str, hop: Hop) -> AgentError:
-    """Say why a jump host does not connect further. sshd tells it in words only."""
+    """Return why a jump host does not connect further. sshd reports it as text only."""
     words = saw.lower()
     sentence, hint = f"{jump} cannot connect to {hop.host} port {hop.port}", None
     code: CodeName

@@ -1,4 +1,4 @@
-"""The way to every host of a fleet: what ssh's configuration, known hosts and keys say, read once for all of them."""
+"""Connections to the hosts of a fleet, by ssh's configuration, known hosts and keys, which are read once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SshConnector:
         self._config = SshConfig.read(Path(ssh_config) if ssh_config else None)
         self._known = KnownHosts()
         self._identity_store = IdentityStore()
-        self._gate = LoginLimiter()
+        self._login_limiter = LoginLimiter()
         self._trust_new = trust_new
 
     def endpoints(
@@ -48,14 +48,14 @@ class SshConnector:
         return {name: (route.target.host, route.target.port) for name, route in routes.items()}
 
     def open(self, target: Target, cancel_token: SocketCancelToken) -> SshConnection:
-        """Connect and log in. Raises AgentError with the cause, CancelledError when the cancel token is cut."""
+        """Connect and log in. Raises AgentError with the cause, CancelledError when the token is cancelled."""
         return connect(
             self._config.route(target),
             known=self._known,
             identity_store=self._identity_store,
             trust_new=self._trust_new,
             cancel_token=cancel_token,
-            gate=self._gate,
+            login_limiter=self._login_limiter,
         )
 
     def _routes(self, targets: Sequence[Target], stopped: Callable[[], bool]) -> dict[str, Route]:

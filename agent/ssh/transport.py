@@ -1,4 +1,4 @@
-"""From a socket to a login: banners, key exchange, the host's key, and ours one after the other."""
+"""From a socket to a login: banners, key exchange, the check of the host's key, and our keys one by one."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 # What paramiko's thread and calls raise when the peer sends nonsense or goes away.
 BROKEN = (paramiko.SSHException, OSError, EOFError, ValueError, LookupError, struct.error)
 
-# A sign of life is sent after so many seconds without one.
+# A keepalive is sent after so many idle seconds.
 _KEEPALIVE = 15
 # The types of key that one type in known_hosts stands for.
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
-# How paramiko logs a line before the banner, and a channel that was refused; the server's words follow.
+# How paramiko logs a line before the banner, and a channel that was refused; the server's text follows.
 _BANNER, _REFUSAL = "Banner: ", " open FAILED: "
-# How much of a server's words is kept, in characters.
+# How much of a server's text is kept, in characters.
 _WORDS = 200
 
 
@@ -45,33 +45,36 @@ class SshTimeouts:
     channel: float = 30.0
 
     def at_least(self, seconds: float) -> SshTimeouts:
-        """Return one for a server that may take so long: ConnectTimeout also covers banner and keys, as in ssh."""
+        """Return time-outs of at least so long: ConnectTimeout also covers banner and keys, as in ssh."""
         return replace(self, banner=max(self.banner, seconds), handshake=max(self.handshake, seconds))
 
 
 class ServerBusyError(Exception):
-    """The server closed before it said who it is: too many knock at once. The text is what it said instead."""
+    """The server closed before its banner: it has too many logins. The text is what it sent instead."""
 
 
 class SshTransport(paramiko.Transport):
-    """paramiko's, which remembers what the peer said: that is only logged there, with tracebacks.
+    """paramiko's transport, which keeps what the peer says: paramiko only logs it, with tracebacks.
 
-    paramiko is given events of ours and then asked for its exception. Its own waits raise whatever its thread
-    met, which only a blind except would catch, and that of `start_client` returns as if all were well when its
-    time is over. In sentences `{}` stands for the host, whose place on the way the link knows.
+    paramiko gets events of ours, and is then asked for its exception. Its own waits raise whatever its thread met,
+    which only a blind except would catch, and `start_client` returns as if it had succeeded when its time is over.
     """
 
-    def __init__(self, sock: Any, hop: Hop, cancel_token: SocketCancelToken, patience: SshTimeouts) -> None:
-        patience = patience.at_least(hop.timeout or 0.0)
+    def __init__(
+        self, sock: Any, hop: Hop, place: str, cancel_token: SocketCancelToken, timeouts: SshTimeouts
+    ) -> None:
+        """`place` is how errors name the hop."""
+        timeouts = timeouts.at_least(hop.timeout or 0.0)
         super().__init__(sock)
-        self.banner_timeout = patience.banner
-        self.handshake_timeout = patience.handshake
-        self.auth_timeout = patience.login
+        self.banner_timeout = timeouts.banner
+        self.handshake_timeout = timeouts.handshake
+        self.auth_timeout = timeouts.login
         self.said = ""
         self.refusal = ""
         self._hop = hop
+        self._place = place
         self._cancel_token = cancel_token
-        self._patience = patience
+        self._timeouts = timeouts
 
     def exchange_keys(self, known: KnownHosts, proxy: ProxyCommand | None) -> None:
         """Exchange banners and keys, asking for a type of host key that is known."""
@@ -83,21 +86,21 @@ class SshTransport(paramiko.Transport):
         ended = threading.Event()
         start = time.monotonic()
         self.start_client(event=ended)
-        ended.wait(self._patience.banner + self._patience.handshake)
+        ended.wait(self._timeouts.banner + self._timeouts.handshake)
         self._cancel_token.raise_if_cancelled()
         if not (self.is_active() and ended.is_set()):
             seconds = time.monotonic() - start
             if not self.remote_version:
-                self._not_greeted(proxy, late=not ended.is_set() or seconds >= self._patience.banner)
-            self._not_agreed(late=not ended.is_set() or seconds >= self._patience.handshake)
+                self._not_greeted(proxy, late=not ended.is_set() or seconds >= self._timeouts.banner)
+            self._not_agreed(late=not ended.is_set() or seconds >= self._timeouts.handshake)
 
     def verify(self, known: KnownHosts, *, trust_new: bool) -> str | None:
-        """Judge the host's key; a fingerprint is one that is trusted from now on."""
+        """Check the host's key; return its fingerprint when it is new and trusted from now on."""
         key = self.get_remote_server_key()
         return known.check(self._hop, HostKey(key.get_name(), key.asbytes()), trust_new=trust_new)
 
     def authenticate(self, identity_store: IdentityStore) -> None:
-        """Offer one key after the other until the server takes one."""
+        """Offer one key after the other until the server accepts one."""
         tried: list[str] = []
         error: Exception | None = None
         with identity_store.offers(self._hop, self._cancel_token) as offers:
@@ -114,10 +117,10 @@ class SshTransport(paramiko.Transport):
         self._not_let_in(tried, error, offers)
 
     def run(self) -> None:
-        """Do paramiko's work, and wake who waits when it fails to clean up after itself.
+        """Run paramiko's thread, and wake its waiters when it fails to clean up.
 
-        It closes its socket at the end, which a channel of a dead jump host takes amiss, and stumbles over an
-        OSError that has no number.
+        It closes its socket at the end, for which a channel of a dead jump host raises; and it cannot handle an OSError
+        without a number.
         """
         try:
             super().run()
@@ -132,7 +135,7 @@ class SshTransport(paramiko.Transport):
                 self.auth_handler.abort()
 
     def _agree_only_on(self, allowed: Algorithms) -> None:
-        """Leave out what ssh's configuration does not allow. Raises AgentError when nothing is left."""
+        """Leave out algorithms that ssh's configuration does not allow. Raises AgentError when none is left."""
         options = self.get_security_options()
         for what, names in (
             ("kex", allowed.key_exchange),
@@ -144,7 +147,7 @@ class SshTransport(paramiko.Transport):
             if not left:
                 raise AgentError(
                     "config-invalid",
-                    "ssh's configuration for {} allows no algorithm that is known here",
+                    f"ssh's configuration for {self._place} allows no algorithm that is known here",
                     saw=", ".join(names),
                     want=f"one of {', '.join(getattr(options, what))}",
                 )
@@ -157,21 +160,23 @@ class SshTransport(paramiko.Transport):
         except BROKEN as error:  # gone since the last answer
             self._cancel_token.raise_if_cancelled()
             return self.get_exception() or error
-        ended.wait(self._patience.login)
+        ended.wait(self._timeouts.login)
         self._cancel_token.raise_if_cancelled()
         if self.is_active() and not ended.is_set():
-            raise _late(f"does not answer the login of {self._hop.user}", self._patience.login, "")
+            raise _late(
+                f"{self._place} does not answer the login of {self._hop.user}", self._timeouts.login, ""
+            )
         return self.get_exception()
 
     def _not_greeted(self, proxy: ProxyCommand | None, *, late: bool) -> NoReturn:
-        """The server, or the proxy command on the way to it, did not say who it is."""
+        """Raise why no banner came from the server, or from the proxy command before it."""
         words = self.said or (proxy.said() if proxy else "")
         if late:
-            raise _late("did not say who it is", self._patience.banner, words)
+            raise _late(f"{self._place} did not say who it is", self._timeouts.banner, words)
         if proxy:
             raise AgentError(
                 "ssh-failed",
-                "the ProxyCommand for {} ended before the server said who it is",
+                f"the ProxyCommand for {self._place} ended before the server said who it is",
                 saw=words or "it said nothing",
                 hint=f"run it by hand: `{self._hop.proxy_command}`",
             )
@@ -181,28 +186,34 @@ class SshTransport(paramiko.Transport):
         error = self.get_exception()
         if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
             saw = f"{error} ({self.remote_version})"
-            raise AgentError("ssh-failed", "{} shares no algorithm with this agent", saw=saw)
+            raise AgentError("ssh-failed", f"{self._place} shares no algorithm with this agent", saw=saw)
         if late:
-            raise _late("does not go on with the key exchange", self._patience.handshake, self.remote_version)
+            raise _late(
+                f"{self._place} does not go on with the key exchange",
+                self._timeouts.handshake,
+                self.remote_version,
+            )
         saw = self.said or str(error or "") or "it closed the connection"
-        raise AgentError("ssh-failed", "the key exchange with {} failed", saw=saw)
+        raise AgentError("ssh-failed", f"the key exchange with {self._place} failed", saw=saw)
 
     def _not_let_in(self, tried: list[str], error: Exception | None, offers: Identities) -> NoReturn:
-        """Say why no key was taken: none to offer, one that cannot sign, a lost connection, or a refusal."""
+        """Raise why no key was accepted: none to offer, one that cannot sign, a lost connection, or a refusal."""
         user, troubles = self._hop.user, "; ".join(offers.troubles)
         if not tried and troubles:
-            raise AgentError("key-unusable", f"no key to log in to {{}} as {user}", saw=troubles)
+            raise AgentError("key-unusable", f"no key to log in to {self._place} as {user}", saw=troubles)
         if not self.is_active() and not self.said:
             # Signing is done by paramiko's thread, which ends when that fails.
             if "sign" in str(error) or "agent" in str(error):
                 raise AgentError(
                     "key-unusable",
-                    f"the login to {{}} as {user} could not be signed",
+                    f"the login to {self._place} as {user} could not be signed",
                     saw=f"{tried[-1]}: {error}",
                     hint="ask the agent: `ssh-add -l`, and `ssh-add -T FILE.pub` has it sign",
                 )
             raise AgentError(
-                "ssh-failed", "{} ended the connection during the login", saw=str(error or "it said nothing")
+                "ssh-failed",
+                f"{self._place} ended the connection during the login",
+                saw=str(error or "it said nothing"),
             )
         saw = [f"{user} with {', '.join(tried)}" if tried else f"{user} without any key"]
         if self.said:
@@ -213,10 +224,10 @@ class SshTransport(paramiko.Transport):
             saw.append(f"it also wants {', '.join(error.allowed_types)}")
         if troubles:
             saw.append(troubles)
-        raise AgentError("login-refused", "{} refuses the login", saw="; ".join(saw))
+        raise AgentError("login-refused", f"{self._place} refuses the login", saw="; ".join(saw))
 
     def _log(self, level: int, msg: str | list[str], *args: object) -> None:
-        """Log what paramiko calls errors as details: without a set-up, Python prints errors to standard error."""
+        """Log paramiko's errors as details: without a configuration, Python prints errors to standard error."""
         if isinstance(msg, str) and msg.startswith(_BANNER):
             self.said = self.said or msg[len(_BANNER) :][:_WORDS]
         elif isinstance(msg, str) and _REFUSAL in msg:  # the exception has a text of paramiko's own
@@ -229,12 +240,12 @@ class SshTransport(paramiko.Transport):
 
 
 def _may_log_in(key: paramiko.PKey, names: tuple[str, ...]) -> bool:
-    """Tell whether PubkeyAcceptedAlgorithms has the key's type; an RSA key signs in more than one way."""
+    """Return whether PubkeyAcceptedAlgorithms has the key's type; an RSA key has several signature algorithms."""
     kind = key.public_blob.key_type if key.public_blob else key.get_name()
     signatures = (kind, *(kind.replace("ssh-rsa", each) for each in ("rsa-sha2-512", "rsa-sha2-256")))
     return not names or any(each in names for each in signatures)
 
 
-def _late(what: str, seconds: float, saw: str) -> AgentError:
+def _late(sentence: str, seconds: float, saw: str) -> AgentError:
     waited = f"nothing more within {seconds:g} s"
-    return AgentError("ssh-timed-out", f"{{}} {what}", saw=f"{saw}, then {waited}" if saw else waited)
+    return AgentError("ssh-timed-out", sentence, saw=f"{saw}, then {waited}" if saw else waited)

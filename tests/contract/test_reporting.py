@@ -132,7 +132,7 @@ def test_what_may_pass_is_tried_again_with_the_same_key(status: int) -> None:
         post(server, machine)
     keys = {headers["Idempotency-Key"] for _, headers in server.requests}
     assert (len(server.requests), len(keys), len(machine.pauses)) == (3, 1, 2)
-    assert all(0 <= pause <= https.BASE * 2**number for number, pause in enumerate(machine.pauses))
+    assert all(0 <= pause <= https.BACKOFF.first * 2**number for number, pause in enumerate(machine.pauses))
 
 
 def test_it_gives_up_after_some_attempts() -> None:

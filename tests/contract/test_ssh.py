@@ -227,7 +227,7 @@ def enter(
         identity_store=IdentityStore(),
         trust_new=False,
         cancel_token=SocketCancelToken(),
-        gate=gate or LoginLimiter(),
+        login_limiter=gate or LoginLimiter(),
     )
 
 
@@ -592,7 +592,7 @@ def test_a_new_key_is_trusted_once_by_many_threads(server: Sshd) -> None:
             identity_store=IdentityStore(),
             trust_new=True,
             cancel_token=SocketCancelToken(),
-            gate=gate,
+            login_limiter=gate,
         ) as link:
             told.append(link.trusted)
 
@@ -621,7 +621,7 @@ def test_a_new_key_says_whose_it_is(server: Sshd) -> None:
         identity_store=IdentityStore(),
         trust_new=True,
         cancel_token=SocketCancelToken(),
-        gate=LoginLimiter(),
+        login_limiter=LoginLimiter(),
     ) as link:
         own = fingerprint(server.host_keys[0])
         assert link.trusted == f"{own} of the jump host hop (127.0.0.1) port {server.port}, {own}"
@@ -777,7 +777,7 @@ def test_max_startups_1_lets_all_of_them_in_one_after_the_other(server: Sshd) ->
             identity_store=identity_store,
             trust_new=False,
             cancel_token=SocketCancelToken(),
-            gate=gate,
+            login_limiter=gate,
         ) as link:
             ended.append(run(link, "exit 3").status)
 

@@ -92,8 +92,8 @@ class Ground:
             identity_store=IdentityStore(),
             trust_new=False,
             cancel_token=cancel_token or SocketCancelToken(),
-            gate=gate or LoginLimiter(),
-            patience=patience or SshTimeouts(),
+            login_limiter=gate or LoginLimiter(),
+            timeouts=patience or SshTimeouts(),
         )
 
     def cause(self, name: str, *lines: str, patience: SshTimeouts | None = None) -> AgentError:
@@ -160,7 +160,7 @@ def test_thirty_two_at_once_behind_one_bastion_are_not_dropped(ground: Ground) -
             identity_store=identity_store,
             trust_new=False,
             cancel_token=SocketCancelToken(),
-            gate=gate,
+            login_limiter=gate,
         ) as link:
             return run(link, "exit 3").status
 
