@@ -101,11 +101,11 @@ class _RetryableError(Exception):
 class AwsClient:
     """Asks AWS for one session.
 
-    `mind` is called often while AWS is waited for and may raise; `seconds` bounds a call with all its tries.
+    `check_stopped` is called often while AWS is waited for and may raise; `seconds` bounds a call with all its tries.
     """
 
     session: AwsSession
-    mind: Callable[[], None] = lambda: None
+    check_stopped: Callable[[], None] = lambda: None
     tries: int = TRIES
     seconds: float = WHOLE
 
@@ -175,7 +175,7 @@ class AwsClient:
         left = max(0.1, ends - session.view.monotonic())
         limits = ExchangeLimits(min(CONNECT, left), min(TRY, left), operation.answer)
         try:
-            return exchange(signed, limits, environ=session.environ, mind=self.mind)
+            return exchange(signed, limits, environ=session.environ, check_stopped=self.check_stopped)
         except ExchangeError as error:
             failure = self._unreachable(operation, request, error.saw, error.hint)
             if error.retryable:

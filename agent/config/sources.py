@@ -87,7 +87,7 @@ def _standard_input(view: HostView, said: list[RawOptions], option: str, code: C
     limit = min(asked, _PATIENCE)
     ends = view.monotonic() + limit
 
-    def mind() -> None:
+    def check_stopped() -> None:
         view.sleep(0)  # an interrupt
         if view.monotonic() >= ends:
             raise AgentError(
@@ -96,7 +96,7 @@ def _standard_input(view: HostView, said: list[RawOptions], option: str, code: C
                 hint=f"whatever writes to it must end, as in `cat FILE | hsm-agent …`; `{option} FILE` reads a file",
             )  # fmt: skip
 
-    data = read_all(sys.stdin.fileno(), _LARGEST + 1, mind)
+    data = read_all(sys.stdin.fileno(), _LARGEST + 1, check_stopped)
     if len(data) > _LARGEST:
         raise AgentError(
             code, "there is too much on standard input", saw=f"more than {_LARGEST} bytes",

@@ -1,1 +1,1 @@
-"""HTTP as hosts have it: one client with bounded answers, downloads, trust, proxies, EC2's metadata."""
+"""HTTP on a host: one client with bounded answers, downloads, trust, proxies, EC2's metadata."""

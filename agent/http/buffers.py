@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FileSystem(Protocol):
-    """The part of a host that knows files; one of them may be a part of a download. What fails raises OSError."""
+    """The file functions of a host; one of the files may be a part of a download. Failures raise OSError."""
 
     def read(self, path: str, offset: int, limit: int, /) -> bytes | None: ...
 
@@ -41,26 +41,26 @@ class FileSystem(Protocol):
 
 
 class DownloadBuffer(Protocol):
-    """Where the bytes go."""
+    """The destination of the bytes."""
 
     have: int
     resumed: bool
 
     def resumable(self) -> tuple[int, str]:
-        """Return how many bytes of this very file are here, and the validator to ask for the rest with."""
+        """Return how many bytes of this file are here, and the validator with which to ask for the rest."""
 
     def begin(self, start: int, validator: str, /) -> None: ...
 
     def add(self, data: bytes) -> None: ...
 
     def end(self) -> None:
-        """Make what was added last, whatever comes next."""
+        """Make the bytes so far durable, whatever comes next."""
 
     def forget(self) -> None: ...
 
 
 class PartialFile:
-    """The unfinished file beside the final name, and a note of what it is a part of."""
+    """The unfinished file beside the final name, and a note of the file that it is a part of."""
 
     def __init__(self, url: str, path: str, disk: FileSystem) -> None:
         self.have = 0
@@ -115,12 +115,12 @@ class PartialFile:
         self._disk.remove(self._note)
 
     def _url_key(self) -> str:
-        """Return the URL in a form that can lie on a disk: it may hold a password."""
+        """Return a form of the URL that may be stored: the URL itself may contain a password."""
         return hashlib.sha256(self._url.encode()).hexdigest()
 
 
 class MemoryBuffer:
-    """Bytes in memory, for what is small."""
+    """Bytes in memory, for small files."""
 
     def __init__(self) -> None:
         self.have = 0
@@ -138,7 +138,7 @@ class MemoryBuffer:
         self.have += len(data)
 
     def end(self) -> None:
-        """Nothing: memory needs no settling."""
+        """Do nothing: memory needs no settling."""
 
     def forget(self) -> None:
         self.data.clear()
@@ -146,10 +146,10 @@ class MemoryBuffer:
 
 
 def is_validator(text: object) -> bool:
-    """Tell whether this names very bytes and can be sent back: a strong ETag or a date, on one visible line.
+    """Tell whether this identifies exact bytes and can be sent back: a strong ETag or a date, on one visible line.
 
-    A weak ETag does not name them (RFC 9110, section 13.1.5). What is folded, or holds a control character, would be
-    refused by the next request's own client, and so end every later download.
+    A weak ETag does not identify them (RFC 9110, section 13.1.5). The client would refuse to send a folded value or one
+    with a control character, and every later download would fail.
     """
     tag_or_date = r'"[!#-~]{1,200}"|[A-Z][a-z]{2}, [0-9A-Za-z: ]{20,30}'
     return isinstance(text, str) and re.fullmatch(tag_or_date, text) is not None

@@ -26,11 +26,11 @@ REDIRECTS = 5
 CONNECT = 10.0
 SILENCE = 30.0
 _PIECE = 64 * 1024
-# How often `mind` is called while the server is silent.
+# How often `check_stopped` is called while the server is silent.
 _TURN = 0.1
 MOVED = (301, 302, 303, 307, 308)
 
-# Which exception somewhere below tells what happened; the first that fits.
+# The exception in the chain that tells the cause; the first that fits.
 _REASONS = (
     ({"gaierror", "NameResolutionError"}, "DNS: {name} cannot be resolved"),
     ({"ConnectTimeout", "ConnectTimeoutError"}, "{name} did not accept a connection within {connect:g} s"),
@@ -46,7 +46,7 @@ _REASONS = (
 
 
 class RetryableError(Exception):
-    """This request failed and another may not, best `after` seconds later (None: the caller's choice)."""
+    """This request failed and another may succeed, best `after` seconds later (None: the caller's choice)."""
 
     def __init__(self, saw: str, *, after: float | None = None) -> None:
         super().__init__(saw)
@@ -55,7 +55,7 @@ class RetryableError(Exception):
 
 @dataclass(frozen=True)
 class ResponseHead:
-    """What a server said before the body. `by` says who it was, where that is not the server that was named."""
+    """The head of an answer. `by` names who sent it, if that is not the server in the URL."""
 
     status: int
     headers: Mapping[str, str]
@@ -66,14 +66,14 @@ class ResponseHead:
         return f"HTTP {self.status}{self.by}"
 
     def number(self, name: str) -> int | None:
-        """Return what a header counts; None for what is no count, or more than there can be of anything."""
+        """Return the number in a header; None for no number, or one that is too large for any count."""
         text = self.headers.get(name, "").strip()
         return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
     def retry_after(self, most: float) -> float | None:
-        """Return how many seconds the server asks to be left alone for, `most` at most; None when it does not say.
+        """Return how many seconds the server asks to wait, at most `most`; None when it does not.
 
-        A date is compared with the server's own clock, which its `Date` tells: ours may be wrong.
+        A date is compared with the server's own clock, from its `Date` header: the clock of this host may be wrong.
         """
         text = self.headers.get("Retry-After", "").strip()
         if re.fullmatch(r"[0-9]+", text):
@@ -84,7 +84,7 @@ class ResponseHead:
 
 def http_date(text: str) -> float | None:
     """Return the epoch seconds of the one form of a date that HTTP writes (RFC 9110, section 5.6.7)."""
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415 -- only for a server that says so
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 -- only for a server that sends one
 
     if re.fullmatch(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT", text):
         with contextlib.suppress(ValueError, TypeError):
@@ -100,16 +100,17 @@ def stream_response(
     headers: Mapping[str, str],
     *,
     environ: Mapping[str, str],
-    mind: Callable[[], None],
+    check_stopped: Callable[[], None],
     body: bytes | None = None,
 ) -> Generator[ResponseHead | bytes, None, None]:
-    """Yield the head, then for 200 and 206 the body in pieces; `mind` is called often and may raise.
+    """Yield the head, then for 200 and 206 the body in pieces; `check_stopped` is called often and may raise.
 
-    With a `body` to send it is a POST; then a redirect is an answer as any other, and so is the body of a refusal.
+    With a `body` the request is a POST; then a redirect is an ordinary answer, and the body of a refusal is yielded
+    too.
 
-    No time-out of requests bounds a name lookup, or headers that come a byte a second. So a thread does the
-    waiting, and is left behind when `mind` raises. Raises Again, or AgentError `download-failed` where trying
-    again cannot help.
+    No time-out of requests limits a name lookup, or headers that come one byte a second. So a thread does the
+    waiting, and is abandoned when `check_stopped` raises. Raises RetryableError, or AgentError `download-failed` where
+    another attempt cannot help.
     """
     if url.startswith("https:"):
         tls.require()
@@ -124,16 +125,16 @@ def stream_response(
 
     def work() -> None:
         try:
-            _ask(url, headers, environ, body, deliver, left)
+            _run_request(url, headers, environ, body, deliver, left)
             deliver(None)
-        except BaseException as error:  # noqa: BLE001 -- handed to the thread that waits
+        except BaseException as error:  # noqa: BLE001 -- passed to the waiting thread
             deliver(error)
 
     worker = threading.Thread(target=work, name="hsm-agent-download", daemon=True)
     worker.start()
     try:
         while True:
-            mind()
+            check_stopped()
             try:
                 item = inbox.get(timeout=_TURN)
             except queue.Empty:
@@ -157,7 +158,7 @@ def failed(
 
 @dataclass(frozen=True)
 class _Request:
-    """One request of the few that redirects make of one: `first` is what was asked for, `url` is asked now."""
+    """One request of a chain of redirects: `first` is the caller's URL, `url` is the present one."""
 
     first: str
     url: str
@@ -165,7 +166,7 @@ class _Request:
 
     @property
     def by(self) -> str:
-        """Who is asked, as the end of a sentence; empty when it is the very server that was named."""
+        """The server of this request, as the end of a sentence; empty for the server of the first URL."""
         through = f" (through the proxy {self.proxy.place})" if self.proxy else ""
         return through + (f", after a redirect to {shown(self.url)}" if self.url != self.first else "")
 
@@ -173,7 +174,7 @@ class _Request:
         return failed(self.first, saw + self.by, want=want, hint=hint)
 
 
-def _ask(
+def _run_request(
     url: str,
     headers: Mapping[str, str],
     environ: Mapping[str, str],
@@ -181,18 +182,18 @@ def _ask(
     deliver: Callable[[ResponseHead | bytes], None],
     left: threading.Event,
 ) -> None:
-    """Talk to the server, redirects included. Runs in its own thread and touches nothing but the network."""
+    """Send the request and follow redirects. Runs in its own thread and uses nothing but the network."""
     hop = _Request(url, url)
     for _ in range(REDIRECTS + 1):
         hop = _Request(url, hop.url, _proxy(hop, environ))
         with _explained(hop), contextlib.closing(_sent(hop, headers, environ, body)) as response:
-            goal = response.headers.get("Location") if response.status_code in MOVED else None
-            if not goal or body is not None:
+            target = response.headers.get("Location") if response.status_code in MOVED else None
+            if not target or body is not None:
                 deliver(ResponseHead(response.status_code, response.headers, hop.by))
                 if body is not None or response.status_code in (200, 206):
                     _read_body(response, deliver, left)
                 return
-        hop = _Request(url, _redirected(hop, goal))
+        hop = _Request(url, _redirected(hop, target))
     raise failed(url, f"more than {REDIRECTS} redirects, the last to {shown(hop.url)}")
 
 
@@ -206,7 +207,7 @@ def _proxy(hop: _Request, environ: Mapping[str, str]) -> Proxy | None:
 
 
 def _sent(hop: _Request, headers: Mapping[str, str], environ: Mapping[str, str], body: bytes | None) -> Any:
-    """Send one request and return the answer, its body unread. A session of requests would read all of a redirect's."""
+    """Send one request and return the answer, its body unread. A requests session would read the body of redirects."""
     import requests  # noqa: PLC0415 -- 99 ms that only a download pays
 
     from agent.http.transport import HttpTransport  # noqa: PLC0415 -- as above
@@ -219,10 +220,10 @@ def _sent(hop: _Request, headers: Mapping[str, str], environ: Mapping[str, str],
     method = "GET" if body is None else "POST"
     try:
         request = requests.Request(method, hop.url, data=body, headers=all_headers).prepare()
-    except ValueError:  # its text may hold the whole URL
+    except ValueError:  # its text may contain the whole URL
         raise hop.failed("not a URL") from None
     file, context = _trusted(hop, environ) if urlsplit(hop.url).scheme == "https" else (None, None)
-    # one for each, as a redirect must not meet a connection that the server has just given up
+    # a new one each time: a redirect must not use a connection that the server has just closed
     return HttpTransport(context).send(
         request,
         stream=True,
@@ -233,7 +234,7 @@ def _sent(hop: _Request, headers: Mapping[str, str], environ: Mapping[str, str],
 
 
 def _trusted(hop: _Request, environ: Mapping[str, str]) -> tuple[str | None, ssl.SSLContext | None]:
-    """Return the file of certificates that is trusted, or where there is none what else the host trusts."""
+    """Return the file of trusted certificates, or where there is none, a context with the host's own."""
     import ssl  # noqa: PLC0415 -- loaded by requests, if it is needed at all
 
     try:
@@ -243,11 +244,11 @@ def _trusted(hop: _Request, environ: Mapping[str, str]) -> tuple[str | None, ssl
     return file, None if file else ssl.create_default_context()
 
 
-def _redirected(hop: _Request, goal: str) -> str:
-    """Return where a redirect leads; out of https it leads nowhere."""
+def _redirected(hop: _Request, target: str) -> str:
+    """Return the target of a redirect; from https only https is allowed."""
     try:
-        # http.client takes every byte of a header for a letter
-        there = urljoin(hop.url, goal.encode("latin-1", "replace").decode("utf-8", "replace"))
+        # http.client decodes each byte of a header as one character
+        there = urljoin(hop.url, target.encode("latin-1", "replace").decode("utf-8", "replace"))
         scheme = urlsplit(there).scheme
     except ValueError:
         raise hop.failed("redirected to what is not a URL") from None
@@ -257,7 +258,7 @@ def _redirected(hop: _Request, goal: str) -> str:
 
 
 def _read_body(response: Any, deliver: Callable[[bytes], None], left: threading.Event) -> None:
-    """Pass each piece on as it comes. `read` waits for a whole one; `read1` is missing before urllib3 2."""
+    """Yield each piece as it comes. `read` waits for a full one; `read1` is missing before urllib3 2."""
     raw = response.raw
     raw.decode_content = False
     read = getattr(raw, "read1", None) or raw.read
@@ -270,10 +271,10 @@ def _read_body(response: Any, deliver: Callable[[bytes], None], left: threading.
 
 @contextlib.contextmanager
 def _explained(hop: _Request) -> Iterator[None]:
-    """Say what went wrong while a server was asked, and whether another request may help.
+    """Raise the error for a failed request, with the cause and whether another attempt may help.
 
-    A library's own text holds whole URLs with their secrets, so only kinds and the system's words are quoted, and it
-    is not the cause of what is raised. A ValueError is what the libraries make of an answer that is none.
+    A library's own text contains whole URLs with their secrets, so only kinds and the system's texts are quoted, and it
+    is not the cause of what is raised. The libraries raise ValueError for an invalid answer.
     """
     try:
         yield
@@ -303,7 +304,7 @@ def _reason(error: Exception, hop: _Request) -> Exception:
 
 
 def reason_of(error: BaseException, name: str, *, connect: float = CONNECT, silence: float = SILENCE) -> str:
-    """Return in plain words why `name` gave no answer; the limits are those that it was asked with, in seconds."""
+    """Return in plain words why `name` did not answer; the limits are those of the request, in seconds."""
     chain = list(_causes(error))
     kinds = {type(each).__name__ for each in chain}
     for signs, sentence in _REASONS:
@@ -322,7 +323,7 @@ def _innermost(chain: list[BaseException], name: str) -> str:
 
 
 def _not_let_through(status: int, hop: _Request, proxy: Proxy) -> Exception:
-    """Say what a proxy answered when it was asked to connect to the server."""
+    """Describe a proxy's answer to the request to connect to the server."""
     name = urlsplit(hop.url).hostname or "the server"
     if status == 407 and proxy.knows_us:
         return hop.failed(
@@ -361,7 +362,7 @@ def _distrusted(error: ssl.SSLCertVerificationError, hop: _Request) -> AgentErro
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Walk from an error to its innermost cause; requests and urllib3 hide causes in four places."""
+    """Yield an error and its causes down to the innermost; requests and urllib3 hide causes in four places."""
     waiting: list[BaseException] = [error]
     seen: set[int] = set()
     while waiting:

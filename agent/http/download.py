@@ -86,7 +86,7 @@ class _FetchJob:
     deadline: float
     means: DownloadContext
 
-    def mind(self) -> None:
+    def check_stopped(self) -> None:
         """Raise when the time is up or the run was interrupted."""
         if self.means.stopped():
             raise AgentError("interrupted", "the run was interrupted", saw=f"downloading {shown(self.url)}")
@@ -173,7 +173,7 @@ def _take(job: _FetchJob, sent: ProvidedFile) -> None:
         job.sink.begin(0, "")
         try:
             for data in pieces:
-                job.mind()
+                job.check_stopped()
                 job.add(data, sent.size)
         finally:
             job.sink.end()
@@ -212,7 +212,7 @@ def _copy(job: _FetchJob, source: str) -> None:
         job.sink.begin(0, "")
         try:
             for data in iter(lambda: file.read(_PIECE), b""):
-                job.mind()
+                job.check_stopped()
                 job.add(data, total)
         finally:
             job.sink.end()
@@ -256,7 +256,7 @@ def _attempt(job: _FetchJob) -> RetryableError | None:
     headers = {"Range": f"bytes={have}-", "If-Range": validator} if have else {}
     try:
         with contextlib.closing(
-            stream_response(job.url, headers, environ=job.means.environ, mind=job.mind)
+            stream_response(job.url, headers, environ=job.means.environ, check_stopped=job.check_stopped)
         ) as coming:
             total: int | None = None
             for item in coming:

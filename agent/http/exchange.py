@@ -1,7 +1,7 @@
-"""One exchange with an API: a request and its answer, both in memory and both bounded, by http.client.
+"""One exchange with an API: a request and its answer, both in memory and bounded, by http.client.
 
-`agent.aws` asks AWS and a container's credentials through it. requests would cost 60 to 100 ms of processor time at
-start, and an API needs neither redirects nor pieces of a file.
+`agent.aws` uses it for AWS and for a container's credentials. requests would cost 60 to 100 ms of processor time at
+start, and an API needs neither redirects nor downloads in pieces.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _PIECE = 64 * 1024
-# How often `mind` is called while the server is silent, in seconds.
+# How often `check_stopped` is called while the server is silent, in seconds.
 _TURN = 0.1
-# the SDK's own name for a file of certificates, before those of other programs
+# the SDK's own variable for a file of certificates, before those of other programs
 _BUNDLES = ("AWS_CA_BUNDLE", *NAMED)
 
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """What is sent. Headers hold a signature or a token, so neither they nor the body are shown."""
+    """A request. Its headers contain a signature or a token, so neither they nor the body are shown."""
 
     method: str
     url: str
@@ -49,7 +49,7 @@ class ApiRequest:
 
 @dataclass(frozen=True)
 class ApiResponse:
-    """What came back, whatever its status. Headers by their names in small letters; the body may hold a secret."""
+    """The answer, whatever its status. The names of headers are in lower case; the body may contain a secret."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -57,7 +57,7 @@ class ApiResponse:
 
     @property
     def date(self) -> float | None:
-        """The server's clock in epoch seconds, None when it does not tell."""
+        """The server's clock in epoch seconds, None when it does not send it."""
         return http_date(self.headers.get("date", "").strip())
 
 
@@ -71,7 +71,7 @@ class ExchangeLimits:
 
 
 class ExchangeError(Exception):
-    """No answer that can be used. `hint` is empty where only the caller knows what helps."""
+    """No usable answer. `hint` is empty where only the caller knows what helps."""
 
     def __init__(self, saw: str, *, hint: str = "", retryable: bool = True) -> None:
         super().__init__(saw)
@@ -86,12 +86,12 @@ def exchange(
     *,
     environ: Mapping[str, str],
     proxied: bool = True,
-    mind: Callable[[], None] = lambda: None,
+    check_stopped: Callable[[], None] = lambda: None,
 ) -> ApiResponse:
-    """Send a request and return its answer; `mind` is called often and may raise.
+    """Send a request and return its answer; `check_stopped` is called often and may raise.
 
-    A thread waits for the server and is given up when the time is over: no time-out of a socket bounds a name lookup,
-    or headers that come a byte a second. Raises ExchangeError.
+    A thread waits for the server and is abandoned when the time is over: no time-out of a socket limits a name lookup,
+    or headers that come one byte a second. Raises ExchangeError.
     """
     inbox: queue.Queue[ApiResponse | BaseException] = queue.Queue()
     attempt = _Attempt(request, limits, environ, proxied=proxied)
@@ -99,7 +99,7 @@ def exchange(
     def work() -> None:
         try:
             inbox.put(attempt.run())
-        except BaseException as error:  # noqa: BLE001 -- handed to the thread that waits
+        except BaseException as error:  # noqa: BLE001 -- passed to the waiting thread
             inbox.put(error)
 
     worker = threading.Thread(target=work, name="hsm-agent-api", daemon=True)
@@ -107,7 +107,7 @@ def exchange(
     worker.start()
     try:
         while True:
-            mind()
+            check_stopped()
             left = ends - time.monotonic()
             if left <= 0:
                 raise ExchangeError(f"{attempt.name} was silent for {limits.whole:g} s{attempt.by}")
@@ -142,7 +142,7 @@ class _Attempt:
         return f" (through the proxy {self._proxy.place})" if self._proxy else ""
 
     def abort(self) -> None:
-        """End what still waits. A socket that is only closed would leave its reader waiting."""
+        """End a wait for the server. Closing the socket alone would leave its reader waiting."""
         self._left.set()
         sock: Any = self._connection.sock if self._connection else None
         if sock is not None:
@@ -153,7 +153,7 @@ class _Attempt:
         try:
             connection = self._connection = self._open()
             with contextlib.closing(connection):
-                return self._talk(connection)
+                return self._transfer(connection)
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._explained(error) from None
 
@@ -180,7 +180,7 @@ class _Attempt:
         connection.set_tunnel(self._parts.hostname or "", self._parts.port or 443, self._proxy_headers())
         return connection
 
-    def _talk(self, connection: http.client.HTTPConnection) -> ApiResponse:
+    def _transfer(self, connection: http.client.HTTPConnection) -> ApiResponse:
         connection.response_class = StrictResponse
         try:
             connection.connect()
@@ -210,7 +210,7 @@ class _Attempt:
                     f"{self.name} answers with more than {self._limits.answer} bytes{self.by}",
                     retryable=False,
                 )
-        if response.length:  # http.client takes an end in the middle for the end
+        if response.length:  # http.client accepts a body that ends too early
             raise http.client.IncompleteRead(b"", response.length)
         return bytes(body)
 
@@ -236,7 +236,7 @@ class _Attempt:
             raise ExchangeError(str(error), hint=error.hint, retryable=False) from None
 
     def _explained(self, error: Exception) -> ExchangeError:
-        """Say what went wrong. A library's own text may hold the URL with its secrets, so it is not the cause."""
+        """Return the error with its cause, unchained: a library's own text may contain the URL with its secrets."""
         refused = re.match(r"Tunnel connection failed: ([0-9]{3})", str(error)) if self._proxy else None
         if refused is not None and self._proxy is not None:
             return _not_connected(int(refused[1]), self._parts.hostname or "the server", self._proxy)
@@ -253,7 +253,7 @@ class _Attempt:
 
 
 class _SecuredProxyConnection(http.client.HTTPSConnection):
-    """A tunnel through a proxy that is asked over TLS itself: TLS in TLS, for which the ssl module has no socket."""
+    """A tunnel through a proxy that itself uses TLS: TLS in TLS, for which the ssl module has no socket."""
 
     def connect(self) -> None:
         try:

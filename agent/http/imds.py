@@ -1,4 +1,4 @@
-"""What EC2's metadata service says of this instance: version 2 only, in the two seconds that a question may take."""
+"""EC2's metadata service of this instance: version 2 only, with a limit of two seconds for a question."""
 
 from __future__ import annotations
 
@@ -30,46 +30,44 @@ _XEN = "/sys/hypervisor/uuid"
 
 
 def instance_id(view: HostView, environ: Mapping[str, str]) -> str | None:
-    """Return the instance's id, None wherever it cannot be had."""
+    """Return the instance's id, None wherever it cannot be read."""
     found = read_metadata(view, environ, "instance-id")
     return found if found and re.fullmatch(r"i-[0-9a-f]{8,32}", found) else None
 
 
 @dataclass(frozen=True)
 class MetadataAnswer:
-    """What the service says: `text`, or None and in `why` the reason, in words. It may hold the role's credentials."""
+    """An answer of the service: `text`, or None and the reason in `why`. It may contain the role's credentials."""
 
     text: str | None = field(repr=False)
     why: str = ""
 
 
 def read_metadata(view: HostView, environ: Mapping[str, str], path: str) -> str | None:
-    """Return what the service says below meta-data, None where it says nothing."""
+    """Return a value below meta-data, None where there is none."""
     return ask_metadata(view, environ, path).text
 
 
 def ask_metadata(view: HostView, environ: Mapping[str, str], path: str) -> MetadataAnswer:
-    """Return what the service says below meta-data; it is never needed, so nothing is raised.
+    """Return the service's answer for a path below meta-data; it is never required, so nothing is raised.
 
-    A machine that is not EC2's, by what its firmware says, is not asked at all, unless the SDK's variable names an
-    endpoint: elsewhere 169.254.169.254 may be somebody else, or a wait for nothing. No proxy is asked either.
+    A machine whose firmware does not name EC2 is not asked, unless the SDK's variable names an endpoint: elsewhere
+    169.254.169.254 may be another service, or a wait in vain. No proxy is used.
     """
-    goal = _goal(view, environ)
-    if isinstance(goal, str):
-        return MetadataAnswer(None, goal)
+    endpoint = _endpoint(view, environ)
+    if isinstance(endpoint, str):
+        return MetadataAnswer(None, endpoint)
     ends = view.monotonic() + LIMIT
-    with contextlib.suppress(AgentError):  # interrupted: what is left of the run matters more
+    with contextlib.suppress(AgentError):  # interrupted: the rest of the run matters more
         while view.monotonic() < ends:
-            with contextlib.suppress(
-                OSError
-            ):  # the service is late, or what answers is too far away to answer
-                return _ask(view, goal, ends, path)
+            with contextlib.suppress(OSError):  # the service is late, or the other end too far away
+                return _request(view, endpoint, ends, path)
             view.sleep(_PAUSE)
     return MetadataAnswer(None, f"the metadata service did not answer within {LIMIT:g} s")
 
 
-def _goal(view: HostView, environ: Mapping[str, str]) -> tuple[str, int] | str:
-    """Return address and port, or why nobody is asked. A name is refused: its look-up may take longer than all else."""
+def _endpoint(view: HostView, environ: Mapping[str, str]) -> tuple[str, int] | str:
+    """Return address and port, or why no request is made. A name is refused: its lookup may exceed the time limit."""
     named = environ.get(ENDPOINT, "")
     if environ.get(DISABLED, "").lower() == "true":
         return f"{DISABLED} is true"
@@ -90,28 +88,28 @@ def _is_ec2(view: HostView) -> bool:
     return False
 
 
-def _ask(view: HostView, goal: tuple[str, int], ends: float, path: str) -> MetadataAnswer:
-    """Ask for a token and with it for the path; where version 1 alone is spoken, there is no token to be had."""
+def _request(view: HostView, endpoint: tuple[str, int], ends: float, path: str) -> MetadataAnswer:
+    """Ask for a token and with it for the path; a service of version 1 alone has no token."""
     status, token = _exchange(
-        view, goal, ends, "PUT /latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60"
+        view, endpoint, ends, "PUT /latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60"
     )
     if status != 200 or not re.fullmatch(r"[!-~]{1,512}", token):
         return MetadataAnswer(None, f"the metadata service gives no token of version 2 (HTTP {status})")
     request = f"GET /latest/meta-data/{path}"
-    status, text = _exchange(view, goal, ends, request, f"X-aws-ec2-metadata-token: {token}")
+    status, text = _exchange(view, endpoint, ends, request, f"X-aws-ec2-metadata-token: {token}")
     if status != 200:
         return MetadataAnswer(None, f"the metadata service has no {path} (HTTP {status})")
     return MetadataAnswer(text)
 
 
 def _exchange(
-    view: HostView, goal: tuple[str, int], ends: float, request: str, header: str
+    view: HostView, endpoint: tuple[str, int], ends: float, request: str, header: str
 ) -> tuple[int, str]:
-    """Return status and body, the status 0 for what is no answer. Raises OSError.
+    """Return status and body, status 0 for an invalid answer. Raises OSError.
 
-    By hand, since only so the whole is bounded, not each of its parts; and http.client costs 30 ms at start.
+    Written by hand, since only this limits the whole exchange and not each part; and http.client costs 30 ms at start.
     """
-    address = f"[{goal[0]}]" if ":" in goal[0] else goal[0]
+    address = f"[{endpoint[0]}]" if ":" in endpoint[0] else endpoint[0]
     lines = (
         f"{request} HTTP/1.1",
         f"Host: {address}",
@@ -122,7 +120,7 @@ def _exchange(
         "",
     )
     answer = b""
-    with socket.create_connection(goal, timeout=_left(view, ends)) as connection:
+    with socket.create_connection(endpoint, timeout=_left(view, ends)) as connection:
         connection.sendall("\r\n".join(lines).encode("ascii"))
         while len(answer) < _ANSWER:
             connection.settimeout(_left(view, ends))

@@ -1,4 +1,4 @@
-"""Through which proxy a URL is asked, by the environment's own variables; pure."""
+"""Which proxy to use for a URL, by the environment's variables; pure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class UnusableProxyError(ValueError):
-    """What a variable holds is no proxy that can be used; it says which one, and shows no password."""
+    """A variable does not hold a usable proxy; the text names the variable, and shows no password."""
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy, and the variable that names it. Its `url` may hold a password, `place` does not."""
+    """A proxy, and the variable that names it. Its `url` may contain a password, `place` does not."""
 
     variable: str
     place: str
@@ -30,18 +30,18 @@ class Proxy:
 
     @property
     def knows_us(self) -> bool:
-        """Whether a user is named to it."""
+        """Whether its URL names a user."""
         return "@" in self.url
 
 
 def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
-    """Return the proxy for a URL, None where it is asked directly: this very machine always is.
+    """Return the proxy for a URL, None for a direct connection, which this machine itself always gets.
 
-    Raises UnusableProxyError for what a variable holds, ValueError for what is no URL.
+    Raises UnusableProxyError for a variable without a usable proxy, ValueError for an invalid URL.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
-    # As for curl: HTTP_PROXY in capitals is what a CGI script's caller controls, so it does not count.
+    # As in curl: the caller of a CGI script controls HTTP_PROXY in upper case, so it does not count.
     names = {"http": ("http_proxy",), "https": ("https_proxy", "HTTPS_PROXY")}.get(parts.scheme, ())
     variable = next((name for name in (*names, "all_proxy", "ALL_PROXY") if environ.get(name)), None)
     if variable is None or is_loopback(host):
@@ -73,9 +73,9 @@ def _read(variable: str, text: str) -> Proxy:
 
 
 def _covers(entry: str, host: str, port: int) -> bool:
-    """Tell whether an entry of no_proxy is of this host: `*`, a name and all below it, an address, a range of them.
+    """Tell whether an entry of no_proxy matches this host: `*`, a name and all below it, an address, a range of them.
 
-    A port behind it counts; brackets may stand around an address of IPv6, whether or not a port or a range follows.
+    A port behind it counts; an IPv6 address may be in brackets, with or without a port or a range behind it.
     """
     match = re.fullmatch(r"\[([^\]]*)\](/\d{1,3})?(?::(\d{1,5}))?", entry) or re.fullmatch(
         r"([^:]*)()(?::(\d{1,5}))?", entry

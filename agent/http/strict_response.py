@@ -1,4 +1,4 @@
-"""http.client's answer, except that interim answers are passed over and half an answer is none."""
+"""http.client's response, except that it skips interim answers and refuses incomplete ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-# 101 is an answer, to what nobody asked; 100 Continue, 102 Processing and 103 Early Hints come before one.
+# 101 answers a request to switch protocols, which is never sent; 100, 102 and 103 come before the final answer.
 _INTERIM = (100, *range(102, 200))
 _MOST_INTERIM = 20
 
@@ -22,7 +22,7 @@ class TruncatedError(http.client.HTTPException):
 
 
 class _HeaderLines:
-    """What an answer is read from, line by line; it remembers the last."""
+    """The file that an answer is read from, line by line; it remembers the last line."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -37,10 +37,10 @@ class _HeaderLines:
 
 
 class StrictResponse(http.client.HTTPResponse):
-    """An answer; http.client takes 103 for the answer itself, and reads as many 100 as come, all in one call.
+    """An answer; http.client takes 103 for the final answer, and reads as many 100 as come, all in one call.
 
-    It also takes an end in the middle of the headers for theirs: a server that died had said `200 OK` by then.
-    Two lengths are refused here: urllib3 does it when nobody closes the connection any more.
+    It also accepts a connection that ends in the middle of the headers: a server that died may have sent `200 OK`.
+    Two lengths are refused here: urllib3 checks them when no code closes the connection any more.
     """
 
     def begin(self) -> None:

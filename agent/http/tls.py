@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return what a connection is made with that proves nobody. Raises OSError where this Python can make none.
+    """Return a context that verifies no certificate. Raises OSError where this Python can make none.
 
-    An `openssl.cnf` that names what its OpenSSL does not know, and older calls of any library, leave complaints in the
-    thread's queue, which the next call takes for its own failure. A list in which there is no cipher empties it.
+    An `openssl.cnf` with settings that its OpenSSL does not know, and earlier calls of any library, leave errors in the
+    thread's queue, which the next call reports as its own. A cipher list without a cipher clears the queue.
     """
     try:
         import ssl  # noqa: PLC0415 -- 8 ms that most commands need not pay
@@ -27,15 +27,15 @@ def tls_context() -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-        context.set_ciphers("ALL:@SECLEVEL=0")  # whatever the other side has: nothing is sent through it
+        context.set_ciphers("ALL:@SECLEVEL=0")  # any cipher of the other side: nothing is sent through it
     except (ImportError, OSError) as error:  # SSLError is an OSError
-        said = f"{sys.executable or 'Python'} can make no TLS connection: {error}"
-        raise OSError(said) from None
+        reason = f"{sys.executable or 'Python'} can make no TLS connection: {error}"
+        raise OSError(reason) from None
     return context
 
 
 def require() -> None:
-    """Raise AgentError `openssl-unusable` where no TLS connection can be made, whoever is at the other end."""
+    """Raise AgentError `openssl-unusable` where no TLS connection can be made, to any server."""
     try:
         tls_context()
     except OSError as error:

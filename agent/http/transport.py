@@ -1,4 +1,4 @@
-"""requests' transport, except that interim answers are passed over and that it trusts as the host does."""
+"""requests' transport, except that it skips interim answers and trusts the host's certificates."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _POOLS = {"http": _PlainPool, "https": _SecuredPool}
 
 
 class HttpTransport(HTTPAdapter):
-    """Sends one request. `context` is what TLS trusts where no file of certificates is named to `send`.
+    """Sends one request. `context` is what TLS trusts where `send` gets no file of certificates.
 
-    Windows brings a public root onto the machine only when one of its own programs needs it: so what its store has is
+    Windows installs a public root only when one of its own programs needs it: so the certificates of its store are
     added to the list of requests.
     """
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The host's own store first: a mirror inside a company has a CA that no bundled list knows. Windows has it in no file,
-# and there everybody may make a folder of one of these names at the root of a drive.
+# The host's own store first: a mirror inside a company has a CA that no bundled list contains. Windows has no file for
+# it, and any user there may make a folder of one of these names at the root of a drive.
 _FILES = (
     ()
     if sys.platform == "win32"
@@ -25,7 +25,7 @@ NAMED = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 class UnusableStoreError(Exception):
-    """What the environment names as the certificates to trust holds none; the text says so, and `hint` what to do."""
+    """The certificates that the environment names are unusable; the text is the reason, `hint` what to do."""
 
     def __init__(self, variable: str, path: str, why: str) -> None:
         super().__init__(f"{path}, which {variable} names: {why}")
@@ -33,16 +33,16 @@ class UnusableStoreError(Exception):
 
 
 def trusted_file(environ: Mapping[str, str], named: tuple[str, ...] = NAMED) -> str | None:
-    """Return the file of certificates to trust: what the environment names in one of the variables `named`,
+    """Return the file of certificates to trust: the one that the environment names in one of the variables `named`,
     or else the host's own store.
 
-    None where the host has its store in no file. Raises UnusableStoreError for a file that was named and cannot be
-    used: OpenSSL's own words for it name neither the file nor who named it.
+    None where the host has no file for its store. Raises UnusableStoreError for a named file that cannot be
+    used: OpenSSL's own error names neither the file nor the variable.
     """
     for variable in named:
         path = environ.get(variable)
         if path:
-            # a folder has hashed names in it, and there is nothing to read beforehand
+            # a folder contains names that are hashes; there is nothing to check beforehand
             why = None if os.path.isdir(path) else unusable(path)  # noqa: PTH112
             if why is not None:
                 raise UnusableStoreError(variable, path, why)
@@ -51,9 +51,9 @@ def trusted_file(environ: Mapping[str, str], named: tuple[str, ...] = NAMED) -> 
 
 
 def unusable(path: str) -> str | None:
-    """Return why a file cannot be trusted from, None when it holds certificates.
+    """Return why a file of certificates is unusable, None when it contains certificates.
 
-    OpenSSL opens whatever it is given, and would wait at a FIFO for ever.
+    OpenSSL opens any path, and would wait at a FIFO for ever.
     """
     import ssl  # noqa: PLC0415 -- with requests itself
 

@@ -59,7 +59,7 @@ def send(letter: OutgoingReport, means: DeliveryContext) -> None:
     try:
         session = open_session(means.machine, means.environ, goal.region)
         client = AwsClient(
-            session, means.mind, 1 if means.hurried else TRIES, max(0.0, min(WHOLE, means.left()))
+            session, means.check_stopped, 1 if means.hurried else TRIES, max(0.0, min(WHOLE, means.left()))
         )
         client.call(SIGNAL_RESOURCE, params)
     except AwsRefusedError as error:

@@ -90,7 +90,11 @@ def _post(
 ) -> RetryableError | None:
     """Send once; return why to send again, None when the report arrived. Raises UndeliveredError."""
     coming = stream_response(
-        report.uri, headers, environ=environ, mind=context.mind, body=report.document.encode()
+        report.uri,
+        headers,
+        environ=environ,
+        check_stopped=context.check_stopped,
+        body=report.document.encode(),
     )
     try:
         with contextlib.closing(coming):

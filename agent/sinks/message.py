@@ -56,7 +56,7 @@ class DeliveryContext:
     def left(self) -> float:
         return self.ends - self.machine.monotonic()
 
-    def mind(self) -> None:
+    def check_stopped(self) -> None:
         """Raise when no time is left, or AgentError when the run is interrupted (unless `hurried`: it was before)."""
         if self.left() <= 0:
             raise UndeliveredError("the time for deliveries ran out")

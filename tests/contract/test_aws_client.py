@@ -252,7 +252,7 @@ def test_an_interrupt_ends_the_wait() -> None:
     def mind() -> None:
         raise StoppedError
 
-    with asking(silent, mind=mind) as (client, _), pytest.raises(StoppedError):
+    with asking(silent, check_stopped=mind) as (client, _), pytest.raises(StoppedError):
         client.call(DESCRIBE_CLUSTERS, {})
 
 
