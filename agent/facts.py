@@ -85,7 +85,7 @@ class Facts:
 
 def gather(view: HostView) -> Facts:
     """Look at the machine. Raises AgentError when it cannot be looked at; an unknown system is a value."""
-    bare = _SYSTEMS[view.system.kind](view)
+    bare = _windows(view) if view.system.is_windows else _linux(view)
     return replace(
         bare,
         installed=MANAGERS[bare.format].installed(view) if bare.format else (),
@@ -132,9 +132,6 @@ def _windows(view: HostView) -> Facts:
         format="msi",
         init="scm",
     )
-
-
-_SYSTEMS = {"linux": _linux, "windows": _windows}
 
 
 def _format(view: HostView) -> str:

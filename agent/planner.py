@@ -257,6 +257,7 @@ def _package(
         download=_download(file, desired, catalogue) if file else None,
         manager=manager,
         limits=limits,
+        paths=facts.paths,
     )
 
 

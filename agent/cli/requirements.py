@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def require_linux(view: HostView, command: str) -> None:
     """Raise AgentError `platform-unsupported` elsewhere: the command uses what only Linux has."""
-    if view.system.kind != "linux":
+    if view.system.is_windows:
         raise AgentError(
             "platform-unsupported",
             f"`hsm-agent {command}` runs on Linux alone",

@@ -187,4 +187,4 @@ def _windows(system: System) -> ClientPaths:
 
 def client_paths(system: System) -> ClientPaths:
     """Return the vendor's paths on a kind of system."""
-    return LINUX if system == systems.LINUX else _windows(system)
+    return _windows(system) if system.is_windows else LINUX

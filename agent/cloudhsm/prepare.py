@@ -80,7 +80,7 @@ def _write(host: Host, layout: ClientPaths, path: str, data: bytes, like: SavedC
     owner = None if stat is None else (stat.uid, stat.gid)
     if like is not None:
         mode, owner = like.mode, like.owner
-    if host.system.kind == "windows":
+    if host.system.is_windows:
         # a file that is marked read-only is replaced all the same, and numbers of users are none there
         mode, owner = mode | 0o200, None
     host.write(place, data, mode=mode, owner=owner)

@@ -62,9 +62,16 @@ class Finding:
     detail: Mapping[str, Value] = field(default_factory=dict)
 
     @classmethod
-    def ok(cls, saw: str, want: str, *, notices: tuple[Notice, ...] = ()) -> Finding:
+    def ok(
+        cls,
+        saw: str,
+        want: str,
+        *,
+        notices: tuple[Notice, ...] = (),
+        detail: Mapping[str, Value] | None = None,
+    ) -> Finding:
         """Return a finding of what is as it is wanted."""
-        return cls(True, saw, want, notices=notices)
+        return cls(True, saw, want, notices=notices, detail=dict(detail or {}))
 
     @classmethod
     def unmet(
@@ -75,9 +82,11 @@ class Finding:
         hint: str | None = None,
         *,
         notices: tuple[Notice, ...] = (),
+        detail: Mapping[str, Value] | None = None,
     ) -> Finding:
         """Return a finding that is not met. Without a hint of its own, it has that of its code."""
-        return cls(False, saw, want, code, hint or (CODES[code].fix if code else None), notices)
+        hint = hint or (CODES[code].fix if code else None)
+        return cls(False, saw, want, code, hint, notices, dict(detail or {}))
 
 
 class Step(Protocol):

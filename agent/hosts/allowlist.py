@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.core.system import LINUX
 from agent.windows.authenticode_query import ARGV as AUTHENTICODE
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class CommandNotAllowed(BaseException):
 
 def of(system: System) -> tuple[AllowedCommand, ...]:
     """Return the table for a system."""
-    if system == LINUX:
+    if not system.is_windows:
         return _ON_LINUX
     root = system.join(system.programs, "Amazon", "CloudHSM")
     client = system.join(root, "bin", "cloudhsm-cli.exe")

@@ -45,7 +45,7 @@ def names(uri: str) -> tuple[str, str]:
 def send(report: OutgoingReport, context: DeliveryContext) -> None:
     """Append the line. The file is not replaced: a program that follows it would start again at the beginning."""
     machine = context.machine
-    if machine.system != LINUX:
+    if machine.system.is_windows:
         raise UndeliveredError(
             "the file that the CloudWatch agent picks up is kept on Linux alone", refused=True
         )

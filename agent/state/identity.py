@@ -28,7 +28,7 @@ def identity(view: HostView) -> str | None:
     (machine-id(5)), and reports leave the host, so the result is a hash.
     """
     try:
-        own = _instance(view) or _MACHINE[view.system.kind](view)
+        own = _instance(view) or (_windows(view) if view.system.is_windows else _linux(view))
     except AgentError:
         return None
     return hashlib.sha256(f"hsm-agent {own}".encode()).hexdigest()[:32] if own else None
@@ -43,7 +43,7 @@ def is_foreign(view: HostView, record: Mapping[str, Any]) -> bool:
 
 
 def _instance(view: HostView) -> str | None:
-    if view.system.kind != "linux":
+    if view.system.is_windows:
         return None
     if _text(view, _VENDOR) == "Amazon EC2" and re.fullmatch(r"i-[0-9a-f]{8,32}", _text(view, _ASSET)):
         return _text(view, _ASSET)
@@ -63,6 +63,3 @@ def _windows(view: HostView) -> str | None:
 
 def _text(view: HostView, path: str) -> str:
     return (view.read(path) or b"").decode("ascii", "replace").strip()
-
-
-_MACHINE = {"linux": _linux, "windows": _windows}

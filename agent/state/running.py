@@ -18,7 +18,8 @@ def at_work(view: HostView) -> str | None:
     """Return the text of the run that holds the lock; the text of a killed run stays in the file."""
     text = _holder_text(view)
     holder = re.search(r"\(pid (\d+)\)$", text)
-    return text if holder and _IS_AGENT[view.system.kind](view, holder[1]) else None
+    is_agent = _windows if view.system.is_windows else _linux
+    return text if holder and is_agent(view, holder[1]) else None
 
 
 def _holder_text(view: HostView) -> str:
@@ -40,6 +41,3 @@ def _windows(view: HostView, pid: str) -> bool:
     """Check the name of the program: the agent's own, or that of the Python which runs it from a checkout."""
     done = view.query(("tasklist", "/fi", f"PID eq {pid}", "/fo", "csv", "/nh"), timeout=_TIMEOUT)
     return re.match(r'"(hsm-agent|pythonw?)\.exe"', done.out.strip(), re.IGNORECASE) is not None
-
-
-_IS_AGENT = {"linux": _linux, "windows": _windows}

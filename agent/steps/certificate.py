@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from agent.cloudhsm.ca import find_certificates, written
 from agent.cloudhsm.protection import close, exposed, shut
@@ -22,19 +22,14 @@ _MODE = 0o644
 class Certificate:
     """The CA as it must lie in its place, all of whose certificates are named. `replace` allows one that differs."""
 
+    id: ClassVar[str] = "certificate"
+    not_applied_code: ClassVar[CodeName] = "write-failed"
+
     paths: ClientPaths = field(repr=False)
     pem: bytes
     fingerprints: tuple[str, ...]
     not_after: str
     replace: bool = False
-
-    @property
-    def id(self) -> str:
-        return "certificate"
-
-    @property
-    def not_applied_code(self) -> CodeName:
-        return "write-failed"
 
     def check(self, view: HostView) -> Finding:
         """Compare certificates, not bytes: line ends and comments do not make another CA. Refuses to replace one.
@@ -50,9 +45,9 @@ class Certificate:
         data = view.read(self.paths.ca)
         if data is None:
             require_whole(view, self.paths.ca)
-            return Finding(met=False, saw="absent", want=want)
+            return Finding.unmet("absent", want)
         if not data.strip():
-            return Finding(met=False, saw="empty", want=want)
+            return Finding.unmet("empty", want)
         found = find_certificates(data)
         there, wanted = set(found.fingerprints), set(self.fingerprints)
         saw = written(found.fingerprints) if there else "not a certificate"
@@ -60,7 +55,7 @@ class Certificate:
             raise AgentError("ca-would-be-replaced", "another CA is on this host", saw=saw, want=want)
         if there != wanted or not found.plain:
             form = "" if there != wanted else ", in a form that a client may not read"
-            return Finding(met=False, saw=f"{saw}{form}", want=want)
+            return Finding.unmet(f"{saw}{form}", want)
         stat = view.stat(goal(view, self.paths.ca))
         rights = [f"{each.path}: {each.words}" for each in open_to_others]
         rights += [
@@ -69,12 +64,10 @@ class Certificate:
         if stat is not None and not stat.mode & 0o004:
             rights.append(f"mode {stat.mode:04o}")
         if rights:
-            return Finding(
-                False,
-                "; ".join([want, *rights]),
-                f"{want}; mode {_MODE:04o}, all to read, root alone to write",
+            return Finding.unmet(
+                "; ".join([want, *rights]), f"{want}; mode {_MODE:04o}, all to read, root alone to write"
             )
-        return Finding(met=True, saw=want, want=want)
+        return Finding.ok(want, want)
 
     def apply(self, host: Host) -> None:
         """Write it, through a link where it is one, once nobody else can change what leads there, and all can go."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from agent.cloudhsm.cli_output import (
     activated,
@@ -38,6 +38,8 @@ _SIGNALS = 128
 class HsmInfo:
     """`cluster hsm-info`: at least one HSM answers. Fewer than were asked for is a remark, not a failure."""
 
+    id: ClassVar[str] = "client:hsm-info"
+
     paths: ClientPaths = field(repr=False)
     asked: int
     accept_single_hsm: bool
@@ -45,10 +47,6 @@ class HsmInfo:
     requires: tuple[str, ...] = ()
     depends_on: str | None = None
     tries: int = _TRIES
-
-    @property
-    def id(self) -> str:
-        return "client:hsm-info"
 
     def check(self, view: HostView) -> Finding:
         want = f"{self.asked} of {self.asked} HSMs answer"
@@ -58,14 +56,12 @@ class HsmInfo:
         if not serials:
             raise AgentError("client-failed", "no HSM answers the client", saw=saw, want=want)
         if len(serials) == 1 and not self.accept_single_hsm and self.asked == 1:
-            code = CODES["single-hsm-not-accepted"]
-            return Finding(
-                False, "the cluster has 1 HSM", "2 HSMs or --accept-single-hsm", code.name, code.fix
-            )
+            want = "2 HSMs or --accept-single-hsm"
+            return Finding.unmet("the cluster has 1 HSM", want, "single-hsm-not-accepted")
         detail = {"answers": len(serials)}
         if len(serials) < self.asked:
             return Finding(True, saw, want, "hsm-degraded", _FEWER, detail=detail)
-        return Finding(True, saw, want, detail=detail)
+        return Finding.ok(saw, want, detail=detail)
 
 
 @dataclass(frozen=True)
@@ -75,14 +71,12 @@ class ClusterActivated:
     It is asked together with `hsm-info`: a real client takes a second or more to connect, each time.
     """
 
+    id: ClassVar[str] = "client:activated"
+
     paths: ClientPaths = field(repr=False)
     limits: Timeouts = field(repr=False)
     requires: tuple[str, ...] = ()
     depends_on: str | None = "client:hsm-info"
-
-    @property
-    def id(self) -> str:
-        return "client:activated"
 
     def check(self, view: HostView) -> Finding:
         answer = _asked(view, self.paths, ("user", "list"), self.limits, "activated")
@@ -90,13 +84,12 @@ class ClusterActivated:
         if is_activated is None:
             raise AgentError("client-failed", "the client lists no users", saw="no users", want="activated")
         if not is_activated:
-            code = CODES["cluster-not-activated"]
-            return Finding(False, "unactivated-admin", "activated", code.name, code.fix)
+            return Finding.unmet("unactivated-admin", "activated", "cluster-not-activated")
         differing = inconsistent(answer)
         notices = (
             Notice("users-inconsistent", f"not on every HSM of the cluster: {', '.join(differing)}"),
         ) if differing else ()  # fmt: skip
-        return Finding(True, "activated", "activated", notices=notices)
+        return Finding.ok("activated", "activated", notices=notices)
 
 
 def _asked(

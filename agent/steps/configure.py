@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from agent.cloudhsm.client_config import Server, parse_client_config, repaired
 from agent.cloudhsm.client_options import ClientOptions
@@ -36,6 +36,8 @@ class Configure:
     brings its fresh file, or the file is damaged, that one is put back before the tool adds to it.
     """
 
+    not_applied_code: ClassVar[CodeName] = "configure-not-applied"
+
     component: str
     paths: ClientPaths = field(repr=False)
     servers: tuple[str, ...]
@@ -48,10 +50,6 @@ class Configure:
     def id(self) -> str:
         return f"configure:{self.component}"
 
-    @property
-    def not_applied_code(self) -> CodeName:
-        return "configure-not-applied"
-
     def check(self, view: HostView) -> Finding:
         """Compare the parsed file with what is wanted; the tool's words and exit status are never asked."""
         want = " ".join(self.servers)
@@ -63,13 +61,12 @@ class Configure:
         data = view.read(path)
         if data is None:
             require_whole(view, path)
-            return Finding(met=False, saw="no configuration file", want=want, hint=self._mend(path))
+            return Finding.unmet("no configuration file", want, hint=self._mend(path))
         try:
             settings = parse_client_config(data)
         except ValueError as error:
-            return Finding(
-                False, f"damaged: {error}", want, hint=self._mend(path), notices=self._lost(path, "damaged")
-            )
+            lost = self._lost(path, "damaged")
+            return Finding.unmet(f"damaged: {error}", want, hint=self._mend(path), notices=lost)
         if settings.clusters > 1:
             raise AgentError(
                 "configure-not-applied",
@@ -82,12 +79,11 @@ class Configure:
         differences = self._differences(settings, open_to_others) + self._shut(view, path)
         saw = "not configured" if settings.placeholder else _addresses(settings)
         if not differences:
-            return Finding(met=True, saw=saw, want=want, notices=self._notices())
-        said = [(is_, should) for what, is_, should in differences if what != "servers"]
-        return Finding(
-            met=False,
-            saw="; ".join([saw, *(is_ for is_, _ in said)]),
-            want="; ".join([want, *(should for _, should in said)]),
+            return Finding.ok(saw, want, notices=self._notices())
+        named = [(is_, should) for what, is_, should in differences if what != "servers"]
+        return Finding.unmet(
+            "; ".join([saw, *(is_ for is_, _ in named)]),
+            "; ".join([want, *(should for _, should in named)]),
             hint=self._mend(path) if settings.faults else f"compare {path} with what is wanted",
             notices=(
                 *self._notices(),

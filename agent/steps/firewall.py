@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from agent.core.errors import AgentError, CodeName
 from agent.core.model import Finding, Notice
@@ -26,22 +26,17 @@ _DELETE = (*_NETSH, "delete", "rule", f"name={RULE}", "dir=out")
 class Opening:
     """Our rule is there, as it was made. That it helps the probes tell: a rule that blocks wins over it."""
 
+    id: ClassVar[str] = "firewall"
+    not_applied_code: ClassVar[CodeName] = "firewall-failed"
+
     limits: Timeouts = field(repr=False)
-
-    @property
-    def id(self) -> str:
-        return "firewall"
-
-    @property
-    def not_applied_code(self) -> CodeName:
-        return "firewall-failed"
 
     def check(self, view: HostView) -> Finding:
         want = f"a rule that allows TCP {_SPAN} out"
         found = own_rules(view)
         if any(rule.lets_us_out for rule in found):
-            return Finding(met=True, saw=want, want=want)
-        return Finding(met=False, saw="a rule that was changed" if found else "no rule", want=want)
+            return Finding.ok(want, want)
+        return Finding.unmet("a rule that was changed" if found else "no rule", want)
 
     def apply(self, host: Host) -> None:
         if own_rules(host):  # netsh would add another of the same name beside it
@@ -55,15 +50,10 @@ class Opening:
 class Closing:
     """No rule of ours is left."""
 
+    id: ClassVar[str] = "firewall"
+    not_applied_code: ClassVar[CodeName] = "firewall-failed"
+
     limits: Timeouts = field(repr=False)
-
-    @property
-    def id(self) -> str:
-        return "firewall"
-
-    @property
-    def not_applied_code(self) -> CodeName:
-        return "firewall-failed"
 
     def check(self, view: HostView) -> Finding:
         """Look for it. A list that cannot be read is remarked on: it is no reason to leave the packages on the host."""
@@ -75,7 +65,7 @@ class Closing:
             notice = Notice(
                 "firewall-unread", f"whether there is a rule {RULE!r} cannot be told: {error.saw}"
             )
-            return Finding(met=True, saw=error.saw, want="no rule", notices=(notice,))
+            return Finding.ok(error.saw, "no rule", notices=(notice,))
         return Finding(met=not found, saw=f"a rule {RULE!r}" if found else "no rule", want="no rule")
 
     def apply(self, host: Host) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from agent.core.errors import CODES
 from agent.core.links import goal
@@ -79,13 +79,11 @@ class Library:
 class Jar:
     """The jar of JCE is there for every program, is whole, and has the provider's classes in it."""
 
+    id: ClassVar[str] = "client:library:jce"
+
     folder: str
     requires: tuple[str, ...] = ()
     depends_on: str | None = None
-
-    @property
-    def id(self) -> str:
-        return "client:library:jce"
 
     def check(self, view: HostView) -> Finding:
         # the documents leave "jce" out, the package does not (facts 3.2)
@@ -113,11 +111,11 @@ def _finding(
         fault = _closed(view, path, 0o004) or fault_of(view, path)
         if fault is not None:
             return _not_met(_Fault(f"{each} {fault.saw}", fault.hint))
-    return Finding(True, ", ".join(names), "loadable")
+    return Finding.ok(", ".join(names), "loadable")
 
 
 def _not_met(fault: _Fault) -> Finding:
-    return Finding(False, fault.saw, "loadable", _CODE.name, fault.hint)
+    return Finding.unmet(fault.saw, "loadable", _CODE.name, fault.hint)
 
 
 def _closed(view: HostView, path: str, bit: int) -> _Fault | None:

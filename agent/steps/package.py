@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from agent.catalogue import parse_version
 from agent.cloudhsm.components import PACKAGE_PATTERN
 from agent.cloudhsm.disk_space import refuse_without_room, require_executable
-from agent.cloudhsm.paths import client_paths
 from agent.core.errors import AgentError, CodeName
 from agent.core.model import Finding, Notice
 from agent.core.urls import scheme_of, shown
 from agent.package_managers import Condition
 
 if TYPE_CHECKING:
+    from agent.cloudhsm.paths import ClientPaths
     from agent.core.host import Host, HostView
     from agent.core.model import Value
     from agent.core.timeouts import Timeouts
@@ -74,6 +74,8 @@ class Package:
     `download` is None for a package that is there and is to stay as it is.
     """
 
+    not_applied_code: ClassVar[CodeName] = "package-failed"
+
     component: str
     package: str
     version: str
@@ -81,19 +83,16 @@ class Package:
     download: Download | None
     manager: PackageManager = field(repr=False)
     limits: Timeouts = field(repr=False)
+    paths: ClientPaths = field(repr=False)
 
     @property
     def id(self) -> str:
         return f"package:{self.component}"
 
-    @property
-    def not_applied_code(self) -> CodeName:
-        return "package-failed"
-
     def check(self, view: HostView) -> Finding:
         """Ask the package database. Refuses a downgrade (dnf would do it and exit 0) and unknown bytes."""
         there = self._there(view)
-        require_executable(view, client_paths(view.system).root)
+        require_executable(view, self.paths.root)
         cached = None
         detail: dict[str, Value] = {"url": None, "file": None, "sha256": None, "size": None}
         if self.download is not None:
@@ -104,12 +103,12 @@ class Package:
         if there is not None and self._is_wanted(there):
             self._refuse_unfinished(there)
             notices = (*self._notices(there), *(self._signature(view) if cached else ()))
-            return Finding(True, there.version, self.version, notices=notices, detail=detail)
+            return Finding.ok(there.version, self.version, notices=notices, detail=detail)
         if not self._can_finish(there):
             self._refuse_unknown()
-        refuse_without_room(view, *_places(view))
+        refuse_without_room(view, *self._places(view))
         if there is None:
-            return Finding(met=False, saw="absent", want=self.version, detail=detail)
+            return Finding.unmet("absent", self.version, detail=detail)
         if self.version != "latest" and self._number(there.version) > self._number(self.version):
             raise AgentError(
                 "package-downgrade",
@@ -118,7 +117,7 @@ class Package:
                 want=self.version,
             )
         saw = f"{there.version} ({there.remark})" if there.remark else there.version
-        return Finding(False, saw, self.version, detail=detail)
+        return Finding.unmet(saw, self.version, detail=detail)
 
     def apply(self, host: Host) -> tuple[Notice, ...]:
         """Complete what is unfinished, or install; return what the manager let pass."""
@@ -149,7 +148,7 @@ class Package:
             # it also fails for what is not ours, such as another package's script: the database decides
             if not self._came(host):
                 # the manager's own words seldom say that the disk is the cause
-                refuse_without_room(host, *_places(host))
+                refuse_without_room(host, *self._places(host))
                 raise
             if not self.manager.knows_scripts:
                 said = error.saw or error.sentence
@@ -205,6 +204,12 @@ class Package:
                 want=f"{self.version}, all of it in place",
             )
 
+    def _places(self, view: HostView) -> tuple[str, ...]:
+        """Return where an installation writes: the client, the package databases, the download."""
+        root, settings = self.paths.root, self.paths.homes[0]
+        programs = view.system.join(root, "bin")
+        return (root, programs, settings, *view.system.package_db_paths, view.system.cache)
+
     def _signature(self, view: HostView) -> tuple[Notice, ...]:
         return self.manager.vouch(view, self.download.path(view)) if self.download else ()
 
@@ -214,13 +219,6 @@ class Package:
         return (
             Notice("client-unverified", f"{self.package} {there.version}: no published checksum to verify"),
         )
-
-
-def _places(view: HostView) -> tuple[str, ...]:
-    """Return where an installation writes: the client, the package databases, the download."""
-    here = client_paths(view.system)
-    inside = [view.system.join(here.root, "bin"), here.homes[0]]
-    return (here.root, *inside, *view.system.package_db_paths, view.system.cache)
 
 
 def tidy(host: Host) -> None:
@@ -258,6 +256,8 @@ class PackagesAbsent:
     is marked as due before that: a run that ends in between must not forget what the host had.
     """
 
+    not_applied_code: ClassVar[CodeName] = "package-failed"
+
     name: str
     packages: tuple[str, ...]
     manager: PackageManager = field(repr=False)
@@ -269,10 +269,6 @@ class PackagesAbsent:
     @property
     def id(self) -> str:
         return f"package:{self.name}"
-
-    @property
-    def not_applied_code(self) -> CodeName:
-        return "package-failed"
 
     def check(self, view: HostView) -> Finding:
         there = [f"{each.package} {each.version}" for each in self._there(view)]

@@ -66,4 +66,4 @@ def _unreached(view: HostView, reached: ConnectResult, cause: CodeName) -> Findi
                 cause, hint = "hsm-firewalled", found.hint
             elif found.causes:
                 hint = f"{hint}; or, if this network has such a profile: {found.hint}"
-    return Finding(False, saw, "connected", cause, hint)
+    return Finding.unmet(saw, "connected", cause, hint)

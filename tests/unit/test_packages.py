@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.cloudhsm import paths
 from agent.cloudhsm.components import LINUX_PACKAGES
 from agent.commands import timeouts_for
 from agent.config.desired import Desired
@@ -369,7 +370,7 @@ def test_a_package_that_is_not_whole_is_unpacked_anew() -> None:
 
 def step(sha256: str | None = "0" * 64, version: str = "5.18.0-1") -> Package:
     download = Download("https://mirror/x.deb", "cloudhsm-cli_5.18.0-1_u24.04_amd64.deb", sha256)
-    return Package("cli", "cloudhsm-cli", version, "5.18.0-1", download, Deb(), Timeouts())
+    return Package("cli", "cloudhsm-cli", version, "5.18.0-1", download, Deb(), Timeouts(), paths.LINUX)
 
 
 def machine(row: str = "", *, apt_get: CommandResult = NOT_LOCKED) -> Memory:

@@ -113,6 +113,7 @@ def test_a_virgin_host_whole() -> None:
                     ),
                     MANAGERS["deb"],
                     LIMITS,
+                    paths.LINUX,
                 ),
                 Package(
                     "pkcs11",
@@ -126,6 +127,7 @@ def test_a_virgin_host_whole() -> None:
                     ),
                     MANAGERS["deb"],
                     LIMITS,
+                    paths.LINUX,
                 ),
                 certificate,
                 *(
@@ -342,7 +344,9 @@ def test_kept_pinned_or_latest(
 ) -> None:
     found = package(planned(facts, replace(ONE, client_version=wanted)), "cli")
     download = Download(f"{BASE}/{url}", url.rpartition("/")[2], sha256) if url else None
-    assert found == Package("cli", "cloudhsm-cli", version, "5.18.0-1", download, MANAGERS["deb"], LIMITS)
+    assert found == Package(
+        "cli", "cloudhsm-cli", version, "5.18.0-1", download, MANAGERS["deb"], LIMITS, paths.LINUX
+    )
 
 
 @pytest.mark.parametrize(
@@ -532,6 +536,7 @@ def test_sdk_3_whole() -> None:
                     ),
                     MANAGERS["rpm"],
                     LIMITS,
+                    paths.LINUX,
                 )
                 for component, name, sha256 in files
             ),
