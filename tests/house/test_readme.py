@@ -131,3 +131,20 @@ def test_every_stand_in_that_is_described_is_there() -> None:
     paths = [each for row in rows for each in re.findall(r"`([\w./-]+/[\w.-]*)`", row)]
     assert len(paths) > 15
     assert [each for each in paths if not any((top / each).exists() for top in (ROOT, ROOT / "tests"))] == []
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "dev").glob("*.md")), ids=lambda path: path.stem)
+def test_a_page_for_contributors_names_files_and_rows_that_are_there(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:agent|tests|packaging)/[\w./-]+\w", text)) - {"agent/sinks/NAME.py"}
+    named = {each for each in named if not each.endswith("/NAME")}
+    assert [each for each in named if not (ROOT / each).exists()] == []
+    sources = "".join(
+        each.read_text(encoding="utf-8")
+        for folder in ("cloudhsm", "sinks", "core", "catalogue", "config")
+        for each in (ROOT / "agent" / folder).iterdir()
+        if each.is_file()
+    )
+    examples = re.findall(r"^```(?:python|toml)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for block in examples for line in block.split("\n")]
+    assert [line for line in lines if line not in sources] == []
