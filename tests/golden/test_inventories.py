@@ -296,6 +296,43 @@ def test_the_settings_are_found_where_ansible_looks(
     assert found.key == (f"{folder}keys/id" if user else None)
 
 
+@pytest.mark.parametrize("name", ["inventories/hosts.ini", "inventories/fleet.json"])
+def test_the_environment_is_stronger_than_the_settings_of_ansible(
+    elsewhere: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (elsewhere / "ansible.cfg").write_text("[defaults]\nremote_user = cwd\nremote_port = 2222\n")
+    (elsewhere / "named").mkdir()
+    (elsewhere / "named/ansible.cfg").write_text("[defaults]\nremote_user = named\nremote_port = 2223\n")
+    monkeypatch.setenv("ANSIBLE_REMOTE_USER", "variable")
+    monkeypatch.setenv("ANSIBLE_SSH_COMMON_ARGS", "-J bastion")
+    complaints = InputErrors()
+    (found,) = read(Path(name).read_bytes(), name, complaints, None, Posix())
+    assert (found.user, found.port, found.jump, complaints.texts) == ("variable", 2222, "bastion", [])
+    monkeypatch.setenv("ANSIBLE_CONFIG", "named")
+    (found,) = read(Path(name).read_bytes(), name, complaints, None, Posix())
+    assert (found.user, found.port, complaints.texts) == ("variable", 2223, [])
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "complaint"),
+    [
+        ("ANSIBLE_PRECEDENCE", "all_inventory", "ANSIBLE_PRECEDENCE: this variable is not understood here"),
+        ("ANSIBLE_VARS_ENABLED", "x", "ANSIBLE_VARS_ENABLED: this variable is not understood here"),
+        ("ANSIBLE_REMOTE_PORT", "many", "the variable ANSIBLE_REMOTE_PORT"),
+        ("ANSIBLE_TRANSPORT", "shh", "'shh' is not how a host is reached"),
+        ("ANSIBLE_BECOME_USER", "app", "'app' is not who does the work"),
+    ],
+)
+def test_what_cannot_be_read_of_ansibles_environment_is_refused_by_name(
+    elsewhere: Path, variable: str, value: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    complaints = InputErrors()
+    assert read(b"web1\n", "inventories/hosts.ini", complaints, None, Posix()) == ()
+    assert [complaint in text for text in complaints.texts] == [True], complaints.texts
+    assert elsewhere.is_dir()
+
+
 def test_settings_that_everybody_could_have_put_there_do_not_count(elsewhere: Path) -> None:
     (elsewhere / "ansible.cfg").write_text("[ssh_connection]\nssh_args = -J stranger\n")
     elsewhere.chmod(0o777)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import posixpath
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,27 @@ _DEFAULTS = {
     ("sudo_become_plugin", "executable"): "ansible_become_exe",
     ("sudo_become_plugin", "flags"): "ansible_become_flags",
 }
+# variable of the environment -> the variable that says the same; stronger than ansible.cfg, weaker than the inventory
+_ENVIRONMENT = {
+    "ANSIBLE_REMOTE_USER": "ansible_user",
+    "ANSIBLE_REMOTE_PORT": "ansible_port",
+    "ANSIBLE_PRIVATE_KEY_FILE": "ansible_private_key_file",
+    "ANSIBLE_TRANSPORT": variables.CONNECTION,
+    "ANSIBLE_SSH_ARGS": "ansible_ssh_args",
+    "ANSIBLE_SSH_COMMON_ARGS": "ansible_ssh_common_args",
+    "ANSIBLE_SSH_EXTRA_ARGS": "ansible_ssh_extra_args",
+    "ANSIBLE_SSH_EXECUTABLE": "ansible_ssh_executable",
+    "ANSIBLE_PKCS11_PROVIDER": "ansible_ssh_pkcs11_provider",
+    "ANSIBLE_BECOME_USER": "ansible_become_user",
+    "ANSIBLE_SUDO_USER": "ansible_become_user",
+    "ANSIBLE_BECOME_METHOD": "ansible_become_method",
+    "ANSIBLE_BECOME_EXE": "ansible_become_exe",
+    "ANSIBLE_SUDO_EXE": "ansible_become_exe",
+    "ANSIBLE_BECOME_FLAGS": "ansible_become_flags",
+    "ANSIBLE_SUDO_FLAGS": "ansible_become_flags",
+}
 # they change which files are read, or which of two values wins
+_REFUSED_VARIABLES = ("ANSIBLE_PRECEDENCE", "ANSIBLE_VARS_ENABLED", "ANSIBLE_YAML_FILENAME_EXT")
 _REFUSED = (
     ("defaults", "precedence"),
     ("defaults", "vars_plugins_enabled"),
@@ -54,11 +75,39 @@ _REFUSED = (
 
 
 def settings(view: HostView, inventory: str, input_errors: InputErrors, ignored: set[str]) -> dict[str, Any]:
-    """Return what `ansible.cfg` says of connections, as the variables that say the same; weaker than all others.
+    """Return what Ansible's own settings say of connections, as the variables that say it; weaker than all others.
 
-    It is Ansible's: that of the folder one is in, of the user, or of the machine; and the one beside the inventory,
-    for whoever is elsewhere. As Ansible does, it passes over one in a folder where everybody can put it.
+    Of them the environment is stronger than `ansible.cfg`.
     """
+    found = _configured(view, inventory, input_errors, ignored)
+    for name in _REFUSED_VARIABLES:
+        if os.environ.get(name, "").strip():
+            input_errors.add(name, f"this variable is not understood here: {_LISTED}")
+    for name, variable in _ENVIRONMENT.items():
+        value = os.environ.get(name, "").strip()
+        if value:
+            found.update(
+                variables.parse_variable(variable, value, f"the variable {name}", input_errors, ignored)
+            )
+    return found
+
+
+def _configured(
+    view: HostView, inventory: str, input_errors: InputErrors, ignored: set[str]
+) -> dict[str, Any]:
+    """Return what `ansible.cfg` says.
+
+    It is Ansible's: the one that is named, that of the folder one is in, of the user, or of the machine; and the one
+    beside the inventory, for whoever is elsewhere. As Ansible does, it passes over one in a folder where everybody can
+    put it, where it was not named.
+    """
+    named = os.environ.get("ANSIBLE_CONFIG", "").strip()
+    if named:
+        path = posixpath.expanduser(named)
+        path = posixpath.join(path, _CONFIG) if view.stat(posixpath.join(path, ".")) else path
+        text = _text(view, path, input_errors)
+        if text is not None:
+            return _settings(text, path, input_errors, ignored)
     beside = posixpath.join(posixpath.dirname(inventory), _CONFIG)
     for path in (_CONFIG, beside, posixpath.expanduser(f"~/.{_CONFIG}"), f"/etc/ansible/{_CONFIG}"):
         folder = view.stat(posixpath.join(posixpath.dirname(path) or ".", "."))
