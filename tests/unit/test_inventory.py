@@ -921,6 +921,27 @@ def test_a_limit_that_means_nothing_is_told(pattern: str, complaint: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("pattern", "group"),
+    [
+        ("app*", None),
+        ("a*", "all"),
+        ("*", None),
+        ("al*", "all"),
+        ("u*", "ungrouped"),
+        ("web,!a*", "all"),
+        ("unit*", None),
+    ],
+)
+def test_a_pattern_that_means_all_hosts_to_ansible_is_refused(pattern: str, group: str | None) -> None:
+    """With Ansible `--limit 'a*'` is everybody: neither that nor the hosts whose names begin so is done unasked."""
+    hosts = targets_of("stray\n[web]\napp-1\nalpha\nunit-1\nallies\n")
+    input_errors = InputErrors()
+    found = select(hosts, pattern, input_errors)
+    said = [f"matches the group `{group}` too" in text for text in input_errors.texts]
+    assert (bool(found), said) == ((False, [True]) if group else (True, []))
+
+
+@pytest.mark.parametrize(
     ("pattern", "names"),
     [("ungrouped", "db"), ("web-eu,db", "db web-2"), ("web-?", "web-1 web-2 web-3"), ("web-[1:3],db", "")],
 )

@@ -24,7 +24,8 @@ def select(
     `ungrouped`. Plain parts add up; then only what every `&part` means too is kept; then what any `!part` means
     goes. Without a plain part all are taken first. A part that means nothing is a complaint: a typing error after
     `!` would touch a host that was to be left alone. Where a host and a group have one name, a plain part means the
-    host, `&` the group, as with Ansible; `!` leaves both alone.
+    host, `&` the group, as with Ansible; `!` leaves both alone. A pattern such as `a*` matches the group `all` as well:
+    where that would mean more hosts, it is refused.
     """
     parts = [part.strip() for part in pattern.split(",") if part.strip()]
     if not parts:
@@ -58,21 +59,18 @@ def select(
 def _meant_by(
     sign: str, part: str, targets: Sequence[Target], where: str, input_errors: InputErrors
 ) -> set[str]:
-    if part == "all":
-        return {target.name for target in targets}
-    if part == "ungrouped":
-        names = {target.name for target in targets if not target.groups}
-    else:
-        glob = part.replace("[", "[[]")
-        groups = {group for target in targets for group in target.groups}
-        matching = {group for group in groups if fnmatchcase(group, glob)}
-        hosts = {target.name for target in targets if fnmatchcase(target.name, glob)}
-        members = {target.name for target in targets if not matching.isdisjoint(target.groups)}
-        names = hosts | members
-        if part in hosts and not sign:
-            names = {part}
-        elif part in matching and sign == "&" and "." not in part:
-            names = members
+    reserved = {
+        "all": {target.name for target in targets},
+        "ungrouped": {target.name for target in targets if not target.groups},
+    }
+    names = reserved[part] if part in reserved else _named(sign, part, targets)
+    for group, members in reserved.items() if names else ():
+        if part not in reserved and fnmatchcase(group, part.replace("[", "[[]")) and not members <= names:
+            input_errors.add(
+                where,
+                f"{part!r} matches the group `{group}` too, of which Ansible takes every host: name the hosts or their "
+                f"group, or `{group}`",
+            )
     if not names:
         known = {target.name for target in targets} | {group for target in targets for group in target.groups}
         # the nearest of many names takes long to find, and a pattern is near to none
@@ -87,3 +85,17 @@ def _meant_by(
             hint = "; parts are separated by commas"
         input_errors.add(where, f"{part!r} means no host of the inventory{hint}")
     return names
+
+
+def _named(sign: str, part: str, targets: Sequence[Target]) -> set[str]:
+    """Return the hosts whose own name, or that of a group of theirs, a part matches."""
+    glob = part.replace("[", "[[]")
+    groups = {group for target in targets for group in target.groups}
+    matching = {group for group in groups if fnmatchcase(group, glob)}
+    hosts = {target.name for target in targets if fnmatchcase(target.name, glob)}
+    members = {target.name for target in targets if not matching.isdisjoint(target.groups)}
+    if part in hosts and not sign:
+        return {part}
+    if part in matching and sign == "&" and "." not in part:
+        return members
+    return hosts | members
