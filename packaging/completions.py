@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,14 @@ def options(command: Any) -> list[Any]:
 def words_of(root: Any) -> Words:
     from agent.cloudhsm.components import NAMES  # noqa: PLC0415 -- of the tree, whose path main sets
     from agent.core.errors import CODES  # noqa: PLC0415
+    from agent.render.manual import topics  # noqa: PLC0415
+
+    named: dict[tuple[str, ...], Iterable[str]] = {("explain",): CODES, ("help",): topics()}
 
     values: dict[str, tuple[str, ...]] = {"--component": NAMES}
     behind = {}
     for path, command in commands(root):
-        words = [*getattr(command, "commands", {}), *(CODES if path == ("explain",) else ())]
+        words = [*getattr(command, "commands", {}), *named.get(path, ())]
         for option in options(command):
             words += option.opts
             choices = tuple((option.metavar or "").split("|"))

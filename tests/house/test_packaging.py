@@ -330,6 +330,7 @@ OFFERS = [
     (["verify", "--output", ""], ["text", "json"]),
     (["plan", "--component", "pk"], ["pkcs11"]),
     (["explain", "hsm-re"], ["hsm-refused"]),
+    (["help", "fi"], ["files", "first-boot"]),
     (["fleet", "roll"], ["rollout"]),
     (["fleet", "rollout", "--wav"], ["--waves"]),
 ]
