@@ -111,7 +111,10 @@ def _sources(root: Path) -> Files:
         f"agent/{each.relative_to(root).as_posix()}": each for each in (root / "templates").rglob("*")
     }
     for path, source in sorted({**sources, **templates}.items()):
-        is_read = source.suffix != ".md" or _MANUAL.fullmatch(path) is not None
+        # no host has a use for py.typed, which is for the type checkers of those who import the wheel
+        is_read = source.name != "py.typed" and (
+            source.suffix != ".md" or _MANUAL.fullmatch(path) is not None
+        )
         is_ours = "__pycache__" not in source.parts and is_read and not path.startswith(UNITS)
         if is_ours and source.is_file():
             data = source.read_bytes()

@@ -1,4 +1,10 @@
-"""Has a document from elsewhere the shape of its published schema? Of JSON Schema, what our schemas use is known."""
+"""Checks a document from a host against its published schema. Of JSON Schema, the words that our schemas use are known.
+
+fastjsonschema 2.22 was measured in its place: 15 ms for its import and 70 to 110 ms to compile the schema of a report,
+in each command of the operator before the first host answers, against nothing here. It then takes 0.3 ms for a report,
+against 1.2, so it pays from some hundred hosts on. It reads our schemas of draft 2020-12 as draft 7, and passes over a
+word that it does not know; here such a word is an error.
+"""
 
 from __future__ import annotations
 

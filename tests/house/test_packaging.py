@@ -204,7 +204,7 @@ def test_the_wheel_has_the_tree_in_it_and_is_whole(built: Path) -> None:
     with zipfile.ZipFile(only(built, "*.whl")) as wheel:
         files = {name: wheel.read(name) for name in wheel.namelist()}
     assert files[f"agent/fleet/{travelling.name}"] == travelling.read_bytes()
-    assert "agent/templates/fleet/page.html" in files
+    assert {"agent/templates/fleet/page.html", "agent/py.typed"} <= set(files)
     record = next(name for name in files if name.endswith("/RECORD"))
     listed = dict(line.split(",", 1) for line in files[record].decode().splitlines())
     digests = {
