@@ -1,4 +1,4 @@
-"""The one way out: start the command line, and map whatever ends it to an exit status."""
+"""The one exit: start the command line, and map whatever ends it to an exit status."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 
 def main() -> None:
     """Run `hsm-agent` with the arguments of this process."""
-    # Loading modules makes no garbage, and looking for it meanwhile and at the end takes 15 ms.
+    # Loading modules makes no garbage, and searching for it meanwhile and at the end takes 15 ms.
     gc.set_threshold(20_000)
-    if sys.argv[1:] == ["far-end"]:  # nobody types it: a roll-out starts the agent so on Windows
+    if sys.argv[1:] == ["far-end"]:  # for roll-outs, which start the agent like this on Windows
         from agent.remote.server import serve_stdio  # noqa: PLC0415 -- as below
 
         serve_stdio()
         return
     try:
         status = _run()
-    except KeyboardInterrupt:  # before a command was there to hear it; nothing was done
+    except KeyboardInterrupt:  # before a command had its own handler; nothing was changed
         status = _INTERRUPTED
-    # the command is over: one that comes now would only be heard by Python's own end, in a traceback
+    # the command is over: a later signal would only cause a traceback while Python ends
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdout, sys.stderr = _settled(sys.stdout), _settled(sys.stderr)
     gc.freeze()
@@ -37,16 +37,16 @@ def _run() -> int:
     from agent.cli.root import main  # noqa: PLC0415 -- so that nothing is loaded by importing this module
 
     for stream in (sys.stdout, sys.stderr):
-        # what a program reads is the same everywhere, unless somebody said otherwise; a pipe on Windows would have the
-        # code page of the console
-        said = os.environ.get("PYTHONIOENCODING")
-        if isinstance(stream, io.TextIOWrapper) and not stream.isatty() and not said:
+        # the output for programs has the same encoding everywhere, unless the caller chose one; a pipe on Windows would
+        # have the code page of the console
+        chosen = os.environ.get("PYTHONIOENCODING")
+        if isinstance(stream, io.TextIOWrapper) and not stream.isatty() and not chosen:
             stream.reconfigure(encoding="utf-8", errors=stream.errors)
     return main(sys.argv[1:])
 
 
 def _settled(stream: Any) -> Any:
-    """Write what a stream still holds. Python would try once more at its end, and make a failure exit status 120."""
+    """Flush a stream. Python would flush it once more at its end, and turn a failure into exit status 120."""
     try:
         if stream is not None:
             stream.flush()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 _VERSION = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion"
 _ENVIRONMENT = r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager\Environment"
-# in the words of `uname -m`
+# the names of `uname -m`
 _PROCESSORS = {"AMD64": "x86_64", "ARM64": "aarch64"}
 
 
@@ -42,11 +42,11 @@ class Configured:
 
 @dataclass(frozen=True)
 class Facts:
-    """The machine: what it is, which client packages it has, what is configured. `format` is deb, rpm, msi or empty.
+    """The machine: its system, its client packages, its configuration. `format` is deb, rpm, msi or empty.
 
-    `init` keeps services running: systemd, scm (that of Windows) or other. `due` are components of SDK 5 that an
-    unfinished run owes this host in place of those of SDK 3. `kept` has each component's configuration as it is, or
-    the last copy that a client could work with.
+    `init` is the service manager: systemd, scm (that of Windows) or other. `due` are components of SDK 5 that an
+    unfinished run still has to install in place of those of SDK 3. `kept` has each component's configuration as it is,
+    or the last copy that a client could work with.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Facts:
         return tuple(each.name for each in known if each is not None and each.sdk == sdk)
 
     def package(self, sdk: int, component: str) -> Installed | None:
-        """Return a component's package as the database has it, whole or not; None when it does not know it."""
+        """Return a component's package as in the database, complete or not; None when it is absent there."""
         for each in self.installed:
             known = component_of(each.package)
             if known is not None and (known.sdk, known.name) == (sdk, component):
@@ -84,7 +84,7 @@ class Facts:
 
 
 def gather(view: HostView) -> Facts:
-    """Look at the machine. Raises AgentError when it cannot be looked at; an unknown system is a value."""
+    """Read the facts. Raises AgentError when the machine cannot be read; an unknown system is a value."""
     bare = _windows(view) if view.system.is_windows else _linux(view)
     return replace(
         bare,
@@ -117,7 +117,7 @@ def _linux(view: HostView) -> Facts:
 
 
 def _windows(view: HostView) -> Facts:
-    """Look into the registry. A Windows for clients may have a server's build: the version says that it is none."""
+    """Read the version. A Windows for clients may have a server's build: its product type tells the difference."""
     version = read_key(view, _VERSION)
     build = version.text("CurrentBuild")
     processor = read_key(view, _ENVIRONMENT).text("PROCESSOR_ARCHITECTURE") or "unknown"
@@ -153,7 +153,7 @@ def _configured(view: HostView) -> list[Configured]:
         try:
             settings = parse_client_config(view.read(path) or b"")
         except (AgentError, ValueError):
-            continue  # a fact that cannot be seen is not one; the step that needs the file says why
+            continue  # a fact that cannot be read is left out; the step that needs the file reports why
         servers = () if settings.placeholder else tuple(server.hostname for server in settings.servers)
         found.append(Configured(component, servers, settings.ca_file))
     return found

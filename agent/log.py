@@ -26,12 +26,14 @@ _NEVER_WAIT = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 def open_log(
     view: HostView, *, may_write: bool, own: Callable[..., logging.Handler | None] = system_log_handler
 ) -> None:
-    """Give the logger `agent` its one handler: the machine's `own` log, or else a file of ours.
+    """Give the logger `agent` its one handler: the machine's `own` log, or else a file of the agent.
 
-    A log that cannot be opened is no reason not to run. `may_write` is false for an ordinary user, and for `plan`,
+    A log that cannot be opened does not stop a run. `may_write` is false for an ordinary user, and for `plan`,
     which leaves no trace on the host.
     """
-    logging.raiseExceptions = False  # a line that cannot be written is lost, and no stack is shown instead
+    logging.raiseExceptions = (
+        False  # a line that cannot be written is lost, and no traceback is shown instead
+    )
     logger = logging.getLogger("agent")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -45,7 +47,7 @@ def open_log(
 
 
 class _OwnFile(logging.handlers.RotatingFileHandler):
-    """A file that is opened without ever blocking, and never through a link: its name may be a FIFO's by then."""
+    """A file that is opened without ever blocking, and never through a link: its name may have become a FIFO."""
 
     def _open(self) -> TextIOWrapper:
         fd = os.open(self.baseFilename, _NEVER_WAIT | os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
@@ -57,7 +59,7 @@ class _OwnFile(logging.handlers.RotatingFileHandler):
 
 def _file(view: HostView) -> logging.Handler:
     folder = Path(view.system.log)
-    # without its parents: on Windows, one that is made here would be everybody's to write to, and so be refused later
+    # without its parents: on Windows, any user could write to a parent made here, and later runs would refuse it
     folder.mkdir(mode=0o750, exist_ok=True)
     path = folder / "hsm-agent.log"
     fault = changeable(view, str(path))
@@ -69,7 +71,7 @@ def _file(view: HostView) -> logging.Handler:
 
 
 def log_report(report: Report) -> None:
-    """Write what a run did, a line a step."""
+    """Write the steps of a run, one line each."""
     logger = logging.getLogger("agent")
     for line in report.steps:
         logger.info(

@@ -1,4 +1,4 @@
-"""What is desired, and where the agent comes from -> EC2 user-data that performs `configure` at first boot."""
+"""The desired state and the source of the agent -> EC2 user-data that performs `configure` at first boot."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ if TYPE_CHECKING:
 FORMATS = ("shell", "cloud-config", "powershell")
 # EC2's limit, before it is encoded for the API
 MOST_BYTES = 16 * 1024
-# For the agent to arrive, and then again for it to be installed; and for `configure` where no --timeout is given: at
-# first boot others hold the package manager's locks for long. In seconds.
+# In seconds: for the agent to arrive, and again to be installed; and for `configure` without a --timeout: at first boot
+# other programs hold the package manager's locks for long.
 PATIENCE = 600
 TIMEOUT = 1800
-# what is said where the agent does not come with it, nor by a URL
+# the hint where the agent is neither embedded nor fetched from a URL
 NOT_BROUGHT = (
     "this user-data does not bring hsm-agent. The image must have it, or know a package repository that does (no "
     "distribution's own has it), or else first boot ends with package-not-found. To bring it: --agent URL "
     "--agent-sha256 HASH"
 )
 _KINDS = {".deb": "deb", ".rpm": "rpm", ".tar.gz": "tree", ".msi": "msi"}
-# what everybody sees on an instance, and what is there before any proxy is: the metadata service
+# this machine itself, and the metadata service, which exists before any proxy does
 _NEVER_BY_PROXY = "localhost,127.0.0.1,::1,169.254.169.254,fd00:ec2::254"
-# options that name what is on the host itself
+# options that name files on the host itself
 _PASSED_ON = {option.name: option for option in CLIENT_OPTIONS if option.is_path}
 _PATHS = (*_PASSED_ON, "report_ca", "report_token_file")
 _URL = re.compile(r"(https?://|s3://)[A-Za-z0-9._~:/?#@!&()*+,;=%\[\]-]+")
@@ -58,7 +58,7 @@ _NAME = re.compile(r"[A-Za-z0-9._~+-]+")
 
 @dataclass(frozen=True)
 class AgentSource:
-    """Where a host gets the agent. `kind`: package (the distribution's), deb, rpm, tree, msi; `data` travels inline."""
+    """Where a host gets the agent. `kind`: package (the distribution's), deb, rpm, tree, msi; `data` is embedded."""
 
     kind: str = "package"
     name: str = ""
@@ -81,14 +81,14 @@ class AgentSource:
 
 @dataclass(frozen=True)
 class FirstBootOptions:
-    """By which proxy a host reaches others, and whom it reaches without one."""
+    """The proxy of a host, and the hosts that it reaches without one."""
 
     proxy: str = ""
     exceptions: str = _NEVER_BY_PROXY
 
     @property
     def bypasses(self) -> str:
-        """The exceptions as .NET has them, patterns of a URL without its path; it has none for a range."""
+        """The exceptions as .NET needs them, patterns of a URL without its path; it has no pattern for a range."""
         names = [name.removeprefix("*").strip(".") for name in self.exceptions.split(",") if "/" not in name]
         return ", ".join(
             f"'^https?://([^/]*\\.)?\\[?{re.escape(name)}\\]?(:[0-9]+)?$'" for name in names if name
@@ -98,7 +98,7 @@ class FirstBootOptions:
 def first_boot_options(
     proxy: str | None, no_proxy: str | None, input_errors: InputErrors
 ) -> FirstBootOptions:
-    """Return what was typed of a proxy. It stands in user-data, so it has no password in it."""
+    """Return the proxy from the command line. User-data is readable, so its URL may contain no password."""
     try:
         known = proxy_for("http://a.invalid", {"http_proxy": proxy or ""})
     except ValueError:
@@ -117,7 +117,7 @@ def first_boot_options(
 
 
 def check_fit(desired: Desired, source: AgentSource, form: str, input_errors: InputErrors) -> None:
-    """Complain of all that no host could do that reads this form: its systems, its packages, its paths, its places."""
+    """Collect complaints about everything that no host with this form could do: systems, packages, paths, sinks."""
     catalogue = load()
     is_windows = form == "powershell"
     rows = {row.name: row for row in catalogue.rows if (row.format == "msi") == is_windows}
@@ -167,7 +167,7 @@ def _check_place(uri: str, system: str, input_errors: InputErrors) -> None:
 
 
 def parse_agent_source(view: HostView, text: str, sha256: str | None, form: str) -> AgentSource:
-    """Return where a host gets the agent, of what was typed. Raises AgentError `config-invalid` with all complaints."""
+    """Return the source of the agent from the command line. Raises AgentError `config-invalid` with all complaints."""
     input_errors = InputErrors()
     source = read_agent(view, text, sha256, form, input_errors)
     input_errors.raise_any()
@@ -177,7 +177,7 @@ def parse_agent_source(view: HostView, text: str, sha256: str | None, form: str)
 def read_agent(
     view: HostView, text: str, sha256: str | None, form: str, input_errors: InputErrors
 ) -> AgentSource:
-    """Return where a host gets the agent. Raises AgentError `user-data-too-large` for what never fits."""
+    """Return the source of the agent. Raises AgentError `user-data-too-large` for a file that never fits."""
     source = AgentSource()
     if text != "package":
         source = _named(view, text, input_errors)
@@ -198,10 +198,10 @@ def read_agent(
 def user_data(
     view: HostView, desired: Desired, source: AgentSource, form: str, way: FirstBootOptions | None = None
 ) -> bytes:
-    """Return user-data in that form; a CA in a file of this machine travels along, so that it is judged here and now.
+    """Return user-data in that form; a CA in a file of this machine is embedded, so it is validated here.
 
-    Compressed where cloud-init is to read it and only that makes it fit. Raises AgentError `user-data-too-large`, and
-    whatever is wrong with the CA.
+    It is compressed if cloud-init reads it and only compression makes it fit. Raises AgentError `user-data-too-large`,
+    and the errors of the CA.
     """
     input_errors = InputErrors()
     if not desired.hsm_ip:
@@ -226,7 +226,7 @@ def user_data(
 
 
 def config_json(desired: Desired) -> str:
-    """Return the configuration file that says the same, as one line of printable ASCII."""
+    """Return the configuration file with the same options, as one line of printable ASCII."""
     tree: dict[str, dict[str, Any]] = {}
     given = options_of(desired)
     for option in OPTIONS:
@@ -268,7 +268,7 @@ def _filled(desired: Desired, source: AgentSource, form: str, ca: Ca | None, way
         "user-data/first-boot.sh",
         wanted=wanted,
         not_before=int(ca.not_before.timestamp()) if ca else 0,
-        # what is waited for before, the run, and the delivery of its report
+        # the waits before it, the run, and the delivery of its report
         limit=3 * patience + timeout + 300,
         **values,
     )
@@ -282,7 +282,7 @@ def _base64(text: str) -> str:
 
 
 def _named(view: HostView, text: str, input_errors: InputErrors) -> AgentSource:
-    """Return the source that a URL or a file of this machine is."""
+    """Return the source for a URL or a file of this machine."""
     is_url = "://" in text
     name = (urlsplit(text).path if is_url else text).rpartition("/")[2]
     kind = next((kind for ending, kind in _KINDS.items() if name.endswith(ending)), None)

@@ -1,4 +1,4 @@
-"""The trust anchor that is wanted: read from the source that was named, judged, its keys measured."""
+"""The wanted trust anchor: read from its source, validated, with the strength of its keys."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from agent.core.model import Notice
     from agent.core.timeouts import Timeouts
 
-# a CA is at most 16 kB; a source that sends more than this is not one
+# a CA is at most 16 kB; a source that sends more than this is no CA
 _SOURCE_LIMIT = 1024 * 1024
 
 
 def load_ca(view: HostView, desired: Desired, limits: Timeouts) -> tuple[Ca, tuple[Notice, ...]]:
-    """Return the CA that is wanted: the source that was named, or else the one that is on the host already."""
+    """Return the wanted CA: from the source that was named, or else the one that is on the host already."""
     source = desired.ca_cert
     there = client_paths(view.system).ca
     input_errors = InputErrors()
@@ -38,7 +38,7 @@ def load_ca(view: HostView, desired: Desired, limits: Timeouts) -> tuple[Ca, tup
 
 
 def read_source(view: HostView, source: str, limits: Timeouts) -> bytes:
-    """Return what a `--ca-cert` names, as that machine sees it. Raises AgentError `ca-unreadable`."""
+    """Return the bytes that a `--ca-cert` names, read on that machine. Raises AgentError `ca-unreadable`."""
     if source.startswith("inline:") or "-----BEGIN" in source:
         text = source.removeprefix("inline:")
         return text.encode("utf-8", "surrogateescape")
@@ -47,8 +47,8 @@ def read_source(view: HostView, source: str, limits: Timeouts) -> bytes:
             return view.http_get(source, limit=_SOURCE_LIMIT, timeout=limits.download)
         except AgentError as error:
             if error.code.exit_status != CODES["download-failed"].exit_status:
-                raise  # an interrupt, the run's limit
-            # that of a package names where else packages may come from
+                raise  # an interrupt, or the run's limit
+            # the hint for a package names other sources of packages
             of_packages = (error.code.fix, fix(error.code.name, URL=shown(source)))
             own = None if error.hint in of_packages else error.hint
             raise AgentError(

@@ -1,4 +1,4 @@
-"""What the last `configure` was asked for: it completes options without an address, and counts until one succeeds."""
+"""The request of the last `configure`: it completes options without an address, and holds until one succeeds."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from agent.cloudhsm.ca import Ca
     from agent.core.host import Host, HostView
 
-# what is said of a run and not of a host, and what of a record is not about the host itself
+# options of a run and not of a host, and options in a record that are not about the host itself
 _OF_THE_RUN = {"timeout", "report_to", "report_ca", "report_token_file"}
 _NOT_OF_THE_HOST = {*_OF_THE_RUN, "ca_cert", "ca_fingerprint", "package_source", "sha256"}
 
 
 def resolve_desired(view: HostView, desired: Desired) -> Desired:
-    """Return what was asked for now, or when nothing was, what the last `configure` was asked for, failed or not."""
+    """Return the present request, or without one, that of the last `configure`, whether it failed or not."""
     if desired.hsm_ip:
         return desired
     given = options_of(desired)
@@ -45,13 +45,13 @@ def resolve_desired(view: HostView, desired: Desired) -> Desired:
         ) from error
     before = _of_record(view, last)
     if not set(desired.report_to) <= set(before.report_to):
-        # a token is for the receivers that it was named with
+        # a token is only for the receivers that it was named with
         before = replace(before, report_token_file=None, report_ca=None)
     return with_options(before, given)
 
 
 def _incomplete(view: HostView, desired: Desired, error: AgentError) -> AgentError:
-    """Return everything that options without an address lack, on a host that has no record to complete them from."""
+    """Return the error for options without an address on a host that has no record to complete them from."""
     return AgentError(
         "config-invalid", "the options are not complete", saw="\n".join(filter(None, _lacking(view, desired))),
         want="options that are complete, or an earlier `configure`",
@@ -60,7 +60,7 @@ def _incomplete(view: HostView, desired: Desired, error: AgentError) -> AgentErr
 
 
 def _lacking(view: HostView, desired: Desired) -> tuple[str, str]:
-    """Return what is missing where nothing is recorded that could complete it: of the addresses, and of the CA."""
+    """Return what is missing if no record completes it: text for the addresses, and for the CA."""
     if last_configure(view) is not None:
         return "", ""
     hsm = "" if desired.hsm_ip else "--hsm-ip: at least one address of an HSM is needed"
@@ -71,7 +71,7 @@ def _lacking(view: HostView, desired: Desired) -> tuple[str, str]:
 
 
 def _of_record(view: HostView, last: records.LastConfigure) -> Desired:
-    """Return what a record says was asked for. Raises AgentError `nothing-recorded` for what cannot be understood."""
+    """Return the request in a record. Raises AgentError `nothing-recorded` for one that cannot be parsed."""
     with contextlib.suppress(TypeError):
         before = from_json(last.desired)
         if before.hsm_ip:
@@ -85,12 +85,12 @@ def _of_record(view: HostView, last: records.LastConfigure) -> Desired:
 
 
 def _kept(wanted: Desired) -> Desired:
-    """Return what is kept of what was asked for: without what is said anew each time, and the CA, kept by itself."""
+    """Return the part of a request that is recorded: without options of one run, and the CA, recorded separately."""
     return replace(wanted, ca_cert=None, replace_ca=False, timeout=None)
 
 
 def record_of(machine: HostView, run_id: str, wanted: Desired) -> records.LastConfigure:
-    """Return the record of a `configure` that begins. Where its CA is to be read from is kept, and never a secret."""
+    """Return the record of a `configure` that begins. It names the source of the CA, and never contains a secret."""
     before = last_configure(machine)
     if before is not None and before.ca_pem is not None and wanted.ca_cert == f"inline:{before.ca_pem}":
         return records.LastConfigure(to_json(_kept(wanted)), before.ca_pem, run_id)
@@ -101,14 +101,14 @@ def record_of(machine: HostView, run_id: str, wanted: Desired) -> records.LastCo
 
 
 def with_ca(run_id: str, wanted: Desired, ca: Ca) -> records.LastConfigure:
-    """Return what is asked for, with the CA as it was read."""
+    """Return the record of a request, with the CA as it was read."""
     return records.LastConfigure(to_json(_kept(wanted)), ca.pem.decode(), run_id)
 
 
 def accept(machine: Host, record: records.LastConfigure) -> records.LastConfigure:
-    """Keep what is asked for before anything is done about it: it counts from now on, however this run ends.
+    """Record the request before any change: it is in force from now on, however this run ends.
 
-    Raises AgentError where it cannot be kept, unless a `configure` has succeeded that was asked for the same.
+    Raises AgentError where it cannot be recorded, unless a `configure` with the same request has succeeded.
     """
     before = last_configure(machine)
     done = before.succeeded if before is not None else None
@@ -124,7 +124,7 @@ def accept(machine: Host, record: records.LastConfigure) -> records.LastConfigur
 
 
 def save_success(machine: Host, record: records.LastConfigure) -> tuple[Notice, ...]:
-    """Keep that what was asked for has succeeded. What the run did stands also when that fails."""
+    """Record that the request has succeeded. If that fails, the result of the run stands."""
     try:
         records.write_last(machine, replace(record, succeeded=record))
     except AgentError as error:
@@ -134,7 +134,7 @@ def save_success(machine: Host, record: records.LastConfigure) -> tuple[Notice, 
 
 
 def last_configure(view: HostView) -> records.LastConfigure | None:
-    """Return the record of this host, None where there is none, or one that cannot be understood."""
+    """Return the record of this host, None where there is none, or one that cannot be parsed."""
     with contextlib.suppress(AgentError, TypeError):
         last = records.read_last(view)
         for each in filter(None, (last, last.succeeded)):
@@ -144,7 +144,7 @@ def last_configure(view: HostView) -> records.LastConfigure | None:
 
 
 def record_remarks(view: HostView) -> tuple[Notice, ...]:
-    """Say of a record that is there and cannot be used: what was asked for last, and whether it succeeded, is lost."""
+    """Return a notice of a record that cannot be used: the last request, and whether it succeeded, is lost."""
     if not view.is_root() or view.stat(view.system.desired) is None or last_configure(view) is not None:
         return ()
     saw = f"{view.system.desired}: a record of another version"
@@ -157,7 +157,7 @@ def record_remarks(view: HostView) -> tuple[Notice, ...]:
 
 
 def unfinished(view: HostView, looked_at: records.LastConfigure | None) -> ErrorDetails | None:
-    """Tell that the last `configure` has not succeeded, unless what it means was looked at, or succeeded before."""
+    """Return an error if the last `configure` has not succeeded, unless an equal request was checked or succeeded."""
     last = last_configure(view)
     if last is None or last.is_done:
         return None
@@ -185,28 +185,28 @@ def unfinished(view: HostView, looked_at: records.LastConfigure | None) -> Error
 
 
 def _ca_of(view: HostView, last: records.LastConfigure) -> str:
-    """Return the CA that a record asks for: what is at the place it names. Raises AgentError as reading that does."""
+    """Return the CA of a record, from the place that it names. Raises AgentError as that read does."""
     if last.ca_pem is not None:
         return last.ca_pem
     return load_ca(view, _of_record(view, last), Timeouts())[0].pem.decode()
 
 
 def _meant(last: records.LastConfigure) -> Desired:
-    """Return what a record asks of the host itself but for the CA, in one spelling: what is meant without saying, said.
+    """Return what a record asks of the host itself but for the CA, in one spelling: defaults are filled in.
 
-    Neither who is told of it, nor where packages come from.
+    Neither the sinks of reports, nor the source of packages, count.
     """
-    said = from_json({name: value for name, value in last.desired.items() if name not in _NOT_OF_THE_HOST})
+    desired = from_json({name: value for name, value in last.desired.items() if name not in _NOT_OF_THE_HOST})
     return replace(
-        said,
-        hsm_ip=tuple(sorted(set(said.hsm_ip))),
-        component=tuple(sorted({"cli", *said.component})),
-        sdk=said.sdk or 5,
+        desired,
+        hsm_ip=tuple(sorted(set(desired.hsm_ip))),
+        component=tuple(sorted({"cli", *desired.component})),
+        sdk=desired.sdk or 5,
     )
 
 
 def with_what_lacks(view: HostView, error: AgentError, desired: Desired) -> AgentError:
-    """Add to complaints what the next look would complain of: the whole input is corrected in one go."""
+    """Add to the complaints those that the next run would have: the user can correct the whole input at once."""
     spelled = (("--hsm-ip", "hsm.ip", "HSM_AGENT_HSM_IP"), ("--ca-cert", "hsm.ca_cert", "HSM_AGENT_CA_CERT"))
     more = [
         text

@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
     from agent.core.host import HostView
 
-# Of standard input: bytes, and how long it is waited for, in seconds. A person may have to log in somewhere first.
+# Limits of standard input: bytes, and seconds until its end. A person may have to log in somewhere first.
 _LARGEST = 1024 * 1024
-_PATIENCE = 120.0
+_TIMEOUT = 120.0
 
 
 def read_desired(
-    view: HostView, given: Mapping[str, Any], config: str | None, said: list[RawOptions]
+    view: HostView, given: Mapping[str, Any], config: str | None, found_options: list[RawOptions]
 ) -> Desired:
-    """Return what all sources together ask for. Raises AgentError `config-invalid` with all complaints.
+    """Return the request of all sources together. Raises AgentError `config-invalid` with all complaints.
 
-    `said` gets what could be read in any case.
+    `found_options` receives every source that could be read, in any case.
     """
     input_errors = InputErrors()
-    read_sources(view, given, config, input_errors, said)
-    return resolve(said, input_errors)
+    read_sources(view, given, config, input_errors, found_options)
+    return resolve(found_options, input_errors)
 
 
 def read_sources(
@@ -47,48 +47,50 @@ def read_sources(
     given: Mapping[str, Any],
     config: str | None,
     input_errors: InputErrors,
-    said: list[RawOptions] | None = None,
+    found_options: list[RawOptions] | None = None,
 ) -> list[RawOptions]:
-    """Return what flags, environment and file say, the strongest first. A CA on standard input is read here.
+    """Return the options of flags, environment and file, highest precedence first. A CA on standard input is read here.
 
-    `said` gets each as soon as it is read. Raises AgentError where standard input cannot be waited for any longer.
+    `found_options` receives each as soon as it is read. Raises AgentError where standard input does not end in time.
     """
-    said = [] if said is None else said
+    found_options = [] if found_options is None else found_options
     if config == "-" and given.get("ca_cert") == "-":
         input_errors.add("--config, --ca-cert", "only one of them can be standard input")
         input_errors.raise_any()
-    said.append(read_flags(given, input_errors))
-    said.append(read_environment(os.environ, input_errors))
+    found_options.append(read_flags(given, input_errors))
+    found_options.append(read_environment(os.environ, input_errors))
     if config == "-":
-        data = _standard_input(view, said, "--config", "config-invalid")
-        said.append(read_text(data, "standard input", input_errors))
+        data = _standard_input(view, found_options, "--config", "config-invalid")
+        found_options.append(read_text(data, "standard input", input_errors))
     elif config is not None:
         found = read_file(view, config, input_errors)
         if found is None:
             input_errors.add("--config", f"there is no file {config}")
-        said.append(found or {})
+        found_options.append(found or {})
     else:
-        said.append(read_files(view, input_errors))
-    winner = next((each for each in said if each.get("ca_cert") is not None), None)
+        found_options.append(read_files(view, input_errors))
+    winner = next((each for each in found_options if each.get("ca_cert") is not None), None)
     if winner is not None and winner["ca_cert"] == "-" and not input_errors.texts:
-        text = _standard_input(view, said, "--ca-cert", "ca-unreadable").decode("utf-8", "surrogateescape")
+        text = _standard_input(view, found_options, "--ca-cert", "ca-unreadable").decode(
+            "utf-8", "surrogateescape"
+        )
         winner["ca_cert"] = f"inline:{text}"
-    return said
+    return found_options
 
 
-def _standard_input(view: HostView, said: list[RawOptions], option: str, code: CodeName) -> bytes:
-    """Return what is written to us until its end, which `--timeout` or else a limit of ours waits for.
+def _standard_input(view: HostView, found_options: list[RawOptions], option: str, code: CodeName) -> bytes:
+    """Return standard input up to its end; `--timeout` or else a fixed limit bounds the wait.
 
-    Raises AgentError `timed-out`, `interrupted`, and `code` where there is more than such a file has.
+    Raises AgentError `timed-out`, `interrupted`, and `code` where it is larger than such a file.
     """
     if sys.stdin is None:
         return b""
-    asked = next((each["timeout"] for each in said if each.get("timeout") is not None), _PATIENCE)
-    limit = min(asked, _PATIENCE)
+    asked = next((each["timeout"] for each in found_options if each.get("timeout") is not None), _TIMEOUT)
+    limit = min(asked, _TIMEOUT)
     ends = view.monotonic() + limit
 
     def check_stopped() -> None:
-        view.sleep(0)  # an interrupt
+        view.sleep(0)  # raises on an interrupt
         if view.monotonic() >= ends:
             raise AgentError(
                 "timed-out", "standard input did not end", saw=f"no end within {limit:g} s",

@@ -1,4 +1,4 @@
-"""In which line of a TOML document each key and each member of a list stands."""
+"""The line of each key and each member of a list in a TOML document."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Union
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-DEEPEST = 5  # `hosts.NAME.client.sha256."FILE"`; what is deeper is in the line of that
+DEEPEST = 5  # `hosts.NAME.client.sha256."FILE"`; a deeper key has the line of its parent
 Path = tuple[Union[str, int], ...]
 _STRINGS = r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
 _PIECE = re.compile(rf"(?:{_STRINGS})|\#[^\n]*|[\[\]{{}},=\n]|[^\s\[\]{{}},=\#\"']+", re.DOTALL)
@@ -18,7 +18,7 @@ _PART = re.compile(r'"((?:\\.|[^"\\])*)(?:"|$)|\'([^\']*)\'|([^\s."\']+)', re.DO
 
 
 class TomlLines:
-    """The places in one document. It must be valid TOML: a parser has read it before."""
+    """The lines in one document. It must be valid TOML: a parser has read it before."""
 
     def __init__(self, text: str) -> None:
         self._ends = [found.start() for found in re.finditer("\n", text)]
@@ -26,7 +26,7 @@ class TomlLines:
         self._walk(text)
 
     def of(self, *path: str | int) -> int:
-        """Return the line of a key, or of the nearest thing around it that has one."""
+        """Return the line of a key, or of its nearest parent that has one."""
         for length in range(len(path), 0, -1):
             if path[:length] in self._places:
                 return self._places[path[:length]]
@@ -44,7 +44,7 @@ class TomlLines:
                 self._members(self._note(table, pieces[:sign], start), statement[sign + 1 :])
 
     def _members(self, path: Path, value: list[re.Match[str]]) -> None:
-        """Note where the members of a list stand; those of tables and lists in it are not looked for."""
+        """Record the lines of the members of a list, but not of those of tables and lists in it."""
         if not value or value[0][0] != "[":
             return
         member = depth = 0

@@ -28,14 +28,14 @@ _QUERY = (
     "-f=${Package}\\t${Version}\\t${db:Status-Abbrev}\\t${Status}\\n",
     *LINUX_PACKAGES,
 )
-# Keep a configuration file that was changed, without a question: the terminal is not ours.
+# Keep a configuration file that was changed, and do not ask: the agent has no terminal.
 _OPTIONS = (
     "-y",
     "-q",
     "--no-install-recommends",
     "-o", "Dpkg::Options::=--force-confold",
     "-o", "Dpkg::Use-Pty=0",
-    # where it is on, apt would take along what nothing needs any more, and may not: so it would do nothing at all
+    # if it is on, apt would try to remove packages that are no longer needed, and --no-remove would make it refuse
     "-o", "APT::Get::AutomaticRemove=false",
     "-o", "APT::Sandbox::User=root",  # the verified file lies in a folder that the user _apt may not enter
 )  # fmt: skip
@@ -73,7 +73,7 @@ class Deb:
         found = [
             Installed(package, version, _condition(short), _remark(short, status))
             for package, version, short, status in rows
-            # `un` was never here, `rc` left only its configuration files
+            # `un` was never installed, `rc` left only its configuration files
             if package in LINUX_PACKAGES and short[1:2] not in ("n", "c") and version
         ]
         return tuple(
@@ -88,9 +88,9 @@ class Deb:
         broken = [each.package for each in self._repaired(host, limits) if not each.is_whole]
         again = [file for file in files if file.rpartition("/")[2].partition("_")[0] in broken]
         if again:
-            # apt-get would not unpack the version that is there anew, so a script that was mended would not come
+            # apt-get would not unpack an installed version again, so a corrected script would not arrive
             run_transaction(host, self, ("dpkg", "--install", "--force-confold", *again), limits, _busy)
-        # --no-remove: apt would take a conflicting package off without a word
+        # --no-remove: apt would remove a conflicting package without a message
         argv = ("apt-get", "install", "--no-remove", *_OPTIONS, *files)
         done = run_transaction(host, self, argv, limits, _busy)
         if not done.ok and "unmet dependencies" in done.out + done.err:
@@ -100,20 +100,20 @@ class Deb:
         _judge(done, argv)
         return ()
 
-    def vouch(self, view: HostView, file: str) -> tuple[Notice, ...]:  # noqa: ARG002
-        """Say nothing: dpkg looks at no signature of a single file: the checksum vouches for it."""
+    def check_signature(self, view: HostView, file: str) -> tuple[Notice, ...]:  # noqa: ARG002
+        """Do nothing: dpkg checks no signature of a single file; the checksum is the proof."""
         return ()
 
     def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
-        # not apt-get: it would take off whatever else needs them, without a word
-        # asked first: dpkg would note even what it refuses as wanted away
-        # one that dpkg wants installed again may go as well
+        # not apt-get: it would remove packages that need these without a message
+        # checked first: dpkg would mark even a package that it refuses as to be removed
+        # a package that dpkg marks for reinstallation may be removed too
         words = ("--remove", "--force-remove-reinstreq", *packages)
         for argv in (("dpkg", "--simulate", *words), ("dpkg", *words)):
             _judge(run_transaction(host, self, argv, limits, _busy), argv)
 
     def _repaired(self, host: Host, limits: Timeouts) -> tuple[Installed, ...]:
-        """Finish what a killed dpkg left, since apt-get refuses everything until that is done; return what is there."""
+        """Finish what a killed dpkg left: until then apt-get refuses everything. Return the packages afterwards."""
         pending = any(name.isdigit() for name in host.list_dir("/var/lib/dpkg/updates"))
         found = () if pending else self.installed(host)
         if pending or any(not each.is_whole for each in found):
@@ -123,7 +123,7 @@ class Deb:
 
 
 def _listed(view: HostView, package: str) -> tuple[str, ...]:
-    """Return the paths of a package that the database knows; what it says instead, where it has none, is no path."""
+    """Return the paths of a package in the database; a line of dpkg's output that is no path is left out."""
     done = view.query(("dpkg-query", "-L", package), timeout=30)
     if not done.ok:
         raise unreadable_database(done, "dpkg", _REPAIR)
@@ -136,11 +136,11 @@ def _busy(done: CommandResult) -> bool:
 
 
 def _condition(short: str) -> Condition:
-    """Read three letters: what is wanted, what is, and R where dpkg itself asks for a reinstallation.
+    """Parse the three letters: wanted state, present state, and R where dpkg itself asks for a reinstallation.
 
-    That a package is on hold, or wanted away, does not break it. One that awaits the triggers of another (W) has all
+    A package on hold, or marked for removal, is not broken. One that awaits the triggers of another (W) has all
     its files and ran all its scripts. dpkg completes one that was unpacked (U), half configured (F), or has triggers of
-    its own to run (t); of a half installed one (H) nobody knows which files are there.
+    its own to run (t); which files a half installed one (H) has is unknown.
     """
     if short[2:3] == "R":
         return Condition.BROKEN

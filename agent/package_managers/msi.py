@@ -29,12 +29,12 @@ _OURS = re.compile(r"\\Amazon\\CloudHSM\\", re.IGNORECASE)
 _QUIET = ("/qn", "/norestart", "/l*v")
 _LOG_END = 1024 * 1024
 
-# What the vendor's programs call themselves is not published (facts 11). So a package that AWS published is known
-# by words in its name, while the others in it say nothing: an exporter or a backup of AWS's is another product.
+# The names of the vendor's programs are not published (facts 11). So a package that AWS published is recognised
+# by words in its name, if the other words mean nothing: an exporter or a backup of AWS's is another product.
 _SAYS_NOTHING = re.compile(
     r"aws|amazon|cloudhsm|cloud|hsm|client|sdk|module|library|provider|software|tools?|interface|for|windows|x64|bit|v?\d+"
 )
-# what may surround the title of a program that does not say whose it is
+# what may surround the title of a program without a publisher
 _AROUND = r"(library|provider|sdk|software|for|windows|x64|64 ?bit|v?[\d ]+)"
 _PUBLISHER = re.compile(
     r"(amazon( web services?| ?com)?|aws)"
@@ -42,10 +42,10 @@ _PUBLISHER = re.compile(
 )
 
 _DONE, _REBOOT_BEGUN, _REBOOT = 0, 1641, 3010
-_UNKNOWN = (1605, 1614)  # a product that is not, or not any more, installed
+_UNKNOWN = (1605, 1614)  # a product that is not, or no longer, installed
 _BUSY = 1618
-# What else Windows Installer says with its exit status: code, meaning, and hint (None: the code's own).
-_SAID: dict[int, tuple[CodeName, str, str | None]] = {
+# Other exit statuses of Windows Installer: code, meaning, and hint (None: the code's own).
+_MEANINGS: dict[int, tuple[CodeName, str, str | None]] = {
     112: ("no-space", "the disk is full", None),
     1601: (
         "package-failed",
@@ -84,9 +84,9 @@ _EMPTY_WORDS = re.compile(
 
 @dataclass(frozen=True)
 class Product:
-    """One program in the registry's list that Windows Installer put there: its key there is its product code.
+    """One program in the registry's list that Windows Installer installed: its key there is its product code.
 
-    `publisher` and `location` are empty where it does not say them.
+    `publisher` and `location` are empty where the registry has none.
     """
 
     code: str
@@ -96,10 +96,10 @@ class Product:
     location: str = ""
 
     def package(self, root: str) -> str | None:
-        r"""Return the vendor's file name without version, None for a program of somebody else or one without a package.
+        r"""Return the vendor's file name without version, None for another publisher's program, or without a package.
 
-        Who published it decides. One that does not say it, as a package of Windows Installer must, has to be called as
-        the vendor's is and nothing more, `CloudHSM Client Backup` is not, and may not lie elsewhere than in `root`.
+        The publisher decides. A program without one, which a package of Windows Installer must have, needs exactly the
+        vendor's name (`CloudHSM Client Backup` is not), and no location outside of `root`.
         """
         name = _plain(self.name)
         if "cloudhsm" not in name.replace(" ", ""):
@@ -113,7 +113,7 @@ class Product:
 
 
 def _below(path: str, folder: str) -> bool:
-    """Tell where a location leads that an installer wrote in its own way: in quotes, with strokes, over `..`."""
+    """Tell whether a path is below a folder; installers write it in their own way: quoted, with slashes, over `..`."""
     there = ntpath.normpath(path.strip().strip('"'))
     return f"{there}{_SEPARATOR}".lower().startswith(f"{folder}{_SEPARATOR}".lower())
 
@@ -142,8 +142,8 @@ def _by_words(name: str) -> str | None:
 class Msi:
     """Windows Installer, one package after the other: it has no transaction over several.
 
-    It lets itself be asked whether it is free only by taking its mutex, which could refuse somebody else. So its own
-    answer (1618) is what is waited for.
+    The only test of whether it is free is to take its mutex, which could make another installation fail. So the agent
+    waits for as long as it answers 1618.
     """
 
     @property
@@ -169,15 +169,15 @@ class Msi:
         )
 
     def finish(self, host: Host, package: str, limits: Timeouts) -> None:
-        """Do nothing: Windows Installer goes back when it does not get through, so it leaves nothing unfinished."""
+        """Do nothing: Windows Installer rolls a failed transaction back, so it leaves nothing unfinished."""
 
     def install(self, host: Host, files: Sequence[str], limits: Timeouts) -> tuple[Notice, ...]:
-        """Do what PackageManager.install promises, and raise `reboot-required` when all are in but a reboot is left."""
+        """Do what PackageManager.install promises; raise `reboot-required` when only a reboot remains to be done."""
         reboot = [file for file in files if self._run(host, ("/i", file), f"{file}.log", limits)]
         _require_no_reboot(reboot)
         return ()
 
-    def vouch(self, view: HostView, file: str) -> tuple[Notice, ...]:
+    def check_signature(self, view: HostView, file: str) -> tuple[Notice, ...]:
         return check_signature(view, file)
 
     def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
@@ -185,15 +185,15 @@ class Msi:
         for package, product in products(host):
             if package not in packages:
                 continue
-            # that of an installation lies beside its package
+            # the log of an installation lies beside its package
             log = host.system.join(host.system.log, f"remove-{product.code.strip('{}')}.log")
-            host.write(log, b"", mode=0o600)  # Windows Installer makes no folder
+            host.write(log, b"", mode=0o600)  # Windows Installer creates no folder
             if self._run(host, ("/x", product.code), log, limits):
                 reboot.append(product.name)
         _require_no_reboot(reboot)
 
     def _run(self, host: Host, words: tuple[str, str], log: str, limits: Timeouts) -> bool:
-        """Run one transaction to its end, and tell whether a reboot is left to do."""
+        """Run one transaction to its end, and tell whether it needs a reboot."""
         argv = ("msiexec", *words, *_QUIET, log)
         done = run_transaction(host, self, argv, limits, _is_busy)
         if done.status in (_REBOOT, _REBOOT_BEGUN):
@@ -204,7 +204,7 @@ class Msi:
 
 
 def products(view: HostView) -> tuple[tuple[str, Product], ...]:
-    """Return the vendor's programs that the 64-bit part of the registry lists, each with the package that it is.
+    """Return the vendor's programs in the 64-bit part of the registry, each with the package that it comes from.
 
     Raises AgentError `unreadable`.
     """
@@ -236,24 +236,24 @@ def _installed(package: str, versions: Sequence[str], awaits: str | None) -> Ins
 
 
 def _awaited(view: HostView) -> str | None:
-    """Return the first file of the vendor's that was in use and is replaced when Windows starts anew."""
-    # pairs of what is moved and where to; a name begins with \??\, or !\??\ where it replaces one
+    """Return the first file of the vendor's that was in use and is replaced at the next start of Windows."""
+    # pairs of source and target; a name begins with \??\, or !\??\ where it replaces one
     moves = read_key(view, _SESSION_MANAGER).texts("PendingFileRenameOperations")
     paths = (path.lstrip("!")[len("\\??\\") :] for path in moves if path)
     return next((path for path in paths if _OURS.search(path)), None)
 
 
-def _told(line: str) -> str:
-    """Return what a line of a log told a person: what follows `Product: NAME -- `."""
+def _message(line: str) -> str:
+    """Return the text of a log's line for people: what follows `Product: NAME -- `."""
     return line.partition("Product: ")[2].partition(" -- ")[2]
 
 
 def reason(log: str) -> str:
-    """Return why an installation failed, in its log's words: what a person was told, else the action that failed."""
+    """Return why an installation failed, in its log's words: the messages for people, else the action that failed."""
     lines = [line.strip() for line in log.splitlines()]
-    told = [words for line in lines for words in [_told(line)] if words]
+    messages = [words for line in lines for words in [_message(line)] if words]
     errors = [match[0] for line in lines for match in [re.search(r"\bError \d{4}\b.+", line)] if match]
-    useful = [words for words in (*told, *errors) if not _EMPTY_WORDS.search(words)]
+    useful = [words for words in (*messages, *errors) if not _EMPTY_WORDS.search(words)]
     ended = [line for line in lines if re.search(r"Return value 3\b", line)]
     return "; ".join(dict.fromkeys(useful[:3] or ended[:1]))
 
@@ -283,7 +283,7 @@ def _failure(host: Host, done: CommandResult, argv: Sequence[str], log: str) -> 
             "package-failed", "msiexec did not end in time", saw="still running when its time ran out", want="exit 0",
             hint=f"the Windows Installer service may still be at work: wait for it, then run this again, or {by_hand}",
         )  # fmt: skip
-    code, meaning, hint = _SAID.get(done.status or 0, ("package-failed", "", None))
+    code, meaning, hint = _MEANINGS.get(done.status or 0, ("package-failed", "", None))
     why = reason(text_of(_end_of(host, log), "cp1252"))
     if "out of disk space" in why.lower():
         code, hint = "no-space", None
@@ -299,10 +299,10 @@ def _failure(host: Host, done: CommandResult, argv: Sequence[str], log: str) -> 
 
 
 def _end_of(host: Host, log: str) -> bytes:
-    """Return the last part of a log, which may be many times as long; empty when it cannot be had."""
+    """Return the last part of a log, which may be many times as long; empty when it cannot be read."""
     try:
         stat = host.stat(log)
         start = max(0, (stat.size if stat else 0) - _LOG_END) // 2 * 2
         return host.read(log, offset=start, limit=_LOG_END + 4096) or b""
     except AgentError:
-        return b""  # what the status means is said all the same
+        return b""  # the exit status has a meaning without it

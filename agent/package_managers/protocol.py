@@ -1,4 +1,4 @@
-"""What a package manager must answer, and the wait for its locks that all of them share."""
+"""The interface to a package manager, and the wait for its locks that all of them share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agent.core.model import Notice
     from agent.core.timeouts import Timeouts
 
-# What a failing manager's words tell of the cause: a pattern, the code, and the hint (None: the code's own). Repeating
+# The causes in a failing manager's output: a pattern, the code, and the hint (None: the code's own). Repeating
 # the command would only fail again.
 _CAUSES: tuple[tuple[str, CodeName, str | None], ...] = (
     (
@@ -30,7 +30,7 @@ _CAUSES: tuple[tuple[str, CodeName, str | None], ...] = (
         None,
     ),
     (
-        # all that dnf says, when quiet, of a file that is there and whose name is excluded
+        # the whole output of a quiet dnf for a file that exists and whose package name is excluded
         r"exclude filtering|Unable to find a match",
         "package-failed",
         "`excludepkgs` (or `exclude`) in /etc/dnf/dnf.conf keeps this package away: take its name out there",
@@ -46,12 +46,12 @@ _CAUSES: tuple[tuple[str, CodeName, str | None], ...] = (
         "the package is on hold: `apt-mark showhold` names it, `apt-mark unhold NAME` lets it be changed",
     ),
 )
-# how often a busy lock is looked at again, in seconds
+# how often a busy lock is checked again, in seconds
 _LOOK_AGAIN = 0.5
 
 
 class Condition(Enum):
-    """How much of a package that the database knows is on the host."""
+    """How much of a package in the database is on the host."""
 
     WHOLE = "whole"
     UNFINISHED = (
@@ -64,8 +64,8 @@ class Condition(Enum):
 class Installed:
     """A package in the host's database.
 
-    `remark` says in the manager's own word what is special about its condition, None when nothing is. `awaits` is a
-    file of it that only the next start of the host puts in its place, None when all are there.
+    `remark` is the manager's own word for an unusual state, None for a normal one. `awaits` is a file of it that only
+    the next start of the host puts in its place, None when there is none.
     """
 
     package: str
@@ -79,7 +79,8 @@ class Installed:
         return self.condition is Condition.WHOLE
 
 
-# What of a package is run, or loaded, and never ships empty; of those in `bin` these are surely programs (facts 3.1).
+# The files of a package that are run or loaded, and never empty; of those in `bin` these are surely programs (facts
+# 3.1).
 _RUN = re.compile(r"configure(-[a-z0-9-]+)?|cloudhsm-cli")
 _LOADED = re.compile(r".+\.(so(\.\d+)*|jar)")
 
@@ -87,10 +88,10 @@ _LOADED = re.compile(r".+\.(so(\.\d+)*|jar)")
 def with_its_files(
     view: HostView, each: Installed, listed: Callable[[HostView, str], tuple[str, ...]]
 ) -> Installed:
-    """Return a package as it is: one of whose programs or libraries some are not there, or cannot be used, is broken.
+    """Return a package with its state: it is broken if a program or library of it is missing or cannot be used.
 
-    `listed` asks the manager for the paths of a package; without any its own record of them is gone, since every
-    package has some. Configuration is left out, since that a file of it is missing is another step's to see.
+    `listed` returns the paths of a package; an empty list means that the manager's own record is lost, since every
+    package has some. Configuration does not count, since another step checks it.
     """
     if not each.is_whole:
         return each
@@ -108,7 +109,7 @@ def with_its_files(
 
 
 def _fault(view: HostView, path: str) -> str | None:
-    """Say what is wrong with one file of a package, None for nothing. Where a link leads is not the package's."""
+    """Return what is wrong with one file of a package, None for nothing. The target of a link is not the package's."""
     stat = view.stat(path)
     if stat is None:
         return "missing"
@@ -132,43 +133,43 @@ class PackageManager(Protocol):
 
     @property
     def parts(self) -> int | None:
-        """How many parts of a version the database tells: three of 5.18.0-1 on Windows, None for all of them."""
+        """How many parts of a version the database has: three of 5.18.0-1 on Windows, None for all of them."""
 
     @property
     def knows_scripts(self) -> bool:
-        """Whether a package that its database calls whole has run all its scripts to their ends."""
+        """Whether a package that the database calls installed has run all its scripts to their ends."""
 
     def installed(self, view: HostView) -> tuple[Installed, ...]:
-        """Return the packages of AWS that the database knows, sorted by name; leftovers of removed ones are not listed.
+        """Return the packages of AWS in the database, sorted by name; leftovers of removed ones are not listed.
 
-        Those are the names in cloudhsm/components.py and no others, whatever a site calls its own packages.
+        Only the names in cloudhsm/components.py count, whatever a site calls its own packages.
         """
 
     def finish(self, host: Host, package: str, limits: Timeouts) -> None:
-        """Complete one package that is unfinished, with what is on the host. Raises AgentError as `install` does."""
+        """Complete one unfinished package, with the files on the host. Raises AgentError as `install` does."""
 
     def install(self, host: Host, files: Sequence[str], limits: Timeouts) -> tuple[Notice, ...]:
-        """Install local, already verified files in one transaction, and return what the manager let pass.
+        """Install local, already verified files in one transaction, and return remarks that the manager printed.
 
-        What is there already, whole or not, is installed anew. Raises AgentError `package-failed`, `package-locked`
-        and, when the manager says so, `no-space`.
+        Installed packages, intact or not, are installed again. Raises AgentError `package-failed`, `package-locked`
+        and, when the manager reports it, `no-space`.
         """
 
-    def vouch(self, view: HostView, file: str) -> tuple[Notice, ...]:
-        """Return what is remarkable about a file's own signature, beside the checksum that was compared.
+    def check_signature(self, view: HostView, file: str) -> tuple[Notice, ...]:
+        """Return remarks about a file's own signature, in addition to the checksum that was compared.
 
-        Raises AgentError `checksum-mismatch` when the signature says that the file was changed.
+        Raises AgentError `checksum-mismatch` when the signature proves that the file was changed.
         """
 
     def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
         """Remove these packages and no other, and keep what they leave in /opt. Raises AgentError as `install` does.
 
-        One that another package needs is not removed: `package-failed`.
+        A package that another one needs is not removed: `package-failed`.
         """
 
 
 def lock_holder(view: HostView, manager: PackageManager) -> str | None:
-    """Return who holds a lock of the manager in words, such as `apt-get (pid 812) holds /var/lib/dpkg/lock`."""
+    """Return who holds a lock of the manager as text, such as `apt-get (pid 812) holds /var/lib/dpkg/lock`."""
     for path in manager.locks:
         holder = view.lock_holder(path)
         if holder is not None:
@@ -177,9 +178,9 @@ def lock_holder(view: HostView, manager: PackageManager) -> str | None:
 
 
 def failure(done: CommandResult, argv: Sequence[str], saw: str = "") -> AgentError:
-    """Return what to raise for a transaction that failed: in the manager's own words, or those that are given.
+    """Return the error for a failed transaction: with the manager's own message, or the given one.
 
-    The command can be repeated by hand as it is shown: the file that it names stays where it is until it is installed.
+    The command can be repeated by hand as shown: the file that it names stays in place until it is installed.
     """
     said = done.out + done.err
     line = " ".join(argv)
@@ -197,7 +198,7 @@ def failure(done: CommandResult, argv: Sequence[str], saw: str = "") -> AgentErr
 
 
 def unreadable_database(done: CommandResult, name: str, hint: str) -> AgentError:
-    """Return what to raise where a manager's database gives no answer."""
+    """Return the error for a manager's database that gives no answer."""
     code, cure = next(
         (found[1:] for found in _CAUSES if re.search(found[0], done.err)), ("package-failed", hint)
     )
@@ -217,11 +218,11 @@ def run_transaction(
     limits: Timeouts,
     busy: Callable[[CommandResult], bool],
 ) -> CommandResult:
-    """Run one package transaction once the locks are free, and again when another program was quicker to them.
+    """Run one package transaction once the locks are free, and again when another program took them first.
 
-    Looking at the lock, before and after, decides; `busy` reads the manager's own refusal, for holders that have
-    let go by the time we look. apt's own wait (DPkg::Lock::Timeout) does not cover all of its locks, dnf waits
-    without end, rpm not at all: so the wait is ours. A transaction in progress is never cut short by `limits.lock`.
+    Checks of the lock, before and after, decide; `busy` recognises the manager's own refusal, for holders that have
+    released it by then. apt's own wait (DPkg::Lock::Timeout) does not cover all of its locks, dnf waits
+    without end, rpm not at all: so the agent waits itself. `limits.lock` never cuts a transaction in progress short.
 
     Raises AgentError `package-locked` with the holder's name.
     """
@@ -240,7 +241,7 @@ def run_transaction(
                 if not busy_with:
                     return done
     except AgentError as error:
-        # the time of the whole run is up: what it was spent on is the lock
+        # the time of the whole run is up: it was spent waiting for the lock
         if not busy_with or error.code.name != "timed-out":
             raise
     raise AgentError(

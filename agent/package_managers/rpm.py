@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.core.timeouts import Timeouts
 
 _QUERY = ("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n", *LINUX_PACKAGES)
-# A repository that cannot be reached is given up soon; dnf's own patience is ten times 30 seconds for each.
+# A repository that cannot be reached is given up soon; dnf's own limit is ten times 30 seconds for each.
 _SHORTLY = ("--setopt=timeout=20", "--setopt=retries=2")
 _REMARKS = 3
 
@@ -33,13 +33,13 @@ _REPAIR = "repair it: `rpm --rebuilddb`"
 
 @dataclass(frozen=True)
 class Rpm:
-    """rpm and dnf. dnf would downgrade to an older file without a word and exit 0: the caller refuses that first."""
+    """rpm and dnf. dnf would downgrade to an older file without a message and exit 0: the caller refuses that first."""
 
     @property
     def locks(self) -> tuple[str, ...]:
         return (
             "/var/lib/rpm/.rpm.lock",
-            "/usr/lib/sysimage/rpm/.rpm.lock",  # where newer rpm keeps its database
+            "/usr/lib/sysimage/rpm/.rpm.lock",  # newer rpm keeps its database here
         )
 
     @property
@@ -57,7 +57,7 @@ class Rpm:
         )
 
     def finish(self, host: Host, package: str, limits: Timeouts) -> None:
-        """Take the older of two off, which an upgrade that was killed left; the files of the newer one stay."""
+        """Remove the older of two versions, which a killed upgrade left; the files of the newer one stay."""
         for old in self._versions(host).get(package, ())[:-1]:
             argv = ("rpm", "-e", f"{package}-{old}")
             done = run_transaction(host, self, argv, limits, _busy)
@@ -69,7 +69,7 @@ class Rpm:
         for each in there:
             if each.condition is Condition.UNFINISHED:
                 self.finish(host, each.package, limits)
-        # dnf does nothing about the version that is there, whether its files are or not
+        # dnf does not reinstall an installed version, even if its files are missing
         broken = tuple(
             f"{each.package}-{each.version}." for each in there if each.condition is Condition.BROKEN
         )
@@ -89,16 +89,16 @@ class Rpm:
         argv = _argv(host, "install", *_SHORTLY, *files)
         helped = run_transaction(host, self, argv, limits, _busy)
         if not helped.ok:
-            # what is lacking is the cause, whatever the repositories say
+            # the missing dependency is the cause, whatever the repositories report
             raise failure(helped, argv, saw=f"{alone.tail(3)}\nand with the repositories:\n{helped.tail(6)}")
         return _scripts_that_failed(helped)
 
-    def vouch(self, view: HostView, file: str) -> tuple[Notice, ...]:  # noqa: ARG002
-        """Say nothing: dnf looks at it where it is set up to, and says so."""
+    def check_signature(self, view: HostView, file: str) -> tuple[Notice, ...]:  # noqa: ARG002
+        """Do nothing: dnf checks signatures where it is configured to, and reports them."""
         return ()
 
     def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
-        # rpm is asked first: dnf would take off whatever else needs them, and what they needed, without a word
+        # rpm is asked first: dnf would remove, without a message, all that needs these packages, and what they needed
         alone = ("rpm", "-e", "--test", "--allmatches", *packages)
         for argv in (alone, _argv(host, "remove", "--setopt=clean_requirements_on_remove=0", *packages)):
             done = run_transaction(host, self, argv, limits, _busy)
@@ -130,14 +130,14 @@ def _installed(name: str, versions: Sequence[str]) -> Installed:
 
 
 def _scripts_that_failed(done: CommandResult) -> tuple[Notice, ...]:
-    """Tell what rpm remarks on and then forgets: it counts a package as installed whose last script failed."""
+    """Return a remark that rpm prints and forgets: it counts a package as installed although its last script failed."""
     said = [line.strip() for line in (done.err + "\n" + done.out).splitlines() if "scriptlet" in line]
     failed = dict.fromkeys(line for line in said if "fail" in line.lower() or line.startswith("Error in"))
     return tuple(Notice("package-script-failed", line) for line in list(failed)[:_REMARKS])
 
 
 def _listed(view: HostView, package: str) -> tuple[str, ...]:
-    """Return the paths of a package that the database knows; what it says instead, where it has none, is no path."""
+    """Return the paths of a package in the database; a line of rpm's output that is no path is left out."""
     done = view.query(("rpm", "-ql", package), timeout=30)
     if not done.ok:
         raise unreadable_database(done, "rpm", _REPAIR)
@@ -145,8 +145,8 @@ def _listed(view: HostView, package: str) -> tuple[str, ...]:
 
 
 def _argv(view: HostView, verb: str, *words: str) -> tuple[str, ...]:
-    # exit_on_lock: dnf against dnf would wait without end
-    # strict: where it is off, what lacks something is left out with a success and without a word
+    # exit_on_lock: two instances of dnf would wait for each other without end
+    # strict: if it is off, dnf skips a package with a missing dependency, and reports success
     options = ("-y", "-q", "--setopt=exit_on_lock=True", "--setopt=strict=True", "--setopt=skip_broken=False")
     return (_program(view), verb, *options, *words)
 
@@ -161,6 +161,6 @@ def _busy(done: CommandResult) -> bool:
 
 
 def _lacks(done: CommandResult) -> bool:
-    """Tell whether something else has to be installed too, in the words of dnf or of yum."""
+    """Tell whether another package must be installed too, by the messages of dnf or of yum."""
     said = done.err + done.out
     return "nothing provides" in said or "Requires:" in said

@@ -1,1 +1,1 @@
-"""How a report looks: versioned JSON for programs, text for people, progress while it goes on."""
+"""How a report looks: versioned JSON for programs, text for people, progress while a run lasts."""

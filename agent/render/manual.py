@@ -21,7 +21,7 @@ _LINK = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")
 _CELL = re.compile(r"(?<!\\)\|")
 _ITEM = re.compile(r"(- |\d+\. )")
 _GAP = 2
-# a last column narrower than this is not read but spelled
+# a narrower last column would be unreadable
 _NARROWEST = 30
 
 
@@ -53,7 +53,7 @@ def page(topic: str | None, *, width: int | None = None) -> str:
 
 
 def blocks(text: str) -> Iterator[Block]:
-    """Yield the pieces of a page, of the part of Markdown that our pages use; texts in them are Markdown still."""
+    """Yield the pieces of a page, for the part of Markdown that the manual uses; their texts still contain Markdown."""
     for number, part in enumerate(_CODE.split(_COMMENT.sub("", text))):
         if number % 2:
             yield Block("code", tuple((line,) for line in part.rstrip("\n").split("\n")))

@@ -18,17 +18,17 @@ _PAINT = re.compile(r"(\033\[(?:[0-9]{1,2})m)")
 
 
 class UnreadError(Exception):
-    """Whoever read our standard output is gone. Not an OSError: of that the parser makes exit status 1."""
+    """The reader of standard output is gone. Not an OSError: for that the parser exits with status 1."""
 
 
 class UnwrittenError(AgentError):
-    """The result could not be written, so that nothing more can be."""
+    """The result could not be written, so nothing more can be."""
 
 
 def print_text(text: str, *, colour: bool = False) -> None:
-    """Write the result. A reader that is gone does not change how the run ended; a full disk is told.
+    """Write the result. A reader that is gone does not change how the run ended; a full disk is reported.
 
-    What would move the cursor of a terminal is taken out here, whoever said it.
+    Control characters are removed here, whatever their source.
     """
     if sys.stdout is not None:
         encoding = sys.stdout.encoding or "utf-8"
@@ -36,7 +36,7 @@ def print_text(text: str, *, colour: bool = False) -> None:
 
 
 def print_bytes(data: bytes) -> None:
-    """Write what is no text, or is encoded already."""
+    """Write bytes that are no text, or are encoded already."""
     if sys.stdout is None:
         return
     try:
@@ -50,9 +50,9 @@ def print_bytes(data: bytes) -> None:
 
 
 class CommandOutput:
-    """Standard output for the parser, which writes help by itself: that it cannot be written is told as ours is.
+    """Standard output for the parser, which writes help by itself: its write errors are reported like the agent's.
 
-    `spoken` tells whether there was a result, so that nothing is written behind it.
+    `spoken` tells whether anything was written, so that nothing is added to it.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -87,7 +87,7 @@ def _writing() -> Iterator[None]:
 
 
 def print_error(text: str) -> None:
-    """Write to standard error; that it is closed, full or read by nobody changes nothing."""
+    """Write to standard error; if that is closed, full or unread, nothing happens."""
     if sys.stderr is not None:
         encoding = sys.stderr.encoding or "utf-8"
         with contextlib.suppress(OSError, ValueError):
@@ -96,6 +96,6 @@ def print_error(text: str) -> None:
 
 
 def _screened(text: str, *, colour: bool) -> str:
-    """Return a whole screen as it may be written: lines, our own colours where there are any, and nothing else."""
-    kept = _PAINT.split(text) if colour else [text]  # at odd places are the colours
+    """Return a screen with nothing but lines and, if wanted, the agent's own colours."""
+    kept = _PAINT.split(text) if colour else [text]  # the colours are at odd indexes
     return "".join(part if number % 2 else lines(part) for number, part in enumerate(kept))

@@ -1,4 +1,4 @@
-"""What is going on, on standard error: a live line on a terminal, plain lines elsewhere."""
+"""The progress of a run on standard error: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BAR = 20
 
 
 class Progress(Protocol):
-    """The engine's Listener, and one to tell how far a download is."""
+    """The engine's Listener, and a callback for the progress of a download."""
 
     def began(self, line_id: str, *, touching: bool) -> None: ...
 
@@ -28,7 +28,7 @@ class Progress(Protocol):
 
 
 class NullProgress:
-    """Nothing is shown: results only."""
+    """Shows nothing: results only."""
 
     def began(self, line_id: str, *, touching: bool) -> None:
         pass
@@ -44,26 +44,26 @@ class NullProgress:
 
 
 class LineProgress(NullProgress):
-    """One line for each step that begins to touch and each that ends: what user-data's log shows."""
+    """One line for each step that begins to change the host and each that ends: these are in the log of user-data."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = TolerantStream(stream)
 
     def began(self, line_id: str, *, touching: bool) -> None:
         if touching:
-            self._say(f"{line_id} ...")
+            self._write_line(f"{line_id} ...")
 
     def ended(self, line: StepResult) -> None:
         if line.outcome is not StepOutcome.SKIPPED:
-            self._say(f"{line.id} {line.outcome.value}" + (f" ({line.code})" if line.code else ""))
+            self._write_line(f"{line.id} {line.outcome.value}" + (f" ({line.code})" if line.code else ""))
 
-    def _say(self, text: str) -> None:
+    def _write_line(self, text: str) -> None:
         self._stream.write(f"hsm-agent: {text}\n")
         self._stream.flush()
 
 
 class SpinnerProgress:
-    """A spinner with the step that is at work, and a bar while something is downloaded; gone when the run is over."""
+    """A spinner with the running step, and a bar during a download; removed when the run is over."""
 
     def __init__(self, stream: TextIO) -> None:
         # 45 ms that only a person at a terminal pays, and does not notice
@@ -74,7 +74,7 @@ class SpinnerProgress:
             file=cast("IO[str]", TolerantStream(stream)), force_terminal=True, highlight=False, markup=False
         )
         self._step = "looking"
-        self._text = Text  # a plain string would be read as markup, and a bar's brackets with it
+        self._text = Text  # a plain string would be parsed as markup, and so would a bar's brackets
         self._status: Any = console.status(Text(self._step))
         self._status.start()
 
@@ -93,7 +93,7 @@ class SpinnerProgress:
 
 
 class TolerantStream:
-    """A stream that may be gone: a log that cannot be written, or a closed terminal, is no reason to end a run."""
+    """A stream that may be gone: a log that cannot be written, or a closed terminal, does not end a run."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -112,7 +112,7 @@ class TolerantStream:
 
 
 def how_far(have: int, total: int | None) -> str:
-    """Return a bar and the megabytes, or these alone when the server did not say how many there will be."""
+    """Return a bar and the megabytes, or only these when the server did not send the size."""
     if not total:
         return f"{have / 1e6:.1f} MB"
     done = min(_BAR, _BAR * have // total)
@@ -120,7 +120,7 @@ def how_far(have: int, total: int | None) -> str:
 
 
 def choose(stream: TextIO | None, *, quiet: bool, dumb: bool = False) -> Progress:
-    """Return what fits the stream, which is None when it was closed; `dumb` terminals cannot go back in a line."""
+    """Return the display for a stream, which is None when it was closed; `dumb` terminals cannot rewrite a line."""
     if quiet or stream is None:
         return NullProgress()
     return SpinnerProgress(stream) if stream.isatty() and not dumb else LineProgress(stream)

@@ -1,4 +1,4 @@
-"""Values -> text for people: one line a step, aligned, readable without colour."""
+"""Values -> text for people: one line per step, aligned, readable without colour."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agent.core.errors import ErrorCode
     from agent.core.notices import WarningCode
 
-# good news, and what is worth knowing: not warnings
+# successes and useful remarks, which are no warnings
 _NOTES = ("previous-works", "kept")
 _DONE = {
     "configure": ("done and verified", "nothing to do, all verified"),
@@ -26,7 +26,7 @@ _DONE = {
 def report(tree: Mapping[str, Any], *, colour: bool = False, width: int | None = None) -> str:
     """Return the screen of a report, given as the tree of its JSON: so a report from disk looks the same.
 
-    `width` wraps what is too long for a terminal; None leaves every step on one line, for `grep`.
+    `width` wraps lines that are too long for a terminal; None leaves every step on one line, for `grep`.
     """
     lines = [*wrapped("", "  ".join(_head(tree)), width, indent=2), ""]
     lines += _steps(tree, colour=colour, width=width)
@@ -46,7 +46,7 @@ def report(tree: Mapping[str, Any], *, colour: bool = False, width: int | None =
 
 
 def status(tree: Mapping[str, Any], *, colour: bool = False, width: int | None = None) -> str:
-    """Return what `status` shows: which run it was, and its screen."""
+    """Return the screen of `status`: the name and time of the run, and its screen."""
     when = tree["finished"].replace("T", " ").replace("Z", " UTC")
     last = printable(f"last run: {tree['command']}, {when}, {tree['run_id']}")
     return f"{last}\n\n{report(tree, colour=colour, width=width)}"
@@ -76,7 +76,7 @@ def _steps(tree: Mapping[str, Any], *, colour: bool, width: int | None) -> list[
     for step in steps:
         outcome = coloured(f"{step['outcome']:<{wide}}", step["outcome"], colour=colour)
         bare = f"  {step['outcome']:<{wide}}{step['id']:<{name}}"
-        first, *rest = wrapped(bare, _said(step, tree["ca"]), width)
+        first, *rest = wrapped(bare, _step_text(step, tree["ca"]), width)
         lines.append(f"  {outcome}{first[2 + wide :]}".rstrip())
         lines += rest
         if tree["command"] == "plan" and step["outcome"] == "would-change" and step.get("url"):
@@ -85,26 +85,26 @@ def _steps(tree: Mapping[str, Any], *, colour: bool, width: int | None) -> list[
     return [*lines, ""]
 
 
-def _said(step: Mapping[str, Any], ca: Mapping[str, Any] | None) -> str:
+def _step_text(step: Mapping[str, Any], ca: Mapping[str, Any] | None) -> str:
     outcome = step["outcome"]
     saw, want = _differing(step["saw"] or "", step["want"] or "")
     if outcome == "skipped":
-        said = step["hint"] or ""
+        text = step["hint"] or ""
     elif outcome == "undone" and saw == want:
-        said = f"{saw}, other settings put back"
+        text = f"{saw}, other settings put back"
     elif outcome in ("changed", "would-change", "undone"):
-        said = f"{saw} -> {want}"
+        text = f"{saw} -> {want}"
     elif outcome == "failed":
-        said = f"{saw}, wanted {want}" if want else saw
+        text = f"{saw}, wanted {want}" if want else saw
     else:
-        said = short(step["saw"] or "")
+        text = short(step["saw"] or "")
     if step["id"] == "certificate" and outcome in ("met", "changed", "would-change") and ca is not None:
-        said += f"  expires{NBSP}{ca['not_after'][:10]}"
-    return said
+        text += f"  expires{NBSP}{ca['not_after'][:10]}"
+    return text
 
 
 def _differing(saw: str, want: str) -> tuple[str, str]:
-    """Leave out of a list in two states what is the same in both: what differs is what is looked for."""
+    """Remove from two lists the entries that they share: the reader looks for the difference."""
     before, after = saw.split("; "), want.split("; ")
     if saw != want and len(before) == len(after) > 1:
         pairs = [pair for pair in zip(before, after) if pair[0] != pair[1]]
@@ -115,7 +115,7 @@ def _differing(saw: str, want: str) -> tuple[str, str]:
 def _verdict(tree: Mapping[str, Any], *, colour: bool, width: int | None) -> list[str]:
     outcome, code, failure = tree["outcome"], tree["code"], tree["failure"]
     tail = f" (exit {tree['exit_status']}, {code})" if code else ""
-    first, *rest = wrapped("", f"{outcome}: {_told(tree)}{tail}", width, indent=2)
+    first, *rest = wrapped("", f"{outcome}: {_outcome_text(tree)}{tail}", width, indent=2)
     lines = [coloured(outcome, outcome, colour=colour) + first[len(outcome) :], *rest]
     if failure is None:
         return lines
@@ -130,7 +130,7 @@ def _verdict(tree: Mapping[str, Any], *, colour: bool, width: int | None) -> lis
 
 
 def _hints(tree: Mapping[str, Any]) -> list[str]:
-    """Return what to do, each way out once; where there are several, with the steps it is for."""
+    """Return the hints, each once; if there are several, with the steps that they are for."""
     hints: dict[str, list[str]] = {tree["failure"]["hint"]: []}
     for step in tree["steps"]:
         if step["outcome"] == "failed" and step["hint"]:
@@ -141,12 +141,12 @@ def _hints(tree: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _told(tree: Mapping[str, Any]) -> str:
-    """Say in one sentence how it ended."""
+def _outcome_text(tree: Mapping[str, Any]) -> str:
+    """Return one sentence on how the run ended."""
     outcome, command = tree["outcome"], tree["command"]
     if outcome == "ok":
-        done = _DONE.get(command, ("", "all as wanted"))
-        return done[0] if tree["changed"] else done[1]
+        texts = _DONE.get(command, ("", "all as wanted"))
+        return texts[0] if tree["changed"] else texts[1]
     differ = sum(1 for step in tree["steps"] if step["outcome"] == "would-change")
     if outcome == "drift" and command == "plan":
         return f"{differ} change{'s are' if differ > 1 else ' is'} needed"
@@ -158,8 +158,8 @@ def _told(tree: Mapping[str, Any]) -> str:
         hsms = tree["hsms"]
         reached = sum(1 for hsm in hsms if hsm["reached"])
         few = f"{reached} of {len(hsms)} HSMs reached"
-        told = few if reached < len(hsms) else "not every HSM answers the client"
-        return f"{told}, and {differing}" if differ else told
+        text = few if reached < len(hsms) else "not every HSM answers the client"
+        return f"{text}, and {differing}" if differ else text
     if outcome == "rolled-back":
         return "the previous configuration was put back"
     return tree["failure"]["sentence"] if tree["failure"] else ""
@@ -171,7 +171,7 @@ def _notice(notice: Mapping[str, Any]) -> str:
 
 
 def facts(tree: Mapping[str, Any]) -> str:
-    """Return what `facts` shows, given the tree of its JSON."""
+    """Return the screen of `facts`, given the tree of its JSON."""
     host, refusal = tree["host"], tree["refusal"]
     platform = "not in the catalogue"
     if host["platform"]:
@@ -217,7 +217,7 @@ def _joined(words: Iterable[str]) -> str:
 
 
 def explain(code: ErrorCode, *, width: int | None = None) -> str:
-    """Return one code, whole."""
+    """Return one code in full."""
     rows = (
         ("exit:   ", f"{code.exit_status}, {EXIT_STATUSES[code.exit_status]}"),
         ("causes: ", code.causes),
@@ -228,7 +228,7 @@ def explain(code: ErrorCode, *, width: int | None = None) -> str:
 
 
 def explain_warning(warned: WarningCode, *, width: int | None = None) -> str:
-    """Return what the code of a warning means."""
+    """Return the meaning of a warning's code."""
     lines = [line for label, text in (("fix:    ", warned.fix),) for line in wrapped(label, text, width)]
     return (
         "\n".join([f"{warned.name}: {warned.meaning}", "", "a warning: it never makes a run fail", *lines])
@@ -237,7 +237,7 @@ def explain_warning(warned: WarningCode, *, width: int | None = None) -> str:
 
 
 def codes(only: int | None = None, *, width: int | None = None) -> str:
-    """Return the table of exit statuses and their codes, or of it the rows of one status."""
+    """Return the table of exit statuses and their codes, or only the rows of one status."""
     lines = []
     for exit_status, meaning in EXIT_STATUSES.items():
         if only not in (None, exit_status):

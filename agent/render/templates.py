@@ -1,4 +1,4 @@
-"""Templates: the one function that opens them, where the agent is installed and in the checkout alike."""
+"""Templates: the one function that opens them, both in an installed agent and in a checkout."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ FOLDER = Path(__file__).parents[1] / "templates"
 def render(name: str, /, *, folder: Path = FOLDER, **values: object) -> str:
     """Fill the template of that name, such as `user-data/shell.sh`, and return the text.
 
-    A value that the template asks for and does not get is an error (jinja2's UndefinedError). In a NAME.html values
-    are escaped; elsewhere they are not, since only the template's own language knows how: quote them before.
+    A value that the template uses and does not get is an error (jinja2's UndefinedError). In a NAME.html values
+    are escaped; elsewhere they are not, since each language has its own rules: quote them before.
     """
     import jinja2  # noqa: PLC0415 -- 63 ms that no command on a host pays
 

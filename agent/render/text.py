@@ -1,4 +1,4 @@
-"""What every screen is written with: wrapping, labels, colour, and nothing that moves the cursor."""
+"""The parts of every screen: wrapping, labels, colour, and no control characters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NBSP = "\N{NO-BREAK SPACE}"
 
 
 def labelled(label: str, text: str, width: int | None = None) -> list[str]:
-    """Return a labelled text. Hints are never wrapped: they hold commands, and those are copied."""
+    """Return a labelled text. Hints are never wrapped: they contain commands that people copy."""
     made = []
     for number, line in enumerate(text.splitlines() or [""]):
         before = " " * len(label) if number else label
@@ -32,8 +32,8 @@ def labelled(label: str, text: str, width: int | None = None) -> list[str]:
 def wrapped(before: str, text: str, width: int | None, indent: int | None = None) -> list[str]:
     """Return a text behind `before`, wrapped under its own beginning; words are not broken.
 
-    When there is no room for that, `before` stands alone and the text below it. Every line of a screen is made here:
-    whatever a host, an inventory or a file said, nothing in it moves the cursor.
+    When there is no room for that, `before` has a line of its own. Every line of a screen is made here, so that no text
+    of a host, an inventory or a file can move the cursor.
     """
     before, text = printable(before), _harmless(text.strip("\n").replace("\n", " / "))
     deeper = len(before) if indent is None else indent
@@ -51,7 +51,7 @@ def wrapped(before: str, text: str, width: int | None, indent: int | None = None
 
 
 def short(text: str) -> str:
-    """Shorten what is only long: fingerprints to what people compare, several lines to one."""
+    """Shorten a long text: fingerprints to the part that people compare, several lines to one."""
     shown = " / ".join(printable(line) for line in text.splitlines())
     return _FINGERPRINT.sub(r"\1…", shown)
 

@@ -211,7 +211,7 @@ class Package:
         return (root, programs, settings, *view.system.package_db_paths, view.system.cache)
 
     def _signature(self, view: HostView) -> tuple[Notice, ...]:
-        return self.manager.vouch(view, self.download.path(view)) if self.download else ()
+        return self.manager.check_signature(view, self.download.path(view)) if self.download else ()
 
     def _notices(self, there: Installed) -> tuple[Notice, ...]:
         if self.download is None or self.download.sha256 is not None:

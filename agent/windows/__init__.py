@@ -1,1 +1,1 @@
-"""What Windows says and keeps, through any HostView: its firewall, signatures, and task scheduler."""
+"""Parts of Windows that the agent reads and changes through any HostView: firewall, signatures, task scheduler."""

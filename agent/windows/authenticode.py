@@ -1,4 +1,4 @@
-"""What the signature of a file from the vendor says: nothing to remark on, a remark, or that it is not the file."""
+"""The signature of a file from the vendor: nothing to remark on, a remark, or proof that the file was changed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 _TIMEOUT = 60.0
 # Whether AWS signs these files is not documented (facts 2.3), and the SHA-256 has been compared: so an absent or an
-# unknown signature is told, and only one that says that the bytes were changed is refused.
+# unknown signature is reported, and only one that proves changed bytes is refused.
 _CHANGED = "HashMismatch"
 _SIGNER = "amazon"
 
 
 def check_signature(view: HostView, file: str) -> tuple[Notice, ...]:
-    """Ask Windows for a file's signature. Raises AgentError `checksum-mismatch` when it is of other bytes."""
+    """Query a file's signature. Raises AgentError `checksum-mismatch` when it does not match the file's bytes."""
     done = view.query(ARGV, timeout=_TIMEOUT, stdin=f"{file}\n".encode())
     try:
-        said = json.loads(done.out)
-        status, by = str(said["status"]), base64.b64decode(said["by"]).decode("utf-8", "replace")
+        answer = json.loads(done.out)
+        status, by = str(answer["status"]), base64.b64decode(answer["by"]).decode("utf-8", "replace")
     except (ValueError, KeyError, TypeError):
         why = done.tail(2) or "no answer"
         return (

@@ -1,11 +1,11 @@
-"""The one question that PowerShell is asked: whose signature a file has. Its path is told on standard input."""
+"""The one query to PowerShell: who signed a file. The path of the file is passed on standard input."""
 
 from __future__ import annotations
 
 import base64
 
-# Nothing is put together from values. The answer is JSON in ASCII: PowerShell writes other letters in the code page
-# of the console, which nobody can guess.
+# No value becomes part of the script. The answer is JSON in ASCII: PowerShell writes other characters in the code page
+# of the console, which cannot be detected.
 _SCRIPT = """$ErrorActionPreference = 'Stop'
 [Console]::InputEncoding = [Text.Encoding]::UTF8
 $it = Get-AuthenticodeSignature -LiteralPath ([Console]::In.ReadLine())

@@ -1,4 +1,4 @@
-"""The registry of Windows through any HostView: its 64-bit part, which is where everything of ours is."""
+"""The registry of Windows through any HostView: its 64-bit part, which contains all keys that the agent uses."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What Windows does by itself: `verify` once a day, and a first boot that goes on. On Linux, packages bring units.
+"""The agent's tasks in the Task Scheduler of Windows: a daily `verify`, and a first boot. On Linux, units do this.
 
-An MSI registers no task. So `configure` does, once the host is proven, and `remove` takes it off; neither fails because
-of it. That a task is there is told by the file that the Task Scheduler keeps of it: the words of `schtasks` are
-translated.
+An MSI registers no task. So `configure` registers it, once the host is proven, and `remove` removes it; neither fails
+because of it. A task exists if the Task Scheduler has a file of it: the output of `schtasks` is translated.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _TIMEOUT = 60.0
 
 
 def keep(host: Host) -> tuple[Notice, ...]:
-    """Have the host looked at once a day when an installed agent can do it. One that is there stays as it is."""
+    """Schedule a daily `verify` if an installed agent can run it. An existing task is not changed."""
     tasks = host.system.tasks
     if tasks is None:
         return ()
@@ -41,7 +40,7 @@ def keep(host: Host) -> tuple[Notice, ...]:
 
 
 def end(host: Host, name: str) -> tuple[Notice, ...]:
-    """Take a task off when it is there."""
+    """Remove a task if it exists."""
     tasks = host.system.tasks
     if tasks is None:
         return ()
@@ -58,7 +57,7 @@ def end(host: Host, name: str) -> tuple[Notice, ...]:
 
 
 def end_first_boot(host: Host) -> tuple[Notice, ...]:
-    """Let a first boot be over: its task, and what it was told to configure."""
+    """Remove the task of the first boot, and the request that it was to configure."""
     tasks = host.system.tasks
     if tasks is not None:
         with contextlib.suppress(AgentError):
@@ -68,7 +67,7 @@ def end_first_boot(host: Host) -> tuple[Notice, ...]:
 
 
 def _register(host: Host, name: str, task: str) -> str:
-    """Register a task, and return why that did not work, empty when it did. The Task Scheduler wants UTF-16."""
+    """Register a task; return why that failed, empty if it did not. The Task Scheduler requires UTF-16."""
     path = host.system.join(host.system.state, f"{name}.xml")
     host.write(path, task.encode("utf-16"), mode=0o600)
     try:

@@ -409,7 +409,7 @@ def test_a_signature_is_told_where_it_is_remarkable(
 ) -> None:
     memory = machine()
     memory.answers[AUTHENTICODE] = said
-    found = Msi().vouch(memory, FILE)
+    found = Msi().check_signature(memory, FILE)
     assert [each.code for each in found] == [code for code, _ in notices]
     assert all(text in each.text for each, (_, text) in zip(found, notices))
     assert memory.stdin == f"{FILE}\n".encode()
@@ -418,5 +418,5 @@ def test_a_signature_is_told_where_it_is_remarkable(
 def test_a_file_that_was_changed_after_it_was_signed_is_refused() -> None:
     memory = machine()
     memory.answers[AUTHENTICODE] = signed("HashMismatch", "CN=Amazon Web Services, Inc.")
-    error = fails(memory, lambda: Msi().vouch(memory, FILE))
+    error = fails(memory, lambda: Msi().check_signature(memory, FILE))
     assert (error.code.name, error.code.exit_status) == ("checksum-mismatch", 21)
