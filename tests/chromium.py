@@ -1,182 +1,133 @@
-"""The judge of pages: a real headless Chromium, driven over its DevTools pipe; it has no port and no network to use."""
+"""Runs pages in a real headless Chromium, driven by Selenium with the machine's own chromedriver: nothing is downloaded."""
 
 from __future__ import annotations
 
 import base64
 import json
-import os
-import select
-import subprocess
-import sys
-import time
-from dataclasses import dataclass, field
+import shutil
+import warnings
 from typing import TYPE_CHECKING, Any
+
+from selenium.webdriver import ActionChains, Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-# seconds within which a page loads, or a question is answered
+# `packaging/bootstrap` installs these
+PROGRAMS = ("chromium", "chromedriver")
+# seconds within which a page loads, or a script answers
 PATIENCE = 60
-# no feature that talks to anybody; and a proxy that is not there, so that nothing could
+# no feature that connects to anybody; and a proxy that is not there, so that nothing could
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-default-browser-check",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
-    "--disable-dev-shm-usage", "--hide-scrollbars", "--proxy-server=http://127.0.0.1:9", "--remote-debugging-pipe",
+    "--disable-dev-shm-usage", "--hide-scrollbars", "--proxy-server=http://127.0.0.1:9",
 )  # fmt: skip
 
 
-# the program wants descriptors 3 and 4, and what is between fork and exec of this process should be nothing
-_GIVE = """
-import fcntl, os, sys
-hear, say = (fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3])
-os.dup2(hear, 3)
-os.dup2(say, 4)
-os.execv(sys.argv[3], sys.argv[3:])
-"""
+def missing() -> list[str]:
+    """Return which of the two programs this machine lacks."""
+    return [each for each in PROGRAMS if shutil.which(each) is None]
 
 
-@dataclass
 class Page:
-    """One tab: what it was asked to load, what it said, and questions to it."""
+    """The browser's one tab: opens addresses, answers questions, and lists what was requested and complained of."""
 
-    browser: Browser
-    session: str
-    requests: list[str] = field(default_factory=list)
-    input_errors: list[str] = field(default_factory=list)
-    loads: int = 0
+    def __init__(self, driver: Chrome) -> None:
+        self._driver = driver
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
 
     def open(self, url: str) -> None:
-        wanted = self.loads + 1
-        self.ask("Page.navigate", url=url)
-        self.browser.until(lambda: self.loads >= wanted)
+        self._driver.get(url)
+        self._read_logs()
 
     def value(self, script: str) -> Any:
-        """Return what a piece of JavaScript gives."""
+        """Return what a piece of JavaScript gives; where the page may run no scripts, this one runs all the same."""
         answer = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
+        self._read_logs()
         return answer["result"].get("value")
 
     def click(self, selector: str) -> None:
-        """Click with the mouse where the first such element is."""
-        place = self.value(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
-            " e.scrollIntoView({block: 'center', behavior: 'instant'});"
-            " const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+        """Click with the mouse on the first such element."""
+        element = self._driver.find_element(By.CSS_SELECTOR, selector)
+        self.value(
+            f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'center', behavior: 'instant'}})"
         )
-        for kind in ("mousePressed", "mouseReleased"):
-            at = {"x": place[0], "y": place[1], "button": "left", "clickCount": 1}
-            self.ask("Input.dispatchMouseEvent", type=kind, **at)
+        ActionChains(self._driver).move_to_element(element).click().perform()
 
     def type(self, text: str) -> None:
-        self.ask("Input.insertText", text=text)
+        ActionChains(self._driver).send_keys(text).perform()
 
-    def press(self, key: str, code: int, text: str = "") -> None:
-        said = {"key": key, "code": key, "windowsVirtualKeyCode": code}
-        self.ask("Input.dispatchKeyEvent", type="keyDown", **said, **({"text": text} if text else {}))
-        self.ask("Input.dispatchKeyEvent", type="keyUp", **said)
+    def press(self, key: str) -> None:
+        """Press a key, by the name that Selenium gives it: `ENTER`, `TAB`, `ARROW_DOWN`."""
+        ActionChains(self._driver).send_keys(getattr(Keys, key)).perform()
 
-    def look(self, width: int, height: int = 900, *, dark: bool = False, medium: str = "") -> None:
+    def show(self, width: int, height: int = 900, *, dark: bool = False, medium: str = "") -> None:
         """Give the tab a size, a colour scheme, and a medium; "" is the real one."""
-        mobile = width < 600
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.ask("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", media=medium, features=[scheme])
 
-    def picture(self, path: Path, *, whole: bool = False) -> None:
-        data = self.ask("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
-        path.write_bytes(base64.b64decode(data))
+    def forbid_scripts(self) -> None:
+        self.ask("Emulation.setScriptExecutionDisabled", value=True)
 
     def pdf(self) -> bytes:
         answer = self.ask("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
         return base64.b64decode(answer["data"])
 
     def ask(self, method: str, **values: object) -> dict[str, Any]:
-        return self.browser.ask(method, values, self.session)
+        answer: dict[str, Any] = self._driver.execute_cdp_cmd(method, values)
+        return answer
 
-    def heard(self, method: str, said: dict[str, Any]) -> None:
-        """Keep what matters of what the tab tells unasked."""
-        if method == "Network.requestWillBeSent":
-            self.requests.append(said["request"]["url"])
-        elif method == "Page.loadEventFired":
-            self.loads += 1
-        elif method in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
-            self.input_errors.append(json.dumps(said)[:500])
+    def _read_logs(self) -> None:
+        """Keep what matters of the logs, which are emptied by being read."""
+        for entry in _log(self._driver, "performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                self.requests.append(message["params"]["request"]["url"])
+        self.complaints += [entry["message"] for entry in _log(self._driver, "browser")]
+
+
+def _log(driver: Chrome, name: str) -> list[dict[str, Any]]:
+    """Return the entries since it was last asked."""
+    entries: list[dict[str, Any]] = driver.get_log(name)  # type: ignore[no-untyped-call]
+    return entries
 
 
 class Browser:
-    """The program and its pipe: JSON messages that end with a NUL."""
+    """The program and its driver, which listens on a port of its own on the loopback address."""
 
-    def __init__(self, program: str, folder: Path) -> None:
-        hear, self._out = os.pipe()
-        self._in, say = os.pipe()
-        argv = [
-            sys.executable,
-            "-c",
-            _GIVE,
-            str(hear),
-            str(say),
-            program,
-            *FLAGS,
-            f"--user-data-dir={folder}",
-        ]
-        self._process = subprocess.Popen(
-            argv, pass_fds=(hear, say), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )  # fmt: skip
-        os.close(hear)
-        os.close(say)
-        self._number = 0
-        self._rest = b""
-        self._answers: dict[int, dict[str, Any]] = {}
-        self._pages: dict[str, Page] = {}
+    def __init__(self, folder: Path) -> None:
+        options = ChromeOptions()
+        options.binary_location = str(shutil.which("chromium"))
+        for flag in (*FLAGS, f"--user-data-dir={folder}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+        with warnings.catch_warnings():  # it is deprecated for an argument that Chrome() does not take
+            warnings.simplefilter("ignore", DeprecationWarning)
+            options.ignore_local_proxy_environment_variables()
+        # with a path it does not ask Selenium Manager, which would look for drivers in the Internet
+        self._driver = Chrome(options, Service(str(shutil.which("chromedriver"))))
+        self._driver.set_page_load_timeout(PATIENCE)
+        self._driver.set_script_timeout(PATIENCE)
 
     def page(self) -> Page:
-        target = self.ask("Target.createTarget", {"url": "about:blank"})["targetId"]
-        session = self.ask("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
-        page = Page(self, session)
-        self._pages[session] = page
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            page.ask(f"{domain}.enable")
-        return page
-
-    def ask(self, method: str, values: dict[str, Any], session: str | None = None) -> dict[str, Any]:
-        self._number += 1
-        number = self._number
-        message = {"id": number, "method": method, "params": values}
-        if session is not None:
-            message["sessionId"] = session
-        os.write(self._out, json.dumps(message).encode() + b"\0")
-        self.until(lambda: number in self._answers)
-        answer = self._answers.pop(number)
-        assert "error" not in answer, (method, answer["error"])
-        result: dict[str, Any] = answer["result"]
-        return result
-
-    def until(self, holds: Any) -> None:
-        """Listen until something holds."""
-        end = time.monotonic() + PATIENCE
-        while not holds():
-            left = end - time.monotonic()
-            ready, _, _ = select.select([self._in], [], [], max(left, 0))
-            assert ready, "the browser says nothing"
-            piece = os.read(self._in, 1 << 20)
-            assert piece, "the browser is gone"
-            *whole, self._rest = (self._rest + piece).split(b"\0")
-            for text in whole:
-                self._hear(json.loads(text))
-
-    def _hear(self, message: dict[str, Any]) -> None:
-        if "id" in message:
-            self._answers[message["id"]] = message
-        elif message.get("sessionId") in self._pages:
-            self._pages[message["sessionId"]].heard(message["method"], message["params"])
+        """Close the tab that there is, and return a new one."""
+        old = self._driver.current_window_handle
+        self._driver.switch_to.new_window("tab")
+        new = self._driver.current_window_handle
+        self._driver.switch_to.window(old)
+        self._driver.close()
+        self._driver.switch_to.window(new)
+        for name in ("performance", "browser"):
+            _log(self._driver, name)
+        return Page(self._driver)
 
     def close(self) -> None:
-        """End it; the pipe's end is its end too."""
-        os.close(self._out)
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(10)
-        os.close(self._in)
+        self._driver.quit()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,12 +46,13 @@ CONTRAST = """(() => {
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("no chromium, which `packaging/bootstrap test` installs")
-    browser = chromium.Browser(program, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
+    if chromium.missing():
+        pytest.skip(f"no {' and no '.join(chromium.missing())}, which `packaging/bootstrap test` installs")
+    browser = chromium.Browser(tmp_path_factory.mktemp("profile"))
+    try:
+        yield browser
+    finally:
+        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +65,13 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def tab(browser: Browser, url: str) -> Page:
     tab = browser.page()
-    tab.look(1280)
+    tab.show(1280)
     tab.open(url)
     return tab
 
 
 def test_it_loads_itself_and_nothing_else_and_complains_of_nothing(tab: Page, url: str) -> None:
-    assert (tab.requests, tab.input_errors) == ([url], [])
+    assert (tab.requests, tab.complaints) == ([url], [])
     assert tab.value(SHOWN) == "10 of 10 shown"
 
 
@@ -83,7 +83,7 @@ def test_what_hosts_say_runs_nowhere_and_asks_for_nothing(
     path.write_text(page(saying(EVIL[number])), encoding="utf-8")
     tab = browser.page()
     tab.open(path.as_uri())
-    assert (tab.requests, tab.input_errors) == ([path.as_uri()], [])
+    assert (tab.requests, tab.complaints) == ([path.as_uri()], [])
     assert tab.value("typeof window.hacked") == "undefined"
     assert tab.value(SHOWN) == "3 of 3 shown"
 
@@ -99,9 +99,9 @@ def test_what_is_typed_sifts(tab: Page) -> None:
 
 def test_a_cause_is_chosen_with_the_keyboard_alone(tab: Page) -> None:
     tab.value("document.getElementById('find').focus()")
-    tab.press("Tab", 9)
+    tab.press("TAB")
     assert tab.value("document.activeElement.id") == "only"
-    tab.press("ArrowDown", 40)
+    tab.press("ARROW_DOWN")
     assert tab.value("document.getElementById('only').value") == "bad"
     assert tab.value(SHOWN) == "6 of 10 shown"
 
@@ -116,7 +116,7 @@ def test_a_head_sorts_up_and_then_down(tab: Page) -> None:
     tab.click("#table th:nth-child(1) button")
     assert tab.value(NAMES) == ["db-1.internal.example", *(f"web-{number}" for number in range(1, 10))]
     tab.click("#table th:nth-child(5) button")
-    tab.press("Enter", 13, "\r")
+    tab.press("ENTER")
     assert tab.value(NAMES)[:3] == ["web-3", "web-6", "web-5"]
     assert tab.value("Array.from(document.querySelectorAll('#table thead th'), e => e.ariaSort).join()") == (
         "none,none,none,none,descending,none,none,none"
@@ -130,7 +130,7 @@ def test_steps_open_by_mouse_by_key_and_all_at_once(tab: Page) -> None:
     tab.click("#table summary")
     assert tab.value(opened) == 1
     assert "wanted connected" in tab.value("document.querySelector('details[open] li.failed').innerText")
-    tab.press("Enter", 13, "\r")
+    tab.press("ENTER")
     assert tab.value(opened) == 0
     tab.click("#unfold")
     assert tab.value(opened) == 8
@@ -140,7 +140,7 @@ def test_steps_open_by_mouse_by_key_and_all_at_once(tab: Page) -> None:
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280, 1920])
 def test_nothing_sticks_out_at_any_width(tab: Page, width: int) -> None:
-    tab.look(width)
+    tab.show(width)
     assert tab.value("document.documentElement.scrollWidth") <= width
     tab.click("#unfold")
     assert tab.value("document.documentElement.scrollWidth") <= width
@@ -148,7 +148,7 @@ def test_nothing_sticks_out_at_any_width(tab: Page, width: int) -> None:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_every_text_can_be_read(tab: Page, *, dark: bool) -> None:
-    tab.look(1280, dark=dark)
+    tab.show(1280, dark=dark)
     tab.click("#unfold")
     assert tab.value(CONTRAST) >= 4.5
     assert (tab.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)") != dark
@@ -156,7 +156,7 @@ def test_every_text_can_be_read(tab: Page, *, dark: bool) -> None:
 
 def test_on_paper_is_a_compact_table_without_the_controls(tab: Page) -> None:
     tab.click("#unfold")
-    tab.look(1280, medium="print", dark=True)
+    tab.show(1280, medium="print", dark=True)
     for hidden in ("'#controls'", "'.only'", "'details ul'"):
         assert not any(tab.value(VISIBLE.format(hidden)))
     for seen in ("'#table tbody tr'", "'#table summary'", "'.continue'"):
@@ -173,7 +173,7 @@ def test_a_thousand_hosts_are_printed_on_few_pages_and_each_names_its_columns(
     tab = browser.page()
     tab.open(path.as_uri())
     assert tab.value(SHOWN) == "1000 of 1000 shown"
-    tab.look(1280, medium="print")
+    tab.show(1280, medium="print")
     # Chromium repeats a head on each page only when there are no boxes in it
     displayed = "getComputedStyle(document.querySelector('thead{}')).display"
     assert (tab.value(displayed.format("")), tab.value(displayed.format(" button"))) == (
@@ -186,7 +186,7 @@ def test_a_thousand_hosts_are_printed_on_few_pages_and_each_names_its_columns(
 
 def test_without_scripts_every_host_is_there(browser: Browser, url: str) -> None:
     tab = browser.page()
-    tab.ask("Emulation.setScriptExecutionDisabled", value=True)
+    tab.forbid_scripts()
     tab.open(url)
     assert tab.value("document.querySelectorAll('#table thead button').length") == 0
     assert tab.value(VISIBLE.format("'#table tbody tr'")) == [True] * 10

@@ -33,7 +33,7 @@ def _tools() -> dict[str, str]:
 
 
 # `packaging/bootstrap test` alone installs a server, with what keeps it from being started, and a browser
-_NOT_OURS = ("sshd", "chromium")
+_NOT_OURS = ("sshd", "chromium", "chromedriver")
 
 
 # What a freshly launched EC2 instance has in any case. Systemd is on every disk, but pid 1 only in `+systemd` hosts.
