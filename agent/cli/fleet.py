@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from agent import log
-from agent.cli.options import Config, Output, Quiet, is_json, with_options
+from agent.cli.options import CONFIG, Output, Quiet, is_json, with_options
 from agent.cli.requirements import require_linux
 from agent.cli.terminal import is_dumb, print_result, style
 from agent.config.desired import InputErrors
@@ -27,7 +27,7 @@ from agent.render.output import print_error
 from agent.sinks.file import put
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.core.fleet_model import Target
     from agent.core.host import Host, HostView
@@ -63,9 +63,9 @@ _ALL = (
     Option("all", None, "every host of the inventory, without --limit", str, flag=True),
     Option("plan", None, "show what would be removed, and change nothing", str, flag=True),
 )
-# of the runs that are on record, so many are listed: each journal is read for that
+# How many recorded runs are listed: each journal is read for that.
 _LISTED = 50
-# options of those above that name a file which is read
+# Options above that name an input file.
 _READ = ("inventory", "ssh_config", "tree", "windows_tree")
 _KINDS = {"directory": "a folder", "link": "a link, which is neither followed nor replaced"}
 _FILES = (
@@ -74,61 +74,29 @@ _FILES = (
 )
 
 
-def _plan(
-    *,
-    hosts: Mapping[str, Any],
-    given: Mapping[str, Any],
-    files: Mapping[str, Any],
-    config: Config = None,
-    output: Output = "text",
-    quiet: Quiet = False,
-) -> None:
-    """Show what a roll-out would do on each host, and change nothing."""
-    _run("plan", hosts, given, files, config, output, quiet=quiet)
+def _host_command(
+    name: str,
+    text: str,
+    own_table: Sequence[Option],
+    given_table: Sequence[Option] = OPTIONS,
+    config_table: Sequence[Option] = (CONFIG,),
+) -> Callable[..., None]:
+    """Return a command that connects to hosts. `text` is its help; the tables are its options besides common ones."""
 
+    def command(
+        *,
+        own: Mapping[str, Any],
+        given: Mapping[str, Any],
+        files: Mapping[str, Any],
+        config: Mapping[str, Any],
+        output: Output = "text",
+        quiet: Quiet = False,
+    ) -> None:
+        what = "remove --plan" if own.get("plan") else name
+        _run(what, own, given, files, config.get("config"), output, quiet=quiet)
 
-def _rollout(
-    *,
-    hosts: Mapping[str, Any],
-    pace: Mapping[str, Any],
-    given: Mapping[str, Any],
-    files: Mapping[str, Any],
-    config: Config = None,
-    output: Output = "text",
-    quiet: Quiet = False,
-) -> None:
-    """Bring every host to a proven working state, wave by wave."""
-    _run("rollout", {**hosts, **pace}, given, files, config, output, quiet=quiet)
-
-
-def _verify(
-    *,
-    hosts: Mapping[str, Any],
-    given: Mapping[str, Any],
-    files: Mapping[str, Any],
-    config: Config = None,
-    output: Output = "text",
-    quiet: Quiet = False,
-) -> None:
-    """Find what differs or fails on each host, and change nothing.
-
-    Without options of configure: for what each host's last configure was asked for.
-    """
-    _run("verify", hosts, given, files, config, output, quiet=quiet)
-
-
-def _remove(
-    *,
-    hosts: Mapping[str, Any],
-    which: Mapping[str, Any],
-    pace: Mapping[str, Any],
-    files: Mapping[str, Any],
-    output: Output = "text",
-    quiet: Quiet = False,
-) -> None:
-    """Take the client packages off the hosts that are named, wave by wave."""
-    command = "remove --plan" if which["plan"] else "remove"
-    _run(command, {**hosts, **which, **pace}, {}, files, None, output, quiet=quiet)
+    command.__doc__ = text
+    return with_options(command, own=own_table, given=given_table, files=_FILES, config=config_table)
 
 
 def _status(
@@ -143,7 +111,7 @@ def _status(
     from agent.fleet import controller  # noqa: PLC0415
 
     input_errors = InputErrors()
-    _require_places(machine, files, {}, input_errors)
+    _require_writable(machine, files, {}, input_errors)
     input_errors.raise_any()
     folder = controller.find_run(os.environ, run)
     _show(folder, controller.stored_report(folder), files, as_json=is_json(output))
@@ -160,10 +128,23 @@ def _runs(*, output: Output = "text") -> None:
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
-    "plan": with_options(_plan, hosts=_HOSTS, given=OPTIONS, files=_FILES),
-    "rollout": with_options(_rollout, hosts=_HOSTS, pace=_WAVES, given=OPTIONS, files=_FILES),
-    "verify": with_options(_verify, hosts=_HOSTS, given=OPTIONS, files=_FILES),
-    "remove": with_options(_remove, hosts=_HOSTS, which=_ALL, pace=_WAVES, files=_FILES),
+    "plan": _host_command("plan", "Show what a roll-out would do on each host, and change nothing.", _HOSTS),
+    "rollout": _host_command(
+        "rollout", "Bring every host to a proven working state, wave by wave.", (*_HOSTS, *_WAVES)
+    ),
+    "verify": _host_command(
+        "verify",
+        "Find what differs or fails on each host, and change nothing.\n\n"
+        "Without options of configure: for what each host's last configure was asked for.",
+        _HOSTS,
+    ),
+    "remove": _host_command(
+        "remove",
+        "Take the client packages off the hosts that are named, wave by wave.",
+        (*_HOSTS, *_ALL, *_WAVES),
+        given_table=(),
+        config_table=(),
+    ),
     "status": with_options(_status, files=_FILES),
     "runs": _runs,
 }
@@ -179,14 +160,14 @@ def _run(
     *,
     quiet: bool,
 ) -> None:
-    """Read and check everything, then conduct; nothing is contacted before all that was said is sound."""
+    """Read and check all input, then run; no host is contacted before all of it is valid."""
     machine = local_host()
     require_linux(machine, f"fleet {command}")
     from agent.fleet import controller, run_spec  # noqa: PLC0415 -- only for a command that goes out
 
     as_json = is_json(output)
     log.open_log(machine, may_write=machine.is_root())
-    asked = run_spec.FleetOptions(**{**typed, "only": tuple(typed["only"] or ())})
+    options = run_spec.FleetOptions(**{**typed, "only": tuple(typed["only"] or ())})
     input_errors = InputErrors()
     flags, *below = read_sources(machine, given, config, input_errors)
     read = {
@@ -194,19 +175,19 @@ def _run(
         "--ca-cert": next((each["ca_cert"] for each in (flags, *below) if each.get("ca_cert")), None),
         **{f"--{name.replace('_', '-')}": typed[name] for name in _READ},
     }
-    _require_places(machine, files, read, input_errors)
-    if asked.resume is None:
-        known = controller.last_states(os.environ) if asked.only else {}
+    _require_writable(machine, files, read, input_errors)
+    if options.resume is None:
+        known = controller.last_states(os.environ) if options.only else {}
         configured = controller.configured(os.environ)
-        wanted = run_spec.new_spec(machine, command, asked, flags, below, known, input_errors, configured)
-        folder, result = controller.start(wanted, _deps(machine, asked, quiet=quiet))
+        spec = run_spec.new_spec(machine, command, options, flags, below, known, input_errors, configured)
+        folder, result = controller.start(spec, _deps(machine, options, quiet=quiet))
     else:
-        folder = controller.find_run(os.environ, asked.resume)
+        folder = controller.find_run(os.environ, options.resume)
 
         def again(run: RunState) -> tuple[RunSpec, tuple[Target, ...]]:
-            return run_spec.resume_spec(machine, run, command, asked, flags, input_errors)
+            return run_spec.resume_spec(machine, run, command, options, flags, input_errors)
 
-        result = controller.resume(folder, again, _deps(machine, asked, quiet=quiet))
+        result = controller.resume(folder, again, _deps(machine, options, quiet=quiet))
     _show(folder, result, files, as_json=as_json)
 
 
@@ -217,11 +198,10 @@ def _deps(machine: Host, options: FleetOptions, *, quiet: bool) -> Deps:
     from agent.render.fleet.choose import choose  # noqa: PLC0415
 
     archives = agent_archive.load(options.tree, options.windows_tree)
-
     try:
         from agent.ssh.connector import SshConnector  # noqa: PLC0415 -- paramiko costs 150 ms
         from agent.ssh.sockets import SocketCancelToken  # noqa: PLC0415
-    except ModuleNotFoundError as missing:  # it is an extra: no host needs it
+    except ModuleNotFoundError as missing:  # an extra, which no host needs
         raise AgentError(
             "usage", "the fleet needs libraries that a host does not", saw=f"no {missing.name}",
             want="hsm-agent[fleet]", hint="on the machine you work from, in a checkout: `pipx install '.[fleet]'`",
@@ -241,23 +221,23 @@ def _deps(machine: Host, options: FleetOptions, *, quiet: bool) -> Deps:
 
 
 def interrupts() -> list[int]:
-    """Listen for signals that ask us to stop: each is added to the list, and none ends us.
+    """Catch the signals that ask to stop; each is appended to the returned list.
 
-    What is ignored already stays ignored: under nohup a roll-out goes on when its terminal is closed.
+    A signal that is ignored already stays ignored: under nohup a roll-out goes on when its terminal is closed.
     """
-    heard: list[int] = []
+    caught: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _frame: heard.append(number))
-    return heard
+            signal.signal(number, lambda number, _frame: caught.append(number))
+    return caught
 
 
-def _require_places(
+def _require_writable(
     machine: HostView, files: Mapping[str, Any], read: Mapping[str, str | None], input_errors: InputErrors
 ) -> None:
-    """Complain about files that could not be written hours later, when the run is over, or that are ours to read.
+    """Report output files that could not be written hours later, or that the agent itself needs.
 
-    `read` are the files that the same command line names to be read, by option.
+    `read` has the input files of the same command line, by option.
     """
     from agent.fleet.journal import runs_dir  # noqa: PLC0415 -- only for a command that writes files
 
@@ -283,7 +263,7 @@ def _require_places(
 
 
 def _is_same(one: str, other: str) -> bool:
-    """Tell whether two names are of one file: also by way of a link, or under a second name of its own."""
+    """Return whether two names are of one file: also through a symbolic or a hard link."""
     with contextlib.suppress(OSError, ValueError):
         return Path(one).samefile(other)
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # a circle of links
@@ -292,8 +272,8 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _unwritable(machine: HostView, path: str) -> str | None:
-    """Return why a file cannot be written, as far as that can be seen before."""
-    if is_stream(path):  # whoever owns the folder: it is written to, and nothing is made there
+    """Return why a file cannot be written, as far as that can be seen in advance."""
+    if is_stream(path):  # its directory may belong to another user: no file is made there
         return None
     seen, folder = machine.stat(path), str(Path(path).parent)
     if seen is not None and seen.kind != "file":
@@ -306,7 +286,7 @@ def _unwritable(machine: HostView, path: str) -> str | None:
 def _show(folder: Path, result: dict[str, Any], files: Mapping[str, Any], *, as_json: bool) -> None:
     """Print the result, write the files that were asked for, and end with its exit status.
 
-    In this order: a file that cannot be written, hours after it was named, must not cost the result.
+    In this order: a file that cannot be written, hours after it was named, must not lose the result.
     """
     from agent.fleet import controller  # noqa: PLC0415
 
@@ -323,7 +303,7 @@ def _show(folder: Path, result: dict[str, Any], files: Mapping[str, Any], *, as_
     ]
     if unwritten and not result["exit_status"]:
         raise unwritten[0]
-    for error in unwritten:  # the result says more than a file that is missing
+    for error in unwritten:  # the exit status of the result is more important
         print_error(f"warning: {error.sentence}: {error.saw} ({error.code.name})\n")
     raise typer.Exit(result["exit_status"])
 
@@ -335,7 +315,7 @@ def _written(name: str, path: str, result: Mapping[str, Any]) -> AgentError | No
         put(local_host(), str(Path(path).absolute()), text, mode=_new_file_mode())
     except AgentError as error:
         return error
-    except Exception as crash:  # a defect: the other file and the result are not to be lost with this one
+    except Exception as crash:  # a defect: it must not lose the other file and the result
         logging.getLogger("agent").exception("--%s failed", name)
         return unexpected(crash, f"--{name} {path} failed")
     return None

@@ -7,35 +7,32 @@ from typing import TYPE_CHECKING, Annotated, Any, Callable, List, Optional
 
 import typer
 
+from agent.config.options import Option
 from agent.core.errors import AgentError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.config.options import Option
-
 Output = Annotated[
     str, typer.Option("--output", "-o", metavar="text|json", help="what standard output carries")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on standard error")]
-Config = Annotated[
-    Optional[str],
-    typer.Option("--config", metavar="FILE|-", help="read this instead of /etc/hsm-agent: TOML, or JSON"),
-]
+CONFIG = Option("config", None, "read this instead of /etc/hsm-agent: TOML, or JSON", str, metavar="FILE|-")
+Config = Annotated[Optional[str], typer.Option(CONFIG.switch, metavar=CONFIG.metavar, help=CONFIG.help)]
 
 
 def is_json(output: str) -> bool:
-    """Tell what --output says. Raises AgentError `usage`."""
+    """Return whether --output is json. Raises AgentError `usage`."""
     if output not in ("text", "json"):
         raise AgentError("usage", "--output takes text or json", saw=output, want="text or json")
     return output == "json"
 
 
 def with_options(function: Callable[..., None], **tables: Sequence[Option]) -> Callable[..., None]:
-    """Give a command every option of some tables; the function takes those of each as one mapping of that name.
+    """Give a command every option of some tables; the function gets those of each as one mapping of that name.
 
-    typer reads a function's signature, so the signature is what is made here: written out, the same twenty
-    parameters would stand in each command.
+    typer reads a function's signature, so this makes one: written out, each command would repeat the same twenty
+    parameters.
     """
 
     def command(**arguments: Any) -> None:
