@@ -1,4 +1,4 @@
-"""The archives of the agent that travel: found beside the agent, or named; read once, known by their SHA-256."""
+"""The archives of the agent that are sent to hosts: in this package, or named; read once, known by their SHA-256."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class AgentArchive:
 
 @dataclass(frozen=True)
 class AgentArchives:
-    """What travels, by the kind of system; where there is none for Windows, hosts that have it fail one by one."""
+    """The archives by kind of system; without one for Windows, each Windows host fails."""
 
     posix: AgentArchive
     windows: AgentArchive | None = None
@@ -47,9 +47,9 @@ class AgentArchives:
 
 
 def load(named: str | None, windows: str | None) -> AgentArchives:
-    """Return the archives that were named, or else those that this agent came with.
+    """Return the named archives, or else those in this package.
 
-    Raises AgentError `tree-missing` for a file that is none, and where none for POSIX is found.
+    Raises AgentError `tree-missing` for a file that is not an archive, and where there is none for POSIX.
     """
     return AgentArchives(_posix(named), _windows(windows))
 
@@ -95,7 +95,7 @@ def _read(path: Path, version_in: Callable[[bytes], str | None]) -> AgentArchive
     if version is None:
         raise AgentError("tree-missing", f"{path.name} is no archive of the agent", saw="no agent in it")
     if version != __version__:
-        # what it answers is read by this agent, so both must be of one version
+        # this agent reads its answers, so both must be of one version
         raise AgentError("tree-missing", f"{path.name} is of another version", saw=version, want=__version__)
     return AgentArchive(path.name, hashlib.sha256(data).hexdigest(), data)
 
@@ -110,7 +110,7 @@ def _in_tar(data: bytes) -> str | None:
 
 
 def _in_zip(data: bytes) -> str | None:
-    """Return the version of a zip with one top folder and in that the program that is started."""
+    """Return the version of a zip with one top directory that contains the program to start."""
     with zipfile.ZipFile(io.BytesIO(data)) as packed:
         names = packed.namelist()
         for name in names:

@@ -1,4 +1,4 @@
-"""The packages that travel: each is brought to the operator's disk once, verified, and sent on to every host."""
+"""The packages of a run: each is downloaded to the operator's disk once, verified, and sent to every host."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
     from agent.core.host import Host
 
-# as for a host that brings a package itself
+# The same bounds as for a host that downloads a package itself, in bytes and seconds.
 _LARGEST = 512 * 1024 * 1024
 _SECONDS = 600.0
 _PIECE = 256 * 1024
-# How often whoever waits for a file says so, in seconds: a host counts its link as broken after 60 s of silence.
+# How often a session that waits for a file tells its host so, in seconds: after 60 s of silence the host gives up.
 _TURN = 20.0
-# the vendor's layout (cloudhsm-facts 2.1): one folder, one file of a package that it publishes
+# The vendor's layout (cloudhsm-facts 2.1): a directory, and the file of a package in it.
 _PACKAGE = rf"[A-Za-z0-9]+/(?:{PACKAGE_PATTERN})[-_](?:\d|latest)[A-Za-z0-9._-]*\.(?:rpm|deb|msi)"
-# A version of all components for a handful of platforms, and their bytes; those not used for longest make room.
+# Room for one version of all components on a few platforms: how many files, and their bytes. The oldest go first.
 _KEPT = 64
 _ROOM = 8 * _LARGEST
 
 
 @dataclass(frozen=True)
 class CachedPackage:
-    """A file that is here: its size in bytes, and its SHA-256 in hex as it was just computed."""
+    """A file in the cache: its size in bytes, and its SHA-256 in hex as it was just computed."""
 
     path: Path
     size: int
@@ -49,28 +49,28 @@ class CachedPackage:
 
 
 def home(environ: Mapping[str, str]) -> Path:
-    """Return the folder in which this operator's packages are kept."""
+    """Return the directory of this operator's packages."""
     return operator_folder(environ, "XDG_CACHE_HOME", ".cache") / "hsm-agent" / "packages"
 
 
 class PackageCache:
-    """Used by many visits at the same time: a file is brought once, by a thread of its own, and all wait for that."""
+    """Used by many sessions at the same time: one thread downloads a file, and all sessions wait for it."""
 
     def __init__(self, machine: Host, folder: Path, turn: float = _TURN) -> None:
         self._machine = machine
         self._folder = folder
         self._turn = turn
         self._lock = threading.Lock()
-        self._coming: dict[tuple[str, str | None], Future[CachedPackage]] = {}
+        self._downloads: dict[tuple[str, str | None], Future[CachedPackage]] = {}
 
     def cached(
         self, url: str, sha256: str | None, source: str, still: Callable[[], None] = lambda: None
     ) -> CachedPackage:
-        """Return a file, brought from `url` when it is not here yet. Raises AgentError as Host.fetch does.
+        """Return a file, downloaded from `url` when it is not here yet. Raises AgentError as Host.download does.
 
-        The URL comes from a host, and a host may be in wrong hands: only what has the name of a client package and lies
-        below `source`, the mirror or folder that its packages come from, is ever read or sent. `still` is called now
-        and then while it is waited for, and may end the wait by raising.
+        The URL comes from a host, which may be compromised: only a file with the name of a client package, below
+        `source` (the mirror or directory of its packages), is ever read or sent. `still` is called repeatedly during
+        the wait, and may end it by raising.
         """
         named = re.search(rf"(?<=/){_PACKAGE}(?=\?|$)", url)
         if named is None or url != below(source, named[0]):
@@ -82,35 +82,35 @@ class PackageCache:
             )
         if sha256 is None:
             require_authentic_source(url)
-        coming = self._ordered(url, sha256)
-        while not wait((coming,), self._turn).done:
+        download = self._download_of(url, sha256)
+        while not wait((download,), self._turn).done:
             still()
-        return coming.result()
+        return download.result()
 
-    def _ordered(self, url: str, sha256: str | None) -> Future[CachedPackage]:
-        """Return a file that comes or is here. What failed before is tried anew, once for all who wait then."""
+    def _download_of(self, url: str, sha256: str | None) -> Future[CachedPackage]:
+        """Return a file that is here or being downloaded. A failed download is repeated, once for all who wait."""
         key = (url, sha256)
         with self._lock:
-            coming = self._coming.get(key)
-            if coming is None or (coming.done() and coming.exception() is not None):
-                coming = Future()
-                # of its own, since a visit can be cut while others wait; nobody waits for it at the end
-                threading.Thread(target=self._fill, args=(coming, url, sha256), daemon=True).start()
-                self._coming[key] = coming
-            return coming
+            download = self._downloads.get(key)
+            if download is None or (download.done() and download.exception() is not None):
+                download = Future()
+                # a thread of its own, since a session can be cancelled while others wait; not joined at the end
+                threading.Thread(target=self._fill, args=(download, url, sha256), daemon=True).start()
+                self._downloads[key] = download
+            return download
 
-    def _fill(self, coming: Future[CachedPackage], url: str, sha256: str | None) -> None:
+    def _fill(self, download: Future[CachedPackage], url: str, sha256: str | None) -> None:
         try:
-            coming.set_result(self._bring(url, sha256))
+            download.set_result(self._download(url, sha256))
         except Exception as error:  # noqa: BLE001 -- raised again where it is waited for
-            coming.set_exception(error)
+            download.set_exception(error)
 
-    def _bring(self, url: str, sha256: str | None) -> CachedPackage:
-        # two mirrors may have different files of one name
+    def _download(self, url: str, sha256: str | None) -> CachedPackage:
+        # two mirrors may have different files of the same name
         folder = self._folder / new_sha256(f"{url} {sha256}".encode()).hexdigest()[:16]
         path = folder / url.partition("?")[0].rpartition("/")[2]
         if sha256 is None:
-            self._machine.remove(str(path))  # what the vendor calls latest changes under the same name
+            self._machine.remove(str(path))  # the vendor's "latest" changes under the same name
         try:
             seen = self._machine.download(url, str(path), sha256=sha256, limit=_LARGEST, timeout=_SECONDS)
         finally:
@@ -118,7 +118,7 @@ class PackageCache:
         return CachedPackage(path, path.stat().st_size, seen)
 
     def _make_room(self, used: Path) -> None:
-        with contextlib.suppress(OSError):  # another roll-out makes room at the same time
+        with contextlib.suppress(OSError):  # another roll-out may prune at the same time
             used.touch()
             folders = sorted(self._folder.iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)
             total = 0

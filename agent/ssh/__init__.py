@@ -1,1 +1,1 @@
-"""SSH as users of OpenSSH have it: their configuration, their known hosts, their keys, and one link at the end."""
+"""SSH as users of OpenSSH have it: their configuration, known hosts and keys, and one connection at the end."""

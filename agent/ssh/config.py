@@ -1,4 +1,4 @@
-"""(Target, what ssh says of it) -> Route: the hosts to go through, and with what to log in at each."""
+"""(Target, its resolved ssh configuration) -> Route: the hosts to go through, and how to log in at each."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 
     from agent.core.fleet_model import Target
 
-# ssh's own port, and how long to wait for a connection where ConnectTimeout says nothing, in seconds.
+# ssh's own port, and how long to wait for a connection without ConnectTimeout, in seconds.
 PORT, PATIENCE = 22, 15.0
-# Tried where no IdentityFile is named and no ssh says which, in ssh's order of what is common today.
+# Tried without IdentityFile and without an ssh program, in ssh's order.
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 _DEFAULT_KNOWN = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 _GLOBAL_KNOWN = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 _SYSTEM = Path("/etc/ssh/ssh_config")
-# How one says that there is to be none, as behind ssh's -F.
+# The value for no configuration, as with ssh -F.
 _NOTHING = ("none", os.devnull)
-# The largest configuration that is taken for one, in bytes.
+# The largest configuration, in bytes.
 _SIZE = 1024 * 1024
 # More hosts in a row than this are a mistake.
 _HOPS = 8
 
 # [user@]host[:port] with an address in brackets, or ssh://[user@]host[:port]
 _JUMP = re.compile(r"(?:ssh://)?(?:(.+)@)?(\[[^\]\[@]+\]|[^:@\[\]]+)(?::(\d+))?/?")
-# Where the next file begins in a list that ssh prints without quotes: blanks in names stand for themselves.
+# The start of the next file in a list that ssh prints without quotes: names may contain spaces.
 _NEXT = re.compile(r" (?=[/~])")
 
-# What a shell would take for more than a name; ssh refuses these too since a CVE (2023-51385).
+# Characters that are special to a shell; ssh refuses these too since CVE-2023-51385.
 _UNSAFE = re.compile(r"[\s'`\"$\\;&<>|(){}]")
 
-# Who is reached, or what is proven to whom, follows from these, and nothing here understands them.
+# These decide which host is reached, or how either side authenticates, and are not implemented here.
 _NOT_UNDERSTOOD = ("bindinterface", "knownhostscommand", "pkcs11provider", "revokedhostkeys")
 
 
 @dataclass(frozen=True)
 class Algorithms:
-    """What may be agreed on, in the order of preference; nothing is everything that is known here."""
+    """The algorithms allowed, in order of preference; an empty list allows all that are implemented here."""
 
     key_exchange: tuple[str, ...] = ()
     ciphers: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class Algorithms:
 
 @dataclass(frozen=True)
 class Hop:
-    """One login on the way. `name` is what was said, `host` what is connected to.
+    """One login on a route. `name` is as given, `host` is what is connected to.
 
     `timeout` is None where ssh's configuration sets none.
     """
@@ -103,12 +103,12 @@ class Route:
 
     @property
     def shell(self) -> str:
-        """The shell that ssh would have run a ProxyCommand."""
+        """The shell with which ssh would run a ProxyCommand."""
         return os.environ.get("SHELL") or "/bin/sh"
 
 
 class SshConfig:
-    """ssh's configuration, as the client itself reads it; without any, what holds by default."""
+    """ssh's configuration as ssh itself reads it; the defaults where there is none."""
 
     def __init__(self, operator: Operator, client: SshProgram | None) -> None:
         self._operator = operator
@@ -116,9 +116,9 @@ class SshConfig:
 
     @classmethod
     def read(cls, file: Path | None = None, environment: Mapping[str, str] = os.environ) -> SshConfig:
-        """Find FILE, or the user's and the system's configuration when none is named, and the program to read it.
+        """Find FILE, or the user's and the system's configuration, and the program that reads it.
 
-        Raises AgentError `config-invalid` when the file is not there, or no program.
+        Raises AgentError `config-invalid` without the file or the program.
         """
         operator = Operator.of_this_process(environment)
         if file is not None and str(file) in _NOTHING:
@@ -149,7 +149,7 @@ class SshConfig:
     def _hops(
         self, asked: SshQuery, seen: tuple[SshQuery, ...], stopped: Callable[[], bool]
     ) -> tuple[Hop, ...]:
-        """Ask about a host, then about its last jump host as ssh does: the others before it are that one's jumps."""
+        """Resolve a host, then its last jump host as ssh does: the others before it are jump hosts of that one."""
         answer = self._answer(asked, stopped)
         jump = answer.get("proxyjump")
         if jump is None:
@@ -223,9 +223,9 @@ class SshConfig:
         )
 
     def _keys(self, answer: ResolvedConfig, tokens: ConfigExpander) -> tuple[tuple[str, ...], bool]:
-        """Return the files with keys, and whether they were named; of those that were not, what is there.
+        """Return the key files, and whether they were named; of the default ones only those that exist.
 
-        An agent may hold a key of which only the public half is a file.
+        An agent may hold a key of which only the public part is a file.
         """
         said = answer.all("identityfile")
         usual = self._client.default_keys if self._client else ()
@@ -269,7 +269,7 @@ def _tokens(operator: Operator, name: str, answer: ResolvedConfig) -> ConfigExpa
 def _without_itself(target: Target) -> str | None:
     """Return the jump hosts of a target, without the last one where that is the target itself.
 
-    A group's jump host may be one of the group. ssh calls that a loop and ends.
+    A group's jump host may be a member of the group; ssh refuses that as a loop.
     """
     if target.jump is None or target.jump.lower() == "none":
         return target.jump
@@ -292,7 +292,7 @@ def _last(jump: str, name: str) -> SshQuery:
 
 
 def _check_understood(name: str, answer: ResolvedConfig) -> None:
-    """Refuse by name what would lead elsewhere, or log in otherwise, than what is done here."""
+    """Refuse options, by name, that would reach another host or log in differently than is done here."""
     for keyword in _NOT_UNDERSTOOD:
         if value := answer.get(keyword):
             raise wrong(name, f"{keyword} {value} is not understood here")

@@ -1,4 +1,4 @@
-"""What stands for something else in a value of ssh's configuration: `~`, `%h`, `${HOME}` (ssh_config(5), TOKENS)."""
+"""Placeholders in a value of ssh's configuration: `~`, `%h`, `${HOME}` (ssh_config(5), TOKENS)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from agent.ssh.operator import Operator
 
-# What a command is given; a file's name may have more.
+# The tokens of a command; a file name may have more.
 _OF_COMMANDS = "%hknpr"
 _SIGN = re.compile(r"%(.?)|\$\{([^}]{0,255})\}", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class ConfigExpander:
-    """The meaning of all tokens for one host. `digest` is what ssh itself makes of %C, None when it was not asked."""
+    """The values of all tokens for one host. `digest` is ssh's own value of %C, None when it was not requested."""
 
     operator: Operator
     host: str
@@ -32,11 +32,11 @@ class ConfigExpander:
     digest: str | None = None
 
     def path(self, value: str) -> str:
-        """Expand the name of a file. Raises AgentError `config-invalid` where ssh ends."""
+        """Expand the name of a file. Raises AgentError `config-invalid` where ssh fails."""
         return _SIGN.sub(lambda found: self._meaning(found, self._known(), value), self.home(value))
 
     def command(self, value: str) -> str:
-        """Expand a command, in which a shell sees to `~` and to variables."""
+        """Expand a command, in which the shell expands `~` and variables."""
         known = {sign: meaning for sign, meaning in self._known().items() if sign in _OF_COMMANDS}
         return re.sub(r"%(.?)", lambda found: self._meaning(found, known, value), value, flags=re.DOTALL)
 

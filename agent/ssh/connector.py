@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent.ssh.config import Route
     from agent.ssh.sockets import SocketCancelToken
 
-# How many of ssh's clients run at once: each takes 5 ms of a processor, or waits for a name server.
+# How many ssh programs run at once: each takes 5 ms of processor time, or waits for a name server.
 _AT_ONCE = 4 * (os.cpu_count() or 1)
 
 
@@ -59,7 +59,7 @@ class SshConnector:
         )
 
     def _routes(self, targets: Sequence[Target], stopped: Callable[[], bool]) -> dict[str, Route]:
-        """Resolve all, side by side; the first that cannot be ends it."""
+        """Resolve all routes in parallel; the first error ends it."""
         failed: list[Future[Route]] = []
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             futures = [

@@ -1,4 +1,4 @@
-"""Two names of an inventory that lead to one machine: a run on it under both at once must not be."""
+"""Two targets of an inventory that are one machine: two runs must not change it at once."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from agent.core.fleet_model import Target
     from agent.ssh.config import Hop, Route
 
-# For how long name servers are asked in all, in seconds, and by how many threads: a name that has no answer by then
-# is compared as it is spelled.
+# How long names are resolved in all, in seconds, and by how many threads. A name without an answer by then is compared
+# as it is spelled.
 _PATIENCE, _ASKING = 5.0, 32
 # How many pairs are named.
 _SHOWN = 10
 
 
 def refuse(targets: Sequence[Target], routes: Mapping[str, Route]) -> None:
-    """Raise AgentError `inventory-invalid` where two targets end at one server, whatever they are called."""
+    """Raise AgentError `inventory-invalid` where two targets, of any name, are one server."""
     found = _resolved({route.target for route in routes.values() if _is_direct(route)})
     seen: dict[Hashable, Target] = {}
     pairs: list[str] = []
@@ -56,7 +56,7 @@ def _is_direct(route: Route) -> bool:
 
 
 def _spots(route: Route, found: Mapping[Hop, tuple[str, ...]]) -> Iterable[Hashable]:
-    """Return where a route ends: the server's addresses, or, seen through others, what they are told to connect to."""
+    """Return where a route ends: the server's addresses, or behind jump hosts what those are asked to connect to."""
     if _is_direct(route):
         hop = route.target
         return [(address, hop.port) for address in found.get(hop) or (_plain(hop.host),)]
@@ -71,7 +71,7 @@ def _plain(host: str) -> str:
 
 
 def _resolved(hops: Iterable[Hop]) -> dict[Hop, tuple[str, ...]]:
-    """Ask for the addresses of names, side by side. Nothing ends a resolver, so its threads are left behind."""
+    """Resolve names in parallel. Nothing ends a resolver, so threads that still wait are left behind."""
     waiting: queue.SimpleQueue[Hop] = queue.SimpleQueue()
     answers: queue.SimpleQueue[tuple[Hop, tuple[str, ...]]] = queue.SimpleQueue()
     names = [hop for hop in hops if not _is_address(hop.host)]

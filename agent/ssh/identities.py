@@ -1,4 +1,4 @@
-"""The keys to log in with: files loaded once for all hosts, agents asked for each login, certificates beside both."""
+"""The keys to log in with: files loaded once for all hosts, agents asked at each login, certificates for both."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _ANSWER = 15.0
 # The largest key file that is read, in bytes.
 _SIZE = 64 * 1024
-# The end of a key's type that is a certificate.
+# The suffix of a certificate's key type.
 _CERTIFICATE = "-cert-v01@openssh.com"
 # The start of a private key in OpenSSH's own format.
 _MAGIC = b"openssh-key-v1\0"
@@ -44,7 +44,7 @@ _KINDS = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
 @dataclass(frozen=True)
 class Identity:
-    """One key that is offered to a server, and where it is from."""
+    """One key that is offered to a server, and its origin."""
 
     key: paramiko.PKey
     where: str
@@ -52,7 +52,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Identities:
-    """All keys for one login in the order in which they are tried, and what is wrong with those that are missing."""
+    """All keys for one login in the order in which they are tried, and why others cannot be used."""
 
     keys: tuple[Identity, ...]
     troubles: tuple[str, ...]
@@ -60,7 +60,7 @@ class Identities:
 
 @dataclass(frozen=True)
 class KeyFile:
-    """What a key file gives: the private key, or why not; and its public part, which an agent is asked for."""
+    """The contents of a key file: the private key, or why there is none; its public part, to find it in an agent."""
 
     path: str
     private: paramiko.PKey | None = None
@@ -84,7 +84,7 @@ class IdentityStore:
 
     @contextlib.contextmanager
     def offers(self, hop: Hop, cancel_token: SocketCancelToken) -> Iterator[Identities]:
-        """Give the keys for this login; the agent's sign until the end.
+        """Yield the keys for this login; those of the agent can sign until the context ends.
 
         Named keys come first, since a server counts every attempt; where none is named the agent's do, as in ssh.
         Each certificate comes just before its key.
@@ -128,14 +128,14 @@ class IdentityStore:
 
 
 class _Agent(AgentSSH):
-    """A connection to one agent. paramiko's own knows only SSH_AUTH_SOCK, and waits for ever."""
+    """A connection to one agent. paramiko's own supports only SSH_AUTH_SOCK, and waits without limit."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__()
         self._connect(sock)  # type: ignore[attr-defined]  # not in the stubs
 
     def _send_message(self, msg: Any) -> Any:
-        """Ask the agent. A time-out in the middle of a login would kill paramiko's thread without a word."""
+        """Ask the agent. A time-out during a login would end paramiko's thread silently."""
         try:
             return super()._send_message(msg)  # type: ignore[misc]
         except OSError as error:
@@ -143,7 +143,7 @@ class _Agent(AgentSSH):
 
 
 def _held(path: str, sock: socket.socket) -> tuple[paramiko.AgentKey, ...] | None:
-    """Return the keys that an agent holds, None when nobody answers: SSH_AUTH_SOCK outlives its agent."""
+    """Return the keys of an agent, None when it does not answer: SSH_AUTH_SOCK outlives its agent."""
     try:
         sock.connect(path)
         keys = _Agent(sock).get_keys()
@@ -151,7 +151,7 @@ def _held(path: str, sock: socket.socket) -> tuple[paramiko.AgentKey, ...] | Non
         return None
     for each in keys:
         if each.get_name().endswith(_CERTIFICATE):
-            # paramiko takes one for RSA as its bare key, and offers that by a false name
+            # paramiko reads an RSA certificate as its bare key, and offers that with the wrong type
             each.inner_key = None  # type: ignore[attr-defined]  # not in the stubs
     return keys
 
@@ -179,7 +179,7 @@ def _load(path: str) -> KeyFile:
 def _load_private(path: str, text: str, public: bytes | None) -> KeyFile:
     mode = os.stat(path)  # noqa: PTH116
     if mode.st_uid == os.geteuid() and stat.S_IMODE(mode.st_mode) & 0o077:
-        # ssh passes over such a key too
+        # ssh skips such a key too
         return KeyFile(path, public=public, trouble=f"others may read it: `chmod 600 {path}`")
     if "-----BEGIN ENCRYPTED PRIVATE KEY-----" in text:
         return KeyFile(path, public=public, trouble="it has a passphrase, and no agent holds it")
@@ -196,7 +196,7 @@ def _load_private(path: str, text: str, public: bytes | None) -> KeyFile:
 
 
 def _in_openssh_format(text: str) -> str:
-    """Return a key that openssl wrote (PKCS#8) as ssh-keygen writes it: OpenSSH reads both, paramiko one."""
+    """Return a key in PKCS#8 (from openssl) in OpenSSH's format: OpenSSH reads both, paramiko only the second."""
     if "-----BEGIN PRIVATE KEY-----" not in text:
         return text
     try:
@@ -207,7 +207,7 @@ def _in_openssh_format(text: str) -> str:
             serialization.NoEncryption(),
         )
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        return text  # damaged, or a type that ssh has not
+        return text  # damaged, or a type that ssh does not have
     return made.decode()
 
 
@@ -217,7 +217,7 @@ def _certified(key: paramiko.PKey, path: str) -> paramiko.PKey | None:
         return None
     if isinstance(
         key, paramiko.AgentKey
-    ):  # it cannot be copied: it looks its attributes up in a key it has not yet
+    ):  # copy() fails: it looks its attributes up in a key that is not there yet
         certified: paramiko.PKey = paramiko.AgentKey(key.agent, key.blob, key.comment)
     else:
         certified = copy.copy(key)
@@ -229,7 +229,7 @@ def _certified(key: paramiko.PKey, path: str) -> paramiko.PKey | None:
 
 
 def _certifies(certified: paramiko.PKey, key: paramiko.PKey) -> bool:
-    """Tell whether a certificate is for this very key: its numbers follow type and nonce."""
+    """Return whether a certificate is for this key: the numbers of the key follow type and nonce."""
     blob = certified.public_blob.key_blob if certified.public_blob else b""
     numbers = key.asbytes()
     skip = 4 + struct.unpack(">I", numbers[:4])[0]
@@ -256,7 +256,7 @@ def _public(text: str) -> bytes | None:
 
 
 def _public_of_private(text: str) -> bytes | None:
-    """Read the public part, which OpenSSH's format leaves in the clear when there is a passphrase."""
+    """Read the public part, which OpenSSH's format does not encrypt."""
     body = "".join(line for line in text.split() if not line.startswith("-") and "-----" not in line)
     start = text.partition("-----BEGIN OPENSSH PRIVATE KEY-----")[2].partition("-----END")[0]
     try:

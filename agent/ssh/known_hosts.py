@@ -1,4 +1,4 @@
-"""The known hosts: which host keys are trusted under which name, and how a new one is added when that is asked for."""
+"""The known hosts: which host keys are trusted for which name, and how a new one is added on request."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class HostKey:
 
 @dataclass(frozen=True)
 class KnownHostsEntry:
-    """One line of known_hosts. `marker` is empty, @revoked or @cert-authority; `names` the first word as it stands."""
+    """One line of known_hosts. `marker` is empty, @revoked or @cert-authority; `names` the first word, unchanged."""
 
     marker: str
     names: str
@@ -61,10 +61,10 @@ class KnownHostsEntry:
 
 
 def parse(text: str, path: str) -> tuple[KnownHostsEntry, ...]:
-    """Return the entries of a known_hosts file. Lines that are none are passed over, as ssh does.
+    """Return the entries of a known_hosts file. Invalid lines are skipped, as ssh does.
 
-    Lines end with a line feed and words with a blank or tab, and with nothing else that Unicode has for that: what
-    stands in a comment is no entry.
+    Only a line feed ends a line, and only a space or tab a word; no other Unicode separator does, so a comment cannot
+    contain an entry.
     """
     entries = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -79,14 +79,14 @@ def parse(text: str, path: str) -> tuple[KnownHostsEntry, ...]:
             blob = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
             continue
-        # A key starts with its own type: anything else would be trusted under a false name.
+        # A key begins with its own type; with another it would be trusted as something that it is not.
         if blob[4 : 4 + len(kind)] == kind.encode():
             entries.append(KnownHostsEntry(marker, names, HostKey(kind, blob), f"{path}:{number}"))
     return tuple(entries)
 
 
 class KnownHostsFile:
-    """The entries of one file, to be looked up by name: going through all of them for each host takes hosts x lines."""
+    """The entries of one file, indexed by name: a scan for each host would take hosts x lines."""
 
     def __init__(self, entries: Iterable[KnownHostsEntry]) -> None:
         self._plain: dict[str, list[tuple[int, KnownHostsEntry]]] = {}
@@ -104,7 +104,7 @@ class KnownHostsFile:
                 self._plain.setdefault(name, []).append((self._size, entry))
 
     def about(self, names: Collection[str]) -> list[KnownHostsEntry]:
-        """Return the entries that fit one of the names, in the order of the file."""
+        """Return the entries that match one of the names, in the order of the file."""
         found = [each for each in self._others if any(each[1].fits(name) for name in names)]
         found += (each for name in names for each in self._plain.get(name, ()))
         return list(dict(sorted(found, key=lambda each: each[0])).values())
@@ -115,12 +115,12 @@ class KnownHosts:
 
     def __init__(self) -> None:
         self._files: dict[str, KnownHostsFile] = {}
-        # what was found under these names in these files: each host is looked up twice
+        # the entries of these names in these files: each host is looked up twice
         self._found: dict[object, tuple[KnownHostsEntry, ...]] = {}
         self._lock = threading.Lock()
 
     def kinds(self, hop: Hop) -> tuple[str, ...]:
-        """Return the types of the keys that this host is known by, so that one of them is asked for."""
+        """Return the types of the known keys of this host, so that the server is asked for one of them."""
         return tuple(dict.fromkeys(each.key.kind for each in _counting(hop, self._about(hop))))
 
     def check(self, hop: Hop, key: HostKey, *, trust_new: bool = False) -> str | None:
@@ -133,7 +133,7 @@ class KnownHosts:
         if not trust_new:
             raise _unknown(hop, key, self._about(hop))
         with self._lock:
-            for path in hop.known_hosts:  # another process may have been faster
+            for path in hop.known_hosts:  # another process may have added it
                 self._forget(path)
             if self._judge(hop, key, self._about_unlocked(hop)):
                 return None
@@ -144,7 +144,7 @@ class KnownHosts:
         return self._judge(hop, key, self._about(hop))
 
     def _judge(self, hop: Hop, key: HostKey, about: tuple[KnownHostsEntry, ...]) -> bool:
-        """Tell whether the key is known; one that is revoked, or not the known one, raises."""
+        """Return whether the key is known. Raises AgentError for a revoked one, and for another than the known one."""
         for each in about:
             if each.marker == "@revoked" and each.key == key:
                 raise AgentError(
@@ -181,7 +181,7 @@ class KnownHosts:
 
     def _book(self, path: str) -> KnownHostsFile:
         if path not in self._files:
-            # /dev/null is a usual way to say that there are none
+            # /dev/null is a common way to have none
             data = files.read(path, 0, _SIZE) if Path(path).is_file() else None
             self._files[path] = KnownHostsFile(parse((data or b"").decode(errors="surrogateescape"), path))
         return self._files[path]
@@ -191,7 +191,7 @@ class KnownHosts:
         self._found.clear()
 
     def _add(self, hop: Hop, key: HostKey) -> None:
-        """Append to the user's first file: one write, so that threads and processes never mix their lines."""
+        """Append to the user's first file in one write, so that lines of threads and processes never mix."""
         if not hop.known_hosts:
             return
         path = Path(hop.known_hosts[0])
@@ -216,7 +216,7 @@ class KnownHosts:
 
 
 def _counting(hop: Hop, about: Iterable[KnownHostsEntry]) -> list[KnownHostsEntry]:
-    """Return the keys that a host may have: those of its name with its port, those of the bare name where none is."""
+    """Return the keys that a host may have: those of its name with port, or else of the name alone."""
     plain = [each for each in about if not each.marker]
     return [each for each in plain if each.fits(hop.known_as)] or plain
 
@@ -241,7 +241,7 @@ def _unknown(hop: Hop, key: HostKey, about: tuple[KnownHostsEntry, ...]) -> Agen
 def _fits_pattern(pattern: str, name: str) -> bool:
     if "*" not in pattern and "?" not in pattern:
         return pattern == name
-    # not fnmatch: brackets stand for themselves here
+    # not fnmatch: brackets are literal here
     expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
     return re.fullmatch(expression, name) is not None
 

@@ -1,4 +1,4 @@
-"""How many logins go on with one SSH server at the same time: a bastion drops those that are too many."""
+"""The number of simultaneous logins at one SSH server: a bastion drops those that are too many."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from agent.ssh.sockets import SocketCancelToken
 
-# sshd drops at random from the 11th connection on that is not logged in (MaxStartups 10:30:100).
+# sshd drops connections at random once ten are not logged in yet (MaxStartups 10:30:100).
 LOGINS = 8
 
 
@@ -21,13 +21,13 @@ class LoginLimiter:
     def __init__(self, limit: int = LOGINS) -> None:
         self._limit = limit
         self._inside: dict[Hashable, int] = {}
-        self._moved = threading.Condition()
+        self._changed = threading.Condition()
 
     @contextlib.contextmanager
     def slot(self, server: Hashable, cancel_token: SocketCancelToken) -> Iterator[None]:
-        """Wait for a place with this server, and hold it. Raises CancelledError when the line is cut first."""
-        with cancel_token.cancelling(self._wake), self._moved:
-            self._moved.wait_for(
+        """Wait for a place with this server, and hold it. Raises CancelledError when the token is cancelled first."""
+        with cancel_token.cancelling(self._wake), self._changed:
+            self._changed.wait_for(
                 lambda: cancel_token.is_cancelled or self._inside.get(server, 0) < self._limit
             )
             cancel_token.raise_if_cancelled()
@@ -35,12 +35,12 @@ class LoginLimiter:
         try:
             yield
         finally:
-            with self._moved:
+            with self._changed:
                 self._inside[server] -= 1
                 if not self._inside[server]:
                     del self._inside[server]
-                self._moved.notify_all()
+                self._changed.notify_all()
 
     def _wake(self) -> None:
-        with self._moved:
-            self._moved.notify_all()
+        with self._changed:
+            self._changed.notify_all()

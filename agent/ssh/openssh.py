@@ -1,6 +1,6 @@
-"""What OpenSSH's own client makes of a configuration: `ssh -G HOST` prints it, and nothing is contacted.
+"""A configuration as OpenSSH's own client reads it: `ssh -G HOST` prints it, and connects to nothing.
 
-A parser of ours was tried first, and paramiko's before it. Each knew another grammar (quotes, comments, `Match`,
+Our own parser and paramiko's were tried first. Each knew another grammar (quotes, comments, `Match`,
 `CanonicalizeHostname`) and led to other hosts than ssh does.
 """
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-# How long ssh may take for one host, in seconds: it may ask name servers, and run what `Match exec` names.
+# How long ssh may take for one host, in seconds: it may resolve names, and run the commands of `Match exec`.
 LIMIT = 30.0
-# How much of what ssh prints is read, and how much of its complaints is shown.
+# How much of ssh's output is read, and how much of its errors is shown.
 _PRINTED, _SHOWN = 256 * 1024, 400
-# Values with which it is found out what this version prints as it stands, and what it expands first.
+# Values that show what this version of ssh prints unchanged, and what it expands.
 _PROBE = "/%%"
 
 
 @dataclass(frozen=True)
 class SshQuery:
-    """One question to ssh: a name, and what is said beside it as options, which win over the configuration."""
+    """One query to ssh: a name, and options, which override the configuration."""
 
     name: str
     user: str | None = None
@@ -54,7 +54,7 @@ class SshQuery:
 
 @dataclass(frozen=True)
 class ResolvedConfig:
-    """What ssh prints: for each keyword its values, in ssh's order."""
+    """The output of ssh: for each keyword its values, in ssh's order."""
 
     values: Mapping[str, tuple[str, ...]]
 
@@ -62,17 +62,17 @@ class ResolvedConfig:
         return self.values.get(keyword, ())
 
     def name(self, keyword: str) -> str | None:
-        """Return the value, None when nothing was said; a host or a user may be called `none`."""
+        """Return the value, None without one; a host or a user may be called `none`."""
         return next(iter(self.all(keyword)), None)
 
     def get(self, keyword: str) -> str | None:
-        """Return the value, None when nothing was said, or `none`."""
+        """Return the value, None without one or for `none`."""
         value = self.name(keyword)
         return None if value is None or value.lower() == "none" else value
 
 
 class SshProgram:
-    """The program, asked once about each name; threads ask side by side."""
+    """The ssh program, run once for each name; threads run it in parallel."""
 
     def __init__(
         self,
@@ -91,13 +91,13 @@ class SshProgram:
         self._lock = threading.Lock()
         probe = (f"CertificateFile={_PROBE}", f"IdentityAgent={_PROBE}", f"UserKnownHostsFile={_PROBE}")
         plain = self._run(("-F", "/dev/null"), SshQuery("localhost", options=probe), lambda: False)
-        # the files that are tried where none is named
+        # the key files that ssh tries by default
         self.default_keys = plain.all("identityfile")
         # keywords whose values are printed with `~`, tokens and variables expanded
         self.expanded = frozenset(key for key, values in plain.values.items() if values == ("/%",))
 
     def ask(self, asked: SshQuery, stopped: Callable[[], bool]) -> ResolvedConfig:
-        """Return what the configuration says. Raises AgentError `config-invalid`, `interrupted`."""
+        """Return the resolved configuration. Raises AgentError `config-invalid`, `interrupted`."""
         with self._lock:
             future = self._answers.get(asked)
             if mine := future is None:
@@ -109,11 +109,11 @@ class SshProgram:
             except AgentError as error:
                 future.set_exception(error)
             finally:
-                future.cancel()  # only what has no result: nobody waits for ever
+                future.cancel()  # only those without a result, so that every wait ends
         return future.result()
 
     def _run(self, file: tuple[str, ...], asked: SshQuery, stopped: Callable[[], bool]) -> ResolvedConfig:
-        # %C is a digest that has changed from version to version: ssh shows it where it is asked for
+        # %C is a digest that differs between versions: ssh prints it on request
         argv = (self._program, "-T", "-G", *file, "-o", "ControlPath=/%C", *asked.words())
         try:
             ended = processes.run(
@@ -147,7 +147,7 @@ def wrong(name: str, saw: str) -> AgentError:
 
 
 def shown(words: str) -> str:
-    """Return words of another program so that a terminal only shows them."""
+    """Return text of another program without control characters."""
     return "".join(each if each.isprintable() else "?" for each in words)[:_SHOWN]
 
 
@@ -158,6 +158,6 @@ def _one_line(text: str) -> str:
 
 
 def _quoted(path: str) -> str:
-    if "\\" in path:  # up to OpenSSH 8.6 it stood for itself
+    if "\\" in path:  # up to OpenSSH 8.6 it was not expanded
         raise wrong(repr(path), f"{path!r} cannot be given to ssh")
     return f'"{_one_line(path)}"'

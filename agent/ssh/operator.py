@@ -1,4 +1,4 @@
-"""Who works at this machine, as ssh sees it: by the user database, whatever HOME says."""
+"""The user of this machine as ssh sees it: by the user database, and not by HOME."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Operator:
-    """`name` is None for a user that no database knows, as in some containers."""
+    """`name` is None for a user without an entry in the database, as in some containers."""
 
     uid: int
     name: str | None

@@ -170,7 +170,7 @@ class SshTransport(paramiko.Transport):
 
     def _not_greeted(self, proxy: ProxyCommand | None, *, late: bool) -> NoReturn:
         """Raise why no banner came from the server, or from the proxy command before it."""
-        words = self.said or (proxy.said() if proxy else "")
+        words = self.said or (proxy.last_error() if proxy else "")
         if late:
             raise _late(f"{self._place} did not say who it is", self._timeouts.banner, words)
         if proxy:

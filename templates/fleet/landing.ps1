@@ -1,18 +1,18 @@
 {# What `start.ps1` runs; the functions that receive are its own. Only ASCII. #}
-# What agent/remote/bootstrap.py is on Linux: sees to the tree that is wanted, then starts the agent in it on the same standard
-# input and output.
+# What agent/remote/bootstrap.py is on Linux: puts the archive in place, then starts the agent in it on the same
+# standard input and output. The messages are those of agent/remote/protocol.py.
 
 function Send-Record($record) {
-    # in ASCII: what the code page of this console is nobody knows
+    # in ASCII: the code page of this console is unknown
     $text = [regex]::Replace((ConvertTo-Json $record -Compress), '[^ -~]', { '\u{0:x4}' -f [int]$args[0].Value[0] })
     [Console]::Out.Write([char]30 + $word + $text + "`n")
 }
 
 function Assert-Own($folder) {
-    # In %ProgramData% everybody may make folders. One that is there already is used only when it is no link, when the
-    # system, the administrators or we ourselves own it, for an owner can give himself every right, and when nobody else
-    # may change it or what comes into it; one that is made is closed to all others. A list that is too open is not set
-    # anew: that would hide what was exchanged meanwhile. So the program in it is looked at each time before it starts.
+    # Every user may create directories in %ProgramData%. An existing one is used only if it is not a link, if the system,
+    # the administrators or this user own it (an owner can grant himself every right), and if no other user may change it
+    # or its contents. A new one is closed to all others. A list that is too open is not corrected: that would hide what
+    # was exchanged meanwhile. So the directory is checked each time before its program starts.
     if (-not (Test-Path -LiteralPath $folder)) { [void][IO.Directory]::CreateDirectory($folder, $closed) }
     if ([IO.File]::GetAttributes($folder) -band [IO.FileAttributes]::ReparsePoint) { throw "$folder is a link" }
     $kind = [Security.Principal.SecurityIdentifier]
@@ -31,8 +31,8 @@ function Assert-Own($folder) {
 }
 
 function Receive-Tree {
-    # Returns the folder of the tree, in a draft that is held by its archive: while a file in it is open, a folder cannot
-    # be renamed, and what cannot be renamed is not pruned.
+    # Returns the directory of the tree, in a draft that its open archive holds: a directory with an open file cannot be
+    # renamed, and one that cannot be renamed is not pruned.
     Assert-Own $draft
     $script:archive = [IO.File]::Create("$draft\zip")
     Send-Record @{ event = 'want'; what = 'tree' }
@@ -60,7 +60,7 @@ function Receive-Tree {
 }
 
 function Move-Tree($from, $to) {
-    # A scanner that has a new file open for a moment keeps its folder from being renamed. Another visit may be first.
+    # A virus scanner that opens a new file prevents the rename for a moment. Another session may be first.
     for ($turn = 1; -not (Test-Path $to); $turn++) {
         try {
             [IO.Directory]::Move($from, $to)
@@ -73,7 +73,7 @@ function Move-Tree($from, $to) {
 
 function Remove-Draft {
     if ($archive) { $archive.Close() }
-    # where there is none, or a scanner reads in it: what stays is pruned by a later visit
+    # there may be none, or a scanner reads in it: a later session prunes what remains
     try { [IO.Directory]::Delete($draft, $true) } catch { return }
 }
 
@@ -82,7 +82,7 @@ function Remove-Others {
     $drafts = @($others | Where-Object { $_.Name -like '{{ draft }}*' })
     $older = @($others | Where-Object { $_.Name -notlike '{{ draft }}*' } | Sort-Object LastWriteTime)
     foreach ($each in $drafts + @($older | Select-Object -SkipLast {{ kept }})) {
-        # removed under another name, so that half of a tree never has the name of the whole
+        # removed under another name, so that an incomplete tree never has the name of a complete one
         try {
             $half = "$trees\{{ draft }}" + [IO.Path]::GetRandomFileName()
             [IO.Directory]::Move($each.FullName, $half)
@@ -125,7 +125,7 @@ try {
         $place = Receive-Tree
     }
     $code = 'far-end-failed'
-    # what is held open is not pruned, however long the agent runs
+    # an open file prevents pruning as long as the agent runs
     $held = [IO.File]::OpenRead("$place\hsm-agent.exe")
     $start = New-Object Diagnostics.ProcessStartInfo "$place\hsm-agent.exe", 'far-end'
     $start.UseShellExecute = $false
@@ -136,7 +136,7 @@ try {
     $held.Close()
 } catch {
     $why = $_.Exception.GetBaseException()
-    # the two ways in which Windows says that a disk is full
+    # the two error codes of Windows for a full disk
     if (0x80070070, 0x80070027 -contains $why.HResult) { $code = 'no-space' }
     Send-Record @{ event = 'failed'; code = $code; saw = $why.Message }
 }

@@ -1,7 +1,7 @@
 {#
-The line that starts a visit to Windows, as `-EncodedCommand`. It holds no value, so nothing is quoted, and it is far
-shorter than the 8191 characters that cmd takes: what it runs comes over standard input, as on Linux, first its length.
-The stream of the console has no buffer: what is not asked for stays there for whoever inherits the handle.
+The command that starts a session on Windows, as `-EncodedCommand`. It contains no value, so nothing is quoted, and it is
+far shorter than the 8191 characters that cmd takes: its program comes over standard input, as on Linux, after its length.
+The stream of the console has no buffer: what is not read stays there for the process that inherits the handle.
 #}
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'

@@ -1,1 +1,1 @@
-"""What people see of a roll-out: the live display, plain lines, the final screen, and the page to keep."""
+"""How a roll-out looks to people: the live display, log lines, the final screen, and the page."""

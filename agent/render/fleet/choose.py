@@ -1,4 +1,4 @@
-"""Which display fits: nothing, lines for a log, or a live one for a person at a terminal."""
+"""The display for a stream: none, lines for a log, or a live one on a terminal."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def choose(stream: TextIO | None, *, quiet: bool, dumb: bool = False, colour: bool = True) -> RolloutListener:
-    """Return what fits the stream, which is None when it was closed; `dumb` terminals cannot go back in a line.
+    """Return the display for the stream, which is None when it was closed; `dumb` terminals cannot move the cursor.
 
-    Without `colour` (NO_COLOR) the live display is the same, unpainted.
+    Without `colour` (NO_COLOR) the live display is the same, without colours.
     """
     if quiet or stream is None:
         return RolloutCounters()

@@ -1,4 +1,4 @@
-"""How far a roll-out is: what every display counts, from what the roll-out tells its Watcher."""
+"""The progress of a roll-out: what every display counts, as a RolloutListener."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GOOD = (HostState.OK, HostState.DRIFTED)
 
 @dataclass
 class RunningHost:
-    """A host that is being worked on: since when, and the step it is at."""
+    """A host with a session: since when, and its current step."""
 
     name: str
     began: float
@@ -29,7 +29,7 @@ class RunningHost:
 
 @dataclass
 class WaveCounters:
-    """One wave that has begun. `causes` counts the codes of the hosts that are not well."""
+    """One wave that has begun. `causes` counts the codes of the hosts that are not proven."""
 
     number: int
     hosts: int
@@ -40,7 +40,7 @@ class WaveCounters:
     ends: dict[str, tuple[HostState, str]] = field(default_factory=dict)
 
     def end(self, name: str, state: HostState, cause: str) -> None:
-        """Count a host. One that is looked at again after the soak counts as it ended last."""
+        """Count a host. One that is checked again after the soak counts by its last end."""
         if name in self.ends:
             before, why = self.ends[name]
             self.states[before] -= 1
@@ -59,7 +59,7 @@ class WaveCounters:
 
 
 class RolloutCounters:
-    """A Watcher that shows nothing and knows how far it is."""
+    """A RolloutListener that counts and shows nothing."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -89,7 +89,7 @@ class RolloutCounters:
     def host_finished(self, end: HostResult) -> None:
         self.running.pop(end.name, None)
         wave = self.now
-        if wave is None or end.state is HostState.NOT_REACHED:  # it was never begun, and holds nobody up
+        if wave is None or end.state is HostState.NOT_REACHED:  # it was never begun, and is not waited for
             return
         wave.end(end.name, end.state, end.code or end.state.value)
         if wave.done >= wave.hosts and wave.ended is None:
@@ -106,11 +106,11 @@ class RolloutCounters:
 
     @property
     def now(self) -> WaveCounters | None:
-        """The wave that is at work."""
+        """The current wave."""
         return self.waves[-1] if self.waves else None
 
     def title(self) -> str:
-        """Say what the run is: its command and its size."""
+        """Return the command of the run and its size."""
         some = f" in {waves(len(self.sizes))}" if len(self.sizes) > 1 else ""
         return f"{self.command or 'fleet'}: {hosts(sum(self.sizes))}{some}"
 
@@ -118,12 +118,12 @@ class RolloutCounters:
         return f"wave {wave.number} of {max(len(self.sizes), wave.number)}"
 
     def rate(self, wave: WaveCounters) -> float | None:
-        """Return how many hosts end in a second; None before that can be said."""
+        """Return how many hosts end in a second; None before that is known."""
         took = self.clock() - wave.began
         return wave.done / took if wave.done and took > 0 else None
 
     def left(self, wave: WaveCounters) -> float | None:
-        """Return in how many seconds the wave may be done, if it goes on like this; None when nobody can know."""
+        """Return in how many seconds the wave may be done at this rate; None when that cannot be estimated."""
         rate = self.rate(wave)
         if rate is None or wave.done < _ENOUGH or self.stopping:
             return None
@@ -133,7 +133,7 @@ class RolloutCounters:
         return sorted(self.running.values(), key=lambda each: each.began)[:most]
 
 
-# hosts after which an estimate is one
+# as many hosts as an estimate needs
 _ENOUGH = 3
 
 

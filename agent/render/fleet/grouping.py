@@ -1,4 +1,4 @@
-"""A fleet's report by cause: which hosts share how they ended, what was seen there, what is proven, what will bite."""
+"""A fleet's report by cause: hosts that ended alike, what was seen there, what is proven, and the risks."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 # worst first
 OUTCOMES = ("failed", "unreachable", "degraded", "drifted", "at-work", "not-reached", "ok")
-# characters of one text: a program may say anything at any length
+# Characters of one text: the output of a program has no limit.
 _LONGEST = 500
-# good news, and what is worth knowing: no risks
+# Warnings that are no risks.
 _NOTES = ("previous-works", "kept")
 
 
@@ -41,7 +41,7 @@ class HostGroup:
 
 @dataclass(frozen=True)
 class Risk:
-    """What does not fail today: a code, what was said of it, and where."""
+    """What does not fail yet: a code, the texts of its warnings, and the hosts."""
 
     code: str
     texts: tuple[Counted, ...]
@@ -64,8 +64,8 @@ def risks(tree: Mapping[str, Any]) -> tuple[Risk, ...]:
         for code, text in _warnings(host["report"] or {}):
             found.setdefault(code, []).append((_quotes(text), host["name"]))
     made = [
-        Risk(code, counted(text for text, _ in said), tuple(dict.fromkeys(name for _, name in said)))
-        for code, said in found.items()
+        Risk(code, counted(text for text, _ in each), tuple(dict.fromkeys(name for _, name in each)))
+        for code, each in found.items()
     ]
     return tuple(sorted(made, key=lambda each: (-len(each.hosts), each.code)))
 
@@ -76,24 +76,24 @@ def trusted(tree: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
 
 
 def evidence(host: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what was seen where the host is not as wanted: of its steps, and of itself where no step says it."""
+    """Return what was seen where the host is not as wanted: at its steps, and at itself where no step has it."""
     report = host["report"] or {}
     bad = [step for step in report.get("steps", ()) if step["outcome"] in UNMET_OUTCOMES]
-    told = [_said(step) for step in bad]
+    seen = [_seen_at(step) for step in bad]
     if host.get("sentence"):
         return (_words(host),)
     if host["saw"] and not any(step["saw"] == host["saw"] for step in bad):
-        told.insert(0, _line(host["saw"]))
-    return tuple(told)
+        seen.insert(0, _line(host["saw"]))
+    return tuple(seen)
 
 
 def _words(host: Mapping[str, Any]) -> str:
-    """Return what was met on the way to a host: its sentence names the machine, which may be a jump host."""
-    said = ": ".join(_line(host[key]) for key in ("sentence", "saw") if host.get(key))
-    return f"{said}, wanted {_line(host['want'])}" if host.get("want") else said
+    """Return what failed on the way to a host: the sentence names the machine, which may be a jump host."""
+    seen = ": ".join(_line(host[key]) for key in ("sentence", "saw") if host.get(key))
+    return f"{seen}, wanted {_line(host['want'])}" if host.get("want") else seen
 
 
-def _said(step: Mapping[str, Any]) -> str:
+def _seen_at(step: Mapping[str, Any]) -> str:
     saw, want = _line(step["saw"] or ""), _line(step["want"] or "")
     if step["outcome"] == "would-change":
         return f"{step['id']}: {saw} -> {want}"
@@ -114,7 +114,7 @@ def _group(outcome: str, title: str, hosts: list[Mapping[str, Any]]) -> HostGrou
 
 
 def _sentence(hosts: list[Mapping[str, Any]]) -> str:
-    """Say what the code means, except where every host has words of its own: they name the machine they are about."""
+    """Return the meaning of the code; "" where every host has a sentence of its own, which names its machine."""
     if all(host.get("sentence") for host in hosts):
         return ""
     known = CODES.get(hosts[0]["code"] or "")
@@ -128,16 +128,16 @@ def _title(host: Mapping[str, Any]) -> str:
 
 
 def _hints(host: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is to be done: in our words as they are, in those of the host quoted as the host's."""
+    """Yield the hints: ours as they are, those of the host as quotations."""
     report = host["report"] or {}
-    said = [step["hint"] for step in report.get("steps", ()) if step["outcome"] == "failed"]
-    for hint in (host["hint"], *said):
+    hints = [step["hint"] for step in report.get("steps", ()) if step["outcome"] == "failed"]
+    for hint in (host["hint"], *hints):
         if hint:
             yield from_here(hint) if hint in FIXES or not report else quoted(from_here(hint))
 
 
 def quoted(text: str) -> str:
-    """Return what a host says as the host's: it may be in wrong hands, and what it advises is no advice of ours."""
+    """Return a text of the host as a quotation: the host may be compromised, and its advice is not ours."""
     return f"the host says: {_quotes(text)}"
 
 
@@ -146,14 +146,14 @@ def _quotes(text: str) -> str:
 
 
 def proofs(host: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the vendor's client answered there, and which client it is."""
+    """Yield what the vendor's client answered there, and the version of the client."""
     report = host["report"] or {}
-    said = [step["saw"] for step in report.get("steps", ()) if step["id"] == ANSWER_STEP and step["saw"]]
+    answers = [step["saw"] for step in report.get("steps", ()) if step["id"] == ANSWER_STEP and step["saw"]]
     client = report.get("client") or {}
     if client.get("version"):
-        said.append(f"client {client['version'].split('-')[0]}")
-    if said:
-        yield _line(", ".join(said))
+        answers.append(f"client {client['version'].split('-')[0]}")
+    if answers:
+        yield _line(", ".join(answers))
 
 
 def _warnings(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -166,7 +166,7 @@ def _warnings(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _line(text: str) -> str:
-    """Return a text on one line, and what is too long cut."""
+    """Return a text on one line, truncated if it is too long."""
     shown = short(text[: 2 * _LONGEST])
     return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
 

@@ -1,4 +1,4 @@
-"""A fleet's report -> one HTML file to keep, send and print: it needs nothing beside it and asks nobody anything."""
+"""A fleet's report -> one HTML file to keep, send and print: it is complete, and loads nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # characters: of one text; of all hosts' steps together, which keeps the page of 1,000 hosts below 3 MB
 _LONGEST = 400
 _STEPS = 1_500_000
-# of what differs from host to host, so many are shown
+# How many of the values that differ between hosts are shown.
 _MOST = 10
 _NAMES = 60
 _BAD = ("failed", "would-change")
@@ -67,7 +67,7 @@ def _hash(text: str) -> str:
 
 
 def _text(value: object, longest: int = _LONGEST) -> str:
-    """Return what may be shown: no control characters, nothing that turns the direction of writing, bounded."""
+    """Return a text without control characters or changes of the writing direction, and bounded."""
     shown = " / ".join(printable(line) for line in str(value or "")[: 2 * longest].splitlines())
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
@@ -89,7 +89,7 @@ def _facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _totals(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the outcomes that occur, with where each one's piece of the bar lies, in per cent."""
+    """Return the outcomes that occur, with the place of each one's part of the bar, in per cent."""
     total, place, rows = max(len(tree["hosts"]), 1), 0.0, []
     for outcome in OUTCOMES:
         count = tree["totals"].get(outcome, 0)
@@ -131,7 +131,7 @@ def _group(tree: Mapping[str, Any], number: int, group: HostGroup) -> dict[str, 
 
 
 def _several(texts: Sequence[Counted], total: int) -> list[str]:
-    """Return what was seen, each once; with the number of hosts where it is not on all of them."""
+    """Return what was seen, each once, and the number of hosts if not all have it."""
     said = [
         _text(each.text) + (f" ({hosts(each.hosts)})" if each.hosts != total else "")
         for each in texts[:_MOST]
@@ -197,7 +197,7 @@ def _host(number: int, host: Mapping[str, Any], room: int) -> dict[str, Any]:
 
 
 def _steps(steps: Sequence[Mapping[str, Any]], room: int) -> tuple[list[tuple[str, str, str]], int]:
-    """Return outcome, id and words of the steps that there is room for, bad ones before others; and how many not."""
+    """Return outcome, id and text of the steps that there is room for, failed ones first; and how many there is not."""
     told = [(step["outcome"], _text(step["id"]), _text(_said(step))) for step in steps]
     order = sorted(range(len(told)), key=lambda place: told[place][0] not in _BAD)
     kept = []

@@ -1,4 +1,4 @@
-"""How numbers are said: hosts, times, and how often each of many things was seen."""
+"""Numbers as text: hosts, times, and how often each of many texts occurs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.core.errors import CODES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# What helps where a host was reached by a roll-out: it has no `hsm-agent` that could be run there. By code.
+# Hints for a host of a roll-out, by code: it has no `hsm-agent` that could be run there.
 _FROM_HERE = {
     "internal": "the host's log has the traceback (`journalctl -t hsm-agent`); please report it",
     "nothing-recorded": "say what it is to be: `hsm-agent fleet rollout --hsm-ip IP --ca-cert FILE`",
@@ -27,11 +27,11 @@ _FROM_HERE = {
     "snapshot-damaged": "configure anew: `hsm-agent fleet rollout` with the same options",
 }
 _INSTEAD = {CODES[code].fix: words for code, words in _FROM_HERE.items()}
-# what is said of a code by the agent itself, on a host and here
+# The hints of the agent itself, for a host and for here.
 FIXES = frozenset((*(code.fix for code in CODES.values()), *_INSTEAD.values()))
 
 
-# What a host says with values of its own names commands as they are typed there. For `rollback` there is none here.
+# A host's hint with its own values names commands of the host. `rollback` has no equivalent here.
 _TYPED_HERE = tuple(
     (re.compile(rf"(?:sudo )?\bhsm-agent {there}\b"), f"hsm-agent {here}")
     for there, here in (
@@ -44,12 +44,12 @@ _TYPED_HERE = tuple(
     )
 )
 _ROLLBACK = re.compile(r"`(?:sudo )?hsm-agent rollback[^`]*`(?! on the host)")
-# it is true there, and not here
+# true on the host, and not here
 _WITHOUT_OPTIONS = re.compile(r": without options it is that one again, with others they are what is wanted$")
 
 
 def from_here(hint: str) -> str:
-    """Return what helps as it is done from the operator's machine: most hosts have no `hsm-agent` to type."""
+    """Return a hint for the operator's machine: most hosts have no `hsm-agent` command."""
     if hint in _INSTEAD:
         return _INSTEAD[hint]
     for there, here in _TYPED_HERE:
@@ -60,14 +60,14 @@ def from_here(hint: str) -> str:
 
 @dataclass(frozen=True)
 class Counted:
-    """A text and on how many hosts it holds."""
+    """A text, and for how many hosts it is true."""
 
     text: str
     hosts: int
 
 
 def counted(texts: Iterable[str]) -> tuple[Counted, ...]:
-    """Return each text once, the most frequent first; what is equally frequent stays in order."""
+    """Return each text once, the most frequent first, equal ones in their order."""
     return tuple(Counted(text, number) for text, number in Counter(texts).most_common())
 
 
@@ -80,7 +80,7 @@ def waves(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it, in at most two units: 3.1 s, 42 s, 4 min 12 s, 1 h 3 min."""
+    """Return a duration in at most two units: 3.1 s, 42 s, 4 min 12 s, 1 h 3 min."""
     if seconds < 9.95:
         return f"{max(seconds, 0.0):.1f} s"
     whole = round(seconds)

@@ -1,4 +1,4 @@
-"""A roll-out as JUnit XML: each host is a suite and its steps are the cases; who was not met is an error."""
+"""A roll-out as JUnit XML: a suite for each host, a case for each step; a host that was not reached is an error."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def suites(tree: Mapping[str, Any]) -> str:
     """Return the XML, given the tree of a fleet's report.
 
-    A run that failed although no case says so, such as one with a wrong inventory, has a suite of its own with one.
-    Jenkins takes cases of the same class and name for one, so a class is named after its host.
+    A run that failed without a failed case, such as one with an invalid inventory, gets a suite of its own with one.
+    Jenkins merges cases of the same class and name, so a class is named after its host.
     """
     import xml.etree.ElementTree as ET  # noqa: PLC0415 -- 10 ms that only this pays
 
@@ -38,11 +38,11 @@ def _suite(tree: Mapping[str, Any], host: Mapping[str, Any]) -> Element:
     name, report = host["name"], host["report"]
     classname = f"hsm-agent.{name.replace('.', '_')}"
     if report is not None:
-        well = host["outcome"] == "ok"  # also when its report did not reach everybody, which is a warning
+        well = host["outcome"] == "ok"  # also when a sink did not get its report, which is a warning
         suite = one.element({**report, "exit_status": 0} if well else report, name, classname, name)
         if well or int(suite.get("failures", 0)) + int(suite.get("errors", 0)):
             return suite
-    # what there is to say is said by the roll-out, since no step says it
+    # the roll-out reports it, since no step does
     if host["outcome"] in ("not-reached", "at-work"):
         case = one.skipped(
             "run", classname, "not reached" if host["outcome"] == "not-reached" else host["saw"]

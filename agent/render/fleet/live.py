@@ -1,4 +1,4 @@
-"""A roll-out on a terminal: the wave that is at work, how fast, how far, what failed, and whom it waits for."""
+"""A roll-out on a terminal: the current wave, its speed and progress, what failed, and the slowest hosts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent.render.fleet.counters import WaveCounters
     from agent.render.fleet.terminal_area import Lines
 
-# drawings in a second, and how long the last one is waited for
+# Drawings in a second, and how long the last one is waited for, in seconds.
 _EACH = 0.25
 _PATIENCE = 2.0
 _BAR = 30
@@ -34,7 +34,7 @@ _STOPPING = 3
 
 
 class LiveDisplay(RolloutCounters):
-    """The Watcher of a person. A thread draws; a terminal that is stopped by Ctrl-S holds up that thread alone."""
+    """A live display. A thread draws; a terminal that is stopped by Ctrl-S blocks that thread alone."""
 
     def __init__(
         self, stream: TextIO, *, colour: bool = True, clock: Callable[[], float] = time.monotonic
@@ -91,7 +91,7 @@ class LiveDisplay(RolloutCounters):
 
 
 def frame(tally: RolloutCounters, columns: int, rows: int) -> Lines:
-    """Return what is shown of a roll-out on a terminal of that size; each line with the outcome it is coloured by."""
+    """Return the lines for a terminal of that size, each with the outcome of its colour."""
     now, wave = tally.clock(), tally.now
     title = tally.title() if columns >= _NARROW else f"{tally.command}: {hosts(sum(tally.sizes))}"
     head = [(f"{title}, {duration(now - tally.began)}", "")]
@@ -140,7 +140,7 @@ def _wave(tally: RolloutCounters, wave: WaveCounters, columns: int) -> list[tupl
 
 
 def _slowest(tally: RolloutCounters, columns: int, most: int) -> list[tuple[str, str]]:
-    """Return the hosts that are at work for the longest time, with the step they are at."""
+    """Return the hosts whose sessions last longest, with their current step."""
     found = tally.slowest(most)
     if not found:
         return []

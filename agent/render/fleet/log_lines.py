@@ -1,4 +1,4 @@
-"""A roll-out in lines, for logs: waves, hosts while they are few, failures, and now and then how far it is."""
+"""A roll-out as lines for a log: waves, hosts of small waves, failures, and the progress from time to time."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from agent.core.fleet_model import HostResult
     from agent.render.fleet.counters import WaveCounters
 
-# in waves up to this size each host has its line
+# In waves up to this size each host has a line.
 _NAMED = 50
-# so many hosts are named for one cause; the report names all
+# How many hosts are named for one cause; the report names all.
 _ALIKE = 20
-# seconds between two lines that say how far it is
+# Seconds between two lines of progress.
 _EVERY = 30.0
 
 
 class LogLines(RolloutCounters):
-    """A line for what a reader of the log wants to know, and never thousands that say the same."""
+    """A RolloutListener that writes lines, never thousands of the same kind."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(clock)
@@ -58,7 +58,7 @@ class LogLines(RolloutCounters):
             self._bad(end)
         elif wave.hosts <= _NAMED and not again:
             self._say(f"{printable(end.name)} {_how(end)} {duration(end.seconds)}")
-        if again:  # looked at once more after the soak: no news is good news
+        if again:  # checked again after the soak: only a change is reported
             return
         if wave.ended is not None:
             self._say(f"{self.place(wave)} done: {ended(wave)}; in {duration(wave.ended - wave.began)}")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 SCHEMA_VERSION = 1
-# what a run's own report has of it, and is of use in a list
+# The keys of a run's report that the list has.
 _KEYS = (
     "run_id", "command", "inventory", "started", "finished", "totals", "outcome", "code", "exit_status", "resume",
 )  # fmt: skip
@@ -25,7 +25,7 @@ def to_tree(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def lines(tree: Mapping[str, Any]) -> str:
-    """Return the same for people."""
+    """Return the same as text."""
     return "".join(f"{_line(each)}\n" for each in tree["runs"]) or "no roll-out yet\n"
 
 

@@ -1,4 +1,4 @@
-"""A fleet's report -> text for people: causes worst first, then what is proven, and last how to go on."""
+"""A fleet's report -> text for people: causes worst first, then what is proven, and last how to continue."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from agent.render.fleet.grouping import HostGroup, Risk
     from agent.render.fleet.humanize import Counted
 
-# of what differs from host to host, so many are shown
+# How many of the values that differ between hosts are shown.
 _MOST = 3
 _MOST_CHANGES = 8
 _MOST_WAVES = 8
-# lines of hosts' names below a cause, and below what is well
+# Lines of host names below a cause, and below proven hosts.
 _NAME_LINES = 4
 _INDENT = 6
 _NARROW = 60
@@ -38,14 +38,14 @@ def report(tree: Mapping[str, Any], *, colour: bool = False, width: int | None =
         lines += _group(tree, group, colour=colour, width=width)
     lines += _foot(tree, width)
     lines += _verdict(tree, found, colour=colour, width=width)
-    if tree["resume"] and tree["outcome"] != "drift":  # to look again at what differs cures nothing
+    if tree["resume"] and tree["outcome"] != "drift":  # another check does not change what differs
         # never wrapped: it is copied
         lines += ["", f"continue: {printable(tree['resume'])}"]
     return "\n".join(lines) + "\n"
 
 
 def summary_line(tree: Mapping[str, Any]) -> str:
-    """Say in one sentence how the run ended."""
+    """Return in one sentence how the run ended."""
     total, command, failure = len(tree["hosts"]), tree["command"].split()[-1], tree["failure"]
     left = total - tree["totals"]["ok"]
     if tree["outcome"] == "ok":
@@ -71,7 +71,7 @@ _DONE = {
 _AIM = {"rollout": "proven", "verify": "proven", "remove": "without the client"}
 
 
-# the command that makes so what another one has only looked at
+# the command that applies what another one only checked
 _DOES = {"fleet remove --plan": "fleet remove"}
 
 
@@ -140,7 +140,7 @@ def _group(tree: Mapping[str, Any], group: HostGroup, *, colour: bool, width: in
 
 
 def changes(tree: Mapping[str, Any], changed: int, same: int) -> str:
-    """Say on how many hosts something was changed; what only looks changes nothing."""
+    """Return on how many hosts something was changed; a check changes nothing."""
     if tree["command"].split()[-1] in ("plan", "verify", "--plan"):
         return "as wanted"
     if changed and same:
@@ -151,7 +151,7 @@ def changes(tree: Mapping[str, Any], changed: int, same: int) -> str:
 def _several(
     label: str, texts: Sequence[Counted], group: HostGroup, width: int | None, most: int
 ) -> list[str]:
-    """Return what was seen, each once; with the number of hosts where it is not on all of them."""
+    """Return what was seen, each once, and the number of hosts if not all have it."""
     before, deeper = _before(label, width)
     lines = []
     for number, each in enumerate(texts[:most]):
@@ -162,14 +162,14 @@ def _several(
 
 
 def _before(label: str, width: int | None) -> tuple[str, int]:
-    """Return a label with its indent, and where the lines below it begin: not far from the edge when that is near."""
+    """Return a label with its indent, and the indent of the lines below it, which is small on a narrow terminal."""
     if width is not None and width < _NARROW:
         return f"    {label.rstrip() + ' ' if label else ''}", _INDENT
     return " " * _INDENT + label, _INDENT + len(label)
 
 
 def _whole_commands(text: str) -> str:
-    """Keep a line from ending inside what stands in backticks: it is copied."""
+    """Return a text that is not wrapped inside backticks, since that part is copied."""
     return re.sub(r"`[^`]*`", lambda found: found[0].replace(" ", NBSP), printable(text.replace("\n", " / ")))
 
 
@@ -181,7 +181,7 @@ def _hosts(group: HostGroup, width: int | None) -> list[str]:
 
 
 def _row(host: Mapping[str, Any]) -> str:
-    """Return one host's own line: what `grep` for its name finds."""
+    """Return one host's own line, for `grep`."""
     said = [f"{host['outcome']:<11}", host["name"], f"{host['address']}:{host['port']}"]
     said += [f"wave {host['wave']}"] if host["wave"] else []
     said += [duration(host["seconds"])] if host["seconds"] else []
@@ -193,7 +193,7 @@ def _row(host: Mapping[str, Any]) -> str:
 
 
 def _names(names: Sequence[str], before: str, deeper: int, width: int | None, most: int) -> list[str]:
-    """Return names on a few lines, and how many more there are; without a width all of them on one."""
+    """Return names on a few lines, and how many more there are; without a width all on one line."""
     if width is None:
         return [before + printable(" ".join(names))]
     room = most * max(width - deeper, deeper) - (len(before) - deeper)
@@ -208,7 +208,7 @@ def _names(names: Sequence[str], before: str, deeper: int, width: int | None, mo
 
 
 def _foot(tree: Mapping[str, Any], width: int | None) -> list[str]:
-    """Return what concerns the run or many hosts: risks, keys that are new, waves, totals; each part ends blank."""
+    """Return the parts about the run or many hosts: risks, new keys, waves, totals; each ends with an empty line."""
     lines: list[str] = []
     for risk in risks(tree):
         lines += _risk(risk, len(tree["hosts"]), width)
@@ -245,7 +245,7 @@ def _risk(risk: Risk, total: int, width: int | None) -> list[str]:
 
 
 def _waves(found: Sequence[Mapping[str, Any]], width: int | None) -> list[str]:
-    """Return a line for each wave; of many those that matter."""
+    """Return a line for each wave; of many, only the important ones."""
     if len(found) < 2:
         return []
     shown = list(found)
@@ -276,7 +276,7 @@ def _verdict(
 
 
 def reasons(tree: Mapping[str, Any], found: Sequence[HostGroup]) -> list[tuple[str, str]]:
-    """Return what the run's own failure says and no group of hosts does: what was seen, and what to do."""
+    """Return what the run's failure adds to the groups of hosts: what was seen, and what to do."""
     if tree["outcome"] == "drift":
         return [
             (
@@ -289,6 +289,6 @@ def reasons(tree: Mapping[str, Any], found: Sequence[HostGroup]) -> list[tuple[s
     plain = failure.get("code") in (
         "hosts-failed",
         "interrupted",
-    )  # what was seen is in the first line already
+    )  # the first line has what was seen
     keys = ("hint",) if plain else ("saw", "hint")
     return [(key, failure[key]) for key in keys if failure.get(key) and failure[key] not in shown]

@@ -1,4 +1,4 @@
-"""A few lines at the bottom of a terminal, drawn again and again over themselves, also when its size changes."""
+"""A few lines at the bottom of a terminal that are redrawn in place, also when its size changes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
-    # a line, and the outcome whose colour it has
+    # a line, and the outcome that gives its colour
     Lines = Sequence[tuple[str, str]]
 
 _FALLBACK = os.terminal_size((80, 24))
 
 
 class TerminalArea:
-    """Lines that replace the ones before.
+    """Lines that replace those drawn before.
 
-    rich's Live counts the rows that it drew, not those they became: after a terminal was made narrower, pieces of
-    lines stay behind. Here what was drawn is measured against the width that the terminal has now.
+    rich's Live counts the rows that it drew. When a terminal becomes narrower they take more rows, and parts of lines
+    remain. Here the drawn lines are measured by the current width of the terminal.
     """
 
     def __init__(self, stream: TextIO, *, colour: bool) -> None:
@@ -32,7 +32,7 @@ class TerminalArea:
         self._drawn: tuple[int, ...] = ()
 
     def size(self) -> os.terminal_size:
-        """Return columns and lines as they are now; of what does not tell, those of the first terminals."""
+        """Return the current columns and lines; 80 and 24 where they are unknown."""
         try:
             size = os.get_terminal_size(self._stream.fileno())
         except (OSError, ValueError):
@@ -40,9 +40,9 @@ class TerminalArea:
         return size if size.columns > 0 and size.lines > 0 else _FALLBACK
 
     def draw(self, lines: Lines) -> None:
-        """Replace what was drawn. One write for all of it, so that nothing flickers."""
+        """Replace what was drawn, in one write, so that nothing flickers."""
         columns, rows = self.size()
-        # the last column stays empty: what is written there leaves it to the terminal where the cursor is
+        # the last column stays empty: after a write there, terminals differ in where the cursor is
         cut = [(fitting(text, columns - 1), outcome) for text, outcome in lines[: max(rows - 1, 1)]]
         shown = [
             coloured(text, outcome, colour=self._colour and outcome != "") + "\033[K" for text, outcome in cut
@@ -57,7 +57,7 @@ class TerminalArea:
         self._drawn = ()
 
     def _back(self, columns: int) -> str:
-        """Return what moves the cursor to where the drawing began; a line wider than the terminal is several."""
+        """Return the codes that move the cursor to the start of the drawing; a wide line takes several rows."""
         rows = sum(max(1, -(-cell // columns)) for cell in self._drawn)
         up = f"\033[{rows - 1}A" if rows > 1 else ""
         wrapped = any(cell > columns for cell in self._drawn)
@@ -70,7 +70,7 @@ def cells(text: str) -> int:
 
 
 def fitting(text: str, columns: int) -> str:
-    """Return a text that takes at most so many columns; what is cut ends in two dots."""
+    """Return a text of at most so many columns; a truncated one ends in two dots."""
     if cells(text) <= columns:
         return text
     room, kept = columns - 2, ""
