@@ -300,13 +300,13 @@ def _again(
         if needed:
             raise
         return None
-    return file if needed or file.sha256 or file.file in desired.checksums() else None
+    return file if needed or file.sha256 or file.file in desired.sha256 else None
 
 
 def _download(file: Artefact, desired: Desired, catalogue: Catalogue) -> Download:
     """Say where a file comes from and what its bytes must be. Raises AgentError `checksum-mismatch`."""
     base = desired.package_source or catalogue.base_url
-    given = desired.checksums().get(file.file)
+    given = desired.sha256.get(file.file)
     url = below(base, file.path)
     from_vendor = url.partition("?")[0].lower() == f"{catalogue.base_url}/{file.path}".lower()
     if given and file.sha256 and given != file.sha256 and from_vendor:
@@ -344,7 +344,7 @@ def _client(packages: tuple[Package, ...], facts: Facts, desired: Desired, sdk: 
     files = _brought(packages, facts, sdk)
     if any(each.sha256 is None for each in files):
         verified_by = "unverified"
-    elif any(each.file in desired.checksums() for each in files):
+    elif any(each.file in desired.sha256 for each in files):
         verified_by = "caller-sha256"
     else:
         verified_by = "catalogue-sha256" if files else "installed"

@@ -15,8 +15,8 @@ from agent import __version__
 from agent.catalogue import load
 from agent.cloudhsm.client_options import CLIENT_OPTIONS
 from agent.config.ca_source import load_ca
-from agent.config.desired import Desired, InputErrors, options_of
-from agent.config.options import OPTIONS
+from agent.config.desired import Desired, InputErrors, options_of, spelled
+from agent.config.options import OPTIONS, CaSource
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT
 from agent.core.system import is_absolute
@@ -203,14 +203,10 @@ def user_data(
     It is compressed if cloud-init reads it and only compression makes it fit. Raises AgentError `user-data-too-large`,
     and the errors of the CA.
     """
-    input_errors = InputErrors()
-    if not desired.hsm_ip:
-        input_errors.add("--hsm-ip", "at least one address of an HSM is needed")
-    input_errors.raise_any()
     ca = None
-    if desired.ca_cert is not None and not desired.ca_cert.startswith("https:"):
+    if desired.ca_cert is not None and desired.ca_cert.kind != "https":
         ca, _ = load_ca(view, desired, Timeouts())
-        desired = replace(desired, ca_cert=ca.pem.decode("ascii"))
+        desired = replace(desired, ca_cert=CaSource("inline", ca.pem.decode("ascii")))
     text = _filled(desired, source, form, ca, way or FirstBootOptions())
     data = text.encode("ascii")
     if len(data) > MOST_BYTES and form != "powershell":
@@ -233,7 +229,9 @@ def config_json(desired: Desired) -> str:
         value = given.get(option.name)
         if option.key and value not in (None, (), False):
             table, _, key = option.key.partition(".")
-            tree.setdefault(table, {})[key] = list(value) if option.many else value
+            tree.setdefault(table, {})[key] = spelled(value)
+    if desired.ca_cert is not None and "-----BEGIN" in desired.ca_cert.value:
+        tree["hsm"]["ca_cert"] = desired.ca_cert.value  # as a person writes it
     return json.dumps(tree).replace("\x7f", "\\u007f")
 
 

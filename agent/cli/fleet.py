@@ -172,7 +172,7 @@ def _run(
     flags, *below = read_sources(machine, given, config, input_errors)
     read = {
         "--config": config,
-        "--ca-cert": next((each["ca_cert"] for each in (flags, *below) if each.get("ca_cert")), None),
+        "--ca-cert": next((each["ca_cert"].text for each in (flags, *below) if each.get("ca_cert")), None),
         **{f"--{name.replace('_', '-')}": typed[name] for name in _READ},
     }
     _require_writable(machine, files, read, input_errors)

@@ -68,12 +68,10 @@ def _user_data(
     input_errors = InputErrors()
     said = read_sources(machine, given, config, input_errors)
     wanted = merged(said)
-    if not wanted.hsm_ip and not input_errors.texts:
-        input_errors.add("--hsm-ip", "at least one address of an HSM is needed")
     source = read_agent(machine, agent, agent_sha256, form, input_errors)
     check_fit(wanted, source, form, input_errors)
     way = first_boot_options(proxy, no_proxy, input_errors)
-    data = made_of(machine, resolve(said, input_errors), source, form, way)
+    data = made_of(machine, resolve(said, input_errors, complete=True), source, form, way)
     if source.kind == "package":
         print_error(f"note: {NOT_BROUGHT}\n")
     if wanted.ca_cert is None:

@@ -8,6 +8,7 @@ from agent.cloudhsm.ca import read_ca
 from agent.cloudhsm.key_strength import judge_keys
 from agent.cloudhsm.paths import client_paths
 from agent.config.desired import InputErrors
+from agent.config.options import CaSource
 from agent.core.errors import CODES, AgentError, fix
 from agent.core.urls import shown
 
@@ -26,38 +27,32 @@ def load_ca(view: HostView, desired: Desired, limits: Timeouts) -> tuple[Ca, tup
     """Return the wanted CA: from the source that was named, or else the one that is on the host already."""
     source = desired.ca_cert
     there = client_paths(view.system).ca
-    input_errors = InputErrors()
-    if not desired.hsm_ip:
-        input_errors.add("--hsm-ip", "at least one address of an HSM is needed")
     if source is None and view.stat(there) is None:
-        input_errors.add("--ca-cert", f"customerCA.crt is needed, since there is none at {there} yet")
-    input_errors.raise_any()
-    data = read_source(view, there if source is None else source, limits)
+        text = f"--ca-cert: customerCA.crt is needed, since there is none at {there} yet"
+        raise InputErrors([text]).error()
+    data = read_source(view, source or CaSource("file", there), limits)
     ca = read_ca(data, now=view.now(), fingerprint=desired.ca_fingerprint)
     return ca, judge_keys(ca.keys)
 
 
-def read_source(view: HostView, source: str, limits: Timeouts) -> bytes:
+def read_source(view: HostView, source: CaSource, limits: Timeouts) -> bytes:
     """Return the bytes that a `--ca-cert` names, read on that machine. Raises AgentError `ca-unreadable`."""
-    if source.startswith("inline:") or "-----BEGIN" in source:
-        text = source.removeprefix("inline:")
-        return text.encode("utf-8", "surrogateescape")
-    if source.startswith("https://"):
+    if source.kind == "inline":
+        return source.value.encode("utf-8", "surrogateescape")
+    if source.kind == "https":
         try:
-            return view.http_get(source, limit=_SOURCE_LIMIT, timeout=limits.download)
+            return view.http_get(source.value, limit=_SOURCE_LIMIT, timeout=limits.download)
         except AgentError as error:
             if error.code.exit_status != CODES["download-failed"].exit_status:
                 raise  # an interrupt, or the run's limit
             # the hint for a package names other sources of packages
-            of_packages = (error.code.fix, fix(error.code.name, URL=shown(source)))
+            of_packages = (error.code.fix, fix(error.code.name, URL=shown(source.value)))
             own = None if error.hint in of_packages else error.hint
             raise AgentError(
                 "ca-unreadable", error.sentence, saw=error.saw, want="a PEM file", hint=own
             ) from error
-    # a record of an older version holds the URI itself
-    path = next((source[len(each) :] for each in ("file://", "file:") if source.startswith(each)), source)
     try:
-        data = view.read(path, limit=_SOURCE_LIMIT)
+        data = view.read(source.value, limit=_SOURCE_LIMIT)
     except AgentError as error:
         if error.ends_run:
             raise
@@ -66,6 +61,9 @@ def read_source(view: HostView, source: str, limits: Timeouts) -> bytes:
         ) from error
     if data is None:
         raise AgentError(
-            "ca-unreadable", "the CA source is not there", saw=f"no file {shown(path)}", want="a PEM file"
+            "ca-unreadable",
+            "the CA source is not there",
+            saw=f"no file {shown(source.value)}",
+            want="a PEM file",
         )
     return data

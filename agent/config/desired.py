@@ -13,7 +13,9 @@ from agent.config.options import (
     ENVIRONMENT_PREFIX,
     OPTIONS,
     SECRET_VARIABLES,
+    CaSource,
     InvalidValueError,
+    checksums_of,
     spelled_address,
 )
 from agent.core.errors import CODES, AgentError, CodeName
@@ -33,16 +35,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Desired:
-    """What the caller asked for, validated. None and empty mean: not said; but an empty path: none is wanted."""
+    """What the caller asked for, validated. None and empty: it was not given; but an empty path: none is wanted.
+
+    `sha256` is file -> checksum, `client` what is only passed on to the vendor's tools.
+    """
 
     hsm_ip: tuple[str, ...] = ()
-    ca_cert: str | None = None
+    ca_cert: CaSource | None = None
     ca_fingerprint: str | None = None
     replace_ca: bool = False
     component: tuple[str, ...] = ()
     client_version: str | None = None
     package_source: str | None = None
-    sha256: tuple[str, ...] = ()
+    sha256: Mapping[str, str] = field(default_factory=dict, hash=False)
     sdk: int | None = None
     platform: str | None = None
     accept_single_hsm: bool = False
@@ -53,18 +58,17 @@ class Desired:
     report_token_file: str | None = None
     timeout: float | None = None
 
-    def checksums(self) -> dict[str, str]:
-        """Return file name -> SHA-256 as given by the caller."""
-        return dict(pair.split("=", 1) for pair in self.sha256)
-
 
 _MANY = "tuple[str, ...]"
 _PASSED_ON = tuple(option.name for option in CLIENT_OPTIONS)
 # option -> its annotation and its default, as JSON and records have it
 _FIELDS: Mapping[str, tuple[Any, Any]] = {
     **{each.name: (each.type, each.default) for each in fields(Desired) if each.name != "client"},
+    "ca_cert": ("str | None", None),
+    "sha256": (_MANY, ()),
     **dict.fromkeys(_PASSED_ON, ("str | None", None)),
 }
+NO_HSM_IP = "at least one address of an HSM is needed"
 _BY_KEY = {option.key: option for option in OPTIONS if option.key}
 RawOptions = dict[str, Any]
 
@@ -215,20 +219,23 @@ def with_options(desired: Desired, given: Mapping[str, Any]) -> Desired:
 
 def options_of(desired: Desired) -> RawOptions:
     """Return the value of every option that was given, by its name."""
+    nothing = Desired()
     return {
-        name: value
-        for name, (_, default) in _FIELDS.items()
-        for value in [desired.client[name] if name in _PASSED_ON else getattr(desired, name)]
-        if value != default
-    }
+        name: getattr(desired, name)
+        for name in _FIELDS
+        if name not in _PASSED_ON and getattr(desired, name) != getattr(nothing, name)
+    } | dict(desired.client.values)
 
 
-def resolve(said: Iterable[RawOptions], input_errors: InputErrors) -> Desired:
-    """Merge what was said, the strongest source first, and check what only the whole can show.
+def resolve(said: Iterable[RawOptions], input_errors: InputErrors, *, complete: bool = False) -> Desired:
+    """Merge what was given, the strongest source first, and check what only all of it can show.
 
-    Raises AgentError `config-invalid` with every complaint so far.
+    `complete`: no record will complete it, so the address of an HSM must be among it. Raises AgentError
+    `config-invalid` with every complaint so far.
     """
     desired = merged(said)
+    if complete and not desired.hsm_ip and not any(_is_about_hsm_ip(text) for text in input_errors.texts):
+        input_errors.add("--hsm-ip", NO_HSM_IP)
     pair = (desired.client["client_cert"], desired.client["client_key"])
     if bool(pair[0]) != bool(pair[1]) or (None in pair and pair != (None, None)):
         input_errors.add("--client-cert, --client-key", "each needs the other")
@@ -245,12 +252,23 @@ def resolve(said: Iterable[RawOptions], input_errors: InputErrors) -> Desired:
     return desired
 
 
+def _is_about_hsm_ip(complaint: str) -> bool:
+    option = _BY_KEY["hsm.ip"]
+    return any(name in complaint for name in (option.switch, option.variable, str(option.key)))
+
+
 def to_json(desired: Desired) -> dict[str, Any]:
     """Return what `from_json` reads back; only what was given."""
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in options_of(desired).items()
-    }
+    return {name: spelled(value) for name, value in options_of(desired).items()}
+
+
+def spelled(value: Any) -> Any:
+    """Return the value of an option as JSON and configuration files have it."""
+    if isinstance(value, CaSource):
+        return value.text
+    if isinstance(value, dict):
+        return [f"{name}={digest}" for name, digest in value.items()]
+    return list(value) if isinstance(value, tuple) else value
 
 
 def from_json(tree: Mapping[str, Any]) -> Desired:
@@ -265,14 +283,17 @@ def from_json(tree: Mapping[str, Any]) -> Desired:
         value = said.get(name, default)
         if value != default and not _is_of_kind(annotation, value):
             raise TypeError(name)
-    if not all("=" in pair for pair in said.get("sha256", ())):
-        raise TypeError("sha256")
     try:
-        addresses = tuple(dict.fromkeys(spelled_address(each) for each in said.get("hsm_ip", ())))
+        values: RawOptions = {
+            "hsm_ip": tuple(dict.fromkeys(spelled_address(each) for each in said.get("hsm_ip", ()))),
+            "sha256": checksums_of(said.get("sha256", ())),
+        }
     except ValueError as error:
-        raise TypeError("hsm_ip") from error
+        raise TypeError("hsm_ip, sha256") from error
+    if said.get("ca_cert") is not None:
+        values["ca_cert"] = CaSource.of(said["ca_cert"])
     passed_on = {name: value for name, value in said.items() if name not in _PASSED_ON or value is not None}
-    return with_options(Desired(), {**passed_on, "hsm_ip": addresses})
+    return with_options(Desired(), {**passed_on, **values})
 
 
 # an annotation of Desired -> of what type a value is, or each of several
@@ -329,7 +350,7 @@ def _parsed(option: Option, value: Any, where: str, input_errors: InputErrors) -
             plain = str(each).partition("?")[0]  # what stands behind it in a URL may be a secret
             input_errors.add(where, f"{plain} is given more than once")
             return []
-    return [tuple(parsed)] if parsed else []
+    return [option.collect(parsed)] if parsed else []
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

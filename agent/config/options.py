@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Literal
 
 from agent.cloudhsm.client_options import CLIENT_OPTIONS, NONE
 from agent.cloudhsm.components import NAMES
@@ -15,6 +15,8 @@ from agent.core.system import is_absolute
 from agent.core.urls import names_user, scheme_of, shown, split
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from agent.cloudhsm.client_options import ClientOption
 
 ENVIRONMENT_PREFIX = "HSM_AGENT_"
@@ -26,7 +28,7 @@ _NOT_YET = ("s3:", "ssm:", "secretsmanager:")
 
 @dataclass(frozen=True)
 class Option:
-    """One thing that can be said, in its three spellings. `many` may be repeated; `flag` takes no value."""
+    """One option, in its three spellings. `many` may be repeated, as `collect` has them; `flag` takes no value."""
 
     name: str
     key: str | None
@@ -35,6 +37,7 @@ class Option:
     many: bool = False
     flag: bool = False
     metavar: str | None = None
+    collect: Callable[[list[Any]], Any] = tuple
 
     @property
     def switch(self) -> str:
@@ -43,6 +46,35 @@ class Option:
     @property
     def variable(self) -> str:
         return ENVIRONMENT_PREFIX + self.name.upper()
+
+
+@dataclass(frozen=True)
+class CaSource:
+    """Where a CA comes from: the PEM text itself (`inline`), a URL (`https`), a path (`file`), or standard input."""
+
+    kind: Literal["inline", "https", "file", "stdin"]
+    value: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> CaSource:
+        """Read what records, requests and configuration files hold, without judging it."""
+        if text.startswith("inline:") or "-----BEGIN" in text:
+            return cls("inline", text.removeprefix("inline:"))
+        if text == "-":
+            return cls("stdin", text)
+        if text.startswith("https://"):
+            return cls("https", text)
+        # a record of an older version holds the URI of a file itself
+        return cls(
+            "file", next((text[len(each) :] for each in ("file://", "file:") if text.startswith(each)), text)
+        )
+
+    @property
+    def text(self) -> str:
+        """The spelling that `of` reads, in records and requests."""
+        if self.kind == "inline":
+            return f"inline:{self.value}"
+        return self.value if CaSource.of(self.value) == self else f"file:{self.value}"
 
 
 class InvalidValueError(ValueError):
@@ -151,9 +183,9 @@ def _parser(option: ClientOption) -> Callable[[str], str]:
     return _one_of(*option.words, option.unset)
 
 
-def _ca(text: str) -> str:
-    if "-----BEGIN" in text or text.startswith("inline:"):
-        return text
+def _ca(text: str) -> CaSource:
+    if "-----BEGIN" in text or text.startswith("inline:") or text == "-":
+        return CaSource.of(text)
     scheme = scheme_of(text)
     if scheme is not None and f"{scheme}:" in _NOT_YET:
         raise InvalidValueError(
@@ -162,13 +194,14 @@ def _ca(text: str) -> str:
     if scheme == "http":
         raise InvalidValueError("a CA is not fetched over http; use https: or a file")
     if scheme == "https" and text[len("https:") :].startswith("//"):
-        return _web(text, "download it once, and name the file")
+        return CaSource("https", _web(text, "download it once, and name the file"))
     if scheme == "file":
         # a person may also mean a file below the current folder
-        return _local(text) if re.match(r"[/\\]|[A-Za-z]:[/\\]", text[5:]) else _plain(text[5:])
+        is_whole = re.match(r"[/\\]|[A-Za-z]:[/\\]", text[5:])
+        return CaSource("file", _local(text) if is_whole else _plain(text[5:]))
     if scheme not in (None, "https") and "://" in text:
         raise InvalidValueError(f"{shown(text)!r} is not a path, -, file: or https:")
-    return _plain(text)
+    return CaSource("file", _plain(text))
 
 
 def _source(text: str) -> str:
@@ -218,6 +251,11 @@ def _checksum(text: str) -> str:
     if name and "/" not in name and re.fullmatch(r"[0-9a-fA-F]{64}", value):
         return f"{name}={value.lower()}"
     raise InvalidValueError(f"{text!r} is not FILE=SHA256 (64 hexadecimal digits)")
+
+
+def checksums_of(pairs: Iterable[str]) -> dict[str, str]:
+    """Return file -> SHA-256 of FILE=SHA256 pairs. Raises ValueError for another form."""
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def _fingerprint(text: str) -> str:
@@ -276,7 +314,7 @@ OPTIONS = (
            "a mirror or directory with the vendor's layout; checksums are enforced there too",
            _source, metavar="URL|DIR"),
     Option("sha256", "client.sha256", "a checksum for a file that the catalogue does not know", _checksum, many=True,
-           metavar="FILE=HASH"),
+           metavar="FILE=HASH", collect=checksums_of),
     Option("sdk", "client.sdk", "5 (default), or 3: the end-of-support client, from your own mirror", _sdk,
            metavar="5|3"),
     Option("platform", "client.platform", "treat this host as a catalogue row, such as el9 on Rocky Linux", _row,

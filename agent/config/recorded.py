@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from agent.cloudhsm.paths import client_paths
 from agent.cloudhsm.pem import contains_private_key
 from agent.config.ca_source import load_ca
-from agent.config.desired import Desired, InputErrors, from_json, options_of, to_json, with_options
+from agent.config.desired import NO_HSM_IP, Desired, InputErrors, from_json, options_of, to_json, with_options
+from agent.config.options import CaSource
 from agent.core.errors import AgentError
 from agent.core.model import ErrorDetails, Notice
 from agent.core.timeouts import Timeouts
@@ -63,7 +64,7 @@ def _lacking(view: HostView, desired: Desired) -> tuple[str, str]:
     """Return what is missing if no record completes it: text for the addresses, and for the CA."""
     if last_configure(view) is not None:
         return "", ""
-    hsm = "" if desired.hsm_ip else "--hsm-ip: at least one address of an HSM is needed"
+    hsm = "" if desired.hsm_ip else f"--hsm-ip: {NO_HSM_IP}"
     with contextlib.suppress(AgentError):
         if desired.ca_cert is None and view.stat(client_paths(view.system).ca) is None:
             return hsm, "--ca-cert: customerCA.crt is needed, since there is none on this host yet"
@@ -75,7 +76,7 @@ def _of_record(view: HostView, last: records.LastConfigure) -> Desired:
     with contextlib.suppress(TypeError):
         before = from_json(last.desired)
         if before.hsm_ip:
-            return before if last.ca_pem is None else replace(before, ca_cert=f"inline:{last.ca_pem}")
+            return before if last.ca_pem is None else replace(before, ca_cert=CaSource("inline", last.ca_pem))
     raise AgentError(
         "nothing-recorded",
         "the record is of another version",
@@ -92,11 +93,15 @@ def _kept(wanted: Desired) -> Desired:
 def record_of(machine: HostView, run_id: str, wanted: Desired) -> records.LastConfigure:
     """Return the record of a `configure` that begins. It names the source of the CA, and never contains a secret."""
     before = last_configure(machine)
-    if before is not None and before.ca_pem is not None and wanted.ca_cert == f"inline:{before.ca_pem}":
+    if (
+        before is not None
+        and before.ca_pem is not None
+        and wanted.ca_cert == CaSource("inline", before.ca_pem)
+    ):
         return records.LastConfigure(to_json(_kept(wanted)), before.ca_pem, run_id)
     source = wanted.ca_cert
-    if source is not None and contains_private_key(source.encode("utf-8", "surrogateescape")):
-        source = "inline:"
+    if source is not None and contains_private_key(source.value.encode("utf-8", "surrogateescape")):
+        source = CaSource("inline")
     return records.LastConfigure(to_json(replace(_kept(wanted), ca_cert=source)), None, run_id)
 
 

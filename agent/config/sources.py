@@ -17,6 +17,7 @@ from agent.config.desired import (
     read_text,
     resolve,
 )
+from agent.config.options import CaSource
 from agent.core.errors import AgentError, CodeName
 from agent.hosts.timed_input import read_all
 
@@ -70,11 +71,11 @@ def read_sources(
     else:
         found_options.append(read_files(view, input_errors))
     winner = next((each for each in found_options if each.get("ca_cert") is not None), None)
-    if winner is not None and winner["ca_cert"] == "-" and not input_errors.texts:
+    if winner is not None and winner["ca_cert"].kind == "stdin" and not input_errors.texts:
         text = _standard_input(view, found_options, "--ca-cert", "ca-unreadable").decode(
             "utf-8", "surrogateescape"
         )
-        winner["ca_cert"] = f"inline:{text}"
+        winner["ca_cert"] = CaSource("inline", text)
     return found_options
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from agent.cloudhsm.ca import read_ca
 from agent.config.ca_source import read_source
 from agent.config.desired import Desired, InputErrors, from_json, resolve, to_json
-from agent.config.options import duration
+from agent.config.options import CaSource, duration
 from agent.core.errors import AgentError
 from agent.core.fleet_model import HostState
 from agent.core.timeouts import Timeouts
@@ -36,7 +36,7 @@ _NAMED = 5
 REMOVAL = "remove --plan"
 ONLY = ("failed", "unreachable", "not-reached", "drifted")
 # The CA of a source, as text, by the source and the fingerprint that it was compared with.
-_Anchors = dict[tuple[str, Optional[str]], str]
+_Anchors = dict[tuple[CaSource, Optional[str]], CaSource]
 
 
 @dataclass(frozen=True)
@@ -307,7 +307,7 @@ def _ready(view: HostView, desired: Desired, anchors: _Anchors, input_errors: In
             ca = read_ca(
                 read_source(view, source, Timeouts()), now=view.now(), fingerprint=desired.ca_fingerprint
             )
-            anchors[key] = f"inline:{ca.pem.decode()}"
+            anchors[key] = CaSource("inline", ca.pem.decode())
         desired = replace(desired, ca_cert=anchors[key])
     folder = desired.package_source
     if folder is not None and "://" not in folder:

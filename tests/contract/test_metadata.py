@@ -12,6 +12,7 @@ import pytest
 
 from agent import commands
 from agent.config.desired import Desired
+from agent.config.options import CaSource
 from agent.hosts.posix import Posix
 from agent.http.imds import DISABLED, ENDPOINT, LIMIT, instance_id
 from agent.render.progress import NullProgress
@@ -131,7 +132,7 @@ def test_the_id_is_in_a_report_that_is_told_and_else_not_asked_for(
     vendor = Vendor()
     memory = vendor.machine(NOW)
     wanted = Desired(
-        hsm_ip=vendor.addresses, ca_cert=ca_pem.decode(), package_source=MIRROR, sha256=vendor.checksums(),
+        hsm_ip=vendor.addresses, ca_cert=CaSource.of(ca_pem.decode()), package_source=MIRROR, sha256=vendor.checksums(),
         report_to=("file:/report.json",) if told else (),
     )  # fmt: skip
     with imds() as server:

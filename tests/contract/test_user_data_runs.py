@@ -34,6 +34,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from agent.config.desired import Desired, InputErrors, read_text, resolve
+from agent.config.options import CaSource
 from agent.core.errors import AgentError
 from agent.core.system import windows
 from agent.hosts.posix import Posix
@@ -199,11 +200,13 @@ TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 
 
 @examples(40, suppress=[HealthCheck.function_scoped_fixture])
-@given(text=TEXTS, path=TEXTS)
-def test_every_value_arrives_as_it_was_and_none_becomes_code(shell: Shell, text: str, path: str) -> None:
+@given(text=TEXTS)
+def test_every_value_arrives_as_it_was_and_none_becomes_code(shell: Shell, text: str) -> None:
     wanted = Desired(
         hsm_ip=("10.0.1.6", "fd00::6"), package_source=text.rstrip("/") or "/", replace_ca=True, timeout=77.0,
-        report_to=("file:/r",), ca_cert=f"https:{path}", platform="el9", sha256=(f"a'$(x)={'0' * 64}",), sdk=5,
+        report_to=("file:/r",), report_ca="/a'$(touch pwned) `touch pwned`\\", platform="el9",
+        ca_cert=CaSource("https", "https://desk.example/'$(touch${IFS}pwned)`touch${IFS}pwned`;{{wanted}}"),
+        sha256={"a'$(x)": "0" * 64}, sdk=5,
     )  # fmt: skip
     done = shell.run(script_of(wanted))
     assert (done.returncode, shell.given()) == (0, wanted), done.stderr
@@ -474,24 +477,24 @@ def test_a_clock_that_is_behind_is_waited_for(shell: Shell, ca_pem: bytes) -> No
     shell.program(
         "date", '#!/bin/sh\necho x >>dates\n[ $(wc -l <dates) -gt 3 ] && exec /bin/date "$@"\necho 1000\n'
     )
-    done = shell.run(script_of(replace(LEAST, ca_cert=ca_pem.decode())))
+    done = shell.run(script_of(replace(LEAST, ca_cert=CaSource.of(ca_pem.decode()))))
     assert (done.returncode, len(shell.read("dates").splitlines())) == (0, 4), done.stderr
-    assert shell.given().ca_cert == ca_pem.decode()
+    assert shell.given().ca_cert == CaSource.of(ca_pem.decode())
 
 
 def test_a_ca_that_is_none_is_refused_here_and_now(ca_pem: bytes, tmp_path: Path) -> None:
     path = tmp_path / "customerCA.crt"
     path.write_bytes(ca_pem)
-    assert ca_pem.decode().splitlines()[1] in script_of(replace(LEAST, ca_cert=str(path)))
+    assert ca_pem.decode().splitlines()[1] in script_of(replace(LEAST, ca_cert=CaSource.of(str(path))))
     key = b"-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n"
     path.write_bytes(key + ca_pem)
     with pytest.raises(AgentError) as caught:
-        script_of(replace(LEAST, ca_cert=str(path)))
+        script_of(replace(LEAST, ca_cert=CaSource.of(str(path))))
     assert caught.value.code.name == "ca-is-private-key"
 
 
 def test_what_is_large_is_compressed_and_what_is_too_large_is_named(tmp_path: Path) -> None:
-    sums = tuple(f"cloudhsm-cli_5.99.{number}-1_u24.04_amd64.deb={'ab' * 32}" for number in range(100))
+    sums = {f"cloudhsm-cli_5.99.{number}-1_u24.04_amd64.deb": "ab" * 32 for number in range(100)}
     many = replace(LEAST, sha256=sums)
     data = user_data(Posix(), many, AgentSource(), "shell")
     assert (len(data) <= MOST_BYTES, data[:2]) == (True, b"\x1f\x8b")
@@ -904,7 +907,7 @@ def test_a_first_boot_that_ends_degraded_is_not_done() -> None:
 
 def test_the_clock_is_waited_for_as_long_as_all_else(shell: Shell, ca_pem: bytes) -> None:
     shell.program("date", "#!/bin/sh\necho 1000\n")
-    wanted = replace(LEAST, ca_cert=ca_pem.decode(), timeout=2.0)
+    wanted = replace(LEAST, ca_cert=CaSource.of(ca_pem.decode()), timeout=2.0)
     start = time.monotonic()
     done = shell.run(script_of(wanted))
     assert done.returncode == 0

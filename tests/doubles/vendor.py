@@ -104,9 +104,9 @@ class Vendor:
         """Return a package's name below the mirror; its content is the last part of it."""
         return f"Noble/cloudhsm-{component}_5.18.0-1_u24.04_amd64.deb"
 
-    def checksums(self) -> tuple[str, ...]:
-        """Return --sha256 values for the mirror's files."""
-        return tuple(f"{content.decode()}={digest}" for content, digest in self.digests().items())
+    def checksums(self) -> dict[str, str]:
+        """Return file -> SHA-256 for the mirror's files, as `--sha256` gives them."""
+        return {content.decode(): digest for content, digest in self.digests().items()}
 
     def digests(self) -> dict[bytes, str]:
         """Return content -> SHA-256 of the mirror's files: made-up bytes in the place of those that AWS published."""

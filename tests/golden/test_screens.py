@@ -22,6 +22,7 @@ from agent.config.desired import (
     resolve,
     with_options,
 )
+from agent.config.options import CaSource
 from agent.core.errors import CODES, AgentError
 from agent.core.host import ProcessInfo
 from agent.render import screen
@@ -49,7 +50,7 @@ class Scene:
         self.memory: Memory = self.vendor.machine(NOW)
         self.desired = Desired(
             hsm_ip=self.vendor.addresses,
-            ca_cert=(FOLDER / "customerCA.crt").read_text(encoding="ascii"),
+            ca_cert=CaSource.of((FOLDER / "customerCA.crt").read_text(encoding="ascii")),
             component=components,
             package_source=MIRROR,
             sha256=self.vendor.checksums(),
@@ -126,7 +127,7 @@ def rolled_back() -> Report:
 def another_cluster_s_ca() -> Report:
     scene = Scene()
     scene.configure()
-    return scene.configure(ca_cert=(FOLDER / "otherCA.crt").read_text(encoding="ascii"))
+    return scene.configure(ca_cert=CaSource.of((FOLDER / "otherCA.crt").read_text(encoding="ascii")))
 
 
 def drift() -> Report:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.config.desired import Desired
+from agent.config.options import CaSource
 from agent.user_data import AgentSource, user_data
 from tests.doubles.vendor import Vendor
 from tests.golden.test_screens import FOLDER as SCREENS
@@ -46,14 +47,14 @@ def url(kind: str, name: str, base: str = BUCKET) -> AgentSource:
 LEAST = Desired(hsm_ip=("10.0.1.6",))
 USUAL = Desired(
     hsm_ip=("10.0.1.6", "10.0.2.9"),
-    ca_cert=(SCREENS / "customerCA.crt").read_text(encoding="ascii"),
+    ca_cert=CaSource.of((SCREENS / "customerCA.crt").read_text(encoding="ascii")),
     component=("cli", "pkcs11"),
     report_to=("https://desk.example/reports",),
     report_token_file="/etc/hsm-agent/token",
 )
 HOSTILE = Desired(
     hsm_ip=("fd77::a",),
-    ca_cert="https://desk.example/customerCA.crt",
+    ca_cert=CaSource.of("https://desk.example/customerCA.crt"),
     package_source="/srv/'\"$(touch pwned)`touch pwned`\nEND\n</powershell>\n\x7f\u2019\u00e9",
     replace_ca=True,
     report_to=("file:/var/log/$(hostname)'.json", "cfn:web/Group?region=eu-central-1"),

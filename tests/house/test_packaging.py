@@ -28,7 +28,7 @@ from agent.cli.fleet import COMMANDS as FLEET_COMMANDS
 from agent.cli.host import COMMANDS
 from agent.cli.root import command_tree
 from agent.config.desired import InputErrors, read_text, resolve
-from agent.config.options import OPTIONS
+from agent.config.options import OPTIONS, CaSource
 from agent.core.errors import CODES
 from agent.core.system import windows
 from agent.render.manual import page, topics
@@ -256,7 +256,10 @@ def test_the_configuration_says_nothing_and_names_every_key(built: Path) -> None
         assert [line for line in each.decode().splitlines() if line and not line.startswith("#")] == []
     said = b"\n".join(re.findall(rb"^#(\S.*)$", short, re.MULTILINE))
     desired = resolve((read_text(said, "config.toml", input_errors),), input_errors)
-    assert (desired.hsm_ip, desired.ca_cert) == (("10.0.1.6", "10.0.2.9"), "/etc/hsm-agent/customerCA.crt")
+    assert (desired.hsm_ip, desired.ca_cert) == (
+        ("10.0.1.6", "10.0.2.9"),
+        CaSource("file", "/etc/hsm-agent/customerCA.crt"),
+    )
     tables = re.split(r"^#\[(\w+)\]$", text.decode(), flags=re.MULTILINE)[1:]
     named = {
         f"{table}.{key}"

@@ -52,6 +52,7 @@ import datetime, os, sys
 from agent import commands
 from agent.cli import host, root
 from agent.config.desired import Desired
+from agent.config.options import CaSource
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
 """
@@ -62,7 +63,7 @@ vendor = Vendor()
 memory = vendor.machine(now)
 wanted = Desired(
     hsm_ip=vendor.addresses,
-    ca_cert=sys.argv[1],
+    ca_cert=CaSource.of(sys.argv[1]),
     component=tuple(sys.argv[2:]),
     package_source=MIRROR,
     sha256=vendor.checksums(),
@@ -79,6 +80,7 @@ for number in (1, 2):
 _FAR_END = (
     """
 import datetime, io, sys
+from agent.config.options import CaSource
 from agent.remote import bootstrap, protocol, server
 from agent.config.desired import Desired, to_json
 """
@@ -89,7 +91,7 @@ vendor = Vendor()
 memory = vendor.machine(now)
 wanted = Desired(
     hsm_ip=vendor.addresses,
-    ca_cert="inline:" + sys.argv[1],
+    ca_cert=CaSource.of("inline:" + sys.argv[1]),
     package_source=MIRROR,
     sha256=vendor.checksums(),
 )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent import commands
 from agent.cloudhsm.paths import client_paths
 from agent.config.desired import Desired, with_options
+from agent.config.options import CaSource
 from agent.core.model import Report, StepOutcome
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
@@ -38,7 +39,7 @@ class Host:
         self.layout = client_paths(self.memory.system)
         self.desired = Desired(
             hsm_ip=self.vendor.addresses,
-            ca_cert=ca_pem.decode(),
+            ca_cert=CaSource.of(ca_pem.decode()),
             component=("pkcs11",),
             package_source=MIRROR,
             sha256=self.vendor.checksums(),
@@ -459,7 +460,8 @@ def test_a_link_stays_one_and_its_file_is_put_back(
         host.memory.place(each, kind="link", mode=0o777, link=goal)
     assert set(host.look().values()) == {StepOutcome.MET}
     changed = with_options(
-        host.desired, {"ca_cert": other_ca_pem.decode(), "replace_ca": True, "log_level": "debug"}
+        host.desired,
+        {"ca_cert": CaSource.of(other_ca_pem.decode()), "replace_ca": True, "log_level": "debug"},
     )
     run = host.run("configure")
     assert commands.configure(host.memory, changed, run, NullProgress()).exit_status == 0

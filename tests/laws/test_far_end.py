@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.config.desired import Desired, to_json
+from agent.config.options import CaSource
 from agent.core.errors import AgentError
 from agent.core.system import LINUX
 from agent.remote import server
@@ -28,7 +29,7 @@ class Scene:
         self.memory: Memory = self.vendor.machine(dt.datetime.now(dt.timezone.utc))
         self.desired = Desired(
             hsm_ip=self.vendor.addresses,
-            ca_cert=f"inline:{pem.decode()}",
+            ca_cert=CaSource.of(f"inline:{pem.decode()}"),
             package_source=MIRROR,
             sha256=self.vendor.checksums(),
         )

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from agent import commands
 from agent.cloudhsm.paths import client_paths
 from agent.config.desired import Desired, with_options
+from agent.config.options import CaSource
 from agent.core.errors import CODES, AgentError
 from agent.core.host import CommandResult
 from agent.core.model import Report, RunOutcome, StepOutcome
@@ -37,7 +38,7 @@ STARTED = dt.datetime(2026, 11, 23, tzinfo=dt.timezone.utc)
 def desired_of(vendor: Vendor, pem: bytes, *components: str, **more: object) -> Desired:
     wanted = Desired(
         hsm_ip=vendor.addresses,
-        ca_cert=pem.decode(),
+        ca_cert=CaSource.of(pem.decode()),
         component=components,
         package_source=MIRROR,
         sha256=vendor.checksums(),
@@ -528,7 +529,7 @@ def test_what_worked_before_a_run_works_after_it_however_often_it_is_repeated(
     wanted = replace(desired_of(vendor, ca_pem, component), hsm_ip=tuple(asked))
     wanted = replace(wanted, accept_single_hsm=len(asked) == 1)
     if other:
-        wanted = replace(wanted, ca_cert=other_ca_pem.decode(), replace_ca=True)
+        wanted = replace(wanted, ca_cert=CaSource.of(other_ca_pem.decode()), replace_ca=True)
         vendor.client_says = None
     for number in range(2, 2 + times):
         host = Ending(memory, *stop) if stop else memory

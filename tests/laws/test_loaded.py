@@ -37,6 +37,7 @@ from pathlib import Path
 from agent import commands
 from agent.core.host import CommandResult
 from agent.config.desired import Desired
+from agent.config.options import CaSource
 from agent.render.progress import NullProgress
 from agent.render.json_report import to_document
 from agent.report import RunInfo
@@ -61,7 +62,7 @@ memory = vendor.machine(now)
 memory.place("/out/.keep")
 memory.ports["10.0.9.9", 2223] = "hsm-refused"
 wanted = Desired(
-    hsm_ip=vendor.addresses, ca_cert=ca_pem, component=("pkcs11",), package_source=MIRROR, sha256=vendor.checksums(),
+    hsm_ip=vendor.addresses, ca_cert=CaSource.of(ca_pem), component=("pkcs11",), package_source=MIRROR, sha256=vendor.checksums(),
     report_to=("file:/out/report.json", "junit:/out/report.xml", "prometheus:/out",
                f"http://127.0.0.1:{server.server_port}/in"),
 )

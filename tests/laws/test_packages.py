@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from agent import commands
 from agent.cloudhsm.paths import LINUX
 from agent.config.desired import Desired
+from agent.config.options import CaSource
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
 from tests.doubles.vendor import MIRROR, STATES, Vendor
@@ -34,7 +35,10 @@ def run(number: int, command: str) -> RunInfo:
 
 def wanted(vendor: Vendor, pem: bytes) -> Desired:
     return Desired(
-        hsm_ip=vendor.addresses, ca_cert=pem.decode(), package_source=MIRROR, sha256=vendor.checksums()
+        hsm_ip=vendor.addresses,
+        ca_cert=CaSource.of(pem.decode()),
+        package_source=MIRROR,
+        sha256=vendor.checksums(),
     )
 
 

@@ -16,6 +16,7 @@ from agent import commands
 from agent.cloudhsm.fingerprint import sha256_of
 from agent.cloudhsm.pem import certificates
 from agent.config.desired import Desired, with_options
+from agent.config.options import CaSource
 from agent.core.errors import AgentError
 from agent.core.host import CommandResult, ProcessInfo
 from agent.core.model import Report, RunOutcome
@@ -43,14 +44,14 @@ Ask = Callable[[Desired, bytes], Desired]
 EARLY: dict[str, tuple[Ask, int]] = {
     "wrong bytes": (lambda all_, _: replace(all_, component=("jce",), sha256=_spoilt(all_)), 21),
     "no checksum": (
-        lambda all_, _: replace(all_, component=("jce",), sha256=(), client_version="5.17.9"),
+        lambda all_, _: replace(all_, component=("jce",), sha256={}, client_version="5.17.9"),
         21,
     ),
     "no such component": (lambda all_, _: replace(all_, component=("ksp", "dyn")), 10),
     "no such platform": (lambda all_, _: replace(all_, platform="el9"), 10),
-    "no CA there": (lambda all_, _: replace(all_, ca_cert="/root/nothing.crt"), 30),
-    "no CA in it": (lambda all_, _: replace(all_, ca_cert="inline:hello", replace_ca=True), 30),
-    "another CA": (lambda all_, other: replace(all_, ca_cert=other.decode()), 31),
+    "no CA there": (lambda all_, _: replace(all_, ca_cert=CaSource.of("/root/nothing.crt")), 30),
+    "no CA in it": (lambda all_, _: replace(all_, ca_cert=CaSource.of("inline:hello"), replace_ca=True), 30),
+    "another CA": (lambda all_, other: replace(all_, ca_cert=CaSource.of(other.decode())), 31),
     "another fingerprint": (
         lambda all_, _: replace(all_, ca_fingerprint="0" * 64, accept_single_hsm=True),
         31,
@@ -59,8 +60,8 @@ EARLY: dict[str, tuple[Ask, int]] = {
 }
 
 
-def _spoilt(desired: Desired) -> tuple[str, ...]:
-    return tuple(f"{each.partition('=')[0]}={'0' * 64}" for each in desired.sha256)
+def _spoilt(desired: Desired) -> dict[str, str]:
+    return dict.fromkeys(desired.sha256, "0" * 64)
 
 
 def a_world(world: World) -> tuple[Vendor, Memory]:
@@ -200,7 +201,7 @@ def test_a_rollback_says_that_something_was_asked_for_and_failed(world: World, c
 def test_no_secret_is_recorded(world: World, ca_pem: bytes) -> None:
     vendor, memory = a_world(world)
     key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
-    report = configure(memory, replace(desired_of(vendor, ca_pem), ca_cert=f"inline:{key}"))
+    report = configure(memory, replace(desired_of(vendor, ca_pem), ca_cert=CaSource.of(f"inline:{key}")))
     assert report.code == "ca-is-private-key"
     assert b"PRIVATE KEY" not in (memory.read(memory.system.desired) or b"")
     assert verify(memory).exit_status == 30
@@ -532,9 +533,9 @@ def test_a_record_that_holds_other_kinds_of_values_is_none_or_is_taken(
 # ---- what was asked for is what it means, not how it was spelled
 
 OTHER_SPELLINGS: dict[str, Callable[[Desired], Desired]] = {
-    "the file under another name": lambda good: replace(good, ca_cert="/root/other-name.crt"),
-    "the file as text": lambda good: replace(good, ca_cert=f"inline:{PLACES[good.ca_cert or '']}"),
-    "with words around": lambda good: replace(good, ca_cert="/root/with-words.crt"),
+    "the file under another name": lambda good: replace(good, ca_cert=CaSource.of("/root/other-name.crt")),
+    "the file as text": lambda good: replace(good, ca_cert=CaSource("inline", PLACES["/root/ca.crt"])),
+    "with words around": lambda good: replace(good, ca_cert=CaSource.of("/root/with-words.crt")),
     "as it is on the host": lambda good: replace(good, ca_cert=None),
     "the addresses the other way round": lambda good: replace(good, hsm_ip=good.hsm_ip[::-1]),
     "the component that is always there": lambda good: replace(good, component=("cli",)),
@@ -555,7 +556,7 @@ def a_host_with_files(ca_pem: bytes) -> tuple[Vendor, Memory, Desired]:
     for path in ("/root/ca.crt", "/root/other-name.crt"):
         memory.place(path, ca_pem)
     memory.place("/root/with-words.crt", b"our CA\r\n" + ca_pem.replace(b"\n", b"\r\n"))
-    return vendor, memory, replace(desired_of(vendor, ca_pem), ca_cert="/root/ca.crt")
+    return vendor, memory, replace(desired_of(vendor, ca_pem), ca_cert=CaSource.of("/root/ca.crt"))
 
 
 @pytest.mark.slow
@@ -586,7 +587,7 @@ def test_what_was_asked_for_in_other_words_is_the_same(
 def test_a_ca_at_a_place_that_was_mistyped_is_not_called_something_else(ca_pem: bytes) -> None:
     _, memory, good = a_host_with_files(ca_pem)
     assert configure(memory, good).exit_status == 0
-    assert configure(memory, replace(good, ca_cert="/root/mistyped.crt"), 2).exit_status == 30
+    assert configure(memory, replace(good, ca_cert=CaSource.of("/root/mistyped.crt")), 2).exit_status == 30
     report = verify(memory, good)
     assert (report.exit_status, report.code) == (3, "drift")  # what was asked for may be another
     assert report.failure is not None
@@ -599,7 +600,7 @@ def test_a_ca_at_a_place_that_was_mistyped_is_not_called_something_else(ca_pem: 
     assert configure(memory, good, 3).exit_status == 0
     for wanted in (
         good,
-        replace(good, ca_cert="/root/other-name.crt"),
+        replace(good, ca_cert=CaSource.of("/root/other-name.crt")),
         replace(good, component=("cli",)),
         None,
     ):
@@ -609,7 +610,7 @@ def test_a_ca_at_a_place_that_was_mistyped_is_not_called_something_else(ca_pem: 
 def test_another_ca_at_the_place_that_was_named_is_something_else(ca_pem: bytes, other_ca_pem: bytes) -> None:
     _, memory, good = a_host_with_files(ca_pem)
     assert configure(memory, good).exit_status == 0
-    assert configure(memory, replace(good, ca_cert="/root/later.crt"), 2).exit_status == 30
+    assert configure(memory, replace(good, ca_cert=CaSource.of("/root/later.crt")), 2).exit_status == 30
     memory.place("/root/later.crt", other_ca_pem)
     report = verify(memory, good)
     assert (report.exit_status, report.failure and "something else" in report.failure.sentence) == (3, True)
@@ -626,7 +627,7 @@ def test_what_means_something_else_stays_that(name: str, ca_pem: bytes) -> None:
         "accept_single_hsm": True,
         "client_version": "5.17.9",
     }
-    asked = with_options(good, {name: other[name], "ca_cert": "/root/mistyped.crt"})
+    asked = with_options(good, {name: other[name], "ca_cert": CaSource.of("/root/mistyped.crt")})
     assert configure(memory, asked, 2).exit_status not in (0, 41)
     report = verify(memory, good)
     assert report.exit_status == 3

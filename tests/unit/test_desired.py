@@ -27,7 +27,7 @@ from agent.config.desired import (
     resolve,
     to_json,
 )
-from agent.config.options import OPTIONS, duration
+from agent.config.options import OPTIONS, CaSource, duration
 from agent.core.errors import AgentError
 from agent.core.system import LINUX, System, windows
 from agent.hosts.local import local_host
@@ -266,12 +266,12 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 def test_a_checksum_of_the_caller_is_normalised() -> None:
     input_errors = InputErrors()
     said = read_document(f'[client.sha256]\n"a.deb" = "{"AB" * 32}"', "f", input_errors)
-    assert resolve((said,), input_errors).checksums() == {"a.deb": "ab" * 32}
+    assert resolve((said,), input_errors).sha256 == {"a.deb": "ab" * 32}
 
 
 def test_what_was_desired_survives_the_disk() -> None:
     desired = Desired(
-        hsm_ip=("10.0.0.1", "fd00::1"), sdk=5, accept_single_hsm=True, sha256=("a.deb=" + "0" * 64,)
+        hsm_ip=("10.0.0.1", "fd00::1"), sdk=5, accept_single_hsm=True, sha256={"a.deb": "0" * 64}
     )
     assert from_json(to_json(desired)) == desired
     assert to_json(Desired()) == {}
@@ -495,3 +495,55 @@ def test_a_number_without_end_is_a_complaint(text: str) -> None:
     input_errors = InputErrors()
     assert read_document(text, "x", input_errors, is_json=text.startswith("{")) == {}
     assert input_errors.texts
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("/root/ca.crt", CaSource("file", "/root/ca.crt")),
+        ("C:\\ca.crt", CaSource("file", "C:\\ca.crt")),
+        ("https://desk.example/ca.crt", CaSource("https", "https://desk.example/ca.crt")),
+        ("https:ca.crt", CaSource("file", "https:ca.crt")),
+        ("-", CaSource("stdin", "-")),
+        ("inline:", CaSource("inline")),
+        ("inline:text", CaSource("inline", "text")),
+        ("-----BEGIN CERTIFICATE-----", CaSource("inline", "-----BEGIN CERTIFICATE-----")),
+        # as records of older versions have them
+        ("file:/root/ca.crt", CaSource("file", "/root/ca.crt")),
+        ("file:///root/ca.crt", CaSource("file", "/root/ca.crt")),
+    ],
+)
+def test_ca_source_reads_every_spelling(text: str, source: CaSource) -> None:
+    assert CaSource.of(text) == source
+    assert from_json({"ca_cert": text}) == Desired(ca_cert=source)
+    assert from_json(to_json(Desired(ca_cert=source))) == Desired(ca_cert=source)
+
+
+@given(st.sampled_from(["inline", "https", "file"]), st.text(max_size=20))
+def test_ca_source_is_read_as_it_was_written(kind: Any, value: str) -> None:
+    source = CaSource(kind, f"https://{value}" if kind == "https" else value)
+    if kind == "https" and "-----BEGIN" in value:
+        return
+    assert CaSource.of(source.text) == source
+
+
+def test_a_file_with_the_name_of_another_source_stays_a_file() -> None:
+    for name in ("inline:x", "-", "https://x", "file:x"):
+        source = CaSource("file", name)
+        assert from_json(to_json(Desired(ca_cert=source))).ca_cert == source
+
+
+def test_resolve_wants_an_address_where_no_record_completes_it() -> None:
+    for said, texts in (
+        ({}, ["--hsm-ip: at least one address of an HSM is needed"]),
+        ({"hsm_ip": ("10.0.0.1",)}, []),
+    ):
+        input_errors = InputErrors()
+        with contextlib.suppress(AgentError):
+            resolve((said,), input_errors, complete=True)
+        assert input_errors.texts == texts
+        resolve((said,), InputErrors())
+    wrong = InputErrors(["--hsm-ip: 'x' is not an IP address", "--sdk: 'y'"])
+    with pytest.raises(AgentError):
+        resolve(({},), wrong, complete=True)
+    assert len(wrong.texts) == 2

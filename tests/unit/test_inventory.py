@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config.desired import InputErrors
-from agent.config.options import OPTIONS, InvalidValueError
+from agent.config.options import OPTIONS, CaSource, InvalidValueError
 from agent.config.toml_lines import TomlLines
 from agent.core.errors import AgentError
 from agent.core.fleet_model import Target
@@ -596,7 +596,7 @@ def test_host_wins_over_zone_over_group_over_the_group_around_it_over_the_top() 
         groups=("eu-central-1a", "production", "web"),
         options={
             "hsm_ip": ("10.0.1.6", "10.0.2.9"),
-            "ca_cert": "customerCA.crt",
+            "ca_cert": CaSource("file", "customerCA.crt"),
             "component": ("cli", "pkcs11"),
         },
         where="f.toml:8",
@@ -608,14 +608,18 @@ def test_host_wins_over_zone_over_group_over_the_group_around_it_over_the_top() 
         address="web-02",
         user="prod",
         groups=("production", "web"),
-        options={"ca_cert": "customerCA.crt", "component": ("cli", "pkcs11")},
+        options={"ca_cert": CaSource("file", "customerCA.crt"), "component": ("cli", "pkcs11")},
     )
     lone = replace(
         second,
         name="lone-a",
         address="lone-a",
         groups=("production",),
-        options={"ca_cert": "customerCA.crt", "component": ("cli",), "report_to": ("file:/r.json",)},
+        options={
+            "ca_cert": CaSource("file", "customerCA.crt"),
+            "component": ("cli",),
+            "report_to": ("file:/r.json",),
+        },
         where="f.toml:29",
     )
     assert targets_of(TOML, "f.toml") == (
@@ -643,7 +647,7 @@ def test_the_example_in_the_module_is_read() -> None:
         jump="bastion.example.com",
         groups=("eu-central-1a", "production", "web"),
         options={
-            "ca_cert": "customerCA.crt",
+            "ca_cert": CaSource("file", "customerCA.crt"),
             "component": ("cli", "pkcs11"),
             "hsm_ip": ("10.0.1.6", "10.0.2.9"),
         },

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.config.desired import InputErrors, from_json
+from agent.config.options import CaSource
 from agent.core.errors import AgentError
 from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
 from agent.fleet import run_spec
@@ -38,7 +39,10 @@ class Scene:
         (folder / "fleet.toml").write_text(TOML)
         (folder / "hosts").write_text("web-1\nweb-2\n")
         (folder / "fleet.yml").write_text("all:\n")
-        self.flags: dict[str, Any] = {"ca_cert": str(folder / "ca.crt"), "hsm_ip": ("10.0.1.7",)}
+        self.flags: dict[str, Any] = {
+            "ca_cert": CaSource("file", str(folder / "ca.crt")),
+            "hsm_ip": ("10.0.1.7",),
+        }
         self.below: list[dict[str, Any]] = []
         self.known: dict[str, HostState] = {}
         self.configured: dict[str, dict[str, Any]] = {}
@@ -65,7 +69,7 @@ def scene(tmp_path: Path, ca_pem: bytes) -> Scene:
 def test_the_ca_is_read_here_and_sent_as_text(scene: Scene, ca_pem: bytes) -> None:
     made = scene.made()
     assert [target.name for target in made.targets] == ["web-1", "web-2"]
-    assert from_json(made.desired["web-2"]).ca_cert == f"inline:{ca_pem.decode()}"
+    assert from_json(made.desired["web-2"]).ca_cert == CaSource("inline", ca_pem.decode())
     assert (made.parallel, made.shares, made.limit, made.soak, made.deadline) == (
         32,
         "1,10%,100%",
@@ -169,9 +173,9 @@ def test_what_many_hosts_share_is_complained_about_once(scene: Scene) -> None:
 
 
 def test_a_ca_that_is_none_is_refused_here(scene: Scene) -> None:
-    scene.flags["ca_cert"] = str(scene.folder / "hosts")
+    scene.flags["ca_cert"] = CaSource("file", str(scene.folder / "hosts"))
     assert scene.refused().code.name == "ca-not-a-certificate"
-    scene.flags["ca_cert"] = str(scene.folder / "none")
+    scene.flags["ca_cert"] = CaSource("file", str(scene.folder / "none"))
     assert scene.refused().code.name == "ca-unreadable"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.config.options import OPTIONS, InvalidValueError
+from agent.config.options import OPTIONS, CaSource, InvalidValueError
 from agent.core.paths import parse_path, path_of_uri
 from agent.sinks.registry import check
 
@@ -33,7 +33,7 @@ BAD_NAMES = (
 @pytest.mark.parametrize(("uri", "path"), GOOD)
 def test_a_file_uri_names_a_path(uri: str, path: str) -> None:
     assert path_of_uri(uri) == path
-    assert BY_NAME["ca_cert"].parse(uri) == path
+    assert BY_NAME["ca_cert"].parse(uri) == CaSource("file", path)
     assert BY_NAME["package_source"].parse(uri) == path
     check(uri)
 

@@ -377,7 +377,7 @@ def test_a_mirror_has_the_vendors_layout() -> None:
 
 # who vouches for the bytes
 
-OWN = "cloudhsm-cli_5.18.0-1_u24.04_amd64.deb=" + "1" * 64
+OWN = {"cloudhsm-cli_5.18.0-1_u24.04_amd64.deb": "1" * 64}
 MIRROR = replace(ONE, package_source="/mirror")
 
 
@@ -385,10 +385,10 @@ MIRROR = replace(ONE, package_source="/mirror")
     ("facts", "desired", "verified_by"),
     [
         (NOBLE, ONE, "catalogue-sha256"),
-        (NOBLE, replace(MIRROR, sha256=(OWN,)), "caller-sha256"),
+        (NOBLE, replace(MIRROR, sha256=OWN), "caller-sha256"),
         (NOBLE, replace(ONE, client_version="latest"), "unverified"),
         (has(NOBLE, cloudhsm_cli="5.18.0-1"), ONE, "installed"),
-        (has(NOBLE, cloudhsm_cli="5.18.0-1"), replace(MIRROR, sha256=(OWN,)), "installed"),
+        (has(NOBLE, cloudhsm_cli="5.18.0-1"), replace(MIRROR, sha256=OWN), "installed"),
         (has(NOBLE, cloudhsm_cli="5.18.0-1"), replace(ONE, component=("pkcs11",)), "catalogue-sha256"),
         (has(NOBLE, cloudhsm_cli="5.17.2-1"), replace(ONE, client_version="5.18.0"), "catalogue-sha256"),
         (has(EL9, cloudhsm_cli="5.18.0-1.el9"), ONE, "installed"),
@@ -400,18 +400,18 @@ def test_who_vouches(facts: Facts, desired: Desired, verified_by: str) -> None:
 
 @pytest.mark.parametrize("source", [None, BASE, f"{BASE}/", f"{BASE}?x=1", BASE.replace("s3.a", "S3.A")])
 def test_another_checksum_for_what_aws_itself_sends_is_refused(source: str | None) -> None:
-    desired = replace(ONE, sha256=(OWN,), package_source=source)
+    desired = replace(ONE, sha256=OWN, package_source=source)
     assert refusal(NOBLE, desired) == ("checksum-mismatch", f"sha256:{'1' * 64}", f"sha256:{NOBLE_CLI}")
-    agrees = replace(desired, sha256=(OWN.partition("=")[0] + f"={NOBLE_CLI}",))
+    agrees = replace(desired, sha256=dict.fromkeys(OWN, NOBLE_CLI))
     assert codes(planned(NOBLE, agrees)) == []
 
 
 def test_another_checksum_for_what_a_mirror_sends_is_in_every_report_of_it() -> None:
-    found = planned(NOBLE, replace(MIRROR, sha256=(OWN,)))
+    found = planned(NOBLE, replace(MIRROR, sha256=OWN))
     download = package(found, "cli").download
     assert (download.sha256 if download else "", codes(found)) == ("1" * 64, ["checksum-replaced"])
     assert NOBLE_CLI in found.plan.notices[0].text
-    assert codes(planned(has(NOBLE, cloudhsm_cli="5.18.0-1"), replace(MIRROR, sha256=(OWN,)))) == []
+    assert codes(planned(has(NOBLE, cloudhsm_cli="5.18.0-1"), replace(MIRROR, sha256=OWN))) == []
 
 
 # what is refused
