@@ -89,7 +89,7 @@ class AwsRefusedError(AgentError):
         self.refusal = refusal
 
 
-class _RetryableError(Exception):
+class _RetryableCallError(Exception):
     """This try failed and another may not; `error` is what it is when there is none."""
 
     def __init__(self, error: AgentError) -> None:
@@ -124,7 +124,7 @@ class AwsClient:
             attempt += 1
             try:
                 return self._try(operation, request, ends)
-            except _RetryableError as failure:
+            except _RetryableCallError as failure:
                 wait = _BACKOFF.pause(attempt)
                 if attempt >= self.tries or view.monotonic() + wait >= ends:
                     raise _after(failure.error, attempt) from None
@@ -160,7 +160,7 @@ class AwsClient:
         try:
             return decode(operation, response)
         except UnreadableAnswerError as error:
-            raise _RetryableError(self._unreachable(operation, request, str(error), "")) from None
+            raise _RetryableCallError(self._unreachable(operation, request, str(error), "")) from None
 
     def _send(self, operation: Operation, request: ApiRequest, ends: float) -> ApiResponse:
         session = self.session
@@ -179,7 +179,7 @@ class AwsClient:
         except ExchangeError as error:
             failure = self._unreachable(operation, request, error.saw, error.hint)
             if error.retryable:
-                raise _RetryableError(failure) from None
+                raise _RetryableCallError(failure) from None
             raise failure from None
 
     def _is_cured(self, refusal: Refusal, response: ApiResponse) -> bool:
@@ -209,9 +209,9 @@ class AwsClient:
             error = AgentError(
                 "aws-throttled", f"AWS throttles {action} in {region}", saw=saw, want="an answer"
             )
-            return _RetryableError(error)
+            return _RetryableCallError(error)
         if code in _TRANSIENT or status >= 500:
-            return _RetryableError(
+            return _RetryableCallError(
                 AgentError(
                     "aws-unreachable", f"AWS failed at {action} in {region}", saw=saw, want="an answer"
                 )

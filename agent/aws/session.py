@@ -206,8 +206,8 @@ def _parsed(text: str, source: str) -> Credentials:
 
 
 def _moment(text: str) -> dt.datetime:
-    # fromisoformat of Python before 3.11 knows no Z
-    return dt.datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=dt.timezone.utc)
+    # fromisoformat of Python before 3.11 knows no Z, nor every fraction of a second
+    return dt.datetime.fromisoformat(text[:19]).replace(tzinfo=dt.timezone.utc)
 
 
 def _none(saw: str, want: str = "credentials with which AWS can be asked") -> AgentError:

@@ -262,8 +262,8 @@ class _SecuredProxyConnection(http.client.HTTPSConnection):
             saw = "a proxy that is asked over TLS takes urllib3, which this Python lacks"
             raise ExchangeError(saw, retryable=False) from None
         private: Any = self
-        raw = socket.create_connection((self.host, self.port), self.timeout)
-        self.sock = private._context.wrap_socket(raw, server_hostname=self.host)  # noqa: SLF001
+        self.sock = socket.create_connection((self.host, self.port), self.timeout)
+        self.sock = private._context.wrap_socket(self.sock, server_hostname=self.host)  # noqa: SLF001
         private._tunnel()  # noqa: SLF001 -- http.client has no other way to send CONNECT
         self.sock = SSLTransport(self.sock, private._context, private._tunnel_host)  # noqa: SLF001
 
