@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agent.core.errors import AgentError
+from agent.core.errors import EXIT_STATUSES, AgentError
 from agent.state.exposure import exposed
 from agent.state.identity import identity, is_foreign
 from agent.state.sealed import opened, seal
@@ -98,6 +98,11 @@ def read_report(view: HostView) -> dict[str, Any]:
     host = tree.get("host")
     if isinstance(host, dict) and is_foreign(view, host):
         raise _foreign(view.system.report, "this host has no report yet: the one here is of another host")
+    status = tree.get("exit_status")
+    if (
+        type(status) is not int or status not in EXIT_STATUSES
+    ):  # `status` ends with it, and scripts go by that
+        raise _nothing(view.system.report, "the last report is damaged", "an earlier run")
     return tree
 
 

@@ -826,6 +826,22 @@ def test_a_record_with_another_address_by_a_damaged_disk_configures_nothing(ca_p
         assert "checksum" in (report.failure.saw if report.failure else "")
 
 
+@pytest.mark.parametrize(
+    "exit_status", ["1e400", "NaN", "99999", "-1", "1.0", "true", "null", '"0"', "[0]", "{}"]
+)
+def test_a_report_whose_exit_status_is_none_is_damaged(exit_status: str, ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    configure(memory, desired_of(vendor, ca_pem))
+    assert shown(memory) == 0
+    data = (memory.read(memory.system.report) or b"").decode()
+    memory.place(
+        memory.system.report, data.replace('"exit_status": 0', f'"exit_status": {exit_status}').encode()
+    )
+    with pytest.raises(AgentError) as caught:
+        commands.last_report(memory, None)
+    assert caught.value.code.name == "nothing-recorded"
+
+
 def test_options_that_are_met_hide_no_damaged_record(ca_pem: bytes) -> None:
     vendor, memory = a_world(Vendor)
     desired = desired_of(vendor, ca_pem)
