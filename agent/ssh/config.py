@@ -44,6 +44,8 @@ _UNSAFE = re.compile(r"[\s'`\"$\\;&<>|(){}]")
 
 # These decide which host is reached, or how either side authenticates, and are not implemented here.
 _NOT_UNDERSTOOD = ("bindinterface", "knownhostscommand", "pkcs11provider", "revokedhostkeys")
+# Since OpenSSH 10: the configuration itself forbids the connection, in these words.
+_FORBIDDEN = "refuseconnection"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Algorithms:
 class Hop:
     """One login on a route. `name` is as given, `host` is what is connected to.
 
-    `timeout` is None where ssh's configuration sets none.
+    `timeout` is None where ssh's configuration sets none; a host key of RSA has at least `rsa_bits`.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Hop:
     timeout: float | None = None
     proxy_command: str | None = None
     algorithms: Algorithms = field(default_factory=Algorithms)
+    rsa_bits: int = 0
 
     @property
     def known_as(self) -> str:
@@ -220,6 +223,7 @@ class SshConfig:
             timeout=float(timeout) if timeout and timeout != "0" else None,
             proxy_command=tokens.command(command) if command else None,
             algorithms=_algorithms(answer),
+            rsa_bits=int(bits) if (bits := answer.get("requiredrsasize") or "").isdecimal() else 0,
         )
 
     def _keys(self, answer: ResolvedConfig, tokens: ConfigExpander) -> tuple[tuple[str, ...], bool]:
@@ -293,6 +297,8 @@ def _last(jump: str, name: str) -> SshQuery:
 
 def _check_understood(name: str, answer: ResolvedConfig) -> None:
     """Refuse options, by name, that would reach another host or log in differently than is done here."""
+    if reason := answer.get(_FORBIDDEN):
+        raise wrong(name, f"RefuseConnection {reason}")
     for keyword in _NOT_UNDERSTOOD:
         if value := answer.get(keyword):
             raise wrong(name, f"{keyword} {value} is not understood here")

@@ -97,6 +97,15 @@ class SshTransport(paramiko.Transport):
     def verify(self, known: KnownHosts, *, trust_new: bool) -> str | None:
         """Check the host's key; return its fingerprint when it is new and trusted from now on."""
         key = self.get_remote_server_key()
+        bits = key.get_bits() if key.get_name() == "ssh-rsa" else self._hop.rsa_bits
+        if bits < self._hop.rsa_bits:
+            raise AgentError(
+                "ssh-failed",
+                f"the host key of {self._place} is too short",
+                saw=f"RSA with {bits} bits",
+                want=f"RequiredRSASize {self._hop.rsa_bits}",
+                hint="give the host a longer key, or one of another type: `ssh-keygen -A` makes what is missing",
+            )
         return known.check(self._hop, HostKey(key.get_name(), key.asbytes()), trust_new=trust_new)
 
     def authenticate(self, identity_store: IdentityStore) -> None:

@@ -519,6 +519,14 @@ def test_an_authority_for_hosts_is_passed_over_and_told(server: Sshd) -> None:
         server.connect()
 
 
+def test_a_host_key_that_is_shorter_than_ssh_would_take_is_refused() -> None:
+    with Sshd(kinds=("rsa",)) as server:
+        server.trust("rsa")
+        server.connect("RequiredRSASize 1024").close()
+        with fails("ssh-failed", "RSA with "):
+            server.connect("RequiredRSASize 16000")
+
+
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
 def test_a_host_known_by_one_key_is_asked_for_that_one(kind: str) -> None:
     with Sshd(kinds=("ed25519", "ecdsa", "rsa")) as server:

@@ -90,6 +90,19 @@ def test_what_is_not_understood_and_changes_the_way_or_the_login_is_refused_by_n
     assert keyword in complaint(tmp_path, jumped)
 
 
+def test_a_connection_that_the_configuration_itself_forbids_is_not_made(tmp_path: Path) -> None:
+    """RefuseConnection, which OpenSSH 10 knows: `ssh -G` prints it as any other."""
+    program = tmp_path / "ssh"
+    program.write_text(f'#!/bin/sh\n{shutil.which("ssh")} "$@" && echo "refuseconnection use the bastion"\n')
+    program.chmod(0o755)
+    file = tmp_path / "config"
+    file.write_text("")
+    config = SshConfig.read(file, {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    with pytest.raises(AgentError) as caught:
+        config.route(Target("box", "box"))
+    assert "use the bastion" in caught.value.saw
+
+
 def test_the_words_of_ssh_cannot_drive_a_terminal(tmp_path: Path) -> None:
     told = complaint(tmp_path, "Strange\x1b[31mword yes")
     assert told.isprintable()
