@@ -53,3 +53,20 @@ def close(host: Host) -> tuple[Notice, ...]:
             host.chmod(at, stat.mode & ~0o022, owner=(0, stat.gid))
             notices.append(Notice("state-closed", f"{fault}: what was recorded there is not believed"))
     return tuple(notices)
+
+
+def close_cache(host: Host, *files: str) -> None:
+    """Leave the folder of downloads to root, and remove what others could have put there. Raises as `chmod` does.
+
+    A package is installed by its name after its checksum was compared: whoever may write there could exchange it
+    in between.
+    """
+    cache = host.system.cache
+    if exposed(host, cache) is not None:
+        at = goal(host, cache)
+        stat = host.stat(at)
+        if stat is not None:
+            host.chmod(at, stat.mode & ~0o022, owner=(0, stat.gid))
+    for path in files:
+        if exposed(host, path) is not None:
+            host.remove(path)

@@ -14,6 +14,7 @@ from agent.core.errors import AgentError, CodeName
 from agent.core.model import Finding, Notice
 from agent.core.urls import scheme_of, shown
 from agent.package_managers import Condition
+from agent.state.exposure import close_cache
 
 if TYPE_CHECKING:
     from agent.cloudhsm.paths import ClientPaths
@@ -39,6 +40,8 @@ class Download:
 
     def bring(self, host: Host, limits: Timeouts) -> None:
         """Have the verified file in the cache. A file that is there already and has the right hash is used."""
+        path = self.path(host)
+        close_cache(host, path, f"{path}.part", f"{path}.part.from")
         host.download(self.url, self.path(host), sha256=self.sha256, limit=_LARGEST, timeout=limits.download)
 
 

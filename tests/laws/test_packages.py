@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -21,8 +21,9 @@ from tests.doubles.vendor import MIRROR, STATES, Vendor
 from tests.examples import examples
 
 if TYPE_CHECKING:
+    from agent.core.host import CommandResult, Stat
     from agent.core.model import Report
-    from tests.doubles.memory import Memory
+    from tests.doubles.memory import Argv, Memory
 
 STARTED = dt.datetime(2026, 11, 23, tzinfo=dt.timezone.utc)
 OLD = "5.17.2-1"
@@ -98,3 +99,31 @@ def test_a_removal_takes_the_vendors_alone_whatever_their_state(state: str, ca_p
     report: Report = commands.remove(memory, run(2, "remove"), NullProgress(), None)
     assert (report.exit_status, vendor.installed, vendor.broken) == (0, THEIRS, {}), report
     assert [line.id for line in report.steps] == ["package:cli"]
+
+
+@pytest.mark.parametrize(
+    "folder", [{"uid": 1000}, {"mode": 0o1777}, {"mode": 0o775, "gid": 1000}, {}], ids=str
+)
+@pytest.mark.parametrize("file", [{"uid": 1000}, {"mode": 0o666}, {}], ids=str)
+def test_what_is_installed_could_be_exchanged_by_nobody(
+    folder: dict[str, Any], file: dict[str, Any], ca_pem: bytes
+) -> None:
+    """Its bytes are right: then, but not any more, when the package manager opens it by its name."""
+    vendor = Vendor()
+    memory = vendor.machine(dt.datetime.now(dt.timezone.utc))
+    name = vendor.file("cli").rpartition("/")[2]
+    path = f"{LINUX.system.cache}/{name}"
+    memory.place(path, name.encode(), **file)
+    memory.place(LINUX.system.cache, kind="directory", **{"mode": 0o711, **folder})
+    install = memory.programs["apt-get"]
+    seen: list[Stat | None] = []
+
+    def apt_get(argv: Argv, machine: Memory) -> CommandResult:
+        seen.extend((machine.stat(LINUX.system.cache), machine.stat(path)))
+        assert callable(install)
+        return install(argv, machine)
+
+    memory.programs["apt-get"] = apt_get
+    report = commands.configure(memory, wanted(vendor, ca_pem), run(1, "configure"), NullProgress())
+    assert report.exit_status == 0
+    assert [(each.uid, each.mode & 0o022) for each in seen if each is not None] == [(0, 0), (0, 0)]
