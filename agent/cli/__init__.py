@@ -1,1 +1,1 @@
-"""What a person types: each command is parsed here, calls one function, and prints its report."""
+"""The command line: each command is parsed here, calls one function, and prints its report."""

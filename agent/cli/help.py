@@ -1,4 +1,4 @@
-"""`hsm-agent help`: the pages of the manual, and what `--help` says of each command."""
+"""`hsm-agent help`: the pages of the manual, and the text of `--help` for each command."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def help_(context: typer.Context, words: Words = None) -> None:
 
 
 def _named(context: typer.Context, words: List[str]) -> Any:
-    """Return the context of the command that these words lead to. Raises AgentError `usage`."""
+    """Return the context of the command with this name. Raises AgentError `usage`."""
     found: Any = context.parent
     for number, word in enumerate(words):
         known = getattr(found.command, "commands", {})

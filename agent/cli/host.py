@@ -226,8 +226,8 @@ def _run(
 
 
 def _stopped_by_signals(stop: threading.Event) -> threading.Event:
-    # A program that is changing the host finishes; then the run ends, is undone where that is due, and reports.
-    # What is ignored already stays ignored: under nohup a run goes on when its terminal is closed.
+    # A program that is changing the host finishes; then the run ends, with undo where that is due, and reports.
+    # Ignored signals stay ignored: under nohup a run continues when its terminal is closed.
     for number in termination_signals():
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda _number, _frame: stop.set())

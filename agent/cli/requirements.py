@@ -1,4 +1,4 @@
-"""What a command needs of the machine where it is typed, beside the host that it is about."""
+"""What a command needs of the machine on which it is typed, in addition to the host that it is about."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def require_linux(view: HostView, command: str) -> None:
-    """Raise AgentError `platform-unsupported` elsewhere: the command uses what only Linux has."""
+    """Raise AgentError `platform-unsupported` on other systems: the command uses features of Linux."""
     if view.system.is_windows:
         raise AgentError(
             "platform-unsupported",

@@ -1,4 +1,4 @@
-"""The command tree, and the one place that turns how a command ended into an exit status."""
+"""The command tree, and the one place that turns the end of a command into an exit status."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def _root(
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command and return its exit status; whatever escapes a command becomes one line here."""
-    # without a handler, Python writes what is logged to standard error
+    """Run one command and return its exit status; an exception that escapes it becomes one line here."""
+    # without a handler, Python writes log records to standard error
     logging.getLogger("agent").addHandler(logging.NullHandler())
     result = CommandOutput(sys.stdout) if sys.stdout is not None else None
     try:
@@ -54,9 +54,9 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         early = AgentError("interrupted", "interrupted before there was a run", saw="Ctrl-C")
         return _end(early, argv, result)
-    except (UnreadError, BrokenPipeError):  # whoever read our standard output is gone, and needs no word
+    except (UnreadError, BrokenPipeError):  # the reader of standard output is gone, and needs no message
         return 0
-    except Exception as crash:  # noqa: BLE001 -- a defect is logged; a complaint of the parser is told
+    except Exception as crash:  # noqa: BLE001 -- a defect is logged; a complaint of the parser is printed
         # click's, or typer's own copy of it: they have no class in common
         known = _usage(crash) if hasattr(crash, "format_message") else _crashed(crash, argv)
         return _end(known, argv, result)
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _as_meant(argv: Sequence[str]) -> list[str]:
-    """Return the command line as other programs spell it: a group alone, `version` and `-V`."""
+    """Return the command line without the spellings of other programs: a group alone, `version` and `-V`."""
     words = list(argv)
     if words in ([], ["fleet"]):
         return [*words, "--help"]
@@ -72,23 +72,23 @@ def _as_meant(argv: Sequence[str]) -> list[str]:
 
 
 def _end(error: AgentError, argv: Sequence[str], result: CommandOutput | None) -> int:
-    """Say on standard error how it ended; with `--output json`, where there is no result, it is the document too."""
-    _tell(error)
+    """Print the error to standard error; with `--output json` and no result yet, the document is printed too."""
+    _print_failure(error)
     if result is not None and not result.spoken and _wants_json(argv):
         from agent.render.json_report import to_error_document  # noqa: PLC0415 -- most starts end well
 
         try:
             print_text(to_error_document(error))
         except UnwrittenError as unwritten:
-            _tell(unwritten)
+            _print_failure(unwritten)
     return error.code.exit_status
 
 
 def _wants_json(argv: Sequence[str]) -> bool:
-    """Tell whether `--output` says json, also on a command line that cannot be parsed; the last one counts.
+    """Tell whether `--output` is json, also on a command line that cannot be parsed; the last one counts.
 
-    Where the option is not quite right (`--outpu json`, `--output JSON`, `-o=json`, `--json`) it is a program that
-    reads the answer all the same: it gets what it meant to ask for.
+    A misspelt option (`--outpu json`, `--output JSON`, `-o=json`, `--json`) counts too: a program that reads the answer
+    wants JSON.
     """
     said = ""
     words = argv[: list(argv).index("--")] if "--" in argv else argv
@@ -101,7 +101,7 @@ def _wants_json(argv: Sequence[str]) -> bool:
     return said.strip().lower() == "json"
 
 
-# `-o` alone or behind flags, with what follows in the same word
+# `-o` alone or behind flags, with its value in the same word
 _SHORT_OUTPUT = re.compile(r"-[qh]*o=?(.*)", re.DOTALL)
 
 
@@ -111,7 +111,7 @@ def _is_output(name: str) -> bool:
     return SequenceMatcher(None, name[:20].lower(), "--output").ratio() > _ALIKE
 
 
-# `--out` and `--ouptut` are, `--only` and `--timeout` are not
+# `--out` and `--ouptut` are similar enough, `--only` and `--timeout` are not
 _ALIKE = 0.75
 
 
@@ -123,7 +123,7 @@ def _crashed(crash: Exception, argv: Sequence[str]) -> AgentError:
 
 
 def _log(crash: Exception, argv: Sequence[str]) -> None:
-    from agent import log  # noqa: PLC0415 -- what was loaded may be all that can be
+    from agent import log  # noqa: PLC0415 -- after a failed import, only loaded modules may work
     from agent.hosts.local import local_host  # noqa: PLC0415
 
     machine = local_host()
@@ -132,7 +132,7 @@ def _log(crash: Exception, argv: Sequence[str]) -> None:
 
 
 def _usage(error: Any) -> AgentError:
-    """Return a complaint of the command line's parser as one of ours."""
+    """Return a complaint of the command line's parser as an error of the agent."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "hsm-agent"
     said = str(error.format_message()).rstrip(".")
@@ -144,13 +144,13 @@ def _usage(error: Any) -> AgentError:
 
 
 def command_tree(argv: Sequence[str]) -> typer.Typer:
-    """Make the command tree, of it only the branch that is asked for: a start pays for what it loads."""
+    """Make only the requested branch of the command tree: a start pays for what it loads."""
     tree = typer.Typer(
         name="hsm-agent",
         help="Bring this host to a proven working state with an AWS CloudHSM cluster.",
         add_completion=False,
         pretty_exceptions_enable=False,
-        rich_markup_mode=None,  # boxes cut the options' names on a narrow terminal, and cannot be copied from
+        rich_markup_mode=None,  # boxes shorten the options' names on a narrow terminal, and cannot be copied
         context_settings=_SETTINGS,
     )
     tree.callback()(_with_hints(_root))
@@ -185,8 +185,8 @@ def _fleet(commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
 
 
 def _with_hints(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a function its annotations as values: on Python 3.9 typer reads their texts, and loses what they hold."""
-    if hasattr(function, "__signature__"):  # made by `with_options`, of values
+    """Give a function its annotations as values: on Python 3.9 typer parses their texts, and loses the details."""
+    if hasattr(function, "__signature__"):  # made by `with_options`, from values
         return function
     hints = get_type_hints(function, include_extras=True)
     own = signature(function)
@@ -196,11 +196,11 @@ def _with_hints(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _bare(hint: Any) -> Any:
-    """Return what is annotated: up to Python 3.10 a default of None wraps it in one more Optional."""
+    """Return the annotation itself: up to Python 3.10 a default of None wraps it in one more Optional."""
     return next((each for each in get_args(hint) if hasattr(each, "__metadata__")), hint)
 
 
-def _tell(error: AgentError) -> None:
+def _print_failure(error: AgentError) -> None:
     said = [f"error: {error.sentence} (exit {error.code.exit_status}, {error.code.name})"]
     for label, text in (("saw:  ", error.saw), ("want: ", error.want), ("hint: ", error.hint)):
         if text:

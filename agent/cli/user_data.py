@@ -1,4 +1,4 @@
-"""`hsm-agent user-data`: print what an EC2 instance is launched with."""
+"""`hsm-agent user-data`: print the user-data with which to launch an EC2 instance."""
 
 from __future__ import annotations
 

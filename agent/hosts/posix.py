@@ -118,7 +118,7 @@ class Posix:
     def http_get(self, url: str, *, limit: int, timeout: float) -> bytes:
         from agent.http.download import get  # noqa: PLC0415 -- 5 ms that only a download pays
 
-        return get(url, limit=limit, timeout=timeout, means=self._context())
+        return get(url, limit=limit, timeout=timeout, context=self._context())
 
     def disk_space(self, path: str) -> DiskSpace:
         return linux.room(path)
@@ -189,7 +189,7 @@ class Posix:
     def download(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
         from agent.http.download import fetch  # noqa: PLC0415 -- as above
 
-        return fetch(url, path, sha256=sha256, limit=limit, timeout=timeout, means=self._context())
+        return fetch(url, path, sha256=sha256, limit=limit, timeout=timeout, context=self._context())
 
     def _context(self) -> DownloadContext:
         from agent.http.download import DownloadContext  # noqa: PLC0415 -- as above

@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from agent.core.host import Progress
     from agent.http.buffers import DownloadBuffer, FileSystem
 
-# Where packages come from that a roll-out sends: the operator's end knows the place, and the host need not.
+# The source of packages that a roll-out sends: the operator's machine knows the real source, and the host need not.
 PUSHED = "pushed://roll-out"
 
 _ATTEMPTS = 5
 _BACKOFF = Backoff(first=1.0, cap=20.0)
-# A server's own Retry-After is honoured up to so many seconds.
+# A server's Retry-After is obeyed up to so many seconds.
 _RETRY_AFTER = 60.0
 _PIECE = 64 * 1024
 
-_GONE = (403, 404, 410)  # what S3 and its kin say of a file they do not have
+_GONE = (403, 404, 410)  # the answers of S3 and similar servers for a missing file
 _TRANSIENT = (408, 425, 429)
 
 
 class Clock(Protocol):
-    """The part of a host that knows time."""
+    """The clock of a host."""
 
     def monotonic(self) -> float: ...
 
@@ -48,23 +48,23 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class ProvidedFile:
-    """A file that somebody sends: its size in bytes, its SHA-256 at that end, and its bytes as they come."""
+    """A file from a provider: its size in bytes, its SHA-256 at the source, and its bytes as they come."""
 
     size: int
     sha256: str
     pieces: Generator[bytes, None, None]
 
 
-# Called with a URL and the SHA-256 it must have, if that is known. Raises AgentError when the file cannot be had
+# Called with a URL and the SHA-256 that it must have, if known. Raises AgentError when the file is unavailable
 # there, or stops coming.
 FileProvider = Callable[[str, Optional[str]], ProvidedFile]
 
 
 @dataclass(frozen=True)
 class DownloadContext:
-    """What a download may use: a clock, a disk, the environment, someone to tell, and a way to be stopped.
+    """What a download may use: a clock, a disk, the environment, a progress callback, and a test whether to stop.
 
-    With a `sender` nothing is asked of the network: every file comes from there.
+    With a `sender` nothing is read from the network: every file comes from there.
     """
 
     clock: Clock
@@ -77,27 +77,27 @@ class DownloadContext:
 
 @dataclass(frozen=True)
 class _FetchJob:
-    """One download: from where, into what, how much and how long at most."""
+    """One download: source, destination, and the limits of size and time."""
 
     url: str
     sink: DownloadBuffer
     limit: int
     timeout: float
     deadline: float
-    means: DownloadContext
+    context: DownloadContext
 
     def check_stopped(self) -> None:
         """Raise when the time is up or the run was interrupted."""
-        if self.means.stopped():
+        if self.context.stopped():
             raise AgentError("interrupted", "the run was interrupted", saw=f"downloading {shown(self.url)}")
-        if self.means.clock.monotonic() >= self.deadline:
+        if self.context.clock.monotonic() >= self.deadline:
             saw = f"{self.sink.have} bytes in {self.timeout:g} s"
             raise failed(self.url, saw, want="the whole file in that time", kind=DownloadTimeoutError)
 
     def add(self, data: bytes, total: int | None) -> None:
         self.check_size(self.sink.have + len(data))
         self.sink.add(data)
-        self.means.progress(self.sink.have, total)
+        self.context.progress(self.sink.have, total)
 
     def check_size(self, size: int | None) -> None:
         if size is not None and size > self.limit:
@@ -106,31 +106,31 @@ class _FetchJob:
 
 
 def fetch(
-    url: str, path: str, *, sha256: str | None, limit: int, timeout: float, means: DownloadContext
+    url: str, path: str, *, sha256: str | None, limit: int, timeout: float, context: DownloadContext
 ) -> str:
-    """Do what Host.fetch promises.
+    """Do what Host.download promises.
 
     Redirects are followed, but never from https to http. Of the environment the proxies and the trusted CA
     file (SSL_CERT_FILE, REQUESTS_CA_BUNDLE) count; a ~/.netrc does not.
     """
     want = sha256.lower() if sha256 else None
-    part = PartialFile(url, path, means.disk)
-    job = _FetchJob(url, part, limit, timeout, means.clock.monotonic() + timeout, means)
+    part = PartialFile(url, path, context.disk)
+    job = _FetchJob(url, part, limit, timeout, context.clock.monotonic() + timeout, context)
     try:
-        if want is not None and hash_of(means.disk, path) == want:
+        if want is not None and hash_of(context.disk, path) == want:
             return want
-        means.disk.make_folders(os.path.dirname(path))
-        if means.sender is not None:
-            sent = means.sender(url, want)
+        context.disk.make_folders(os.path.dirname(path))
+        if context.sender is not None:
+            sent = context.sender(url, want)
             want = want or sent.sha256
             _take(job, sent)
         else:
             _bring(job)
-        got = hash_of(means.disk, part.name)
+        got = hash_of(context.disk, part.name)
         if want is not None and got != want and part.resumed:
-            part.forget()  # its beginning may have been of other bytes
+            part.forget()  # its beginning may belong to a different file
             _bring(job)
-            got = hash_of(means.disk, part.name)
+            got = hash_of(context.disk, part.name)
         if want is not None and got != want:
             part.forget()
             raise AgentError(
@@ -141,25 +141,25 @@ def fetch(
             )
         part.take_name()
     except OSError as error:
-        refusal = means.disk.write_error(error, part.name)
+        refusal = context.disk.write_error(error, part.name)
         if refusal.code.name == "no-space":
             with contextlib.suppress(AgentError):
-                part.forget()  # a disk that we filled does not stay full
+                part.forget()  # a disk that the agent filled must not stay full
         raise refusal from error
     return got
 
 
-def get(url: str, *, limit: int, timeout: float, means: DownloadContext) -> bytes:
-    """Do what HostView.get promises; anything but https is refused."""
+def get(url: str, *, limit: int, timeout: float, context: DownloadContext) -> bytes:
+    """Do what HostView.http_get promises; any scheme but https is refused."""
     if _scheme(url) != "https":
         raise failed(url, "not an https URL", want="https://")
     heap = MemoryBuffer()
-    _download(_FetchJob(url, heap, limit, timeout, means.clock.monotonic() + timeout, means))
+    _download(_FetchJob(url, heap, limit, timeout, context.clock.monotonic() + timeout, context))
     return bytes(heap.data)
 
 
 def _bring(job: _FetchJob) -> None:
-    local = _local_path(job.url, job.means.disk)
+    local = _local_path(job.url, job.context.disk)
     if local is not None:
         _copy(job, local)
     else:
@@ -167,7 +167,7 @@ def _bring(job: _FetchJob) -> None:
 
 
 def _take(job: _FetchJob, sent: ProvidedFile) -> None:
-    """Fill the sink with what somebody sends."""
+    """Fill the sink from the provider."""
     with contextlib.closing(sent.pieces) as pieces:
         job.check_size(sent.size)
         job.sink.begin(0, "")
@@ -180,7 +180,7 @@ def _take(job: _FetchJob, sent: ProvidedFile) -> None:
 
 
 def _local_path(url: str, disk: FileSystem) -> str | None:
-    """Return the path that `file:` or a bare path names, None for everything else; `C:` is a drive and no scheme."""
+    """Return the path that `file:` or a bare path names, None for anything else; `C:` is a drive and no scheme."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url) is None:
         return url
     if not url.lower().startswith("file:"):
@@ -198,7 +198,7 @@ def _scheme(url: str) -> str:
 def _copy(job: _FetchJob, source: str) -> None:
     """Copy a local file, without ever blocking on a FIFO or a device."""
     try:
-        fd = job.means.disk.open_to_read(source)
+        fd = job.context.disk.open_to_read(source)
     except (FileNotFoundError, NotADirectoryError):
         raise AgentError(
             "package-not-found", f"{source} is not there", saw="no such file", want=source
@@ -219,7 +219,7 @@ def _copy(job: _FetchJob, source: str) -> None:
 
 
 def _download(job: _FetchJob) -> None:
-    """Fill the sink from a server, trying again where that can help."""
+    """Fill the sink from a server, with further attempts where they can help."""
     if job.url.startswith(f"{PUSHED}/"):
         raise AgentError(
             "download-failed", "the package comes with a roll-out, and nobody sends it now", saw=job.url,
@@ -237,7 +237,7 @@ def _download(job: _FetchJob) -> None:
         except DownloadTimeoutError as error:
             if not saw or job.sink.have != before:
                 raise
-            # what was wrong the time before is the cause, and not that there is no time to see it once more
+            # the error of the previous attempt is the cause, and not that no time is left to see it again
             raise failed(job.url, f"{saw}; the next had no answer within {job.timeout:g} s") from error
         if again is None:
             return
@@ -245,18 +245,18 @@ def _download(job: _FetchJob) -> None:
         wait = _BACKOFF.pause(attempt) if again.after is None else again.after
         if attempt == _ATTEMPTS:
             raise failed(job.url, saw)
-        if job.means.clock.monotonic() + wait >= job.deadline:
+        if job.context.clock.monotonic() + wait >= job.deadline:
             raise failed(job.url, f"{saw}; no time for another within {job.timeout:g} s")
-        job.means.clock.sleep(wait)
+        job.context.clock.sleep(wait)
 
 
 def _attempt(job: _FetchJob) -> RetryableError | None:
-    """Ask once and add what comes; return why it has to be done again, None when the file is whole."""
+    """Send one request and add the answer; return why another is needed, None when the file is complete."""
     have, validator = job.sink.resumable()
     headers = {"Range": f"bytes={have}-", "If-Range": validator} if have else {}
     try:
         with contextlib.closing(
-            stream_response(job.url, headers, environ=job.means.environ, check_stopped=job.check_stopped)
+            stream_response(job.url, headers, environ=job.context.environ, check_stopped=job.check_stopped)
         ) as coming:
             total: int | None = None
             for item in coming:
@@ -276,7 +276,7 @@ def _attempt(job: _FetchJob) -> RetryableError | None:
 
 
 def _judge(job: _FetchJob, head: ResponseHead, have: int) -> tuple[int, int | None]:
-    """Return where in the file the body starts and how long the file is, or say why the body is of no use."""
+    """Return where in the file the body starts and how long the file is, or why the body is unusable."""
     if head.status == 200:
         return 0, head.number("Content-Length")
     if have and head.status in (206, 416):
@@ -299,6 +299,6 @@ def _judge(job: _FetchJob, head: ResponseHead, have: int) -> tuple[int, int | No
 
 
 def _validator(head: ResponseHead) -> str:
-    """Return what names these very bytes; a weak ETag does not (RFC 9110, section 13.1.5)."""
+    """Return the validator of these exact bytes; a weak ETag is none (RFC 9110, section 13.1.5)."""
     tag = head.headers.get("ETag", "")
     return tag if is_validator(tag) else head.headers.get("Last-Modified", "")

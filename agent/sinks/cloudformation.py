@@ -1,4 +1,4 @@
-"""`cfn:STACK/RESOURCE?region=…`: tell CloudFormation that this host came up, or that it did not."""
+"""`cfn:STACK/RESOURCE?region=…`: signal to CloudFormation that this host succeeded, or that it failed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST = 64  # of a UniqueId
 
 @dataclass(frozen=True)
 class SignalTarget:
-    """Which resource of which stack, and where."""
+    """The resource, its stack and region."""
 
     stack: str
     resource: str
@@ -28,11 +28,11 @@ class SignalTarget:
 
 
 def check(uri: str) -> None:
-    """Want a stack (a name or an ARN), a resource and a region."""
-    goal_of(uri)
+    """Require a stack (a name or an ARN), a resource and a region."""
+    target_of(uri)
 
 
-def goal_of(uri: str) -> SignalTarget:
+def target_of(uri: str) -> SignalTarget:
     match = re.fullmatch(
         r"cfn:([a-zA-Z][-a-zA-Z0-9]*|arn:[-a-zA-Z0-9:/._+]*)/([a-zA-Z0-9]+)(?:\?region=([a-z0-9-]*))?", uri
     )
@@ -43,27 +43,32 @@ def goal_of(uri: str) -> SignalTarget:
     return SignalTarget(match[1], match[2], match[3])
 
 
-def send(letter: OutgoingReport, means: DeliveryContext) -> None:
-    """Signal the resource. A stack that does not wait any more is no failure. Raises UndeliveredError."""
+def send(report: OutgoingReport, context: DeliveryContext) -> None:
+    """Signal the resource. A stack that no longer waits is no failure. Raises UndeliveredError."""
     from agent.aws.client import TRIES, WHOLE, AwsClient, AwsRefusedError  # noqa: PLC0415 -- 30 ms
     from agent.aws.operations import SIGNAL_RESOURCE  # noqa: PLC0415 -- as above
     from agent.aws.session import open_session  # noqa: PLC0415 -- as above
 
-    goal, tree = goal_of(letter.uri), letter.tree
+    target, tree = target_of(report.uri), report.tree
     params = {
-        "StackName": goal.stack,
-        "LogicalResourceId": goal.resource,
+        "StackName": target.stack,
+        "LogicalResourceId": target.resource,
         "UniqueId": unique_id(tree),
         "Status": "SUCCESS" if tree["exit_status"] == 0 else "FAILURE",
     }
     try:
-        session = open_session(means.machine, means.environ, goal.region)
+        session = open_session(context.machine, context.environ, target.region)
         client = AwsClient(
-            session, means.check_stopped, 1 if means.hurried else TRIES, max(0.0, min(WHOLE, means.left()))
+            session,
+            context.check_stopped,
+            1 if context.hurried else TRIES,
+            max(0.0, min(WHOLE, context.left())),
         )
         client.call(SIGNAL_RESOURCE, params)
     except AwsRefusedError as error:
-        if "cannot be signaled" not in error.refusal.message:  # else it is complete, or has given up
+        if (
+            "cannot be signaled" not in error.refusal.message
+        ):  # otherwise the stack is complete, or has given up
             raise UndeliveredError(error.saw) from None
     except AgentError as error:
         raise UndeliveredError(_words(error)) from None
@@ -76,7 +81,7 @@ def _words(error: AgentError) -> str:
 
 
 def unique_id(tree: Mapping[str, Any]) -> str:
-    """Return what the stack's events show: the instance, as AWS wants it, or else code, host and run."""
+    """Return the id that the stack's events show: the instance, as AWS recommends, or else code, host and run."""
     host = tree["host"]
     if host["instance_id"]:
         return str(host["instance_id"])

@@ -19,7 +19,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from agent.http.imds import ENDPOINT
-from agent.sinks.cloudformation import SignalTarget, goal_of
+from agent.sinks.cloudformation import SignalTarget, target_of
 from agent.sinks.registry import check
 from tests.doubles.imds import CREDENTIALS, imds
 from tests.doubles.receiver import Answer, Exchange, Receiver, only, receiver
@@ -216,4 +216,4 @@ def test_throttling_is_waited_for() -> None:
 def test_a_stack_may_be_named_by_its_arn() -> None:
     arn = "arn:aws:cloudformation:eu-west-1:123456789012:stack/web/7d2e3dd0-f5f3-11e7"
     check(f"cfn:{arn}/Group?region=eu-west-1")
-    assert goal_of(f"cfn:{arn}/Group?region=eu-west-1") == SignalTarget(arn, "Group", "eu-west-1")
+    assert target_of(f"cfn:{arn}/Group?region=eu-west-1") == SignalTarget(arn, "Group", "eu-west-1")

@@ -173,7 +173,7 @@ class Download:
         means = DownloadContext(
             self.clock, files, environ or {}, self.stop.is_set, lambda *how_far: self.progress.append(how_far)
         )
-        return fetch(url, str(self.path), sha256=sha256, limit=limit, timeout=timeout, means=means)
+        return fetch(url, str(self.path), sha256=sha256, limit=limit, timeout=timeout, context=means)
 
     def fails(self, code: str, url: str, **how: object) -> str:
         """What is seen of a download that must fail, and that must leave nothing under the final name."""
@@ -622,9 +622,9 @@ def test_get_brings_what_https_holds(https: tuple[ssl.SSLContext, dict[str, str]
     context, trusting = https
     means = DownloadContext(Clock(), files, trusting)
     with mirror(half_then_reset, whole, context=context) as server:
-        assert get(server.url, limit=LIMIT, timeout=60, means=means) == DATA
+        assert get(server.url, limit=LIMIT, timeout=60, context=means) == DATA
         with pytest.raises(AgentError, match="could not be downloaded") as caught:
-            get(server.url, limit=1000, timeout=60, means=means)
+            get(server.url, limit=1000, timeout=60, context=means)
         assert caught.value.saw == "more than 1000 bytes"
     assert ranges(server) == [None] * 3
 

@@ -110,7 +110,7 @@ def download(
     """Return how a download failed, None when the file is there. Whatever else is raised would be `internal`."""
     means = DownloadContext(Clock(), files, environ or {})
     try:
-        fetch(url, str(path), sha256=HASH, limit=100_000, timeout=timeout, means=means)
+        fetch(url, str(path), sha256=HASH, limit=100_000, timeout=timeout, context=means)
     except AgentError as error:
         return error
     return None
@@ -432,7 +432,7 @@ def test_retry_after_is_seconds_or_a_date_by_the_servers_own_clock(
             sha256=HASH,
             limit=99,
             timeout=999,
-            means=means,
+            context=means,
         )
     (pause,) = pauses
     assert pause == waited if waited is not None else 0 <= pause <= 1
