@@ -50,7 +50,7 @@ class Published:
 
 @dataclass(frozen=True)
 class VersionRange:
-    """The versions of a component a host can take, X.Y.Z; `last` is None while AWS goes on making it.
+    """The versions of a component a host can take, X.Y.Z; `last` is None while AWS still makes it.
 
     `cut` says that the host's own bound ends it, and that others of its row go on.
     """

@@ -130,7 +130,7 @@ def _still_made(catalogue: Catalogue, name: str) -> bool:
 
 
 def _leads(version: str, os_version: str) -> bool:
-    """Return whether `version` is the whole leading parts of the other: 9 leads 9.4 and 9, not 90."""
+    """Return whether `version` is the leading parts of the other: 9 leads 9.4 and 9, not 90."""
     return f"{os_version}.".startswith(f"{version}.")
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _MOST_TEXT = 1024 * 1024
 _MOST_ANSWERS = 16
 _MOST_BRACES = 4
-_MOST_SAID = 300
+_LONGEST_LINE = 300
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,10 @@ def diagnose(text: str) -> KnownFailure | None:
         found = list(pattern.finditer(text))
         if not found:
             continue
-        said = _said(text, found[-1].start(), found[-1].end())
+        line = _line_around(text, found[-1].start(), found[-1].end())
         if pattern is _VERIFICATION:
             code, hint = _TLS.get(found[-1][1], (code, hint))  # noqa: PLW2901 - the number says more
-        return KnownFailure(code, said, hint)
+        return KnownFailure(code, line, hint)
     return None
 
 
@@ -210,9 +210,9 @@ def _listed(answer: CliResponse, key: str) -> list[dict[str, object]]:
     ]
 
 
-def _said(text: str, start: int, end: int) -> str:
+def _line_around(text: str, start: int, end: int) -> str:
     """Return the line around a match, printable and of bounded length, the match in it."""
-    first = max(text.rfind("\n", 0, start) + 1, start - _MOST_SAID // 3)
+    first = max(text.rfind("\n", 0, start) + 1, start - _LONGEST_LINE // 3)
     last = text.find("\n", end)
-    line = text[first : first + _MOST_SAID if last < 0 else min(last, first + _MOST_SAID)]
+    line = text[first : first + _LONGEST_LINE if last < 0 else min(last, first + _LONGEST_LINE)]
     return "".join(letter for letter in line if letter.isprintable()).strip()

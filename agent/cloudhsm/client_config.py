@@ -31,7 +31,7 @@ _CHECK = "disable_key_availability_check"
 
 
 class Server(NamedTuple):
-    """One HSM a client is told to connect to."""
+    """One HSM that a client is configured to connect to."""
 
     hostname: str
     port: int
@@ -65,11 +65,11 @@ class ClientConfig:
 
 def parse_client_config(data: bytes) -> ClientConfig:
     """Read an SDK 5 configuration file; ValueError, with a clause about "it", when it is no JSON object."""
-    whole, faults = parse_document(data)
-    entries = objects_in(whole, "clusters", faults)
+    document, faults = parse_document(data)
+    entries = objects_in(document, "clusters", faults)
     clusters = [value_of(entry, "cluster", dict, faults, needed=True) or {} for entry in entries]
     checks_of = [value_of(cluster, "options", dict, faults) or {} for cluster in clusters]
-    logging = value_of(whole, "logging", dict, faults) or {}
+    logging = value_of(document, "logging", dict, faults) or {}
     servers = [server for cluster in clusters for server in _servers(cluster, faults)]
     if not entries and not faults:
         faults.append("it has no cluster")
@@ -105,18 +105,18 @@ def repaired(data: bytes, *, ca: str, logging: Mapping[str, str], without: tuple
     `logging` is what a fresh package says of logs; the keys in `without` are taken out. Raises ValueError, with a
     clause about "it", for what is no JSON object.
     """
-    whole, _ = parse_document(data)
-    entries = [lenient_json.as_object(each) for each in lenient_json.as_array(whole.get("clusters"))] or [
+    document, _ = parse_document(data)
+    entries = [lenient_json.as_object(each) for each in lenient_json.as_array(document.get("clusters"))] or [
         {"type": "hsm1"}
     ]
-    whole["clusters"] = entries
+    document["clusters"] = entries
     for entry in entries:
         if "type" in entry and not is_good(entry, "type", str):
             entry["type"] = "hsm1"
         entry["cluster"] = _mended_cluster(lenient_json.as_object(entry.get("cluster")), ca, without)
-    if "logging" in whole:
-        whole["logging"] = _mended_logging(whole["logging"], logging, without)
-    return to_bytes(whole)
+    if "logging" in document:
+        document["logging"] = _mended_logging(document["logging"], logging, without)
+    return to_bytes(document)
 
 
 def _mended_cluster(cluster: dict[str, Any], ca: str, without: tuple[str, ...]) -> dict[str, Any]:

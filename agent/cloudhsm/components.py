@@ -15,7 +15,7 @@ class ClientComponent:
 
     `linux` is its name in rpm's and dpkg's databases, `windows` that of the vendor's file for Windows without the
     version; None where AWS publishes no such package (facts 1.1, 2.1, 2.3). What it calls itself in the list of
-    programs of Windows is not published (facts 11): `title` is a pattern of that whole name without `AWS CloudHSM`,
+    programs of Windows is not published (facts 11): `title` is a pattern of the full name without `AWS CloudHSM`,
     `keyword` one of the words that tell it from the others. `library` is a part of the name of its shared library.
     `log_type` is where a fresh package logs to (facts 3.1).
     """

@@ -102,7 +102,7 @@ def _decoder(faults: list[str]) -> json.JSONDecoder:
 
 
 def _whole(digits: str) -> int | float:
-    """Read a whole number; a very long one as a float, so that a million digits cost nothing."""
+    """Read an integer; a very long one as a float, so that a million digits cost nothing."""
     return int(digits) if len(digits) < _MOST_DIGITS else float(digits)
 
 

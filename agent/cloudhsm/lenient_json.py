@@ -25,7 +25,7 @@ def as_str(value: object) -> str | None:
 
 
 def as_int(value: object) -> int | None:
-    """Return a small whole number, also one written as a string; None for anything else."""
+    """Return a small integer, also one written as a string; None for anything else."""
     if isinstance(value, str) and len(value) < 10 and value.isascii() and value.isdecimal():
         return int(value)
     if isinstance(value, float) and abs(value) < 1e9 and value.is_integer():

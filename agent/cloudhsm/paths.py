@@ -31,7 +31,7 @@ class ClientPaths:
 
     `jars` is the folder of JCE's jar, where it is known. `homes` are the folders where configuration files may lie,
     the likeliest first. Where the vendor does not say it, what lies below them is `searched`. `libraries` has a
-    part of the name of each component's shared library, and `named` the form of the whole. `loader` is the program
+    part of the name of each component's shared library, and `named` the form of the full name. `loader` is the program
     that tells what such a library lacks, where there is one.
     """
 

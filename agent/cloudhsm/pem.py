@@ -17,7 +17,7 @@ MOST_BYTES = 16 * 1024
 WANT = "a PEM certificate of a CA"
 # \n, \r, \t and \/ written out, once or several times over (JSON in JSON), and JSON's \u000a or \u002b
 _ESCAPED = re.compile(r"\\{1,4}(?:u00([0-7][0-9A-Fa-f])|([nrt/]))")
-# The blanks of a label may be gone, or be newlines: a `sed` that repairs flattened secrets makes them so.
+# The spaces of a label may be gone, or be newlines: a `sed` that repairs flattened secrets makes them so.
 _MARK = re.compile(r"-{1,5}\s{0,2}(BEGIN|END)([A-Z0-9\s]{1,40})-{1,5}")
 # PEM labels in capitals anywhere, in any case after BEGIN, and what `openssl pkey -text` and PuTTY write;
 # not "X509v3 Private Key Usage Period", nor a comment that says where the private key is kept
@@ -131,8 +131,8 @@ def _salvaged(text: str) -> list[bytes]:
 def plain_certificates(data: bytes) -> set[bytes] | None:
     """Return the certificates that a client reads from a file, None where it may stumble over one.
 
-    OpenSSL passes over what is no block. In a block each line is base64; ends of lines and blanks behind them do not
-    count. It takes more than is taken here, and what it takes beyond that is written anew.
+    OpenSSL passes over what is no block. In a block each line is base64; ends of lines and spaces behind them do not
+    count. It takes more than is taken here, and what it takes beyond that is written again in that form.
     """
     found = set()
     body: list[bytes] | None = None

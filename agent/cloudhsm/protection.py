@@ -25,7 +25,7 @@ _OTHERS, _GROUP, _STICKY = 0o002, 0o020, 0o1000
 _ACCOUNT = "hsmuser"
 _NUMBER = re.compile("[0-9]{1,10}")
 _MOST_LISTED = 3
-# what a host gives that it is not told the number of, as in a container: no user of this host
+# the owner where the host does not know the number, as in a container: no user of this host
 _UNMAPPED = 65534
 
 
@@ -115,7 +115,7 @@ def is_roots_alone(stat: Stat) -> bool:
 def close(host: Host, each: UnprotectedPath) -> None:
     """Leave a name to its owner, and that to root; whom its mode lets read stays. Raises as `write` does.
 
-    A file is written anew: whoever has it open for writing has the old one.
+    A file is replaced: a process that has it open for writing has the old one.
     """
     trusted = _trusted(host)
     stat = each.stat
@@ -168,21 +168,21 @@ def _folders_below(root: str, path: str, separator: str) -> Iterator[str]:
 
 def _words(stat: Stat, trusted: _Trusted, *, inside: bool) -> str:
     """Say what lets others in; empty for nothing."""
-    said = []
+    openings = []
     foreign = stat.uid >= 0 and stat.uid not in trusted.users
     if foreign and (inside or stat.uid != _UNMAPPED):
-        said.append(f"owner {stat.uid}")
+        openings.append(f"owner {stat.uid}")
     # in a folder with the sticky bit a name can be taken away by its owner alone
     sticky = not inside and stat.kind == "directory" and bool(stat.mode & _STICKY)
     # an access list shows what it lets anybody write in the place of the group, whichever that is
     group = stat.mode & _GROUP and (stat.gid != 0 if not inside else stat.gid not in trusted.groups - {0})
     if not sticky and (stat.mode & _OTHERS or group):
-        said.append(f"mode {stat.mode:04o}" + (f", group {stat.gid}" if group and stat.gid > 0 else ""))
+        openings.append(f"mode {stat.mode:04o}" + (f", group {stat.gid}" if group and stat.gid > 0 else ""))
     known = {"user": trusted.users, "group": trusted.groups}
     listed = [f"{kind} {number}" for kind, number in stat.writers if number not in known[kind]]
     if not sticky and listed:
-        said.append(f"writable for {', '.join(listed[:_MOST_LISTED])} by its access list")
-    return ", ".join(said)
+        openings.append(f"writable for {', '.join(listed[:_MOST_LISTED])} by its access list")
+    return ", ".join(openings)
 
 
 def _trusted(view: HostView) -> _Trusted:

@@ -283,7 +283,7 @@ def _added(curve: Curve, one: _Point, other: _Point) -> _Point:
 
 
 def _hash(name: str, data: bytes) -> bytes:
-    # a FIPS build refuses MD5 and SHA-1 to whoever does not say this; that they are weak is said elsewhere
+    # a FIPS build refuses MD5 and SHA-1 without this; that they are weak is reported elsewhere
     return hashlib.new(name, data, usedforsecurity=False).digest()
 
 

@@ -128,7 +128,7 @@ def read_certificate(der: bytes) -> X509Certificate:
 
 
 def names(one: Name, other: Name) -> bool:
-    """Tell whether two names are one: letters and blanks count as X509_NAME_cmp has them."""
+    """Tell whether two names are one: letters and spaces count as X509_NAME_cmp has them."""
     return _folded(one) == _folded(other)
 
 
@@ -238,8 +238,8 @@ def _attribute(value: Value) -> tuple[str, str]:
     kind, text = values(_content(value, _SEQUENCE))
     identifier = oid(kind)
     encoding = _TEXTS.get(text.tag)
-    said = text.content.decode(encoding, "replace") if encoding else "#" + text.whole.hex()
-    return _ATTRIBUTES.get(identifier, identifier), said
+    written = text.content.decode(encoding, "replace") if encoding else "#" + text.whole.hex()
+    return _ATTRIBUTES.get(identifier, identifier), written
 
 
 def _folded(name: Name) -> list[list[tuple[str, str]]]:

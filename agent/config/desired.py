@@ -74,7 +74,7 @@ RawOptions = dict[str, Any]
 
 
 class InputErrors:
-    """Everything that is wrong with the input, gathered so that it can be said at once."""
+    """Everything that is wrong with the input, collected so that it is reported at once."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self.texts: list[str] = list(texts)
@@ -92,8 +92,8 @@ class InputErrors:
         count = len(self.texts)
         every = "every line of the complaint; they are all given at once"
         hint = None if count > 1 else CODES[code].fix.replace(every, "what is named")
-        said = f"{count} things are" if count > 1 else "one thing is"
-        return AgentError(code, f"{said} wrong with {what}", saw="\n".join(self.texts), hint=hint)
+        count_text = f"{count} things are" if count > 1 else "one thing is"
+        return AgentError(code, f"{count_text} wrong with {what}", saw="\n".join(self.texts), hint=hint)
 
 
 def read_flags(given: Mapping[str, Any], input_errors: InputErrors) -> RawOptions:
@@ -107,8 +107,8 @@ def read_flags(given: Mapping[str, Any], input_errors: InputErrors) -> RawOption
 
 
 def read_environment(environment: Mapping[str, str], input_errors: InputErrors) -> RawOptions:
-    """Take HSM_AGENT_…; a list is separated by commas or blanks. Unknown names are errors, as they are in the file."""
-    said: RawOptions = {}
+    """Take HSM_AGENT_…; a list is separated by commas or spaces. Unknown names are errors, as they are in the file."""
+    given: RawOptions = {}
     variables = {option.variable: option for option in OPTIONS}
     for name in sorted(environment):
         if not name.startswith(ENVIRONMENT_PREFIX) or not environment[name].strip():
@@ -122,8 +122,8 @@ def read_environment(environment: Mapping[str, str], input_errors: InputErrors) 
         text = environment[name]
         values: Any = re.split(r"[,\s]+", text.strip()) if option.many else text
         for value in _parsed(option, values, name, input_errors):
-            said[option.name] = value
-    return said
+            given[option.name] = value
+    return given
 
 
 def read_document(text: str, where: str, input_errors: InputErrors, *, is_json: bool = False) -> RawOptions:
@@ -136,22 +136,22 @@ def read_document(text: str, where: str, input_errors: InputErrors, *, is_json: 
     if not isinstance(tree, dict):
         input_errors.add(where, "a table is wanted at the top")
         return {}
-    said: RawOptions = {}
+    given: RawOptions = {}
     for key, value in _flat(tree):
         place = f"{where}:{_line_of(text, key)}" if not is_json else where
         option = _BY_KEY.get(key)
         if option is None:
             input_errors.add(place, f"unknown key `{key}`" + did_you_mean(key, _BY_KEY))
             continue
-        if option.name in said:  # `hsm.ip` as one name, beside `ip` below `hsm`
+        if option.name in given:  # `hsm.ip` as one name, beside `ip` below `hsm`
             input_errors.add(place, f"`{key}` stands there twice")
         for parsed in _parsed(option, value, f"{place}: {key}", input_errors):
-            said[option.name] = parsed
-    return said
+            given[option.name] = parsed
+    return given
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the members of an object of JSON. Of two with one name the first would not be read, and nobody told."""
+    """Return the members of a JSON object. Of two with one name Python drops the first without an error."""
     members: dict[str, Any] = {}
     for name, value in pairs:
         if name in members:
@@ -162,7 +162,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def read_files(view: HostView, input_errors: InputErrors) -> RawOptions:
     """Take the configuration file and then conf.d/*.toml in the order of their names; later ones win."""
-    said: RawOptions = {}
+    given: RawOptions = {}
     system = view.system
     folder = [
         system.join(system.configuration_folder, name)
@@ -170,8 +170,8 @@ def read_files(view: HostView, input_errors: InputErrors) -> RawOptions:
         if name.endswith(".toml")
     ]
     for path in (system.configuration, *folder):
-        said.update(read_file(view, path, input_errors) or {})
-    return said
+        given.update(read_file(view, path, input_errors) or {})
+    return given
 
 
 def read_file(view: HostView, path: str, input_errors: InputErrors) -> RawOptions | None:
@@ -197,15 +197,15 @@ def read_text(data: bytes, where: str, input_errors: InputErrors) -> RawOptions:
 
 
 def read_option(option: Option, value: Any, where: str, input_errors: InputErrors) -> RawOptions:
-    """Take one value of one option, as a document has it, from wherever it was said."""
+    """Take one value of one option, as a document has it, whatever its source."""
     parsed = _parsed(option, value, where, input_errors)
     return {option.name: parsed[0]} if parsed else {}
 
 
-def merged(said: Iterable[RawOptions]) -> Desired:
+def merged(given: Iterable[RawOptions]) -> Desired:
     """Return what was given, the strongest source first, unchecked."""
     every: RawOptions = {}
-    for source in reversed(list(said)):
+    for source in reversed(list(given)):
         every.update(source)
     return with_options(Desired(), every)
 
@@ -227,13 +227,13 @@ def options_of(desired: Desired) -> RawOptions:
     } | dict(desired.client.values)
 
 
-def resolve(said: Iterable[RawOptions], input_errors: InputErrors, *, complete: bool = False) -> Desired:
+def resolve(given: Iterable[RawOptions], input_errors: InputErrors, *, complete: bool = False) -> Desired:
     """Merge what was given, the strongest source first, and check what only all of it can show.
 
     `complete`: no record will complete it, so the address of an HSM must be among it. Raises AgentError
     `config-invalid` with every complaint so far.
     """
-    desired = merged(said)
+    desired = merged(given)
     if complete and not desired.hsm_ip and not any(_is_about_hsm_ip(text) for text in input_errors.texts):
         input_errors.add("--hsm-ip", NO_HSM_IP)
     pair = (desired.client["client_cert"], desired.client["client_key"])
@@ -276,23 +276,23 @@ def from_json(tree: Mapping[str, Any]) -> Desired:
 
     An earlier version kept addresses as they were typed; whether one can be an HSM's was judged where it was typed.
     """
-    said: RawOptions = {
+    given: RawOptions = {
         key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()
     }
     for name, (annotation, default) in _FIELDS.items():
-        value = said.get(name, default)
+        value = given.get(name, default)
         if value != default and not _is_of_kind(annotation, value):
             raise TypeError(name)
     try:
         values: RawOptions = {
-            "hsm_ip": tuple(dict.fromkeys(spelled_address(each) for each in said.get("hsm_ip", ()))),
-            "sha256": checksums_of(said.get("sha256", ())),
+            "hsm_ip": tuple(dict.fromkeys(spelled_address(each) for each in given.get("hsm_ip", ()))),
+            "sha256": checksums_of(given.get("sha256", ())),
         }
     except ValueError as error:
         raise TypeError("hsm_ip, sha256") from error
-    if said.get("ca_cert") is not None:
-        values["ca_cert"] = CaSource.of(said["ca_cert"])
-    passed_on = {name: value for name, value in said.items() if name not in _PASSED_ON or value is not None}
+    if given.get("ca_cert") is not None:
+        values["ca_cert"] = CaSource.of(given["ca_cert"])
+    passed_on = {name: value for name, value in given.items() if name not in _PASSED_ON or value is not None}
     return with_options(Desired(), {**passed_on, **values})
 
 

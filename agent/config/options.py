@@ -1,4 +1,4 @@
-"""Everything that can be said about a host, in its three spellings, and what each value must look like."""
+"""The options of a host in their three spellings, and the form of each value."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def _source(text: str) -> str:
         text = _local(text)
     elif scheme is not None and re.match(r"[^:]+://", text):
         raise InvalidValueError(f"{shown(text)!r} is not http://, https://, file:/// or a folder")
-    # on Linux a back stroke is a letter as any other
+    # on Linux a backslash is a character like any other
     is_windows = is_absolute(text) and not text.startswith("/")
     return text.rstrip("/\\" if is_windows else "/") or "/"
 

@@ -131,8 +131,8 @@ def _listed(view: HostView, package: str) -> tuple[str, ...]:
 
 
 def _busy(done: CommandResult) -> bool:
-    said = done.err + done.out
-    return "Could not get lock" in said or "frontend lock was locked by" in said
+    output = done.err + done.out
+    return "Could not get lock" in output or "frontend lock was locked by" in output
 
 
 def _condition(short: str) -> Condition:
@@ -156,9 +156,9 @@ def _remark(short: str, status: str) -> str | None:
 def _judge(done: CommandResult, argv: Sequence[str]) -> None:
     if done.ok:
         return
-    said = [
+    lines = [
         line.strip()
         for line in (done.err + "\n" + done.out).splitlines()
         if line.startswith(("E:", "dpkg:", " "))
     ]
-    raise failure(done, argv, saw="; ".join(said[-6:]))
+    raise failure(done, argv, saw="; ".join(lines[-6:]))

@@ -211,13 +211,13 @@ def products(view: HostView) -> tuple[tuple[str, Product], ...]:
     root = view.system.join(view.system.programs, "Amazon", "CloudHSM")
     found = []
     for code in filter(_CODE.fullmatch, read_key(view, _UNINSTALL).subkeys):
-        told = read_key(view, rf"{_UNINSTALL}\{code}")
+        entry = read_key(view, rf"{_UNINSTALL}\{code}")
         product = Product(
             code,
-            told.text("DisplayName"),
-            told.text("DisplayVersion"),
-            told.text("Publisher"),
-            told.text("InstallLocation"),
+            entry.text("DisplayName"),
+            entry.text("DisplayVersion"),
+            entry.text("Publisher"),
+            entry.text("InstallLocation"),
         )
         package = product.package(root)
         if package is not None:

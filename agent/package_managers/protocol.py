@@ -30,7 +30,7 @@ _CAUSES: tuple[tuple[str, CodeName, str | None], ...] = (
         None,
     ),
     (
-        # the whole output of a quiet dnf for a file that exists and whose package name is excluded
+        # all output of a quiet dnf for a file that exists and whose package name is excluded
         r"exclude filtering|Unable to find a match",
         "package-failed",
         "`excludepkgs` (or `exclude`) in /etc/dnf/dnf.conf keeps this package away: take its name out there",
@@ -182,10 +182,10 @@ def failure(done: CommandResult, argv: Sequence[str], saw: str = "") -> AgentErr
 
     The command can be repeated by hand as shown: the file that it names stays in place until it is installed.
     """
-    said = done.out + done.err
+    output = done.out + done.err
     line = " ".join(argv)
     code, hint = next(
-        (found[1:] for found in _CAUSES if re.search(found[0], said)),
+        (found[1:] for found in _CAUSES if re.search(found[0], output)),
         ("package-failed", f"run `{line}` by hand and repair what it says, then run this again"),
     )
     return AgentError(
@@ -241,7 +241,7 @@ def run_transaction(
                 if not busy_with:
                     return done
     except AgentError as error:
-        # the time of the whole run is up: it was spent waiting for the lock
+        # the time of the run is up: it was spent waiting for the lock
         if not busy_with or error.code.name != "timed-out":
             raise
     raise AgentError(

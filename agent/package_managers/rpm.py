@@ -131,8 +131,8 @@ def _installed(name: str, versions: Sequence[str]) -> Installed:
 
 def _scripts_that_failed(done: CommandResult) -> tuple[Notice, ...]:
     """Return a remark that rpm prints and forgets: it counts a package as installed although its last script failed."""
-    said = [line.strip() for line in (done.err + "\n" + done.out).splitlines() if "scriptlet" in line]
-    failed = dict.fromkeys(line for line in said if "fail" in line.lower() or line.startswith("Error in"))
+    lines = [line.strip() for line in (done.err + "\n" + done.out).splitlines() if "scriptlet" in line]
+    failed = dict.fromkeys(line for line in lines if "fail" in line.lower() or line.startswith("Error in"))
     return tuple(Notice("package-script-failed", line) for line in list(failed)[:_REMARKS])
 
 
@@ -156,11 +156,11 @@ def _program(view: HostView) -> str:
 
 
 def _busy(done: CommandResult) -> bool:
-    said = done.err + done.out
-    return done.status == 200 or "can't create transaction lock" in said
+    output = done.err + done.out
+    return done.status == 200 or "can't create transaction lock" in output
 
 
 def _lacks(done: CommandResult) -> bool:
     """Tell whether another package must be installed too, by the messages of dnf or of yum."""
-    said = done.err + done.out
-    return "nothing provides" in said or "Requires:" in said
+    output = done.err + done.out
+    return "nothing provides" in output or "Requires:" in output

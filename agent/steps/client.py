@@ -117,9 +117,9 @@ def _asked(
         answered = answer is not None and answer.ok
         if answer is not None and answered and not (crashed or done.timed_out):
             return answer
-        said = answer.data if answer is not None and isinstance(answer.data, str) else ""
+        reported = answer.data if answer is not None and isinstance(answer.data, str) else ""
         _raise_known(
-            said, done.out + "\n" + done.err, _logged(view, log, before.size if before else 0), want=want
+            reported, done.out + "\n" + done.err, _logged(view, log, before.size if before else 0), want=want
         )
         if done.timed_out:
             raise _hung(limits, "no end after its answer" if answered else "no answer")
@@ -130,7 +130,9 @@ def _asked(
             )  # fmt: skip
         if view.monotonic() >= deadline:
             break
-    shown = [line.strip()[:300] for line in (said or f"{done.out}\n{done.err}").splitlines() if line.strip()]
+    shown = [
+        line.strip()[:300] for line in (reported or f"{done.out}\n{done.err}").splitlines() if line.strip()
+    ]
     raise AgentError(
         "client-failed",
         "the client could not talk to the HSMs",

@@ -103,7 +103,7 @@ class Configure:
         if self._shut(host, path):
             _let_all_read(host, goal(host, path))
         # A tool that failed may have done its work, and one that succeeded may not have: the file decides. Only what
-        # left no trace in the file is told in the tool's own words.
+        # left no trace in the file is reported in the tool's own words.
         if done.ok:
             return
         hint = f"run `{' '.join(argv)}` by hand; reinstalling the package restores the tool"

@@ -71,13 +71,13 @@ class Library:
             return _Fault(f"lacks {', '.join(missing)}", _CODE.fix)
         if done.ok and lines and all(map(_FOUND.fullmatch, lines)):
             return None
-        said = f"no answer in {self.limits.tool:g} s" if done.timed_out else done.tail(1).strip()
-        return _Fault(f"cannot be loaded, {self.loader} says: {said or f'exit {done.status}'}")
+        answer = f"no answer in {self.limits.tool:g} s" if done.timed_out else done.tail(1).strip()
+        return _Fault(f"cannot be loaded, {self.loader} says: {answer or f'exit {done.status}'}")
 
 
 @dataclass(frozen=True)
 class Jar:
-    """The jar of JCE is there for every program, is whole, and has the provider's classes in it."""
+    """The jar of JCE is there for every program, is complete, and has the provider's classes in it."""
 
     id: ClassVar[str] = "client:library:jce"
 
@@ -99,7 +99,7 @@ def _finding(
     wanted: str,
     fault_of: Callable[[HostView, str], _Fault | None],
 ) -> Finding:
-    """Look at each of these files, and at the folders above it; the first with a fault is told."""
+    """Check each of these files, and the folders above it; the first fault is reported."""
     if not names:
         return _not_met(_Fault(f"no {wanted} in {folder}"))
     for path in (view.system.programs, folder.rpartition("/")[0], folder):

@@ -154,8 +154,8 @@ class Package:
                 refuse_without_room(host, *self._places(host))
                 raise
             if not self.manager.knows_scripts:
-                said = error.saw or error.sentence
-                text = f"{self.package} is there, though it was said: {said}"
+                message = error.saw or error.sentence
+                text = f"{self.package} is there, though it was said: {message}"
                 return (Notice("package-script-failed", text),)
         return ()
 
@@ -163,7 +163,7 @@ class Package:
         return next((each for each in self.manager.installed(view) if each.package == self.package), None)
 
     def _came(self, view: HostView) -> bool:
-        """Tell whether what is wanted is there; where that cannot be told any more, the failure before it counts."""
+        """Tell whether what is wanted is there; where that cannot be checked any more, the failure before it counts."""
         with contextlib.suppress(AgentError):
             there = self._there(view)
             return there is not None and self._is_wanted(there)

@@ -42,7 +42,7 @@ def restore(host: Host, snapshot: Snapshot, *, daemon_ran: bool = True) -> tuple
 
     A CA that was not there before is removed. A configuration file that was not there belongs to a package that
     was installed since, and stays with it; and one that the client cannot read never takes the place of one that
-    it can. SDK 3's daemon, where there is one, is started anew with what was put back, or stopped if it did
+    it can. SDK 3's daemon, where there is one, is restarted with what was put back, or stopped if it did
     not run before.
     """
     here = client_paths(host.system)

@@ -1,4 +1,4 @@
-"""Who keeps SDK 3's daemon at work on each kind of system: systemd, or the service control manager of Windows."""
+"""What runs SDK 3's daemon on each kind of system: systemd, or the service control manager of Windows."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _STATES = {
 }
 _START_TYPES = {2: "enabled", 3: "disabled", 4: "disabled"}
 _ABSENT = 1060
-# how a daemon stands that somebody froze (SIGSTOP, a debugger): who keeps it goes on calling it active
+# the state of a daemon that is frozen (SIGSTOP, a debugger): its service manager still calls it active
 HALTED = "stopped by a signal"
 
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """How the daemon stands, in systemd's words. `started` is epoch seconds, None when it does not run.
+    """The state of the daemon, in systemd's words. `started` is epoch seconds, None when it does not run.
 
-    `run` is the same as long as it is the same run of the daemon; `restarts` counts how often it was started anew since
-    somebody started it, because it ended by itself.
+    `run` identifies one run of the daemon; `restarts` counts how often its service manager restarted it because it had
+    ended by itself.
     """
 
     active: str
@@ -47,16 +47,16 @@ class ServiceStatus:
 
 
 class ServiceManager(Protocol):
-    """What keeps a service running. The words are complete commands."""
+    """What keeps a service running. The tuples are complete commands."""
 
     def status(self, view: HostView, service: str, daemon: str, timeout: float) -> ServiceStatus:
-        """Say how it stands; one that is not there is `inactive, not installed`, and what cannot be told unknown."""
+        """Return its state; a missing service is `inactive, not installed`, and what cannot be known is unknown."""
 
     def recent_log(self, view: HostView, service: str, timeout: float) -> str:
-        """Return the daemon's last words, empty when there are none to be had."""
+        """Return the daemon's last log lines, empty when there are none."""
 
     def is_running(self, host: Host, service: str, timeout: float) -> bool:
-        """Tell whether it runs; with hands, since eyes are closed by an interrupt."""
+        """Tell whether it runs. Takes a Host: an interrupt refuses every query of a view, and not its `run`."""
 
     def start(self, service: str) -> tuple[str, ...]: ...
 
@@ -70,22 +70,22 @@ class ServiceManager(Protocol):
 
 @dataclass(frozen=True)
 class Systemd:
-    """The daemon as systemd has it; a release that does not know a property says nothing of it."""
+    """The daemon as a unit of systemd; a release that does not know a property leaves it out."""
 
     def status(self, view: HostView, service: str, daemon: str, timeout: float) -> ServiceStatus:  # noqa: ARG002
-        is_known, said = _shown(view, service, timeout)
-        pid, restarts = said.get("MainPID", "0"), said.get("NRestarts", "")
+        is_known, properties = _shown(view, service, timeout)
+        pid, restarts = properties.get("MainPID", "0"), properties.get("NRestarts", "")
         fields = _fields(view, pid)
         return ServiceStatus(
-            HALTED if fields[:1] in (["T"], ["t"]) else said.get("ActiveState") or "unknown",
-            said.get("UnitFileState") or ("not installed" if is_known else "unknown"),
+            HALTED if fields[:1] in (["T"], ["t"]) else properties.get("ActiveState") or "unknown",
+            properties.get("UnitFileState") or ("not installed" if is_known else "unknown"),
             _started(view, fields),
-            f"{said.get('InvocationID', '')} {pid}",
+            f"{properties.get('InvocationID', '')} {pid}",
             int(restarts) if restarts.isascii() and restarts.isdigit() else 0,
         )
 
     def recent_log(self, view: HostView, service: str, timeout: float) -> str:
-        # its own words alone, without what systemd says about it, and without those of the run before
+        # its own lines alone: without those of systemd, and without those of the run before
         _, said_of = _shown(view, service, timeout)
         invocation, pid = said_of.get("InvocationID", ""), said_of.get("ExecMainPID", "0")
         if re.fullmatch(r"[0-9a-f]{32}", invocation):
@@ -96,8 +96,8 @@ class Systemd:
             whose = (f"_SYSTEMD_UNIT={service}.service",)
         journal = ("journalctl", *whose, "--lines=3", "--output=cat", "--no-pager")
         done = view.query(journal, timeout=timeout)
-        said = [line.strip()[:300] for line in done.out.splitlines() if line.strip()]
-        return " / ".join(said) if done.ok and "-- No entries --" not in said else ""
+        lines = [line.strip()[:300] for line in done.out.splitlines() if line.strip()]
+        return " / ".join(lines) if done.ok and "-- No entries --" not in lines else ""
 
     def is_running(self, host: Host, service: str, timeout: float) -> bool:
         return host.run(("systemctl", "is-active", "--quiet", service), timeout=timeout).ok
@@ -117,7 +117,7 @@ class Systemd:
 
 @dataclass(frozen=True)
 class WindowsServices:
-    """The daemon as a service of Windows; the words of `sc` that are read here are constants, not translated."""
+    """The daemon as a service of Windows; the words of `sc` that are read here are not translated."""
 
     def status(self, view: HostView, service: str, daemon: str, timeout: float) -> ServiceStatus:
         done = view.query(("sc", "query", service), timeout=timeout)
@@ -132,7 +132,7 @@ class WindowsServices:
         )
 
     def recent_log(self, view: HostView, service: str, timeout: float) -> str:  # noqa: ARG002
-        """Say nothing: the daemon's log has a name with a time stamp that is not documented (facts 3.3)."""
+        """Return nothing: the name of the daemon's log has a time stamp that is not documented (facts 3.3)."""
         return ""
 
     def is_running(self, host: Host, service: str, timeout: float) -> bool:
@@ -181,7 +181,7 @@ def _fields(view: HostView, pid: str) -> list[str]:
 def _started(view: HostView, fields: list[str]) -> float | None:
     """Return when a process began, on the clock that files are dated by.
 
-    systemd tells that in whole seconds of the local time zone, or on a clock that stands still while the machine
+    systemd reports that in whole seconds of the local time zone, or on a clock that stands still while the machine
     sleeps; /proc counts from the boot on, in hundredths.
     """
     uptime = view.read("/proc/uptime")

@@ -21,7 +21,7 @@ _TIMEOUT = Timeouts().tool
 
 
 def daemon_runs(host: Host, paths: ClientPaths) -> bool:
-    """Tell whether the daemon runs before a change; true also where there is none, or where it cannot be told."""
+    """Tell whether the daemon runs before a change; true also where there is none, or where it cannot be known."""
     if host.stat(paths.sdk3.daemon) is not None:
         with contextlib.suppress(AgentError):
             return daemon_on(paths).status(host, _TIMEOUT).active not in ("inactive", "failed")
