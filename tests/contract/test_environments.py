@@ -39,7 +39,7 @@ _WANTED = f"--hsm-ip 10.0.1.6 --ca-cert {CA} --platform u24.04 --package-source 
 _FLEET = "--inventory %/hosts --tree %/tree.tar.gz"
 # % is the folder of the tests, where an inventory lies with a host that refuses
 RUNS = (
-    "", "fleet", "help plan", "version", "--help", "-V", "nosuch", "facts -o json", "facts --platform el9", "status -o json",
+    "", "fleet", "help", "help plan", "help fleet", "help nosuch", "version", "--help", "-V", "nosuch", "facts -o json", "facts --platform el9", "status -o json",
     "status", "status --wait 1s", "explain", "explain nosuch --output=json", "explain 40 -ojson", "explain hsm-degraded",
     f"plan {_WANTED} --quiet", "plan --hsm-ip bad -ojson", f"configure {_WANTED} -o json",
     f"configure {_WANTED} --report-to file:%/report", "verify -ojson", f"verify {_WANTED}", "rollback -o json",
@@ -49,7 +49,7 @@ RUNS = (
     f"fleet rollout {_FLEET} {_WANTED} --html %/page.html --junit %/junit.xml", f"fleet remove {_FLEET} --all",
     "fleet remove --inventory %/hosts", "fleet status -o json", "fleet status --html %/page.html", "fleet runs -ojson",
 )  # fmt: skip
-COMMANDS = (*host.COMMANDS, "user-data", "demo", *(f"fleet {name}" for name in fleet.COMMANDS))
+COMMANDS = (*host.COMMANDS, "help", "user-data", "demo", *(f"fleet {name}" for name in fleet.COMMANDS))
 
 # What a shell does before it becomes the command.
 STREAMS = {
