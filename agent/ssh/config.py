@@ -179,7 +179,7 @@ class SshConfig:
                 want="a user",
                 hint="name it in the inventory",
             )
-        said = {
+        options = {
             "hostname": (asked.name,),
             "port": (str(asked.port or PORT),),
             "user": (user,),
@@ -189,7 +189,7 @@ class SshConfig:
             "proxyjump": (asked.jump,) if asked.jump else (),
         }
         return ResolvedConfig(
-            {keyword: tuple(each for each in values if each) for keyword, values in said.items()}
+            {keyword: tuple(each for each in values if each) for keyword, values in options.items()}
         )
 
     def _hop(self, asked: SshQuery, answer: ResolvedConfig) -> Hop:
@@ -231,32 +231,32 @@ class SshConfig:
 
         An agent may hold a key of which only the public part is a file.
         """
-        said = answer.all("identityfile")
+        named = answer.all("identityfile")
         usual = self._client.default_keys if self._client else ()
-        if said and said != usual:
-            return tuple(tokens.path(each) for each in said if each.lower() != "none"), True
+        if named and named != usual:
+            return tuple(tokens.path(each) for each in named if each.lower() != "none"), True
         paths = [tokens.home(each) for each in usual or (f"~/.ssh/{each}" for each in _DEFAULT_KEYS)]
         there = (path for path in paths if Path(path).is_file() or Path(f"{path}.pub").is_file())
         return tuple(there), False
 
     def _agent(self, answer: ResolvedConfig, tokens: ConfigExpander) -> str | None:
         environment = self._operator.environment
-        said = next(iter(answer.all("identityagent")), "SSH_AUTH_SOCK")
-        if said.lower() == "none":
+        agent = next(iter(answer.all("identityagent")), "SSH_AUTH_SOCK")
+        if agent.lower() == "none":
             return None
-        if said == "SSH_AUTH_SOCK":
+        if agent == "SSH_AUTH_SOCK":
             return environment.get("SSH_AUTH_SOCK") or None
-        if re.fullmatch(r"\$\w+", said):  # the old form of a variable
-            return environment.get(said[1:]) or None
-        return said if self._is_expanded("identityagent") else tokens.path(said)
+        if re.fullmatch(r"\$\w+", agent):  # the old form of a variable
+            return environment.get(agent[1:]) or None
+        return agent if self._is_expanded("identityagent") else tokens.path(agent)
 
     def _known_hosts(self, answer: ResolvedConfig, tokens: ConfigExpander) -> tuple[str, ...]:
-        said = answer.get("userknownhostsfile")
+        files = answer.get("userknownhostsfile")
         if self._is_expanded("userknownhostsfile"):
-            return _files(said)
-        if said and re.search(r"%|\$\{", said):  # OpenSSH 8.3 and older
-            raise wrong(tokens.name, f"UserKnownHostsFile {said}: this ssh knows no tokens there")
-        return tuple(tokens.home(each) for each in _files(said))
+            return _files(files)
+        if files and re.search(r"%|\$\{", files):  # OpenSSH 8.3 and older
+            raise wrong(tokens.name, f"UserKnownHostsFile {files}: this ssh knows no tokens there")
+        return tuple(tokens.home(each) for each in _files(files))
 
     def _is_expanded(self, keyword: str) -> bool:
         return self._client is not None and keyword in self._client.expanded
@@ -327,5 +327,5 @@ def _algorithms(answer: ResolvedConfig) -> Algorithms:
     )
 
 
-def _files(said: str | None) -> tuple[str, ...]:
-    return tuple(each for each in _NEXT.split(said or "") if each and each.lower() != "none")
+def _files(value: str | None) -> tuple[str, ...]:
+    return tuple(each for each in _NEXT.split(value or "") if each and each.lower() != "none")

@@ -69,7 +69,7 @@ class SshTransport(paramiko.Transport):
         self.banner_timeout = timeouts.banner
         self.handshake_timeout = timeouts.handshake
         self.auth_timeout = timeouts.login
-        self.said = ""
+        self.peer_text = ""
         self.refusal = ""
         self._hop = hop
         self._place = place
@@ -179,7 +179,7 @@ class SshTransport(paramiko.Transport):
 
     def _not_greeted(self, proxy: ProxyCommand | None, *, late: bool) -> NoReturn:
         """Raise why no banner came from the server, or from the proxy command before it."""
-        words = self.said or (proxy.last_error() if proxy else "")
+        words = self.peer_text or (proxy.last_error() if proxy else "")
         if late:
             raise _late(f"{self._place} did not say who it is", self._timeouts.banner, words)
         if proxy:
@@ -202,7 +202,7 @@ class SshTransport(paramiko.Transport):
                 self._timeouts.handshake,
                 self.remote_version,
             )
-        saw = self.said or str(error or "") or "it closed the connection"
+        saw = self.peer_text or str(error or "") or "it closed the connection"
         raise AgentError("ssh-failed", f"the key exchange with {self._place} failed", saw=saw)
 
     def _not_let_in(self, tried: list[str], error: Exception | None, offers: Identities) -> NoReturn:
@@ -210,7 +210,7 @@ class SshTransport(paramiko.Transport):
         user, troubles = self._hop.user, "; ".join(offers.troubles)
         if not tried and troubles:
             raise AgentError("key-unusable", f"no key to log in to {self._place} as {user}", saw=troubles)
-        if not self.is_active() and not self.said:
+        if not self.is_active() and not self.peer_text:
             # Signing is done by paramiko's thread, which ends when that fails.
             if "sign" in str(error) or "agent" in str(error):
                 raise AgentError(
@@ -225,8 +225,8 @@ class SshTransport(paramiko.Transport):
                 saw=str(error or "it said nothing"),
             )
         saw = [f"{user} with {', '.join(tried)}" if tried else f"{user} without any key"]
-        if self.said:
-            saw.append(f"it says: {self.said}")
+        if self.peer_text:
+            saw.append(f"it says: {self.peer_text}")
         if isinstance(error, paramiko.BadAuthenticationType):
             saw.append(f"it takes only {', '.join(error.allowed_types)}")
         elif isinstance(error, paramiko.ssh_exception.PartialAuthentication):
@@ -238,14 +238,14 @@ class SshTransport(paramiko.Transport):
     def _log(self, level: int, msg: str | list[str], *args: object) -> None:
         """Log paramiko's errors as details: without a configuration, Python prints errors to standard error."""
         if isinstance(msg, str) and msg.startswith(_BANNER):
-            self.said = self.said or msg[len(_BANNER) :][:_WORDS]
+            self.peer_text = self.peer_text or msg[len(_BANNER) :][:_WORDS]
         elif isinstance(msg, str) and _REFUSAL in msg:  # the exception has a text of paramiko's own
             self.refusal = msg.partition(_REFUSAL)[2].rpartition(": ")[0][:_WORDS]
         super()._log(min(level, 10), msg, *args)  # type: ignore[misc]  # not in the stubs
 
     def _parse_disconnect(self, m: paramiko.Message) -> None:
         m.get_int()
-        self.said = m.get_text()[:_WORDS]
+        self.peer_text = m.get_text()[:_WORDS]
 
 
 def _may_log_in(key: paramiko.PKey, names: tuple[str, ...]) -> bool:

@@ -1,6 +1,6 @@
-"""The bytes of an inventory -> targets, or every complaint about them at once; and `--limit`.
+"""The bytes of an inventory -> targets, or all input errors together; and `--limit`.
 
-Three forms are read, and it is never guessed which one it is:
+Three formats are read; the name or the first byte decides, and nothing is guessed:
 
 - TOML, when the name ends in `.toml` (see `toml.py`);
 - JSON as `ansible-inventory --list` prints it, when the name ends in `.json` or the text begins with a brace;
@@ -50,10 +50,10 @@ def read(
     remarks: InputErrors | None = None,
     view: HostView | None = None,
 ) -> tuple[Target, ...]:
-    """Return the hosts of an inventory, in its order; none when there is anything to complain about.
+    """Return the hosts of an inventory, in its order; none when there is an input error.
 
-    `where` is the name of the file. `remarks` takes what is no reason to stop but should be told. `view` shows the
-    machine on which the file lies, for what else Ansible reads.
+    `where` is the name of the file. `remarks` collects warnings. `view` reads the machine that has the file, where
+    Ansible also reads other files.
     """
     wrong = _Bounded()
     targets: tuple[Target, ...] = ()
@@ -71,7 +71,7 @@ def read(
 
 
 def refuse_any(input_errors: InputErrors) -> None:
-    """Raise AgentError `inventory-invalid` naming all complaints, when there is one."""
+    """Raise AgentError `inventory-invalid` with all input errors, if there are any."""
     input_errors.raise_any("inventory-invalid", "the inventory")
 
 
@@ -108,7 +108,7 @@ def _text(data: bytes, where: str, input_errors: InputErrors) -> str:
 
 
 def _check(targets: Sequence[Target], where: str, input_errors: InputErrors) -> None:
-    """Complain about what only the whole can show."""
+    """Report errors that only the complete inventory shows."""
     if not targets:
         input_errors.add(where, "it names no host")
     if len(targets) > MOST_HOSTS:
@@ -120,7 +120,7 @@ def _check(targets: Sequence[Target], where: str, input_errors: InputErrors) -> 
             input_errors.add(
                 target.where, f"`{target.name}` is no name for a host: it has a meaning in --limit"
             )
-        # The user does not matter: two runs on one machine at once is what must not be. Behind another jump host the
+        # The user does not matter: two runs must not change one machine at once. Behind another jump host the
         # same private address is another machine.
         spot = (_plain(target.address), target.port or 22, target.jump)
         first = seen.setdefault(spot, target)

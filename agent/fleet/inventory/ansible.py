@@ -28,7 +28,7 @@ class AnsibleHost:
 
 @dataclass
 class AnsibleGroup:
-    """A group while its inventory is read: who is in it, and whether anything says that it exists."""
+    """A group while its inventory is read: its hosts, and whether anything declares it."""
 
     where: str
     declared: bool = False
@@ -37,7 +37,7 @@ class AnsibleGroup:
 
 
 class AnsibleInventory:
-    """What an inventory has said so far. With `merged`, variables of groups stand with each host already."""
+    """The contents of an inventory so far. With `merged`, each host already has the variables of its groups."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class AnsibleInventory:
         )
 
     def group(self, name: str, where: str) -> AnsibleGroup | None:
-        """Return the group of this name, made when it is new; None when it cannot be one."""
+        """Return the group of this name, a new one if needed; None for an invalid name."""
         if name not in self.groups:
             try:
                 validators.group(name)
@@ -74,7 +74,7 @@ class AnsibleInventory:
         return self.groups[name]
 
     def host(self, name: str, group: str, where: str) -> AnsibleHost:
-        """Return the host of this name, made when it is new, and note that a group names it."""
+        """Return the host of this name, a new one if needed, and record the group that names it."""
         known = self.hosts.setdefault(name, AnsibleHost(where))
         if group in known.groups:
             section = f"in [{group}]" if group != "ungrouped" else "outside of all groups"

@@ -22,7 +22,7 @@ _HINT = "what `ansible-inventory --list` prints is wanted"
 def read(
     text: str, where: str, input_errors: InputErrors, remarks: InputErrors, view: HostView | None = None
 ) -> tuple[Target, ...]:
-    """Take the document. Variables are merged already and stand with each host, but for what `ansible.cfg` says."""
+    """Read the document. Each host has its variables merged already, without the settings of `ansible.cfg`."""
     try:
         tree = json.loads(text)
         groups = _table(tree, "the document")
@@ -76,7 +76,7 @@ def _host(text: str, group: str, hostvars: dict[str, Any], gathered: AnsibleInve
 
 
 def _bare(value: Any) -> Any:
-    """Take off what Ansible puts around a text that is never a template, or that is encrypted."""
+    """Remove the wrapper that Ansible puts around a text that is no template, or is encrypted."""
     if isinstance(value, dict) and len(value) == 1:
         (kind, text), *_ = value.items()
         if kind == "__ansible_unsafe":

@@ -1,4 +1,4 @@
-"""Groups in groups: who stands above whom, how deep, and where they go round in a circle."""
+"""Groups in groups: the ancestors of each, their depth, and cycles."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ MOST_GROUPS = 1_000
 
 @dataclass(frozen=True)
 class GroupTree:
-    """For each group all that stand above it, and the length of the longest way down to it.
+    """For each group its ancestors, and the length of the longest path to it.
 
-    `circle` names groups that contain each other, the first one again at its end; nothing else is said then.
+    `circle` names groups that contain each other, with the first one again at its end; the rest is empty then.
     """
 
     above: Mapping[str, frozenset[str]]
@@ -25,7 +25,7 @@ class GroupTree:
 
 
 def group_tree(children: Mapping[str, Collection[str]]) -> GroupTree:
-    """Take group -> the groups directly in it; every group must be a key."""
+    """Return the tree, given the direct children of each group; every group must be a key."""
     parents: dict[str, set[str]] = {name: set() for name in children}
     for name, members in children.items():
         for member in members:
@@ -47,7 +47,7 @@ def group_tree(children: Mapping[str, Collection[str]]) -> GroupTree:
 
 
 def _circle(left: list[str], parents: Mapping[str, set[str]]) -> tuple[str, ...]:
-    # each of them has a parent among them, or it would be done: going up ends where it has been before
+    # each has a parent among them, or it would be done: going up ends at a group that was visited before
     among = set(left)
     way = [left[0]]
     while True:

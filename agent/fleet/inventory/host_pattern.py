@@ -1,4 +1,4 @@
-"""`--limit web*,&eu,!web-07` -> the targets it means, in the order of the inventory, as Ansible users know it."""
+"""`--limit web*,&eu,!web-07` -> its targets, in the order of the inventory, as Ansible users know it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def select(
     targets: Sequence[Target], pattern: str, input_errors: InputErrors, where: str = "--limit"
 ) -> tuple[Target, ...]:
-    """Return the targets that a pattern means.
+    """Return the targets of a pattern.
 
     Parts are separated by commas: names of hosts, groups or zones, with `*` and `?`, and the words `all` and
     `ungrouped`. Plain parts add up; then only what every `&part` means too is kept; then what any `!part` means

@@ -25,7 +25,7 @@ _SECTION = re.compile(r"\[([^:\]\s]+)(?::(\w+))?\]\s*(?:#.*)?")
 def read(
     text: str, where: str, input_errors: InputErrors, remarks: InputErrors, view: HostView | None = None
 ) -> tuple[Target, ...]:
-    """Take the lines of an inventory; with a view of its machine also the files beside it that Ansible reads."""
+    """Read the lines of an inventory; with a view of its machine also the files beside it that Ansible reads."""
     return _IniReader(where, input_errors, remarks, view).read(text)
 
 
@@ -40,7 +40,7 @@ class _IniReader:
         # as if the first line were [ungrouped]
         self._group = "ungrouped"
         self._kind = "hosts"
-        # hosts that have variables of their own here, and where
+        # hosts with variables of their own here, and the lines
         self._own: dict[str, str] = {}
 
     def read(self, text: str) -> tuple[Target, ...]:
@@ -86,7 +86,7 @@ class _IniReader:
     def _section(self, name: str, kind: str, where: str) -> None:
         self._group, self._kind = name, kind
         if kind not in ("hosts", "children", "vars"):
-            self._kind = ""  # what follows would only be complained about as a consequence
+            self._kind = ""  # what follows would only produce consequential errors
             raise InvalidValueError(f"[{name}:{kind}]: {kind!r} is none of children, vars, hosts")
         group = self._gathered.group(name, where)
         if group is None:
@@ -133,7 +133,7 @@ class _IniReader:
 
 
 def _split(line: str) -> list[str]:
-    # what is wrong is not shown: people have passwords in such lines
+    # the text is not shown: such lines may contain passwords
     try:
         return shlex.split(line, comments=True)
     except ValueError as error:
@@ -141,7 +141,7 @@ def _split(line: str) -> list[str]:
 
 
 def _value(text: str) -> str | bool | None:
-    """Take quotes off, and a comment behind quotes or a number, as Ansible does; it keeps one behind a bare word.
+    """Remove quotes, and a comment after quotes or a number, as Ansible does; it keeps one after a bare word.
 
     To Ansible every value is Python where it can be: `None` is not a name.
     """

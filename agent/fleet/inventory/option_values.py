@@ -1,4 +1,4 @@
-"""One option of `configure`, as an inventory says it for some of its hosts."""
+"""One option of `configure`, as an inventory sets it for some of its hosts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_VALUES = 100
 
 
 def parse_option(option: Option, value: Any, where: str, input_errors: InputErrors) -> RawOptions:
-    """Return the option and its value; nothing when there was something to complain about."""
+    """Return the option and its value; nothing when there was an input error."""
     if isinstance(value, (list, dict)) and len(value) > MOST_VALUES:
         input_errors.add(where, f"too many values: at most {MOST_VALUES}")
         return {}

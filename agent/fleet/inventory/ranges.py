@@ -1,4 +1,4 @@
-"""`web[01:20].example.com` -> the names it stands for, as Ansible counts them."""
+"""`web[01:20].example.com` -> its names, as Ansible expands them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import string
 from agent.config.options import InvalidValueError
 
 MOST_HOSTS = 10_000
-# how often hosts may be named in all: the same host may be in several groups
+# How often hosts may be named in all: a host may be in several groups.
 MOST_MENTIONS = 100_000
 _RANGE = re.compile(r"\[(?:([0-9]*):([0-9]+)|([A-Za-z]):([A-Za-z]))(?::([0-9]+))?\]")
 
 
 class HostBudget:
-    """How many names an inventory may still mention; what it costs to read is bounded by it."""
+    """How many names an inventory may still contain, which bounds the cost of reading it."""
 
     def __init__(self, left: int = MOST_MENTIONS) -> None:
         self._left = left
@@ -30,7 +30,7 @@ class HostBudget:
 
 
 def expanded(text: str, allowance: HostBudget) -> tuple[str, ...]:
-    """Return the names that a text with any number of ranges stands for; one name when there is none."""
+    """Return the names of a text with any number of ranges; one name without a range."""
     parts: list[tuple[str, ...]] = []
     end = 0
     for found in itertools.islice(_RANGE.finditer(text), 9):

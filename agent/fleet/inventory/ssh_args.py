@@ -1,4 +1,4 @@
-"""The jump host in `ansible_ssh_common_args`, and what of the rest can be left out without harm."""
+"""The jump host in `ansible_ssh_common_args`, and the other arguments that may be ignored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shlex
 from agent.config.options import InvalidValueError
 from agent.fleet.inventory import validators
 
-# They say how ssh speaks, not with whom. Host keys are always verified here, whatever is said about them.
+# These affect how ssh connects, not to which host. Host keys are always verified here, whatever is set.
 _HARMLESS_FLAGS = frozenset("ACakqTtnvxXY")
 _HARMLESS = frozenset(
     (
@@ -51,7 +51,7 @@ _HARMLESS = frozenset(
         "visualhostkey",
     )
 )
-# These lead to another address, or to other keys of hosts, unless they have one of these values.
+# These change the address or the accepted host keys, unless they have one of these values.
 _HARMLESS_SO = {
     "addressfamily": ("any",),
     "canonicalizehostname": ("no", "false"),
@@ -61,11 +61,11 @@ _HARMLESS_SO = {
 
 
 def jump_in(text: str) -> str | None:
-    """Return the jump hosts that ssh's arguments name; None when they name none.
+    """Return the jump hosts in ssh's arguments; None without one.
 
     Understood are `-J HOST`, `-o ProxyJump=HOST` and the old spelling of it, `-o ProxyCommand="ssh -W %h:%p HOST"`.
-    What only says how ssh speaks is left out. Raises InvalidValueError for everything else, since it could say who is
-    spoken to: left out, another host might be meant. The arguments are not shown, since people have passwords in them.
+    Arguments that only affect how ssh connects are ignored. Raises InvalidValueError for all others: without them ssh
+    might connect to another host. The arguments are not shown, since they may contain passwords.
     """
     words = _words(text)
     found: str | None = None
@@ -77,7 +77,7 @@ def jump_in(text: str) -> str | None:
                 raise InvalidValueError(f"{flag} at the end needs a value")
             value = value or words.pop(0)
             hops = validators.jump(value) if flag == "-J" else _option(value)
-            found = found or hops  # ssh takes the first one, too
+            found = found or hops  # ssh also uses the first one
         elif not (word.startswith("-") and word[1:] and set(word[1:]) <= _HARMLESS_FLAGS):
             what = flag if word.startswith("-") else "a word that is no option"
             raise InvalidValueError(f"{what} is not understood; put it into ssh's configuration file instead")

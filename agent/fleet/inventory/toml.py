@@ -1,4 +1,4 @@
-"""An inventory in TOML: groups, zones and hosts, each with what is particular to them.
+"""An inventory in TOML: groups, zones and hosts, each with its own settings.
 
     user = "ops"                        # for every host: user, port, key, jump, system, zone
     jump = "bastion.example.com"
@@ -15,14 +15,13 @@
     hosts = ["web-[01:10]"]
     hsm.ip = ["10.0.1.6", "10.0.2.9"]
 
-    [hosts.web-special]                 # a host needs a table only for what is particular to it
+    [hosts.web-special]                 # a host needs a table only for its own settings
     address = "10.0.4.7"
     zone = "eu-central-1a"
     port = 2222
 
-What is said for a host is stronger than what is said for its zone, that than its groups, a group in a group than the
-one around it, and all of them than the top. When two groups say different things for one host and neither is in the
-other, it is a complaint: the order of two groups means nothing.
+A host overrides its zone, the zone its groups, a group the group around it, and all of them the top level. Two groups
+that set one option of a host differently, neither being in the other, are an input error: their order means nothing.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     from agent.config.desired import InputErrors
     from agent.core.fleet_model import Target
 
-# the parser takes time with the square of their number
+# the parser's time grows with the square of their number
 _DEEP = re.compile(r"(?:\.[ \t]*[\w-]+[ \t]*){100}")
 _CONNECTION: dict[str, Callable[[str], Any]] = {
     "user": validators.user,
@@ -64,7 +63,7 @@ _PARSED = {**_CONNECTION, "address": validators.host, "zone": validators.group}
 
 
 def read(text: str, where: str, input_errors: InputErrors) -> tuple[Target, ...]:
-    """Take the document."""
+    """Read the document."""
     deep = _DEEP.search(text)
     if deep:
         input_errors.add(
@@ -115,7 +114,7 @@ class _TomlReader:
     def _tables(
         self, tree: dict[str, Any], kind: str, settings: tuple[str, ...], shape: tuple[str, ...]
     ) -> dict[str, Scope]:
-        """Return the levels that `[groups.NAME]` or `[zones.NAME]` make, and complain about what cannot be one."""
+        """Return the levels of `[groups.NAME]` or `[zones.NAME]`, and report invalid ones."""
         tables = tree.get(kind, {})
         if not isinstance(tables, dict):
             self._complain((kind,), f"`{kind}` is not a table: [{kind}.NAME] is wanted")
@@ -214,7 +213,7 @@ class _TomlReader:
     def _level(
         self, table: dict[str, Any], path: tuple[str, ...], settings: tuple[str, ...], shape: tuple[str, ...]
     ) -> Scope:
-        """Return what a table sets; `shape` are the keys that say who is meant."""
+        """Return the settings of a table; `shape` are the keys that select hosts."""
         said: dict[str, Any] = {}
         lines: dict[str, int] = {}
         known = (*settings, *shape, *OPTION_OF)

@@ -1,6 +1,6 @@
-"""What an inventory says of each host at every level, made one: a target.
+"""The settings of each host at every level of an inventory, merged into a target.
 
-A host is stronger than its zone, that than its groups, a group in a group than the one around it, and all than the top.
+A host overrides its zone, the zone its groups, a group the group around it, and all of them the top level.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OPTION_OF = {option.key: option for option in OPTIONS if option.key}
 
 @dataclass(frozen=True)
 class Scope:
-    """What one table says: settings by their name, and the lines they stand in."""
+    """The settings of one table by name, and their lines."""
 
     said: Mapping[str, Any] = field(default_factory=dict)
     lines: Mapping[str, int] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Scope:
 
 @dataclass
 class HostEntry:
-    """Everywhere a host is named: its first line, its groups and zones, its own settings."""
+    """All mentions of a host: its first line, its groups and zones, its own settings."""
 
     line: int
     groups: set[str] = field(default_factory=set)
@@ -41,7 +41,7 @@ class HostEntry:
 
 
 class Merge:
-    """All levels of every host, made one."""
+    """All levels of every host, merged."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Merge:
         return zone
 
     def _said_by_groups(self, direct: frozenset[str]) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
-        """Return what a host's groups say, and the settings that two of them say differently."""
+        """Return the settings of a host's groups, and those that two of them set differently."""
         if direct not in self._of_groups:
             above = direct.union(*(self._family.above[group] for group in direct))
             deepest_first = sorted(above, key=lambda group: (-self._family.depth[group], group))

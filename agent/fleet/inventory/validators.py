@@ -1,4 +1,4 @@
-"""What may stand for a host, a user, a port, a key file and a jump host; anything else is refused with a sentence."""
+"""The valid forms of a host, a user, a port, a key file and a jump host; each error is a sentence."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHELLS = {
 
 @dataclass(frozen=True)
 class HostSpec:
-    """What `[user@]host[:port]` says."""
+    """The parts of `[user@]host[:port]`."""
 
     user: str | None
     host: str
@@ -31,7 +31,7 @@ class HostSpec:
 
 
 def parse_host_spec(text: str) -> HostSpec:
-    """Return what `[user@]host[:port]` says. An IPv6 address with a port stands in brackets."""
+    """Return the parts of `[user@]host[:port]`. An IPv6 address with a port is in brackets."""
     before, at, rest = text.rpartition("@")
     inside, closed, after = rest[1:].partition("]")
     if rest.startswith("[") and closed and ":" in inside and "[" not in inside and after[:1] in ("", ":"):

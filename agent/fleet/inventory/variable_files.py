@@ -25,7 +25,7 @@ _DEEPEST = 16
 _VAULT = "$ANSIBLE_VAULT"
 _LISTED = "`ansible-inventory -i FILE --list > fleet.json` makes JSON of it"
 
-# section and name in ansible.cfg -> the variable that says the same
+# section and name in ansible.cfg -> the equivalent variable
 _DEFAULTS = {
     ("defaults", "remote_user"): "ansible_user",
     ("defaults", "remote_port"): "ansible_port",
@@ -46,7 +46,7 @@ _DEFAULTS = {
     ("sudo_become_plugin", "executable"): "ansible_become_exe",
     ("sudo_become_plugin", "flags"): "ansible_become_flags",
 }
-# variable of the environment -> the variable that says the same; stronger than ansible.cfg, weaker than the inventory
+# variable of the environment -> the equivalent variable; it overrides ansible.cfg, and the inventory overrides it
 _ENVIRONMENT = {
     "ANSIBLE_REMOTE_USER": "ansible_user",
     "ANSIBLE_REMOTE_PORT": "ansible_port",
@@ -65,7 +65,7 @@ _ENVIRONMENT = {
     "ANSIBLE_BECOME_FLAGS": "ansible_become_flags",
     "ANSIBLE_SUDO_FLAGS": "ansible_become_flags",
 }
-# they change which files are read, or which of two values wins
+# These change which files are read, or which of two values wins.
 _REFUSED_VARIABLES = ("ANSIBLE_PRECEDENCE", "ANSIBLE_VARS_ENABLED", "ANSIBLE_YAML_FILENAME_EXT")
 _REFUSED = (
     ("defaults", "precedence"),
@@ -75,7 +75,7 @@ _REFUSED = (
 
 
 def settings(view: HostView, inventory: str, input_errors: InputErrors, ignored: set[str]) -> dict[str, Any]:
-    """Return what Ansible's own settings say of connections, as the variables that say it; weaker than all others.
+    """Return Ansible's own settings for connections, as the equivalent variables; all others override them.
 
     Of them the environment is stronger than `ansible.cfg`.
     """
@@ -95,11 +95,10 @@ def settings(view: HostView, inventory: str, input_errors: InputErrors, ignored:
 def _configured(
     view: HostView, inventory: str, input_errors: InputErrors, ignored: set[str]
 ) -> dict[str, Any]:
-    """Return what `ansible.cfg` says.
+    """Return the settings of `ansible.cfg`.
 
-    It is Ansible's: the one that is named, that of the folder one is in, of the user, or of the machine; and the one
-    beside the inventory, for whoever is elsewhere. As Ansible does, it passes over one in a folder where everybody can
-    put it, where it was not named.
+    As for Ansible: the one that is named, of the current directory, of the user, or of the machine; and also the one
+    beside the inventory. As Ansible does, it skips one in a world-writable directory unless it was named.
     """
     named = os.environ.get("ANSIBLE_CONFIG", "").strip()
     if named:
@@ -131,7 +130,7 @@ def _settings(text: str, path: str, input_errors: InputErrors, ignored: set[str]
     found: dict[str, Any] = {}
     for (section, name), variable in _DEFAULTS.items():
         value = parser.get(section, name, fallback="").strip()
-        if value and name == "private_key_file":  # a path in it is seen from its own folder
+        if value and name == "private_key_file":  # a path in it is relative to its own directory
             value = value if value.startswith("~") else posixpath.join(posixpath.dirname(path), value)
         if value:
             where = f"{path}: {name} in [{section}]"
@@ -140,7 +139,7 @@ def _settings(text: str, path: str, input_errors: InputErrors, ignored: set[str]
 
 
 def _text(view: HostView, path: str, input_errors: InputErrors) -> str | None:
-    """Return a file's text; None when there is none, or it was complained about."""
+    """Return a file's text; None when it is absent or there was an input error."""
     try:
         data = view.read(path)
     except AgentError as error:
@@ -157,7 +156,7 @@ def _text(view: HostView, path: str, input_errors: InputErrors) -> str | None:
 
 
 class VariableFiles:
-    """The folder of an inventory, as far as Ansible reads it. Each file is read once."""
+    """The directory of an inventory, as far as Ansible reads it. Each file is read once."""
 
     def __init__(self, view: HostView, inventory: str, input_errors: InputErrors, ignored: set[str]) -> None:
         self._view = view
@@ -183,7 +182,7 @@ class VariableFiles:
         return variables.parse_variable(name, value, where, self._input_errors, self._ignored)
 
     def _files(self, kind: str, name: str) -> Iterator[str]:
-        """Give the files of one group or host: the first of the four names that is there, and all in it if a folder."""
+        """Return the files of one group or host: the first of the four names that exists, or all files in it."""
         folder = posixpath.join(self._folder, kind)
         if folder not in self._names:
             self._names[folder] = self._listed(folder)
@@ -198,7 +197,7 @@ class VariableFiles:
                 return
 
     def _listed(self, folder: str) -> frozenset[str]:
-        # Ansible passes over what is no folder
+        # Ansible skips what is no directory
         return frozenset(self._view.list_dir(folder)) if self._is_folder(folder) else frozenset()
 
     def _within(self, folder: str, depth: int) -> Iterator[str]:
@@ -217,14 +216,14 @@ class VariableFiles:
                 yield from self._within(path, depth + 1)
 
     def _is_folder(self, path: str) -> bool:
-        """Tell a folder, also behind a link."""
+        """Return whether a path is a directory, also through a link."""
         seen = self._view.stat(path)
         if seen is None or seen.kind != "link":
             return seen is not None and seen.kind == "directory"
         return self._view.stat(posixpath.join(path, ".")) is not None
 
     def _variables(self, path: str) -> Iterator[tuple[str, Any, str]]:
-        """Give the variables of a file, each with its value and its place."""
+        """Yield the variables of a file, each with its value and its place."""
         text = _text(self._view, path, self._input_errors)
         if text is None:
             return
@@ -263,7 +262,7 @@ def _yaml(text: str) -> tuple[Any, Mapping[str, int]]:
         ) from None
 
     class Loader(yaml.SafeLoader):
-        """Knows Ansible's own tags: what is encrypted stands for itself, and is refused where it is read."""
+        """Knows Ansible's own tags: an encrypted value is kept as one, and refused where it is used."""
 
     Loader.add_constructor("!unsafe", lambda _, node: str(node.value))
     for tag in ("!vault", "!vault-encrypted"):

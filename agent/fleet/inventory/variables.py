@@ -1,4 +1,4 @@
-"""One variable of an Ansible inventory -> what it means for a roll-out, or that it means nothing here."""
+"""One variable of an Ansible inventory -> its meaning for a roll-out, or none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST_VALUE = 16_384
 PRIORITY = "ansible_group_priority"
 CONNECTION = "ansible_connection"
 _OVER_SSH = ("ssh", "paramiko", "paramiko_ssh", "smart")
-# what Ansible reaches in another way; such hosts are no part of a roll-out over SSH
+# Connections of Ansible other than SSH: their hosts are not part of a roll-out.
 _ELSEWHERE = (
     "local",
     "winrm",
@@ -46,14 +46,14 @@ _ELSEWHERE = (
     "zone",
 )
 _OPTIONS = {option.variable.lower(): option for option in OPTIONS}
-# Of two names for one thing Ansible believes the one that stands further down in its own list.
+# Of two names for one setting Ansible uses the later one of its own list.
 _HOST = ("ansible_ssh_host", "ansible_host")
 _PORT = ("ansible_ssh_port", "ansible_port")
 _USER = ("ansible_ssh_user", "ansible_user")
 _KEY = ("ansible_ssh_private_key_file", "ansible_private_key_file")
 _SHELL = "ansible_shell_type"
 _ARGUMENTS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
-# They say by which program, with which key or as whom a host is reached, in ways that are not gone here.
+# They select a program, a key or a user for the connection in ways that are not supported here.
 _ELSEWISE = (
     "ansible_paramiko_host",
     "ansible_paramiko_port",
@@ -75,7 +75,7 @@ class Encrypted(str):
 def parse_variable(
     name: str, value: Any, where: str, input_errors: InputErrors, ignored: set[str]
 ) -> dict[str, Any]:
-    """Return the variable under its own name, its value parsed; or nothing, and then it was told why."""
+    """Return the variable by its own name, with its parsed value; nothing after an input error or a warning."""
     ours = name.startswith(ENVIRONMENT_PREFIX.lower())
     if name not in _PARSED and not ours:
         ignored.add(name)
@@ -102,7 +102,7 @@ def parse_variable(
 
 
 def _has_template(value: Any) -> bool:
-    # one level: deeper nothing is taken, and a list of YAML may hold itself
+    # one level: deeper values are not used, and a list of YAML may contain itself
     texts = value if isinstance(value, list) else [value]
     return any(isinstance(each, str) and ("{{" in each or "{%" in each) for each in texts)
 
@@ -127,12 +127,12 @@ def _option(name: str, value: Any, where: str, input_errors: InputErrors) -> dic
 
 
 def uses_other_connection(variables: Mapping[str, Any]) -> bool:
-    """Tell whether Ansible reaches this host in another way than over SSH."""
+    """Return whether Ansible connects to this host by other means than SSH."""
     return variables.get(CONNECTION, "ssh") not in _OVER_SSH
 
 
 def target(name: str, groups: tuple[str, ...], variables: Mapping[str, Any], where: str) -> Target:
-    """Return the target that a host is with its variables, merged and parsed."""
+    """Return the target of a host with its merged and parsed variables."""
     jumps = [variables[each] for each in _ARGUMENTS if variables.get(each)]
     return Target(
         name=name,
@@ -155,7 +155,7 @@ def _first(variables: Mapping[str, Any], known: tuple[str, ...]) -> Any:
 
 
 def _unlisted(text: str) -> str:
-    """Take the brackets and quotes off a list, since Ansible reads `['a', 'b']` in an INI as one."""
+    """Remove the brackets and quotes of a list, since Ansible reads `['a', 'b']` in an INI as one."""
     inside = re.fullmatch(r"\[(.*)\]", text.strip(), re.DOTALL)
     return re.sub(r"['\"]", "", inside[1]) if inside else text
 

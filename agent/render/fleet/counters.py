@@ -139,5 +139,5 @@ _ENOUGH = 3
 
 def ended(wave: WaveCounters) -> str:
     """Return how the hosts of a wave ended, the good ones first."""
-    said = [f"{wave.states[state]:,} {state.value}" for state in HostState if wave.states[state]]
-    return ", ".join(said) or "none done"
+    parts = [f"{wave.states[state]:,} {state.value}" for state in HostState if wave.states[state]]
+    return ", ".join(parts) or "none done"

@@ -75,7 +75,7 @@ def _text(value: object, longest: int = _LONGEST) -> str:
 def _facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
     took = screen.seconds(tree)
     times = [tree[key].replace("T", " ").replace("Z", " UTC") for key in ("started", "finished")]
-    said = [
+    parts = [
         ("run", tree["run_id"]),
         ("inventory", tree["inventory"]),
         ("hosts", f"{len(tree['hosts']):,}"),
@@ -85,7 +85,7 @@ def _facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("tree", short(tree["tree"] or "")),
         ("Windows build", short(tree["windows_tree"] or "")),
     ]
-    return [(label, _text(value)) for label, value in said if value]
+    return [(label, _text(value)) for label, value in parts if value]
 
 
 def _totals(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -132,11 +132,11 @@ def _group(tree: Mapping[str, Any], number: int, group: HostGroup) -> dict[str, 
 
 def _several(texts: Sequence[Counted], total: int) -> list[str]:
     """Return what was seen, each once, and the number of hosts if not all have it."""
-    said = [
+    parts = [
         _text(each.text) + (f" ({hosts(each.hosts)})" if each.hosts != total else "")
         for each in texts[:_MOST]
     ]
-    return [*said, f"and {len(texts) - _MOST:,} more"] if len(texts) > _MOST else said
+    return [*parts, f"and {len(texts) - _MOST:,} more"] if len(texts) > _MOST else parts
 
 
 def _names(names: Sequence[str]) -> str:
@@ -198,15 +198,15 @@ def _host(number: int, host: Mapping[str, Any], room: int) -> dict[str, Any]:
 
 def _steps(steps: Sequence[Mapping[str, Any]], room: int) -> tuple[list[tuple[str, str, str]], int]:
     """Return outcome, id and text of the steps that there is room for, failed ones first; and how many there is not."""
-    told = [(step["outcome"], _text(step["id"]), _text(_said(step))) for step in steps]
-    order = sorted(range(len(told)), key=lambda place: told[place][0] not in _BAD)
+    lines = [(step["outcome"], _text(step["id"]), _text(_said(step))) for step in steps]
+    order = sorted(range(len(lines)), key=lambda place: lines[place][0] not in _BAD)
     kept = []
     for place in order:
-        room -= sum(map(len, told[place])) + 40
+        room -= sum(map(len, lines[place])) + 40
         if room < 0:
             break
         kept.append(place)
-    return [told[place] for place in sorted(kept)], len(told) - len(kept)
+    return [lines[place] for place in sorted(kept)], len(lines) - len(kept)
 
 
 def _said(step: Mapping[str, Any]) -> str:

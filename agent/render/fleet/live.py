@@ -119,11 +119,11 @@ def _wave(tally: RolloutCounters, wave: WaveCounters, columns: int) -> list[tupl
     lines = [
         (f"  {tally.place(wave)}  [{'#' * full}{'.' * (bar - full)}] {wave.done:,} of {wave.hosts:,}", "")
     ]
-    said = [f"{len(tally.running):,} running"]
-    said += [f"{wave.states[HostState.OK]:,} ok"] if wave.states[HostState.OK] else []
-    said += [f"{wave.states[HostState.DRIFTED]:,} differ"] if wave.states[HostState.DRIFTED] else []
-    said += [f"{wave.bad:,} not well"] if wave.bad else []
-    lines.append(("  " + ", ".join(said), ""))
+    parts = [f"{len(tally.running):,} running"]
+    parts += [f"{wave.states[HostState.OK]:,} ok"] if wave.states[HostState.OK] else []
+    parts += [f"{wave.states[HostState.DRIFTED]:,} differ"] if wave.states[HostState.DRIFTED] else []
+    parts += [f"{wave.bad:,} not well"] if wave.bad else []
+    lines.append(("  " + ", ".join(parts), ""))
     rate, left = tally.rate(wave), tally.left(wave)
     if rate is not None and wave.ended is None:
         pace = f"{rate:.1f} hosts/s" if rate >= 1 else f"{rate * 60:.1f} hosts/min"
@@ -132,10 +132,10 @@ def _wave(tally: RolloutCounters, wave: WaveCounters, columns: int) -> list[tupl
         )
     causes = sum((each.causes for each in tally.waves), Counter[str]())
     if causes:
-        said = [f"{count:,} {code}" for code, count in causes.most_common(_CAUSES)]
+        parts = [f"{count:,} {code}" for code, count in causes.most_common(_CAUSES)]
         more = len(causes) - _CAUSES
-        said += [f"{more} more causes"] if more > 0 else []
-        lines.append(("  " + ", ".join(said), "failed"))
+        parts += [f"{more} more causes"] if more > 0 else []
+        lines.append(("  " + ", ".join(parts), "failed"))
     return lines
 
 

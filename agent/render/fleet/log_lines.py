@@ -91,11 +91,11 @@ class LogLines(RolloutCounters):
         if wave is None or wave.ended is not None or now - self._told < _EVERY:
             return
         self._told = now
-        said = [f"{wave.done:,} of {wave.hosts:,} done", f"{len(self.running):,} running"]
-        said += [f"{wave.bad:,} not well"] if wave.bad else []
+        parts = [f"{wave.done:,} of {wave.hosts:,} done", f"{len(self.running):,} running"]
+        parts += [f"{wave.bad:,} not well"] if wave.bad else []
         left = self.left(wave)
-        said += [f"about {duration(left)} left"] if left is not None else []
-        self._say(f"{self.place(wave)}: {', '.join(said)}")
+        parts += [f"about {duration(left)} left"] if left is not None else []
+        self._say(f"{self.place(wave)}: {', '.join(parts)}")
 
     def _say(self, text: str) -> None:
         self._stream.write(f"hsm-agent: {text}\n")

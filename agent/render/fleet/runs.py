@@ -31,6 +31,6 @@ def lines(tree: Mapping[str, Any]) -> str:
 
 def _line(run: Mapping[str, Any]) -> str:
     totals = [f"{run['totals'][each]:,} {each}" for each in OUTCOMES if run["totals"].get(each)]
-    said = [run["run_id"], f"{run['command']:<13}", f"{run['outcome']:<8}"]
-    said += [f"{hosts(run['hosts'])}: {', '.join(totals)}", run["inventory"]]
-    return printable("  ".join(said)).rstrip()
+    parts = [run["run_id"], f"{run['command']:<13}", f"{run['outcome']:<8}"]
+    parts += [f"{hosts(run['hosts'])}: {', '.join(totals)}", run["inventory"]]
+    return printable("  ".join(parts)).rstrip()

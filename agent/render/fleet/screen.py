@@ -78,11 +78,11 @@ _DOES = {"fleet remove --plan": "fleet remove"}
 def tally(tree: Mapping[str, Any]) -> str:
     """Return the totals, worst first, and how long it took."""
     totals, took = tree["totals"], seconds(tree)
-    said = [f"{totals[each]:,} {each.replace('-', ' ')}" for each in OUTCOMES if totals.get(each)]
+    parts = [f"{totals[each]:,} {each.replace('-', ' ')}" for each in OUTCOMES if totals.get(each)]
     if totals["ok"]:
         changed = sum(1 for host in tree["hosts"] if host["outcome"] == "ok" and host["changed"])
-        said[-1] += f" ({changes(tree, changed, totals['ok'] - changed)})"
-    return ", ".join(said) + (
+        parts[-1] += f" ({changes(tree, changed, totals['ok'] - changed)})"
+    return ", ".join(parts) + (
         f"; in {duration(took)}".replace(" ", NBSP).replace(NBSP, " ", 1) if took is not None else ""
     )
 
@@ -90,10 +90,10 @@ def tally(tree: Mapping[str, Any]) -> str:
 def wave(each: Mapping[str, Any]) -> str:
     """Return how far one wave came."""
     left = each["hosts"] - each["ok"] - each["failed"]
-    said = [f"{each['ok']:,} ok"]
-    said += [f"{each['failed']:,} failed"] if each["failed"] else []
-    said += [f"{left:,} not done"] if left > 0 else []
-    return f"{hosts(each['hosts'])}: {', '.join(said)}"
+    parts = [f"{each['ok']:,} ok"]
+    parts += [f"{each['failed']:,} failed"] if each["failed"] else []
+    parts += [f"{left:,} not done"] if left > 0 else []
+    return f"{hosts(each['hosts'])}: {', '.join(parts)}"
 
 
 def seconds(tree: Mapping[str, Any]) -> float | None:
@@ -118,12 +118,12 @@ def _head(tree: Mapping[str, Any]) -> list[str]:
 def _group(tree: Mapping[str, Any], group: HostGroup, *, colour: bool, width: int | None) -> list[str]:
     count = hosts(len(group.hosts))
     if group.outcome == "ok":
-        said = f"{count}: {changes(tree, group.changed, len(group.hosts) - group.changed)}"
-        said += f" ({group.title})" if group.title else ""
+        parts = f"{count}: {changes(tree, group.changed, len(group.hosts) - group.changed)}"
+        parts += f" ({group.title})" if group.title else ""
     else:
-        said = f"{count}: {group.title}" if group.title not in ("", "drift") else count
+        parts = f"{count}: {group.title}" if group.title not in ("", "drift") else count
     column = max(len(host["outcome"]) for host in tree["hosts"])
-    first, *rest = wrapped(f"  {group.outcome:<{column}}  ", printable(said), width, indent=4)
+    first, *rest = wrapped(f"  {group.outcome:<{column}}  ", printable(parts), width, indent=4)
     lines = [
         f"  {coloured(group.outcome, group.outcome, colour=colour)}{first[2 + len(group.outcome) :]}",
         *rest,
@@ -182,14 +182,14 @@ def _hosts(group: HostGroup, width: int | None) -> list[str]:
 
 def _row(host: Mapping[str, Any]) -> str:
     """Return one host's own line, for `grep`."""
-    said = [f"{host['outcome']:<11}", host["name"], f"{host['address']}:{host['port']}"]
-    said += [f"wave {host['wave']}"] if host["wave"] else []
-    said += [duration(host["seconds"])] if host["seconds"] else []
+    parts = [f"{host['outcome']:<11}", host["name"], f"{host['address']}:{host['port']}"]
+    parts += [f"wave {host['wave']}"] if host["wave"] else []
+    parts += [duration(host["seconds"])] if host["seconds"] else []
     if host["outcome"] == "ok":
-        said += ["changed" if host["changed"] else "unchanged"]
-    said += [f"({host['code']})"] if host["code"] else []
-    said += ["; ".join(evidence(host)[:_MOST])]
-    return " " * _INDENT + "  ".join(printable(each) for each in said if each)
+        parts += ["changed" if host["changed"] else "unchanged"]
+    parts += [f"({host['code']})"] if host["code"] else []
+    parts += ["; ".join(evidence(host)[:_MOST])]
+    return " " * _INDENT + "  ".join(printable(each) for each in parts if each)
 
 
 def _names(names: Sequence[str], before: str, deeper: int, width: int | None, most: int) -> list[str]:
