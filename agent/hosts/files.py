@@ -22,6 +22,7 @@ from agent.hosts import linux
 # An access list beside the mode (acl(5)), in the kernel's format: a version; then tag, rights and number of each entry.
 _LIST, _VERSION, _ENTRY = "system.posix_acl_access", struct.Struct("<I"), struct.Struct("<HHI")
 _NAMED, _WRITES = {0x02: "user", 0x08: "group"}, 0o2
+_PIECE = 1024 * 1024
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -42,7 +43,8 @@ def read(path: str, offset: int, limit: int) -> bytes | None:
                 file.seek(offset)
             data = bytearray()
             while len(data) <= limit:
-                piece = os.read(file.fileno(), limit + 1 - len(data))
+                # what is asked for is allocated at once, however short the file is
+                piece = os.read(file.fileno(), min(_PIECE, limit + 1 - len(data)))
                 if not piece:
                     return bytes(data)
                 data += piece

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import tracemalloc
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -604,6 +605,17 @@ def test_no_service_of_others_is_restarted_by_what_installs(real: Ground) -> Non
 def test_a_program_sees_a_plain_environment(real: Ground) -> None:
     seen = real.host.run(("sh", "-c", 'echo "$LC_ALL $LANG $DEBIAN_FRONTEND $PATH"; pwd'), timeout=10)
     assert seen.out == f"C C noninteractive {PATH}\n/\n"
+
+
+@posix_only
+def test_a_short_file_takes_little_memory_whatever_its_limit(real: Ground) -> None:
+    path = real.file("short", b"x" * 99, 0o644)
+    tracemalloc.start()
+    try:
+        assert real.host.read(path, limit=256 * 1024 * 1024) == b"x" * 99
+        assert tracemalloc.get_traced_memory()[1] < 8 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 @posix_only

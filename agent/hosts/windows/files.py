@@ -24,6 +24,7 @@ assert sys.platform == "win32"
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_PIECE = 1024 * 1024
 _FULL = (win32.DISK_FULL, win32.HANDLE_DISK_FULL)
 # The errors of a change while another program, such as a virus scanner, reads the file; they pass.
 _BUSY = (win32.DENIED, win32.SHARING, win32.LOCKED, win32.NOT_EMPTY)
@@ -51,7 +52,8 @@ class Files:
                     file.seek(offset)
                 data = bytearray()
                 while len(data) <= limit:
-                    piece = file.read(limit + 1 - len(data))
+                    # what is asked for is allocated at once, however short the file is
+                    piece = file.read(min(_PIECE, limit + 1 - len(data)))
                     if not piece:
                         return bytes(data)
                     data += piece
