@@ -79,6 +79,8 @@ class ArchiveStore:
     def hold(self, sha256: str) -> Path | None:
         """Return the directory of an archive, held until this process ends; None when it is absent or damaged."""
         folder = self._folder / sha256
+        if not (_is_own(self._folder.parent) and _is_own(self._folder)):
+            return None
         fd = _locked(folder)
         if fd is not None and not is_whole(folder):
             os.close(fd)
@@ -89,9 +91,7 @@ class ArchiveStore:
         """Unpack an archive, completely or not at all, and prune the oldest. Raises OSError."""
         import shutil  # noqa: PLC0415 -- only once for each version
 
-        self._folder.parent.mkdir(0o711, parents=True, exist_ok=True)
-        # closed to others: any process that can open a directory can lock it, and make us wait
-        self._folder.mkdir(0o700, exist_ok=True)
+        self._make()
         place, draft = self._folder / sha256, self._draft()
         held = None
         try:
@@ -111,6 +111,21 @@ class ArchiveStore:
             raise FileNotFoundError(f"{place} was removed or damaged as soon as it was there")
         self._prune(sha256)
         return held
+
+    def _make(self) -> None:
+        """Make the directory of all archives. One that others could write to is closed, and what lies in it is gone."""
+        import shutil  # noqa: PLC0415 -- as above
+
+        parent = self._folder.parent
+        parent.mkdir(0o711, parents=True, exist_ok=True)
+        if not _is_own(parent):
+            os.chown(parent, os.geteuid(), -1)
+            parent.chmod(parent.stat().st_mode & 0o755)
+            shutil.rmtree(self._folder, ignore_errors=True)
+        elif self._folder.exists() and not _is_own(self._folder):
+            shutil.rmtree(self._folder)
+        # closed to others: any process that can open a directory can lock it, and make us wait
+        self._folder.mkdir(0o700, exist_ok=True)
 
     def _draft(self) -> Path:
         """Make a locked directory to unpack into. One that another process prunes before it is locked is made again."""
@@ -144,6 +159,15 @@ class ArchiveStore:
                 # a kill during the removal must not leave an incomplete copy under the name of a complete one
                 doomed = self._folder / f"{STAGING_PREFIX}old-{path.name}"
                 shutil.rmtree(path if path in drafts else path.rename(doomed), ignore_errors=True)
+
+
+def _is_own(folder: Path) -> bool:
+    """Tell whether nobody else can write to a directory: what lies in it is run as root."""
+    try:
+        seen = folder.stat()
+    except OSError:
+        return False
+    return seen.st_uid == os.geteuid() and not seen.st_mode & 0o022
 
 
 def _modified(path: Path) -> float:

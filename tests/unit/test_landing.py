@@ -266,6 +266,26 @@ def test_nobody_else_can_lock_a_tree(tmp_path: Path) -> None:
     assert (tmp_path / "trees").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="an owner is changed")
+@pytest.mark.parametrize("which", ["trees", "its parent"])
+@pytest.mark.parametrize("how", ["mode", "owner"])
+def test_what_others_could_have_put_there_is_not_run(tmp_path: Path, which: str, how: str) -> None:
+    folder = tmp_path / "state" / "trees"
+    trees = ArchiveStore(folder)
+    place = trees.unpack(digest(ARCHIVE), ARCHIVE)
+    assert trees.hold(digest(ARCHIVE)) == place
+    (place / "planted").write_text("")
+    opened = folder if which == "trees" else folder.parent
+    opened.chmod(0o777 if how == "mode" else 0o755)
+    os.chown(opened, 1000 if how == "owner" else 0, -1)
+    assert trees.hold(digest(ARCHIVE)) is None
+    again = trees.unpack(digest(ARCHIVE), ARCHIVE)
+    assert not (again / "planted").exists()
+    for each in (folder, folder.parent):
+        seen = each.stat()
+        assert (seen.st_uid, seen.st_mode & 0o022) == (0, 0)
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_nothing_is_compiled_into_a_tree_that_is_here(tmp_path: Path, keep: bool) -> None:
     """It was compiled, synced and sealed before it had its name; what comes later could be cut by a power failure."""
