@@ -26,7 +26,7 @@ _WEB = (
     "agent.http.transport",
 )
 # the client of AWS's API with all that it loads for an answer
-_AWS = ("ssl", "email.utils", "html", "xml.etree.ElementTree", "agent.aws.client")
+_AWS = ("html", "xml.etree.ElementTree", "agent.aws.client")
 
 
 def load_for_run() -> None:

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.doubles.aws import answers, says
+from tests.doubles.receiver import only, receiver
+
 if TYPE_CHECKING:
     from importlib.metadata import PackagePath
 
@@ -207,3 +210,55 @@ def test_nothing_is_loaded_after_what_is_loaded_first(tmp_path: Path) -> None:
     said = json.loads(done.stdout)
     assert said["late"] == [], said
     assert "package-not-found" in said["said"]
+
+
+# The same for a signal to CloudFormation, which asks AWS; the servers are of another process, since what they load counts.
+_SIGNALLED = """
+import json, sys
+import agent.sinks.delivery
+from agent.hosts import ready
+from agent.hosts.local import local_host
+from agent.sinks.message import DeliveryContext, OutgoingReport, UndeliveredError
+from agent.sinks.registry import send
+
+machine = local_host()
+ready.load_for_run()
+ready.load_for_aws()
+
+class Gone:
+    late = []
+    def find_spec(self, name, path=None, target=None):
+        self.late.append(name)
+        return None
+
+gone = Gone()
+sys.meta_path.insert(0, gone)
+document = json.dumps({"run_id": "r", "host": {"name": "h", "instance_id": None}, "exit_status": 0, "code": None})
+said = []
+for endpoint in (sys.argv[1], sys.argv[1], "https://127.0.0.1:1"):
+    environ = {"AWS_ENDPOINT_URL": endpoint, "AWS_CONTAINER_CREDENTIALS_FULL_URI": sys.argv[2]}
+    means = DeliveryContext(machine, machine.monotonic() + 20, environ)
+    try:
+        send(OutgoingReport("cfn:web/Group?region=eu-central-1", document), means)
+        said.append("sent")
+    except UndeliveredError as error:
+        said.append(error.saw)
+print(json.dumps({"said": said, "late": [each for each in gone.late if each in sys.modules]}))
+"""
+
+
+def test_nothing_is_loaded_for_a_signal_after_what_is_loaded_first() -> None:
+    keys = {"AccessKeyId": "A", "SecretAccessKey": "S", "Token": "T", "Expiration": "2099-01-01T00:00:00Z"}
+    late = says("<Error><Code>RequestExpired</Code><Message>&quot;late&quot;</Message></Error>", 403)
+    taken = says("<SignalResourceResponse><ResponseMetadata/></SignalResourceResponse>")
+    with receiver(late, only(503), taken) as aws, receiver(answers(keys)) as platform:
+        urls = [f"http://127.0.0.1:{each.server_port}" for each in (aws, platform)]
+        done = subprocess.run(
+            [sys.executable, "-c", _SIGNALLED, *urls],
+            capture_output=True, text=True, timeout=120, check=False, cwd=ROOT,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["late"] == [], said
+    assert said["said"][:2] == ['RequestExpired: "late"', "sent"]
+    assert "refused" in said["said"][2]
