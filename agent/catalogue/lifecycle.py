@@ -1,4 +1,4 @@
-"""What time has done to a host: a client out of support, a newer one to be had, a system left behind."""
+"""The effects of time on a host: a client out of support, a newer version, a system without updates."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def life_cycle(catalogue: Catalogue, fit: PlatformMatch, installed: Mapping[str, str]) -> tuple[Notice, ...]:
-    """Return what is worth knowing; `installed` is package name -> version, as the package database has them.
+    """Return notices about age; `installed` is package name -> version, as in the package database.
 
     Codes: `client-out-of-support`, `client-newer-available`, `component-out-of-support`, `os-out-of-support`.
-    Packages that share a fate share a notice; a version that is none says nothing.
+    Packages in the same state share a notice; an invalid version causes none.
     """
     top = max((release.version for release in catalogue.releases if release.sdk == 5), key=base_version)
     fitting = components(catalogue, fit, fit.arch)

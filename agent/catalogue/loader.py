@@ -1,4 +1,4 @@
-"""The catalogue's two files -> frozen rows; whatever is unknown, missing or there twice is an error."""
+"""The catalogue's two files -> frozen rows; an unknown, missing or duplicate entry is an error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PLATFORMS = "platforms.toml"
 CHECKSUMS = "checksums.toml"
 
-# the processors AWS makes clients for, in the words of `uname -m`
+# the processors that AWS makes clients for, by the names of `uname -m`
 ARCHES = ("x86_64", "aarch64")
 
 
@@ -72,7 +72,7 @@ class ClientRow(NamedTuple):
 
 
 class PackageRow(NamedTuple):
-    """What a component is called: `package` in an rpm or deb database, `msi` in a file name on Windows."""
+    """The names of a component: `package` in an rpm or deb database, `msi` in a file name on Windows."""
 
     sdk: int
     component: str
@@ -96,7 +96,7 @@ class Release(NamedTuple):
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What the vendor publishes. `checksums` has the SHA-256 in hex for a path below `base_url`."""
+    """The vendor's publications. `checksums` has the SHA-256 in hex for a path below `base_url`."""
 
     base_url: str
     rows: tuple[PlatformRow, ...]
@@ -112,7 +112,7 @@ class Catalogue:
 
 
 _PROVENANCE: dict[str, type] = {"source": str, "seen": dt.date}
-# table -> what a row must have, and what it may have
+# table -> the required and the optional fields of a row
 _SHAPES: dict[str, tuple[dict[str, type], dict[str, type]]] = {
     "vendor": ({"base_url": str}, {}),
     "package": ({"sdk": int, "component": str}, {"package": str, "msi": str}),
@@ -138,7 +138,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def load() -> Catalogue:
-    """Read the catalogue that came with the agent. Nothing is kept: call it once and pass the value on."""
+    """Read the catalogue that came with the agent. Nothing is cached: call it once and pass the value on."""
     # pkgutil and not pathlib, which takes six times as long to import
     return parse(_shipped(PLATFORMS), _shipped(CHECKSUMS))
 

@@ -21,10 +21,10 @@ _WINDOWS = re.compile(r"\d{1,9}\.\d{1,9}\.(\d{4,9})(\.\d{1,9})?")
 
 @dataclass(frozen=True)
 class PlatformMatch:
-    """A row and why it is this host's: listed, or `forced` by the operator.
+    """A row and why it fits this host: listed, or `forced` by the operator.
 
-    `title` is what to call the host. `first` and `last` bound the client versions made for this host, beside
-    those of the row; None is no bound.
+    `title` is the host's name for people. `first` and `last` bound the client versions made for this host, in addition
+    to those of the row; None is no bound.
     """
 
     row: PlatformRow
@@ -103,10 +103,10 @@ def within(client: ClientRow, fit: PlatformMatch, arch: str) -> bool:
 def nearest(
     catalogue: Catalogue, os: str, os_version: str, arch: str, id_like: tuple[str, ...]
 ) -> tuple[PlatformRow, ...]:
-    """Return the rows an operator could try for a host that is not listed, in the catalogue's order.
+    """Return the rows that an operator could try for a host that is not listed, in the catalogue's order.
 
     Rows of the same family and version; else the neighbours among the rows of the same system; else every row
-    that is still made for the family. Empty when nothing is near.
+    of the family that still gets clients. Empty when nothing is near.
     """
     usable = {client.platform for client in catalogue.clients if arch in client.arch}
     words = {os, *id_like}

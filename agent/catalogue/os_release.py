@@ -11,10 +11,10 @@ _ESCAPE = re.compile(r"""\\([\\"$`])""")
 
 
 def parse_os_release(text: str) -> dict[str, str]:
-    """Return the fields of os-release(5); a key that stands twice has its last value.
+    """Return the fields of os-release(5); a key that appears twice has its last value.
 
-    Lines that are no assignment, such as one with an open quote, are passed over: a field that is missed
-    because of it makes the host unknown, which is refused later.
+    A line that is no assignment, such as one with an open quote, is skipped: if a field is missing
+    because of it, the host is unknown and refused later.
     """
     fields: dict[str, str] = {}
     for line in text.lstrip("\ufeff").split("\n"):

@@ -1,4 +1,4 @@
-"""Client versions as tuples that compare, whatever a package database says they are."""
+"""Client versions as tuples that compare, whatever their text in a package database."""
 
 from __future__ import annotations
 

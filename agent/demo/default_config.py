@@ -1,4 +1,4 @@
-"""The configuration files that a fresh client brings: never configured, of SDK 5 and of SDK 3."""
+"""The configuration files of a freshly installed client: never configured, of SDK 5 and of SDK 3."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from agent.cloudhsm.components import SDK5
 def fresh_cfg(
     component: str, *, ca: str = "/opt/cloudhsm/etc/customerCA.crt", logs: str = "/opt/cloudhsm/run/"
 ) -> str:
-    """Return the configuration file a fresh SDK 5 package ships: never configured, cloudhsm-facts 3.4.
+    """Return the configuration file of a fresh SDK 5 package: never configured, cloudhsm-facts 3.4.
 
-    `ca` and `logs` are the default CA and the start of the log's path, of the system the package is for.
+    `ca` and `logs` are the default CA and the start of the log's path, on the system that the package is for.
     """
     logging: dict[str, str] = {"log_type": "file", "log_file": f"{logs}cloudhsm-{component}.log"}
     if SDK5[component].log_type == "term":
@@ -25,9 +25,9 @@ def fresh_cfg(
 
 
 def fresh_sdk3_cfg(name: str, *, etc: str = "/opt/cloudhsm/etc/") -> str:
-    """Return what SDK 3 ships as cloudhsm_client.cfg or cloudhsm_mgmt_util.cfg, cloudhsm-facts 3.5.
+    """Return cloudhsm_client.cfg or cloudhsm_mgmt_util.cfg as SDK 3 ships it, cloudhsm-facts 3.5.
 
-    `etc` is the start of the paths of its certificates, of the system the package is for.
+    `etc` is the start of the paths of its certificates, on the system that the package is for.
     """
     pair = {"certificate": f"{etc}client.crt", "pkey": f"{etc}client.key"}
     if name == "cloudhsm_mgmt_util.cfg":

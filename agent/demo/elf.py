@@ -1,4 +1,4 @@
-"""A small real shared object without a compiler: a loader, ldd and /proc/PID/maps see what they would see."""
+"""A small real shared object, made without a compiler, for the dynamic loader, ldd and /proc/PID/maps."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _MACHINES = {
     "aarch64": (183, bytes.fromhex("800a8052c0035fd6")),
 }
 _PAGE = 0x10000  # the largest page of either machine
-_STACK = 0x6474E551  # PT_GNU_STACK: without it glibc wants an executable stack
+_STACK = 0x6474E551  # PT_GNU_STACK: without it glibc requires an executable stack
 _EHDR, _PHDR, _SYM = struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQQQ"), struct.Struct("<IBBHQQ")
 _NEEDED, _HASH, _STRTAB, _SYMTAB, _STRSZ, _SYMENT, _SONAME = 1, 4, 5, 6, 10, 11, 14
 
 
 def shared_object(machine: str, soname: str, *, exports: Sequence[str], needed: Sequence[str]) -> bytes:
-    """Return an ELF shared object that exports functions and needs the libraries that are named."""
+    """Return an ELF shared object that exports these functions and needs these libraries."""
     number, code = _MACHINES[machine]
     strings = bytearray(b"\0")
 

@@ -1,6 +1,6 @@
 """One HSM of the stand-in cluster: a TLS server on 2223, 2224 and 2225, with modes switched at run time.
 
-It speaks TLS with the cluster certificate, says one JSON line about itself and closes. It is no HSM protocol,
+It speaks TLS with the cluster certificate, sends one JSON line about itself and closes. It is no HSM protocol,
 and it has one layer of TLS where CloudHSM has two (cloudhsm-facts.md 5.2).
 """
 
@@ -29,7 +29,7 @@ PORTS = (2223, 2224, 2225)
 HANDSHAKE_SECONDS = 20.0
 HOLD_SECONDS = 600.0
 MOST_CONNECTIONS = 512
-# of what somebody goes on sending after a handshake that failed, 1 MB
+# the most that is read from a client that continues to send after a failed handshake, 1 MB
 _MOST_READS = 16
 MODES = {
     "normal": "TLS, and an activated cluster",
@@ -44,7 +44,7 @@ MODES = {
 
 @dataclass(frozen=True)
 class HsmServer:
-    """What one stand-in HSM is. `state` is the small file that holds its mode; absent means normal."""
+    """The properties of one stand-in HSM. `state` is the small file that holds its mode; absent means normal."""
 
     address: str
     identity: KeyPair
@@ -78,7 +78,7 @@ class HsmServer:
         return [f"{flag}={value}" for flag, value in named.items() if value]
 
     def says(self, mode: str) -> dict[str, object]:
-        """Return what it says of itself: the fields of the documented `hsm-info` and `user list` samples."""
+        """Return its description of itself: the fields of the documented `hsm-info` and `user list` samples."""
         admin = "unactivated-admin" if mode == "unactivated" else "admin"
         roles = [("admin", admin), ("app_user", "internal(APPLIANCE_USER)")]
         roles += [(name, "crypto-user") for name in self.users]
@@ -129,7 +129,7 @@ class _HsmProcess:
         }
 
     def serve(self, *, until_eof: bool) -> None:
-        """Accept until told to stop. Each connection has a thread; at most MOST_CONNECTIONS of them."""
+        """Accept until asked to stop. Each connection has a thread; at most MOST_CONNECTIONS of them."""
         selector = selectors.DefaultSelector()
         endings = list(server_process.ending(until_eof=until_eof))
         for each in endings:
@@ -207,7 +207,7 @@ class _HsmProcess:
 
 def _context(identity: KeyPair, *, demand: Path | None = None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_ciphers("DEFAULT:@SECLEVEL=1")  # a weak key must be the client's complaint, not this server's
+    context.set_ciphers("DEFAULT:@SECLEVEL=1")  # the client must complain about a weak key, not this server
     context.load_cert_chain(identity.cert, identity.key)
     if demand is not None:
         context.load_verify_locations(demand)
@@ -216,8 +216,8 @@ def _context(identity: KeyPair, *, demand: Path | None = None) -> ssl.SSLContext
 
 
 def _drain(tls: ssl.SSLSocket) -> None:
-    """Let the other side read the alert first: to close over bytes that came is a reset, and Windows forgets on one
-    what it has not read yet.
+    """Let the client read the alert first: closing a socket with unread bytes sends a reset, and on a reset
+    Windows drops what its client has not read yet.
     """
     socket.socket.shutdown(tls, socket.SHUT_WR)
     for _ in range(_MOST_READS):
@@ -231,7 +231,7 @@ def _listen(address: str, port: int) -> socket.socket:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run one HSM until SIGTERM, SIGINT or, when asked, the end of standard input."""
+    """Run one HSM until SIGTERM, SIGINT or, if asked for, the end of standard input."""
     parser = argparse.ArgumentParser(prog="python -m agent.demo.hsm_server", description=__doc__)
     parser.add_argument("--listen", required=True, metavar="ADDRESS")
     parser.add_argument("--ports", default=",".join(map(str, PORTS)), help="0 takes a free port")

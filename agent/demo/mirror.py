@@ -53,7 +53,7 @@ FAULTS = {
 
 @dataclass(frozen=True)
 class Mirror:
-    """What a mirror serves and how. `switch` is the file that holds its faults; absent means none."""
+    """The content and behaviour of a mirror. `switch` is the file that holds its faults; absent means none."""
 
     folder: Path
     switch: Path
@@ -77,7 +77,7 @@ class Mirror:
         return [f"{flag}={value}" for flag, value in named.items() if value is not None]
 
     def url(self, port: int) -> str:
-        """Return where its folder is to be found, given the port it got."""
+        """Return its URL, for the port that it got."""
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"{'http' if self.cert is None else 'https'}://{host}:{port}"
 
@@ -86,7 +86,7 @@ def set_faults(switch: Path, faults: Mapping[str, str]) -> None:
     """Switch a running mirror; the next request sees it.
 
     `faults` maps a pattern of paths (`*.deb`, `/Noble/*`) to a fault of FAULTS, which may end in `*N`: the
-    first N requests that match are faulty, later ones are not. The count starts anew when faults change.
+    first N requests that match are faulty, later ones are not. The count restarts when faults change.
     """
     for fault in faults.values():
         _parse(fault)
@@ -96,7 +96,7 @@ def set_faults(switch: Path, faults: Mapping[str, str]) -> None:
 
 
 def requests_seen(log: Path) -> list[dict[str, object]]:
-    """Return what was asked so far: method, path, range, status, fault of each request."""
+    """Return the requests so far: method, path, range, status, fault of each."""
     with contextlib.suppress(FileNotFoundError):
         return [json.loads(line) for line in log.read_text().splitlines()]
     return []
@@ -104,7 +104,7 @@ def requests_seen(log: Path) -> list[dict[str, object]]:
 
 @contextlib.contextmanager
 def running(mirror: Mirror, *, prefix: Sequence[str] = ()) -> Iterator[str]:
-    """Run this mirror as a process of its own while the block lasts; give its URL."""
+    """Run this mirror as a process of its own while the block lasts; yield its URL."""
     with server_process.running("agent.demo.mirror", mirror.arguments(), prefix=prefix) as started:
         yield mirror.url(started.ports[0])
 
@@ -135,7 +135,7 @@ class _MirrorServer(ThreadingHTTPServer):
             self.tls.load_cert_chain(mirror.cert, mirror.key)
 
     def server_bind(self) -> None:
-        TCPServer.server_bind(self)  # HTTPServer's own would look the address up in the DNS
+        TCPServer.server_bind(self)  # HTTPServer's own method would resolve the address by DNS
         self.server_name, self.server_port = self.mirror.address, self.server_address[1]
 
     def fault(self, path: str) -> str:
@@ -163,7 +163,7 @@ class _MirrorServer(ThreadingHTTPServer):
                 file.write(json.dumps(entry) + "\n")
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: clients that break off are this server's daily bread."""
+        """Print nothing: clients that break off are normal here."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -174,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         if self.server.tls is not None:
             self.request.settimeout(IDLE_SECONDS)
-            # in this connection's own thread, so that a slow handshake stops nobody else
+            # in this connection's own thread, so that a slow handshake delays no other client
             self.request = self.server.tls.wrap_socket(self.request, server_side=True)
         super().setup()
 
@@ -275,7 +275,7 @@ class _Handler(BaseHTTPRequestHandler):
                 break
 
     def _hold(self) -> None:
-        """Wait until the client goes away."""
+        """Wait until the client disconnects."""
         self.close_connection = True
         self.connection.settimeout(HOLD_SECONDS)
         with contextlib.suppress(OSError):
@@ -288,11 +288,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.note(entry)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing on standard error; `--log` has it."""
+        """Print nothing on standard error; `--log` has it."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve a folder until SIGTERM, SIGINT or, when asked, the end of standard input."""
+    """Serve a folder until SIGTERM, SIGINT or, if asked for, the end of standard input."""
     parser = argparse.ArgumentParser(prog="python -m agent.demo.mirror", description=__doc__)
     parser.add_argument("--folder", required=True, type=Path)
     parser.add_argument("--switch", required=True, type=Path, help="JSON file: {path pattern: fault}")

@@ -1,4 +1,4 @@
-"""What is in a stand-in client package, and what can be wrong with it: names, files, scripts, as the vendor's are."""
+"""The content of a stand-in client package, and its possible faults: names, files and scripts like the vendor's."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 STANDIN = Path(__file__).resolve().parent / "standin"
 COMPONENTS = tuple(each.name for each in components.COMPONENTS if each.sdk == 5 and each.linux)
 SDK3 = tuple(each.linux for each in components.COMPONENTS if each.sdk == 3 and each.linux)
-# What can be wrong with a package; "" is a good one.
+# The faults of a package; "" is a good one.
 FAULTS = (
     "",
-    "broken-preinst",  # refuses before anything is unpacked
-    "broken-postinst",  # fails after its files are there
-    "slow-postinst",  # waits while somebody holds HOLD (a FIFO) open for writing
+    "broken-preinst",  # fails before any file is unpacked
+    "broken-postinst",  # fails after its files are in place
+    "slow-postinst",  # waits while HOLD (a FIFO) is open for writing
     "unmet-dependency",  # needs a C library that does not exist
     "missing-library",  # its shared object needs a library that does not exist
 )
 # On the host: make this FIFO, start the installation, open the FIFO for writing (which returns once the
-# package's script waits in it), look, and close it: the installation goes on. Absent: no wait.
+# package's script waits in it), check, and close it: the installation continues. Absent: no wait.
 HOLD = "/run/cloudhsm-standin/hold"
 MISSING = "libcloudhsm_standin_missing.so.1"
 
@@ -51,7 +51,7 @@ class PackageFile:
 
 @dataclass(frozen=True)
 class PackageContents:
-    """What is in a package before it is a deb or an rpm. Paths are absolute; scripts are for /bin/sh."""
+    """The content of a package before it is a deb or an rpm. Paths are absolute; scripts are for /bin/sh."""
 
     name: str
     version: str
@@ -59,7 +59,7 @@ class PackageContents:
     arch: str
     files: Mapping[str, PackageFile]
     directories: tuple[str, ...] = ()
-    needs: tuple[tuple[str, str], ...] = ()  # (name, least version or "")
+    needs: tuple[tuple[str, str], ...] = ()  # (name, lowest version or "")
     conflicts: tuple[str, ...] = ()
     before: str = ""
     after: str = ""
@@ -69,7 +69,7 @@ class PackageContents:
 def describe(
     package: str, version: str, *, arch: str, interpreter: str, release: str = "1", deb: bool = True
 ) -> PackageContents:
-    """Say what is in a package; `install` lays it out without a package manager."""
+    """Return the content of a package; `install` writes it without a package manager."""
     libc = "libc6" if deb else "glibc"
     machine = _MACHINES[arch]
     base = PackageContents(
@@ -107,7 +107,7 @@ def describe(
 
 
 def program(name: str, interpreter: str, **constants: str) -> bytes:
-    """Return a script of standin/ with its first line, and those of its constants it has, as a package wants them."""
+    """Return a script of standin/ with its first line, and with values for the constants in it."""
     first, rest = (STANDIN / name).read_text(encoding="utf-8").split("\n", 1)
     if not first.startswith("#!") or " " in interpreter:
         raise ValueError(f"cannot give {name} the interpreter {interpreter!r}")
@@ -129,7 +129,7 @@ def _library(component: str, machine: str, *needed: str) -> dict[str, PackageFil
 
 
 def _jar() -> bytes:
-    """Return a jar with the name of the provider's class in it, the same at every time."""
+    """Return a jar with the name of the provider's class in it, always the same bytes."""
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w") as jar:
         jar.writestr(
@@ -174,7 +174,7 @@ def _sdk3(base: PackageContents, interpreter: str, machine: str, *, deb: bool) -
     )
 
 
-# useradd when it is there, else by hand: a package may need nothing but /bin/sh
+# useradd if it exists, else by hand: a package may need nothing but /bin/sh
 _SDK3_AFTER = """\
 if ! grep -q '^hsmuser:' /etc/passwd; then
   if command -v useradd >/dev/null 2>&1; then
@@ -187,7 +187,7 @@ fi
 chown -R hsmuser:hsmuser /opt/cloudhsm/etc /opt/cloudhsm/run /opt/cloudhsm/daemon
 if [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi
 """
-# dpkg says "remove" or "upgrade", rpm how many will be left
+# dpkg passes "remove" or "upgrade", rpm the number of versions that will be left
 _SDK3_BEFORE_REMOVAL = """\
 if [ -d /run/systemd/system ] && { [ "$1" = remove ] || [ "$1" = 0 ]; }; then
   systemctl stop cloudhsm-client.service || true

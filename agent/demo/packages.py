@@ -1,4 +1,4 @@
-"""Stand-in client packages: the real dpkg-deb and rpmbuild, into a mirror laid out as the vendor's."""
+"""Stand-in client packages: made by the real dpkg-deb and rpmbuild, in a mirror with the vendor's layout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MEBIBYTE = 1024 * 1024
 
 
 class BuildError(Exception):
-    """A package tool is missing or refused; its own words."""
+    """A package tool is missing or failed; the text is its own message."""
 
 
 def build(
@@ -76,7 +76,7 @@ def build(
 
 
 def install(root: Path, package: PackageContents) -> None:
-    """Lay a package's files out below `root`, without its scripts: for tests of the stand-ins themselves."""
+    """Write a package's files below `root`, without its scripts: for tests of the stand-ins themselves."""
     _lay_out(root, package, 0)
 
 
@@ -127,7 +127,7 @@ def _deb(package: PackageContents, work: Path, padding_mb: int) -> Path:
             (control / name).chmod(0o755)
     for file in (control, *control.iterdir()):
         os.utime(file, (EPOCH, EPOCH))
-    # no compression: fast, and the size is the size
+    # no compression: fast, and the size is predictable
     _run(["dpkg-deb", "-Znone", "--root-owner-group", "--build", str(tree), str(built)])
     return built
 

@@ -1,4 +1,4 @@
-"""Certificates of a made-up cluster, made by openssl as AWS tells its users (cloudhsm-facts.md 7)."""
+"""Certificates of a made-up cluster, made by openssl as AWS's guide describes (cloudhsm-facts.md 7)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ KINDS = ("normal", "weak", "expired", "not-yet-valid", "end-entity", "ec", "chai
 
 
 class OpensslError(Exception):
-    """The openssl program refused; its own words."""
+    """The openssl program failed; the text is its own message."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ class KeyPair:
 
 @dataclass(frozen=True)
 class Pki:
-    """What one cluster and its tests need. `ca.cert` is the customerCA.crt that clients are given.
+    """The certificates of one cluster and its tests. `ca.cert` is the customerCA.crt that clients get.
 
-    `hsm` is the cluster certificate: one for all HSMs, as the CSR is the cluster's. `other_ca` issued
-    `other_hsm` and nothing else. `client` is what mutual TLS asks for, issued by `client_ca`.
+    `hsm` is the cluster certificate: one for all HSMs, since the CSR is the cluster's. `other_ca` issued
+    `other_hsm` and nothing else. `client` is for mutual TLS, issued by `client_ca`.
     """
 
     ca: KeyPair
@@ -80,7 +80,7 @@ class Pki:
 
 
 def make(folder: Path, kind: str = "normal") -> Pki:
-    """Make everything in `folder`, which is created. `kind` says what the customer CA is like: one of KINDS.
+    """Make everything in `folder`, which is created. `kind` is the kind of the customer CA: one of KINDS.
 
     A second call on the same folder makes new keys. About 0.5 s.
     """

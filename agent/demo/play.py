@@ -1,4 +1,4 @@
-"""The main job, for real, against a stand-in cluster: first run, second run, a fault and its cause, the cure."""
+"""The main job, for real, against a stand-in cluster: first run, second run, a fault and its cause, the repair."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from agent.render.text import wrapped
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# in the demo's own network, where they are nobody else's
+# in the demo's own network namespace, where no other machine has them
 ADDRESSES = ("10.0.1.6", "10.0.2.9")
 _UBUNTU = 'NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04 (demo)"\n'
 _AMAZON = 'NAME="Amazon Linux"\nID="amzn"\nVERSION_ID="2023"\nPRETTY_NAME="Amazon Linux 2023 (demo)"\n'
@@ -33,7 +33,7 @@ _INDENT = 3
 
 @dataclass(frozen=True)
 class DemoStep:
-    """One call of `hsm-agent` in the demo, why it is made, and how it must end."""
+    """One call of `hsm-agent` in the demo, its purpose, and its expected exit status."""
 
     title: str
     argv: tuple[str, ...]
@@ -42,7 +42,7 @@ class DemoStep:
 
 @dataclass(frozen=True)
 class FaultCase:
-    """Something that breaks, the call that finds it, what cures it, and the call that shows the cure."""
+    """A fault, the call that finds it, its repair, and the call that shows the repair."""
 
     says: str
     breaks: Callable[[DemoRun], None]
@@ -53,7 +53,7 @@ class FaultCase:
 
 
 class DemoRun:
-    """The stage, the cluster and the mirror, while the demo goes on."""
+    """The sandbox, the cluster and the mirror of a running demo."""
 
     def __init__(self, scene: sandbox.Sandbox, made: pki.Pki, folder: Path) -> None:
         self.scene = scene
@@ -97,7 +97,7 @@ class DemoRun:
         shutil.copyfile(source, self.scene.path(inside))
 
     def forget(self) -> None:
-        """Put the configuration back as a freshly installed package has it: what a reinstallation does."""
+        """Restore the configuration of a freshly installed package: the effect of a reinstallation."""
         text = default_config.fresh_cfg("cli")
         self.scene.path("/opt/cloudhsm/etc/cloudhsm-cli.cfg").write_text(text, encoding="utf-8")
 
@@ -153,12 +153,12 @@ FAULTS = {
 
 
 def play(fault: str, *, as_json: bool) -> int:
-    """Play the demo in a throw-away root and return its exit status; raises AgentError as `stage.enter` does."""
+    """Run the demo in a throw-away root and return its exit status; raises AgentError as `sandbox.enter` does."""
     return sandbox.enter("agent.demo.play", (fault, "json" if as_json else "text"))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Play it, inside the namespaces. `arguments`: the private folder, where to tell, the fault, text or json."""
+    """Run it inside the namespaces. `arguments`: the private folder, the file descriptor, the fault, text or json."""
     folder, fd, name, output = Path(arguments[0]), int(arguments[1]), arguments[2], arguments[3]
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
 
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str]) -> int:
 def _set(
     scene: sandbox.Sandbox, folder: Path
 ) -> Iterator[tuple[DemoRun, Callable[[FaultCase, DemoRun], Iterator[DemoStep]]]]:
-    """Build cluster, mirror and packages on the stage."""
+    """Build cluster, mirror and packages in the sandbox."""
     _clear(scene)
     release = _masquerade(scene)
     made = pki.make(folder / "pki")
@@ -236,7 +236,7 @@ def _full(argv: tuple[str, ...], source: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _clear(scene: sandbox.Sandbox) -> None:
-    """Take a real client and a real agent's record off the stage: the demo begins with nothing."""
+    """Remove a real client and a real agent's record from the sandbox: the demo begins without them."""
     if scene.path("/usr/bin/dpkg-query").exists():
         there = scene.run(["dpkg-query", "-W", "-f=${Package}\\n", *LINUX_PACKAGES]).stdout.split()
         remove = ["dpkg", "--purge", "--force-depends"]
@@ -250,7 +250,7 @@ def _clear(scene: sandbox.Sandbox) -> None:
 
 
 def _masquerade(scene: sandbox.Sandbox) -> dict[str, str]:
-    """Have the stage say that it is a listed system; it stays what it is when it is one. Returns its os-release."""
+    """Make the sandbox look like a listed system, unless it already is one. Return its os-release."""
     path = scene.path("/etc/os-release")
     own = parse_os_release(path.read_text(encoding="utf-8")) if path.exists() else {}
     try:
@@ -273,14 +273,14 @@ def _arch(scene: sandbox.Sandbox) -> str:
 
 
 class _Teller:
-    """Says what happens: headings and screens for people, one document for programs."""
+    """Prints what happens: headings and screens for people, one document for programs."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._acts: list[dict[str, Any]] = []
 
     def opening(self, scene: sandbox.Sandbox) -> None:
-        """Say what is real here and what is not."""
+        """Print what is real here and what is not."""
         if self._as_json:
             return
         manager = "apt and dpkg" if scene.path("/usr/bin/apt-get").exists() else "dnf and rpm"
@@ -290,7 +290,7 @@ class _Teller:
         )
 
     def act(self, scene: sandbox.Sandbox, act: DemoStep) -> bool:
-        """Play one act and say it; True when it ended as it must."""
+        """Run one step and print it; True when it ended as expected."""
         if not self._as_json:
             _say(f"── {len(self._acts) + 1}. {act.title}\n{_command_line(act.argv)}\n")
         done = scene.run(
@@ -342,13 +342,13 @@ def _say_wrapped(text: str) -> None:
 
 
 def _screen(report: dict[str, Any]) -> list[str]:
-    """Return the lines of a report's screen, without a warning that is true of every stand-in: the opening says it."""
+    """Return the lines of a report's screen, without a warning that every stand-in causes: the opening names it."""
     warnings = [each for each in report["warnings"] if each["code"] != "checksum-replaced"]
     return screen.report({**report, "warnings": warnings}, width=_WIDE - _INDENT).splitlines()
 
 
 def _command_line(argv: Sequence[str]) -> str:
-    """Return the call as it is typed, an option a line when it is long.
+    """Return the call as a person types it, one option per line when it is long.
 
     The checksums of the made-up packages are left out: they are long, and a real run needs none.
     """

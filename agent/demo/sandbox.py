@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 LIMIT_SECONDS = 120.0
-# how long what was killed may take to be gone
+# how long killed processes may take to disappear
 _GONE_SECONDS = 10.0
-# file systems that hold a machine's files, so that /var on a partition of its own is there in the copy too
+# file systems that hold a machine's files, so that a /var on its own partition is in the copy too
 _ON_DISK = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs")
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -42,8 +42,8 @@ _SPACES = (
     "--propagation",
     "private",
 )
-# Every Linux has this folder and nothing here looks into it: hidden under a file system of the stage's own, it is where
-# the stage is built. So no folder has to be made that a killed demo would leave behind.
+# Every Linux has this folder and nothing here reads it: a file system of the sandbox's own hides it, and the sandbox
+# is built there. So no folder has to be made that a killed demo would leave behind.
 _GROUND = "/sys"
 # the package of each program, for apt and for dnf
 _BROUGHT_BY = {
@@ -88,7 +88,7 @@ def enter(module: str, arguments: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Have the other signals that ask us to end do what Ctrl-C does. What the caller ignores stays ignored."""
+    """Handle the other signals that ask to end like Ctrl-C. Ignored signals stay ignored."""
 
     def interrupt(number: int, _frame: object) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
@@ -106,7 +106,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _entered(module: str, arguments: Sequence[str]) -> tuple[str, int]:
-    """Return what the module told, and its exit status. An interrupt is passed on when all of it is gone."""
+    """Return the module's message and its exit status. An interrupt is passed on when all its processes are gone."""
     read, write = os.pipe()
     argv = ["unshare", *_SPACES, sys.executable, "-m", module, _GROUND, str(write), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
@@ -124,7 +124,7 @@ def _entered(module: str, arguments: Sequence[str]) -> tuple[str, int]:
 
 
 def telling(fd: int, body: Callable[[], int]) -> int:
-    """Run a body inside the namespaces; what it raises is told to `enter`, and a reader that is gone ends it."""
+    """Run a body inside the namespaces; its error is sent to `enter`; a reader of its output that is gone ends it."""
     try:
         return body()
     except AgentError as error:
@@ -143,10 +143,10 @@ def telling(fd: int, body: Callable[[], int]) -> int:
 
 
 def _ends_with_us() -> None:
-    import ctypes  # noqa: PLC0415 -- the interpreter of our own build for Linux is without it
+    import ctypes  # noqa: PLC0415 -- the interpreter of the agent's own build for Linux has no ctypes
 
-    # A terminal's Ctrl-C goes to all of them. It is for the process outside, which ends the others; one that has just
-    # begun to load its modules would say so in a traceback.
+    # A terminal's Ctrl-C reaches all of them. It is for the process outside, which ends the others; one that has just
+    # begun to load its modules would print a traceback.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -171,7 +171,7 @@ def _require_programs() -> None:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A root that can be thrown away. Made inside the namespaces that `enter` gives."""
+    """A root that can be thrown away. Made inside the namespaces that `enter` creates."""
 
     root: Path
 
@@ -184,12 +184,12 @@ class Sandbox:
         )  # fmt: skip
 
     def path(self, inside: str) -> Path:
-        """Return where a path of the stage is to be found from outside of it."""
+        """Return the path outside of the sandbox for a path inside."""
         return self.root / inside.lstrip("/")
 
 
 def build(folder: Path) -> Sandbox:
-    """Lay overlays over every file system of this machine, and give the copy its own /proc, /run and /tmp.
+    """Mount overlays over every file system of this machine, and give the copy its own /proc, /run and /tmp.
 
     Raises AgentError `demo-unavailable` when this kernel refuses.
     """
@@ -213,9 +213,7 @@ def build(folder: Path) -> Sandbox:
     # the shortest first: a virtual environment inside a checkout comes with it
     for needed in sorted({sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[2])}, key=len):
         inside = stage.path(needed)
-        if (
-            not inside.exists()
-        ):  # below /tmp, or on a file system that cannot be laid over, such as a network one
+        if not inside.exists():  # below /tmp, or on a file system without overlays, such as a network one
             inside.mkdir(parents=True)
             _call("mount", "--bind", needed, str(inside))
             _call("mount", "-o", "remount,bind,ro", str(inside))
@@ -223,12 +221,12 @@ def build(folder: Path) -> Sandbox:
 
 
 def give_address(address: str) -> None:
-    """Make an address one of this network's own; outside of it nothing changes."""
+    """Add an address to this network namespace; outside of it nothing changes."""
     _call("ip", "address", "add", f"{address}/32", "dev", "lo")
 
 
 def _file_systems() -> list[str]:
-    """Return the root and what else is mounted from a disk; a name that overlayfs would misread is left out."""
+    """Return the root and other mounts of disks; a name that overlayfs would misread is left out."""
     rows = [line.split() for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
     places = {
         row[1]

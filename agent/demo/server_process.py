@@ -1,4 +1,4 @@
-"""Start one of the lab's servers as a child process, wait until it listens, and end it."""
+"""Start one of the demo's servers as a child process, wait until it listens, and end it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SOURCE = Path(__file__).resolve().parent.parent.parent
 
 
 class NotReadyError(Exception):
-    """The server ended, or did not say in time that it listens."""
+    """The server ended, or did not report in time that it listens."""
 
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A server that listens. `ports` are the ones it got, in the order that was asked for."""
+    """A server that listens. `ports` are its ports, in the order of the request."""
 
     process: subprocess.Popen[bytes]
     address: str
@@ -41,7 +41,7 @@ def running(
 ) -> Iterator[ServerProcess]:
     """Run `python -m MODULE ARGUMENTS` while the block lasts.
 
-    `prefix` is what stands before it, such as `nsenter --net=/run/netns/lab-hsm10`. The server reads its
+    `prefix` is put before it, such as `nsenter --net=/run/netns/lab-hsm10`. The server reads its
     standard input to the end and then stops, so it does not outlive a parent that is killed.
     """
     argv = [*prefix, interpreter, "-m", module, *arguments, "--until-eof"]
@@ -73,13 +73,13 @@ def _ready(process: subprocess.Popen[bytes], argv: Sequence[str]) -> Mapping[str
 
 
 def say_ready(address: str, ports: Sequence[int]) -> None:
-    """Say on standard output that the server listens; the one line `running` waits for."""
+    """Print that the server listens; `running` waits for this one line."""
     sys.stdout.write(json.dumps({"address": address, "ports": list(ports)}) + "\n")
     sys.stdout.flush()
 
 
 def ending(*, until_eof: bool) -> Iterator[object]:
-    """Give files; one becomes readable when this process must stop: a signal, or the end of its input."""
+    """Yield files; one becomes readable when this process must stop: a signal, or the end of its input."""
     wake, write = socket.socketpair()
     write.setblocking(False)
     signal.set_wakeup_fd(write.detach())
