@@ -67,9 +67,9 @@ class Sdk5:
         cli = next((each for each in facts.configured if each.component == "cli" and each.servers), None)
         if cli is None or not facts.has_ca:
             return None
-        # whatever the package database says of the client: that it works is seen by asking it
-        # accepted: one answering HSM means that the old configuration worked, whatever it says about keys
-        # and asked once: the usual reason to configure again is that the old addresses are dead
+        # Only the client itself shows that it works, whatever the package database says of it. One HSM is accepted:
+        # its answer means that the configuration worked. One try: the usual reason to configure again is that the
+        # addresses are dead.
         return HsmInfo(facts.paths, len(cli.servers), True, limits, tries=1)
 
 

@@ -306,6 +306,14 @@ def test_damaged_or_absent_files_are_told() -> None:
     )
 
 
+def test_a_utility_file_that_cannot_be_read_is_refused_before_any_change() -> None:
+    memory = configured("10.0.9.9", BOTH)
+    memory.place(CMU, kind="directory")
+    with pytest.raises(AgentError) as caught:
+        ConfigureSdk3(BOTH, LINUX, LIMITS).check(memory)
+    assert caught.value.code.name == "unreadable"
+
+
 @pytest.mark.parametrize(
     ("path", "changes"),
     [
