@@ -66,8 +66,8 @@ def pages() -> dict[str, str]:
 _OPTIONS = """\
 Every option, with its environment variable and its key in the configuration file.
 
-`plan`, `configure`, `verify`, `user-data` and `fleet` share these. Which of several values counts is told in
-[configuration](../configuration.md)."""
+`plan`, `configure`, `verify`, `user-data` and `fleet` share these. [configuration](../configuration.md) says which of
+several values counts."""
 _CODES = """\
 Exit statuses, codes of errors and codes of warnings.
 

@@ -73,6 +73,16 @@ def test_commands_that_are_named_exist() -> None:
     assert [each for each in wrong if each[2] is not None] == []
 
 
+def test_the_page_of_commands_has_a_row_for_each() -> None:
+    page = (ROOT / "agent" / "docs" / "commands.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(.+?)` \| ", page.replace("\\|", " "), re.MULTILINE)
+    of_host = {row.split()[0] for row in rows}
+    of_fleet = {word for row in rows if row.startswith("fleet ") for word in row.split()}
+    root: Any = typer.main.get_command(command_tree([]))
+    assert set(root.commands) - of_host == set()
+    assert set(root.commands["fleet"].commands) - of_fleet == set()
+
+
 # of these a text of ours may come from a host: what is typed here, or shown to whom types, is not said there
 _HERE = ("cli", "fleet", "demo", "user_data.py", "ssh", "notices.py", "manual.py")
 _BOTH = {"fleet", "explain", "help", "COMMAND", "user-data"}
