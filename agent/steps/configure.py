@@ -196,7 +196,7 @@ class Configure:
     def _shut(self, view: HostView, path: str) -> list[tuple[str, str, str]]:
         """Return (what, is, should be) where root alone may read what programs of all users load a library with."""
         stat = view.stat(goal(view, path))
-        if self.component == "cli" or stat is None or stat.uid < 0 or not is_roots_alone(stat):
+        if self.component == "cli" or view.system.is_windows or stat is None or not is_roots_alone(stat):
             return []
         return [("readers", f"mode {stat.mode:04o}, for root alone to read", "its programs to read")]
 
