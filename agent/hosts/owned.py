@@ -82,6 +82,11 @@ def fault_of(stat: Stat, what: str) -> str | None:
     return f"{strangers[0]} may write to {what}, by its access list" if strangers else None
 
 
+def is_ours(stat: Stat) -> bool:
+    """Tell whether a file belongs to root or to the caller."""
+    return stat.uid in _ours()[0]
+
+
 def _ours() -> tuple[set[int], set[int]]:
     """Return the users and groups whose files count as the caller's own: root's, and an ordinary user's."""
     if sys.platform == "win32":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from agent.core.errors import AgentError
 from agent.core.paths import path_of_uri
 from agent.core.system import is_stream
+from agent.hosts.owned import is_ours
 
 if TYPE_CHECKING:
     from agent.core.host import Host
@@ -35,7 +36,7 @@ def send(report: OutgoingReport, context: DeliveryContext) -> None:
 
 
 def put(machine: Host, path: str, text: str, *, mode: int = 0o644) -> None:
-    """Write a file that an operator named. An existing file keeps its mode.
+    """Write a file that an operator named. An existing file keeps its mode, as far as no other user could write to it.
 
     A link is refused. Replacing it would remove it; following it would let any user who can create it choose the file
     that is overwritten. Raises AgentError `write-failed` for a link, and what Host.write raises.
@@ -49,5 +50,5 @@ def put(machine: Host, path: str, text: str, *, mode: int = 0o644) -> None:
         )  # fmt: skip
     # on Windows, where uid is -1, an access list takes the place of the mode
     if seen is not None and seen.kind == "file" and seen.uid >= 0:
-        mode = seen.mode & 0o777
+        mode = seen.mode & (0o777 if is_ours(seen) else 0o755)
     machine.write(path, text.encode("utf-8", "backslashreplace"), mode=mode)

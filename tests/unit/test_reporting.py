@@ -412,6 +412,16 @@ def test_a_stream_is_written_to(uri: str) -> None:
     assert memory.stat(uri.partition(":")[2]).kind == "link"  # type: ignore[union-attr]
 
 
+def test_a_file_that_another_user_put_there_is_not_for_him_to_write() -> None:
+    """Who plants an empty file with 0666 in /tmp could else write into the report of root."""
+    memory = Memory()
+    memory.place("/tmp/report.json", b"", mode=0o666, uid=4321)
+    send(letter("file:/tmp/report.json"), means(memory))
+    seen = memory.stat("/tmp/report.json")
+    assert seen is not None
+    assert (seen.uid, seen.mode) == (0, 0o644)
+
+
 def test_a_file_that_is_there_keeps_its_mode() -> None:
     memory = Memory()
     memory.place("/secret.json", b"x", mode=0o600)
