@@ -85,7 +85,7 @@ def exposed(
         words = _words(stat, trusted, inside=inside) if stat is not None else ""
         if stat is not None and words:
             # a list of Windows is replaced with its file alone
-            closable = inside and path not in kept and (stat.uid >= 0 or stat.kind == "file")
+            closable = inside and path not in kept and (not layout.system.is_windows or stat.kind == "file")
             found[path] = UnprotectedPath(path, stat, words, closable)
     return tuple(found.values())
 
