@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.lab import images
+from tests.system import images
 
 KEPT = Path("/var/cache/hsm-agent-lab/promtool")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Callable
 
 from agent.core.errors import AgentError
 from agent.ssh.connection import CancelledError, ConnectionLostError, SocketCancelToken
-from tests.lab.kernel import until
+from tests.system.kernel import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

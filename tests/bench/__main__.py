@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.bench.table import keep
-from tests.lab import images
-from tests.lab.lab import Lab
-from tests.lab.scene import ROWS, Scene, agent, cluster, prepare
+from tests.system import images
+from tests.system.lab import Lab
+from tests.system.scene import ROWS, Scene, agent, cluster, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tests.lab.host import LabHost
+    from tests.system.host import LabHost
 
 HERE = Path(__file__).parent
 ROUNDS = 15

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 from tests.bench.__main__ import HERE, IMAGES, PADDING, Figures, Result, compared, on, turns, versions
 from tests.bench.table import keep
 from tests.building import build
-from tests.lab import images
-from tests.lab.agent_install import CHECKOUT
-from tests.lab.lab import Lab
-from tests.lab.scene import ROWS, Scene, agent, cluster, prepare
-from tests.lab.test_first_boot import user_data
-from tests.lab.test_packages_of_the_agent import install
-from tests.lab.test_reporting import Desk
+from tests.system import images
+from tests.system.agent_install import CHECKOUT
+from tests.system.desk import Desk
+from tests.system.first_boot import user_data
+from tests.system.installed import install
+from tests.system.lab import Lab
+from tests.system.scene import ROWS, Scene, agent, cluster, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.lab.host import LabHost
+    from tests.system.host import LabHost
 
 ROUNDS = 5
 LIMIT = 4_000_000

@@ -1,4 +1,4 @@
-"""Leaves out what can only run on Windows; tests/wine runs that inside Wine."""
+"""Leaves out what can only run on Windows; tests/windows runs that inside Wine."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from agent.aws.operations import DESCRIBE_CLUSTERS, DESCRIBE_SUBNETS, GET_OBJECT
 from agent.aws.session import find_credentials, open_session
 from agent.core.errors import AgentError
 from agent.http import imds as metadata
-from tests.doubles.aws import (
+from tests.fakes.aws import (
     KEYS,
     SECRET,
     TOKEN,
@@ -31,13 +31,13 @@ from tests.doubles.aws import (
     refuses,
     says,
 )
-from tests.doubles.imds import CREDENTIALS, imds
-from tests.doubles.receiver import Answer, Exchange, only, receiver, silent
+from tests.fakes.imds import CREDENTIALS, imds
+from tests.fakes.receiver import Answer, Exchange, only, receiver, silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tests.doubles.imds import Imds
+    from tests.fakes.imds import Imds
 
 REGION = "eu-central-1"
 CLUSTERS = {"Clusters": [{"ClusterId": "cluster-2abcdefghij"}]}

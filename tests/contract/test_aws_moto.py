@@ -12,8 +12,8 @@ from agent.aws.client import AwsClient, AwsRefusedError
 from agent.aws.operations import OPERATIONS, Operation
 from agent.aws.session import open_session
 from agent.core.errors import AgentError
-from tests.doubles.aws import KEYS, SECRET, RealTime
-from tests.doubles.moto_server import CLUSTER, REGION, client, enforced, moto_server, seed_cluster
+from tests.fakes.aws import KEYS, SECRET, RealTime
+from tests.fakes.moto_server import CLUSTER, REGION, client, enforced, moto_server, seed_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,8 @@ from agent.aws.path import PathEnd, find_obstacle
 from agent.aws.protocols import decode
 from agent.aws.session import open_session
 from agent.http.exchange import ApiResponse
-from tests.doubles.aws import KEYS, RealTime
-from tests.doubles.moto_server import REGION, client, moto_server
+from tests.fakes.aws import KEYS, RealTime
+from tests.fakes.moto_server import REGION, client, moto_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,8 +21,8 @@ from botocore.credentials import Credentials
 from agent.http.imds import ENDPOINT
 from agent.sinks.cloudformation import SignalTarget, target_of
 from agent.sinks.registry import check
-from tests.doubles.imds import CREDENTIALS, imds
-from tests.doubles.receiver import Answer, Exchange, Receiver, only, receiver
+from tests.fakes.imds import CREDENTIALS, imds
+from tests.fakes.receiver import Answer, Exchange, Receiver, only, receiver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,7 @@ SEND = """
 import os, sys
 from agent.sinks.message import OutgoingReport, DeliveryContext, UndeliveredError
 from agent.sinks.registry import send
-from tests.doubles.memory import Memory
+from tests.fakes.memory import Memory
 memory = Memory()
 try:
     send(OutgoingReport(sys.argv[1], sys.argv[2]), DeliveryContext(memory, 60.0, os.environ, hurried=sys.argv[3] == "hurried"))

@@ -8,7 +8,7 @@ import botocore.session
 from botocore.stub import Stubber
 
 from agent.cloudhsm.cluster import CLUSTER_ID
-from tests.doubles import cluster_answers as aws
+from tests.fakes import cluster_answers as aws
 
 
 def test_botocore_takes_our_answers_for_aws_s() -> None:

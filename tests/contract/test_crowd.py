@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.doubles import crowd
+from tests.fakes import crowd
 from tests.sshd import keygen
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def port(tmp_path: Path) -> Iterator[int]:
     (tmp_path / "conversation.jsonl").write_text("".join(json.dumps(each) + "\n" for each in SAID))
     with socket.create_server(("127.0.0.1", 0)) as free:
         number = int(free.getsockname()[1])
-    argv = [sys.executable, "-m", "tests.doubles.crowd", str(tmp_path), "0", "3", str(number), "0"]
+    argv = [sys.executable, "-m", "tests.fakes.crowd", str(tmp_path), "0", "3", str(number), "0"]
     server = subprocess.Popen(argv, cwd=CHECKOUT, stdout=subprocess.PIPE)
     try:
         assert server.stdout is not None

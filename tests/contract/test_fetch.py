@@ -24,7 +24,7 @@ from agent.core.errors import AgentError
 from agent.hosts import files
 from agent.hosts.posix import Posix
 from agent.http.download import DownloadContext, fetch, get
-from tests.doubles.memory import Memory
+from tests.fakes.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,8 +8,8 @@ import pytest
 
 from agent.render.fleet.html import page
 from tests import chromium
-from tests.golden.test_fleet_screens import stopped_by_the_failure_limit, ten_hosts_for_many_reasons
-from tests.unit.test_fleet_page import EVIL, saying
+from tests.fakes.evil import EVIL, saying
+from tests.golden.fleet_runs import stopped_by_the_failure_limit, ten_hosts_for_many_reasons
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

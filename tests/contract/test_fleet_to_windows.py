@@ -27,10 +27,10 @@ from agent.remote.protocol import STAGING_PREFIX
 from agent.render.fleet.counters import RolloutCounters
 from agent.ssh.connector import SshConnector
 from agent.ssh.sockets import SocketCancelToken
-from tests.doubles.windows_ssh import SOMEBODY, Exec, WindowsHost, agent_of_linux, serving
+from tests.fakes.visits import REPORT
+from tests.fakes.windows_ssh import SOMEBODY, Exec, WindowsHost, agent_of_linux, serving
 from tests.sshd import keygen
 from tests.threads import InThread
-from tests.unit.test_visit import REPORT
 
 if TYPE_CHECKING:
     from pathlib import Path

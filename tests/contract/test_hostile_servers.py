@@ -22,8 +22,8 @@ from agent.core.errors import AgentError
 from agent.hosts import files
 from agent.http.download import DownloadContext, fetch
 from agent.sinks import message, registry
-from tests.doubles.memory import Memory
 from tests.examples import examples
+from tests.fakes.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

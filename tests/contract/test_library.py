@@ -22,7 +22,7 @@ from agent.core.timeouts import Timeouts
 from agent.demo.package_contents import describe
 from agent.hosts.local import local_host
 from agent.steps.library import Jar, Library
-from tests.doubles.memory import Memory
+from tests.fakes.memory import Memory
 
 if TYPE_CHECKING:
     from agent.core.model import Finding

@@ -17,9 +17,9 @@ from agent.hosts.posix import Posix
 from agent.http.imds import DISABLED, ENDPOINT, LIMIT, instance_id
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
-from tests.doubles.imds import imds
-from tests.doubles.memory import Memory
-from tests.doubles.vendor import MIRROR, Vendor
+from tests.fakes.imds import imds
+from tests.fakes.memory import Memory
+from tests.fakes.vendor import MIRROR, Vendor
 
 if TYPE_CHECKING:
     from agent.core.model import Report
@@ -86,7 +86,7 @@ def test_a_service_that_is_late_is_waited_for() -> None:
 def imds_at(port: int) -> object:
     import threading
 
-    from tests.doubles.imds import Imds
+    from tests.fakes.imds import Imds
 
     class Closing(Imds):
         def close(self) -> None:

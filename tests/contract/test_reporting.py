@@ -28,8 +28,9 @@ from agent.sinks.message import DeliveryContext, OutgoingReport, UndeliveredErro
 from agent.sinks.registry import send
 from agent.state import records
 from tests import promtool
-from tests.doubles.memory import Memory
-from tests.doubles.receiver import (
+from tests.examples import examples
+from tests.fakes.memory import Memory
+from tests.fakes.receiver import (
     Answer,
     Exchange,
     Receiver,
@@ -39,8 +40,7 @@ from tests.doubles.receiver import (
     receiver,
     silent,
 )
-from tests.doubles.vendor import Vendor
-from tests.examples import examples
+from tests.fakes.vendor import Vendor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -33,8 +33,8 @@ from agent.ssh.known_hosts import KnownHosts
 from agent.ssh.login_limit import LoginLimiter
 from tests import sshd
 from tests.full_server import full_server
-from tests.lab.kernel import until
 from tests.sshd import Sshd, fingerprint, keygen, run
+from tests.system.kernel import until
 from tests.threads import InThread, assert_cut, nothing_left
 
 if TYPE_CHECKING:

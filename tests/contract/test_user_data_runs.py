@@ -1,7 +1,7 @@
 """User-data as others read it: run by a shell, judged by shellcheck, parsed as YAML and by a grammar of PowerShell.
 
 The shell runs the text with its folders exchanged for others; what it calls that changes a machine is a stand-in. The
-boot of a real host, with nothing exchanged, is lab/test_first_boot.py.
+boot of a real host, with nothing exchanged, is system/test_first_boot.py.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ from agent.user_data import (
     user_data,
 )
 from agent.windows.scheduler import FIRST_BOOT
-from tests.doubles.receiver import Exchange, accept, only, receiver
 from tests.examples import examples
-from tests.golden.test_user_data import CASES, LEAST, Case
+from tests.fakes.receiver import Exchange, accept, only, receiver
+from tests.golden.first_boots import CASES, LEAST, Case
 from tests.task_schema import input_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.doubles.receiver import Answer
+    from tests.fakes.receiver import Answer
 
 
 AGENT = """#!/bin/sh

@@ -1,4 +1,4 @@
-"""The far end alone where it may touch: on a throw-away Windows, inside Wine (see tests/wine)."""
+"""The far end alone where it may touch: on a throw-away Windows, inside Wine (see tests/windows)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 import sys
 from pathlib import Path
 
-from tests.contract.test_far_end_alone import ENTRY, started
-from tests.contract.test_far_end_alone import ca as ca  # noqa: PLC0414 -- pytest takes it from here
-from tests.wine.cluster import FIRST, SECOND
-from tests.wine.found import Source
-from tests.wine.job import (
+from tests.contract.far_end import ENTRY, started
+from tests.contract.far_end import ca as ca  # noqa: PLC0414 -- pytest takes it from here
+from tests.windows.cluster import FIRST, SECOND
+from tests.windows.found import Source
+from tests.windows.job import (
     a_virgin_host,  # noqa: F401 -- pytest takes it from here for every test
 )
 

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from agent.cli.root import main
-from tests.wine.cluster import FIRST, NOBODY, SECOND
-from tests.wine.found import CLUSTER, Source
-from tests.wine.job import (
+from tests.windows.cluster import FIRST, NOBODY, SECOND
+from tests.windows.found import CLUSTER, Source
+from tests.windows.job import (
     CA,
     VENDOR,
     WAIT,

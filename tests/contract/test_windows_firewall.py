@@ -1,4 +1,4 @@
-"""Windows Firewall's profiles and rules in a real registry, read by the real adapter: runs on Windows alone (tests/wine)."""
+"""Windows Firewall's profiles and rules in a real registry, read by the real adapter: runs on Windows alone (tests/windows)."""
 
 from __future__ import annotations
 

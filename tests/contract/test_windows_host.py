@@ -1,4 +1,4 @@
-"""What a Host promises where Windows differs: runs on Windows alone, for the tests inside Wine (see tests/wine)."""
+"""What a Host promises where Windows differs: runs on Windows alone, for the tests inside Wine (see tests/windows)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ import pytest
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT, CommandResult, LockHolder, ProcessInfo
 from agent.hosts.allowlist import CommandNotAllowed
-from tests.contract.test_host import Ground, cause_of, ground_of, python, raises, silent_server
+from tests.contract.grounds import Ground, cause_of, ground_of, python, raises, silent_server
 
 assert sys.platform == "win32"
 

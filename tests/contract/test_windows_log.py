@@ -1,4 +1,4 @@
-"""Our source in the Event Log: its key in a real registry, and calls of Windows that must be made: on Windows alone (tests/wine)."""
+"""Our source in the Event Log: its key in a real registry, and calls of Windows that must be made: on Windows alone (tests/windows)."""
 
 from __future__ import annotations
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.wine.cluster import FIRST, NOBODY, SECOND
-from tests.wine.found import CLUSTER
-from tests.wine.job import (
+from tests.windows.cluster import FIRST, NOBODY, SECOND
+from tests.windows.found import CLUSTER
+from tests.windows.job import (
     CA,
     DATA,
     OWN,

@@ -1,4 +1,4 @@
-"""Windows Installer itself, with stand-in packages that tests/wine makes: what is in the registry afterwards counts."""
+"""Windows Installer itself, with stand-in packages that tests/windows makes: what is in the registry afterwards counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agent.core.utf16 import text_of
 from agent.hosts.local import local_host
 from agent.package_managers import Installed
 from agent.package_managers.msi import Msi, products
-from tests.wine.found import Source
+from tests.windows.found import Source
 
 assert sys.platform == "win32"
 

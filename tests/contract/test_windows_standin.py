@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.wine import cluster
-from tests.wine.found import CLUSTER, Source
+from tests.windows import cluster
+from tests.windows.found import CLUSTER, Source
 
 assert sys.platform == "win32"
 

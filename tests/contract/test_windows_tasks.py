@@ -1,4 +1,4 @@
-"""Tasks, registered for real: as far as Wine's Task Scheduler keeps them, which is their names. On Windows alone (tests/wine)."""
+"""Tasks, registered for real: as far as Wine's Task Scheduler keeps them, which is their names. On Windows alone (tests/windows)."""
 
 from __future__ import annotations
 

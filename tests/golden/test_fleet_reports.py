@@ -16,8 +16,8 @@ from referencing import Registry, Resource
 from agent.render.fleet.junit import suites
 from agent.render.fleet.schema import schema
 from agent.render.json_report import schema as host_schema
-from tests.doubles.fleets import Tree, fleet, host, not_reached, unreachable
-from tests.golden.test_fleet_screens import (
+from tests.fakes.fleets import Tree, fleet, host, not_reached, unreachable
+from tests.golden.fleet_runs import (
     CASES,
     FOLDER,
     drift_in_a_fleet,
@@ -26,8 +26,8 @@ from tests.golden.test_fleet_screens import (
     stopped_by_the_failure_limit,
     ten_hosts_for_many_reasons,
 )
-from tests.golden.test_reports import hold
-from tests.golden.test_screens import report_undelivered
+from tests.golden.held import hold
+from tests.golden.runs import report_undelivered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -34,7 +34,7 @@ from agent.core.system import windows
 from agent.render.manual import page, topics
 from agent.sinks.registry import SINKS
 from tests.building import Release, build, copied, release_of_this_run
-from tests.lab import images
+from tests.system import images
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 4_000_000

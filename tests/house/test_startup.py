@@ -41,7 +41,7 @@ _DOUBLE = """
 before = set(sys.modules)
 from agent.demo import package_contents
 needed = set(sys.modules) - before
-from tests.doubles.vendor import MIRROR, Vendor
+from tests.fakes.vendor import MIRROR, Vendor
 for name in needed:
     del sys.modules[name]
 """

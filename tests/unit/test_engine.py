@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT
-from agent.core.model import Finding, Notice, Plan, StepOutcome, StepResult
+from agent.core.model import Finding, Notice, Plan
 from agent.engine import EngineResult, apply_plan, check_plan
 from agent.render.progress import NullProgress
 from agent.verdict import judge
-from tests.doubles.memory import Memory
+from tests.fakes.memory import Memory
+from tests.fakes.steps import Files
 
 if TYPE_CHECKING:
     from agent.core.errors import CodeName
@@ -65,28 +66,6 @@ class Sees:
         return Finding(
             saw == self.want, str(saw), str(self.want), None if saw == self.want else self.code, "hint"
         )
-
-
-@dataclass
-class Files:
-    """An Undo over all files of a Memory."""
-
-    host: Memory
-    fails: bool = False
-    kept: dict[str, bytes | None] = field(default_factory=dict)
-
-    def save(self, *, worked: bool) -> None:
-        if self.fails:
-            raise AgentError("read-only", "the snapshot cannot be kept", saw="/var")
-        self.kept = {path: self.host.read(path) for path in ("/a", "/b")}
-
-    def restore(self) -> tuple[StepResult, ...]:
-        lines = []
-        for path, data in self.kept.items():
-            if data is not None and self.host.read(path) != data:
-                self.host.write(path, data, mode=0o644)
-                lines.append(StepResult(path[1:], StepOutcome.UNDONE))
-        return tuple(lines)
 
 
 def run(

@@ -10,8 +10,8 @@ from agent.core.host import CommandResult
 from agent.core.registry import RegistryKey
 from agent.facts import Configured, Facts, gather
 from agent.package_managers import Condition, Installed
-from tests.doubles.memory import Memory
-from tests.doubles.vendor import ETC, VERSION, Vendor, WindowsVendor
+from tests.fakes.memory import Memory
+from tests.fakes.vendor import ETC, VERSION, Vendor, WindowsVendor
 
 NOW = dt.datetime(2026, 11, 23, tzinfo=dt.timezone.utc)
 

@@ -1,4 +1,4 @@
-"""Where the log goes, and a record as an event of Windows. The real registry and Event Log are in tests/wine, as far as Wine has them."""
+"""Where the log goes, and a record as an event of Windows. The real registry and Event Log are in tests/windows, as far as Wine has them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from agent.core.system import LINUX, windows
 from agent.hosts.windows.events import ERROR, INFORMATION, LONGEST, WARNING, EventLog, words
 from agent.log import open_log
-from tests.doubles.memory import Memory
+from tests.fakes.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

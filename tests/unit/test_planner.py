@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import replace
 
 import pytest
 
-from agent.catalogue import load
 from agent.cloudhsm import paths
-from agent.cloudhsm.ca import Ca
 from agent.cloudhsm.client_options import ClientOptions
 from agent.cloudhsm.sdk3.daemon import daemon_on
 from agent.cloudhsm.sdk3.steps import ConfigureSdk3, DaemonConnected, DaemonService, ManagementUtil
 from agent.config.desired import Desired
 from agent.core.errors import AgentError
 from agent.core.model import CaState, ClientState, Notice, Plan
-from agent.core.timeouts import Timeouts
 from agent.facts import Configured, Facts
 from agent.package_managers import MANAGERS, Condition, Installed
 from agent.planner import PlanResult, plan, removal_plan
@@ -26,26 +22,15 @@ from agent.steps.configure import Configure
 from agent.steps.library import Library
 from agent.steps.package import Download, Package, PackagesAbsent
 from agent.steps.reach import Reach
+from tests.fakes.plans import CA, CATALOGUE, LIMITS, NOBLE
 
-CATALOGUE = load()
-LIMITS = Timeouts()
 BASE = "https://s3.amazonaws.com/cloudhsmv2-software/CloudHsmClient"
 ETC, BIN, RUN, LIB = (f"/opt/cloudhsm/{each}" for each in ("etc", "bin", "run", "lib"))
 CA_PATH = f"{ETC}/customerCA.crt"
-CA = Ca(
-    pem=b"-----BEGIN CERTIFICATE-----\n",
-    fingerprints=("ca" * 32,),
-    keys=(),
-    subject="CN=root",
-    issuer="CN=root",
-    not_before=dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc),
-    not_after=dt.datetime(2036, 1, 1, tzinfo=dt.timezone.utc),
-)
 ONE = Desired(hsm_ip=("10.0.1.6",))
 TWO = Desired(hsm_ip=("10.0.1.6", "10.0.2.9"))
 SDK3 = replace(TWO, sdk=3, package_source="/mirror")
 
-NOBLE = Facts("host", "ubuntu", "24.04", ("debian",), "Ubuntu 24.04.1 LTS", "x86_64", "deb", "systemd")
 EL8 = Facts("host", "rhel", "8.10", ("fedora",), "Red Hat Enterprise Linux 8.10", "x86_64", "rpm", "systemd")
 EL9 = replace(EL8, os_version="9.4", title="Red Hat Enterprise Linux 9.4")
 EL10 = replace(EL8, os_version="10.0", title="Red Hat Enterprise Linux 10.0")

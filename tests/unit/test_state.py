@@ -17,10 +17,10 @@ from agent.state.saved_files import line_id
 from agent.state.sealed import seal
 from agent.state.snapshot_format import ROLLBACK
 from agent.steps.restore import restore
-from tests.doubles.damage import DAMAGES, damaged
-from tests.doubles.memory import Memory
-from tests.doubles.vendor import CA, ETC
 from tests.examples import examples
+from tests.fakes.damage import DAMAGES, damaged
+from tests.fakes.memory import Memory
+from tests.fakes.vendor import CA, ETC
 
 CFG = f"{ETC}/cloudhsm-cli.cfg"
 RUN = "20261123T000000Z-0001"

@@ -26,20 +26,20 @@ from agent.remote.protocol import RECORD
 from tests.bench.clock import tree as descendants
 from tests.bench.fleet.sides import PARALLEL, SIDES, Command, Ground, Side, ours, peers
 from tests.bench.table import keep
-from tests.doubles import crowd
-from tests.lab import images
-from tests.lab.agent_install import CHECKOUT
-from tests.lab.fleet import Operator
-from tests.lab.kernel import end, until
-from tests.lab.lab import Lab
-from tests.lab.scene import CA, ROWS, Scene, cluster, servers
+from tests.fakes import crowd
+from tests.system import images
+from tests.system.agent_install import CHECKOUT
+from tests.system.fleet import Operator
+from tests.system.kernel import end, until
+from tests.system.lab import Lab
+from tests.system.scene import CA, ROWS, Scene, cluster, servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from typing_extensions import Self
 
-    from tests.lab.host import LabHost
+    from tests.system.host import LabHost
 
 CLOCK = Path(__file__).parents[1] / "clock.py"
 HOSTS, ROUNDS = 100, 2
@@ -230,7 +230,7 @@ def controller(scene: Scene, told: bytes, tree: Path, counts: Sequence[int]) -> 
         argv = [
             sys.executable,
             "-m",
-            "tests.doubles.crowd",
+            "tests.fakes.crowd",
             folder,
             "0",
             str(max(counts)),

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
-from tests.lab import images
+from tests.system import images
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tests.lab.fleet import Operator
-    from tests.lab.host import LabHost
+    from tests.system.fleet import Operator
+    from tests.system.host import LabHost
 
 HERE = Path(__file__).parent / "peers"
 PINS = ("pyinfra==3.10.*", "ansible-core==2.19.*")

@@ -1,0 +1,129 @@
+"""What worked before works after, and what was not asked about stays: whatever state the packages are in."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import commands
+from agent.cloudhsm.paths import LINUX
+from agent.config.desired import Desired
+from agent.config.options import CaSource
+from agent.render.progress import NullProgress
+from agent.report import RunInfo
+from tests.examples import examples
+from tests.fakes.vendor import MIRROR, STATES, Vendor
+
+if TYPE_CHECKING:
+    from agent.core.host import CommandResult, Stat
+    from agent.core.model import Report
+    from tests.fakes.memory import Argv, Memory
+
+STARTED = dt.datetime(2026, 11, 23, tzinfo=dt.timezone.utc)
+OLD = "5.17.2-1"
+THEIRS = {"cloudhsm-exporter": "1.0", "cloudhsm-cli-extra": "5.8.0", "cloudhsm-ksp": "3.4.4"}
+
+
+def run(number: int, command: str) -> RunInfo:
+    return RunInfo(f"202611{number:02}T000000Z-0000", command, STARTED)
+
+
+def wanted(vendor: Vendor, pem: bytes) -> Desired:
+    return Desired(
+        hsm_ip=vendor.addresses,
+        ca_cert=CaSource.of(pem.decode()),
+        package_source=MIRROR,
+        sha256=vendor.checksums(),
+    )
+
+
+def answers(vendor: Vendor, memory: Memory) -> int:
+    """Return how many HSMs answer the client, asked past the agent."""
+    done = memory.programs[LINUX.cli]
+    assert callable(done)
+    said = json.loads(done((LINUX.cli, "cluster", "hsm-info"), memory).out)
+    return len(said["data"]["hsms"]) if said["error_code"] == 0 else 0
+
+
+def working(vendor: Vendor, pem: bytes) -> Memory:
+    """A host whose client of an older version works, and whose package is in the state that `vendor.half` says."""
+    memory = vendor.machine(dt.datetime.now(dt.timezone.utc))
+    assert (
+        commands.configure(memory, wanted(vendor, pem), run(1, "configure"), NullProgress()).exit_status == 0
+    )
+    vendor.installed.pop("cloudhsm-cli")
+    (vendor.installed if vendor.half == "i" else vendor.broken)["cloudhsm-cli"] = OLD
+    return memory
+
+
+@given(
+    state=st.sampled_from([*STATES]),
+    mood=st.sampled_from(["fail", "half", "lie", ""]),
+    asked=st.lists(st.sampled_from([None, "5.18.0"]), min_size=1, max_size=2),
+    first=st.sampled_from([None, "5.18.0"]),
+)
+@examples(25)
+def test_what_worked_works_after_any_number_of_runs_that_fail(
+    ca_pem: bytes, state: str, mood: str, asked: list[str | None], first: str | None
+) -> None:
+    vendor = Vendor(half=state, installed=dict(THEIRS))
+    memory = working(vendor, ca_pem)
+    before = answers(vendor, memory)
+    assert before == len(vendor.addresses)
+    vendor.moods["installer"] = mood
+    for number, version in enumerate([first, *asked], start=2):
+        desired = replace(wanted(vendor, ca_pem), client_version=version)
+        report = commands.configure(memory, desired, run(number, "configure"), NullProgress())
+        assert answers(vendor, memory) == before, report
+        there = {**vendor.installed, **vendor.broken}
+        if not any([first, *asked][: number - 1]):
+            assert there["cloudhsm-cli"] == OLD, report  # not upgraded unasked
+        assert {name: there.get(name) for name in THEIRS} == THEIRS
+        assert not [notice for notice in report.notices if any(name in notice.text for name in THEIRS)]
+    vendor.moods.clear()
+    desired = replace(wanted(vendor, ca_pem), client_version="5.18.0")
+    assert commands.configure(memory, desired, run(20, "configure"), NullProgress()).exit_status == 0
+    assert vendor.installed == {"cloudhsm-cli": "5.18.0-1", **THEIRS}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_removal_takes_the_vendors_alone_whatever_their_state(state: str, ca_pem: bytes) -> None:
+    vendor = Vendor(half=state, installed=dict(THEIRS))
+    memory = working(vendor, ca_pem)
+    report: Report = commands.remove(memory, run(2, "remove"), NullProgress(), None)
+    assert (report.exit_status, vendor.installed, vendor.broken) == (0, THEIRS, {}), report
+    assert [line.id for line in report.steps] == ["package:cli"]
+
+
+@pytest.mark.parametrize(
+    "folder", [{"uid": 1000}, {"mode": 0o1777}, {"mode": 0o775, "gid": 1000}, {}], ids=str
+)
+@pytest.mark.parametrize("file", [{"uid": 1000}, {"mode": 0o666}, {}], ids=str)
+def test_what_is_installed_could_be_exchanged_by_nobody(
+    folder: dict[str, Any], file: dict[str, Any], ca_pem: bytes
+) -> None:
+    """Its bytes are right: then, but not any more, when the package manager opens it by its name."""
+    vendor = Vendor()
+    memory = vendor.machine(dt.datetime.now(dt.timezone.utc))
+    name = vendor.file("cli").rpartition("/")[2]
+    path = f"{LINUX.system.cache}/{name}"
+    memory.place(path, name.encode(), **file)
+    memory.place(LINUX.system.cache, kind="directory", **{"mode": 0o711, **folder})
+    install = memory.programs["apt-get"]
+    seen: list[Stat | None] = []
+
+    def apt_get(argv: Argv, machine: Memory) -> CommandResult:
+        seen.extend((machine.stat(LINUX.system.cache), machine.stat(path)))
+        assert callable(install)
+        return install(argv, machine)
+
+    memory.programs["apt-get"] = apt_get
+    report = commands.configure(memory, wanted(vendor, ca_pem), run(1, "configure"), NullProgress())
+    assert report.exit_status == 0
+    assert [(each.uid, each.mode & 0o022) for each in seen if each is not None] == [(0, 0), (0, 0)]

@@ -1,0 +1,248 @@
+"""A run from its RunSpec to its report, over hosts that answer in this process: begun, left, resumed, reported."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Callable
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+from referencing import Registry, Resource
+
+from agent.core.errors import AgentError
+from agent.core.fleet_model import HostResult, HostState, Target
+from agent.fleet import controller, journal
+from agent.fleet.agent_archive import AgentArchive, AgentArchives
+from agent.fleet.model import Deps, RunSpec, RunState
+from agent.hosts.posix import Posix
+from agent.remote.protocol import RECORD
+from agent.render.fleet import runs
+from agent.render.fleet.counters import RolloutCounters
+from agent.render.fleet.html import page
+from agent.render.fleet.junit import suites
+from agent.render.fleet.schema import runs_schema, schema
+from agent.render.fleet.screen import report as screen
+from agent.render.json_report import schema as host_schema
+from tests.fakes.cancel_tokens import Cord
+from tests.fakes.visits import REPORT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+TREES = AgentArchives(AgentArchive("t.tar.gz", "f00", b"TREE"))
+TARGETS = (Target("web-1", "10.0.4.7"), Target("web-2", "10.0.4.8"))
+ORDERS = RunSpec("rollout", "hosts", TARGETS, {each.name: {"hsm_ip": ["10.0.1.6"]} for each in TARGETS})
+
+
+@dataclass
+class Fleet:
+    """A door to hosts that answer every request with a report of success."""
+
+    requests: list[dict[str, Any]] = field(default_factory=list)
+
+    def endpoints(self, targets: Sequence[Target], _stopped: object) -> dict[str, tuple[str, int]]:
+        return {each.name: (each.address, 22) for each in targets}
+
+    @contextmanager
+    def open(self, _target: Target, _line: Any) -> Iterator[_Link]:
+        yield _Link(self)
+
+
+@dataclass
+class _Link:
+    fleet: Fleet
+    trusted: str | None = None
+    heard: int = 0
+    request: dict[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def open_command(self, _command: str) -> Iterator[_Link]:
+        yield self
+
+    def send(self, data: bytes) -> None:
+        length, _, rest = data.partition(b"\n")
+        self.request = json.loads(rest[int(length) :])
+        self.fleet.requests.append(self.request)
+
+    def receive(self, *, timeout: float = 0.0) -> bytes:
+        self.heard += 1
+        asked = {key: self.request[key] for key in ("request", "command")}
+        says = [{"event": "hello"}, {"event": "report", "report": {**REPORT, **asked}}]
+        word: str = self.request["word"]
+        return RECORD + word.encode() + json.dumps(says[self.heard - 1]).encode() + b"\n"
+
+    def close_stdin(self) -> None: ...
+
+    def status(self) -> int | None:
+        return 0
+
+    def errors(self) -> bytes:
+        return b""
+
+
+@dataclass
+class Scene:
+    folder: Path
+    fleet: Fleet = field(default_factory=Fleet)
+    door: Callable[[str | None], Any] | None = None
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"XDG_STATE_HOME": str(self.folder), "XDG_CACHE_HOME": str(self.folder / "cache")}
+
+    @property
+    def deps(self) -> Deps:
+        door = self.door or (lambda _ssh_config: self.fleet)
+        return Deps(Posix(), self.environ, TREES, door, Cord, RolloutCounters(), lambda: 0)
+
+    def start(self, orders: RunSpec = ORDERS) -> tuple[Path, dict[str, Any]]:
+        return controller.start(orders, self.deps)
+
+    def resume(self, folder: Path, **changed: Any) -> dict[str, Any]:
+        def again(run: RunState) -> tuple[RunSpec, tuple[Target, ...]]:
+            spec = replace(run.spec, **changed)
+            done = {name for name, end in run.ends.items() if end.state.value == "ok"}
+            return spec, tuple(each for each in spec.targets if each.name not in done)
+
+        return controller.resume(folder, again, self.deps)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def test_a_host_that_was_given_up_at_work_is_asked_for_its_report(scene: Scene) -> None:
+    folder = journal.runs_dir(scene.environ) / "run"
+    with journal.opened(folder) as book:
+        book.begin(RunState("run", "now", ORDERS, TREES.sent))
+        book.began("web-2", 1)
+        book.ended(HostResult("web-2", "10.0.4.8", 22, 1, HostState.FAILED, code="host-deadline"))
+    assert scene.resume(folder)["outcome"] == "ok"
+    asked = {each["request"]: (each["again"], each["resumed"]) for each in scene.fleet.requests}
+    assert asked == {"run/web-1/1": (False, False), "run/web-2/1": (True, True)}
+
+
+def test_a_report_of_what_was_wanted_before_is_not_taken_for_what_is_wanted_now(scene: Scene) -> None:
+    folder = journal.runs_dir(scene.environ) / "run"
+    with journal.opened(folder) as book:
+        book.begin(RunState("run", "now", ORDERS, TREES.sent))
+        book.began("web-1", 1)
+    changed = {each.name: {"hsm_ip": ["10.0.2.9"]} for each in TARGETS}
+    assert scene.resume(folder, desired=changed)["outcome"] == "ok"
+    asked = {each["request"]: each["again"] for each in scene.fleet.requests}
+    assert asked == {"run/web-1/2": True, "run/web-2/1": False}
+
+
+def test_a_change_is_not_forgotten_by_a_controller_that_is_killed_with_it(scene: Scene) -> None:
+    folder, _ = scene.start()
+    changed = replace(ORDERS, desired={**ORDERS.desired, "web-1": {"hsm_ip": ["10.0.2.9"]}})
+    with journal.opened(folder) as book:
+        book.resume("later", changed, TREES.sent)
+    stands = controller.stored_report(folder)
+    assert [host["outcome"] for host in stands["hosts"]] == ["not-reached", "ok"]
+    assert [host["report"] is None for host in controller.with_host_reports(folder, stands)["hosts"]] == [
+        True,
+        False,
+    ]
+    assert scene.resume(folder)["outcome"] == "ok"
+    assert [each["request"] for each in scene.fleet.requests[2:]] == [f"{folder.name}/web-1/2"]
+
+
+def test_a_change_is_asked_anew_of_a_host_that_may_be_at_work_for_what_was_before(scene: Scene) -> None:
+    folder = journal.runs_dir(scene.environ) / "run"
+    changed = {each.name: {"hsm_ip": ["10.0.2.9"]} for each in TARGETS}
+    with journal.opened(folder) as book:
+        book.begin(RunState("run", "now", ORDERS, TREES.sent))
+        book.began("web-1", 1)
+        book.resume("later", replace(ORDERS, desired=changed), TREES.sent)  # and is killed
+    assert scene.resume(folder)["outcome"] == "ok"
+    assert {each["request"] for each in scene.fleet.requests} == {"run/web-1/2", "run/web-2/1"}
+
+
+def test_what_is_told_of_a_run_is_what_it_said(scene: Scene) -> None:
+    folder, said = scene.start(replace(ORDERS, remarks=("hosts:1: a remark",)))
+    assert said["warnings"] == [{"code": "inventory", "text": "hosts:1: a remark"}]
+    assert controller.with_host_reports(
+        folder, controller.stored_report(folder)
+    ) == controller.with_host_reports(folder, said)
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_host_that_was_at_work_is_not_called_not_reached(scene: Scene, alive: bool) -> None:
+    folder = journal.runs_dir(scene.environ) / "20261125T031500Z-1f3a"
+    with journal.opened(folder) as book:
+        book.begin(RunState(folder.name, "2026-11-25T03:15:00Z", ORDERS, TREES.sent))
+        book.began("web-2", 1)
+        book.sync()
+        told = controller.stored_report(folder) if alive else None
+    told = told or controller.stored_report(folder)
+    assert [host["outcome"] for host in told["hosts"]] == ["not-reached", "at-work"]
+    assert (told["totals"]["at-work"], told["totals"]["not-reached"]) == (1, 1)
+    assert (told["hosts"][1]["saw"] == "at work") is alive
+    whole = controller.with_host_reports(folder, told)
+    registry: Registry[Any] = Registry().with_resource(
+        host_schema()["$id"], Resource.from_contents(host_schema())
+    )
+    jsonschema.Draft202012Validator(schema(), registry=registry).validate(whole)
+    assert "web-2" in screen(whole)
+    assert 'skipped message="at work"' in suites(whole) or not alive
+    assert "web-2" in page(whole)
+    assert controller.last_states(scene.environ)["web-2"] is HostState.AT_WORK
+
+
+def test_runs_are_listed_newest_first(scene: Scene) -> None:
+    assert runs.lines(runs.to_tree(controller.recorded(scene.environ, 5))) == "no roll-out yet\n"
+    names = [scene.start()[0].name for _ in range(3)]
+    broken = journal.runs_dir(scene.environ) / "20261125T031500Z-dead"
+    broken.mkdir()
+    (broken / "journal.jsonl").write_text('{"v": 1, "kind": "run"}\n')
+    tree = runs.to_tree(controller.recorded(scene.environ, 9))
+    jsonschema.Draft202012Validator(runs_schema()).validate(tree)
+    assert sorted(each["run_id"] for each in tree["runs"]) == sorted(names)
+    assert [each["run_id"] for each in tree["runs"]] == sorted(names, reverse=True)
+    assert {each["hosts"] for each in tree["runs"]} == {2}
+    assert runs.lines(tree).splitlines()[0].startswith(max(names))
+    assert len(list(controller.recorded(scene.environ, 2))) == 2
+
+
+def test_what_is_wrong_with_the_way_begins_no_run(scene: Scene) -> None:
+    """Else `--only failed` would next ask a run in which nobody had a turn."""
+
+    def door(_ssh_config: str | None) -> Any:
+        raise AgentError("config-invalid", "ssh's configuration cannot be used", saw="x")
+
+    scene.door = door
+    with pytest.raises(AgentError, match="ssh's configuration"):
+        scene.start()
+    assert journal.runs(journal.runs_dir(scene.environ)) == ()
+
+
+def test_a_run_that_was_killed_before_its_first_record_is_none(scene: Scene) -> None:
+    folder, _ = scene.start()
+    late = folder.parent / "99991231T235959Z-ffff"
+    late.mkdir()
+    (late / "journal.jsonl").write_bytes(b'{"v": 1, "kind": "run", "run_')
+    assert controller.find_run(scene.environ, None) == folder
+    assert set(controller.last_states(scene.environ).values()) == {HostState.OK}
+
+
+def test_a_run_that_is_finished_can_be_gone_on_with_and_nobody_is_begun(scene: Scene) -> None:
+    folder, first = scene.start()
+    again = scene.resume(folder)
+    assert (again["outcome"], again["exit_status"], again["waves"]) == ("ok", 0, [])
+    assert again["hosts"] == first["hosts"]
+    assert len(scene.fleet.requests) == 2
+
+
+def test_a_run_that_has_not_ended_is_told_by_whether_somebody_is_at_work(scene: Scene) -> None:
+    folder = journal.runs_dir(scene.environ) / "run"
+    with journal.opened(folder) as book:
+        book.begin(RunState("run", "now", ORDERS, TREES.sent))
+        assert controller.stored_report(folder)["failure"]["saw"].endswith("it is at work")
+    told = controller.stored_report(folder)
+    assert told["exit_status"] == 130
+    assert told["failure"]["saw"].endswith("its controller was ended")
