@@ -279,6 +279,8 @@ def from_json(tree: Mapping[str, Any]) -> Desired:
     given: RawOptions = {
         key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()
     }
+    if given.keys() - _FIELDS.keys():
+        raise TypeError(f"unknown: {sorted(given.keys() - _FIELDS.keys())}")
     for name, (annotation, default) in _FIELDS.items():
         value = given.get(name, default)
         if value != default and not _is_of_kind(annotation, value):
