@@ -12,6 +12,7 @@ from agent.cloudhsm.client_options import CLIENT_OPTIONS, ClientOptions
 from agent.config.options import (
     ENVIRONMENT_PREFIX,
     OPTIONS,
+    SDKS,
     SECRET_VARIABLES,
     CaSource,
     InvalidValueError,
@@ -285,6 +286,8 @@ def from_json(tree: Mapping[str, Any]) -> Desired:
         value = given.get(name, default)
         if value != default and not _is_of_kind(annotation, value):
             raise TypeError(name)
+    if given.get("sdk") not in (None, *SDKS):
+        raise TypeError("sdk")
     try:
         values: RawOptions = {
             "hsm_ip": tuple(dict.fromkeys(spelled_address(each) for each in given.get("hsm_ip", ()))),

@@ -242,8 +242,11 @@ def _version(text: str) -> str:
     raise InvalidValueError(f"{text!r} is not a version: one such as 5.18.0, or latest, is wanted")
 
 
+SDKS = (5, 3)
+
+
 def _sdk(text: str) -> int:
-    return int(_one_of("5", "3")(text))
+    return int(_one_of(*map(str, SDKS))(text))
 
 
 def _checksum(text: str) -> str:
