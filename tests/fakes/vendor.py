@@ -72,6 +72,8 @@ class Vendor:
     client_says: str | None = None
     # what dpkg says of the packages in `broken`: U, F, H, t or W
     half: str = "U"
+    # of each component's package: path -> content
+    libraries: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     layout: ClassVar[ClientPaths] = LINUX
     components: ClassVar[tuple[str, ...]] = ("cli", "pkcs11", "jce", "dyn")
@@ -96,6 +98,8 @@ class Vendor:
             ports={(address, 2223): None for address in self.addresses},
             started=now,
         )
+        # now, since the agent whose stand-ins these are may be gone when they are asked for
+        self.libraries.update({component: _libraries_of(component) for component in self.components})
         memory.digests = self.digests()
         self._furnish(memory)
         return memory
@@ -141,14 +145,16 @@ class Vendor:
         )
         memory.place(here.tool(component), b"#!", mode=0o755)
         memory.place("/opt/cloudhsm/run/.keep", b"")
-        for path, data in _loaded(component).items():
+        for path, data in self.libraries.get(component, {}).items():
             memory.place(path, data)
 
     def _dpkg_query(self, argv: Sequence[str], memory: Memory) -> CommandResult:
         if argv[1] == "-L":
             known = component_of(argv[2])
             component = known.name if known else ""
-            return CommandResult(0, "\n".join(("/.", self.layout.tool(component), *_loaded(component))), "")
+            return CommandResult(
+                0, "\n".join(("/.", self.layout.tool(component), *self.libraries.get(component, {}))), ""
+            )
         rows = []
         for package, version in sorted({**self.installed, **self.broken}.items()):
             letter = self.half if package in self.broken else "i"
@@ -347,7 +353,7 @@ class WindowsVendor(Vendor):
         return CommandResult(0, "", "")
 
 
-def _loaded(component: str) -> dict[str, bytes]:
+def _libraries_of(component: str) -> dict[str, bytes]:
     """Return the libraries of a component's package: path -> content."""
     if component not in package_contents.COMPONENTS:
         return {}
