@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 # in a checkout, a wheel and a package alike
 FOLDER = Path(__file__).parents[1] / "docs"
 _INDEX = "README"
-_COMMENT = re.compile(r"\n*<!--.*?-->", re.DOTALL)
+_COMMENT = re.compile(r"<!--(?:(?!<!--).)*?-->", re.DOTALL)
 _CODE = re.compile(r"^```\w*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_LINK = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")
+_LINK = re.compile(r"\[([^\[\]]+)\]\(([^()]+)\)")
 _CELL = re.compile(r"(?<!\\)\|")
 _ITEM = re.compile(r"(- |\d+\. )")
 _GAP = 2
