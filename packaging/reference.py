@@ -1,6 +1,6 @@
 """python packaging/reference.py - write agent/docs/reference/*.md anew, from the tables of the agent in this checkout.
 
-Run it after a change to a table of options, codes, warnings, platforms or paths; tests/house compares the two.
+Run it after a change to a table of options, codes, warnings, platforms or paths; tests/architecture compares the two.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ PYTEST = f"python -m pytest -n {(os.cpu_count() or 1) + 1} --dist loadfile --no-
 
 QUICK = (
     "-m not slow --hypothesis-profile few"
-    " tests/house/test_house.py::test_the_checkers_have_nothing_to_say tests/unit tests/properties tests/golden "
+    " tests/architecture/test_tree.py::test_the_checkers_have_nothing_to_say tests/unit tests/properties tests/golden "
 )
 
 

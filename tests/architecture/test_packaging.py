@@ -467,7 +467,7 @@ def test_no_host_of_an_index_or_an_archive_is_named() -> None:
         name
         for name in listed.splitlines()
         if Path(name).suffix not in (".crt", ".gz")
-        and name != "tests/house/test_packaging.py"
+        and name != "tests/architecture/test_packaging.py"
         and (ROOT / name).is_file()
         and hosts.search((ROOT / name).read_text(encoding="utf-8", errors="replace"))
     }
