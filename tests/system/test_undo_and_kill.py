@@ -365,6 +365,7 @@ def test_a_second_run_is_refused_by_name_and_a_dead_one_never_blocks(scene: Scen
 def test_a_failed_run_puts_everything_back_to_the_byte(scene: Scene, host: LabHost) -> None:
     host.must(["useradd", "--system", "hsmuser"])
     host.must(["chown", "hsmuser:hsmuser", CA])
+    host.must(["chgrp", "hsmuser", FILES[2]])
     host.must(["chmod", "0640", FILES[2]])
     old, owners = files(host), rights(host)
     misbehave(host, "configure-pkcs11", "fail")
