@@ -264,7 +264,7 @@ def test_an_older_one_is_refused(host: None) -> None:
 def test_taken_off_it_leaves_its_state_alone_and_nothing_that_would_call_it(
     host: None, tmp_path: Path
 ) -> None:
-    source_of_events.opened()
+    source_of_events.open_source()
     assert event_source()
     assert [notice.code for notice in scheduler.keep(local_host())] == ["scheduled"]
     brought = PROGRAMS / "agent" / "templates" / "windows" / "hsm-agent-verify.xml"
