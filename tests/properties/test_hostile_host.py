@@ -174,6 +174,7 @@ def ran(lines: list[bytes], folder: Path) -> dict[str, Any]:
     return whole
 
 
+@pytest.mark.slow
 @examples(80)
 @given(st.lists(SAID, max_size=3))
 def test_whatever_a_host_says_costs_nobody_but_itself(lines: list[bytes]) -> None:
@@ -191,6 +192,7 @@ def said(**more: Any) -> bytes:
 STEP = REPORT["steps"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [

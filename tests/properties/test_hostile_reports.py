@@ -154,6 +154,7 @@ WORST = replace(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @FEW
 @given(HOSTILE)
 @example(WORST)
@@ -176,6 +177,7 @@ def test_a_report_that_is_held_is_held_still_after_a_notice_more(report: Report)
     assert more.steps == report.steps or len(to_document(more)) < len(to_document(report)) + 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [200, 201, 5000])
 @pytest.mark.parametrize("name", ["steps", "hsms", "restart_needed", "notices"])
 def test_what_is_left_out_of_a_list_is_counted(name: str, count: int) -> None:
@@ -248,6 +250,7 @@ def test_what_is_kept_for_a_receiver_is_read_back_whole(report: Report) -> None:
     assert json.loads(memory.read(memory.system.report) or b"") == to_tree(report)
 
 
+@pytest.mark.slow
 @FEW
 @given(HOSTILE)
 @example(WORST)
@@ -265,6 +268,7 @@ def test_each_place_gets_what_it_reads(report: Report) -> None:
     held(event)
 
 
+@pytest.mark.slow
 @FEW
 @given(HOSTILE, TEXTS)
 def test_a_signal_has_an_id_that_aws_takes(report: Report, name: str) -> None:
@@ -275,6 +279,7 @@ def test_a_signal_has_an_id_that_aws_takes(report: Report, name: str) -> None:
     assert set(made) <= set(string.ascii_letters + string.digits + ".-_")
 
 
+@pytest.mark.slow
 @FEW
 @given(HOSTILE)
 @example(WORST)
@@ -294,6 +299,7 @@ class Heard(logging.Handler):
         self.lines.append(record.getMessage())
 
 
+@pytest.mark.slow
 @FEW
 @given(HOSTILE)
 @example(WORST)

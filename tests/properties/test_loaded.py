@@ -118,6 +118,7 @@ def copied(tree: Path) -> None:
     shutil.copy(ROOT / "tests" / "__init__.py", tree / "tests" / "__init__.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "code", "status"),
     [
@@ -201,6 +202,7 @@ print(json.dumps({"said": said, "late": [each for each in gone.late if each in s
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_after_what_is_loaded_first(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _LATE, str(tmp_path)],
@@ -247,6 +249,7 @@ print(json.dumps({"said": said, "late": [each for each in gone.late if each in s
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_for_a_signal_after_what_is_loaded_first() -> None:
     keys = {"AccessKeyId": "A", "SecretAccessKey": "S", "Token": "T", "Expiration": "2099-01-01T00:00:00Z"}
     late = says("<Error><Code>RequestExpired</Code><Message>&quot;late&quot;</Message></Error>", 403)

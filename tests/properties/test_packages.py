@@ -62,6 +62,7 @@ def working(vendor: Vendor, pem: bytes) -> Memory:
     return memory
 
 
+@pytest.mark.slow
 @given(
     state=st.sampled_from([*STATES]),
     mood=st.sampled_from(["fail", "half", "lie", ""]),

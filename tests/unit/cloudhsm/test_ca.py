@@ -641,6 +641,7 @@ def test_a_dsa_key_is_refused(maker: Maker, tmp_path: Path) -> None:
     assert caught.value.saw == "DSA"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind", "code"),
     [

@@ -111,6 +111,7 @@ def by_cryptography(authorities: list[Issuer], leaf: x509.Certificate) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_every_combination_is_judged_as_openssl_and_cryptography_judge_it(
     family: Family, tmp_path: Path
 ) -> None:

@@ -6,6 +6,8 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 from agent.core.errors import CODES
 from agent.core.notices import WARNINGS
 
@@ -41,6 +43,7 @@ def shown() -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_every_warning_is_explained_and_none_that_there_is_not() -> None:
     assert len(shown()) > 30
     assert shown() - set(CODES) == set(WARNINGS) - set(CODES)

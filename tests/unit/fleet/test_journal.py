@@ -262,6 +262,7 @@ def test_the_newest_roll_out_says_where_a_hosts_packages_come_from(tmp_path: Pat
     assert {name: each["package_source"] for name, each in found.items()} == {"web-2": "/a", "web-1": "/new"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [0x01, 0x20, 0x80])
 def test_a_journal_of_which_a_byte_changed_tells_nothing_else(tmp_path: Path, change: int) -> None:
     write(tmp_path)

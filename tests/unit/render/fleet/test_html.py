@@ -63,6 +63,7 @@ def test_what_was_said_is_there_to_be_read() -> None:
     assert EVIL[0] in "".join(Shape(page(saying(EVIL[0]))).said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_the_policy_allows_this_style_and_this_script_and_nothing_else(case: Any) -> None:
     text = page(case())
@@ -134,6 +135,7 @@ def test_a_thousand_hosts_stay_below_3_mb(length: int) -> None:
     assert ("more, in the JSON report" in text) == (length > 100)
 
 
+@pytest.mark.slow
 def test_what_there_is_no_room_for_is_never_what_failed() -> None:
     text = page(big("x" * 20_000))
     assert text.count('<li class="failed"><b>failed</b> reach:') == 1000
