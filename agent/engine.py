@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Callable, Protocol
 
-from agent.core.errors import CODES, AgentError, unexpected
+from agent.core.codes import CODES
+from agent.core.errors import AgentError, unexpected
 from agent.core.model import Finding, Notice, StepOutcome, StepResult
 
 if TYPE_CHECKING:

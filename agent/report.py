@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agent import __version__
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 from agent.core.model import (
     ErrorDetails,
     HostIdentity,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, final
 
 from agent.config.desired import Desired, from_json
 from agent.config.recorded import resolve_desired, with_what_lacks
-from agent.core.errors import CODES, AgentError, unexpected
+from agent.core.codes import CODES
+from agent.core.errors import AgentError, unexpected
 from agent.core.model import ErrorDetails, Notice, Report
 from agent.hosts import ready
 from agent.render.json_report import to_document

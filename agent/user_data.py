@@ -15,7 +15,8 @@ from agent import __version__
 from agent.catalogue import load
 from agent.cloudhsm.client_options import CLIENT_OPTIONS
 from agent.config.ca_source import load_ca
-from agent.config.desired import Desired, InputErrors, options_of, spelled
+from agent.config.desired import Desired, options_of, spelled
+from agent.config.input_errors import InputErrors
 from agent.config.options import OPTIONS, CaSource
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT

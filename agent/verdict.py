@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 from agent.core.model import ErrorDetails, RunOutcome, StepOutcome
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ def options(command: Any) -> list[Any]:
 
 def words_of(root: Any) -> Words:
     from agent.cloudhsm.components import NAMES  # noqa: PLC0415 -- of the tree, whose path main sets
-    from agent.core.errors import CODES  # noqa: PLC0415
+    from agent.core.codes import CODES  # noqa: PLC0415
     from agent.render.manual import topics  # noqa: PLC0415
 
     named: dict[tuple[str, ...], Iterable[str]] = {("explain",): CODES, ("help",): topics()}

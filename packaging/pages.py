@@ -85,7 +85,7 @@ def _commands(root: Any) -> list[str]:
 def _tables() -> list[str]:
     """Return what the agent's own tables say: its options, exit statuses, codes and the forms of a report's place."""
     from agent.config.options import OPTIONS  # noqa: PLC0415
-    from agent.core.errors import CODES, EXIT_STATUSES  # noqa: PLC0415 -- of the tree, whose path main sets
+    from agent.core.codes import CODES, EXIT_STATUSES  # noqa: PLC0415 -- of the tree, whose path main sets
     from agent.sinks.registry import SINKS  # noqa: PLC0415
 
     lines = [".SH OPTIONS"]

@@ -14,7 +14,8 @@ from completions import commands, options
 from agent.catalogue import components, load, match_platform, newest
 from agent.cli.root import command_tree
 from agent.config.options import OPTIONS
-from agent.core.errors import CODES, EXIT_STATUSES, AgentError
+from agent.core.codes import CODES, EXIT_STATUSES
+from agent.core.errors import AgentError
 from agent.core.notices import WARNINGS
 from agent.core.system import LINUX, windows
 

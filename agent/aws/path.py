@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         SecurityGroup,
         VpcRoute,
     )
-    from agent.core.errors import CodeName
+    from agent.core.codes import CodeName
 
 PORTS = (2223, 2225)
 # From which ports a client connects: the kernels' defaults. Answers come back to these.
@@ -124,7 +124,7 @@ class _Path:
             return self._not_attached(theirs.groups[0])
         if self._passes((rule for each in groups for rule in each.ingress), self.client):
             return None
-        own = next((each for each in groups if _covers((_own_spans(each)), PORTS)), None)
+        own = next((each for each in groups if _covers(_own_spans(each), PORTS)), None)
         if own and self._one_vpc and own.id not in mine.groups and len(mine.groups) < MOST_GROUPS:
             return self._not_attached(own.id)
         return self._rule_missing("ingress", theirs.groups[0], self.client)
@@ -140,11 +140,11 @@ class _Path:
         """Tell whether rules let all three ports through from or to a peer; one that nobody can read does."""
         spans: list[Span] = []
         for rule in rules:
-            if rule.protocol not in (ANY_PROTOCOL, *TCP):
+            if not _is_tcp(rule):
                 continue
             named = self._references_work and set(rule.groups) & set(peer.interface.groups)
             if rule.opaque or named or any(_contains(each, peer.address) for each in rule.ranges):
-                spans.append((0, 65535) if rule.protocol == ANY_PROTOCOL else (rule.first, rule.last))
+                spans.append(_ports_of(rule))
         return _covers(spans, PORTS)
 
     @property
@@ -363,11 +363,15 @@ def _named(groups: Sequence[SecurityGroup] | None, ids: Sequence[str]) -> list[S
 
 def _own_spans(group: SecurityGroup) -> list[Span]:
     """Return the ports at which a group lets its own members in."""
-    return [
-        (0, 65535) if rule.protocol == ANY_PROTOCOL else (rule.first, rule.last)
-        for rule in group.ingress
-        if group.id in rule.groups and rule.protocol in (ANY_PROTOCOL, *TCP)
-    ]
+    return [_ports_of(rule) for rule in group.ingress if group.id in rule.groups and _is_tcp(rule)]
+
+
+def _is_tcp(rule: GroupRule | AclEntry) -> bool:
+    return rule.protocol in (ANY_PROTOCOL, *TCP)
+
+
+def _ports_of(rule: GroupRule | AclEntry) -> Span:
+    return (0, 65535) if rule.protocol == ANY_PROTOCOL else (rule.first, rule.last)
 
 
 def _is_opaque(route: VpcRoute) -> bool:
@@ -391,8 +395,7 @@ def _blocking_number(acl: NetworkAcl, egress: bool, address: str, ports: Span) -
     for entry in sorted(acl.entries, key=lambda each: each.number):
         if entry.egress is not egress or not _matches(entry, address):
             continue
-        span = (0, 65535) if entry.protocol == ANY_PROTOCOL else (entry.first, entry.last)
-        rest = _without(undecided, span)
+        rest = _without(undecided, _ports_of(entry))
         if rest != undecided and not entry.allows:
             return entry.number
         undecided = rest
@@ -400,7 +403,7 @@ def _blocking_number(acl: NetworkAcl, egress: bool, address: str, ports: Span) -
 
 
 def _matches(entry: AclEntry, address: str) -> bool:
-    return entry.protocol in (ANY_PROTOCOL, *TCP) and _contains(entry.range, address)
+    return _is_tcp(entry) and _contains(entry.range, address)
 
 
 def _without(spans: Iterable[Span], taken: Span) -> list[Span]:

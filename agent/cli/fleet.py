@@ -17,7 +17,7 @@ from agent import log
 from agent.cli.options import CONFIG, Output, Quiet, is_json, with_options
 from agent.cli.requirements import require_linux
 from agent.cli.terminal import is_dumb, print_result, style
-from agent.config.desired import InputErrors
+from agent.config.input_errors import InputErrors
 from agent.config.options import OPTIONS, Option
 from agent.config.sources import read_sources
 from agent.core.errors import AgentError, unexpected

@@ -17,7 +17,8 @@ from agent.cli.terminal import is_dumb, print_result, style, width
 from agent.config.desired import Desired, RawOptions, merged
 from agent.config.options import OPTIONS, duration
 from agent.config.sources import read_desired
-from agent.core.errors import CODES, EXIT_STATUSES, AgentError
+from agent.core.codes import CODES, EXIT_STATUSES
+from agent.core.errors import AgentError
 from agent.core.notices import WARNINGS
 from agent.core.plain import printable
 from agent.hosts.local import local_host, termination_signals

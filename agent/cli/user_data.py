@@ -8,7 +8,8 @@ import typer
 
 from agent.cli.options import Config, with_options
 from agent.cli.terminal import width
-from agent.config.desired import InputErrors, merged, resolve
+from agent.config.desired import merged, resolve
+from agent.config.input_errors import InputErrors
 from agent.config.options import OPTIONS
 from agent.config.sources import read_sources
 from agent.core.errors import AgentError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.cloudhsm import lenient_json
 
 if TYPE_CHECKING:
-    from agent.core.errors import CodeName
+    from agent.core.codes import CodeName
 
 # What is looked at, from the end: `user list` of a full cluster is some hundred kB.
 _MOST_TEXT = 1024 * 1024

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.core.errors import AgentError, fix, immutable
+from agent.core.codes import fix
+from agent.core.errors import AgentError, immutable
 
 if TYPE_CHECKING:
     from agent.core.host import HostView

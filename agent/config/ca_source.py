@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from agent.cloudhsm.ca import read_ca
 from agent.cloudhsm.key_strength import judge_keys
 from agent.cloudhsm.paths import client_paths
-from agent.config.desired import InputErrors
+from agent.config.input_errors import InputErrors
 from agent.config.options import CaSource
-from agent.core.errors import CODES, AgentError, fix
+from agent.core.codes import CODES, fix
+from agent.core.errors import AgentError
 from agent.core.urls import shown
 
 if TYPE_CHECKING:

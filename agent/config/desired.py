@@ -1,37 +1,17 @@
-"""Flags, environment, configuration files and the last run -> Desired; or every complaint about them at once."""
+"""What the caller asked for: options of all sources, or a record, -> Desired."""
 
 from __future__ import annotations
 
-import json
-import re
-import sys
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.cloudhsm.client_options import CLIENT_OPTIONS, ClientOptions
-from agent.config.options import (
-    ENVIRONMENT_PREFIX,
-    OPTIONS,
-    SDKS,
-    SECRET_VARIABLES,
-    CaSource,
-    InvalidValueError,
-    checksums_of,
-    spelled_address,
-)
-from agent.core.errors import CODES, AgentError, CodeName
-from agent.hosts.owned import changeable
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # the same parser, from the index, on the Pythons before it moved into the standard library
-    import tomli as tomllib
+from agent.config.options import BY_KEY, SDKS, CaSource, checksums_of, spelled_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.config.options import Option
-    from agent.core.host import HostView
+    from agent.config.input_errors import InputErrors
 
 
 @dataclass(frozen=True)
@@ -70,137 +50,7 @@ _FIELDS: Mapping[str, tuple[Any, Any]] = {
     **dict.fromkeys(_PASSED_ON, ("str | None", None)),
 }
 NO_HSM_IP = "at least one address of an HSM is needed"
-_BY_KEY = {option.key: option for option in OPTIONS if option.key}
 RawOptions = dict[str, Any]
-
-
-class InputErrors:
-    """Everything that is wrong with the input, collected so that it is reported at once."""
-
-    def __init__(self, texts: Iterable[str] = ()) -> None:
-        self.texts: list[str] = list(texts)
-
-    def add(self, where: str, text: str) -> None:
-        self.texts.append(f"{where}: {text}")
-
-    def raise_any(self, code: CodeName = "config-invalid", what: str = "the input") -> None:
-        """Raise AgentError `code` naming all complaints, when there is one."""
-        if self.texts:
-            raise self.error(code, what)
-
-    def error(self, code: CodeName = "config-invalid", what: str = "the input") -> AgentError:
-        """Return all complaints as one error."""
-        count = len(self.texts)
-        every = "every line of the complaint; they are all given at once"
-        hint = None if count > 1 else CODES[code].fix.replace(every, "what is named")
-        count_text = f"{count} things are" if count > 1 else "one thing is"
-        return AgentError(code, f"{count_text} wrong with {what}", saw="\n".join(self.texts), hint=hint)
-
-
-def read_flags(given: Mapping[str, Any], input_errors: InputErrors) -> RawOptions:
-    """Take what was typed: option name -> text, list of texts or bool; None and empty were not typed."""
-    return {
-        option.name: value
-        for option in OPTIONS
-        if given.get(option.name) not in (None, [], (), False)
-        for value in _parsed(option, given[option.name], option.switch, input_errors)
-    }
-
-
-def read_environment(environment: Mapping[str, str], input_errors: InputErrors) -> RawOptions:
-    """Take HSM_AGENT_…; a list is separated by commas or spaces. Unknown names are errors, as they are in the file."""
-    given: RawOptions = {}
-    variables = {option.variable: option for option in OPTIONS}
-    for name in sorted(environment):
-        if not name.startswith(ENVIRONMENT_PREFIX) or not environment[name].strip():
-            continue
-        option = variables.get(name)
-        if name in SECRET_VARIABLES:
-            continue
-        if option is None:
-            input_errors.add(name, "unknown variable" + did_you_mean(name, variables))
-            continue
-        text = environment[name]
-        values: Any = re.split(r"[,\s]+", text.strip()) if option.many else text
-        for value in _parsed(option, values, name, input_errors):
-            given[option.name] = value
-    return given
-
-
-def read_document(text: str, where: str, input_errors: InputErrors, *, is_json: bool = False) -> RawOptions:
-    """Take a TOML or JSON document. Complaints name the file, the line and the nearest known key."""
-    try:
-        tree = json.loads(text, object_pairs_hook=_once) if is_json else tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
-        input_errors.add(where, f"not valid {'JSON' if is_json else 'TOML'}: {error}")
-        return {}
-    if not isinstance(tree, dict):
-        input_errors.add(where, "a table is wanted at the top")
-        return {}
-    given: RawOptions = {}
-    for key, value in _flat(tree):
-        place = f"{where}:{_line_of(text, key)}" if not is_json else where
-        option = _BY_KEY.get(key)
-        if option is None:
-            input_errors.add(place, f"unknown key `{key}`" + did_you_mean(key, _BY_KEY))
-            continue
-        if option.name in given:  # `hsm.ip` as one name, beside `ip` below `hsm`
-            input_errors.add(place, f"`{key}` stands there twice")
-        for parsed in _parsed(option, value, f"{place}: {key}", input_errors):
-            given[option.name] = parsed
-    return given
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the members of a JSON object. Of two with one name Python drops the first without an error."""
-    members: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in members:
-            raise ValueError(f"`{name}` stands there twice")
-        members[name] = value
-    return members
-
-
-def read_files(view: HostView, input_errors: InputErrors) -> RawOptions:
-    """Take the configuration file and then conf.d/*.toml in the order of their names; later ones win."""
-    given: RawOptions = {}
-    system = view.system
-    folder = [
-        system.join(system.configuration_folder, name)
-        for name in view.list_dir(system.configuration_folder)
-        if name.endswith(".toml")
-    ]
-    for path in (system.configuration, *folder):
-        given.update(read_file(view, path, input_errors) or {})
-    return given
-
-
-def read_file(view: HostView, path: str, input_errors: InputErrors) -> RawOptions | None:
-    """Take one configuration file, None for no such file. One that somebody else can change is not taken."""
-    fault = changeable(view, path)
-    data = view.read(path)
-    if data is None:
-        return None
-    if fault is not None:
-        input_errors.add(path, fault)
-        return {}
-    return read_text(data, path, input_errors)
-
-
-def read_text(data: bytes, where: str, input_errors: InputErrors) -> RawOptions:
-    """Take the bytes of one configuration file; JSON when they start with a brace."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        input_errors.add(where, f"not UTF-8: byte {error.start}")
-        return {}
-    return read_document(text, where, input_errors, is_json=text.lstrip().startswith("{"))
-
-
-def read_option(option: Option, value: Any, where: str, input_errors: InputErrors) -> RawOptions:
-    """Take one value of one option, as a document has it, whatever its source."""
-    parsed = _parsed(option, value, where, input_errors)
-    return {option.name: parsed[0]} if parsed else {}
 
 
 def merged(given: Iterable[RawOptions]) -> Desired:
@@ -254,7 +104,7 @@ def resolve(given: Iterable[RawOptions], input_errors: InputErrors, *, complete:
 
 
 def _is_about_hsm_ip(complaint: str) -> bool:
-    option = _BY_KEY["hsm.ip"]
+    option = BY_KEY["hsm.ip"]
     return any(name in complaint for name in (option.switch, option.variable, str(option.key)))
 
 
@@ -327,64 +177,3 @@ def _is_writable(value: Any) -> bool:
         except UnicodeEncodeError:
             return False
     return True
-
-
-def _parsed(option: Option, value: Any, where: str, input_errors: InputErrors) -> list[Any]:
-    """Return the parsed value in a list, or nothing when there was something to complain about."""
-    values = list(value) if option.many and isinstance(value, (list, tuple)) else [value]
-    if option.key == "client.sha256" and isinstance(value, dict):
-        values = [f"{name}={digest}" for name, digest in value.items()]
-    parsed: list[Any] = []
-    for each in values:
-        # a number may be written as one in TOML (`sdk = 5`); a switch may be the text of an environment variable
-        if not isinstance(each, (str, bool) if option.flag else (str, int)) or (
-            isinstance(each, bool) and not option.flag
-        ):
-            input_errors.add(where, "true or false is wanted" if option.flag else "a text is wanted")
-            continue
-        try:
-            parsed.append(each if isinstance(each, bool) else option.parse(str(each)))
-        except InvalidValueError as error:
-            input_errors.add(where, str(error))
-    if len(parsed) < len(values):
-        return []
-    if not option.many:
-        return parsed
-    for each in parsed:
-        if parsed.count(each) > 1:
-            plain = str(each).partition("?")[0]  # what stands behind it in a URL may be a secret
-            input_errors.add(where, f"{plain} is given more than once")
-            return []
-    return [option.collect(parsed)] if parsed else []
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and name not in _BY_KEY:
-            yield from _flat(value, f"{name}.")
-        else:
-            yield name, value
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of a complaint about an unknown name: the nearest known one, when there is one."""
-    from difflib import get_close_matches  # noqa: PLC0415 -- only for a complaint
-
-    near = get_close_matches(name, list(known), 1, 0.4)
-    return f"; did you mean `{near[0]}`?" if near else ""
-
-
-def _line_of(text: str, key: str) -> int:
-    """Return the line a key stands in: its table's header first, then the name before an equals sign."""
-    table, _, name = key.rpartition(".")
-    here = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        opened, _, rest = line.strip().partition("[")
-        if not opened and "]" in rest:
-            here = rest.partition("]")[0].replace('"', "").replace(" ", "").replace("\t", "")
-            continue
-        written = re.match(r"""\s*["']?([\w.-]+)["']?\s*=""", line)
-        if written and written[1] in ((name, key) if here == table else (key,)):
-            return number
-    return 1

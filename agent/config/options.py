@@ -340,3 +340,4 @@ OPTIONS = (
     Option("timeout", None, "a limit for the whole run and for each wait in it: 90s, 15m, 2h", duration,
            metavar="DURATION"),
 )  # fmt: skip
+BY_KEY = {option.key: option for option in OPTIONS if option.key}

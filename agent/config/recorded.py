@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from agent.cloudhsm.paths import client_paths
 from agent.cloudhsm.pem import contains_private_key
 from agent.config.ca_source import load_ca
-from agent.config.desired import NO_HSM_IP, Desired, InputErrors, from_json, options_of, to_json, with_options
+from agent.config.desired import NO_HSM_IP, Desired, from_json, options_of, to_json, with_options
+from agent.config.input_errors import InputErrors
 from agent.config.options import CaSource
 from agent.core.errors import AgentError
 from agent.core.model import ErrorDetails, Notice

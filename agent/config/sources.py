@@ -6,24 +6,17 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from agent.config.desired import (
-    Desired,
-    InputErrors,
-    RawOptions,
-    read_environment,
-    read_file,
-    read_files,
-    read_flags,
-    read_text,
-    resolve,
-)
+from agent.config.desired import Desired, RawOptions, resolve
+from agent.config.input_errors import InputErrors
 from agent.config.options import CaSource
-from agent.core.errors import AgentError, CodeName
+from agent.config.readers import read_environment, read_file, read_files, read_flags, read_text
+from agent.core.errors import AgentError
 from agent.hosts.timed_input import read_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from agent.core.codes import CodeName
     from agent.core.host import HostView
 
 # Limits of standard input: bytes, and seconds until its end. A person may have to log in somewhere first.

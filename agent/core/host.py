@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from agent.core.errors import CodeName
+    from agent.core.codes import CodeName
     from agent.core.registry import RegistryKey
     from agent.core.system import System
 

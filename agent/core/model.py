@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeVar, Union
 
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 from agent.core.plain import MOST, carried
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from agent.core.errors import CodeName
+    from agent.core.codes import CodeName
     from agent.core.host import Host, HostView
 
 # the values of a finding's detail: plain JSON

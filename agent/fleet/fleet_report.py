@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 from agent.core.fleet_model import HostState
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Callable
 from agent.catalogue import load as load_catalogue
 from agent.catalogue import published
 from agent.core.backoff import Backoff
-from agent.core.errors import CODES, AgentError
+from agent.core.codes import CODES
+from agent.core.errors import AgentError
 from agent.core.fleet_model import HostResult, HostState
 from agent.core.transport import CancelledError, ConnectionLostError
 from agent.fleet import package_cache
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import NoReturn
 
-    from agent.core.errors import CodeName
+    from agent.core.codes import CodeName
     from agent.core.transport import CancelToken, CommandChannel, Connection, Connector
     from agent.fleet.launch import LaunchMethod
     from agent.fleet.model import Deps, HostTask, RunState

@@ -18,13 +18,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from agent.core.errors import AgentError, CodeName
+from agent.core.errors import AgentError
 from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target, summary_of
 from agent.fleet.model import RunSpec, RunState
 from agent.hosts.files import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from agent.core.codes import CodeName
 
 _VERSION = 1
 # How many runs are searched for what a host was configured with.

@@ -6,7 +6,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Callable
 
-from agent.core.errors import CODES, AgentError
+from agent.core.codes import CODES
+from agent.core.errors import AgentError
 from agent.remote.protocol import RECORD, At, Failed, Hello, ReportMessage, Settled, WantFile, WantTree
 from agent.render.schema_check import first_violation
 

@@ -13,7 +13,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Callable
 
-from agent.core.errors import CODES, unexpected
+from agent.core.codes import CODES
+from agent.core.errors import unexpected
 from agent.core.fleet_model import HostResult, HostState
 from agent.core.transport import CancelledError
 from agent.fleet import waves
@@ -23,7 +24,7 @@ from agent.fleet.model import CONNECTING, HostTask
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.core.errors import CodeName
+    from agent.core.codes import CodeName
     from agent.core.fleet_model import Target
     from agent.core.transport import CancelToken
     from agent.fleet.journal import Journal

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from agent.cloudhsm.ca import read_ca
 from agent.config.ca_source import read_source
-from agent.config.desired import Desired, InputErrors, from_json, resolve, to_json
+from agent.config.desired import Desired, from_json, resolve, to_json
+from agent.config.input_errors import InputErrors
 from agent.config.options import CaSource, duration
 from agent.core.errors import AgentError
 from agent.core.fleet_model import HostState

@@ -15,7 +15,7 @@ from agent.http.tls import tls_context
 if TYPE_CHECKING:
     import ssl
 
-    from agent.core.errors import CodeName
+    from agent.core.codes import CodeName
 
 # (socket, whether to wait for writing, seconds) -> whether it is ready
 Ready = Callable[[socket.socket, bool, float], bool]

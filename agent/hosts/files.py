@@ -14,7 +14,8 @@ import stat
 import struct
 import sys
 
-from agent.core.errors import AgentError, fix, immutable, is_exhaustion
+from agent.core.codes import fix
+from agent.core.errors import AgentError, immutable, is_exhaustion
 from agent.core.host import Stat
 from agent.core.system import is_stream
 from agent.hosts import linux

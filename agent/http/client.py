@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Union
 from urllib.parse import urljoin, urlsplit
 
 import agent
-from agent.core.errors import CODES, AgentError
+from agent.core.codes import CODES
+from agent.core.errors import AgentError
 from agent.core.urls import shown
 from agent.http import tls
 from agent.http.proxies import Proxy, UnusableProxyError, proxy_for

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.cloudhsm.components import COMPONENTS
-from agent.core.errors import AgentError, CodeName
+from agent.core.errors import AgentError
 from agent.core.utf16 import text_of
 from agent.package_managers.protocol import Condition, Installed, run_transaction
 from agent.windows.authenticode import check_signature
@@ -17,6 +17,7 @@ from agent.windows.registry import read_key
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.core.codes import CodeName
     from agent.core.host import CommandResult, Host, HostView
     from agent.core.model import Notice
     from agent.core.timeouts import Timeouts

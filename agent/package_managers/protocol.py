@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from agent.core.errors import AgentError, CodeName
+from agent.core.errors import AgentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from agent.core.codes import CodeName
     from agent.core.host import CommandResult, Host, HostView
     from agent.core.model import Notice
     from agent.core.timeouts import Timeouts

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent import commands, log
 from agent.config.desired import from_json
-from agent.core.errors import CODES, AgentError, unexpected
+from agent.core.codes import CODES
+from agent.core.errors import AgentError, unexpected
 from agent.core.urls import shown
 from agent.hosts.local import local_host
 from agent.remote.protocol import PATIENCE, At, Failed, Hello, RecordStream, Refused, ReportMessage, WantFile

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.core.errors import CODES, EXIT_STATUSES
+from agent.core.codes import CODES, EXIT_STATUSES
 from agent.core.plain import printable
 from agent.render.text import NBSP, coloured, labelled, short, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.core.errors import ErrorCode
+    from agent.core.codes import ErrorCode
     from agent.core.notices import WarningCode
 
 # successes and useful remarks, which are no warnings

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from agent.core.backoff import Backoff
-from agent.core.errors import AgentError, CodeName
+from agent.core.errors import AgentError
 from agent.core.transport import CancelledError, ConnectionLostError
 from agent.ssh import sockets
 from agent.ssh.channel import SshChannel
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from agent.core.codes import CodeName
     from agent.ssh.config import Hop, Route
     from agent.ssh.identities import IdentityStore
     from agent.ssh.known_hosts import KnownHosts

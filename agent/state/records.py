@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agent.core.errors import EXIT_STATUSES, AgentError
+from agent.core.codes import EXIT_STATUSES
+from agent.core.errors import AgentError
 from agent.state.exposure import exposed
 from agent.state.identity import identity, is_foreign
 from agent.state.sealed import opened, seal

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from agent.cloudhsm.ca import find_certificates, written
 from agent.cloudhsm.protection import close, exposed, shut
-from agent.core.errors import AgentError, CodeName
+from agent.core.errors import AgentError
 from agent.core.links import goal, require_whole
 from agent.core.model import Finding
 
 if TYPE_CHECKING:
     from agent.cloudhsm.paths import ClientPaths
+    from agent.core.codes import CodeName
     from agent.core.host import Host, HostView
 
 _MODE = 0o644

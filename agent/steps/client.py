@@ -14,7 +14,8 @@ from agent.cloudhsm.cli_output import (
     parse_response,
 )
 from agent.cloudhsm.client_config import parse_client_config
-from agent.core.errors import CODES, AgentError
+from agent.core.codes import CODES
+from agent.core.errors import AgentError
 from agent.core.model import Finding, Notice
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from agent.cloudhsm.disk_space import refuse_without_room
 from agent.cloudhsm.paths import PORT
 from agent.cloudhsm.prepare import FileAttributes, prepare, undo_damage
 from agent.cloudhsm.protection import close, exposed, is_roots_alone
-from agent.core.errors import AgentError, CodeName
+from agent.core.errors import AgentError
 from agent.core.links import goal, require_whole
 from agent.core.model import Finding, Notice
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agent.cloudhsm.client_options import ClientOption
     from agent.cloudhsm.paths import ClientPaths
     from agent.cloudhsm.protection import UnprotectedPath
+    from agent.core.codes import CodeName
     from agent.core.host import Host, HostView
     from agent.core.timeouts import Timeouts
 

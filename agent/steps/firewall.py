@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from agent.core.errors import AgentError, CodeName
+from agent.core.errors import AgentError
 from agent.core.model import Finding, Notice
 from agent.windows.firewall import PORTS, RULE, own_rules
 
 if TYPE_CHECKING:
+    from agent.core.codes import CodeName
     from agent.core.host import Host, HostView
     from agent.core.timeouts import Timeouts
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 from agent.core.links import goal
 from agent.core.model import Finding
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from agent.catalogue import parse_version
 from agent.cloudhsm.components import PACKAGE_PATTERN
 from agent.cloudhsm.disk_space import refuse_without_room, require_executable
-from agent.core.errors import AgentError, CodeName
+from agent.core.errors import AgentError
 from agent.core.model import Finding, Notice
 from agent.core.urls import scheme_of, shown
 from agent.package_managers import Condition
@@ -18,6 +18,7 @@ from agent.state.exposure import close_cache
 
 if TYPE_CHECKING:
     from agent.cloudhsm.paths import ClientPaths
+    from agent.core.codes import CodeName
     from agent.core.host import Host, HostView
     from agent.core.model import Value
     from agent.core.timeouts import Timeouts

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.core.errors import AgentError, CodeName, fix
+from agent.core.codes import CodeName, fix
+from agent.core.errors import AgentError
 from agent.core.model import Finding
 from agent.windows.firewall import outbound_blocks
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Union
 
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 from agent.core.registry import RegistryKey
 from agent.windows.registry import read_key
 

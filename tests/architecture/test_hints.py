@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from agent.cli.root import command_tree
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 from agent.render.fleet.humanize import from_here
 from agent.render.manual import topics
 

@@ -27,9 +27,11 @@ from agent import __version__
 from agent.cli.fleet import COMMANDS as FLEET_COMMANDS
 from agent.cli.host import COMMANDS
 from agent.cli.root import command_tree
-from agent.config.desired import InputErrors, read_text, resolve
+from agent.config.desired import resolve
+from agent.config.input_errors import InputErrors
 from agent.config.options import OPTIONS, CaSource
-from agent.core.errors import CODES
+from agent.config.readers import read_text
+from agent.core.codes import CODES
 from agent.core.system import windows
 from agent.render.manual import page, topics
 from agent.sinks.registry import SINKS

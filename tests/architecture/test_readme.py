@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.config.desired import InputErrors, read_text, resolve
+from agent.config.desired import resolve
+from agent.config.input_errors import InputErrors
 from agent.config.options import OPTIONS
-from agent.core.errors import CODES, EXIT_STATUSES
+from agent.config.readers import read_text
+from agent.core.codes import CODES, EXIT_STATUSES
 from agent.core.notices import WARNINGS
 from agent.render.json_report import schema
 from agent.render.manual import FOLDER, topics

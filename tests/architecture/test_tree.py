@@ -12,7 +12,7 @@ from typing import get_args
 
 import pytest
 
-from agent.core.errors import CODES, EXIT_STATUSES, CodeName
+from agent.core.codes import CODES, EXIT_STATUSES, CodeName
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "agent").rglob("*.py"))
@@ -160,7 +160,7 @@ def test_version_loads_nothing_but_the_command_line() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     core, render = (
-        ["agent.core", "agent.core.errors", "agent.core.plain"],
+        ["agent.core", "agent.core.codes", "agent.core.errors", "agent.core.plain"],
         ["agent.render", "agent.render.output"],
     )
     assert done.stderr.splitlines()[-1] == str(["agent.cli", "agent.cli.root", *core, *render])

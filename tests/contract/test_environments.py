@@ -24,7 +24,7 @@ import pytest
 
 from agent import __version__
 from agent.cli import fleet, host
-from agent.core.errors import EXIT_STATUSES
+from agent.core.codes import EXIT_STATUSES
 from tests.building import copied
 
 if TYPE_CHECKING:

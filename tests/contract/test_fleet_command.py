@@ -133,7 +133,7 @@ _AS_NOBODY = """
 import os, sys
 import agent.fleet.journal  # nobody may not read a checkout that is private
 from agent.cli.fleet import _require_writable
-from agent.config.desired import InputErrors
+from agent.config.input_errors import InputErrors
 from agent.hosts.local import local_host
 machine, complaints = local_host(), InputErrors()
 os.getuid() or os.setuid(65534)

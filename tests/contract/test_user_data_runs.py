@@ -33,8 +33,10 @@ import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from agent.config.desired import Desired, InputErrors, read_text, resolve
+from agent.config.desired import Desired, resolve
+from agent.config.input_errors import InputErrors
 from agent.config.options import CaSource
+from agent.config.readers import read_text
 from agent.core.errors import AgentError
 from agent.core.system import windows
 from agent.hosts.posix import Posix

@@ -6,7 +6,7 @@ import copy
 import hashlib
 from typing import Any
 
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
 from agent.fleet.fleet_report import to_tree
 from agent.fleet.model import RunSpec, RunState

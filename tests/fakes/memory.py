@@ -17,7 +17,7 @@ from agent.hosts import allowlist
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from agent.core.errors import CodeName
+    from agent.core.codes import CodeName
     from agent.core.registry import RegistryKey
     from agent.core.system import System
 

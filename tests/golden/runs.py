@@ -9,16 +9,10 @@ from typing import TYPE_CHECKING, Callable
 import pytest
 
 from agent import commands
-from agent.config.desired import (
-    Desired,
-    InputErrors,
-    read_environment,
-    read_flags,
-    read_text,
-    resolve,
-    with_options,
-)
+from agent.config.desired import Desired, resolve, with_options
+from agent.config.input_errors import InputErrors
 from agent.config.options import CaSource
+from agent.config.readers import read_environment, read_flags, read_text
 from agent.core.errors import AgentError
 from agent.core.host import ProcessInfo
 from agent.render.progress import NullProgress
@@ -27,7 +21,7 @@ from agent.run import report_invalid_input
 from tests.fakes.vendor import ETC, MIRROR, Vendor, WindowsVendor
 
 if TYPE_CHECKING:
-    from agent.core.errors import CodeName
+    from agent.core.codes import CodeName
     from agent.core.model import Report
     from tests.fakes.memory import Memory
 

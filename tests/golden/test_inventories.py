@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from agent.config.desired import InputErrors
+from agent.config.input_errors import InputErrors
 from agent.core.fleet_model import Target
 from agent.fleet.inventory import read, select
 from agent.hosts.posix import Posix

@@ -11,7 +11,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from agent import commands
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 from agent.render import screen
 from agent.render.json_report import schema, to_tree
 from agent.state import records

@@ -11,7 +11,7 @@ from tests.fakes.memory import Memory
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.core.errors import CodeName
+    from agent.core.codes import CodeName
 
 
 class Fixed(Memory):

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 from agent.core.fleet_model import HostResult, HostState, Target
 from agent.fleet import controller, journal
 from agent.fleet.agent_archive import AgentArchive, AgentArchives

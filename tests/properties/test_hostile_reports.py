@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from agent import log
 from agent.core import model
-from agent.core.errors import CODES, AgentError
+from agent.core.codes import CODES
+from agent.core.errors import AgentError
 from agent.core.host import ProcessInfo
 from agent.core.model import HostIdentity, Report, RunOutcome
 from agent.render import screen

@@ -14,7 +14,8 @@ from agent import commands
 from agent.cloudhsm.paths import client_paths
 from agent.config.desired import Desired
 from agent.config.options import CaSource
-from agent.core.errors import CODES, AgentError
+from agent.core.codes import CODES
+from agent.core.errors import AgentError
 from agent.core.host import CommandResult
 from agent.core.model import RunOutcome, StepOutcome
 from agent.render.progress import NullProgress
@@ -35,7 +36,7 @@ from tests.properties.worlds import (
 )
 
 if TYPE_CHECKING:
-    from agent.core.errors import CodeName
+    from agent.core.codes import CodeName
     from tests.fakes.memory import Memory
 
 # what holds, holds on either kind of system

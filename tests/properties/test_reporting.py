@@ -33,7 +33,7 @@ from tests.properties.worlds import STARTED, Fragile, Killed, configure, desired
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.core.errors import CodeName
+    from agent.core.codes import CodeName
     from tests.fakes.memory import Memory
 
 WHOLE = "file:/told/report.json"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import commands
-from agent.config.desired import Desired, InputErrors
+from agent.config.desired import Desired
+from agent.config.input_errors import InputErrors
 from agent.core.errors import AgentError
 from agent.render import json_report, screen
 from agent.render.progress import NullProgress

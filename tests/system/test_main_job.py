@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.core.errors import EXIT_STATUSES
+from agent.core.codes import EXIT_STATUSES
 
 from .scene import CA, ROWS, STATE, Scene, agent, cluster, prepare, servers
 

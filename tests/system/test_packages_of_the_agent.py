@@ -297,7 +297,7 @@ def test_one_tree_runs_on_every_python(make_host: MakeHost, built: Path, image: 
     assert (printed.returncode, printed.stdout.startswith("#cloud-config\n")) == (0, True), printed.stderr
     # what only some runs load: downloads, the look at programs, a terminal's progress, and TOML on old Pythons
     loads = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import requests, psutil, agent.config.desired;"
+        "import sys; sys.path.insert(0, sys.argv[1]); import requests, psutil, agent.config.readers;"
         "from agent.render.progress import SpinnerProgress; progress = SpinnerProgress(sys.stderr);"
         "progress.began('reach', touching=False); progress.downloaded(1, 2); progress.close();"
         "found = [each.__file__ for each in (requests, psutil, psutil._psplatform.cext)];"

@@ -17,7 +17,7 @@ from tests.fakes.memory import Memory
 from tests.fakes.steps import Files
 
 if TYPE_CHECKING:
-    from agent.core.errors import CodeName
+    from agent.core.codes import CodeName
     from agent.core.host import Host, HostView
 
 

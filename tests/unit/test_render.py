@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 from agent.core.model import StepOutcome, StepResult
 from agent.render import screen
 from agent.render.json_report import schema

@@ -10,15 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config.desired import (
-    Desired,
-    InputErrors,
-    from_json,
-    read_environment,
-    read_flags,
-    resolve,
-    to_json,
-)
+from agent.config.desired import Desired, from_json, resolve, to_json
+from agent.config.input_errors import InputErrors
+from agent.config.readers import read_environment, read_flags
 from agent.core.errors import AgentError
 from agent.core.host import CommandResult
 from agent.core.system import LINUX, windows

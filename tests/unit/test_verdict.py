@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 from agent.core.model import RunOutcome, StepOutcome, StepResult
 from agent.engine import EngineResult
 from agent.verdict import judge

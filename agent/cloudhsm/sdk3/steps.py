@@ -21,7 +21,7 @@ from agent.cloudhsm.sdk3.client_config import (
 from agent.cloudhsm.sdk3.daemon import daemon_on
 from agent.cloudhsm.sdk3.paths import PORT_CMU
 from agent.cloudhsm.sdk3.service_managers import HALTED
-from agent.core.errors import AgentError, CodeName
+from agent.core.errors import AgentError
 from agent.core.links import require_whole
 from agent.core.model import Finding
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from agent.cloudhsm.client_config import SavedConfig
     from agent.cloudhsm.paths import ClientPaths
     from agent.cloudhsm.protection import UnprotectedPath
+    from agent.core.codes import CodeName
     from agent.core.host import CommandResult, Host, HostView
     from agent.core.timeouts import Timeouts
 

@@ -6,7 +6,8 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from agent.cloudhsm.sdk3.daemon import daemon_on
-from agent.core.errors import CODES, AgentError
+from agent.core.codes import CODES
+from agent.core.errors import AgentError
 from agent.core.model import StepOutcome, StepResult
 from agent.core.timeouts import Timeouts
 

@@ -13,7 +13,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
-from agent.config.desired import InputErrors
+from agent.config.input_errors import InputErrors
 from agent.fleet.inventory import ansible_json, ini, toml
 from agent.fleet.inventory.host_pattern import select
 from agent.fleet.inventory.ranges import MOST_HOSTS

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.config.desired import did_you_mean
+from agent.config.input_errors import did_you_mean
 from agent.config.options import InvalidValueError
 from agent.fleet.inventory import validators, variables
 from agent.fleet.inventory.group_tree import MOST_GROUPS, group_tree
 from agent.fleet.inventory.variable_files import VariableFiles, settings
 
 if TYPE_CHECKING:
-    from agent.config.desired import InputErrors
+    from agent.config.input_errors import InputErrors
     from agent.core.fleet_model import Target
     from agent.core.host import HostView
 

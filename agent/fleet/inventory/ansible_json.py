@@ -12,7 +12,7 @@ from agent.fleet.inventory.ranges import HostBudget
 from agent.fleet.inventory.variables import Encrypted
 
 if TYPE_CHECKING:
-    from agent.config.desired import InputErrors
+    from agent.config.input_errors import InputErrors
     from agent.core.fleet_model import Target
     from agent.core.host import HostView
 

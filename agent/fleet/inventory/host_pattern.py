@@ -6,12 +6,12 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from agent.config.desired import did_you_mean
+from agent.config.input_errors import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.config.desired import InputErrors
+    from agent.config.input_errors import InputErrors
     from agent.core.fleet_model import Target
 
 

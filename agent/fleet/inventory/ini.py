@@ -13,7 +13,7 @@ from agent.fleet.inventory.ranges import HostBudget, expanded
 from agent.fleet.inventory.validators import HostSpec, parse_host_spec
 
 if TYPE_CHECKING:
-    from agent.config.desired import InputErrors
+    from agent.config.input_errors import InputErrors
     from agent.core.fleet_model import Target
     from agent.core.host import HostView
 

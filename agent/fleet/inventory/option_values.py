@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.config.desired import RawOptions, read_option
+from agent.config.readers import read_option
 
 if TYPE_CHECKING:
-    from agent.config.desired import InputErrors
+    from agent.config.desired import RawOptions
+    from agent.config.input_errors import InputErrors
     from agent.config.options import Option
 
 MOST_VALUES = 100

@@ -30,7 +30,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Callable
 
-from agent.config.desired import did_you_mean
+from agent.config.input_errors import did_you_mean
 from agent.config.options import InvalidValueError
 from agent.config.toml_lines import TomlLines
 from agent.fleet.inventory import validators
@@ -47,7 +47,7 @@ else:  # the same parser, from the index, on the Pythons before it moved into th
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.config.desired import InputErrors
+    from agent.config.input_errors import InputErrors
     from agent.core.fleet_model import Target
 
 # the parser's time grows with the square of their number

@@ -14,7 +14,7 @@ from agent.core.fleet_model import Target
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.config.desired import InputErrors
+    from agent.config.input_errors import InputErrors
     from agent.fleet.inventory.group_tree import GroupTree
 
 # by the key that a setting has in a file

@@ -15,7 +15,7 @@ from agent.fleet.inventory import variables
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from agent.config.desired import InputErrors
+    from agent.config.input_errors import InputErrors
     from agent.core.host import HostView
 
 _EXTENSIONS = ("", ".yml", ".yaml", ".json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Callable
 
-from agent.config.desired import did_you_mean
+from agent.config.input_errors import did_you_mean
 from agent.config.options import ENVIRONMENT_PREFIX, OPTIONS, SECRET_VARIABLES, InvalidValueError
 from agent.core.fleet_model import Target
 from agent.fleet.inventory import validators
@@ -15,7 +15,7 @@ from agent.fleet.inventory.ssh_args import jump_in
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.config.desired import InputErrors
+    from agent.config.input_errors import InputErrors
 
 LONGEST_VALUE = 16_384
 PRIORITY = "ansible_group_priority"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 from agent.core.fleet_model import ANSWER_STEP, UNMET_OUTCOMES
 from agent.render.fleet.humanize import FIXES, Counted, counted, from_here
 from agent.render.text import short

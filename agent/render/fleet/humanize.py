@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 from agent.sinks import junit as one
 
 if TYPE_CHECKING:

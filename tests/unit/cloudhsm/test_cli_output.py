@@ -18,7 +18,7 @@ from agent.cloudhsm.cli_output import (
     parse_response,
 )
 from agent.cloudhsm.sdk3.steps import connected_servers
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 from tests.examples import examples
 
 QUICK = examples(150)

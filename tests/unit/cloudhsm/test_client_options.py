@@ -11,17 +11,9 @@ from agent.cloudhsm.client_config import parse_client_config
 from agent.cloudhsm.client_options import CLIENT_OPTIONS, ClientOption, ClientOptions
 from agent.cloudhsm.components import NAMES
 from agent.cloudhsm.paths import LINUX
-from agent.config.desired import (
-    Desired,
-    InputErrors,
-    from_json,
-    read_document,
-    read_environment,
-    read_flags,
-    resolve,
-    to_json,
-    with_options,
-)
+from agent.config.desired import Desired, from_json, resolve, to_json, with_options
+from agent.config.input_errors import InputErrors
+from agent.config.readers import read_document, read_environment, read_flags
 from agent.core.timeouts import Timeouts
 from agent.demo.default_config import fresh_cfg
 from agent.steps.configure import Configure

@@ -14,20 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.cloudhsm.client_options import ClientOptions
-from agent.config.desired import (
-    Desired,
-    InputErrors,
-    from_json,
-    read_document,
-    read_environment,
-    read_file,
-    read_files,
-    read_flags,
-    read_text,
-    resolve,
-    to_json,
-)
+from agent.config.desired import Desired, from_json, resolve, to_json
+from agent.config.input_errors import InputErrors
 from agent.config.options import OPTIONS, CaSource, duration
+from agent.config.readers import read_document, read_environment, read_file, read_files, read_flags, read_text
 from agent.core.errors import AgentError
 from agent.core.system import LINUX, System, windows
 from agent.hosts.local import local_host

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.errors import CODES
+from agent.core.codes import CODES
 from agent.core.notices import WARNINGS
 
 AGENT = Path(__file__).parents[3] / "agent"

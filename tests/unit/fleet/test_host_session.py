@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.core.errors import CODES, AgentError
+from agent.core.codes import CODES
+from agent.core.errors import AgentError
 from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
 from agent.core.transport import CancelledError, ConnectionLostError
 from agent.fleet import controller, journal
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from agent.core.errors import CodeName
+    from agent.core.codes import CodeName
 
 HELLO: dict[str, Any] = {"event": "hello", "python": "3.11.2", "uid": 0}
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config.desired import InputErrors
+from agent.config.input_errors import InputErrors
 from agent.config.options import OPTIONS, CaSource, InvalidValueError
 from agent.config.toml_lines import TomlLines
 from agent.core.errors import AgentError

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.catalogue import load, published
-from agent.config.desired import InputErrors, read_flags
+from agent.config.input_errors import InputErrors
+from agent.config.readers import read_flags
 from agent.core.errors import AgentError
 from agent.fleet.package_offer import PackageOffer, is_here
 from agent.hosts.posix import Posix

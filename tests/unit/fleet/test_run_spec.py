@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.config.desired import InputErrors, from_json
+from agent.config.desired import from_json
+from agent.config.input_errors import InputErrors
 from agent.config.options import CaSource
 from agent.core.errors import AgentError
 from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target

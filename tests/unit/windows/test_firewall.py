@@ -29,7 +29,7 @@ from tests.full_server import full_server
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.core.errors import CodeName
+    from agent.core.codes import CodeName
     from agent.core.registry import Value
 
 OWN = r"HKLM\SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy"
