@@ -157,25 +157,25 @@ def records_are_whole(host: LabHost) -> None:
 MOMENTS = ("download", "package", "configure-cli", "configure-pkcs11", "cloudhsm-cli")
 
 
+def started_up_to(scene: Scene, host: LabHost, moment: str) -> tuple[subprocess.Popen[bytes], Held | None]:
+    """Return a first run that is at that moment, and what holds it there: None where the mirror does."""
+    if moment == "download":
+        (scene.folder / "log").unlink(missing_ok=True)
+        scene.mirror_faults(_="mute")
+        run = started(host, "configure", *wanted(scene))
+        downloading(scene, host)
+        return run, None
+    held = held_package(host) if moment == "package" else held_tool(host, moment)
+    run = started(host, "configure", *wanted(scene))
+    held.wait()
+    return run, held
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_first_run_that_is_killed_is_completed_by_the_next(
     scene: Scene, bare: LabHost, moment: str
 ) -> None:
-    if moment == "download":
-        (scene.folder / "log").unlink(missing_ok=True)
-        scene.mirror_faults(_="mute")
-    held = (
-        None
-        if moment == "download"
-        else held_package(bare)
-        if moment == "package"
-        else held_tool(bare, moment)
-    )
-    run = started(bare, "configure", *wanted(scene))
-    if held is None:
-        downloading(scene, bare)
-    else:
-        held.wait()
+    run, held = started_up_to(scene, bare, moment)
     bare.signal(run, signal.SIGKILL)
     run.communicate(timeout=30)
     assert not any(b"%%" in (each or b"") and b"10.77" in (each or b"") for each in files(bare).values())
@@ -280,21 +280,7 @@ def test_what_a_tool_that_dies_with_the_run_leaves_half_is_put_back_from_what_wa
 def test_a_first_run_that_is_interrupted_reports_and_is_completed(
     scene: Scene, bare: LabHost, moment: str, number: signal.Signals
 ) -> None:
-    if moment == "download":
-        (scene.folder / "log").unlink(missing_ok=True)
-        scene.mirror_faults(_="mute")
-    held = (
-        None
-        if moment == "download"
-        else held_package(bare)
-        if moment == "package"
-        else held_tool(bare, moment)
-    )
-    run = started(bare, "configure", *wanted(scene))
-    if held is None:
-        downloading(scene, bare)
-    else:
-        held.wait()
+    run, held = started_up_to(scene, bare, moment)
     bare.signal(run, number)
     if held is not None and moment != "cloudhsm-cli":
         assert run.poll() is None  # what changes the host is waited for
