@@ -1,0 +1,44 @@
+"""AWS as one run asks it: the region and the credentials are looked for when the first question is asked."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.aws.client import AwsClient
+    from agent.aws.session import AwsSession
+    from agent.core.host import HostView
+
+
+class AwsAccess:
+    """Gives clients for AWS; one that nobody asks for costs nothing, not even its import (30 ms).
+
+    `region` is the one that was named; without one it is that of the environment, or of this instance.
+    """
+
+    def __init__(self, view: HostView, environ: Mapping[str, str], region: str | None = None) -> None:
+        self._view = view
+        self._environ = environ
+        self._region = region
+
+    @cached_property
+    def client(self) -> AwsClient:
+        """The client of this region. Raises AgentError `aws-region-unknown`."""
+        from agent.aws.session import open_session  # noqa: PLC0415 -- see above
+
+        return self._client_for(open_session(self._view, self._environ, self._region))
+
+    def client_in(self, region: str) -> AwsClient:
+        """Return a client for a resource that lies in another region, such as a bucket."""
+        from agent.aws.session import AwsSession  # noqa: PLC0415 -- see above
+
+        return self._client_for(AwsSession(self._view, self._environ, region))
+
+    def _client_for(self, session: AwsSession) -> AwsClient:
+        from agent.aws.client import AwsClient  # noqa: PLC0415 -- see above
+
+        # no time passes, but an interrupt and the run's limit end the wait
+        return AwsClient(session, check_stopped=lambda: self._view.sleep(0))
