@@ -10,7 +10,7 @@ import datetime as dt
 import ipaddress
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from agent.aws.sigv4 import Credentials
@@ -44,15 +44,68 @@ _ROLE = "iam/security-credentials"
 _AGENTS = ("169.254.170.2", "169.254.170.23", "fd00:ec2::23")
 
 
-class AwsSession:
-    """The credentials that are used now, and how far this host's clock is from AWS's; the client changes both."""
+class CredentialsProvider(Protocol):
+    """Where credentials come from. It keeps what it found, and finds others before those end."""
 
-    def __init__(self, view: HostView, environ: Mapping[str, str], region: str) -> None:
+    def credentials(self, now: dt.datetime) -> Credentials:
+        """Return credentials that do not end within minutes of `now`, if there are such.
+
+        Raises AgentError `aws-no-credentials`, and what else keeps it from finding them.
+        """
+
+    def renew(self) -> bool:
+        """Give up what AWS calls expired; tell whether there may be others."""
+
+    def region(self) -> str | None:
+        """Return the region that is configured beside them, for whoever named none."""
+
+
+class HostCredentials:
+    """The credentials that a host has: of its environment, its container's platform, or its instance's role."""
+
+    def __init__(self, view: HostView, environ: Mapping[str, str]) -> None:
+        self._view = view
+        self._environ = environ
+        self._found: Credentials | None = None
+
+    def credentials(self, now: dt.datetime) -> Credentials:
+        """Look for them when they are first needed, and again when they end."""
+        found = self._found
+        if found is None or (found.ends is not None and found.ends - now < RENEWED):
+            found = self._found = find_credentials(self._view, self._environ)
+        return found
+
+    def renew(self) -> bool:
+        """Forget those that end; the ones of the environment never change."""
+        if self._found is None or self._found.ends is None:
+            return False
+        self._found = None
+        return True
+
+    def region(self) -> str | None:
+        """Return None: on a host, variables and the metadata service name the region."""
+        return None
+
+
+class AwsSession:
+    """Who asks AWS in a region, and how far this host's clock is from AWS's: the client corrects that.
+
+    `provider` is asked for credentials at each signature; without one they are those of this host.
+    """
+
+    def __init__(
+        self,
+        view: HostView,
+        environ: Mapping[str, str],
+        region: str,
+        provider: CredentialsProvider | None = None,
+    ) -> None:
         self.view = view
         self.environ = environ
         self.region = region
         self.skew = dt.timedelta()
-        self._credentials: Credentials | None = None
+        self._provider = provider or HostCredentials(view, environ)
+        self._used: Credentials | None = None
 
     def now(self) -> dt.datetime:
         """Return AWS's time, as far as it is known."""
@@ -60,22 +113,17 @@ class AwsSession:
 
     def credentials(self) -> Credentials:
         """Return credentials that do not end within minutes, if there are such. Raises `aws-no-credentials`."""
-        known = self._credentials
-        if known is None or (known.ends is not None and known.ends - self.now() < RENEWED):
-            known = self._credentials = find_credentials(self.view, self.environ)
-        return known
+        self._used = self._provider.credentials(self.now())
+        return self._used
 
     def renew(self) -> bool:
-        """Forget credentials that AWS calls expired, if there may be others; tell whether there may."""
-        if self._credentials is None or self._credentials.ends is None:
-            return False
-        self._credentials = None
-        return True
+        """Give up credentials that AWS calls expired; tell whether there may be others."""
+        return self._provider.renew()
 
     def mask(self, text: str) -> str:
         """Return a text without the secrets of the credentials in use, should it hold them."""
-        known = self._credentials
-        for secret in (known.secret, known.token) if known else ():
+        used = self._used
+        for secret in (used.secret, used.token) if used else ():
             text = text.replace(secret, "…") if secret else text
         return text
 
@@ -90,19 +138,25 @@ class AwsSession:
         return True
 
 
-def open_session(view: HostView, environ: Mapping[str, str], region: str | None = None) -> AwsSession:
-    """Return a session for a region: the one given, the variables', or this instance's; none is ever guessed.
+def open_session(
+    view: HostView,
+    environ: Mapping[str, str],
+    region: str | None = None,
+    provider: CredentialsProvider | None = None,
+) -> AwsSession:
+    """Return a session for a region; none is ever guessed.
 
-    Raises AgentError `aws-region-unknown`. Credentials are looked for when they are first needed.
+    It is the one given, that of the variables, the one beside the provider's credentials, or this instance's. Raises
+    AgentError `aws-region-unknown`. Credentials are looked for when they are first needed.
     """
     named = next(((name, environ[name]) for name in REGIONS if environ.get(name)), None)
-    name, value = ("--region", region) if region else named or ("instance metadata", None)
+    name, value = ("--region", region) if region else named or ("the profile", provider and provider.region())
     why = ""
-    if value is None:
+    if not value:
         answer = ask_metadata(view, environ, "placement/region")
-        value, why = answer.text, answer.why
+        name, value, why = "instance metadata", answer.text, answer.why
     if value is not None and re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", value):
-        return AwsSession(view, environ, value)
+        return AwsSession(view, environ, value, provider)
     raise AgentError(
         "aws-region-unknown",
         "the AWS region is not known",
