@@ -31,10 +31,23 @@ def _holder_text(view: HostView) -> str:
 
 
 def _linux(view: HostView, pid: str) -> bool:
-    """Check the arguments of the process. Another user's process proves nothing: he can arrange its number and text."""
+    """Check the arguments of the process, and whether it holds a lock: the number of a killed run is used again.
+
+    In a container it is often 1, the number of the next program that asks. Another user's process proves nothing: he
+    can arrange its number and text.
+    """
     path = f"/proc/{pid}/cmdline"
     there = view.stat(path)
-    return there is not None and there.uid == 0 and b"agent" in (view.read(path) or b"")
+    is_agent = there is not None and there.uid == 0 and b"agent" in (view.read(path) or b"")
+    return is_agent and _holds_lock(view, pid)
+
+
+def _holds_lock(view: HostView, pid: str) -> bool:
+    """Tell whether a process holds a lock of the kind that a run takes; true where the kernel's list cannot be read."""
+    locks = None
+    with contextlib.suppress(AgentError):
+        locks = view.read("/proc/locks")
+    return locks is None or re.search(rf"FLOCK +ADVISORY +WRITE {pid} ".encode(), locks) is not None
 
 
 def _windows(view: HostView, pid: str) -> bool:

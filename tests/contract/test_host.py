@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import tracemalloc
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
@@ -30,6 +30,7 @@ from agent.hosts.allowlist import CommandNotAllowed
 from agent.hosts.deadline import DeadlineHost
 from agent.hosts.local import local_host
 from agent.hosts.read_only import ReadOnlyHost, WriteForbidden
+from agent.state.running import at_work
 from tests.contract.grounds import Ground, cause_of, ground_of, python, raises, silent_server
 from tests.fakes.memory import Memory
 from tests.full_server import full_server
@@ -1310,3 +1311,15 @@ def test_a_program_that_does_not_even_end_when_it_is_told_to_gets_no_more_time_t
     done = local_host().run(("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"), timeout=0.5)
     assert done.timed_out
     assert time.monotonic() - began < 5  # ten seconds is what an installation gets to end
+
+
+@posix_only
+def test_the_kernel_lists_the_lock_of_a_run_until_it_ends(tmp_path: Path) -> None:
+    memory = Memory()
+    memory.place(memory.system.lock, b"hsm-agent configure, run 2026 (pid 812)\n")
+    memory.place("/proc/812/cmdline", b"hsm-agent\0configure\0")
+    for run in (local_host().lock(str(tmp_path / "lock"), "hsm-agent configure, run 2026"), nullcontext()):
+        with run:
+            locks = local_host().read("/proc/locks") or b""
+        memory.place("/proc/locks", locks.replace(f" {os.getpid()} ".encode(), b" 812 "))
+        assert (at_work(memory) is None) is isinstance(run, nullcontext)

@@ -63,6 +63,26 @@ def test_a_program_of_another_user_with_the_number_of_a_killed_run_is_none() -> 
     assert running.at_work(memory) is None
 
 
+# of one POSIX lock, one lock that others may share, and the lock of a run
+LOCKS = b"1: POSIX  ADVISORY  WRITE 812 fe:00:60 128 128\n2: FLOCK  ADVISORY  READ 812 fe:00:61 0 EOF\n"
+OF_A_RUN = b"3: FLOCK  ADVISORY  WRITE %d 00:19:1234 0 EOF\n"
+
+
+@pytest.mark.parametrize(
+    ("locks", "found"),
+    [(LOCKS, False), (LOCKS + OF_A_RUN % 8120, False), (LOCKS + OF_A_RUN % 812, True), (None, True)],
+    ids=["none of a run", "of another process", "its own", "unknown"],
+)
+def test_an_agent_with_the_number_of_a_killed_run_is_none_without_a_lock(
+    locks: bytes | None, found: bool
+) -> None:
+    memory = Memory()
+    at_work(memory, b"/usr/bin/python3\0/usr/bin/hsm-agent\0status\0--wait\0")
+    if locks is not None:
+        memory.place("/proc/locks", locks)
+    assert (running.at_work(memory) is not None) is found
+
+
 def test_the_first_report_is_waited_for() -> None:
     memory = Busy(ends)
     assert commands.last_report(memory, 60)["run_id"] == "new"
