@@ -45,6 +45,10 @@ _UPDATE = (
     "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20",
 )  # fmt: skip
 
+# not apt-get: it would remove packages that need these without a message
+# a package that dpkg marks for reinstallation may be removed too
+_REMOVE = ("--remove", "--force-remove-reinstreq")
+
 _REPAIR = "repair it: `dpkg --audit`, `dpkg --configure -a`"
 
 
@@ -104,13 +108,15 @@ class Deb:
         """Do nothing: dpkg checks no signature of a single file; the checksum is the proof."""
         return ()
 
+    def require_removable(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
+        argv = ("dpkg", "--simulate", *_REMOVE, *packages)
+        _judge(run_transaction(host, self, argv, limits, _busy), argv)
+
     def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
-        # not apt-get: it would remove packages that need these without a message
         # checked first: dpkg would mark even a package that it refuses as to be removed
-        # a package that dpkg marks for reinstallation may be removed too
-        words = ("--remove", "--force-remove-reinstreq", *packages)
-        for argv in (("dpkg", "--simulate", *words), ("dpkg", *words)):
-            _judge(run_transaction(host, self, argv, limits, _busy), argv)
+        self.require_removable(host, packages, limits)
+        argv = ("dpkg", *_REMOVE, *packages)
+        _judge(run_transaction(host, self, argv, limits, _busy), argv)
 
     def _repaired(self, host: Host, limits: Timeouts) -> tuple[Installed, ...]:
         """Finish what a killed dpkg left: until then apt-get refuses everything. Return the packages afterwards."""

@@ -181,6 +181,9 @@ class Msi:
     def check_signature(self, view: HostView, file: str) -> tuple[Notice, ...]:
         return check_signature(view, file)
 
+    def require_removable(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
+        """Do nothing: Windows Installer knows of no program that needs another."""
+
     def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
         reboot = []
         for package, product in products(host):

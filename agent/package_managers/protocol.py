@@ -162,6 +162,9 @@ class PackageManager(Protocol):
         Raises AgentError `checksum-mismatch` when the signature proves that the file was changed.
         """
 
+    def require_removable(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
+        """Raise AgentError `package-failed` when another package needs one of these, if that can be told before."""
+
     def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
         """Remove these packages and no other, and keep what they leave in /opt. Raises AgentError as `install` does.
 

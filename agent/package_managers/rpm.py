@@ -59,10 +59,7 @@ class Rpm:
     def finish(self, host: Host, package: str, limits: Timeouts) -> None:
         """Remove the older of two versions, which a killed upgrade left; the files of the newer one stay."""
         for old in self._versions(host).get(package, ())[:-1]:
-            argv = ("rpm", "-e", f"{package}-{old}")
-            done = run_transaction(host, self, argv, limits, _busy)
-            if not done.ok:
-                raise failure(done, argv)
+            self._run(host, ("rpm", "-e", f"{package}-{old}"), limits)
 
     def install(self, host: Host, files: Sequence[str], limits: Timeouts) -> tuple[Notice, ...]:
         there = self.installed(host)
@@ -75,10 +72,7 @@ class Rpm:
         )
         again = [file for file in files if file.rpartition("/")[2].startswith(broken)]
         if again:
-            argv = _argv(host, "reinstall", "--disablerepo=*", *again)
-            done = run_transaction(host, self, argv, limits, _busy)
-            if not done.ok:
-                raise failure(done, argv)
+            self._run(host, _argv(host, "reinstall", "--disablerepo=*", *again), limits)
         # Without the repositories first: a host in a private subnet cannot reach them, and most often needs none.
         argv = _argv(host, "install", "--disablerepo=*", *files)
         alone = run_transaction(host, self, argv, limits, _busy)
@@ -97,13 +91,18 @@ class Rpm:
         """Do nothing: dnf checks signatures where it is configured to, and reports them."""
         return ()
 
+    def require_removable(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
+        self._run(host, ("rpm", "-e", "--test", "--allmatches", *packages), limits)
+
     def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
         # rpm is asked first: dnf would remove, without a message, all that needs these packages, and what they needed
-        alone = ("rpm", "-e", "--test", "--allmatches", *packages)
-        for argv in (alone, _argv(host, "remove", "--setopt=clean_requirements_on_remove=0", *packages)):
-            done = run_transaction(host, self, argv, limits, _busy)
-            if not done.ok:
-                raise failure(done, argv)
+        self.require_removable(host, packages, limits)
+        self._run(host, _argv(host, "remove", "--setopt=clean_requirements_on_remove=0", *packages), limits)
+
+    def _run(self, host: Host, argv: tuple[str, ...], limits: Timeouts) -> None:
+        done = run_transaction(host, self, argv, limits, _busy)
+        if not done.ok:
+            raise failure(done, argv)
 
     def _versions(self, view: HostView) -> dict[str, list[str]]:
         """Return name -> versions, the oldest first; the same one for two processors counts once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -17,6 +18,8 @@ from agent.package_managers import Condition
 from agent.state.exposure import close_cache
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from agent.cloudhsm.paths import ClientPaths
     from agent.core.codes import CodeName
     from agent.core.host import Host, HostView
@@ -248,8 +251,8 @@ def due(view: HostView) -> tuple[str, ...]:
 class StoppableDaemon(Protocol):
     """A daemon that goes with its package."""
 
-    def stop_and_disable(self, host: Host, timeout: float) -> None:
-        """Stop it for good; `timeout` is in seconds."""
+    def stopped_for_good(self, host: Host, timeout: float) -> AbstractContextManager[None]:
+        """Stop it for good, unless the body fails; `timeout` is in seconds."""
 
 
 @dataclass(frozen=True)
@@ -286,12 +289,16 @@ class PackagesAbsent:
             host.write(host.system.join(host.system.cache, f"{heir}.due"), b"", mode=0o644)
         # the base package `cloudhsm-client` is the shortest name, and the others need it
         names = sorted((each.package for each in self._there(host)), key=len, reverse=True)
+        # all of them together, before the first goes: another package may need the last one
+        self.manager.require_removable(host, names, self.limits)
         libraries = [name for name in names if name != names[-1]]
         if libraries:
             self.manager.remove(host, libraries, self.limits)
-        if self.daemon is not None:
-            self.daemon.stop_and_disable(host, self.limits.tool)
-        self.manager.remove(host, names[-1:], self.limits)
+        daemon = (
+            nullcontext() if self.daemon is None else self.daemon.stopped_for_good(host, self.limits.tool)
+        )
+        with daemon:
+            self.manager.remove(host, names[-1:], self.limits)
 
     def _there(self, view: HostView) -> list[Installed]:
         return [each for each in self.manager.installed(view) if each.package in self.packages]

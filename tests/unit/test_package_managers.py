@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from agent.cloudhsm import paths
 from agent.cloudhsm.components import LINUX_PACKAGES
+from agent.cloudhsm.sdk3.daemon import daemon_on
 from agent.commands import timeouts_for
 from agent.config.desired import Desired
 from agent.core.errors import AgentError
@@ -451,6 +453,47 @@ def test_what_takes_the_place_of_sdk_3_is_due_until_it_is_there() -> None:
     assert due(memory) == ("cloudhsm-cli", "cloudhsm-pkcs11")
     tidy(memory)
     assert due(memory) == ()
+
+
+SDK3_ROWS = "".join(
+    f"{package}\t3.4.4-1\tii \tinstall ok installed\n"
+    for package in ("cloudhsm-client", "cloudhsm-client-pkcs11")
+)
+DAEMON_RUNS = CommandResult(0, "ActiveState=active\nUnitFileState=enabled\nMainPID=0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("refused", "left"),
+    [
+        # a package of the site's needs it: nothing is touched
+        (("--simulate", "cloudhsm-client"), []),
+        # its own script fails: the daemon is as it was
+        (
+            ("--remove", "cloudhsm-client"),
+            ["disable --now", "enable", "start"],
+        ),
+        ((), ["disable --now"]),
+    ],
+    ids=["needed", "script fails", "goes"],
+)
+def test_a_client_of_sdk_3_that_stays_keeps_its_daemon_running(
+    refused: tuple[str, ...], left: list[str]
+) -> None:
+    def dpkg(argv: Argv, _memory: Memory) -> CommandResult:
+        fails = argv[1:2] == refused[:1] and refused[1] in argv
+        return CommandResult(1, "", "dpkg: error\n") if fails else CommandResult(0, "", "")
+
+    memory = machine(SDK3_ROWS, apt_get=NOT_LOCKED)
+    memory.programs["dpkg"] = dpkg
+    memory.programs["systemctl"] = DAEMON_RUNS
+    names = ("cloudhsm-client", "cloudhsm-client-pkcs11")
+    gone = PackagesAbsent("sdk3", names, Deb(), Timeouts(), daemon_on(paths.LINUX))
+    with pytest.raises(AgentError) if refused else nullcontext():
+        gone.apply(memory)
+    done = [" ".join(touch[2:-1]) for touch in memory.touches if touch[1] == "systemctl"]
+    assert done == left
+    removed = [touch for touch in memory.touches if touch[1:3] == ("dpkg", "--remove")]
+    assert bool(removed) is bool(left)
 
 
 def test_only_what_runs_leave_is_tidied() -> None:

@@ -10,6 +10,8 @@ from agent.cloudhsm.sdk3.service_managers import ServiceManager, ServiceStatus, 
 from agent.core.errors import AgentError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from agent.cloudhsm.paths import ClientPaths
     from agent.cloudhsm.sdk3.paths import Sdk3Paths
     from agent.core.host import Host, HostView
@@ -56,9 +58,23 @@ class Daemon:
         """Have it started at every boot."""
         host.run(self.manager.enable(self.paths.service), timeout=timeout)
 
-    def stop_and_disable(self, host: Host, timeout: float) -> None:
-        """Stop it for good. It may be stopped, disabled or missing already."""
+    @contextlib.contextmanager
+    def stopped_for_good(self, host: Host, timeout: float) -> Iterator[None]:
+        """Stop and disable it for the body; when that fails, its package stays, and so does what it did before.
+
+        It may be stopped, disabled or missing already.
+        """
+        before = self.status(host, timeout)
         host.run(self.manager.disable(self.paths.service), timeout=timeout)
+        try:
+            yield
+        except AgentError:
+            with contextlib.suppress(AgentError):  # the first failure is the cause
+                if before.enabled == "enabled":
+                    self.enable(host, timeout)
+                if before.is_up:
+                    self.start(host, timeout)
+            raise
 
     def wait_until_settled(self, host: Host, since: float | None, timeout: float) -> None:
         """Wait until a daemon that was just started is connected or has ended, at most some seconds.

@@ -406,7 +406,8 @@ def test_a_service_of_windows_is_started_and_stopped_by_its_own_words() -> None:
     daemon_on(WINDOWS).stop(memory, LIMITS.tool)
     daemon_on(WINDOWS).start(memory, LIMITS.tool)
     daemon_on(WINDOWS).enable(memory, LIMITS.tool)
-    daemon_on(WINDOWS).stop_and_disable(memory, LIMITS.tool)
+    with daemon_on(WINDOWS).stopped_for_good(memory, LIMITS.tool):
+        pass
     assert memory.touches == [
         ("run", "net", "stop", SERVICE),
         ("run", "net", "start", SERVICE),
