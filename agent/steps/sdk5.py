@@ -68,9 +68,9 @@ class Sdk5:
         if cli is None or not facts.has_ca:
             return None
         # Only the client itself shows that it works, whatever the package database says of it. One HSM is accepted:
-        # its answer means that the configuration worked. One try: the usual reason to configure again is that the
-        # addresses are dead.
-        return HsmInfo(facts.paths, len(cli.servers), True, limits, tries=1)
+        # its answer means that the configuration worked. Two tries: the first connection may fail on a cold start. No
+        # third: the usual reason to configure again is that the addresses are dead.
+        return HsmInfo(facts.paths, len(cli.servers), True, limits, tries=2)
 
 
 def _libraries(facts: Facts, components: tuple[str, ...], limits: Timeouts) -> Iterator[Probe]:

@@ -37,7 +37,7 @@ from tests.properties.worlds import (
 
 if TYPE_CHECKING:
     from agent.core.codes import CodeName
-    from tests.fakes.memory import Memory
+    from tests.fakes.memory import Argv, Memory
 
 # what holds, holds on either kind of system
 pytestmark = pytest.mark.parametrize("world", [Vendor, WindowsVendor], ids=["linux", "windows"])
@@ -181,6 +181,25 @@ def test_a_failed_run_on_a_host_that_worked_is_undone_and_names_its_cause(
     assert (report.outcome, report.exit_status) == (RunOutcome.ROLLED_BACK, 51)
     assert state(memory) == old
     assert "previous-works" in [notice.code for notice in report.notices]
+
+
+def test_a_client_whose_first_connection_fails_worked_all_the_same(world: World, ca_pem: bytes) -> None:
+    vendor = world()
+    memory = machine_of(vendor)
+    configure(memory, desired_of(vendor, ca_pem))
+    old = state(memory)
+    memory.ports["10.0.8.8", 2223] = None
+    answer, asked = memory.programs[vendor.layout.cli], []
+
+    def cold(argv: Argv, machine: Memory) -> CommandResult:
+        asked.append(argv)
+        return CommandResult(1, "", "no\n") if len(asked) == 1 else answer(argv, machine)  # type: ignore[operator]
+
+    memory.programs[vendor.layout.cli] = cold
+    wrong = desired_of(vendor, ca_pem, hsm_ip=("10.0.8.8",), accept_single_hsm=True)
+    report = configure(memory, wrong, 2)
+    assert (report.code, report.cause, report.exit_status) == ("rolled-back", "client-failed", 51)
+    assert state(memory) == old
 
 
 def test_a_tool_that_fails_but_did_its_work_is_believed_by_its_file(world: World, ca_pem: bytes) -> None:

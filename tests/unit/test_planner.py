@@ -473,7 +473,7 @@ WORKED = replace(
 
 def test_the_old_configuration_is_asked_by_its_own_number_of_hsms() -> None:
     assert planned(WORKED, ONE).plan.baseline == HsmInfo(
-        paths.LINUX, 3, accept_single_hsm=True, limits=LIMITS, tries=1
+        paths.LINUX, 3, accept_single_hsm=True, limits=LIMITS, tries=2
     )
 
 
