@@ -45,7 +45,7 @@ _CREDENTIALS = (
     "IncompleteSignature",
     "IncompleteSignatureException",
 )
-_DENIED = (
+DENIED = (
     "AccessDenied",
     "AccessDeniedException",
     "UnauthorizedOperation",
@@ -201,7 +201,7 @@ class AwsClient:
         if code in _CREDENTIALS:
             want = "credentials that AWS takes"
             return AgentError("aws-no-credentials", "AWS does not take these credentials", saw=saw, want=want)
-        if code in _DENIED or (status in (401, 403) and not code):
+        if code in DENIED or (status in (401, 403) and not code):
             want = f"a policy that allows {action}"
             hint = f"allow {action} to the role of this host; a policy of the organisation may forbid it all the same"
             return AgentError("aws-denied", f"AWS denies {action} in {region}", saw=saw, want=want, hint=hint)

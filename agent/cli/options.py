@@ -18,6 +18,10 @@ Output = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on standard error")]
 CONFIG = Option("config", None, "read this instead of /etc/hsm-agent: TOML, or JSON", str, metavar="FILE|-")
+# no option of a host: it is about whoever types the command, and stands in no record
+PROFILE = Option(
+    "profile", None, "the AWS profile that asks AWS from this machine, and its region", str, metavar="NAME"
+)
 Config = Annotated[Optional[str], typer.Option(CONFIG.switch, metavar=CONFIG.metavar, help=CONFIG.help)]
 
 
