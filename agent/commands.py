@@ -6,11 +6,13 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable
 
+from agent.aws.access import AwsAccess
 from agent.catalogue import components, life_cycle, load, newest
 from agent.cloudhsm.ca import expiry_notice
 from agent.cloudhsm.post_checks import client_processes, configuration_warnings, processes_to_restart, users
 from agent.cloudhsm.shared import parted, shared
 from agent.config.ca_source import load_ca
+from agent.config.cluster_source import resolve_hsms
 from agent.config.desired import Desired, to_json
 from agent.config.recorded import (
     accept,
@@ -71,7 +73,12 @@ def timeouts_for(desired: Desired) -> Timeouts:
     run = desired.timeout
     # a tool that does not even end when it is told to takes its time twice
     tool, client = min(limits.tool, 0.35 * run), min(limits.client, 0.5 * run)
-    return replace(limits, run=run, package=run, download=run, lock=0.8 * run, tool=tool, client=client)
+    cluster = (
+        0.25 * run
+    )  # also more than by default: whoever makes an HSM at this moment may want to wait for it
+    return replace(
+        limits, run=run, package=run, download=run, lock=0.8 * run, tool=tool, client=client, cluster=cluster
+    )
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ def configure(machine: Host, desired: Desired, run: RunInfo, listener: Listener)
         context.note(*close(machine))
         accept(machine, record_of(machine, run.run_id, wanted))
         this.save_begun()
-        planned, ca = _prepare(host, wanted, limits, context)
+        planned, ca = _prepare(host, wanted, limits, this, listener, patience=limits.cluster)
         record = accept(machine, with_ca(run.run_id, wanted, ca))
         undo = _Prepared(SnapshotUndo(machine, run.run_id), downloads=_downloads(planned))
         names = shared(machine)
@@ -150,7 +157,7 @@ def verify(machine: Host, desired: Desired, run: RunInfo, listener: Listener) ->
         view = ReadOnlyHost(host)
         context.wanted = wanted = resolve_desired(view, desired)
         this.deliver_to(wanted)
-        planned, ca = _prepare(view, wanted, limits, context)
+        planned, ca = _prepare(view, wanted, limits, this, listener)
         context.result = check_plan(planned.plan, view, listener)
         _run_post_checks(host, planned, context)
         context.is_first = last_configure(machine) is None
@@ -302,13 +309,28 @@ def last_report(
 
 
 def _prepare(
-    host: HostView, desired: Desired, limits: Timeouts, context: RunContext
+    host: HostView,
+    desired: Desired,
+    limits: Timeouts,
+    this: RecordedRun,
+    listener: Listener,
+    *,
+    patience: float = 0.0,
 ) -> tuple[PlanResult, Ca]:
-    """Gather facts, read the CA and plan; each is in the report as soon as it is there."""
-    context.facts = gather(host)
+    """Gather facts, ask AWS for the cluster, read the CA and plan; each is in the report as soon as it is there.
+
+    `patience`: for how many seconds AWS is asked again while it changes the list of HSMs.
+    """
+    context = this.context
+    context.facts = facts = gather(host)
+    access = AwsAccess(host, this.environ, desired.region)
+    if desired.cluster_id is not None:
+        listener.began("cluster:state", touching=False)
+    source = resolve_hsms(desired, access, facts.addresses, patience)
+    context.note(*source.notices)
     ca, remarks = load_ca(host, desired, limits)
     context.catalogue = load()
-    context.planned = planned = plan(context.facts, desired, context.catalogue, ca, limits)
+    context.planned = planned = plan(facts, source.desired, context.catalogue, ca, limits, source.cluster)
     soon = expiry_notice(ca, host.now())
     context.note(*planned.plan.notices, *remarks, *((soon,) if soon else ()))
     return planned, ca

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from agent.core.host import Host, HostView
-    from agent.core.model import Plan, Probe, Step, Value
+    from agent.core.model import Guard, Plan, Probe, Step, Value
 
 # as many HSMs as a cluster may have, at the same time
 _AT_ONCE = 28
@@ -70,6 +70,7 @@ class EngineResult:
 def check_plan(plan: Plan, view: HostView, listener: Listener) -> EngineResult:
     """Check everything in the plan and change nothing; what is not met would be changed."""
     execution = _Execution(view, listener)
+    execution.check_guards(plan.guards)
     for step in plan.steps:
         finding = execution.check(step)
         execution.add(
@@ -84,15 +85,17 @@ def check_plan(plan: Plan, view: HostView, listener: Listener) -> EngineResult:
 def apply_plan(plan: Plan, host: Host, listener: Listener, undo: Restorable) -> EngineResult:
     """Bring about what the plan wants.
 
-    Every step is checked before the first change, so a refusal costs the host nothing. When a step fails the rest are
-    skipped. When the run fails after a change, on a host whose previous configuration worked, that one is put back; and
-    so it is when HSMs took the place of others and fewer of them answer now.
+    Every guard and every step is checked before the first change, so a refusal costs the host nothing. When a step
+    fails the rest are skipped. When the run fails after a change, on a host whose previous configuration worked, that
+    one is put back; and so it is when HSMs took the place of others and fewer of them answer now.
     """
     execution = _Execution(host, listener)
+    execution.check_guards(plan.guards)
     first = [execution.check(step) for step in plan.steps]
     refusals = [found for found in first if isinstance(found, StepResult)]
-    if refusals:
-        execution.skip_beside_refusals(plan.steps, first, refusals[0].id)
+    refused = execution.broken or (refusals[0].id if refusals else None)
+    if refused is not None:
+        execution.skip_beside_refusals(plan.steps, first, refused)
         execution.probe(plan.probes)
         return execution.result()
     findings = [found for found in first if isinstance(found, Finding)]
@@ -138,6 +141,14 @@ class _Execution:
             return StepResult(step.id, StepOutcome.SKIPPED, hint="the run ended before this")
         self.listener.began(step.id, touching=False)
         return self._guarded_check(step.id, lambda: step.check(self.view))
+
+    def check_guards(self, guards: tuple[Guard, ...]) -> None:
+        """Check what must hold before the first change. What is wrong with one does not excuse the others."""
+        for guard in guards:
+            self.listener.began(guard.id, touching=False)
+            line, finding = self._check_once(guard)
+            self.notices.extend(finding.notices if finding else ())
+            self.add(line)
 
     def result_of(
         self, step: Step, finding: Finding, otherwise: StepOutcome, *, needs: str | None = None
@@ -319,7 +330,7 @@ class _Execution:
                 return f"needs {need}"
         return None
 
-    def _check_once(self, probe: Probe) -> tuple[StepResult, Finding | None]:
+    def _check_once(self, probe: Probe | Guard) -> tuple[StepResult, Finding | None]:
         began = self.view.monotonic()
         finding = self._guarded_check(probe.id, lambda: probe.check(self.view))
         if isinstance(finding, StepResult):

@@ -69,6 +69,11 @@ class Facts:
         """The vendor's paths on this kind of system."""
         return client_paths(self.system)
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every HSM address in the configuration of any component."""
+        return tuple(dict.fromkeys(address for each in self.configured for address in each.servers))
+
     def components(self, sdk: int) -> tuple[str, ...]:
         """Return the components of one SDK generation that the package database knows."""
         known = (component_of(each.package) for each in self.installed)

@@ -19,10 +19,11 @@ from agent.cloudhsm.components import NAMES, component_of
 from agent.cloudhsm.sdk3.daemon import daemon_on
 from agent.cloudhsm.sdk3.sdk import SDK3
 from agent.core.errors import AgentError
-from agent.core.model import CaState, ClientState, Notice, Plan, Probe, Step
+from agent.core.model import CaState, ClientState, ClusterSummary, Guard, Notice, Plan, Probe, Step
 from agent.core.urls import below
 from agent.package_managers import MANAGERS, Condition, Installed, PackageManager
 from agent.steps.certificate import Certificate
+from agent.steps.cluster import guards_of
 from agent.steps.firewall import Closing, Opening
 from agent.steps.package import Download, Package, PackagesAbsent
 from agent.steps.reach import Reach
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from agent.catalogue import Artefact, Catalogue, PlatformMatch
     from agent.cloudhsm.ca import Ca
+    from agent.cloudhsm.cluster import NamedCluster
     from agent.config.desired import Desired
     from agent.core.timeouts import Timeouts
     from agent.facts import Facts
@@ -46,6 +48,7 @@ class PlanResult:
     fit: PlatformMatch
     client: ClientState
     ca: CaState
+    cluster: ClusterSummary | None = None
 
 
 class ClientSdk(Protocol):
@@ -129,8 +132,15 @@ def _rows_for(facts: Facts, catalogue: Catalogue) -> str:
     return f"leave `--platform` out, or take a row of {facts.format} packages: {', '.join(rows)}"
 
 
-def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: Timeouts) -> PlanResult:
-    """Return the steps that lead from these facts to what is desired.
+def plan(
+    facts: Facts,
+    desired: Desired,
+    catalogue: Catalogue,
+    ca: Ca,
+    limits: Timeouts,
+    cluster: NamedCluster | None = None,
+) -> PlanResult:
+    """Return the steps that lead from these facts to what is desired. `cluster` is the one that was named, if any.
 
     Raises AgentError `platform-unsupported`, `component-unsupported`, `client-end-of-support`, `package-conflict`, and
     `config-invalid` for what this kind of system does not have.
@@ -161,6 +171,12 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: T
     paths = facts.paths
     steps.append(Certificate(paths, ca.pem, ca.fingerprints, ca.not_after.isoformat(), desired.replace_ca))
     steps += sdk.steps(facts, desired, components, limits)
+    client = _client(packages, facts, desired, sdk.number)
+    guards: tuple[Guard, ...] = ()
+    unchecked: tuple[Notice, ...] = ()
+    if cluster is not None:
+        version = parse_version(client.version) if client.version else None
+        guards, unchecked = guards_of(cluster, desired.hsm_ip, ca.pem, sdk.number, version)
     reach = (Reach(address, port, limits.connect) for port in sdk.ports for address in desired.hsm_ip)
     return PlanResult(
         plan=Plan(
@@ -169,14 +185,23 @@ def plan(facts: Facts, desired: Desired, catalogue: Catalogue, ca: Ca, limits: T
             (
                 *_notices(facts, catalogue, fit, sdk),
                 *_checksum_notices(packages, facts, catalogue, sdk.number),
+                *unchecked,
             ),
             sdk.baseline(facts, limits),
             _replaces(facts, desired),
+            guards,
         ),
         fit=fit,
-        client=_client(packages, facts, desired, sdk.number),
+        client=client,
         ca=CaState(paths.ca, ca.sha256, ca.subject, ca.not_after.isoformat(), ca.fingerprints),
+        cluster=_summary(cluster),
     )
+
+
+def _summary(cluster: NamedCluster | None) -> ClusterSummary | None:
+    """Return what a report says of the cluster; None where AWS did not describe it."""
+    known = cluster.description if cluster else None
+    return ClusterSummary(known.id, known.state, known.hsm_type, known.region) if known else None
 
 
 def _sdk_of(desired: Desired) -> ClientSdk:

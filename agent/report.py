@@ -122,6 +122,7 @@ def build_report(view: HostView, run: RunInfo, context: RunContext, error: Agent
         failure=judged.failure,
         request=run.request,
         asked=None if context.wanted is None else _asked(context.wanted, planned),
+        cluster=planned.cluster if planned else None,
     )
 
 
@@ -135,6 +136,7 @@ def _asked(wanted: Desired, planned: PlanResult | None) -> RequestedState:
         platform=wanted.platform,
         ca_fingerprint=planned.ca.sha256 if planned else wanted.ca_fingerprint,
         accept_single_hsm=wanted.accept_single_hsm,
+        cluster=wanted.cluster_id,
     )
 
 

@@ -19,6 +19,7 @@ from agent.state import records
 from agent.state.running import at_work
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from agent.core.host import Host, HostView
@@ -48,6 +49,11 @@ class RecordedRun:
         self._held = contextlib.ExitStack()
         self._is_kept = False
         self._others_before: _OtherRuns | None = None
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment that the run was started in, which may hold a token."""
+        return self._run.environ
 
     def __enter__(self) -> RecordedRun:
         return self
@@ -177,7 +183,7 @@ class RecordedRun:
 
 def report_invalid_input(machine: Host, run: RunInfo, error: AgentError, desired: Desired) -> Report:
     """Report a run that ended before it began, since what was asked for is not valid."""
-    with RecordedRun(machine, run, replace(desired, hsm_ip=())) as this:
+    with RecordedRun(machine, run, replace(desired, hsm_ip=(), cluster_id=None)) as this:
         if desired.report_to:
             this.deliver_to(desired)
         raise with_what_lacks(machine, error, desired)

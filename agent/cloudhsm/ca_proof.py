@@ -1,7 +1,6 @@
 """Did this CA issue the certificate of the cluster? Pure arithmetic, so on every host, Windows too, without a program.
 
-Dates are left out: an expired CA is the right one and expired, which are two findings. Nobody calls this in production
-yet: the probe `cluster:ca` will, which comes with `--cluster-id`.
+Dates are left out: an expired CA is the right one and expired, which are two findings.
 """
 
 from __future__ import annotations

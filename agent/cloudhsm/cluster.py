@@ -1,7 +1,7 @@
 """What DescribeClusters' answer means for a client: addresses, state, what stands against it. Pure.
 
 Every member of the answer but an HSM's id is optional, and states that are not known here are carried through. It holds
-a secret, PreCoPassword, which is left in it. Nobody calls this in production yet: `--cluster-id` will.
+a secret, PreCoPassword, which is left in it.
 """
 
 from __future__ import annotations
@@ -88,6 +88,20 @@ class ClusterDescription:
     def is_activated(self) -> bool:
         """Whether `cluster activate` was run, as far as the state says: only INITIALIZED says that it was not."""
         return self.state != "INITIALIZED"
+
+
+@dataclass(frozen=True)
+class NamedCluster:
+    """The cluster that was named: as AWS describes it, or why it does not."""
+
+    id: str
+    description: ClusterDescription | None
+    unknown: AgentError | None = None
+
+    @property
+    def error(self) -> AgentError | None:
+        """Why no client can use it, or why that is not known."""
+        return self.unknown if self.description is None else cluster_error(self.description)
 
 
 def find_cluster(pages: Iterable[Mapping[str, Any]], cluster_id: str, region: str) -> ClusterDescription:
@@ -229,6 +243,31 @@ def cluster_notices(cluster: ClusterDescription) -> tuple[Notice, ...]:
         named = f": {', '.join(weak)}" if weak else ""
         notices.append(Notice("cluster-degraded", f"AWS calls {cluster.id} degraded{named}"))
     return tuple(notices)
+
+
+def is_settled(cluster: ClusterDescription, before: ClusterDescription | None, known: Sequence[str]) -> bool:
+    """Tell whether this answer can be relied on: AWS is changing nothing that a client needs.
+
+    `before` is the answer before it. AWS shows a new or deleted HSM tens of seconds late, so that a list without one of
+    the addresses in use, `known`, counts only once it was seen twice.
+    """
+    if cluster.is_moving or (cluster_error(cluster) is not None and cluster.may_become_ready):
+        return False
+    return cluster == before or set(known) <= set(cluster.addresses())
+
+
+def address_changes(cluster: ClusterDescription, configured: Sequence[str]) -> Notice | None:
+    """Return how the addresses that are configured differ from the cluster's; None where they do not, or none are."""
+    addresses = cluster.addresses()
+    new = [each for each in addresses if each not in configured]
+    gone = [each for each in configured if each not in addresses]
+    if not configured or not (new or gone):
+        return None
+    words = [
+        *([f"{', '.join(new)} is not in the configuration"] if new else ()),
+        *([f"{', '.join(gone)} is configured, and no usable HSM of the cluster has it"] if gone else ()),
+    ]
+    return Notice("cluster-addresses-changed", f"{cluster.id}: {'; '.join(words)}")
 
 
 def _read_hsm(tree: Mapping[str, Any]) -> ClusterHsm:

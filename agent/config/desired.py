@@ -22,6 +22,8 @@ class Desired:
     """
 
     hsm_ip: tuple[str, ...] = ()
+    cluster_id: str | None = None
+    region: str | None = None
     ca_cert: CaSource | None = None
     ca_fingerprint: str | None = None
     replace_ca: bool = False
@@ -39,6 +41,11 @@ class Desired:
     report_token_file: str | None = None
     timeout: float | None = None
 
+    @property
+    def names_hsms(self) -> bool:
+        """Whether it says which HSMs: by their addresses, or by their cluster."""
+        return bool(self.hsm_ip or self.cluster_id)
+
 
 _MANY = "tuple[str, ...]"
 _PASSED_ON = tuple(option.name for option in CLIENT_OPTIONS)
@@ -49,7 +56,7 @@ _FIELDS: Mapping[str, tuple[Any, Any]] = {
     "sha256": (_MANY, ()),
     **dict.fromkeys(_PASSED_ON, ("str | None", None)),
 }
-NO_HSM_IP = "at least one address of an HSM is needed"
+NO_HSM_IP = "at least one address of an HSM is needed, or `--cluster-id`"
 RawOptions = dict[str, Any]
 
 
@@ -81,11 +88,11 @@ def options_of(desired: Desired) -> RawOptions:
 def resolve(given: Iterable[RawOptions], input_errors: InputErrors, *, complete: bool = False) -> Desired:
     """Merge what was given, the strongest source first, and check what only all of it can show.
 
-    `complete`: no record will complete it, so the address of an HSM must be among it. Raises AgentError
+    `complete`: no record will complete it, so it must name HSMs. Raises AgentError
     `config-invalid` with every complaint so far.
     """
     desired = merged(given)
-    if complete and not desired.hsm_ip and not any(_is_about_hsm_ip(text) for text in input_errors.texts):
+    if complete and not desired.names_hsms and not any(_names_hsms(text) for text in input_errors.texts):
         input_errors.add("--hsm-ip", NO_HSM_IP)
     pair = (desired.client["client_cert"], desired.client["client_key"])
     if bool(pair[0]) != bool(pair[1]) or (None in pair and pair != (None, None)):
@@ -103,9 +110,10 @@ def resolve(given: Iterable[RawOptions], input_errors: InputErrors, *, complete:
     return desired
 
 
-def _is_about_hsm_ip(complaint: str) -> bool:
-    option = BY_KEY["hsm.ip"]
-    return any(name in complaint for name in (option.switch, option.variable, str(option.key)))
+def _names_hsms(complaint: str) -> bool:
+    """Tell whether a complaint is about an option that names HSMs: then it is not missing as well."""
+    options = (BY_KEY["hsm.ip"], BY_KEY["hsm.cluster_id"])
+    return any(name in complaint for each in options for name in (each.switch, each.variable, str(each.key)))
 
 
 def to_json(desired: Desired) -> dict[str, Any]:

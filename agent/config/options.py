@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Literal
 
 from agent.cloudhsm.client_options import CLIENT_OPTIONS, NONE
+from agent.cloudhsm.cluster import CLUSTER_ID
 from agent.cloudhsm.components import NAMES
 from agent.cloudhsm.fingerprint import parse_fingerprint
 from agent.core.paths import parse_path, path_of_uri
@@ -137,6 +138,18 @@ def _address(text: str) -> str:
     if what is not None:
         raise InvalidValueError(f"{text!r} is no HSM's address, it means {what}: {hint}")
     return spelled
+
+
+def _cluster_id(text: str) -> str:
+    if CLUSTER_ID.fullmatch(text.strip()):
+        return text.strip()
+    raise InvalidValueError(f"{text!r} is not the id of a cluster, such as cluster-2abcdefghij")
+
+
+def _region(text: str) -> str:
+    if re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-\d{1,2}", text.strip()):
+        return text.strip()
+    raise InvalidValueError(f"{text!r} is not an AWS region, such as eu-central-1")
 
 
 def _one_of(*allowed: str) -> Callable[[str], str]:
@@ -301,6 +314,12 @@ def _yes(text: str) -> bool:
 OPTIONS = (
     Option("hsm_ip", "hsm.ip", "ENI address of an HSM, IPv4 or IPv6; all go to the configure tool in one call",
            _address, many=True, metavar="IP"),
+    Option("cluster_id", "hsm.cluster_id",
+           "ask AWS for the addresses of this cluster; with --hsm-ip, those are used and must be the cluster's",
+           _cluster_id, metavar="ID"),
+    Option("region", "hsm.region",
+           "the cluster's AWS region; default: AWS_REGION, AWS_DEFAULT_REGION, instance metadata",
+           _region, metavar="REGION"),
     Option("ca_cert", "hsm.ca_cert", "customerCA.crt: a path, -, file:PATH, https:URL or the PEM text itself",
            _ca, metavar="SOURCE"),
     Option("ca_fingerprint", "hsm.ca_fingerprint",

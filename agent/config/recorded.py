@@ -28,7 +28,7 @@ _NOT_OF_THE_HOST = {*_OF_THE_RUN, "ca_cert", "ca_fingerprint", "package_source",
 
 def resolve_desired(view: HostView, desired: Desired) -> Desired:
     """Return the present request, or without one, that of the last `configure`, whether it failed or not."""
-    if desired.hsm_ip:
+    if desired.names_hsms:
         return desired
     given = options_of(desired)
     try:
@@ -65,7 +65,7 @@ def _lacking(view: HostView, desired: Desired) -> tuple[str, str]:
     """Return what is missing if no record completes it: text for the addresses, and for the CA."""
     if last_configure(view) is not None:
         return "", ""
-    hsm = "" if desired.hsm_ip else f"--hsm-ip: {NO_HSM_IP}"
+    hsm = "" if desired.names_hsms else f"--hsm-ip: {NO_HSM_IP}"
     with contextlib.suppress(AgentError):
         if desired.ca_cert is None and view.stat(client_paths(view.system).ca) is None:
             return hsm, "--ca-cert: customerCA.crt is needed, since there is none on this host yet"
@@ -76,7 +76,7 @@ def _of_record(view: HostView, last: records.LastConfigure) -> Desired:
     """Return the request in a record. Raises AgentError `nothing-recorded` for one that cannot be parsed."""
     with contextlib.suppress(TypeError):
         before = from_json(last.desired)
-        if before.hsm_ip:
+        if before.names_hsms:
             return before if last.ca_pem is None else replace(before, ca_cert=CaSource("inline", last.ca_pem))
     raise AgentError(
         "nothing-recorded",
@@ -170,8 +170,7 @@ def unfinished(view: HostView, looked_at: records.LastConfigure | None) -> Error
     run = f"run {last.run_id}" if last.run_id else "it"
     same = [each for each in (last.succeeded, looked_at) if each is not None and _meant(each) == _meant(last)]
     sentence = "the last `configure` was asked for something else, and no success of it is recorded"
-    hsms = " ".join(map(str, last.desired.get("hsm_ip", ())))
-    saw = f"{run} was asked for HSMs {hsms}, and no run since is known to have succeeded"
+    saw = f"{run} was asked for {_named(last)}, and no run since is known to have succeeded"
     if same:
         try:
             if _ca_of(view, last) in [each.ca_pem for each in same]:
@@ -188,6 +187,13 @@ def unfinished(view: HostView, looked_at: records.LastConfigure | None) -> Error
         "a `configure` that succeeds",
         "run `hsm-agent configure`: without options it is that one again, with others they are what is wanted",
     )
+
+
+def _named(last: records.LastConfigure) -> str:
+    """Return which HSMs a record names, in words."""
+    cluster = last.desired.get("cluster_id")
+    hsms = " ".join(map(str, last.desired.get("hsm_ip", ())))
+    return " and ".join([*([f"cluster {cluster}"] if cluster else ()), *([f"HSMs {hsms}"] if hsms else ())])
 
 
 def _ca_of(view: HostView, last: records.LastConfigure) -> str:

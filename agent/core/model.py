@@ -132,9 +132,20 @@ class Probe(Protocol):
         """Check. The probe itself limits its time."""
 
 
+class Guard(Protocol):
+    """Something that is checked before the first change, and without which nothing is changed."""
+
+    @property
+    def id(self) -> str:
+        """Stable and shown everywhere, such as `cluster:state`."""
+
+    def check(self, view: HostView) -> Finding:
+        """Check."""
+
+
 @dataclass(frozen=True)
 class Plan:
-    """The steps in order, and then the probes. Complete before the first change.
+    """The guards, the steps in order, and then the probes. Complete before the first change.
 
     `worked` tells whether the host had a working configuration before the first change, to which a run can go back;
     None when it had no configuration at all. `replaces`: some addresses that are configured now are no longer wanted.
@@ -145,6 +156,7 @@ class Plan:
     notices: tuple[Notice, ...] = ()
     baseline: Probe | None = None
     replaces: bool = False
+    guards: tuple[Guard, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,6 +207,7 @@ class RequestedState:
     platform: str | None
     ca_fingerprint: str | None
     accept_single_hsm: bool
+    cluster: str | None = None
 
 
 @dataclass(frozen=True)
@@ -219,6 +232,16 @@ class CaState:
     subject: str
     not_after: str
     fingerprints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClusterSummary:
+    """The cluster as AWS described it to this run, as far as a report has it. `type` is that of its HSMs."""
+
+    id: str
+    state: str
+    type: str
+    region: str
 
 
 @dataclass(frozen=True)
@@ -284,6 +307,7 @@ class Report:
     failure: ErrorDetails | None = None
     request: str | None = None
     asked: RequestedState | None = None
+    cluster: ClusterSummary | None = None
 
     def __post_init__(self) -> None:
         bad = [number for number, line in enumerate(self.steps) if line.outcome in _WORTH_MOST]

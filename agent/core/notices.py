@@ -56,6 +56,21 @@ WARNINGS: dict[str, WarningCode] = {
             "name a version that the catalogue knows, or pass `--sha256`",
         ),
         WarningCode(
+            "ca-not-checked",
+            "whether the CA is the cluster's is not known",
+            "the client's own connection, which this run proves or not, is the proof that counts",
+        ),
+        WarningCode(
+            "cluster-addresses-changed",
+            "the cluster has other HSMs than the configuration",
+            "run `hsm-agent configure`: without options it asks AWS again",
+        ),
+        WarningCode(
+            "cluster-not-checked",
+            "AWS could not be asked about the cluster; the addresses that were given are used",
+            "let this host ask AWS: `hsm-agent explain` with the code that is named says how",
+        ),
+        WarningCode(
             "cluster-changing",
             "AWS is changing the cluster or its HSMs",
             "run the same command again when AWS has ended",

@@ -17,3 +17,5 @@ class Timeouts:
     connect: float = 5.0
     # A key-availability failure of the real client took about 87 s (cloudhsm-facts 5.5); cold start is slow.
     client: float = 90.0
+    # AWS shows a new or deleted HSM tens of seconds late; an HSM takes minutes to be made, which no run waits for.
+    cluster: float = 60.0

@@ -39,6 +39,7 @@ def to_tree(report: Report) -> dict[str, Any]:
         "asked": None if report.asked is None else _asked(report.asked),
         "client": None if client is None else {**asdict(client), "components": list(client.components)},
         "ca": None if ca is None else {**asdict(ca), "fingerprints": list(ca.fingerprints)},
+        "cluster": None if report.cluster is None else asdict(report.cluster),
         "steps": [_line(line) for line in report.steps],
         "hsms": [asdict(hsm) for hsm in report.hsms],
         "warnings": [asdict(notice) for notice in report.notices],

@@ -181,6 +181,23 @@ def test_what_follows_another_probe_is_looked_at_with_it_and_not_told_without_it
     assert walk.steps[-1].hint == "needs client:hsm-info"
 
 
+def test_nothing_is_changed_where_a_guard_does_not_hold() -> None:
+    host = Memory({"/b": b"new"})
+    plan = Plan(
+        (File("a"), File("b")),
+        (Sees("probe", "/b"),),
+        guards=(Sees("cluster:state", "/c", code="cluster-empty"), Sees("cluster:ca", "/b")),
+    )
+    applied = apply_plan(plan, host, NullProgress(), Files(host, fails=True))
+    assert ends(applied) == [
+        ("cluster:state", "failed"), ("cluster:ca", "met"), ("a", "skipped"), ("b", "met"), ("probe", "met"),
+    ]  # fmt: skip
+    assert applied.steps[2].hint == "needs cluster:state"
+    checked = check_plan(plan, host, NullProgress())
+    assert ends(checked)[:3] == [("cluster:state", "failed"), ("cluster:ca", "met"), ("a", "would-change")]
+    assert host.touches == []
+
+
 def test_a_look_says_what_would_change() -> None:
     host = Memory({"/b": b"new"})
     walk = check_plan(

@@ -525,7 +525,8 @@ def test_a_file_with_the_name_of_another_source_stays_a_file() -> None:
 
 def test_resolve_wants_an_address_where_no_record_completes_it() -> None:
     for said, texts in (
-        ({}, ["--hsm-ip: at least one address of an HSM is needed"]),
+        ({}, ["--hsm-ip: at least one address of an HSM is needed, or `--cluster-id`"]),
+        ({"cluster_id": "cluster-2abcdefghij"}, []),
         ({"hsm_ip": ("10.0.0.1",)}, []),
     ):
         input_errors = InputErrors()
