@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from agent.aws.access import AwsAccess
 from agent.catalogue import components, life_cycle, load, newest
 from agent.cloudhsm.ca import expiry_notice
+from agent.cloudhsm.paths import client_paths
 from agent.cloudhsm.post_checks import client_processes, configuration_warnings, processes_to_restart, users
 from agent.cloudhsm.shared import parted, shared
 from agent.config.ca_source import load_ca
@@ -37,7 +38,7 @@ from agent.planner import fit_host, plan, removal_plan
 from agent.run import RecordedRun, recipients_of
 from agent.state import records, snapshots
 from agent.state.exposure import close
-from agent.state.running import at_work
+from agent.state.running import current_run
 from agent.state.snapshot_format import REMOVE, ROLLBACK
 from agent.steps.package import Package, tidy
 from agent.steps.restore import SnapshotUndo, restore
@@ -71,7 +72,7 @@ def timeouts_for(desired: Desired) -> Timeouts:
     if desired.timeout is None:
         return limits
     run = desired.timeout
-    # a tool that does not even end when it is told to takes its time twice
+    # a tool that ignores SIGTERM takes its time twice
     tool, client = min(limits.tool, 0.35 * run), min(limits.client, 0.5 * run)
     cluster = (
         0.25 * run
@@ -83,7 +84,7 @@ def timeouts_for(desired: Desired) -> Timeouts:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """The engine's Undo, for which everything is loaded that the rest of the run may need, before the first touch."""
+    """The engine's Undo, for which everything is loaded that the rest of the run may need, before the first change."""
 
     keeper: SnapshotUndo
     downloads: bool = False
@@ -185,8 +186,8 @@ def rollback(machine: Host, run_id: str | None, run: RunInfo, listener: Listener
         for line in result.steps:
             listener.ended(line)
         with contextlib.suppress(AgentError):
-            using = client_processes(machine, (*facts.components(5), *facts.components(3)))
-            context.restarts = processes_to_restart(machine, using)
+            using = client_processes(machine, facts.paths, (*facts.components(5), *facts.components(3)))
+            context.restarts = processes_to_restart(machine, facts.paths, using)
         still = unfinished(machine, None)
         if still is not None:
             context.note(Notice("configure-unfinished", still.saw))
@@ -281,15 +282,15 @@ def facts(view: HostView, platform: str | None) -> dict[str, Any]:
 def last_report(
     view: HostView, wait: float | None, progress: Callable[[str], None] = lambda _words: None
 ) -> dict[str, Any]:
-    """Return the last report; with `wait` that of the run which is at work now, or the first one there ever is.
+    """Return the last report; with `wait`, that of the current run, or else the first one that appears.
 
-    `progress` is told what is waited for: when that changes, and now and then.
-    Raises AgentError `nothing-recorded` when there is none, or `timed-out` when the wait was in vain.
+    `progress` gets what is waited for: when that changes, and every `_PROGRESS` seconds.
+    Raises AgentError `nothing-recorded` when there is none, or `timed-out` when none arrives in time.
     """
     ends = view.monotonic() + (wait or 0)
-    told, tell_at = "", 0.0
+    shown, show_at = "", 0.0
     while True:
-        saw = at_work(view) if wait else None
+        saw = current_run(view) if wait else None
         if saw is None:
             try:
                 return records.read_report(view)
@@ -299,11 +300,11 @@ def last_report(
                 saw = none.saw
         if view.monotonic() >= ends:
             raise AgentError(
-                "timed-out", "the wait for a report was in vain", saw=saw, want=f"a report within {wait:g} s",
-                hint=f"`{view.system.log_command}` says what goes on",
+                "timed-out", "no report arrived in time", saw=saw, want=f"a report within {wait:g} s",
+                hint=f"`{view.system.log_command}` shows what happens",
             )  # fmt: skip
-        if saw != told or view.monotonic() >= tell_at:
-            told, tell_at = saw, view.monotonic() + _PROGRESS
+        if saw != shown or view.monotonic() >= show_at:
+            shown, show_at = saw, view.monotonic() + _PROGRESS
             progress(f"waiting, for {ends - view.monotonic():.0f} s at most: {saw}")
         view.sleep(_POLL)
 
@@ -369,7 +370,9 @@ def _check_again(host: DeadlineHost, context: RunContext) -> None:
 def _users(view: HostView, seen: Facts) -> tuple[StaleProcess, ...]:
     """Return the programs that use the client which is about to go."""
     with contextlib.suppress(AgentError):
-        return users(client_processes(view, (*seen.components(5), *seen.components(3))), view.system)
+        return users(
+            seen.paths, client_processes(view, seen.paths, (*seen.components(5), *seen.components(3)))
+        )
     return ()
 
 
@@ -377,6 +380,7 @@ def _run_post_checks(host: DeadlineHost, planned: PlanResult, context: RunContex
     """Find what lets a host look right and be wrong; what cannot be checked is left out."""
     with contextlib.suppress(AgentError):
         machine = host.longer(_AFTERWARDS)
-        programs = client_processes(machine, planned.client.components)
-        context.restarts = processes_to_restart(machine, programs)
-        context.note(*configuration_warnings(machine, programs, planned.client.sdk))
+        here = client_paths(machine.system)
+        programs = client_processes(machine, here, planned.client.components)
+        context.restarts = processes_to_restart(machine, here, programs)
+        context.note(*configuration_warnings(machine, here, programs, planned.client.sdk))

@@ -25,8 +25,8 @@ _AT_ONCE = 28
 class Listener(Protocol):
     """What shows the progress of a run."""
 
-    def began(self, line_id: str, *, touching: bool) -> None:
-        """A check of a step begins, or, with `touching`, its change."""
+    def began(self, line_id: str, *, changing: bool) -> None:
+        """A check of a step begins, or, with `changing`, its change."""
 
     def ended(self, line: StepResult) -> None:
         """A line of the report is final."""
@@ -139,7 +139,7 @@ class _Execution:
         """Check a step; a refusal is returned as the line it will be."""
         if self.stopped:
             return StepResult(step.id, StepOutcome.SKIPPED, hint="the run ended before this")
-        self.listener.began(step.id, touching=False)
+        self.listener.began(step.id, changing=False)
         return self._guarded_check(step.id, lambda: step.check(self.view))
 
     def check_guards(self, guards: tuple[Guard, ...]) -> None:
@@ -216,7 +216,7 @@ class _Execution:
             return before
         if before.met:
             return self.result_of(step, before, StepOutcome.MET)
-        self.listener.began(step.id, touching=True)
+        self.listener.began(step.id, changing=True)
         self.has_changed = True
 
         def change() -> Finding:
@@ -256,7 +256,7 @@ class _Execution:
                     self.add(StepResult(probe.id, StepOutcome.SKIPPED, hint=hint))
                 continue
             for probe in together:
-                self.listener.began(probe.id, touching=False)
+                self.listener.began(probe.id, changing=False)
             with ThreadPoolExecutor(min(len(together), _AT_ONCE)) as pool:
                 checked: Iterator[tuple[StepResult, Finding | None]]
                 try:
@@ -277,7 +277,7 @@ class _Execution:
 
     def baseline_finding(self, probe: Probe) -> Finding | None:
         """Return what shows that the present configuration works; None when it does not, or when that is in doubt."""
-        self.listener.began(probe.id, touching=False)
+        self.listener.began(probe.id, changing=False)
         _, finding = self._check_once(probe)
         return finding if finding is not None and finding.met else None
 
@@ -314,12 +314,10 @@ class _Execution:
         before = self.stopped
         again = None if before else self.baseline_finding(probe)
         if again is not None:
-            return Notice(
-                "previous-works", "the configuration that was put back was looked at again, and works"
-            )
+            return Notice("previous-works", "the configuration that was put back was checked, and works")
         cut, self.stopped = self.stopped, before
         if cut is not None:
-            text = f"the configuration that was put back was not looked at again: {CODES[cut.code or ''].meaning}"
+            text = f"the configuration that was put back was not checked: {CODES[cut.code or ''].meaning}"
             return Notice("previous-unproven", text)
         return Notice("previous-silent", "the configuration that was put back does not work any more either")
 

@@ -90,12 +90,13 @@ class Facts:
 
 def gather(view: HostView) -> Facts:
     """Read the facts. Raises AgentError when the machine cannot be read; an unknown system is a value."""
+    here = client_paths(view.system)
     bare = _windows(view) if view.system.is_windows else _linux(view)
     return replace(
         bare,
         installed=MANAGERS[bare.format].installed(view) if bare.format else (),
-        configured=tuple(_configured(view)),
-        has_ca=view.stat(client_paths(view.system).ca) is not None,
+        configured=tuple(_configured(view, here)),
+        has_ca=view.stat(here.ca) is not None,
         due=tuple(known.name for known in map(component_of, due(view)) if known is not None),
         system=view.system,
         kept=snapshots.copies(view),
@@ -148,9 +149,8 @@ def _format(view: HostView) -> str:
     return ""
 
 
-def _configured(view: HostView) -> list[Configured]:
+def _configured(view: HostView, here: ClientPaths) -> list[Configured]:
     found = []
-    here = client_paths(view.system)
     for path in here.all_settings(view):
         component = here.component(path)
         if component is None:

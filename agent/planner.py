@@ -218,7 +218,7 @@ def _other_packages(facts: Facts, desired: Desired, sdk: ClientSdk) -> tuple[str
             f"SDK {next(iter(others.values()))} is installed on this host",
             saw=", ".join(others),
             want=f"SDK {sdk.number} alone",
-            hint=None if sdk.replaces else "take it off first: `hsm-agent remove`",
+            hint=None if sdk.replaces else "remove it first: `hsm-agent remove`",
         )
     return tuple(others)
 

@@ -16,7 +16,7 @@ from agent.hosts import ready
 from agent.render.json_report import to_document
 from agent.report import RunContext, build_report
 from agent.state import records
-from agent.state.running import at_work
+from agent.state.running import current_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,9 +113,9 @@ class RecordedRun:
         unended = AgentError(
             "interrupted",
             "the run has begun, and its end is not reported",
-            saw="it is at work, was killed, or its end could not be kept",
+            saw="it is running, was killed, or its end could not be recorded",
             want="its own report",
-            hint="`hsm-agent status --wait` waits while it is at work; otherwise run the same command again",
+            hint="`hsm-agent status --wait` waits while it is running; otherwise run the same command again",
         )
         with contextlib.suppress(AgentError):
             report = build_report(self._machine, self._run, self.context, unended)
@@ -123,7 +123,7 @@ class RecordedRun:
 
     def _end(self, error: AgentError | None) -> None:
         if self._others_before is not None and self._others_before.changed(self._machine):
-            text = "another run was at work on this host meanwhile, and `status` shows what that one reports"
+            text = "another run changed this host at the same time; `status` shows that run's report"
             self.context.note(Notice("run-beside", text))
             self._is_kept = False
         recipients = self._recipients or recipients_of(self._machine, self._asked)
@@ -211,14 +211,14 @@ class _OtherRuns:
     reported: str | None
 
     def changed(self, view: HostView) -> bool:
-        """Tell whether another run was or is at work since."""
+        """Tell whether another run was or is active since."""
         return self.running is not None or _other_runs(view) != self
 
 
 def _other_runs(view: HostView) -> _OtherRuns:
     running = reported = None
     with contextlib.suppress(AgentError):
-        running = at_work(view)
+        running = current_run(view)
     with contextlib.suppress(AgentError):
         reported = str(records.read_report(view).get("run_id"))
     return _OtherRuns(running, reported)

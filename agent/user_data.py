@@ -151,7 +151,8 @@ def check_fit(desired: Desired, source: AgentSource, form: str, input_errors: In
         and (not is_absolute(folder) or folder.startswith("/") == is_windows)
     ):
         input_errors.add(
-            "--package-source", f"{folder!r} is no folder of the host: an absolute path of {system} is wanted"
+            "--package-source",
+            f"{folder!r} is no directory of the host: an absolute path of {system} is wanted",
         )
     for uri in desired.report_to:
         _check_place(uri, system, input_errors)

@@ -67,7 +67,7 @@ _ALL = (
 _LISTED = 50
 # Options above that name an input file.
 _READ = ("inventory", "ssh_config", "tree", "windows_tree")
-_KINDS = {"directory": "a folder", "link": "a link, which is neither followed nor replaced"}
+_KINDS = {"directory": "a directory", "link": "a link, which is neither followed nor replaced"}
 _FILES = (
     Option("junit", None, "also write JUnit XML", str, metavar="FILE"),
     Option("html", None, "also write one self-contained page", str, metavar="FILE"),
@@ -279,7 +279,7 @@ def _unwritable(machine: HostView, path: str) -> str | None:
     if seen is not None and seen.kind != "file":
         return f"{path} is {_KINDS.get(seen.kind, 'no file')}"
     if machine.stat(f"{folder}/.") is None:
-        return f"there is no folder {folder}"
+        return f"there is no directory {folder}"
     return None if os.access(folder, os.W_OK) else f"{folder} may not be written to"
 
 

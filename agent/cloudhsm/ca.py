@@ -210,7 +210,7 @@ def _judge_signatures(chain: Sequence[X509Certificate]) -> None:
         raise refused(
             f"a chain in which {one} {how} {other}" if len(chain) > 1 else f"a root that {how} {other}",
             want=_CHAIN,
-            hint="each certificate must be signed by the next; get the chain anew from whoever keeps the CA,"
+            hint="each certificate must be signed by the next; get the chain again from the owner of the CA,"
             " and compare every fingerprint",
         )
 

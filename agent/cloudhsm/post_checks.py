@@ -1,11 +1,10 @@
-"""The silent killers: what lets a host look configured while the programs on it cannot use the client."""
+"""What a configured host can still have wrong, so that the programs on it cannot use the client."""
 
 from __future__ import annotations
 
 import datetime
 from typing import TYPE_CHECKING
 
-from agent.cloudhsm.paths import client_paths
 from agent.core.model import Notice, StaleProcess
 
 if TYPE_CHECKING:
@@ -13,20 +12,21 @@ if TYPE_CHECKING:
 
     from agent.cloudhsm.paths import ClientPaths
     from agent.core.host import HostView, ProcessInfo
-    from agent.core.system import System
 
 
-def client_processes(view: HostView, components: tuple[str, ...]) -> tuple[ProcessInfo, ...]:
+def client_processes(
+    view: HostView, here: ClientPaths, components: tuple[str, ...]
+) -> tuple[ProcessInfo, ...]:
     """Return the programs that use the client's libraries; none are looked for where no library is installed."""
-    here = client_paths(view.system)
     if not set(components) & set(here.libraries):
         return ()
     return view.processes_mapping(view.system.join(here.root, ""))
 
 
-def processes_to_restart(view: HostView, programs: tuple[ProcessInfo, ...]) -> tuple[StaleProcess, ...]:
+def processes_to_restart(
+    view: HostView, here: ClientPaths, programs: tuple[ProcessInfo, ...]
+) -> tuple[StaleProcess, ...]:
     """Return the programs that started before their component's configuration or the CA changed: they use the old."""
-    here = client_paths(view.system)
     ca = view.stat(here.ca)
     found = []
     for program, component in _used(here, programs):
@@ -37,9 +37,9 @@ def processes_to_restart(view: HostView, programs: tuple[ProcessInfo, ...]) -> t
     return tuple(found)
 
 
-def users(programs: tuple[ProcessInfo, ...], system: System) -> tuple[StaleProcess, ...]:
+def users(here: ClientPaths, programs: tuple[ProcessInfo, ...]) -> tuple[StaleProcess, ...]:
     """Return the programs that use the client, whenever they started: for when it goes."""
-    return tuple(_restart(program, component) for program, component in _used(client_paths(system), programs))
+    return tuple(_restart(program, component) for program, component in _used(here, programs))
 
 
 def _used(here: ClientPaths, programs: tuple[ProcessInfo, ...]) -> Iterator[tuple[ProcessInfo, str]]:
@@ -53,11 +53,12 @@ def _restart(program: ProcessInfo, component: str) -> StaleProcess:
     return StaleProcess(program.pid, program.name, component, started.isoformat(timespec="seconds"))
 
 
-def configuration_warnings(view: HostView, programs: tuple[ProcessInfo, ...], sdk: int) -> tuple[Notice, ...]:
-    """Return what will bite later. `sdk` is the generation that is meant to be here."""
-    notices = list(_log_folder(view, programs, sdk))
+def configuration_warnings(
+    view: HostView, here: ClientPaths, programs: tuple[ProcessInfo, ...], sdk: int
+) -> tuple[Notice, ...]:
+    """Return warnings about what fails later. `sdk` is the generation that is wanted here."""
+    notices = list(_log_folder(view, here, programs, sdk))
     if sdk == 5:
-        here = client_paths(view.system)
         home = here.homes[0]
         left = [path for path in here.sdk3.leftovers if view.stat(path) is not None]
         left += [view.system.join(home, name) for name in view.list_dir(home) if name.endswith(".rpmsave")]
@@ -67,9 +68,10 @@ def configuration_warnings(view: HostView, programs: tuple[ProcessInfo, ...], sd
     return tuple(notices)
 
 
-def _log_folder(view: HostView, programs: tuple[ProcessInfo, ...], sdk: int) -> list[Notice]:
+def _log_folder(
+    view: HostView, here: ClientPaths, programs: tuple[ProcessInfo, ...], sdk: int
+) -> list[Notice]:
     """A program that cannot write its log falls back to standard error, or ends (GH cfn-template#16)."""
-    here = client_paths(view.system)
     folder = here.log("").rpartition(view.system.separator)[0]
     stat = view.stat(folder)
     if stat is None or stat.uid < 0:  # Windows has no numbers for users

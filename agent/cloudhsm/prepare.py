@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
 from agent.cloudhsm.protection import closed, require_closed
-from agent.core.links import goal
+from agent.core.links import resolve_link
 
 if TYPE_CHECKING:
     from agent.cloudhsm.client_config import SavedConfig
@@ -74,7 +74,7 @@ def _base(
 def _write(host: Host, layout: ClientPaths, path: str, data: bytes, like: SavedConfig | None) -> None:
     """Write a configuration file, through a link where it is one, with the mode and owner that it has or had."""
     require_closed(host, layout, path)
-    place = goal(host, path)
+    place = resolve_link(host, path)
     stat = host.stat(place)
     mode = _MODE if stat is None else closed(stat.mode)
     owner = None if stat is None else (stat.uid, stat.gid)

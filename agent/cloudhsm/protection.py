@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
-from agent.core.links import goal, way
+from agent.core.links import path_prefixes, resolve_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,9 +44,9 @@ class UnprotectedPath:
             "permissions-unsafe",
             f"others than {self.owner} may change {self.path}",
             saw=f"{self.path}: {self.words}",
-            want=f"{self.owner}'s, and writable to nobody else",
-            hint=f"look at what is there, then {self.cure}; a program that others could change comes whole again with"
-            " its package, installed anew",
+            want=f"{self.owner}'s, and writable by no other user",
+            hint=f"check what is there, then {self.cure}; to replace a program that others could change, reinstall"
+            " its package",
         )
 
     @property
@@ -76,7 +76,7 @@ def exposed(
     What is not there is left out. A program is never ours to close: what was open to others may be another's by now.
     """
     programs = tuple(programs)
-    kept = {goal(view, path) for path in programs}
+    kept = {resolve_link(view, path) for path in programs}
     trusted = _trusted(view)
     found = {}
     for path in _names(view, layout, (*paths, *programs)):
@@ -96,7 +96,7 @@ def shut(view: HostView, layout: ClientPaths, path: str) -> tuple[tuple[str, Sta
     A folder for a group, or for an account of its own, is the site's choice.
     """
     found = []
-    for folder in way(view, path) if layout.system.separator == "/" else ():
+    for folder in path_prefixes(view, path) if layout.system.separator == "/" else ():
         stat = view.stat(folder)
         if stat is None or stat.kind != "directory" or not _is_inside(layout, folder):
             continue
@@ -149,11 +149,11 @@ def _names(view: HostView, layout: ClientPaths, paths: Iterable[str]) -> Iterato
     """Yield each real name that decides what is at a path, the upper ones first."""
     if layout.system.separator == "/":
         for path in paths:
-            yield from way(view, path)
+            yield from path_prefixes(view, path)
         return
     yield layout.root
     for path in paths:
-        at = goal(view, path)
+        at = resolve_link(view, path)
         yield from _folders_below(layout.root, at, layout.system.separator)
         yield at
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.cloudhsm.paths import client_paths
 from agent.core.errors import AgentError
-from agent.core.links import goal
+from agent.core.links import resolve_link
 from agent.core.model import Notice
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def parted(view: HostView, before: Mapping[str, int]) -> tuple[Notice, ...]:
 
 def _names(view: HostView, path: str) -> int:
     try:
-        stat = view.stat(goal(view, path))
+        stat = view.stat(resolve_link(view, path))
     except AgentError:
         return 0
     return 0 if stat is None else stat.names

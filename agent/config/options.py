@@ -221,11 +221,11 @@ def _source(text: str) -> str:
     text = _plain(text)
     scheme = scheme_of(text)
     if scheme in ("http", "https"):
-        text = _web(text, "copy what is needed once, and name the folder")
+        text = _web(text, "copy what is needed once, and name the directory")
     elif scheme == "file":
         text = _local(text)
     elif scheme is not None and re.match(r"[^:]+://", text):
-        raise InvalidValueError(f"{shown(text)!r} is not http://, https://, file:/// or a folder")
+        raise InvalidValueError(f"{shown(text)!r} is not http://, https://, file:/// or a directory")
     # on Linux a backslash is a character like any other
     is_windows = is_absolute(text) and not text.startswith("/")
     return text.rstrip("/\\" if is_windows else "/") or "/"

@@ -158,17 +158,17 @@ def record_remarks(view: HostView) -> tuple[Notice, ...]:
         records.read_last(view)
     except AgentError as error:
         saw = error.saw
-    text = f"what the last `configure` was asked for cannot be read, so that nothing is said of it: {saw}"
+    text = f"what the last `configure` was asked for cannot be read, and is ignored: {saw}"
     return (Notice("record-unread", text),)
 
 
-def unfinished(view: HostView, looked_at: records.LastConfigure | None) -> ErrorDetails | None:
+def unfinished(view: HostView, checked: records.LastConfigure | None) -> ErrorDetails | None:
     """Return an error if the last `configure` has not succeeded, unless an equal request was checked or succeeded."""
     last = last_configure(view)
     if last is None or last.is_done:
         return None
     run = f"run {last.run_id}" if last.run_id else "it"
-    same = [each for each in (last.succeeded, looked_at) if each is not None and _meant(each) == _meant(last)]
+    same = [each for each in (last.succeeded, checked) if each is not None and _meant(each) == _meant(last)]
     sentence = "the last `configure` was asked for something else, and no success of it is recorded"
     saw = f"{run} was asked for {_named(last)}, and no run since is known to have succeeded"
     if same:
@@ -231,9 +231,9 @@ def with_what_lacks(view: HostView, error: AgentError, desired: Desired) -> Agen
     return input_errors.error()
 
 
-def receivers(told_to: Desired) -> Desired:
+def receivers(desired: Desired) -> Desired:
     return Desired(
-        report_to=told_to.report_to,
-        report_ca=told_to.report_ca,
-        report_token_file=told_to.report_token_file,
+        report_to=desired.report_to,
+        report_ca=desired.report_ca,
+        report_token_file=desired.report_token_file,
     )

@@ -56,7 +56,7 @@ def unexpected(crash: BaseException, sentence: str = "the agent failed") -> Agen
         want = "files, processes and memory for a run"
         return AgentError("no-resources", "this machine had nothing left for the agent", saw=saw, want=want)
     if isinstance(crash, ModuleNotFoundError) and not (crash.name or "agent").startswith("agent"):
-        want = "a whole Python, as a distribution's package brings it"
+        want = "a complete Python, such as a distribution's package"
         return AgentError(
             "python-missing", "this Python lacks a part of it", saw=f"no module {crash.name}", want=want
         )
@@ -79,6 +79,6 @@ def immutable(path: str) -> AgentError:
         "write-failed",
         f"{path} cannot be written",
         saw=f"{path} has the attribute `i` (immutable) or `a` (append only)",
-        want="a file or folder that root may change",
+        want="a file or directory that root may change",
         hint=f"`lsattr -d {path}` shows it, `chattr -ia {path}` takes it off; then run the same command again",
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _MOST_LINKS = 40
 
 
-def goal(view: HostView, path: str) -> str:
+def resolve_link(view: HostView, path: str) -> str:
     """Return the path with its last name resolved: links in that place are followed.
 
     Their target may be absent. Raises AgentError `unreadable` for a loop of links.
@@ -32,7 +32,7 @@ def goal(view: HostView, path: str) -> str:
 
 def require_whole(view: HostView, path: str) -> None:
     """Raise AgentError `unreadable` for a link that leads nowhere: the agent does not guess what it is for."""
-    resolved = goal(view, path)
+    resolved = resolve_link(view, path)
     if resolved != path and view.stat(resolved) is None:
         raise AgentError(
             "unreadable",
@@ -43,7 +43,7 @@ def require_whole(view: HostView, path: str) -> None:
         )
 
 
-def way(view: HostView, path: str) -> Iterator[str]:
+def path_prefixes(view: HostView, path: str) -> Iterator[str]:
     """Yield every real folder of a resolved POSIX path, the root first, and at last the resolved path itself.
 
     Raises AgentError `unreadable` for a loop of links.

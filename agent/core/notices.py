@@ -28,7 +28,7 @@ WARNINGS: dict[str, WarningCode] = {
         WarningCode(
             "ca-signature-old",
             "the CA is signed with an old algorithm",
-            "have it issued anew with SHA-256 or better",
+            "have it issued again with SHA-256 or better",
         ),
         WarningCode(
             "checksum-replaced",
@@ -38,7 +38,7 @@ WARNINGS: dict[str, WarningCode] = {
         WarningCode(
             "client-leftovers",
             "files of another client lie on this host",
-            "take them off when nothing uses them",
+            "remove them when nothing uses them",
         ),
         WarningCode(
             "client-newer-available",
@@ -98,17 +98,17 @@ WARNINGS: dict[str, WarningCode] = {
         WarningCode(
             "hard-link-cut",
             "a file that had other names was replaced under one of them",
-            "link them anew, or make them symbolic links, which are kept",
+            "link them again, or use symbolic links, which are kept",
         ),
         WarningCode(
             "log-folder-not-writable",
             "a program may not write the client's log",
-            "give its user the right to write in that folder",
+            "give its user the right to write in that directory",
         ),
         WarningCode(
             "log-folder-owner",
-            "the client's log folder belongs to another user than the program",
-            "change the owner of the folder or of its files",
+            "the client's log directory belongs to another user than the program",
+            "change the owner of the directory or of its files",
         ),
         WarningCode(
             "not-scheduled",
@@ -143,12 +143,12 @@ WARNINGS: dict[str, WarningCode] = {
         WarningCode(
             "record-not-kept",
             "the record of what was asked for could not be written",
-            "cure what the text names, and run it again",
+            "fix what the text names, and run it again",
         ),
         WarningCode(
             "record-unread",
             "the record of what was asked for is damaged, or of another host or version",
-            "run `hsm-agent configure` with all options: it is recorded anew",
+            "run `hsm-agent configure` with all options: it is recorded again",
         ),
         WarningCode(
             "report-cut",
@@ -162,13 +162,13 @@ WARNINGS: dict[str, WarningCode] = {
         ),
         WarningCode(
             "report-not-kept",
-            "the report could not be written to the state folder",
-            "cure what the text names",
+            "the report could not be written to the state directory",
+            "fix what the text names",
         ),
         WarningCode(
             "report-stuck",
             "a report that waited could not be read, or not be removed after it was dealt with",
-            "cure what the text names, or remove the file: the others are delivered",
+            "fix what the text names, or remove the file: the others are delivered",
         ),
         WarningCode("rollback-unneeded", "everything was as the snapshot has it", "nothing"),
         WarningCode(
@@ -202,7 +202,7 @@ WARNINGS: dict[str, WarningCode] = {
         ),
         WarningCode("single-hsm", "the key-availability check is off", "use two HSMs or more in production"),
         WarningCode(
-            "snapshot-not-kept", "the state before this run could not be kept", "cure what the text names"
+            "snapshot-not-kept", "the state before this run could not be kept", "fix what the text names"
         ),
         WarningCode(
             "snapshot-passed-over",
@@ -221,10 +221,10 @@ WARNINGS: dict[str, WarningCode] = {
         ),
         WarningCode(
             "state-closed",
-            "others than root could change the state folder; it was closed, and its records were not believed",
+            "others than root could change the state directory; it was closed, and its records were not believed",
             "find out who made it theirs",
         ),
-        WarningCode("still-scheduled", "a task of the agent could not be taken off", "remove it by hand"),
+        WarningCode("still-scheduled", "a task of the agent could not be removed", "remove it by hand"),
         WarningCode(
             "users-inconsistent",
             "a user of the cluster is not on every HSM",

@@ -36,7 +36,7 @@ def require_windows_name(name: str) -> None:
     if _FORBIDDEN.search(name):
         raise ValueError(f"{name!r} holds a character that no name has on Windows")
     if name[-1] in " .":
-        raise ValueError(f"{name!r} ends with a blank or a dot, which Windows drops")
+        raise ValueError(f"{name!r} ends with a space or a dot, which Windows drops")
     if _DEVICE.fullmatch(name):
         raise ValueError(f"{name!r} is a device on Windows")
 

@@ -226,7 +226,7 @@ def _set(
                 fault.exit_status,
             )
             fault.cures(play)
-            yield DemoStep("cured, and looked at again", _full(fault.after, source_of), 0)
+            yield DemoStep("fixed, and checked again", _full(fault.after, source_of), 0)
 
         yield this, acts
 
@@ -325,7 +325,7 @@ class _Teller:
             sys.stdout.write(json.dumps(tree, indent=2) + "\n")
         elif passed:
             others = " ".join(name for name in FAULTS if name != fault)
-            _say("The copy is gone; this machine itself was not touched.")
+            _say("The copy is gone; this machine itself was not changed.")
             _say_wrapped(f"Other faults, with `hsm-agent demo --fault NAME`: {others}")
 
 

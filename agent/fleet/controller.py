@@ -81,9 +81,9 @@ def _roll_out(
 def stored_report(folder: Path) -> dict[str, Any]:
     """Return the report of a run from its journal; one that has not finished is shown as it stands."""
     run = journal.read(folder)
-    controlled = journal.at_work(folder)
+    controlled = journal.is_running(folder)
     if run.finished is None:
-        how = "it is at work" if controlled else "its controller was ended"
+        how = "it is running" if controlled else "its controller was ended"
         run.finish(run.started, "interrupted", f"the run has not come to its end: {how}", ())
     open_ends = {
         target.name: _open_end(target, controlled=controlled)
@@ -95,7 +95,7 @@ def stored_report(folder: Path) -> dict[str, Any]:
 
 def _open_end(target: Target, *, controlled: bool) -> HostResult:
     """Return what is known of a host that was begun and has no end."""
-    saw = "at work" if controlled else "begun, and not seen to end: it may be at work, or have finished alone"
+    saw = "running" if controlled else "started, but its end is unknown: it may still run or have finished"
     hint = None if controlled else "the command to continue reads its report"
     return HostResult(
         target.name, target.address, target.port or 22, 0, HostState.AT_WORK, saw=saw, hint=hint

@@ -197,7 +197,7 @@ class _HostSession:
             if isinstance(message, Hello):
                 self._started = self._again = True
                 self._lost = None
-                self._report_step("looking")
+                self._report_step("checking")
             elif isinstance(message, Settled) and method.is_two_stage:
                 request = self._request(method)  # with the time that is left now
                 channel.send(request.line())

@@ -54,7 +54,7 @@ def operator_folder(environ: Mapping[str, str], name: str, otherwise: str) -> Pa
         # a user without an entry in any database, as in a container; Python 3.9 raises KeyError
         raise AgentError(
             "usage", "there is no home to keep a roll-out in", saw=str(error), want=f"HOME or {name}",
-            hint=f"set {name} to a folder, and HOME for ssh's own files",
+            hint=f"set {name} to a directory, and HOME for ssh's own files",
         ) from error  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def opened(folder: Path) -> Iterator[Journal]:
         except BlockingIOError as error:
             raise AgentError(
                 "run-locked",
-                "another hsm-agent is at work on this roll-out",
+                "another hsm-agent is running this roll-out",
                 saw=str(folder),
                 want="one controller for each run",
                 hint="wait for it, or end it: the hosts that it began finish by themselves",
@@ -129,7 +129,7 @@ def opened(folder: Path) -> Iterator[Journal]:
             raise _unwritten(folder, error) from error
 
 
-def at_work(folder: Path) -> bool:
+def is_running(folder: Path) -> bool:
     """Return whether a controller has the journal open for writing."""
     try:
         with (folder / _FILE).open("rb") as file:
@@ -184,7 +184,7 @@ def _last_spec(folder: Path) -> RunSpec:
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise _unreadable(path, error) from error
     if spec is None:
-        raise _unreadable(path, "no orders")
+        raise _unreadable(path, "no specification of the run")
     return spec
 
 
@@ -319,5 +319,5 @@ def _unwritten(folder: Path, error: OSError) -> AgentError:
     code: CodeName = "no-space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "write-failed"
     return AgentError(
         code, "the journal of the roll-out cannot be written", saw=f"{folder}: {error.strerror or error}",
-        hint="free the space, or name another place with XDG_STATE_HOME; what is begun finishes by itself",
+        hint="free the space, or name another place with XDG_STATE_HOME; hosts that have begun finish by themselves",
     )  # fmt: skip

@@ -133,7 +133,7 @@ def _message(record: Mapping[str, Any]) -> HostMessage | None:
     if event == "settled":
         return Settled()
     if event == "at" and _has_texts(record, "step"):
-        return At(record["step"], record.get("touching") is True)
+        return At(record["step"], record.get("changing") is True)
     if event == "want" and _has_texts(record, "what"):
         return _wanted(record)
     if event == "failed" and _has_texts(record, "code", "saw") and record["code"] in CODES:

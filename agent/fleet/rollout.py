@@ -126,7 +126,7 @@ class Rollout:
         times = self._deps.interrupts()
         if times and not self._run.why:
             self._stop(
-                "interrupted", "interrupted; hosts at work finish. Interrupt again to leave them alone"
+                "interrupted", "interrupted; running hosts finish. Interrupt again to leave them alone"
             )
         return bool(times)
 

@@ -149,7 +149,7 @@ def _desired_before(run: RunState) -> dict[str, Desired]:
     except TypeError as error:
         raise AgentError(
             "nothing-recorded", "the run was begun by another version", saw=str(error), want="a run of this version",
-            hint="the hsm-agent that began it can go on with it; or begin a new one with --only",
+            hint="the hsm-agent that began it can continue it; or start a new one with --only",
         ) from error  # fmt: skip
 
 
@@ -229,7 +229,7 @@ def _read(view: HostView, where: str, input_errors: InputErrors) -> bytes | None
         seen = view.stat(where)
         hint = f": `ansible-inventory -i {where} --list > fleet.json` makes one file of it"
         folder = seen is not None and seen.kind == "directory"
-        input_errors.add(where, f"it is a folder{hint}" if folder else f"it cannot be read: {error.saw}")
+        input_errors.add(where, f"it is a directory{hint}" if folder else f"it cannot be read: {error.saw}")
         return b""
 
 
@@ -313,6 +313,6 @@ def _ready(view: HostView, desired: Desired, anchors: _Anchors, input_errors: In
     folder = desired.package_source
     if folder is not None and "://" not in folder:
         if not Path(folder).is_dir():
-            input_errors.add("--package-source", f"there is no folder {folder}")
+            input_errors.add("--package-source", f"there is no directory {folder}")
         desired = replace(desired, package_source=str(Path(folder).absolute()))
     return desired

@@ -48,11 +48,11 @@ class DeadlineHost:
         return self._host.read(path, offset=offset, limit=limit)
 
     def stat(self, path: str) -> Stat | None:
-        self._left(f"before looking at {path}")
+        self._left(f"before checking {path}")
         return self._host.stat(path)
 
     def readlink(self, path: str) -> str | None:
-        self._left(f"before looking at {path}")
+        self._left(f"before checking {path}")
         return self._host.readlink(path)
 
     def list_dir(self, path: str) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ class DeadlineHost:
         return reached
 
     def lock_holder(self, path: str) -> LockHolder | None:
-        self._left(f"before looking at the lock {path}")
+        self._left(f"before checking the lock {path}")
         return self._host.lock_holder(path)
 
     def registry(self, key: str) -> RegistryKey | None:
@@ -83,7 +83,7 @@ class DeadlineHost:
         return self._host.registry(key)
 
     def processes_mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
-        self._left("before looking at the running programs")
+        self._left("before checking the running programs")
         return self._host.processes_mapping(prefix)
 
     def http_get(self, url: str, *, limit: int, timeout: float) -> bytes:
@@ -92,7 +92,7 @@ class DeadlineHost:
             return self._host.http_get(url, limit=limit, timeout=min(timeout, left))
 
     def disk_space(self, path: str) -> DiskSpace:
-        self._left(f"before looking at the space of {path}")
+        self._left(f"before checking the space of {path}")
         return self._host.disk_space(path)
 
     def now(self) -> dt.datetime:

@@ -116,12 +116,12 @@ def names(path: str) -> tuple[str, ...]:
         return ()
     except NotADirectoryError as error:
         if os.path.lexists(path):
-            raise read_error(path, "not a folder", want="a folder") from error
+            raise read_error(path, "not a directory", want="a directory") from error
         return ()
     except OSError as error:
-        raise os_read_error(error, path, want="a folder") from error
+        raise os_read_error(error, path, want="a directory") from error
     except ValueError as error:
-        raise read_error(path, str(error), want="a folder") from error
+        raise read_error(path, str(error), want="a directory") from error
 
 
 def replace(path: str, data: bytes, mode: int, owner: tuple[int, int] | None) -> None:
@@ -219,7 +219,7 @@ def _require_file(path: str) -> None:
 
 
 _KINDS = {
-    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+    stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }  # fmt: skip
 

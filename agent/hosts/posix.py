@@ -171,7 +171,7 @@ class Posix:
                 holder_text = file.read(200).decode(errors="replace").strip()
                 raise AgentError(
                     "run-locked",
-                    "another hsm-agent is at work on this host",
+                    "another hsm-agent is running on this host",
                     saw=holder_text or f"{path} is locked",
                 ) from error
             data = f"{words} (pid {os.getpid()})\n".encode()

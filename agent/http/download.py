@@ -92,7 +92,7 @@ class _FetchJob:
             raise AgentError("interrupted", "the run was interrupted", saw=f"downloading {shown(self.url)}")
         if self.context.clock.monotonic() >= self.deadline:
             saw = f"{self.sink.have} bytes in {self.timeout:g} s"
-            raise failed(self.url, saw, want="the whole file in that time", kind=DownloadTimeoutError)
+            raise failed(self.url, saw, want="the complete file in that time", kind=DownloadTimeoutError)
 
     def add(self, data: bytes, total: int | None) -> None:
         self.check_size(self.sink.have + len(data))
@@ -222,10 +222,10 @@ def _download(job: _FetchJob) -> None:
     """Fill the sink from a server, with further attempts where they can help."""
     if job.url.startswith(f"{PUSHED}/"):
         raise AgentError(
-            "download-failed", "the package comes with a roll-out, and nobody sends it now", saw=job.url,
+            "download-failed", "the package comes with a roll-out, and no roll-out sends it now", saw=job.url,
             want="a roll-out, or a package source that this host can reach",
-            hint="`hsm-agent fleet rollout` from where this host was configured sends it; or name a mirror or a folder "
-            "here: `hsm-agent configure --package-source URL|DIR`",
+            hint="`hsm-agent fleet rollout` from where this host was configured sends it; or name a mirror or a "
+            "directory here: `hsm-agent configure --package-source URL|DIR`",
         )  # fmt: skip
     if _scheme(job.url) not in ("http", "https"):
         raise failed(job.url, "a kind of URL the agent does not know", want="https, http, file or a path")

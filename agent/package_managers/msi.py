@@ -285,7 +285,7 @@ def _failure(host: Host, done: CommandResult, argv: Sequence[str], log: str) -> 
     if done.timed_out:
         return AgentError(
             "package-failed", "msiexec did not end in time", saw="still running when its time ran out", want="exit 0",
-            hint=f"the Windows Installer service may still be at work: wait for it, then run this again, or {by_hand}",
+            hint=f"the Windows Installer service may still be running: wait for it, then run this again, or {by_hand}",
         )  # fmt: skip
     code, meaning, hint = _MEANINGS.get(done.status or 0, ("package-failed", "", None))
     why = reason(text_of(_end_of(host, log), "cp1252"))
@@ -296,7 +296,7 @@ def _failure(host: Host, done: CommandResult, argv: Sequence[str], log: str) -> 
     return AgentError(
         code,
         f"msiexec exited {done.status}" + (f": {meaning}" if meaning else ""),
-        saw=why or done.tail(3) or "nothing more is told",
+        saw=why or done.tail(3) or "no further message",
         want="exit 0",
         hint=hint,
     )

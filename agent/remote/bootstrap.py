@@ -224,7 +224,9 @@ def extract(archive: bytes, folder: Path) -> None:
             parts = member.name.split("/")[1:]
             source = tar.extractfile(member) if member.isreg() else None
             if source is None or not parts or ".." in parts or "" in parts:
-                raise OSError(f"the archive holds {member.name!r}, which is no plain file below its folder")
+                raise OSError(
+                    f"the archive holds {member.name!r}, which is no plain file below its directory"
+                )
             path = folder.joinpath(*parts)
             path.parent.mkdir(0o755, parents=True, exist_ok=True)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, member.mode & 0o755)

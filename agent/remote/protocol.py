@@ -95,13 +95,13 @@ class Settled(NamedTuple):
 
 
 class At(NamedTuple):
-    """A step begins, as a check or (`touching`) as a change."""
+    """A step begins, as a check or (`changing`) as a change."""
 
     step: str
-    touching: bool
+    changing: bool
 
     def record(self) -> dict[str, Any]:
-        return {"event": "at", "step": self.step, "touching": self.touching}
+        return {"event": "at", "step": self.step, "changing": self.changing}
 
 
 class WantTree(NamedTuple):

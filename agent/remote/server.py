@@ -107,7 +107,7 @@ def _awaited(machine: Host, request: HostRequest, end: float) -> Mapping[str, An
 
 def _is_locked(machine: Host) -> bool:
     try:
-        with machine.lock(machine.system.lock, "hsm-agent, looking for the end of a run"):
+        with machine.lock(machine.system.lock, "hsm-agent, reading the report of a run"):
             return False
     except AgentError as error:
         return error.code.name == "run-locked"
@@ -156,9 +156,9 @@ class RemoteListener:
         self._stream = stream
         self._lock = threading.Lock()  # probes begin in threads of their own
 
-    def began(self, line_id: str, *, touching: bool) -> None:
+    def began(self, line_id: str, *, changing: bool) -> None:
         with self._lock:
-            self._stream.send(At(line_id, touching))
+            self._stream.send(At(line_id, changing))
 
     def ended(self, line: StepResult) -> None:
         """Send nothing: the report has every step."""

@@ -18,7 +18,7 @@ _BAR = 20
 class Progress(Protocol):
     """The engine's Listener, and a callback for the progress of a download."""
 
-    def began(self, line_id: str, *, touching: bool) -> None: ...
+    def began(self, line_id: str, *, changing: bool) -> None: ...
 
     def ended(self, line: StepResult) -> None: ...
 
@@ -30,7 +30,7 @@ class Progress(Protocol):
 class NullProgress:
     """Shows nothing: results only."""
 
-    def began(self, line_id: str, *, touching: bool) -> None:
+    def began(self, line_id: str, *, changing: bool) -> None:
         pass
 
     def ended(self, line: StepResult) -> None:
@@ -49,8 +49,8 @@ class LineProgress(NullProgress):
     def __init__(self, stream: TextIO) -> None:
         self._stream = TolerantStream(stream)
 
-    def began(self, line_id: str, *, touching: bool) -> None:
-        if touching:
+    def began(self, line_id: str, *, changing: bool) -> None:
+        if changing:
             self._write_line(f"{line_id} ...")
 
     def ended(self, line: StepResult) -> None:
@@ -73,13 +73,13 @@ class SpinnerProgress:
         console = Console(
             file=cast("IO[str]", TolerantStream(stream)), force_terminal=True, highlight=False, markup=False
         )
-        self._step = "looking"
+        self._step = "checking"
         self._text = Text  # a plain string would be parsed as markup, and so would a bar's brackets
         self._status: Any = console.status(Text(self._step))
         self._status.start()
 
-    def began(self, line_id: str, *, touching: bool) -> None:
-        self._step = line_id if touching else f"looking at {line_id}"
+    def began(self, line_id: str, *, changing: bool) -> None:
+        self._step = line_id if changing else f"checking {line_id}"
         self._status.update(self._text(self._step))
 
     def ended(self, line: StepResult) -> None:

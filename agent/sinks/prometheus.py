@@ -31,14 +31,14 @@ def folder_of(uri: str) -> str:
         return path_of_uri(uri).rstrip("/\\") or "/"
     except ValueError as error:
         raise ValueError(
-            f"{error}; prometheus:/DIR is wanted, the folder of the textfile collector"
+            f"{error}; prometheus:/DIR is wanted, the directory of the textfile collector"
         ) from None
 
 
 def send(report: OutgoingReport, context: DeliveryContext) -> None:
     folder = folder_of(report.uri)
     if context.machine.stat(folder) is None:  # node-exporter might not be allowed to list a new folder
-        raise UndeliveredError(f"there is no folder {folder}")
+        raise UndeliveredError(f"there is no directory {folder}")
     file.put(context.machine, f"{folder.rstrip('/')}/{NAME}", page(report.tree))
 
 

@@ -49,7 +49,7 @@ def check(uri: str) -> None:
         meant = f"; did you mean {near[0]}:?" if near and colon else ""
         raise ValueError(f"{shown(uri)!r} is no place for a report{meant}; there are {_forms()}")
     if any(ord(char) < 32 or (char == " " and scheme not in _OF_FILES) for char in uri):
-        raise ValueError(f"{shown(uri)!r} has a blank or a control character in it")
+        raise ValueError(f"{shown(uri)!r} contains a space or a control character")
     SINKS[scheme].check(uri)
 
 

@@ -174,7 +174,7 @@ class SshConfig:
         if user is None:
             raise AgentError(
                 "config-invalid",
-                f"nobody to log in to {asked.name} as",
+                f"there is no user to log in to {asked.name} as",
                 saw=f"uid {self._operator.uid} has no name on this machine",
                 want="a user",
                 hint="name it in the inventory",

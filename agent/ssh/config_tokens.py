@@ -75,5 +75,5 @@ class ConfigExpander:
         source: Mapping[str, str] = known if variable is None else self.operator.environment
         sign = found[1] if variable is None else variable
         if sign not in source:
-            raise wrong(self.name, f"{value}: {found[0]} stands for nothing here")
+            raise wrong(self.name, f"{value}: {found[0]} has no value here")
         return source[sign]

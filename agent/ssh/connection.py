@@ -127,7 +127,7 @@ class SshConnection:
                     )
             except ServerBusyError as dropped:
                 if attempt == _TRIES:
-                    output = str(dropped) or "the connection was closed before it said anything"
+                    output = str(dropped) or "the connection was closed before it sent anything"
                     raise AgentError(
                         "ssh-failed",
                         f"{_place(route, number)} drops connections",

@@ -151,7 +151,7 @@ class KnownHosts:
                     "host-key-changed",
                     f"the key of {hop.known_as} is revoked",
                     saw=f"{key.fingerprint} ({key.kind}), revoked in {each.where}",
-                    hint="do not connect: whoever revoked this key no longer trusts it",
+                    hint="do not connect: the owner of this key revoked it",
                 )
         known = _counting(hop, about)
         if any(each.key == key for each in known):

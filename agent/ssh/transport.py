@@ -185,8 +185,8 @@ class SshTransport(paramiko.Transport):
         if proxy:
             raise AgentError(
                 "ssh-failed",
-                f"the ProxyCommand for {self._place} ended before the server said who it is",
-                saw=words or "it said nothing",
+                f"the ProxyCommand for {self._place} ended before the server identified itself",
+                saw=words or "it sent nothing",
                 hint=f"run it by hand: `{self._hop.proxy_command}`",
             )
         raise ServerBusyError(words)
@@ -222,7 +222,7 @@ class SshTransport(paramiko.Transport):
             raise AgentError(
                 "ssh-failed",
                 f"{self._place} ended the connection during the login",
-                saw=str(error or "it said nothing"),
+                saw=str(error or "it sent nothing"),
             )
         saw = [f"{user} with {', '.join(tried)}" if tried else f"{user} without any key"]
         if self.peer_text:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
-from agent.core.links import goal
+from agent.core.links import resolve_link
 from agent.core.model import Notice
 from agent.hosts.owned import fault_of
 
@@ -27,7 +27,7 @@ def exposed(view: HostView, *paths: str) -> str | None:
         return None
     for path in paths:
         try:
-            at = goal(view, path)
+            at = resolve_link(view, path)
             stat = view.stat(at)
         except AgentError as error:
             return error.saw
@@ -47,7 +47,7 @@ def close(host: Host) -> tuple[Notice, ...]:
         with contextlib.suppress(
             AgentError
         ):  # the code that needs the folder reports links that lead nowhere
-            at = goal(host, path)
+            at = resolve_link(host, path)
             stat = host.stat(at)
         if fault is not None and stat is not None:
             host.chmod(at, stat.mode & ~0o022, owner=(0, stat.gid))
@@ -63,7 +63,7 @@ def close_cache(host: Host, *files: str) -> None:
     """
     cache = host.system.cache
     if exposed(host, cache) is not None:
-        at = goal(host, cache)
+        at = resolve_link(host, cache)
         stat = host.stat(at)
         if stat is not None:
             host.chmod(at, stat.mode & ~0o022, owner=(0, stat.gid))

@@ -76,9 +76,9 @@ def write_last(host: Host, last: LastConfigure) -> None:
 def read_receivers(view: HostView) -> dict[str, Any]:
     """Return the sinks of the last `remove`, as options. Raises AgentError `nothing-recorded`."""
     path = _receivers(view)
-    tree = _record(view, path, "nobody was told of a `remove`", "an earlier one")
+    tree = _record(view, path, "no `remove` recorded its sinks", "an earlier one")
     if is_foreign(view, tree) or not isinstance(tree.get("desired"), dict):
-        raise _nothing(path, "nobody was told of a `remove`", "an earlier one")
+        raise _nothing(path, "no `remove` recorded its sinks", "an earlier one")
     found: dict[str, Any] = tree["desired"]
     return found
 
@@ -144,8 +144,8 @@ def _read(view: HostView, path: str, sentence: str, want: str) -> dict[str, Any]
             "nothing-recorded",
             f"{path} is not believed: others than {view.system.admin_role} could have written it",
             saw=fault,
-            want=f"a folder and a file that {view.system.admin_role} alone can change",
-            hint=f"run `hsm-agent configure` with all options: it closes {view.system.state} and records anew",
+            want=f"a directory and a file that {view.system.admin_role} alone can change",
+            hint=f"run `hsm-agent configure` with all options: it closes {view.system.state}, and records the request",
         )
     try:
         tree = json.loads(view.read(path) or b"")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _TIMEOUT = 10.0
 
 
-def at_work(view: HostView) -> str | None:
+def current_run(view: HostView) -> str | None:
     """Return the text of the run that holds the lock; the text of a killed run stays in the file."""
     text = _holder_text(view)
     holder = re.search(r"\(pid (\d+)\)$", text)

@@ -14,7 +14,7 @@ from agent.cloudhsm.pem import contains_private_key
 from agent.cloudhsm.protection import closed
 from agent.cloudhsm.sdk3.client_config import servers_and_faults
 from agent.core.errors import AgentError
-from agent.core.links import goal
+from agent.core.links import resolve_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,7 +66,7 @@ def as_it_is(view: HostView, path: str) -> SavedFile | None:
         return None
     link = view.readlink(path)
     if link is not None:
-        stat = view.stat(goal(view, path))
+        stat = view.stat(resolve_link(view, path))
     data = view.read(path)
     if stat is None or data is None:
         return None if link is None else SavedFile(path, None, 0, (-1, -1), link)

@@ -22,7 +22,7 @@ def unseal(data: bytes) -> dict[str, Any]:
     try:
         tree = json.loads(data)
     except (ValueError, RecursionError):
-        raise ValueError("it is not whole: no JSON") from None
+        raise ValueError("it is incomplete: no JSON") from None
     return opened(tree)
 
 

@@ -86,7 +86,7 @@ def from_bytes(data: bytes) -> tuple[Snapshot | None, dict[str, Any]]:
     try:
         tree = json.loads(data)
     except (ValueError, RecursionError):
-        raise ValueError("it is not whole: no JSON") from None
+        raise ValueError("it is incomplete: no JSON") from None
     version = tree.get("schema_version") if isinstance(tree, dict) and len(tree) > 1 else None
     is_sealed = type(version) is not int or "sha256" in tree or version == VERSION
     if is_sealed:

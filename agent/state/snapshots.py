@@ -121,8 +121,8 @@ def remarks(view: HostView, wanted: Snapshot) -> tuple[Notice, ...]:
     notices = []
     if not wanted.sealed:
         text = (
-            f"an older hsm-agent kept what was there {_when(wanted)}, without a checksum: that it is whole, and of this"
-            " host, cannot be proven; compare what was put back"
+            f"an older hsm-agent kept what was there {_when(wanted)}, without a checksum: whether it is complete, and"
+            " of this host, is not proven; compare what was put back"
         )
         notices.append(Notice("snapshot-unsealed", text))
     if not wanted.worked:
@@ -323,7 +323,7 @@ def _read_usable(view: HostView, path: str, what: str) -> Snapshot:
     if strange:
         raise _damaged(what, f"it holds {strange[0]}, which is no file of the client's")
     if is_foreign(view, tree):
-        raise _foreign(view, what, tree["identity"], found)
+        raise _foreign(view, layout, what, tree["identity"], found)
     return found
 
 
@@ -344,16 +344,15 @@ def _newer(path: str, version: int) -> AgentError:
 def _unproven(found: Snapshot) -> AgentError:
     return AgentError(
         "nothing-recorded",
-        "there is no snapshot that is known to be whole: an older hsm-agent wrote what there is, without a checksum",
-        saw=f"run {found.run_id}, and no proof that it is whole and of this host",
+        "no snapshot is proven to be complete: an older hsm-agent wrote them, without a checksum",
+        saw=f"run {found.run_id}, and no proof that it is complete and of this host",
         want="a snapshot with a checksum",
         hint=f"`hsm-agent rollback {found.run_id}` takes it all the same; look at what it puts back",
     )
 
 
-def _foreign(view: HostView, what: str, whose: object, found: Snapshot) -> AgentError:
+def _foreign(view: HostView, layout: ClientPaths, what: str, whose: object, found: Snapshot) -> AgentError:
     """Return the error for a snapshot that came with a copied disk, or in an image."""
-    layout = client_paths(view.system)
     servers: set[str] = set()
     for kept in found.files:
         if kept.path != layout.ca and kept.data is not None and is_sound(layout, kept):
@@ -387,7 +386,7 @@ def _require_ca(view: HostView, what: str, data: bytes) -> None:
             raise _damaged(what, f"its CA: {error.saw or error.sentence}") from error
     found = find_certificates(data)
     if not (found.whole and found.plain):
-        raise _damaged(what, "its CA: no client can read it as it lies there")
+        raise _damaged(what, "its CA: no client can read it as it is")
 
 
 def _as_now(view: HostView, kept: SavedFile) -> SavedFile:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from agent.cloudhsm.ca import find_certificates, written
 from agent.cloudhsm.protection import close, exposed, shut
 from agent.core.errors import AgentError
-from agent.core.links import goal, require_whole
+from agent.core.links import require_whole, resolve_link
 from agent.core.model import Finding
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Certificate:
         if there != wanted or not found.plain:
             form = "" if there != wanted else ", in a form that a client may not read"
             return Finding.unmet(f"{saw}{form}", want)
-        stat = view.stat(goal(view, self.paths.ca))
+        stat = view.stat(resolve_link(view, self.paths.ca))
         rights = [f"{each.path}: {each.words}" for each in open_to_others]
         rights += [
             f"{folder}: mode {each.mode:04o}" for folder, each in shut(view, self.paths, self.paths.ca)
@@ -77,4 +77,4 @@ class Certificate:
                 close(host, each)
         for folder, stat in shut(host, self.paths, self.paths.ca):
             host.chmod(folder, stat.mode | 0o011)
-        host.write(goal(host, self.paths.ca), self.pem, mode=_MODE)
+        host.write(resolve_link(host, self.paths.ca), self.pem, mode=_MODE)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # The first connection to a cluster may fail under load or on a cold start (ki-hsm2m-11), so one refusal is no proof.
 _FEWER = (
     "the client sees fewer HSMs than were asked for, which are those of this cluster? Compare `--hsm-ip` with"
-    " `aws cloudhsmv2 describe-clusters --query 'Clusters[].Hsms[].EniIp'`; keys may be unavailable until it is cured"
+    " `aws cloudhsmv2 describe-clusters --query 'Clusters[].Hsms[].EniIp'`; keys may be unavailable until it is fixed"
 )
 _TRIES = 3
 _PAUSE = 2.0

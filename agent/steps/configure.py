@@ -12,7 +12,7 @@ from agent.cloudhsm.paths import PORT
 from agent.cloudhsm.prepare import FileAttributes, prepare, undo_damage
 from agent.cloudhsm.protection import close, exposed, is_roots_alone
 from agent.core.errors import AgentError
-from agent.core.links import goal, require_whole
+from agent.core.links import require_whole, resolve_link
 from agent.core.model import Finding, Notice
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Configure:
         done = host.run(argv, timeout=self.limits.tool)
         undo_damage(host, self.paths, path, form, before)
         if self._shut(host, path):
-            _let_all_read(host, goal(host, path))
+            _let_all_read(host, resolve_link(host, path))
         # A tool that failed may have done its work, and one that succeeded may not have: the file decides. Only what
         # left no trace in the file is reported in the tool's own words.
         if done.ok:
@@ -196,7 +196,7 @@ class Configure:
 
     def _shut(self, view: HostView, path: str) -> list[tuple[str, str, str]]:
         """Return (what, is, should be) where root alone may read what programs of all users load a library with."""
-        stat = view.stat(goal(view, path))
+        stat = view.stat(resolve_link(view, path))
         if self.component == "cli" or view.system.is_windows or stat is None or not is_roots_alone(stat):
             return []
         return [("readers", f"mode {stat.mode:04o}, for root alone to read", "its programs to read")]

@@ -63,9 +63,7 @@ class Closing:
         except AgentError as error:
             if error.ends_run:
                 raise
-            notice = Notice(
-                "firewall-unread", f"whether there is a rule {RULE!r} cannot be told: {error.saw}"
-            )
+            notice = Notice("firewall-unread", f"whether there is a rule {RULE!r} is not known: {error.saw}")
             return Finding.ok(error.saw, "no rule", notices=(notice,))
         return Finding(met=not found, saw=f"a rule {RULE!r}" if found else "no rule", want="no rule")
 

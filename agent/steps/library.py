@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from agent.core.codes import CODES
-from agent.core.links import goal
+from agent.core.links import resolve_link
 from agent.core.model import Finding
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agent.core.timeouts import Timeouts
 
 _CODE = CODES["library-unloadable"]
-_ANEW = "reinstalling the package brings the file anew"
+_ANEW = "reinstalling the package replaces the file"
 # what ldd prints of what it found: where it lies, the loader itself, what the kernel brings
 _FOUND = re.compile(r"\s*(\S+ => /.*|/\S+ |\S+ (=>\s+)?)\(0x[0-9a-f]+\)\s*|\s*statically linked\s*")
 # the vendor's has tens of MB
@@ -103,7 +103,7 @@ def _finding(
     if not names:
         return _not_met(_Fault(f"no {wanted} in {folder}"))
     for path in (view.system.programs, folder.rpartition("/")[0], folder):
-        closed = _closed(view, goal(view, path), 0o001)
+        closed = _closed(view, resolve_link(view, path), 0o001)
         if closed is not None:
             return _not_met(closed)
     for each in names:
@@ -144,9 +144,9 @@ def _jar_fault(view: HostView, path: str) -> _Fault | None:
             # a provider is signed, and Java takes no part of one that was changed anywhere
             damaged = _damaged(view, jar)
             if damaged is not None:
-                return _Fault(f"is no whole jar: {damaged} in it is damaged")
+                return _Fault(f"is a damaged jar: {damaged} in it is damaged")
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        return _Fault(f"is no whole jar: {error}")
+        return _Fault(f"is a damaged jar: {error}")
     return None if classes else _Fault("has no class of com.amazonaws.cloudhsm.jce")
 
 

@@ -69,8 +69,9 @@ def require_authentic_source(url: str) -> None:
         "checksum-unknown",
         f"no checksum is known for {file}, and {scheme}: does not prove who sent it",
         saw=f"{scheme}:, and no checksum",
-        want="https:, a folder, or a SHA-256",
-        hint=f"pass `--sha256 {file}=HASH` from a source you trust, or name a --package-source with https: or a folder",
+        want="https:, a directory, or a SHA-256",
+        hint=f"pass `--sha256 {file}=HASH` from a source you trust,"
+        " or name a --package-source with https: or a directory",
     )
 
 
@@ -140,7 +141,7 @@ class Package:
         if self.download is None:
             raise AgentError(
                 "package-failed",
-                f"{self.package} was taken off while this run went on",
+                f"{self.package} was removed during this run",
                 saw="absent",
                 want=self.version,
             )
@@ -159,7 +160,7 @@ class Package:
                 raise
             if not self.manager.knows_scripts:
                 message = error.saw or error.sentence
-                text = f"{self.package} is there, though it was said: {message}"
+                text = f"{self.package} is installed, though the package manager reported: {message}"
                 return (Notice("package-script-failed", text),)
         return ()
 
@@ -206,7 +207,7 @@ class Package:
         if there.awaits:
             raise AgentError(
                 "reboot-required",
-                f"{self.package} is not whole before Windows starts anew",
+                f"{self.package} is incomplete until Windows restarts",
                 saw=f"{there.version}, and {there.awaits} is replaced at the next start",
                 want=f"{self.version}, all of it in place",
             )

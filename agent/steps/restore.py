@@ -9,7 +9,7 @@ from agent.cloudhsm.paths import ClientPaths, client_paths
 from agent.cloudhsm.protection import require_closed
 from agent.cloudhsm.sdk3.undo import daemon_runs, restore_daemon
 from agent.core.errors import AgentError
-from agent.core.links import goal
+from agent.core.links import resolve_link
 from agent.core.model import StepOutcome, StepResult
 from agent.state import snapshots
 from agent.state.saved_files import SavedFile, as_it_is, described, is_sound, line_id
@@ -85,7 +85,7 @@ def _write(host: Host, here: ClientPaths, kept: SavedFile, now: SavedFile | None
         now = as_it_is(host, kept.path)
     if kept.data is not None and now != kept:
         require_closed(host, here, kept.path)
-        host.write(goal(host, kept.path), kept.data, mode=kept.mode, owner=kept.owner)
+        host.write(resolve_link(host, kept.path), kept.data, mode=kept.mode, owner=kept.owner)
 
 
 def _remove_ca(host: Host, path: str) -> StepResult | None:

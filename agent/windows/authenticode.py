@@ -29,12 +29,12 @@ def check_signature(view: HostView, file: str) -> tuple[Notice, ...]:
     except (ValueError, KeyError, TypeError):
         why = done.tail(2) or "no answer"
         return (
-            Notice("signature-unchecked", f"{_name(file)}: PowerShell did not tell its signature: {why}"),
+            Notice("signature-unchecked", f"{_name(file)}: PowerShell did not report its signature: {why}"),
         )
     if status == _CHANGED:
         raise AgentError(
             "checksum-mismatch", f"the signature of {_name(file)} is of other bytes", saw=f"{status}, by {by}",
-            want="a file as it was signed", hint="get the file anew, and ask whoever keeps the mirror",
+            want="a file as it was signed", hint="download the file again, and ask the owner of the mirror",
         )  # fmt: skip
     if status != "Valid" or _SIGNER not in by.lower():
         text = f"{_name(file)}: its signature is {status}" + (f", by {by}" if by else "")

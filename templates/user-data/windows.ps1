@@ -136,7 +136,7 @@ function Install-Agent {
         $ended = (Start-Process -FilePath "$tools\msiexec.exe" -ArgumentList $words -Wait -PassThru).ExitCode
         # 3010 and 1641: done, when Windows was restarted
         if (0, 3010, 1641 -contains $ended) { $next.restart = $ended -ne 0; return }
-        # 1618: another installation is at work
+        # 1618: another installation is running
         if ($ended -ne 1618 -or $clock.Elapsed.TotalSeconds -gt {{ patience }}) { throw "msiexec ended with $ended" }
         Start-Sleep -Seconds 5
     }

@@ -72,7 +72,7 @@ class FarEnd:
         request = streams.line()
         self.requests.append(request)
         streams.say("hello", python="3.13.2")
-        streams.say("at", step="package:cli", touching=True)
+        streams.say("at", step="package:cli", changing=True)
         if len(self.requests) <= self.gone:
             streams.channel.get_transport().close()
             return 1
@@ -137,12 +137,12 @@ def test_a_host_is_found_out_and_brought_the_build_once(seat: Seat) -> None:
         visitor = seat.visitor(port)
         first = seat.visit(visitor)
         assert (first.state, first.code, first.saw) == (HostState.OK, None, None)
-        assert seat.said == ["sending the agent", "looking", "package:cli"]
+        assert seat.said == ["sending the agent", "checking", "package:cli"]
         assert (tuple(seat.host.began), seat.host.names) == (LOOKS, [BUILD.sha256])
         seat.host.began.clear()
         second = seat.visit(visitor)
         assert (second.state, seat.host.began) == (HostState.OK, ["powershell"])
-        assert seat.said[3:] == ["looking", "package:cli"]
+        assert seat.said[3:] == ["checking", "package:cli"]
     assert seat.far_end.requests[0]["tree"] == {"sha256": BUILD.sha256, "keep": True}
 
 
@@ -323,7 +323,7 @@ def test_the_agent_itself_answers_on_the_other_side(seat: Seat) -> None:
     assert end.report is not None, end
     assert (end.report["command"], end.report["request"]) == ("plan", "RUN/win-1/1")
     assert json.dumps(end.report)
-    assert seat.said[:2] == ["sending the agent", "looking"]
+    assert seat.said[:2] == ["sending the agent", "checking"]
 
 
 def test_the_scripts_hold_no_value_and_are_read_by_a_grammar_of_powershell() -> None:

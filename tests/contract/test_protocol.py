@@ -22,7 +22,7 @@ def test_bootstrap_program_runs_alone_and_the_server_shares_its_protocol() -> No
 from agent.remote import protocol
 from agent.remote.protocol import At
 def serve(request, stream):
-    stream.send(At(request.command, touching=protocol.RecordStream is type(stream)))
+    stream.send(At(request.command, changing=protocol.RecordStream is type(stream)))
 """
     data = archive(
         {"agent/__init__.py": b"", "agent/remote/__init__.py": b"", "agent/remote/server.py": server.encode()}
@@ -36,4 +36,4 @@ def serve(request, stream):
     )  # fmt: skip
     events = [json.loads(line[1:]) for line in done.stdout.splitlines()]
     assert [each["event"] for each in events] == ["hello", "want", "at"], done
-    assert events[-1] == At("configure", touching=True).record()
+    assert events[-1] == At("configure", changing=True).record()

@@ -42,8 +42,8 @@ LIVE = """
 import sys
 from agent.render.progress import choose
 live = choose(sys.stderr, quiet=False)
-live.began("certificate", touching=False)
-live.began("package:cli", touching=True)
+live.began("certificate", changing=False)
+live.began("package:cli", changing=True)
 live.downloaded(20_000_000, 40_000_000)
 live.close()
 print("the result")
@@ -65,7 +65,7 @@ PLAN = ["-m", "agent", "plan", "--hsm-ip", "nowhere"]
 def test_a_run_at_a_terminal_leaves_nothing_of_its_progress_in_the_result(tmp_path: Path) -> None:
     shown, out, status = terminal_shows([sys.executable, *PLAN], tmp_path)
     assert status == 2
-    assert "looking" in shown
+    assert "checking" in shown
     assert "\033" not in out
     quiet, same, _ = terminal_shows([sys.executable, *PLAN, "--quiet"], tmp_path)
     assert (quiet, same) == ("", out)

@@ -790,7 +790,7 @@ def test_a_signed_url_is_in_no_argument_of_a_process(shell: Shell) -> None:
         (["--report-to", "gopher://h/x"], ["is no place for a report"]),
         (["--report-to", "file:C:/r.json"], ["--report-to: 'file:C:/r.json' is no path of Linux"]),
         (["--report-token-file", "C:\\token"], ["--report-token-file: 'C:\\\\token' is no path of Linux"]),
-        (["--package-source", "mirror"], ["--package-source: 'mirror' is no folder of the host: an absolute path of Linux is wanted"]),
+        (["--package-source", "mirror"], ["--package-source: 'mirror' is no directory of the host: an absolute path of Linux is wanted"]),
         (["--format", "powershell", "--report-to", "cloudwatch:g/s"], ["--report-to: cloudwatch: is on Linux alone", "the URL of an .msi"]),
         (["--format", "powershell", "--report-to", "junit:/r.xml"], ["--report-to: 'junit:/r.xml' is no path of Windows"]),
         (["--proxy", "http://u:secret@proxy:3128"], ["--proxy: a password has no place in user-data"]),

@@ -66,7 +66,7 @@ def test_a_folder_that_others_may_write_to_is_not_taken_for_our_own(ground: Grou
     assert ground.host.stat(theirs).mode == 0o777  # type: ignore[union-attr]
     code, saw = cause_of(lambda: ground.host.lock(rf"{theirs}\lock", "configure").__enter__())
     assert code == "write-failed"
-    assert saw.startswith("a folder that others may write to: ")
+    assert saw.startswith("a directory that others may write to: ")
     ours = ground.path("ours")
     with ground.host.lock(f"{ours}/lock", "configure"):
         assert ground.host.stat(ours).mode == 0o711  # type: ignore[union-attr]

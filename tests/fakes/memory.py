@@ -145,7 +145,7 @@ class Memory:
         if entry is None:
             return ()
         if entry.kind != "directory":
-            raise _unreadable(path, "not a folder")
+            raise _unreadable(path, "not a directory")
         return tuple(sorted(posixpath.basename(each) for each in self._below(self._goal(path), deep=False)))
 
     def query(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> CommandResult:
@@ -236,7 +236,9 @@ class Memory:
         self._refuse(path, grows=False)
         entry = self.entries.get(self._place_of(path))
         if entry is None or entry.kind == "link" or self._system.kind == "windows":
-            raise AgentError("write-failed", f"{path} cannot be written", saw=f"{path}: not a file or folder")
+            raise AgentError(
+                "write-failed", f"{path} cannot be written", saw=f"{path}: not a file or directory"
+            )
         uid, gid = owner or (entry.uid, entry.gid)
         # the group's rights are all that an access list lets anybody have
         writers = entry.writers if mode & 0o020 else ()
@@ -261,7 +263,7 @@ class Memory:
     def lock(self, path: str, words: str) -> Iterator[None]:
         self.touches.append(("lock", path))
         if path in self.held:
-            raise AgentError("run-locked", "another hsm-agent is at work on this host", saw=self.held[path])
+            raise AgentError("run-locked", "another hsm-agent is running on this host", saw=self.held[path])
         self._refuse(path, grows=False)
         self.held[path] = words
         try:

@@ -66,7 +66,7 @@ def scene(ca_pem: bytes) -> Scene:
 def test_a_run_tells_where_it_is_and_names_who_asked(scene: Scene) -> None:
     report = scene.answer(scene.asked())
     assert (report["outcome"], report["changed"], report["request"]) == ("ok", True, "RUN/web-1/1")
-    assert {"event": "at", "step": "package:cli", "touching": True} in scene.said
+    assert {"event": "at", "step": "package:cli", "changing": True} in scene.said
     assert records.read_report(scene.memory) == report
 
 
@@ -95,7 +95,7 @@ def test_a_run_that_is_under_way_is_waited_for(scene: Scene) -> None:
         turns.append(words)
         if len(turns) == 3:  # the first run ends
             scene.memory.write(LINUX.report, json.dumps(first).encode(), mode=0o644)
-        raise AgentError("run-locked", "another hsm-agent is at work on this host", saw="pid 7")
+        raise AgentError("run-locked", "another hsm-agent is running on this host", saw="pid 7")
 
     scene.memory.lock = lock  # type: ignore[method-assign]
     assert scene.answer(scene.asked("RUN/web-1/1", again=True)) == first

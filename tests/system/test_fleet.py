@@ -495,7 +495,7 @@ def test_two_controllers_on_one_run_refuse_each_other(operator: Operator, one: L
     second = operator.run("rollout", "--resume", operator.last_run().name)
     assert second.returncode == 11
     assert "run-locked" in second.stderr
-    assert operator.fleet("status").report["failure"]["saw"].endswith("it is at work")
+    assert operator.fleet("status").report["failure"]["saw"].endswith("it is running")
     release(holder)
     assert operator.ended(first).exit_status == 0
 

@@ -299,7 +299,7 @@ def test_one_tree_runs_on_every_python(make_host: MakeHost, built: Path, image: 
     loads = (
         "import sys; sys.path.insert(0, sys.argv[1]); import requests, psutil, agent.config.readers;"
         "from agent.render.progress import SpinnerProgress; progress = SpinnerProgress(sys.stderr);"
-        "progress.began('reach', touching=False); progress.downloaded(1, 2); progress.close();"
+        "progress.began('reach', changing=False); progress.downloaded(1, 2); progress.close();"
         "found = [each.__file__ for each in (requests, psutil, psutil._psplatform.cext)];"
         "print(psutil.Process().name(), all(each.startswith(sys.argv[1]) for each in found))"
     )

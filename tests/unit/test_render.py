@@ -78,8 +78,8 @@ def test_the_schema_refuses_what_is_no_report(spoilt: dict[str, Any]) -> None:
 def test_plain_progress_is_a_line_for_each_touch_and_each_end() -> None:
     stream = io.StringIO()
     progress = LineProgress(stream)
-    progress.began("certificate", touching=False)
-    progress.began("package:cli", touching=True)
+    progress.began("certificate", changing=False)
+    progress.began("package:cli", changing=True)
     progress.downloaded(1, 2)
     progress.ended(StepResult("package:cli", StepOutcome.FAILED, code="package-failed"))
     progress.ended(StepResult("certificate", StepOutcome.SKIPPED))
@@ -122,7 +122,7 @@ def test_a_stream_that_is_gone_ends_nothing() -> None:
     assert stream.write("text") == 4
     stream.flush()
     progress = LineProgress(Gone())
-    progress.began("package:cli", touching=True)
+    progress.began("package:cli", changing=True)
     progress.close()
 
 

@@ -68,7 +68,7 @@ def test_a_place_for_reports_is_accepted(uri: str) -> None:
         ("https://receiver.example:port/", "is not a URL"),
         ("https://operator:pa55@receiver.example/?q=pa55", "--report-token-file"),
         ("https://pa55@receiver.example/", "--report-token-file"),
-        ("https://receiver.example/ x", "blank or a control character"),
+        ("https://receiver.example/ x", "space or a control character"),
         ("cloudwatch:group", "GROUP/STREAM"),
         ("cloudwatch:group/", "GROUP/STREAM"),
         ("cloudwatch:group/a:b", "GROUP/STREAM"),
@@ -141,7 +141,7 @@ def test_a_file_is_the_document(uri: str) -> None:
 
 def test_metrics_go_into_a_folder_that_is_there() -> None:
     memory = Memory()
-    with pytest.raises(UndeliveredError, match="there is no folder /metrics"):
+    with pytest.raises(UndeliveredError, match="there is no directory /metrics"):
         send(letter("prometheus:/metrics/"), means(memory))
     memory.place("/metrics", kind="directory")
     send(letter("prometheus:/metrics/"), means(memory))

@@ -250,7 +250,7 @@ class DaemonConnected:
         known = diagnose(log)
         saw = (known.saw if known else log) or "not connected"
         if now.run != first.run or now.restarts:
-            saw = f"it ends and is started anew again and again: {saw}"
+            saw = f"it ends and restarts repeatedly: {saw}"
         return Finding.unmet(saw, "connected", "service-failed")
 
 

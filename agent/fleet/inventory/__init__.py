@@ -66,7 +66,7 @@ def read(
         enough = True
     input_errors.texts += sorted(wrong.texts, key=lambda text: _line(text, where))
     if enough:
-        input_errors.add(where, "so much is wrong that the rest was not looked at")
+        input_errors.add(where, "there are too many errors: the rest was not checked")
     return () if wrong.texts else targets
 
 

@@ -131,7 +131,7 @@ class _TomlReader:
                 self._complain(path, str(error))
             if name in validators.RESERVED:
                 self._complain(
-                    path, f"`{name}` has a meaning of its own; what is for every host stands at the top"
+                    path, f"`{name}` has a meaning of its own; what applies to every host is at the top"
                 )
             if not isinstance(table, dict):
                 self._complain(path, f"`{kind}.{name}` is not a table")
@@ -227,7 +227,7 @@ class _TomlReader:
                 said.update((key, each) for each in parsed.values())
             elif key in _PARSED and key not in settings:
                 only = "a host" if key == "address" else "hosts and groups, and at the top"
-                self._input_errors.add(where, f"`{key}` cannot be said here, only for {only}")
+                self._input_errors.add(where, f"`{key}` cannot be given here, only for {only}")
             elif key not in settings:
                 self._input_errors.add(
                     where, f"unknown key `{'.'.join((*path, key))}`" + did_you_mean(key, known)

@@ -61,7 +61,7 @@ def host(text: str) -> str:
             if char in "[]":
                 hint = "; a range is written web[01:20] or web[a:f]"
             elif char == "@":
-                hint = "; the user is said elsewhere"
+                hint = "; the user is named elsewhere"
             raise InvalidValueError(f"{text!r} is not the name of a host: {char!r} cannot be in one{hint}")
     return text
 

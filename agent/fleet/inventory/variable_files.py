@@ -202,7 +202,7 @@ class VariableFiles:
 
     def _within(self, folder: str, depth: int) -> Iterator[str]:
         if depth > _DEEPEST:
-            self._input_errors.add(folder, f"folders in it are more than {_DEEPEST} deep")
+            self._input_errors.add(folder, f"directories in it are more than {_DEEPEST} deep")
             return
         for name in sorted(self._view.list_dir(folder)):
             extension = posixpath.splitext(name)[1]

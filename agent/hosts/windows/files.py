@@ -107,12 +107,12 @@ class Files:
             return ()
         except NotADirectoryError as error:
             if os.path.lexists(_full(path)):
-                raise read_error(path, "not a folder", want="a folder") from error
+                raise read_error(path, "not a directory", want="a directory") from error
             return ()
         except OSError as error:
-            raise read_error(path, _reason(error), want="a folder") from error
+            raise read_error(path, _reason(error), want="a directory") from error
         except ValueError as error:
-            raise read_error(path, str(error), want="a folder") from error
+            raise read_error(path, str(error), want="a directory") from error
 
     def replace(self, path: str, data: bytes, mode: int, owner: tuple[int, int] | None) -> None:
         """Do what Host.write promises.
@@ -132,7 +132,7 @@ class Files:
             self.make_folders(folder)
             _clear(folder, name)
             if _is_folder(where):
-                raise write_error(OSError(errno.EISDIR, "it is a folder"), path)
+                raise write_error(OSError(errno.EISDIR, "it is a directory"), path)
             temporary = ntpath.join(folder, f".{name}.hsm-agent-{os.urandom(4).hex()}")
             with os.fdopen(win32.create_file(temporary, descriptor), "wb") as file:
                 file.write(data)
@@ -245,7 +245,7 @@ class Files:
                 place = ntpath.dirname(place)
             return DiskSpace(shutil.disk_usage(place).free, not win32.read_only_volume(place))
         except (OSError, ValueError) as error:
-            raise read_error(path, str(error), want="a folder") from error
+            raise read_error(path, str(error), want="a directory") from error
 
     def require_own(self, folder: str, root: str) -> None:
         """Raise AgentError `write-failed` when another user may write in a folder; create it if absent.
@@ -263,15 +263,15 @@ class Files:
             if saw:
                 raise AgentError(
                     "write-failed", f"{each} belongs to others, too", saw=saw,
-                    want="a folder of the administrators alone",
-                    hint=f"look at what lies in {each}, then remove it: it is made anew with its own permissions",
+                    want="a directory of the administrators alone",
+                    hint=f"check what is in {each}, then remove it: it is created again with its own permissions",
                 )  # fmt: skip
 
     def _fault_of(self, where: str) -> str | None:
         if _kind_of(os.lstat(where)) != "directory":
-            return "a link, or no folder"
+            return "a link, or no directory"
         who = acl.untrusted_writer(win32.security(where), self.me)
-        return f"a folder that others may write to: {who}" if who else None
+        return f"a directory that others may write to: {who}" if who else None
 
     def _require(self, temporary: str, path: str, mode: int) -> None:
         """Raise unless the new file is as protected as its mode asks; some file systems have no lists at all."""
@@ -280,7 +280,7 @@ class Files:
         if got != want:
             raise AgentError(
                 "write-failed", f"{path} cannot be protected", saw=f"mode {got:04o}", want=f"mode {want:04o}",
-                hint="use a folder on a file system that keeps permissions, such as NTFS",
+                hint="use a directory on a file system that keeps permissions, such as NTFS",
             )  # fmt: skip
 
     def _rename(self, temporary: str, where: str) -> None:

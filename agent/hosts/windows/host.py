@@ -184,7 +184,7 @@ class Windows:
                 holder_text = (self._files.read(path, 0, 4096) or b"").decode(errors="replace").strip()
                 raise AgentError(
                     "run-locked",
-                    "another hsm-agent is at work on this host",
+                    "another hsm-agent is running on this host",
                     saw=holder_text or f"{path} is locked",
                 )
             data = f"{words} (pid {os.getpid()})\n".encode()

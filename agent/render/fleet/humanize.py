@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 # Hints for a host of a roll-out, by code: it has no `hsm-agent` that could be run there.
 _FROM_HERE = {
     "internal": "the host's log has the traceback (`journalctl -t hsm-agent`); please report it",
-    "nothing-recorded": "say what it is to be: `hsm-agent fleet rollout --hsm-ip IP --ca-cert FILE`",
-    "drift": "`hsm-agent fleet rollout` with the same options makes it so",
+    "nothing-recorded": "configure it first: `hsm-agent fleet rollout --hsm-ip IP --ca-cert FILE`",
+    "drift": "`hsm-agent fleet rollout` with the same options corrects it",
     "component-unsupported": "leave the component out for this host, or choose one that AWS makes for its system",
     "checksum-unknown": "pass `--sha256 FILE=HASH` from a source you trust, or name a version that the catalogue has",
     "package-downgrade": "raise `--client-version`, or `hsm-agent fleet remove --limit HOST` first",
-    "hsm-firewalled": "`fleet rollout --allow-firewall` adds a rule for TCP 2223-2225, and `fleet remove` takes it off",
-    "rollback-failed": "cure it, then run the roll-out again: the snapshot is kept",
-    "report-undelivered": "cure what the warning names; the next run sends what is kept: `hsm-agent fleet verify`",
-    "report-refused": "cure what the warning names, then report anew: `hsm-agent fleet verify`",
-    "snapshot-damaged": "configure anew: `hsm-agent fleet rollout` with the same options",
+    "hsm-firewalled": "`fleet rollout --allow-firewall` adds a rule for TCP 2223-2225, and `fleet remove` deletes it",
+    "rollback-failed": "fix it, then run the roll-out again: the snapshot is kept",
+    "report-undelivered": "fix what the warning names; the next run sends what is kept: `hsm-agent fleet verify`",
+    "report-refused": "fix what the warning names, then report again: `hsm-agent fleet verify`",
+    "snapshot-damaged": "configure again: `hsm-agent fleet rollout` with the same options",
 }
 _INSTEAD = {CODES[code].fix: words for code, words in _FROM_HERE.items()}
 # The hints of the agent itself, for a host and for here.

@@ -100,13 +100,13 @@ def frame(tally: RolloutCounters, columns: int, rows: int) -> Lines:
     earlier = [(f"  {tally.place(each)}: {ended(each)}", "skipped") for each in tally.waves[:-1]]
     body = _wave(tally, wave, columns)
     if tally.stopping:
-        some = f", {len(tally.running):,} at work" if tally.running else ""
+        some = f", {len(tally.running):,} running" if tally.running else ""
         lines = wrapped("  ", f"stopping{some}: {printable(tally.stopping)}", columns - 1)
         body += [(line, "failed") for line in lines[:_STOPPING]]
     elif tally.next_at is not None and tally.next_at > now:
         body.append((f"  waiting {duration(tally.next_at - now)} before the next wave", "changed"))
     elif wave.ended is not None and tally.running:
-        body.append(("  looking at its hosts again", "changed"))
+        body.append(("  checking its hosts again", "changed"))
     room = rows - 1 - len(head) - len(body)
     slow = _slowest(tally, columns, max(min(_SLOWEST, room - 1), 0))
     room -= len(slow)

@@ -67,11 +67,11 @@ class LogLines(RolloutCounters):
 
     def soak_started(self, seconds: float) -> None:
         super().soak_started(seconds)
-        self._say(f"waiting {duration(seconds)}, then looking at the wave's hosts again before the next wave")
+        self._say(f"waiting {duration(seconds)}, then checking the wave's hosts again before the next wave")
 
     def run_stopping(self, why: str) -> None:
         super().run_stopping(why)
-        some = f", {hosts(len(self.running))} at work" if self.running else ""
+        some = f", {hosts(len(self.running))} running" if self.running else ""
         self._say(f"stopping{some}: {printable(why)}")
 
     def _begin_wave(self, wave: WaveCounters) -> None:

@@ -281,7 +281,7 @@ def reasons(tree: Mapping[str, Any], found: Sequence[HostGroup]) -> list[tuple[s
         return [
             (
                 "hint",
-                f"`hsm-agent {_DOES.get(tree['command'], 'fleet rollout')}` with the same options makes it so",
+                f"`hsm-agent {_DOES.get(tree['command'], 'fleet rollout')}` with the same options corrects it",
             )
         ]
     failure = tree["failure"] or {}

@@ -75,5 +75,5 @@ def test_the_folder_of_windows_exporter_can_be_named() -> None:
         "prometheus:///C:/Program%20Files/windows_exporter/textfile_inputs",
     ):
         check(uri)
-    with pytest.raises(ValueError, match="blank"):
+    with pytest.raises(ValueError, match="space"):
         check("https://receiver.example/a b")

@@ -82,7 +82,7 @@ def test_a_url_with_a_password_is_refused_with_a_way_out(name: str, user: str, s
         PARSE[name](f"{scheme}://{user}mirror.example/x?s3cr3t")
     assert "s3cr3t" not in str(caught.value)
     if scheme == "https":
-        assert "file" in str(caught.value) or "folder" in str(caught.value)
+        assert "file" in str(caught.value) or "directory" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -182,14 +182,14 @@ def test_a_host_that_was_at_work_is_not_called_not_reached(scene: Scene, alive: 
     told = told or controller.stored_report(folder)
     assert [host["outcome"] for host in told["hosts"]] == ["not-reached", "at-work"]
     assert (told["totals"]["at-work"], told["totals"]["not-reached"]) == (1, 1)
-    assert (told["hosts"][1]["saw"] == "at work") is alive
+    assert (told["hosts"][1]["saw"] == "running") is alive
     whole = controller.with_host_reports(folder, told)
     registry: Registry[Any] = Registry().with_resource(
         host_schema()["$id"], Resource.from_contents(host_schema())
     )
     jsonschema.Draft202012Validator(schema(), registry=registry).validate(whole)
     assert "web-2" in screen(whole)
-    assert 'skipped message="at work"' in suites(whole) or not alive
+    assert 'skipped message="running"' in suites(whole) or not alive
     assert "web-2" in page(whole)
     assert controller.last_states(scene.environ)["web-2"] is HostState.AT_WORK
 
@@ -242,7 +242,7 @@ def test_a_run_that_has_not_ended_is_told_by_whether_somebody_is_at_work(scene: 
     folder = journal.runs_dir(scene.environ) / "run"
     with journal.opened(folder) as book:
         book.begin(RunState("run", "now", ORDERS, TREES.sent))
-        assert controller.stored_report(folder)["failure"]["saw"].endswith("it is at work")
+        assert controller.stored_report(folder)["failure"]["saw"].endswith("it is running")
     told = controller.stored_report(folder)
     assert told["exit_status"] == 130
     assert told["failure"]["saw"].endswith("its controller was ended")

@@ -175,7 +175,7 @@ def test_a_report_of_success_with_its_proof_is_ok(tmp_path: Path) -> None:
         "web-1", "10.0.4.7", 2222, 3, HostState.OK, changed=True, exit_status=0, trusted="SHA256:x", report=REPORT,
         seconds=end.seconds,
     )  # fmt: skip
-    assert scene.said == ["looking", "package:cli"]
+    assert scene.said == ["checking", "package:cli"]
     assert script.request == {
         "tree": {"sha256": "f00", "keep": True}, "command": "configure",
         "desired": {"hsm_ip": ["10.0.1.6"], "package_source": PUSHED},
@@ -554,7 +554,7 @@ def test_a_broken_link_is_made_again_and_the_report_read(tmp_path: Path) -> None
     assert scene.made().state is HostState.OK
     assert (first.request["again"], second.request["again"]) == (False, True)
     assert first.request["request"] == second.request["request"]
-    assert scene.said == ["looking", "package:cli", "connecting again", "connecting again", "looking"]
+    assert scene.said == ["checking", "package:cli", "connecting again", "connecting again", "checking"]
 
 
 def test_a_host_that_stays_away_is_lost(tmp_path: Path) -> None:
@@ -630,7 +630,7 @@ def test_powershell_is_told_of_the_tree_first_and_of_the_rest_when_that_is_there
         {"size": 3},
     )
     assert (request[:3], json.loads(request[3:])["request"], end) == (b"ZIP", "RUN/web-1/2", b"<end>")
-    assert scene.said == ["sending the agent", "looking"]
+    assert scene.said == ["sending the agent", "checking"]
 
 
 @pytest.mark.parametrize(

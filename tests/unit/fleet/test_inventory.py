@@ -721,18 +721,18 @@ z = 1
         "f.toml:3: user: a text is wanted",
         "f.toml:4: unknown key `hsm.ipp`; did you mean `hsm.ip`?",
         "f.toml:5: hsm.ip: '10.0.0.300' is not an IP address: an IPv4 or IPv6 address of an HSM's ENI is wanted, such as 10.0.1.6",
-        "f.toml:7: 'ops@a' is not the name of a host: '@' cannot be in one; the user is said elsewhere",
+        "f.toml:7: 'ops@a' is not the name of a host: '@' cannot be in one; the user is named elsewhere",
         "f.toml:7: b is named twice in `groups.web.hosts`",
         "f.toml:8: 'c;' is not the name of a host: ';' cannot be in one",
         "f.toml:9: unknown group `wbe`; did you mean `web`?",
-        "f.toml:10: `address` cannot be said here, only for a host",
+        "f.toml:10: `address` cannot be given here, only for a host",
         "f.toml:11: unknown zone `zz`: [zones.zz] is missing",
-        "f.toml:12: `all` has a meaning of its own; what is for every host stands at the top",
+        "f.toml:12: `all` has a meaning of its own; what applies to every host is at the top",
         "f.toml:14: 'x y' is not the name of a group: letters, digits and . _ - are",
         "f.toml:15: `both` is the name of a group and of a zone",
         "f.toml:16: `zones.both.hosts` is not a list of names",
         "f.toml:20: b is in more than one zone: one, two",
-        "f.toml:21: `zone` cannot be said here, only for hosts and groups, and at the top",
+        "f.toml:21: `zone` cannot be given here, only for hosts and groups, and at the top",
         "f.toml:23: unknown group `wob`; did you mean `web`?",
         "f.toml:24: port: '70000' is not a port from 1 to 65535",
         "f.toml:28: user of b is something else in line 26",
@@ -866,7 +866,7 @@ def test_lists_in_lists_are_a_complaint(variable: str, deep: int) -> None:
 
 def test_complaints_are_bounded_in_number_and_length() -> None:
     texts = complaints_of("a;\n" * 1000 + "z" * 1_000_000)
-    assert (len(texts), texts[-1]) == (101, "hosts: so much is wrong that the rest was not looked at")
+    assert (len(texts), texts[-1]) == (101, "hosts: there are too many errors: the rest was not checked")
     assert complaints_of("[" * 1_000_000) == ["hosts:1: the line is longer than 16,384 characters"]
     (text,) = complaints_of(f"h hsm_agent_log_level={'x' * 10_000}")
     assert len(text) < 600

@@ -130,7 +130,7 @@ def test_what_was_pushed_cannot_be_had_without_a_roll_out(tmp_path: Path) -> Non
     """`hsm-agent configure` on such a host: the record says where its packages come from, and so does the failure."""
     with pytest.raises(AgentError) as refusal:
         Posix().download(f"{PUSHED}/{CLI}", str(tmp_path / "cli.deb"), sha256=KNOWN, limit=9, timeout=9)
-    assert (refusal.value.code.name, "nobody sends it now" in refusal.value.sentence) == (
+    assert (refusal.value.code.name, "no roll-out sends it now" in refusal.value.sentence) == (
         "download-failed",
         True,
     )

@@ -199,7 +199,7 @@ def test_a_folder_of_packages_is_one_of_this_machine(scene: Scene) -> None:
     scene.flags["package_source"] = str(scene.folder)
     assert scene.made().desired["web-1"]["package_source"] == str(scene.folder)
     scene.flags["package_source"] = str(scene.folder / "none")
-    assert scene.refused().saw == f"options: --package-source: there is no folder {scene.folder / 'none'}"
+    assert scene.refused().saw == f"options: --package-source: there is no directory {scene.folder / 'none'}"
     scene.flags["package_source"] = "https://mirror.example/x"
     assert scene.made().desired["web-1"]["package_source"] == "https://mirror.example/x"
 
@@ -265,7 +265,7 @@ def test_what_is_typed_again_is_complained_about_once(scene: Scene) -> None:
     scene.again = {"package_source": str(scene.folder / "none")}
     with pytest.raises(AgentError) as refused:
         go_on(scene)
-    assert refused.value.saw == f"options: --package-source: there is no folder {scene.folder / 'none'}"
+    assert refused.value.saw == f"options: --package-source: there is no directory {scene.folder / 'none'}"
 
 
 def test_a_run_of_another_version_is_told(scene: Scene) -> None:

@@ -74,7 +74,7 @@ def test_a_link_that_ends_in_the_middle_leaves_nothing(tmp_path: Path, cut: int)
     "files", [{"../evil": b""}, {"a/../../evil": b""}, {"": b""}], ids=["beside", "above", "nameless"]
 )
 def test_nothing_is_written_outside_the_folder(tmp_path: Path, files: dict[str, bytes]) -> None:
-    with pytest.raises(OSError, match="is no plain file below its folder"):
+    with pytest.raises(OSError, match="is no plain file below its directory"):
         ArchiveStore(tmp_path / "trees").unpack("hash", archive(files))
     assert [path.name for path in tmp_path.rglob("*")] == ["trees"]
 
@@ -203,8 +203,8 @@ def test_a_reader_that_is_gone_is_no_reason_to_stop() -> None:
     os.close(reader)
     with os.fdopen(writer, "wb") as outgoing:
         wire = RecordStream(io.BytesIO(), outgoing)
-        wire.send(At("one", touching=False))
-        wire.send(At("two", touching=True))
+        wire.send(At("one", changing=False))
+        wire.send(At("two", changing=True))
 
 
 def test_what_is_no_text_comes_through() -> None:

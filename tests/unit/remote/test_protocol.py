@@ -41,7 +41,7 @@ REQUEST_LINE = (
         (Hello("3.11.2", 0), b'{"event": "hello", "python": "3.11.2", "uid": 0}'),
         (Hello("3.11.2"), b'{"event": "hello", "python": "3.11.2"}'),
         (Settled(), b'{"event": "settled"}'),
-        (At("package:cli", touching=True), b'{"event": "at", "step": "package:cli", "touching": true}'),
+        (At("package:cli", changing=True), b'{"event": "at", "step": "package:cli", "changing": true}'),
         (WantTree(), b'{"event": "want", "what": "tree"}'),
         (WantFile("u", None), b'{"event": "want", "what": "file", "url": "u", "sha256": null}'),
         (Failed("no-space", "x"), b'{"event": "failed", "code": "no-space", "saw": "x"}'),

@@ -34,7 +34,7 @@ class Busy(Memory):
             self.happens(self)
 
 
-def at_work(
+def start_run(
     memory: Memory, command: bytes = b"/usr/bin/python3\0-I\0/usr/bin/hsm-agent\0configure\0"
 ) -> None:
     memory.place(LINUX.lock, b"hsm-agent configure, run 2026 (pid 812)\n")
@@ -49,7 +49,7 @@ def ends(memory: Memory) -> None:
 def test_a_run_at_work_is_waited_for() -> None:
     memory = Busy(ends)
     memory.place(LINUX.report, OLD)
-    at_work(memory)
+    start_run(memory)
     assert commands.last_report(memory, 60)["run_id"] == "new"
     assert 3 <= memory.clock < 4
 
@@ -57,10 +57,10 @@ def test_a_run_at_work_is_waited_for() -> None:
 def test_a_program_of_another_user_with_the_number_of_a_killed_run_is_none() -> None:
     memory = Memory()
     memory.place(LINUX.report, OLD)
-    at_work(memory)
-    assert running.at_work(memory) is not None
+    start_run(memory)
+    assert running.current_run(memory) is not None
     memory.place("/proc/812/cmdline", b"python3\0hsm-agent\0configure\0", uid=1000)
-    assert running.at_work(memory) is None
+    assert running.current_run(memory) is None
 
 
 # of one POSIX lock, one lock that others may share, and the lock of a run
@@ -104,14 +104,14 @@ def test_a_run_at_work_on_windows(said: str, found: bool) -> None:
     words = "hsm-agent configure, run 2026 (pid 812)"
     memory.place(memory.system.lock, f"{words}\n".encode())
     memory.answers["tasklist", "/fi", "PID eq 812", "/fo", "csv", "/nh"] = CommandResult(0, said, "")
-    assert running.at_work(memory) == (words if found else None)
+    assert running.current_run(memory) == (words if found else None)
 
 
 @pytest.mark.parametrize("command", [b"", b"/usr/sbin/nginx\0"], ids=["dead", "another program by now"])
 def test_the_words_of_a_run_that_was_killed_are_not_waited_for(command: bytes) -> None:
     memory = Memory()
     memory.place(LINUX.report, OLD)
-    at_work(memory, command)
+    start_run(memory, command)
     if not command:
         del memory.entries["/proc/812/cmdline"]
     assert commands.last_report(memory, 60)["run_id"] == "old"
@@ -122,7 +122,7 @@ def test_the_words_of_a_run_that_was_killed_are_not_waited_for(command: bytes) -
 def test_the_wait_has_an_end(busy: bool, saw: str) -> None:
     memory = Memory()
     if busy:
-        at_work(memory)
+        start_run(memory)
     with pytest.raises(AgentError) as caught:
         commands.last_report(memory, 60)
     assert (caught.value.code.name, caught.value.code.exit_status) == ("timed-out", 75)
@@ -132,7 +132,7 @@ def test_the_wait_has_an_end(busy: bool, saw: str) -> None:
 
 def test_without_a_wait_it_says_at_once_that_there_is_none() -> None:
     memory = Memory()
-    at_work(memory)
+    start_run(memory)
     with pytest.raises(AgentError) as caught:
         commands.last_report(memory, None)
     assert caught.value.code.name == "nothing-recorded"

@@ -126,13 +126,13 @@ def test_hosts_that_are_looked_at_again_after_the_soak_count_once_and_are_told_w
     plain.soak_started(60)
     clock.now += 60
     plain.host_started("web-2")
-    assert ("  looking at its hosts again", "changed") in frame(plain, 80, 24)
+    assert ("  checking its hosts again", "changed") in frame(plain, 80, 24)
     for name in ("web-1", "web-2"):
         plain.host_finished(end(name, HostState.FAILED, "hsm-refused") if name == "web-2" else end(name))
     plain.host_finished(end("web-2", HostState.FAILED, "hsm-timed-out"))
     assert stream.getvalue().splitlines()[4:] == [
         "hsm-agent: wave 1 of 2 done: 2 ok; in 0.0 s",
-        "hsm-agent: waiting 1 min, then looking at the wave's hosts again before the next wave",
+        "hsm-agent: waiting 1 min, then checking the wave's hosts again before the next wave",
         "hsm-agent: web-2 failed (hsm-refused) 3.1 s",
         "hsm-agent: web-2 failed (hsm-timed-out) 3.1 s",
     ]
@@ -207,7 +207,7 @@ def test_what_matters_is_legible_on_40_columns() -> None:
         "  32 running, 93 ok, 7 not well",
         "  3.0 hosts/s",
         "  7 hsm-timed-out",
-        "  stopping, 32 at work: 40 of 401 hosts",
+        "  stopping, 32 running: 40 of 401 hosts",
         "  failed, and --max-failed is 10%",
     ]
 
