@@ -77,7 +77,7 @@ def test_an_agent_with_the_number_of_a_killed_run_is_none_without_a_lock(
     locks: bytes | None, found: bool
 ) -> None:
     memory = Memory()
-    at_work(memory, b"/usr/bin/python3\0/usr/bin/hsm-agent\0status\0--wait\0")
+    start_run(memory, b"/usr/bin/python3\0/usr/bin/hsm-agent\0status\0--wait\0")
     if locks is not None:
         memory.place("/proc/locks", locks)
     assert (running.at_work(memory) is not None) is found
