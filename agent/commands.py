@@ -326,7 +326,7 @@ def _prepare(
     context.facts = facts = gather(host)
     access = AwsAccess(host, this.environ, desired.region)
     if desired.cluster_id is not None:
-        listener.began("cluster:state", touching=False)
+        listener.began("cluster:state", changing=False)
     source = resolve_hsms(desired, access, facts.addresses, patience)
     context.note(*source.notices)
     ca, remarks = load_ca(host, desired, limits)

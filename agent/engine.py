@@ -145,7 +145,7 @@ class _Execution:
     def check_guards(self, guards: tuple[Guard, ...]) -> None:
         """Check what must hold before the first change. What is wrong with one does not excuse the others."""
         for guard in guards:
-            self.listener.began(guard.id, touching=False)
+            self.listener.began(guard.id, changing=False)
             line, finding = self._check_once(guard)
             self.notices.extend(finding.notices if finding else ())
             self.add(line)

@@ -30,7 +30,7 @@ from agent.hosts.allowlist import CommandNotAllowed
 from agent.hosts.deadline import DeadlineHost
 from agent.hosts.local import local_host
 from agent.hosts.read_only import ReadOnlyHost, WriteForbidden
-from agent.state.running import at_work
+from agent.state.running import current_run
 from tests.contract.grounds import Ground, cause_of, ground_of, python, raises, silent_server
 from tests.fakes.memory import Memory
 from tests.full_server import full_server
@@ -1322,4 +1322,4 @@ def test_the_kernel_lists_the_lock_of_a_run_until_it_ends(tmp_path: Path) -> Non
         with run:
             locks = local_host().read("/proc/locks") or b""
         memory.place("/proc/locks", locks.replace(f" {os.getpid()} ".encode(), b" 812 "))
-        assert (at_work(memory) is None) is isinstance(run, nullcontext)
+        assert (current_run(memory) is None) is isinstance(run, nullcontext)

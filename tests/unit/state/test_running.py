@@ -80,7 +80,7 @@ def test_an_agent_with_the_number_of_a_killed_run_is_none_without_a_lock(
     start_run(memory, b"/usr/bin/python3\0/usr/bin/hsm-agent\0status\0--wait\0")
     if locks is not None:
         memory.place("/proc/locks", locks)
-    assert (running.at_work(memory) is not None) is found
+    assert (running.current_run(memory) is not None) is found
 
 
 def test_the_first_report_is_waited_for() -> None:
