@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,51 +12,38 @@ from agent.aws.operations import OPERATIONS, Operation
 from agent.aws.session import open_session
 from agent.core.errors import AgentError
 from tests.fakes.aws import KEYS, SECRET, RealTime
-from tests.fakes.moto_server import CLUSTER, REGION, client, enforced, moto_server, seed_cluster
+from tests.fakes.aws_cluster import seed_aws_cluster
+from tests.fakes.moto_server import CLUSTER, REGION, aws_server, client, policy, user_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest.importorskip("moto")
-pytest.importorskip("flask")
-
-_POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Resource": "*"}]}
+    from tests.fakes.aws_server import AwsServer
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with moto_server() as place:
+def server() -> Iterator[AwsServer]:
+    with aws_server() as place:
         yield place
+
+
+@pytest.fixture(scope="module")
+def url(server: AwsServer) -> str:
+    return server.url
 
 
 def ours(url: str, **environ: str) -> AwsClient:
     return AwsClient(open_session(RealTime(), {**KEYS, "AWS_ENDPOINT_URL": url, **environ}, REGION))
 
 
-def user_who_may(url: str, *actions: str) -> dict[str, str]:
-    """Make a user with this policy and return the variables of their keys."""
-    iam = client(url, "iam")
-    name = f"host-{len(iam.list_users()['Users'])}"
-    iam.create_user(UserName=name)
-    document = json.loads(json.dumps(_POLICY))
-    document["Statement"][0]["Action"] = list(actions)
-    iam.put_user_policy(UserName=name, PolicyName="host", PolicyDocument=json.dumps(document))
-    key = iam.create_access_key(UserName=name)["AccessKey"]
-    return {
-        "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": "",
-    }
-
-
 def test_a_cluster_is_described_as_botocore_sees_it(url: str) -> None:
-    seed_cluster()
+    seeded = seed_aws_cluster(url)
     wanted = {"Filters": {"clusterIds": [CLUSTER]}}
     (page,) = ours(url).pages(operations.DESCRIBE_CLUSTERS, wanted)
     theirs = client(url, "cloudhsmv2").describe_clusters(**wanted)
     (cluster,), (their_cluster,) = page["Clusters"], theirs["Clusters"]
     assert cluster["Hsms"] == their_cluster["Hsms"]
-    assert cluster["SecurityGroup"] == their_cluster["SecurityGroup"] == "sg-1"
+    assert cluster["SecurityGroup"] == their_cluster["SecurityGroup"] == seeded.group
 
 
 @pytest.mark.parametrize(
@@ -113,15 +99,13 @@ def test_what_is_not_there_is_named_by_aws_s_code(
     assert caught.value.refusal.code == code
 
 
-def test_signatures_and_policies_hold(url: str) -> None:
-    seed_cluster()
-    allowed = user_who_may(
-        url, "cloudhsm:DescribeClusters", "s3:GetObject", "s3:CreateBucket", "s3:PutObject"
-    )
+def test_signatures_and_policies_hold(server: AwsServer, url: str) -> None:
+    seed_aws_cluster(url)
+    allowed = user_with(url, policy("cloudhsm:DescribeClusters", "s3:GetObject"))
     s3 = client(url, "s3")
     s3.create_bucket(Bucket="signed", CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.put_object(Bucket="signed", Key="a b+ü.crt", Body=b"PEM")
-    with enforced(url):
+    with server.enforcing():
         assert ours(url, **allowed).call(operations.DESCRIBE_CLUSTERS, {})["Clusters"]
         found = ours(url, **allowed).call(operations.GET_OBJECT, {"Bucket": "signed", "Key": "a b+ü.crt"})
         assert found["Body"] == b"PEM"

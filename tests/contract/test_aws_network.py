@@ -19,9 +19,6 @@ from tests.fakes.moto_server import REGION, client, moto_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest.importorskip("moto")
-pytest.importorskip("flask")
-
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:

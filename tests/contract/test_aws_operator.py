@@ -18,8 +18,9 @@ from agent.aws.operator import operator_access
 from agent.core.errors import AgentError
 from agent.hosts.local import local_host
 from tests.fakes.aws import KEYS, SECRET, RealTime, answers, says
+from tests.fakes.aws_cluster import seed_aws_cluster
 from tests.fakes.imds import CREDENTIALS, imds
-from tests.fakes.moto_server import CLUSTER, REGION, client, enforced, moto_server, seed_cluster
+from tests.fakes.moto_server import CLUSTER, REGION, client, enforced, moto_server
 from tests.fakes.receiver import receiver
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def test_a_role_is_assumed_and_asks_aws_through_our_own_client(
     config: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with moto_server() as url:
-        seed_cluster()
+        seed_aws_cluster(url)
         iam = client(url, "iam")
         trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
         document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
