@@ -67,8 +67,8 @@ def pages() -> dict[str, str]:
 _OPTIONS = """\
 Every option, with its environment variable and its key in the configuration file.
 
-`plan`, `configure`, `verify`, `user-data` and `fleet` share these. [configuration](../configuration.md) says which of
-several values counts."""
+`plan`, `configure`, `verify`, `user-data`, `iam-policy` and `fleet` share these. [configuration](../configuration.md)
+says which of several values counts."""
 _CODES = """\
 Exit statuses, codes of errors and codes of warnings.
 

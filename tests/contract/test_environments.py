@@ -44,12 +44,20 @@ RUNS = (
     f"plan {_WANTED} --quiet", "plan --hsm-ip bad -ojson", f"configure {_WANTED} -o json",
     f"configure {_WANTED} --report-to file:%/report", "verify -ojson", f"verify {_WANTED}", "rollback -o json",
     "rollback 20260101T000000Z-0000", "remove -o json", f"user-data --hsm-ip 10.0.0.1 --ca-cert {CA}",
-    "user-data --hsm-ip 10.0.0.1 --format cloud-config", "demo --fault nosuch", "fleet plan --inventory /nowhere -o json",
+    "user-data --hsm-ip 10.0.0.1 --format cloud-config",
+    "iam-policy --cluster-id cluster-2abcdefghij --region eu-central-1", "iam-policy --for nobody -ojson", "demo --fault nosuch", "fleet plan --inventory /nowhere -o json",
     f"fleet plan {_FLEET} {_WANTED} --trust-new-hosts -o json", f"fleet verify {_FLEET} -ojson",
     f"fleet rollout {_FLEET} {_WANTED} --html %/page.html --junit %/junit.xml", f"fleet remove {_FLEET} --all",
     "fleet remove --inventory %/hosts", "fleet status -o json", "fleet status --html %/page.html", "fleet runs -ojson",
 )  # fmt: skip
-COMMANDS = (*host.COMMANDS, "help", "user-data", "demo", *(f"fleet {name}" for name in fleet.COMMANDS))
+COMMANDS = (
+    *host.COMMANDS,
+    "help",
+    "user-data",
+    "iam-policy",
+    "demo",
+    *(f"fleet {name}" for name in fleet.COMMANDS),
+)
 
 # What a shell does before it becomes the command.
 STREAMS = {

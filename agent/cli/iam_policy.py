@@ -1,0 +1,99 @@
+"""`hsm-agent iam-policy`: print the least IAM policy for some options."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, List, Optional
+
+import typer
+
+from agent.cli.options import PROFILE, Config, with_options
+from agent.cli.terminal import print_result
+from agent.config.desired import resolve
+from agent.config.input_errors import InputErrors
+from agent.config.options import OPTIONS
+from agent.config.sources import read_sources
+from agent.hosts.local import local_host
+from agent.iam_policy import ANY, AUDIENCES, HOST, KEY_ARN, PolicyRequest, policy_of
+from agent.render.output import print_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.core.host import HostView
+
+For = Annotated[
+    str,
+    typer.Option(
+        "--for",
+        metavar="|".join(AUDIENCES),
+        help="who asks AWS: a host (configure, verify), or who types fleet and cluster",
+    ),
+]
+Account = Annotated[
+    Optional[str], typer.Option(metavar="ID", help="the AWS account of what is named; default: any (*)")
+]
+KmsKey = Annotated[
+    Optional[List[str]],
+    typer.Option(metavar="ARN", help="a KMS key of yours with which a CA or a package is encrypted"),
+]
+Agent = Annotated[
+    Optional[str], typer.Option(metavar="SOURCE", help="the --agent of user-data: s3://BUCKET/KEY counts")
+]
+Profile = Annotated[
+    Optional[str], typer.Option(PROFILE.switch, metavar=PROFILE.metavar, help="its region counts")
+]
+
+
+def _iam_policy(
+    *,
+    given: Mapping[str, Any],
+    audience: For = HOST,
+    account: Account = None,
+    kms_key: KmsKey = None,
+    agent: Agent = None,
+    profile: Profile = None,
+    config: Config = None,
+) -> None:
+    """Print the least IAM policy for these options, as JSON.
+
+    The options are those of configure. AWS is not asked. Without an option that asks AWS the policy has no statement.
+    """
+    machine = local_host()
+    input_errors = InputErrors()
+    said = read_sources(machine, given, config, input_errors)
+    if audience not in AUDIENCES:
+        input_errors.add("--for", f"{audience!r} is not one of {', '.join(AUDIENCES)}")
+    if account is not None and not re.fullmatch(r"\d{12}", account):
+        input_errors.add("--account", f"{account!r} is not a number of 12 digits")
+    for key in kms_key or ():
+        if not KEY_ARN.fullmatch(key):
+            input_errors.add("--kms-key", f"{key!r} is not arn:aws:kms:REGION:ACCOUNT:key/ID")
+    desired = resolve(said, input_errors)
+    region = desired.region or _region(machine, profile)
+    request = PolicyRequest(desired, audience, region, account or ANY, tuple(kms_key or ()), agent or "")
+    policy = policy_of(request)
+    if not policy["Statement"]:
+        print_error(
+            "note: with these options AWS is asked for nothing; IAM takes no policy without a statement\n"
+        )
+    print_result(json.dumps(policy, indent=2) + "\n")
+
+
+def _region(machine: HostView, profile: str | None) -> str | None:
+    """Return the region of the environment, else of the profile that is named; the metadata service is not asked."""
+    from agent.aws.session import REGIONS  # noqa: PLC0415 -- 30 ms, where no option names a region
+
+    named = next((os.environ[name] for name in REGIONS if os.environ.get(name)), None)
+    if named is not None or profile is None:
+        return named
+    from agent.aws.operator import OperatorCredentials  # noqa: PLC0415 -- as above
+
+    has_terminal = sys.stderr.isatty()
+    return OperatorCredentials(machine, os.environ, None, profile, has_terminal=has_terminal).region()
+
+
+iam_policy = with_options(_iam_policy, given=OPTIONS)

@@ -1,0 +1,150 @@
+"""The desired state -> the least IAM policy for whoever asks AWS for it, by a table of purposes.
+
+Each action is that of a row of `agent.aws.operations`, so that a policy says what the client asks. Pure: AWS is not
+asked, and what only AWS knows (the account, the id of a group) is a `*` unless it is given.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable
+
+from agent.aws.endpoints import partition_of
+from agent.aws.operations import DESCRIBE_CLUSTERS, GET_OBJECT, SIGNAL_RESOURCE
+from agent.core.errors import AgentError
+from agent.sinks import cloudformation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.config.desired import Desired
+
+HOST, OPERATOR = "host", "operator"
+AUDIENCES = (HOST, OPERATOR)
+ANY = "*"
+KEY_ARN = re.compile(r"arn:[a-z-]+:kms:([a-z0-9-]+):\d{12}:key/[A-Za-z0-9-]+")
+
+
+@dataclass(frozen=True)
+class PolicyRequest:
+    """For whom a policy is made and what they are to do.
+
+    `account` is a number or `*`, `keys` are ARNs of KMS keys with which what is read is encrypted, `agent` is where
+    user-data gets hsm-agent (s3:// or anything else), `region` is None where nothing names one.
+    """
+
+    desired: Desired
+    audience: str
+    region: str | None = None
+    account: str = ANY
+    keys: tuple[str, ...] = ()
+    agent: str = ""
+
+    def region_or(self, own: str) -> str:
+        """Return the region that a name has of its own, else the general one. Raises `aws-region-unknown`."""
+        if own or self.region:
+            return own or str(self.region)
+        raise AgentError(
+            "aws-region-unknown",
+            "a policy names its region, and none is given",
+            saw="neither --region nor AWS_REGION nor AWS_DEFAULT_REGION",
+            want="a region such as eu-central-1",
+            hint="--region REGION: the partition (aws, aws-cn, aws-us-gov) is known by it too",
+        )
+
+    def arn(self, service: str, resource: str, region: str = "") -> str:
+        """Return the ARN of something in an account and a region."""
+        where = self.region_or(region)
+        return f"arn:{partition_of(where).name}:{service}:{where}:{self.account}:{resource}"
+
+    def object_arn(self, bucket: str, key: str, region: str = "") -> str:
+        """Return the ARN of an object; a bucket's name has neither region nor account."""
+        return f"arn:{partition_of(self.region_or(region)).name}:s3:::{bucket}/{key}"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Actions on resources. With `region`, only requests in that region: for actions that know no resource."""
+
+    actions: tuple[str, ...]
+    resources: tuple[str, ...]
+    region: str = ""
+    via: tuple[str, ...] = ()
+
+    def statement(self, sid: str) -> dict[str, Any]:
+        """Return it as IAM has it."""
+        conditions = {"aws:RequestedRegion": self.region, "kms:ViaService": sorted(self.via)}
+        equals = {name: value for name, value in conditions.items() if value}
+        return {
+            "Sid": sid,
+            "Effect": "Allow",
+            "Action": sorted(self.actions),
+            "Resource": sorted(set(self.resources)),
+            **({"Condition": {"StringEquals": equals}} if equals else {}),
+        }
+
+
+def policy_of(request: PolicyRequest) -> dict[str, Any]:
+    """Return the policy; without a statement where AWS is not asked. Raises AgentError `aws-region-unknown`."""
+    grants = (
+        (purpose.sid, purpose.grant(request)) for purpose in PURPOSES if request.audience in purpose.audiences
+    )
+    statements = [grant.statement(sid) for sid, grant in grants if grant is not None]
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def literal(text: str) -> str:
+    """Return a text in which IAM finds no wildcard and no variable."""
+    return re.sub(r"[*?$]", lambda found: f"${{{found[0]}}}", text)
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """A row: what AWS is asked for, by whom, and what that takes; `grant` returns None where the options need none."""
+
+    sid: str
+    audiences: tuple[str, ...]
+    grant: Callable[[PolicyRequest], Grant | None]
+
+
+def _cluster(request: PolicyRequest) -> Grant | None:
+    """DescribeClusters knows no resource and no filter of IAM but the region."""
+    if request.desired.cluster_id is None:
+        return None
+    return Grant((DESCRIBE_CLUSTERS.permission,), (ANY,), request.region_or(""))
+
+
+def _signals(request: PolicyRequest) -> Grant | None:
+    return _of_all(SIGNAL_RESOURCE.permission, (_stack(request, uri) for uri in _sinks(request, "cfn")))
+
+
+def _stack(request: PolicyRequest, uri: str) -> str:
+    target = cloudformation.target_of(uri)
+    if target.stack.startswith("arn:"):
+        return target.stack
+    return request.arn("cloudformation", f"stack/{target.stack}/*", target.region)
+
+
+def _agent(request: PolicyRequest) -> Grant | None:
+    """The image's own `aws` fetches it, before there is an agent."""
+    bucket, _, key = request.agent.partition("s3://")[2].partition("/")
+    arns = (request.object_arn(bucket, literal(key)),) if key else ()
+    return _of_all(GET_OBJECT.permission, arns)
+
+
+def _of_all(action: str, resources: Iterable[str]) -> Grant | None:
+    arns = tuple(resources)
+    return Grant((action,), arns) if arns else None
+
+
+def _sinks(request: PolicyRequest, scheme: str) -> list[str]:
+    return [uri for uri in request.desired.report_to if uri.partition(":")[0] == scheme]
+
+
+# A roll-out asks for the cluster once, on the operator's machine; reports go out from each host.
+PURPOSES = (
+    Purpose("DescribeCluster", AUDIENCES, _cluster),
+    Purpose("SignalStack", (HOST,), _signals),
+    Purpose("FetchAgent", (HOST,), _agent),
+)
