@@ -163,7 +163,7 @@ def verify(machine: Host, desired: Desired, run: RunInfo, listener: Listener) ->
         _run_post_checks(host, planned, context)
         context.is_first = last_configure(machine) is None
         if run.command == "verify":
-            context.unfinished = unfinished(view, with_ca(run.run_id, wanted, ca))
+            context.unfinished = unfinished(view, with_ca(run.run_id, wanted, ca), run.environ)
             context.note(*record_remarks(view))
     return this.report
 
@@ -188,7 +188,7 @@ def rollback(machine: Host, run_id: str | None, run: RunInfo, listener: Listener
         with contextlib.suppress(AgentError):
             using = client_processes(machine, facts.paths, (*facts.components(5), *facts.components(3)))
             context.restarts = processes_to_restart(machine, facts.paths, using)
-        still = unfinished(machine, None)
+        still = unfinished(machine, None, run.environ)
         if still is not None:
             context.note(Notice("configure-unfinished", still.saw))
     return this.report
@@ -329,7 +329,7 @@ def _prepare(
         listener.began("cluster:state", changing=False)
     source = resolve_hsms(desired, access, facts.addresses, patience)
     context.note(*source.notices)
-    ca, remarks = load_ca(host, desired, limits)
+    ca, remarks = load_ca(host, desired, limits, access)
     context.catalogue = load()
     context.planned = planned = plan(facts, source.desired, context.catalogue, ca, limits, source.cluster)
     soon = expiry_notice(ca, host.now())

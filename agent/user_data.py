@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from agent import __version__
+from agent.aws.access import AwsAccess
 from agent.catalogue import load
 from agent.cloudhsm.client_options import CLIENT_OPTIONS
 from agent.config.ca_source import load_ca
@@ -202,12 +203,14 @@ def user_data(
 ) -> bytes:
     """Return user-data in that form; a CA in a file of this machine is embedded, so it is validated here.
 
+    What https: or AWS keeps is read by the host, at first boot: nothing is asked for it here.
     It is compressed if cloud-init reads it and only compression makes it fit. Raises AgentError `user-data-too-large`,
     and the errors of the CA.
     """
     ca = None
-    if desired.ca_cert is not None and desired.ca_cert.kind != "https":
-        ca, _ = load_ca(view, desired, Timeouts())
+    if desired.ca_cert is not None and not desired.ca_cert.is_remote:
+        # no source that is left here is in AWS
+        ca, _ = load_ca(view, desired, Timeouts(), AwsAccess(view, {}))
         desired = replace(desired, ca_cert=CaSource("inline", ca.pem.decode("ascii")))
     text = _filled(desired, source, form, ca, way or FirstBootOptions())
     data = text.encode("ascii")

@@ -1,20 +1,19 @@
-"""One call of AWS's API: encoded, signed, bounded, tried again where that can help; its failures are codes of exit 12.
-
-The CloudFormation sink signals through it. Everything else that hosts ask is in the table of operations already.
-"""
+"""One call of AWS's API: encoded, signed, bounded, tried again where that helps; its failures are codes of exit 12."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.aws.endpoints import configured_by, endpoint_url
+from agent.aws.operations import S3
 from agent.aws.protocols import Refusal, UnreadableAnswerError, decode, encode, refusal_of
 from agent.aws.session import AwsSession, clock_words
 from agent.aws.sigv4 import sign
 from agent.core.backoff import Backoff
 from agent.core.errors import AgentError
-from agent.http.exchange import ExchangeError, ExchangeLimits, exchange
+from agent.http.exchange import AnswerTooLargeError, ExchangeError, ExchangeLimits, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,6 +52,8 @@ DENIED = (
     "NotAuthorized",
     "AuthorizationError",
 )
+# what a service says when the key that a value is encrypted with is not there for it, or denied
+_KEY_DENIED = ("InvalidKeyId", "DecryptionFailure")
 _THROTTLED = (
     "Throttling",
     "ThrottlingException",
@@ -87,6 +88,11 @@ class AwsRefusedError(AgentError):
             want="what was asked for",
         )
         self.refusal = refusal
+        self.region = region
+
+
+class AwsAnswerTooLargeError(AgentError):
+    """The answer is larger than any that is taken for this operation."""
 
 
 class _RetryableCallError(Exception):
@@ -101,13 +107,15 @@ class _RetryableCallError(Exception):
 class AwsClient:
     """Asks AWS for one session.
 
-    `check_stopped` is called often while AWS is waited for and may raise; `seconds` bounds a call with all its tries.
+    `check_stopped` is called often while AWS is waited for and may raise; `seconds` bounds a call with all its tries,
+    `try_seconds` one of them.
     """
 
     session: AwsSession
     check_stopped: Callable[[], None] = lambda: None
     tries: int = TRIES
     seconds: float = WHOLE
+    try_seconds: float = TRY
 
     def call(self, operation: Operation, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what AWS answers, as the API reference has it; texts, where the service speaks XML.
@@ -173,11 +181,12 @@ class AwsClient:
             now=session.now(),
         )
         left = max(0.1, ends - session.view.monotonic())
-        limits = ExchangeLimits(min(CONNECT, left), min(TRY, left), operation.answer)
+        limits = ExchangeLimits(min(CONNECT, left), min(self.try_seconds, left), operation.answer)
         try:
             return exchange(signed, limits, environ=session.environ, check_stopped=self.check_stopped)
         except ExchangeError as error:
-            failure = self._unreachable(operation, request, error.saw, error.hint)
+            kind = AwsAnswerTooLargeError if isinstance(error, AnswerTooLargeError) else AgentError
+            failure = self._unreachable(operation, request, error.saw, error.hint, kind)
             if error.retryable:
                 raise _RetryableCallError(failure) from None
             raise failure from None
@@ -201,10 +210,8 @@ class AwsClient:
         if code in _CREDENTIALS:
             want = "credentials that AWS takes"
             return AgentError("aws-no-credentials", "AWS does not take these credentials", saw=saw, want=want)
-        if code in DENIED or (status in (401, 403) and not code):
-            want = f"a policy that allows {action}"
-            hint = f"allow {action} to the role of this host; a policy of the organisation may forbid it all the same"
-            return AgentError("aws-denied", f"AWS denies {action} in {region}", saw=saw, want=want, hint=hint)
+        if code in (*DENIED, *_KEY_DENIED) or (status in (401, 403) and not code):
+            return _denied(operation, refusal, region)
         if code in _THROTTLED or status == 429:
             error = AgentError(
                 "aws-throttled", f"AWS throttles {action} in {region}", saw=saw, want="an answer"
@@ -218,7 +225,14 @@ class AwsClient:
             )
         return AwsRefusedError(refusal, operation, region)
 
-    def _unreachable(self, operation: Operation, request: ApiRequest, saw: str, hint: str) -> AgentError:
+    def _unreachable(
+        self,
+        operation: Operation,
+        request: ApiRequest,
+        saw: str,
+        hint: str,
+        kind: type[AgentError] = AgentError,
+    ) -> AgentError:
         region, service = self.session.region, operation.service
         host = request.url.split("/")[2]
         variable = configured_by(service, self.session.environ)
@@ -229,13 +243,32 @@ class AwsClient:
             f"com.amazonaws.{region}.{service.name}, with private DNS and a group that lets this host in; "
             f"is {region} the region?"
         )
-        return AgentError(
+        return kind(
             "aws-unreachable",
             f"AWS could not be asked for {operation.permission} in {region}",
             saw=saw,
             want=f"an answer of {host}",
             hint=hint,
         )
+
+
+def _denied(operation: Operation, refusal: Refusal, region: str) -> AgentError:
+    """Return the error for a denial, with the action that AWS names: it may be that of a key, or of another service."""
+    named = re.search(r"not authorized to perform:? ([a-z0-9-]{1,40}:[A-Za-z]{1,80})", refusal.message)
+    action = named[1] if named else operation.permission
+    if not named and (refusal.code in _KEY_DENIED or "KMS" in refusal.message):
+        action = "kms:Decrypt"
+    hint = f"allow {action} to the role of this host; a policy of the organisation may forbid it all the same"
+    if action.startswith("kms:"):
+        hint = (
+            f"allow {action} to the role of this host, in the key's own policy too; the key must be enabled"
+        )
+    elif operation.service is S3 and operation.name == "GetObject":
+        hint += "; without s3:ListBucket an object that is not there is denied as well"
+    want = f"a policy that allows {action}"
+    return AgentError(
+        "aws-denied", f"AWS denies {action} in {region}", saw=str(refusal), want=want, hint=hint
+    )
 
 
 def _after(error: AgentError, tries: int) -> AgentError:

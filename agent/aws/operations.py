@@ -1,7 +1,6 @@
 """Which operations of AWS's API a host asks, as a table: their service, permission, page size and limits.
 
-Each has one implementation: `AwsClient.call` with its row. `SIGNAL_RESOURCE` is called by the CloudFormation sink; the
-others have no caller in production yet: the first part of `--cluster-id`, and of CAs that lie in AWS, will call them.
+Each has one implementation: `AwsClient.call` with its row.
 """
 
 from __future__ import annotations
@@ -9,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-_MEGABYTE = 1024 * 1024
 # of an answer; DescribeClusters with 28 HSMs is below 100 kB
-MOST_BYTES = 4 * _MEGABYTE
+MOST_BYTES = 4 * 1024 * 1024
 
 
 class Protocol(Enum):
@@ -20,7 +18,7 @@ class Protocol(Enum):
     JSON = "json 1.1"
     QUERY = "query"
     EC2 = "ec2 query"
-    S3 = "s3 get"
+    S3 = "s3"
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,8 @@ SERVICES = (CLOUDHSM, EC2, SSM, SECRETS_MANAGER, CLOUDFORMATION, S3)
 class Operation:
     """One operation. `page` is how many items are asked for at a time, 0 for an operation without pages.
 
-    At most `pages` pages are read, and answers of at most `answer` bytes.
+    At most `pages` pages are read, and answers of at most `answer` bytes. `action` is its name in a policy, where that
+    is another.
     """
 
     service: Service
@@ -83,11 +82,12 @@ class Operation:
     page: int = 0
     pages: int = 1
     answer: int = MOST_BYTES
+    action: str = ""
 
     @property
     def permission(self) -> str:
         """The action that a policy must allow."""
-        return f"{self.service.permission}:{self.name}"
+        return f"{self.service.permission}:{self.action or self.name}"
 
 
 # The quota is 4 clusters in a region, so that one page nearly always does.
@@ -103,7 +103,10 @@ DESCRIBE_TRANSIT_GATEWAY_VPC_ATTACHMENTS = Operation(
 )
 GET_PARAMETER = Operation(SSM, "GetParameter", answer=64 * 1024)  # its value has at most 8 kB
 GET_SECRET_VALUE = Operation(SECRETS_MANAGER, "GetSecretValue", answer=256 * 1024)  # and its, 64 kB
-GET_OBJECT = Operation(S3, "GetObject", answer=_MEGABYTE)
+GET_OBJECT = Operation(S3, "GetObject")
+GET_OBJECT_VERSION = Operation(S3, "GetObject", action="GetObjectVersion")  # the same with a VersionId
+PUT_OBJECT = Operation(S3, "PutObject", answer=64 * 1024)
+PUT_INVENTORY = Operation(SSM, "PutInventory", answer=64 * 1024)
 SIGNAL_RESOURCE = Operation(CLOUDFORMATION, "SignalResource", answer=64 * 1024)
 OPERATIONS = (
     DESCRIBE_CLUSTERS,
@@ -117,5 +120,8 @@ OPERATIONS = (
     GET_PARAMETER,
     GET_SECRET_VALUE,
     GET_OBJECT,
+    GET_OBJECT_VERSION,
+    PUT_OBJECT,
+    PUT_INVENTORY,
     SIGNAL_RESOURCE,
 )

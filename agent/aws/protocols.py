@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _FORM = "application/x-www-form-urlencoded; charset=utf-8"
 _LISTS = ("item", "member")
+# headers of an object, by their names in the API reference
+_OBJECT_HEADERS = {"ContentRange": "content-range", "ETag": "etag"}
+_REQUEST_HEADERS = {"ContentType": "Content-Type", "IfMatch": "If-Match", "Range": "Range"}
 _MESSAGE = 500
 
 
@@ -33,11 +36,15 @@ class UnreadableAnswerError(ValueError):
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why AWS does not do what was asked: its own code and sentence, either of them empty where it sent none."""
+    """Why AWS does not do what was asked: its own code and sentence, either of them empty where it sent none.
+
+    `region` is where a bucket lies that was asked for elsewhere.
+    """
 
     status: int
     code: str
     message: str
+    region: str = ""
 
     def __str__(self) -> str:
         return ": ".join(each for each in (self.code or f"HTTP {self.status}", self.message) if each)
@@ -61,10 +68,11 @@ def encode(operation: Operation, url: str, params: Mapping[str, Any]) -> ApiRequ
 
 
 def decode(operation: Operation, response: ApiResponse) -> Mapping[str, Any]:
-    """Return what an answer holds: of S3 the bytes as `Body`. Raises UnreadableAnswerError."""
+    """Return what an answer holds: of S3 the bytes as `Body`, and its headers. Raises UnreadableAnswerError."""
     protocol = operation.service.protocol
     if protocol is Protocol.S3:
-        return {"Body": response.body}
+        said = {name: response.headers.get(header, "") for name, header in _OBJECT_HEADERS.items()}
+        return {"Body": response.body, **said}
     if protocol is Protocol.JSON:
         return _json_tree(response.body)
     tree = _xml_tree(response.body, f"{operation.name}Response")
@@ -81,14 +89,27 @@ def refusal_of(response: ApiResponse) -> Refusal:
     code = code or response.headers.get("x-amzn-errortype", "")
     code = re.sub(r"[^\w.-]", "", code.partition(":")[0].rpartition("#")[2])[:100]
     line = next((each.strip() for each in message.splitlines() if each.strip()), "")
-    return Refusal(response.status, code, cut(printable(line), _MESSAGE))
+    return Refusal(response.status, code, cut(printable(line), _MESSAGE), _region_in(response, text))
+
+
+def _region_in(response: ApiResponse, text: str) -> str:
+    """Return the region of a bucket that S3 names, with a redirect or for a signature of another region."""
+    found = re.search(r"<Region>([a-z0-9-]{1,40})</Region>", text)
+    named = found[1] if found else response.headers.get("x-amz-bucket-region", "")
+    return named if re.fullmatch(r"[a-z0-9-]{1,40}", named) else ""
 
 
 def _object_request(url: str, params: Mapping[str, Any]) -> ApiRequest:
-    """Return the request for an object, its bucket in the path: so it works at every endpoint and with any name."""
+    """Return the request for an object, its bucket in the path: so it works at every endpoint and with any name.
+
+    With a `Body` the object is written.
+    """
     path = quote(f"{params['Bucket']}/{params['Key']}", safe="/-_.~")
     version = quote(params.get("VersionId", ""), safe="-_.~")
-    return ApiRequest("GET", f"{url}/{path}" + (f"?versionId={version}" if version else ""))
+    headers = {header: params[name] for name, header in _REQUEST_HEADERS.items() if params.get(name)}
+    method = "PUT" if "Body" in params else "GET"
+    whole = f"{url}/{path}" + (f"?versionId={version}" if version else "")
+    return ApiRequest(method, whole, headers, params.get("Body", b""))
 
 
 def _flattened(value: Any, lists: str, name: str = "") -> Iterator[tuple[str, str]]:

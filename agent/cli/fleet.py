@@ -29,6 +29,7 @@ from agent.sinks.file import put
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from agent.aws.access import AwsAccess
     from agent.core.fleet_model import Target
     from agent.core.host import Host, HostView
     from agent.fleet.model import Deps, RunSpec, RunState
@@ -176,16 +177,24 @@ def _run(
         **{f"--{name.replace('_', '-')}": typed[name] for name in _READ},
     }
     _require_writable(machine, files, read, input_errors)
+
+    def open_access(region: str | None) -> AwsAccess:
+        from agent.aws.operator import operator_access  # noqa: PLC0415 -- 30 ms
+
+        return operator_access(machine, os.environ, region)
+
     if options.resume is None:
         known = controller.last_states(os.environ) if options.only else {}
         configured = controller.configured(os.environ)
-        spec = run_spec.new_spec(machine, command, options, flags, below, known, input_errors, configured)
+        spec = run_spec.new_spec(
+            machine, open_access, command, options, flags, below, known, input_errors, configured
+        )
         folder, result = controller.start(spec, _deps(machine, options, quiet=quiet))
     else:
         folder = controller.find_run(os.environ, options.resume)
 
         def again(run: RunState) -> tuple[RunSpec, tuple[Target, ...]]:
-            return run_spec.resume_spec(machine, run, command, options, flags, input_errors)
+            return run_spec.resume_spec(machine, open_access, run, command, options, flags, input_errors)
 
         result = controller.resume(folder, again, _deps(machine, options, quiet=quiet))
     _show(folder, result, files, as_json=as_json)

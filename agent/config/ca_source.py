@@ -14,6 +14,7 @@ from agent.core.errors import AgentError
 from agent.core.urls import shown
 
 if TYPE_CHECKING:
+    from agent.aws.access import AwsAccess
     from agent.cloudhsm.ca import Ca
     from agent.config.desired import Desired
     from agent.core.host import HostView
@@ -24,22 +25,31 @@ if TYPE_CHECKING:
 _SOURCE_LIMIT = 1024 * 1024
 
 
-def load_ca(view: HostView, desired: Desired, limits: Timeouts) -> tuple[Ca, tuple[Notice, ...]]:
+def load_ca(
+    view: HostView, desired: Desired, limits: Timeouts, access: AwsAccess
+) -> tuple[Ca, tuple[Notice, ...]]:
     """Return the wanted CA: from the source that was named, or else the one that is on the host already."""
     source = desired.ca_cert
     there = client_paths(view.system).ca
     if source is None and view.stat(there) is None:
         text = f"--ca-cert: customerCA.crt is needed, since there is none at {there} yet"
         raise InputErrors([text]).error()
-    data = read_source(view, source or CaSource("file", there), limits)
+    data = read_source(view, source or CaSource("file", there), limits, access)
     ca = read_ca(data, now=view.now(), fingerprint=desired.ca_fingerprint)
     return ca, judge_keys(ca.keys)
 
 
-def read_source(view: HostView, source: CaSource, limits: Timeouts) -> bytes:
-    """Return the bytes that a `--ca-cert` names, read on that machine. Raises AgentError `ca-unreadable`."""
+def read_source(view: HostView, source: CaSource, limits: Timeouts, access: AwsAccess) -> bytes:
+    """Return the bytes that a `--ca-cert` names, read on that machine.
+
+    Raises AgentError `ca-unreadable`, and where AWS cannot be asked for them a code of exit 12.
+    """
     if source.kind == "inline":
         return source.value.encode("utf-8", "surrogateescape")
+    if source.kind == "aws":
+        from agent.config.ca_from_aws import read_from_aws  # noqa: PLC0415 -- only for a CA in AWS
+
+        return read_from_aws(access, source.value)
     if source.kind == "https":
         try:
             return view.http_get(source.value, limit=_SOURCE_LIMIT, timeout=limits.download)

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 ENVIRONMENT_PREFIX = "HSM_AGENT_"
 # read where a report is sent, and only from the environment: a secret is no option
 SECRET_VARIABLES = (f"{ENVIRONMENT_PREFIX}REPORT_TOKEN",)
-# sources that a later release reads; refused now, rather than taken for a file name
-_NOT_YET = ("s3:", "ssm:", "secretsmanager:")
 
 
 @dataclass(frozen=True)
@@ -51,9 +49,11 @@ class Option:
 
 @dataclass(frozen=True)
 class CaSource:
-    """Where a CA comes from: the PEM text itself (`inline`), a URL (`https`), a path (`file`), or standard input."""
+    """Where a CA comes from: the PEM text itself (`inline`), a path (`file`), standard input, a URL (`https`),
+    or what AWS keeps (`aws`: s3, ssm, secretsmanager). Of a URL and of AWS, `value` is the text with its scheme.
+    """
 
-    kind: Literal["inline", "https", "file", "stdin"]
+    kind: Literal["inline", "https", "file", "stdin", "aws"]
     value: str = ""
 
     @classmethod
@@ -65,6 +65,8 @@ class CaSource:
             return cls("stdin", text)
         if text.startswith("https://"):
             return cls("https", text)
+        if text.startswith(("s3://", "ssm:", "secretsmanager:")):
+            return cls("aws", text)
         # a record of an older version holds the URI of a file itself
         return cls(
             "file", next((text[len(each) :] for each in ("file://", "file:") if text.startswith(each)), text)
@@ -76,6 +78,11 @@ class CaSource:
         if self.kind == "inline":
             return f"inline:{self.value}"
         return self.value if CaSource.of(self.value) == self else f"file:{self.value}"
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it means the same on every machine."""
+        return self.kind in ("https", "aws")
 
 
 class InvalidValueError(ValueError):
@@ -200,10 +207,8 @@ def _ca(text: str) -> CaSource:
     if "-----BEGIN" in text or text.startswith("inline:") or text == "-":
         return CaSource.of(text)
     scheme = scheme_of(text)
-    if scheme is not None and f"{scheme}:" in _NOT_YET:
-        raise InvalidValueError(
-            f"{scheme}: is not a source this version reads; use a path, -, file: or https:"
-        )
+    if scheme in ("s3", "ssm", "secretsmanager"):
+        return _ca_in_aws(scheme + text[len(scheme) :])
     if scheme == "http":
         raise InvalidValueError("a CA is not fetched over http; use https: or a file")
     if scheme == "https" and text[len("https:") :].startswith("//"):
@@ -213,8 +218,20 @@ def _ca(text: str) -> CaSource:
         is_whole = re.match(r"[/\\]|[A-Za-z]:[/\\]", text[5:])
         return CaSource("file", _local(text) if is_whole else _plain(text[5:]))
     if scheme not in (None, "https") and "://" in text:
-        raise InvalidValueError(f"{shown(text)!r} is not a path, -, file: or https:")
+        raise InvalidValueError(
+            f"{shown(text)!r} is not a path, -, file:, https:, s3:, ssm: or secretsmanager:"
+        )
     return CaSource("file", _plain(text))
+
+
+def _ca_in_aws(uri: str) -> CaSource:
+    from agent.core.aws_names import name_of  # noqa: PLC0415 -- only for what AWS keeps
+
+    try:
+        name_of(uri)
+    except ValueError as error:
+        raise InvalidValueError(str(error)) from None
+    return CaSource("aws", uri)
 
 
 def _source(text: str) -> str:
@@ -320,8 +337,9 @@ OPTIONS = (
     Option("region", "hsm.region",
            "the cluster's AWS region; default: AWS_REGION, AWS_DEFAULT_REGION, instance metadata",
            _region, metavar="REGION"),
-    Option("ca_cert", "hsm.ca_cert", "customerCA.crt: a path, -, file:PATH, https:URL or the PEM text itself",
-           _ca, metavar="SOURCE"),
+    Option("ca_cert", "hsm.ca_cert",
+           "customerCA.crt: a path, -, file:PATH, https:URL, the PEM text itself, s3://BUCKET/KEY, ssm:NAME or "
+           "secretsmanager:NAME[#KEY]", _ca, metavar="SOURCE"),
     Option("ca_fingerprint", "hsm.ca_fingerprint",
            "expected SHA-256 of the CA (of the root, for a chain); any other CA is refused",
            _fingerprint, metavar="SHA256"),

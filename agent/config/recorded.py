@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from agent.aws.access import AwsAccess
 from agent.cloudhsm.paths import client_paths
 from agent.cloudhsm.pem import contains_private_key
 from agent.config.ca_source import load_ca
@@ -18,6 +19,8 @@ from agent.core.timeouts import Timeouts
 from agent.state import records
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.cloudhsm.ca import Ca
     from agent.core.host import Host, HostView
 
@@ -162,7 +165,9 @@ def record_remarks(view: HostView) -> tuple[Notice, ...]:
     return (Notice("record-unread", text),)
 
 
-def unfinished(view: HostView, checked: records.LastConfigure | None) -> ErrorDetails | None:
+def unfinished(
+    view: HostView, checked: records.LastConfigure | None, environ: Mapping[str, str]
+) -> ErrorDetails | None:
     """Return an error if the last `configure` has not succeeded, unless an equal request was checked or succeeded."""
     last = last_configure(view)
     if last is None or last.is_done:
@@ -173,7 +178,7 @@ def unfinished(view: HostView, checked: records.LastConfigure | None) -> ErrorDe
     saw = f"{run} was asked for {_named(last)}, and no run since is known to have succeeded"
     if same:
         try:
-            if _ca_of(view, last) in [each.ca_pem for each in same]:
+            if _ca_of(view, last, environ) in [each.ca_pem for each in same]:
                 return None
         except AgentError as error:
             if error.ends_run:
@@ -196,11 +201,12 @@ def _named(last: records.LastConfigure) -> str:
     return " and ".join([*([f"cluster {cluster}"] if cluster else ()), *([f"HSMs {hsms}"] if hsms else ())])
 
 
-def _ca_of(view: HostView, last: records.LastConfigure) -> str:
+def _ca_of(view: HostView, last: records.LastConfigure, environ: Mapping[str, str]) -> str:
     """Return the CA of a record, from the place that it names. Raises AgentError as that read does."""
     if last.ca_pem is not None:
         return last.ca_pem
-    return load_ca(view, _of_record(view, last), Timeouts())[0].pem.decode()
+    desired = _of_record(view, last)
+    return load_ca(view, desired, Timeouts(), AwsAccess(view, environ, desired.region))[0].pem.decode()
 
 
 def _meant(last: records.LastConfigure) -> Desired:

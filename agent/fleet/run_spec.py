@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from agent.cloudhsm.ca import read_ca
 from agent.config.ca_source import read_source
@@ -20,8 +20,9 @@ from agent.fleet.model import RunSpec
 from agent.fleet.package_offer import packages_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from agent.aws.access import AwsAccess
     from agent.config.desired import RawOptions
     from agent.core.fleet_model import Target
     from agent.core.host import HostView
@@ -35,9 +36,27 @@ MOST_PARALLEL = CONNECTIONS // 2 // 2
 _NAMED = 5
 # The command of `remove --plan`.
 REMOVAL = "remove --plan"
+# Given the region that was named, or None, returns AWS as the operator asks it.
+OpenAccess = Callable[[Optional[str]], "AwsAccess"]
 ONLY = ("failed", "unreachable", "not-reached", "drifted")
-# The CA of a source, as text, by the source and the fingerprint that it was compared with.
-_Anchors = dict[tuple[CaSource, Optional[str]], CaSource]
+
+
+@dataclass(frozen=True)
+class _CaReader:
+    """Reads each CA once, on this machine. `known` is its text, by all that names it."""
+
+    view: HostView
+    open_access: OpenAccess
+    known: dict[tuple[CaSource, str | None, str | None], CaSource] = field(default_factory=dict)
+
+    def read(self, source: CaSource, desired: Desired) -> CaSource:
+        """Return the CA of a source as the text that hosts are sent. Raises AgentError as `read_source` does."""
+        key = (source, desired.region, desired.ca_fingerprint)
+        if key not in self.known:
+            data = read_source(self.view, source, Timeouts(), self.open_access(desired.region))
+            ca = read_ca(data, now=self.view.now(), fingerprint=desired.ca_fingerprint)
+            self.known[key] = CaSource("inline", ca.pem.decode())
+        return self.known[key]
 
 
 @dataclass(frozen=True)
@@ -63,6 +82,7 @@ class FleetOptions:
 
 def new_spec(
     view: HostView,
+    open_access: OpenAccess,
     command: str,
     options: FleetOptions,
     flags: RawOptions,
@@ -80,7 +100,7 @@ def new_spec(
     targets = _targets(view, command, options, known, about_hosts, remarks)
     spec = RunSpec(command, options.inventory or "", targets, {}, remarks=tuple(remarks.texts))
     spec = _with_pace(spec, options, input_errors)
-    desired = _desired(view, targets, flags, below, input_errors)
+    desired = _desired(_CaReader(view, open_access), targets, flags, below, input_errors)
     again = [target.name for target in targets if target.name in desired and not desired[target.name].hsm_ip]
     if command in ("plan", "rollout") and not options.only:
         _require_addresses([name for name in again if name not in configured], len(targets), input_errors)
@@ -99,6 +119,7 @@ def new_spec(
 
 def resume_spec(
     view: HostView,
+    open_access: OpenAccess,
     run: RunState,
     command: str,
     options: FleetOptions,
@@ -123,12 +144,10 @@ def resume_spec(
     ]
     before = _desired_before(run)
     if flags:
-        anchors: _Anchors = {}
+        reader = _CaReader(view, open_access)
         own = InputErrors()
         given = dict(flags)
-        ready = {
-            target.name: _ready(view, replace(before[target.name], **given), anchors, own) for target in asked
-        }
+        ready = {target.name: _ready(reader, replace(before[target.name], **given), own) for target in asked}
         for text in dict.fromkeys(own.texts):  # the same for every host
             input_errors.add("options", text)
         changed = {name: to_json(each) for name, each in ready.items()}
@@ -271,7 +290,7 @@ def _parallel(text: str) -> int:
 
 
 def _desired(
-    view: HostView,
+    reader: _CaReader,
     targets: Sequence[Target],
     flags: RawOptions,
     below: Sequence[RawOptions],
@@ -279,14 +298,13 @@ def _desired(
 ) -> dict[str, Desired]:
     """Resolve the options of every host; those that hosts share are resolved, read and reported once."""
     made: dict[str, Desired | None] = {}
-    anchors: _Anchors = {}
     found = {}
     for target in targets:
         key = repr(sorted(target.options.items()))
         if key not in made:
             own = InputErrors()
             try:
-                made[key] = _ready(view, resolve((flags, dict(target.options), *below), own), anchors, own)
+                made[key] = _ready(reader, resolve((flags, dict(target.options), *below), own), own)
             except AgentError as error:
                 if error.code.name != "config-invalid":
                     raise
@@ -299,17 +317,10 @@ def _desired(
     return found
 
 
-def _ready(view: HostView, desired: Desired, anchors: _Anchors, input_errors: InputErrors) -> Desired:
+def _ready(reader: _CaReader, desired: Desired, input_errors: InputErrors) -> Desired:
     """Read the CA, which is sent as text, and resolve the directory of packages: both are on this machine."""
-    source = desired.ca_cert
-    if source is not None:
-        key = (source, desired.ca_fingerprint)
-        if key not in anchors:
-            ca = read_ca(
-                read_source(view, source, Timeouts()), now=view.now(), fingerprint=desired.ca_fingerprint
-            )
-            anchors[key] = CaSource("inline", ca.pem.decode())
-        desired = replace(desired, ca_cert=anchors[key])
+    if desired.ca_cert is not None:
+        desired = replace(desired, ca_cert=reader.read(desired.ca_cert, desired))
     folder = desired.package_source
     if folder is not None and "://" not in folder:
         if not Path(folder).is_dir():

@@ -80,6 +80,10 @@ class ExchangeError(Exception):
         self.retryable = retryable
 
 
+class AnswerTooLargeError(ExchangeError):
+    """The answer is larger than the limit, and would be again."""
+
+
 def exchange(
     request: ApiRequest,
     limits: ExchangeLimits,
@@ -206,10 +210,8 @@ class _Attempt:
                 break
             body += piece
             if len(body) > self._limits.answer:
-                raise ExchangeError(
-                    f"{self.name} answers with more than {self._limits.answer} bytes{self.by}",
-                    retryable=False,
-                )
+                saw = f"{self.name} answers with more than {self._limits.answer} bytes{self.by}"
+                raise AnswerTooLargeError(saw, retryable=False)
         if response.length:  # http.client accepts a body that ends too early
             raise http.client.IncompleteRead(b"", response.length)
         return bytes(body)

@@ -241,7 +241,7 @@ def test_xml_with_entities_is_not_read() -> None:
 
 def test_an_object_is_its_bytes() -> None:
     with asking(says(b"\x00PEM\xff")) as (client, requests):
-        assert client.call(GET_OBJECT, {"Bucket": "b", "Key": "a b"}) == {"Body": b"\x00PEM\xff"}
+        assert client.call(GET_OBJECT, {"Bucket": "b", "Key": "a b"})["Body"] == b"\x00PEM\xff"
         assert requests[0][0] == "/b/a%20b"
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Exchange(http.server.BaseHTTPRequestHandler):
-    """One POST, given to the answer whose turn it is."""
+    """One POST or PUT, given to the answer whose turn it is."""
 
     server: Receiver
     protocol_version = "HTTP/1.1"
@@ -36,8 +36,11 @@ class Exchange(http.server.BaseHTTPRequestHandler):
         with suppress(OSError):
             self.server.answers[turn](self)
 
+    def do_PUT(self) -> None:
+        self.do_POST()
+
     def do_GET(self) -> None:
-        self.server.requests.append((self.path, {"method": "GET"}))
+        self.server.requests.append((self.path, {**self.headers, "method": "GET"}))
         turn = min(len(self.server.requests), len(self.server.answers)) - 1
         self.close_connection = True
         with suppress(OSError):

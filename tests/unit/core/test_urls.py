@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.aws.access import AwsAccess
 from agent.config.ca_source import read_source
 from agent.config.options import OPTIONS, InvalidValueError
 from agent.core.errors import AgentError
@@ -35,7 +36,7 @@ def test_no_password_is_ever_shown(scheme: str, gap: str, before: str, after: st
         if name == "ca_cert" and scheme.lower() == "https" and not gap.startswith("://"):
             # a file of that name, for all that is known; that there is none is told without it
             with pytest.raises(AgentError) as missing:
-                read_source(Posix(), PARSE[name](text), Timeouts())
+                read_source(Posix(), PARSE[name](text), Timeouts(), AwsAccess(Posix(), {}))
             assert SECRET not in f"{missing.value.sentence} {missing.value.saw}"
             continue
         with pytest.raises(InvalidValueError) as caught:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent.aws.access import AwsAccess
 from agent.config.desired import from_json
 from agent.config.input_errors import InputErrors
 from agent.config.options import CaSource
@@ -33,6 +34,10 @@ hsm.ip = ["10.0.2.9"]
 """
 
 
+def no_access(region: str | None) -> AwsAccess:
+    return AwsAccess(Posix(), {}, region)
+
+
 class Scene:
     def __init__(self, folder: Path, pem: bytes) -> None:
         self.folder = folder
@@ -53,7 +58,15 @@ class Scene:
         path = str(self.folder / inventory) if inventory else None
         this = FleetOptions(inventory=path, **typed)
         return run_spec.new_spec(
-            Posix(), command, this, self.flags, self.below, self.known, InputErrors(), self.configured
+            Posix(),
+            no_access,
+            command,
+            this,
+            self.flags,
+            self.below,
+            self.known,
+            InputErrors(),
+            self.configured,
         )
 
     def refused(self, inventory: str | None = "hosts", **typed: Any) -> AgentError:
@@ -215,7 +228,13 @@ def story(scene: Scene) -> RunState:
 
 def go_on(scene: Scene, command: str = "rollout", **typed: Any) -> tuple[RunSpec, list[str]]:
     these, due = run_spec.resume_spec(
-        Posix(), story(scene), command, FleetOptions(resume="RUN", **typed), scene.again, InputErrors()
+        Posix(),
+        no_access,
+        story(scene),
+        command,
+        FleetOptions(resume="RUN", **typed),
+        scene.again,
+        InputErrors(),
     )
     return these, [target.name for target in due]
 
@@ -272,13 +291,17 @@ def test_a_run_of_another_version_is_told(scene: Scene) -> None:
     this = story(scene)
     old = replace(this, spec=replace(this.spec, desired={"web-1": {"colour": "red"}}))
     with pytest.raises(AgentError) as refused:
-        run_spec.resume_spec(Posix(), old, "rollout", FleetOptions(resume="RUN"), {}, InputErrors())
+        run_spec.resume_spec(
+            Posix(), no_access, old, "rollout", FleetOptions(resume="RUN"), {}, InputErrors()
+        )
     assert refused.value.code.name == "nothing-recorded"
 
 
 def test_a_host_without_an_end_is_due(scene: Scene) -> None:
     before = replace(story(scene), ends={})
-    _, due = run_spec.resume_spec(Posix(), before, "rollout", FleetOptions(resume="RUN"), {}, InputErrors())
+    _, due = run_spec.resume_spec(
+        Posix(), no_access, before, "rollout", FleetOptions(resume="RUN"), {}, InputErrors()
+    )
     assert [target.name for target in due] == ["web-1", "web-2", "db-1"]
 
 
