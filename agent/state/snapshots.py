@@ -65,11 +65,11 @@ def save(
 
 
 def prove(host: Host, run_id: str) -> None:
-    """Record the present files as the last that worked, if they are new. Raises AgentError as `write` does."""
+    """Record the present files as the last that worked, if they are new again. Raises AgentError as `write` does."""
     files = tuple(take(host))
-    before = _proven(host)
-    if before is None or before.files != files:
-        number = _next(_past(host).sealed, before)
+    before, past = _proven(host), _past(host).sealed
+    number = _next(past, before)
+    if before is None or before.files != files or before.number < number - 1:
         taken = Snapshot(run_id, files, PROVEN, worked=True, number=number)
         host.write(_proven_file(host), to_bytes(host, taken), mode=0o600)
 
@@ -205,15 +205,23 @@ def _last_that_worked(view: HostView, past: list[Snapshot]) -> Snapshot | None:
     now = tuple(take(view))
     in_order = _order(view, past)
     others = [each for each in in_order if not each.holds(now)]
+    is_proven_since = False
     for each in in_order:
         if each.reason == ROLLBACK:
             back = next((other for other in in_order if other.name == each.to), None)
-            if back is not None:
+            # whoever went back to what was not seen to work, and was proven since, does not mean that any more
+            if back is not None and (_has_worked(back) or not is_proven_since):
                 return back
-        elif each in others and (each.worked or each.reason == REMOVE):
+        elif each in others and _has_worked(each):
             return each
+        is_proven_since = is_proven_since or each.reason == PROVEN
     worked_now = [each for each in in_order if each.worked and each not in others]
     return next(iter((*worked_now, *others)), None)
+
+
+def _has_worked(each: Snapshot) -> bool:
+    """Tell whether a client worked with these files; who removes one does not ask whether it does."""
+    return each.worked or each.reason == REMOVE
 
 
 def _order(view: HostView, past: list[Snapshot]) -> list[Snapshot]:
@@ -233,7 +241,7 @@ def _next(past: list[Snapshot], proven: Snapshot | None) -> int:
 
 def _surplus(past: list[Snapshot]) -> list[Snapshot]:
     """Return the snapshots to remove, counted separately for those that worked and the others."""
-    worked = [each for each in past if each.worked or each.reason == REMOVE]
+    worked = [each for each in past if _has_worked(each)]
     others = [each for each in past if each not in worked]
     return [*worked[_KEPT:], *others[_KEPT:]]
 

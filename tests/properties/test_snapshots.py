@@ -374,6 +374,27 @@ def test_the_machines_own_adapter_counts_names(tmp_path: Path) -> None:
     ]
 
 
+# ---- what a rollback went to before
+
+
+@pytest.mark.parametrize("then", ["works", "is damaged"])
+def test_what_was_gone_back_to_and_never_worked_takes_no_proven_ones_place(then: str) -> None:
+    memory = Memory({CFG: b"[0]"})  # what was there before the agent, and was never seen to work
+    snapshots.save(memory, "20261121T000000Z-0000")
+    memory.place(CFG, b"[1]")
+    snapshots.prove(memory, "20261121T000000Z-0000")
+    snapshots.save(memory, "20261122T000000Z-0000", reason="rollback", to="20261121T000000Z-0000")
+    memory.place(CFG, b"[0]")
+    assert snapshots.load(memory, None).files[0].data == b"[0]"  # going back twice is going back once
+    memory.place(CFG, b"[2]")
+    snapshots.save(memory, "20261123T000000Z-0000")
+    memory.place(CFG, b"[1]")
+    snapshots.prove(memory, "20261123T000000Z-0000")
+    if then == "is damaged":
+        memory.place(CFG, b"[1")
+    assert snapshots.load(memory, None).files[0].data == b"[1]"
+
+
 # ---- a clock that jumps
 
 
