@@ -28,9 +28,11 @@ WHOLE = 10.0
 TRIES = 3
 _BACKOFF = Backoff(first=1.0, cap=WHOLE)
 
-# AWS's names for what went wrong. The first three of the clock are sure; the others may be a wrong key as well.
-_CLOCK = ("RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed")
-_SIGNATURE = ("SignatureDoesNotMatch", "InvalidSignatureException", "AuthFailure")
+# AWS's names for what went wrong. Those of the clock are sure; the signature's may be a wrong key as well, and EC2 says
+# RequestExpired of credentials that ended too (aws/aws-sdk-ruby#143, jenkinsci/ec2-plugin#2011).
+_CLOCK = ("RequestInTheFuture", "RequestTimeTooSkewed")
+_OLD = "RequestExpired"
+_SIGNATURE = (_OLD, "SignatureDoesNotMatch", "InvalidSignatureException", "AuthFailure")
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 _CREDENTIALS = (
     *_SIGNATURE,
@@ -192,9 +194,9 @@ class AwsClient:
             raise failure from None
 
     def _is_cured(self, refusal: Refusal, response: ApiResponse) -> bool:
-        if refusal.code in _EXPIRED:
-            return self.session.renew()
-        return refusal.code in (*_CLOCK, *_SIGNATURE) and self.session.correct_clock(response.date)
+        if refusal.code in (*_CLOCK, *_SIGNATURE) and self.session.correct_clock(response.date):
+            return True
+        return refusal.code in (_OLD, *_EXPIRED) and self.session.renew()
 
     def _failure(self, operation: Operation, refusal: Refusal) -> Exception:
         """Return what a refusal is for the caller, by AWS's code or else by the status."""

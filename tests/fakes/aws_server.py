@@ -107,7 +107,7 @@ class Door(WSGIRequestHandler):
     def answer(self, status: int, **headers: object) -> None:
         """Send status and headers, as `tests.fakes.receiver.Exchange` does."""
         self.send_response(status)
-        for name, value in {"Content_Length": 0, **headers}.items():
+        for name, value in {"Content_Length": 0, "Connection": "close", **headers}.items():
             self.send_header(name.replace("_", "-"), str(value))
         self.end_headers()
 
