@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import order, skips
+from tests import iri_syntax, order, skips
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+iri_syntax.stand_before_the_package()
 with contextlib.suppress(ModuleNotFoundError):  # Hypothesis; inside Wine no test has a use for it
     from tests import examples
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
@@ -237,14 +238,15 @@ def report_undelivered() -> Report:
     return Scene().configure(report_to=("prometheus:/var/lib/node-exporter",))
 
 
-REPORTS: tuple[Callable[[], Report], ...] = (
+# a report is a frozen value, and each of these is made once in a process
+REPORTS: tuple[Callable[[], Report], ...] = tuple(map(cache, (
     first_run, second_run, plan_on_a_virgin_host, plan_with_nothing_to_do, plan_of_one_more_option, degraded,
     all_timed_out, each_for_another_reason, rolled_back, another_cluster_s_ca, drift, not_activated, the_client_hangs,
     what_the_client_says_is_shown_safely, package_manager_fails, windows_first_run, windows_wants_a_restart,
     windows_package_manager_fails, package_conflict, single_hsm_refused,
     single_hsm_accepted, restart_needed, treated_as_another, not_in_the_catalogue, not_root, no_record, complaints,
     rollback, rollback_with_nothing_to_go_back_to, remove, remove_from_a_bare_host, report_undelivered,
-)  # fmt: skip
+)))  # fmt: skip
 
 
 def hold(name: str, exit_status: int, text: str, config: pytest.Config, folder: Path = FOLDER) -> None:

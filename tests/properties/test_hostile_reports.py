@@ -142,16 +142,17 @@ HOSTILE = values_of(Report)
 # a hostile report is large, and Hypothesis remarks on showing one
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 FEW = examples(10)
+DEGRADED = degraded()
 WORST = replace(
-    degraded(),
+    DEGRADED,
     steps=tuple(
         replace(line, id=f"{evil}{number}", saw=evil, want=evil, hint=evil, detail={evil: evil, "outcome": "met"})
         for number, evil in enumerate(EVIL * 8)
-        for line in degraded().steps[:1]
+        for line in DEGRADED.steps[:1]
     ),
     notices=tuple(model.Notice(evil, evil) for evil in EVIL * 8),
     restart_needed=tuple(model.StaleProcess(10**30, evil, evil, evil) for evil in EVIL * 20),
-    host=replace(degraded().host, name="\x1b[31m\udcff" * 9000, title="\x1b" * 9000),
+    host=replace(DEGRADED.host, name="\x1b[31m\udcff" * 9000, title="\x1b" * 9000),
 )  # fmt: skip
 
 
@@ -183,11 +184,11 @@ def test_a_report_that_is_held_is_held_still_after_a_notice_more(report: Report)
 @pytest.mark.parametrize("name", ["steps", "hsms", "restart_needed", "notices"])
 def test_what_is_left_out_of_a_list_is_counted(name: str, count: int) -> None:
     entry: Any = {
-        "steps": degraded().steps[0], "hsms": degraded().hsms[0], "notices": model.Notice("kept", "x"),
+        "steps": DEGRADED.steps[0], "hsms": DEGRADED.hsms[0], "notices": model.Notice("kept", "x"),
         "restart_needed": model.StaleProcess(1, "x", "dyn", "x"),
     }[name]  # fmt: skip
     fields_of_it: dict[str, Any] = {name: (entry,) * count}
-    report = replace(degraded(), **fields_of_it)
+    report = replace(DEGRADED, **fields_of_it)
     shown, told = getattr(report, name), [each.text for each in report.notices if each.code == "report-cut"]
     own = len(told) if name == "notices" else 0
     assert len(told) == (count > 200)
@@ -198,10 +199,10 @@ def test_what_is_left_out_of_a_list_is_counted(name: str, count: int) -> None:
 
 def test_of_too_many_steps_those_that_failed_are_kept() -> None:
     good, bad = (
-        degraded().steps[0],
-        next(line for line in degraded().steps if line.outcome is model.StepOutcome.FAILED),
+        DEGRADED.steps[0],
+        next(line for line in DEGRADED.steps if line.outcome is model.StepOutcome.FAILED),
     )
-    report = replace(degraded(), steps=(good,) * 900 + (bad,) + (good,) * 900)
+    report = replace(DEGRADED, steps=(good,) * 900 + (bad,) + (good,) * 900)
     assert [line for line in report.steps if line.outcome is model.StepOutcome.FAILED] == [bad]
 
 
@@ -233,8 +234,8 @@ def test_no_screen_of_a_document_from_elsewhere_moves_a_cursor(one: str, other: 
             else value
         )
 
-    SAID = {text for text in texts_in(to_tree(degraded())) if " " in text or "-" in text}  # noqa: N806
-    tree = {**spoilt(to_tree(degraded())), "command": other, "run_id": one, "finished": one}
+    SAID = {text for text in texts_in(to_tree(DEGRADED)) if " " in text or "-" in text}  # noqa: N806
+    tree = {**spoilt(to_tree(DEGRADED)), "command": other, "run_id": one, "finished": one}
     shown = screen.status(tree, width=80)
     assert printable(shown)
 

@@ -40,6 +40,7 @@ case "$*" in
     --version) echo "Python VERSION" ;;
     *version_info*) STATUS ;;
     *"-m venv"*) mkdir -p .venv/bin; cat "$0" >.venv/bin/python; chmod +x .venv/bin/python ;;
+    *"-m pytest"*) echo "bytecode: ${PYTHONDONTWRITEBYTECODE-kept}" >>"$CALLS" ;;
 esac
 """
 
@@ -81,7 +82,8 @@ class Machine:
         self.calls.write_text("")
         return subprocess.run(
             ["/bin/sh", "packaging/bootstrap", *arguments], cwd=self.checkout, capture_output=True, text=True, timeout=60,
-            check=False, env={"PATH": str(self.path), "CALLS": str(self.calls)},
+            check=False,
+            env={"PATH": str(self.path), "CALLS": str(self.calls), "PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip
 
     def called(self, word: str) -> list[str]:
@@ -102,9 +104,9 @@ def test_another_word_shows_the_usage(machine: Machine, arguments: tuple[str, ..
     assert machine.calls.read_text() == ""
 
 
-PYTEST = f"python -m pytest -n {(os.cpu_count() or 1) + 1} --dist loadfile --no-loadscope-reorder"
-
-
+PYTEST = "python -m pytest"
+DISTRIBUTION = "--dist loadfile --no-loadscope-reorder"
+PROCESSORS = os.cpu_count() or 1
 QUICK = (
     "-m not slow --hypothesis-profile few"
     " tests/architecture/test_tree.py::test_the_checkers_have_nothing_to_say tests/unit tests/properties tests/golden "
@@ -112,14 +114,21 @@ QUICK = (
 
 
 @pytest.mark.parametrize(
-    ("speed", "choice"),
-    [("quick", QUICK), ("check", "--ignore tests/system --ignore tests/windows "), ("test", "")],
+    ("speed", "workers", "choice"),
+    [
+        ("quick", PROCESSORS, QUICK),
+        ("check", PROCESSORS + 1, "--ignore tests/system --ignore tests/windows "),
+        ("test", PROCESSORS + 1, ""),
+    ],
 )
-def test_each_speed_passes_its_arguments_to_pytest(machine: Machine, speed: str, choice: str) -> None:
+def test_each_speed_passes_its_arguments_to_pytest(
+    machine: Machine, speed: str, workers: int, choice: str
+) -> None:
     machine.python("python3", "3.12.1", new=True)
     done = machine.run(speed, "-k", "nothing")
     assert done.returncode == 0, done.stderr
-    assert machine.called("pytest") == [f"{PYTEST} {choice}-k nothing"]
+    assert machine.called("pytest") == [f"{PYTEST} -n {workers} {DISTRIBUTION} {choice}-k nothing"]
+    assert machine.called("bytecode") == ["bytecode: kept"]
     assert [word for word in choice.split() if word.startswith("tests/") and not exists(word)] == []
 
 
@@ -144,7 +153,7 @@ def test_the_first_python_that_is_new_enough_is_taken(machine: Machine) -> None:
     assert done.returncode == 0, done.stderr
     assert "making .venv with Python 3.11.2" in done.stderr
     assert machine.called("-m venv") == ["python3.11 -m venv --clear .venv"]
-    assert machine.called("pytest") == [f"{PYTEST} -k nothing"]
+    assert machine.called("pytest") == [f"{PYTEST} -n {PROCESSORS + 1} {DISTRIBUTION} -k nothing"]
 
 
 def test_what_is_missing_is_installed_first_and_an_old_python_is_refused_by_its_version(
@@ -216,9 +225,10 @@ def test_an_environment_that_is_broken_is_made_anew(machine: Machine) -> None:
 
 
 def test_the_status_of_the_tests_is_its_own(machine: Machine) -> None:
-    machine.program(
-        "python3", PYTHON.replace("STATUS", "exit 0").replace("esac", "*pytest*) exit 5 ;;\nesac")
+    tests_fail = PYTHON.replace("STATUS", "exit 0").replace(
+        "esac", "esac\ncase $* in *pytest*) exit 5 ;; esac"
     )
+    machine.program("python3", tests_fail)
     assert machine.run("test").returncode == 5
 
 

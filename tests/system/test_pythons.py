@@ -23,6 +23,7 @@ FILES = (
     "tests/conftest.py",
     "tests/examples.py",
     "tests/full_server.py",
+    "tests/iri_syntax.py",
     "tests/order.py",
     "tests/skips.py",
     "tests/task_schema.py",
