@@ -1,0 +1,179 @@
+"""The printed policy against what commands call: AWS's stand-in enforces it, and each action without its permission fails.
+
+The stand-in judges actions, and the objects of S3. Other resources and conditions are judged by `tests.fakes.iam`, from
+the parameters of each call.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Callable
+
+import pytest
+
+from agent import commands
+from agent.config.desired import Desired
+from agent.config.options import CaSource
+from agent.iam_policy import PURPOSES, PolicyRequest, policy_of
+from agent.render.json_report import to_document
+from agent.render.progress import NullProgress
+from agent.report import new_run
+from tests.fakes.authorities import maker as maker  # noqa: PLC0414 -- pytest takes it from here
+from tests.fakes.aws_cluster import AwsCluster, seed_aws_cluster
+from tests.fakes.iam import actions, allows, misfits
+from tests.fakes.moto_server import ACCOUNT, CLUSTER, REGION, aws_server, client, user_with
+from tests.fakes.vendor import MIRROR, Vendor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.fakes.authorities import Made, Maker
+    from tests.fakes.aws_server import AwsServer, Call
+
+pytest.importorskip("moto")
+pytest.importorskip("flask")
+
+
+@dataclass
+class Site:
+    """AWS with a cluster and what options name; a host is made for each run."""
+
+    server: AwsServer
+    cluster: AwsCluster
+    ca: Made
+
+    def configure(self, desired: Desired, keys: Mapping[str, str]) -> str:
+        """Configure a new host with somebody's keys, and return the report."""
+        vendor = Vendor(addresses=self.cluster.addresses)
+        host = vendor.machine(dt.datetime.now(dt.timezone.utc))
+        run = new_run(host, "configure", {**keys, "AWS_ENDPOINT_URL": self.server.url})
+        wanted = Desired(
+            ca_cert=CaSource("inline", self.ca.pem.decode()),
+            package_source=MIRROR,
+            sha256=vendor.checksums(),
+        )
+        given = {name: value for name, value in vars(desired).items() if value != getattr(Desired(), name)}
+        if not desired.names_hsms:
+            given["hsm_ip"] = self.cluster.addresses
+        whole = Desired(**{**vars(wanted), **given})
+        return to_document(commands.configure(host, whole, run, NullProgress()))
+
+    def fetch_agent(self, _desired: Desired, keys: Mapping[str, str]) -> str:
+        """Fetch what user-data names as the image's `aws` does: botocore is what it is made of."""
+        names = ("aws_access_key_id", "aws_secret_access_key")
+        given = dict(zip(names, (keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"])))
+        try:
+            client(self.server.url, "s3", **given).get_object(Bucket="packages", Key="agent.deb")
+        except Exception as error:  # noqa: BLE001 -- a class of botocore's own, made at run time
+            return f"aws-denied s3:GetObject: {error}"
+        return ""
+
+
+@pytest.fixture(scope="module")
+def site(maker: Maker) -> Iterator[Site]:
+    ca = maker.root("policy-ca", "/CN=customer", days=3652)
+    leaf = maker.below(ca, "policy-cluster", "/CN=cluster", section="leaf")
+    with aws_server() as server:
+        s3 = client(server.url, "s3")
+        s3.create_bucket(Bucket="packages", CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.put_object(Bucket="packages", Key="agent.deb", Body=b"deb")
+        yield Site(server, seed_aws_cluster(server.url, begun=False, certificate=leaf.pem.decode()), ca)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Options, and a command that calls AWS for all of them."""
+
+    name: str
+    options: dict[str, Any]
+    run: Callable[[Site, Desired, Mapping[str, str]], str] = Site.configure
+    audience: str = "host"
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def policy(self) -> dict[str, Any]:
+        return policy_of(PolicyRequest(Desired(**self.options), self.audience, REGION, **self.more))
+
+
+STACK = "cfn:web/Host?region=eu-central-1"
+CASES = (
+    Case("addresses", {"hsm_ip": ("10.77.10.10", "10.77.11.10", "10.77.12.10")}),
+    Case("cluster", {"cluster_id": CLUSTER, "region": REGION}),
+    Case("signal", {"report_to": (STACK,)}),
+    Case("cluster and signal", {"cluster_id": CLUSTER, "region": REGION, "report_to": (STACK,)}),
+    Case("account", {"report_to": (STACK,)}, more={"account": ACCOUNT}),
+    Case("agent", {}, Site.fetch_agent, more={"agent": "s3://packages/agent.deb"}),
+)
+
+
+def calls_of(site: Site, case: Case, policy: Mapping[str, Any]) -> tuple[str, list[Call]]:
+    """Run the command as a user with this policy; return what it says, and what it called."""
+    keys = user_with(site.server.url, for_moto(policy))
+    with site.server.enforcing():
+        said = case.run(site, Desired(**case.options), keys)
+    return said, [each for each in site.server.calls if each.key_id == keys["AWS_ACCESS_KEY_ID"]]
+
+
+def for_moto(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a policy whose resources moto understands: but for S3 it asks whether an action is allowed on `*`."""
+    return {
+        **policy,
+        "Statement": [
+            each if each["Action"][0].startswith("s3:") else {**each, "Resource": ["*"]}
+            for each in policy["Statement"]
+        ],
+    }
+
+
+def resource_of(call: Call) -> str:
+    """Return the ARN that AWS looks for in a policy, from the parameters of a call."""
+    place = f"{call.region}:{ACCOUNT}"
+    if call.service == "s3":
+        from urllib.parse import unquote
+
+        return f"arn:aws:s3:::{unquote(call.params['path']).lstrip('/')}"
+    if call.service == "cloudformation":
+        return f"arn:aws:cloudformation:{place}:stack/{call.params['StackName']}/0a1b2c"
+    return "*"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_policy_allows_what_is_called_and_nothing_more(site: Site, case: Case) -> None:
+    policy = case.policy()
+    said, calls = calls_of(site, case, policy)
+    assert "aws-denied" not in said
+    assert [each for each in calls if each.status >= 300] == []
+    assert sorted({each.permission for each in calls}) == actions(policy)
+    for each in calls:
+        assert allows(policy, each.permission, resource_of(each), {"aws:RequestedRegion": each.region})
+    assert misfits(policy) == []
+
+
+@pytest.mark.parametrize(
+    "case", [each for each in CASES if actions(each.policy())], ids=lambda case: case.name
+)
+def test_without_any_one_action_it_is_denied_and_named(site: Site, case: Case) -> None:
+    for action in actions(case.policy()):
+        less = case.policy()
+        for each in less["Statement"]:
+            each["Action"] = [other for other in each["Action"] if other != action]
+        less["Statement"] = [each for each in less["Statement"] if each["Action"]]
+        said, calls = calls_of(site, case, less)
+        assert action in said
+        assert [each.status for each in calls if each.permission == action] != []
+
+
+@pytest.mark.parametrize(
+    "case", [each for each in CASES if actions(each.policy())], ids=lambda case: case.name
+)
+def test_iam_takes_the_policy(site: Site, case: Case) -> None:
+    """moto has IAM's rules of form: Sids, ARNs, operators."""
+    iam = client(site.server.url, "iam")
+    name = f"policy-{case.name.replace(' ', '-')}"
+    iam.create_policy(PolicyName=name, PolicyDocument=json.dumps(case.policy()))
+
+
+def test_every_purpose_is_called_by_some_case() -> None:
+    covered = {each["Sid"] for case in CASES for each in case.policy()["Statement"]}
+    assert covered == {purpose.sid for purpose in PURPOSES}
