@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
 from agent.aws.endpoints import partition_of
-from agent.aws.operations import DESCRIBE_CLUSTERS, GET_OBJECT, SIGNAL_RESOURCE
+from agent.aws.operations import (
+    DESCRIBE_CLUSTERS,
+    GET_OBJECT,
+    GET_OBJECT_VERSION,
+    GET_PARAMETER,
+    GET_SECRET_VALUE,
+    SIGNAL_RESOURCE,
+)
+from agent.core.aws_names import Parameter, S3Location, name_of
 from agent.core.errors import AgentError
 from agent.sinks import cloudformation
 
@@ -19,11 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.config.desired import Desired
+    from agent.core.aws_names import Secret
 
 HOST, OPERATOR = "host", "operator"
 AUDIENCES = (HOST, OPERATOR)
 ANY = "*"
 KEY_ARN = re.compile(r"arn:[a-z-]+:kms:([a-z0-9-]+):\d{12}:key/[A-Za-z0-9-]+")
+# Secrets Manager adds a hyphen and six characters to a name, which nobody knows who has the name alone.
+_UNKNOWN_END = "-??????"
+_WHOLE_SECRET = re.compile(r".+-[A-Za-z0-9]{6}")
 
 
 @dataclass(frozen=True)
@@ -115,6 +127,58 @@ def _cluster(request: PolicyRequest) -> Grant | None:
     return Grant((DESCRIBE_CLUSTERS.permission,), (ANY,), request.region_or(""))
 
 
+def _ca(request: PolicyRequest) -> Grant | None:
+    name = _ca_name(request.desired)
+    if name is None:
+        return None
+    if isinstance(name, S3Location):
+        operation = GET_OBJECT_VERSION if name.version else GET_OBJECT
+        return Grant(
+            (operation.permission,), (request.object_arn(name.bucket, literal(name.key), name.region),)
+        )
+    if isinstance(name, Parameter):
+        return Grant((GET_PARAMETER.permission,), (_parameter_arn(request, name),))
+    return Grant((GET_SECRET_VALUE.permission,), (_secret_arn(request, name),))
+
+
+def _ca_name(desired: Desired) -> S3Location | Parameter | Secret | None:
+    source = desired.ca_cert
+    return name_of(source.value) if source is not None and source.kind == "aws" else None
+
+
+def _parameter_arn(request: PolicyRequest, name: Parameter) -> str:
+    """Return the ARN of a parameter without version and label: IAM knows neither."""
+    arn, mark, path = name.name.rpartition(":parameter/")
+    path = path.partition(":")[0].lstrip("/")
+    return f"{arn}{mark}{path}" if arn else request.arn("ssm", f"parameter/{path}")
+
+
+def _secret_arn(request: PolicyRequest, name: Secret) -> str:
+    if not name.id.startswith("arn:"):
+        return request.arn("secretsmanager", f"secret:{name.id}{_UNKNOWN_END}")
+    return name.id if _WHOLE_SECRET.fullmatch(name.id) else f"{name.id}{_UNKNOWN_END}"
+
+
+def _keys(request: PolicyRequest) -> Grant | None:
+    """A key is used by the service that keeps what is encrypted with it, and only by way of that service."""
+    services = sorted({each.partition(":")[0] for each in _read_from_aws(request)})
+    if not request.keys or not services:
+        return None
+    regions = sorted({found[1] for found in map(KEY_ARN.fullmatch, request.keys) if found})
+    # which of its two suffixes China has here no page of AWS says
+    suffixes = {region: {"amazonaws.com", partition_of(region).suffix} for region in regions}
+    via = (
+        f"{each}.{region}.{suffix}" for each in services for region in regions for suffix in suffixes[region]
+    )
+    return Grant(("kms:Decrypt",), request.keys, via=tuple(via))
+
+
+def _read_from_aws(request: PolicyRequest) -> list[str]:
+    """Return the actions by which what may be encrypted is read."""
+    grants = (_ca(request), _agent(request) if request.audience == HOST else None)
+    return [action for grant in grants if grant is not None for action in grant.actions]
+
+
 def _signals(request: PolicyRequest) -> Grant | None:
     return _of_all(SIGNAL_RESOURCE.permission, (_stack(request, uri) for uri in _sinks(request, "cfn")))
 
@@ -142,9 +206,11 @@ def _sinks(request: PolicyRequest, scheme: str) -> list[str]:
     return [uri for uri in request.desired.report_to if uri.partition(":")[0] == scheme]
 
 
-# A roll-out asks for the cluster once, on the operator's machine; reports go out from each host.
+# A roll-out asks for the cluster and the CA once, on the operator's machine; reports go out from each host.
 PURPOSES = (
     Purpose("DescribeCluster", AUDIENCES, _cluster),
+    Purpose("ReadCa", AUDIENCES, _ca),
     Purpose("SignalStack", (HOST,), _signals),
     Purpose("FetchAgent", (HOST,), _agent),
+    Purpose("UseKey", AUDIENCES, _keys),
 )

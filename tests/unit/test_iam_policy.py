@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent.config.desired import Desired
+from agent.config.options import CaSource
 from agent.core.errors import AgentError
 from agent.iam_policy import PURPOSES, PolicyRequest, literal, policy_of
 from tests.fakes.iam import actions, allows, misfits
@@ -77,6 +78,59 @@ def test_what_has_no_region_is_refused_and_never_guessed() -> None:
     with pytest.raises(AgentError) as caught:
         policy(region=None, cluster_id=CLUSTER)
     assert caught.value.code.name == "aws-region-unknown"
+
+
+def of_ca(uri: str, **more: Any) -> dict[str, Any]:
+    return policy(ca_cert=CaSource("aws", uri), **more)
+
+
+@pytest.mark.parametrize("audience", ["host", "operator"])
+def test_the_object_of_a_ca_is_read_and_no_other(audience: str) -> None:
+    made = of_ca("s3://bucket/ca/*.crt", audience=audience)
+    assert actions(made) == ["s3:GetObject"]
+    assert allows(made, "s3:GetObject", "arn:aws:s3:::bucket/ca/*.crt")
+    assert not allows(made, "s3:GetObject", "arn:aws:s3:::bucket/ca/x.crt")
+    assert actions(of_ca("s3://bucket/ca.crt?versionId=3")) == ["s3:GetObjectVersion"]
+    china = of_ca("s3://bucket/ca.crt?region=cn-north-1")
+    assert allows(china, "s3:GetObject", "arn:aws-cn:s3:::bucket/ca.crt")
+
+
+PARAMETER = "arn:aws:ssm:eu-central-1:123456789012:parameter/hsm/ca"
+
+
+@pytest.mark.parametrize(
+    "name", ["/hsm/ca", "hsm/ca", "/hsm/ca:3", "/hsm/ca:prod", PARAMETER, f"{PARAMETER}:3"]
+)
+def test_a_parameter_is_read_in_whatever_way_it_is_named(name: str) -> None:
+    made = of_ca(f"ssm:{name}")
+    assert allows(made, "ssm:GetParameter", PARAMETER)
+    assert not allows(made, "ssm:GetParameter", f"{PARAMETER}-other")
+    assert not allows(made, "ssm:GetParameter", PARAMETER.replace("eu-central-1", "eu-west-1"))
+
+
+SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:hsm/ca-a1B2c3"
+
+
+@pytest.mark.parametrize("name", ["hsm/ca", "hsm/ca#certificate", SECRET, SECRET[: -len("-a1B2c3")]])
+def test_a_secret_is_read_in_whatever_way_it_is_named(name: str) -> None:
+    made = of_ca(f"secretsmanager:{name}")
+    assert allows(made, "secretsmanager:GetSecretValue", SECRET)
+    for other in ("hsm/ca-of-others-a1B2c3", "hsm/other-a1B2c3"):
+        assert not allows(made, "secretsmanager:GetSecretValue", SECRET.replace("hsm/ca-a1B2c3", other))
+
+
+KEY = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab"
+
+
+def test_a_key_decrypts_by_way_of_the_service_that_is_read() -> None:
+    made = of_ca("ssm:/hsm/ca", keys=(KEY,))
+    by_ssm, by_s3 = ({"kms:ViaService": f"{each}.eu-central-1.amazonaws.com"} for each in ("ssm", "s3"))
+    assert allows(made, "kms:Decrypt", KEY, by_ssm)
+    assert not allows(made, "kms:Decrypt", KEY, by_s3)
+    assert not allows(made, "kms:Decrypt", KEY)
+    assert not allows(made, "kms:Decrypt", KEY.replace("1234", "4321"), by_ssm)
+    assert "kms:Decrypt" not in actions(of_ca("ssm:/hsm/ca"))
+    assert policy(hsm_ip=("10.0.1.6",), keys=(KEY,))["Statement"] == []
 
 
 def test_an_agent_from_elsewhere_takes_no_permission() -> None:
