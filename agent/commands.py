@@ -324,10 +324,10 @@ def _prepare(
     """
     context = this.context
     context.facts = facts = gather(host)
-    access = AwsAccess(host, this.environ, desired.region)
+    access = AwsAccess(host, this.info.environ, desired.region)
     if desired.cluster_id is not None:
         listener.began("cluster:state", changing=False)
-    source = resolve_hsms(desired, access, facts.addresses, patience)
+    source = resolve_hsms(desired, access, facts.addresses, patience, this.info.cluster)
     context.note(*source.notices)
     ca, remarks = load_ca(host, desired, limits, access)
     context.catalogue = load()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.catalogue import Catalogue, PlatformMatch
+    from agent.cloudhsm.cluster import ClusterDescription
     from agent.config.desired import Desired
     from agent.core.errors import AgentError
     from agent.core.host import HostView
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 class RunInfo:
     """One call of one command: its name in every report, when it began, and the environment, which may hold a token.
 
-    `request` is who asked for the run from elsewhere: a roll-out, and this host's name in it.
+    `request` is who asked for the run from elsewhere: a roll-out, and this host's name in it. `cluster` is the desired
+    one as that operator got it from AWS.
     """
 
     run_id: str
@@ -48,6 +50,7 @@ class RunInfo:
     started: datetime.datetime
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     request: str | None = None
+    cluster: ClusterDescription | None = None
 
 
 def new_run(view: HostView, command: str, environ: Mapping[str, str], request: str | None = None) -> RunInfo:

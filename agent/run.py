@@ -19,7 +19,6 @@ from agent.state import records
 from agent.state.running import current_run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
 
     from agent.core.host import Host, HostView
@@ -51,9 +50,9 @@ class RecordedRun:
         self._others_before: _OtherRuns | None = None
 
     @property
-    def environ(self) -> Mapping[str, str]:
-        """The environment that the run was started in, which may hold a token."""
-        return self._run.environ
+    def info(self) -> RunInfo:
+        """What the run was started with."""
+        return self._run
 
     def __enter__(self) -> RecordedRun:
         return self

@@ -46,6 +46,7 @@ _HOSTS = (
     Option("parallel", None, "hosts at a time (32)", str, metavar="N"),
     Option("deadline", None, "limit for each host (15m)", str, metavar="DURATION"),
     Option("ssh_config", None, "instead of ~/.ssh/config", str, metavar="FILE"),
+    Option("profile", None, "the AWS profile that asks for --cluster-id (hsm-agent[aws])", str, metavar="NAME"),
     Option("trust_new_hosts", None, "accept and record unknown host keys; never a changed one", str,
            flag=True),
     Option("tree", None, "the archive of the agent to send, instead of the one in this package", str,
@@ -179,9 +180,10 @@ def _run(
     _require_writable(machine, files, read, input_errors)
 
     def open_access(region: str | None) -> AwsAccess:
-        from agent.aws.operator import operator_access  # noqa: PLC0415 -- 30 ms
+        from agent.aws.operator import operator_access  # noqa: PLC0415 -- only where AWS is asked
 
-        return operator_access(machine, os.environ, region)
+        terminal = sys.stdin is not None and sys.stdin.isatty()
+        return operator_access(machine, os.environ, region, options.profile, has_terminal=terminal)
 
     if options.resume is None:
         known = controller.last_states(os.environ) if options.only else {}

@@ -7,7 +7,7 @@ a secret, PreCoPassword, which is left in it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
@@ -137,6 +137,23 @@ def read_cluster(tree: Mapping[str, Any], region: str) -> ClusterDescription:
             sorted((_read_hsm(each) for each in tree.get("Hsms") or ()), key=lambda hsm: (hsm.zone, hsm.id))
         ),
     )
+
+
+def description_to_json(cluster: ClusterDescription) -> dict[str, Any]:
+    """Return what `description_from_json` reads, without any secret: an operator sends it to hosts."""
+    return asdict(cluster)
+
+
+def description_from_json(tree: Mapping[str, Any]) -> ClusterDescription:
+    """Read what `description_to_json` wrote. Raises TypeError for anything else."""
+    try:
+        hsms = tuple(
+            ClusterHsm(**{name: str(value) for name, value in each.items()}) for each in tree["hsms"]
+        )
+        texts = {name: str(value) for name, value in tree.items() if name not in ("hsms", "subnets")}
+        return ClusterDescription(**texts, subnets=tuple(map(str, tree["subnets"])), hsms=hsms)
+    except (KeyError, AttributeError) as error:
+        raise TypeError(f"not a description of a cluster: {error}") from error
 
 
 def cluster_error(cluster: ClusterDescription) -> AgentError | None:

@@ -32,19 +32,24 @@ class HsmSource:
 
 
 def resolve_hsms(
-    desired: Desired, access: AwsAccess, configured: Sequence[str], patience: float
+    desired: Desired,
+    access: AwsAccess,
+    configured: Sequence[str],
+    patience: float,
+    described: ClusterDescription | None = None,
 ) -> HsmSource:
     """Ask AWS for the cluster if one is named, and fill in the addresses of its HSMs if none are.
 
-    `configured` are the addresses in use now. Where AWS cannot be asked they stand in, so that they are checked at
-    least: the cluster is reported as unknown then. With addresses that were given, the cluster is only checked, and
-    that it could not be is a notice. `patience`: how many seconds a list that AWS is changing is asked for again.
-    Raises AgentError `aws-…`, `cluster-…` where no address is known.
+    `described` is what an operator got from AWS and sent along: then AWS is not asked. `configured` are the addresses
+    in use now. Where AWS cannot be asked they stand in, so that they are checked at least: the cluster is reported as
+    unknown then. With addresses that were given, the cluster is only checked, and that it could not be is a notice.
+    `patience`: how many seconds a list that AWS is changing is asked for again. Raises AgentError `aws-…`, `cluster-…`
+    where no address is known.
     """
     if desired.cluster_id is None:
         return HsmSource(desired)
     try:
-        cluster = describe_cluster(access, desired.cluster_id, configured, patience)
+        cluster = described or describe_cluster(access, desired.cluster_id, configured, patience)
     except AgentError as error:
         if error.ends_run:
             raise
@@ -80,16 +85,20 @@ def describe_cluster(
         session.view.sleep(pause)
 
 
+def is_answer(error: AgentError) -> bool:
+    """Tell whether AWS answered, and not that it could not be asked."""
+    return error.code.exit_status != _NOT_ASKED
+
+
 def _unknown(desired: Desired, cluster_id: str, error: AgentError, configured: Sequence[str]) -> HsmSource:
     """Return what is left to check where AWS has no description of the cluster."""
-    was_asked = error.code.exit_status != _NOT_ASKED
-    if desired.hsm_ip and not was_asked:
+    if desired.hsm_ip and not is_answer(error):
         text = f"{cluster_id} is not checked: {error.sentence}: {error.saw} ({error.code.name})"
         return HsmSource(desired, notices=(Notice("cluster-not-checked", text),))
     addresses = desired.hsm_ip or tuple(configured)
     if not addresses:
         raise error
-    if not was_asked:
+    if not is_answer(error):
         given = " ".join(f"--hsm-ip {each}" for each in addresses)
         error.hint = f"{error.hint}; without AWS: `hsm-agent configure {given}`"
     return HsmSource(replace(desired, hsm_ip=addresses), NamedCluster(cluster_id, None, error))

@@ -259,12 +259,14 @@ class _HostSession:
     def _request(self, method: LaunchMethod) -> HostRequest:
         task, run = self._task, self._runner.run
         command = _HOST_COMMANDS.get(task.command, task.command)
+        desired = self._offer.desired_of_host()
         left = max(1.0, run.spec.deadline - (time.monotonic() - self._began))
         return HostRequest(
             tree=ArchiveRef(method.archive.sha256, keep=command != "plan"),
             command=command,
             removal=task.command.startswith("remove"),
-            desired=self._offer.desired_of_host(),
+            desired=desired,
+            cluster=run.spec.clusters.get(desired.get("cluster_id", "")),
             request=f"{run.run_id}/{task.target.name}/{task.attempt}",
             again=self._again,
             resumed=task.again and not self._started,

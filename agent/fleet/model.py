@@ -32,6 +32,7 @@ class RunSpec:
 
     `desired` has for each host's name what `agent.config.desired.to_json` made of its options and those of its target.
     Times are in seconds; `shares` and `limit` are as they were written. `remarks` are warnings about the inventory.
+    `clusters` has by their ids the clusters of `desired`, as AWS described them to the operator: they are sent along.
     `before` has for hosts that repeat their last `configure` where an earlier roll-out had packages from.
     """
 
@@ -47,6 +48,7 @@ class RunSpec:
     deadline: float = 900.0
     remarks: tuple[str, ...] = ()
     before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    clusters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def changes_hosts(self) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from agent.cloudhsm.ca import read_ca
+from agent.cloudhsm.ca_proof import prove_ca
+from agent.cloudhsm.cluster import address_error, cluster_error, cluster_notices, description_to_json
 from agent.config.ca_source import read_source
+from agent.config.cluster_source import describe_cluster, is_answer
 from agent.config.desired import Desired, from_json, resolve, to_json
 from agent.config.input_errors import InputErrors
 from agent.config.options import CaSource, duration
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent.aws.access import AwsAccess
+    from agent.cloudhsm.cluster import ClusterDescription
     from agent.config.desired import RawOptions
     from agent.core.fleet_model import Target
     from agent.core.host import HostView
@@ -42,24 +46,6 @@ ONLY = ("failed", "unreachable", "not-reached", "drifted")
 
 
 @dataclass(frozen=True)
-class _CaReader:
-    """Reads each CA once, on this machine. `known` is its text, by all that names it."""
-
-    view: HostView
-    open_access: OpenAccess
-    known: dict[tuple[CaSource, str | None, str | None], CaSource] = field(default_factory=dict)
-
-    def read(self, source: CaSource, desired: Desired) -> CaSource:
-        """Return the CA of a source as the text that hosts are sent. Raises AgentError as `read_source` does."""
-        key = (source, desired.region, desired.ca_fingerprint)
-        if key not in self.known:
-            data = read_source(self.view, source, Timeouts(), self.open_access(desired.region))
-            ca = read_ca(data, now=self.view.now(), fingerprint=desired.ca_fingerprint)
-            self.known[key] = CaSource("inline", ca.pem.decode())
-        return self.known[key]
-
-
-@dataclass(frozen=True)
 class FleetOptions:
     """The options of `hsm-agent fleet` beside those of `configure`, as texts; None was not given."""
 
@@ -76,6 +62,7 @@ class FleetOptions:
     only: tuple[str, ...] = ()
     ssh_config: str | None = None
     trust_new_hosts: bool = False
+    profile: str | None = None
     tree: str | None = None
     windows_tree: str | None = None
 
@@ -91,7 +78,8 @@ def new_spec(
     input_errors: InputErrors,
     configured: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> RunSpec:
-    """Return what a new run is to do. Raises AgentError `inventory-invalid`, `config-invalid`, `ca-…`.
+    """Return what a new run is to do. Raises AgentError `inventory-invalid`, `config-invalid`, `ca-…`, and for
+    clusters `aws-…`, `cluster-…`.
 
     `below` are the sources of options that are weaker than the inventory: environment, then file. `known` is how hosts
     ended in the last run, for --only; `configured` has the hosts that were configured from here, and their options.
@@ -100,7 +88,8 @@ def new_spec(
     targets = _targets(view, command, options, known, about_hosts, remarks)
     spec = RunSpec(command, options.inventory or "", targets, {}, remarks=tuple(remarks.texts))
     spec = _with_pace(spec, options, input_errors)
-    desired = _desired(_CaReader(view, open_access), targets, flags, below, input_errors)
+    shared = _SharedInput(view, open_access)
+    desired = _desired(shared, targets, flags, below, input_errors)
     again = [target.name for target in targets if target.name in desired and not desired[target.name].hsm_ip]
     if command in ("plan", "rollout") and not options.only:
         _require_addresses([name for name in again if name not in configured], len(targets), input_errors)
@@ -113,6 +102,8 @@ def new_spec(
         spec,
         targets=bare,
         desired={name: to_json(each) for name, each in desired.items()},
+        clusters=shared.clusters(),
+        remarks=(*spec.remarks, *shared.remarks),
         before={name: packages_of(configured[name]) for name in again if name in configured},
     )
 
@@ -144,14 +135,21 @@ def resume_spec(
     ]
     before = _desired_before(run)
     if flags:
-        reader = _CaReader(view, open_access)
-        own = InputErrors()
-        given = dict(flags)
-        ready = {target.name: _ready(reader, replace(before[target.name], **given), own) for target in asked}
+        shared, own = _SharedInput(view, open_access), InputErrors()
+        given = {
+            **({"hsm_ip": ()} if "cluster_id" in flags else {}),
+            **flags,
+        }  # another cluster has other addresses
+        ready = {target.name: _ready(shared, replace(before[target.name], **given), own) for target in asked}
         for text in dict.fromkeys(own.texts):  # the same for every host
             input_errors.add("options", text)
         changed = {name: to_json(each) for name, each in ready.items()}
-        spec = replace(spec, desired={**spec.desired, **changed})
+        spec = replace(
+            spec,
+            desired={**spec.desired, **changed},
+            clusters={**spec.clusters, **shared.clusters()},
+            remarks=tuple(dict.fromkeys((*spec.remarks, *shared.remarks))),
+        )
     input_errors.raise_any()
     wanted = run.spec.desired
     return spec, tuple(
@@ -289,8 +287,48 @@ def _parallel(text: str) -> int:
     return int(text)
 
 
+class _SharedInput:
+    """What many hosts share and this machine reads once: CAs by their sources, and clusters."""
+
+    def __init__(self, view: HostView, open_access: OpenAccess) -> None:
+        self.view = view
+        self.remarks: list[str] = []
+        self._open_access = open_access
+        self._anchors: dict[tuple[CaSource, str | None, str | None], CaSource] = {}
+        self._clusters: dict[tuple[str, str | None], ClusterDescription | AgentError] = {}
+
+    def ca(self, source: CaSource, desired: Desired) -> CaSource:
+        """Return the CA of a source as the text that hosts are sent. Raises AgentError as `read_source` does."""
+        key = (source, desired.region, desired.ca_fingerprint)
+        if key not in self._anchors:
+            data = read_source(self.view, source, Timeouts(), self._open_access(desired.region))
+            ca = read_ca(data, now=self.view.now(), fingerprint=desired.ca_fingerprint)
+            self._anchors[key] = CaSource("inline", ca.pem.decode())
+        return self._anchors[key]
+
+    def cluster(self, cluster_id: str, region: str | None) -> ClusterDescription:
+        """Return what AWS says of a cluster. Raises AgentError `aws-…`, `cluster-not-found`, each time again."""
+        key = (cluster_id, region)
+        if key not in self._clusters:
+            try:
+                found = describe_cluster(self._open_access(region), cluster_id, (), 0.0)
+                self._clusters[key] = found
+                self.remarks += [each.text for each in cluster_notices(found)]
+            except AgentError as error:
+                self._clusters[key] = error
+        answer = self._clusters[key]
+        if isinstance(answer, AgentError):
+            raise answer
+        return answer
+
+    def clusters(self) -> dict[str, dict[str, Any]]:
+        """Return the clusters that AWS described, as they are sent to hosts."""
+        found = (each for each in self._clusters.values() if not isinstance(each, AgentError))
+        return {each.id: description_to_json(each) for each in found}
+
+
 def _desired(
-    reader: _CaReader,
+    shared: _SharedInput,
     targets: Sequence[Target],
     flags: RawOptions,
     below: Sequence[RawOptions],
@@ -304,7 +342,7 @@ def _desired(
         if key not in made:
             own = InputErrors()
             try:
-                made[key] = _ready(reader, resolve((flags, dict(target.options), *below), own), own)
+                made[key] = _ready(shared, resolve((flags, dict(target.options), *below), own), own)
             except AgentError as error:
                 if error.code.name != "config-invalid":
                     raise
@@ -317,13 +355,40 @@ def _desired(
     return found
 
 
-def _ready(reader: _CaReader, desired: Desired, input_errors: InputErrors) -> Desired:
-    """Read the CA, which is sent as text, and resolve the directory of packages: both are on this machine."""
-    if desired.ca_cert is not None:
-        desired = replace(desired, ca_cert=reader.read(desired.ca_cert, desired))
+def _ready(shared: _SharedInput, desired: Desired, input_errors: InputErrors) -> Desired:
+    """Read the CA, which is sent as text, ask for the cluster, and resolve the directory of packages.
+
+    All three are this machine's: a host needs neither the file nor a permission of AWS. Raises AgentError where no host
+    could succeed.
+    """
+    source = desired.ca_cert
+    if source is not None:
+        desired = replace(desired, ca_cert=shared.ca(source, desired))
+    if desired.cluster_id is not None:
+        desired = _with_addresses(shared, desired, desired.cluster_id)
     folder = desired.package_source
     if folder is not None and "://" not in folder:
         if not Path(folder).is_dir():
             input_errors.add("--package-source", f"there is no directory {folder}")
         desired = replace(desired, package_source=str(Path(folder).absolute()))
     return desired
+
+
+def _with_addresses(shared: _SharedInput, desired: Desired, cluster_id: str) -> Desired:
+    """Fill in what AWS says of the cluster, if it can be used; the addresses that were given stay, and are checked."""
+    try:
+        cluster = shared.cluster(cluster_id, desired.region)
+    except AgentError as error:
+        if error.ends_run or not desired.hsm_ip or is_answer(error):
+            raise
+        shared.remarks.append(
+            f"{cluster_id} is not checked: {error.sentence}: {error.saw} ({error.code.name})"
+        )
+        return desired
+    addresses = desired.hsm_ip or cluster.addresses()
+    ca = desired.ca_cert.value.encode() if desired.ca_cert else b""
+    proof = prove_ca(ca, cluster.certificate.encode()).error if ca else None
+    refused = cluster_error(cluster) or address_error(cluster, addresses) or proof
+    if refused is not None:
+        raise refused
+    return replace(desired, hsm_ip=addresses, region=cluster.region)

@@ -46,15 +46,17 @@ class ArchiveRef(NamedTuple):
 class HostRequest(NamedTuple):
     """What a host is asked to do. The fields have the names of the JSON keys.
 
-    `removal`: the plan is of a removal. `request` identifies it as RUN/HOST/ATTEMPT. `again`: it was sent before, and
-    the connection broke. `resumed`: it was sent by an earlier controller. `seconds` is how long the run may take.
-    `word` is what each record of the answer begins with; it is new for each session.
+    `cluster` is the cluster of `desired` as the operator got it from AWS, if it did. `removal`: the plan is of a
+    removal. `request` identifies it as RUN/HOST/ATTEMPT. `again`: it was sent before, and the connection broke.
+    `resumed`: it was sent by an earlier controller. `seconds` is how long the run may take. `word` is what each record
+    of the answer begins with; it is new for each session.
     """
 
     tree: ArchiveRef
     command: str
     removal: bool
     desired: Mapping[str, Any]
+    cluster: Mapping[str, Any] | None
     request: str
     again: bool
     resumed: bool
@@ -65,7 +67,7 @@ class HostRequest(NamedTuple):
     def from_json(cls, values: Mapping[str, Any]) -> HostRequest:
         """Read what the operator sent. Raises KeyError for an incomplete one."""
         tree = ArchiveRef(values["tree"]["sha256"], values["tree"]["keep"])
-        given = {"removal": False, "resumed": False, "word": "", **values}
+        given = {"removal": False, "cluster": None, "resumed": False, "word": "", **values}
         return cls(tree, *(given[name] for name in cls._fields[1:]))
 
     def line(self) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent import commands, log
+from agent.cloudhsm.cluster import description_from_json
 from agent.config.desired import from_json
 from agent.core.codes import CODES
 from agent.core.errors import AgentError, unexpected
@@ -133,6 +134,8 @@ def _run(machine: Host, request: HostRequest, listener: RemoteListener) -> Repor
     # the run ends before the operator's deadline, so that its report can still be read
     desired = replace(desired, timeout=min(desired.timeout or request.seconds, request.seconds))
     run = new_run(machine, request.command, os.environ, request.request)
+    if request.cluster is not None:
+        run = replace(run, cluster=description_from_json(request.cluster))
     if request.command == "plan" and request.removal:
         report = commands.plan_removal(machine, run, listener, desired.timeout)
     else:

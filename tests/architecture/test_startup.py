@@ -26,7 +26,8 @@ COSTLY = {
     "email": 10,
     "importlib.metadata": 40,
     "agent.demo": 45,
-    "agent.aws": 20,
+    "agent.aws.client": 20,
+    "agent.aws.session": 10,
     "botocore": 150,
     "xml.etree.ElementTree": 10,
 }

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent import commands
-from agent.cloudhsm.cluster import NamedCluster, read_cluster
+from agent.cloudhsm.cluster import (
+    NamedCluster,
+    description_from_json,
+    description_to_json,
+    read_cluster,
+)
 from agent.config.desired import Desired, with_options
 from agent.config.options import CaSource
 from agent.core.model import RunOutcome, StepOutcome
@@ -290,3 +296,21 @@ def test_an_unfinished_request_names_its_cluster(site: Site) -> None:
     assert report.outcome is RunOutcome.DRIFT
     assert report.failure is not None
     assert "cluster cluster-7zyxwvutsrq" in report.failure.saw
+
+
+def test_what_an_operator_sent_along_is_not_asked_for_again(site: Site) -> None:
+    cluster = read_cluster(site.cluster(), REGION)
+    sent = json.loads(json.dumps(description_to_json(cluster)))
+    desired = replace(site.desired, hsm_ip=(FIRST, SECOND))
+    with site.aws(site.cluster()) as requests:
+        run = replace(new_run(site.host, "configure", site.environ), cluster=description_from_json(sent))
+        report = commands.configure(site.host, desired, run, NullProgress())
+    assert outcome(report) == ("ok", None, 0)
+    assert line(report, "cluster:ca").outcome is StepOutcome.MET
+    assert requests == []
+
+
+@pytest.mark.parametrize("tree", [{}, {"hsms": [3]}, {"hsms": [{"colour": "red"}], "subnets": []}])
+def test_a_description_of_another_form_is_refused(tree: dict[str, Any]) -> None:
+    with pytest.raises(TypeError):
+        description_from_json(tree)

@@ -8,5 +8,5 @@ from agent.remote.protocol import (
 )
 
 REQUEST = HostRequest(
-    ArchiveRef("f00", keep=True), "configure", False, {"sdk": 5}, "RUN/web-1/2", True, False, 90.5, "w0"
+    ArchiveRef("f00", keep=True), "configure", False, {"sdk": 5}, None, "RUN/web-1/2", True, False, 90.5, "w0"
 )

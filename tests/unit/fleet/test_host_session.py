@@ -178,7 +178,7 @@ def test_a_report_of_success_with_its_proof_is_ok(tmp_path: Path) -> None:
     assert scene.said == ["checking", "package:cli"]
     assert script.request == {
         "tree": {"sha256": "f00", "keep": True}, "command": "configure",
-        "desired": {"hsm_ip": ["10.0.1.6"], "package_source": PUSHED},
+        "desired": {"hsm_ip": ["10.0.1.6"], "package_source": PUSHED}, "cluster": None,
         "request": "RUN/web-1/2", "again": False, "resumed": False, "removal": False,
         "seconds": script.request["seconds"], "word": script.request["word"],
     }  # fmt: skip

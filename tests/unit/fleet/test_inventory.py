@@ -314,6 +314,8 @@ def test_every_option_can_be_said_in_an_ini() -> None:
         "ca_cert": "customerCA.crt",
         "ca_fingerprint": "ab" * 32,
         "component": "cli",
+        "cluster_id": "cluster-2abcdefghij",
+        "region": "eu-central-1",
         "client_version": "5.18.0",
         "package_source": "/srv",
         "sha256": "a.deb=" + "0" * 64,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.aws.access import AwsAccess
+from agent.cloudhsm.cluster import ClusterHsm, description_from_json
 from agent.config.desired import from_json
 from agent.config.input_errors import InputErrors
 from agent.config.options import CaSource
@@ -19,6 +20,9 @@ from agent.fleet import run_spec
 from agent.fleet.model import RunSpec, RunState
 from agent.fleet.run_spec import FleetOptions
 from agent.hosts.posix import Posix
+from tests.fakes import cluster_answers as aws
+from tests.fakes.aws import KEYS, RealTime, answers, refuses
+from tests.fakes.receiver import receiver
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,10 +36,6 @@ hosts = ["web-[1:2]"]
 hosts = ["db-1"]
 hsm.ip = ["10.0.2.9"]
 """
-
-
-def no_access(region: str | None) -> AwsAccess:
-    return AwsAccess(Posix(), {}, region)
 
 
 class Scene:
@@ -53,13 +53,14 @@ class Scene:
         self.known: dict[str, HostState] = {}
         self.configured: dict[str, dict[str, Any]] = {}
         self.again: dict[str, Any] = {}
+        self.aws = "http://127.0.0.1:9"
 
     def made(self, inventory: str | None = "hosts", command: str = "rollout", **typed: Any) -> RunSpec:
         path = str(self.folder / inventory) if inventory else None
         this = FleetOptions(inventory=path, **typed)
         return run_spec.new_spec(
             Posix(),
-            no_access,
+            self.access,
             command,
             this,
             self.flags,
@@ -68,6 +69,10 @@ class Scene:
             InputErrors(),
             self.configured,
         )
+
+    def access(self, region: str | None) -> AwsAccess:
+        """Return AWS on this loopback, where nobody listens unless a test says so."""
+        return AwsAccess(RealTime(), {**KEYS, "AWS_ENDPOINT_URL": self.aws}, region or "eu-west-1")
 
     def refused(self, inventory: str | None = "hosts", **typed: Any) -> AgentError:
         with pytest.raises(AgentError) as refused:
@@ -229,7 +234,7 @@ def story(scene: Scene) -> RunState:
 def go_on(scene: Scene, command: str = "rollout", **typed: Any) -> tuple[RunSpec, list[str]]:
     these, due = run_spec.resume_spec(
         Posix(),
-        no_access,
+        scene.access,
         story(scene),
         command,
         FleetOptions(resume="RUN", **typed),
@@ -292,7 +297,7 @@ def test_a_run_of_another_version_is_told(scene: Scene) -> None:
     old = replace(this, spec=replace(this.spec, desired={"web-1": {"colour": "red"}}))
     with pytest.raises(AgentError) as refused:
         run_spec.resume_spec(
-            Posix(), no_access, old, "rollout", FleetOptions(resume="RUN"), {}, InputErrors()
+            Posix(), scene.access, old, "rollout", FleetOptions(resume="RUN"), {}, InputErrors()
         )
     assert refused.value.code.name == "nothing-recorded"
 
@@ -300,7 +305,7 @@ def test_a_run_of_another_version_is_told(scene: Scene) -> None:
 def test_a_host_without_an_end_is_due(scene: Scene) -> None:
     before = replace(story(scene), ends={})
     _, due = run_spec.resume_spec(
-        Posix(), no_access, before, "rollout", FleetOptions(resume="RUN"), {}, InputErrors()
+        Posix(), scene.access, before, "rollout", FleetOptions(resume="RUN"), {}, InputErrors()
     )
     assert [target.name for target in due] == ["web-1", "web-2", "db-1"]
 
@@ -328,3 +333,93 @@ def test_targets_are_kept_without_what_was_said_for_them(scene: Scene) -> None:
     made = scene.made("fleet.toml")
     assert all(target.options == {} for target in made.targets)
     assert isinstance(made.targets[0], Target)
+
+
+CLUSTER = aws.cluster("ACTIVE", aws.hsm(1), aws.hsm(2), Certificates={})
+
+
+def of_the_cluster(scene: Scene, tree: dict[str, Any] = CLUSTER, **flags: Any) -> tuple[RunSpec, int]:
+    """Plan a roll-out that names the cluster; return the spec, and how often AWS was asked."""
+    scene.flags = {
+        "ca_cert": scene.flags["ca_cert"],
+        "cluster_id": aws.CLUSTER_ID,
+        "region": "eu-west-1",
+        **flags,
+    }
+    with receiver(answers(aws.page(tree))) as server:
+        scene.aws = f"http://127.0.0.1:{server.server_port}"
+        return scene.made(), len(server.requests)
+
+
+def test_the_operator_asks_once_and_sends_the_answer_along(scene: Scene) -> None:
+    made, asked = of_the_cluster(scene)
+    assert asked == 1
+    for tree in made.desired.values():
+        assert from_json(tree).hsm_ip == ("10.0.1.6", "10.0.2.6")
+        assert (tree["cluster_id"], tree["region"]) == (aws.CLUSTER_ID, "eu-west-1")
+    sent = description_from_json(made.clusters[aws.CLUSTER_ID])
+    assert (sent.state, sent.region, len(sent.hsms)) == ("ACTIVE", "eu-west-1", 2)
+    assert isinstance(sent.hsms[0], ClusterHsm)
+    assert aws.SECRET not in repr(made)
+
+
+@pytest.mark.parametrize(
+    ("tree", "flags", "code"),
+    [
+        (aws.cluster("UNINITIALIZED", aws.hsm(1)), {}, "cluster-uninitialized"),
+        (aws.cluster("ACTIVE"), {}, "cluster-empty"),
+        (CLUSTER, {"hsm_ip": ("10.0.9.9",)}, "hsm-not-of-cluster"),
+        ({**CLUSTER, "ClusterId": "cluster-7zyxwvutsrq"}, {}, "cluster-not-found"),
+    ],
+)
+def test_a_cluster_that_no_host_can_use_begins_no_roll_out(
+    scene: Scene, tree: dict[str, Any], flags: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(AgentError) as refused:
+        of_the_cluster(scene, tree, **flags)
+    assert refused.value.code.name == code
+
+
+def test_the_operator_proves_the_ca_before_the_first_wave(
+    scene: Scene, ca_pem: bytes, other_ca_pem: bytes
+) -> None:
+    # a root is issued by itself
+    good, bad = (
+        {**CLUSTER, "Certificates": {"ClusterCertificate": each.decode()}} for each in (ca_pem, other_ca_pem)
+    )
+    assert of_the_cluster(scene, good)[0].clusters
+    with pytest.raises(AgentError) as refused:
+        of_the_cluster(scene, bad)
+    assert refused.value.code.name == "ca-not-of-cluster"
+
+
+def test_a_roll_out_by_addresses_goes_on_without_aws(scene: Scene) -> None:
+    scene.flags |= {"cluster_id": aws.CLUSTER_ID}
+    with receiver(refuses("AccessDeniedException", "no", 403)) as server:
+        scene.aws = f"http://127.0.0.1:{server.server_port}"
+        made = scene.made()
+        scene.flags.pop("hsm_ip")
+        with pytest.raises(AgentError) as refused:
+            scene.made()
+    assert made.clusters == {}
+    (remark,) = made.remarks
+    assert "aws-denied" in remark
+    assert refused.value.code.name == "aws-denied"
+
+
+def test_what_aws_is_changing_is_remarked_on(scene: Scene) -> None:
+    moving = {**CLUSTER, "Hsms": [aws.hsm(1), aws.hsm(2, "CREATE_IN_PROGRESS", EniIp=None)]}
+    made, asked = of_the_cluster(scene, moving)
+    assert asked == 1
+    assert from_json(made.desired["web-1"]).hsm_ip == ("10.0.1.6",)
+    assert "are changing" in made.remarks[0]
+
+
+def test_another_cluster_for_a_resumed_run_brings_its_own_addresses(scene: Scene) -> None:
+    scene.again = {"cluster_id": aws.CLUSTER_ID}
+    with receiver(answers(aws.page(CLUSTER))) as server:
+        scene.aws = f"http://127.0.0.1:{server.server_port}"
+        these, due = go_on(scene)
+    assert due == ["web-1", "web-2", "db-1"]
+    assert {tuple(tree["hsm_ip"]) for tree in these.desired.values()} == {("10.0.1.6", "10.0.2.6")}
+    assert set(these.clusters) == {aws.CLUSTER_ID}
