@@ -205,23 +205,19 @@ def _last_that_worked(view: HostView, past: list[Snapshot]) -> Snapshot | None:
     now = tuple(take(view))
     in_order = _order(view, past)
     others = [each for each in in_order if not each.holds(now)]
-    is_proven_since = False
+    is_proven_since = (
+        False  # then who went back to, or removed, what was not seen to work does not want that any more
+    )
     for each in in_order:
         if each.reason == ROLLBACK:
             back = next((other for other in in_order if other.name == each.to), None)
-            # whoever went back to what was not seen to work, and was proven since, does not mean that any more
-            if back is not None and (_has_worked(back) or not is_proven_since):
+            if back is not None and (back.worked or not is_proven_since):
                 return back
-        elif each in others and _has_worked(each):
+        elif each in others and (each.worked or (each.reason == REMOVE and not is_proven_since)):
             return each
         is_proven_since = is_proven_since or each.reason == PROVEN
     worked_now = [each for each in in_order if each.worked and each not in others]
     return next(iter((*worked_now, *others)), None)
-
-
-def _has_worked(each: Snapshot) -> bool:
-    """Tell whether a client worked with these files; who removes one does not ask whether it does."""
-    return each.worked or each.reason == REMOVE
 
 
 def _order(view: HostView, past: list[Snapshot]) -> list[Snapshot]:
@@ -241,7 +237,7 @@ def _next(past: list[Snapshot], proven: Snapshot | None) -> int:
 
 def _surplus(past: list[Snapshot]) -> list[Snapshot]:
     """Return the snapshots to remove, counted separately for those that worked and the others."""
-    worked = [each for each in past if _has_worked(each)]
+    worked = [each for each in past if each.worked or each.reason == REMOVE]
     others = [each for each in past if each not in worked]
     return [*worked[_KEPT:], *others[_KEPT:]]
 

@@ -395,6 +395,18 @@ def test_what_was_gone_back_to_and_never_worked_takes_no_proven_ones_place(then:
     assert snapshots.load(memory, None).files[0].data == b"[1]"
 
 
+@pytest.mark.parametrize("is_proven_since", [False, True])
+def test_what_was_removed_and_never_worked_is_gone_back_to_until_something_is_proven(
+    is_proven_since: bool,
+) -> None:
+    memory = Memory({CFG: b"[0]"})
+    snapshots.save(memory, "20261121T000000Z-0000", reason="remove")
+    memory.place(CFG, b"[1]")
+    if is_proven_since:
+        snapshots.prove(memory, "20261122T000000Z-0000")
+    assert snapshots.load(memory, None).files[0].data == (b"[1]" if is_proven_since else b"[0]")
+
+
 # ---- a clock that jumps
 
 
