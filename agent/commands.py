@@ -87,12 +87,14 @@ class _Prepared:
     """The engine's Undo, for which everything is loaded that the rest of the run may need, before the first change."""
 
     keeper: SnapshotUndo
-    downloads: bool = False
+    urls: tuple[str, ...] = ()
 
     def save(self, *, worked: bool) -> None:
         ready.load_for_run()
-        if self.downloads:
+        if self.urls:
             ready.load_for_web()
+        if any(url.startswith("s3:") for url in self.urls):
+            ready.load_for_aws()
         self.keeper.save(worked=worked)
 
     def restore(self) -> tuple[StepResult, ...]:
@@ -104,10 +106,10 @@ def _has_all_packages(result: EngineResult) -> bool:
     return all(line.outcome in (StepOutcome.MET, StepOutcome.CHANGED) for line in packages)
 
 
-def _downloads(planned: PlanResult) -> bool:
-    """Tell whether anything may be brought over the network."""
+def _downloads(planned: PlanResult) -> tuple[str, ...]:
+    """Return the URLs of what may be brought over the network."""
     urls = [step.download.url for step in planned.plan.steps if isinstance(step, Package) and step.download]
-    return any("://" in url and not url.startswith("file:") for url in urls)
+    return tuple(url for url in urls if "://" in url and not url.startswith("file:"))
 
 
 def configure(machine: Host, desired: Desired, run: RunInfo, listener: Listener) -> Report:
@@ -126,7 +128,7 @@ def configure(machine: Host, desired: Desired, run: RunInfo, listener: Listener)
         this.save_begun()
         planned, ca = _prepare(host, wanted, limits, this, listener, patience=limits.cluster)
         record = accept(machine, with_ca(run.run_id, wanted, ca))
-        undo = _Prepared(SnapshotUndo(machine, run.run_id), downloads=_downloads(planned))
+        undo = _Prepared(SnapshotUndo(machine, run.run_id), _downloads(planned))
         names = shared(machine)
         context.result = result = apply_plan(planned.plan, host, listener, undo)
         if _has_all_packages(result):

@@ -18,6 +18,7 @@ from agent.catalogue import (
 from agent.cloudhsm.components import NAMES, component_of
 from agent.cloudhsm.sdk3.daemon import daemon_on
 from agent.cloudhsm.sdk3.sdk import SDK3
+from agent.core.aws_names import with_region
 from agent.core.errors import AgentError
 from agent.core.model import CaState, ClientState, ClusterSummary, Guard, Notice, Plan, Probe, Step
 from agent.core.urls import below
@@ -330,7 +331,7 @@ def _again(
 
 def _download(file: Artefact, desired: Desired, catalogue: Catalogue) -> Download:
     """Say where a file comes from and what its bytes must be. Raises AgentError `checksum-mismatch`."""
-    base = desired.package_source or catalogue.base_url
+    base = with_region(desired.package_source or catalogue.base_url, desired.region)
     given = desired.sha256.get(file.file)
     url = below(base, file.path)
     from_vendor = url.partition("?")[0].lower() == f"{catalogue.base_url}/{file.path}".lower()

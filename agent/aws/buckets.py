@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from agent.aws.client import AwsRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from agent.aws.access import AwsAccess
     from agent.aws.client import AwsClient
@@ -16,12 +16,21 @@ if TYPE_CHECKING:
 
 
 class BucketClient:
-    """Calls S3 for one bucket: first in its named region or the run's own, then once in the one that S3 names."""
+    """Calls S3 for one bucket: first in its named region or the run's own, then once in the one that S3 names.
 
-    def __init__(self, access: AwsAccess, location: S3Location) -> None:
+    `adjust` returns a client with other limits.
+    """
+
+    def __init__(
+        self,
+        access: AwsAccess,
+        location: S3Location,
+        adjust: Callable[[AwsClient], AwsClient] = lambda client: client,
+    ) -> None:
         self._access = access
         self._bucket = location.bucket
-        self._client = access.client_in(location.region) if location.region else access.client
+        self._adjust = adjust
+        self._client = adjust(access.client_in(location.region) if location.region else access.client)
         self._is_found = False
 
     def call(self, operation: Operation, params: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -40,4 +49,4 @@ class BucketClient:
         region = error.refusal.region
         if self._is_found or not region or region == self._client.session.region:
             return None
-        return self._access.client_in(region)
+        return self._adjust(self._access.client_in(region))

@@ -239,13 +239,25 @@ def _source(text: str) -> str:
     scheme = scheme_of(text)
     if scheme in ("http", "https"):
         text = _web(text, "copy what is needed once, and name the directory")
+    elif scheme == "s3":
+        text = _prefix(f"s3{text[2:]}")
     elif scheme == "file":
         text = _local(text)
     elif scheme is not None and re.match(r"[^:]+://", text):
-        raise InvalidValueError(f"{shown(text)!r} is not http://, https://, file:/// or a directory")
+        raise InvalidValueError(f"{shown(text)!r} is not http://, https://, s3://, file:/// or a directory")
     # on Linux a backslash is a character like any other
     is_windows = is_absolute(text) and not text.startswith("/")
     return text.rstrip("/\\" if is_windows else "/") or "/"
+
+
+def _prefix(uri: str) -> str:
+    from agent.core.aws_names import s3_prefix  # noqa: PLC0415 -- only for what S3 keeps
+
+    try:
+        s3_prefix(uri)
+    except ValueError as error:
+        raise InvalidValueError(str(error)) from None
+    return uri
 
 
 def _web(text: str, instead: str) -> str:
@@ -351,7 +363,7 @@ OPTIONS = (
            "a pinned version, or latest (unverified); default: what is installed, else the catalogue's newest",
            _version, metavar="V"),
     Option("package_source", "client.source",
-           "a mirror or directory with the vendor's layout; checksums are enforced there too",
+           "a mirror, s3://BUCKET/PREFIX or directory with the vendor's layout; checksums are enforced there too",
            _source, metavar="URL|DIR"),
     Option("sha256", "client.sha256", "a checksum for a file that the catalogue does not know", _checksum, many=True,
            metavar="FILE=HASH", collect=checksums_of),

@@ -225,7 +225,7 @@ class Host(HostView, Protocol):
         """
 
     def download(self, url: str, path: str, *, sha256: str | None, limit: int, timeout: float) -> str:
-        """Download `url` (https, http, file or a bare path) to `path` and return the SHA-256 of the bytes in hex.
+        """Download `url` (https, http, s3, file or a bare path) to `path` and return the SHA-256 of the bytes in hex.
 
         A file at `path` that already has that `sha256` is used as it is. The adapter's `progress` is called meanwhile.
         The bytes are streamed to `path` + `.part`, resumed from an earlier part, retried with back-off and jitter

@@ -37,7 +37,7 @@ def names_user(url: str) -> bool:
 
 def below(base: str, path: str) -> str:
     """Return a URL below a mirror or a folder; a query of the mirror's, such as a signature, stays at the end."""
-    if scheme_of(base) not in ("http", "https"):
+    if scheme_of(base) not in ("http", "https", "s3"):
         return f"{base}/{path}"
     plain, mark, query = base.partition("?")
     return f"{plain.rstrip('/')}/{path}{mark}{query}"

@@ -15,6 +15,7 @@ from agent.config.cluster_source import describe_cluster, is_answer
 from agent.config.desired import Desired, from_json, resolve, to_json
 from agent.config.input_errors import InputErrors
 from agent.config.options import CaSource, duration
+from agent.core.aws_names import with_region
 from agent.core.errors import AgentError
 from agent.core.fleet_model import HostState
 from agent.core.timeouts import Timeouts
@@ -371,6 +372,9 @@ def _ready(shared: _SharedInput, desired: Desired, input_errors: InputErrors) ->
         if not Path(folder).is_dir():
             input_errors.add("--package-source", f"there is no directory {folder}")
         desired = replace(desired, package_source=str(Path(folder).absolute()))
+    elif folder is not None:
+        # as the host's plan has it: what a host asks for is compared with it
+        desired = replace(desired, package_source=with_region(folder, desired.region))
     return desired
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from agent.core.host import CommandResult, Progress, Stat
     from agent.core.system import System
-    from agent.http.download import DownloadContext, FileProvider
+    from agent.http.download import DownloadContext, FileProvider, PartReader
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
@@ -194,7 +194,15 @@ class Posix:
     def _context(self) -> DownloadContext:
         from agent.http.download import DownloadContext  # noqa: PLC0415 -- as above
 
-        return DownloadContext(self, files, self._environ, self._stop.is_set, self._progress, self._sender)
+        return DownloadContext(
+            self, files, self._environ, self._stop.is_set, self._progress, self._sender, self._object
+        )
+
+    def _object(self, url: str, check_stopped: Callable[[], None], seconds: float) -> PartReader:
+        from agent.aws.access import AwsAccess  # noqa: PLC0415 -- only for a file in S3
+        from agent.aws.objects import ObjectReader  # noqa: PLC0415 -- as above
+
+        return ObjectReader(AwsAccess(self, self._environ), url, check_stopped, seconds).read
 
     def _run(
         self, argv: Sequence[str], timeout: float, stdin: bytes, grace: float, stopped: Callable[[], bool]

@@ -26,7 +26,7 @@ _WEB = (
     "agent.http.transport",
 )
 # the client of AWS's API with all that it loads for an answer
-_AWS = ("html", "xml.etree.ElementTree", "agent.aws.client")
+_AWS = ("html", "xml.etree.ElementTree", "agent.aws.objects")
 
 
 def load_for_run() -> None:

@@ -61,10 +61,30 @@ FileProvider = Callable[[str, Optional[str]], ProvidedFile]
 
 
 @dataclass(frozen=True)
+class FilePart:
+    """A part of a file: its bytes, the size of the whole file, and the validator of exactly this file."""
+
+    data: bytes
+    total: int
+    validator: str
+
+
+class SourceChangedError(Exception):
+    """The part that was asked for is not there any more: the file is another."""
+
+
+# Called with an offset and a validator, or an empty one, returns what the file has from there on. Raises AgentError and
+# SourceChangedError.
+PartReader = Callable[[int, str], FilePart]
+# Called with a URL, what ends a wait by raising, and the seconds of a download, returns a reader.
+PartSource = Callable[[str, Callable[[], None], float], PartReader]
+
+
+@dataclass(frozen=True)
 class DownloadContext:
     """What a download may use: a clock, a disk, the environment, a progress callback, and a test whether to stop.
 
-    With a `sender` nothing is read from the network: every file comes from there.
+    With a `sender` nothing is read from the network: every file comes from there. `objects` reads what s3: names.
     """
 
     clock: Clock
@@ -73,6 +93,7 @@ class DownloadContext:
     stopped: Callable[[], bool] = lambda: False
     progress: Progress = lambda _have, _total: None
     sender: FileProvider | None = None
+    objects: PartSource | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +183,8 @@ def _bring(job: _FetchJob) -> None:
     local = _local_path(job.url, job.context.disk)
     if local is not None:
         _copy(job, local)
+    elif job.context.objects is not None and _scheme(job.url) == "s3":
+        _read_parts(job, job.context.objects(job.url, job.check_stopped, job.timeout))
     else:
         _download(job)
 
@@ -177,6 +200,34 @@ def _take(job: _FetchJob, sent: ProvidedFile) -> None:
                 job.add(data, sent.size)
         finally:
             job.sink.end()
+
+
+def _read_parts(job: _FetchJob, read: PartReader) -> None:
+    """Fill the sink part by part; from the beginning once more where the file turns out to be another."""
+    try:
+        _append_parts(job, read)
+    except SourceChangedError:
+        job.sink.forget()
+        try:
+            _append_parts(job, read)
+        except SourceChangedError as error:
+            raise failed(job.url, str(error), want="a file that stays the same while it is read") from None
+
+
+def _append_parts(job: _FetchJob, read: PartReader) -> None:
+    start, validator = job.sink.resumable()
+    part = read(start, validator)
+    job.check_size(part.total)
+    job.sink.begin(start, part.validator)
+    try:
+        while True:
+            job.check_stopped()
+            job.add(part.data, part.total)
+            if job.sink.have >= part.total:
+                return
+            part = read(job.sink.have, part.validator)
+    finally:
+        job.sink.end()
 
 
 def _local_path(url: str, disk: FileSystem) -> str | None:
@@ -228,7 +279,7 @@ def _download(job: _FetchJob) -> None:
             "directory here: `hsm-agent configure --package-source URL|DIR`",
         )  # fmt: skip
     if _scheme(job.url) not in ("http", "https"):
-        raise failed(job.url, "a kind of URL the agent does not know", want="https, http, file or a path")
+        raise failed(job.url, "a kind of URL the agent does not know", want="https, http, s3, file or a path")
     saw = ""
     for attempt in range(1, _ATTEMPTS + 1):
         before = job.sink.have

@@ -58,11 +58,11 @@ _LEFT = re.compile(
 def require_authentic_source(url: str) -> None:
     """Raise AgentError `checksum-unknown` unless a file without a checksum comes from where its server proves itself.
 
-    That is https, whose redirects never leave it, a place on this machine, or the operator's end of a roll-out, which
-    looks at where it has it from itself. Its scripts run as root.
+    That is https, whose redirects never leave it, S3, a place on this machine, or the operator's end of a roll-out,
+    which checks its own source. Its scripts run as root.
     """
     scheme = scheme_of(url)
-    if scheme in (None, "https", "file", "pushed"):
+    if scheme in (None, "https", "s3", "file", "pushed"):
         return
     file = shown(url).rpartition("/")[2]
     raise AgentError(

@@ -543,6 +543,7 @@ def test_what_cannot_be_completed_and_has_no_file_is_told_in_the_managers_words(
     "url",
     [
         "https://mirror/x.deb",
+        "s3://bucket/x.deb",
         "HTTPS://mirror/x.deb",
         "/srv/x.deb",
         "file:///srv/x.deb",

@@ -391,6 +391,21 @@ def test_another_checksum_for_what_aws_itself_sends_is_refused(source: str | Non
     assert codes(planned(NOBLE, agrees)) == []
 
 
+@pytest.mark.parametrize(
+    ("source", "region", "query"),
+    [
+        ("s3://bucket/mirror", None, ""),
+        ("s3://bucket/mirror/?region=us-east-1", "eu-west-1", "?region=us-east-1"),
+        ("s3://bucket/mirror", "eu-west-1", "?region=eu-west-1"),
+    ],
+)
+def test_a_bucket_is_a_mirror_and_knows_its_region(source: str, region: str | None, query: str) -> None:
+    download = package(planned(NOBLE, replace(ONE, package_source=source, region=region)), "cli").download
+    file = "Noble/cloudhsm-cli_5.18.0-1_u24.04_amd64.deb"
+    assert download is not None
+    assert (download.url, download.sha256) == (f"s3://bucket/mirror/{file}{query}", NOBLE_CLI)
+
+
 def test_another_checksum_for_what_a_mirror_sends_is_in_every_report_of_it() -> None:
     found = planned(NOBLE, replace(MIRROR, sha256=OWN))
     download = package(found, "cli").download

@@ -24,12 +24,12 @@ assert sys.platform == "win32"
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from agent.core.host import CommandResult, DiskSpace, Progress, Stat
     from agent.core.registry import RegistryKey
     from agent.core.system import System
-    from agent.http.download import DownloadContext, FileProvider
+    from agent.http.download import DownloadContext, FileProvider, PartReader
 
 _MUTEX = "Global\\"
 
@@ -208,8 +208,20 @@ class Windows:
         from agent.http.download import DownloadContext  # noqa: PLC0415 -- as above
 
         return DownloadContext(
-            self, self._files, self._environ, self._stop.is_set, self._progress, self._sender
+            self,
+            self._files,
+            self._environ,
+            self._stop.is_set,
+            self._progress,
+            self._sender,
+            self._object,
         )
+
+    def _object(self, url: str, check_stopped: Callable[[], None], seconds: float) -> PartReader:
+        from agent.aws.access import AwsAccess  # noqa: PLC0415 -- only for a file in S3
+        from agent.aws.objects import ObjectReader  # noqa: PLC0415 -- as above
+
+        return ObjectReader(AwsAccess(self, self._environ), url, check_stopped, seconds).read
 
     def _run(
         self, argv: Sequence[str], timeout: float, stdin: bytes, *, stop: threading.Event

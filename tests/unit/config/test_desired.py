@@ -428,6 +428,9 @@ def test_a_file_that_is_not_there_is_none_and_a_circle_of_links_is_named(above: 
         ("D:\\mirror\\", "D:\\mirror"),
         ("D:/mirror/", "D:/mirror"),
         ("https://mirror.example/x/", "https://mirror.example/x"),
+        ("s3://bucket/mirror/", "s3://bucket/mirror"),
+        ("S3://bucket", "s3://bucket"),
+        ("s3://bucket/a?region=eu-west-1", "s3://bucket/a?region=eu-west-1"),
         ("/odd\\", "/odd\\"),
         ("odd\\", "odd\\"),
         ("\\", "\\"),
@@ -438,6 +441,11 @@ def test_a_file_that_is_not_there_is_none_and_a_circle_of_links_is_named(above: 
 )
 def test_a_package_source_ends_without_a_stroke(given: str, kept: str) -> None:
     assert read_flags({"package_source": given}, InputErrors()) == {"package_source": kept}
+
+
+@pytest.mark.parametrize("source", ["s3:bucket/x", "s3://b/x", "s3://bucket/x?versionId=1", "gs://bucket/x"])
+def test_a_package_source_that_names_no_bucket_is_refused(source: str) -> None:
+    assert len(complaints_of({"package_source": source})) == 1
 
 
 @pytest.mark.parametrize("path", ["/x", r"C:\x", "C:/x", r"\\server\share\x"])
