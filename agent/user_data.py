@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 FORMATS = ("shell", "cloud-config", "powershell")
 # EC2's limit, before it is encoded for the API
 MOST_BYTES = 16 * 1024
-# In seconds: for the agent to arrive, and again to be installed; and for `configure` without a --timeout: at first boot
-# other programs hold the package manager's locks for long.
+# In seconds: for the download of the agent, and again for its installation. TIMEOUT is for `configure` without a
+# --timeout: at first boot other programs hold the package manager's locks for a long time.
 PATIENCE = 600
 TIMEOUT = 1800
-# the hint where the agent is neither embedded nor fetched from a URL
+# the hint if the agent is neither embedded nor fetched from a URL
 NOT_BROUGHT = (
-    "this user-data does not bring hsm-agent. The image must have it, or know a package repository that does (no "
-    "distribution's own has it), or else first boot ends with package-not-found. To bring it: --agent URL "
+    "this user-data does not contain hsm-agent. The image, or a package repository that it uses, must have it (no "
+    "distribution has it); otherwise first boot ends with package-not-found. To include it: --agent URL "
     "--agent-sha256 HASH"
 )
 _KINDS = {".deb": "deb", ".rpm": "rpm", ".tar.gz": "tree", ".msi": "msi"}
-# this machine itself, and the metadata service, which exists before any proxy does
+# this machine, and the metadata service, which no proxy reaches
 _NEVER_BY_PROXY = "localhost,127.0.0.1,::1,169.254.169.254,fd00:ec2::254"
 # options that name files on the host itself
 _PASSED_ON = {option.name: option for option in CLIENT_OPTIONS if option.is_path}
@@ -107,24 +107,26 @@ def first_boot_options(
         known = None
     if proxy and names_user(proxy):
         input_errors.add(
-            "--proxy", "a password has no place in user-data, which everybody on the instance can read"
+            "--proxy", "user-data must not contain a password: every user of the instance can read it"
         )
     elif proxy and (known is None or not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+/?", proxy)):
         input_errors.add("--proxy", "http://HOST:PORT is wanted")
     if no_proxy and not proxy:
-        input_errors.add("--no-proxy", "it needs a --proxy")
+        input_errors.add("--no-proxy", "it needs --proxy")
     elif no_proxy and not re.fullmatch(r"[A-Za-z0-9.:,*/\[\]_-]+", no_proxy):
         input_errors.add("--no-proxy", "names, addresses and ranges with commas between them are wanted")
     return FirstBootOptions(proxy or "", ",".join((_NEVER_BY_PROXY, *((no_proxy,) if no_proxy else ()))))
 
 
 def check_fit(desired: Desired, source: AgentSource, form: str, input_errors: InputErrors) -> None:
-    """Collect complaints about everything that no host with this form could do: systems, packages, paths, sinks."""
+    """Collect complaints about what no host that reads this form can do: systems, packages, paths, sinks."""
     catalogue = load()
     is_windows = form == "powershell"
     rows = {row.name: row for row in catalogue.rows if (row.format == "msi") == is_windows}
     if desired.platform is not None and desired.platform not in rows:
-        input_errors.add("--platform", f"{desired.platform} is none of what reads {form}: {', '.join(rows)}")
+        input_errors.add(
+            "--platform", f"{desired.platform} is not a platform that reads {form}: {', '.join(rows)}"
+        )
     elif desired.platform is not None:
         rows = {desired.platform: rows[desired.platform]}
         if source.kind in ("deb", "rpm") and rows[desired.platform].format != source.kind:
@@ -144,7 +146,7 @@ def check_fit(desired: Desired, source: AgentSource, form: str, input_errors: In
         value = given.get(name)
         is_unset = name in _PASSED_ON and value == _PASSED_ON[name].unset
         if value is not None and not is_unset and value.startswith("/") == is_windows:
-            input_errors.add(f"--{name.replace('_', '-')}", f"{value!r} is no path of {system}")
+            input_errors.add(f"--{name.replace('_', '-')}", f"{value!r} is not a path of {system}")
     folder = desired.package_source
     if (
         folder is not None
@@ -166,7 +168,7 @@ def _check_place(uri: str, system: str, input_errors: InputErrors) -> None:
     if scheme in ("file", "junit", "prometheus") and file.path_of(uri).startswith("/") == (
         system == "Windows"
     ):
-        input_errors.add("--report-to", f"{uri!r} is no path of {system}")
+        input_errors.add("--report-to", f"{uri!r} is not a path of {system}")
 
 
 def parse_agent_source(view: HostView, text: str, sha256: str | None, form: str) -> AgentSource:
@@ -191,7 +193,7 @@ def read_agent(
     elif source.url and sha256:
         source = replace(source, sha256=sha256.lower())
     elif source.data and sha256 and hashlib.sha256(source.data).hexdigest() != sha256.lower():
-        input_errors.add("--agent-sha256", f"{text} has another one")
+        input_errors.add("--agent-sha256", f"{text} has another SHA-256")
     if (form == "powershell") != (source.kind == "msi") or (form == "powershell" and source.data):
         wanted = "the URL of an .msi" if form == "powershell" else "package, or a .deb, .rpm or .tar.gz"
         input_errors.add("--agent", f"for --format {form} it is {wanted}")
@@ -199,7 +201,7 @@ def read_agent(
 
 
 def user_data(
-    view: HostView, desired: Desired, source: AgentSource, form: str, way: FirstBootOptions | None = None
+    view: HostView, desired: Desired, source: AgentSource, form: str, network: FirstBootOptions | None = None
 ) -> bytes:
     """Return user-data in that form; a CA in a file of this machine is embedded, so it is validated here.
 
@@ -212,13 +214,13 @@ def user_data(
         # no source that is left here is in AWS
         ca, _ = load_ca(view, desired, Timeouts(), AwsAccess(view, {}))
         desired = replace(desired, ca_cert=CaSource("inline", ca.pem.decode("ascii")))
-    text = _filled(desired, source, form, ca, way or FirstBootOptions())
+    text = _filled(desired, source, form, ca, network or FirstBootOptions())
     data = text.encode("ascii")
     if len(data) > MOST_BYTES and form != "powershell":
         data = gzip.compress(data, 9, mtime=0)
     if len(data) > MOST_BYTES:
         parts = {
-            f"{source.name}, which travels inline": len(source.data),
+            f"{source.name}, which is embedded": len(source.data),
             "the CA": len(ca.pem) if ca else 0,
             "the other options": len(config_json(replace(desired, ca_cert=None))),
         }
@@ -236,11 +238,13 @@ def config_json(desired: Desired) -> str:
             table, _, key = option.key.partition(".")
             tree.setdefault(table, {})[key] = spelled(value)
     if desired.ca_cert is not None and "-----BEGIN" in desired.ca_cert.value:
-        tree["hsm"]["ca_cert"] = desired.ca_cert.value  # as a person writes it
+        tree["hsm"]["ca_cert"] = desired.ca_cert.value  # as in a file written by hand
     return json.dumps(tree).replace("\x7f", "\\u007f")
 
 
-def _filled(desired: Desired, source: AgentSource, form: str, ca: Ca | None, way: FirstBootOptions) -> str:
+def _filled(
+    desired: Desired, source: AgentSource, form: str, ca: Ca | None, network: FirstBootOptions
+) -> str:
     timeout = int(desired.timeout or TIMEOUT)
     patience = min(PATIENCE, timeout)
     values: dict[str, Any] = {
@@ -249,7 +253,7 @@ def _filled(desired: Desired, source: AgentSource, form: str, ca: Ca | None, way
         "timeout": timeout,
         "patience": patience,
         "replace_ca": desired.replace_ca,
-        "way": way,
+        "network": network,
     }
     wanted = config_json(desired)
     if form == "powershell":
@@ -271,7 +275,7 @@ def _filled(desired: Desired, source: AgentSource, form: str, ca: Ca | None, way
         "user-data/first-boot.sh",
         wanted=wanted,
         not_before=int(ca.not_before.timestamp()) if ca else 0,
-        # the waits before it, the run, and the delivery of its report
+        # the waits before the run, the run, and the delivery of its report
         limit=3 * patience + timeout + 300,
         **values,
     )
@@ -297,14 +301,14 @@ def _named(view: HostView, text: str, input_errors: InputErrors) -> AgentSource:
         input_errors.add("--agent", f"{name!r} does not end in {', '.join(_KINDS)}")
     elif is_url and "@" in urlsplit(text).netloc:
         input_errors.add(
-            "--agent", "a password has no place in user-data, which everybody on the instance can read"
+            "--agent", "user-data must not contain a password: every user of the instance can read it"
         )
     elif is_url:
         return AgentSource(kind, name, url=text)
     else:
         seen = view.stat(text)
         if seen is not None and seen.kind == "file" and seen.size > READ_LIMIT:
-            raise _too_large(seen.size, {f"{name}, which travels inline": seen.size})
+            raise _too_large(seen.size, {f"{name}, which is embedded": seen.size})
         data = view.read(text, limit=READ_LIMIT)
         if data is None:
             input_errors.add("--agent", f"there is no file {shown(text)}")
@@ -316,16 +320,16 @@ def _named(view: HostView, text: str, input_errors: InputErrors) -> AgentSource:
 
 def _too_large(size: int, parts: Mapping[str, int]) -> AgentError:
     largest = max(parts, key=lambda name: parts[name])
-    cures = {
-        "the CA": "leave intermediate certificates out, or name an https: source with --ca-cert and --ca-fingerprint",
+    remedies = {
+        "the CA": "leave out intermediate certificates, or name an https: source with --ca-cert and --ca-fingerprint",
         "the other options": "a --client-version of the catalogue needs no --sha256; other text can be shorter",
     }
-    cure = "put it into a bucket and name that: --agent s3://BUCKET/KEY --agent-sha256 HASH"
+    remedy = "put it into a bucket and name the bucket: --agent s3://BUCKET/KEY --agent-sha256 HASH"
     saw = ", ".join(f"{name}: {bytes_} bytes" for name, bytes_ in parts.items() if bytes_)
     return AgentError(
         "user-data-too-large",
         "this does not fit into user-data",
-        saw=f"{size} bytes as small as they get; of them {saw}",
+        saw=f"{size} bytes after compression; of them {saw}",
         want=f"at most {MOST_BYTES} bytes",
-        hint=f"{largest} is too big: {cures.get(largest, cure)}",
+        hint=f"{largest} is too big: {remedies.get(largest, remedy)}",
     )

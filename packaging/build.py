@@ -1,4 +1,4 @@
-"""python packaging/build.py [--out dist] - tree, packages, wheel, SBOM, checksums: from one source the same bytes."""
+"""python packaging/build.py [--out dist] - write tree, packages, wheel, SBOM and checksums, reproducibly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SELFCONTAINED = {"windows": windows, "linux": linux}
 
 
 def build(out: Path, wheels: Path, only: str) -> list[Path]:
-    """Write everything into a folder, or only `far-end`, `windows` or `linux`; return what was written."""
+    """Write everything into a folder, or only `far-end`, `windows` or `linux`; return the paths."""
     changes = notes(ROOT / "packaging" / "changelog")
     note = changes[0]
     if note.version != version(ROOT):
@@ -45,9 +45,9 @@ def build(out: Path, wheels: Path, only: str) -> list[Path]:
     whole = packed(f"hsm-agent-{note.version}", files, note.date, out)
     terms = rights(note, parts)
     changelog = (ROOT / "packaging" / "changelog").read_bytes()
-    said = pages(files, note.date)
-    debian = deb(installed(ROOT, files, said, DEB_UNITS), note, changelog, terms, out)
-    redhat = rpm(installed(ROOT, files, said, RPM_UNITS), changes, terms, LICENCE, out)
+    documents = pages(files, note.date)
+    debian = deb(installed(ROOT, files, documents, DEB_UNITS), note, changelog, terms, out)
+    redhat = rpm(installed(ROOT, files, documents, RPM_UNITS), changes, terms, LICENCE, out)
     operators = wheel(ROOT, travelling, note.date, out)
     bill = out / f"hsm-agent-{note.version}.cdx.json"
     bill.write_bytes(sbom(note.version, digest(files), note.date, parts))
@@ -56,7 +56,7 @@ def build(out: Path, wheels: Path, only: str) -> list[Path]:
 
 
 def summed(made: list[Path], sums: Path) -> Path:
-    """Write the checksums, as `sha256sum --check` reads them."""
+    """Write the checksums in the format of `sha256sum --check`."""
     sums.write_text(
         "".join(f"{hashlib.sha256(each.read_bytes()).hexdigest()}  {each.name}\n" for each in made)
     )

@@ -1,4 +1,4 @@
-"""Bytecode, made by the very interpreter that will read it: another one of the same series writes other bytes."""
+"""Bytecode, made by the same interpreter that reads it: another patch release writes other bytes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 TOOLS = ("wine", "wineserver")
 _ALWAYS = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
 
-# One process and one order: which strings are shared, and so the bytes, depends on what was compiled before. The hash
-# of the source is in the header (PEP 552) and never looked at, so that neither times nor checkouts matter. One file in
-# and one out: to open each takes Wine twice as long as to compile it.
+# One process and one order: which strings are shared, and so the bytes, depends on what was compiled before. The header
+# has the hash of the source (PEP 552), unchecked, so that neither times nor checkouts matter. One file in and one out:
+# in Wine, opening a file takes twice as long as compiling it.
 _COMPILE = """
 import importlib.util, marshal, zipfile
 
@@ -35,11 +35,11 @@ with zipfile.ZipFile("sources.zip") as sources, zipfile.ZipFile("compiled.zip", 
 
 
 def in_wine(interpreter: Mapping[str, File], sources: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return the bytecode of each `*.py`, made by a CPython for Windows; a path is what a traceback will show."""
+    """Return the bytecode of each `*.py`, made by a CPython for Windows; tracebacks show the path."""
     with tempfile.TemporaryDirectory() as name:
         folder = _laid_out(interpreter, sources, Path(name))
         with _prefix(folder / "prefix") as environment:
-            # Wine's own services start with this and live on for seconds: they shall not hold the pipe of what comes
+            # Wine's own services start with this and live for seconds: they must not hold the pipe of what comes
             # next, which has to be a pipe, since in Wine 8 Python cannot write to a file
             _run(["wine", "cmd", "/c", "exit"], folder, environment)
             return _compiled(["wine", str(folder / "python" / "python.exe")], folder, environment)
@@ -71,7 +71,7 @@ def _compiled(python: list[str], folder: Path, environment: dict[str, str]) -> d
 
 @contextmanager
 def _prefix(own: Path) -> Iterator[dict[str, str]]:
-    """Give the environment of a Wine prefix: the caller's, or one that is made and ended for this."""
+    """Yield the environment of a Wine prefix: the caller's, or a temporary one."""
     environment = {
         **{name: value for name, value in os.environ.items() if name in ("HOME", "PATH", "WINEPREFIX")},
         "WINEDEBUG": "-all",
@@ -82,7 +82,7 @@ def _prefix(own: Path) -> Iterator[dict[str, str]]:
         return
     environment["WINEPREFIX"] = str(own)
     _run(["wine", "wineboot", "-i"], own.parent, environment)
-    # Wine 8 is a Windows 7 unless it is told, which CPython 3.13 refuses
+    # Wine 8 is a Windows 7 by default, which CPython 3.13 refuses
     _run(["wine", "winecfg", "-v", "win10"], own.parent, environment)
     try:
         yield environment

@@ -1,4 +1,4 @@
-"""What a shell offers behind `hsm-agent`, made from the command tree: bash, zsh and fish."""
+"""Completions of bash, zsh and fish, made from the command tree."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Words:
-    """The words behind each command, by the words that lead to it, and the values of each option that takes one.
+    """The words that follow each command, by the words before them, and the values of each option that takes one.
 
-    No values are known of an option that has none in `values`: a shell then completes files.
+    For an option that is not in `values`, the shell completes files.
     """
 
     behind: dict[tuple[str, ...], tuple[str, ...]]
@@ -21,7 +21,7 @@ class Words:
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Walk a command tree: every command with the words that lead to it."""
+    """Yield every command of a tree with the words that lead to it."""
     yield path, command
     for name, each in getattr(command, "commands", {}).items():
         yield from commands(each, (*path, name))

@@ -1,7 +1,7 @@
-"""CPython for Linux, compiled for any glibc from 2.17 on from the tarballs of Debian's source packages.
+"""CPython for Linux, compiled from the tarballs of Debian's source packages, for glibc 2.17 and newer.
 
-With the headers and symbols of that glibc, which zig's compiler brings: a compiler of the distribution's own would
-bind it to the glibc of the machine that builds.
+zig's compiler has the headers and symbols of that glibc: the distribution's compiler would bind the result to the
+glibc of the machine that builds.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 ARCH = "x86_64"
 GLIBC = "2.17"
-_PYTHON = f"python{SERIES}"  # as Debian calls its source package
+_PYTHON = f"python{SERIES}"  # the name of Debian's source package
 LIBRARY = f"lib/{_PYTHON}/"
 SOURCES = Path(__file__).with_name("sources.txt")
 COMPILER = Lock(Path(__file__).with_name("compiler.txt"), SERIES, ("manylinux2014_x86_64",))
-# by package: its licence, the file in its tarball that has to travel with what is made of it, vendor and product as
-# vulnerability databases call it
+# by package: its licence, the licence file in its tarball, which must be distributed with the binary, and vendor and
+# product as in vulnerability databases
 _LICENCES = {
     "openssl": ("Apache-2.0", "LICENSE.txt", "openssl:openssl"),
     _PYTHON: ("PSF-2.0", "LICENSE", "python:python"),
     "zlib": ("Zlib", "LICENSE", "zlib:zlib"),
 }
 _TOOLS = ("make", "perl", "tar", "xz")
-# Newest first: a release of Debian keeps the patch level of its day, and the tarball of each is taken by its hash.
+# Newest first: each release of Debian keeps its patch level; tarballs are chosen by hash.
 _SUITES = ("sid", "forky", "trixie")
-_OWN = "own"  # the folder of what is linked; what is made of it all is in `made`
-# Only what TLS of our day wants; nothing is loaded while it runs.
+_OWN = "own"  # the folder of linked libraries; the result is in `made`
+# Only what current TLS needs; nothing is loaded at run time.
 _OPENSSL = (
     "no-shared", "no-module", "no-tests", "no-docs", "no-apps", "no-engine", "no-legacy", "no-quic", "no-comp",
     "no-srp", "no-idea", "no-mdc2", "no-seed", "no-camellia", "no-aria", "no-whirlpool", "no-rc4", "no-sm2", "no-sm3",
@@ -51,8 +51,8 @@ _OPENSSL = (
 _WANTED = (
     "_hashlib", "_socket", "_ssl", "fcntl", "pyexpat", "resource", "select", "syslog", "unicodedata", "zlib",
 )  # fmt: skip
-# Modules that want a library which is not compiled here. Only the demo has a use for one of them, ctypes; Debian's
-# tarball of libffi has no configure script, and wants autotools and more.
+# Modules that need a library which is not compiled here. Only the demo uses one of them, ctypes; Debian's tarball of
+# libffi has no configure script, and needs autotools and more.
 _NOT_BUILT = (
     "_ctypes", "_tkinter", "_sqlite3", "_dbm", "_gdbm", "readline", "_curses", "_curses_panel", "_bz2", "_lzma",
     "_uuid",
@@ -60,7 +60,7 @@ _NOT_BUILT = (
 
 
 def cpython(downloads: Path) -> list[Library]:
-    """Compile CPython and what it links; return it first, with all files, then the others. Takes minutes."""
+    """Compile CPython and its libraries; return CPython first, with all files, then the others. Takes minutes."""
     missing = [each for each in _TOOLS if shutil.which(each) is None]
     if missing:
         sys.exit(f"the build for Linux wants {', '.join(missing)}")
@@ -74,7 +74,7 @@ def cpython(downloads: Path) -> list[Library]:
             _run(["tar", "-xf", str(tarball), "--strip-components=1"], folder / package, environment)
         for package, build in (("zlib", _zlib), ("openssl", _openssl), (_PYTHON, _python)):
             build(folder / package, folder, environment)
-        # CPython's own build goes on without a module that it could not make
+        # CPython's own build succeeds without the modules that it could not compile
         program = folder / "made" / "bin" / f"python{SERIES}"
         _run([str(program), "-I", "-c", f"import {', '.join(_WANTED)}"], folder, environment)
         files = _kept(folder / "made")
@@ -98,7 +98,7 @@ def _library(wanted: str, sha256: str, files: Files) -> Library:
 
 
 def _tarballs(downloads: Path) -> dict[str, Path]:
-    """Return them by package; what is not in the folder, by its hash, is fetched by apt as Debian has it."""
+    """Return them by package; apt fetches from Debian what the folder lacks, by hash."""
     wanted = {each: sha256 for each, (sha256,) in locked(SOURCES).items()}
     found = by_hash(downloads, "*.orig.tar.*z")
     absent = dict(each.split("==") for each, sha256 in wanted.items() if sha256 not in found)
@@ -115,7 +115,7 @@ def _tarballs(downloads: Path) -> dict[str, Path]:
 
 
 def _fetch(downloads: Path, wanted: dict[str, str]) -> None:
-    # lists of our own, since most machines have no deb-src, or that of another Debian; apt checks Debian's signature
+    # with its own sources.list, since most machines have no deb-src of this Debian; apt checks Debian's signature
     with tempfile.TemporaryDirectory() as name:
         state = Path(name)
         for each in ("lists/partial", "cache/archives/partial"):
@@ -138,7 +138,7 @@ def _fetch(downloads: Path, wanted: dict[str, str]) -> None:
 
 
 def _versions(package: str, upstream: str, options: list[str]) -> list[str]:
-    """Return Debian's versions of a source package that are made of this upstream version."""
+    """Return Debian's versions of a source package that have this upstream version."""
     asked = ["apt-cache", *options, "madison", package]
     shown = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=60).stdout
     rows = [[cell.strip() for cell in line.split("|")] for line in shown.splitlines()]
@@ -149,7 +149,7 @@ def _versions(package: str, upstream: str, options: list[str]) -> list[str]:
 
 
 def archive() -> str:
-    """Return where this machine's apt has Debian from. Ends the build where it has none."""
+    """Return the URL of Debian that this machine's apt uses. Ends the build if there is none."""
     asked = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)"]
     shown = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=60).stdout
     for line in shown.splitlines():
@@ -162,7 +162,7 @@ def archive() -> str:
 
 
 def _compiler(downloads: Path, folder: Path) -> dict[str, str]:
-    """Unpack zig, and return the environment in which `make` finds it under the names of a compiler's tools."""
+    """Unpack zig, and return an environment in which `make` finds it under the names of compiler tools."""
     ((wanted, (sha256,)),) = locked(COMPILER.path).items()
     if sha256 not in by_hash(downloads, "*.whl"):
         download(downloads, COMPILER)
@@ -173,7 +173,7 @@ def _compiler(downloads: Path, folder: Path) -> dict[str, str]:
         wheel.extractall(folder / "zig")
     zig = folder / "zig" / "ziglang" / "zig"
     zig.chmod(0o755)
-    # the path of this folder shall not be in what is compiled, nor a warning that the time of the day is
+    # keep the path of this folder, and a warning about __DATE__, out of the result
     words = f"cc -target {ARCH}-linux-gnu.{GLIBC} -Wno-date-time -ffile-prefix-map={folder}=."
     (folder / "bin").mkdir()
     for name, tool in (("cc", words), ("ar", "ar"), ("ranlib", "ranlib")):
@@ -181,7 +181,7 @@ def _compiler(downloads: Path, folder: Path) -> dict[str, str]:
         script.write_text(f'#!/bin/sh\nexec {zig} {tool} "$@"\n', encoding="utf-8")
         script.chmod(0o755)
     return {
-        # by name, which OpenSSL keeps as well
+        # by name, which OpenSSL records as well
         **{name: name.lower() for name in ("CC", "AR", "RANLIB")},
         "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
         "HOME": str(folder),
@@ -192,7 +192,7 @@ def _compiler(downloads: Path, folder: Path) -> dict[str, str]:
     }
 
 
-# Installed with DESTDIR, since OpenSSL keeps its prefix and looks for modules there: in a folder of root's.
+# Installed with DESTDIR, since OpenSSL records its prefix and loads modules from there: it must belong to root.
 
 
 def _zlib(source: Path, folder: Path, environment: Mapping[str, str]) -> None:
@@ -202,7 +202,7 @@ def _zlib(source: Path, folder: Path, environment: Mapping[str, str]) -> None:
 
 
 def _openssl(source: Path, folder: Path, environment: Mapping[str, str]) -> None:
-    # certificates are looked for where Debian's and Red Hat's links lead; the openssl.cnf there is not read
+    # certificates are where Debian's and Red Hat's links lead; the openssl.cnf there is not read
     words = [f"--prefix=/{_OWN}", "--libdir=lib", "--openssldir=/etc/ssl", "-O2", "-fPIC"]
     _run(["./Configure", f"linux-{ARCH}", *_OPENSSL, *words], source, environment)
     _make(["build_libs"], source, environment)
@@ -211,17 +211,17 @@ def _openssl(source: Path, folder: Path, environment: Mapping[str, str]) -> None
 
 def _python(source: Path, folder: Path, environment: Mapping[str, str]) -> None:
     own = folder / _OWN
-    told = {
+    settings = {
         **environment,
         **{f"py_cv_module_{each}": "n/a" for each in _NOT_BUILT},
-        "PKG_CONFIG": "false",  # it would tell of this machine's libraries
+        "PKG_CONFIG": "false",  # it would report this machine's libraries
         "CPPFLAGS": f"-I{own}/include",
         "LDFLAGS": f"-L{own}/lib -s",
         "ZLIB_CFLAGS": f"-I{own}/include",
         "ZLIB_LIBS": f"-L{own}/lib -lz",
     }
     words = ["--without-ensurepip", "--disable-test-modules", "--without-doc-strings"]
-    _run(["./configure", "--prefix=/", f"--with-openssl={own}", *words], source, told)
+    _run(["./configure", "--prefix=/", f"--with-openssl={own}", *words], source, settings)
     _make([], source, environment)
     _make(["install", f"DESTDIR={folder / 'made'}"], source, environment)
 
@@ -249,7 +249,7 @@ def _kept(root: Path) -> Files:
 
 
 def judge(files: Files) -> None:
-    """End the build when something in it wants a newer glibc than is promised."""
+    """End the build if a file needs a newer glibc than is promised."""
     promised = tuple(map(int, GLIBC.split(".")))
     for path, file in files.items():
         wanted = re.findall(rb"\0GLIBC_([0-9.]+)(?=\0)", file.data) if file.data[:4] == b"\x7fELF" else []

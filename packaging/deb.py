@@ -1,4 +1,4 @@
-"""The Debian package, made by dpkg-deb alone."""
+"""The Debian package, built by dpkg-deb."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from notes import Note
 
 HERE = Path(__file__).with_name("debian")
-UNITS = "lib/systemd/system"  # Debian 11's systemd and its tools look here alone; in newer ones it is the same folder
+UNITS = (
+    "lib/systemd/system"  # the only place for Debian 11's systemd; in newer releases it is the same folder
+)
 DOC = "usr/share/doc/hsm-agent"
 
 
@@ -47,7 +49,7 @@ def deb(files: Mapping[str, File], note: Note, changelog: bytes, rights: bytes, 
         lay_out(content, Path(folder), epoch)
         subprocess.run(
             ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", folder, str(package)],
-            # one thread, since how xz cuts its input depends on their number
+            # one thread: xz splits its input by the number of threads
             env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch), "DPKG_DEB_THREADS_MAX": "1"},
             check=True,
             stdout=subprocess.DEVNULL,

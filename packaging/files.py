@@ -1,4 +1,4 @@
-"""Files as values: what an archive or a package holds, in the same order and with the same bytes every time."""
+"""Files as values, and reproducible archives of them: the same files give the same bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class File:
-    """One file; with `link` a symbolic link, with neither link nor data and a directory's mode an empty folder."""
+    """A file; with `link` a symbolic link; with a directory's mode, and neither link nor data, an empty folder."""
 
     data: bytes = b""
     mode: int = 0o644
@@ -31,7 +31,7 @@ Files = dict[str, File]  # by path, relative and with slashes
 
 
 def digest(files: Mapping[str, File]) -> str:
-    """Return the SHA-256 of names, modes and content, whatever they are packed with."""
+    """Return the SHA-256 of names, modes and contents, independent of the archive format."""
     found = hashlib.sha256()
     for path, file in sorted(files.items()):
         found.update(f"{path}\0{file.mode:o}\0{file.link or ''}\0{len(file.data)}\0".encode() + file.data)
@@ -39,12 +39,12 @@ def digest(files: Mapping[str, File]) -> str:
 
 
 def compress(data: bytes) -> bytes:
-    """Return it as gzip writes it without a name and a time."""
+    """Return gzip data without a name and a time."""
     return gzip.compress(data, 9, mtime=0)
 
 
 def archive(files: Mapping[str, File], top: str, epoch: int) -> bytes:
-    """Return a tar.gz in which everything lies in one folder, belongs to root and is of one time."""
+    """Return a tar.gz with everything in one folder, owned by root, with one time."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for path, file in sorted(files.items()):
@@ -56,7 +56,7 @@ def archive(files: Mapping[str, File], top: str, epoch: int) -> bytes:
 
 
 def packed(name: str, files: Files, date: datetime, out: Path) -> Path:
-    """Write an archive into a folder, named by its content too; return its path."""
+    """Write an archive into a folder, with its digest in its name; return its path."""
     name = f"{name}-{digest(files)[:12]}"
     path = out / f"{name}.tar.gz"
     path.write_bytes(archive(files, name, int(date.timestamp())))
@@ -64,12 +64,12 @@ def packed(name: str, files: Files, date: datetime, out: Path) -> Path:
 
 
 def zipped(files: Iterable[tuple[str, bytes]], date: datetime, method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """Return a zip of them in that order, all of one time; what it unpacks is for everybody to read."""
+    """Return a zip of them in that order, with one time, readable by every user."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as packed:
         for path, data in files:
             info = zipfile.ZipInfo(path, date.timetuple()[:6])
-            info.create_system = 3  # the one whose modes these are, whatever this runs on
+            info.create_system = 3  # Unix, whose modes these are, on every system
             info.external_attr = 0o644 << 16
             info.compress_type = method
             packed.writestr(info, data)
@@ -77,7 +77,7 @@ def zipped(files: Iterable[tuple[str, bytes]], date: datetime, method: int = zip
 
 
 def lay_out(files: Mapping[str, File], root: Path, epoch: int) -> None:
-    """Write the files under a folder, with their modes, all of one time."""
+    """Write the files below a folder, with their modes and one time."""
     for path, file in files.items():
         target = root / path
         target.parent.mkdir(parents=True, exist_ok=True)

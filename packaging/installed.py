@@ -1,4 +1,4 @@
-"""What both packages put onto a host: the tree, its launcher, units, manual pages, completion and configuration."""
+"""What the .deb and the .rpm install: the tree, its launcher, units, manual pages, completions and configuration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PAGES = Path(__file__).with_name("pages.py")
 
 
 def pages(tree: Mapping[str, File], date: datetime) -> dict[str, bytes]:
-    """Return what the agent in the tree says of itself: manual pages, `bash`, `zsh`, `fish` and `config`."""
+    """Return what the agent in the tree generates: manual pages, `bash`, `zsh`, `fish` and `config`."""
     with tempfile.TemporaryDirectory() as folder:
         lay_out(tree, Path(folder), int(date.timestamp()))
         argv = [sys.executable, "-I", str(_PAGES), folder, date.strftime("%Y-%m-%d")]
@@ -45,7 +45,7 @@ def installed(root: Path, tree: Mapping[str, File], pages: Mapping[str, bytes], 
     files["usr/share/bash-completion/completions/hsm-agent"] = File(pages["bash"])
     files["usr/share/zsh/site-functions/_hsm-agent"] = File(pages["zsh"])
     files["usr/share/fish/vendor_completions.d/hsm-agent.fish"] = File(pages["fish"])
-    # short, since one that changed with every version would ask at each upgrade what is to become of an edited one
+    # short: a configuration file that changes with each version makes each upgrade ask about an edited one
     files[CONFIGURATION] = File(_CONFIG.read_bytes())
     files[EXAMPLE] = File(pages["config"])
     files["etc/hsm-agent/conf.d"] = File(mode=0o755, folder=True)

@@ -1,4 +1,4 @@
-"""CPython for Windows as the Python Software Foundation built it: fetched by hash, and what of it travels."""
+"""CPython for Windows as built by the Python Software Foundation: fetched by hash, without what is not needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from libraries import SERIES, Library, by_hash, locked
 from selfcontained import NOT_NEEDED
 
 PINS = Path(__file__).with_name("interpreters.txt")
-NAME = "python313"  # of its DLL, and of the files that the DLL looks for beside it
+NAME = "python313"  # of its DLL, and of the files that the DLL reads beside it
 LIBRARY = "Lib/"
 _KEPT = re.compile(
     r"(python|python3|python313|vcruntime140|vcruntime140_1)\.(exe|dll)$|LICENSE\.txt$"
@@ -26,7 +26,7 @@ _KEPT = re.compile(
 
 
 def interpreter(wheels: Path) -> Library:
-    """Return it with its files as it was built: python.exe, DLLs/, Lib/; without what never travels."""
+    """Return it with its files as built: python.exe, DLLs/, Lib/; without what is never shipped."""
     wanted, (sha256,) = next(
         each for each in locked(PINS).items() if each[0].split("==")[1].startswith(SERIES)
     )
@@ -39,7 +39,7 @@ def interpreter(wheels: Path) -> Library:
         data = _member(sdist, "*/data.zip")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         metadata = _metadata(archive)
-        # the sdist's version is its packer's
+        # the sdist has the version of its packer
         version = metadata["Version"]
         return Library("python", version, metadata, (sha256,), _kept(archive), "generic", "python:python")
 
@@ -69,7 +69,7 @@ def _member(sdist: tarfile.TarFile, pattern: str) -> bytes:
 
 
 def _metadata(archive: zipfile.ZipFile) -> Message:
-    """Return what is to be said of it: the sdist speaks of its packer only."""
+    """Return its metadata: the sdist has only that of its packer."""
     (header,) = (name for name in archive.namelist() if name.endswith("/include/patchlevel.h"))
     found = re.search(rb'#define PY_VERSION\s+"(.+)"', archive.read(header))
     metadata = Message()

@@ -1,4 +1,4 @@
-"""hsm-agent.exe: compiled by mingw-w64, the same bytes each time with the same compiler."""
+"""hsm-agent.exe, compiled reproducibly by mingw-w64."""
 
 from __future__ import annotations
 

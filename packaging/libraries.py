@@ -1,4 +1,4 @@
-"""The libraries that travel with the agent: the wheels that a lock names by hash, and what is taken of them."""
+"""The libraries that are shipped with the agent: the wheels that a lock names by hash, and the files used of them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from files import File, Files
 if TYPE_CHECKING:
     from email.message import Message
 
-SERIES = "3.13"  # of the CPython in the builds that bring their interpreter
+SERIES = "3.13"  # of CPython in the builds with an interpreter
 MACHINES = ("x86_64", "aarch64")
-# the installer's notes on itself, tests, and markupsafe's compiled half, which is for one version of Python alone
+# the installer's records, tests, and markupsafe's compiled half, which fits one version of Python only
 _LEFT_OUT = re.compile(
     r"\.dist-info/(RECORD|WHEEL|INSTALLER|entry_points\.txt|top_level\.txt)$|/tests/|^markupsafe/_speedups\."
 )
@@ -28,7 +28,7 @@ _LEFT_OUT = re.compile(
 
 @dataclass(frozen=True)
 class Lock:
-    """A file of `name==version --hash=...`: for which Python, and for which platforms by pip's names."""
+    """A file of `name==version --hash=...`: its Python, and its platforms by pip's names."""
 
     path: Path
     python: str
@@ -36,27 +36,25 @@ class Lock:
 
 
 _LINUX = tuple(f"manylinux2014_{machine}" for machine in MACHINES)
-# Packages and the tree run on the host's own Python. 3.9 is the oldest that is promised, and what runs there runs on
-# every newer one; but several libraries have given it up, and their fixes reach newer Pythons alone.
+# Packages and the tree run on the host's own Python. 3.9 is the oldest supported one, and what runs there runs on newer
+# ones; but several libraries have dropped it, and their fixes need a newer Python.
 LOCK = Lock(Path(__file__).with_name("libraries.txt"), "3.9", _LINUX)
-# The builds that bring their interpreter take the newest libraries that it can have.
+# The builds with an interpreter take the newest libraries for it.
 CURRENT = Lock(Path(__file__).with_name("libraries-current.txt"), SERIES, _LINUX)
 WINDOWS = Lock(Path(__file__).with_name("libraries-windows.txt"), SERIES, ("win_amd64",))
 
 
 @dataclass(frozen=True)
 class Library:
-    """One library as it travels."""
+    """One library as it is shipped."""
 
     name: str
     version: str
     metadata: Message
-    wheels: tuple[str, ...]  # SHA-256 of each, or of the sources that it was compiled from
+    wheels: tuple[str, ...]  # SHA-256 of each, or of the sources that it is compiled from
     files: Files
-    registry: str = "pypi"  # as package URLs call it
-    cpe: str = (
-        ""  # vendor:product, as vulnerability databases call it; those of PyPI are found by their package URL
-    )
+    registry: str = "pypi"  # as in package URLs
+    cpe: str = ""  # vendor:product as in vulnerability databases; those of PyPI are found by package URL
 
 
 def locked(path: Path) -> dict[str, tuple[str, ...]]:
@@ -66,7 +64,7 @@ def locked(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def libraries(wheels: Path, lock: Lock = LOCK) -> list[Library]:
-    """Return every library of a lock, from wheels in that folder; what is not there yet is downloaded into it."""
+    """Return every library of a lock from the wheels in a folder; download what the folder lacks."""
     wanted = locked(lock.path)
     found = by_hash(wheels, "*.whl")
     if any(each not in found for hashes in wanted.values() for each in hashes):
@@ -84,8 +82,8 @@ def by_hash(folder: Path, pattern: str) -> dict[str, Path]:
 
 
 def download(wheels: Path, lock: Lock) -> None:
-    """Have pip put the wheels of a lock into a folder; what it does not find is for the caller to miss."""
-    # the hashes decide, so an index can neither add nor exchange anything; what is missing then is told above
+    """Let pip download the wheels of a lock into a folder. The caller checks that all are there."""
+    # the hashes decide, so that an index can neither add nor replace a file; the caller reports what is missing
     for platform in lock.platforms:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         pip += ["--only-binary=:all:", "--require-hashes", "--implementation", "cp"]
@@ -109,7 +107,7 @@ def _content(wheel: Path) -> Files:
 
 
 def _for_both(wanted: str, contents: list[Files]) -> Files:
-    """Join the wheels for both processors: one Python part, and the compiled modules in a folder of each machine."""
+    """Join the wheels for both processors: one Python part, and a folder of compiled modules for each machine."""
     joined: Files = {}
     for machine, files in zip(MACHINES, contents):
         for path, file in files.items():
@@ -125,7 +123,7 @@ def _for_both(wanted: str, contents: list[Files]) -> Files:
 
 
 def _finding_its_machine(source: bytes) -> bytes:
-    """Return a package's __init__ with one statement more: its modules also lie in the folder of this machine."""
+    """Return a package's __init__ with one more statement, which adds this machine's folder to its path."""
     lines = source.decode("utf-8").splitlines(keepends=True)
     body = ast.parse(source).body
     first = [each for each in body[:1] if isinstance(each, ast.Expr)]  # its docstring

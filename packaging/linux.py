@@ -1,6 +1,6 @@
-"""The self-contained build for Linux: interpreter, libraries and agent in a folder, started by its `hsm-agent`.
+"""The self-contained build for Linux: interpreter, libraries, agent and the program `hsm-agent` in one folder.
 
-For hosts that have no Python of 3.9 or newer: RHEL 8 (glibc 2.28) and Amazon Linux 2 (2.26) as they come.
+For hosts without Python 3.9 or newer: RHEL 8 (glibc 2.28) and Amazon Linux 2 (2.26) by default.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _START = """\
 #!/bin/sh
-# Start hsm-agent with the interpreter that lies beside this file; nothing is written there.
+# Start hsm-agent with the interpreter beside this file; nothing is written there.
 here=$(dirname "$(readlink -f "$0")")
 exec "$here/python/bin/python3" -I -B "$here/start.py" "$@"
 """
@@ -42,7 +42,7 @@ def linux(root: Path, wheels: Path, note: Note, out: Path) -> list[Path]:
 
 
 def folder(tree: Files, python: Library) -> Files:
-    """Return the files: the tree with its bytecode, `python/` with the interpreter, and what starts it."""
+    """Return the files: the tree with its bytecode, `python/` with the interpreter, and the launcher."""
     files, archive = selfcontained(tree, standard(python, LIBRARY), partial(here, python.files))
     return {
         **files,

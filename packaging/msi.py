@@ -1,4 +1,4 @@
-"""The MSI, by wixl, with what wixl cannot say put into its tables by msibuild; the same bytes from the same files."""
+"""The MSI, built by wixl; msibuild adds to its tables what wixl does not support. Reproducible."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from notes import Note
 
 TOOLS = ("wixl", "msibuild")
-# never changes: by it a newer package finds the older one
+# must never change: by it a newer package finds the older one
 UPGRADE_CODE = "7A06F36B-B241-4CD2-B469-B2685D0755A4"
 _NAMES = uuid.UUID(UPGRADE_CODE)
 _PROGRAM = "hsm-agent.exe"
 _NEWER = "A newer version of hsm-agent is installed. Remove it first if you want this one."
 
-# wixl of Debian 12 has no <Environment>: `=-*` sets, removes at the end, and is the system's; `[~]` is what was there
+# wixl of Debian 12 has no <Environment>. `=-*`: set it, remove it on uninstall, system-wide; `[~]` is the old value
 _ENVIRONMENT = """\
 Environment\tName\tValue\tComponent_
 s72\tl255\tL255\ts72
 Environment\tEnvironment
 Path\t=-*PATH\t[~];[INSTALLDIR]\t{component}
 """
-# What the agent made on the host and that means nothing without it goes with it. `-` removes the key at the end.
+# Uninstall removes what the agent created and what is useless without it. `-` removes the key on uninstall.
 _REGISTRY = """\
 Registry\tRoot\tKey\tName\tValue\tComponent_
 s72\ti2\tl255\tL255\tL0\ts72
 Registry\tRegistry
 EventSource\t2\tSYSTEM\\CurrentControlSet\\Services\\EventLog\\Application\\hsm-agent\t-\t\t{component}
 """
-# 3170: a program in that folder (34), within the transaction (1024) and as SYSTEM (2048), whatever comes of it (64):
-# a task that is not there is none to remove
+# 3170: a program in that folder (34), within the transaction (1024), as SYSTEM (2048), its exit status ignored (64):
+# the task may not exist
 _ACTIONS = """\
 Action\tType\tSource\tTarget
 s72\ti2\tS72\tS255
@@ -48,7 +48,7 @@ CustomAction\tAction
 EndVerify\t3170\tSystem64Folder\t"[System64Folder]schtasks.exe" /delete /tn hsm-agent-verify /f
 EndFirstBoot\t3170\tSystem64Folder\t"[System64Folder]schtasks.exe" /delete /tn hsm-agent-first-boot /f
 """
-# wixl makes up the code of the package, and takes the time of the day
+# wixl makes a random package code, and uses the current time
 _SUMMARY = """\
 PropertyId\tValue
 i2\tl255
@@ -58,7 +58,7 @@ _SummaryInformation\tPropertyId
 13\t{time}
 18\thsm-agent
 """
-# removed for good, and not to make room for another version
+# removed for good, not replaced by another version
 _LAST = 'REMOVE="ALL" AND NOT UPGRADINGPRODUCTCODE'
 _CHANGES = (
     "INSERT INTO `InstallExecuteSequence` (`Action`, `Sequence`) VALUES ('RemoveEnvironmentStrings', 3300)",
@@ -66,10 +66,10 @@ _CHANGES = (
     "INSERT INTO `InstallExecuteSequence` (`Action`, `Sequence`) VALUES ('RemoveRegistryValues', 2600)",
     "INSERT INTO `InstallExecuteSequence` (`Action`, `Condition`, `Sequence`) VALUES ('EndVerify', '{last}', 3401)",
     "INSERT INTO `InstallExecuteSequence` (`Action`, `Condition`, `Sequence`) VALUES ('EndFirstBoot', '{last}', 3402)",
-    # the older one goes within the transaction (wixl: before it), so that it comes back when this one fails
+    # remove the older one within the transaction (wixl: before it), so that it comes back if this one fails
     "UPDATE `InstallExecuteSequence` SET `Sequence` = 1501 WHERE `Action` = 'RemoveExistingProducts'",
-    # another build of the same version takes the place of the one that is there, too (512: this version included); the
-    # column is a part of the key, which no UPDATE changes
+    # another build of the same version also replaces the installed one (512: this version included); the column is part
+    # of the key, which UPDATE cannot change
     "DELETE FROM `Upgrade` WHERE `ActionProperty` = 'WIX_UPGRADE_DETECTED'",
     (
         "INSERT INTO `Upgrade` (`UpgradeCode`, `VersionMax`, `Attributes`, `ActionProperty`)"
@@ -79,7 +79,7 @@ _CHANGES = (
 
 
 def msi(files: Mapping[str, File], note: Note, made: Path) -> Path:
-    r"""Write the package and return its path; files go to `%ProgramFiles%\hsm-agent`, which is put on the PATH."""
+    r"""Write the package and return its path; it installs to `%ProgramFiles%\hsm-agent` and adds that to PATH."""
     content = f"{note.version} {digest(files)}"
     product, package = (str(uuid.uuid5(_NAMES, f"{of} {content}")).upper() for of in ("product", "package"))
     times = int(note.date.timestamp())
@@ -109,17 +109,17 @@ def msi(files: Mapping[str, File], note: Note, made: Path) -> Path:
 
 
 def _run(argv: list[str], folder: Path) -> None:
-    # times in a cabinet are those of the clock on the wall
+    # times in a cabinet are local times
     subprocess.run(argv, cwd=folder, check=True, timeout=300, env={**os.environ, "TZ": "UTC"})
 
 
 def _id(kind: str, path: str) -> str:
-    """Return a name for the tables: a path may hold what they do not take, and be longer than their 72 letters."""
+    """Return an identifier for the tables, which take 72 characters and fewer kinds than a path has."""
     return f"{kind}{uuid.uuid5(_NAMES, path).hex}"
 
 
 def _wix(files: Mapping[str, File], note: Note, code: str) -> ET.Element:
-    """Return the package's description. A file is a component, known by its path; so each is looked after by itself."""
+    """Return the description of the package. Each file is a component of its own, identified by its path."""
     top = ET.Element("Wix", xmlns="http://schemas.microsoft.com/wix/2006/wi")
     product = ET.SubElement(
         top, "Product", Id=code, Name="hsm-agent", Language="1033", Version=note.version,

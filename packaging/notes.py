@@ -1,4 +1,4 @@
-"""The change notes: packaging/changelog, in Debian's form, from which the packages take version, date and author."""
+"""The change notes: packaging/changelog, in Debian's format; packages take version, date and author from it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Note:
-    """What is said of one version."""
+    """The notes of one version."""
 
     version: str
     lines: tuple[str, ...]
@@ -30,7 +30,7 @@ _ENTRY = re.compile(
 
 
 def notes(path: Path) -> list[Note]:
-    """Return the newest first."""
+    """Return the notes of all versions, newest first."""
     text = path.read_text(encoding="utf-8")
     found = [
         Note(

@@ -1,6 +1,6 @@
-"""python -I pages.py TREE DATE - what the agent in that tree says of itself, as JSON of the files for a package.
+"""python -I pages.py TREE DATE - print what that tree documents of itself, as JSON of the files for a package.
 
-A program of its own, since what it describes is the command tree of the agent and the libraries that are shipped.
+A separate program, since it describes the command tree of the shipped agent with the shipped libraries.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EXAMPLES = (
     (f"hsm-agent plan {_ASKED}", "what configure would do; changes nothing"),
     (f"sudo hsm-agent configure {_ASKED}", "install, configure, prove"),
     ("sudo hsm-agent verify", "what differs from the last configure, and why"),
-    ("hsm-agent status --wait 10m --output json", "the report of the run that goes on now"),
+    ("hsm-agent status --wait 10m --output json", "the report of the current run"),
     ("sudo hsm-agent rollback", "the CA and the configuration of before the last change"),
     ("hsm-agent fleet rollout --inventory hosts.ini --waves 1,10%", "one host, then a tenth, then all"),
     ("hsm-agent explain hsm-timed-out", "what a code means, and the way out"),
@@ -58,7 +58,7 @@ def man(root: Any, version: str, date: str) -> str:
 
 
 def _files() -> list[tuple[str, str]]:
-    """Return the paths of Linux and what lies there, as the manual has them."""
+    """Return the paths on Linux and their contents, as the manual lists them."""
     from agent.render import manual  # noqa: PLC0415 -- of the tree, whose path main sets
 
     (table,) = (each for each in manual.blocks(manual.page("files")) if each.kind == "table")
@@ -83,7 +83,7 @@ def _commands(root: Any) -> list[str]:
 
 
 def _tables() -> list[str]:
-    """Return what the agent's own tables say: its options, exit statuses, codes and the forms of a report's place."""
+    """Return the agent's tables: options, exit statuses, codes and the forms of a sink."""
     from agent.config.options import OPTIONS  # noqa: PLC0415
     from agent.core.codes import CODES, EXIT_STATUSES  # noqa: PLC0415 -- of the tree, whose path main sets
     from agent.sinks.registry import SINKS  # noqa: PLC0415
@@ -124,7 +124,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 CONFIG = """\
-# Everything that /etc/hsm-agent/config.toml and conf.d/*.toml beside it can say.
+# All options of /etc/hsm-agent/config.toml and of conf.d/*.toml beside it.
 """
 
 

@@ -1,4 +1,4 @@
-"""python packaging/reference.py - write agent/docs/reference/*.md anew, from the tables of the agent in this checkout.
+"""python packaging/reference.py - write agent/docs/reference/*.md from the tables of this checkout.
 
 Run it after a change to a table of options, codes, warnings, platforms or paths; tests/architecture compares the two.
 """

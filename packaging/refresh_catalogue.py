@@ -3,8 +3,8 @@
     latest-releases.html  document-history.html        saved with a browser, or Markdown of the same names
 
 What a page adds is proposed as a diff, each row with its page and day; nothing is fetched. What contradicts the
-catalogue, or cannot be read for certain, is never proposed but told, and the exit status is 1: a published file whose
-checksum changed, above all, a link whose checksum cannot be read, a release without a day.
+catalogue, or is ambiguous, is never proposed: it is printed, and the exit status is 1. Examples: a published file whose
+checksum changed, a link whose checksum cannot be read, a release without a day.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ENDINGS = {"x86_64": r"x86_64\.rpm|amd64\.deb|msi", "aarch64": r"aarch64\.rpm|a
 
 @dataclass
 class Proposal:
-    """The two files as they would be, and what a person must look at. `dated` has the page that dates a version."""
+    """The proposed text of both files, and what a person must check. `dated`: version -> the page that dates it."""
 
     platforms: str
     checksums: str
@@ -62,12 +62,12 @@ class Proposal:
             self._add_checksums(release, [each for each in fresh if each.release == release], page)
             newest = max((each.version for each in before.releases), key=parse_version)
             if parse_version(release.partition("-")[0]) > parse_version(newest):
-                self._tell_what_is_missing(release, newest)
+                self._report_missing(release, newest)
         if not page.files and not page.released:
             self.attention.append(f"{page.source}: nothing was found on this page; has its form changed?")
 
     def compare_dates(self) -> None:
-        """Tell which dates differ, and which new version has no files here; once all pages are in."""
+        """Report dates that differ, and new versions without files here; call it after all pages."""
         dates = {each.version: each.date for each in self.catalogue.releases}
         newest = max(dates, key=parse_version)
         for version, page in self.dated.items():
@@ -81,11 +81,11 @@ class Proposal:
         self._compare_versions(newest)
 
     def _first_supported(self) -> dt.date:
-        """Return the day since when every release is listed; of those before it, only some are."""
+        """Return the day from which on every release is listed; of earlier ones only some are."""
         return min(each.date for each in self.catalogue.releases if not each.end_of_support)
 
     def _compare_versions(self, newest: str) -> None:
-        """Ask about each newer version that a page speaks of and that neither came with files nor has a day."""
+        """Report each newer version that a page mentions, but without files and without a day."""
         for page in self.pages:
             for version in sorted(page.named - set(self.dated), key=parse_version):
                 if parse_version(version) > parse_version(newest):
@@ -137,8 +137,8 @@ class Proposal:
         text = self.checksums.replace(known[0], f"{head}source = '{source}'\nseen = {page.seen}\n", 1)
         self.checksums = text.replace(sums, f"{sums}{lines}", 1)
 
-    def _tell_what_is_missing(self, release: str, newest: str) -> None:
-        """Tell which clients that were still made have no file in a new release: they may have ended."""
+    def _report_missing(self, release: str, newest: str) -> None:
+        """Report clients that have no file in a new release: they may have ended."""
         known = self.catalogue
         directories = {row.name: row.directory for row in known.rows}
         packages = {each.component: each for each in known.packages if each.sdk == 5}
@@ -160,7 +160,7 @@ class Proposal:
 
 
 def _unlike(file: Published, known: Catalogue) -> str | None:
-    """Say why a file is not one that the catalogue has a place for; None for one that it has."""
+    """Return why a file does not belong in the catalogue, or None if it does."""
     folder, _, name = file.path.partition("/")
     made = [
         client
@@ -191,7 +191,7 @@ def _name_of(
 
 
 def _at_first_table(text: str) -> tuple[str, str]:
-    """Split before the first table and the comment that stands over it."""
+    """Split before the first table and the comment above it."""
     place = text.rfind("\n\n", 0, text.index("[release.")) + 2
     return text[:place], text[place:]
 
@@ -216,7 +216,7 @@ def main() -> None:
         "--catalogue", type=Path, default=ROOT / "agent" / "catalogue", help="default: this checkout's"
     )
     parser.add_argument(
-        "--write", action="store_true", help="write what is proposed, to be looked at with git diff"
+        "--write", action="store_true", help="write what is proposed; review it with git diff"
     )
     given = parser.parse_args()
     before = {name: (given.catalogue / name).read_text(encoding="utf-8") for name in (PLATFORMS, CHECKSUMS)}

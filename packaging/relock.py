@@ -1,4 +1,4 @@
-"""python packaging/relock.py - choose the newest libraries that each Python can have, and write the three locks."""
+"""python packaging/relock.py - choose the newest libraries for each Python, and write the three locks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-# rich asks for them, for Markdown and coloured source text, of which the agent shows none: 5 MB
+# rich requires them for Markdown and coloured source code, which the agent does not show: 5 MB
 LEFT_OUT = {"pygments", "markdown-it-py", "mdurl"}
 _HEADERS = {
     LOCK: """\
@@ -33,18 +33,18 @@ _HEADERS = {
 # What of libraries-current.txt is another wheel on Windows, and what only Windows needs: click writes by colorama.
 """,
 }
-# its compiled half stays out, and the other is the same everywhere
+# only its pure half is shipped, which is the same everywhere
 PURE_HALF = {"markupsafe"}
 
-# `pip --python-version --platform` chooses wheels for another Python and system, yet judges `; python_version < "3.11"`
-# by its own; so it is told what to judge by.
+# `pip --python-version --platform` chooses wheels for another Python and system, but evaluates the marker
+# `; python_version < "3.11"` for its own. So this program replaces the values that markers see.
 _PIP = """
 import json
 import sys
 from pip._vendor.packaging import markers
 
-told = {**markers.default_environment(), **json.loads(sys.argv.pop(1))}
-markers.default_environment = lambda: told
+values = {**markers.default_environment(), **json.loads(sys.argv.pop(1))}
+markers.default_environment = lambda: values
 
 from pip._internal.cli.main import main
 
@@ -56,7 +56,7 @@ _MARKERS_OF_WINDOWS = {"sys_platform": "win32", "platform_system": "Windows", "o
 
 
 def resolve(python: str, platform: str, wanted: list[str], *options: str) -> list[dict[str, Any]] | None:
-    """Return what pip would install, None when it finds nothing. One index alone is asked: this machine's."""
+    """Return what pip would install, or None if it finds nothing. It uses only the index of this machine."""
     markers = {"python_version": python, "python_full_version": f"{python}.0"}
     markers.update(_MARKERS_OF_WINDOWS if platform in WINDOWS.platforms else {})
     with tempfile.TemporaryDirectory() as folder:
@@ -80,9 +80,9 @@ def resolve(python: str, platform: str, wanted: list[str], *options: str) -> lis
 
 
 def _one_index() -> dict[str, str]:
-    """Return the environment in which pip asks the index that this machine is set up for, and nothing beside it.
+    """Return an environment in which pip uses only the index that this machine is configured for.
 
-    A folder of wheels beside an index has no `requires-python`: from one, pip took libraries of a newer Python.
+    A folder of wheels has no `requires-python`: from one, pip took libraries for a newer Python.
     """
     hidden = ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
@@ -114,7 +114,7 @@ def line(found: dict[str, Any], lock: Lock) -> str:
 
 
 def chosen(lock: Lock, wanted: list[str]) -> list[dict[str, Any]]:
-    """Return what a lock is to hold, as pip found it."""
+    """Return the text of a lock, from what pip found."""
     found = resolve(lock.python, lock.platforms[0], wanted)
     if found is None:
         sys.exit(f"pip found no set of libraries for {lock.platforms[0]}")

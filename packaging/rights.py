@@ -1,4 +1,4 @@
-"""Whose the parts are, and under which licence: the file `copyright` of the packages, in Debian's form."""
+"""The file `copyright` of the packages, in Debian's format: owners and licences of all parts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from libraries import Library
     from notes import Note
 
-# the project has not published terms of its own yet
+# the project has no licence yet
 LICENCE = "LicenseRef-not-published"
-# README and pyproject.toml say it in the same words
+# README and pyproject.toml use the same words
 TERMS = "The authors have not published terms for hsm-agent itself yet; all rights reserved."
 _APACHE = "Apache License 2.0: /usr/share/common-licenses/Apache-2.0 on Debian, and in its *.dist-info."
 _TEXT = re.compile(r"\.dist-info/(licenses/)?(.*/)?(LICEN[CS]E|COPYING|NOTICE)[^/]*$", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Text and pages of the manual as roff reads them, for `man`."""
+"""Text and pages of the manual in roff, for `man`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def roff(text: str) -> str:
-    """Return plain text as roff reads it."""
+    """Return plain text in roff."""
     return _line(_escaped(text))
 
 
@@ -24,11 +24,11 @@ def topic_page(topic: str, blocks: Iterable[Block], version: str, date: str) -> 
     """Return the manual page of a topic, for section 7."""
     _, summary, *rest = blocks
     name = page_name(topic)
-    said = summary.rows[0][0].rstrip(".")
+    brief = summary.rows[0][0].rstrip(".")
     lines = [
         '.\\" made from agent/docs',
         f'.TH {roff(name.upper())} 7 "{date}" "hsm-agent {version}" "hsm-agent manual"',
-        *(".SH NAME", f"{roff(name)} \\- {_inline(said[0].lower() + said[1:])}"),
+        *(".SH NAME", f"{roff(name)} \\- {_inline(brief[0].lower() + brief[1:])}"),
         *([".SH DESCRIPTION"] if rest and rest[0].kind != "section" else []),
         *(line for block in rest for line in _lines(block)),
         *(".SH SEE ALSO", ".BR hsm\\-agent (1)"),
@@ -51,7 +51,7 @@ def _lines(block: Block) -> Iterator[str]:
 
 
 def _table(head: Sequence[str], *rows: Sequence[str]) -> Iterator[str]:
-    """Yield each row as a paragraph below its first cell: tables of roff do not wrap."""
+    """Yield each row as a paragraph below its first cell, since tables in roff do not wrap."""
     for row in rows:
         yield from (".TP", _inline(row[0]) or "\\-")
         cells = [(name, cell) for name, cell in zip(head[1:], row[1:]) if cell]
@@ -63,7 +63,7 @@ def _table(head: Sequence[str], *rows: Sequence[str]) -> Iterator[str]:
 
 
 def _inline(text: str) -> str:
-    """Return text with its links as references, and its code and what is strong in bold."""
+    """Return text with links as references, and code and strong text in bold."""
     from agent.render.manual import linked  # noqa: PLC0415 -- of the tree, whose path the caller sets
 
     text = linked(text, lambda name: f"**{page_name(name)}**(7)")
@@ -80,5 +80,5 @@ def _escaped(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    """Return a line that is no request of roff, which begins with a full stop or an apostrophe."""
+    """Return a line escaped so that a leading full stop or apostrophe is not a roff request."""
     return "\\&" + text if text[:1] in (".", "'") else text

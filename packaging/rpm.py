@@ -1,4 +1,4 @@
-"""The rpm package, made by rpmbuild alone."""
+"""The rpm package, built by rpmbuild."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def rpm(files: Mapping[str, File], notes: Sequence[Note], rights: bytes, licence
             encoding="utf-8",
         )
         rpmbuild = ["rpmbuild", "-bb", "--quiet", "--nodeps", "--target", "noarch"]
-        # macros of whoever builds stay out of it, and so does the database of this machine
+        # without the user's macros and without this machine's database
         rpmbuild += [
             "--define",
             f"_topdir {top}",
@@ -65,7 +65,7 @@ def rpm(files: Mapping[str, File], notes: Sequence[Note], rights: bytes, licence
 
 
 def _listed(files: Mapping[str, File]) -> list[str]:
-    """Return the lines of %files: every file, and the folders that belong to this package alone."""
+    """Return the lines of %files: every file, and the folders that only this package owns."""
     own = {"etc/hsm-agent", PLACE, *(str(PurePosixPath(path).parent) for path in (RIGHTS, EXAMPLE))}
     own.add("usr/share/doc/hsm-agent")
     own |= {

@@ -1,4 +1,4 @@
-"""The bill of materials, CycloneDX 1.5 in JSON: what is in the tree, by whom, under which licence, with which hash."""
+"""The bill of materials, CycloneDX 1.5 in JSON: the parts of the tree with author, licence and hash."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def sbom(version: str, digest: str, date: datetime, libraries: list[Library]) -> bytes:
     """Return the document; `digest` is the tree's."""
-    # no registry has it, and whoever takes its name at one is somebody else
+    # no registry has this package: one of the same name there is another project
     purl = f"pkg:generic/hsm-agent@{version}"
     agent = {
         "type": "application",
@@ -29,7 +29,7 @@ def sbom(version: str, digest: str, date: datetime, libraries: list[Library]) ->
         "$schema": "http://cyclonedx.org/schema/bom-1.5.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
-        # the same for the same content, so that the document is the same too
+        # derived from the content, so that the document is reproducible
         "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'hsm-agent:{digest}')}",
         "version": 1,
         "metadata": {"timestamp": date.strftime("%Y-%m-%dT%H:%M:%SZ"), "component": agent},
@@ -46,7 +46,7 @@ def _component(library: Library) -> dict[str, Any]:
     purl = f"pkg:{library.registry}/{library.name}@{library.version}"
     expression = library.metadata.get("License-Expression")
     licence = {"expression": expression} if expression else {"license": {"name": licence_of(library)}}
-    # a component has one hash of each kind; of the two wheels of a compiled library both stand in what is distributed
+    # a component has one hash of each kind; both wheels of a compiled library are distributed
     files = [{"type": "distribution", "url": purl, "hashes": [_hash(each)]} for each in library.wheels]
     cpe = f"cpe:2.3:a:{library.cpe}:{library.version}:*:*:*:*:*:*:*"
     return {
@@ -67,7 +67,7 @@ def _hash(sha256: str) -> dict[str, str]:
 
 
 def licence_of(library: Library) -> str:
-    """Return the name of a library's licence, as its authors gave it."""
+    """Return the name of a library's licence, as its authors give it."""
     found = library.metadata.get("License-Expression") or library.metadata.get("License") or ""
     classifiers = library.metadata.get_all("Classifier") or []
     named = [each.rsplit(" :: ", 1)[-1] for each in classifiers if each.startswith("License ::")]

@@ -1,4 +1,4 @@
-"""Interpreter, libraries and agent in one folder: what the builds for Windows and for Linux have in common."""
+"""The common part of the self-contained builds: interpreter, libraries and agent in one folder."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
     from libraries import Library
 
-ARCHIVE = "python313.zip"  # where CPython looks for its standard library before it looks for a folder
-# Of the standard library, by the path in it: what is for whoever writes programs, draws windows or installs libraries.
-# Nothing of what travels imports any of it.
+ARCHIVE = "python313.zip"  # CPython reads its standard library from here before it tries a folder
+# Left out of the standard library, by path: tools for developers, windows, and installers of libraries. No shipped
+# module imports them.
 NOT_NEEDED = re.compile(
     r"(test|tkinter|idlelib|turtledemo|turtle\.py|lib2to3|ensurepip|venv|site-packages|unittest|doctest\.py|pydoc.*|_pyrepl"
     r"|curses|dbm|sqlite3|config-.*|_sysconfigdata.*)(/|$)|.*__pycache__/"
 )
 _TAG = "cpython-313"
-# so that the same library is the same file in every release
+# so that an unchanged library is the same file in every release
 _ALWAYS = datetime(1980, 1, 1, tzinfo=timezone.utc)
 
 
@@ -34,18 +34,18 @@ def selfcontained(
 ) -> tuple[Files, File]:
     """Return the tree without its launcher and with its bytecode, and the standard library's bytecode as an archive."""
     ours = {path: file for path, file in tree.items() if path != "hsm-agent"}
-    # templates are filled, not run, and some of them are for older Pythons
+    # templates are rendered, not run, and some are for older Pythons
     modules = {path for path in ours if path.endswith(".py") and not path.startswith("agent/templates/")}
     there = {f"{ARCHIVE}/{path}": data for path, data in standard.items()}
     compiled = compiled_by({**there, **{path: ours[path].data for path in modules}})
-    # as in Python's own embeddable package: one file to open and to install instead of five hundred
+    # as in Python's embeddable package: one file to open and to install instead of five hundred
     library = [(f"{path.partition('/')[2]}c", compiled[path]) for path in sorted(there)]
     beside = {_beside(path): File(compiled[path]) for path in modules}
     return {**ours, **beside}, File(zipped(library, _ALWAYS, zipfile.ZIP_STORED))
 
 
 def standard(python: Library, below: str) -> dict[str, bytes]:
-    """Return the sources of an interpreter's standard library, which lies below that folder, by their paths in it."""
+    """Return the sources of the standard library below a folder of an interpreter, by their paths in it."""
     return {
         path.removeprefix(below): file.data
         for path, file in python.files.items()

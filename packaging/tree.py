@@ -1,4 +1,4 @@
-"""The tree: the agent and its libraries in one folder, run where it lies by any Python from 3.9 on; and its far end."""
+"""The tree: agent and libraries in one folder, which any Python from 3.9 on runs in place; and the far end's part."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from libraries import Library
 
 UNITS = "agent/templates/units/"
-# Where the far end of a roll-out begins. What these import, at whatever moment, travels, and nothing else: it goes to
-# every host, and each file of it is unpacked there.
+# The entry points of the far end. Exactly what these import, at import time or later, is sent: it goes to every host,
+# and each file is unpacked there.
 _FAR_END = ("agent.remote.bootstrap", "agent.remote.server")
-# The manual, which is read on hosts; of other documents none is. Pages for contributors lie below it, in dev/.
+# The manual, the only documents that hosts need. Pages for contributors are below it, in dev/.
 _MANUAL = re.compile(r"agent/docs/(reference/)?[\w-]+\.md")
 _TYPED_LIBRARIES = ("annotated-doc", "click", "jinja2", "markupsafe", "rich", "shellingham", "typer")
 LAUNCHER = '''\
 #!/usr/bin/python3 -I
-"""Start hsm-agent from the folder in which this file lies."""
+"""Start hsm-agent from the folder of this file."""
 
 import os
 import sys
@@ -73,7 +73,7 @@ def far_end(root: Path, libraries: list[Library]) -> Files:
 
 
 def _imported(sources: dict[str, bytes]) -> set[str]:
-    """Return the sources that the far end imports, directly or not, with the packages that they lie in."""
+    """Return the sources that the far end imports, directly or not, with their packages."""
     found: set[str] = set()
     waiting = list(_FAR_END)
     while waiting:
@@ -88,7 +88,7 @@ def _imported(sources: dict[str, bytes]) -> set[str]:
 
 
 def _imports(source: bytes) -> Iterator[str]:
-    """Yield what a module imports when it runs; of a name, both the module it is in and the one that it may be."""
+    """Yield what a module imports at run time; of a name, its module and the module that it may be itself."""
     waiting: list[ast.AST] = [ast.parse(source)]
     while waiting:
         node = waiting.pop()
@@ -106,12 +106,12 @@ def _imports(source: bytes) -> Iterator[str]:
 def _sources(root: Path) -> Files:
     files: Files = {}
     sources = {each.relative_to(root).as_posix(): each for each in (root / "agent").rglob("*")}
-    # agent/templates is a link to these, which some Pythons follow and others do not; units go where systemd looks
+    # agent/templates is a link to these, which only some Pythons follow; units are installed where systemd reads them
     templates = {
         f"agent/{each.relative_to(root).as_posix()}": each for each in (root / "templates").rglob("*")
     }
     for path, source in sorted({**sources, **templates}.items()):
-        # no host has a use for py.typed, which is for the type checkers of those who import the wheel
+        # py.typed is for type checkers of programs that import the wheel: not for hosts
         is_read = source.name != "py.typed" and (
             source.suffix != ".md" or _MANUAL.fullmatch(path) is not None
         )

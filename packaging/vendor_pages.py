@@ -1,7 +1,7 @@
-"""A saved page of the AWS CloudHSM User Guide -> the files with checksums and the releases with dates that it names.
+"""A saved page of the AWS CloudHSM User Guide -> the files with checksums and the releases with dates in it.
 
-What cannot be read for certain is a question, never passed over: each package that is linked has one checksum behind
-its link, each checksum belongs to a link, and each release has a date.
+What is ambiguous becomes a question: each linked package has one checksum after its link, each checksum belongs to a
+link, and each release has a date.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# A link's address, as Markdown has it or in the open; and what only looks like the path of a package.
+# The address of a link, in Markdown or bare; and a text that only looks like the path of a package.
 _LINK = re.compile(
     r"\]\(\s*<?(?P<target>[^)\s>]*)[^)]*\)"
     r"|(?P<bare>[a-z][a-z0-9+.-]*://[^\s<>()\[\]\"'|]+)"
@@ -28,9 +28,9 @@ _LATEST = re.compile(r"[-_]latest[._]")
 _SHA256 = re.compile(r"(?<![0-9A-Za-z])[0-9a-fA-F]{64}(?![0-9A-Za-z])")
 _VERSION = re.compile(r"[-_](?P<version>\d+\.\d+\.\d+)(?:-(?P<release>\d+))?[._]")
 _RELEASED = re.compile(r"Released\b[^|]{0,80}?\bversion\s+(?P<version>\d+\.\d+\.\d+)\b")
-# the cell behind the one that names a release
+# the cell after the one that names a release
 _NEXT_CELL = re.compile(r"[^|]*\|\s*(?P<cell>[^|\n]*)")
-# of a client of ours: other software in these pages has other first numbers
+# of a CloudHSM client: other software in these pages has other major versions
 _NAMED = re.compile(
     r"(?<![\d.])([5-9]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)|client-version-([5-9]-\d{1,3}-\d{1,3})\b"
 )
@@ -53,10 +53,10 @@ class Published:
 
 @dataclass(frozen=True)
 class Page:
-    """One page as it was saved. `source` is its name in the guide, `seen` the day.
+    """A saved page. `source` is its name in the guide, `seen` the day of the copy.
 
-    `questions` is what a person must look at. When a checksum of the page has no file, `is_doubtful`: those that have
-    one may have another's. `named` are all versions of a client that the page speaks of.
+    `questions` are for a person. `is_doubtful` if a checksum of the page has no file: other files may then have
+    the wrong one. `named` are all versions of a client that the page mentions.
     """
 
     source: str
@@ -81,7 +81,7 @@ class _Linked:
 
 
 class _Text(HTMLParser):
-    """HTML as the Markdown in which the guide is mirrored: links keep their address, cells their border."""
+    """HTML as the Markdown of the guide's mirror: links keep their address, cells their border."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -106,7 +106,7 @@ class _Text(HTMLParser):
 
 
 def read_page(path: Path, seen: dt.date | None, base_url: str) -> Page:
-    """Read a saved copy, HTML or Markdown; without a day it is that of the file. `base_url` is where files lie."""
+    """Read a saved copy, HTML or Markdown. `seen` defaults to the day of the file; `base_url` is that of the files."""
     day = seen or dt.datetime.fromtimestamp(path.stat().st_mtime, dt.timezone.utc).date()
     text = path.read_text(encoding="utf-8", errors="replace")
     if re.match(r"\s*<", text):
@@ -123,7 +123,7 @@ def read_page(path: Path, seen: dt.date | None, base_url: str) -> Page:
 
 
 def _links(text: str) -> Iterator[_Linked]:
-    """Yield every link in order, an empty one first for what stands before them all."""
+    """Yield every link in order, first an empty one for the text before the first link."""
     target, begins = "", 0
     for each in _LINK.finditer(text):
         following = each["target"] or each["bare"] or each["path"] or ""
@@ -141,13 +141,13 @@ def _sums(text: str) -> tuple[str, ...]:
 
 
 def _files(text: str, base_url: str, questions: list[str]) -> tuple[tuple[Published, ...], bool]:
-    """Return the files that have one checksum, and whether a checksum was left without a file."""
+    """Return the files that have one checksum, and whether a checksum has no file."""
     found: dict[str, Published] = {}
     is_doubtful = False
     for link in _links(text):
         path = link.target[len(base_url) + 1 :] if link.target.startswith(f"{base_url}/") else None
         if not link.is_package:
-            # documents below the same address, such as Javadocs, have checksums of their own
+            # other files at the same address, such as Javadocs, have checksums too
             if link.sums and path is None:
                 is_doubtful = True
                 questions.append(f"the checksum {link.sums[0]} belongs to no file")
@@ -172,22 +172,22 @@ def _files(text: str, base_url: str, questions: list[str]) -> tuple[tuple[Publis
 
 
 def _released(text: str, questions: list[str]) -> dict[str, dt.date]:
-    """Return the first day of each version: some are named again for another platform."""
+    """Return the first day of each version: some are listed again for another platform."""
     found: dict[str, dt.date] = {}
     for each in _RELEASED.finditer(text):
         version = each["version"]
         cell = _NEXT_CELL.match(text, each.end())
-        said = " ".join(cell["cell"].split()) if cell else ""
-        day = _date(said)
+        text = " ".join(cell["cell"].split()) if cell else ""
+        day = _date(text)
         if day is None:
-            questions.append(f"the day on which {version} was released cannot be read: {said[:60]!r}")
+            questions.append(f"the day on which {version} was released cannot be read: {text[:60]!r}")
         else:
             found[version] = min(day, found.get(version, day))
     return found
 
 
 def _date(text: str) -> dt.date | None:
-    """Read a date, which is all of the text."""
+    """Parse a text that is a date."""
     for form in _DATES:
         match = form.fullmatch(text)
         if match is None:

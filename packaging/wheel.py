@@ -1,4 +1,4 @@
-"""The wheel for whoever runs a fleet: the agent as `pip` builds it, and in it the tree that travels to hosts."""
+"""The wheel for operators of a fleet: the agent as `pip` builds it, with the archive that is sent to hosts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-# what pip needs of a checkout; a copy, since setuptools keeps what it built before and would ship what is gone
+# what pip needs of a checkout; in a copy, since setuptools would also ship deleted files of an earlier build
 _PARTS = ("agent", "templates", "pyproject.toml", "README.md")
-# where `agent.fleet.agent_archive` looks
+# where `agent.fleet.agent_archive` reads it
 _PLACE = "agent/fleet"
 
 

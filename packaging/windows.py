@@ -1,4 +1,4 @@
-"""The self-contained build for Windows: interpreter, libraries and agent in a folder, started by its hsm-agent.exe."""
+"""The self-contained build for Windows: interpreter, libraries, agent and hsm-agent.exe in one folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from notes import Note
 
 ARCH = "x86_64"
-# A path beside python313.dll turns Python's own search off, with the registry and the user's folders: these are all.
+# A file python313._pth beside python313.dll turns off Python's search, the registry and the user's folders: only these
+# paths count.
 _PATH = f"{ARCHIVE}\n.\n..\n"
 _PACKAGES = "wine wine64 gcc-mingw-w64-x86-64 wixl msitools"
 
@@ -40,7 +41,7 @@ def windows(root: Path, wheels: Path, note: Note, out: Path) -> list[Path]:
     if missing:
         sys.exit(f"the build for Windows wants {', '.join(missing)}; on Debian: apt-get install {_PACKAGES}")
     python = interpreter(wheels)
-    # a library's wheel for Windows takes the place of the one for Linux
+    # a library's wheel for Windows replaces the one for Linux
     parts = {
         each.name: each for lock in (libraries(wheels, CURRENT), libraries(wheels, WINDOWS)) for each in lock
     }
@@ -58,7 +59,7 @@ def windows(root: Path, wheels: Path, note: Note, out: Path) -> list[Path]:
 
 
 def folder(tree: Files, version: str, python: Library) -> Files:
-    """Return the files: the tree with its bytecode, `python/` with the interpreter, and what starts it."""
+    """Return the files: the tree with its bytecode, `python/` with the interpreter, and the launcher."""
     files, archive = selfcontained(tree, standard(python, LIBRARY), partial(in_wine, python.files))
     for path, file in python.files.items():
         if not path.startswith(LIBRARY):
@@ -66,5 +67,5 @@ def folder(tree: Files, version: str, python: Library) -> Files:
     files[f"python/{ARCHIVE}"] = archive
     files[f"python/{NAME}._pth"] = File(_PATH.encode())
     files["hsm-agent.exe"] = File(launcher(version, NAME))
-    # modes are none of Windows, and shall not count in the content's hash
+    # Windows has no modes, and they must not change the digest of the content
     return {path: File(file.data) for path, file in files.items()}

@@ -163,15 +163,15 @@ def main(arguments: Sequence[str]) -> int:
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
 
     def body() -> int:
-        tell = _Teller(as_json=output == "json")
+        presenter = _Presenter(as_json=output == "json")
         scene = sandbox.build(folder)
         with _set(scene, folder) as (this, acts):
-            tell.opening(scene)
-            passed = all(tell.act(scene, act) for act in acts(FAULTS[name], this))
-        tell.end(name, passed=passed)
+            presenter.opening(scene)
+            passed = all(presenter.act(scene, act) for act in acts(FAULTS[name], this))
+        presenter.end(name, passed=passed)
         return 0 if passed else 1
 
-    return sandbox.telling(fd, body)
+    return sandbox.send_errors(fd, body)
 
 
 @contextlib.contextmanager
@@ -272,7 +272,7 @@ def _arch(scene: sandbox.Sandbox) -> str:
     return scene.run(["uname", "-m"]).stdout.strip()
 
 
-class _Teller:
+class _Presenter:
     """Prints what happens: headings and screens for people, one document for programs."""
 
     def __init__(self, *, as_json: bool) -> None:

@@ -60,7 +60,7 @@ _PR_SET_PDEATHSIG = 1
 def enter(module: str, arguments: Sequence[str]) -> int:
     """Run `python -m MODULE FOLDER FD ARGUMENTS` in namespaces of its own and return its exit status.
 
-    FOLDER is private to it; an AgentError goes back through the file descriptor FD, see `telling`. When it ends,
+    FOLDER is private to it; an AgentError goes back through the file descriptor FD, see `send_errors`. When it ends,
     however it ends, the kernel drops its mounts, addresses, files and processes; it ends when this process does.
     Raises AgentError `not-root`, `demo-unavailable`, `interrupted`, and what came through FD.
     """
@@ -73,15 +73,15 @@ def enter(module: str, arguments: Sequence[str]) -> int:
         with _ended_by_signals():
             _require_programs()
             _call("unshare", *_SPACES, "true")
-            told, status = _entered(module, arguments)
+            messages, status = _entered(module, arguments)
     except KeyboardInterrupt as interrupt:
         raise AgentError(
             "interrupted", "the demo was interrupted", saw=str(interrupt) or "Ctrl-C", hint="the machine is as it was"
         ) from None  # fmt: skip
     except OSError as error:
         raise AgentError("demo-unavailable", "the stage could not be entered", saw=str(error)) from error
-    if told:
-        tree = json.loads(told)
+    if messages:
+        tree = json.loads(messages)
         raise AgentError(tree.pop("code"), tree.pop("sentence"), **tree)
     return status
 
@@ -110,32 +110,32 @@ def _entered(module: str, arguments: Sequence[str]) -> tuple[str, int]:
     read, write = os.pipe()
     argv = ["unshare", *_SPACES, sys.executable, "-m", module, _GROUND, str(write), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    with os.fdopen(read, encoding="utf-8") as told, subprocess.Popen(
+    with os.fdopen(read, encoding="utf-8") as messages, subprocess.Popen(
         argv, env=environment, stdin=subprocess.DEVNULL, pass_fds=(write,), preexec_fn=_ends_with_us  # noqa: PLW1509 -- no threads here
     ) as process:  # fmt: skip
         os.close(write)
         try:
-            return told.read(), process.wait()
+            return messages.read(), process.wait()
         except KeyboardInterrupt:
             process.kill()
             # the first process of the namespaces holds the other end, and dies after its parent
-            select.select([told], [], [], _GONE_SECONDS)
+            select.select([messages], [], [], _GONE_SECONDS)
             raise
 
 
-def telling(fd: int, body: Callable[[], int]) -> int:
-    """Run a body inside the namespaces; its error is sent to `enter`; a reader of its output that is gone ends it."""
+def send_errors(fd: int, body: Callable[[], int]) -> int:
+    """Run a body inside the namespaces and send its AgentError to `enter`. It ends if nothing reads its output."""
     try:
         return body()
     except AgentError as error:
-        told = {
+        fields = {
             "code": error.code.name,
             "sentence": error.sentence,
             "saw": error.saw,
             "want": error.want,
             "hint": error.hint,
         }
-        os.write(fd, json.dumps(told).encode())
+        os.write(fd, json.dumps(fields).encode())
         return error.code.exit_status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -21,10 +21,10 @@ function Assert-Own($folder) {
     if ('S-1-5-18', 'S-1-5-32-544', $me.User.Value -notcontains $owner) { throw "$folder belongs to $owner" }
     if (-not $list.GetSecurityDescriptorSddlForm('Access').StartsWith('D:')) { throw "$folder has no access list" }
     foreach ($rule in $list.GetAccessRules($true, $true, $kind)) {
-        # data, attributes, what lies inside, removal, the list, the owner; and the generic rights
+        # the rights to write data, append, set attributes, delete (also children), set the ACL or the owner; generic ones
         $writes = [int]$rule.FileSystemRights -band 0x500D0156
         $who = $rule.IdentityReference.Value
-        # also who made it, and its owner
+        # also CREATOR OWNER and OWNER RIGHTS
         $ours = 'S-1-5-18', 'S-1-5-32-544', 'S-1-3-0', 'S-1-3-4', $me.User.Value -contains $who
         if ("$($rule.AccessControlType)" -eq 'Allow' -and $writes -and -not $ours) { throw "$folder can be changed by $who" }
     }

@@ -1,7 +1,7 @@
 
 (function () {
   "use strict";
-  // Without this script the page is whole: every host is in the table, worst first. With it, it can be sifted.
+  // The page is complete without this script: every host is in the table, worst first. The script adds filters.
   const byId = (id) => document.getElementById(id);
   const table = byId("table"), body = table.tBodies[0], find = byId("find"), only = byId("only"), sorter = byId("sort");
   const rows = Array.from(body.rows, (row, place) => ({

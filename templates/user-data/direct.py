@@ -1,4 +1,4 @@
-# urllib knows names in no_proxy, and neither ranges nor addresses of IPv6
+# urllib supports names in no_proxy, but neither ranges nor IPv6 addresses
 def direct(host):
     for entry in os.environ.get("no_proxy", "").replace("[", "").replace("]", "").split(","):
         try:

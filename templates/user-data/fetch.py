@@ -1,9 +1,9 @@
 import hashlib, http.client, os, subprocess, sys, urllib.error, urllib.request
-{% if way.proxy %}
+{% if network.proxy %}
 import ipaddress, urllib.parse
 {% endif %}
 
-url = '{{ source.url }}'  # not an argument: those of a process are everybody's to read
+url = '{{ source.url }}'  # not an argument: every user can read those of a process
 path, wanted = sys.argv[1:]
 most = 64 * 1024 * 1024
 shown = url.partition("?")[0]
@@ -17,7 +17,7 @@ def digest():
     return found.hexdigest()
 
 
-{% if way.proxy %}
+{% if network.proxy %}
 {% include "user-data/direct.py" %}
 
 
@@ -27,7 +27,7 @@ if not (os.path.exists(path) and digest() == wanted):
         if url.startswith("s3:"):
             subprocess.run(["aws", "s3", "cp", "--only-show-errors", url, path], check=True, timeout=300)
         else:
-{% if way.proxy %}
+{% if network.proxy %}
             if direct(urllib.parse.urlsplit(url).hostname):
                 urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))
 {% endif %}
@@ -40,7 +40,7 @@ if not (os.path.exists(path) and digest() == wanted):
         print("%s: HTTP %d" % (shown, error.code))
         sys.exit(22 if error.code in (400, 401, 403, 404, 410) else 1)
     except (OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as error:
-        reason = getattr(error, "reason", error)  # the text of other errors may hold a whole URL
+        reason = getattr(error, "reason", error)  # the text of other errors may contain the URL with its query
         print("%s: %s" % (shown, reason if isinstance(reason, OSError) else error.__class__.__name__))
         sys.exit(1)
     if digest() != wanted:

@@ -1,15 +1,15 @@
-{# What cloud-init runs, as it is or inside of cloud-config. Values come in three places only: words that were checked
-   character by character, numbers, and one line of ASCII JSON in a here-document that expands nothing. #}
+{# The script that cloud-init runs, directly or from cloud-config. It contains three kinds of value only: words that
+   were checked character by character, numbers, and one line of ASCII JSON in a here-document that expands nothing. #}
 #!/bin/sh
-# Made by `hsm-agent user-data`, {{ version }}: brings hsm-agent to this host and runs `hsm-agent configure`.
-# cloud-init runs this once. What survives a reboot is a unit, which it makes of itself and takes away when the host is
-# configured: what one boot could not do, the next one does. Read on with: journalctl -u hsm-agent-first-boot
+# Made by `hsm-agent user-data`, {{ version }}: installs hsm-agent on this host and runs `hsm-agent configure`.
+# cloud-init runs this once. It installs itself as a unit that runs at each boot, and removes the unit when the host is
+# configured. Its log: journalctl -u hsm-agent-first-boot
 set -u
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 umask 022
-{% if way.proxy %}
-export http_proxy='{{ way.proxy }}' https_proxy='{{ way.proxy }}' no_proxy='{{ way.exceptions }}'
+{% if network.proxy %}
+export http_proxy='{{ network.proxy }}' https_proxy='{{ network.proxy }}' no_proxy='{{ network.exceptions }}'
 {% endif %}
 
 state=/var/lib/hsm-agent
@@ -22,7 +22,7 @@ units=/etc/systemd/system
 cache=/var/cache/hsm-agent/first-boot
 file=$cache/{{ source.name }}
 {% endif %}
-# RHEL 8 as it comes has this one alone, which is too old for the agent but not for what is done here
+# RHEL 8 has only this one by default: too old for the agent, new enough for this script
 python=/usr/libexec/platform-python
 [ -x "$python" ] || python=/usr/bin/python3
 [ -x "$python" ] || python=python3
@@ -32,25 +32,25 @@ say() {
     { echo "hsm-agent first boot: $*" >/dev/console; } 2>/dev/null || :
 }
 
-# seconds on a clock that never jumps
+# seconds on a monotonic clock
 uptime() {
     read -r up _ </proc/uptime
     echo "${up%.*}"
 }
 
-# before there is an agent that could: a report of the same form to whom it is for; then the end
+# send a report of the agent's form to the report sinks, since there is no agent yet to do it; then exit
 fail() {
-    # of a line without an end, no more than what an argument may be
+    # a line may be endless, and an argument may not
     words=$(printf '%s' "$3" | tail -c 4000)
     say "$1: $words"
-    timeout 300 "$python" -I - "$wanted" "$1" "$2" "$words" <<'END' || say "nobody was told: $python failed"
-{% include "user-data/tell.py" %}
+    timeout 300 "$python" -I - "$wanted" "$1" "$2" "$words" <<'END' || say "no report was sent: $python failed"
+{% include "user-data/deliver.py" %}
 END
     exit "$2"
 }
 
-# again and again until it works or the time is up; a status from 20 on means that waiting cannot help
-patiently() {
+# repeat until it works or the time is up; a status from 20 to 29 means that waiting does not help
+retry() {
     limit=$(($(uptime) + {{ patience }}))
     (umask 077 && : >"$log")
     while :; do
@@ -97,17 +97,17 @@ Type=oneshot
 ExecStart=/bin/sh /var/lib/hsm-agent/first-boot go
 ExecStartPost=/bin/sh /var/lib/hsm-agent/first-boot done
 EnvironmentFile=-/etc/hsm-agent/environment
-# proven but not reported: the next run sends what is kept. Degraded is not done: the next boot tries again.
+# 60: proven but not reported; the next run sends the report. Degraded is not done: the next boot tries again.
 SuccessExitStatus=60
 TimeoutStartSec={{ limit }}
-# stopping is told to the agent alone: a package manager at work is allowed to finish
+# only the agent gets SIGTERM: a running package manager may finish
 KillMode=mixed
 TimeoutStopSec=15min
 
 [Install]
 WantedBy=multi-user.target
 END
-        # enabled by hand: `systemctl enable` would have systemd read all its units once more
+        # enabled by a link: `systemctl enable` makes systemd read all its units again
         mkdir -p "$units/multi-user.target.wants"
         ln -sf "../$unit" "$units/multi-user.target.wants/$unit"
         systemctl daemon-reload
@@ -128,14 +128,14 @@ trap 'fail interrupted 130 "stopped before the agent was there"' TERM INT HUP
 END
 )
 
-{% if way.proxy %}
-# the units that come with the agent have no other way to know it
+{% if network.proxy %}
+# the agent's own units read the proxy from this file
 if [ ! -e /etc/hsm-agent/environment ]; then
     mkdir -p /etc/hsm-agent
     printf '%s=%s\n' http_proxy "$http_proxy" https_proxy "$https_proxy" no_proxy "$no_proxy" >/etc/hsm-agent/environment
 fi
 {% endif %}
-# at a later boot: what somebody has configured since then stands
+# at a later boot: keep what was configured by hand since then
 if [ -n "$(find "$state/desired.json" -newer "$self" 2>/dev/null)" ]; then
     hsm-agent status >/dev/null 2>&1
     case $? in
@@ -162,12 +162,12 @@ END
 }
 {% endif %}
 
-bring() {
+install_agent() {
 {% if source.kind == "package" %}
     if command -v hsm-agent >/dev/null; then
         return 0
     fi
-    # no distribution has it: that nobody knows it is told at once, once all who could know were asked
+    # no distribution has it: if all repositories answered and none has it, fail at once
     if command -v apt-get >/dev/null; then
         dpkg --configure -a || return 1
         apt-get -q -o APT::Update::Error-Mode=any update
@@ -187,14 +187,14 @@ bring() {
         fi
     fi
     [ "$asked" -eq 0 ] || return 1
-    echo "hsm-agent is not in this image, and no package repository that it knows has it"
+    echo "hsm-agent is neither in this image nor in one of its package repositories"
     return 20
 {% elif source.kind == "deb" %}
     command -v apt-get >/dev/null || {
         echo "a .deb cannot be installed here: there is no apt-get"
         return 22
     }
-    # the archive is asked only where the package alone is not enough
+    # apt-get update only if the package alone does not suffice
     dpkg --configure -a && {
         apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=60 install "$file" || {
             apt-get -q update
@@ -222,20 +222,20 @@ bring() {
 }
 
 {% if source.kind != "package" %}
-patiently fetch || case $? in
+retry fetch || case $? in
 21) fail checksum-mismatch 21 "$(tail -n 3 "$log")" ;;
 22) fail package-not-found 20 "$(tail -n 3 "$log")" ;;
 *) fail download-failed 20 "$(tail -n 3 "$log")" ;;
 esac
 {% endif %}
-patiently bring || case $? in
+retry install_agent || case $? in
 20) fail package-not-found 20 "$(tail -n 1 "$log")" ;;
 *) fail package-failed 22 "$(tail -n 5 "$log")" ;;
 esac
 hsm-agent --version >"$log" 2>&1 || fail package-failed 22 "the agent does not start: $(tail -n 3 "$log")"
 {% if not_before %}
 
-# a clock that is behind is set as soon as there is a network; before its first day the CA is none
+# wait for the network to set a clock that is behind: before its first day the CA is not valid
 limit=$(($(uptime) + {{ patience }}))
 while [ "$(date +%s)" -lt {{ not_before }} ] && [ "$(uptime)" -lt "$limit" ]; do
     sleep 1

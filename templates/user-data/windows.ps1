@@ -1,16 +1,16 @@
-{# Only ASCII, and every value in it is Base64 or was checked character by character. #}
+{# ASCII only; every value in it is Base64 or was checked character by character. #}
 <powershell>
-# Made by `hsm-agent user-data`, {{ version }}: brings hsm-agent to this host and runs `hsm-agent configure`. EC2Launch runs
-# this at every boot until the agent is there; from then on the task hsm-agent-first-boot goes on, which the agent takes
-# away when the host is proven. Log: %ProgramData%\hsm-agent\first-boot.log
+# Made by `hsm-agent user-data`, {{ version }}: installs hsm-agent on this host and runs `hsm-agent configure`. EC2Launch
+# runs this at every boot until the agent is installed; from then on the task hsm-agent-first-boot continues, which the
+# agent removes when the host is proven. Log: %ProgramData%\hsm-agent\first-boot.log
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
-# a 32-bit shell is shown other folders under the same names
+# a 32-bit shell gets other directories under the same names
 $tools = Join-Path $env:SystemRoot 'System32'
 if (Test-Path -LiteralPath "$env:SystemRoot\Sysnative\cmd.exe") { $tools = Join-Path $env:SystemRoot 'Sysnative' }
 $programs = $env:ProgramFiles
 if ($env:ProgramW6432) { $programs = $env:ProgramW6432 }
-# programs of Windows alone, whatever the path of this shell was
+# programs of Windows only, whatever the PATH of this shell was
 $env:Path = "$tools;$env:SystemRoot;$tools\Wbem;$tools\WindowsPowerShell\v1.0"
 
 function Write-Alarm([string] $text) {
@@ -18,17 +18,17 @@ function Write-Alarm([string] $text) {
 }
 
 if ("$($ExecutionContext.SessionState.LanguageMode)" -ne 'FullLanguage') {
-    $text = 'PowerShell is in Constrained Language Mode here (AppLocker, WDAC), in which first boot cannot work: have its policy allow this script, or install hsm-agent into the image'
+    $text = 'PowerShell is in Constrained Language Mode here (AppLocker, WDAC), and first boot cannot run: allow this script in its policy, or install hsm-agent into the image'
     Write-Alarm $text
     throw "hsm-agent first boot: $text"
 }
 
 [Net.ServicePointManager]::SecurityProtocol = [Net.SecurityProtocolType]::Tls12
-{% if way.proxy %}
-[Net.WebRequest]::DefaultWebProxy = New-Object Net.WebProxy('{{ way.proxy }}', $true, [string[]] @({{ way.bypasses }}))
-# the task and the daily look have no other way to know it
+{% if network.proxy %}
+[Net.WebRequest]::DefaultWebProxy = New-Object Net.WebProxy('{{ network.proxy }}', $true, [string[]] @({{ network.bypasses }}))
+# the task and the daily check read the proxy from the environment of the machine
 foreach ($name in 'http_proxy', 'https_proxy', 'no_proxy') {
-    $value = if ($name -eq 'no_proxy') { '{{ way.exceptions }}' } else { '{{ way.proxy }}' }
+    $value = if ($name -eq 'no_proxy') { '{{ network.exceptions }}' } else { '{{ network.proxy }}' }
     if (-not [Environment]::GetEnvironmentVariable($name, 'Machine')) {
         [Environment]::SetEnvironmentVariable($name, $value, 'Machine')
     }
@@ -44,17 +44,17 @@ $clock = [Diagnostics.Stopwatch]::StartNew()
 $failure = @{ code = 'internal'; status = 1 }
 $next = @{ restart = $false; log = $false }
 
-# this very machine, which an image does not bring along
+# identifies this machine; an image of it does not carry it along
 function Get-Machine {
     try { "$((Get-CimInstance -ClassName Win32_ComputerSystemProduct).UUID)" } catch { $env:COMPUTERNAME }
 }
 
-# dates as everybody reads them: -f writes them in the calendar of the system's language
+# -f would write dates in the calendar of the system's language
 function Format-Time([string] $form) {
     [DateTime]::UtcNow.ToString($form, [Globalization.CultureInfo]::InvariantCulture)
 }
 
-# what lies in it is run with all rights: in ProgramData everybody can make a folder, and write to one that inherits
+# its files run with all rights, and in ProgramData every user can create a directory, and write to one that inherits
 function New-Folder {
     if (-not (Test-Path -LiteralPath $folder)) {
         $rights = New-Object Security.AccessControl.DirectorySecurity
@@ -69,7 +69,7 @@ function New-Folder {
     $next.log = $true
 }
 
-# refuse what somebody else owns or may change, and what only leads to another place
+# refuse what another user owns or may change, and links
 function Assert-Closed([string] $path) {
     $attributes = [IO.File]::GetAttributes($path)
     if ($attributes -band [IO.FileAttributes]::ReparsePoint) { throw "$path is a link" }
@@ -77,14 +77,14 @@ function Assert-Closed([string] $path) {
     else { $access = [IO.File]::GetAccessControl($path) }
     $kind = [Security.Principal.SecurityIdentifier]
     $me = [Security.Principal.WindowsIdentity]::GetCurrent().User.Value
-    # SYSTEM, Administrators, who made it, its owner, the installer of Windows
-    $mighty = 'S-1-5-18', 'S-1-5-32-544', 'S-1-3-0', 'S-1-3-4', 'S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464', $me
+    # SYSTEM, Administrators, CREATOR OWNER, OWNER RIGHTS, TrustedInstaller
+    $trusted = 'S-1-5-18', 'S-1-5-32-544', 'S-1-3-0', 'S-1-3-4', 'S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464', $me
     $owner = $access.GetOwner($kind).Value
-    if ($mighty -notcontains $owner) { throw "$path belongs to $owner" }
+    if ($trusted -notcontains $owner) { throw "$path belongs to $owner" }
     foreach ($rule in $access.GetAccessRules($true, $true, $kind)) {
-        # data, more data, attributes, what lies inside, removal, the list, the owner; and the generic rights
+        # the rights to write data, append, set attributes, delete (also children), set the ACL or the owner; generic ones
         $writes = ([int] $rule.FileSystemRights) -band 0x500D0156
-        if ("$($rule.AccessControlType)" -eq 'Allow' -and $writes -and $mighty -notcontains $rule.IdentityReference.Value) {
+        if ("$($rule.AccessControlType)" -eq 'Allow' -and $writes -and $trusted -notcontains $rule.IdentityReference.Value) {
             throw "$path can be changed by $($rule.IdentityReference.Value)"
         }
     }
@@ -106,7 +106,7 @@ function Receive-Agent([string] $file) {
 {% endif %}
 }
 
-# a scanner may hold it: one that stays costs room and no more
+# a virus scanner may hold it open: a file that stays only costs space
 function Remove-File([string] $file) {
     Remove-Item -Force -ErrorAction SilentlyContinue -LiteralPath $file
 }
@@ -134,7 +134,7 @@ function Install-Agent {
     while ($true) {
         $words = '/i "{0}" /qn /norestart /l*v "{1}.msi.log"' -f $file, $log
         $ended = (Start-Process -FilePath "$tools\msiexec.exe" -ArgumentList $words -Wait -PassThru).ExitCode
-        # 3010 and 1641: done, when Windows was restarted
+        # 3010 and 1641: installed, but Windows must restart
         if (0, 3010, 1641 -contains $ended) { $next.restart = $ended -ne 0; return }
         # 1618: another installation is running
         if ($ended -ne 1618 -or $clock.Elapsed.TotalSeconds -gt {{ patience }}) { throw "msiexec ended with $ended" }
@@ -160,11 +160,11 @@ function Test-Done {
     (Test-Path -LiteralPath $done) -and [IO.File]::ReadAllText($done).Trim() -eq (Get-Machine)
 }
 
-# a report and a token are for the receiver that was named: over TLS, or on this machine, and wherever it redirects, not there
+# a report and its token go only to the receiver that was named, over TLS or on this machine; redirects are not followed
 function Send-Report([string] $uri, $places, [string] $key, [byte[]] $body) {
     $where = [Uri] $uri
     $headers = @{ 'Idempotency-Key' = $key }
-    if ($where.UserInfo -or ($where.Scheme -ne 'https' -and -not $where.IsLoopback)) { throw 'it is not sent there' }
+    if ($where.UserInfo -or ($where.Scheme -ne 'https' -and -not $where.IsLoopback)) { throw 'a report needs https' }
     if ($places.token_file) {
         $headers['Authorization'] = 'Bearer ' + (Get-Content -Raw -LiteralPath $places.token_file).Trim()
     }
@@ -185,7 +185,7 @@ function Send-Failure([string] $text) {
         outcome = 'failed'; code = $failure.code; cause = $null; exit_status = $failure.status; changed = $false
         failure = @{
             code = $failure.code; sentence = 'first boot failed before hsm-agent could run'; saw = $text
-            want = 'a running agent'; hint = "the Event Log (source hsm-agent-first-boot) and $log say more; the next boot tries again"
+            want = 'a running agent'; hint = "the Event Log (source hsm-agent-first-boot) and $log show more; the next boot tries again"
         }
         started = $at; finished = $at
     }
@@ -211,7 +211,7 @@ function Send-Failure([string] $text) {
                 }
                 break
             } catch {
-                Write-Line "a receiver was not told ($kind): $($_.Exception.GetType().Name)"
+                Write-Line "no report to a receiver ($kind): $($_.Exception.GetType().Name)"
                 Start-Sleep -Seconds (2 * $attempt)
             }
         }
@@ -229,8 +229,8 @@ if (-not (Test-Done)) {
             $next.restart = $LASTEXITCODE -eq 23
         }
         if ($next.restart) {
-            Write-Line 'Windows Installer asks for a restart: in a minute; the task goes on then'
-            & shutdown.exe /r /t 60 /d p:4:2 /c 'hsm-agent: an installation is finished by a restart'
+            Write-Line 'Windows Installer needs a restart, in one minute; the task continues after it'
+            & shutdown.exe /r /t 60 /d p:4:2 /c 'hsm-agent: a restart completes an installation'
         }
     } catch {
         Write-Line "$($failure.code): $_"

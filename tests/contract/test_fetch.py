@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import http.server
 import os
 import re
 import socket
@@ -14,7 +13,6 @@ import subprocess
 import termios
 import threading
 import time
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Callable
 
 import pytest
@@ -24,10 +22,12 @@ from agent.core.errors import AgentError
 from agent.hosts import files
 from agent.hosts.posix import Posix
 from agent.http.download import DownloadContext, fetch, get
+from tests.fakes.http_server import AnswersInTurn, QuietHandler, serving
 from tests.fakes.memory import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 DATA = b"".join(f"line {number}\n".encode() for number in range(20_000))
@@ -49,75 +49,35 @@ class Clock:
         self.pauses.append(seconds)
 
 
-class Exchange(http.server.BaseHTTPRequestHandler):
+class Exchange(QuietHandler):
     """One request, given to the answer whose turn it is."""
 
     server: Mirror
-    protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self.server.requests.append((self.path, dict(self.headers)))
-        turn = min(len(self.server.requests), len(self.server.answers)) - 1
-        self.close_connection = True
-        with suppress(OSError):
-            self.server.answers[turn](self)
-
-    def log_message(self, *_words: object) -> None:
-        pass
-
-    def head(self, status: int = 200, **headers: object) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), str(value))
-        self.end_headers()
+        self.server.answer_next(self, dict(self.headers))
 
     def reset(self) -> None:
         """Break the connection as a crashed server does, once the other side has what was sent."""
         while struct.unpack("i", fcntl.ioctl(self.connection, termios.TIOCOUTQ, b"\0" * 4))[0]:
             if self.server.over.wait(0.001):
                 return
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        os.close(self.connection.detach())
+        super().reset()
 
 
 Answer = Callable[[Exchange], object]
 
 
-class Mirror(http.server.ThreadingHTTPServer):
-    """A server that gives its answers in turn, the last one again and again."""
-
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, answers: tuple[Answer, ...], context: ssl.SSLContext | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), Exchange)
-        self.answers = answers
-        self.requests: list[tuple[str, dict[str, str]]] = []
-        self.over = threading.Event()
-        self.scheme = "http"
-        if context is not None:
-            self.scheme = "https"
-            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+class Mirror(AnswersInTurn):
+    """A mirror with one file."""
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.server_port}/Noble/client.deb"
-
-    def handle_error(self, *_words: object) -> None:
-        pass  # clients that go away are what is tested
+        return f"{self.origin}/Noble/client.deb"
 
 
-@contextmanager
-def mirror(*answers: Answer, context: ssl.SSLContext | None = None) -> Iterator[Mirror]:
-    with Mirror(answers, context) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.over.set()
-            server.shutdown()
-            thread.join()
+def mirror(*answers: Answer, context: ssl.SSLContext | None = None) -> AbstractContextManager[Mirror]:
+    return serving(Mirror(answers, Exchange, context))
 
 
 def whole(exchange: Exchange) -> None:

@@ -6,17 +6,16 @@ AWS_EC2_METADATA_SERVICE_ENDPOINT, never at its well-known address.
 
 from __future__ import annotations
 
-import http.server
 import json
 import secrets
 import sys
-import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from tests.fakes.http_server import QuietHandler, Server, serving
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 PREFIX = "/latest/meta-data/"
 ROLE = f"{PREFIX}iam/security-credentials"
@@ -24,11 +23,10 @@ CREDENTIALS = {"AccessKeyId": "ASIAROLE", "SecretAccessKey": "s3cr3t/of+a=role",
 MODES = ("v2", "v1-only", "hop-limit", "disabled", "garbage", "slow")
 
 
-class Exchange(http.server.BaseHTTPRequestHandler):
+class Exchange(QuietHandler):
     """One request."""
 
     server: Imds
-    protocol_version = "HTTP/1.1"
 
     def do_PUT(self) -> None:
         self.server.requests.append(self.path)
@@ -80,48 +78,31 @@ class Exchange(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text.encode())
 
-    def log_message(self, *_words: object) -> None:
-        pass
 
-
-class Imds(http.server.ThreadingHTTPServer):
+class Imds(Server):
     """`requests` are the paths that were asked for; `texts` is what it says below meta-data besides."""
-
-    daemon_threads = True
-    block_on_close = False
 
     def __init__(
         self, instance_id: str, mode: str = "v2", role: str = "", address: tuple[str, int] = ("127.0.0.1", 0)
     ) -> None:
         assert mode in MODES
-        super().__init__(address, Exchange)
+        super().__init__(Exchange, address=address)
         self.instance_id = instance_id
         self.mode = mode
         self.role = role
         self.tokens: dict[str, float] = {}
         self.requests: list[str] = []
         self.texts: dict[str, str] = {}
-        self.over = threading.Event()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, *_words: object) -> None:
-        pass  # clients that give up are what is tested
+        return self.origin
 
 
-@contextmanager
-def imds(mode: str = "v2", instance_id: str = "i-0abc123def4567890", role: str = "") -> Iterator[Imds]:
-    with Imds(instance_id, mode, role) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.over.set()
-            server.shutdown()
-            thread.join()
+def imds(
+    mode: str = "v2", instance_id: str = "i-0abc123def4567890", role: str = ""
+) -> AbstractContextManager[Imds]:
+    return serving(Imds(instance_id, mode, role))
 
 
 if __name__ == "__main__":

@@ -6,72 +6,46 @@ and so on, the heads of all requests in FOLDER/requests, and while FOLDER/down i
 
 from __future__ import annotations
 
-import http.server
 import json
-import os
-import socket
 import ssl
-import struct
 import sys
-import threading
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
+from tests.fakes.http_server import AnswersInTurn, QuietHandler, serving
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 
-class Exchange(http.server.BaseHTTPRequestHandler):
+class Exchange(QuietHandler):
     """One POST or PUT, given to the answer whose turn it is."""
 
     server: Receiver
-    protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
         self.document = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.requests.append((self.path, dict(self.headers)))
-        turn = min(len(self.server.requests), len(self.server.answers)) - 1
-        self.close_connection = True
-        with suppress(OSError):
-            self.server.answers[turn](self)
+        self.server.answer_next(self, dict(self.headers))
 
     def do_PUT(self) -> None:
         self.do_POST()
 
     def do_GET(self) -> None:
-        self.server.requests.append((self.path, {**self.headers, "method": "GET"}))
-        turn = min(len(self.server.requests), len(self.server.answers)) - 1
-        self.close_connection = True
-        with suppress(OSError):
-            self.server.answers[turn](self)
-
-    def log_message(self, *_words: object) -> None:
-        pass
+        self.server.answer_next(self, {**self.headers, "method": "GET"})
 
     def answer(self, status: int, **headers: object) -> None:
-        self.send_response(status)
-        for name, value in {"Content_Length": 0, **headers}.items():
-            self.send_header(name.replace("_", "-"), str(value))
-        self.end_headers()
+        self.head(status, **{"Content_Length": 0, **headers})
 
     def take(self) -> None:
         """Keep the report, if it is not here yet."""
         self.server.taken.setdefault(self.headers["Idempotency-Key"], json.loads(self.document))
 
-    def reset(self) -> None:
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        os.close(self.connection.detach())
-
 
 Answer = Callable[[Exchange], object]
 
 
-class Receiver(http.server.ThreadingHTTPServer):
-    """Gives its answers in turn, the last one again and again; `taken` is what it has, in order, by its key."""
-
-    daemon_threads = True
-    block_on_close = False
+class Receiver(AnswersInTurn):
+    """`taken` are the reports that it has, in order, by their key."""
 
     def __init__(
         self,
@@ -79,39 +53,20 @@ class Receiver(http.server.ThreadingHTTPServer):
         context: ssl.SSLContext | None = None,
         address: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
-        super().__init__(address, Exchange)
-        self.answers = answers
-        self.requests: list[tuple[str, dict[str, str]]] = []
+        super().__init__(answers, Exchange, context, address)
         self.taken: dict[str, dict[str, Any]] = {}
-        self.over = threading.Event()
-        self.scheme = "http"
-        if context is not None:
-            self.scheme = "https"
-            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.server_port}/reports?secret=hidden"
+        return f"{self.origin}/reports?secret=hidden"
 
     @property
     def run_ids(self) -> list[str]:
         return [document["run_id"] for document in self.taken.values()]
 
-    def handle_error(self, *_words: object) -> None:
-        pass  # clients that go away are what is tested
 
-
-@contextmanager
-def receiver(*answers: Answer, context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
-    with Receiver(answers, context) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.over.set()
-            server.shutdown()
-            thread.join()
+def receiver(*answers: Answer, context: ssl.SSLContext | None = None) -> AbstractContextManager[Receiver]:
+    return serving(Receiver(answers, context))
 
 
 def accept(exchange: Exchange) -> None:
@@ -149,7 +104,7 @@ def main(ip: str, port: str, cert: str, key: str, folder: str) -> None:
             return
         here = exchange.headers["Idempotency-Key"] in exchange.server.taken
         exchange.take()
-        # before it is answered, and whole: whoever was told that it is here may look
+        # before the answer, and complete: a sender that got the answer may read the file
         for number, document in enumerate(exchange.server.taken.values(), 1):
             kept = place / f"{number:04}.json"
             if not kept.exists():

@@ -42,7 +42,7 @@ def page(tree: Mapping[str, Any]) -> str:
         title=_text(f"{tree['command']}: {tree['outcome']}, {tree['finished']}"),
         command=_text(tree["command"]),
         outcome=_text(tree["outcome"]),
-        told=_text(screen.summary_line(tree)),
+        summary=_text(screen.summary_line(tree)),
         ending=_text(f"exit {tree['exit_status']}" + (f", {tree['code']}" if tree["code"] else "")),
         failure=[(key, _text(text, 2000)) for key, text in screen.reasons(tree, found)],
         resume=printable(tree["resume"] or "") if tree["outcome"] != "drift" else "",

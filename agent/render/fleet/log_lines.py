@@ -33,7 +33,7 @@ class LogLines(RolloutCounters):
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(clock)
         self._stream = TolerantStream(stream)
-        self._told = clock()
+        self._shown = clock()
         self._alike: Counter[str] = Counter()
 
     def run_started(self, command: str, waves: Sequence[int]) -> None:
@@ -75,7 +75,7 @@ class LogLines(RolloutCounters):
         self._say(f"stopping{some}: {printable(why)}")
 
     def _begin_wave(self, wave: WaveCounters) -> None:
-        self._told = wave.began
+        self._shown = wave.began
         self._say(f"{self.place(wave)}: {hosts(wave.hosts)}")
 
     def _bad(self, end: HostResult) -> None:
@@ -88,9 +88,9 @@ class LogLines(RolloutCounters):
 
     def _now_and_then(self) -> None:
         wave, now = self.now, self.clock()
-        if wave is None or wave.ended is not None or now - self._told < _EVERY:
+        if wave is None or wave.ended is not None or now - self._shown < _EVERY:
             return
-        self._told = now
+        self._shown = now
         parts = [f"{wave.done:,} of {wave.hosts:,} done", f"{len(self.running):,} running"]
         parts += [f"{wave.bad:,} not well"] if wave.bad else []
         left = self.left(wave)

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Made by `hsm-agent user-data`, 0.1.0: brings hsm-agent to this host and runs `hsm-agent configure`.
-# cloud-init runs this once. What survives a reboot is a unit, which it makes of itself and takes away when the host is
-# configured: what one boot could not do, the next one does. Read on with: journalctl -u hsm-agent-first-boot
+# Made by `hsm-agent user-data`, 0.1.0: installs hsm-agent on this host and runs `hsm-agent configure`.
+# cloud-init runs this once. It installs itself as a unit that runs at each boot, and removes the unit when the host is
+# configured. Its log: journalctl -u hsm-agent-first-boot
 set -u
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
@@ -15,7 +15,7 @@ unit=hsm-agent-first-boot.service
 units=/etc/systemd/system
 cache=/var/cache/hsm-agent/first-boot
 file=$cache/hsm-agent-0.1.0-1.noarch.rpm
-# RHEL 8 as it comes has this one alone, which is too old for the agent but not for what is done here
+# RHEL 8 has only this one by default: too old for the agent, new enough for this script
 python=/usr/libexec/platform-python
 [ -x "$python" ] || python=/usr/bin/python3
 [ -x "$python" ] || python=python3
@@ -25,18 +25,18 @@ say() {
     { echo "hsm-agent first boot: $*" >/dev/console; } 2>/dev/null || :
 }
 
-# seconds on a clock that never jumps
+# seconds on a monotonic clock
 uptime() {
     read -r up _ </proc/uptime
     echo "${up%.*}"
 }
 
-# before there is an agent that could: a report of the same form to whom it is for; then the end
+# send a report of the agent's form to the report sinks, since there is no agent yet to do it; then exit
 fail() {
-    # of a line without an end, no more than what an argument may be
+    # a line may be endless, and an argument may not
     words=$(printf '%s' "$3" | tail -c 4000)
     say "$1: $words"
-    timeout 300 "$python" -I - "$wanted" "$1" "$2" "$words" <<'END' || say "nobody was told: $python failed"
+    timeout 300 "$python" -I - "$wanted" "$1" "$2" "$words" <<'END' || say "no report was sent: $python failed"
 import ipaddress, json, os, socket, ssl, stat, subprocess, sys, time, urllib.parse, urllib.request
 
 path, code, status, saw = sys.argv[1:]
@@ -44,7 +44,7 @@ now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 run = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-%04x" % (os.getpid() % 65536)
 name, machine = socket.gethostname(), os.uname().machine
 sentence = "first boot failed before hsm-agent could run"
-hint = "`journalctl -u hsm-agent-first-boot` on the host says more; the next boot tries again"
+hint = "`journalctl -u hsm-agent-first-boot` on the host shows more; the next boot tries again"
 host = {"name": name, "os": "unknown", "os_version": "", "title": "an unknown system", "arch": machine}
 host.update(platform=None, platform_forced=False, instance_id=None)
 report = {"schema_version": 1, "run_id": run, "command": "configure", "agent_version": "0.1.0", "host": host}
@@ -55,13 +55,13 @@ report.update(started=now, finished=now)
 document = json.dumps(report, indent=2) + "\n"
 
 
-class Stays(urllib.request.HTTPRedirectHandler):
+class NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_):
-        return None  # a report, and the token that goes with it, are for the receiver that was named
+        return None  # a report and its token go only to the receiver that was named
 
 
-def opened(folder):
-    # the folder, by links of root's alone: what a user may exchange is not followed
+def open_directory(folder):
+    # follow only links that belong to root: a user could replace others
     fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     for part in folder.split("/"):
         if part in ("", "."):
@@ -77,7 +77,7 @@ def opened(folder):
 
 def write(path):
     folder, _, base = path.rpartition("/")
-    fd, draft = opened(folder), ".%s.%s" % (base[:100], os.urandom(8).hex())
+    fd, draft = open_directory(folder), ".%s.%s" % (base[:100], os.urandom(8).hex())
     try:
         if not stat.S_ISREG(os.stat(base, dir_fd=fd, follow_symlinks=False).st_mode):
             raise OSError("not a regular file")
@@ -98,48 +98,48 @@ def loopback(host):
         return False
 
 
-def post(uri, places):
+def post(uri, options):
     parts = urllib.parse.urlsplit(uri)
     here = loopback(parts.hostname)
     if "@" in parts.netloc or (parts.scheme == "http" and not here):
-        raise ValueError("a report goes over https, and a token stands in a file")
+        raise ValueError("a report needs https, and a token must be in a file")
     headers = {"Content-Type": "application/json", "Idempotency-Key": run + "-" + name}
-    if "token_file" in places:
-        with open(os.open(places["token_file"], os.O_RDONLY | os.O_NONBLOCK)) as file:
+    if "token_file" in options:
+        with open(os.open(options["token_file"], os.O_RDONLY | os.O_NONBLOCK)) as file:
             headers["Authorization"] = "Bearer " + file.read(65536).strip()
-    trust = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=places.get("ca")))
+    trust = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=options.get("ca")))
     proxies = urllib.request.ProxyHandler({} if here else None)
     request = urllib.request.Request(uri, document.encode(), headers)
-    urllib.request.build_opener(proxies, Stays, trust).open(request, timeout=20).close()
+    urllib.request.build_opener(proxies, NoRedirects, trust).open(request, timeout=20).close()
 
 
-def send(uri, places):
+def send(uri, options):
     kind, _, rest = uri.partition(":")
     if kind == "file":
         path = os.fsdecode(urllib.parse.unquote_to_bytes(os.fsencode(rest)))
         write("/" + path[2:].partition("/")[2] if path.startswith("//") else path)
     elif kind in ("https", "http"):
-        post(uri, places)
+        post(uri, options)
     elif kind == "cfn":
         stack, _, resource = rest.partition("?")[0].rpartition("/")
         words = ["aws", "cloudformation", "signal-resource", "--stack-name", stack, "--logical-resource-id", resource]
         words += ["--unique-id", (code + "." + name + "." + run)[:64], "--status", "FAILURE"]
         subprocess.run(words + ["--region", rest.rpartition("=")[2]], check=True, timeout=60)
     else:
-        raise ValueError("only the agent itself can write there")
+        raise ValueError("only the agent can send reports there")
 
 
 with open(path) as file:
-    places = json.load(file).get("report", {})
-for uri in places.get("to", []):
+    options = json.load(file).get("report", {})
+for uri in options.get("to", []):
     shown = uri.partition("?")[0]
     for attempt in range(1 if code == "interrupted" else 3):
         try:
-            send(uri, places)
-            print("told " + shown)
+            send(uri, options)
+            print("reported to " + shown)
             break
         except Exception as error:
-            print("%s was not told: %s" % (shown, error.__class__.__name__))
+            print("no report to %s: %s" % (shown, error.__class__.__name__))
             if not shown.startswith("http"):
                 break
             time.sleep(2 * attempt)
@@ -147,8 +147,8 @@ END
     exit "$2"
 }
 
-# again and again until it works or the time is up; a status from 20 on means that waiting cannot help
-patiently() {
+# repeat until it works or the time is up; a status from 20 to 29 means that waiting does not help
+retry() {
     limit=$(($(uptime) + 600))
     (umask 077 && : >"$log")
     while :; do
@@ -193,17 +193,17 @@ Type=oneshot
 ExecStart=/bin/sh /var/lib/hsm-agent/first-boot go
 ExecStartPost=/bin/sh /var/lib/hsm-agent/first-boot done
 EnvironmentFile=-/etc/hsm-agent/environment
-# proven but not reported: the next run sends what is kept. Degraded is not done: the next boot tries again.
+# 60: proven but not reported; the next run sends the report. Degraded is not done: the next boot tries again.
 SuccessExitStatus=60
 TimeoutStartSec=3900
-# stopping is told to the agent alone: a package manager at work is allowed to finish
+# only the agent gets SIGTERM: a running package manager may finish
 KillMode=mixed
 TimeoutStopSec=15min
 
 [Install]
 WantedBy=multi-user.target
 END
-        # enabled by hand: `systemctl enable` would have systemd read all its units once more
+        # enabled by a link: `systemctl enable` makes systemd read all its units again
         mkdir -p "$units/multi-user.target.wants"
         ln -sf "../$unit" "$units/multi-user.target.wants/$unit"
         systemctl daemon-reload
@@ -224,7 +224,7 @@ trap 'fail interrupted 130 "stopped before the agent was there"' TERM INT HUP
 END
 )
 
-# at a later boot: what somebody has configured since then stands
+# at a later boot: keep what was configured by hand since then
 if [ -n "$(find "$state/desired.json" -newer "$self" 2>/dev/null)" ]; then
     hsm-agent status >/dev/null 2>&1
     case $? in
@@ -238,7 +238,7 @@ fetch() {
     timeout 600 "$python" -I - "$file" 5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e <<'END'
 import hashlib, http.client, os, subprocess, sys, urllib.error, urllib.request
 
-url = 's3://bucket/agent/hsm-agent-0.1.0-1.noarch.rpm'  # not an argument: those of a process are everybody's to read
+url = 's3://bucket/agent/hsm-agent-0.1.0-1.noarch.rpm'  # not an argument: every user can read those of a process
 path, wanted = sys.argv[1:]
 most = 64 * 1024 * 1024
 shown = url.partition("?")[0]
@@ -266,7 +266,7 @@ if not (os.path.exists(path) and digest() == wanted):
         print("%s: HTTP %d" % (shown, error.code))
         sys.exit(22 if error.code in (400, 401, 403, 404, 410) else 1)
     except (OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as error:
-        reason = getattr(error, "reason", error)  # the text of other errors may hold a whole URL
+        reason = getattr(error, "reason", error)  # the text of other errors may contain the URL with its query
         print("%s: %s" % (shown, reason if isinstance(reason, OSError) else error.__class__.__name__))
         sys.exit(1)
     if digest() != wanted:
@@ -276,7 +276,7 @@ if not (os.path.exists(path) and digest() == wanted):
 END
 }
 
-bring() {
+install_agent() {
     if command -v dnf >/dev/null; then
         dnf -q -y install "$file"
     elif command -v yum >/dev/null; then
@@ -287,18 +287,18 @@ bring() {
     fi
 }
 
-patiently fetch || case $? in
+retry fetch || case $? in
 21) fail checksum-mismatch 21 "$(tail -n 3 "$log")" ;;
 22) fail package-not-found 20 "$(tail -n 3 "$log")" ;;
 *) fail download-failed 20 "$(tail -n 3 "$log")" ;;
 esac
-patiently bring || case $? in
+retry install_agent || case $? in
 20) fail package-not-found 20 "$(tail -n 1 "$log")" ;;
 *) fail package-failed 22 "$(tail -n 5 "$log")" ;;
 esac
 hsm-agent --version >"$log" 2>&1 || fail package-failed 22 "the agent does not start: $(tail -n 3 "$log")"
 
-# a clock that is behind is set as soon as there is a network; before its first day the CA is none
+# wait for the network to set a clock that is behind: before its first day the CA is not valid
 limit=$(($(uptime) + 600))
 while [ "$(date +%s)" -lt 1795479790 ] && [ "$(uptime)" -lt "$limit" ]; do
     sleep 1

@@ -5,7 +5,7 @@ now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 run = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-%04x" % (os.getpid() % 65536)
 name, machine = socket.gethostname(), os.uname().machine
 sentence = "first boot failed before hsm-agent could run"
-hint = "`journalctl -u hsm-agent-first-boot` on the host says more; the next boot tries again"
+hint = "`journalctl -u hsm-agent-first-boot` on the host shows more; the next boot tries again"
 host = {"name": name, "os": "unknown", "os_version": "", "title": "an unknown system", "arch": machine}
 host.update(platform=None, platform_forced=False, instance_id=None)
 report = {"schema_version": 1, "run_id": run, "command": "configure", "agent_version": "{{ version }}", "host": host}
@@ -16,13 +16,13 @@ report.update(started=now, finished=now)
 document = json.dumps(report, indent=2) + "\n"
 
 
-class Stays(urllib.request.HTTPRedirectHandler):
+class NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_):
-        return None  # a report, and the token that goes with it, are for the receiver that was named
+        return None  # a report and its token go only to the receiver that was named
 
 
-def opened(folder):
-    # the folder, by links of root's alone: what a user may exchange is not followed
+def open_directory(folder):
+    # follow only links that belong to root: a user could replace others
     fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     for part in folder.split("/"):
         if part in ("", "."):
@@ -38,7 +38,7 @@ def opened(folder):
 
 def write(path):
     folder, _, base = path.rpartition("/")
-    fd, draft = opened(folder), ".%s.%s" % (base[:100], os.urandom(8).hex())
+    fd, draft = open_directory(folder), ".%s.%s" % (base[:100], os.urandom(8).hex())
     try:
         if not stat.S_ISREG(os.stat(base, dir_fd=fd, follow_symlinks=False).st_mode):
             raise OSError("not a regular file")
@@ -59,53 +59,53 @@ def loopback(host):
         return False
 
 
-{% if way.proxy %}
+{% if network.proxy %}
 {% include "user-data/direct.py" %}
 
 
 {% endif %}
-def post(uri, places):
+def post(uri, options):
     parts = urllib.parse.urlsplit(uri)
     here = loopback(parts.hostname)
     if "@" in parts.netloc or (parts.scheme == "http" and not here):
-        raise ValueError("a report goes over https, and a token stands in a file")
+        raise ValueError("a report needs https, and a token must be in a file")
     headers = {"Content-Type": "application/json", "Idempotency-Key": run + "-" + name}
-    if "token_file" in places:
-        with open(os.open(places["token_file"], os.O_RDONLY | os.O_NONBLOCK)) as file:
+    if "token_file" in options:
+        with open(os.open(options["token_file"], os.O_RDONLY | os.O_NONBLOCK)) as file:
             headers["Authorization"] = "Bearer " + file.read(65536).strip()
-    trust = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=places.get("ca")))
-    proxies = urllib.request.ProxyHandler({} if here{{ " or direct(parts.hostname)" if way.proxy }} else None)
+    trust = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=options.get("ca")))
+    proxies = urllib.request.ProxyHandler({} if here{{ " or direct(parts.hostname)" if network.proxy }} else None)
     request = urllib.request.Request(uri, document.encode(), headers)
-    urllib.request.build_opener(proxies, Stays, trust).open(request, timeout=20).close()
+    urllib.request.build_opener(proxies, NoRedirects, trust).open(request, timeout=20).close()
 
 
-def send(uri, places):
+def send(uri, options):
     kind, _, rest = uri.partition(":")
     if kind == "file":
         path = os.fsdecode(urllib.parse.unquote_to_bytes(os.fsencode(rest)))
         write("/" + path[2:].partition("/")[2] if path.startswith("//") else path)
     elif kind in ("https", "http"):
-        post(uri, places)
+        post(uri, options)
     elif kind == "cfn":
         stack, _, resource = rest.partition("?")[0].rpartition("/")
         words = ["aws", "cloudformation", "signal-resource", "--stack-name", stack, "--logical-resource-id", resource]
         words += ["--unique-id", (code + "." + name + "." + run)[:64], "--status", "FAILURE"]
         subprocess.run(words + ["--region", rest.rpartition("=")[2]], check=True, timeout=60)
     else:
-        raise ValueError("only the agent itself can write there")
+        raise ValueError("only the agent can send reports there")
 
 
 with open(path) as file:
-    places = json.load(file).get("report", {})
-for uri in places.get("to", []):
+    options = json.load(file).get("report", {})
+for uri in options.get("to", []):
     shown = uri.partition("?")[0]
     for attempt in range(1 if code == "interrupted" else 3):
         try:
-            send(uri, places)
-            print("told " + shown)
+            send(uri, options)
+            print("reported to " + shown)
             break
         except Exception as error:
-            print("%s was not told: %s" % (shown, error.__class__.__name__))
+            print("no report to %s: %s" % (shown, error.__class__.__name__))
             if not shown.startswith("http"):
                 break
             time.sleep(2 * attempt)
