@@ -115,7 +115,7 @@ def _downloads(planned: PlanResult) -> tuple[str, ...]:
 def configure(machine: Host, desired: Desired, run: RunInfo, listener: Listener) -> Report:
     """Bring the host to the desired state, prove it, and remember what was asked and what came of it.
 
-    Without an address of an HSM it is the last `configure` again: the cure for drift.
+    Without an address of an HSM it is the last `configure` again: which corrects drift.
     """
     with RecordedRun(machine, run, desired) as this:
         this.lock_host()

@@ -165,9 +165,11 @@ def plan(
     steps: list[Step] = [Opening(limits)] if desired.allow_firewall else []
     if other:
         missing = tuple(each.download for each in packages if each.download is not None)
-        heirs = tuple(each.package for each in packages)
+        replacements = tuple(each.package for each in packages)
         daemon = daemon_on(facts.paths)
-        steps.append(PackagesAbsent("sdk3", other, manager, limits, daemon, first=missing, heirs=heirs))
+        steps.append(
+            PackagesAbsent("sdk3", other, manager, limits, daemon, first=missing, replacements=replacements)
+        )
     steps += packages
     paths = facts.paths
     steps.append(Certificate(paths, ca.pem, ca.fingerprints, ca.not_after.isoformat(), desired.replace_ca))
@@ -274,7 +276,7 @@ def _package(
     keep = _kept(manager, there, wanted.version) if desired.client_version is None else None
     file: Artefact | None = wanted
     if keep is not None:
-        file = None if keep.is_whole else _again(facts, catalogue, fit, component, keep, desired)
+        file = None if keep.is_complete else _again(facts, catalogue, fit, component, keep, desired)
     return Package(
         component=component,
         package=wanted.package,

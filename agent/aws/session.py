@@ -38,7 +38,7 @@ REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 RENEWED = dt.timedelta(minutes=5)
 # Beyond this AWS refuses a signature (5 minutes) or nearly does.
 SKEW = dt.timedelta(minutes=4)
-_CONTAINER = ExchangeLimits(connect=2.0, whole=4.0, answer=16 * 1024)
+_CONTAINER = ExchangeLimits(connect=2.0, total=4.0, answer=16 * 1024)
 _ROLE = "iam/security-credentials"
 # where the agents of ECS and EKS listen: plain HTTP is taken from nowhere else but this machine itself
 _AGENTS = ("169.254.170.2", "169.254.170.23", "fd00:ec2::23")

@@ -71,8 +71,8 @@ def _user_data(
     wanted = merged(said)
     source = read_agent(machine, agent, agent_sha256, form, input_errors)
     check_fit(wanted, source, form, input_errors)
-    way = first_boot_options(proxy, no_proxy, input_errors)
-    data = made_of(machine, resolve(said, input_errors, complete=True), source, form, way)
+    network = first_boot_options(proxy, no_proxy, input_errors)
+    data = made_of(machine, resolve(said, input_errors, complete=True), source, form, network)
     if source.kind == "package":
         print_error(f"note: {NOT_BROUGHT}\n")
     if wanted.ca_cert is None:

@@ -122,24 +122,24 @@ def expiry_notice(ca: Ca, now: datetime) -> Notice | None:
 
 @dataclass(frozen=True)
 class FoundCertificates:
-    """The certificates that lie in a file, as their fingerprints, root last where they are one chain.
+    """The fingerprints of the certificates in a file, root last if they are one chain.
 
-    `whole` tells whether all that is meant to be a certificate could be made out, `plain` whether a client reads them
-    as they lie there. A file that is flattened, indented or UTF-16 is whole, and no client makes anything of it.
+    `is_complete`: everything that is meant to be a certificate could be read. `plain`: a client can read the file as it
+    is. A file that is flattened, indented or UTF-16 is complete, but no client can read it.
     """
 
     fingerprints: tuple[str, ...]
-    whole: bool
+    is_complete: bool
     plain: bool
 
 
 def find_certificates(data: bytes) -> FoundCertificates:
     """Return what a file holds. Raises AgentError `ca-is-private-key`: it must be neither overwritten nor copied."""
-    ders, whole = readable(data)
+    ders, is_complete = readable(data)
     found = tuple(map(sha256_of, ders))
     with contextlib.suppress(AgentError):
         found = tuple(link.sha256 for link in _ordered([_load(der) for der in ders]))
-    return FoundCertificates(found, whole, plain=bool(found) and plain_certificates(data) == set(ders))
+    return FoundCertificates(found, is_complete, plain=bool(found) and plain_certificates(data) == set(ders))
 
 
 def written(fingerprints: Sequence[str]) -> str:

@@ -98,10 +98,10 @@ def _decoder(faults: list[str]) -> json.JSONDecoder:
             members[key] = value
         return members
 
-    return json.JSONDecoder(parse_int=_whole, parse_constant=_refuse, object_pairs_hook=once)
+    return json.JSONDecoder(parse_int=_integer, parse_constant=_refuse, object_pairs_hook=once)
 
 
-def _whole(digits: str) -> int | float:
+def _integer(digits: str) -> int | float:
     """Read an integer; a very long one as a float, so that a million digits cost nothing."""
     return int(digits) if len(digits) < _MOST_DIGITS else float(digits)
 

@@ -108,20 +108,20 @@ def contains_private_key(data: bytes) -> bool:
 
 
 def readable(data: bytes) -> tuple[list[bytes], bool]:
-    """Return what in a file looks like certificates, damaged and strange ones beside them, and whether that is all.
+    """Return what looks like a certificate in a file, also if damaged, and whether that is everything in it.
 
     Raises AgentError `ca-is-private-key`.
     """
-    whole = True
+    is_complete = True
     try:
         bodies = certificates(data)
     except AgentError as error:
         if error.code.name == "ca-is-private-key":
             raise
-        whole, bodies = False, _salvaged(_text(data[:MOST_INPUT]))
-    # behind a certificate may be OpenSSL's trust settings; what is cut short is none
+        is_complete, bodies = False, _salvaged(_text(data[:MOST_INPUT]))
+    # OpenSSL's trust settings may follow a certificate; a truncated one is left out
     found = [der[: _size(der)] for der in bodies if _size(der) <= len(der)]
-    return list(dict.fromkeys(found)), whole and found == bodies
+    return list(dict.fromkeys(found)), is_complete and found == bodies
 
 
 def _salvaged(text: str) -> list[bytes]:

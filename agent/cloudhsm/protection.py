@@ -45,7 +45,7 @@ class UnprotectedPath:
             f"others than {self.owner} may change {self.path}",
             saw=f"{self.path}: {self.words}",
             want=f"{self.owner}'s, and writable by no other user",
-            hint=f"check what is there, then {self.cure}; to replace a program that others could change, reinstall"
+            hint=f"check what is there, then {self.remedy}; to replace a program that others could change, reinstall"
             " its package",
         )
 
@@ -54,7 +54,7 @@ class UnprotectedPath:
         return "root" if self.path.startswith("/") else "an administrator"
 
     @property
-    def cure(self) -> str:
+    def remedy(self) -> str:
         if self.path.startswith("/"):
             return f"`chown root {self.path}` and `chmod go-w {self.path}`"
         return f'`icacls "{self.path}" /setowner *S-1-5-32-544` and `icacls "{self.path}" /reset`'

@@ -30,7 +30,7 @@ def resolve_link(view: HostView, path: str) -> str:
     raise _circle(path)
 
 
-def require_whole(view: HostView, path: str) -> None:
+def require_target(view: HostView, path: str) -> None:
     """Raise AgentError `unreadable` for a link that leads nowhere: the agent does not guess what it is for."""
     resolved = resolve_link(view, path)
     if resolved != path and view.stat(resolved) is None:

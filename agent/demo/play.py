@@ -48,7 +48,7 @@ class FaultCase:
     breaks: Callable[[DemoRun], None]
     found: tuple[str, ...]
     exit_status: int
-    cures: Callable[[DemoRun], None]
+    repair: Callable[[DemoRun], None]
     after: tuple[str, ...] = ("verify",)
 
 
@@ -84,7 +84,7 @@ class DemoRun:
         for address in ADDRESSES:
             hsm_server.set_mode(self.hsm(address).state, mode)
 
-    def mood(self, tool: str, word: str | None) -> None:
+    def set_misbehaviour(self, tool: str, word: str | None) -> None:
         """Make a stand-in tool misbehave, or behave again."""
         path = self.scene.path(f"{_STANDIN}/{tool}")
         path.parent.mkdir(exist_ok=True)
@@ -140,8 +140,8 @@ FAULTS = {
     ),
     "tool-lies": FaultCase(
         "the configure tool says it succeeded, and does nothing",
-        lambda play: play.mood("configure-cli", "lie"), _configure("--log-level", "debug"), 50,
-        lambda play: play.mood("configure-cli", None), _configure("--log-level", "debug"),
+        lambda play: play.set_misbehaviour("configure-cli", "lie"), _configure("--log-level", "debug"), 50,
+        lambda play: play.set_misbehaviour("configure-cli", None), _configure("--log-level", "debug"),
     ),
     "wrong-bytes": FaultCase(
         "the mirror serves other bytes than were published",
@@ -225,7 +225,7 @@ def _set(
                 _full(fault.found or _configure("--component", "pkcs11"), source_of),
                 fault.exit_status,
             )
-            fault.cures(play)
+            fault.repair(play)
             yield DemoStep("fixed, and checked again", _full(fault.after, source_of), 0)
 
         yield this, acts

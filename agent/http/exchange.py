@@ -66,7 +66,7 @@ class ExchangeLimits:
     """How long connecting and the whole exchange may take, in seconds, and how long an answer may be, in bytes."""
 
     connect: float
-    whole: float
+    total: float
     answer: int
 
 
@@ -107,14 +107,14 @@ def exchange(
             inbox.put(error)
 
     worker = threading.Thread(target=work, name="hsm-agent-api", daemon=True)
-    ends = time.monotonic() + limits.whole
+    ends = time.monotonic() + limits.total
     worker.start()
     try:
         while True:
             check_stopped()
             left = ends - time.monotonic()
             if left <= 0:
-                raise ExchangeError(f"{attempt.name} was silent for {limits.whole:g} s{attempt.by}")
+                raise ExchangeError(f"{attempt.name} was silent for {limits.total:g} s{attempt.by}")
             try:
                 item = inbox.get(timeout=min(_TURN, left))
             except queue.Empty:
@@ -191,7 +191,7 @@ class _Attempt:
         except socket.timeout:
             saw = f"{self.name} did not accept a connection within {self._limits.connect:g} s{self.by}"
             raise ExchangeError(saw) from None
-        connection.sock.settimeout(self._limits.whole)
+        connection.sock.settimeout(self._limits.total)
         target = self._parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
         headers = dict(self._request.headers)
         if self._proxy and self._parts.scheme == "http":
@@ -250,7 +250,7 @@ class _Attempt:
             return ExchangeError(
                 f"the certificate of {self.name}: {verification}{self.by}", hint=hint, retryable=False
             )
-        words = reason_of(error, self.name, connect=self._limits.connect, silence=self._limits.whole)
+        words = reason_of(error, self.name, connect=self._limits.connect, silence=self._limits.total)
         return ExchangeError(words + self.by)
 
 

@@ -89,7 +89,7 @@ class Deb:
         _judge(run_transaction(host, self, argv, limits, _busy), argv)
 
     def install(self, host: Host, files: Sequence[str], limits: Timeouts) -> tuple[Notice, ...]:
-        broken = [each.package for each in self._repaired(host, limits) if not each.is_whole]
+        broken = [each.package for each in self._repaired(host, limits) if not each.is_complete]
         again = [file for file in files if file.rpartition("/")[2].partition("_")[0] in broken]
         if again:
             # apt-get would not unpack an installed version again, so a corrected script would not arrive
@@ -122,7 +122,7 @@ class Deb:
         """Finish what a killed dpkg left: until then apt-get refuses everything. Return the packages afterwards."""
         pending = any(name.isdigit() for name in host.list_dir("/var/lib/dpkg/updates"))
         found = () if pending else self.installed(host)
-        if pending or any(not each.is_whole for each in found):
+        if pending or any(not each.is_complete for each in found):
             run_transaction(host, self, ("dpkg", "--configure", "-a", "--force-confold"), limits, _busy)
             found = self.installed(host)
         return found
@@ -151,7 +151,7 @@ def _condition(short: str) -> Condition:
     if short[2:3] == "R":
         return Condition.BROKEN
     if short[1:2] in ("i", "W"):
-        return Condition.WHOLE
+        return Condition.COMPLETE
     return Condition.UNFINISHED if short[1:2] in ("U", "F", "t") else Condition.BROKEN
 
 

@@ -54,7 +54,7 @@ _LOOK_AGAIN = 0.5
 class Condition(Enum):
     """How much of a package in the database is on the host."""
 
-    WHOLE = "whole"
+    COMPLETE = "complete"
     UNFINISHED = (
         "unfinished"  # every file is in its place, and the manager can complete the rest without the package
     )
@@ -71,13 +71,13 @@ class Installed:
 
     package: str
     version: str
-    condition: Condition = Condition.WHOLE
+    condition: Condition = Condition.COMPLETE
     remark: str | None = None
     awaits: str | None = None
 
     @property
-    def is_whole(self) -> bool:
-        return self.condition is Condition.WHOLE
+    def is_complete(self) -> bool:
+        return self.condition is Condition.COMPLETE
 
 
 # The files of a package that are run or loaded, and never empty; of those in `bin` these are surely programs (facts
@@ -94,7 +94,7 @@ def with_its_files(
     `listed` returns the paths of a package; an empty list means that the manager's own record is lost, since every
     package has some. Configuration does not count, since another step checks it.
     """
-    if not each.is_whole:
+    if not each.is_complete:
         return each
     paths = listed(view, each.package)
     if not paths:
@@ -203,11 +203,11 @@ def failure(done: CommandResult, argv: Sequence[str], saw: str = "") -> AgentErr
 
 def unreadable_database(done: CommandResult, name: str, hint: str) -> AgentError:
     """Return the error for a manager's database that gives no answer."""
-    code, cure = next(
+    code, remedy = next(
         (found[1:] for found in _CAUSES if re.search(found[0], done.err)), ("package-failed", hint)
     )
     return AgentError(
-        code, f"{name}'s database cannot be read", saw=done.tail(3), want="an answer", hint=cure
+        code, f"{name}'s database cannot be read", saw=done.tail(3), want="an answer", hint=remedy
     )
 
 

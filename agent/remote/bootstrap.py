@@ -82,7 +82,7 @@ class ArchiveStore:
         if not (_is_own(self._folder.parent) and _is_own(self._folder)):
             return None
         fd = _locked(folder)
-        if fd is not None and not is_whole(folder):
+        if fd is not None and not is_complete(folder):
             os.close(fd)
             return None
         return None if fd is None else folder
@@ -103,7 +103,7 @@ class ArchiveStore:
             # another process was first, or runs from a copy that was damaged since
             with contextlib.suppress(OSError):
                 draft.rename(place)
-            held = self.hold(sha256) or (draft if is_whole(draft) else None)
+            held = self.hold(sha256) or (draft if is_complete(draft) else None)
         finally:
             if held != draft:
                 shutil.rmtree(draft, ignore_errors=True)
@@ -140,7 +140,7 @@ class ArchiveStore:
         """Move a damaged copy away, unless a process runs from it."""
         import fcntl  # noqa: PLC0415 -- as below
 
-        if not is_whole(folder):
+        if not is_complete(folder):
             with contextlib.suppress(OSError), _opened(folder) as fd:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # pruned with the drafts
@@ -248,7 +248,7 @@ def seal(folder: Path, place: Path) -> None:
         folder.joinpath(MANIFEST).write_text(json.dumps(sums))
 
 
-def is_whole(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
     """Return whether every file is as it was written: a power cut or another program may have truncated one."""
     try:
         sums = json.loads(folder.joinpath(MANIFEST).read_bytes())

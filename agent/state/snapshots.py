@@ -389,7 +389,7 @@ def _require_ca(view: HostView, what: str, data: bytes) -> None:
         if error.code.name not in ("ca-expired", "ca-not-yet-valid"):
             raise _damaged(what, f"its CA: {error.saw or error.sentence}") from error
     found = find_certificates(data)
-    if not (found.whole and found.plain):
+    if not (found.is_complete and found.plain):
         raise _damaged(what, "its CA: no client can read it as it is")
 
 

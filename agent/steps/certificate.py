@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from agent.cloudhsm.ca import find_certificates, written
 from agent.cloudhsm.protection import close, exposed, shut
 from agent.core.errors import AgentError
-from agent.core.links import require_whole, resolve_link
+from agent.core.links import require_target, resolve_link
 from agent.core.model import Finding
 
 if TYPE_CHECKING:
@@ -45,14 +45,14 @@ class Certificate:
                 raise each.refuse()
         data = view.read(self.paths.ca)
         if data is None:
-            require_whole(view, self.paths.ca)
+            require_target(view, self.paths.ca)
             return Finding.unmet("absent", want)
         if not data.strip():
             return Finding.unmet("empty", want)
         found = find_certificates(data)
         there, wanted = set(found.fingerprints), set(self.fingerprints)
         saw = written(found.fingerprints) if there else "not a certificate"
-        if not (there == wanted or (not found.whole and there <= wanted)) and not self.replace:
+        if not (there == wanted or (not found.is_complete and there <= wanted)) and not self.replace:
             raise AgentError("ca-would-be-replaced", "another CA is on this host", saw=saw, want=want)
         if there != wanted or not found.plain:
             form = "" if there != wanted else ", in a form that a client may not read"

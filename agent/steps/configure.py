@@ -12,7 +12,7 @@ from agent.cloudhsm.paths import PORT
 from agent.cloudhsm.prepare import FileAttributes, prepare, undo_damage
 from agent.cloudhsm.protection import close, exposed, is_roots_alone
 from agent.core.errors import AgentError
-from agent.core.links import require_whole, resolve_link
+from agent.core.links import require_target, resolve_link
 from agent.core.model import Finding, Notice
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Configure:
                 raise each.refuse()
         data = view.read(path)
         if data is None:
-            require_whole(view, path)
+            require_target(view, path)
             return Finding.unmet("no configuration file", want, hint=self._mend(path))
         try:
             settings = parse_client_config(data)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agent.core.timeouts import Timeouts
 
 _CODE = CODES["library-unloadable"]
-_ANEW = "reinstalling the package replaces the file"
+_REINSTALL = "reinstalling the package replaces the file"
 # what ldd prints of what it found: where it lies, the loader itself, what the kernel brings
 _FOUND = re.compile(r"\s*(\S+ => /.*|/\S+ |\S+ (=>\s+)?)\(0x[0-9a-f]+\)\s*|\s*statically linked\s*")
 # the vendor's has tens of MB
@@ -34,7 +34,7 @@ _CLASS = re.compile(r"com/amazonaws/cloudhsm/jce/[\w/$]+\.class")
 
 class _Fault(NamedTuple):
     saw: str
-    hint: str = _ANEW
+    hint: str = _REINSTALL
 
 
 @dataclass(frozen=True)

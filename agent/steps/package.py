@@ -175,7 +175,7 @@ class Package:
         return False
 
     def _is_wanted(self, there: Installed) -> bool:
-        return there.is_whole and self._has_version(there)
+        return there.is_complete and self._has_version(there)
 
     def _can_finish(self, there: Installed | None) -> bool:
         return there is not None and there.condition is Condition.UNFINISHED and self._has_version(there)
@@ -258,10 +258,10 @@ class StoppableDaemon(Protocol):
 
 @dataclass(frozen=True)
 class PackagesAbsent:
-    """Packages that must not be there. `first` is downloaded before anything is taken away.
+    """Packages that must not be there. `first` is downloaded before anything is removed.
 
-    `daemon` is stopped before the package that brought it goes. `heirs` are the packages that take their place. Each
-    is marked as due before that: a run that ends in between must not forget what the host had.
+    `daemon` is stopped before its package is removed. `replacements` are the packages that take their place. Each is
+    marked as due before that: a run that ends in between must not forget what the host had.
     """
 
     not_applied_code: ClassVar[CodeName] = "package-failed"
@@ -272,7 +272,7 @@ class PackagesAbsent:
     limits: Timeouts = field(repr=False)
     daemon: StoppableDaemon | None = None
     first: tuple[Download, ...] = ()
-    heirs: tuple[str, ...] = ()
+    replacements: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -286,8 +286,8 @@ class PackagesAbsent:
         """Download what follows, then remove in AWS's order: libraries, daemon stopped, the client itself."""
         for download in self.first:
             download.bring(host, self.limits)
-        for heir in self.heirs:
-            host.write(host.system.join(host.system.cache, f"{heir}.due"), b"", mode=0o644)
+        for package in self.replacements:
+            host.write(host.system.join(host.system.cache, f"{package}.due"), b"", mode=0o644)
         # the base package `cloudhsm-client` is the shortest name, and the others need it
         names = sorted((each.package for each in self._there(host)), key=len, reverse=True)
         # all of them together, before the first goes: another package may need the last one

@@ -603,7 +603,7 @@ esac
     assert done.returncode == 20, done.stderr
     report = json.loads(shell.read("report.json"))
     assert (report["code"], report["exit_status"]) == ("package-not-found", 20)
-    assert "no package repository" in report["failure"]["saw"]
+    assert "nor in one of its package repositories" in report["failure"]["saw"]
     tries = [line for line in shell.read("tries").splitlines() if asked in line]
     assert len(tries) == (4 if late else 1)
 

@@ -46,7 +46,7 @@ def deb_says(*rows: tuple[str, str, str, str]) -> tuple[Installed, ...]:
     return Deb().installed(Memory(programs={"dpkg-query": database(said)}))
 
 
-WHOLE, UNFINISHED, BROKEN = Condition.WHOLE, Condition.UNFINISHED, Condition.BROKEN
+WHOLE, UNFINISHED, BROKEN = Condition.COMPLETE, Condition.UNFINISHED, Condition.BROKEN
 
 
 @pytest.mark.parametrize(
@@ -446,7 +446,7 @@ def test_what_takes_the_place_of_sdk_3_is_due_until_it_is_there() -> None:
     rows = "cloudhsm-client\t3.4.4-1\tii \tinstall ok installed\n"
     memory = machine(rows, apt_get=NOT_LOCKED)
     gone = PackagesAbsent(
-        "sdk3", ("cloudhsm-client",), Deb(), Timeouts(), heirs=("cloudhsm-cli", "cloudhsm-pkcs11")
+        "sdk3", ("cloudhsm-client",), Deb(), Timeouts(), replacements=("cloudhsm-cli", "cloudhsm-pkcs11")
     )
     with pytest.raises(AgentError):
         gone.apply(memory)

@@ -599,7 +599,7 @@ def test_sdk_5_takes_the_place_of_sdk_3_component_by_component() -> None:
         LIMITS,
         daemon=daemon_on(paths.LINUX),
         first=tuple(each for each in downloads if each),
-        heirs=("cloudhsm-cli", "cloudhsm-pkcs11"),
+        replacements=("cloudhsm-cli", "cloudhsm-pkcs11"),
     )
     assert len([each for each in downloads if each]) == 2
     # nothing of the other SDK is a configuration that could be put back

@@ -22,7 +22,7 @@ from agent.cloudhsm.sdk3.daemon import daemon_on
 from agent.cloudhsm.sdk3.paths import PORT_CMU
 from agent.cloudhsm.sdk3.service_managers import HALTED
 from agent.core.errors import AgentError
-from agent.core.links import require_whole
+from agent.core.links import require_target
 from agent.core.model import Finding
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class ConfigureSdk3:
         want = self.servers[0] if len(self.servers) == 1 else f"one of {' '.join(self.servers)}"
         data = view.read(path)
         if data is None:
-            require_whole(view, path)
+            require_target(view, path)
             return Finding.unmet("no configuration file", want)
         try:
             settings = parse_daemon_config(data)

@@ -84,8 +84,8 @@ def _targets(
     if input_errors.texts:
         return ()
     if is_program or where.endswith((".yaml", ".yml")) or start.startswith("---"):
-        told = "a program is not run" if is_program else "YAML is not read"
-        input_errors.add(where, f"{told}: `ansible-inventory -i FILE --list > fleet.json` makes JSON of it")
+        reason = "a program is not run" if is_program else "YAML is not read"
+        input_errors.add(where, f"{reason}: `ansible-inventory -i FILE --list > fleet.json` makes JSON of it")
         return ()
     if where.endswith(".toml"):
         return toml.read(text, where, input_errors)

@@ -49,11 +49,11 @@ def group_tree(children: Mapping[str, Collection[str]]) -> GroupTree:
 def _circle(left: list[str], parents: Mapping[str, set[str]]) -> tuple[str, ...]:
     # each has a parent among them, or it would be done: going up ends at a group that was visited before
     among = set(left)
-    way = [left[0]]
+    path = [left[0]]
     while True:
-        above = min(parents[way[-1]] & among)
-        if above in way:
-            circle = list(reversed(way[way.index(above) :]))
+        above = min(parents[path[-1]] & among)
+        if above in path:
+            circle = list(reversed(path[path.index(above) :]))
             first = circle.index(min(circle))
             return (*circle[first:], *circle[: first + 1])
-        way.append(above)
+        path.append(above)

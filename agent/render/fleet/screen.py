@@ -156,7 +156,7 @@ def _several(
     lines = []
     for number, each in enumerate(texts[:most]):
         some = f" ({hosts(each.hosts)})".replace(" ", NBSP).replace(NBSP, " ", 1)
-        text = _whole_commands(each.text) + (some if each.hosts != len(group.hosts) else "")
+        text = _complete_commands(each.text) + (some if each.hosts != len(group.hosts) else "")
         lines += wrapped(" " * len(before) if number else before, text, width, indent=deeper)
     return [*lines, " " * len(before) + f"and {len(texts) - most:,} more"] if len(texts) > most else lines
 
@@ -168,7 +168,7 @@ def _before(label: str, width: int | None) -> tuple[str, int]:
     return " " * _INDENT + label, _INDENT + len(label)
 
 
-def _whole_commands(text: str) -> str:
+def _complete_commands(text: str) -> str:
     """Return a text that is not wrapped inside backticks, since that part is copied."""
     return re.sub(r"`[^`]*`", lambda found: found[0].replace(" ", NBSP), printable(text.replace("\n", " / ")))
 
@@ -271,7 +271,7 @@ def _verdict(
     for key, text in reasons(tree, found):
         label = f"{key}: ".ljust(6)
         for number, line in enumerate(text.splitlines()):
-            lines += wrapped(" " * len(label) if number else label, _whole_commands(line), width)
+            lines += wrapped(" " * len(label) if number else label, _complete_commands(line), width)
     return lines
 
 

@@ -500,7 +500,7 @@ def test_the_end_of_a_ca_is_told_half_a_year_before(root: Made) -> None:
 
 
 def test_what_a_client_reads_in_a_file(root: Made, chain: bytes, links: tuple[Made, ...]) -> None:
-    sound = FoundCertificates((root.sha256,), whole=True, plain=True)
+    sound = FoundCertificates((root.sha256,), is_complete=True, plain=True)
     for form in ("as it is", "CRLF", "no last newline", "comment", "bag attributes", "twice"):
         assert find_certificates(FORMS[form](root.pem)) == sound, form
     assert find_certificates(root.pem.replace(b"CERTIFICATE", b"X509 CERTIFICATE")) == sound
@@ -508,11 +508,11 @@ def test_what_a_client_reads_in_a_file(root: Made, chain: bytes, links: tuple[Ma
     assert find_certificates(b"---- our CA ----\n" + root.pem) == sound
     both = (links[1].sha256, links[0].sha256)
     for data in (chain, links[0].pem + links[1].pem):
-        assert find_certificates(data) == FoundCertificates(both, whole=True, plain=True)
+        assert find_certificates(data) == FoundCertificates(both, is_complete=True, plain=True)
     # no client can read these, and they are no other CA
     for form in ("spaces", "UTF-16 LE", "written-out newlines", "JSON", "CR", "indented", "quotes"):
         assert find_certificates(FORMS[form](root.pem)) == FoundCertificates(
-            (root.sha256,), whole=True, plain=False
+            (root.sha256,), is_complete=True, plain=False
         ), form
 
 
@@ -540,7 +540,7 @@ def test_all_certificates_of_a_file_are_found_whatever_stands_beside_them(
     assert found(chain[:300] + b"\n" + root.pem) >= {root.sha256}
     assert found(root.pem + trusted.replace(b"TRUSTED ", b"")) == {root.sha256}
     for data in (trusted, root.pem + request, root.pem + chain[:300]):
-        assert not find_certificates(data).whole
+        assert not find_certificates(data).is_complete
     assert (
         find_certificates(b"nothing")
         == find_certificates(root.pem[:300])

@@ -20,7 +20,7 @@ from agent.remote.bootstrap import (
     TimedReader,
     ensure_archive,
     extract,
-    is_whole,
+    is_complete,
 )
 from agent.remote.protocol import KEPT, ArchiveRef, At, Failed, RecordStream
 from tests.fakes.archives import ARCHIVE, Ends, archive, damage, digest
@@ -95,14 +95,14 @@ def test_a_damaged_tree_that_somebody_runs_from_is_left_to_him(tmp_path: Path) -
     damage(there, "cut")
     other = ArchiveStore(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
     assert there.is_dir()
-    assert (other != there, is_whole(other)) == (True, True)
+    assert (other != there, is_complete(other)) == (True, True)
 
 
 def test_a_tree_is_compiled_before_it_has_its_name(tmp_path: Path) -> None:
     there = ArchiveStore(tmp_path / "trees").unpack(digest(ARCHIVE), ARCHIVE)
     (compiled,) = there.rglob("*.pyc")
     assert str(compiled.relative_to(there)) in json.loads((there / MANIFEST).read_text())
-    assert is_whole(there)
+    assert is_complete(there)
 
 
 def test_two_that_unpack_at_once_both_have_the_tree(tmp_path: Path) -> None:
