@@ -52,6 +52,7 @@ class SecurityGroup:
     id: str
     ingress: tuple[GroupRule, ...] = ()
     egress: tuple[GroupRule, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,11 @@ class RouteTable:
 
 @dataclass(frozen=True)
 class Subnet:
-    """A subnet with its ranges of addresses."""
+    """A subnet with its ranges of addresses and its availability zone."""
 
     id: str
     ranges: tuple[str, ...]
+    zone: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ def read_groups(pages: Iterable[Mapping[str, Any]]) -> tuple[SecurityGroup, ...]
             each["groupId"],
             tuple(_read_rule(rule) for rule in each.get("ipPermissions") or ()),
             tuple(_read_rule(rule) for rule in each.get("ipPermissionsEgress") or ()),
+            each.get("groupName", ""),
         )
         for each in _items(pages, "securityGroupInfo")
     )
@@ -195,6 +198,7 @@ def read_subnets(pages: Iterable[Mapping[str, Any]]) -> tuple[Subnet, ...]:
             each["subnetId"],
             (each["cidrBlock"],) * bool(each.get("cidrBlock"))
             + _texts(each, "ipv6CidrBlockAssociationSet", "ipv6CidrBlock"),
+            each.get("availabilityZone", ""),
         )
         for each in _items(pages, "subnetSet")
     )
