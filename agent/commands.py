@@ -10,7 +10,13 @@ from agent.aws.access import AwsAccess
 from agent.catalogue import components, life_cycle, load, newest
 from agent.cloudhsm.ca import expiry_notice
 from agent.cloudhsm.paths import client_paths
-from agent.cloudhsm.post_checks import client_processes, configuration_warnings, processes_to_restart, users
+from agent.cloudhsm.post_checks import (
+    client_processes,
+    configuration_warnings,
+    processes_to_restart,
+    unread,
+    users,
+)
 from agent.cloudhsm.shared import parted, shared
 from agent.config.ca_source import load_ca
 from agent.config.cluster_source import resolve_hsms
@@ -48,10 +54,9 @@ from agent.windows import scheduler
 if TYPE_CHECKING:
     from agent.catalogue import PlatformMatch
     from agent.cloudhsm.ca import Ca
-    from agent.core.host import Host, HostView
-    from agent.core.model import StaleProcess, StepResult
+    from agent.core.host import Host, HostView, ProcessInfo
+    from agent.core.model import StepResult
     from agent.engine import Listener
-    from agent.facts import Facts
     from agent.planner import PlanResult
     from agent.report import RunContext, RunInfo
 
@@ -188,7 +193,7 @@ def rollback(machine: Host, run_id: str | None, run: RunInfo, listener: Listener
         for line in result.steps:
             listener.ended(line)
         with contextlib.suppress(AgentError):
-            using = client_processes(machine, facts.paths, (*facts.components(5), *facts.components(3)))
+            using = _programs(machine, (*facts.components(5), *facts.components(3)), context)
             context.restarts = processes_to_restart(machine, facts.paths, using)
         still = unfinished(machine, None, run.environ)
         if still is not None:
@@ -205,7 +210,7 @@ def remove(machine: Host, run: RunInfo, listener: Listener, timeout: float | Non
         context, limits = this.context, timeouts_for(Desired(timeout=timeout))
         host = DeadlineHost(machine, limits.run)
         context.facts = facts = gather(host)
-        using = _users(machine, facts)
+        using = users(facts.paths, _programs(machine, (*facts.components(5), *facts.components(3)), context))
         undo = _Prepared(SnapshotUndo(machine, run.run_id, REMOVE))
         this.save_begun()
         context.result = result = apply_plan(removal_plan(facts, limits), host, listener, undo)
@@ -369,13 +374,13 @@ def _check_again(host: DeadlineHost, context: RunContext) -> None:
             context.notices = (*(each for each in context.notices if each not in stale), *fresh)
 
 
-def _users(view: HostView, seen: Facts) -> tuple[StaleProcess, ...]:
-    """Return the programs that use the client which is about to go."""
-    with contextlib.suppress(AgentError):
-        return users(
-            seen.paths, client_processes(view, seen.paths, (*seen.components(5), *seen.components(3)))
-        )
-    return ()
+def _programs(view: HostView, components: tuple[str, ...], context: RunContext) -> tuple[ProcessInfo, ...]:
+    """Return the programs that use the client; that they cannot be checked is noted."""
+    try:
+        return client_processes(view, client_paths(view.system), components)
+    except AgentError as error:
+        context.note(*unread(error))
+        return ()
 
 
 def _run_post_checks(host: DeadlineHost, planned: PlanResult, context: RunContext) -> None:
@@ -383,6 +388,6 @@ def _run_post_checks(host: DeadlineHost, planned: PlanResult, context: RunContex
     with contextlib.suppress(AgentError):
         machine = host.longer(_AFTERWARDS)
         here = client_paths(machine.system)
-        programs = client_processes(machine, here, planned.client.components)
+        programs = _programs(machine, planned.client.components, context)
         context.restarts = processes_to_restart(machine, here, programs)
         context.note(*configuration_warnings(machine, here, programs, planned.client.sdk))

@@ -11,13 +11,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.cloudhsm.paths import ClientPaths
+    from agent.core.errors import AgentError
     from agent.core.host import HostView, ProcessInfo
+
+# how the kernel marks a file that was removed or replaced since it was mapped
+_DELETED = " (deleted)"
 
 
 def client_processes(
     view: HostView, here: ClientPaths, components: tuple[str, ...]
 ) -> tuple[ProcessInfo, ...]:
-    """Return the programs that use the client's libraries; none are looked for where no library is installed."""
+    """Return the programs that use the client's libraries; none are looked for where no library is installed.
+
+    Raises AgentError `unreadable` where there are too many to check.
+    """
     if not set(components) & set(here.libraries):
         return ()
     return view.processes_mapping(view.system.join(here.root, ""))
@@ -26,13 +33,14 @@ def client_processes(
 def processes_to_restart(
     view: HostView, here: ClientPaths, programs: tuple[ProcessInfo, ...]
 ) -> tuple[StaleProcess, ...]:
-    """Return the programs that started before their component's configuration or the CA changed: they use the old."""
+    """Return the programs that use what was there before: an older configuration or CA, or a library since replaced."""
     ca = view.stat(here.ca)
     found = []
     for program, component in _used(here, programs):
         stat = view.stat(here.settings(component, view))
         changed = max((each.mtime for each in (stat, ca) if each is not None), default=0.0)
-        if program.started < changed:
+        libraries = (path for path in program.mapped if path.endswith(_DELETED))
+        if program.started < changed or component in {_component(here, path) for path in libraries}:
             found.append(_restart(program, component))
     return tuple(found)
 
@@ -51,6 +59,13 @@ def _used(here: ClientPaths, programs: tuple[ProcessInfo, ...]) -> Iterator[tupl
 def _restart(program: ProcessInfo, component: str) -> StaleProcess:
     started = datetime.datetime.fromtimestamp(program.started, datetime.timezone.utc)
     return StaleProcess(program.pid, program.name, component, started.isoformat(timespec="seconds"))
+
+
+def unread(error: AgentError) -> tuple[Notice, ...]:
+    """Return a notice of programs that could not be checked, none for a run that is over."""
+    if error.ends_run:
+        return ()
+    return (Notice("programs-unread", f"which programs use the client is not known: {error.saw}"),)
 
 
 def configuration_warnings(

@@ -73,6 +73,16 @@ def is_exhaustion(crash: BaseException) -> bool:
     return by_text or isinstance(crash, MemoryError)
 
 
+def too_many_mappings(seconds: float) -> AgentError:
+    """Return the error for programs that have more files mapped than can be listed in time."""
+    return AgentError(
+        "unreadable",
+        "the running programs cannot all be checked",
+        saw=f"they have more files mapped than {seconds:g} s are enough for",
+        want="what each program has mapped",
+    )
+
+
 def immutable(path: str) -> AgentError:
     """Return the error for a path that an attribute of the file system protects from every user."""
     return AgentError(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # The largest file that the agent reads; every file that it needs is far smaller.
 READ_LIMIT = 4 * 1024 * 1024
+# the most that the running programs are checked for, in seconds: some thousand take one
+MAPPINGS_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -166,8 +168,12 @@ class HostView(Protocol):
         Raises AgentError `unreadable` for a key that exists and cannot be read to its end.
         """
 
-    def processes_mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
-        """Return the running processes that have mapped a file whose path starts with `prefix`."""
+    def processes_mapping(self, prefix: str, *, timeout: float = MAPPINGS_TIMEOUT) -> tuple[ProcessInfo, ...]:
+        """Return the running processes of this host that have mapped a file whose path starts with `prefix`.
+
+        One in a container has its own files under these names. Raises AgentError `unreadable` when `timeout` seconds
+        are not enough: any user can map a million files.
+        """
 
     def http_get(self, url: str, *, limit: int, timeout: float) -> bytes:
         """Return the content of an https URL, in memory. Raises AgentError as `download` does."""

@@ -151,6 +151,11 @@ WARNINGS: dict[str, WarningCode] = {
             "previous-works", "the configuration that was put back was checked, and works", "nothing"
         ),
         WarningCode(
+            "programs-unread",
+            "which programs use the client could not be found out",
+            "look who has so many files mapped; restart what uses the client after each change",
+        ),
+        WarningCode(
             "record-not-kept",
             "the record of what was asked for could not be written",
             "fix what the text names, and run it again",

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError, DownloadTimeoutError
-from agent.core.host import READ_LIMIT
+from agent.core.host import MAPPINGS_TIMEOUT, READ_LIMIT
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -82,9 +82,9 @@ class DeadlineHost:
         self._left(f"before reading {key}")
         return self._host.registry(key)
 
-    def processes_mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
-        self._left("before checking the running programs")
-        return self._host.processes_mapping(prefix)
+    def processes_mapping(self, prefix: str, *, timeout: float = MAPPINGS_TIMEOUT) -> tuple[ProcessInfo, ...]:
+        left = self._left("before checking the running programs")
+        return self._host.processes_mapping(prefix, timeout=min(timeout, left))
 
     def http_get(self, url: str, *, limit: int, timeout: float) -> bytes:
         left = self._left("before a download")

@@ -1,6 +1,6 @@
 """What Linux reports of locks, of programs that have files mapped, and of the space on a file system."""
 
-# ruff: noqa: PTH100, PTH110, PTH120, PTH123, PTH208
+# ruff: noqa: PTH100, PTH110, PTH116, PTH120, PTH123, PTH208
 # (names are strings in the Host interface)
 
 from __future__ import annotations
@@ -10,13 +10,19 @@ import fcntl
 import os
 import struct
 import time
+from typing import TYPE_CHECKING
 
 from agent.core.host import DiskSpace, LockHolder, ProcessInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # struct flock of 64-bit Linux: type, whence, start, length, pid
 _FLOCK = "hhqqi4x"
 # bytes: 15 of a program; only a kernel thread has more
 _COMM = 64
+# of the list of what a process has mapped; the kernel takes a millisecond or two to write as much
+_PIECE = 64 * 1024
 # FS_IOC_GETFLAGS of 64-bit Linux, and two of its bits
 _GET_FLAGS, _IMMUTABLE, _APPEND = 0x80086601, 0x10, 0x20
 
@@ -40,23 +46,37 @@ def holder(path: str) -> LockHolder | None:
     return None if found == fcntl.F_UNLCK else LockHolder(pid, name_of(pid))
 
 
-def mapped(pid: int, prefix: str) -> tuple[str, ...]:
+def mapped(pid: int, prefix: str, check_time: Callable[[], None]) -> tuple[str, ...]:
     """Return the files below `prefix` that a process has mapped; a file removed since ends with ` (deleted)`.
 
-    Raises OSError when the process has ended or may not be read.
+    `check_time` is called often, and may raise. Raises OSError when the process has ended or may not be read.
     """
-    with open(f"/proc/{pid}/maps", "rb") as file:
-        lines = [line.rstrip(b"\n").split(b" ", 5) for line in file]
-    paths = (os.fsdecode(words[5].lstrip(b" ")) for words in lines if len(words) == 6)
-    return tuple(sorted({path.replace("\\012", "\n") for path in paths if path.startswith(prefix)}))
+    wanted, rest, lines = os.fsencode(prefix), b"", []
+    with open(f"/proc/{pid}/maps", "rb", buffering=0) as file:
+        while True:
+            check_time()
+            piece = file.read(_PIECE)
+            if not piece:
+                break
+            whole, _, rest = (rest + piece).rpartition(b"\n")
+            if wanted in whole:
+                lines += [line.split(b" ", 5) for line in whole.split(b"\n") if wanted in line]
+    names = (os.fsdecode(words[5].lstrip(b" ")) for words in lines if len(words) == 6)
+    paths = {name.replace("\\012", "\n") for name in names if name.startswith(prefix)}
+    return tuple(sorted(paths)) if paths and _has_our_root(pid) else ()
 
 
-def mapping(prefix: str) -> tuple[ProcessInfo, ...]:
+def _has_our_root(pid: int) -> bool:
+    """Tell whether a process names files as this one does: in a container the same name is another file."""
+    return os.path.samestat(os.stat(f"/proc/{pid}/root"), os.stat("/"))
+
+
+def mapping(prefix: str, check_time: Callable[[], None]) -> tuple[ProcessInfo, ...]:
     """Return the programs that have a file below `prefix` mapped, from /proc alone."""
     found = []
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         with contextlib.suppress(OSError):  # ended meanwhile, or not readable for this user
-            paths = mapped(pid, prefix)
+            paths = mapped(pid, prefix, check_time)
             if paths:
                 found.append(ProcessInfo(pid, name_of(pid), *_owner_of(pid), started(pid), paths))
     return tuple(found)

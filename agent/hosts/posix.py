@@ -13,8 +13,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from agent.core.errors import AgentError
-from agent.core.host import READ_LIMIT, ConnectResult, DiskSpace, LockHolder, ProcessInfo
+from agent.core.errors import AgentError, too_many_mappings
+from agent.core.host import MAPPINGS_TIMEOUT, READ_LIMIT, ConnectResult, DiskSpace, LockHolder, ProcessInfo
 from agent.core.system import LINUX
 from agent.hosts import allowlist, connect, files, linux, processes
 
@@ -100,17 +100,25 @@ class Posix:
     def registry(self, key: str) -> None:  # noqa: ARG002 -- there is none
         return None
 
-    def processes_mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
+    def processes_mapping(self, prefix: str, *, timeout: float = MAPPINGS_TIMEOUT) -> tuple[ProcessInfo, ...]:
+        ends = time.monotonic() + timeout
+
+        def check_time() -> None:
+            if self._stop.is_set():
+                raise self._interrupted("checking the running programs")
+            if time.monotonic() >= ends:
+                raise too_many_mappings(timeout)
+
         try:
             import psutil  # noqa: PLC0415 -- 25 ms that only this check pays
         except ImportError:
             # Part of psutil is compiled. `fleet plan` lies in /run, which many systems mount noexec; and there are
             # processors that it was not compiled for.
-            return linux.mapping(prefix)
+            return linux.mapping(prefix, check_time)
         found = []
         for pid in sorted(psutil.pids()):
             with contextlib.suppress(psutil.Error, OSError):  # ended meanwhile, or not readable for this user
-                paths = linux.mapped(pid, prefix)
+                paths = linux.mapped(pid, prefix, check_time)
                 if paths:
                     found.append(_running(psutil.Process(pid), paths))
         return tuple(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from agent.core.host import READ_LIMIT
+from agent.core.host import MAPPINGS_TIMEOUT, READ_LIMIT
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -68,8 +68,8 @@ class ReadOnlyHost:
     def registry(self, key: str) -> RegistryKey | None:
         return self._view.registry(key)
 
-    def processes_mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
-        return self._view.processes_mapping(prefix)
+    def processes_mapping(self, prefix: str, *, timeout: float = MAPPINGS_TIMEOUT) -> tuple[ProcessInfo, ...]:
+        return self._view.processes_mapping(prefix, timeout=timeout)
 
     def http_get(self, url: str, *, limit: int, timeout: float) -> bytes:
         return self._view.http_get(url, limit=limit, timeout=timeout)

@@ -1243,6 +1243,47 @@ def test_a_process_with_the_client_mapped_is_found(real: Ground) -> None:
     assert real.host.processes_mapping(real.path("lib/")) == ()
 
 
+# in a root of its own it maps its own file at the same path
+CONTAINED = """
+import ctypes, mmap, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+root = sys.argv[1]
+def done(status):
+    if status:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+done(libc.unshare(0x20000))  # CLONE_NEWNS
+done(libc.mount(b"none", b"/", None, 0x44000, None))  # MS_REC | MS_PRIVATE
+done(libc.mount(b"none", root.encode(), b"tmpfs", 0, None))
+os.makedirs(f"{root}/hsm-agent-contained/lib")
+os.mkdir(f"{root}/before")
+with open(f"{root}/hsm-agent-contained/lib/client.so", "wb") as file:
+    file.write(b"x" * 5000)
+with open(f"{root}/hsm-agent-contained/lib/client.so", "rb") as file:
+    held = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+done(libc.pivot_root(root.encode(), f"{root}/before".encode()))
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@is_root
+def test_a_process_in_a_container_uses_its_own_client(tmp_path: Path) -> None:
+    with python(CONTAINED, str(tmp_path)) as child:
+        path = "/hsm-agent-contained/lib/client.so"
+        assert path in Path(f"/proc/{child.pid}/maps").read_text()
+        assert local_host().processes_mapping("/hsm-agent-contained/") == ()
+
+
+@posix_only
+def test_programs_that_take_too_long_to_check_are_not_waited_for() -> None:
+    with raises("unreadable"):
+        local_host().processes_mapping("/", timeout=0)
+    stop = threading.Event()
+    stop.set()
+    with raises("interrupted"):
+        local_host(stop).processes_mapping("/")
+
+
 def test_the_double_finds_processes_too() -> None:
     memory = Memory()
     memory.running = (ProcessInfo(7, "java", 0, 0, 1.0, ("/lib/libc.so", "/opt/cloudhsm/lib/a.so")),)

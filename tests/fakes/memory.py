@@ -9,8 +9,17 @@ import posixpath
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Callable, Union
 
-from agent.core.errors import AgentError
-from agent.core.host import READ_LIMIT, CommandResult, ConnectResult, DiskSpace, LockHolder, ProcessInfo, Stat
+from agent.core.errors import AgentError, too_many_mappings
+from agent.core.host import (
+    MAPPINGS_TIMEOUT,
+    READ_LIMIT,
+    CommandResult,
+    ConnectResult,
+    DiskSpace,
+    LockHolder,
+    ProcessInfo,
+    Stat,
+)
 from agent.core.system import LINUX, is_stream
 from agent.hosts import allowlist
 
@@ -78,6 +87,8 @@ class Memory:
         self.urls: dict[str, Content] = dict(urls or {})
         self.locks: dict[str, LockHolder | Callable[[Memory], LockHolder | None]] = {}
         self.running: tuple[ProcessInfo, ...] = ()
+        # how many seconds it takes to check what they have mapped
+        self.mappings_take = 0.0
         self.held: dict[str, str] = {}
         self.keys: dict[str, RegistryKey | AgentError] = {}
         self.other_keys: Callable[[str], RegistryKey | None] = lambda _: None
@@ -181,7 +192,10 @@ class Memory:
             raise found
         return found
 
-    def processes_mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
+    def processes_mapping(self, prefix: str, *, timeout: float = MAPPINGS_TIMEOUT) -> tuple[ProcessInfo, ...]:
+        if self.mappings_take > timeout:
+            self.clock += timeout
+            raise too_many_mappings(timeout)
         found = []
         for each in sorted(self.running, key=lambda running: running.pid):
             mapped = tuple(path for path in each.mapped if path.startswith(prefix))

@@ -350,6 +350,37 @@ def test_who_goes_back_or_removes_is_told_what_to_restart(command: str, ca_pem: 
     assert [(each.name, each.component) for each in report.restart_needed] == [("nginx", "pkcs11")]
 
 
+@pytest.mark.parametrize("command", ["configure", "verify", "rollback", "remove"])
+def test_programs_with_a_million_mappings_hold_no_run_up(command: str, ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    desired = desired_of(vendor, ca_pem, "pkcs11")
+    configure(memory, desired)
+    memory.mappings_take = 3600
+    before = memory.clock
+    perform: dict[str, Callable[[], Report]] = {
+        "configure": lambda: configure(memory, with_options(desired, {"timeout": 30.0}), 3),
+        "verify": lambda: verify(memory, with_options(desired, {"timeout": 30.0})),
+        "rollback": lambda: commands.rollback(memory, None, run_of("rollback", 5), NullProgress()),
+        "remove": lambda: commands.remove(memory, run_of("remove", 6), NullProgress(), 30.0),
+    }
+    report = perform[command]()
+    assert (report.exit_status, memory.clock - before <= 31) == (0, True)
+    assert "programs-unread" in [notice.code for notice in report.notices]
+
+
+def test_a_program_with_a_library_that_was_replaced_is_to_be_restarted(ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    desired = desired_of(vendor, ca_pem, "pkcs11")
+    configure(memory, desired)
+    started = memory.now().timestamp() + 60
+    library = "/opt/cloudhsm/lib/libcloudhsm_pkcs11.so"
+    memory.running = (
+        ProcessInfo(7, "old", 0, 0, started, (f"{library} (deleted)",)),
+        ProcessInfo(8, "new", 0, 0, started, (library,)),
+    )
+    assert [each.name for each in verify(memory, desired).restart_needed] == ["old"]
+
+
 def test_a_remove_that_touches_nothing_wants_nothing_restarted(ca_pem: bytes) -> None:
     _, memory = a_world(Vendor)
     using(memory, "/opt/cloudhsm/lib/libcloudhsm_pkcs11.so")

@@ -128,7 +128,7 @@ class WindowsServices:
         return ServiceStatus(
             active,
             _start_type(view, service),
-            _began(view, daemon) if active == "active" else None,
+            _began(view, daemon, timeout) if active == "active" else None,
         )
 
     def recent_log(self, view: HostView, service: str, timeout: float) -> str:  # noqa: ARG002
@@ -167,9 +167,10 @@ def _start_type(view: HostView, service: str) -> str:
         return "unknown"
 
 
-def _began(view: HostView, daemon: str) -> float | None:
+def _began(view: HostView, daemon: str, timeout: float) -> float | None:
     """Return when the youngest process of this program began: its own file is mapped by it."""
-    return max((each.started for each in view.processes_mapping(daemon)), default=None)
+    found = view.processes_mapping(daemon, timeout=timeout)
+    return max((each.started for each in found), default=None)
 
 
 def _fields(view: HostView, pid: str) -> list[str]:

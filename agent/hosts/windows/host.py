@@ -13,8 +13,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from agent.core.errors import AgentError
-from agent.core.host import READ_LIMIT, ConnectResult, LockHolder, ProcessInfo
+from agent.core.errors import AgentError, too_many_mappings
+from agent.core.host import MAPPINGS_TIMEOUT, READ_LIMIT, ConnectResult, LockHolder, ProcessInfo
 from agent.core.system import windows
 from agent.hosts import allowlist, connect
 from agent.hosts.processes import Stopped
@@ -113,11 +113,13 @@ class Windows:
     def registry(self, key: str) -> RegistryKey | None:
         return registry.read(key)
 
-    def processes_mapping(self, prefix: str) -> tuple[ProcessInfo, ...]:
+    def processes_mapping(self, prefix: str, *, timeout: float = MAPPINGS_TIMEOUT) -> tuple[ProcessInfo, ...]:
         import psutil  # noqa: PLC0415 -- 25 ms that only this check pays
 
-        found = []
+        found, ends = [], time.monotonic() + timeout
         for pid in sorted(psutil.pids()):
+            if time.monotonic() >= ends:
+                raise too_many_mappings(timeout)
             with contextlib.suppress(psutil.Error, OSError):  # ended meanwhile, or not readable for this user
                 process = psutil.Process(pid)
                 paths = sorted({each.path for each in process.memory_maps() if _is_below(each.path, prefix)})
