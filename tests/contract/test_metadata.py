@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import http.client
 import json
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,10 +15,10 @@ from agent import commands
 from agent.config.desired import Desired
 from agent.config.options import CaSource
 from agent.hosts.posix import Posix
-from agent.http.imds import DISABLED, ENDPOINT, LIMIT, instance_id
+from agent.http.imds import DISABLED, ENDPOINT, LIMIT, instance_id, read_metadata
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
-from tests.fakes.imds import imds
+from tests.fakes.imds import CREDENTIALS, imds, interface_texts, place_texts
 from tests.fakes.memory import Memory
 from tests.fakes.vendor import MIRROR, Vendor
 
@@ -142,3 +143,57 @@ def test_the_id_is_in_a_report_that_is_told_and_else_not_asked_for(
     assert server.requests.count("/latest/meta-data/instance-id") == asked
     if asked:
         assert json.loads(memory.read("/report.json") or b"")["host"]["instance_id"] == ID
+
+
+MAC = "02:00:0a:4d:14:07"
+
+
+def test_interfaces_groups_and_place_are_read_below_their_folders() -> None:
+    with imds(role="web") as server:
+        server.texts.update(place_texts("eu-central-1", "eu-central-1b"))
+        for number, groups in enumerate(({"sg-1": "web", "sg-2": "cloudhsm-cluster-x-sg"}, {"sg-1": "web"})):
+            server.texts.update(
+                interface_texts(
+                    f"{MAC[:-1]}{7 + number}",
+                    interface=f"eni-{number}",
+                    vpc="vpc-1",
+                    subnet="subnet-1",
+                    groups=groups,
+                    ipv4s=[f"10.77.20.{7 + number}"],
+                    number=number,
+                )
+            )
+
+        def read(path: str) -> str | None:
+            return read_metadata(Machine(), {ENDPOINT: server.url}, path)
+
+        assert read("network/interfaces/macs/") == f"{MAC}/\n{MAC[:-1]}8/"
+        assert read(f"network/interfaces/macs/{MAC}/security-groups") == "web\ncloudhsm-cluster-x-sg"
+        assert read(f"network/interfaces/macs/{MAC}/security-group-ids/") == "sg-1\nsg-2"
+        assert read(f"network/interfaces/macs/{MAC}/ipv6s") is None
+        assert read("placement/availability-zone-id") == "euc1-az2"
+        assert read("services/domain") == "amazonaws.com"
+        assert read("iam/security-credentials/") == "web"
+        server.live = lambda: {"security-groups": "changed"}
+        assert read("security-groups") == "changed"
+
+
+@pytest.mark.parametrize(("mode", "status"), [("v2", 401), ("optional", 200), ("v1-only", 200)])
+def test_version_1_is_answered_only_where_it_is_on(mode: str, status: int) -> None:
+    with imds(mode) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=5)
+        connection.request("GET", "/latest/meta-data/instance-id")
+        assert connection.getresponse().status == status
+        connection.close()
+        assert (instance_id(Machine(), {ENDPOINT: server.url}) == ID) is (mode != "v1-only")
+
+
+def test_botocore_takes_it_for_the_metadata_service() -> None:
+    from botocore.utils import InstanceMetadataFetcher, InstanceMetadataRegionFetcher
+
+    with imds(role="web") as server:
+        server.texts.update(place_texts("eu-central-1", "eu-central-1a"))
+        there: dict[str, Any] = {"base_url": server.url, "timeout": 5, "num_attempts": 1, "env": {}}
+        found = InstanceMetadataFetcher(**there).retrieve_iam_role_credentials()
+        assert (found["role_name"], found["access_key"]) == ("web", CREDENTIALS["AccessKeyId"])
+        assert InstanceMetadataRegionFetcher(**there).retrieve_region() == "eu-central-1"
