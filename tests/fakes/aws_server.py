@@ -25,6 +25,7 @@ from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
 from moto.ec2.models import ec2_backends
 from moto.iam.access_control import IAMRequest
+from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from typing_extensions import Self
 from werkzeug.exceptions import HTTPException
@@ -69,6 +70,18 @@ def _forget() -> None:
     ec2_backends.clear()
     BackendDict.reset()
     reset_model_data()
+
+
+def _let_admin_in() -> None:
+    """Make the keys of `moto_server.client` those of a user who may do everything."""
+    iam = iam_backends[ACCOUNT]["aws"]
+    if "admin" in iam.users:
+        return
+    iam.create_user("us-east-1", "admin")
+    policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    iam.put_user_policy("admin", "everything", json.dumps(policy))
+    key = iam.create_access_key("admin")
+    key.access_key_id = key.secret_access_key = "admin"
 
 
 @dataclass(frozen=True)
@@ -133,29 +146,38 @@ class AwsServer:
         self._turns: list[Answer | None] = []
         self._lock = threading.Lock()
         self._moto = _moto()
-        self._made = listener or socket.create_server(("127.0.0.1", 0))
-        host, port = self._made.getsockname()[:2]
-        self.url = f"{'https' if context else 'http'}://{host}:{port}"
-        server: Any = make_server(
-            host, port, self, threaded=True, request_handler=Door, ssl_context=context, fd=self._made.fileno()
-        )
+        self._serving: list[tuple[Any, threading.Thread]] = []
+        self.url = self.also_listen(listener or socket.create_server(("127.0.0.1", 0)), context)
+
+    def also_listen(self, listener: socket.socket, context: ssl.SSLContext | None = None) -> str:
+        """Serve at a socket that listens already, and return the URL of it."""
+        host, port = listener.getsockname()[:2]
+        with listener:
+            server: Any = make_server(
+                host,
+                port,
+                self,
+                threaded=True,
+                request_handler=Door,
+                ssl_context=context,
+                fd=listener.fileno(),
+            )
         server.aws = self
         server.over = threading.Event()
-        self._server = server
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        )
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        self._serving.append((server, thread))
+        return f"{'https' if context else 'http'}://{host}:{port}"
 
     def __enter__(self) -> Self:
-        self._thread.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._server.over.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-        self._made.close()
+        for server, thread in self._serving:
+            server.over.set()
+            server.shutdown()
+            thread.join()
+            server.server_close()
 
     # --- what tests say to it
 
@@ -166,7 +188,8 @@ class AwsServer:
 
     @contextmanager
     def enforcing(self) -> Iterator[None]:
-        """Check signatures, their time, and policies."""
+        """Check signatures, their time, and policies; whoever sets things up keeps all rights."""
+        _let_admin_in()
         self._enforce(0.0)
         try:
             yield

@@ -13,7 +13,7 @@ from agent.demo.hsm_server import HsmServer, set_mode
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .host import LabHost
     from .lab import Lab
@@ -89,11 +89,14 @@ class Scene:
 
 
 @contextlib.contextmanager
-def cluster(lab: Lab, folder: Path, count: int = 2, kind: str = "normal") -> Any:
-    """Give a Scene with `count` HSMs and a mirror, and end it."""
+def cluster(
+    lab: Lab, folder: Path, count: int = 2, kind: str = "normal", addresses: Sequence[str] = ()
+) -> Any:
+    """Give a Scene with `count` HSMs, or those at these addresses, and a mirror, and end it."""
     made = pki.make(folder / "pki", kind)
     (folder / "mirror").mkdir()
-    seats = tuple(lab.hsm() for _ in range(count))
+    places: Sequence[str | None] = addresses or [None] * count
+    seats = tuple(lab.hsm(ip) for ip in places)
     scene = Scene(lab, folder, made, seats)
     try:
         for seat in seats:

@@ -1,0 +1,203 @@
+"""Lab hosts as instances in a cloud: five causes stop real packets and are described, and their cures let them pass."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Callable
+
+import pytest
+
+from tests.fakes.aws_cluster import PORTS
+
+from .cloud import OTHER_BLOCK, Cloud, CloudHost, cloud
+from .scene import agent, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .lab import Lab
+
+IMAGE = "ubuntu22.04"
+ASK = """
+import json, os, sys
+sys.path.insert(0, "/usr/lib/hsm-agent")
+from agent.aws.access import AwsAccess
+from agent.aws.operations import DESCRIBE_CLUSTERS
+from agent.hosts.posix import Posix
+client = AwsAccess(Posix(), os.environ).client
+(page,) = client.pages(DESCRIBE_CLUSTERS, {})
+print(json.dumps([page, client.session.region, client.session.credentials().id]))
+"""
+
+
+@pytest.fixture(scope="module")
+def around(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    with cloud(lab, tmp_path_factory.mktemp("cloud")) as made:
+        made.scene.package(IMAGE)
+        yield made
+
+
+def join(around: Cloud, lab: Lab, address: str, name: str, vpc: str | None = None) -> CloudHost:
+    host = lab.host(IMAGE, agent=True, ip=address)
+    around.stack.callback(lab.end, host)
+    prepare(host, around.scene)
+    return around.join(host, name, attached=vpc is None, vpc=vpc)
+
+
+@pytest.fixture(scope="module")
+def near(around: Cloud, lab: Lab) -> CloudHost:
+    """A host in the cluster's VPC and group that was configured by address."""
+    made = join(around, lab, "10.77.20.7", "near")
+    done = agent(made.host, "configure", *around.scene.options(IMAGE))
+    assert (done.exit_status, done.code) == (0, None), done
+    return made
+
+
+@pytest.fixture(scope="module")
+def far(around: Cloud, lab: Lab) -> CloudHost:
+    """A host in another VPC that is peered with the cluster's, whose block the cluster's group lets in."""
+    vpc = around.aws.add_vpc(OTHER_BLOCK)
+    made = join(around, lab, "10.77.70.7", "far", vpc)
+    rule = [{**PORTS, "IpRanges": [{"CidrIp": OTHER_BLOCK}]}]
+    around.aws.ec2.authorize_security_group_ingress(GroupId=around.aws.group, IpPermissions=rule)
+    around.connect(vpc)
+    done = agent(made.host, "configure", *around.scene.options(IMAGE))
+    assert (done.exit_status, done.code) == (0, None), done
+    return made
+
+
+def test_a_host_asks_with_the_role_of_its_instance_over_tls(around: Cloud, near: CloudHost) -> None:
+    around.server.calls.clear()
+    with around.server.enforcing():
+        said = near.host.run(["python3", "-c", ASK], env=near.environ)
+    assert said.returncode == 0, said.stderr
+    page, region, key = json.loads(said.stdout)
+    (described,) = page["Clusters"]
+    assert [each["EniIp"] for each in described["Hsms"]] == list(around.aws.addresses)
+    assert (region, key) == ("eu-central-1", near.role["AWS_ACCESS_KEY_ID"])
+    asked = [each for each in around.server.calls if each.key_id == key]
+    assert [(each.permission, each.status) for each in asked] == [("cloudhsm:DescribeClusters", 200)]
+    untrusting = near.host.run(["python3", "-c", ASK], env={**near.environ, "AWS_CA_BUNDLE": ""})
+    assert "could not be asked for cloudhsm:DescribeClusters" in untrusting.stderr
+
+
+def test_the_metadata_of_a_host_follow_the_description(around: Cloud, near: CloudHost) -> None:
+    read = (
+        "import os, sys; sys.path.insert(0, '/usr/lib/hsm-agent'); from agent.http.imds import read_metadata;"
+        "from agent.hosts.posix import Posix; print(read_metadata(Posix(), os.environ, sys.argv[1]))"
+    )
+
+    def said(path: str) -> str:
+        done = near.host.run(["python3", "-c", read, path], env=near.environ)
+        return done.stdout.strip()
+
+    assert said("instance-id") == near.instance.id
+    mac = said("network/interfaces/macs/").rstrip("/")
+    assert said(f"network/interfaces/macs/{mac}/vpc-id") == around.aws.vpc
+    assert f"cloudhsm-{around.aws.id}-sg" in said("security-groups").split("\n")
+    detach(around, near)
+    assert said("security-groups") == "web"
+    attach(around, near)
+
+
+# --- five causes, each with what makes it and what cures it
+
+
+def detach(around: Cloud, host: CloudHost) -> None:
+    web = around.aws.group_of(around.aws.vpc, "web")
+    around.aws.ec2.modify_network_interface_attribute(
+        NetworkInterfaceId=host.instance.interface, Groups=[web]
+    )
+
+
+def attach(around: Cloud, host: CloudHost) -> None:
+    web = around.aws.group_of(around.aws.vpc, "web")
+    around.aws.ec2.modify_network_interface_attribute(
+        NetworkInterfaceId=host.instance.interface, Groups=[web, around.aws.group]
+    )
+
+
+def own_rule(around: Cloud) -> dict[str, object]:
+    group = around.aws.group
+    return {"GroupId": group, "IpPermissions": [{**PORTS, "UserIdGroupPairs": [{"GroupId": group}]}]}
+
+
+def revoke(around: Cloud, _host: CloudHost) -> None:
+    around.aws.ec2.revoke_security_group_ingress(**own_rule(around))
+
+
+def authorize(around: Cloud, _host: CloudHost) -> None:
+    around.aws.ec2.authorize_security_group_ingress(**own_rule(around))
+
+
+def deny_answers(around: Cloud, host: CloudHost) -> None:
+    """Deny what comes back: a rule of one direction that people forget, since groups need none."""
+    around.aws.ec2.create_network_acl_entry(
+        NetworkAclId=around.acl(),
+        RuleNumber=50,
+        Protocol="6",
+        RuleAction="deny",
+        Egress=True,
+        CidrBlock=f"{host.instance.address}/32",
+        PortRange={"From": 1024, "To": 65535},
+    )
+
+
+def allow_answers(around: Cloud, _host: CloudHost) -> None:
+    around.aws.ec2.delete_network_acl_entry(NetworkAclId=around.acl(), RuleNumber=50, Egress=True)
+
+
+def remove_route(around: Cloud, _host: CloudHost) -> None:
+    """Remove the way back alone: the HSM gets what is sent, and its answers vanish."""
+    around.aws.ec2.delete_route(
+        RouteTableId=around.main_table(around.aws.vpc), DestinationCidrBlock=OTHER_BLOCK
+    )
+
+
+def active(around: Cloud) -> str:
+    found = around.aws.ec2.describe_vpc_peering_connections()["VpcPeeringConnections"]
+    return str(next(each["VpcPeeringConnectionId"] for each in found if each["Status"]["Code"] == "active"))
+
+
+def add_route(around: Cloud, _host: CloudHost) -> None:
+    around.route(around.aws.vpc, OTHER_BLOCK, active(around))
+
+
+def disconnect(around: Cloud, host: CloudHost) -> None:
+    remove_route(around, host)
+    around.aws.ec2.delete_route(
+        RouteTableId=around.main_table(host.instance.vpc), DestinationCidrBlock="10.77.0.0/18"
+    )
+    around.aws.ec2.delete_vpc_peering_connection(VpcPeeringConnectionId=active(around))
+
+
+def reconnect(around: Cloud, host: CloudHost) -> None:
+    around.connect(host.instance.vpc)
+
+
+Change = Callable[[Cloud, CloudHost], None]
+CAUSES: dict[str, tuple[str, Change, Change]] = {
+    "group-not-attached": ("near", detach, attach),
+    "group-rule-missing": ("near", revoke, authorize),
+    "network-acl-blocks": ("near", deny_answers, allow_answers),
+    "route-missing": ("far", remove_route, add_route),
+    "vpc-not-connected": ("far", disconnect, reconnect),
+}
+
+
+@pytest.fixture
+def placed(request: pytest.FixtureRequest, cause: str) -> CloudHost:
+    """The host that a cause is about."""
+    host: CloudHost = request.getfixturevalue(CAUSES[cause][0])
+    return host
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_a_cause_stops_packets_until_its_cure(around: Cloud, placed: CloudHost, cause: str) -> None:
+    _, block, cure = CAUSES[cause]
+    block(around, placed)
+    stopped = agent(placed.host, "verify")
+    assert (stopped.exit_status, stopped.code) == (40, "hsm-timed-out"), stopped
+    cure(around, placed)
+    proven = agent(placed.host, "verify")
+    assert (proven.exit_status, proven.outcomes) == (0, {"met"}), proven
