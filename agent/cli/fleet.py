@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
     from agent.aws.access import AwsAccess
     from agent.core.fleet_model import Target
-    from agent.core.host import Host, HostView
+    from agent.core.host import HostView
     from agent.fleet.model import Deps, RunSpec, RunState
-    from agent.fleet.run_spec import FleetOptions
+    from agent.fleet.run_spec import FleetOptions, OpenAccess
+    from agent.http.download import PartReader, PartSource
 
 RunName = Annotated[Optional[str], typer.Argument(metavar="[RUN]", help="default: the last one")]
 
@@ -191,18 +192,18 @@ def _run(
         spec = run_spec.new_spec(
             machine, open_access, command, options, flags, below, known, input_errors, configured
         )
-        folder, result = controller.start(spec, _deps(machine, options, quiet=quiet))
+        folder, result = controller.start(spec, _deps(options, open_access, quiet=quiet))
     else:
         folder = controller.find_run(os.environ, options.resume)
 
         def again(run: RunState) -> tuple[RunSpec, tuple[Target, ...]]:
             return run_spec.resume_spec(machine, open_access, run, command, options, flags, input_errors)
 
-        result = controller.resume(folder, again, _deps(machine, options, quiet=quiet))
+        result = controller.resume(folder, again, _deps(options, open_access, quiet=quiet))
     _show(folder, result, files, as_json=as_json)
 
 
-def _deps(machine: Host, options: FleetOptions, *, quiet: bool) -> Deps:
+def _deps(options: FleetOptions, open_access: OpenAccess, *, quiet: bool) -> Deps:
     """Return what a roll-out needs of this machine: the archives, SSH, a display, and the operator's interrupts."""
     from agent.fleet import agent_archive  # noqa: PLC0415
     from agent.fleet.model import Deps  # noqa: PLC0415
@@ -221,7 +222,7 @@ def _deps(machine: Host, options: FleetOptions, *, quiet: bool) -> Deps:
     times = interrupts()
     listener = choose(sys.stderr, quiet=quiet, dumb=is_dumb(), colour=not os.environ.get("NO_COLOR"))
     return Deps(
-        machine,
+        local_host(objects=_objects_by(open_access)),
         os.environ,
         archives,
         lambda ssh_config: SshConnector(ssh_config, trust_new=options.trust_new_hosts),
@@ -229,6 +230,17 @@ def _deps(machine: Host, options: FleetOptions, *, quiet: bool) -> Deps:
         listener,
         lambda: len(times),
     )
+
+
+def _objects_by(open_access: OpenAccess) -> PartSource:
+    """Return what reads packages in S3 with the operator's own credentials."""
+
+    def open_object(url: str, check_stopped: Callable[[], None], seconds: float) -> PartReader:
+        from agent.aws.objects import ObjectReader  # noqa: PLC0415 -- only for packages in S3
+
+        return ObjectReader(open_access(None), url, check_stopped, seconds).read
+
+    return open_object
 
 
 def interrupts() -> list[int]:

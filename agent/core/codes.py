@@ -429,7 +429,7 @@ _TABLE = (
         "ca-unreadable",
         30,
         "the CA source cannot be read",
-        "a wrong path, a directory, an empty or oversized file, an https source that fails",
+        "a wrong path, a directory, an empty or oversized file, an https source that fails, a name unknown to AWS",
         "name the file that initialised the cluster: `--ca-cert /path/customerCA.crt`",
     ),
     ErrorCode(
@@ -443,8 +443,9 @@ _TABLE = (
         "ca-is-private-key",
         30,
         "the file holds a private key; it was not read further and not copied",
-        "customerCA.key instead of customerCA.crt, or both in one file",
-        "pass the certificate alone, and keep the key off this host",
+        "customerCA.key instead of customerCA.crt, or both in one file or secret",
+        "pass the certificate alone, and keep the key off this host; `secretsmanager:NAME#KEY` takes one value of a "
+        "secret that is JSON",
     ),
     ErrorCode(
         "ca-expired",

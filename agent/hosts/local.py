@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.core.host import Host, Progress
-    from agent.http.download import FileProvider
+    from agent.http.download import FileProvider, PartSource
 
 _SYSTEMD = "/run/systemd/system"
 _SOCKET = "/dev/log"  # journald listens here too, and finds the lines by the identifier `hsm-agent`
@@ -41,16 +41,17 @@ def local_host(
     progress: Progress = lambda _have, _total: None,
     environ: Mapping[str, str] = os.environ,
     sender: FileProvider | None = None,
+    objects: PartSource | None = None,
 ) -> Host:
     """Return the Host on this machine; the arguments are those of Posix. The other system's adapter is not loaded."""
     if sys.platform == "win32":
         from agent.hosts.windows.host import Windows  # noqa: PLC0415 -- cannot be loaded elsewhere
 
-        return Windows(stop, progress=progress, environ=environ, sender=sender)
+        return Windows(stop, progress=progress, environ=environ, sender=sender, objects=objects)
     else:
         from agent.hosts.posix import Posix  # noqa: PLC0415 -- cannot be loaded elsewhere
 
-        return Posix(stop, progress=progress, environ=environ, sender=sender)
+        return Posix(stop, progress=progress, environ=environ, sender=sender, objects=objects)
 
 
 def system_log_handler(*, may_write: bool) -> logging.Handler | None:

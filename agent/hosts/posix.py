@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from agent.core.host import CommandResult, Progress, Stat
     from agent.core.system import System
-    from agent.http.download import DownloadContext, FileProvider, PartReader
+    from agent.http.download import DownloadContext, FileProvider, PartReader, PartSource
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
@@ -42,7 +42,8 @@ class Posix:
 
     `stop` ends `query`, `connect`, `sleep`, `http_get` and `download` with AgentError `interrupted`; a `run` finishes.
     `progress` is called with the state of a download. Of `environ`, HOME, the proxies and the trusted CA file are used.
-    A `sender` supplies what `download` asks for, instead of the network.
+    A `sender` supplies what `download` asks for, instead of the network; `objects` reads what s3: names, instead of the
+    host's own role.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Posix:
         progress: Progress = lambda _have, _total: None,
         environ: Mapping[str, str] = os.environ,
         sender: FileProvider | None = None,
+        objects: PartSource | None = None,
     ) -> None:
         self._stop = stop or threading.Event()
         self._progress = progress
         self._environ = environ
         self._sender = sender
+        self._objects = objects or self._object
 
     @property
     def name(self) -> str:
@@ -203,7 +206,7 @@ class Posix:
         from agent.http.download import DownloadContext  # noqa: PLC0415 -- as above
 
         return DownloadContext(
-            self, files, self._environ, self._stop.is_set, self._progress, self._sender, self._object
+            self, files, self._environ, self._stop.is_set, self._progress, self._sender, self._objects
         )
 
     def _object(self, url: str, check_stopped: Callable[[], None], seconds: float) -> PartReader:

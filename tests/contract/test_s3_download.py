@@ -108,6 +108,13 @@ def test_a_host_downloads_it_by_itself(server: AwsServer, tmp_path: Path) -> Non
     assert host.download(f"{URL}?region={REGION}", path, sha256=HASH, limit=LIMIT, timeout=60) == HASH
 
 
+def test_an_operator_downloads_it_with_other_credentials_than_the_machine_has(
+    server: AwsServer, download: Download
+) -> None:
+    machine = Posix(environ={"AWS_EC2_METADATA_DISABLED": "true"}, objects=download.objects)
+    assert machine.download(URL, str(download.path), sha256=HASH, limit=LIMIT, timeout=60) == HASH
+
+
 def test_a_part_that_fails_is_asked_for_again_and_no_other(server: AwsServer, download: Download) -> None:
     server.misbehave(None, _BROKEN, None)
     assert download.run() == HASH

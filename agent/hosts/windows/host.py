@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from agent.core.host import CommandResult, DiskSpace, Progress, Stat
     from agent.core.registry import RegistryKey
     from agent.core.system import System
-    from agent.http.download import DownloadContext, FileProvider, PartReader
+    from agent.http.download import DownloadContext, FileProvider, PartReader, PartSource
 
 _MUTEX = "Global\\"
 
@@ -37,8 +37,8 @@ _MUTEX = "Global\\"
 class Windows:
     """A Host on this machine, with the arguments of Posix.
 
-    Times, `stop`, `progress`, `environ` and `sender` are as there. `patience` is how long a change waits, in seconds,
-    for other programs to close a file.
+    Times, `stop`, `progress`, `environ`, `sender` and `objects` are as there. `patience` is how long a change waits, in
+    seconds, for other programs to close a file.
     """
 
     def __init__(
@@ -48,12 +48,14 @@ class Windows:
         progress: Progress = lambda _have, _total: None,
         environ: Mapping[str, str] = os.environ,
         sender: FileProvider | None = None,
+        objects: PartSource | None = None,
         patience: float = 5.0,
     ) -> None:
         self._stop = stop or threading.Event()
         self._progress = progress
         self._environ = environ
         self._sender = sender
+        self._objects = objects or self._object
         self._files = files.Files(patience)
         # for a 32-bit program, PROGRAMFILES is the other folder
         programs = environ.get("PROGRAMW6432") or environ.get("PROGRAMFILES")
@@ -216,7 +218,7 @@ class Windows:
             self._stop.is_set,
             self._progress,
             self._sender,
-            self._object,
+            self._objects,
         )
 
     def _object(self, url: str, check_stopped: Callable[[], None], seconds: float) -> PartReader:

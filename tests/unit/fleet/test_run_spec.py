@@ -335,6 +335,32 @@ def test_targets_are_kept_without_what_was_said_for_them(scene: Scene) -> None:
     assert isinstance(made.targets[0], Target)
 
 
+def test_a_ca_in_aws_is_read_here_once_and_sent_as_text(scene: Scene, ca_pem: bytes) -> None:
+    scene.flags["ca_cert"] = CaSource("aws", "ssm:/hsm/ca")
+    with receiver(answers({"Parameter": {"Value": ca_pem.decode()}})) as server:
+        scene.aws = f"http://127.0.0.1:{server.server_port}"
+        made = scene.made()
+        assert len(server.requests) == 1
+    assert {from_json(each).ca_cert for each in made.desired.values()} == {
+        CaSource("inline", ca_pem.decode())
+    }
+
+
+def test_a_ca_in_aws_that_is_denied_here_ends_the_roll_out_before_any_host(scene: Scene) -> None:
+    scene.flags["ca_cert"] = CaSource("aws", "secretsmanager:hsm#pem")
+    with receiver(refuses("AccessDeniedException", "no", 403)) as server:
+        scene.aws = f"http://127.0.0.1:{server.server_port}"
+        error = scene.refused()
+    assert (error.code.name, error.code.exit_status) == ("aws-denied", 12)
+    assert "secretsmanager:GetSecretValue" in error.sentence
+
+
+def test_packages_in_s3_are_of_the_region_that_was_named(scene: Scene) -> None:
+    scene.flags |= {"package_source": "s3://bucket/mirror", "region": "eu-west-1"}
+    sources = {from_json(each).package_source for each in scene.made().desired.values()}
+    assert sources == {"s3://bucket/mirror?region=eu-west-1"}
+
+
 CLUSTER = aws.cluster("ACTIVE", aws.hsm(1), aws.hsm(2), Certificates={})
 
 
