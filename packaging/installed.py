@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 PLACE = "usr/lib/hsm-agent"
 CONFIGURATION = "etc/hsm-agent/config.toml"
-UNITS = ("hsm-agent-verify.service", "hsm-agent-verify.timer", "hsm-agent-apply.service")
+UNITS = (
+    "hsm-agent-verify.service",
+    "hsm-agent-verify.timer",
+    "hsm-agent-apply.service",
+    "hsm-agent-apply.timer",
+)
 EXAMPLE = "usr/share/doc/hsm-agent/examples/config.toml"
 _CONFIG = Path(__file__).with_name("config.toml")
 _PAGES = Path(__file__).with_name("pages.py")

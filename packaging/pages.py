@@ -18,7 +18,8 @@ from roff import page_name, roff, topic_page
 UNITS = (
     ("hsm-agent-verify.timer", "looks for drift once a day, on a host that was configured"),
     ("hsm-agent-verify.service", "that look"),
-    ("hsm-agent-apply.service", "the last configure again; nothing starts it by itself"),
+    ("hsm-agent-apply.service", "the last configure again"),
+    ("hsm-agent-apply.timer", "starts that once an hour; off until you enable it"),
 )
 
 

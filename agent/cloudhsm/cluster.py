@@ -283,17 +283,18 @@ def is_settled(cluster: ClusterDescription, before: ClusterDescription | None, k
 
 
 def address_changes(cluster: ClusterDescription, configured: Sequence[str]) -> Notice | None:
-    """Return how the addresses that are configured differ from the cluster's; None where they do not, or none are."""
+    """Return how the addresses that were configured differ from the cluster's; None where they do not."""
     addresses = cluster.addresses()
     new = [each for each in addresses if each not in configured]
     gone = [each for each in configured if each not in addresses]
     if not configured or not (new or gone):
         return None
     words = [
-        *([f"{', '.join(new)} is not in the configuration"] if new else ()),
-        *([f"{', '.join(gone)} is configured, and no usable HSM of the cluster has it"] if gone else ()),
+        *([f"new are {', '.join(new)}"] if new else ()),
+        *([f"gone are {', '.join(gone)}"] if gone else ()),
     ]
-    return Notice("cluster-addresses-changed", f"{cluster.id}: {'; '.join(words)}")
+    text = f"{cluster.id} has other HSMs than this host was configured for: {'; '.join(words)}"
+    return Notice("cluster-addresses-changed", text)
 
 
 def _read_hsm(tree: Mapping[str, Any]) -> ClusterHsm:

@@ -67,7 +67,7 @@ WARNINGS: dict[str, WarningCode] = {
         ),
         WarningCode(
             "cluster-addresses-changed",
-            "the cluster has other HSMs than the configuration",
+            "the cluster has other HSMs than the host was configured for",
             "run `hsm-agent configure`: without options it asks AWS again",
         ),
         WarningCode(

@@ -228,7 +228,9 @@ def test_the_wheel_has_the_tree_in_it_and_is_whole(built: Path) -> None:
 
 
 def test_no_file_lies_outside_its_place(built: Path) -> None:
-    units = [f"hsm-agent-{name}" for name in ("verify.service", "verify.timer", "apply.service")]
+    units = [
+        f"hsm-agent-{name}" for name in ("verify.service", "verify.timer", "apply.service", "apply.timer")
+    ]
     with in_deb(built) as deb:
         members = deb.getmembers()
     assert {(each.uname, each.gname) for each in members} == {("root", "root")}

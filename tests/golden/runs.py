@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Callable
 import pytest
 
 from agent import commands
+from agent.cloudhsm.cluster import read_cluster
 from agent.config.desired import Desired, resolve, with_options
 from agent.config.input_errors import InputErrors
 from agent.config.options import CaSource
@@ -19,6 +21,7 @@ from agent.core.host import ProcessInfo
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
 from agent.run import report_invalid_input
+from tests.fakes import cluster_answers as aws
 from tests.fakes.vendor import ETC, MIRROR, Vendor, WindowsVendor
 
 if TYPE_CHECKING:
@@ -76,6 +79,33 @@ def second_run() -> Report:
     scene = Scene("pkcs11")
     scene.configure()
     return scene.configure()
+
+
+def of_a_cluster(state: str = "ACTIVE", *, again: bool = False) -> Report:
+    """Configure by the id of a cluster; `again`: one of its HSMs had another address before."""
+    first, second, before = "10.0.1.6", "10.0.2.9", "10.0.9.9"
+    scene = Scene(addresses=(first, second, before))
+    if again:
+        scene.configure(hsm_ip=(first, before))
+    # a root is issued by itself, so that it can stand for the certificate of the cluster
+    certificate = (FOLDER / "customerCA.crt").read_text(encoding="ascii")
+    hsms = [aws.hsm(1, EniIp=first), aws.hsm(2, EniIp=second), aws.hsm(3, "CREATE_IN_PROGRESS", EniIp=None)]
+    tree = aws.cluster(state, *hsms, Certificates={"ClusterCertificate": certificate})
+    run = replace(scene.run("configure"), cluster=read_cluster(tree, "eu-central-1"))
+    wanted = with_options(scene.desired, {"hsm_ip": (), "cluster_id": aws.CLUSTER_ID})
+    return commands.configure(scene.memory, wanted, run, NullProgress())
+
+
+def by_cluster_id() -> Report:
+    return of_a_cluster()
+
+
+def cluster_of_other_addresses() -> Report:
+    return of_a_cluster(again=True)
+
+
+def cluster_not_initialised() -> Report:
+    return of_a_cluster("UNINITIALIZED")
 
 
 def plan_on_a_virgin_host() -> Report:
@@ -240,7 +270,7 @@ def report_undelivered() -> Report:
 
 # a report is a frozen value, and each of these is made once in a process
 REPORTS: tuple[Callable[[], Report], ...] = tuple(map(cache, (
-    first_run, second_run, plan_on_a_virgin_host, plan_with_nothing_to_do, plan_of_one_more_option, degraded,
+    first_run, second_run, by_cluster_id, cluster_of_other_addresses, cluster_not_initialised, plan_on_a_virgin_host, plan_with_nothing_to_do, plan_of_one_more_option, degraded,
     all_timed_out, each_for_another_reason, rolled_back, another_cluster_s_ca, drift, not_activated, the_client_hangs,
     what_the_client_says_is_shown_safely, package_manager_fails, windows_first_run, windows_wants_a_restart,
     windows_package_manager_fails, package_conflict, single_hsm_refused,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 IMAGES = ["ubuntu24.04+systemd", "amzn2023+systemd"]
 APPLY = "hsm-agent-apply.service"
+APPLY_TIMER = "hsm-agent-apply.timer"
 CONFIGURATION = "/etc/hsm-agent/config.toml"
 CLI_SETTINGS = "/opt/cloudhsm/etc/cloudhsm-cli.cfg"
 EXPOSURE = 2.1
@@ -150,9 +151,27 @@ def test_the_timer_starts_the_look(host: LabHost, scene: Scene, built: Path) -> 
     host.must(["systemctl", "stop", TIMER])
 
 
+def test_drift_is_repaired_on_a_timer_once_that_is_enabled(host: LabHost, scene: Scene, built: Path) -> None:
+    install(host, built)
+    configured(host, scene)
+    timer = host.testinfra.service(APPLY_TIMER)
+    assert (timer.is_enabled, timer.is_running) == (False, False)
+    host.put(CLI_SETTINGS, host.get(CLI_SETTINGS).replace(scene.addresses[1].encode(), b"10.77.0.99"))
+    sooner = b"[Timer]\nOnCalendar=\nOnCalendar=*:*:*\nRandomizedDelaySec=0\nAccuracySec=100ms\n"
+    host.put(f"/etc/systemd/system/{APPLY_TIMER}.d/sooner.conf", sooner)
+    host.must(["systemctl", "daemon-reload"])
+    host.must(["systemctl", "enable", "-q", "--now", APPLY_TIMER])
+    repaired = (
+        f"while grep -q 10.77.0.99 {CLI_SETTINGS} || ! grep -q configure {STATE}/report.json; do :; done"
+    )
+    host.must(["timeout", "60", "sh", "-c", repaired])
+    host.must(["systemctl", "stop", APPLY_TIMER])
+    assert servers(host) == list(scene.addresses)
+
+
 def test_the_sandbox_is_as_tight_as_the_manual_says(host: LabHost, built: Path) -> None:
     install(host, built)
-    checked = host.run(["systemd-analyze", "verify", "--man=no", VERIFY, TIMER, APPLY])
+    checked = host.run(["systemd-analyze", "verify", "--man=no", VERIFY, TIMER, APPLY, APPLY_TIMER])
     assert (checked.returncode, checked.stderr) == (0, ""), checked
     told = host.must(["systemd-analyze", "security", "--no-pager", VERIFY])
     found = re.search(r"Overall exposure level.*?: (\d+\.\d+)", told)
