@@ -35,6 +35,7 @@ from agent.config.recorded import (
 from agent.core.errors import AgentError
 from agent.core.model import Notice, Report, RunOutcome, StepOutcome
 from agent.core.timeouts import Timeouts
+from agent.diagnosis import Diagnosis
 from agent.engine import EngineResult, apply_plan, check_plan
 from agent.facts import gather
 from agent.hosts import ready
@@ -93,6 +94,7 @@ class _Prepared:
 
     keeper: SnapshotUndo
     urls: tuple[str, ...] = ()
+    diagnosis: Diagnosis | None = None
 
     def save(self, *, worked: bool) -> None:
         ready.load_for_run()
@@ -100,6 +102,8 @@ class _Prepared:
             ready.load_for_web()
         if any(url.startswith("s3:") for url in self.urls):
             ready.load_for_aws()
+        if self.diagnosis is not None and self.diagnosis.is_possible:
+            ready.load_for_diagnosis()
         self.keeper.save(worked=worked)
 
     def restore(self) -> tuple[StepResult, ...]:
@@ -131,11 +135,12 @@ def configure(machine: Host, desired: Desired, run: RunInfo, listener: Listener)
         context.note(*close(machine))
         accept(machine, record_of(machine, run.run_id, wanted))
         this.save_begun()
-        planned, ca = _prepare(host, wanted, limits, this, listener, patience=limits.cluster)
+        planned, ca, diagnosis = _prepare(host, wanted, limits, this, listener, patience=limits.cluster)
         record = accept(machine, with_ca(run.run_id, wanted, ca))
-        undo = _Prepared(SnapshotUndo(machine, run.run_id), _downloads(planned))
+        undo = _Prepared(SnapshotUndo(machine, run.run_id), _downloads(planned), diagnosis)
         names = shared(machine)
         context.result = result = apply_plan(planned.plan, host, listener, undo)
+        context.result = result = diagnosis.explain(result, planned.plan, listener)
         if _has_all_packages(result):
             with contextlib.suppress(AgentError):
                 tidy(machine)
@@ -165,8 +170,9 @@ def verify(machine: Host, desired: Desired, run: RunInfo, listener: Listener) ->
         view = ReadOnlyHost(host)
         context.wanted = wanted = resolve_desired(view, desired)
         this.deliver_to(wanted)
-        planned, ca = _prepare(view, wanted, limits, this, listener)
-        context.result = check_plan(planned.plan, view, listener)
+        planned, ca, diagnosis = _prepare(view, wanted, limits, this, listener)
+        context.result = result = check_plan(planned.plan, view, listener)
+        context.result = diagnosis.explain(result, planned.plan, listener)
         _run_post_checks(host, planned, context)
         context.is_first = last_configure(machine) is None
         if run.command == "verify":
@@ -324,7 +330,7 @@ def _prepare(
     listener: Listener,
     *,
     patience: float = 0.0,
-) -> tuple[PlanResult, Ca]:
+) -> tuple[PlanResult, Ca, Diagnosis]:
     """Gather facts, ask AWS for the cluster, read the CA and plan; each is in the report as soon as it is there.
 
     `patience`: for how many seconds AWS is asked again while it changes the list of HSMs.
@@ -341,7 +347,8 @@ def _prepare(
     context.planned = planned = plan(facts, source.desired, context.catalogue, ca, limits, source.cluster)
     soon = expiry_notice(ca, host.now())
     context.note(*planned.plan.notices, *remarks, *((soon,) if soon else ()))
-    return planned, ca
+    described = source.cluster.description if source.cluster else None
+    return planned, ca, Diagnosis(host, access, this.info.environ, desired.cluster_id, described)
 
 
 def _keep_proven(machine: Host, run: RunInfo) -> tuple[Notice, ...]:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 # the sinks that are reached over the network
 _OVER_THE_NETWORK = {"https", "http"}
-_IN_AWS = {"cfn", "s3", "ssm-inventory"}
 
 
 @final
@@ -97,7 +96,7 @@ class RecordedRun:
         self._recipients = recipients
         if not self._is_delivered(recipients):
             return
-        import agent.sinks.delivery  # noqa: PLC0415 -- only where a report goes somewhere
+        import agent.sinks.delivery  # noqa: F401, PLC0415 -- only where a report goes somewhere
 
         schemes = {uri.partition(":")[0] for uri in recipients.report_to}
         waits = self._machine.is_root() and _has_spooled(self._machine)  # for whichever sink
@@ -105,9 +104,7 @@ class RecordedRun:
             import xml.etree.ElementTree  # noqa: F401, PLC0415 -- 10 ms that only this pays
         if waits or schemes & _OVER_THE_NETWORK:
             ready.load_for_web()
-        if waits or schemes & _IN_AWS:
-            import agent.sinks.aws  # noqa: F401, PLC0415 -- 30 ms that only these pay
-
+        if waits or "cfn" in schemes:
             ready.load_for_aws()
 
     def save_begun(self) -> None:

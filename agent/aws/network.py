@@ -1,7 +1,7 @@
 """A VPC's network as EC2 describes it, as values: interfaces, groups, ACLs, routes, and what connects VPCs.
 
 The trees are those that `AwsClient` returns: texts by the names of the API reference. What a member says that is not
-read here is left out. Nobody calls this in production yet: `--cluster-id` will, where an HSM is not reached.
+read here is left out.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ LAST_ENTRY = 32767
 
 @dataclass(frozen=True)
 class NetworkInterface:
-    """An interface of an instance or an HSM."""
+    """An interface of an instance or an HSM. `description` is what its maker wrote, `CloudHsm ENI …` for an HSM's."""
 
     id: str
     vpc: str
     subnet: str
     groups: tuple[str, ...]
     addresses: tuple[str, ...]
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,6 @@ class SecurityGroup:
     id: str
     ingress: tuple[GroupRule, ...] = ()
     egress: tuple[GroupRule, ...] = ()
-    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,10 @@ class RouteTable:
 
 @dataclass(frozen=True)
 class Subnet:
-    """A subnet with its ranges of addresses and its availability zone."""
+    """A subnet with its ranges of addresses."""
 
     id: str
     ranges: tuple[str, ...]
-    zone: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,6 +146,7 @@ def read_interfaces(pages: Iterable[Mapping[str, Any]]) -> tuple[NetworkInterfac
             _texts(each, "groupSet", "groupId"),
             _texts(each, "privateIpAddressesSet", "privateIpAddress")
             + _texts(each, "ipv6AddressesSet", "ipv6Address"),
+            each.get("description", ""),
         )
         for each in _items(pages, "networkInterfaceSet")
     )
@@ -159,7 +159,6 @@ def read_groups(pages: Iterable[Mapping[str, Any]]) -> tuple[SecurityGroup, ...]
             each["groupId"],
             tuple(_read_rule(rule) for rule in each.get("ipPermissions") or ()),
             tuple(_read_rule(rule) for rule in each.get("ipPermissionsEgress") or ()),
-            each.get("groupName", ""),
         )
         for each in _items(pages, "securityGroupInfo")
     )
@@ -198,7 +197,6 @@ def read_subnets(pages: Iterable[Mapping[str, Any]]) -> tuple[Subnet, ...]:
             each["subnetId"],
             (each["cidrBlock"],) * bool(each.get("cidrBlock"))
             + _texts(each, "ipv6CidrBlockAssociationSet", "ipv6CidrBlock"),
-            each.get("availabilityZone", ""),
         )
         for each in _items(pages, "subnetSet")
     )

@@ -3,18 +3,17 @@
 Groups come first, since they are the cause nearly always; then what connects two VPCs, routes, and ACLs. What was not
 described, a prefix list's ranges, an appliance behind a route and a transit gateway's own tables are never blamed; only
 an HSM's group that was not described is taken for what AWS makes: one that lets its members in.
-Nobody calls this in production yet: `--cluster-id` will, where an HSM is not reached.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Union
 
 from agent.aws.network import ANY_PROTOCOL, LAST_ENTRY, TCP
-from agent.core.errors import AgentError
+from agent.core.codes import CODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,7 +56,7 @@ class PathEnd:
 class Obstacle:
     """What stops the packets: its code, the id of what AWS calls it, and the command that cures it.
 
-    Where no single command does, `command` is empty.
+    Where no single command does, `command` is empty. `advice` is what has to be known beside the command.
     """
 
     code: CodeName
@@ -65,14 +64,13 @@ class Obstacle:
     saw: str
     want: str
     command: tuple[str, ...] = ()
+    advice: str = ""
 
     @property
-    def error(self) -> AgentError:
-        """The error for a report: its hint is the very command."""
-        hint = f"`{shlex.join(self.command)}`" if self.command else None
-        return AgentError(
-            self.code, "AWS's network stops TCP 2223-2225", saw=self.saw, want=self.want, hint=hint
-        )
+    def hint(self) -> str:
+        """The very command, and the advice; without either, what the code says."""
+        command = f"`{shlex.join(self.command)}`" if self.command else ""
+        return "; ".join(filter(None, (command, self.advice))) or CODES[self.code].fix
 
 
 def find_obstacle(
@@ -90,6 +88,53 @@ def find_obstacle(
         or path.route_obstacle(client, hsm)
         or path.route_obstacle(hsm, client)
         or path.acl_obstacle()
+    )
+
+
+def membership_obstacle(
+    mine: NetworkInterface, names: Sequence[str], group: str, region: str
+) -> Obstacle | None:
+    """Return that an interface is not in the cluster's group, of which the name alone is known; None where it is.
+
+    `names` are those of the interface's own groups. The id of the cluster's group is asked for by the command itself,
+    which a shell and PowerShell run as it is.
+    """
+    if group in names:
+        return None
+    place = f"--region {shlex.quote(region)}"
+    wanted = (
+        f"$(aws ec2 describe-security-groups {place} --filters Name=group-name,Values={shlex.quote(group)} "
+        "--query 'SecurityGroups[0].GroupId' --output text)"
+    )
+    own = shlex.join(mine.groups)
+    if len(mine.groups) < MOST_GROUPS:
+        command = (
+            f"modify-network-interface-attribute {place} --network-interface-id {shlex.quote(mine.id)} "
+            f"--groups {own} {wanted}"
+        )
+        advice = f"`aws ec2 {command}`"
+    else:
+        pair = f"IpProtocol=tcp,FromPort={PORTS[0]},ToPort={PORTS[1]},UserIdGroupPairs=[{{GroupId={mine.groups[0]}}}]"
+        command = f"authorize-security-group-ingress {place} --group-id {wanted} --ip-permissions '{pair}'"
+        advice = f"`aws ec2 {command}`; {_full(mine)}"
+    return Obstacle(
+        "group-not-attached",
+        group,
+        saw=f"{mine.id} has {', '.join(_both(names, mine.groups)) or 'no group'}",
+        want=f"{group} on {mine.id}",
+        advice=advice,
+    )
+
+
+def _both(names: Sequence[str], ids: Sequence[str]) -> tuple[str, ...]:
+    """Return the groups by name and id; the metadata service does not say that both lists have one order."""
+    return (*names, *(f"({each})" for each in ids)) if len(names) == 1 == len(ids) else (*names, *ids)
+
+
+def _full(mine: NetworkInterface) -> str:
+    return (
+        f"{mine.id} has {len(mine.groups)} groups, and AWS allows {MOST_GROUPS} unless the quota was raised: this rule "
+        f"lets {mine.groups[0]} in instead"
     )
 
 
@@ -121,13 +166,19 @@ class _Path:
         if groups is None:  # AWS makes the group of a cluster with rules for its members
             if not theirs.groups or not self._one_vpc or set(mine.groups) & set(theirs.groups):
                 return None
-            return self._not_attached(theirs.groups[0])
+            if len(mine.groups) < MOST_GROUPS:
+                return self._not_attached(theirs.groups[0])
+            rule = self._rule_missing("ingress", theirs.groups[0], self.client)
+            saw = f"{mine.id} has {', '.join(mine.groups)}"
+            return replace(rule, code="group-not-attached", saw=saw, advice=_full(mine))
         if self._passes((rule for each in groups for rule in each.ingress), self.client):
             return None
         own = next((each for each in groups if _covers(_own_spans(each), PORTS)), None)
         if own and self._one_vpc and own.id not in mine.groups and len(mine.groups) < MOST_GROUPS:
             return self._not_attached(own.id)
-        return self._rule_missing("ingress", theirs.groups[0], self.client)
+        rule = self._rule_missing("ingress", theirs.groups[0], self.client)
+        is_full = own and self._one_vpc and own.id not in mine.groups
+        return replace(rule, advice=_full(mine)) if is_full else rule
 
     def egress_obstacle(self) -> Obstacle | None:
         """Judge the groups of the client: do they let it out to the HSM? Answers pass, as groups are stateful."""
@@ -152,6 +203,8 @@ class _Path:
         """Whether a rule that names a group matches: within a VPC, over a peering, and over some transit gateways."""
         if self._one_vpc or any(each.state == "active" for each in self._peerings()):
             return True
+        if self.network.peerings is None or self.network.attachments is None:
+            return True  # nobody knows, and nothing is blamed on that
         sides = [each for each in self.network.attachments or () if each.vpc in self._vpcs]
         return {each.vpc for each in sides if each.references} == set(self._vpcs)
 

@@ -65,7 +65,8 @@ class Stat:
 class ConnectResult:
     """The result of `connect`: `cause` is None when connected, else an error code such as `hsm-timed-out`.
 
-    `seconds` is the time to connect; `tls` tells whether a TLS handshake was answered, None when not tried.
+    `seconds` is the time to connect; `tls` tells whether a TLS handshake was answered, None when not tried. `source` is
+    the address of this machine that was not connected, empty where it is not known or not needed.
     """
 
     address: str
@@ -74,6 +75,7 @@ class ConnectResult:
     detail: str
     seconds: float | None
     tls: bool | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)

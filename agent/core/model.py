@@ -161,7 +161,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class StepResult:
-    """A step and how it ended. `detail` is that of its last finding: url, file, sha256, size; connect_ms; answers."""
+    """A step and how it ended.
+
+    `detail` is that of its last finding: url, file, sha256, size; connect_ms, source; answers.
+    """
 
     id: str
     outcome: StepOutcome

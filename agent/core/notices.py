@@ -18,11 +18,6 @@ WARNINGS: dict[str, WarningCode] = {
     each.name: each
     for each in (
         WarningCode(
-            "backup-old",
-            "the cluster has no recent backup",
-            "look for the cause in CloudTrail, or ask AWS's support: AWS makes a backup every day",
-        ),
-        WarningCode(
             "ca-expires-soon", "the CA certificate ends within weeks", "replace it in time, on every host"
         ),
         WarningCode(
@@ -106,11 +101,6 @@ WARNINGS: dict[str, WarningCode] = {
             "link them again, or use symbolic links, which are kept",
         ),
         WarningCode(
-            "hsm-type-ending",
-            "AWS ends the support of this type of HSM",
-            "plan the move to hsm2m: first a client of SDK 5.9.0 or newer on every host",
-        ),
-        WarningCode(
             "log-folder-not-writable",
             "a program may not write the client's log",
             "give its user the right to write in that directory",
@@ -133,6 +123,21 @@ WARNINGS: dict[str, WarningCode] = {
             "package-script-failed",
             "a script of a package failed, and the package manager let it pass",
             "read its words, and install the package again when something is missing",
+        ),
+        WarningCode(
+            "path-checked",
+            "AWS shows why an HSM is not reached; the text says where that was looked for",
+            "run the command in the hint of the `reach:` line",
+        ),
+        WarningCode(
+            "path-clear",
+            "an HSM is not reached, and nothing that AWS shows stops the packets",
+            "look at what AWS does not show: this host's firewall, an appliance or a transit gateway between, the HSM",
+        ),
+        WarningCode(
+            "path-not-checked",
+            "why an HSM is not reached was not looked for everywhere",
+            "allow the role of this host the action that is named, or look at that by hand",
         ),
         WarningCode(
             "platform-forced", "the catalogue row was named by the caller", "nothing, if that is meant"
@@ -201,11 +206,6 @@ WARNINGS: dict[str, WarningCode] = {
             "settings-not-kept", "a setting that was there could not be kept", "pass it as an option"
         ),
         WarningCode(
-            "service-role-missing",
-            "the account lacks the role with which CloudHSM writes audit logs",
-            "aws iam create-service-linked-role --aws-service-name cloudhsm.amazonaws.com",
-        ),
-        WarningCode(
             "settings-restored",
             "a configuration file was put back before the configure tool ran",
             "nothing, if its settings are right",
@@ -223,16 +223,6 @@ WARNINGS: dict[str, WarningCode] = {
         WarningCode("single-hsm", "the key-availability check is off", "use two HSMs or more in production"),
         WarningCode(
             "snapshot-not-kept", "the state before this run could not be kept", "fix what the text names"
-        ),
-        WarningCode(
-            "single-hsm",
-            "the cluster has one HSM",
-            "create a second one in another zone: `aws cloudhsmv2 create-hsm`",
-        ),
-        WarningCode(
-            "single-zone",
-            "all HSMs of the cluster are in one zone",
-            "create an HSM in another zone: `aws cloudhsmv2 create-hsm`",
         ),
         WarningCode(
             "snapshot-passed-over",

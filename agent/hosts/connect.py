@@ -29,6 +29,8 @@ _MOST_RECEIVED = 256 * 1024
 # WSAEACCES, which Linux does not have: the filters of Windows refused. A firewall of Linux has no number of its own:
 # outgoing packets that nftables drops time out, and rejected ones are refused or unreachable, like remote ones.
 _FILTERED = 10013
+# any port will do where nothing is sent
+_DISCARD = 9
 # The meaning of a failed connect; any other number (a route that prohibits, an unsupported family) is no route.
 _CAUSES: dict[int, CodeName] = {
     _FILTERED: "hsm-firewalled",
@@ -74,7 +76,7 @@ def reach(
     wait = _Wait(stopped, ready)
 
     def unreached(cause: CodeName, detail: str) -> ConnectResult:
-        return ConnectResult(address, port, cause, detail, None)
+        return ConnectResult(address, port, cause, detail, None, source=_source_towards(address))
 
     try:
         family, kind, _, _, target = socket.getaddrinfo(
@@ -107,6 +109,20 @@ def reach(
             _probe_tls(sock, timeout, deadline, wait) if tls else (None, "connected", None)
         )
     return ConnectResult(address, port, cause, detail, seconds, spoken)
+
+
+def _source_towards(address: str) -> str:
+    """Return the address of this machine from which packets to another one go, empty where none do.
+
+    To connect a datagram socket sends nothing. The stream socket is not asked: on Windows it has an address only once
+    it is connected.
+    """
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.connect((address, _DISCARD))
+            return str(sock.getsockname()[0])
+    except (OSError, ValueError):
+        return ""
 
 
 class _Wait:

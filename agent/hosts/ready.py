@@ -27,6 +27,8 @@ _WEB = (
 )
 # the client of AWS's API with all that it loads for an answer
 _AWS = ("html", "xml.etree.ElementTree", "agent.aws.objects")
+# what finds out why an HSM is not reached
+_DIAGNOSIS = ("agent.aws.own_interface", "agent.aws.path", "agent.aws.path_questions", "agent.aws.session")
 
 
 def load_for_run() -> None:
@@ -44,4 +46,11 @@ def load_for_web() -> None:
 def load_for_aws() -> None:
     """Load what a call of AWS's API needs."""
     for name in _AWS:
+        importlib.import_module(name)
+
+
+def load_for_diagnosis() -> None:
+    """Load what it takes to find out why an HSM is not reached."""
+    load_for_aws()
+    for name in _DIAGNOSIS:
         importlib.import_module(name)

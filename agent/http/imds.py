@@ -66,6 +66,11 @@ def ask_metadata(view: HostView, environ: Mapping[str, str], path: str) -> Metad
     return MetadataAnswer(None, f"the metadata service did not answer within {LIMIT:g} s")
 
 
+def has_metadata(view: HostView, environ: Mapping[str, str]) -> bool:
+    """Tell whether there may be a metadata service: this machine is an EC2 instance, or an endpoint is named."""
+    return not isinstance(_endpoint(view, environ), str)
+
+
 def _endpoint(view: HostView, environ: Mapping[str, str]) -> tuple[str, int] | str:
     """Return address and port, or why no request is made. A name is refused: its lookup may exceed the time limit."""
     named = environ.get(ENDPOINT, "")

@@ -67,4 +67,5 @@ def _unreached(view: HostView, reached: ConnectResult, cause: CodeName) -> Findi
                 cause, hint = "hsm-firewalled", found.hint
             elif found.causes:
                 hint = f"{hint}; or, if this network has such a profile: {found.hint}"
-    return Finding.unmet(saw, "connected", cause, hint)
+    detail = {"source": reached.source} if reached.source else {}
+    return Finding.unmet(saw, "connected", cause, hint, detail=detail)

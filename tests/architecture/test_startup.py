@@ -127,7 +127,6 @@ def loaded(code: str, *argv: str, **environment: str) -> set[str]:
         ["explain"],
         ["explain", "hsm-refused"],
         ["configure", "--help"],
-        ["cluster", "--help"],
     ],
     ids=" ".join,
 )
@@ -144,13 +143,6 @@ def test_a_run_with_nothing_to_do_loads_nothing_costly(components: list[str], ca
     assert modules & {"agent.http.download", "agent.http.client"} == set()
     # and what reports, where there is somebody to tell
     assert not any(name.startswith("agent.sinks") for name in modules)
-
-
-def test_a_run_that_asks_aws_nothing_loads_none_of_it(ca_pem: bytes) -> None:
-    """The handle by which a run would ask is all there is of it: it has 50 lines, and no import."""
-    for code, ca in ((_SECOND_RUN, ca_pem.decode()), (_FAR_END, ca_pem.decode())):
-        modules = loaded(code, ca)
-        assert {name for name in modules if name.startswith("agent.aws.")} <= {"agent.aws.access"}
 
 
 def test_the_far_end_of_a_roll_out_loads_nothing_costly(ca_pem: bytes) -> None:

@@ -27,7 +27,16 @@ from agent.aws.network import (
     TransitAttachment,
     VpcRoute,
 )
-from agent.aws.path import EPHEMERAL_LINUX, EPHEMERAL_WINDOWS, MOST_GROUPS, Obstacle, PathEnd, find_obstacle
+from agent.aws.path import (
+    EPHEMERAL_LINUX,
+    EPHEMERAL_WINDOWS,
+    MOST_GROUPS,
+    Obstacle,
+    PathEnd,
+    find_obstacle,
+    membership_obstacle,
+)
+from agent.core.codes import CODES
 from tests.examples import examples
 
 REGION = "eu-central-1"
@@ -578,8 +587,55 @@ def test_a_cause_is_named_with_its_id_and_the_command_that_cures_it(
     obstacle = world.obstacle()
     assert obstacle is not None
     assert (obstacle.code, obstacle.id) == (code, name)
-    assert obstacle.error.hint == f"`{command}`"
-    assert obstacle.error.code.exit_status == 40
+    assert obstacle.hint.startswith(f"`{command}`")
+    is_full = len(world.client.interface.groups) >= MOST_GROUPS
+    assert ("5 groups, and AWS allows 5" in obstacle.hint) is is_full
+    assert CODES[obstacle.code].exit_status == 40
+
+
+def test_a_full_interface_and_groups_that_nobody_described_are_cured_by_a_rule() -> None:
+    full = without_group(with_network(usual(), groups=None), "sg-x", "sg-1", "sg-2", "sg-3", "sg-4")
+    obstacle = full.obstacle()
+    assert obstacle is not None
+    assert (obstacle.code, obstacle.id, obstacle.saw) == (
+        "group-not-attached", "sg-hsm", "eni-client has sg-x, sg-1, sg-2, sg-3, sg-4",
+    )  # fmt: skip
+    assert obstacle.command[2] == "authorize-security-group-ingress"
+    assert obstacle.command[-1].endswith("UserIdGroupPairs=[{GroupId=sg-x}]")
+    assert "5 groups, and AWS allows 5" in obstacle.hint
+
+
+def test_a_group_of_another_vpc_may_match_while_nobody_knows_what_connects_them() -> None:
+    rule = GroupRule("tcp", 2223, 2225, groups=("sg-x",))
+    groups = (SecurityGroup("sg-hsm", (rule,)), SecurityGroup("sg-x", (), (EVERYBODY,)))
+    world = without_group(with_network(usual("subnet-b1"), groups=groups, acls=None, tables=None), "sg-x")
+    assert with_network(world, peerings=None).obstacle() is None
+    assert with_network(world, attachments=None).obstacle() is None
+    known = world.obstacle()
+    assert known is not None
+    assert known.code == "group-rule-missing"
+
+
+GROUP = "cluster-2abcdefghij-sg"
+
+
+def test_a_group_that_is_known_by_its_name_is_attached_by_one_command_that_asks_for_its_id() -> None:
+    mine = without_group(usual(), "sg-x", "sg-y").client.interface
+    assert membership_obstacle(mine, ("web", GROUP), GROUP, REGION) is None
+    found_ = membership_obstacle(mine, ("web", "db"), GROUP, REGION)
+    assert found_ is not None
+    assert (found_.code, found_.id, found_.want) == ("group-not-attached", GROUP, f"{GROUP} on eni-client")
+    assert found_.hint == (
+        "`aws ec2 modify-network-interface-attribute --region eu-central-1 --network-interface-id eni-client "
+        "--groups sg-x sg-y $(aws ec2 describe-security-groups --region eu-central-1 --filters "
+        f"Name=group-name,Values={GROUP} --query 'SecurityGroups[0].GroupId' --output text)`"
+    )
+    full = without_group(usual(), *(f"sg-{number}" for number in range(5))).client.interface
+    rule = membership_obstacle(full, ("a", "b", "c", "d", "e"), GROUP, REGION)
+    assert rule is not None
+    assert rule.hint.startswith("`aws ec2 authorize-security-group-ingress")
+    assert "UserIdGroupPairs=[{GroupId=sg-0}]" in rule.hint
+    assert "5 groups" in rule.hint
 
 
 def test_all_is_well_in_the_usual_world() -> None:

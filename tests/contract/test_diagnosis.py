@@ -1,0 +1,498 @@
+"""Why an HSM is not reached: a metadata service and moto's EC2 on the loopback, each cause made there, and each denial."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent import commands
+from agent.aws.access import AwsAccess
+from agent.cloudhsm.cluster import read_cluster
+from agent.config.desired import Desired
+from agent.config.options import CaSource
+from agent.core.errors import AgentError
+from agent.core.model import Plan, StepOutcome, StepResult
+from agent.diagnosis import LIMIT, Diagnosis
+from agent.engine import EngineResult
+from agent.http.imds import ENDPOINT
+from agent.render.json_report import to_document
+from agent.render.progress import NullProgress
+from agent.report import new_run
+from agent.steps.reach import Reach
+from agent.verdict import judge
+from tests.fakes.aws import KEYS, RealTime, half, refuses, says
+from tests.fakes.imds import imds
+from tests.fakes.vendor import MIRROR, Vendor
+from tests.golden.runs import NOW
+
+pytest.importorskip("moto")
+pytest.importorskip("flask")
+
+from tests.fakes.aws_cluster import PORTS, AwsCluster, Instance, seed_aws_cluster
+from tests.fakes.moto_server import CLUSTER, REGION, aws_server, policy, user_with
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.fakes.aws_server import AwsServer
+    from tests.fakes.imds import Imds
+
+GROUP_NAME = f"cloudhsm-{CLUSTER}-sg"
+CLIENT = "10.77.20.5"
+
+
+@dataclass
+class Scene:
+    """An instance, the cluster that it does not reach, and what tells of both."""
+
+    server: AwsServer
+    cluster: AwsCluster
+    instance: Instance
+    metadata: Imds
+    view: RealTime = field(default_factory=RealTime)
+    is_described: bool = True
+    cluster_id: str | None = CLUSTER
+    source: str = CLIENT
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {**KEYS, "AWS_ENDPOINT_URL": self.server.url, ENDPOINT: self.metadata.url}
+
+    def explain(self, **causes: str | None) -> EngineResult:
+        """Return the result for these HSMs, by their number and why they are not reached; by default, the first."""
+        return self.explained(causes or {"hsm0": "hsm-timed-out"}, self.environ)
+
+    def explained(self, causes: dict[str, str | None], environ: dict[str, str]) -> EngineResult:
+        probes = {name: Reach(self.cluster.addresses[int(name[3:])], 2223, 5.0) for name in causes}
+        detail = {"source": self.source} if self.source else {}
+        lines = tuple(
+            StepResult(probe.id, StepOutcome.FAILED, "timed out after 5 s", "connected", causes[name], "?", 5.0, detail)
+            if causes[name]
+            else StepResult(probe.id, StepOutcome.MET, "connected in 1 ms", "connected")
+            for name, probe in probes.items()
+        )  # fmt: skip
+        before = EngineResult((StepResult("package:cli", StepOutcome.MET), *lines))
+        described = read_cluster(self.cluster.cluster.description, REGION) if self.is_described else None
+        known = Diagnosis(
+            self.view, AwsAccess(self.view, environ, REGION), environ, self.cluster_id, described
+        )
+        after = known.explain(before, Plan((), tuple(probes.values())), NullProgress())
+        # the law of all of this: how the run ended is not the diagnosis's to say
+        assert judge(after).exit_status == judge(before).exit_status
+        assert judge(after).outcome is judge(before).outcome
+        return after
+
+    def tell_metadata(self, *interfaces: str) -> None:
+        """Have the metadata service describe these interfaces as EC2 does now."""
+        self.metadata.texts.clear()
+        self.metadata.texts["placement/region"] = REGION
+        found = self.cluster.ec2.describe_network_interfaces(NetworkInterfaceIds=list(interfaces))
+        macs = [f"02:00:00:00:00:0{number}" for number, _ in enumerate(interfaces)]
+        self.metadata.texts["network/interfaces/macs/"] = "\n".join(f"{mac}/" for mac in macs)
+        by_id = {each["NetworkInterfaceId"]: each for each in found["NetworkInterfaces"]}
+        for mac, name in zip(macs, interfaces):
+            each = by_id[name]
+            for key, words in {
+                "interface-id": [name],
+                "vpc-id": [each["VpcId"]],
+                "subnet-id": [each["SubnetId"]],
+                "local-ipv4s": [each["PrivateIpAddress"]],
+                "security-group-ids": [group["GroupId"] for group in each["Groups"]],
+                "security-groups": [group["GroupName"] for group in each["Groups"]],
+            }.items():
+                self.metadata.texts[f"network/interfaces/macs/{mac}/{key}"] = "\n".join(words)
+
+
+@pytest.fixture
+def server() -> Iterator[AwsServer]:
+    with aws_server() as place:
+        yield place
+
+
+@pytest.fixture
+def scene(server: AwsServer) -> Iterator[Scene]:
+    cluster = seed_aws_cluster(server.url, hsms=2, begun=False)
+    with imds() as metadata:
+        made = Scene(server, cluster, cluster.add_instance(CLIENT, "web-1"), metadata)
+        made.tell_metadata(made.instance.interface)
+        server.calls.clear()
+        yield made
+
+
+def detach(scene: Scene) -> None:
+    groups = [
+        each for each in scene.cluster.groups_of(scene.instance.interface) if each != scene.cluster.group
+    ]
+    scene.cluster.ec2.modify_network_interface_attribute(
+        NetworkInterfaceId=scene.instance.interface, Groups=groups
+    )
+    scene.tell_metadata(scene.instance.interface)
+    scene.server.calls.clear()
+
+
+def line(result: EngineResult, start: str) -> StepResult | None:
+    return next((each for each in result.steps if each.id.startswith(start)), None)
+
+
+def reach(result: EngineResult) -> StepResult:
+    found = line(result, "reach:")
+    assert found is not None
+    return found
+
+
+def notices(result: EngineResult) -> dict[str, str]:
+    return {each.code: each.text for each in result.notices}
+
+
+def command(hint: str | None) -> dict[str, list[str]]:
+    """Return verb and options of the command in a hint."""
+    assert hint is not None
+    assert hint.startswith("`aws ec2 ")
+    words = shlex.split(hint.split("`")[1])
+    options: dict[str, list[str]] = {"verb": [words[2]]}
+    for word in words[3:]:
+        if word.startswith("--"):
+            options[word] = []
+        else:
+            list(options.values())[-1].append(word)
+    assert options.pop("--region") == [REGION]
+    return options
+
+
+# --- the three levels
+
+
+def test_a_group_that_is_not_attached_is_known_from_metadata_alone(scene: Scene) -> None:
+    detach(scene)
+    (own,) = scene.cluster.groups_of(scene.instance.interface)
+    environ = {name: value for name, value in scene.environ.items() if name not in KEYS}
+    scene.is_described = False
+    result = scene.explained({"hsm0": "hsm-timed-out"}, environ)
+    found = reach(result)
+    assert found.code == "group-not-attached"
+    assert found.saw == f"timed out after 5 s; {scene.instance.interface} has web, ({own})"
+    assert f"--groups {own} $(aws ec2 describe-security-groups" in str(found.hint)
+    assert f"Values={GROUP_NAME} " in str(found.hint)
+    group = line(result, "cluster:group")
+    assert group is not None
+    assert (group.outcome, group.code) == (StepOutcome.FAILED, "group-not-attached")
+    assert notices(result)["path-checked"].endswith("was looked for in instance metadata")
+    assert "aws-no-credentials" in notices(result)["path-not-checked"]
+
+
+def test_with_the_description_the_command_has_the_id(scene: Scene) -> None:
+    detach(scene)
+    (own,) = scene.cluster.groups_of(scene.instance.interface)
+    scene.server.misbehave(refuses("UnauthorizedOperation", "no", 403))
+    result = scene.explain()
+    assert command(reach(result).hint) == {
+        "verb": ["modify-network-interface-attribute"],
+        "--network-interface-id": [scene.instance.interface],
+        "--groups": [own, scene.cluster.group],
+    }
+    assert "cloudhsm:DescribeClusters" in notices(result)["path-checked"]
+    denied = notices(result)["path-not-checked"]
+    for name in ("NetworkInterfaces", "SecurityGroups"):
+        assert f"ec2:Describe{name} is denied" in denied
+
+
+def test_nothing_more_is_asked_than_it_takes(scene: Scene) -> None:
+    detach(scene)
+    result = scene.explain(hsm0="hsm-timed-out", hsm1="hsm-no-route")
+    assert [each.code for each in result.steps if each.kind == "reach"] == ["group-not-attached"] * 2
+    assert scene.server.permissions() == ["ec2:DescribeNetworkInterfaces", "ec2:DescribeSecurityGroups"]
+
+
+def test_membership_is_a_line_and_nothing_found_is_said(scene: Scene) -> None:
+    result = scene.explain()
+    group = line(result, "cluster:group")
+    assert group is not None
+    assert (group.outcome, group.saw) == (
+        StepOutcome.MET, f"{scene.instance.interface} is in {scene.cluster.group}",
+    )  # fmt: skip
+    assert [each.id for each in result.steps][:2] == ["package:cli", "cluster:group"]
+    assert (reach(result).code, reach(result).hint) == ("hsm-timed-out", "?")
+    clear = notices(result)["path-clear"]
+    assert scene.cluster.addresses[0] in clear
+    for name in ("NetworkInterfaces", "SecurityGroups", "RouteTables", "Subnets", "NetworkAcls"):
+        assert f"ec2:Describe{name}" in clear
+    assert set(notices(result)) == {"path-clear"}
+
+
+def test_nothing_is_asked_where_every_hsm_is_reached_or_answers(scene: Scene) -> None:
+    reached: list[dict[str, str | None]] = [
+        {"hsm0": None, "hsm1": None}, {"hsm0": "hsm-refused"}, {"hsm0": "hsm-no-tls"}, {"hsm0": "hsm-firewalled"},
+    ]  # fmt: skip
+    for causes in reached:
+        scene.explained(causes, scene.environ)
+    assert (scene.metadata.requests, scene.server.calls) == ([], [])
+
+
+# --- the causes
+
+
+def block_ingress(scene: Scene) -> str:
+    own = [{**PORTS, "UserIdGroupPairs": [{"GroupId": scene.cluster.group}]}]
+    scene.cluster.ec2.revoke_security_group_ingress(GroupId=scene.cluster.group, IpPermissions=own)
+    return scene.cluster.group
+
+
+def block_acl(scene: Scene) -> str:
+    wanted = [{"Name": "association.subnet-id", "Values": [scene.instance.subnet]}]
+    (acl,) = scene.cluster.ec2.describe_network_acls(Filters=wanted)["NetworkAcls"]
+    scene.cluster.ec2.create_network_acl_entry(
+        NetworkAclId=acl["NetworkAclId"], RuleNumber=90, Protocol="6", RuleAction="deny", Egress=True,
+        CidrBlock="10.77.10.0/24", PortRange={"From": 2223, "To": 2225},
+    )  # fmt: skip
+    return str(acl["NetworkAclId"])
+
+
+def block_route(scene: Scene) -> str:
+    vpc = scene.cluster.add_vpc("10.78.0.0/18")
+    peering = scene.cluster.ec2.create_vpc_peering_connection(VpcId=scene.cluster.vpc, PeerVpcId=vpc)
+    name = peering["VpcPeeringConnection"]["VpcPeeringConnectionId"]
+    scene.cluster.ec2.accept_vpc_peering_connection(VpcPeeringConnectionId=name)
+    move(scene, vpc)
+    let_in(scene)
+    wanted = [{"Name": "vpc-id", "Values": [vpc]}]
+    (table,) = scene.cluster.ec2.describe_route_tables(Filters=wanted)["RouteTables"]
+    return str(table["RouteTableId"])
+
+
+def leave_vpc(scene: Scene) -> str:
+    move(scene, scene.cluster.add_vpc("10.78.0.0/18"))
+    let_in(scene)
+    return scene.cluster.vpc
+
+
+def move(scene: Scene, vpc: str) -> None:
+    scene.source = "10.78.20.5"
+    scene.instance = scene.cluster.add_instance(scene.source, "web-2", attached=False, vpc=vpc)
+    scene.tell_metadata(scene.instance.interface)
+
+
+def let_in(scene: Scene) -> None:
+    rule = [{**PORTS, "IpRanges": [{"CidrIp": "10.78.0.0/18"}]}]
+    scene.cluster.ec2.authorize_security_group_ingress(GroupId=scene.cluster.group, IpPermissions=rule)
+
+
+@pytest.mark.parametrize(
+    ("block", "code", "verb"),
+    [
+        (block_ingress, "group-rule-missing", "authorize-security-group-ingress"),
+        (block_acl, "network-acl-blocks", "create-network-acl-entry"),
+        (block_route, "route-missing", "create-route"),
+        (leave_vpc, "vpc-not-connected", "create-vpc-peering-connection"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_cause_is_named_with_its_id_and_its_cure(scene: Scene, block: Any, code: str, verb: str) -> None:
+    name = block(scene)
+    result = scene.explain()
+    found = reach(result)
+    assert found.code == code
+    assert str(found.saw).startswith("timed out after 5 s; ")
+    assert name in str(found.saw)
+    assert command(found.hint)["verb"] == [verb]
+    assert found.want == "connected"
+    assert "path-clear" not in notices(result)
+
+
+def test_of_an_acl_the_number_is_named_and_a_free_one_before_it(scene: Scene) -> None:
+    block_acl(scene)
+    found = reach(scene.explain())
+    assert "rule 90 of acl-" in str(found.saw)
+    assert command(found.hint)["--rule-number"] == ["10"]
+
+
+def test_in_another_vpc_the_group_is_not_blamed_and_what_connects_them_is(scene: Scene) -> None:
+    move(scene, scene.cluster.add_vpc("10.78.0.0/18"))
+    (own,) = scene.cluster.groups_of(scene.instance.interface)
+    found = reach(scene.explain())
+    assert found.code == "group-rule-missing"
+    assert command(found.hint)["--ip-permissions"] == [
+        "IpProtocol=tcp,FromPort=2223,ToPort=2225,IpRanges=[{CidrIp=10.78.20.5/32}]"
+    ]
+    # with the description alone, nobody knows what connects the two
+    scene.server.misbehave(refuses("UnauthorizedOperation", "no", 403))
+    unknown = scene.explain()
+    assert reach(unknown).code == "hsm-timed-out"
+    assert line(unknown, "cluster:group") is None
+    assert scene.instance.vpc in notices(unknown)["path-not-checked"]
+    assert own not in str(unknown)
+
+
+def test_a_full_interface_is_let_in_by_a_rule(scene: Scene) -> None:
+    groups = [scene.cluster.group_of(scene.cluster.vpc, f"full-{number}") for number in range(5)]
+    scene.cluster.ec2.modify_network_interface_attribute(
+        NetworkInterfaceId=scene.instance.interface, Groups=groups
+    )
+    scene.tell_metadata(scene.instance.interface)
+    found = reach(scene.explain())
+    assert found.code == "group-rule-missing"
+    assert command(found.hint)["verb"] == ["authorize-security-group-ingress"]
+    assert "has 5 groups, and AWS allows 5 unless the quota was raised" in str(found.hint)
+
+
+def test_of_two_interfaces_the_one_that_routes_counts(scene: Scene) -> None:
+    other = scene.cluster.add_instance("10.77.21.5", "second", attached=False)
+    scene.tell_metadata(other.interface, scene.instance.interface)
+    met = line(scene.explain(), "cluster:group")
+    assert met is not None
+    assert met.outcome is StepOutcome.MET
+    scene.source = other.address
+    assert reach(scene.explain()).code == "group-not-attached"
+    scene.source = "172.17.0.2"
+    behind_nat = scene.explain()
+    assert (reach(behind_nat).code, line(behind_nat, "cluster:group")) == ("hsm-timed-out", None)
+    assert notices(behind_nat)["path-not-checked"] == (
+        "none of the 2 interfaces of this instance has the address 172.17.0.2"
+    )
+
+
+def test_a_member_that_is_not_needed_is_no_failure(scene: Scene) -> None:
+    """One HSM is reached without the group: so the other one's cause may be the group, and the line is left out."""
+    detach(scene)
+    result = scene.explain(hsm0="hsm-timed-out", hsm1=None)
+    assert reach(result).code == "group-not-attached"
+    assert line(result, "cluster:group") is None
+
+
+# --- addresses alone
+
+
+def test_an_address_is_enough_where_ec2_may_be_asked(scene: Scene) -> None:
+    detach(scene)
+    scene.cluster_id, scene.is_described = None, False
+    result = scene.explain()
+    assert reach(result).code == "group-not-attached"
+    assert command(reach(result).hint)["--groups"][-1] == scene.cluster.group
+    assert line(result, "cluster:group") is None
+
+
+def test_an_address_of_nobody_and_of_something_else_is_said(scene: Scene) -> None:
+    scene.cluster_id, scene.is_described = None, False
+    address = scene.cluster.addresses[0]
+    scene.cluster.ec2.delete_network_interface(
+        NetworkInterfaceId=scene.cluster.cluster.description["Hsms"][0]["EniId"]
+    )
+    result = scene.explain()
+    assert (
+        notices(result)["path-not-checked"]
+        == f"EC2 shows this account no interface with the address {address}"
+    )
+    subnet = scene.cluster.cluster.description["Hsms"][0]["SubnetId"]
+    scene.cluster.ec2.create_network_interface(
+        SubnetId=subnet, PrivateIpAddress=address, Description="a load balancer"
+    )
+    result = scene.explain()
+    assert reach(result).code == "hsm-timed-out"
+    assert "(a load balancer)" in notices(result)["path-not-checked"]
+
+
+# --- in a whole run
+
+
+def test_a_configure_that_reaches_no_hsm_reports_the_cause_and_its_cure(scene: Scene, ca_pem: bytes) -> None:
+    detach(scene)
+    vendor = Vendor(addresses=scene.cluster.addresses)
+    host = vendor.machine(NOW)
+    host.ports.update({(address, 2223): "hsm-timed-out" for address in vendor.addresses})
+    desired = Desired(
+        hsm_ip=vendor.addresses, region=REGION, ca_cert=CaSource("inline", ca_pem.decode()),
+        package_source=MIRROR, sha256=vendor.checksums(),
+    )  # fmt: skip
+    report = commands.configure(host, desired, new_run(host, "configure", scene.environ), NullProgress())
+    assert (report.outcome.value, report.code, report.exit_status) == ("failed", "group-not-attached", 40)
+    assert [each.cause for each in report.hsms] == ["group-not-attached"] * 2
+    assert report.failure is not None
+    assert command(report.failure.hint)["--groups"][-1] == scene.cluster.group
+    document = to_document(report)
+    assert KEYS["AWS_SECRET_ACCESS_KEY"] not in document
+    verified = commands.verify(host, Desired(), new_run(host, "verify", scene.environ), NullProgress())
+    assert (verified.code, verified.exit_status) == ("group-not-attached", 40)
+
+
+# --- what cannot be asked
+
+
+@pytest.mark.parametrize(
+    "action",
+    ["NetworkInterfaces", "SecurityGroups", "RouteTables", "Subnets", "NetworkAcls"],
+)
+def test_an_action_that_is_denied_is_named_and_the_rest_is_asked(scene: Scene, action: str) -> None:
+    names = ["NetworkInterfaces", "SecurityGroups", "RouteTables", "Subnets", "NetworkAcls"]
+    allowed = [f"ec2:Describe{name}" for name in names if name != action]
+    keys = user_with(scene.server.url, policy(*allowed))
+    with scene.server.enforcing():
+        result = scene.explained({"hsm0": "hsm-timed-out"}, {**scene.environ, **keys})
+    assert notices(result)["path-not-checked"] == f"ec2:Describe{action} is denied"
+    assert all(name in notices(result)["path-clear"] for name in allowed)
+    assert [each for each in scene.server.permissions() if each.startswith("ec2:")] == [
+        "ec2:DescribeNetworkInterfaces", "ec2:DescribeSecurityGroups", "ec2:DescribeRouteTables",
+        "ec2:DescribeSubnets", "ec2:DescribeNetworkAcls",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["v1-only", "disabled"])
+def test_a_metadata_service_that_gives_nothing_leaves_the_result_as_it_is(scene: Scene, mode: str) -> None:
+    scene.metadata.mode = mode
+    result = scene.explain()
+    assert (reach(result).code, line(result, "cluster:group")) == ("hsm-timed-out", None)
+    assert "metadata service" in notices(result)["path-not-checked"]
+    assert scene.server.calls == []
+
+
+def test_metadata_that_breaks_off_is_said(scene: Scene) -> None:
+    del scene.metadata.texts["network/interfaces/macs/02:00:00:00:00:00/security-group-ids"]
+    result = scene.explain()
+    assert notices(result) == {
+        "path-not-checked": "the metadata service has no security-group-ids of 02:00:00:00:00:00"
+    }
+
+
+def test_outside_ec2_nothing_is_asked_and_only_who_named_a_cluster_hears_of_it(scene: Scene) -> None:
+    environ = {name: value for name, value in scene.environ.items() if name != ENDPOINT}
+    named = scene.explained({"hsm0": "hsm-timed-out"}, environ)
+    assert "no EC2 instance" in notices(named)["path-not-checked"]
+    scene.cluster_id, scene.is_described = None, False
+    assert scene.explained({"hsm0": "hsm-timed-out"}, environ).notices == ()
+    assert scene.server.calls == []
+
+
+@pytest.mark.parametrize("kind", ["length", "chunks", "headers", "json"])
+def test_half_an_answer_is_no_answer(scene: Scene, kind: str) -> None:
+    detach(scene)
+    scene.server.misbehave(half("<DescribeNetworkInterfacesResponse><networkInterfaceSet>", kind))
+    result = scene.explain()
+    assert reach(result).code == "group-not-attached"  # by the description
+    assert "aws-unreachable" in notices(result)["path-not-checked"]
+
+
+def test_an_answer_that_lacks_what_it_must_have_is_no_answer(scene: Scene) -> None:
+    body = "<DescribeNetworkInterfacesResponse><networkInterfaceSet><item><vpcId>vpc-1</vpcId></item></networkInterfaceSet></DescribeNetworkInterfacesResponse>"
+    scene.server.misbehave(says(body))
+    assert "networkInterfaceId" in notices(scene.explain())["path-not-checked"]
+
+
+@pytest.mark.parametrize("code", ["timed-out", "interrupted"])
+def test_the_end_of_the_run_ends_the_search_and_changes_nothing_else(scene: Scene, code: Any) -> None:
+    class Ending(RealTime):
+        def sleep(self, seconds: float) -> None:
+            raise AgentError(code, "the run ends", saw="now")
+
+    scene.view = Ending()
+    result = scene.explain()
+    assert reach(result).code == "hsm-timed-out"
+    assert code in notices(result)["path-not-checked"]
+
+
+def test_a_silent_aws_is_left_within_the_limit(scene: Scene) -> None:
+    began = scene.view.monotonic()
+    scene.server.misbehave(lambda exchange: exchange.server.over.wait(30))
+    result = scene.explain()
+    assert scene.view.monotonic() - began < LIMIT
+    assert "aws-unreachable" in notices(result)["path-not-checked"]
