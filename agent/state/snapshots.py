@@ -205,17 +205,17 @@ def _last_that_worked(view: HostView, past: list[Snapshot]) -> Snapshot | None:
     now = tuple(take(view))
     in_order = _order(view, past)
     others = [each for each in in_order if not each.holds(now)]
-    is_proven_since = (
-        False  # then who went back to, or removed, what was not seen to work does not want that any more
+    worked_since = (
+        False  # then who went back to, or removed, what was not seen to work does not want it any more
     )
     for each in in_order:
         if each.reason == ROLLBACK:
             back = next((other for other in in_order if other.name == each.to), None)
-            if back is not None and (back.worked or not is_proven_since):
+            if back is not None and (back.worked or not worked_since):
                 return back
-        elif each in others and (each.worked or (each.reason == REMOVE and not is_proven_since)):
+        elif each in others and (each.worked or (each.reason == REMOVE and not worked_since)):
             return each
-        is_proven_since = is_proven_since or each.reason == PROVEN
+        worked_since = worked_since or each.worked
     worked_now = [each for each in in_order if each.worked and each not in others]
     return next(iter((*worked_now, *others)), None)
 

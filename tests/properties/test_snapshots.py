@@ -395,6 +395,17 @@ def test_what_was_gone_back_to_and_never_worked_takes_no_proven_ones_place(then:
     assert snapshots.load(memory, None).files[0].data == b"[1]"
 
 
+def test_what_was_gone_back_to_takes_no_place_of_what_came_back_by_itself() -> None:
+    memory = Memory({CFG: b"[0]"})
+    snapshots.save(memory, "20261121T000000Z-0000")
+    memory.place(CFG, b"[1]")
+    snapshots.prove(memory, "20261121T000000Z-0000")
+    snapshots.save(memory, "20261122T000000Z-0000", reason="rollback", to="20261121T000000Z-0000")
+    memory.place(CFG, b"[1]")  # put back by hand, or by a run that failed after that
+    snapshots.save(memory, "20261123T000000Z-0000")
+    assert snapshots.load(memory, None).files[0].data == b"[1]"
+
+
 @pytest.mark.parametrize("is_proven_since", [False, True])
 def test_what_was_removed_and_never_worked_is_gone_back_to_until_something_is_proven(
     is_proven_since: bool,
