@@ -36,6 +36,20 @@ def changeable(view: HostView, path: str) -> str | None:
     return f"{found}; make it writable for {view.system.admin_role} alone" if found else None
 
 
+def foreign_link(view: HostView, path: str) -> str | None:
+    """Return the first link on the way to a path that belongs to another user than root and the caller, if any.
+
+    Whoever owns it chooses what is written there: a file of root's, in a folder of that user's choice.
+    """
+    names = _resolve(view, path) if view.system.separator == "/" else ()
+    links = (
+        f"{at} is a link of user {stat.uid}"
+        for at, stat in names
+        if stat.kind == "link" and not is_ours(stat)
+    )
+    return next(iter(links), None)
+
+
 def _resolve(view: HostView, path: str) -> Iterator[tuple[str, Stat]]:
     """Resolve a path as the kernel does, from the root on, through links."""
     folder, rest, links = "", list(reversed(path.split("/"))), 0

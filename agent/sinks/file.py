@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent.core.errors import AgentError
 from agent.core.paths import path_of_uri
 from agent.core.system import is_stream
-from agent.hosts.owned import is_ours
+from agent.hosts.owned import foreign_link, is_ours
 
 if TYPE_CHECKING:
     from agent.core.host import Host
@@ -47,6 +47,12 @@ def put(machine: Host, path: str, text: str, *, mode: int = 0o644) -> None:
             "write-failed", f"{path} cannot be written", want="a file",
             saw=f"{path}: it is a link, which is neither followed nor replaced",
             hint="name the file that it leads to",
+        )  # fmt: skip
+    link = None if is_stream(path) else foreign_link(machine, path)
+    if link is not None:
+        raise AgentError(
+            "write-failed", f"{path} cannot be written", want="directories that no other user chose",
+            saw=f"{path}: {link}", hint="name the directory that it leads to",
         )  # fmt: skip
     # on Windows, where uid is -1, an access list takes the place of the mode
     if seen is not None and seen.kind == "file" and seen.uid >= 0:

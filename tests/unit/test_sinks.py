@@ -376,6 +376,22 @@ def test_a_report_that_its_receiver_refuses_is_said_to_be_refused(ca_pem: bytes)
     assert "is not kept" in done.notices[0].text
 
 
+@pytest.mark.parametrize(
+    "uri", ["file:/srv/app/out/report.json", "junit:/srv/app/out/report.json", "prometheus:/srv/app"]
+)
+def test_a_link_of_another_user_on_the_way_is_not_followed(uri: str) -> None:
+    memory = Memory({"/etc/app/out/report.json": b"root's", "/etc/app/hsm_agent.prom": b"root's"})
+    before = dict(memory.entries)
+    memory.place("/srv/app", kind="link", link="/etc/app", uid=4711)
+    with pytest.raises(AgentError) as caught:
+        send(letter(uri), means(memory))
+    assert (caught.value.code.name, "a link of user 4711" in caught.value.saw) == ("write-failed", True)
+    assert {path: memory.entries[path] for path in before} == before
+    memory.place("/srv/app", kind="link", link="/etc/app")  # root's own choice
+    send(letter(uri), means(memory))
+    assert {path: memory.entries[path] for path in before} != before
+
+
 @pytest.mark.parametrize("uri", ["file:/named", "junit:/named", "prometheus:/"])
 @pytest.mark.parametrize("kind", ["link", "directory", "other"])
 def test_what_is_there_and_is_no_file_is_neither_replaced_nor_followed(uri: str, kind: str) -> None:
