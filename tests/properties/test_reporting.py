@@ -25,6 +25,7 @@ from agent.sinks.delivery import deliver
 from agent.state import records
 from agent.state.identity import identity
 from agent.state.sealed import seal
+from tests.fakes.memory import Memory
 from tests.fakes.report_trees import TREE
 from tests.fakes.vendor import Vendor
 from tests.properties.receivers import Fixed
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.core.codes import CodeName
-    from tests.fakes.memory import Memory
 
 WHOLE = "file:/told/report.json"
 BROKEN = "prometheus:/no/such/folder"
@@ -243,6 +243,24 @@ class Late:
             return done
 
         return touch
+
+
+class SlowFolder(Memory):
+    """A machine with a folder to which each write takes 50 seconds."""
+
+    def write(self, path: str, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
+        self.clock += 50 if path.startswith("/slow/") else 0
+        super().write(path, data, mode=mode, owner=owner)
+
+
+def test_what_waits_for_other_sinks_takes_no_more_time_than_two_of_them() -> None:
+    memory = SlowFolder()
+    for number in range(20):
+        spool.keep(memory, f"file:/slow/{number}.json", json.dumps(TREE), f"run{number}")
+    done = deliver(memory, Desired(report_to=("file:/now.json",)), json.dumps(TREE), {}, hurried=False)
+    assert (done.failed, memory.read("/now.json") is not None, memory.clock) == (False, True, 150)
+    assert memory.list_dir("/slow") == ("0.json", "1.json", "2.json")
+    assert len(memory.list_dir(LINUX.spool)) == 17
 
 
 def test_reports_that_wait_do_not_make_a_run_of_nobody_s_fail(ca_pem: bytes) -> None:
