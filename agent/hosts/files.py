@@ -94,6 +94,13 @@ def _writers(path: str) -> tuple[tuple[str, int], ...]:
     )
 
 
+def _keep_list(path: str, fd: int) -> None:
+    """Give a new file the access list of the one that it replaces: whom a site lets read it can still do so."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # there is none, or the file system does not support them
+            os.setxattr(fd, _LIST, os.getxattr(path, _LIST, follow_symlinks=False))
+
+
 def readlink(path: str) -> str | None:
     """Do what HostView.readlink promises."""
     try:
@@ -145,7 +152,10 @@ def replace(path: str, data: bytes, mode: int, owner: tuple[int, int] | None) ->
             file.flush()
             if owner is not None:
                 os.fchown(fd, *owner)  # before the mode: chown clears setuid bits
-            os.fchmod(fd, mode)
+            _keep_list(path, fd)
+            os.fchmod(
+                fd, mode
+            )  # after the list: what that lets others do is no more than the mode lets the group
             os.fsync(fd)
             os.rename(temporary, path)
         temporary = ""

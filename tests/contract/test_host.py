@@ -462,6 +462,25 @@ def test_stat_tells_whom_an_access_list_lets_write(real: Ground) -> None:
     assert replace(stat, mode=0o644, writers=()) == real.host.stat(path)
 
 
+@posix_only
+@pytest.mark.parametrize(("mode", "mask"), [(0o640, 4), (0o600, 0)], ids=["as it was", "closed"])
+def test_who_may_read_a_file_by_its_access_list_still_may_after_a_write(
+    real: Ground, mode: int, mask: int
+) -> None:
+    path = real.file("listed")
+    nobody = 0xFFFFFFFF
+    listed = [(1, 6, nobody), (2, 6, 4711), (4, 0, nobody), (0x10, 6, nobody), (0x20, 0, nobody)]
+    name = "system.posix_acl_access"
+
+    def data() -> bytes:
+        return (2).to_bytes(4, "little") + b"".join(struct.pack("<HHI", *each) for each in listed)
+
+    os.setxattr(path, name, data())
+    real.host.write(path, b"new", mode=mode)
+    listed[3] = (0x10, mask, nobody)  # what the list lets do is no more than the mode lets the group
+    assert (os.getxattr(path, name), Path(path).read_bytes()) == (data(), b"new")
+
+
 # --- ask, do
 
 
