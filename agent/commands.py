@@ -34,6 +34,7 @@ from agent.config.recorded import (
 )
 from agent.core.errors import AgentError
 from agent.core.model import Notice, Report, RunOutcome, StepOutcome
+from agent.core.plain import carried
 from agent.core.timeouts import Timeouts
 from agent.diagnosis import Diagnosis
 from agent.engine import EngineResult, apply_plan, check_plan
@@ -174,7 +175,9 @@ def verify(machine: Host, desired: Desired, run: RunInfo, listener: Listener) ->
         context.result = result = check_plan(planned.plan, view, listener)
         context.result = diagnosis.explain(result, planned.plan, listener)
         _run_post_checks(host, planned, context)
-        context.is_first = last_configure(machine) is None
+        # an ordinary user cannot read the record that may be there
+        is_unknown = not machine.is_root() and machine.stat(machine.system.desired) is not None
+        context.is_first = last_configure(machine) is None and not is_unknown
         if run.command == "verify":
             context.unfinished = unfinished(view, with_ca(run.run_id, wanted, ca), run.environ)
             context.note(*record_remarks(view))
@@ -266,7 +269,7 @@ def facts(view: HostView, platform: str | None) -> dict[str, Any]:
     fits = components(catalogue, fit, known.arch) if fit else ()
     installed = {each.package: each.version for each in known.installed}
     advice = (*fit.notices, *life_cycle(catalogue, fit, installed)) if fit else ()
-    return {
+    found = {
         "schema_version": 1,
         "host": {
             "name": known.name,
@@ -290,6 +293,7 @@ def facts(view: HostView, platform: str | None) -> dict[str, Any]:
         "advice": [{"code": each.code, "text": each.text} for each in advice],
         "refusal": refusal,
     }
+    return carried(found)
 
 
 def last_report(

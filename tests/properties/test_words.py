@@ -120,6 +120,16 @@ def test_a_host_that_was_never_configured_has_not_drifted(command: str, ca_pem: 
     assert "the last one again" in drifted.failure.hint
 
 
+def test_an_ordinary_user_is_not_told_that_nothing_is_recorded_here(ca_pem: bytes) -> None:
+    vendor = Vendor()
+    memory = machine_of(vendor)
+    configure(memory, desired_of(vendor, ca_pem))
+    memory.root = False
+    report = look(memory, desired_of(vendor, ca_pem, log_level="debug"), "verify")
+    assert report.failure is not None
+    assert (report.code, "recorded here" in report.failure.sentence) == ("drift", False)
+
+
 def test_a_known_value_stands_in_the_hint(ca_pem: bytes) -> None:
     vendor = Vendor()
     memory = machine_of(vendor)

@@ -6,6 +6,7 @@ import datetime as dt
 
 import pytest
 
+from agent import commands
 from agent.core.host import CommandResult
 from agent.core.registry import RegistryKey
 from agent.facts import Configured, Facts, gather
@@ -85,6 +86,15 @@ def test_the_vendors_os_release_is_read_where_etc_has_none() -> None:
         {"/usr/lib/os-release": b"ID=alpine\n"}, answers={("uname", "-m"): CommandResult(0, "x86_64\n", "")}
     )
     assert gather(memory).os == "alpine"
+
+
+def test_what_is_printed_of_a_host_can_be_printed() -> None:
+    vendor = Vendor()
+    memory = vendor.machine(NOW)
+    memory._name = "ho\x1b[2Jst\udcff"  # noqa: SLF001 -- what the kernel has need not be text
+    memory.place("/etc/os-release", b'ID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="\x1b[2J"\n')
+    tree = commands.facts(memory, None)
+    assert (tree["host"]["name"], tree["host"]["title"]) == ("ho?[2Jst?", "?[2J")
 
 
 def test_a_windows_server() -> None:
