@@ -347,7 +347,7 @@ def _prepare(
     source = resolve_hsms(desired, access, facts.addresses, patience, this.info.cluster)
     context.note(*source.notices)
     ca, remarks = load_ca(host, desired, limits, access)
-    context.catalogue = load()
+    context.catalogue = this.catalogue or load()
     context.planned = planned = plan(facts, source.desired, context.catalogue, ca, limits, source.cluster)
     soon = expiry_notice(ca, host.now())
     context.note(*planned.plan.notices, *remarks, *((soon,) if soon else ()))

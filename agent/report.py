@@ -42,7 +42,8 @@ class RunInfo:
     """One call of one command: its name in every report, when it began, and the environment, which may hold a token.
 
     `request` is who asked for the run from elsewhere: a roll-out, and this host's name in it. `cluster` is the desired
-    one as that operator got it from AWS.
+    one as that operator got it from AWS. `catalogue` is for who starts many runs: without it, each reads the one that
+    came with the agent.
     """
 
     run_id: str
@@ -51,6 +52,7 @@ class RunInfo:
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     request: str | None = None
     cluster: ClusterDescription | None = None
+    catalogue: Catalogue | None = field(default=None, repr=False)
 
 
 def new_run(view: HostView, command: str, environ: Mapping[str, str], request: str | None = None) -> RunInfo:

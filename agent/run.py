@@ -21,6 +21,7 @@ from agent.state.running import current_run
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from agent.catalogue import Catalogue
     from agent.core.host import Host, HostView
     from agent.report import RunInfo
 
@@ -53,6 +54,11 @@ class RecordedRun:
     def info(self) -> RunInfo:
         """What the run was started with."""
         return self._run
+
+    @property
+    def catalogue(self) -> Catalogue | None:
+        """The catalogue that the run was given."""
+        return self._run.catalogue
 
     def __enter__(self) -> RecordedRun:
         return self

@@ -22,7 +22,7 @@ from agent.render.progress import NullProgress
 from agent.report import RunInfo
 from agent.run import report_invalid_input
 from tests.fakes import cluster_answers as aws
-from tests.fakes.vendor import ETC, MIRROR, Vendor, WindowsVendor
+from tests.fakes.vendor import ETC, MIRROR, Vendor, WindowsVendor, catalogue
 
 if TYPE_CHECKING:
     from agent.core.codes import CodeName
@@ -57,7 +57,9 @@ class Scene:
 
     def run(self, command: str) -> RunInfo:
         self.number += 1
-        return RunInfo(f"20261201T20150{self.number}Z-0000", command, self.memory.now())
+        return RunInfo(
+            f"20261201T20150{self.number}Z-0000", command, self.memory.now(), catalogue=catalogue()
+        )
 
     def configure(self, **more: object) -> Report:
         wanted = with_options(self.desired, more)

@@ -8,7 +8,7 @@ import pytest
 
 from agent.core.registry import RegistryKey
 from agent.report import RunInfo
-from tests.fakes.vendor import CRYPTOGRAPHY, Vendor, WindowsVendor
+from tests.fakes.vendor import CRYPTOGRAPHY, Vendor, WindowsVendor, catalogue
 from tests.properties.worlds import STARTED
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ World = type[Vendor]
 
 
 def run_of(command: str, number: int = 8) -> RunInfo:
-    return RunInfo(f"2026112{number}T130000Z-0000", command, STARTED)
+    return RunInfo(f"2026112{number}T130000Z-0000", command, STARTED, catalogue=catalogue())
 
 
 def as_machine(memory: Memory, name: str) -> None:

@@ -19,7 +19,7 @@ from agent.render.progress import NullProgress
 from agent.report import RunInfo
 from agent.state import snapshots
 from tests.examples import examples
-from tests.fakes.vendor import MIRROR, Vendor, WindowsVendor
+from tests.fakes.vendor import MIRROR, Vendor, WindowsVendor, catalogue
 
 if TYPE_CHECKING:
     from tests.fakes.memory import Memory
@@ -49,7 +49,7 @@ class Host:
 
     def run(self, command: str) -> RunInfo:
         self.number += 1
-        return RunInfo(f"20261124T{self.number:06}Z-0000", command, STARTED)
+        return RunInfo(f"20261124T{self.number:06}Z-0000", command, STARTED, catalogue=catalogue())
 
     def configure(self, **more: Any) -> Report:
         return commands.configure(

@@ -22,7 +22,7 @@ from agent.render.progress import NullProgress
 from agent.report import RunInfo
 from agent.state import snapshots
 from tests.examples import examples
-from tests.fakes.vendor import Vendor, WindowsVendor
+from tests.fakes.vendor import Vendor, WindowsVendor, catalogue
 from tests.properties.worlds import (
     STARTED,
     Fragile,
@@ -286,7 +286,7 @@ def test_rollback_goes_back_and_twice_is_once(world: World, ca_pem: bytes, other
     assert configure(memory, changed, 2).exit_status == 0
     assert state(memory) != old
     for number in (3, 4):
-        run = RunInfo(f"2026112{number}T000000Z-0000", "rollback", STARTED)
+        run = RunInfo(f"2026112{number}T000000Z-0000", "rollback", STARTED, catalogue=catalogue())
         report = commands.rollback(memory, None, run, NullProgress())
         assert report.exit_status == 0
         assert state(memory) == old
@@ -296,12 +296,17 @@ def test_remove_takes_the_packages_off_and_keeps_a_copy(world: World, ca_pem: by
     vendor = world()
     memory = machine_of(vendor)
     configure(memory, desired_of(vendor, ca_pem, "pkcs11"))
-    run = RunInfo("20261125T000000Z-0000", "remove", STARTED)
+    run = RunInfo("20261125T000000Z-0000", "remove", STARTED, catalogue=catalogue())
     report = commands.remove(memory, run, NullProgress(), None)
     assert (report.exit_status, vendor.installed) == (0, {})
     kept = snapshots.load(memory, run.run_id)
     assert client_paths(memory.system).settings("cli", memory) in [each.path for each in kept.files]
-    again = commands.remove(memory, RunInfo("20261126T000000Z-0000", "remove", STARTED), NullProgress(), None)
+    again = commands.remove(
+        memory,
+        RunInfo("20261126T000000Z-0000", "remove", STARTED, catalogue=catalogue()),
+        NullProgress(),
+        None,
+    )
     assert (again.exit_status, again.changed) == (0, False)
 
 
@@ -403,7 +408,7 @@ def test_a_run_that_was_stopped_at_any_moment_never_ends_well_nor_degraded(
         memory.ports["10.0.1.6", 2223] = "hsm-timed-out"
         desired = desired_of(vendor, ca_pem, "pkcs11", log_level="debug")
         ending = Ending(memory, at, code)
-        run = RunInfo("20261127T000000Z-0000", command, STARTED)
+        run = RunInfo("20261127T000000Z-0000", command, STARTED, catalogue=catalogue())
         perform = commands.configure if command == "configure" else commands.verify
         report = perform(ending, desired, run, NullProgress())  # type: ignore[arg-type]
         if not ending.over:
@@ -440,7 +445,7 @@ def test_a_package_database_that_never_answers_again_does_not_outlive_the_runs_l
         return CommandResult(None, "", "") if left[0] <= 0 else answer(argv, machine)  # type: ignore[operator]
 
     memory.programs["dpkg-query"] = query
-    run = RunInfo("20261127T000000Z-0000", command, STARTED)
+    run = RunInfo("20261127T000000Z-0000", command, STARTED, catalogue=catalogue())
     if command == "remove":
         report = commands.remove(memory, run, NullProgress(), 5.0)
     else:

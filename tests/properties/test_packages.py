@@ -18,7 +18,7 @@ from agent.config.options import CaSource
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
 from tests.examples import examples
-from tests.fakes.vendor import MIRROR, STATES, Vendor
+from tests.fakes.vendor import MIRROR, STATES, Vendor, catalogue
 
 if TYPE_CHECKING:
     from agent.core.host import CommandResult, Stat
@@ -31,7 +31,7 @@ THEIRS = {"cloudhsm-exporter": "1.0", "cloudhsm-cli-extra": "5.8.0", "cloudhsm-k
 
 
 def run(number: int, command: str) -> RunInfo:
-    return RunInfo(f"202611{number:02}T000000Z-0000", command, STARTED)
+    return RunInfo(f"202611{number:02}T000000Z-0000", command, STARTED, catalogue=catalogue())
 
 
 def wanted(vendor: Vendor, pem: bytes) -> Desired:

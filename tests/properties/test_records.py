@@ -29,7 +29,7 @@ from agent.state.sealed import seal
 from tests.examples import examples
 from tests.fakes.damage import DAMAGES, damaged
 from tests.fakes.memory import Memory
-from tests.fakes.vendor import Vendor
+from tests.fakes.vendor import Vendor, catalogue
 from tests.properties.recorded import World, as_instance, as_machine, both, run_of
 from tests.properties.worlds import STARTED, Fragile, Killed, configure, desired_of, machine_of, state
 
@@ -70,7 +70,7 @@ def a_world(world: World) -> tuple[Vendor, Memory]:
 
 
 def verify(memory: Host, desired: Desired | None = None, number: int = 9) -> Report:
-    run = RunInfo(f"2026112{number}T120000Z-0000", "verify", STARTED)
+    run = RunInfo(f"2026112{number}T120000Z-0000", "verify", STARTED, catalogue=catalogue())
     return commands.verify(memory, desired or Desired(), run, NullProgress())
 
 
@@ -672,7 +672,7 @@ def test_what_follows_a_success_that_was_not_kept_is_true(ca_pem: bytes) -> None
     # what `status` shows does not say that it succeeded, nor that it was killed for certain
     last = commands.last_report(memory, None)
     assert last["exit_status"] == 130
-    assert "could not be kept" in last["failure"]["saw"]
+    assert "could not be recorded" in last["failure"]["saw"]
     memory.full = False
     less = verify(memory, replace(good, hsm_ip=vendor.addresses[:1], accept_single_hsm=True), 7)
     assert less.exit_status == 3

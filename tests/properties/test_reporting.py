@@ -27,7 +27,7 @@ from agent.state.identity import identity
 from agent.state.sealed import seal
 from tests.fakes.memory import Memory
 from tests.fakes.report_trees import TREE
-from tests.fakes.vendor import Vendor
+from tests.fakes.vendor import Vendor, catalogue
 from tests.properties.receivers import Fixed
 from tests.properties.worlds import STARTED, Fragile, Killed, configure, desired_of, look, machine_of
 
@@ -54,7 +54,7 @@ def spooled(memory: Memory) -> int:
 
 
 def run_of(command: str, number: int = 5) -> RunInfo:
-    return RunInfo(f"2026112{number}T000000Z-0000", command, STARTED)
+    return RunInfo(f"2026112{number}T000000Z-0000", command, STARTED, catalogue=catalogue())
 
 
 def test_what_is_told_is_the_report_as_it_was_before(ca_pem: bytes) -> None:

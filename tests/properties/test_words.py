@@ -19,7 +19,7 @@ from agent.render.schema_check import first_violation
 from agent.report import RunInfo
 from agent.run import report_invalid_input
 from tests.fakes.memory import Memory
-from tests.fakes.vendor import Vendor
+from tests.fakes.vendor import Vendor, catalogue
 from tests.properties.worlds import STARTED, configure, desired_of, look, machine_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def test_a_run_that_is_asked_for_nothing_says_so(command: str, ca_pem: bytes) ->
     vendor = Vendor()
     memory = machine_of(vendor)
     configure(memory, desired_of(vendor, ca_pem))
-    run = RunInfo("20261125T000000Z-0000", command, STARTED)
+    run = RunInfo("20261125T000000Z-0000", command, STARTED, catalogue=catalogue())
     report = (
         commands.rollback(memory, None, run, NullProgress())
         if command == "rollback"
@@ -85,7 +85,7 @@ def test_what_lacks_is_told_with_what_is_wrong(ca_pem: bytes) -> None:
     vendor = Vendor()
     memory = machine_of(vendor)
     wrong = InputErrors(["--log-level: 'loud' is none"]).error()
-    run = RunInfo("20261125T000000Z-0000", "configure", STARTED)
+    run = RunInfo("20261125T000000Z-0000", "configure", STARTED, catalogue=catalogue())
     report = report_invalid_input(memory, run, wrong, Desired())
     assert report.failure is not None
     assert report.failure.sentence.startswith("3 things are wrong")

@@ -11,7 +11,7 @@ from agent.config.desired import Desired, with_options
 from agent.config.options import CaSource
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
-from tests.fakes.vendor import MIRROR, Vendor
+from tests.fakes.vendor import MIRROR, Vendor, catalogue
 
 if TYPE_CHECKING:
     from agent.core.host import Host
@@ -39,13 +39,19 @@ def machine_of(vendor: Vendor) -> Memory:
 
 def configure(memory: Host, desired: Desired, number: int = 1) -> Report:
     return commands.configure(
-        memory, desired, RunInfo(f"2026112{number}T000000Z-0000", "configure", STARTED), NullProgress()
+        memory,
+        desired,
+        RunInfo(f"2026112{number}T000000Z-0000", "configure", STARTED, catalogue=catalogue()),
+        NullProgress(),
     )
 
 
 def look(memory: Host, desired: Desired, command: str = "plan") -> Report:
     return commands.verify(
-        memory, desired, RunInfo("20261129T000000Z-0000", command, STARTED), NullProgress()
+        memory,
+        desired,
+        RunInfo("20261129T000000Z-0000", command, STARTED, catalogue=catalogue()),
+        NullProgress(),
     )
 
 
