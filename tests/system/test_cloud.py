@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.aws_cluster import PORTS
 
 from .cloud import OTHER_BLOCK, Cloud, CloudHost, cloud
-from .scene import agent, prepare
+from .scene import agent, prepare, servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,3 +201,27 @@ def test_a_cause_stops_packets_until_its_cure(around: Cloud, placed: CloudHost, 
     cure(around, placed)
     proven = agent(placed.host, "verify")
     assert (proven.exit_status, proven.outcomes) == (0, {"met"}), proven
+
+
+# --- the cluster by its id
+
+
+def test_a_cluster_is_configured_by_its_id_and_followed(around: Cloud, lab: Lab) -> None:
+    made = join(around, lab, "10.77.20.8", "by-id")
+    options = ["--cluster-id", around.aws.id, *around.scene.options(IMAGE)]
+    while "--hsm-ip" in options:
+        at = options.index("--hsm-ip")
+        del options[at : at + 2]
+    with around.server.enforcing():
+        first = agent(made.host, "configure", *options, env=made.environ)
+        assert (first.exit_status, first.code) == (0, None), first
+        assert servers(made.host) == list(around.aws.addresses)
+        assert first.outcome("cluster:ca") == "met"
+        assert agent(made.host, "verify", env=made.environ).exit_status == 0
+    description = around.aws.cluster.description
+    whole = list(description["Hsms"])
+    description["Hsms"] = whole[:1]
+    drifted = agent(made.host, "verify", env=made.environ)
+    description["Hsms"] = whole
+    assert drifted.exit_status == 3, drifted
+    assert agent(made.host, "verify", env=made.environ).exit_status == 0
