@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from agent.config.input_errors import InputErrors
+    from agent.config.options import Option
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ _FIELDS: Mapping[str, tuple[Any, Any]] = {
     "sha256": (_MANY, ()),
     **dict.fromkeys(_PASSED_ON, ("str | None", None)),
 }
+# the options that name the HSMs, and the one that names the CA
+HSMS = (BY_KEY["hsm.ip"], BY_KEY["hsm.cluster_id"])
+CA = (BY_KEY["hsm.ca_cert"],)
 NO_HSM_IP = "at least one address of an HSM is needed, or `--cluster-id`"
 RawOptions = dict[str, Any]
 
@@ -92,7 +96,7 @@ def resolve(given: Iterable[RawOptions], input_errors: InputErrors, *, complete:
     `config-invalid` with every complaint so far.
     """
     desired = merged(given)
-    if complete and not desired.names_hsms and not any(_names_hsms(text) for text in input_errors.texts):
+    if complete and not desired.names_hsms and not is_about(HSMS, input_errors.texts):
         input_errors.add("--hsm-ip", NO_HSM_IP)
     pair = (desired.client["client_cert"], desired.client["client_key"])
     if bool(pair[0]) != bool(pair[1]) or (None in pair and pair != (None, None)):
@@ -110,10 +114,10 @@ def resolve(given: Iterable[RawOptions], input_errors: InputErrors, *, complete:
     return desired
 
 
-def _names_hsms(complaint: str) -> bool:
-    """Tell whether a complaint is about an option that names HSMs: then it is not missing as well."""
-    options = (BY_KEY["hsm.ip"], BY_KEY["hsm.cluster_id"])
-    return any(name in complaint for each in options for name in (each.switch, each.variable, str(each.key)))
+def is_about(options: Iterable[Option], complaints: Iterable[str]) -> bool:
+    """Tell whether one of the complaints is about one of the options: then it is wrong, and not missing."""
+    names = [name for each in options for name in each.spellings]
+    return any(name in text for text in complaints for name in names)
 
 
 def to_json(desired: Desired) -> dict[str, Any]:

@@ -46,6 +46,11 @@ class Option:
     def variable(self) -> str:
         return ENVIRONMENT_PREFIX + self.name.upper()
 
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """The names that a complaint may use."""
+        return (self.switch, self.variable, *filter(None, (self.key,)))
+
 
 @dataclass(frozen=True)
 class CaSource:

@@ -10,7 +10,17 @@ from agent.aws.access import AwsAccess
 from agent.cloudhsm.paths import client_paths
 from agent.cloudhsm.pem import contains_private_key
 from agent.config.ca_source import load_ca
-from agent.config.desired import NO_HSM_IP, Desired, from_json, options_of, to_json, with_options
+from agent.config.desired import (
+    CA,
+    HSMS,
+    NO_HSM_IP,
+    Desired,
+    from_json,
+    is_about,
+    options_of,
+    to_json,
+    with_options,
+)
 from agent.config.input_errors import InputErrors
 from agent.config.options import CaSource
 from agent.core.errors import AgentError
@@ -225,12 +235,8 @@ def _meant(last: records.LastConfigure) -> Desired:
 
 def with_what_lacks(view: HostView, error: AgentError, desired: Desired) -> AgentError:
     """Add to the complaints those that the next run would have: the user can correct the whole input at once."""
-    spelled = (("--hsm-ip", "hsm.ip", "HSM_AGENT_HSM_IP"), ("--ca-cert", "hsm.ca_cert", "HSM_AGENT_CA_CERT"))
-    more = [
-        text
-        for names, text in zip(spelled, _lacking(view, desired))
-        if text and not any(name in error.saw for name in names)
-    ]
+    lacking = zip((HSMS, CA), _lacking(view, desired))
+    more = [text for options, text in lacking if text and not is_about(options, [error.saw])]
     if error.code.name != "config-invalid" or not more:
         return error
     input_errors = InputErrors([*error.saw.splitlines(), *more])

@@ -353,7 +353,7 @@ _TABLE = (
         12,
         "the AWS region is not known",
         "neither a variable nor instance metadata names one, and none is guessed",
-        "set AWS_REGION to the region of the cluster",
+        "name the region of the cluster with `--region`, or set AWS_REGION",
     ),
     ErrorCode(
         "aws-refused",

@@ -545,3 +545,11 @@ def test_resolve_wants_an_address_where_no_record_completes_it() -> None:
     with pytest.raises(AgentError):
         resolve(({},), wrong, complete=True)
     assert len(wrong.texts) == 2
+
+
+def test_a_cluster_id_that_is_wrong_is_not_missing_as_well() -> None:
+    input_errors = InputErrors()
+    flags = read_flags({"cluster_id": "2abc", "region": "Frankfurt"}, input_errors)
+    with pytest.raises(AgentError) as refused:
+        resolve((flags,), input_errors, complete=True)
+    assert [text.partition(":")[0] for text in refused.value.saw.splitlines()] == ["--cluster-id", "--region"]
