@@ -42,6 +42,11 @@ class ServiceStatus:
     restarts: int = 0
 
     @property
+    def is_masked(self) -> bool:
+        """Whether nobody can start it; it may run all the same, and once it is stopped it stays so."""
+        return self.enabled.startswith("masked")
+
+    @property
     def is_up(self) -> bool:
         return self.active in ("active", "activating", "reloading")
 

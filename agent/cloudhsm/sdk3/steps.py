@@ -173,7 +173,7 @@ class DaemonService:
     """The daemon runs with the current configuration and CA, and is started at boot.
 
     It reads both when it starts. Only the clock shows which of them it has read, whoever changed them, and however a
-    run ended before it restarted the daemon.
+    run ended before it restarted the daemon. A masked one is refused: it may run, and would not after it was stopped.
     """
 
     id: ClassVar[str] = "service"
@@ -187,6 +187,12 @@ class DaemonService:
         daemon = daemon_on(self.paths)
         now = daemon.status(view, self.limits.tool)
         saw = f"{now.active}, {now.enabled}"
+        if now.is_masked:
+            service = self.paths.sdk3.service
+            raise AgentError(
+                "service-failed", f"the unit {service} is masked, so that nothing can start it", saw=saw, want=want,
+                hint=f"`systemctl unmask {service}` if it is to run; SDK 3 does not work without it",
+            )  # fmt: skip
         changed = self._changed_since(view, now.started)
         if changed:
             saw, want = f"{saw}, started before {changed} changed", f"{want}, started after that"

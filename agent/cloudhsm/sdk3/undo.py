@@ -39,7 +39,25 @@ def restore_daemon(
     if paths.sdk3.daemon_config not in restored or host.stat(paths.sdk3.daemon) is None:
         return None
     daemon = daemon_on(paths)
+    if _is_masked(host, daemon):
+        return _left_alone(host, daemon) if changed else None
     return _revive(host, daemon, changed=changed) if ran else _stop(host, daemon)
+
+
+def _is_masked(host: Host, daemon: Daemon) -> bool:
+    with contextlib.suppress(AgentError):  # an interrupt, which refuses each query
+        return daemon.status(host, _TIMEOUT).is_masked
+    return False
+
+
+def _left_alone(host: Host, daemon: Daemon) -> StepResult | None:
+    """Leave a masked daemon as it is: stopped, it could not be started again. One that runs has the old files."""
+    if not daemon.is_running(host, _TIMEOUT):
+        return None
+    hint = "restart it with what was put back: `systemctl unmask` it first"
+    return StepResult(
+        "service", StepOutcome.FAILED, "active, masked, not restarted", "active", "rollback-failed", hint
+    )
 
 
 def _revive(host: Host, daemon: Daemon, *, changed: bool) -> StepResult | None:

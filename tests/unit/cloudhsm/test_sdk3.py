@@ -13,6 +13,7 @@ from agent.cloudhsm.paths import LINUX, client_paths
 from agent.cloudhsm.sdk3.daemon import daemon_on
 from agent.cloudhsm.sdk3.service_managers import ServiceStatus
 from agent.cloudhsm.sdk3.steps import ConfigureSdk3, DaemonConnected, DaemonService, ManagementUtil
+from agent.cloudhsm.sdk3.undo import restore_daemon
 from agent.core.errors import AgentError
 from agent.core.host import CommandResult, ProcessInfo
 from agent.core.model import Finding
@@ -60,6 +61,21 @@ def test_one_that_is_frozen_does_nothing_whatever_systemd_calls_it(letter: str) 
     assert (found.met, found.code) == (False, "service-failed")
     DaemonService(LINUX, LIMITS).apply(memory)
     assert [touch[2] for touch in memory.touches if touch[0] == "run"] == ["enable", "stop", "start"]
+
+
+@pytest.mark.parametrize("state", ["masked", "masked-runtime"])
+@pytest.mark.parametrize("active", ["active", "inactive"])
+def test_one_that_is_masked_is_refused_and_never_stopped(state: str, active: str) -> None:
+    memory = machine(f"ActiveState={active}\nUnitFileState={state}\nMainPID=0\n")
+    memory.place(LINUX.sdk3.daemon)
+    if active == "inactive":
+        memory.answers["systemctl", "is-active", "--quiet", LINUX.sdk3.service] = CommandResult(3, "", "")
+    with pytest.raises(AgentError) as caught:
+        looked(memory)
+    assert (caught.value.code.name, caught.value.saw) == ("service-failed", f"{active}, {state}")
+    lines = [restore_daemon(memory, LINUX, (CLIENT,), changed=changed, ran=True) for changed in (False, True)]
+    assert [line and line.code for line in lines] == [None, "rollback-failed" if active == "active" else None]
+    assert {touch[2] for touch in memory.touches} <= {"is-active"}
 
 
 def looked(memory: Memory) -> Finding:
