@@ -63,6 +63,8 @@ def endpoint_url(service: Service, region: str, environ: Mapping[str, str]) -> s
     if variable is not None:
         return _configured(variable, environ, fips=fips, dual_stack=dual_stack)
     partition = partition_of(region)
+    if service.hosts:
+        return f"https://{_host_without_region(service, partition, region, fips=fips)}"
     if fips and service is S3 and partition.name == "aws-cn":
         raise _contradiction(f"{FIPS} is true", f"S3 has no FIPS endpoint in {region}")
     plain = fips and service.plain_fips_in_gov and partition.name == "aws-us-gov" and not dual_stack
@@ -71,6 +73,15 @@ def endpoint_url(service: Service, region: str, environ: Mapping[str, str]) -> s
     form = service.dual_stack if special else "{name}.{region}.{suffix}"
     host = form.format(name=name, region=region, suffix=partition.suffix, api=partition.dual_stack)
     return f"https://{host}"
+
+
+def _host_without_region(service: Service, partition: Partition, region: str, *, fips: bool) -> str:
+    """Return the host of a service that is one for a whole partition, by its plain name also where IPv6 is asked for.
+
+    In a partition that no row names, where there is no CloudHSM either, it is that of any other service.
+    """
+    host = dict(service.hosts).get(partition.name, f"{service.name}.{region}.{partition.suffix}")
+    return host.replace(service.name, f"{service.name}-fips", 1) if fips and partition.name == "aws" else host
 
 
 def configured_by(service: Service, environ: Mapping[str, str]) -> str | None:

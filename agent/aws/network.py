@@ -53,6 +53,7 @@ class SecurityGroup:
     id: str
     ingress: tuple[GroupRule, ...] = ()
     egress: tuple[GroupRule, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,11 @@ class RouteTable:
 
 @dataclass(frozen=True)
 class Subnet:
-    """A subnet with its ranges of addresses."""
+    """A subnet with its ranges of addresses and its availability zone."""
 
     id: str
     ranges: tuple[str, ...]
+    zone: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ def read_groups(pages: Iterable[Mapping[str, Any]]) -> tuple[SecurityGroup, ...]
             each["groupId"],
             tuple(_read_rule(rule) for rule in each.get("ipPermissions") or ()),
             tuple(_read_rule(rule) for rule in each.get("ipPermissionsEgress") or ()),
+            each.get("groupName", ""),
         )
         for each in _items(pages, "securityGroupInfo")
     )
@@ -197,6 +200,7 @@ def read_subnets(pages: Iterable[Mapping[str, Any]]) -> tuple[Subnet, ...]:
             each["subnetId"],
             (each["cidrBlock"],) * bool(each.get("cidrBlock"))
             + _texts(each, "ipv6CidrBlockAssociationSet", "ipv6CidrBlock"),
+            each.get("availabilityZone", ""),
         )
         for each in _items(pages, "subnetSet")
     )

@@ -28,7 +28,7 @@ class Service:
     `variable` ends AWS_ENDPOINT_URL_…; `signs_as` is its name in a signature, `permission` in a policy; `version` is
     the API version or, for JSON, the prefix of X-Amz-Target. `plain_fips_in_gov`: its plain name in GovCloud is FIPS.
     `dual_stack` is the form of its host name where IPv6 is asked for, but in the partitions `plain_dual_stack`: there
-    its plain name has both kinds of address.
+    its plain name has both kinds of address. `hosts` are the host names by partition of a service that has no regions.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Service:
     plain_fips_in_gov: bool = False
     dual_stack: str = "{name}.{region}.{api}"
     plain_dual_stack: tuple[str, ...] = ()
+    hosts: tuple[tuple[str, str], ...] = ()
 
 
 CLOUDHSM = Service("cloudhsmv2", "CLOUDHSM_V2", Protocol.JSON, "BaldrApiService", "cloudhsm", "cloudhsm")
@@ -66,7 +67,16 @@ CLOUDFORMATION = Service(
 S3 = Service(
     "s3", "S3", Protocol.S3, "2006-03-01", "s3", "s3", dual_stack="{name}.dualstack.{region}.{suffix}"
 )
-SERVICES = (CLOUDHSM, EC2, SSM, SECRETS_MANAGER, CLOUDFORMATION, S3)
+IAM = Service(
+    "iam",
+    "IAM",
+    Protocol.QUERY,
+    "2010-05-08",
+    "iam",
+    "iam",
+    hosts=(("aws", "iam.amazonaws.com"), ("aws-us-gov", "iam.us-gov.amazonaws.com")),
+)
+SERVICES = (CLOUDHSM, EC2, SSM, SECRETS_MANAGER, CLOUDFORMATION, S3, IAM)
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,10 @@ class Operation:
 
 # The quota is 4 clusters in a region, so that one page nearly always does.
 DESCRIBE_CLUSTERS = Operation(CLOUDHSM, "DescribeClusters", page=25, pages=20)
+# One page: the newest come first.
+DESCRIBE_BACKUPS = Operation(CLOUDHSM, "DescribeBackups")
+# An instance is described in some 6 kB.
+DESCRIBE_INSTANCES = Operation(EC2, "DescribeInstances", page=300, pages=20)
 DESCRIBE_NETWORK_INTERFACES = Operation(EC2, "DescribeNetworkInterfaces", page=1000, pages=20)
 DESCRIBE_SECURITY_GROUPS = Operation(EC2, "DescribeSecurityGroups", page=1000, pages=20)
 DESCRIBE_NETWORK_ACLS = Operation(EC2, "DescribeNetworkAcls", page=1000, pages=20)
@@ -108,8 +122,11 @@ GET_OBJECT_VERSION = Operation(S3, "GetObject", action="GetObjectVersion")  # th
 PUT_OBJECT = Operation(S3, "PutObject", answer=64 * 1024)
 PUT_INVENTORY = Operation(SSM, "PutInventory", answer=64 * 1024)
 SIGNAL_RESOURCE = Operation(CLOUDFORMATION, "SignalResource", answer=64 * 1024)
+GET_ROLE = Operation(IAM, "GetRole", answer=64 * 1024)
 OPERATIONS = (
     DESCRIBE_CLUSTERS,
+    DESCRIBE_BACKUPS,
+    DESCRIBE_INSTANCES,
     DESCRIBE_NETWORK_INTERFACES,
     DESCRIBE_SECURITY_GROUPS,
     DESCRIBE_NETWORK_ACLS,
@@ -124,4 +141,5 @@ OPERATIONS = (
     PUT_OBJECT,
     PUT_INVENTORY,
     SIGNAL_RESOURCE,
+    GET_ROLE,
 )

@@ -13,7 +13,7 @@ from botocore.exceptions import EndpointProviderError
 from botocore.loaders import Loader
 
 from agent.aws.endpoints import DUAL_STACK, FIPS, IGNORED, PARTITIONS, URL, endpoint_url, partition_of
-from agent.aws.operations import CLOUDFORMATION, CLOUDHSM, EC2, S3, SECRETS_MANAGER, SERVICES, Service
+from agent.aws.operations import CLOUDFORMATION, CLOUDHSM, EC2, IAM, S3, SECRETS_MANAGER, SERVICES, Service
 from agent.core.errors import AgentError
 
 _LOADER = Loader()
@@ -32,6 +32,9 @@ REGIONS = (
 )
 
 
+REGIONAL = [each for each in SERVICES if not each.hosts]
+
+
 @cache
 def provider_of(name: str) -> EndpointProvider:
     return EndpointProvider(_LOADER.load_service_model(name, "endpoint-rule-set-1"), _RULES)
@@ -46,7 +49,7 @@ def by_botocore(service: Service, region: str, *, fips: bool, dual_stack: bool) 
 
 
 @pytest.mark.parametrize("region", REGIONS)
-@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
+@pytest.mark.parametrize("service", REGIONAL, ids=lambda service: service.name)
 def test_the_endpoint_is_the_one_that_botocore_finds(service: Service, region: str) -> None:
     for fips, dual_stack in itertools.product((False, True), repeat=2):
         if service is SECRETS_MANAGER and fips and dual_stack and region == "cn-north-1":
@@ -60,6 +63,17 @@ def test_the_endpoint_is_the_one_that_botocore_finds(service: Service, region: s
             assert caught.value.code.name == "config-invalid"
         else:
             assert endpoint_url(service, region, environ) == wanted
+
+
+@pytest.mark.parametrize("fips", [False, True])
+@pytest.mark.parametrize(
+    ("region", "whole"), [("eu-central-1", "aws-global"), ("us-gov-west-1", "aws-us-gov-global")]
+)
+def test_a_service_without_regions_has_one_host_for_a_partition(region: str, whole: str, fips: bool) -> None:
+    assert endpoint_url(IAM, region, {FIPS: str(fips)}) == by_botocore(
+        IAM, whole, fips=fips, dual_stack=False
+    )
+    assert endpoint_url(IAM, region, {f"{URL}_IAM": "https://vpce.example"}) == "https://vpce.example"
 
 
 def test_the_partitions_are_those_of_botocore() -> None:
