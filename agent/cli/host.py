@@ -86,7 +86,7 @@ def status(
     """Show the last report. Works without root."""
     if limit is not None and not wait:
         raise AgentError("usage", "a duration belongs to --wait", saw=limit, want=f"status --wait {limit}")
-    stop = _stopped_by_signals(threading.Event())
+    stop = stopped_by_signals(threading.Event())
     machine = local_host(stop)
     seconds = _seconds(limit or "30m", "--wait") if wait else None
     tree = commands.last_report(machine, seconds, lambda words: typer.echo(printable(words), err=True))
@@ -212,7 +212,7 @@ def _run(
 ) -> None:
     """Run one command with its progress, its log and its signals, print its report, and exit with its status."""
     as_json = is_json(output)
-    stop = _stopped_by_signals(threading.Event())
+    stop = stopped_by_signals(threading.Event())
     progress = choose(sys.stderr, quiet=quiet, dumb=is_dumb())
     machine = local_host(stop, progress=progress.downloaded)
     log.open_log(machine, may_write=machine.is_root() and command != "plan")
@@ -226,7 +226,8 @@ def _run(
     raise typer.Exit(report.exit_status)
 
 
-def _stopped_by_signals(stop: threading.Event) -> threading.Event:
+def stopped_by_signals(stop: threading.Event) -> threading.Event:
+    """Set the event at the first signal to end, and return it."""
     # A program that is changing the host finishes; then the run ends, with undo where that is due, and reports.
     # Ignored signals stay ignored: under nohup a run continues when its terminal is closed.
     for number in termination_signals():

@@ -160,6 +160,8 @@ def command_tree(argv: Sequence[str]) -> typer.Typer:
 
     wanted = argv[0] if argv else ""
     commands = {wanted: host.COMMANDS[wanted]} if wanted in host.COMMANDS else {}
+    if wanted == "cluster":
+        commands = _cluster()
     if not commands:
         from agent.cli import fleet  # noqa: PLC0415
 
@@ -171,10 +173,16 @@ def command_tree(argv: Sequence[str]) -> typer.Typer:
         from agent.cli.user_data import user_data  # noqa: PLC0415
 
         commands = {**host.COMMANDS, "help": help_, "user-data": user_data, "iam-policy": iam_policy}
-        commands["demo"] = demo
+        commands.update({**_cluster(), "demo": demo})
     for name, command in commands.items():
         tree.command(name)(_with_hints(command))
     return tree
+
+
+def _cluster() -> dict[str, Callable[..., None]]:
+    from agent.cli.cluster import cluster  # noqa: PLC0415
+
+    return {"cluster": cluster}
 
 
 def _fleet(commands: Mapping[str, Callable[..., None]]) -> typer.Typer:

@@ -32,7 +32,10 @@ _HSM2M_CLIENT = (5, 9, 0)
 
 @dataclass(frozen=True)
 class ClusterHsm:
-    """One HSM. `ipv4` and `ipv6` are addresses of one network interface; while it comes, it has neither."""
+    """One HSM. `ipv4` and `ipv6` are addresses of one network interface; while it comes, it has neither.
+
+    `message` is AWS's sentence on its state.
+    """
 
     id: str
     state: str
@@ -41,6 +44,7 @@ class ClusterHsm:
     interface: str = ""
     ipv4: str = ""
     ipv6: str = ""
+    message: str = ""
 
     @property
     def is_usable(self) -> bool:
@@ -56,7 +60,10 @@ class ClusterHsm:
 
 @dataclass(frozen=True)
 class ClusterDescription:
-    """A cluster as AWS describes it. `certificate` is ClusterCertificate, empty before initialisation."""
+    """A cluster as AWS describes it. `certificate` is ClusterCertificate, empty before initialisation.
+
+    `message` is AWS's sentence on its state.
+    """
 
     id: str
     state: str
@@ -68,6 +75,7 @@ class ClusterDescription:
     subnets: tuple[str, ...] = ()
     certificate: str = field(default="", repr=False)
     hsms: tuple[ClusterHsm, ...] = ()
+    message: str = ""
 
     def addresses(self, *, ipv4: bool = True) -> tuple[str, ...]:
         """Return one address for each usable HSM: of two the IPv4 one, unless this host has no IPv4."""
@@ -136,6 +144,7 @@ def read_cluster(tree: Mapping[str, Any], region: str) -> ClusterDescription:
         hsms=tuple(
             sorted((_read_hsm(each) for each in tree.get("Hsms") or ()), key=lambda hsm: (hsm.zone, hsm.id))
         ),
+        message=_text(tree, "StateMessage"),
     )
 
 
@@ -289,7 +298,7 @@ def address_changes(cluster: ClusterDescription, configured: Sequence[str]) -> N
 
 
 def _read_hsm(tree: Mapping[str, Any]) -> ClusterHsm:
-    fields = ("HsmId", "State", "AvailabilityZone", "SubnetId", "EniId", "EniIp", "EniIpV6")
+    fields = ("HsmId", "State", "AvailabilityZone", "SubnetId", "EniId", "EniIp", "EniIpV6", "StateMessage")
     return ClusterHsm(*(_text(tree, name) for name in fields))
 
 

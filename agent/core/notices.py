@@ -18,6 +18,11 @@ WARNINGS: dict[str, WarningCode] = {
     each.name: each
     for each in (
         WarningCode(
+            "backup-old",
+            "the cluster has no recent backup",
+            "look for the cause in CloudTrail, or ask AWS's support: AWS makes a backup every day",
+        ),
+        WarningCode(
             "ca-expires-soon", "the CA certificate ends within weeks", "replace it in time, on every host"
         ),
         WarningCode(
@@ -99,6 +104,11 @@ WARNINGS: dict[str, WarningCode] = {
             "hard-link-cut",
             "a file that had other names was replaced under one of them",
             "link them again, or use symbolic links, which are kept",
+        ),
+        WarningCode(
+            "hsm-type-ending",
+            "AWS ends the support of this type of HSM",
+            "plan the move to hsm2m: first a client of SDK 5.9.0 or newer on every host",
         ),
         WarningCode(
             "log-folder-not-writable",
@@ -206,6 +216,11 @@ WARNINGS: dict[str, WarningCode] = {
             "settings-not-kept", "a setting that was there could not be kept", "pass it as an option"
         ),
         WarningCode(
+            "service-role-missing",
+            "the account lacks the role with which CloudHSM writes audit logs",
+            "aws iam create-service-linked-role --aws-service-name cloudhsm.amazonaws.com",
+        ),
+        WarningCode(
             "settings-restored",
             "a configuration file was put back before the configure tool ran",
             "nothing, if its settings are right",
@@ -223,6 +238,16 @@ WARNINGS: dict[str, WarningCode] = {
         WarningCode("single-hsm", "the key-availability check is off", "use two HSMs or more in production"),
         WarningCode(
             "snapshot-not-kept", "the state before this run could not be kept", "fix what the text names"
+        ),
+        WarningCode(
+            "single-hsm",
+            "the cluster has one HSM",
+            "create a second one in another zone: `aws cloudhsmv2 create-hsm`",
+        ),
+        WarningCode(
+            "single-zone",
+            "all HSMs of the cluster are in one zone",
+            "create an HSM in another zone: `aws cloudhsmv2 create-hsm`",
         ),
         WarningCode(
             "snapshot-passed-over",

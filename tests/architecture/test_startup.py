@@ -127,6 +127,7 @@ def loaded(code: str, *argv: str, **environment: str) -> set[str]:
         ["explain"],
         ["explain", "hsm-refused"],
         ["configure", "--help"],
+        ["cluster", "--help"],
     ],
     ids=" ".join,
 )

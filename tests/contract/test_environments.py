@@ -310,8 +310,8 @@ def test_an_interrupt_while_it_is_loaded_is_130(bench: Bench, after: int) -> Non
 def test_a_signal_that_the_caller_ignores_stays_ignored(bench: Bench) -> None:
     code = (
         "import os, signal, sys, threading\n"
-        "from agent.cli.host import _stopped_by_signals\n"
-        "stop = _stopped_by_signals(threading.Event())\n"
+        "from agent.cli.host import stopped_by_signals\n"
+        "stop = stopped_by_signals(threading.Event())\n"
         "for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):\n"
         "    os.kill(os.getpid(), number)\n"
         "    print(int(stop.is_set()), end='')\n"

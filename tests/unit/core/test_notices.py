@@ -12,7 +12,7 @@ from agent.core.codes import CODES
 from agent.core.notices import WARNINGS
 
 AGENT = Path(__file__).parents[3] / "agent"
-MAKERS = ("Notice", "add_notice")
+MAKERS = ("Notice", "add_notice", "Risk", "_risk", "_of_code")
 CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
 
 
