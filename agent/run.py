@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # the sinks that are reached over the network
 _OVER_THE_NETWORK = {"https", "http"}
+_IN_AWS = {"cfn", "s3", "ssm-inventory"}
 
 
 @final
@@ -102,7 +103,7 @@ class RecordedRun:
         self._recipients = recipients
         if not self._is_delivered(recipients):
             return
-        import agent.sinks.delivery  # noqa: F401, PLC0415 -- only where a report goes somewhere
+        import agent.sinks.delivery  # noqa: PLC0415 -- only where a report goes somewhere
 
         schemes = {uri.partition(":")[0] for uri in recipients.report_to}
         waits = self._machine.is_root() and _has_spooled(self._machine)  # for whichever sink
@@ -110,7 +111,9 @@ class RecordedRun:
             import xml.etree.ElementTree  # noqa: F401, PLC0415 -- 10 ms that only this pays
         if waits or schemes & _OVER_THE_NETWORK:
             ready.load_for_web()
-        if waits or "cfn" in schemes:
+        if waits or schemes & _IN_AWS:
+            import agent.sinks.aws  # noqa: F401, PLC0415 -- 30 ms that only these pay
+
             ready.load_for_aws()
 
     def save_begun(self) -> None:

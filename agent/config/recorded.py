@@ -245,6 +245,7 @@ def with_what_lacks(view: HostView, error: AgentError, desired: Desired) -> Agen
 
 def receivers(desired: Desired) -> Desired:
     return Desired(
+        region=desired.region,
         report_to=desired.report_to,
         report_ca=desired.report_ca,
         report_token_file=desired.report_token_file,

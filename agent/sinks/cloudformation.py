@@ -45,9 +45,10 @@ def target_of(uri: str) -> SignalTarget:
 
 def send(report: OutgoingReport, context: DeliveryContext) -> None:
     """Signal the resource. A stack that no longer waits is no failure. Raises UndeliveredError."""
-    from agent.aws.client import TRIES, WHOLE, AwsClient, AwsRefusedError  # noqa: PLC0415 -- 30 ms
+    from agent.aws.access import AwsAccess  # noqa: PLC0415 -- 30 ms
+    from agent.aws.client import AwsRefusedError  # noqa: PLC0415 -- as above
     from agent.aws.operations import SIGNAL_RESOURCE  # noqa: PLC0415 -- as above
-    from agent.aws.session import open_session  # noqa: PLC0415 -- as above
+    from agent.sinks.aws import undelivered, within  # noqa: PLC0415 -- as above
 
     target, tree = target_of(report.uri), report.tree
     params = {
@@ -57,27 +58,14 @@ def send(report: OutgoingReport, context: DeliveryContext) -> None:
         "Status": "SUCCESS" if tree["exit_status"] == 0 else "FAILURE",
     }
     try:
-        session = open_session(context.machine, context.environ, target.region)
-        client = AwsClient(
-            session,
-            context.check_stopped,
-            1 if context.hurried else TRIES,
-            max(0.0, min(WHOLE, context.left())),
-        )
-        client.call(SIGNAL_RESOURCE, params)
+        access = AwsAccess(context.machine, context.environ, target.region)
+        within(context, access.client).call(SIGNAL_RESOURCE, params)
     except AwsRefusedError as error:
-        if (
-            "cannot be signaled" not in error.refusal.message
-        ):  # otherwise the stack is complete, or has given up
+        # otherwise the stack is complete, or has given up
+        if "cannot be signaled" not in error.refusal.message:
             raise UndeliveredError(error.saw) from None
     except AgentError as error:
-        raise UndeliveredError(_words(error)) from None
-
-
-def _words(error: AgentError) -> str:
-    if error.code.name == "interrupted":
-        return "interrupted"
-    return f"{error.sentence}: {error.saw}" if error.code.name == "aws-no-credentials" else error.saw
+        raise undelivered(error) from None
 
 
 def unique_id(tree: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import traceback
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from agent.core.aws_names import with_region
 from agent.core.errors import AgentError
 from agent.core.model import Notice
 from agent.core.plain import LONGEST, cut, printable
@@ -53,6 +54,8 @@ def deliver(
     As root, a report is first written to the spool and then sent: a run that is killed meanwhile loses nothing, and
     a later attempt has the key of the first one.
     """
+    # a later run, which may know no region, delivers what is kept
+    wanted = replace(wanted, report_to=tuple(with_region(uri, wanted.region) for uri in wanted.report_to))
     reports = tuple(OutgoingReport(uri, document) for uri in wanted.report_to)
     this = _DeliveryPass(machine, wanted, environ, hurried=hurried)
     if not machine.is_root():

@@ -7,14 +7,12 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Callable
 
 from agent.core import urls
-from agent.sinks import cloudformation, cloudwatch, file, https, junit, prometheus
+from agent.sinks import cloudformation, cloudwatch, file, https, junit, prometheus, s3, ssm_inventory
 from agent.sinks.message import UndeliveredError
 
 if TYPE_CHECKING:
     from agent.sinks.message import DeliveryContext, OutgoingReport
 
-# sinks of a later release; refused now, rather than ignored when a report is due
-_NOT_YET = ("ssm-inventory",)
 # these name a path, which may contain spaces: C:/Program Files/windows_exporter
 _OF_FILES = ("file", "junit", "prometheus")
 
@@ -35,6 +33,8 @@ SINKS = {
     "prometheus": ReportSink(prometheus.check, prometheus.send, "prometheus:DIR"),
     "junit": ReportSink(junit.check, junit.send, "junit:PATH"),
     "cloudwatch": ReportSink(cloudwatch.check, cloudwatch.send, "cloudwatch:GROUP/STREAM"),
+    "s3": ReportSink(s3.check, s3.send, "s3://BUCKET/PREFIX/"),
+    "ssm-inventory": ReportSink(ssm_inventory.check, ssm_inventory.send, "ssm-inventory:"),
     "cfn": ReportSink(cloudformation.check, cloudformation.send, "cfn:STACK/RESOURCE?region=REGION"),
 }
 
@@ -42,8 +42,6 @@ SINKS = {
 def check(uri: str) -> None:
     """Raise ValueError with a complaint when no report can go to this URI; it contains no secret."""
     scheme, colon, _ = uri.partition(":")
-    if colon and scheme in _NOT_YET:
-        raise ValueError(f"{scheme}: is not built yet; there are {_forms()}")
     if not colon or scheme not in SINKS:
         near = get_close_matches(scheme, SINKS, 1)
         meant = f"; did you mean {near[0]}:?" if near and colon else ""

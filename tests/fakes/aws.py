@@ -7,10 +7,12 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from agent.core.system import LINUX
 from agent.hosts.posix import Posix
 from tests.fakes.memory import Memory
 
 if TYPE_CHECKING:
+    from agent.core.system import System
     from tests.fakes.receiver import Answer, Exchange
 
 SECRET = "wJalrXUtnFEMI/K7MDENG"
@@ -21,8 +23,8 @@ KEYS = {"AWS_ACCESS_KEY_ID": "ASIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": SECRET, "AW
 class RealTime(Memory):
     """Files in memory, real time, and a clock that may be wrong by `off`; `waits` are those it was asked for."""
 
-    def __init__(self, off: dt.timedelta = dt.timedelta()) -> None:
-        super().__init__()
+    def __init__(self, off: dt.timedelta = dt.timedelta(), system: System = LINUX) -> None:
+        super().__init__(system=system)
         self.off = off
         self.waits: list[float] = []
 

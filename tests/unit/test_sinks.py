@@ -41,6 +41,7 @@ def means(memory: Memory) -> DeliveryContext:
         "file:/var/log/report.json", "file:///var/log/report.json", "https://receiver.example/hsm?team=a",
         "https://[fd00::1]:8443/x", "http://127.0.0.1:8080/", "http://[::1]/", "http://localhost/x", "prometheus:/var/lib/x",
         "junit:/tmp/a b".replace(" ", "_"), "cloudwatch:/hosts/cloudhsm/web-1", "cloudwatch:g/s",
+        "s3://reports", "s3://reports/fleet/", "s3://reports/fleet?region=eu-west-1", "ssm-inventory:",
     ],
 )  # fmt: skip
 def test_a_place_for_reports_is_accepted(uri: str) -> None:
@@ -53,7 +54,12 @@ def test_a_place_for_reports_is_accepted(uri: str) -> None:
         ("", "is no place for a report"),
         ("/var/log/report.json", "is no place for a report"),
         ("htps://receiver.example/", "did you mean https:?"),
-        ("ssm-inventory:", "is not built yet"),
+        ("ssm-inventory:web-1", "is not ssm-inventory: alone"),
+        ("ssm-inventry:", "did you mean ssm-inventory:?"),
+        ("s3://b/reports/", "names no bucket"),
+        ("s3:reports", "names no bucket"),
+        ("s3://reports/a?regoin=eu-west-1", "region= is wanted"),
+        ("s3://reports/a b", "space or a control character"),
         ("file:report.json", "file:/PATH is wanted"),
         ("file:/var/log/", "file:/PATH is wanted"),
         ("file://host/x", "file:/PATH is wanted"),
