@@ -104,6 +104,17 @@ def test_packages_are_small(built: Path) -> None:
     assert all(size <= LIMIT for size in sizes.values()), sizes
 
 
+def test_what_a_roll_out_sends_is_small_and_brings_nothing_of_an_operator(built: Path) -> None:
+    """It goes to every host of a fleet; a person's credentials are for the machine that they type on."""
+    archive = only(built, "hsm-agent-far-end-*.tar.gz")
+    assert archive.stat().st_size <= 1_000_000
+    with tarfile.open(archive) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    assert "agent/aws/client.py" in names
+    assert names & {"agent/aws/operator.py", "agent/iam_policy.py"} == set()
+    assert not any(name.startswith(("botocore/", "moto/", "agent/cli/")) for name in names)
+
+
 def test_the_checksums_are_the_ones_of_the_files(built: Path) -> None:
     lines = (built / "SHA256SUMS").read_text().splitlines()
     named = {line.split("  ")[1]: line.split("  ")[0] for line in lines}

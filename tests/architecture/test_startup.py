@@ -146,6 +146,13 @@ def test_a_run_with_nothing_to_do_loads_nothing_costly(components: list[str], ca
     assert not any(name.startswith("agent.sinks") for name in modules)
 
 
+def test_a_run_that_asks_aws_nothing_loads_none_of_it(ca_pem: bytes) -> None:
+    """The handle by which a run would ask is all there is of it: it has 50 lines, and no import."""
+    for code, ca in ((_SECOND_RUN, ca_pem.decode()), (_FAR_END, ca_pem.decode())):
+        modules = loaded(code, ca)
+        assert {name for name in modules if name.startswith("agent.aws.")} <= {"agent.aws.access"}
+
+
 def test_the_far_end_of_a_roll_out_loads_nothing_costly(ca_pem: bytes) -> None:
     """Every host of a fleet pays for it at every pass: no command line, and nothing that only a touch or a fault uses."""
     modules = loaded(_FAR_END, ca_pem.decode())
