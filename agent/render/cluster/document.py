@@ -136,7 +136,7 @@ def _blocked(path: BlockedPath) -> dict[str, Any]:
         "by": obstacle.id,
         "saw": obstacle.saw,
         "want": obstacle.want,
-        "cure": obstacle.error.hint,
+        "cure": obstacle.hint,
     }
 
 
