@@ -90,7 +90,7 @@ def timeouts_for(desired: Desired) -> Timeouts:
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class _PreparedUndo:
     """The engine's Undo, for which everything is loaded that the rest of the run may need, before the first change."""
 
     keeper: SnapshotUndo
@@ -136,12 +136,13 @@ def configure(machine: Host, desired: Desired, run: RunInfo, listener: Listener)
         context.note(*close(machine))
         accept(machine, record_of(machine, run.run_id, wanted))
         this.save_begun()
-        planned, ca, diagnosis = _prepare(host, wanted, limits, this, listener, patience=limits.cluster)
-        record = accept(machine, with_ca(run.run_id, wanted, ca))
-        undo = _Prepared(SnapshotUndo(machine, run.run_id), _downloads(planned), diagnosis)
+        known = _gather_input(host, wanted, limits, this, listener, patience=limits.cluster)
+        planned = known.planned
+        record = accept(machine, with_ca(run.run_id, known.wanted, known.ca))
+        undo = _PreparedUndo(SnapshotUndo(machine, run.run_id), _downloads(planned), known.diagnosis)
         names = shared(machine)
         context.result = result = apply_plan(planned.plan, host, listener, undo)
-        context.result = result = diagnosis.explain(result, planned.plan, listener)
+        context.result = result = known.diagnosis.explain(result, planned.plan, listener)
         if _has_all_packages(result):
             with contextlib.suppress(AgentError):
                 tidy(machine)
@@ -171,15 +172,15 @@ def verify(machine: Host, desired: Desired, run: RunInfo, listener: Listener) ->
         view = ReadOnlyHost(host)
         context.wanted = wanted = resolve_desired(view, desired)
         this.deliver_to(wanted)
-        planned, ca, diagnosis = _prepare(view, wanted, limits, this, listener)
-        context.result = result = check_plan(planned.plan, view, listener)
-        context.result = diagnosis.explain(result, planned.plan, listener)
-        _run_post_checks(host, planned, context)
+        known = _gather_input(view, wanted, limits, this, listener)
+        context.result = result = check_plan(known.planned.plan, view, listener)
+        context.result = known.diagnosis.explain(result, known.planned.plan, listener)
+        _run_post_checks(host, known.planned, context)
         # an ordinary user cannot read the record that may be there
         is_unknown = not machine.is_root() and machine.stat(machine.system.desired) is not None
         context.is_first = last_configure(machine) is None and not is_unknown
         if run.command == "verify":
-            context.unfinished = unfinished(view, with_ca(run.run_id, wanted, ca), run.environ)
+            context.unfinished = unfinished(view, with_ca(run.run_id, known.wanted, known.ca), run.environ)
             context.note(*record_remarks(view))
     return this.report
 
@@ -220,7 +221,7 @@ def remove(machine: Host, run: RunInfo, listener: Listener, timeout: float | Non
         host = DeadlineHost(machine, limits.run)
         context.facts = facts = gather(host)
         using = users(facts.paths, _programs(machine, (*facts.components(5), *facts.components(3)), context))
-        undo = _Prepared(SnapshotUndo(machine, run.run_id, REMOVE))
+        undo = _PreparedUndo(SnapshotUndo(machine, run.run_id, REMOVE))
         this.save_begun()
         context.result = result = apply_plan(removal_plan(facts, limits), host, listener, undo)
         is_done = judge(result).outcome is RunOutcome.OK
@@ -326,7 +327,17 @@ def last_report(
         view.sleep(_POLL)
 
 
-def _prepare(
+@dataclass(frozen=True)
+class _Input:
+    """What a plan is made of, and the plan. `wanted` has the region in which AWS was asked: it holds in any shell."""
+
+    wanted: Desired
+    planned: PlanResult
+    ca: Ca
+    diagnosis: Diagnosis
+
+
+def _gather_input(
     host: HostView,
     desired: Desired,
     limits: Timeouts,
@@ -334,7 +345,7 @@ def _prepare(
     listener: Listener,
     *,
     patience: float = 0.0,
-) -> tuple[PlanResult, Ca, Diagnosis]:
+) -> _Input:
     """Gather facts, ask AWS for the cluster, read the CA and plan; each is in the report as soon as it is there.
 
     `patience`: for how many seconds AWS is asked again while it changes the list of HSMs.
@@ -352,7 +363,9 @@ def _prepare(
     soon = expiry_notice(ca, host.now())
     context.note(*planned.plan.notices, *remarks, *((soon,) if soon else ()))
     described = source.cluster.description if source.cluster else None
-    return planned, ca, Diagnosis(host, access, this.info.environ, desired.cluster_id, described)
+    diagnosis = Diagnosis(host, access, this.info.environ, desired.cluster_id, described)
+    region = described.region if described else desired.region
+    return _Input(replace(desired, region=region), planned, ca, diagnosis)
 
 
 def _keep_proven(machine: Host, run: RunInfo) -> tuple[Notice, ...]:

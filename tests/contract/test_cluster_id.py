@@ -314,3 +314,13 @@ def test_what_an_operator_sent_along_is_not_asked_for_again(site: Site) -> None:
 def test_a_description_of_another_form_is_refused(tree: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         description_from_json(tree)
+
+
+def test_the_region_that_a_shell_names_is_recorded(site: Site) -> None:
+    site.environ["AWS_REGION"] = REGION
+    with site.aws(site.cluster()):
+        site.configure(region=None)
+        del site.environ["AWS_REGION"]
+        report = site.verify()
+    assert outcome(report) == ("ok", None, 0)
+    assert records.read_last(site.host).desired["region"] == REGION
