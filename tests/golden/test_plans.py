@@ -1,6 +1,6 @@
 """The plan for every Linux row and processor, with every component that fits: its files, as an operator mirrors them.
 
-`pytest tests/golden --update-golden` writes them anew; a change of the catalogue is then a difference to review.
+`pytest tests/golden --update-golden` writes them; a change of the catalogue is then a difference to review.
 """
 
 from __future__ import annotations
