@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from agent.catalogue import HostRow
+    from agent.catalogue.loader import HostRow
 
 GOLDEN = Path(__file__).parent / "published.txt"
 CATALOGUE = load()
