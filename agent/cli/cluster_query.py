@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agent.core.host import HostView
 
 _ARGUMENT, _OPTION, _RECORD = "the argument", "an option", "the last configure"
-_CLIENT, _ONLY = "the client's configuration", "nobody: it is the only one of the region"
+_CLIENT, _ONLY = "the client's configuration", "no one: it is the only cluster in the region"
 
 
 def ask_cluster(

@@ -1,4 +1,4 @@
-"""What fails, as an exception: an AgentError with a code, and which code stands for what nobody expected."""
+"""Errors as exceptions: AgentError with a code, and the codes for exceptions of the operating system."""
 
 from __future__ import annotations
 
@@ -90,5 +90,5 @@ def immutable(path: str) -> AgentError:
         f"{path} cannot be written",
         saw=f"{path} has the attribute `i` (immutable) or `a` (append only)",
         want="a file or directory that root may change",
-        hint=f"`lsattr -d {path}` shows it, `chattr -ia {path}` takes it off; then run the same command again",
+        hint=f"`lsattr -d {path}` shows it, `chattr -ia {path}` removes it; then run the same command again",
     )

@@ -66,7 +66,7 @@ def send(report: OutgoingReport, context: DeliveryContext) -> None:
     nodes = _nodes(machine, node)
     if len(nodes) != 1:
         raise UndeliveredError(
-            f"{why}; and SSM's agent has no folder of one node in {folder(machine.system)}"
+            f"{why}; and SSM's agent has no directory of one node in {folder(machine.system)}"
         )
     machine.write(_file(machine.system, nodes[0]), left_for_agent(tree).encode(), mode=0o600)
 

@@ -177,7 +177,7 @@ def test_a_cluster_that_is_not_there_is_said_with_the_region(place: Place) -> No
 
 def test_the_only_one_of_the_region_is_meant(place: Place) -> None:
     view = ask(place, cluster=None)
-    assert (view.cluster.id, view.named_by) == (CLUSTER, "nobody: it is the only one of the region")
+    assert (view.cluster.id, view.named_by) == (CLUSTER, "no one: it is the only cluster in the region")
     with pytest.raises(AgentError) as caught:
         ask(place, {"AWS_REGION": "us-east-1"}, cluster=None)
     assert caught.value.code.name == "cluster-not-found"

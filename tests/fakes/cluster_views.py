@@ -192,7 +192,7 @@ def crowded(instances: int = 300, hsms: int = 28) -> ClusterView:
         ),
         HOST,
         now=NOW,
-        named_by="nobody: it is the only one of the region",
+        named_by="no one: it is the only cluster in the region",
     )
 
 

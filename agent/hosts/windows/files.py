@@ -122,7 +122,7 @@ class Files:
         if owner not in (None, acl.NOBODY_ASKED):
             raise AgentError(
                 "write-failed", f"{path} cannot be given to {owner}", saw="Windows has no numbers for users",
-                want="no owner", hint="leave the owner out: a file belongs to whoever the agent runs as",
+                want="no owner", hint="leave the owner out: a file belongs to the user that the agent runs as",
             )  # fmt: skip
         temporary = ""
         try:

@@ -40,8 +40,8 @@ class HostGroup:
 
 
 @dataclass(frozen=True)
-class Risk:
-    """What does not fail yet: a code, the texts of its warnings, and the hosts."""
+class WarningGroup:
+    """The warnings of one code: their texts, and their hosts."""
 
     code: str
     texts: tuple[Counted, ...]
@@ -57,14 +57,14 @@ def groups(tree: Mapping[str, Any]) -> tuple[HostGroup, ...]:
     return tuple(sorted(made, key=lambda each: (_rank(each.outcome), -len(each.hosts), each.title)))
 
 
-def risks(tree: Mapping[str, Any]) -> tuple[Risk, ...]:
+def risks(tree: Mapping[str, Any]) -> tuple[WarningGroup, ...]:
     """Return the warnings of all hosts by their code, the most frequent first."""
     found: dict[str, list[tuple[str, str]]] = {}
     for host in tree["hosts"]:
         for code, text in _warnings(host["report"] or {}):
             found.setdefault(code, []).append((_quotes(text), host["name"]))
     made = [
-        Risk(code, counted(text for text, _ in each), tuple(dict.fromkeys(name for _, name in each)))
+        WarningGroup(code, counted(text for text, _ in each), tuple(dict.fromkeys(name for _, name in each)))
         for code, each in found.items()
     ]
     return tuple(sorted(made, key=lambda each: (-len(each.hosts), each.code)))

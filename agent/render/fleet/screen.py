@@ -14,7 +14,7 @@ from agent.render.text import NBSP, coloured, wrapped
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.render.fleet.grouping import HostGroup, Risk
+    from agent.render.fleet.grouping import HostGroup, WarningGroup
     from agent.render.fleet.humanize import Counted
 
 # How many of the values that differ between hosts are shown.
@@ -228,7 +228,7 @@ def _foot(tree: Mapping[str, Any], width: int | None) -> list[str]:
     return [*lines, *_waves(tree["waves"], width), *wrapped("totals: ", tally(tree), width, indent=8)]
 
 
-def _risk(risk: Risk, total: int, width: int | None) -> list[str]:
+def _risk(risk: WarningGroup, total: int, width: int | None) -> list[str]:
     count = len(risk.hosts)
     if len(risk.texts) == 1:
         some = f"{risk.hosts[0]}: " if count == 1 and total > 1 else f"{hosts(count)}: "
