@@ -224,7 +224,7 @@ class _Search:
                 hsms[address] = named[0]
             elif near:
                 saw = ", ".join(f"{each.id} ({each.description or 'without description'})" for each in near)
-                self._lacks.append(f"{address} belongs to {saw}: which HSM that is cannot be told")
+                self._lacks.append(f"{address} belongs to {saw}: which HSM it is, is unknown")
             else:
                 self._lacks.append(f"EC2 shows this account no interface with the address {address}")
         return hsms
