@@ -34,6 +34,8 @@ _ABSENT = (
     "ParameterVersionNotFound",
     "ResourceNotFoundException",
 )
+# and for what is there and is not given: a secret that is being deleted, an archived object, a marker of a deletion
+_WITHHELD = ("InvalidRequestException", "InvalidObjectState", "MethodNotAllowed")
 # base64 of `---`, with which PEM begins
 _PEM_IN_BASE64 = b"LS0t"
 
@@ -51,8 +53,10 @@ def read_from_aws(access: AwsAccess, uri: str) -> bytes:
             return _unwrapped(_within(_parameter(access, name), MOST_PARAMETER, uri))
         return _unwrapped(_member(_within(_secret(access, name), MOST_SECRET, uri), name, uri))
     except AwsAnswerTooLargeError as error:
-        raise _unreadable(uri, error.saw, want=f"at most {MOST_OBJECT} bytes") from None
+        raise _unreadable(uri, error.saw) from None
     except AwsRefusedError as error:
+        if error.refusal.code in _WITHHELD:
+            raise _unreadable(uri, error.saw) from None
         if error.refusal.code not in _ABSENT:
             raise
         hint = f"is the name right, and is it of {error.region}? `--region REGION` or an ARN names another region"

@@ -174,6 +174,8 @@ def test_what_is_not_there_is_a_ca_that_cannot_be_read(url: str, source: str, sa
         ("secretsmanager:ca#pem", answers({"SecretString": '{"pem":{"a":1}}'}), "ca-unreadable", "pem is no text"),
         ("secretsmanager:ca#pem", answers({"SecretString": "[" * 60000}), "ca-unreadable", "not JSON"),
         ("secretsmanager:ca", answers({"SecretString": "LS0t!"}), "ca-not-a-certificate", "base64"),
+        ("secretsmanager:ca", refuses("InvalidRequestException", "marked for deletion"), "ca-unreadable", "marked for deletion"),
+        ("s3://bucket/ca", says("<Error><Code>InvalidObjectState</Code></Error>", 403), "ca-unreadable", "InvalidObjectState"),
     ],
 )  # fmt: skip
 def test_content_that_is_no_ca_is_refused(source: str, answer: Answer, code: str, saw: str) -> None:
