@@ -10,16 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
+from agent.aws import operations
 from agent.aws.endpoints import partition_of
-from agent.aws.operations import (
-    DESCRIBE_CLUSTERS,
-    GET_OBJECT,
-    GET_OBJECT_VERSION,
-    GET_PARAMETER,
-    GET_SECRET_VALUE,
-    SIGNAL_RESOURCE,
-)
-from agent.core.aws_names import Parameter, S3Location, name_of
+from agent.core.aws_names import Parameter, S3Location, name_of, s3_prefix
 from agent.core.errors import AgentError
 from agent.sinks import cloudformation
 
@@ -29,6 +22,16 @@ if TYPE_CHECKING:
     from agent.config.desired import Desired
     from agent.core.aws_names import Secret
 
+SURROUNDINGS = (
+    operations.DESCRIBE_BACKUPS,
+    operations.DESCRIBE_INSTANCES,
+    operations.DESCRIBE_NETWORK_ACLS,
+    operations.DESCRIBE_NETWORK_INTERFACES,
+    operations.DESCRIBE_ROUTE_TABLES,
+    operations.DESCRIBE_SECURITY_GROUPS,
+    operations.DESCRIBE_SUBNETS,
+)
+SERVICE_ROLE = "AWSServiceRoleForCloudHSM"
 HOST, OPERATOR = "host", "operator"
 AUDIENCES = (HOST, OPERATOR)
 ANY = "*"
@@ -124,7 +127,45 @@ def _cluster(request: PolicyRequest) -> Grant | None:
     """DescribeClusters knows no resource and no filter of IAM but the region."""
     if request.desired.cluster_id is None:
         return None
-    return Grant((DESCRIBE_CLUSTERS.permission,), (ANY,), request.region_or(""))
+    return Grant((operations.DESCRIBE_CLUSTERS.permission,), (ANY,), request.region_or(""))
+
+
+def _surroundings(request: PolicyRequest) -> Grant | None:
+    """What `hsm-agent cluster` asks besides; without it, it names what it was not told."""
+    if request.desired.cluster_id is None:
+        return None
+    return Grant(tuple(each.permission for each in SURROUNDINGS), (ANY,), request.region_or(""))
+
+
+def _service_role(request: PolicyRequest) -> Grant | None:
+    if request.desired.cluster_id is None:
+        return None
+    partition = partition_of(request.region_or("")).name
+    path = "role/aws-service-role/cloudhsm.amazonaws.com"
+    arn = f"arn:{partition}:iam::{request.account}:{path}/{SERVICE_ROLE}"
+    return Grant((operations.GET_ROLE.permission,), (arn,))
+
+
+def _packages(request: PolicyRequest) -> Grant | None:
+    return _below(request, operations.GET_OBJECT.permission, [request.desired.package_source or ""])
+
+
+def _objects(request: PolicyRequest) -> Grant | None:
+    return _below(request, operations.PUT_OBJECT.permission, request.desired.report_to)
+
+
+def _inventory(request: PolicyRequest) -> Grant | None:
+    """PutInventory knows no resource: a host may write for others of its account and region."""
+    if not _sinks(request, "ssm-inventory"):
+        return None
+    return Grant((operations.PUT_INVENTORY.permission,), (ANY,), request.region_or(""))
+
+
+def _below(request: PolicyRequest, action: str, uris: Iterable[str]) -> Grant | None:
+    """Return the action on all objects below these prefixes, of which there may be none."""
+    places = [s3_prefix(uri) for uri in uris if uri.startswith("s3://")]
+    arns = (request.object_arn(each.bucket, literal(each.below("")) + ANY, each.region) for each in places)
+    return _of_all(action, arns)
 
 
 def _ca(request: PolicyRequest) -> Grant | None:
@@ -132,13 +173,13 @@ def _ca(request: PolicyRequest) -> Grant | None:
     if name is None:
         return None
     if isinstance(name, S3Location):
-        operation = GET_OBJECT_VERSION if name.version else GET_OBJECT
+        operation = operations.GET_OBJECT_VERSION if name.version else operations.GET_OBJECT
         return Grant(
             (operation.permission,), (request.object_arn(name.bucket, literal(name.key), name.region),)
         )
     if isinstance(name, Parameter):
-        return Grant((GET_PARAMETER.permission,), (_parameter_arn(request, name),))
-    return Grant((GET_SECRET_VALUE.permission,), (_secret_arn(request, name),))
+        return Grant((operations.GET_PARAMETER.permission,), (_parameter_arn(request, name),))
+    return Grant((operations.GET_SECRET_VALUE.permission,), (_secret_arn(request, name),))
 
 
 def _ca_name(desired: Desired) -> S3Location | Parameter | Secret | None:
@@ -160,8 +201,15 @@ def _secret_arn(request: PolicyRequest, name: Secret) -> str:
 
 
 def _keys(request: PolicyRequest) -> Grant | None:
+    return _with_key(request, "kms:Decrypt", {each.partition(":")[0] for each in _read_from_aws(request)})
+
+
+def _keys_of_reports(request: PolicyRequest) -> Grant | None:
+    return _with_key(request, "kms:GenerateDataKey", {"s3"} if _objects(request) else set())
+
+
+def _with_key(request: PolicyRequest, action: str, services: set[str]) -> Grant | None:
     """A key is used by the service that keeps what is encrypted with it, and only by way of that service."""
-    services = sorted({each.partition(":")[0] for each in _read_from_aws(request)})
     if not request.keys or not services:
         return None
     regions = sorted({found[1] for found in map(KEY_ARN.fullmatch, request.keys) if found})
@@ -170,17 +218,19 @@ def _keys(request: PolicyRequest) -> Grant | None:
     via = (
         f"{each}.{region}.{suffix}" for each in services for region in regions for suffix in suffixes[region]
     )
-    return Grant(("kms:Decrypt",), request.keys, via=tuple(via))
+    return Grant((action,), request.keys, via=tuple(via))
 
 
 def _read_from_aws(request: PolicyRequest) -> list[str]:
     """Return the actions by which what may be encrypted is read."""
-    grants = (_ca(request), _agent(request) if request.audience == HOST else None)
+    grants = (_ca(request), _packages(request), _agent(request) if request.audience == HOST else None)
     return [action for grant in grants if grant is not None for action in grant.actions]
 
 
 def _signals(request: PolicyRequest) -> Grant | None:
-    return _of_all(SIGNAL_RESOURCE.permission, (_stack(request, uri) for uri in _sinks(request, "cfn")))
+    return _of_all(
+        operations.SIGNAL_RESOURCE.permission, (_stack(request, uri) for uri in _sinks(request, "cfn"))
+    )
 
 
 def _stack(request: PolicyRequest, uri: str) -> str:
@@ -194,7 +244,7 @@ def _agent(request: PolicyRequest) -> Grant | None:
     """The image's own `aws` fetches it, before there is an agent."""
     bucket, _, key = request.agent.partition("s3://")[2].partition("/")
     arns = (request.object_arn(bucket, literal(key)),) if key else ()
-    return _of_all(GET_OBJECT.permission, arns)
+    return _of_all(operations.GET_OBJECT.permission, arns)
 
 
 def _of_all(action: str, resources: Iterable[str]) -> Grant | None:
@@ -206,11 +256,17 @@ def _sinks(request: PolicyRequest, scheme: str) -> list[str]:
     return [uri for uri in request.desired.report_to if uri.partition(":")[0] == scheme]
 
 
-# A roll-out asks for the cluster and the CA once, on the operator's machine; reports go out from each host.
+# In a roll-out, the operator asks for the cluster, the CA and the packages; reports go out from each host.
 PURPOSES = (
     Purpose("DescribeCluster", AUDIENCES, _cluster),
+    Purpose("DescribeSurroundings", (OPERATOR,), _surroundings),
+    Purpose("FindServiceRole", (OPERATOR,), _service_role),
     Purpose("ReadCa", AUDIENCES, _ca),
-    Purpose("SignalStack", (HOST,), _signals),
+    Purpose("FetchPackages", AUDIENCES, _packages),
     Purpose("FetchAgent", (HOST,), _agent),
     Purpose("UseKey", AUDIENCES, _keys),
+    Purpose("SignalStack", (HOST,), _signals),
+    Purpose("WriteReports", (HOST,), _objects),
+    Purpose("EncryptReports", (HOST,), _keys_of_reports),
+    Purpose("WriteInventory", (HOST,), _inventory),
 )

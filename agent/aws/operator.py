@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from agent.aws.access import AwsAccess
 from agent.aws.client import DENIED
-from agent.aws.session import KEY_ID, REGIONS, SECRET, TOKEN, HostCredentials
+from agent.aws.session import KEY_ID, SECRET, TOKEN, HostCredentials
 from agent.aws.sigv4 import Credentials
 from agent.core.errors import AgentError
 from agent.core.plain import cut, printable
@@ -52,8 +52,7 @@ def operator_access(
 
     `environ` is the process's own environment, which botocore reads. Only with `has_terminal` a code is asked for.
     """
-    named = region or next((environ[name] for name in REGIONS if environ.get(name)), None)
-    provider = OperatorCredentials(view, environ, named, profile, has_terminal=has_terminal)
+    provider = OperatorCredentials(view, environ, profile, has_terminal=has_terminal)
     return AwsAccess(view, environ, region, provider)
 
 
@@ -64,14 +63,12 @@ class OperatorCredentials:
         self,
         view: HostView,
         environ: Mapping[str, str],
-        region: str | None,
-        profile: str | None,
+        profile: str | None = None,
         *,
-        has_terminal: bool,
+        has_terminal: bool = False,
     ) -> None:
         self._view = view
         self._environ = environ
-        self._region = region
         self._profile = profile
         self._has_terminal = has_terminal
         # whoever names a profile does not mean the keys of the environment
@@ -82,16 +79,16 @@ class OperatorCredentials:
         self._session: Any = None
         self._found: Any = None
 
-    def credentials(self, now: dt.datetime) -> Credentials:
+    def credentials(self, now: dt.datetime, region: str, /) -> Credentials:
         """Return credentials that botocore keeps from ending. Raises `aws-no-credentials`, -denied, -unreachable."""
         if self._profile is None and any(self._environ.get(name) for name in (KEY_ID, SECRET)):
-            return self._host.credentials(now)
+            return self._host.credentials(now, region)
         with self._lock:
-            frozen = self._ask(self._frozen)
+            frozen = self._ask(lambda: self._frozen(region))
         if frozen is not None:
             return Credentials(frozen.access_key, frozen.secret_key, frozen.token or None)
         try:
-            return self._host.credentials(now)
+            return self._host.credentials(now, region)
         except AgentError as error:
             if error.code.name == "aws-no-credentials" and self._session is None:
                 error.hint = f"{INSTALL}, which reads profiles; or {error.hint}"
@@ -113,12 +110,12 @@ class OperatorCredentials:
         session = self._open()
         return session.get_scoped_config().get("region") if session is not None else None
 
-    def _frozen(self) -> Any:
+    def _frozen(self, region: str) -> Any:
         session = self._open()
         if session is None:
             return None
         if self._found is None:
-            self._found = self._look(session)
+            self._found = self._look(session, region)
         return self._found.get_frozen_credentials() if self._found is not None else None
 
     def _open(self) -> Any:
@@ -148,7 +145,7 @@ class OperatorCredentials:
         self._session = session
         return session
 
-    def _look(self, session: Any) -> Any:
+    def _look(self, session: Any, region: str) -> Any:
         """Return what botocore finds in profiles, None where there is nothing.
 
         Its providers of containers and instances are left out: it asks the metadata service through a proxy and falls
@@ -157,7 +154,6 @@ class OperatorCredentials:
         from botocore.credentials import create_credential_resolver  # noqa: PLC0415 -- as above
 
         self._refuse_what_cannot_be_asked(session)
-        region = self._region or session.get_scoped_config().get("region")
         resolver = create_credential_resolver(session, region_name=region)
         for name in ("container-role", "iam-role"):
             resolver.remove(name)

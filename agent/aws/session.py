@@ -47,10 +47,11 @@ _AGENTS = ("169.254.170.2", "169.254.170.23", "fd00:ec2::23")
 class CredentialsProvider(Protocol):
     """Where credentials come from. It keeps what it found, and finds others before those end."""
 
-    def credentials(self, now: dt.datetime) -> Credentials:
+    def credentials(self, now: dt.datetime, region: str, /) -> Credentials:
         """Return credentials that do not end within minutes of `now`, if there are such.
 
-        Raises AgentError `aws-no-credentials`, and what else keeps it from finding them.
+        `region` is where AWS is asked for them, if it has to be. Raises AgentError `aws-no-credentials`, and what else
+        keeps it from finding them.
         """
 
     def renew(self) -> bool:
@@ -68,7 +69,7 @@ class HostCredentials:
         self._environ = environ
         self._found: Credentials | None = None
 
-    def credentials(self, now: dt.datetime) -> Credentials:
+    def credentials(self, now: dt.datetime, _region: str, /) -> Credentials:
         """Look for them when they are first needed, and again when they end."""
         found = self._found
         if found is None or (found.ends is not None and found.ends - now < RENEWED):
@@ -113,7 +114,7 @@ class AwsSession:
 
     def credentials(self) -> Credentials:
         """Return credentials that do not end within minutes, if there are such. Raises `aws-no-credentials`."""
-        self._used = self._provider.credentials(self.now())
+        self._used = self._provider.credentials(self.now(), self.region)
         return self._used
 
     def renew(self) -> bool:

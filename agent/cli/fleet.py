@@ -8,12 +8,14 @@ import logging
 import os
 import signal
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from agent import log
+from agent.aws.access import AwsAccess
 from agent.cli.options import CONFIG, Output, Quiet, is_json, with_options
 from agent.cli.requirements import require_linux
 from agent.cli.terminal import is_dumb, print_result, style
@@ -29,7 +31,7 @@ from agent.sinks.file import put
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from agent.aws.access import AwsAccess
+    from agent.aws.session import CredentialsProvider
     from agent.core.fleet_model import Target
     from agent.core.host import HostView
     from agent.fleet.model import Deps, RunSpec, RunState
@@ -47,7 +49,7 @@ _HOSTS = (
     Option("parallel", None, "hosts at a time (32)", str, metavar="N"),
     Option("deadline", None, "limit for each host (15m)", str, metavar="DURATION"),
     Option("ssh_config", None, "instead of ~/.ssh/config", str, metavar="FILE"),
-    Option("profile", None, "the AWS profile that asks for --cluster-id (hsm-agent[aws])", str, metavar="NAME"),
+    Option("profile", None, "the AWS profile with which this machine asks AWS (hsm-agent[aws])", str, metavar="NAME"),
     Option("trust_new_hosts", None, "accept and record unknown host keys; never a changed one", str,
            flag=True),
     Option("tree", None, "the archive of the agent to send, instead of the one in this package", str,
@@ -180,11 +182,15 @@ def _run(
     }
     _require_writable(machine, files, read, input_errors)
 
-    def open_access(region: str | None) -> AwsAccess:
-        from agent.aws.operator import operator_access  # noqa: PLC0415 -- only where AWS is asked
+    @cache  # a person is asked for a second factor once, not for each region and each package
+    def person() -> CredentialsProvider:
+        from agent.aws.operator import OperatorCredentials  # noqa: PLC0415 -- only where AWS is asked
 
         terminal = sys.stdin is not None and sys.stdin.isatty()
-        return operator_access(machine, os.environ, region, options.profile, has_terminal=terminal)
+        return OperatorCredentials(machine, os.environ, options.profile, has_terminal=terminal)
+
+    def open_access(region: str | None) -> AwsAccess:
+        return AwsAccess(machine, os.environ, region, person())
 
     if options.resume is None:
         known = controller.last_states(os.environ) if options.only else {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from typing import TYPE_CHECKING, Annotated, Any, List, Optional
 
 import typer
@@ -92,8 +91,7 @@ def _region(machine: HostView, profile: str | None) -> str | None:
         return named
     from agent.aws.operator import OperatorCredentials  # noqa: PLC0415 -- as above
 
-    has_terminal = sys.stderr.isatty()
-    return OperatorCredentials(machine, os.environ, None, profile, has_terminal=has_terminal).region()
+    return OperatorCredentials(machine, os.environ, profile).region()
 
 
 iam_policy = with_options(_iam_policy, given=OPTIONS)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent.aws.access import AwsAccess
 from agent.aws.operations import DESCRIBE_CLUSTERS
-from agent.aws.operator import operator_access
+from agent.aws.operator import OperatorCredentials, operator_access
 from agent.core.errors import AgentError
 from agent.hosts.local import local_host
 from tests.fakes.aws import KEYS, SECRET, RealTime, answers, says
@@ -26,7 +27,6 @@ from tests.fakes.receiver import receiver
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from agent.aws.access import AwsAccess
     from agent.aws.sigv4 import Credentials
     from agent.core.host import HostView
 
@@ -130,11 +130,11 @@ def test_a_role_is_assumed_and_asks_aws_through_our_own_client(
         config(
             f"[profile person]\naws_access_key_id = {key['AccessKeyId']}\n"
             f"aws_secret_access_key = {key['SecretAccessKey']}\n"
-            f"[profile reader]\nrole_arn = {role}\nsource_profile = person\nregion = {REGION}\n"
+            f"[profile reader]\nrole_arn = {role}\nsource_profile = person\n"
         )
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         with enforced(url):
-            (page,) = access("reader").client.pages(DESCRIBE_CLUSTERS, {})
+            (page,) = access("reader", region=REGION).client.pages(DESCRIBE_CLUSTERS, {})
             assert [each["ClusterId"] for each in page["Clusters"]] == [CLUSTER]
             with pytest.raises(AgentError) as caught:
                 access("person", region=REGION).client.call(DESCRIBE_CLUSTERS, {})
@@ -180,6 +180,16 @@ def test_a_program_gives_credentials_and_is_asked_again_when_aws_calls_them_expi
     assert session.renew()
     assert session.credentials().secret == PROFILE_SECRET
     assert (tmp_path / "asked").read_text() == "x\n" * 2
+
+
+def test_what_one_region_found_is_used_in_others(config: Callable[[str], None], tmp_path: Path) -> None:
+    given = {"Version": 1, "AccessKeyId": "ASIA1", "SecretAccessKey": PROFILE_SECRET}
+    config(program(tmp_path, f"echo x >>{tmp_path}/asked; echo '{json.dumps(given)}'"))
+    person = OperatorCredentials(RealTime(), os.environ)
+    for region in (REGION, "eu-west-1"):
+        client = AwsAccess(RealTime(), os.environ, region, person).client
+        assert client.session.credentials().id == "ASIA1"
+    assert (tmp_path / "asked").read_text() == "x\n"
 
 
 @pytest.mark.parametrize(

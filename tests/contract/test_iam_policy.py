@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
 from agent import commands
+from agent.cli.cluster_query import ask_cluster
 from agent.config.desired import Desired
 from agent.config.options import CaSource
+from agent.core.errors import AgentError
+from agent.hosts.posix import Posix
 from agent.iam_policy import PURPOSES, PolicyRequest, policy_of
+from agent.render.cluster.document import to_tree
 from agent.render.json_report import to_document
 from agent.render.progress import NullProgress
 from agent.report import new_run
 from tests.fakes.authorities import maker as maker  # noqa: PLC0414 -- pytest takes it from here
 from tests.fakes.aws_cluster import AwsCluster, seed_aws_cluster
 from tests.fakes.iam import actions, allows, misfits
+from tests.fakes.imds import imds
 from tests.fakes.moto_server import ACCOUNT, CLUSTER, REGION, aws_server, client, user_with
 from tests.fakes.vendor import MIRROR, Vendor
 
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
 
     from tests.fakes.authorities import Made, Maker
     from tests.fakes.aws_server import AwsServer, Call
+    from tests.fakes.imds import Imds
 
 pytest.importorskip("moto")
 pytest.importorskip("flask")
@@ -43,12 +50,13 @@ class Site:
     server: AwsServer
     cluster: AwsCluster
     ca: Made
+    metadata: Imds
 
     def configure(self, desired: Desired, keys: Mapping[str, str]) -> str:
         """Configure a new host with somebody's keys, and return the report."""
         vendor = Vendor(addresses=self.cluster.addresses)
         host = vendor.machine(dt.datetime.now(dt.timezone.utc))
-        run = new_run(host, "configure", {**keys, "AWS_ENDPOINT_URL": self.server.url})
+        run = new_run(host, "configure", self.environ(keys))
         wanted = Desired(
             ca_cert=CaSource("inline", self.ca.pem.decode()),
             package_source=MIRROR,
@@ -59,6 +67,36 @@ class Site:
             given["hsm_ip"] = self.cluster.addresses
         whole = Desired(**{**vars(wanted), **given})
         return to_document(commands.configure(host, whole, run, NullProgress()))
+
+    def environ(self, keys: Mapping[str, str]) -> dict[str, str]:
+        return {
+            **keys,
+            "AWS_REGION": REGION,
+            "AWS_ENDPOINT_URL": self.server.url,
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": self.metadata.url,
+        }
+
+    def describe(self, desired: Desired, keys: Mapping[str, str]) -> str:
+        """Ask what `hsm-agent cluster` asks; what was denied stands in it."""
+        source = desired.ca_cert.value if desired.ca_cert else None
+        machine = Vendor().machine(dt.datetime.now(dt.timezone.utc))
+        environ = {**self.environ(keys), "AWS_EC2_METADATA_DISABLED": "true"}
+        try:
+            view = ask_cluster(machine, environ, CLUSTER, REGION, None, source)
+        except AgentError as error:
+            return f"{error.code.name} {error.sentence}"
+        return json.dumps(to_tree(view))
+
+    def fetch_packages(self, desired: Desired, keys: Mapping[str, str]) -> str:
+        """Download a package as a host does, and as an operator does for a roll-out."""
+        url = f"{desired.package_source}/Noble/cli.deb"
+        with tempfile.TemporaryDirectory() as folder:
+            machine = Posix(environ=self.environ(keys))
+            try:
+                machine.download(url, f"{folder}/cli", sha256=None, limit=99, timeout=20)
+            except AgentError as error:
+                return f"{error.code.name} {error.sentence}"
+        return ""
 
     def fetch_agent(self, _desired: Desired, keys: Mapping[str, str]) -> str:
         """Fetch what user-data names as the image's `aws` does: botocore is what it is made of."""
@@ -75,14 +113,23 @@ class Site:
 def site(maker: Maker) -> Iterator[Site]:
     ca = maker.root("policy-ca", "/CN=customer", days=3652)
     leaf = maker.below(ca, "policy-cluster", "/CN=cluster", section="leaf")
-    with aws_server() as server:
+    with aws_server() as server, imds() as metadata:
+        metadata.texts["placement/region"] = REGION
         s3 = client(server.url, "s3")
         s3.create_bucket(Bucket="packages", CreateBucketConfiguration={"LocationConstraint": REGION})
         s3.put_object(Bucket="packages", Key="agent.deb", Body=b"deb")
         s3.put_object(Bucket="packages", Key="ca.crt", Body=ca.pem)
+        s3.put_object(Bucket="packages", Key="mirror/Noble/cli.deb", Body=b"deb")
+        client(server.url, "iam").create_role(
+            RoleName="AWSServiceRoleForCloudHSM",
+            Path="/aws-service-role/cloudhsm.amazonaws.com/",
+            AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [TRUST]}),
+        )
         client(server.url, "ssm").put_parameter(Name="/hsm/ca", Value=ca.pem.decode(), Type="SecureString")
         client(server.url, "secretsmanager").create_secret(Name="hsm/ca", SecretString=ca.pem.decode())
-        yield Site(server, seed_aws_cluster(server.url, begun=False, certificate=leaf.pem.decode()), ca)
+        yield Site(
+            server, seed_aws_cluster(server.url, begun=False, certificate=leaf.pem.decode()), ca, metadata
+        )
 
 
 @dataclass(frozen=True)
@@ -99,6 +146,7 @@ class Case:
         return policy_of(PolicyRequest(Desired(**self.options), self.audience, REGION, **self.more))
 
 
+TRUST = {"Effect": "Allow", "Principal": {"Service": "cloudhsm.amazonaws.com"}, "Action": "sts:AssumeRole"}
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab"
 STACK = "cfn:web/Host?region=eu-central-1"
 CASES = (
@@ -112,6 +160,31 @@ CASES = (
     Case("CA in Secrets Manager", {"ca_cert": CaSource("aws", "secretsmanager:hsm/ca"), "region": REGION}),
     Case(
         "CA and key", {"ca_cert": CaSource("aws", "ssm:/hsm/ca:1"), "region": REGION}, more={"keys": (KEY,)}
+    ),
+    Case(
+        "CA of an operator",
+        {"cluster_id": CLUSTER, "region": REGION, "ca_cert": CaSource("aws", "s3://packages/ca.crt")},
+        Site.describe,
+        "operator",
+    ),
+    Case("operator", {"cluster_id": CLUSTER, "region": REGION}, Site.describe, "operator"),
+    Case("packages", {"package_source": "s3://packages/mirror"}, Site.fetch_packages),
+    Case(
+        "packages of an operator", {"package_source": "s3://packages/mirror"}, Site.fetch_packages, "operator"
+    ),
+    Case("reports in S3", {"report_to": ("s3://packages/reports/",), "region": REGION}),
+    Case(
+        "reports and key", {"report_to": ("s3://packages/reports/",), "region": REGION}, more={"keys": (KEY,)}
+    ),
+    Case("inventory", {"report_to": ("ssm-inventory:",), "region": REGION}),
+    Case(
+        "everything",
+        {
+            "cluster_id": CLUSTER,
+            "region": REGION,
+            "ca_cert": CaSource("aws", "ssm:/hsm/ca"),
+            "report_to": (STACK, "s3://packages/reports/", "ssm-inventory:"),
+        },
     ),
     Case("agent", {}, Site.fetch_agent, more={"agent": "s3://packages/agent.deb"}),
 )
@@ -148,7 +221,10 @@ def resource_of(call: Call) -> str:
         from urllib.parse import unquote
 
         return f"arn:aws:s3:::{unquote(call.params['path']).lstrip('/')}"
-    if call.service == "ssm":
+    if call.permission == "iam:GetRole":
+        path = "aws-service-role/cloudhsm.amazonaws.com/"
+        return f"arn:aws:iam::{ACCOUNT}:role/{path}{call.params['RoleName']}"
+    if call.permission == "ssm:GetParameter":
         return f"arn:aws:ssm:{place}:parameter/{call.params['Name'].strip('/').partition(':')[0]}"
     if call.service == "secretsmanager":
         return f"arn:aws:secretsmanager:{place}:secret:{call.params['SecretId']}-a1B2c3"

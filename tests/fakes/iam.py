@@ -28,6 +28,7 @@ RESOURCES = {
     "ec2:ModifyNetworkInterfaceAttribute": r"arn:[a-z-]+:ec2:[a-z0-9-]+:(\d{12}|\*):(network-interface|security-group)/.+",
     "iam:GetRole": r"arn:[a-z-]+:iam::(\d{12}|\*):role/.+",
     "kms:Decrypt": r"arn:[a-z-]+:kms:[a-z0-9-]+:\d{12}:key/.+",
+    "kms:GenerateDataKey": r"arn:[a-z-]+:kms:[a-z0-9-]+:\d{12}:key/.+",
     "s3:GetObject": r"arn:[a-z-]+:s3:::[^/*]+/.+",
     "s3:GetObjectVersion": r"arn:[a-z-]+:s3:::[^/*]+/.+",
     "s3:PutObject": r"arn:[a-z-]+:s3:::[^/*]+/.+",

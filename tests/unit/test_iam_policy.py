@@ -61,7 +61,7 @@ def test_a_stack_that_is_an_arn_stays_what_it_is() -> None:
 
 def test_a_roll_out_signals_from_its_hosts() -> None:
     made = policy("operator", cluster_id=CLUSTER, report_to=("cfn:web/Host?region=eu-central-1",))
-    assert actions(made) == ["cloudhsm:DescribeClusters"]
+    assert "cloudformation:SignalResource" not in actions(made)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,40 @@ def test_a_key_decrypts_by_way_of_the_service_that_is_read() -> None:
     assert not allows(made, "kms:Decrypt", KEY.replace("1234", "4321"), by_ssm)
     assert "kms:Decrypt" not in actions(of_ca("ssm:/hsm/ca"))
     assert policy(hsm_ip=("10.0.1.6",), keys=(KEY,))["Statement"] == []
+
+
+@pytest.mark.parametrize("audience", ["host", "operator"])
+def test_packages_are_read_below_their_prefix(audience: str) -> None:
+    made = policy(audience, package_source="s3://bucket/mirror")
+    assert actions(made) == ["s3:GetObject"]
+    assert allows(made, "s3:GetObject", "arn:aws:s3:::bucket/mirror/Noble/cli.deb")
+    for other in ("bucket/mirrors/cli.deb", "bucket/other", "buckets/mirror/cli.deb"):
+        assert not allows(made, "s3:GetObject", f"arn:aws:s3:::{other}")
+
+
+def test_reports_are_written_by_hosts_and_read_by_nobody() -> None:
+    places = ("s3://bucket/reports/", "s3://other/", "ssm-inventory:")
+    made = policy(report_to=places, keys=(KEY,))
+    assert actions(made) == ["kms:GenerateDataKey", "s3:PutObject", "ssm:PutInventory"]
+    for key in (
+        "bucket/reports/web-1.json",
+        "bucket/reports/history/2026-11-30/web-1.json",
+        "other/web-1.json",
+    ):
+        assert allows(made, "s3:PutObject", f"arn:aws:s3:::{key}")
+    assert not allows(made, "s3:PutObject", "arn:aws:s3:::bucket/other.json")
+    assert allows(made, "ssm:PutInventory", "*", HERE)
+    assert not allows(made, "ssm:PutInventory", "*", ELSEWHERE)
+    assert policy("operator", report_to=places)["Statement"] == []
+
+
+def test_an_operator_sees_the_surroundings_of_a_cluster() -> None:
+    made = policy("operator", cluster_id=CLUSTER, account="123456789012")
+    role = "role/aws-service-role/cloudhsm.amazonaws.com/AWSServiceRoleForCloudHSM"
+    assert allows(made, "iam:GetRole", f"arn:aws:iam::123456789012:{role}")
+    assert not allows(made, "iam:GetRole", "arn:aws:iam::123456789012:role/other")
+    assert allows(made, "ec2:DescribeInstances", "*", HERE)
+    assert not allows(made, "ec2:DescribeInstances", "*", ELSEWHERE)
 
 
 def test_an_agent_from_elsewhere_takes_no_permission() -> None:
