@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
-from agent.aws import operations
+from agent.aws import operations, path_questions
 from agent.aws.endpoints import partition_of
 from agent.core.aws_names import Parameter, S3Location, name_of, s3_prefix
 from agent.core.errors import AgentError
@@ -46,7 +46,8 @@ class PolicyRequest:
     """For whom a policy is made and what they are to do.
 
     `account` is a number or `*`, `keys` are ARNs of KMS keys with which what is read is encrypted, `agent` is where
-    user-data gets hsm-agent (s3:// or anything else), `region` is None where nothing names one.
+    user-data gets hsm-agent (s3:// or anything else), `region` is None where nothing names one. `search`: find why an
+    HSM is not reached without a cluster's id too.
     """
 
     desired: Desired
@@ -55,6 +56,7 @@ class PolicyRequest:
     account: str = ANY
     keys: tuple[str, ...] = ()
     agent: str = ""
+    search: bool = False
 
     def region_or(self, own: str) -> str:
         """Return the region that a name has of its own, else the general one. Raises `aws-region-unknown`."""
@@ -128,6 +130,13 @@ def _cluster(request: PolicyRequest) -> Grant | None:
     if request.desired.cluster_id is None:
         return None
     return Grant((operations.DESCRIBE_CLUSTERS.permission,), (ANY,), request.region_or(""))
+
+
+def _path(request: PolicyRequest) -> Grant | None:
+    """What finds why an HSM is not reached; without it, a report names what it could not ask."""
+    if request.desired.cluster_id is None and not request.search:
+        return None
+    return Grant(tuple(each.permission for each in path_questions.ASKED), (ANY,), request.region_or(""))
 
 
 def _surroundings(request: PolicyRequest) -> Grant | None:
@@ -259,6 +268,7 @@ def _sinks(request: PolicyRequest, scheme: str) -> list[str]:
 # In a roll-out, the operator asks for the cluster, the CA and the packages; reports go out from each host.
 PURPOSES = (
     Purpose("DescribeCluster", AUDIENCES, _cluster),
+    Purpose("DescribePath", (HOST,), _path),
     Purpose("DescribeSurroundings", (OPERATOR,), _surroundings),
     Purpose("FindServiceRole", (OPERATOR,), _service_role),
     Purpose("ReadCa", AUDIENCES, _ca),

@@ -42,6 +42,12 @@ KmsKey = Annotated[
 Agent = Annotated[
     Optional[str], typer.Option(metavar="SOURCE", help="the --agent of user-data: s3://BUCKET/KEY counts")
 ]
+Search = Annotated[
+    bool,
+    typer.Option(
+        "--search", help="without --cluster-id, also find why an HSM is not reached (ec2:Describe…)"
+    ),
+]
 Profile = Annotated[
     Optional[str], typer.Option(PROFILE.switch, metavar=PROFILE.metavar, help="its region counts")
 ]
@@ -54,6 +60,7 @@ def _iam_policy(
     account: Account = None,
     kms_key: KmsKey = None,
     agent: Agent = None,
+    search: Search = False,
     profile: Profile = None,
     config: Config = None,
 ) -> None:
@@ -73,7 +80,9 @@ def _iam_policy(
             input_errors.add("--kms-key", f"{key!r} is not arn:aws:kms:REGION:ACCOUNT:key/ID")
     desired = resolve(said, input_errors)
     region = desired.region or _region(machine, profile)
-    request = PolicyRequest(desired, audience, region, account or ANY, tuple(kms_key or ()), agent or "")
+    request = PolicyRequest(
+        desired, audience, region, account or ANY, tuple(kms_key or ()), agent or "", search=search
+    )
     policy = policy_of(request)
     if not policy["Statement"]:
         print_error(

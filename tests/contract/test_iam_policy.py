@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Callable
 import pytest
 
 from agent import commands
+from agent.aws.access import AwsAccess
+from agent.aws.path_questions import PathQuestions
 from agent.cli.cluster_query import ask_cluster
 from agent.config.desired import Desired
 from agent.config.options import CaSource
@@ -26,6 +28,7 @@ from agent.render.json_report import to_document
 from agent.render.progress import NullProgress
 from agent.report import new_run
 from tests.fakes.authorities import maker as maker  # noqa: PLC0414 -- pytest takes it from here
+from tests.fakes.aws import RealTime
 from tests.fakes.aws_cluster import AwsCluster, seed_aws_cluster
 from tests.fakes.iam import actions, allows, misfits
 from tests.fakes.imds import imds
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
 
 pytest.importorskip("moto")
 pytest.importorskip("flask")
+
+
+FAR = "10.88.20.5"  # an instance in another VPC
 
 
 @dataclass
@@ -67,6 +73,18 @@ class Site:
             given["hsm_ip"] = self.cluster.addresses
         whole = Desired(**{**vars(wanted), **given})
         return to_document(commands.configure(host, whole, run, NullProgress()))
+
+    def search(self, _desired: Desired, keys: Mapping[str, str]) -> str:
+        """Ask all that may be asked about a path between two VPCs, as is done where an HSM is not reached."""
+        view = RealTime()
+        client = AwsAccess(view, self.environ(keys), REGION).client
+        asked = PathQuestions(client, view.monotonic() + 60)
+        found = [asked.interfaces_at((address,)) or () for address in (FAR, self.cluster.addresses[0])]
+        list(asked.networks([each for some in found for each in some]))
+        return "".join(f"aws-denied {each}" for each in asked.denied)
+
+    def configure_and_search(self, desired: Desired, keys: Mapping[str, str]) -> str:
+        return f"{self.configure(desired, keys)}{self.search(desired, keys)}"
 
     def environ(self, keys: Mapping[str, str]) -> dict[str, str]:
         return {
@@ -127,9 +145,9 @@ def site(maker: Maker) -> Iterator[Site]:
         )
         client(server.url, "ssm").put_parameter(Name="/hsm/ca", Value=ca.pem.decode(), Type="SecureString")
         client(server.url, "secretsmanager").create_secret(Name="hsm/ca", SecretString=ca.pem.decode())
-        yield Site(
-            server, seed_aws_cluster(server.url, begun=False, certificate=leaf.pem.decode()), ca, metadata
-        )
+        cluster = seed_aws_cluster(server.url, begun=False, certificate=leaf.pem.decode())
+        cluster.add_instance(FAR, "far", attached=False, vpc=cluster.add_vpc("10.88.0.0/16"))
+        yield Site(server, cluster, ca, metadata)
 
 
 @dataclass(frozen=True)
@@ -151,9 +169,14 @@ KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab"
 STACK = "cfn:web/Host?region=eu-central-1"
 CASES = (
     Case("addresses", {"hsm_ip": ("10.77.10.10", "10.77.11.10", "10.77.12.10")}),
-    Case("cluster", {"cluster_id": CLUSTER, "region": REGION}),
+    Case("search", {"hsm_ip": ("10.77.10.10",)}, Site.search, more={"search": True}),
+    Case("cluster", {"cluster_id": CLUSTER, "region": REGION}, Site.configure_and_search),
     Case("signal", {"report_to": (STACK,)}),
-    Case("cluster and signal", {"cluster_id": CLUSTER, "region": REGION, "report_to": (STACK,)}),
+    Case(
+        "cluster and signal",
+        {"cluster_id": CLUSTER, "region": REGION, "report_to": (STACK,)},
+        Site.configure_and_search,
+    ),
     Case("account", {"report_to": (STACK,)}, more={"account": ACCOUNT}),
     Case("CA in S3", {"ca_cert": CaSource("aws", "s3://packages/ca.crt"), "region": REGION}),
     Case("CA in Parameter Store", {"ca_cert": CaSource("aws", "ssm:/hsm/ca"), "region": REGION}),
@@ -185,6 +208,7 @@ CASES = (
             "ca_cert": CaSource("aws", "ssm:/hsm/ca"),
             "report_to": (STACK, "s3://packages/reports/", "ssm-inventory:"),
         },
+        Site.configure_and_search,
     ),
     Case("agent", {}, Site.fetch_agent, more={"agent": "s3://packages/agent.deb"}),
 )

@@ -21,7 +21,7 @@ STACK = "arn:aws:cloudformation:eu-central-1:123456789012:stack/web/1a2b"
 
 
 def policy(audience: str = "host", *, region: str | None = REGION, **options: Any) -> dict[str, Any]:
-    more = {name: options.pop(name) for name in ("account", "keys", "agent") if name in options}
+    more = {name: options.pop(name) for name in ("account", "keys", "agent", "search") if name in options}
     made = policy_of(PolicyRequest(Desired(**options), audience, region, **more))
     assert misfits(made) == []
     names = [each["Sid"] for each in made["Statement"]]
@@ -38,6 +38,15 @@ def test_a_cluster_is_described_in_its_region_alone(audience: str) -> None:
     made = policy(audience, cluster_id=CLUSTER)
     assert allows(made, "cloudhsm:DescribeClusters", "*", HERE)
     assert not allows(made, "cloudhsm:DescribeClusters", "*", ELSEWHERE)
+
+
+def test_a_search_for_the_cause_goes_with_a_cluster_or_is_asked_for() -> None:
+    asked = "ec2:DescribeNetworkAcls"
+    made = policy(cluster_id=CLUSTER)
+    assert allows(made, asked, "*", HERE)
+    assert not allows(made, asked, "*", ELSEWHERE)
+    assert asked in actions(policy(hsm_ip=("10.0.1.6",), search=True))
+    assert "DescribePath" not in {each["Sid"] for each in policy("operator", cluster_id=CLUSTER)["Statement"]}
 
 
 def test_a_stack_is_signalled_and_no_other() -> None:
