@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.catalogue import parse_os_release
 from agent.cloudhsm.client_config import parse_client_config
-from agent.cloudhsm.components import component_of
+from agent.cloudhsm.components import NAMES, component_of
 from agent.cloudhsm.paths import client_paths
 from agent.core.errors import AgentError
 from agent.core.system import LINUX
@@ -92,15 +92,29 @@ def gather(view: HostView) -> Facts:
     """Read the facts. Raises AgentError when the machine cannot be read; an unknown system is a value."""
     here = client_paths(view.system)
     bare = _windows(view) if view.system.is_windows else _linux(view)
+    installed = MANAGERS[bare.format].installed(view) if bare.format else ()
     return replace(
         bare,
-        installed=MANAGERS[bare.format].installed(view) if bare.format else (),
+        installed=installed,
         configured=tuple(_configured(view, here)),
         has_ca=view.stat(here.ca) is not None,
         due=tuple(known.name for known in map(component_of, due(view)) if known is not None),
         system=view.system,
-        kept=snapshots.copies(view),
+        kept=_kept(view, installed),
     )
+
+
+def _kept(view: HostView, installed: tuple[Installed, ...]) -> dict[str, SavedConfig]:
+    """Return the copies of what is still here. Whoever took a package off, file and all, wants nothing of it back."""
+    here = client_paths(view.system)
+    known = [component_of(each.package) for each in installed]
+    names = {each.name for each in known if each is not None and each.sdk == 5}
+    names |= {path for each in known if each is not None and each.sdk == 3 for path in here.sdk3.configs}
+    return {
+        name: saved
+        for name, saved in snapshots.copies(view).items()
+        if name in names or view.stat(here.settings(name, view) if name in NAMES else name) is not None
+    }
 
 
 def _linux(view: HostView) -> Facts:

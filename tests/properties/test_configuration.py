@@ -413,6 +413,20 @@ def test_a_package_that_was_installed_anew_by_hand_loses_no_more_than_since_the_
 
 
 @both
+@pytest.mark.parametrize("left", ["nothing", "the package", "its file"])
+def test_what_was_taken_off_by_hand_does_not_come_back(world: World, left: str, ca_pem: bytes) -> None:
+    host = Host(world, ca_pem)
+    assert host.configure(client_cert="/etc/old.crt", client_key="/etc/old.key").exit_status == 0
+    if left != "the package":
+        host.vendor.installed.clear()
+    if left != "its file":
+        host.memory.remove(host.cfg())
+    assert host.configure().exit_status == 0
+    cluster = host.tree()["clusters"][0]["cluster"]
+    assert ("client_cert_hsm_tls_path" in cluster) is (left != "nothing")
+
+
+@both
 def test_after_a_removal_nothing_is_kept(world: World, ca_pem: bytes) -> None:
     host = Host(world, ca_pem)
     tune(host, "cli")
