@@ -46,9 +46,10 @@ from agent.planner import fit_host, plan, removal_plan
 from agent.run import RecordedRun, recipients_of
 from agent.state import records, snapshots
 from agent.state.exposure import close
+from agent.state.pending import clear_cache
 from agent.state.running import current_run
 from agent.state.snapshot_format import REMOVE, ROLLBACK
-from agent.steps.package import Package, tidy
+from agent.steps.package import Package
 from agent.steps.restore import SnapshotUndo, restore
 from agent.verdict import judge
 from agent.windows import scheduler
@@ -145,7 +146,7 @@ def configure(machine: Host, desired: Desired, run: RunInfo, listener: Listener)
         context.result = result = known.diagnosis.explain(result, planned.plan, listener)
         if _has_all_packages(result):
             with contextlib.suppress(AgentError):
-                tidy(machine)
+                clear_cache(machine)
         _check_again(host, context)
         _run_post_checks(host, planned, context)
         context.note(*parted(machine, names))
@@ -230,7 +231,7 @@ def remove(machine: Host, run: RunInfo, listener: Listener, timeout: float | Non
             _forget(machine, recipients)
         if result.changed:
             with contextlib.suppress(AgentError):
-                tidy(machine)
+                clear_cache(machine)
             text = f"the CA and the configuration are kept; `hsm-agent rollback {run.run_id}` puts them back"
             context.note(Notice("kept", text))
             context.restarts = using

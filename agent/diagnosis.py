@@ -240,7 +240,7 @@ class _Search:
         from agent.aws import path  # noqa: PLC0415 -- as above
         from agent.aws.network import Network  # noqa: PLC0415 -- as above
 
-        windows = self._known.view.system.kind == "windows"
+        windows = self._known.view.system.is_windows
         ports = path.EPHEMERAL_WINDOWS if windows else path.EPHEMERAL_LINUX
         for each in self._unreached:
             mine, hsm = self._own[each.source], hsms.get(each.address)

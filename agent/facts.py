@@ -13,7 +13,7 @@ from agent.core.errors import AgentError
 from agent.core.system import LINUX
 from agent.package_managers import MANAGERS, Installed
 from agent.state import snapshots
-from agent.steps.package import due
+from agent.state.pending import pending_packages
 from agent.windows.registry import read_key
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def gather(view: HostView) -> Facts:
         installed=installed,
         configured=tuple(_configured(view, here)),
         has_ca=view.stat(here.ca) is not None,
-        due=tuple(known.name for known in map(component_of, due(view)) if known is not None),
+        due=tuple(known.name for known in map(component_of, pending_packages(view)) if known is not None),
         system=view.system,
         kept=_kept(view, installed),
     )

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from agent.catalogue import parse_version
-from agent.cloudhsm.components import PACKAGE_PATTERN
 from agent.cloudhsm.disk_space import refuse_without_room, require_executable
 from agent.core.errors import AgentError
 from agent.core.model import Finding, Notice
 from agent.core.urls import scheme_of, shown
 from agent.package_managers import Condition
 from agent.state.exposure import close_cache
+from agent.state.pending import mark_pending
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -47,12 +46,6 @@ class Download:
         path = self.path(host)
         close_cache(host, path, f"{path}.part", f"{path}.part.from")
         host.download(self.url, self.path(host), sha256=self.sha256, limit=_LARGEST, timeout=limits.download)
-
-
-# what runs leave in the cache: packages, parts of them, the installer's logs, and marks of what is due
-_LEFT = re.compile(
-    rf"({PACKAGE_PATTERN})([_-](\d[\w.+~-]*|latest[\w.-]*)\.(deb|rpm|msi)(\.part|\.part\.from|\.log)?|\.due)"
-)
 
 
 def require_authentic_source(url: str) -> None:
@@ -229,26 +222,6 @@ class Package:
         )
 
 
-def tidy(host: Host) -> None:
-    """Remove what runs left in the cache, for when every package is there; until then each file and mark stays.
-
-    What is not named as a run names its files is somebody else's.
-    """
-    cache = host.system.cache
-    for name in host.list_dir(cache):
-        if _LEFT.fullmatch(name):
-            host.remove(host.system.join(cache, name))
-
-
-def due(view: HostView) -> tuple[str, ...]:
-    """Return the packages that are to take the place of others which are gone already."""
-    with contextlib.suppress(AgentError):  # an ordinary user may not list it, and has nothing to complete
-        return tuple(
-            name[: -len(".due")] for name in view.list_dir(view.system.cache) if name.endswith(".due")
-        )
-    return ()
-
-
 class StoppableDaemon(Protocol):
     """A daemon that goes with its package."""
 
@@ -260,8 +233,8 @@ class StoppableDaemon(Protocol):
 class PackagesAbsent:
     """Packages that must not be there. `first` is downloaded before anything is removed.
 
-    `daemon` is stopped before its package is removed. `replacements` are the packages that take their place. Each is
-    marked as due before that: a run that ends in between must not forget what the host had.
+    `daemon` is stopped before its package is removed. `replacements` are the packages that replace them. Each is
+    marked as pending before that: a run that ends in between must not forget what the host had.
     """
 
     not_applied_code: ClassVar[CodeName] = "package-failed"
@@ -287,7 +260,7 @@ class PackagesAbsent:
         for download in self.first:
             download.bring(host, self.limits)
         for package in self.replacements:
-            host.write(host.system.join(host.system.cache, f"{package}.due"), b"", mode=0o644)
+            mark_pending(host, package)
         # the base package `cloudhsm-client` is the shortest name, and the others need it
         names = sorted((each.package for each in self._there(host)), key=len, reverse=True)
         # all of them together, before the first goes: another package may need the last one

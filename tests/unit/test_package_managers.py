@@ -21,7 +21,8 @@ from agent.core.system import LINUX
 from agent.core.timeouts import Timeouts
 from agent.hosts.deadline import DeadlineHost
 from agent.package_managers import Condition, Deb, Installed, PackageManager, Rpm
-from agent.steps.package import Download, Package, PackagesAbsent, due, require_authentic_source, tidy
+from agent.state.pending import clear_cache, pending_packages
+from agent.steps.package import Download, Package, PackagesAbsent, require_authentic_source
 from tests.fakes.memory import Argv, Memory, Program
 
 CACHE = LINUX.cache
@@ -450,9 +451,9 @@ def test_what_takes_the_place_of_sdk_3_is_due_until_it_is_there() -> None:
     )
     with pytest.raises(AgentError):
         gone.apply(memory)
-    assert due(memory) == ("cloudhsm-cli", "cloudhsm-pkcs11")
-    tidy(memory)
-    assert due(memory) == ()
+    assert pending_packages(memory) == ("cloudhsm-cli", "cloudhsm-pkcs11")
+    clear_cache(memory)
+    assert pending_packages(memory) == ()
 
 
 SDK3_ROWS = "".join(
@@ -506,7 +507,7 @@ def test_only_what_runs_leave_is_tidied() -> None:
     ]
     theirs = ["notes.txt", "cloudhsm-exporter_1_all.deb", "cloudhsm-cli-extra.due", "cloudhsm-cli"]
     memory = Memory({f"{CACHE}/{name}": b"" for name in (*own, *theirs)})
-    tidy(memory)
+    clear_cache(memory)
     assert sorted(memory.list_dir(CACHE)) == sorted(theirs)
 
 
