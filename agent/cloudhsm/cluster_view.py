@@ -285,10 +285,8 @@ def _hsm_risks(view: ClusterView) -> Iterator[Risk]:
     cluster = view.cluster
     usable = [each for each in cluster.hsms if each.is_usable]
     if len(usable) == 1:
-        text = (
-            "until AWS has replaced it, nothing works, and keys that are newer than the last backup are lost"
-        )
-        yield _risk("single-hsm", f"{cluster.id} has one HSM: when it fails, {text}")
+        text = "while AWS replaces it after a failure, nothing works, and keys newer than the last backup are lost"
+        yield _risk("single-hsm", f"{cluster.id} has one HSM: {text}")
     zones = {each.zone for each in usable if each.zone}
     if len(usable) > 1 and len(zones) == 1:
         text = f"all {len(usable)} HSMs are in {', '.join(zones)}: a failure of this zone stops them all"

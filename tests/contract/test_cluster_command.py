@@ -17,6 +17,7 @@ from agent.core.errors import AgentError
 from agent.core.host import CommandResult
 from agent.render.cluster.document import to_tree
 from tests.fakes.aws import KEYS, SECRET, TOKEN, RealTime
+from tests.fakes.cluster_answers import SECRET as DESCRIBED
 from tests.fakes.imds import imds
 from tests.fakes.moto_server import CLUSTER, REGION, client, enforced, moto_server, user_who_may
 
@@ -252,6 +253,20 @@ def test_a_ca_that_is_named_is_proven_or_refused(
         assert ("ca-not-of-cluster" in {each["code"] for each in tree["notices"]}) is not proven
     done = run(place, CLUSTER, "--ca-cert", str(tmp_path / "none.crt"))
     assert (done.returncode, "ca-unreadable" in done.stderr) == (30, True)
+
+
+def test_a_page_is_written_beside_the_result(place: Place, tmp_path: Path) -> None:
+    path = tmp_path / "cluster.html"
+    done = run(place, CLUSTER, "--html", str(path))
+    assert (done.returncode, done.stderr) == (0, "")
+    text = path.read_text(encoding="utf-8")
+    assert ("bastion" in text, "bastion" in done.stdout) == (True, False)
+    assert not any(secret in text for secret in (SECRET, TOKEN, DESCRIBED))
+    done = run(place, CLUSTER, "--html", str(tmp_path / "none" / "cluster.html"), "--output", "json")
+    assert (done.returncode, json.loads(done.stdout)["code"]) == (2, "usage")
+    done = run(place, CLUSTER, "--html", str(tmp_path), "--output", "json")
+    assert (done.returncode, json.loads(done.stdout)["cluster"]["id"]) == (11, CLUSTER)
+    assert str(tmp_path) in done.stderr
 
 
 def test_no_aws_is_exit_12(place: Place) -> None:

@@ -118,20 +118,21 @@ def _host_rows(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _blocked(tree: Mapping[str, Any], width: int | None) -> list[str]:
-    """Return who does not reach which HSM, with the cure; whoever the same thing stops is named with the first."""
+    """Return who does not reach which HSM, with the fix; whoever the same thing stops is named with the first."""
     found = blocked_paths(tree)
     lines = []
     for path, instances in found[:_MOST]:
         first, *others = (each["name"] or each["id"] for each in instances)
         more = f" and {len(others) - _NAMES} more" if len(others) > _NAMES else ""
         also = f"; neither can {', '.join(others[:_NAMES])}{more}" if others else ""
-        text = f"{first} cannot reach {_goal(tree, path)}: {path['saw']} ({path['code']}){also}"
+        text = f"{first} cannot reach {goal(tree, path)}: {path['saw']} ({path['code']}){also}"
         lines += wrapped("blocked: ", text, width)
-        lines += labelled("  cure:  ", path["cure"])
+        lines += labelled("  fix: ", path["cure"])
     return [*lines, *_more(len(found))]
 
 
-def _goal(tree: Mapping[str, Any], path: Mapping[str, Any]) -> str:
+def goal(tree: Mapping[str, Any], path: Mapping[str, Any]) -> str:
+    """Return which HSMs are not reached."""
     usable = [each["id"] for each in tree["hsms"] if each["usable"]]
     return "any HSM" if len(path["hsms"]) == len(usable) else ", ".join(path["hsms"])
 
@@ -140,19 +141,24 @@ def _notices(tree: Mapping[str, Any], width: int | None) -> list[str]:
     lines = []
     for each in tree["notices"]:
         lines += wrapped("warning: ", f"{each['text']} ({each['code']})", width)
-        lines += labelled("  cure:  ", each["cure"]) if each["cure"] else []
+        lines += labelled("  fix: ", each["cure"]) if each["cure"] else []
     return lines
 
 
-def _verdict(tree: Mapping[str, Any], *, colour: bool, width: int | None) -> list[str]:
+def summary(tree: Mapping[str, Any]) -> str:
+    """Return in one line whether clients can use the cluster."""
     failure = tree["failure"]
+    if failure is not None:
+        return f"failed: {failure['sentence']} (exit {tree['exit_status']}, {tree['code']})"
+    return f"ok: clients can use {_counted(sum(1 for each in tree['hsms'] if each['usable']), 'HSM')}"
+
+
+def _verdict(tree: Mapping[str, Any], *, colour: bool, width: int | None) -> list[str]:
+    failure, outcome = tree["failure"], tree["outcome"]
+    first, *rest = wrapped("", summary(tree), width, indent=2)
+    lines = [coloured(outcome, outcome, colour=colour) + first[len(outcome) :], *rest]
     if failure is None:
-        usable = sum(1 for each in tree["hsms"] if each["usable"])
-        text = f"ok: clients can use {_counted(usable, 'HSM')}"
-        return [coloured("ok", "ok", colour=colour) + text[2:]]
-    tail = f" (exit {tree['exit_status']}, {tree['code']})"
-    first, *rest = wrapped("", f"failed: {failure['sentence']}{tail}", width, indent=2)
-    lines = [coloured("failed", "failed", colour=colour) + first[len("failed") :], *rest]
+        return lines
     lines += labelled("saw:  ", failure["saw"], width) + labelled("want: ", failure["want"], width)
     return [*lines, *(labelled("hint: ", failure["hint"]) if failure["hint"] else [])]
 
