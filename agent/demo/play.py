@@ -14,7 +14,7 @@ from agent import __version__
 from agent.catalogue import load, match_platform, parse_os_release, resolve_artefact
 from agent.cloudhsm.components import LINUX_PACKAGES
 from agent.core.errors import AgentError
-from agent.demo import default_config, hsm_server, mirror, packages, pki, sandbox
+from agent.demo import aws, aws_acts, default_config, hsm_server, mirror, packages, pki, sandbox
 from agent.render import screen
 from agent.render.text import wrapped
 
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 ADDRESSES = ("10.0.1.6", "10.0.2.9")
 _UBUNTU = 'NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04 (demo)"\n'
 _AMAZON = 'NAME="Amazon Linux"\nID="amzn"\nVERSION_ID="2023"\nPRETTY_NAME="Amazon Linux 2023 (demo)"\n'
+# what `--aws` plays, in place of a fault
+AWS = "group-not-attached"
 _STANDIN = "/etc/cloudhsm-standin"
+_REPORT = "/var/lib/hsm-agent/report.json"
 _CA = "/root/customerCA.crt"
 _WIDE = 80
 _INDENT = 3
@@ -61,6 +64,7 @@ class DemoRun:
         self.folder = folder
         self.hsms = contextlib.ExitStack()
         self.running: dict[str, contextlib.ExitStack] = {}
+        self.environ: dict[str, str] = {}
 
     def hsm(self, address: str) -> hsm_server.HsmServer:
         return hsm_server.HsmServer(
@@ -165,9 +169,10 @@ def main(arguments: Sequence[str]) -> int:
     def body() -> int:
         presenter = _Presenter(as_json=output == "json")
         scene = sandbox.build(folder)
-        with _set(scene, folder) as (this, acts):
-            presenter.opening(scene)
-            passed = all(presenter.act(scene, act) for act in acts(FAULTS[name], this))
+        with _set(scene, folder) as (this, source), contextlib.ExitStack() as stack:
+            acts = _aws_acts(this, source, stack) if name == AWS else _acts(FAULTS[name], this, source)
+            presenter.opening(scene, with_aws=name == AWS)
+            passed = all(presenter.act(this, act) for act in acts)
         presenter.end(name, passed=passed)
         return 0 if passed else 1
 
@@ -175,9 +180,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 @contextlib.contextmanager
-def _set(
-    scene: sandbox.Sandbox, folder: Path
-) -> Iterator[tuple[DemoRun, Callable[[FaultCase, DemoRun], Iterator[DemoStep]]]]:
+def _set(scene: sandbox.Sandbox, folder: Path) -> Iterator[tuple[DemoRun, tuple[str, ...]]]:
     """Build cluster, mirror and packages in the sandbox."""
     _clear(scene)
     release = _masquerade(scene)
@@ -210,25 +213,37 @@ def _set(
     ):
         this.place(source, inside)
     with this.hsms, mirror.running(mirror.Mirror(folder / "mirror", folder / "mirror.json")) as url:
-        for address in ADDRESSES:
-            sandbox.give_address(address)
-            this.start(address)
-        source_of = ("--package-source", url, *sums)
+        yield this, ("--package-source", url, *sums)
 
-        def acts(fault: FaultCase, play: DemoRun) -> Iterator[DemoStep]:
-            full = _configure("--ca-cert", _CA, *source_of)
-            yield DemoStep("a host that has nothing", full, 0)
-            yield DemoStep("the same again changes nothing", full, 0)
-            fault.breaks(play)
-            yield DemoStep(
-                fault.says,
-                _full(fault.found or _configure("--component", "pkcs11"), source_of),
-                fault.exit_status,
-            )
-            fault.repair(play)
-            yield DemoStep("fixed, and checked again", _full(fault.after, source_of), 0)
 
-        yield this, acts
+def _acts(fault: FaultCase, play: DemoRun, source: tuple[str, ...]) -> Iterator[DemoStep]:
+    """Yield the acts of a fault: first run, second run, the fault and its cause, the repair."""
+    for address in ADDRESSES:
+        sandbox.give_address(address)
+        play.start(address)
+    full = _configure("--ca-cert", _CA, *source)
+    yield DemoStep("a host that has nothing", full, 0)
+    yield DemoStep("the same again changes nothing", full, 0)
+    fault.breaks(play)
+    yield DemoStep(
+        fault.says, _full(fault.found or _configure("--component", "pkcs11"), source), fault.exit_status
+    )
+    fault.repair(play)
+    yield DemoStep("fixed, and checked again", _full(fault.after, source), 0)
+
+
+def _aws_acts(play: DemoRun, source: tuple[str, ...], stack: contextlib.ExitStack) -> Iterator[DemoStep]:
+    """Yield the acts of `--aws`, with a stand-in of AWS that runs as long as `stack`."""
+    for address in sorted({each.address for each in (*aws_acts.BEFORE, *aws_acts.AFTER)}):
+        sandbox.give_address(address)
+    state = play.folder / "aws.json"
+    aws.DemoCloud(aws_acts.BEFORE, play.made.hsm.cert.read_text(encoding="utf-8")).save(state)
+    url = stack.enter_context(aws.running(state))
+    play.environ = {"AWS_ENDPOINT_URL": url, "AWS_EC2_METADATA_SERVICE_ENDPOINT": url}
+    full = ("configure", "--cluster-id", aws.CLUSTER_ID, "--ca-cert", _CA, *source)
+    report = play.scene.path(_REPORT)
+    for title, argv, status in aws_acts.acts(state, url, full, report, play.start, play.stop):
+        yield DemoStep(title, argv, status)
 
 
 def _full(argv: tuple[str, ...], source: tuple[str, ...]) -> tuple[str, ...]:
@@ -279,23 +294,24 @@ class _Presenter:
         self._as_json = as_json
         self._acts: list[dict[str, Any]] = []
 
-    def opening(self, scene: sandbox.Sandbox) -> None:
+    def opening(self, scene: sandbox.Sandbox, *, with_aws: bool) -> None:
         """Print what is real here and what is not."""
         if self._as_json:
             return
         manager = "apt and dpkg" if scene.path("/usr/bin/apt-get").exists() else "dnf and rpm"
         _say_wrapped(
             "This plays in a throw-away copy of this machine. Two HSMs, a package mirror and the client packages, with"
-            f" their checksums, are stand-ins for AWS's; {manager} and all that hsm-agent does are real.\n"
+            f" their checksums, are stand-ins for AWS's; {manager} and all that hsm-agent does are real."
+            + " AWS's API and this instance's metadata are stand-ins too." * with_aws
+            + "\n"
         )
 
-    def act(self, scene: sandbox.Sandbox, act: DemoStep) -> bool:
+    def act(self, play: DemoRun, act: DemoStep) -> bool:
         """Run one step and print it; True when it ended as expected."""
         if not self._as_json:
             _say(f"── {len(self._acts) + 1}. {act.title}\n{_command_line(act.argv)}\n")
-        done = scene.run(
-            [sys.executable, "-m", "agent", *act.argv, "--quiet", "--output", "json"], PYTHONPATH=_SOURCE
-        )
+        argv = [sys.executable, "-m", "agent", *act.argv, "--quiet", "--output", "json"]
+        done = play.scene.run(argv, PYTHONPATH=_SOURCE, **play.environ)
         report = json.loads(done.stdout) if done.stdout else None
         self._acts.append(
             {

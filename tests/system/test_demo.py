@@ -170,6 +170,31 @@ def test_every_act_of_every_fault_ends_as_it_must(fault: str) -> None:
 
 
 @pytest.mark.usefixtures("untouched")
+def test_with_aws_a_cause_is_named_cured_and_an_hsm_replaced() -> None:
+    done = play("--aws", "--output", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    tree = json.loads(done.stdout)
+    jsonschema.Draft202012Validator(schema()).validate(tree)
+    assert [act["exit_status"] for act in tree["acts"]] == [40, 0, 3, 0]
+    broken, cured, drifted, followed = (act["report"] for act in tree["acts"])
+    assert (tree["fault"], broken["code"], cured["outcome"]) == (
+        "group-not-attached",
+        "group-not-attached",
+        "ok",
+    )
+    assert "aws ec2 modify-network-interface-attribute" in done.stdout
+    assert "cluster-addresses-changed" in {each["code"] for each in drifted["warnings"]}
+    step = next(each for each in followed["steps"] if each["id"] == "configure:cli")
+    assert (step["outcome"], step["saw"], step["want"]) == (
+        "changed",
+        "10.0.1.6 10.0.2.9",
+        "10.0.1.6 10.0.2.31",
+    )
+    refused = play("--aws", "--fault", "drift")
+    assert (refused.returncode, "--aws has acts of its own" in refused.stderr) == (2, True)
+
+
+@pytest.mark.usefixtures("untouched")
 def test_the_demo_is_told_as_a_story_with_the_calls_a_reader_can_repeat() -> None:
     done = play()
     assert (done.returncode, done.stderr) == (0, "")
