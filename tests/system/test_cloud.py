@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Callable
+import os
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
@@ -149,9 +153,18 @@ def allow_answers(around: Cloud, _host: CloudHost) -> None:
 
 def remove_route(around: Cloud, _host: CloudHost) -> None:
     """Remove the way back alone: the HSM gets what is sent, and its answers vanish."""
-    around.aws.ec2.delete_route(
-        RouteTableId=around.main_table(around.aws.vpc), DestinationCidrBlock=OTHER_BLOCK
-    )
+    unroute(around, around.aws.vpc)
+
+
+def unroute(around: Cloud, vpc: str) -> None:
+    """Remove every route of a VPC's main table that leads to another VPC, whoever made it."""
+    table = around.main_table(vpc)
+    (found,) = around.aws.ec2.describe_route_tables(RouteTableIds=[table])["RouteTables"]
+    for route in found["Routes"]:
+        if "VpcPeeringConnectionId" in route:
+            around.aws.ec2.delete_route(
+                RouteTableId=table, DestinationCidrBlock=route["DestinationCidrBlock"]
+            )
 
 
 def active(around: Cloud) -> str:
@@ -164,10 +177,8 @@ def add_route(around: Cloud, _host: CloudHost) -> None:
 
 
 def disconnect(around: Cloud, host: CloudHost) -> None:
-    remove_route(around, host)
-    around.aws.ec2.delete_route(
-        RouteTableId=around.main_table(host.instance.vpc), DestinationCidrBlock="10.77.0.0/18"
-    )
+    unroute(around, around.aws.vpc)
+    unroute(around, host.instance.vpc)
     around.aws.ec2.delete_vpc_peering_connection(VpcPeeringConnectionId=active(around))
 
 
@@ -225,3 +236,41 @@ def test_a_cluster_is_configured_by_its_id_and_followed(around: Cloud, lab: Lab)
     description["Hsms"] = whole
     assert drifted.exit_status == 3, drifted
     assert agent(made.host, "verify", env=made.environ).exit_status == 0
+
+
+# --- the cause that the agent names, and the command that it prints
+
+
+def reached_by_name(report: dict[str, Any]) -> tuple[str, str]:
+    """Return code and command of the first HSM that is not reached."""
+    line = next(
+        each for each in report["steps"] if each["id"].startswith("reach:") and each["outcome"] == "failed"
+    )
+    command = re.search(r"`(aws ec2 [^`]*)`", line["hint"] or "")
+    return line["code"], command[1] if command else ""
+
+
+@pytest.mark.skipif(
+    shutil.which("aws") is None, reason="the AWS CLI runs the commands of hints, and is not here"
+)
+@pytest.mark.parametrize("cause", CAUSES)
+def test_the_named_cause_is_cured_by_its_printed_command(
+    around: Cloud, placed: CloudHost, cause: str
+) -> None:
+    """The kernel judges: packets pass only when what was named is gone. A path can be closed in several places."""
+    CAUSES[cause][1](around, placed)
+    keys = {
+        "AWS_ACCESS_KEY_ID": "admin",
+        "AWS_SECRET_ACCESS_KEY": "admin",
+        "AWS_ENDPOINT_URL": around.server.url,
+    }
+    named = []
+    for _ in range(6):
+        found = agent(placed.host, "verify", env=placed.environ)
+        if found.exit_status == 0:
+            break
+        code, command = reached_by_name(found.report)
+        named.append(code)
+        assert command, found.report
+        subprocess.run(["sh", "-c", command], env={**os.environ, **keys}, check=True, timeout=60)
+    assert (found.exit_status, named[:1]) == (0, [cause]), named
