@@ -25,7 +25,7 @@ from agent.core.urls import below
 from agent.package_managers import MANAGERS, Condition, Installed, PackageManager
 from agent.steps.certificate import Certificate
 from agent.steps.cluster import guards_of
-from agent.steps.firewall import Closing, Opening
+from agent.steps.firewall import FirewallRuleAbsent, FirewallRulePresent
 from agent.steps.package import Download, Package, PackagesAbsent
 from agent.steps.reach import Reach
 from agent.steps.sdk5 import SDK5
@@ -162,7 +162,7 @@ def plan(
     components = _wanted(facts, desired, sdk)
     packages = tuple(_package(each, facts, desired, catalogue, fit, manager, limits) for each in components)
     # before all others: when that fails, nothing has been touched that would have to be put back
-    steps: list[Step] = [Opening(limits)] if desired.allow_firewall else []
+    steps: list[Step] = [FirewallRulePresent(limits)] if desired.allow_firewall else []
     if other:
         missing = tuple(each.download for each in packages if each.download is not None)
         replacements = tuple(each.package for each in packages)
@@ -232,7 +232,7 @@ def removal_plan(facts: Facts, limits: Timeouts) -> Plan:
         _absent(package, facts, limits)
         for package in sorted((each.package for each in facts.installed), key=len, reverse=True)
     )
-    return Plan((*steps, *((Closing(limits),) if facts.system.firewall else ())))
+    return Plan((*steps, *((FirewallRuleAbsent(limits),) if facts.system.firewall else ())))
 
 
 def _absent(package: str, facts: Facts, limits: Timeouts) -> PackagesAbsent:

@@ -72,7 +72,7 @@ def components(catalogue: Catalogue, fit: PlatformMatch, arch: str, sdk: int = 5
 
 
 def newest(catalogue: Catalogue, fit: PlatformMatch, arch: str, component: str, sdk: int = 5) -> str:
-    """Return the newest version and release made for a host, as `5.18.0-1`; raises as `artefact` does."""
+    """Return the newest version and release made for a host, as `5.18.0-1`; raises as `resolve_artefact` does."""
     span = _span_or_refuse(catalogue, fit, arch, component, sdk)
     return _with_release(catalogue, fit.row, sdk, newest_in(catalogue, span, sdk))
 

@@ -147,7 +147,7 @@ class Guard(Protocol):
 class Plan:
     """The guards, the steps in order, and then the probes. Complete before the first change.
 
-    `worked` tells whether the host had a working configuration before the first change, to which a run can go back;
+    `baseline` shows whether the host had a working configuration before the first change, to which a run can go back;
     None when it had no configuration at all. `replaces`: some addresses that are configured now are no longer wanted.
     """
 

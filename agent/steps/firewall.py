@@ -1,4 +1,4 @@
-"""The firewall's rule that lets connections to the HSMs out: `netsh` adds and removes it, the registry is believed."""
+"""The firewall rule for connections to the HSMs: `netsh` adds and removes it, the registry shows whether it exists."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _DELETE = (*_NETSH, "delete", "rule", f"name={RULE}", "dir=out")
 
 
 @dataclass(frozen=True)
-class Opening:
-    """Our rule is there, as it was made. That it helps the probes tell: a rule that blocks wins over it."""
+class FirewallRulePresent:
+    """The agent's rule exists, unchanged. Only the probes show that it helps: a rule that blocks wins over it."""
 
     id: ClassVar[str] = "firewall"
     not_applied_code: ClassVar[CodeName] = "firewall-failed"
@@ -48,8 +48,8 @@ class Opening:
 
 
 @dataclass(frozen=True)
-class Closing:
-    """No rule of ours is left."""
+class FirewallRuleAbsent:
+    """The agent's rule does not exist."""
 
     id: ClassVar[str] = "firewall"
     not_applied_code: ClassVar[CodeName] = "firewall-failed"
@@ -57,7 +57,7 @@ class Closing:
     limits: Timeouts = field(repr=False)
 
     def check(self, view: HostView) -> Finding:
-        """Look for it. A list that cannot be read is remarked on: it is no reason to leave the packages on the host."""
+        """Return whether it is gone. An unreadable list gives a notice: it is no reason to leave the packages here."""
         try:
             found = own_rules(view)
         except AgentError as error:
@@ -76,5 +76,5 @@ class Closing:
 def _failed(argv: tuple[str, ...], saw: str) -> AgentError:
     line = " ".join(f'"{word}"' if " " in word else word for word in argv)
     return AgentError(
-        "firewall-failed", "netsh refused", saw=saw, want="exit 0", hint=f"run `{line}` by hand and see what it says"
+        "firewall-failed", "netsh refused", saw=saw, want="exit 0", hint=f"run `{line}` by hand and read its output"
     )  # fmt: skip

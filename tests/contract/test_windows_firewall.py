@@ -13,7 +13,7 @@ from agent.core.timeouts import Timeouts
 from agent.engine import apply_plan
 from agent.hosts.local import local_host
 from agent.render.progress import NullProgress
-from agent.steps.firewall import Closing, Opening
+from agent.steps.firewall import FirewallRuleAbsent, FirewallRulePresent
 from agent.steps.reach import Reach
 from agent.windows.firewall import RULE, outbound_blocks
 from tests.full_server import full_server
@@ -55,7 +55,7 @@ class Nothing:
         return ()
 
 
-def walk(step: Opening | Closing) -> tuple[str, str | None]:
+def walk(step: FirewallRulePresent | FirewallRuleAbsent) -> tuple[str, str | None]:
     (line,) = apply_plan(Plan((step,)), local_host(), NullProgress(), Nothing()).steps
     return line.outcome.value, line.code
 
@@ -75,7 +75,7 @@ def test_a_registry_that_blocks_is_the_cause_of_silence_until_a_rule_allows() ->
 
 def test_the_rule_is_found_where_it_is_and_a_netsh_that_does_nothing_is_not_believed() -> None:
     """Wine's netsh says nothing, ends well and changes nothing."""
-    assert walk(Opening(Timeouts())) == ("failed", "firewall-failed")
+    assert walk(FirewallRulePresent(Timeouts())) == ("failed", "firewall-failed")
     plant("FirewallRules", "{8A1B7C1E-3C42-4B0C-8A39-0E2B2A2D1C01}", "REG_SZ", OURS)
-    assert walk(Opening(Timeouts())) == ("met", None)
-    assert walk(Closing(Timeouts())) == ("failed", "firewall-failed")
+    assert walk(FirewallRulePresent(Timeouts())) == ("met", None)
+    assert walk(FirewallRuleAbsent(Timeouts())) == ("failed", "firewall-failed")

@@ -18,7 +18,7 @@ from agent.engine import apply_plan, check_plan
 from agent.hosts.connect import reach
 from agent.planner import plan, removal_plan
 from agent.render.progress import NullProgress
-from agent.steps.firewall import Closing, Opening
+from agent.steps.firewall import FirewallRuleAbsent, FirewallRulePresent
 from agent.steps.reach import Reach
 from agent.windows.firewall import RULE, outbound_blocks, own_rules, parse_rule
 from tests.fakes.memory import Memory
@@ -128,14 +128,14 @@ def test_what_is_no_rule_for_what_goes_out_is_left_out(text: str) -> None:
     ],
 )  # fmt: skip
 def test_a_rule_that_was_narrowed_is_not_the_one_that_is_wanted(text: str) -> None:
-    found = Opening(Timeouts()).check(machine(rules(text)))
+    found = FirewallRulePresent(Timeouts()).check(machine(rules(text)))
     assert (found.met, found.saw) == (False, "a rule that was changed")
 
 
 def test_a_rule_as_netsh_makes_it_lets_us_out() -> None:
     text = OURS.replace("|Name", "|Profile=Domain|Profile=Private|Profile=Public|Name")
     for each in (OURS, text, OURS.replace(f"Name={RULE}", f"Name={RULE}|Desc=x|EmbedCtxt=y")):
-        assert Opening(Timeouts()).check(machine(rules("v2.31|Action=Allow|Dir=Out|", each))).met
+        assert FirewallRulePresent(Timeouts()).check(machine(rules("v2.31|Action=Allow|Dir=Out|", each))).met
 
 
 # --- the cause
@@ -272,7 +272,7 @@ def test_a_list_that_cannot_be_read_says_nothing() -> None:
         "hsm-timed-out",
         "hsm-timed-out; the rules of Windows Firewall could not be read: Access is denied.",
     )
-    found = Closing(Timeouts()).check(memory)  # and is no reason to keep the packages
+    found = FirewallRuleAbsent(Timeouts()).check(memory)  # and is no reason to keep the packages
     assert (found.met, [notice.code for notice in found.notices]) == (True, ["firewall-unread"])
 
 
@@ -309,21 +309,23 @@ def test_only_a_failure_costs_a_look() -> None:
 
 def test_the_rule_is_asked_for_on_windows_only() -> None:
     desired = Desired(hsm_ip=("10.0.1.6",), allow_firewall=True)
-    assert plan(SERVER, desired, CATALOGUE, CA, LIMITS).plan.steps[0] == Opening(LIMITS)
+    assert plan(SERVER, desired, CATALOGUE, CA, LIMITS).plan.steps[0] == FirewallRulePresent(LIMITS)
     with pytest.raises(AgentError) as caught:
         plan(NOBLE, desired, CATALOGUE, CA, LIMITS)
     assert (caught.value.code.name, "--allow-firewall" in caught.value.saw) == ("config-invalid", True)
     said_nothing = replace(desired, allow_firewall=False)
     steps = plan(SERVER, said_nothing, CATALOGUE, CA, LIMITS).plan.steps
-    assert Opening(LIMITS) not in steps
+    assert FirewallRulePresent(LIMITS) not in steps
 
 
 def test_a_removal_looks_for_the_rule_on_windows_only() -> None:
-    assert removal_plan(SERVER, LIMITS).steps == (Closing(LIMITS),)
+    assert removal_plan(SERVER, LIMITS).steps == (FirewallRuleAbsent(LIMITS),)
     assert removal_plan(NOBLE, LIMITS).steps == ()
 
 
-def walk(memory: Memory, step: Opening | Closing) -> tuple[str, str | None, str | None]:
+def walk(
+    memory: Memory, step: FirewallRulePresent | FirewallRuleAbsent
+) -> tuple[str, str | None, str | None]:
     (line,) = apply_plan(Plan((step,)), memory, NullProgress(), Files(memory)).steps
     return line.outcome.value, line.code, line.hint
 
@@ -331,10 +333,10 @@ def walk(memory: Memory, step: Opening | Closing) -> tuple[str, str | None, str 
 def test_the_rule_is_added_once_and_removed() -> None:
     keys: Keys = {}
     memory = with_netsh(keys)
-    assert walk(memory, Opening(Timeouts()))[:2] == ("changed", None)
-    assert walk(memory, Opening(Timeouts()))[:2] == ("met", None)
-    assert walk(memory, Closing(Timeouts()))[:2] == ("changed", None)
-    assert walk(memory, Closing(Timeouts()))[:2] == ("met", None)
+    assert walk(memory, FirewallRulePresent(Timeouts()))[:2] == ("changed", None)
+    assert walk(memory, FirewallRulePresent(Timeouts()))[:2] == ("met", None)
+    assert walk(memory, FirewallRuleAbsent(Timeouts()))[:2] == ("changed", None)
+    assert walk(memory, FirewallRuleAbsent(Timeouts()))[:2] == ("met", None)
     assert own_rules(memory) == ()
     assert memory.touches == [("run", *ADD), ("run", *DELETE)]
 
@@ -342,20 +344,22 @@ def test_the_rule_is_added_once_and_removed() -> None:
 def test_a_rule_that_was_changed_is_replaced() -> None:
     keys = rules(OURS.replace("TRUE", "FALSE"))
     memory = with_netsh(keys)
-    assert walk(memory, Opening(Timeouts()))[0] == "changed"
+    assert walk(memory, FirewallRulePresent(Timeouts()))[0] == "changed"
     assert memory.touches == [("run", *DELETE), ("run", *ADD)]
     assert list(keys[rf"{OWN}\FirewallRules"].values()) == [OURS]
 
 
-@pytest.mark.parametrize("step", [Opening(Timeouts()), Closing(Timeouts())])
-def test_a_netsh_that_only_says_so_is_not_believed(step: Opening | Closing) -> None:
-    keys = rules(OURS) if isinstance(step, Closing) else {}
+@pytest.mark.parametrize("step", [FirewallRulePresent(Timeouts()), FirewallRuleAbsent(Timeouts())])
+def test_a_netsh_that_only_says_so_is_not_believed(step: FirewallRulePresent | FirewallRuleAbsent) -> None:
+    keys = rules(OURS) if isinstance(step, FirewallRuleAbsent) else {}
     assert walk(with_netsh(keys, obeys=False), step)[:2] == ("failed", "firewall-failed")
 
 
-@pytest.mark.parametrize("step", [Opening(Timeouts()), Closing(Timeouts())])
-def test_a_netsh_that_refuses_is_told_in_its_own_words(step: Opening | Closing) -> None:
-    keys = rules(OURS) if isinstance(step, Closing) else {}
+@pytest.mark.parametrize("step", [FirewallRulePresent(Timeouts()), FirewallRuleAbsent(Timeouts())])
+def test_a_netsh_that_refuses_is_told_in_its_own_words(
+    step: FirewallRulePresent | FirewallRuleAbsent,
+) -> None:
+    keys = rules(OURS) if isinstance(step, FirewallRuleAbsent) else {}
     memory = with_netsh(keys, 1, "Der angeforderte Vorgang erfordert erhoehte Rechte.\n", obeys=False)
     outcome, code, hint = walk(memory, step)
     assert (outcome, code) == ("failed", "firewall-failed")
@@ -363,10 +367,10 @@ def test_a_netsh_that_refuses_is_told_in_its_own_words(step: Opening | Closing) 
 
 
 def test_what_refused_and_did_it_all_the_same_is_fine() -> None:
-    assert walk(with_netsh({}, 1), Opening(Timeouts()))[0] == "changed"
+    assert walk(with_netsh({}, 1), FirewallRulePresent(Timeouts()))[0] == "changed"
 
 
 def test_a_look_touches_nothing() -> None:
     memory = with_netsh({})
-    (line,) = check_plan(Plan((Opening(Timeouts()),)), memory, NullProgress()).steps
+    (line,) = check_plan(Plan((FirewallRulePresent(Timeouts()),)), memory, NullProgress()).steps
     assert (line.outcome.value, memory.touches) == ("would-change", [])
