@@ -325,7 +325,7 @@ _TABLE = (
         12,
         "AWS denies an action to these credentials",
         "a role without the action, a policy of the organisation or of a VPC endpoint that forbids it",
-        "allow the action that is named to the role of this host",
+        "allow the action that is named to the role of this host; `hsm-agent iam-policy` prints what some options need",
     ),
     ErrorCode(
         "aws-unreachable",

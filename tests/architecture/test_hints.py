@@ -85,7 +85,7 @@ def test_the_page_of_commands_has_a_row_for_each() -> None:
 
 # of these a text of ours may come from a host: what is typed here, or shown to whom types, is not said there
 _HERE = ("cli", "fleet", "demo", "user_data.py", "ssh", "notices.py", "manual.py")
-_BOTH = {"fleet", "explain", "help", "COMMAND", "user-data"}
+_BOTH = {"cluster", "fleet", "explain", "help", "COMMAND", "iam-policy", "user-data"}
 
 
 def test_what_a_host_advises_is_said_as_it_is_typed_from_here() -> None:
