@@ -19,7 +19,7 @@ from agent.cloudhsm.post_checks import (
 )
 from agent.cloudhsm.shared import parted, shared
 from agent.config.ca_source import load_ca
-from agent.config.cluster_source import resolve_hsms
+from agent.config.cluster_source import HsmSource, resolve_hsms
 from agent.config.desired import Desired, to_json
 from agent.config.recorded import (
     accept,
@@ -49,6 +49,7 @@ from agent.state.exposure import close
 from agent.state.pending import clear_cache
 from agent.state.running import current_run
 from agent.state.snapshot_format import REMOVE, ROLLBACK
+from agent.steps.cluster_group import GroupAttached, GroupDetached, undo_attachment
 from agent.steps.package import Package
 from agent.steps.restore import SnapshotUndo, restore
 from agent.verdict import judge
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from agent.engine import Listener
     from agent.planner import PlanResult
     from agent.report import RunContext, RunInfo
+    from agent.state.records import AttachedGroup
 
 # How often `status --wait` reads the last report, which costs two small files, and says what it waits for: in seconds.
 _POLL = 0.5
@@ -109,7 +111,11 @@ class _PreparedUndo:
         self.keeper.save(worked=worked)
 
     def restore(self) -> tuple[StepResult, ...]:
-        return self.keeper.restore()
+        restored = self.keeper.restore()
+        if self.diagnosis is None:
+            return restored
+        keeper = self.keeper
+        return (*restored, *undo_attachment(keeper.host, self.diagnosis.environ, keeper.run_id))
 
 
 def _has_all_packages(result: EngineResult) -> bool:
@@ -224,7 +230,10 @@ def remove(machine: Host, run: RunInfo, listener: Listener, timeout: float | Non
         using = users(facts.paths, _programs(machine, (*facts.components(5), *facts.components(3)), context))
         undo = _PreparedUndo(SnapshotUndo(machine, run.run_id, REMOVE))
         this.save_begun()
-        context.result = result = apply_plan(removal_plan(facts, limits), host, listener, undo)
+        attached = _attached_group(machine, context)
+        detach = (GroupDetached(attached, AwsAccess(host, run.environ, attached.region)),) if attached else ()
+        context.result = result = apply_plan(removal_plan(facts, limits, detach), host, listener, undo)
+        _forget_group(machine, result)
         is_done = judge(result).outcome is RunOutcome.OK
         # also where another run, or somebody else, took the last package off: nothing is asked of this host any more
         if result.changed or is_done:
@@ -254,7 +263,9 @@ def plan_removal(machine: Host, run: RunInfo, listener: Listener, timeout: float
         limits = timeouts_for(Desired(timeout=timeout))
         view = ReadOnlyHost(DeadlineHost(machine, limits.run))
         this.context.facts = facts = gather(view)
-        this.context.result = check_plan(removal_plan(facts, limits), view, listener)
+        attached = _attached_group(view, this.context)
+        detach = (GroupDetached(attached, AwsAccess(view, run.environ, attached.region)),) if attached else ()
+        this.context.result = check_plan(removal_plan(facts, limits, detach), view, listener)
     return this.report
 
 
@@ -360,13 +371,58 @@ def _gather_input(
     context.note(*source.notices)
     ca, remarks = load_ca(host, desired, limits, access)
     context.catalogue = this.catalogue or load()
-    context.planned = planned = plan(facts, source.desired, context.catalogue, ca, limits, source.cluster)
+    group = _group_steps(source, access, this.info)
+    context.planned = planned = plan(
+        facts, source.desired, context.catalogue, ca, limits, source.cluster, group
+    )
+    if group:
+        text = f"--attach-group: {group[0].group} is attached to this instance, and `hsm-agent remove` takes it off"
+        context.note(Notice("group-attached", text))
     soon = expiry_notice(ca, host.now())
     context.note(*planned.plan.notices, *remarks, *((soon,) if soon else ()))
     described = source.cluster.description if source.cluster else None
     diagnosis = Diagnosis(host, access, this.info.environ, desired.cluster_id, described)
     region = described.region if described else desired.region
     return _Input(replace(desired, region=region), planned, ca, diagnosis)
+
+
+def _group_steps(source: HsmSource, access: AwsAccess, run: RunInfo) -> tuple[GroupAttached, ...]:
+    """Return the step that attaches the cluster's group, where that is desired.
+
+    Raises AgentError `group-not-attachable` where AWS did not describe the cluster.
+    """
+    cluster, desired = source.cluster, source.desired
+    if not desired.attach_group or (cluster is not None and cluster.error is not None):
+        return ()  # why the cluster is not known, its own guard says
+    known = cluster.description if cluster else None
+    if known is None or not known.security_group:
+        raise AgentError(
+            "group-not-attachable",
+            "the cluster's group is not known",
+            saw="AWS did not describe the cluster" if desired.cluster_id else "no --cluster-id",
+            want="the description of the cluster",
+            hint="name the cluster with `--cluster-id`, and allow cloudhsm:DescribeClusters to this host",
+        )
+    group, address = known.security_group, desired.hsm_ip[0]
+    return (GroupAttached(group, known.vpc, address, run.run_id, access, run.environ),)
+
+
+def _attached_group(view: HostView, context: RunContext) -> AttachedGroup | None:
+    """Return what an earlier run attached; a record that cannot be used is remarked on."""
+    try:
+        return records.read_attached(view)
+    except AgentError as error:
+        context.note(Notice("group-not-detached", f"{error.sentence}: {error.saw}"))
+        return None
+
+
+def _forget_group(machine: Host, result: EngineResult) -> None:
+    """Forget what was attached once it is seen not to be there."""
+    if any(each.code == "group-not-detached" for each in result.notices):
+        return
+    done = (StepOutcome.MET, StepOutcome.CHANGED)
+    if any(line.id == GroupDetached.id and line.outcome in done for line in result.steps):
+        records.forget_attached(machine)
 
 
 def _keep_proven(machine: Host, run: RunInfo) -> tuple[Notice, ...]:

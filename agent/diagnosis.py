@@ -273,7 +273,8 @@ class _Search:
         An instance that is not a member may be let in by another rule: so it fails only where no HSM is reached, and
         because of that.
         """
-        if self._known.cluster_id is None or not self._own:
+        is_there = any(line.id == "cluster:group" for line in lines)  # the step of `--attach-group`
+        if self._known.cluster_id is None or not self._own or is_there:
             return None
         cluster = self._known.cluster
         group = cluster.security_group if cluster and cluster.security_group else self._group_name

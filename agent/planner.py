@@ -140,8 +140,11 @@ def plan(
     ca: Ca,
     limits: Timeouts,
     cluster: NamedCluster | None = None,
+    before: tuple[Step, ...] = (),
 ) -> PlanResult:
     """Return the steps that lead from these facts to what is desired. `cluster` is the one that was named, if any.
+
+    `before` are steps about what lies outside this host; they come before all others.
 
     Raises AgentError `platform-unsupported`, `component-unsupported`, `client-end-of-support`, `package-conflict`, and
     `config-invalid` for what this kind of system does not have.
@@ -162,7 +165,7 @@ def plan(
     components = _wanted(facts, desired, sdk)
     packages = tuple(_package(each, facts, desired, catalogue, fit, manager, limits) for each in components)
     # before all others: when that fails, nothing has been touched that would have to be put back
-    steps: list[Step] = [FirewallRulePresent(limits)] if desired.allow_firewall else []
+    steps: list[Step] = [*before, *([FirewallRulePresent(limits)] if desired.allow_firewall else ())]
     if other:
         missing = tuple(each.download for each in packages if each.download is not None)
         replacements = tuple(each.package for each in packages)
@@ -226,13 +229,16 @@ def _other_packages(facts: Facts, desired: Desired, sdk: ClientSdk) -> tuple[str
     return tuple(others)
 
 
-def removal_plan(facts: Facts, limits: Timeouts) -> Plan:
-    """Return the steps that take every client package off this host, and what else `configure` brought."""
+def removal_plan(facts: Facts, limits: Timeouts, after: tuple[Step, ...] = ()) -> Plan:
+    """Return the steps that take every client package off this host, and what else `configure` brought.
+
+    `after` are steps about what lies outside this host; they come last.
+    """
     steps: tuple[Step, ...] = tuple(
         _absent(package, facts, limits)
         for package in sorted((each.package for each in facts.installed), key=len, reverse=True)
     )
-    return Plan((*steps, *((FirewallRuleAbsent(limits),) if facts.system.firewall else ())))
+    return Plan((*steps, *((FirewallRuleAbsent(limits),) if facts.system.firewall else ()), *after))
 
 
 def _absent(package: str, facts: Facts, limits: Timeouts) -> PackagesAbsent:

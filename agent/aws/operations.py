@@ -115,6 +115,8 @@ DESCRIBE_VPC_PEERING_CONNECTIONS = Operation(EC2, "DescribeVpcPeeringConnections
 DESCRIBE_TRANSIT_GATEWAY_VPC_ATTACHMENTS = Operation(
     EC2, "DescribeTransitGatewayVpcAttachments", page=1000, pages=20
 )
+# The only one that changes anything.
+MODIFY_NETWORK_INTERFACE_ATTRIBUTE = Operation(EC2, "ModifyNetworkInterfaceAttribute", answer=64 * 1024)
 GET_PARAMETER = Operation(SSM, "GetParameter", answer=64 * 1024)  # its value has at most 8 kB
 GET_SECRET_VALUE = Operation(SECRETS_MANAGER, "GetSecretValue", answer=256 * 1024)  # and its, 64 kB
 GET_OBJECT = Operation(S3, "GetObject")
@@ -134,6 +136,7 @@ OPERATIONS = (
     DESCRIBE_SUBNETS,
     DESCRIBE_VPC_PEERING_CONNECTIONS,
     DESCRIBE_TRANSIT_GATEWAY_VPC_ATTACHMENTS,
+    MODIFY_NETWORK_INTERFACE_ATTRIBUTE,
     GET_PARAMETER,
     GET_SECRET_VALUE,
     GET_OBJECT,

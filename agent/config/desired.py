@@ -36,6 +36,7 @@ class Desired:
     platform: str | None = None
     accept_single_hsm: bool = False
     allow_firewall: bool = False
+    attach_group: bool = False
     client: ClientOptions = field(default_factory=ClientOptions)
     report_to: tuple[str, ...] = ()
     report_ca: str | None = None
@@ -101,6 +102,8 @@ def resolve(given: Iterable[RawOptions], input_errors: InputErrors, *, complete:
     pair = (desired.client["client_cert"], desired.client["client_key"])
     if bool(pair[0]) != bool(pair[1]) or (None in pair and pair != (None, None)):
         input_errors.add("--client-cert, --client-key", "each needs the other")
+    if desired.attach_group and desired.hsm_ip and not desired.cluster_id:
+        input_errors.add("--attach-group", "it is the group of a cluster: name that with --cluster-id")
     if desired.sdk == 3:
         if desired.package_source is None:
             input_errors.add(

@@ -380,6 +380,9 @@ OPTIONS = (
            "turn the key-availability check off, for a cluster with one HSM; every report says so", _yes, flag=True),
     Option("allow_firewall", "hsm.allow_firewall",
            "on Windows: add a firewall rule for TCP 2223-2225 out; remove deletes it", _yes, flag=True),
+    Option("attach_group", "hsm.attach_group",
+           "with --cluster-id: attach the cluster's security group to this instance; remove takes it off", _yes,
+           flag=True),
     *(
         Option(each.name, f"client.{each.name}", each.help, _parser(each), metavar=each.metavar)
         for each in CLIENT_OPTIONS

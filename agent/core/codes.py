@@ -78,6 +78,7 @@ CodeName = Literal[
     "cluster-not-found",
     "hsm-not-of-cluster",
     "sdk-not-for-cluster",
+    "group-not-attachable",
     "permissions-unsafe",
     "configure-failed",
     "configure-not-applied",
@@ -649,6 +650,13 @@ _TABLE = (
         "this client cannot talk to this type of HSM",
         "SDK 3, or a client before 5.9.0, with hsm2m",
         "use SDK 5 with the newest client",
+    ),
+    ErrorCode(
+        "group-not-attachable",
+        44,
+        "the cluster's security group cannot be attached to this instance",
+        "five groups on the interface already, an instance in another VPC, no instance metadata, or AWS was not asked",
+        "the hint says what does the same; without `--attach-group` the groups are left alone",
     ),
     ErrorCode(
         "permissions-unsafe",

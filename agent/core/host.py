@@ -66,7 +66,7 @@ class ConnectResult:
     """The result of `connect`: `cause` is None when connected, else an error code such as `hsm-timed-out`.
 
     `seconds` is the time to connect; `tls` tells whether a TLS handshake was answered, None when not tried. `source` is
-    the address of this machine that was not connected, empty where it is not known or not needed.
+    the address of this machine from which it was tried, empty where none leads there.
     """
 
     address: str

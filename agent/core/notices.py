@@ -101,6 +101,16 @@ WARNINGS: dict[str, WarningCode] = {
             "run it elevated, or look at the rules by hand",
         ),
         WarningCode(
+            "group-attached",
+            "`--attach-group`: the agent attaches the cluster's security group to this instance",
+            "nothing, if that is meant; `hsm-agent remove` takes it off",
+        ),
+        WarningCode(
+            "group-not-detached",
+            "a security group that the agent attached is, or may be, still there",
+            "run the command that is named where somebody may change the network, or `hsm-agent remove` again",
+        ),
+        WarningCode(
             "hard-link-cut",
             "a file that had other names was replaced under one of them",
             "link them again, or use symbolic links, which are kept",

@@ -105,10 +105,11 @@ def reach(
         except OSError as error:
             return unreached(_CAUSES.get(error.errno or 0, "hsm-no-route"), _reason(error))
         seconds = _seconds() - start
+        source = str(sock.getsockname()[0])
         cause, detail, spoken = (
             _probe_tls(sock, timeout, deadline, wait) if tls else (None, "connected", None)
         )
-    return ConnectResult(address, port, cause, detail, seconds, spoken)
+    return ConnectResult(address, port, cause, detail, seconds, spoken, source)
 
 
 def _source_towards(address: str) -> str:

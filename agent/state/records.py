@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.core.codes import EXIT_STATUSES
@@ -42,6 +42,16 @@ class LastConfigure:
     def is_done(self) -> bool:
         """Whether a `configure` with this request has succeeded."""
         return self.succeeded is not None and self.succeeded.asks == self.asks
+
+
+@dataclass(frozen=True)
+class AttachedGroup:
+    """The security group that a run attached to an interface of this instance, and that `remove` takes off."""
+
+    interface: str
+    group: str
+    region: str
+    run_id: str
 
 
 def read_last(view: HostView) -> LastConfigure:
@@ -91,6 +101,38 @@ def write_receivers(host: Host, desired: dict[str, Any]) -> None:
 
 def _receivers(view: HostView) -> str:
     return view.system.join(view.system.state, "receivers.json")
+
+
+def read_attached(view: HostView) -> AttachedGroup | None:
+    """Return what was attached here, None where nothing was, or on another host.
+
+    Raises AgentError `nothing-recorded` for a record that cannot be believed: nothing is taken off by it.
+    """
+    path = _attached(view)
+    if view.stat(path) is None:
+        return None
+    sentence = "the record of the security group that was attached cannot be used"
+    tree = _record(view, path, sentence, "a record this version wrote")
+    if is_foreign(view, tree):
+        return None
+    words = [tree.get(name) for name in ("interface", "group", "region", "run_id")]
+    if not all(isinstance(each, str) and each for each in words):
+        raise _nothing(path, sentence, "a record this version wrote")
+    return AttachedGroup(*map(str, words))
+
+
+def write_attached(host: Host, attached: AttachedGroup) -> None:
+    """Record what is about to be attached: a run that is killed meanwhile leaves nothing that nobody knows of."""
+    tree = {"schema_version": _VERSION, "identity": identity(host), **asdict(attached)}
+    host.write(_attached(host), seal(tree), mode=0o600)
+
+
+def forget_attached(host: Host) -> None:
+    host.remove(_attached(host))
+
+
+def _attached(view: HostView) -> str:
+    return view.system.join(view.system.state, "attached-group.json")
 
 
 def read_report(view: HostView) -> dict[str, Any]:

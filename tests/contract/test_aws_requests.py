@@ -51,6 +51,10 @@ _SAMPLES: dict[Operation, tuple[dict[str, Any], dict[str, Any]]] = {
     operations.GET_SECRET_VALUE: ({"SecretId": "arn:aws:secretsmanager:eu-west-1:1:secret:a"},) * 2,
     operations.SIGNAL_RESOURCE: (_SIGNAL, _SIGNAL),
     **{each: _OF_EC2 for each in OPERATIONS if each.service is operations.EC2},
+    operations.MODIFY_NETWORK_INTERFACE_ATTRIBUTE: (
+        {"NetworkInterfaceId": "eni-1", "Groups": ["sg-1", "sg-2"]},
+        {"NetworkInterfaceId": "eni-1", "SecurityGroupId": ["sg-1", "sg-2"]},
+    ),
 }
 
 

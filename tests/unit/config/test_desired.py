@@ -232,6 +232,14 @@ def test_one_half_of_a_pair_is_refused() -> None:
     ]
 
 
+def test_a_group_to_attach_is_that_of_a_cluster() -> None:
+    given = {"attach_group": True, "hsm_ip": ("10.0.1.6",)}
+    assert complaints_of(given) == [
+        "--attach-group: it is the group of a cluster: name that with --cluster-id"
+    ]
+    assert complaints_of({**given, "cluster_id": "cluster-2abcdefghij"}) == []
+
+
 def test_sdk_3_needs_a_mirror_and_takes_none_of_sdk_5s_options() -> None:
     texts = complaints_of({"sdk": "3", "log_level": "info", "accept_single_hsm": True})
     assert [text.split(":")[0] for text in texts] == ["--sdk 3"] * 3
