@@ -16,6 +16,7 @@ from agent.cloudhsm.cli_output import (
 from agent.cloudhsm.client_config import parse_client_config
 from agent.core.codes import CODES
 from agent.core.errors import AgentError
+from agent.core.links import resolve_link
 from agent.core.model import Finding, Notice
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _asked(
     """
     deadline = view.monotonic() + limits.client
     log = _log_in_use(view, layout)
-    before = view.stat(log)
+    before = _size(view, log)
     for attempt in range(tries):
         if attempt:
             view.sleep(min(_PAUSE * attempt, max(0.0, deadline - view.monotonic())))
@@ -119,9 +120,7 @@ def _asked(
         if answer is not None and answered and not (crashed or done.timed_out):
             return answer
         reported = answer.data if answer is not None and isinstance(answer.data, str) else ""
-        _raise_known(
-            reported, done.out + "\n" + done.err, _logged(view, log, before.size if before else 0), want=want
-        )
+        _raise_known(reported, done.out + "\n" + done.err, _logged(view, log, before), want=want)
         if done.timed_out:
             raise _hung(limits, "no end after its answer" if answered else "no answer")
         if done.status == 127:
@@ -159,6 +158,14 @@ def _log_in_use(view: HostView, layout: ClientPaths) -> str:
         if named:
             return named
     return layout.log("cli")
+
+
+def _size(view: HostView, log: str) -> int:
+    """Return how many bytes a log has, behind a link too; 0 when it cannot be seen, or is not there yet."""
+    stat = None
+    with contextlib.suppress(AgentError):
+        stat = view.stat(resolve_link(view, log))
+    return stat.size if stat else 0
 
 
 def _logged(view: HostView, log: str, seen: int) -> str:

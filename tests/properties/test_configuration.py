@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import commands
-from agent.cloudhsm.paths import client_paths
+from agent.cloudhsm.paths import LINUX, client_paths
 from agent.config.desired import Desired, with_options
 from agent.config.options import CaSource
 from agent.core.model import Report, StepOutcome
@@ -307,6 +307,15 @@ def test_a_file_that_programs_load_is_not_for_root_alone(mode: int, ca_pem: byte
     assert seen is not None
     assert seen.mode & 0o044 == 0o044
     assert set(host.look().values()) == {StepOutcome.MET}
+
+
+def test_an_old_line_of_a_log_behind_a_link_is_no_cause(ca_pem: bytes) -> None:
+    host = Host(Vendor, ca_pem)
+    host.memory.place("/var/log/cli.log", b"2026 ERROR HSM is disconnected\n" * 9)
+    host.memory.place(LINUX.log("cli"), kind="link", link="/var/log/cli.log")
+    host.vendor.client_says = "something else"
+    report = host.configure()
+    assert (report.code, report.failure and "something else" in report.failure.saw) == ("client-failed", True)
 
 
 # ---- what is kept and put back
