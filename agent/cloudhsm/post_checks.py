@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from agent.core.links import path_prefixes, resolve_link
 from agent.core.model import Notice, StaleProcess
 
 if TYPE_CHECKING:
@@ -27,17 +29,30 @@ def client_processes(
     """
     if not set(components) & set(here.libraries):
         return ()
-    return view.processes_mapping(view.system.join(here.root, ""))
+    found: dict[int, ProcessInfo] = {}
+    for folder in _real_folders(view, here):
+        for each in view.processes_mapping(view.system.join(folder, "")):
+            mapped = (*(found[each.pid].mapped if each.pid in found else ()), *each.mapped)
+            found[each.pid] = replace(each, mapped=mapped)
+    return tuple(found[pid] for pid in sorted(found))
+
+
+def _real_folders(view: HostView, here: ClientPaths) -> list[str]:
+    """Return where the client really lies: the kernel knows the files of a program by their paths without links."""
+    if view.system.separator != "/":
+        return [here.root]
+    root, lib = (list(path_prefixes(view, path))[-1] for path in (here.root, here.lib))
+    return [root] if lib.startswith(f"{root}/") else [root, lib]
 
 
 def processes_to_restart(
     view: HostView, here: ClientPaths, programs: tuple[ProcessInfo, ...]
 ) -> tuple[StaleProcess, ...]:
     """Return the programs that use what was there before: an older configuration or CA, or a library since replaced."""
-    ca = view.stat(here.ca)
+    ca = view.stat(resolve_link(view, here.ca))
     found = []
     for program, component in _used(here, programs):
-        stat = view.stat(here.settings(component, view))
+        stat = view.stat(resolve_link(view, here.settings(component, view)))
         changed = max((each.mtime for each in (stat, ca) if each is not None), default=0.0)
         libraries = (path for path in program.mapped if path.endswith(_DELETED))
         if program.started < changed or component in {_component(here, path) for path in libraries}:
@@ -88,7 +103,7 @@ def _log_folder(
 ) -> list[Notice]:
     """A program that cannot write its log falls back to standard error, or ends (GH cfn-template#16)."""
     folder = here.log("").rpartition(view.system.separator)[0]
-    stat = view.stat(folder)
+    stat = view.stat(resolve_link(view, folder))
     if stat is None or stat.uid < 0:  # Windows has no numbers for users
         return []
     notices = []

@@ -381,6 +381,42 @@ def test_a_program_with_a_library_that_was_replaced_is_to_be_restarted(ca_pem: b
     assert [each.name for each in verify(memory, desired).restart_needed] == ["old"]
 
 
+LIBRARY = "/opt/cloudhsm/lib/libcloudhsm_pkcs11.so"
+
+
+def moved(memory: Memory, path: str, to: str) -> None:
+    """Move a folder, and leave a link in its place."""
+    for each in [each for each in memory.entries if each.startswith(f"{path}/") or each == path]:
+        memory.entries[to + each[len(path) :]] = memory.entries.pop(each)
+    memory.place(path, kind="link", link=to)
+
+
+@pytest.mark.parametrize("path", ["/opt", "/opt/cloudhsm", "/opt/cloudhsm/lib"])
+def test_a_program_is_to_be_restarted_wherever_the_client_really_lies(path: str, ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    desired = desired_of(vendor, ca_pem, "pkcs11")
+    configure(memory, desired)
+    moved(memory, path, "/data/moved")
+    real = LIBRARY.replace(path, "/data/moved", 1)
+    memory.running = (ProcessInfo(7, "old", 0, 0, memory.now().timestamp() - 60, (real,)),)
+    report = verify(memory, desired)
+    assert (report.exit_status, [each.name for each in report.restart_needed]) == (0, ["old"])
+
+
+def test_a_program_is_to_be_restarted_after_a_change_behind_a_link(ca_pem: bytes) -> None:
+    vendor, memory = a_world(Vendor)
+    desired = desired_of(vendor, ca_pem, "pkcs11")
+    configure(memory, desired)
+    path = "/opt/cloudhsm/etc/cloudhsm-pkcs11.cfg"
+    memory.place("/srv/site/pkcs11.cfg", memory.read(path) or b"")
+    memory.place(path, kind="link", link="/srv/site/pkcs11.cfg")
+    memory.clock += 60
+    memory.running = (ProcessInfo(7, "old", 0, 0, memory.now().timestamp(), (LIBRARY,)),)
+    memory.clock += 60
+    report = configure(memory, with_options(desired, {"log_level": "debug"}), 3)
+    assert (report.exit_status, [each.name for each in report.restart_needed]) == (0, ["old"])
+
+
 def test_a_remove_that_touches_nothing_wants_nothing_restarted(ca_pem: bytes) -> None:
     _, memory = a_world(Vendor)
     using(memory, "/opt/cloudhsm/lib/libcloudhsm_pkcs11.so")

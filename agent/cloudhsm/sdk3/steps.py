@@ -22,7 +22,7 @@ from agent.cloudhsm.sdk3.daemon import daemon_on
 from agent.cloudhsm.sdk3.paths import PORT_CMU
 from agent.cloudhsm.sdk3.service_managers import HALTED
 from agent.core.errors import AgentError
-from agent.core.links import require_target
+from agent.core.links import require_target, resolve_link
 from agent.core.model import Finding
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class DaemonService:
         """Return the file that is newer than the running daemon. A date in the future says nothing."""
         now = view.now().timestamp()
         for path in (self.paths.sdk3.daemon_config, self.paths.ca) if started is not None else ():
-            stat = view.stat(path)
+            stat = view.stat(resolve_link(view, path))
             if stat is not None and (started or 0) + _TICK < stat.mtime <= now:
                 return path
         return None

@@ -134,6 +134,16 @@ def test_a_daemon_older_than_what_it_reads_is_not_right(
     assert looked(machine(ca=ca, client=client)) == Finding(changed is None, saw, want)
 
 
+@pytest.mark.parametrize("path", [CA, CLIENT])
+def test_a_daemon_older_than_what_it_reads_behind_a_link_is_not_right(path: str) -> None:
+    memory = machine()
+    memory.place("/srv/site/file", b"{}")
+    memory.entries["/srv/site/file"] = replace(memory.entries["/srv/site/file"], mtime=BEGAN + 50)
+    memory.place(path, kind="link", link="/srv/site/file")
+    memory.entries[path] = replace(memory.entries[path], mtime=BEGAN - 50)
+    assert (looked(memory).met, f"started before {path} changed" in looked(memory).saw) == (False, True)
+
+
 def test_a_start_that_cannot_be_told_is_no_reason_to_start_it_again() -> None:
     memory = machine(ca=50.0)
     del memory.entries["/proc/812/stat"]
