@@ -32,6 +32,12 @@ OURS = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI", "t+/=oken")
 _FILTERS = [{"Name": "group-id", "Values": ["sg-1", "sg-2"]}, {"Name": "vpc-id", "Values": ["vpc-1"]}]
 _EC2_FILTERS = [{"Name": each["Name"], "Value": each["Values"]} for each in _FILTERS]
 _SIGNAL = {"StackName": "web", "LogicalResourceId": "Group", "UniqueId": "i-1 ü&=", "Status": "SUCCESS"}
+_ITEM = {
+    "TypeName": "Custom:CloudHSMClient",
+    "SchemaVersion": "1.0",
+    "CaptureTime": "2026-11-30T09:30:12Z",
+    "Content": [{"HostName": "ü", "Code": ""}],
+}
 _OF_EC2 = ({"Filters": _FILTERS, "MaxResults": 100}, {"Filter": _EC2_FILTERS, "MaxResults": 100})
 # of EC2's operations whose model has no limit, the API reference has one
 _EC2_PAGE = 1000
@@ -50,6 +56,7 @@ _SAMPLES: dict[Operation, tuple[dict[str, Any], dict[str, Any]]] = {
     operations.GET_PARAMETER: ({"Name": "/a/b:3", "WithDecryption": True},) * 2,
     operations.GET_SECRET_VALUE: ({"SecretId": "arn:aws:secretsmanager:eu-west-1:1:secret:a"},) * 2,
     operations.SIGNAL_RESOURCE: (_SIGNAL, _SIGNAL),
+    operations.PUT_INVENTORY: ({"InstanceId": "i-0abc123def4567890", "Items": [_ITEM]},) * 2,
     **{each: _OF_EC2 for each in OPERATIONS if each.service is operations.EC2},
     operations.MODIFY_NETWORK_INTERFACE_ATTRIBUTE: (
         {"NetworkInterfaceId": "eni-1", "Groups": ["sg-1", "sg-2"]},
@@ -105,6 +112,25 @@ def test_an_object_is_asked_for_by_its_path(key: str) -> None:
         operations.GET_OBJECT, "https://s3.example", {"Bucket": "b", "Key": key, "VersionId": "v&1"}
     )
     assert versioned.url.endswith("?versionId=v%261")
+
+
+@pytest.mark.parametrize(
+    ("operation", "more"),
+    [
+        (operations.GET_OBJECT, {"Range": "bytes=0-99", "IfMatch": '"e1"'}),
+        (operations.PUT_OBJECT, {"Body": b"{}", "ContentType": "application/json"}),
+    ],
+    ids=["GetObject", "PutObject"],
+)
+def test_an_object_is_read_in_parts_and_written_as_botocore_does(
+    operation: Operation, more: dict[str, Any]
+) -> None:
+    params = {"Bucket": "my.bucket", "Key": "a b/x.json", **more}
+    model = model_of(operation).operation_model(operation.name)
+    wanted = create_serializer("rest-xml").serialize_to_request(params, model)
+    request = encode(operation, "https://s3.example", params)
+    assert (request.method, request.body) == (wanted["method"], wanted["body"] or b"")
+    assert request.headers == wanted["headers"]
 
 
 def signed_by_botocore(request: ApiRequest, service: str, credentials: Credentials) -> str:
