@@ -26,7 +26,8 @@ from agent.state import records
 from agent.steps.cluster import ClusterState
 from tests.fakes import cluster_answers as aws
 from tests.fakes.authorities import maker as maker  # noqa: PLC0414 -- pytest takes it from here
-from tests.fakes.aws import KEYS, SECRET, TOKEN, answers, refuses
+from tests.fakes.aws import KEYS, SECRET, TOKEN, answers, half, minds_the_clock, refuses, says
+from tests.fakes.imds import imds
 from tests.fakes.receiver import receiver
 from tests.fakes.vendor import MIRROR, Vendor
 from tests.golden.runs import NOW
@@ -324,3 +325,79 @@ def test_the_region_that_a_shell_names_is_recorded(site: Site) -> None:
         report = site.verify()
     assert outcome(report) == ("ok", None, 0)
     assert records.read_last(site.host).desired["region"] == REGION
+
+
+# --- AWS's bad days, and what is left when the operator named the addresses too
+
+SKEWED = refuses(
+    "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.", 403
+)
+HALF = half(json.dumps(aws.page(aws.cluster("ACTIVE", aws.hsm(1)))), "json")
+BAD_DAYS: dict[str, tuple[Answer, str, str]] = {
+    "throttled for ever": (refuses("ThrottlingException", "Rate exceeded"), "aws-throttled", "Rate exceeded"),
+    "half an answer": (HALF, "aws-unreachable", "not JSON"),
+    "no JSON at all": (says("<html>Sign in</html>"), "aws-unreachable", "not JSON"),
+    "a wrong clock": (SKEWED, "aws-clock", "minutes"),
+    "expired": (refuses("ExpiredTokenException", "The security token included in the request is expired", 403), "aws-no-credentials", "expired"),
+    "unknown key": (refuses("UnrecognizedClientException", "The security token is invalid", 403), "aws-no-credentials", "invalid"),
+    "denied by an organisation": (refuses("AccessDeniedException", "with an explicit deny in a service control policy", 403), "aws-denied", "service control policy"),
+    "broken for ever": (refuses("CloudHsmInternalFailureException", "internal", 500), "aws-unreachable", "internal"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("day", BAD_DAYS)
+def test_a_bad_day_of_aws_has_its_code_and_changes_nothing(site: Site, day: str) -> None:
+    answer, code, said = BAD_DAYS[day]
+    with site.aws(answer):
+        report = site.configure()
+        planned = site.plan()
+    assert outcome(report) == outcome(planned) == ("failed", code, 12)
+    assert not report.changed
+    assert report.failure is not None
+    assert said in str(report.failure.saw)
+    assert report.failure.hint
+
+
+@pytest.mark.parametrize("day", BAD_DAYS)
+def test_a_bad_day_of_aws_is_a_warning_where_addresses_are_given(site: Site, day: str) -> None:
+    answer, code, _ = BAD_DAYS[day]
+    with site.aws(answer):
+        report = site.configure(hsm_ip=(FIRST, SECOND))
+    assert outcome(report) == ("ok", None, 0)
+    (text,) = (each.text for each in report.notices if each.code == "cluster-not-checked")
+    assert code in text
+    assert site.servers() == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize("mode", ["v1-only", "hop-limit", "disabled", "no role"])
+def test_without_credentials_anywhere_the_metadata_service_is_described(site: Site, mode: str) -> None:
+    site.environ = {}
+    with imds("v2" if mode == "no role" else mode) as service, site.aws(site.cluster()) as requests:
+        site.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = service.url
+        report = site.configure()
+    assert outcome(report) == ("failed", "aws-no-credentials", 12)
+    assert (report.changed, requests) == (False, [])
+
+
+def test_a_clock_that_is_wrong_is_corrected_and_the_run_goes_on(site: Site) -> None:
+    """The host in memory has a time of its own, which is far from that of the server."""
+    with site.aws(minds_the_clock(aws.page(site.cluster()))) as requests:
+        report = site.configure()
+    assert (outcome(report), len(requests)) == (("ok", None, 0), 2)
+
+
+def test_states_that_nobody_knows_are_carried_through(site: Site) -> None:
+    strange = site.cluster(aws.hsm(1, "REBALANCING"), aws.hsm(2), state="HIBERNATING", NewMember={"a": 1})
+    with site.aws(strange):
+        report = site.configure()
+    assert outcome(report) == ("ok", None, 0)
+    assert site.servers() == [FIRST, SECOND]
+    assert report.cluster is not None
+    assert report.cluster.state == "HIBERNATING"
+
+
+def test_a_cluster_on_a_later_page_is_found(site: Site) -> None:
+    first = answers(aws.page(aws.cluster("ACTIVE", ClusterId="cluster-7zyxwvutsrq"), token="more"))
+    with site.aws(first, site.cluster()) as requests:
+        report = site.configure()
+    assert (outcome(report), len(requests)) == (("ok", None, 0), 2)
