@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import pytest
 
 from tests.fakes.aws_cluster import PORTS
+from tests.fakes.moto_server import policy, role_with
 
 from .cloud import OTHER_BLOCK, Cloud, CloudHost, cloud
 from .scene import agent, prepare, servers
@@ -217,25 +218,64 @@ def test_a_cause_stops_packets_until_its_cure(around: Cloud, placed: CloudHost, 
 # --- the cluster by its id
 
 
-def test_a_cluster_is_configured_by_its_id_and_followed(around: Cloud, lab: Lab) -> None:
-    made = join(around, lab, "10.77.20.8", "by-id")
-    options = ["--cluster-id", around.aws.id, *around.scene.options(IMAGE)]
-    while "--hsm-ip" in options:
-        at = options.index("--hsm-ip")
-        del options[at : at + 2]
+@pytest.fixture(scope="module")
+def named(around: Cloud, lab: Lab) -> CloudHost:
+    """A host that was configured by the id of the cluster, from bare, while policies were enforced."""
+    made = join(around, lab, "10.77.20.8", "named")
+    source = around.scene.options(IMAGE)
+    while "--hsm-ip" in source:
+        at = source.index("--hsm-ip")
+        del source[at : at + 2]
     with around.server.enforcing():
-        first = agent(made.host, "configure", *options, env=made.environ)
-        assert (first.exit_status, first.code) == (0, None), first
-        assert servers(made.host) == list(around.aws.addresses)
-        assert first.outcome("cluster:ca") == "met"
-        assert agent(made.host, "verify", env=made.environ).exit_status == 0
+        first = agent(made.host, "configure", "--cluster-id", around.aws.id, *source, env=made.environ)
+    assert (first.exit_status, first.code) == (0, None), first
+    assert first.outcome("cluster:ca") == "met"
+    return made
+
+
+def test_a_cluster_is_configured_by_its_id_and_followed(around: Cloud, named: CloudHost) -> None:
+    assert servers(named.host) == list(around.aws.addresses)
+    with around.server.enforcing():
+        assert agent(named.host, "verify", env=named.environ).exit_status == 0
     description = around.aws.cluster.description
     whole = list(description["Hsms"])
     description["Hsms"] = whole[:1]
-    drifted = agent(made.host, "verify", env=made.environ)
+    drifted = agent(named.host, "verify", env=named.environ)
     description["Hsms"] = whole
     assert drifted.exit_status == 3, drifted
-    assert agent(made.host, "verify", env=made.environ).exit_status == 0
+    assert agent(named.host, "verify", env=named.environ).exit_status == 0
+
+
+def test_a_role_that_may_nothing_still_knows_its_own_groups(around: Cloud, named: CloudHost) -> None:
+    """The first level of knowledge: the metadata service needs no permission."""
+    nobody = role_with(around.aws.url, policy(), "nobody")
+    before = dict(named.metadata.credentials)
+    named.metadata.credentials.update(
+        AccessKeyId=nobody["AWS_ACCESS_KEY_ID"],
+        SecretAccessKey=nobody["AWS_SECRET_ACCESS_KEY"],
+        Token=nobody["AWS_SESSION_TOKEN"],
+    )
+    detach(around, named)
+    with around.server.enforcing():
+        found = agent(named.host, "verify", env=named.environ)
+    attach(around, named)
+    assert (found.exit_status, found.code) == (12, "aws-denied"), found
+    assert "cloudhsm:DescribeClusters" in json.dumps(found.step("cluster:state"))
+    reach = found.step(f"reach:{around.aws.addresses[0]}:2223")
+    assert (reach["code"], f"cloudhsm-{around.aws.id}-sg" in str(reach)) == ("group-not-attached", True), (
+        reach
+    )
+    for secret in (nobody["AWS_SECRET_ACCESS_KEY"], nobody["AWS_SESSION_TOKEN"]):
+        assert secret not in json.dumps(found.report) + found.err
+        assert (
+            named.host.run(
+                ["grep", "-rqF", secret, "/var/lib/hsm-agent", "/var/log", "/etc", "/opt"]
+            ).returncode
+            == 1
+        )
+    named.metadata.credentials.update(before)
+    with around.server.enforcing():
+        assert agent(named.host, "verify", env=named.environ).exit_status == 0
 
 
 # --- the cause that the agent names, and the command that it prints
