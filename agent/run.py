@@ -12,7 +12,6 @@ from agent.config.recorded import resolve_desired, with_what_lacks
 from agent.core.codes import CODES
 from agent.core.errors import AgentError, unexpected
 from agent.core.model import ErrorDetails, Notice, Report
-from agent.hosts import ready
 from agent.render.json_report import to_document
 from agent.report import RunContext, build_report
 from agent.state import records
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
     from agent.catalogue import Catalogue
     from agent.core.host import Host, HostView
     from agent.report import RunInfo
-
-# the sinks that are reached over the network
-_OVER_THE_NETWORK = {"https", "http"}
-_IN_AWS = {"cfn", "s3", "ssm-inventory"}
 
 
 @final
@@ -103,18 +98,11 @@ class RecordedRun:
         self._recipients = recipients
         if not self._is_delivered(recipients):
             return
-        import agent.sinks.delivery  # noqa: PLC0415 -- only where a report goes somewhere
+        import agent.sinks.delivery  # noqa: F401, PLC0415 -- only where a report goes somewhere
+        from agent.sinks import registry  # noqa: PLC0415 -- as above
 
-        schemes = {uri.partition(":")[0] for uri in recipients.report_to}
-        waits = self._machine.is_root() and _has_spooled(self._machine)  # for whichever sink
-        if waits or "junit" in schemes:
-            import xml.etree.ElementTree  # noqa: F401, PLC0415 -- 10 ms that only this pays
-        if waits or schemes & _OVER_THE_NETWORK:
-            ready.load_for_web()
-        if waits or schemes & _IN_AWS:
-            import agent.sinks.aws  # noqa: F401, PLC0415 -- 30 ms that only these pay
-
-            ready.load_for_aws()
+        waits = self._machine.is_root() and _has_spooled(self._machine)  # for any sink
+        registry.load(None if waits else recipients.report_to)
 
     def save_begun(self) -> None:
         """Keep a report that says that this run has begun: one that is killed must not leave an older one's success."""

@@ -28,6 +28,7 @@ from agent.hosts.windows.acl import descriptor
 from agent.http.proxies import proxy_for
 from agent.render.templates import render
 from agent.sinks import file
+from agent.sinks.registry import SINKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -163,11 +164,10 @@ def check_fit(desired: Desired, source: AgentSource, form: str, input_errors: In
 
 def _check_place(uri: str, system: str, input_errors: InputErrors) -> None:
     scheme = uri.partition(":")[0]
-    if scheme == "cloudwatch" and system == "Windows":
-        input_errors.add("--report-to", "cloudwatch: is on Linux alone")
-    if scheme in ("file", "junit", "prometheus") and file.path_of(uri).startswith("/") == (
-        system == "Windows"
-    ):
+    sink, is_windows = SINKS[scheme], system == "Windows"
+    if sink.is_linux_only and is_windows:
+        input_errors.add("--report-to", f"{scheme}: is for Linux only")
+    if sink.names_path and file.path_of(uri).startswith("/") == is_windows:
         input_errors.add("--report-to", f"{uri!r} is not a path of {system}")
 
 

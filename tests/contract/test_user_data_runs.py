@@ -791,7 +791,7 @@ def test_a_signed_url_is_in_no_argument_of_a_process(shell: Shell) -> None:
         (["--report-to", "file:C:/r.json"], ["--report-to: 'file:C:/r.json' is not a path of Linux"]),
         (["--report-token-file", "C:\\token"], ["--report-token-file: 'C:\\\\token' is not a path of Linux"]),
         (["--package-source", "mirror"], ["--package-source: 'mirror' is no directory of the host: an absolute path of Linux is wanted"]),
-        (["--format", "powershell", "--report-to", "cloudwatch:g/s"], ["--report-to: cloudwatch: is on Linux alone", "the URL of an .msi"]),
+        (["--format", "powershell", "--report-to", "cloudwatch:g/s"], ["--report-to: cloudwatch: is for Linux only", "the URL of an .msi"]),
         (["--format", "powershell", "--report-to", "junit:/r.xml"], ["--report-to: 'junit:/r.xml' is not a path of Windows"]),
         (["--proxy", "http://u:secret@proxy:3128"], ["--proxy: user-data must not contain a password"]),
         (["--proxy", "socks5://proxy:1080"], ["--proxy: http://HOST:PORT is wanted"]),
