@@ -30,7 +30,7 @@ from agent.remote.protocol import (
 from tests.fakes.messages import REQUEST
 
 REQUEST_LINE = (
-    b'{"tree": {"sha256": "f00", "keep": true}, "command": "configure", "removal": false, "desired": {"sdk": 5}, '
+    b'{"tree": {"sha256": "f00", "keep": true}, "command": "configure", "removal": false, "desired": {"sdk": 5}, "cluster": null, '
     b'"request": "RUN/web-1/2", "again": true, "resumed": false, "seconds": 90.5, "word": "w0"}\n'
 )
 
