@@ -29,6 +29,7 @@ EXAMPLES = (
     (f"sudo hsm-agent configure {_ASKED}", "install, configure, prove"),
     ("sudo hsm-agent verify", "what differs from the last configure, and why"),
     ("hsm-agent status --wait 10m --output json", "the report of the current run"),
+    ("hsm-agent cluster --html cluster.html", "what AWS says of this host's cluster, with a picture"),
     ("sudo hsm-agent rollback", "the CA and the configuration of before the last change"),
     ("hsm-agent fleet rollout --inventory hosts.ini --waves 1,10%", "one host, then a tenth, then all"),
     ("hsm-agent explain hsm-timed-out", "what a code means, and the way out"),

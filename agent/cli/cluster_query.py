@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from agent.aws.operator import operator_access
+from agent.aws.own_interface import OwnInterface, find_own_interface
 from agent.aws.survey import describe_clusters, survey
 from agent.catalogue.versions import base_version
 from agent.cloudhsm.client_config import parse_client_config
@@ -18,7 +19,7 @@ from agent.config.readers import read_environment, read_files, read_flags
 from agent.core.errors import AgentError
 from agent.core.timeouts import Timeouts
 from agent.facts import gather
-from agent.http.imds import instance_id, read_metadata
+from agent.http.imds import instance_id
 from agent.state.records import read_last
 
 if TYPE_CHECKING:
@@ -121,12 +122,12 @@ def _host_side(
         packages = {(sdk, name): known.package(sdk, name) for sdk in (5, 3) for name in known.components(sdk)}
         clients = {key: base_version(each.version) for key, each in packages.items() if each is not None}
     instance = instance_id(machine, environ)
-    groups = read_metadata(machine, environ, "security-groups") if instance else None
+    own = find_own_interface(machine, environ, "") if instance else None
     source, ca = _ca(machine, access, ca_cert)
     return HostSide(
         name=machine.name,
         instance_id=instance,
-        group_names=None if groups is None else tuple(groups.split()),
+        interface=own.interface if isinstance(own, OwnInterface) else None,
         servers=servers,
         clients=clients,
         ca=ca,

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from agent.aws.network import NetworkInterface
+from agent.aws.network import Network, NetworkInterface
 from agent.aws.path import EPHEMERAL_LINUX, EPHEMERAL_WINDOWS, PathEnd
 from agent.aws.reachability import BlockedPath, Reachability
 from agent.cloudhsm.ca_proof import CaProof, prove_ca
@@ -55,15 +55,15 @@ class VpcInstance:
 
 @dataclass(frozen=True)
 class HostSide:
-    """What this host has: its instance id and group names by its metadata, its client, its configuration, its CA.
+    """What this host has: its instance id and interface by its metadata, its client, its configuration, its CA.
 
-    `servers` are the addresses of each component's configuration, `clients` the version (X.Y.Z as numbers) by SDK and
-    component. `ca_source` says where `ca` comes from.
+    `interface` is None where there are several, or none is known. `servers` are the addresses of each component's
+    configuration, `clients` the version (X.Y.Z as numbers) by SDK and component, `ca_source` says where `ca` is from.
     """
 
     name: str
     instance_id: str | None = None
-    group_names: tuple[str, ...] | None = None
+    interface: NetworkInterface | None = None
     servers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     clients: Mapping[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
     ca: bytes | None = None
@@ -136,7 +136,7 @@ def view_cluster(
         instances=instances,
         others=others,
         host=host,
-        in_group=_in_group(group_name, instances, host),
+        in_group=_in_group(cluster, instances, host),
         matches=tuple(_match(cluster, *each) for each in sorted(host.servers.items())),
         ca=_proof(cluster, host),
         backup=dt.datetime.fromtimestamp(survey.backup, dt.timezone.utc) if survey.backup else None,
@@ -151,12 +151,14 @@ def _default_group_name(cluster: ClusterDescription) -> str:
     return f"cloudhsm-{cluster.id}-sg"
 
 
-def _in_group(group_name: str, instances: Sequence[VpcInstance] | None, host: HostSide) -> bool | None:
-    """Tell whether this host is in the group: by what EC2 describes, else by the names in its metadata."""
+def _in_group(
+    cluster: ClusterDescription, instances: Sequence[VpcInstance] | None, host: HostSide
+) -> bool | None:
+    """Tell whether this host is in the group: by what EC2 describes, else by its metadata."""
     described = [each.in_group for each in instances or () if each.is_this_host]
     if described:
         return described[0]
-    return None if host.group_names is None else group_name in host.group_names
+    return None if host.interface is None else cluster.security_group in host.interface.groups
 
 
 # who reaches which HSM
@@ -187,9 +189,8 @@ class _Paths:
         self._cluster = cluster
         # only groups, ACLs and routes together tell that nothing stops a packet
         self._is_known = None not in (survey.network.groups, survey.network.acls, survey.network.tables)
-        ends = [(each.id, _end_of(cluster, each)) for each in cluster.hsms if each.is_usable]
-        self._has_hsms = bool(ends)
-        self._reachability = Reachability(survey.network, ends, cluster.region)
+        self._has_hsms = any(each.is_usable for each in cluster.hsms)
+        self._reachability = _reachability(cluster, survey.network)
 
     def judge(self, instance: Instance, *, is_this_host: bool) -> VpcInstance:
         interface = self._interface_of(instance)
@@ -206,6 +207,12 @@ class _Paths:
         near = [each for each in instance.interfaces if each.vpc == self._cluster.vpc and each.addresses]
         members = [each for each in near if self._cluster.security_group in each.groups]
         return next(iter(members or near), None)
+
+
+def _reachability(cluster: ClusterDescription, network: Network) -> Reachability:
+    """Return the paths to the usable HSMs, as far as the network is known."""
+    ends = [(each.id, _end_of(cluster, each)) for each in cluster.hsms if each.is_usable]
+    return Reachability(network, ends, cluster.region)
 
 
 def _end_of(cluster: ClusterDescription, hsm: ClusterHsm) -> PathEnd:
@@ -263,12 +270,10 @@ def _host_risks(view: ClusterView) -> Iterator[Risk]:
     cluster = view.cluster
     if view.ca is not None and view.ca.error is not None:
         yield _of_code("ca-not-of-cluster", f"{view.host.ca_source}: {view.ca.saw}")
-    if view.in_group is False and view.instances is None:
-        yield Risk(
-            "group-not-attached",
-            f"this host is not in {view.group_name}: its metadata names its groups",
-            f"attach {cluster.security_group or view.group_name} to this instance, beside the groups that it has",
-        )
+    if view.instances is None and view.host.interface is not None:
+        for path in _reachability(cluster, Network()).blocked(view.host.interface, EPHEMERAL_LINUX):
+            obstacle = path.obstacle
+            yield Risk(obstacle.code, f"this host is not in {view.group_name}: {obstacle.saw}", obstacle.hint)
     for each in view.matches:
         parts = [f"lacks {', '.join(each.missing)}"] if each.missing else []
         parts += [f"has {', '.join(each.foreign)}, where no HSM is"] if each.foreign else []

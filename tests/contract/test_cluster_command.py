@@ -18,7 +18,7 @@ from agent.core.host import CommandResult
 from agent.render.cluster.document import to_tree
 from tests.fakes.aws import KEYS, SECRET, TOKEN, RealTime
 from tests.fakes.cluster_answers import SECRET as DESCRIBED
-from tests.fakes.imds import imds
+from tests.fakes.imds import imds, interface_texts
 from tests.fakes.moto_server import CLUSTER, REGION, client, enforced, moto_server, user_who_may
 
 if TYPE_CHECKING:
@@ -105,11 +105,24 @@ def test_a_stopped_instance_is_there_and_a_terminated_one_is_not(place: Place) -
 
 def test_this_host_is_found_by_its_metadata_and_asks_iam_nothing(place: Place) -> None:
     with imds(instance_id=place.outsider) as service:
-        service.texts["security-groups"] = "web\n"
         view = ask(place, {"AWS_EC2_METADATA_SERVICE_ENDPOINT": service.url})
     assert [each.instance.name for each in view.instances or () if each.is_this_host] == ["bastion"]
     assert view.in_group is False
     assert "service-role-missing" not in codes(view)
+
+
+def test_where_ec2_is_denied_the_metadata_tells_whether_this_host_is_in_the_group(place: Place) -> None:
+    said = interface_texts(
+        "02:00:00:00:00:07", interface="eni-0abc", vpc=place.cluster.vpc, subnet="subnet-1", groups={"sg-web": "web"},
+        ipv4s=["10.77.20.7"],
+    )  # fmt: skip
+    environ = user_who_may(place.url, "cloudhsm:DescribeClusters")
+    with imds(instance_id=place.member) as service, enforced(place.url):
+        service.texts.update(said)
+        view = ask(place, {**environ, "AWS_EC2_METADATA_SERVICE_ENDPOINT": service.url})
+    assert (view.in_group, view.instances) == (False, None)
+    (risk,) = (each for each in view.risks if each.code == "group-not-attached")
+    assert f"--network-interface-id eni-0abc --groups sg-web {place.cluster.group}" in risk.cure
 
 
 @pytest.mark.parametrize(

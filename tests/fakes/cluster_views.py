@@ -157,7 +157,7 @@ def blind() -> ClusterView:
                 for each in actions
             )
         ),
-        replace(HOST, group_names=("web",), servers={}),
+        replace(HOST, interface=instance(1, WEB).interfaces[0], servers={}),
         now=NOW,
         named_by="an option",
     )

@@ -135,19 +135,24 @@ def test_the_interface_that_is_in_the_group_is_the_one_that_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (("web", f"cloudhsm-{aws.CLUSTER_ID}-sg"), True),
-        (("web",), False),
-        (None, None),
-    ],
+    ("interface", "expected"),
+    [(instance(1).interfaces[0], True), (instance(1, WEB).interfaces[0], False), (None, None)],
+    ids=["member", "outside", "not known"],
 )
 def test_metadata_alone_tells_whether_this_host_is_in_the_group(
-    names: tuple[str, ...] | None, expected: bool | None
+    interface: NetworkInterface | None, expected: bool | None
 ) -> None:
-    made = view(answers=VpcSurvey(), host=HostSide("host", "i-1", group_names=names))
+    made = view(answers=VpcSurvey(), host=HostSide("host", "i-1", interface))
     assert made.in_group is expected
     assert codes(made) == (["group-not-attached"] if expected is False else [])
+    if expected is False:
+        assert f"--groups {WEB} {made.cluster.security_group}" in made.risks[0].cure
+
+
+def test_metadata_alone_blames_no_host_of_another_vpc() -> None:
+    away = NetworkInterface("eni-9", "vpc-other", "subnet-x", ("sg-x",), ("10.9.0.7",))
+    made = view(answers=VpcSurvey(), host=HostSide("host", "i-1", away))
+    assert (made.in_group, codes(made)) == (False, [])
 
 
 def test_each_configuration_is_compared_with_the_addresses() -> None:
