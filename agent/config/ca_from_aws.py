@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from agent.aws.buckets import BucketClient
@@ -61,7 +62,8 @@ def read_from_aws(access: AwsAccess, uri: str) -> bytes:
             raise
         hint = f"is the name right, and is it of {error.region}? `--region REGION` or an ARN names another region"
         if isinstance(name, S3Location):
-            hint = f"is the name right? `aws s3 ls s3://{name.bucket}/{name.key}` says what is there"
+            place = quote(f"s3://{name.bucket}/{name.key}")
+            hint = f"is the name right? `aws s3 ls {place}` says what is there"
         raise _unreadable(uri, error.saw, sentence=f"{uri} is not there", hint=hint) from None
 
 
@@ -120,7 +122,7 @@ def _member(data: bytes, name: Secret, uri: str) -> bytes:
         ) from None
     value = tree.get(name.key) if isinstance(tree, dict) else None
     if not isinstance(value, str) or not value.strip():
-        saw = f"a secret in whose JSON {name.key} is no text, or is not there"
+        saw = f"JSON without a text at the key {name.key}"
         raise _unreadable(uri, saw, want=f"JSON with the key {name.key}")
     return value.encode("utf-8", "replace")
 

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_VALUE = re.compile(r"[A-Za-z0-9._-]+")
 _REGION = r"[a-z0-9-]{1,40}"
+# what may stand behind the question mark, and its form
+_QUERY = {"versionId": r"[A-Za-z0-9._-]+", "region": _REGION}
 _LONGEST_KEY = 1024  # bytes, of an S3 object
 _PARAMETER = re.compile(r"[A-Za-z0-9_.\-/]{1,1011}(:[A-Za-z0-9_.\-]{1,100})?")
 _PARAMETER_ARN = re.compile(rf"arn:[a-z-]+:ssm:({_REGION}):\d{{12}}:parameter/{_PARAMETER.pattern}")
@@ -102,7 +103,7 @@ def _location(uri: str, form: str, known: tuple[str, ...]) -> S3Location:
     if not key.isprintable() or len(key.encode()) > _LONGEST_KEY:
         raise ValueError(f"{uri!r}: a key of S3 is at most {_LONGEST_KEY} bytes, without control characters")
     named = dict(each.partition("=")[::2] for each in query.split("&")) if mark else {}
-    if not set(named) <= set(known) or not all(map(_VALUE.fullmatch, named.values())):
+    if not all(each in known and re.fullmatch(_QUERY[each], value) for each, value in named.items()):
         allowed = " or ".join(f"{each}=" for each in known)
         raise ValueError(f"{uri!r}: behind the question mark {allowed} is wanted")
     return S3Location(bucket, key, named.get("versionId", ""), named.get("region", ""))

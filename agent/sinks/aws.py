@@ -26,10 +26,10 @@ def within(context: DeliveryContext, client: AwsClient) -> AwsClient:
     )
 
 
-def undelivered(error: AgentError, hopeless: Container[str] = ()) -> UndeliveredError:
-    """Return a failure of AWS as one of a delivery; for the codes of AWS in `hopeless` no later try can help."""
+def undelivered(error: AgentError, permanent: Container[str] = ()) -> UndeliveredError:
+    """Return a failure of AWS as one of a delivery; with a code of AWS in `permanent` it is refused for good."""
     if error.code.name == "interrupted":
         return UndeliveredError("interrupted")
-    refused = isinstance(error, AwsRefusedError) and error.refusal.code in hopeless
+    refused = isinstance(error, AwsRefusedError) and error.refusal.code in permanent
     saw = f"{error.sentence}: {error.saw}" if error.code.name != "aws-unreachable" else error.saw
     return UndeliveredError(saw, refused=refused)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 200  # characters of a host's name
 # about this very report or its key; everything else is about the bucket, the sender or the moment
-_HOPELESS = ("EntityTooLarge", "KeyTooLongError", "InvalidURI")
+_PERMANENT = ("EntityTooLarge", "KeyTooLongError", "InvalidURI")
 
 
 def check(uri: str) -> None:
@@ -24,7 +24,7 @@ def check(uri: str) -> None:
     s3_prefix(uri)
 
 
-def names(tree: Mapping[str, Any]) -> tuple[str, str]:
+def object_names(tree: Mapping[str, Any]) -> tuple[str, str]:
     """Return the names of a report's objects below the prefix: that of its day, and the host's last."""
     host = re.sub(r"[^A-Za-z0-9._-]", "-", str(tree["host"]["name"]))[:_LONGEST]
     day = re.sub(r"[^0-9-]", "-", str(tree["finished"])[:10])
@@ -43,8 +43,8 @@ def send(report: OutgoingReport, context: DeliveryContext) -> None:
     try:
         access = AwsAccess(context.machine, context.environ)
         bucket = BucketClient(access, location, lambda client: within(context, client))
-        for name in names(report.tree):
+        for name in object_names(report.tree):
             params = {"Key": location.below(name), "Body": body, "ContentType": "application/json"}
             bucket.call(PUT_OBJECT, params)
     except AgentError as error:
-        raise undelivered(error, _HOPELESS) from None
+        raise undelivered(error, _PERMANENT) from None

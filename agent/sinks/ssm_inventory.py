@@ -25,10 +25,10 @@ FILE = "CloudHSMClient.json"
 # AWS's limit of characters of one value
 LONGEST = 4096
 _NODE = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})|mi-[0-9a-f]{17}")
-# without credentials the file is left; every other failure is one to be told
+# then the file is left; every other failure is reported
 _NO_CREDENTIALS = ("aws-no-credentials", "aws-region-unknown")
 # about the item itself
-_HOPELESS = (
+_PERMANENT = (
     "InvalidItemContentException",
     "InvalidTypeNameException",
     "ItemContentMismatchException",
@@ -48,38 +48,35 @@ def send(report: OutgoingReport, context: DeliveryContext) -> None:
     """Put the item into the inventory of this node, or leave it for SSM's agent. Raises UndeliveredError."""
     tree, machine = report.tree, context.machine
     node = tree["host"]["instance_id"]
-    why = "the metadata service names no instance"
-    if node is not None:
-        from agent.sinks.aws import undelivered  # noqa: PLC0415 -- 30 ms
-
-        try:
-            _put(node, tree, context)
-        except AgentError as error:
-            if error.code.name not in _NO_CREDENTIALS:
-                raise undelivered(error, _HOPELESS) from None
-            why = f"{error.sentence}: {error.saw}"
-        else:
-            with contextlib.suppress(AgentError):  # an ordinary user left no file
-                for each in _nodes(machine, node):
-                    machine.remove(_file(machine.system, each))
-            return
+    why = _put(node, tree, context) if node else "the metadata service names no instance"
+    if why is None:
+        with contextlib.suppress(AgentError):  # an ordinary user may not look there, and left no file
+            for each in _nodes(machine, node):
+                machine.remove(_file(machine.system, each))
+        return
     nodes = _nodes(machine, node)
     if len(nodes) != 1:
-        raise UndeliveredError(
-            f"{why}; and SSM's agent has no directory of one node in {folder(machine.system)}"
-        )
+        where = folder(machine.system)
+        raise UndeliveredError(f"{why}; and SSM's agent has no directory of one node in {where}")
     machine.write(_file(machine.system, nodes[0]), left_for_agent(tree).encode(), mode=0o600)
 
 
-def _put(node: str, tree: Mapping[str, Any], context: DeliveryContext) -> None:
+def _put(node: str, tree: Mapping[str, Any], context: DeliveryContext) -> str | None:
+    """Put the item; return None when AWS has it, and why not where there are no credentials to put it with."""
     from agent.aws.access import AwsAccess  # noqa: PLC0415 -- 30 ms
     from agent.aws.operations import PUT_INVENTORY  # noqa: PLC0415 -- as above
-    from agent.sinks.aws import within  # noqa: PLC0415 -- as above
+    from agent.sinks.aws import undelivered, within  # noqa: PLC0415 -- as above
 
     # of the node, which the region of the cluster need not be
     region = read_metadata(context.machine, context.environ, "placement/region")
-    client = within(context, AwsAccess(context.machine, context.environ, region).client)
-    client.call(PUT_INVENTORY, {"InstanceId": node, "Items": [item(tree)]})
+    access = AwsAccess(context.machine, context.environ, region)
+    try:
+        within(context, access.client).call(PUT_INVENTORY, {"InstanceId": node, "Items": [item(tree)]})
+    except AgentError as error:
+        if error.code.name not in _NO_CREDENTIALS:
+            raise undelivered(error, _PERMANENT) from None
+        return f"{error.sentence}: {error.saw}"
+    return None
 
 
 def item(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from botocore.validate import ParamValidator
 
 from agent.config.desired import Desired
+from agent.core.errors import AgentError
 from agent.core.system import LINUX, System, windows
 from agent.sinks import ssm_inventory
 from agent.sinks.delivery import Delivered, deliver
@@ -257,6 +258,15 @@ def test_a_file_that_was_left_goes_once_the_item_is_put(server: AwsServer) -> No
     machine.place(path, data=b"{}")
     put(server, "ssm-inventory:", of_node(), machine)
     assert machine.stat(path) is None
+
+
+def test_an_ordinary_user_puts_the_item_though_the_agent_s_directory_is_closed(server: AwsServer) -> None:
+    class Closed(RealTime):
+        def list_dir(self, path: str) -> tuple[str, ...]:
+            raise AgentError("unreadable", f"{path} cannot be read", saw="Permission denied")
+
+    put(server, "ssm-inventory:", of_node(run_id="by a user"), Closed())
+    assert entries(server)["Entries"][0]["RunId"] == "by a user"
 
 
 def test_without_credentials_and_without_ssm_s_agent_it_is_undelivered(server: AwsServer) -> None:

@@ -63,6 +63,7 @@ def test_a_file_with_such_a_name_stays_a_file() -> None:
         ("s3://bucket/folder/", "names no object"),
         ("s3://bucket/ca?versionid=1", "versionId= or region= is wanted"),
         ("s3://bucket/ca?versionId=", "versionId= or region= is wanted"),
+        ("s3://bucket/ca?region=evil.example", "versionId= or region= is wanted"),
         ("s3://bucket/" + "ü" * 513, "at most 1024 bytes"),
         ("s3://bucket/a\nb", "control characters"),
         ("ssm:", "names no parameter"),
