@@ -110,6 +110,15 @@ class CloudHost:
         """What an instance would not need: its firmware names EC2, and this machine's does not."""
         return {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{METADATA}", "AWS_CA_BUNDLE": BUNDLE}
 
+    def assume(self, role: Mapping[str, str]) -> None:
+        """Have the metadata service give the credentials of a role from now on."""
+        self.metadata.credentials = {
+            "AccessKeyId": role["AWS_ACCESS_KEY_ID"],
+            "SecretAccessKey": role["AWS_SECRET_ACCESS_KEY"],
+            "Token": role["AWS_SESSION_TOKEN"],
+            "Expiration": "2099-01-01T00:00:00Z",
+        }
+
 
 @dataclass
 class Cloud:
@@ -135,17 +144,12 @@ class Cloud:
         metadata = self.stack.enter_context(
             imds(instance_id=instance.id, role=f"{name}-role", listener=listener)
         )
-        metadata.credentials = {
-            "AccessKeyId": role["AWS_ACCESS_KEY_ID"],
-            "SecretAccessKey": role["AWS_SECRET_ACCESS_KEY"],
-            "Token": role["AWS_SESSION_TOKEN"],
-            "Expiration": "2099-01-01T00:00:00Z",
-        }
         metadata.live = lambda: self._said_of(instance)
         host.put(BUNDLE, self.bundle)
         known = host.run(["cat", "/etc/hosts"]).stdout
         host.put("/etc/hosts", f"{known}\n{OPERATOR_IP} {' '.join(NAMES)}\n".encode())
         joined = CloudHost(host, instance, metadata, role)
+        joined.assume(role)
         self.hosts.append(joined)
         self.compile()
         return joined

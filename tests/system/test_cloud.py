@@ -42,11 +42,13 @@ def around(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud
         yield made
 
 
-def join(around: Cloud, lab: Lab, address: str, name: str, vpc: str | None = None) -> CloudHost:
+def join(
+    around: Cloud, lab: Lab, address: str, name: str, vpc: str | None = None, *, attached: bool = True
+) -> CloudHost:
     host = lab.host(IMAGE, agent=True, ip=address)
     around.stack.callback(lab.end, host)
     prepare(host, around.scene)
-    return around.join(host, name, attached=vpc is None, vpc=vpc)
+    return around.join(host, name, attached=attached and vpc is None, vpc=vpc)
 
 
 @pytest.fixture(scope="module")
@@ -218,16 +220,23 @@ def test_a_cause_stops_packets_until_its_cure(around: Cloud, placed: CloudHost, 
 # --- the cluster by its id
 
 
+def source_options(around: Cloud) -> list[str]:
+    """Return the options of a first run without the addresses."""
+    options = around.scene.options(IMAGE)
+    while "--hsm-ip" in options:
+        at = options.index("--hsm-ip")
+        del options[at : at + 2]
+    return options
+
+
 @pytest.fixture(scope="module")
 def named(around: Cloud, lab: Lab) -> CloudHost:
     """A host that was configured by the id of the cluster, from bare, while policies were enforced."""
     made = join(around, lab, "10.77.20.8", "named")
-    source = around.scene.options(IMAGE)
-    while "--hsm-ip" in source:
-        at = source.index("--hsm-ip")
-        del source[at : at + 2]
     with around.server.enforcing():
-        first = agent(made.host, "configure", "--cluster-id", around.aws.id, *source, env=made.environ)
+        first = agent(
+            made.host, "configure", "--cluster-id", around.aws.id, *source_options(around), env=made.environ
+        )
     assert (first.exit_status, first.code) == (0, None), first
     assert first.outcome("cluster:ca") == "met"
     return made
@@ -249,12 +258,7 @@ def test_a_cluster_is_configured_by_its_id_and_followed(around: Cloud, named: Cl
 def test_a_role_that_may_nothing_still_knows_its_own_groups(around: Cloud, named: CloudHost) -> None:
     """The first level of knowledge: the metadata service needs no permission."""
     nobody = role_with(around.aws.url, policy(), "nobody")
-    before = dict(named.metadata.credentials)
-    named.metadata.credentials.update(
-        AccessKeyId=nobody["AWS_ACCESS_KEY_ID"],
-        SecretAccessKey=nobody["AWS_SECRET_ACCESS_KEY"],
-        Token=nobody["AWS_SESSION_TOKEN"],
-    )
+    named.assume(nobody)
     detach(around, named)
     with around.server.enforcing():
         found = agent(named.host, "verify", env=named.environ)
@@ -273,9 +277,29 @@ def test_a_role_that_may_nothing_still_knows_its_own_groups(around: Cloud, named
             ).returncode
             == 1
         )
-    named.metadata.credentials.update(before)
+    named.assume(named.role)
     with around.server.enforcing():
         assert agent(named.host, "verify", env=named.environ).exit_status == 0
+
+
+def test_the_group_is_attached_on_request_and_taken_off_by_remove(around: Cloud, lab: Lab) -> None:
+    made = join(around, lab, "10.77.20.9", "attaching", attached=False)
+    web = around.aws.groups_of(made.instance.interface)
+    actions = (
+        "cloudhsm:DescribeClusters",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:ModifyNetworkInterfaceAttribute",
+    )
+    made.assume(role_with(around.aws.url, policy(*actions)))
+    options = ["--cluster-id", around.aws.id, "--attach-group", *source_options(around)]
+    with around.server.enforcing():
+        first = agent(made.host, "configure", *options, env=made.environ)
+        assert (first.exit_status, first.code) == (0, None), first
+        assert around.aws.groups_of(made.instance.interface) == [*web, around.aws.group]
+        again = agent(made.host, "configure", *options, env=made.environ)
+        assert (again.exit_status, again.outcomes) == (0, {"met"}), again
+        assert agent(made.host, "remove", env=made.environ).exit_status == 0
+    assert around.aws.groups_of(made.instance.interface) == web
 
 
 # --- the cause that the agent names, and the command that it prints
