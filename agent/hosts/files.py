@@ -22,6 +22,8 @@ from agent.hosts import linux
 
 # An access list beside the mode (acl(5)), in the kernel's format: a version; then tag, rights and number of each entry.
 _LIST, _VERSION, _ENTRY = "system.posix_acl_access", struct.Struct("<I"), struct.Struct("<HHI")
+# SELinux's, by which it decides which confined programs may read a file; a site may have chosen another than the usual
+_LABEL = "security.selinux"
 _NAMED, _WRITES = {0x02: "user", 0x08: "group"}, 0o2
 _PIECE = 1024 * 1024
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -94,11 +96,11 @@ def _writers(path: str) -> tuple[tuple[str, int], ...]:
     )
 
 
-def _keep_list(path: str, fd: int) -> None:
-    """Give a new file the access list of the one that it replaces: whom a site lets read it can still do so."""
-    if sys.platform == "linux":
+def _keep_access(path: str, fd: int) -> None:
+    """Give a new file the access list and the label of the one that it replaces: who may read it can still do so."""
+    for name in (_LIST, _LABEL) if sys.platform == "linux" else ():
         with contextlib.suppress(OSError):  # there is none, or the file system does not support them
-            os.setxattr(fd, _LIST, os.getxattr(path, _LIST, follow_symlinks=False))
+            os.setxattr(fd, name, os.getxattr(path, name, follow_symlinks=False))
 
 
 def readlink(path: str) -> str | None:
@@ -152,7 +154,7 @@ def replace(path: str, data: bytes, mode: int, owner: tuple[int, int] | None) ->
             file.flush()
             if owner is not None:
                 os.fchown(fd, *owner)  # before the mode: chown clears setuid bits
-            _keep_list(path, fd)
+            _keep_access(path, fd)
             os.fchmod(
                 fd, mode
             )  # after the list: what that lets others do is no more than the mode lets the group

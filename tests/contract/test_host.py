@@ -481,6 +481,14 @@ def test_who_may_read_a_file_by_its_access_list_still_may_after_a_write(
     assert (os.getxattr(path, name), Path(path).read_bytes()) == (data(), b"new")
 
 
+@is_root
+def test_a_file_keeps_its_label_after_a_write(real: Ground) -> None:
+    path, name = real.file("labelled"), "security.selinux"
+    os.setxattr(path, name, b"system_u:object_r:cert_t:s0\0")
+    real.host.write(path, b"new", mode=0o644)
+    assert (os.getxattr(path, name), Path(path).read_bytes()) == (b"system_u:object_r:cert_t:s0\0", b"new")
+
+
 # --- ask, do
 
 
