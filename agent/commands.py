@@ -238,9 +238,9 @@ def remove(machine: Host, run: RunInfo, listener: Listener, timeout: float | Non
         # also where another run, or somebody else, took the last package off: nothing is asked of this host any more
         if result.changed or is_done:
             _forget(machine, recipients)
-        if result.changed:
             with contextlib.suppress(AgentError):
                 clear_cache(machine)
+        if result.changed:
             text = f"the CA and the configuration are kept; `hsm-agent rollback {run.run_id}` puts them back"
             context.note(Notice("kept", text))
             context.restarts = using

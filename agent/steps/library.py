@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from agent.cloudhsm.protection import exposed
 from agent.core.codes import CODES
 from agent.core.links import resolve_link
 from agent.core.model import Finding
@@ -41,8 +42,9 @@ class _Fault(NamedTuple):
 class Library:
     """A component's shared library is there for every program, and finds all that it is linked against.
 
-    Its loader is asked, which maps it and runs nothing of it. To load it into a process would prove more, and would run
-    as root what is only to be looked at: constructors write logs and start threads.
+    Its loader is asked, which maps it. It runs nothing of it, but what it names to be run: an audit library (DT_AUDIT,
+    rtld-audit(7)). So nobody is asked about a library that others than root could change. To load it into a process
+    would prove more, and would run as root what is only to be checked: constructors write logs and start threads.
     """
 
     component: str
@@ -64,6 +66,8 @@ class Library:
         return _finding(view, self.paths.lib, names, wanted, self._fault)
 
     def _fault(self, view: HostView, path: str) -> _Fault | None:
+        for each in exposed(view, self.paths, (), (path,)):
+            raise each.refuse()
         done = view.query((self.loader, path), timeout=self.limits.tool)
         lines = [line for line in done.out.splitlines() if line.strip()]
         missing = sorted({line.split("=>")[0].strip() for line in lines if "not found" in line})

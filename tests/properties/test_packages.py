@@ -15,13 +15,14 @@ from agent import commands
 from agent.cloudhsm.paths import LINUX
 from agent.config.desired import Desired
 from agent.config.options import CaSource
+from agent.core.host import CommandResult
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
 from tests.examples import examples
 from tests.fakes.vendor import MIRROR, STATES, Vendor, catalogue
 
 if TYPE_CHECKING:
-    from agent.core.host import CommandResult, Stat
+    from agent.core.host import Stat
     from agent.core.model import Report
     from tests.fakes.memory import Argv, Memory
 
@@ -100,6 +101,45 @@ def test_a_removal_takes_the_vendors_alone_whatever_their_state(state: str, ca_p
     report: Report = commands.remove(memory, run(2, "remove"), NullProgress(), None)
     assert (report.exit_status, vendor.installed, vendor.broken) == (0, THEIRS, {}), report
     assert [line.id for line in report.steps] == ["package:cli"]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/opt/cloudhsm/lib/libcloudhsm_pkcs11.so", {"mode": 0o666}),
+        ("/opt/cloudhsm/lib/libcloudhsm_pkcs11.so", {"uid": 1000}),
+        ("/opt/cloudhsm/lib", {"mode": 0o777}),
+    ],
+    ids=str,
+)
+def test_a_library_that_others_could_change_is_not_given_to_its_loader(
+    path: str, fields: dict[str, Any], ca_pem: bytes
+) -> None:
+    """A library can name another (DT_AUDIT), which ldd runs: as root, at each daily verify."""
+    vendor = Vendor()
+    memory = vendor.machine(dt.datetime.now(dt.timezone.utc))
+    desired = replace(wanted(vendor, ca_pem), component=("pkcs11",))
+    assert commands.configure(memory, desired, run(1, "configure"), NullProgress()).exit_status == 0
+    asked: list[Argv] = []
+
+    def ldd(argv: Argv, _machine: Memory) -> CommandResult:
+        asked.append(argv)
+        return CommandResult(0, "\tstatically linked\n", "")
+
+    memory.programs["ldd"] = ldd
+    memory.entries[path] = replace(memory.entries[path], **fields)
+    report = commands.verify(memory, desired, run(2, "verify"), NullProgress())
+    assert (asked, report.exit_status, report.code) == ([], 50, "permissions-unsafe")
+
+
+def test_after_a_remove_nothing_is_due_any_more(ca_pem: bytes) -> None:
+    vendor = Vendor()
+    memory = vendor.machine(dt.datetime.now(dt.timezone.utc))
+    # SDK 3 was taken off for SDK 5, which did not come; then somebody gave up
+    memory.place(f"{LINUX.system.cache}/cloudhsm-pkcs11.due")
+    assert commands.remove(memory, run(1, "remove"), NullProgress(), None).exit_status == 0
+    commands.configure(memory, wanted(vendor, ca_pem), run(2, "configure"), NullProgress())
+    assert list(vendor.installed) == ["cloudhsm-cli"]
 
 
 @pytest.mark.parametrize(
