@@ -16,7 +16,7 @@ from agent.core.errors import AgentError
 from agent.core.links import path_prefixes, resolve_link
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from agent.cloudhsm.paths import ClientPaths
     from agent.core.host import Host, HostView, Stat
@@ -127,6 +127,20 @@ def close(host: Host, each: UnprotectedPath) -> None:
             host.write(each.path, data, mode=closed(stat.mode), owner=owner)
         return
     host.chmod(each.path, closed(stat.mode), owner=owner)
+
+
+def close_all(host: Host, open_now: Callable[[], tuple[UnprotectedPath, ...]]) -> None:
+    """Close what is ours to close, before anything of it is run. Raises AgentError `permissions-unsafe`.
+
+    Whoever could write to a directory may have exchanged a program in it since the check, and until it was closed: what
+    is not ours is refused, and all is checked once more.
+    """
+    for each in open_now():
+        if not each.ours:
+            raise each.refuse()
+        close(host, each)
+    for each in open_now():
+        raise each.refuse()
 
 
 def closed(mode: int) -> int:

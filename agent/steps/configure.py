@@ -10,7 +10,7 @@ from agent.cloudhsm.client_options import ClientOptions
 from agent.cloudhsm.disk_space import refuse_without_room
 from agent.cloudhsm.paths import PORT
 from agent.cloudhsm.prepare import FileAttributes, prepare, undo_damage
-from agent.cloudhsm.protection import close, exposed, is_roots_alone
+from agent.cloudhsm.protection import close_all, exposed, is_roots_alone
 from agent.core.errors import AgentError
 from agent.core.links import require_target, resolve_link
 from agent.core.model import Finding, Notice
@@ -93,8 +93,7 @@ class Configure:
         )
 
     def apply(self, host: Host) -> None:
-        for each in self._exposed(host):
-            close(host, each)
+        close_all(host, lambda: self._exposed(host))
         path, form = self._path(host), self._form()
         prepare(host, self.paths, path, form, self.kept)
         argv = self.argv(host)

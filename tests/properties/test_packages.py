@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent import commands
 from agent.cloudhsm.paths import LINUX
-from agent.config.desired import Desired
+from agent.config.desired import Desired, with_options
 from agent.config.options import CaSource
 from agent.core.host import CommandResult
 from agent.render.progress import NullProgress
@@ -130,6 +130,29 @@ def test_a_library_that_others_could_change_is_not_given_to_its_loader(
     memory.entries[path] = replace(memory.entries[path], **fields)
     report = commands.verify(memory, desired, run(2, "verify"), NullProgress())
     assert (asked, report.exit_status, report.code) == ([], 50, "permissions-unsafe")
+
+
+def test_a_program_that_is_exchanged_in_an_open_folder_meanwhile_is_not_run(ca_pem: bytes) -> None:
+    vendor = Vendor()
+    memory = vendor.machine(dt.datetime.now(dt.timezone.utc))
+    assert (
+        commands.configure(memory, wanted(vendor, ca_pem), run(1, "configure"), NullProgress()).exit_status
+        == 0
+    )
+    memory.entries["/opt/cloudhsm/bin"] = replace(memory.entries["/opt/cloudhsm/bin"], mode=0o777)
+    tool, client = LINUX.tool("cli"), memory.programs[LINUX.cli]
+
+    def exchanging(argv: Argv, machine: Memory) -> CommandResult:
+        machine.place(tool, b"#!/bin/evil", mode=0o755, uid=1000)
+        assert callable(client)
+        return client(argv, machine)
+
+    memory.programs[LINUX.cli] = exchanging
+    memory.touches.clear()
+    desired = with_options(wanted(vendor, ca_pem), {"log_level": "debug"})
+    report = commands.configure(memory, desired, run(2, "configure"), NullProgress())
+    assert [touch for touch in memory.touches if touch[:2] == ("run", tool)] == []
+    assert (memory.entries[tool].uid, report.exit_status) == (1000, 50), report
 
 
 def test_after_a_remove_nothing_is_due_any_more(ca_pem: bytes) -> None:

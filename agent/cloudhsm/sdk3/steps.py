@@ -11,7 +11,7 @@ from agent.cloudhsm.cli_output import diagnose
 from agent.cloudhsm.disk_space import refuse_without_room
 from agent.cloudhsm.paths import PORT
 from agent.cloudhsm.prepare import FileAttributes, prepare, undo_damage
-from agent.cloudhsm.protection import close, exposed
+from agent.cloudhsm.protection import close_all, exposed
 from agent.cloudhsm.sdk3.client_config import (
     parse_daemon_config,
     parse_utility_config,
@@ -82,8 +82,7 @@ class ConfigureSdk3:
         """In the vendor's order: stop the daemon, set its address, start it, wait; then the management utility's."""
         paths = self.paths.sdk3
         daemon = daemon_on(self.paths)
-        for each in self._exposed(host):
-            close(host, each)
+        close_all(host, lambda: self._exposed(host))
         address = self._answering(host)
         daemon.stop(host, self.limits.tool)
         files = {
