@@ -7,7 +7,7 @@ asked, and what only AWS knows (the account, the id of a group) is a `*` unless 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable
 
 from agent.aws import operations, path_questions
@@ -17,8 +17,9 @@ from agent.core.errors import AgentError
 from agent.sinks import cloudformation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from agent.aws.operations import Operation
     from agent.config.desired import Desired
     from agent.core.aws_names import Secret
 
@@ -47,7 +48,7 @@ class PolicyRequest:
 
     `account` is a number or `*`, `keys` are ARNs of KMS keys with which what is read is encrypted, `agent` is where
     user-data gets hsm-agent (s3:// or anything else), `region` is None where nothing names one. `search`: find why an
-    HSM is not reached without a cluster's id too.
+    HSM is not reached without a cluster's id too. `vpc`: where interfaces may be changed, any if it is empty.
     """
 
     desired: Desired
@@ -57,6 +58,7 @@ class PolicyRequest:
     keys: tuple[str, ...] = ()
     agent: str = ""
     search: bool = False
+    vpc: str = ""
 
     def region_or(self, own: str) -> str:
         """Return the region that a name has of its own, else the general one. Raises `aws-region-unknown`."""
@@ -82,23 +84,20 @@ class PolicyRequest:
 
 @dataclass(frozen=True)
 class Grant:
-    """Actions on resources. With `region`, only requests in that region: for actions that know no resource."""
+    """Actions on resources, under conditions as IAM has them: operator -> key -> value."""
 
     actions: tuple[str, ...]
     resources: tuple[str, ...]
-    region: str = ""
-    via: tuple[str, ...] = ()
+    conditions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def statement(self, sid: str) -> dict[str, Any]:
         """Return it as IAM has it."""
-        conditions = {"aws:RequestedRegion": self.region, "kms:ViaService": sorted(self.via)}
-        equals = {name: value for name, value in conditions.items() if value}
         return {
             "Sid": sid,
             "Effect": "Allow",
             "Action": sorted(self.actions),
             "Resource": sorted(set(self.resources)),
-            **({"Condition": {"StringEquals": equals}} if equals else {}),
+            **({"Condition": self.conditions} if self.conditions else {}),
         }
 
 
@@ -125,25 +124,39 @@ class Purpose:
     grant: Callable[[PolicyRequest], Grant | None]
 
 
+def _described(request: PolicyRequest, *asked: Operation) -> Grant:
+    """Return the grant for actions that know no resource: of IAM's conditions only the region is about them."""
+    conditions = {"StringEquals": {"aws:RequestedRegion": request.region_or("")}}
+    return Grant(tuple(each.permission for each in asked), (ANY,), conditions)
+
+
 def _cluster(request: PolicyRequest) -> Grant | None:
-    """DescribeClusters knows no resource and no filter of IAM but the region."""
     if request.desired.cluster_id is None:
         return None
-    return Grant((operations.DESCRIBE_CLUSTERS.permission,), (ANY,), request.region_or(""))
+    return _described(request, operations.DESCRIBE_CLUSTERS)
 
 
 def _path(request: PolicyRequest) -> Grant | None:
     """What finds why an HSM is not reached; without it, a report names what it could not ask."""
     if request.desired.cluster_id is None and not request.search:
         return None
-    return Grant(tuple(each.permission for each in path_questions.ASKED), (ANY,), request.region_or(""))
+    return _described(request, *path_questions.ASKED)
+
+
+def _attachment(request: PolicyRequest) -> Grant | None:
+    """The interface and each of its groups are named in the request, so both must be allowed."""
+    if not request.desired.attach_group:
+        return None
+    arns = tuple(request.arn("ec2", f"{kind}/{ANY}") for kind in ("network-interface", "security-group"))
+    vpc = {"ArnLike": {"ec2:Vpc": request.arn("ec2", f"vpc/{request.vpc}")}} if request.vpc else {}
+    return Grant((operations.MODIFY_NETWORK_INTERFACE_ATTRIBUTE.permission,), arns, vpc)
 
 
 def _surroundings(request: PolicyRequest) -> Grant | None:
     """What `hsm-agent cluster` asks besides; without it, it names what it was not told."""
     if request.desired.cluster_id is None:
         return None
-    return Grant(tuple(each.permission for each in SURROUNDINGS), (ANY,), request.region_or(""))
+    return _described(request, *SURROUNDINGS)
 
 
 def _service_role(request: PolicyRequest) -> Grant | None:
@@ -167,7 +180,7 @@ def _inventory(request: PolicyRequest) -> Grant | None:
     """PutInventory knows no resource: a host may write for others of its account and region."""
     if not _sinks(request, "ssm-inventory"):
         return None
-    return Grant((operations.PUT_INVENTORY.permission,), (ANY,), request.region_or(""))
+    return _described(request, operations.PUT_INVENTORY)
 
 
 def _below(request: PolicyRequest, action: str, uris: Iterable[str]) -> Grant | None:
@@ -227,7 +240,7 @@ def _with_key(request: PolicyRequest, action: str, services: set[str]) -> Grant 
     via = (
         f"{each}.{region}.{suffix}" for each in services for region in regions for suffix in suffixes[region]
     )
-    return Grant((action,), request.keys, via=tuple(via))
+    return Grant((action,), request.keys, {"StringEquals": {"kms:ViaService": sorted(via)}})
 
 
 def _read_from_aws(request: PolicyRequest) -> list[str]:
@@ -269,6 +282,7 @@ def _sinks(request: PolicyRequest, scheme: str) -> list[str]:
 PURPOSES = (
     Purpose("DescribeCluster", AUDIENCES, _cluster),
     Purpose("DescribePath", (HOST,), _path),
+    Purpose("AttachGroup", (HOST,), _attachment),
     Purpose("DescribeSurroundings", (OPERATOR,), _surroundings),
     Purpose("FindServiceRole", (OPERATOR,), _service_role),
     Purpose("ReadCa", AUDIENCES, _ca),

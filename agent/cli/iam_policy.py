@@ -48,6 +48,10 @@ Search = Annotated[
         "--search", help="without --cluster-id, also find why an HSM is not reached (ec2:Describe…)"
     ),
 ]
+Vpc = Annotated[
+    Optional[str],
+    typer.Option(metavar="ID", help="the cluster's VPC, in which --attach-group may change interfaces"),
+]
 Profile = Annotated[
     Optional[str], typer.Option(PROFILE.switch, metavar=PROFILE.metavar, help="its region counts")
 ]
@@ -61,6 +65,7 @@ def _iam_policy(
     kms_key: KmsKey = None,
     agent: Agent = None,
     search: Search = False,
+    vpc: Vpc = None,
     profile: Profile = None,
     config: Config = None,
 ) -> None:
@@ -75,13 +80,15 @@ def _iam_policy(
         input_errors.add("--for", f"{audience!r} is not one of {', '.join(AUDIENCES)}")
     if account is not None and not re.fullmatch(r"\d{12}", account):
         input_errors.add("--account", f"{account!r} is not a number of 12 digits")
+    if vpc is not None and not re.fullmatch(r"vpc-[0-9a-f]{8,17}", vpc):
+        input_errors.add("--vpc", f"{vpc!r} is not an id such as vpc-0123456789abcdef0")
     for key in kms_key or ():
         if not KEY_ARN.fullmatch(key):
             input_errors.add("--kms-key", f"{key!r} is not arn:aws:kms:REGION:ACCOUNT:key/ID")
     desired = resolve(said, input_errors)
     region = desired.region or _region(machine, profile)
     request = PolicyRequest(
-        desired, audience, region, account or ANY, tuple(kms_key or ()), agent or "", search=search
+        desired, audience, region, account or ANY, tuple(kms_key or ()), agent or "", search, vpc or ""
     )
     policy = policy_of(request)
     if not policy["Statement"]:

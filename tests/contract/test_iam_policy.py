@@ -11,6 +11,7 @@ import json
 import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable
+from urllib.parse import unquote
 
 import pytest
 
@@ -33,6 +34,7 @@ from tests.fakes.aws_cluster import AwsCluster, seed_aws_cluster
 from tests.fakes.iam import actions, allows, misfits
 from tests.fakes.imds import imds
 from tests.fakes.moto_server import ACCOUNT, CLUSTER, REGION, aws_server, client, user_with
+from tests.fakes.unreached import Scene
 from tests.fakes.vendor import MIRROR, Vendor
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class Site:
     cluster: AwsCluster
     ca: Made
     metadata: Imds
+    instances: int = 10
 
     def configure(self, desired: Desired, keys: Mapping[str, str]) -> str:
         """Configure a new host with somebody's keys, and return the report."""
@@ -85,6 +88,13 @@ class Site:
 
     def configure_and_search(self, desired: Desired, keys: Mapping[str, str]) -> str:
         return f"{self.configure(desired, keys)}{self.search(desired, keys)}"
+
+    def attach(self, desired: Desired, keys: Mapping[str, str]) -> str:
+        """Configure an instance that has not the cluster's group, and search."""
+        self.instances += 1
+        made = self.cluster.add_instance(f"10.77.20.{self.instances}", "new", attached=False)
+        Scene(self.server, self.cluster, made, self.metadata).tell_metadata(made.interface)
+        return self.configure_and_search(desired, keys)
 
     def environ(self, keys: Mapping[str, str]) -> dict[str, str]:
         return {
@@ -140,7 +150,7 @@ def site(maker: Maker) -> Iterator[Site]:
         s3.put_object(Bucket="packages", Key="mirror/Noble/cli.deb", Body=b"deb")
         client(server.url, "iam").create_role(
             RoleName="AWSServiceRoleForCloudHSM",
-            Path="/aws-service-role/cloudhsm.amazonaws.com/",
+            Path=f"/{ROLE_PATH}",
             AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [TRUST]}),
         )
         client(server.url, "ssm").put_parameter(Name="/hsm/ca", Value=ca.pem.decode(), Type="SecureString")
@@ -164,6 +174,7 @@ class Case:
         return policy_of(PolicyRequest(Desired(**self.options), self.audience, REGION, **self.more))
 
 
+ROLE_PATH = "aws-service-role/cloudhsm.amazonaws.com/"
 TRUST = {"Effect": "Allow", "Principal": {"Service": "cloudhsm.amazonaws.com"}, "Action": "sts:AssumeRole"}
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab"
 STACK = "cfn:web/Host?region=eu-central-1"
@@ -172,6 +183,12 @@ CASES = (
     Case("search", {"hsm_ip": ("10.77.10.10",)}, Site.search, more={"search": True}),
     Case("cluster", {"cluster_id": CLUSTER, "region": REGION}, Site.configure_and_search),
     Case("signal", {"report_to": (STACK,)}),
+    Case(
+        "attach",
+        {"cluster_id": CLUSTER, "region": REGION, "attach_group": True},
+        Site.attach,
+        more={"vpc": "vpc-0a1b2c3d"},
+    ),
     Case(
         "cluster and signal",
         {"cluster_id": CLUSTER, "region": REGION, "report_to": (STACK,)},
@@ -228,11 +245,11 @@ def called(policy: Mapping[str, Any]) -> list[str]:
 
 
 def for_moto(policy: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a policy whose resources moto understands: but for S3 it asks whether an action is allowed on `*`."""
+    """Return a policy that moto understands: but for S3 it asks whether an action is allowed on `*`, and unasked."""
     return {
         **policy,
         "Statement": [
-            each if each["Action"][0].startswith("s3:") else {**each, "Resource": ["*"]}
+            each if each["Action"][0].startswith("s3:") else {**each, "Resource": ["*"], "Condition": {}}
             for each in policy["Statement"]
         ],
     }
@@ -240,21 +257,20 @@ def for_moto(policy: Mapping[str, Any]) -> dict[str, Any]:
 
 def resource_of(call: Call) -> str:
     """Return the ARN that AWS looks for in a policy, from the parameters of a call."""
-    place = f"{call.region}:{ACCOUNT}"
-    if call.service == "s3":
-        from urllib.parse import unquote
-
-        return f"arn:aws:s3:::{unquote(call.params['path']).lstrip('/')}"
-    if call.permission == "iam:GetRole":
-        path = "aws-service-role/cloudhsm.amazonaws.com/"
-        return f"arn:aws:iam::{ACCOUNT}:role/{path}{call.params['RoleName']}"
-    if call.permission == "ssm:GetParameter":
-        return f"arn:aws:ssm:{place}:parameter/{call.params['Name'].strip('/').partition(':')[0]}"
-    if call.service == "secretsmanager":
-        return f"arn:aws:secretsmanager:{place}:secret:{call.params['SecretId']}-a1B2c3"
-    if call.service == "cloudformation":
-        return f"arn:aws:cloudformation:{place}:stack/{call.params['StackName']}/0a1b2c"
-    return "*"
+    place, named = f"{call.region}:{ACCOUNT}", {"path": "", **call.params}
+    arns: dict[str, Callable[[], str]] = {
+        "cloudformation:SignalResource": lambda: f"cloudformation:{place}:stack/{named['StackName']}/0a1b2c",
+        "ec2:ModifyNetworkInterfaceAttribute": lambda: (
+            f"ec2:{place}:network-interface/{named['NetworkInterfaceId']}"
+        ),
+        "iam:GetRole": lambda: f"iam::{ACCOUNT}:role/{ROLE_PATH}{named['RoleName']}",
+        "secretsmanager:GetSecretValue": lambda: f"secretsmanager:{place}:secret:{named['SecretId']}-a1B2c3",
+        "ssm:GetParameter": lambda: f"ssm:{place}:parameter/{named['Name'].strip('/').partition(':')[0]}",
+        **dict.fromkeys(
+            ("s3:GetObject", "s3:PutObject"), lambda: f"s3:::{unquote(named['path']).lstrip('/')}"
+        ),
+    }
+    return f"arn:aws:{arns[call.permission]()}" if call.permission in arns else "*"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -265,7 +281,11 @@ def test_the_policy_allows_what_is_called_and_nothing_more(site: Site, case: Cas
     assert [each for each in calls if each.status >= 300] == []
     assert sorted({each.permission for each in calls}) == called(policy)
     for each in calls:
-        assert allows(policy, each.permission, resource_of(each), {"aws:RequestedRegion": each.region})
+        context = {
+            "aws:RequestedRegion": each.region,
+            "ec2:Vpc": f"arn:aws:ec2:{each.region}:{ACCOUNT}:vpc/vpc-0a1b2c3d",
+        }
+        assert allows(policy, each.permission, resource_of(each), context)
     assert misfits(policy) == []
 
 

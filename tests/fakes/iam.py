@@ -76,9 +76,12 @@ def _is_like(pattern: str, resource: str) -> bool:
 
 
 def _holds(conditions: Mapping[str, Mapping[str, Any]], context: Mapping[str, str]) -> bool:
-    for operator, wanted in conditions.items():
-        assert operator == "StringEquals"
-        for key, values in wanted.items():
-            if context.get(key) not in (values if isinstance(values, list) else [values]):
-                return False
-    return True
+    compare = {"StringEquals": lambda wanted, seen: wanted == seen, "ArnLike": _is_like}
+    return all(
+        any(
+            compare[operator](value, context.get(key, ""))
+            for value in (values if isinstance(values, list) else [values])
+        )
+        for operator, wanted in conditions.items()
+        for key, values in wanted.items()
+    )

@@ -21,7 +21,9 @@ STACK = "arn:aws:cloudformation:eu-central-1:123456789012:stack/web/1a2b"
 
 
 def policy(audience: str = "host", *, region: str | None = REGION, **options: Any) -> dict[str, Any]:
-    more = {name: options.pop(name) for name in ("account", "keys", "agent", "search") if name in options}
+    more = {
+        name: options.pop(name) for name in ("account", "keys", "agent", "search", "vpc") if name in options
+    }
     made = policy_of(PolicyRequest(Desired(**options), audience, region, **more))
     assert misfits(made) == []
     names = [each["Sid"] for each in made["Statement"]]
@@ -47,6 +49,21 @@ def test_a_search_for_the_cause_goes_with_a_cluster_or_is_asked_for() -> None:
     assert not allows(made, asked, "*", ELSEWHERE)
     assert asked in actions(policy(hsm_ip=("10.0.1.6",), search=True))
     assert "DescribePath" not in {each["Sid"] for each in policy("operator", cluster_id=CLUSTER)["Statement"]}
+
+
+def test_a_group_is_attached_to_interfaces_of_the_account_or_of_a_vpc_alone() -> None:
+    action, account = "ec2:ModifyNetworkInterfaceAttribute", "arn:aws:ec2:eu-central-1:123456789012"
+    interface, group = f"{account}:network-interface/eni-1", f"{account}:security-group/sg-1"
+    options: dict[str, Any] = {"cluster_id": CLUSTER, "attach_group": True, "account": "123456789012"}
+    made = policy(**options)
+    assert allows(made, action, interface)
+    assert allows(made, action, group)
+    assert not allows(made, action, f"{account}:instance/i-1")
+    assert not allows(made, action, interface.replace("123456789012", "210987654321"))
+    narrow = policy(**options, vpc="vpc-0a1b2c3d")
+    assert allows(narrow, action, interface, {"ec2:Vpc": f"{account}:vpc/vpc-0a1b2c3d"})
+    assert not allows(narrow, action, interface, {"ec2:Vpc": f"{account}:vpc/vpc-99999999"})
+    assert "AttachGroup" not in {each["Sid"] for each in policy("operator", **options)["Statement"]}
 
 
 def test_a_stack_is_signalled_and_no_other() -> None:
