@@ -26,7 +26,8 @@ def _load_xml() -> None:
 
 
 def _load_aws() -> None:
-    import agent.sinks.aws  # noqa: F401, PLC0415 -- 30 ms that only these pay
+    import agent.aws.access  # noqa: PLC0415 -- 30 ms that only these pay
+    import agent.sinks.aws  # noqa: F401, PLC0415 -- as above
 
     ready.load_for_aws()
 

@@ -122,14 +122,19 @@ def test_the_last_word_on_a_host_counts(tmp_path: Path) -> None:
     assert [end.state for end in journal.reports(tmp_path)] == [HostState.FAILED]
 
 
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, bytes]:
+    """Return the folder of a run, its journal, and the bytes of that."""
+    folder = tmp_path_factory.mktemp("run")
+    write(folder)
+    file = folder / "journal.jsonl"
+    return folder, file, file.read_bytes()
+
+
 @given(st.data())
 def test_a_journal_that_is_cut_anywhere_tells_what_was_whole(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    folder = tmp_path_factory.mktemp("run")
-    write(folder)
-    file = folder / "journal.jsonl"
-    whole = file.read_bytes()
+    folder, file, whole = written(tmp_path_factory)
     first = whole.index(b"\n") + 1
     at = data.draw(st.integers(first, len(whole)))
     file.write_bytes(whole[:at])
@@ -148,10 +153,7 @@ def test_what_a_power_cut_left_in_part_is_passed_over(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """The kernel writes pages in any order: what was not synced may be zeros, with whole lines after it."""
-    folder = tmp_path_factory.mktemp("run")
-    write(folder)
-    file = folder / "journal.jsonl"
-    whole = file.read_bytes()
+    folder, file, whole = written(tmp_path_factory)
     synced = whole.index(b"\n") + 1
     begin = data.draw(st.integers(synced, len(whole)))
     end = data.draw(st.integers(begin, len(whole)))
