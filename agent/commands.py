@@ -422,7 +422,8 @@ def _forget_group(machine: Host, result: EngineResult) -> None:
         return
     done = (StepOutcome.MET, StepOutcome.CHANGED)
     if any(line.id == GroupDetached.id and line.outcome in done for line in result.steps):
-        records.forget_attached(machine)
+        with contextlib.suppress(AgentError):  # the next `remove` finds nothing attached, and tries again
+            records.forget_attached(machine)
 
 
 def _keep_proven(machine: Host, run: RunInfo) -> tuple[Notice, ...]:

@@ -98,6 +98,14 @@ def _unreached(result: EngineResult, plan: Plan) -> tuple[_Unreached, ...]:
     )
 
 
+def _as_described(own: OwnInterface, found: Mapping[str, NetworkInterface]) -> OwnInterface:
+    """Return an interface with the groups that EC2 has now; metadata follows a change late, and its names with it."""
+    now = found.get(own.interface.id)
+    if now is None or set(now.groups) == set(own.interface.groups):
+        return own
+    return replace(own, interface=now, group_names=())
+
+
 class _Search:
     """One search for the causes. What it has found stands, whatever ends it."""
 
@@ -106,6 +114,7 @@ class _Search:
         self._unreached = unreached
         self._ends = known.view.monotonic() + LIMIT
         self._obstacles: dict[str, Obstacle] = {}
+        self._judged: set[str] = set()
         self._own: dict[str, OwnInterface] = {}
         self._questions: PathQuestions | None = None
         self._lacks: list[str] = []
@@ -176,6 +185,7 @@ class _Search:
             return
         for each in self._unreached:
             own = self._own[each.source]
+            self._judged.add(each.address)
             found = membership_obstacle(own.interface, own.group_names, self._group_name, region)
             if found is not None:
                 self._obstacles[each.address] = found
@@ -208,7 +218,8 @@ class _Search:
         else:
             found = {each.id: each for each in questions.interfaces([*mine])}
             now = {**hsms, **self._hsms_at(addresses, questions.interfaces_at(addresses))}
-        return {name: found.get(name, each) for name, each in mine.items()}, now
+        self._own = {source: _as_described(each, found) for source, each in self._own.items()}
+        return {each.interface.id: each.interface for each in self._own.values()}, now
 
     def _hsms_at(
         self, addresses: Sequence[str], found: Sequence[NetworkInterface] | None
@@ -250,6 +261,7 @@ class _Search:
                 continue
             ends = path.PathEnd(interface, address), path.PathEnd(hsm, each.address)
             found = path.find_obstacle(network or Network(), *ends, region=region, ephemeral=ports)
+            self._judged.add(each.address)
             if found is None:
                 self._obstacles.pop(each.address, None)
             else:
@@ -316,7 +328,7 @@ class _Search:
             if self._known.cluster is not None:
                 levels.append("cloudhsm:DescribeClusters")
             levels += dict.fromkeys(questions.answered if questions else ())
-            clear = [each.address for each in self._unreached if each.address not in self._obstacles]
+            clear = sorted(self._judged - self._obstacles.keys())
             where = ", ".join(levels)
             if clear:
                 text = f"nothing stops TCP 2223-2225 to {', '.join(clear)} as far as this shows: {where}"

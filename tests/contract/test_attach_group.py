@@ -241,6 +241,18 @@ def test_a_removal_that_may_not_look_says_so_and_the_next_one_takes_it_off(host:
     assert host.attached is None
 
 
+def test_a_removal_that_may_not_detach_fails_with_the_command_and_keeps_the_record(host: Host) -> None:
+    (own,) = host.groups
+    host.configure()
+    host.keys = user_with(host.scene.server.url, policy("ec2:DescribeNetworkInterfaces"))
+    with host.scene.server.enforcing():
+        report = host.remove()
+    assert (report.code, report.exit_status, report.changed) == ("aws-denied", 12, True)
+    interface = host.scene.instance.interface
+    assert f"--network-interface-id {interface} --groups {own}`" in str(group_line(report).hint)
+    assert host.attached is not None
+
+
 def test_a_record_that_cannot_be_believed_takes_nothing_off(host: Host) -> None:
     host.configure()
     before = host.groups

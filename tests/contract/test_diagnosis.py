@@ -256,6 +256,26 @@ def test_of_two_interfaces_the_one_that_routes_counts(scene: Scene) -> None:
     )
 
 
+def test_what_ec2_says_now_counts_more_than_late_metadata(scene: Scene) -> None:
+    groups = [
+        each for each in scene.cluster.groups_of(scene.instance.interface) if each != scene.cluster.group
+    ]
+    scene.cluster.ec2.modify_network_interface_attribute(
+        NetworkInterfaceId=scene.instance.interface, Groups=groups
+    )
+    result = scene.explain()
+    group = line(result, "cluster:group")
+    assert reach(result).code == "group-not-attached"
+    assert group is not None
+    assert group.outcome is StepOutcome.FAILED
+
+
+def test_nothing_is_said_of_a_path_that_was_not_judged(scene: Scene) -> None:
+    scene.cluster_id, scene.is_described = None, False
+    scene.server.misbehave(refuses("UnauthorizedOperation", "no", 403))
+    assert notices(scene.explain()) == {"path-not-checked": "ec2:DescribeNetworkInterfaces is denied"}
+
+
 def test_a_member_that_is_not_needed_is_no_failure(scene: Scene) -> None:
     """One HSM is reached without the group: so the other one's cause may be the group, and the line is left out."""
     detach(scene)
