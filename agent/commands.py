@@ -376,7 +376,7 @@ def _gather_input(
         facts, source.desired, context.catalogue, ca, limits, source.cluster, group
     )
     if group:
-        text = f"--attach-group: {group[0].group} is attached to this instance, and `hsm-agent remove` takes it off"
+        text = f"--attach-group: {group[0].group} is attached to this instance, and `hsm-agent remove` detaches it"
         context.note(Notice("group-attached", text))
     soon = expiry_notice(ca, host.now())
     context.note(*planned.plan.notices, *remarks, *((soon,) if soon else ()))

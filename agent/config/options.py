@@ -381,7 +381,7 @@ OPTIONS = (
     Option("allow_firewall", "hsm.allow_firewall",
            "on Windows: add a firewall rule for TCP 2223-2225 out; remove deletes it", _yes, flag=True),
     Option("attach_group", "hsm.attach_group",
-           "with --cluster-id: attach the cluster's security group to this instance; remove takes it off", _yes,
+           "with --cluster-id: attach the cluster's security group to this instance; remove detaches it", _yes,
            flag=True),
     *(
         Option(each.name, f"client.{each.name}", each.help, _parser(each), metavar=each.metavar)

@@ -103,7 +103,7 @@ WARNINGS: dict[str, WarningCode] = {
         WarningCode(
             "group-attached",
             "`--attach-group`: the agent attaches the cluster's security group to this instance",
-            "nothing, if that is meant; `hsm-agent remove` takes it off",
+            "nothing, if that is meant; `hsm-agent remove` detaches it",
         ),
         WarningCode(
             "group-not-detached",

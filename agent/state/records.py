@@ -46,7 +46,7 @@ class LastConfigure:
 
 @dataclass(frozen=True)
 class AttachedGroup:
-    """The security group that a run attached to an interface of this instance, and that `remove` takes off."""
+    """The security group that a run attached to an interface of this instance, and that `remove` detaches."""
 
     interface: str
     group: str
@@ -106,7 +106,7 @@ def _receivers(view: HostView) -> str:
 def read_attached(view: HostView) -> AttachedGroup | None:
     """Return what was attached here, None where nothing was, or on another host.
 
-    Raises AgentError `nothing-recorded` for a record that cannot be believed: nothing is taken off by it.
+    Raises AgentError `nothing-recorded` for a record that cannot be believed: nothing is detached by it.
     """
     path = _attached(view)
     if view.stat(path) is None:

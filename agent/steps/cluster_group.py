@@ -1,4 +1,4 @@
-"""The cluster's security group on the interface of this instance that leads to the HSMs: attached, or taken off again.
+"""The cluster's security group on the interface of this instance that leads to the HSMs: attached, or detached again.
 
 AWS replaces the whole list of an interface's groups and has no condition for that. The list is read right before, so
 that only what somebody else changes in the same moment could be lost.
@@ -107,7 +107,7 @@ class GroupAttached:
 
 @dataclass(frozen=True)
 class GroupDetached:
-    """What a run attached is not there any more. Nothing else is taken off, and nothing that AWS does not show."""
+    """What a run attached is not there any more. Nothing else is detached, and nothing that AWS does not show."""
 
     id: ClassVar[str] = "cluster:group"
     not_applied_code: ClassVar[CodeName] = "aws-refused"
@@ -150,7 +150,7 @@ class GroupDetached:
 
 
 def undo_attachment(host: Host, environ: Mapping[str, str], run_id: str) -> tuple[StepResult, ...]:
-    """Take off what this very run attached: one line, `undone` or `failed`; none where it attached nothing."""
+    """Detach what this very run attached: one line, `undone` or `failed`; none where it attached nothing."""
     from agent.aws.access import AwsAccess  # noqa: PLC0415 -- where it is asked for alone
 
     try:
