@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.aws.operator import operator_access
@@ -23,7 +24,7 @@ from agent.http.imds import instance_id
 from agent.state.records import read_last
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from agent.aws.access import AwsAccess
     from agent.cloudhsm.cluster import ClusterDescription
@@ -49,15 +50,14 @@ def ask_cluster(
 
     Raises AgentError where AWS cannot be asked, or no cluster is named.
     """
-    named = _named_clusters(machine, environ) if cluster_id is None else [(_ARGUMENT, cluster_id, None)]
-    named_by, cluster_id, recorded = named[0] if named else (_ONLY, None, None)
-    access = operator_access(machine, environ, region or recorded, profile, has_terminal=has_terminal)
-    description = _describe(access, cluster_id)
+    meant = _meant_cluster(machine, environ, cluster_id, region)
+    access = operator_access(machine, environ, meant.region, profile, has_terminal=has_terminal)
+    description = _describe(access, meant.id)
     host = _host_side(machine, environ, access, ca_cert)
     # a host is not asked for its account's roles: its own role may not
     role = host.instance_id is None or profile is not None
     answers = survey(access, description.id, description.vpc, description.security_group, role=role)
-    return view_cluster(description, answers, host, now=machine.now(), named_by=named_by)
+    return view_cluster(description, answers, host, now=machine.now(), named_by=meant.named_by)
 
 
 def _describe(access: AwsAccess, cluster_id: str | None) -> ClusterDescription:
@@ -92,22 +92,46 @@ def _not_one(found: Sequence[ClusterDescription], region: str) -> AgentError:
     )
 
 
-def _named_clusters(machine: HostView, environ: Mapping[str, str]) -> list[tuple[str, str, str | None]]:
-    """Return who names a cluster for this host: by whom, its id, its region; who counts most first."""
+@dataclass(frozen=True)
+class _MeantCluster:
+    """Which cluster is asked about: who names it, its id and region; None where nobody does."""
+
+    named_by: str
+    id: str | None
+    region: str | None
+
+
+def _meant_cluster(
+    machine: HostView, environ: Mapping[str, str], cluster_id: str | None, region: str | None
+) -> _MeantCluster:
+    """Return the cluster of the command line, the options, the last configure or the client, in this order.
+
+    Raises AgentError `config-invalid`, unless the command line says all.
+    """
+    if cluster_id is not None and region is not None:
+        return _MeantCluster(_ARGUMENT, cluster_id, region)
     input_errors = InputErrors()
     given: dict[str, Any] = {**read_files(machine, input_errors), **read_environment(environ, input_errors)}
     input_errors.raise_any()
     recorded: Mapping[str, Any] = {}
     with contextlib.suppress(AgentError):  # none, damaged, or for root alone
         recorded = read_last(machine).desired
-    found = [
-        (who, each.get("cluster_id"), each.get("region"))
-        for who, each in ((_OPTION, given), (_RECORD, recorded))
-    ]
+    found = [(_OPTION, given.get("cluster_id")), (_RECORD, recorded.get("cluster_id"))]
+    if cluster_id is not None:
+        found = [(_ARGUMENT, cluster_id)]
+    found += [(_CLIENT, each) for each in _ids_of_client(machine)]
+    named_by, name = next((each for each in found if each[1] is not None), (_ONLY, None))
+    own = recorded.get("region") if recorded.get("cluster_id") in (name, None) else None
+    return _MeantCluster(named_by, name, region or given.get("region") or own)
+
+
+def _ids_of_client(machine: HostView) -> Iterator[str]:
+    """Yield the ids of clusters in the configuration of the client's components."""
     for path in client_paths(machine.system).all_settings(machine):
         with contextlib.suppress(AgentError, ValueError):
-            found.append((_CLIENT, parse_client_config(machine.read(path) or b"").cluster_id, None))
-    return [(who, name, region) for who, name, region in found if name]
+            named = parse_client_config(machine.read(path) or b"").cluster_id
+            if named:
+                yield named
 
 
 def _host_side(

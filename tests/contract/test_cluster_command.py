@@ -16,6 +16,7 @@ from agent.cli.cluster_query import ask_cluster
 from agent.core.errors import AgentError
 from agent.core.host import CommandResult
 from agent.render.cluster.document import to_tree
+from agent.state.records import LastConfigure, write_last
 from tests.fakes.aws import KEYS, SECRET, TOKEN, RealTime
 from tests.fakes.cluster_answers import SECRET as DESCRIBED
 from tests.fakes.imds import imds, interface_texts
@@ -209,6 +210,25 @@ def test_the_client_s_configuration_names_one(place: Place) -> None:
     with pytest.raises(AgentError) as caught:
         ask(place, machine=machine, cluster=None)
     assert caught.value.code.name == "cluster-not-found"
+
+
+def test_the_options_in_force_and_the_record_name_one_with_its_region(place: Place) -> None:
+    machine = host()
+    elsewhere = {"AWS_REGION": "us-east-1"}
+    options = {"HSM_AGENT_CLUSTER_ID": CLUSTER, "HSM_AGENT_REGION": REGION}
+    view = ask(place, {**elsewhere, **options}, machine=machine, cluster=None)
+    assert (view.cluster.region, view.named_by) == (REGION, "an option")
+    recorded = {"cluster_id": CLUSTER, "region": REGION}
+    write_last(machine, LastConfigure(recorded, None, "20261130T120000Z-0000"))
+    view = ask(place, elsewhere, machine=machine, cluster=None)
+    assert (view.cluster.region, view.named_by) == (REGION, "the last configure")
+    view = ask(place, elsewhere, machine=machine)
+    assert (view.cluster.region, view.named_by) == (REGION, "the argument")
+    with pytest.raises(AgentError) as caught:
+        ask(
+            place, {**elsewhere, "HSM_AGENT_CLUSTER_ID": "cluster-zzzzzzzzzzz"}, machine=machine, cluster=None
+        )
+    assert (caught.value.code.name, "us-east-1" in caught.value.sentence) == ("cluster-not-found", True)
 
 
 def test_of_several_none_is_chosen(place: Place) -> None:
