@@ -276,7 +276,7 @@ class _HostSession:
 
     def _send_file(self, channel: CommandChannel, wanted: WantFile) -> None:
         try:
-            url, source = self._offer.url(wanted.url, wanted.sha256), self._offer.source
+            url, source = self._offer.url(wanted.url, wanted.sha256), self._offer.source_of(wanted.url)
             package = self._runner.packages.cached(url, wanted.sha256, source, lambda: channel.send(WAIT))
         except AgentError as error:
             channel.send(Refused(error.code.name, error.sentence, error.saw, error.want).line())

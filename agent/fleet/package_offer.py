@@ -32,8 +32,8 @@ def packages_of(desired: Mapping[str, Any]) -> dict[str, Any]:
 class PackageOffer:
     """The packages for one host, of which `desired` is wanted; `names` are the catalogue's.
 
-    They come from the source that was named, else from `vendor`. The record of a host that repeats its last `configure`
-    may say that its packages were pushed: those come from where they came from `before`.
+    They come from the source that was named. Else the host repeats its last `configure`: it asks for what its record
+    names, which is the source of `before`, `vendor`, or packages that were pushed from a directory of `before`.
 
     A host may be compromised, and what it asks for is downloaded to the operator's disk. So it gets only packages that
     the vendor's catalogue names, in a version that `desired` allows, with the known checksum, and only a few.
@@ -46,10 +46,13 @@ class PackageOffer:
     before: Mapping[str, Any] = field(default_factory=dict)
     _asked: set[tuple[str, str | None]] = field(default_factory=set)
 
-    @property
-    def source(self) -> str:
+    def source_of(self, url: str) -> str:
+        """Return the source below which a URL must lie."""
         source, before = (each.get("package_source") for each in (self.desired, self.before))
-        return source or (before if before and is_here(before) else self.vendor)
+        if source or not before:
+            return source or self.vendor
+        is_before = is_here(before) or url.startswith(f"{before.partition('?')[0]}/")
+        return before if is_before else self.vendor
 
     def desired_of_host(self) -> dict[str, Any]:
         """Return what is asked of the host: its packages are pushed where their directory is on this machine."""
@@ -62,9 +65,10 @@ class PackageOffer:
         path = "/".join(url.partition("?")[0].rsplit("/", 2)[-2:])
         version = self.names.version(path)
         # a host asks for pushed packages by this request, or by its record of an earlier roll-out
-        places = (below(self.source, path), below(PUSHED, path))
+        source = self.source_of(url)
+        places = (below(source, path), below(PUSHED, path))
         if url not in places or version is None or not self._is_allowed(version):
-            want = f"a package below {shown(self.source)}"
+            want = f"a package below {shown(source)}"
             raise _refused("the host asked for what is no client package", shown(url), want)
         known = self._checksums().get(path.rpartition("/")[2]) or self.catalogue.checksums.get(path)
         if sha256 is not None and known is not None and sha256.lower() != known:
@@ -74,7 +78,7 @@ class PackageOffer:
         if len(self._asked) > _MOST:
             saw = f"{len(self._asked)} packages"
             raise _refused("the host asks for more packages than there are", saw, f"{_MOST} at most")
-        return below(self.source, path)
+        return below(source, path)
 
     def _is_allowed(self, version: str) -> bool:
         """Return whether `desired` allows a version: any where the host decides, by its record or its SDK 3."""

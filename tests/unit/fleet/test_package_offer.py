@@ -60,7 +60,12 @@ def test_what_was_pushed_before_is_pushed_from_where_it_lay() -> None:
         CATALOGUE, NAMES, {}, "https://vendor", {"sha256": [f"{CLI.partition('/')[2]}={other}"]}
     )
     assert own.url(f"{PUSHED}/{CLI}", other)
-    vendor = PackageOffer(CATALOGUE, NAMES, {}, "https://vendor", {"package_source": "https://mirror"})
+    vendor = PackageOffer(CATALOGUE, NAMES, {}, "https://vendor", {"package_source": "https://mirror/a?b=c"})
+    # the record of a host: of a roll-out with that mirror, or of a `configure` on the host itself
+    assert vendor.url(f"https://mirror/a/{CLI}?b=c", KNOWN) == f"https://mirror/a/{CLI}?b=c"
+    assert vendor.source_of(f"https://mirror/a/{CLI}?b=c") == "https://mirror/a?b=c"
+    assert vendor.url(f"https://vendor/{CLI}", KNOWN) == f"https://vendor/{CLI}"
+    refused(vendor, f"https://elsewhere/{CLI}", KNOWN)
     assert vendor.url(f"{PUSHED}/{CLI}", KNOWN) == f"https://vendor/{CLI}"
 
 
