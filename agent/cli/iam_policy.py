@@ -93,7 +93,7 @@ def _iam_policy(
     policy = policy_of(request)
     if not policy["Statement"]:
         print_error(
-            "note: with these options AWS is asked for nothing; IAM takes no policy without a statement\n"
+            "note: these options need no permission of AWS, and IAM takes no policy without a statement\n"
         )
     print_result(json.dumps(policy, indent=2) + "\n")
 
