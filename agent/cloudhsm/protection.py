@@ -129,6 +129,16 @@ def close(host: Host, each: UnprotectedPath) -> None:
     host.chmod(each.path, closed(stat.mode), owner=owner)
 
 
+def require_own(view: HostView, layout: ClientPaths, program: str) -> None:
+    """Raise AgentError `permissions-unsafe` when a program that is about to be run is another user's to change.
+
+    A directory that is ours to close is another check's: what lies in it is still root's.
+    """
+    for each in exposed(view, layout, (), (program,)):
+        if not each.ours:
+            raise each.refuse()
+
+
 def close_all(host: Host, open_now: Callable[[], tuple[UnprotectedPath, ...]]) -> None:
     """Close what is ours to close, before anything of it is run. Raises AgentError `permissions-unsafe`.
 

@@ -14,6 +14,7 @@ from agent.cloudhsm.cli_output import (
     parse_response,
 )
 from agent.cloudhsm.client_config import parse_client_config
+from agent.cloudhsm.protection import require_own
 from agent.core.codes import CODES
 from agent.core.errors import AgentError
 from agent.core.links import resolve_link
@@ -106,6 +107,7 @@ def _asked(
 
     Only a failure without a known cause is worth another try: a cold start has none.
     """
+    require_own(view, layout, layout.cli)
     deadline = view.monotonic() + limits.client
     log = _log_in_use(view, layout)
     before = _size(view, log)

@@ -13,17 +13,21 @@ from hypothesis import strategies as st
 
 from agent import commands
 from agent.cloudhsm.paths import LINUX
+from agent.cloudhsm.sdk3.steps import ManagementUtil
 from agent.config.desired import Desired, with_options
 from agent.config.options import CaSource
+from agent.core.errors import AgentError
 from agent.core.host import CommandResult
+from agent.core.timeouts import Timeouts
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
+from agent.steps.client import HsmInfo
 from tests.examples import examples
 from tests.fakes.vendor import MIRROR, STATES, Vendor, catalogue
 
 if TYPE_CHECKING:
     from agent.core.host import Stat
-    from agent.core.model import Report
+    from agent.core.model import Probe, Report
     from tests.fakes.memory import Argv, Memory
 
 STARTED = dt.datetime(2026, 11, 23, tzinfo=dt.timezone.utc)
@@ -153,6 +157,28 @@ def test_a_program_that_is_exchanged_in_an_open_folder_meanwhile_is_not_run(ca_p
     report = commands.configure(memory, desired, run(2, "configure"), NullProgress())
     assert [touch for touch in memory.touches if touch[:2] == ("run", tool)] == []
     assert (memory.entries[tool].uid, report.exit_status) == (1000, 50), report
+
+
+@pytest.mark.parametrize("fields", [{"uid": 1000}, {"mode": 0o777}], ids=str)
+@pytest.mark.parametrize("program", [LINUX.cli, LINUX.sdk3.utility])
+def test_a_client_that_is_exchanged_since_its_check_is_not_run(program: str, fields: dict[str, Any]) -> None:
+    memory = Vendor().machine(dt.datetime.now(dt.timezone.utc))
+    asked: list[Argv] = []
+
+    def client(argv: Argv, _machine: Memory) -> CommandResult:
+        asked.append(argv)
+        return CommandResult(0, "", "")
+
+    memory.programs[program] = client
+    memory.place(program, b"#!", **{"mode": 0o755, **fields})
+    limits = Timeouts()
+    probes: dict[str, Probe] = {
+        LINUX.cli: HsmInfo(LINUX, 2, accept_single_hsm=False, limits=limits),
+        LINUX.sdk3.utility: ManagementUtil(LINUX, limits),
+    }
+    with pytest.raises(AgentError) as caught:
+        probes[program].check(memory)
+    assert (caught.value.code.name, asked) == ("permissions-unsafe", [])
 
 
 def test_after_a_remove_nothing_is_due_any_more(ca_pem: bytes) -> None:

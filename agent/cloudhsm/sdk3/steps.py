@@ -11,7 +11,7 @@ from agent.cloudhsm.cli_output import diagnose
 from agent.cloudhsm.disk_space import refuse_without_room
 from agent.cloudhsm.paths import PORT
 from agent.cloudhsm.prepare import FileAttributes, prepare, undo_damage
-from agent.cloudhsm.protection import close_all, exposed
+from agent.cloudhsm.protection import close_all, exposed, require_own
 from agent.cloudhsm.sdk3.client_config import (
     parse_daemon_config,
     parse_utility_config,
@@ -271,6 +271,7 @@ class ManagementUtil:
     depends_on: str | None = None
 
     def check(self, view: HostView) -> Finding:
+        require_own(view, self.paths, self.paths.sdk3.utility)
         argv = (self.paths.sdk3.utility, self.paths.sdk3.utility_config)
         done = view.query(argv, stdin=b"info server 0\nquit\n", timeout=self.limits.client)
         connected = connected_servers(done.out + done.err)
