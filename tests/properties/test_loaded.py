@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.http.imds import ENDPOINT
 from tests.fakes.aws import answers, says
+from tests.fakes.imds import imds
 from tests.fakes.receiver import only, receiver
 
 if TYPE_CHECKING:
@@ -244,6 +246,57 @@ for endpoint in (sys.argv[1], sys.argv[1], "https://127.0.0.1:1"):
         said.append(error.saw)
 print(json.dumps({"said": said, "late": [each for each in gone.late if each in sys.modules]}))
 """
+
+
+_EXPLAINED = """
+import json, sys
+from agent.aws.access import AwsAccess
+from agent.core.model import Plan, StepOutcome, StepResult
+from agent.diagnosis import Diagnosis
+from agent.engine import EngineResult
+from agent.hosts import ready
+from agent.hosts.local import local_host
+from agent.render.progress import NullProgress
+from agent.steps.reach import Reach
+
+machine = local_host()
+ready.load_for_run()
+ready.load_for_diagnosis()
+
+#GONE
+environ = json.loads(sys.argv[1])
+probe = Reach("10.0.1.6", 2223, 5.0)
+failed = StepResult(probe.id, StepOutcome.FAILED, "timed out", "connected", "hsm-timed-out", "?")
+known = Diagnosis(machine, AwsAccess(machine, environ), environ, "cluster-2abcdefghij")
+result = known.explain(EngineResult((failed,)), Plan((), (probe,)), NullProgress())
+said = [[each.code for each in result.steps], [each.text for each in result.notices]]
+print(json.dumps({"said": said, "late": [each for each in gone.late if each in sys.modules]}))
+"""
+
+
+@pytest.mark.slow
+def test_nothing_is_loaded_to_find_a_cause_after_what_is_loaded_first() -> None:
+    nothing = says(
+        "<DescribeNetworkInterfacesResponse><networkInterfaceSet/></DescribeNetworkInterfacesResponse>"
+    )
+    own = {"interface-id": "eni-1", "vpc-id": "vpc-1", "subnet-id": "subnet-1", "local-ipv4s": "10.0.0.5",
+           "security-group-ids": "sg-1", "security-groups": "web"}  # fmt: skip
+    with receiver(nothing) as aws, imds(role="web") as metadata:
+        metadata.texts["placement/region"] = "eu-central-1"
+        metadata.texts["network/interfaces/macs/"] = "02:00:00:00:00:01/"
+        for name, text in own.items():
+            metadata.texts[f"network/interfaces/macs/02:00:00:00:00:01/{name}"] = text
+        environ = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws.server_port}", ENDPOINT: metadata.url}
+        done = subprocess.run(
+            [sys.executable, "-c", _EXPLAINED.replace("#GONE", _GONE), json.dumps(environ)],
+            capture_output=True, text=True, timeout=120, check=False, cwd=ROOT,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["late"] == [], found
+    codes, notices = found["said"]
+    assert codes == ["group-not-attached"] * 2
+    assert any("no interface with the address 10.0.1.6" in each for each in notices)
 
 
 @pytest.mark.slow
