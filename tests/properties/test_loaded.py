@@ -302,7 +302,7 @@ def test_nothing_is_loaded_to_find_a_cause_after_what_is_loaded_first() -> None:
 @pytest.mark.slow
 def test_nothing_is_loaded_for_a_signal_after_what_is_loaded_first() -> None:
     keys = {"AccessKeyId": "A", "SecretAccessKey": "S", "Token": "T", "Expiration": "2099-01-01T00:00:00Z"}
-    late = says("<Error><Code>RequestExpired</Code><Message>&quot;late&quot;</Message></Error>", 403)
+    late = says("<Error><Code>ValidationError</Code><Message>&quot;late&quot;</Message></Error>", 403)
     taken = says("<SignalResourceResponse><ResponseMetadata/></SignalResourceResponse>")
     with receiver(late, only(503), taken) as aws, receiver(answers(keys)) as platform:
         urls = [f"http://127.0.0.1:{each.server_port}" for each in (aws, platform)]
@@ -313,5 +313,5 @@ def test_nothing_is_loaded_for_a_signal_after_what_is_loaded_first() -> None:
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["late"] == [], said
-    assert said["said"][:2] == ['RequestExpired: "late"', "sent"]
+    assert ('"late"' in said["said"][0], said["said"][1]) == (True, "sent")
     assert "refused" in said["said"][2]
