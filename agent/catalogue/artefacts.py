@@ -38,7 +38,7 @@ class Artefact:
 
 @dataclass(frozen=True)
 class Published:
-    """What the vendor's files are called: folder, and what stands before and behind the version."""
+    """The names of the vendor's files: folder, and the text before and after the version."""
 
     shapes: frozenset[tuple[str, str, str]]
 
@@ -52,7 +52,7 @@ class Published:
 class VersionRange:
     """The versions of a component a host can take, X.Y.Z; `last` is None while AWS still makes it.
 
-    `cut` says that the host's own bound ends it, and that others of its row go on.
+    `cut`: the host's own bound ends it, and other hosts of its row can have newer ones.
     """
 
     first: str

@@ -9,7 +9,7 @@ _EPOCH = re.compile(r"\A[0-9]{1,10}:")
 
 
 def parse_version(text: str) -> tuple[int, ...]:
-    """Never raises: a part that is no number is -1, below every number, and at the end it is left out.
+    """Never raises: a part that is not a number is -1, below every number, and left out at the end.
 
     So `5.18.0-1.el9`, as rpm may say it, equals `5.18.0-1`, and `5.x` is older than `5.0`. An epoch, which a site that
     builds a package anew may put before it, is not the vendor's and is left out.

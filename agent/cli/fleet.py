@@ -110,7 +110,7 @@ def _status(
     run: RunName = None,
     output: Output = "text",
 ) -> None:
-    """Show how a roll-out stands, from this machine's disk; no host is contacted."""
+    """Show the state of a roll-out from this machine's disk; no host is contacted."""
     machine = local_host()
     require_linux(machine, "fleet status")
     from agent.fleet import controller  # noqa: PLC0415
@@ -252,7 +252,7 @@ def _objects_by(open_access: OpenAccess) -> PartSource:
 def interrupts() -> list[int]:
     """Catch the signals that ask to stop; each is appended to the returned list.
 
-    A signal that is ignored already stays ignored: under nohup a roll-out goes on when its terminal is closed.
+    A signal that is ignored already stays ignored: under nohup a roll-out continues when its terminal is closed.
     """
     caught: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -18,7 +18,7 @@ Output = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on standard error")]
 CONFIG = Option("config", None, "read this instead of /etc/hsm-agent: TOML, or JSON", str, metavar="FILE|-")
-# no option of a host: it is about whoever types the command, and stands in no record
+# not an option of a host: it belongs to the user who types the command, and is never recorded
 PROFILE = Option(
     "profile", None, "the AWS profile that asks AWS from this machine, and its region", str, metavar="NAME"
 )

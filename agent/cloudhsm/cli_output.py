@@ -40,7 +40,7 @@ class KnownFailure(NamedTuple):
 
 
 def parse_response(text: str) -> CliResponse | None:
-    """Return the last complete JSON object with a whole `error_code`, or None.
+    """Return the last complete JSON object with an integer `error_code`, or None.
 
     The last, because the tool answers when it is done, and what stands before are log lines (they come to
     standard output when the log file cannot be written), which may quote an earlier answer. An object inside
@@ -64,7 +64,7 @@ def parse_response(text: str) -> CliResponse | None:
 
 
 def hsm_serials(answer: CliResponse) -> tuple[str, ...]:
-    """Return the distinct serial numbers in an answer to `cluster hsm-info`, which tells no addresses."""
+    """Return the distinct serial numbers in an answer to `cluster hsm-info`, which has no addresses."""
     serials = (lenient_json.as_str(row.get("serial-number")) for row in _listed(answer, "hsms"))
     return tuple(dict.fromkeys(serial for serial in serials if serial))
 

@@ -60,7 +60,7 @@ COMPONENTS = (
     ClientComponent(3, "dyn", linux="cloudhsm-client-dyn"),
     ClientComponent(3, "jce", linux="cloudhsm-client-jce"),
     ClientComponent(
-        # the utility on its own, for hosts without the daemon: the cli holds it as well, so nobody asks for it
+        # the utility on its own, for hosts without the daemon: the cli holds it as well, so no option names it
         3, "mgmt-util", linux="cloudhsm-mgmt-util", windows="AWSCloudHSMManagementUtil",
         title="management util(ity)?|managementutil", keyword="management|util(ity)?",
     ),

@@ -88,7 +88,7 @@ def objects_in(holder: dict[str, Any], key: str, faults: list[str]) -> list[dict
 
 
 def _decoder(faults: list[str]) -> json.JSONDecoder:
-    """Return a decoder that adds a fault for each key that stands twice in an object."""
+    """Return a decoder that adds a fault for each duplicate key of an object."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members: dict[str, Any] = {}

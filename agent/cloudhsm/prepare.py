@@ -81,6 +81,6 @@ def _write(host: Host, layout: ClientPaths, path: str, data: bytes, like: SavedC
     if like is not None:
         mode, owner = like.mode, like.owner
     if host.system.is_windows:
-        # a file that is marked read-only is replaced all the same, and numbers of users are none there
+        # a file that is marked read-only is replaced anyway, and Windows has no numbers of users
         mode, owner = mode | 0o200, None
     host.write(place, data, mode=mode, owner=owner)

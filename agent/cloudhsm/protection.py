@@ -183,7 +183,7 @@ def _names(view: HostView, layout: ClientPaths, paths: Iterable[str]) -> Iterato
 
 
 def _folders_below(root: str, path: str, separator: str) -> Iterator[str]:
-    """Yield the folders between a root and what lies below it: whoever may write to one can exchange what is there."""
+    """Yield the folders between a root and a path below it: a user who may write to one can replace its contents."""
     if path.startswith(root + separator):
         parts = path[len(root) + 1 :].split(separator)[:-1]
         for count in range(1, len(parts) + 1):

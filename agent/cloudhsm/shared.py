@@ -1,4 +1,4 @@
-"""The client's files that have other names (hard links): a file is replaced as a whole, and those are left behind.
+"""The client's files that have other names (hard links): replacing a file leaves the other names with the old one.
 
 To write into the file itself would keep them, and leave half a file where a run is killed in the middle of it.
 """
@@ -26,7 +26,7 @@ def shared(view: HostView) -> dict[str, int]:
 
 
 def parted(view: HostView, before: Mapping[str, int]) -> tuple[Notice, ...]:
-    """Say which of the files that were shared `before` are there under fewer names now."""
+    """Return a notice for each file that was shared `before` and has fewer names now."""
     return tuple(
         Notice(
             "hard-link-cut",

@@ -229,7 +229,7 @@ def _signed_by_ec(certificate: X509Certificate, key: PublicKey) -> bool | None:
 
 
 def _point(curve: Curve, data: bytes) -> tuple[int, int] | None:
-    """Return the point of a key, None when it is none of the curve."""
+    """Return the point of a key, or None if it is not on the curve."""
     p, size = curve.p, (curve.p.bit_length() + 7) // 8
     x = int.from_bytes(data[1 : size + 1], "big")
     square = (x * x * x + curve.a * x + curve.b) % p

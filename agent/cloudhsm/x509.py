@@ -145,7 +145,7 @@ def values(der: bytes) -> tuple[Value, ...]:
 
 
 def sequence(der: bytes) -> tuple[Value, ...]:
-    """Return what lies in the one SEQUENCE that these bytes are. Raises ValueError."""
+    """Return the contents of the SEQUENCE that these bytes are. Raises ValueError."""
     (whole,) = _all(der, 1)
     return values(_content(whole, _SEQUENCE))
 
@@ -210,7 +210,7 @@ def _content(value: Value, tag: int) -> bytes:
 
 
 def _bits(value: Value) -> bytes:
-    """Return a BIT STRING of whole bytes; its first byte counts bits that are not used."""
+    """Return a BIT STRING as bytes; its first byte counts unused bits."""
     content = _content(value, _BITS)
     if content[:1] != b"\0":
         raise ValueError("bits that are no bytes")

@@ -79,7 +79,7 @@ def _roll_out(
 
 
 def stored_report(folder: Path) -> dict[str, Any]:
-    """Return the report of a run from its journal; one that has not finished is shown as it stands."""
+    """Return the report of a run from its journal; one that has not finished is shown in its current state."""
     run = journal.read(folder)
     controlled = journal.is_running(folder)
     if run.finished is None:

@@ -83,7 +83,7 @@ _STATES = {"ok": HostState.OK, "degraded": HostState.DEGRADED, "drift": HostStat
 
 
 class HostRunner:
-    """Runs tasks on hosts. One for a whole run; each session has a connection of its own, used in its own thread."""
+    """Runs tasks on hosts. One for each run; each session has a connection of its own, used in its own thread."""
 
     def __init__(self, run: RunState, deps: Deps, connector: Connector) -> None:
         self.run = run

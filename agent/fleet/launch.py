@@ -66,7 +66,7 @@ _BEGIN = (
 COMMAND = f"exec /bin/sh -c '{_ROOT}' '{_BEGIN}'"
 _VERSION = re.compile(r"\d+\.\d+\S*")
 _TRIED = re.compile(r"hsm-agent: (.+) ended with (\d+)")
-# how a shell tells that a program is there and cannot be started
+# the exit status of a shell for a program that exists and cannot be started
 _NOT_STARTED = "126"
 _NO_MEMORY = re.compile(r"MemoryError|Cannot allocate memory|failed to map segment", re.IGNORECASE)
 

@@ -57,7 +57,7 @@ class RunSpec:
 
 @dataclass
 class RunState:
-    """A run as it stands: what happens to it goes into the journal, and the journal's replay restores it.
+    """The state of a run: each change goes into the journal, and the journal's replay restores it.
 
     `ends` has the last result of each host, without the host's report. What was recorded before a host was begun again,
     or before something else was wanted of it, is not a result any more. `attempts` counts how often each host was

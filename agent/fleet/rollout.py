@@ -154,7 +154,7 @@ class Rollout:
                 end = self._session(task, token, lambda step: self._events.put((number, step)))
             except CancelledError:
                 return
-            except Exception as crash:  # a defect: the others go on, and the log gets the traceback
+            except Exception as crash:  # a defect: the others continue, and the log gets the traceback
                 logging.getLogger("agent").exception("the session with %s failed", target.name)
                 error = unexpected(crash)
                 end = active.abandoned(error.code.name, error.saw, HostState.FAILED)
@@ -230,7 +230,7 @@ class Rollout:
 
 
 class _ActiveSession:
-    """A session that goes on: since when, until when it may, and where it is."""
+    """A running session: its start, its deadline, and its current step."""
 
     def __init__(
         self, task: HostTask, token: CancelToken, endpoint: tuple[str, int], deadline: float

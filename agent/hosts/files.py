@@ -149,7 +149,7 @@ def replace(path: str, data: bytes, mode: int, owner: tuple[int, int] | None) ->
         temporary = os.path.join(folder, f".{name}.hsm-agent-{os.urandom(4).hex()}")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
-            fcntl.flock(fd, fcntl.LOCK_EX)  # tells a write under way from a leftover, see _clear
+            fcntl.flock(fd, fcntl.LOCK_EX)  # distinguishes a write in progress from a leftover, see _clear
             file.write(data)
             file.flush()
             if owner is not None:

@@ -247,7 +247,7 @@ def _has_ended(child: subprocess.Popen[bytes]) -> bool:
 
 
 def _end(child: subprocess.Popen[bytes], pipes: _Pipes, grace: float) -> None:
-    """Ask the whole group to end, then kill it; read its output meanwhile."""
+    """Ask the process group to end, then kill it; read its output meanwhile."""
     if child.returncode is not None:
         return
     _signal(child, signal.SIGTERM)

@@ -350,6 +350,6 @@ def _judge(job: _FetchJob, head: ResponseHead, have: int) -> tuple[int, int | No
 
 
 def _validator(head: ResponseHead) -> str:
-    """Return the validator of these exact bytes; a weak ETag is none (RFC 9110, section 13.1.5)."""
+    """Return the validator of these exact bytes; a weak ETag does not count (RFC 9110, section 13.1.5)."""
     tag = head.headers.get("ETag", "")
     return tag if is_validator(tag) else head.headers.get("Last-Modified", "")

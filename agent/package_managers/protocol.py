@@ -163,7 +163,7 @@ class PackageManager(Protocol):
         """
 
     def require_removable(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
-        """Raise AgentError `package-failed` when another package needs one of these, if that can be told before."""
+        """Raise AgentError `package-failed` when another package needs one of these, if that is known before."""
 
     def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
         """Remove these packages and no other, and keep what they leave in /opt. Raises AgentError as `install` does.

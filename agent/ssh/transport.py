@@ -27,7 +27,7 @@ BROKEN = (paramiko.SSHException, OSError, EOFError, ValueError, LookupError, str
 
 # A keepalive is sent after so many idle seconds.
 _KEEPALIVE = 15
-# The types of key that one type in known_hosts stands for.
+# The types of key that one type in known_hosts includes.
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 # How paramiko logs a line before the banner, and a channel that was refused; the server's text follows.
 _BANNER, _REFUSAL = "Banner: ", " open FAILED: "

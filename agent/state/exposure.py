@@ -56,7 +56,7 @@ def close(host: Host) -> tuple[Notice, ...]:
 
 
 def close_cache(host: Host, *files: str) -> None:
-    """Leave the folder of downloads to root, and remove what others could have put there. Raises as `chmod` does.
+    """Close the folder of downloads to all but root, and remove what others could have put there. May raise as `chmod`.
 
     A package is installed by its name after its checksum was compared: whoever may write there could exchange it
     in between.

@@ -71,7 +71,7 @@ class Certificate:
         return Finding.ok(want, want)
 
     def apply(self, host: Host) -> None:
-        """Write it, through a link where it is one, once nobody else can change what leads there, and all can go."""
+        """Write it, through a link if it is one, after no other user can change its path and every user can read it."""
         for each in exposed(host, self.paths, (self.paths.ca,)):
             if each.stat.kind == "directory":
                 close(host, each)

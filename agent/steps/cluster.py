@@ -61,7 +61,7 @@ class ClusterAddresses:
 
 @dataclass(frozen=True)
 class ClusterCa:
-    """The CA issued the certificate of the cluster. There is none of these where that cannot be told."""
+    """The CA issued the certificate of the cluster. There is no such guard if that cannot be checked."""
 
     proof: CaProof
     id: str = "cluster:ca"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _CODE = CODES["library-unloadable"]
 _REINSTALL = "reinstalling the package replaces the file"
-# what ldd prints of what it found: where it lies, the loader itself, what the kernel brings
+# what ldd prints for what it found: a path, the loader itself, the kernel's own
 _FOUND = re.compile(r"\s*(\S+ => /.*|/\S+ |\S+ (=>\s+)?)\(0x[0-9a-f]+\)\s*|\s*statically linked\s*")
 # the vendor's has tens of MB
 _MOST_JAR = 256 * 1024 * 1024

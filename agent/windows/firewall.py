@@ -210,7 +210,7 @@ def _rules(view: HostView, root: str) -> tuple[Rule, ...]:
 
 
 def _range(text: str) -> range:
-    """Return the ports; a name (`RPC`) stands for ports that no HSM uses."""
+    """Return the ports; a name (`RPC`) means ports that no HSM uses."""
     found = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
     return range(int(found[1]), int(found[2] or found[1]) + 1) if found else range(0)
 

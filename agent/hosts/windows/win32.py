@@ -140,7 +140,7 @@ def move(path: str, target: str) -> None:
 
 
 def read_only_volume(path: str) -> bool:
-    """Tell whether the volume on which an existing path lies cannot be written."""
+    """Tell whether the volume of an existing path is read-only."""
     volume = ctypes.create_unicode_buffer(1024)
     flags = wintypes.DWORD()
     kernel32 = _kernel32()
