@@ -131,8 +131,9 @@ class Door(WSGIRequestHandler):
 class AwsServer:
     """AWS's API in a thread of this process.
 
-    `calls` are all that arrived; `clock` is how far AWS's clock is from this machine's. `expired` are ids of keys whose time is over. `listeners` hear of each call
-    that was answered. `listener` is a socket that listens already, wherever it was made; by default the loopback's.
+    `calls` are all that arrived; `clock` is how far AWS's clock is from this machine's; `expired` are ids of keys whose
+    time is over; `listeners` hear of each call that was answered, before who made it does. `listener` is a socket that
+    listens already, wherever it was made; by default the loopback's.
     """
 
     def __init__(self, listener: socket.socket | None = None, context: ssl.SSLContext | None = None) -> None:
