@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agent.aws.operations import OPERATIONS
 from agent.config.desired import Desired
 from agent.config.options import CaSource
 from agent.core.errors import AgentError
@@ -203,6 +204,18 @@ def test_what_a_name_holds_is_no_wildcard_and_no_variable(text: str) -> None:
     assert allows(made, "s3:GetObject", f"arn:aws:s3:::bucket/{text}")
     assert not allows(made, "s3:GetObject", "arn:aws:s3:::bucket/axb")
     assert literal("plain/key-1.crt") == "plain/key-1.crt"
+
+
+def test_whatever_the_client_asks_is_allowed_by_some_policy() -> None:
+    """A new operation has a purpose, or nobody can write the policy for it."""
+    reports = ("cfn:web/Host?region=eu-central-1", "s3://bucket/reports/", "ssm-inventory:")
+    made = [
+        policy(who, cluster_id=CLUSTER, attach_group=True, report_to=reports) for who in ("host", "operator")
+    ]
+    sources = ("s3://bucket/ca.crt", "s3://bucket/ca.crt?versionId=3", "ssm:/hsm/ca", "secretsmanager:hsm/ca")
+    made += [of_ca(each) for each in sources]
+    allowed = {action for each in made for action in actions(each)}
+    assert {each.permission for each in OPERATIONS} - allowed == set()
 
 
 def test_the_manual_has_a_row_for_each_purpose() -> None:
