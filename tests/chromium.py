@@ -26,6 +26,26 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
     "--disable-dev-shm-usage", "--hide-scrollbars", "--proxy-server=http://127.0.0.1:9",
 )  # fmt: skip
+# the least contrast of any text with what lies behind it; WCAG wants 4.5
+CONTRAST = """(() => {
+  const light = (color) => {
+    const [r, g, b] = color.match(/[0-9.]+/g).map((n) => n / 255).map((c) => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (e) => {
+    for (; e; e = e.parentElement) {
+      const color = getComputedStyle(e).backgroundColor;
+      if (!/, 0\\)$/.test(color)) return light(color);
+    }
+  };
+  let least = 21;
+  for (const e of document.querySelectorAll("body *")) {
+    if (!e.checkVisibility() || !Array.from(e.childNodes).some((n) => n.nodeType === 3 && n.data.trim())) continue;
+    const [one, other] = [light(getComputedStyle(e).color), behind(e)].sort((a, b) => b - a);
+    least = Math.min(least, (one + 0.05) / (other + 0.05));
+  }
+  return least;
+})()"""
 
 
 def missing() -> list[str]:

@@ -9,7 +9,6 @@ import pytest
 from agent.render.cluster.document import to_tree
 from agent.render.cluster.html import page
 from tests import chromium
-from tests.contract.test_fleet_page import CONTRAST
 from tests.fakes import cluster_views as views
 from tests.fakes.evil import EVIL
 
@@ -75,7 +74,7 @@ def test_every_text_fits_and_can_be_read(
 ) -> None:
     tab = shown(browser, tmp_path, made(), dark=dark)
     assert tab.value(STICKING) == []
-    assert tab.value(CONTRAST.replace('"body *"', '"body *:not(svg *)"')) >= 4.5
+    assert tab.value(chromium.CONTRAST.replace('"body *"', '"body *:not(svg *)"')) >= 4.5
     assert tab.value(DRAWN) >= 4.5
     assert (tab.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)") != dark
 
