@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from agent.cloudhsm.protection import exposed
 from agent.core.codes import CODES
+from agent.core.errors import AgentError
 from agent.core.links import resolve_link
 from agent.core.model import Finding
 
@@ -66,7 +67,13 @@ class Library:
         return _finding(view, self.paths.lib, names, wanted, self._fault)
 
     def _fault(self, view: HostView, path: str) -> _Fault | None:
-        for each in exposed(view, self.paths, (), (path,)):
+        try:
+            open_to_others = exposed(view, self.paths, (), (path,))
+        except AgentError as error:
+            if error.code.name != "unreadable":
+                raise
+            return _Fault(f"cannot be loaded: {error.saw}")
+        for each in open_to_others:
             raise each.refuse()
         done = view.query((self.loader, path), timeout=self.limits.tool)
         lines = [line for line in done.out.splitlines() if line.strip()]
