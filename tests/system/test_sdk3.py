@@ -191,7 +191,7 @@ def test_a_daemon_that_crashes_in_a_loop_is_never_proven(scene: Scene, host: Lab
         failed = run(host, scene)
         assert (failed.exit_status, failed.code) == (50, "service-failed"), failed
     assert (
-        "again and again" in failed.step("client:daemon")["saw"]
+        "restarts repeatedly" in failed.step("client:daemon")["saw"]
         or failed.step("service")["outcome"] == "failed"
     )
 
