@@ -177,10 +177,10 @@ def _released(text: str, questions: list[str]) -> dict[str, dt.date]:
     for each in _RELEASED.finditer(text):
         version = each["version"]
         cell = _NEXT_CELL.match(text, each.end())
-        text = " ".join(cell["cell"].split()) if cell else ""
-        day = _date(text)
+        words = " ".join(cell["cell"].split()) if cell else ""
+        day = _date(words)
         if day is None:
-            questions.append(f"the day on which {version} was released cannot be read: {text[:60]!r}")
+            questions.append(f"the day on which {version} was released cannot be read: {words[:60]!r}")
         else:
             found[version] = min(day, found.get(version, day))
     return found
