@@ -215,6 +215,9 @@ def rollback(machine: Host, run_id: str | None, run: RunInfo, listener: Listener
         still = unfinished(machine, None, run.environ)
         if still is not None:
             context.note(Notice("configure-unfinished", still.saw))
+        elif result.changed and last_configure(machine) is not None:
+            text = "`configure` without options, also by its timer, brings back what this rollback undid"
+            context.note(Notice("request-in-force", text))
     return this.report
 
 

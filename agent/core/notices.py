@@ -210,6 +210,11 @@ WARNINGS: dict[str, WarningCode] = {
             "a report that waited could not be read, or not be removed after it was dealt with",
             "fix what the text names, or remove the file: the others are delivered",
         ),
+        WarningCode(
+            "request-in-force",
+            "a rollback changes the host, and not what is wanted of it",
+            "run `hsm-agent configure` with what you want instead: until then `verify` reports drift",
+        ),
         WarningCode("rollback-unneeded", "everything was as the snapshot has it", "nothing"),
         WarningCode(
             "rollback-unproven",
