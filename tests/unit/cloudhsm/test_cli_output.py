@@ -101,11 +101,11 @@ def test_what_is_no_answer(text: str) -> None:
     ],
 )
 def test_the_cost_is_bounded(text: str) -> None:
-    started = time.process_time()
+    started = time.thread_time()
     assert parse_response(text) is None
     assert diagnose(text) is None
     assert connected_servers(text) == ()
-    assert time.process_time() - started < 3
+    assert time.thread_time() - started < 3
 
 
 def test_an_answer_after_megabytes_of_noise_is_found() -> None:
