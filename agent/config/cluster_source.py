@@ -56,8 +56,8 @@ def resolve_hsms(
         return _unknown(desired, desired.cluster_id, error, configured)
     found = NamedCluster(cluster.id, cluster)
     addresses = desired.hsm_ip or cluster.addresses()
-    if not addresses:
-        raise found.error or AssertionError("a cluster without addresses has an error")
+    if not addresses and found.error is not None:
+        raise found.error
     changes = address_changes(cluster, configured)
     notices = (*cluster_notices(cluster), *((changes,) if changes else ()))
     return HsmSource(replace(desired, hsm_ip=addresses), found, notices)
@@ -85,6 +85,12 @@ def describe_cluster(
         session.view.sleep(pause)
 
 
+def not_checked(cluster_id: str, error: AgentError) -> Notice:
+    """Return the notice of a cluster that AWS could not be asked about, where its addresses were given."""
+    text = f"{cluster_id} is not checked: {error.sentence}: {error.saw} ({error.code.name})"
+    return Notice("cluster-not-checked", text)
+
+
 def is_answer(error: AgentError) -> bool:
     """Tell whether AWS answered, and not that it could not be asked."""
     return error.code.exit_status != _NOT_ASKED
@@ -93,8 +99,7 @@ def is_answer(error: AgentError) -> bool:
 def _unknown(desired: Desired, cluster_id: str, error: AgentError, configured: Sequence[str]) -> HsmSource:
     """Return what is left to check where AWS has no description of the cluster."""
     if desired.hsm_ip and not is_answer(error):
-        text = f"{cluster_id} is not checked: {error.sentence}: {error.saw} ({error.code.name})"
-        return HsmSource(desired, notices=(Notice("cluster-not-checked", text),))
+        return HsmSource(desired, notices=(not_checked(cluster_id, error),))
     addresses = desired.hsm_ip or tuple(configured)
     if not addresses:
         raise error

@@ -11,7 +11,7 @@ from agent.cloudhsm.ca import read_ca
 from agent.cloudhsm.ca_proof import prove_ca
 from agent.cloudhsm.cluster import address_error, cluster_error, cluster_notices, description_to_json
 from agent.config.ca_source import read_source
-from agent.config.cluster_source import describe_cluster, is_answer
+from agent.config.cluster_source import describe_cluster, is_answer, not_checked
 from agent.config.desired import Desired, from_json, resolve, to_json
 from agent.config.input_errors import InputErrors
 from agent.config.options import CaSource, duration
@@ -385,9 +385,7 @@ def _with_addresses(shared: _SharedInput, desired: Desired, cluster_id: str) -> 
     except AgentError as error:
         if error.ends_run or not desired.hsm_ip or is_answer(error):
             raise
-        shared.remarks.append(
-            f"{cluster_id} is not checked: {error.sentence}: {error.saw} ({error.code.name})"
-        )
+        shared.remarks.append(not_checked(cluster_id, error).text)
         return desired
     addresses = desired.hsm_ip or cluster.addresses()
     ca = desired.ca_cert.value.encode() if desired.ca_cert else b""
