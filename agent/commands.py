@@ -1,13 +1,13 @@
-"""The commands as plain functions: each takes a machine and what is desired, and returns a Report or values."""
+"""The commands as plain functions: each takes a machine and what is desired, and returns a Report."""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING
 
 from agent.aws.access import AwsAccess
-from agent.catalogue import components, life_cycle, load, newest
+from agent.catalogue import life_cycle, load
 from agent.cloudhsm.ca import expiry_notice
 from agent.cloudhsm.paths import client_paths
 from agent.cloudhsm.post_checks import (
@@ -34,7 +34,6 @@ from agent.config.recorded import (
 )
 from agent.core.errors import AgentError
 from agent.core.model import Notice, Report, RunOutcome, StepOutcome
-from agent.core.plain import carried
 from agent.core.timeouts import Timeouts
 from agent.diagnosis import Diagnosis
 from agent.engine import EngineResult, apply_plan, check_plan
@@ -42,12 +41,11 @@ from agent.facts import gather
 from agent.hosts import ready
 from agent.hosts.deadline import DeadlineHost
 from agent.hosts.read_only import ReadOnlyHost
-from agent.planner import fit_host, plan, removal_plan
+from agent.planner import plan, removal_plan
 from agent.run import RecordedRun, recipients_of
 from agent.state import records, snapshots
 from agent.state.exposure import close
 from agent.state.pending import clear_cache
-from agent.state.running import current_run
 from agent.state.snapshot_format import REMOVE, ROLLBACK
 from agent.steps.cluster_group import GroupAttached, GroupDetached, undo_attachment
 from agent.steps.package import Package
@@ -56,7 +54,6 @@ from agent.verdict import judge
 from agent.windows import scheduler
 
 if TYPE_CHECKING:
-    from agent.catalogue import PlatformMatch
     from agent.cloudhsm.ca import Ca
     from agent.core.host import Host, HostView, ProcessInfo
     from agent.core.model import StepResult
@@ -65,9 +62,6 @@ if TYPE_CHECKING:
     from agent.report import RunContext, RunInfo
     from agent.state.records import AttachedGroup
 
-# How often `status --wait` reads the last report, which costs two small files, and says what it waits for: in seconds.
-_POLL = 0.5
-_PROGRESS = 30.0
 # how long the host is checked after a run whose own time is over, in seconds
 _AFTERWARDS = 0.5
 
@@ -270,76 +264,6 @@ def plan_removal(machine: Host, run: RunInfo, listener: Listener, timeout: float
         detach = (GroupDetached(attached, AwsAccess(view, run.environ, attached.region)),) if attached else ()
         this.context.result = check_plan(removal_plan(facts, limits, detach), view, listener)
     return this.report
-
-
-def facts(view: HostView, platform: str | None) -> dict[str, Any]:
-    """Return what this host is and which client fits it, as plain JSON values; `refusal` says why none does."""
-    known = gather(view)
-    catalogue = load()
-    fit: PlatformMatch | None = None
-    refusal = None
-    try:
-        fit = fit_host(known, platform, catalogue)
-    except AgentError as error:
-        refusal = {"code": error.code.name, "sentence": error.sentence, "saw": error.saw, "hint": error.hint}
-    fits = components(catalogue, fit, known.arch) if fit else ()
-    installed = {each.package: each.version for each in known.installed}
-    advice = (*fit.notices, *life_cycle(catalogue, fit, installed)) if fit else ()
-    found = {
-        "schema_version": 1,
-        "host": {
-            "name": known.name,
-            "os": known.os,
-            "os_version": known.os_version,
-            "title": known.title,
-            "arch": known.arch,
-            "package_format": known.format,
-            "init": known.init,
-            "platform": fit.row.name if fit else None,
-            "platform_forced": bool(fit and fit.forced),
-        },
-        "fits": {each: newest(catalogue, fit, known.arch, each) for each in fits if fit},
-        "installed": {
-            each.package: {"version": each.version, "broken": each.remark} for each in known.installed
-        },
-        "configured": {
-            each.component: {"servers": list(each.servers), "ca": each.ca} for each in known.configured
-        },
-        "ca_present": known.has_ca,
-        "advice": [{"code": each.code, "text": each.text} for each in advice],
-        "refusal": refusal,
-    }
-    return carried(found)
-
-
-def last_report(
-    view: HostView, wait: float | None, progress: Callable[[str], None] = lambda _words: None
-) -> dict[str, Any]:
-    """Return the last report; with `wait`, that of the current run, or else the first one that appears.
-
-    `progress` gets what is waited for: when that changes, and every `_PROGRESS` seconds.
-    Raises AgentError `nothing-recorded` when there is none, or `timed-out` when none arrives in time.
-    """
-    ends = view.monotonic() + (wait or 0)
-    shown, show_at = "", 0.0
-    while True:
-        saw = current_run(view) if wait else None
-        if saw is None:
-            try:
-                return records.read_report(view)
-            except AgentError as none:
-                if not wait or none.code.name != "nothing-recorded":
-                    raise
-                saw = none.saw
-        if view.monotonic() >= ends:
-            raise AgentError(
-                "timed-out", "no report arrived in time", saw=saw, want=f"a report within {wait:g} s",
-                hint=f"`{view.system.log_command}` shows what happens",
-            )  # fmt: skip
-        if saw != shown or view.monotonic() >= show_at:
-            shown, show_at = saw, view.monotonic() + _PROGRESS
-            progress(f"waiting, for {ends - view.monotonic():.0f} s at most: {saw}")
-        view.sleep(_POLL)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from agent.catalogue.artefacts import (
 )
 from agent.catalogue.lifecycle import life_cycle
 from agent.catalogue.loader import Catalogue, PlatformRow, Release, load, parse
-from agent.catalogue.match import PlatformMatch, match_platform
+from agent.catalogue.match import PlatformMatch, fit_host, match_platform
 from agent.catalogue.os_release import parse_os_release
 from agent.catalogue.versions import parse_version
 
@@ -24,6 +24,7 @@ __all__ = [
     "Published",
     "Release",
     "components",
+    "fit_host",
     "life_cycle",
     "load",
     "match_platform",

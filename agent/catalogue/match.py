@@ -13,6 +13,7 @@ from agent.core.model import Notice
 
 if TYPE_CHECKING:
     from agent.catalogue.loader import Catalogue, ClientRow, HostRow, PlatformRow
+    from agent.facts import Facts
 
 _SPELLINGS = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 # the version of a Windows as its own tools print it; hosts are listed by the build alone
@@ -88,6 +89,38 @@ def match_platform(
             hint="use a newer operating system, or an instance with the other processor",
         )
     return fit
+
+
+def fit_host(facts: Facts, platform: str | None, catalogue: Catalogue) -> PlatformMatch:
+    """Return the catalogue row of this host. Raises AgentError `platform-unsupported`."""
+    fit = match_platform(
+        catalogue,
+        os=facts.os,
+        os_version=facts.os_version,
+        arch=facts.arch,
+        id_like=facts.id_like,
+        platform=platform,
+    )
+    if fit.row.format != facts.format:
+        raise AgentError(
+            "platform-unsupported",
+            f"row {fit.row.name} is made of {fit.row.format} packages",
+            saw=f"{facts.title}, which has {facts.format or 'neither apt nor dnf'}",
+            want=fit.row.format,
+            hint=_rows_for(facts, catalogue),
+        )
+    return fit
+
+
+def _rows_for(facts: Facts, catalogue: Catalogue) -> str:
+    """Say which rows a host can be treated as: those whose packages its manager installs."""
+    rows = [f"`{row.name}`" for row in catalogue.rows if row.format == facts.format]
+    if not rows:
+        return (
+            "AWS's clients come as rpm and deb packages: install dnf (`microdnf install dnf`) or apt-get, or use "
+            "another operating system"
+        )
+    return f"leave `--platform` out, or take a row of {facts.format} packages: {', '.join(rows)}"
 
 
 def within(client: ClientRow, fit: PlatformMatch, arch: str) -> bool:

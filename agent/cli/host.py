@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Callable, Optional
 import typer
 
 from agent import commands, log
+from agent.catalogue import load
 from agent.cli.options import Config, Output, Quiet, is_json, with_options
 from agent.cli.terminal import is_dumb, print_result, style, width
 from agent.config.desired import Desired, RawOptions, merged
@@ -21,12 +22,15 @@ from agent.core.codes import CODES, EXIT_STATUSES
 from agent.core.errors import AgentError
 from agent.core.notices import WARNINGS
 from agent.core.plain import printable
+from agent.facts import gather
 from agent.hosts.local import local_host, termination_signals
 from agent.render import screen
+from agent.render.facts_json import facts_document
 from agent.render.json_report import to_document, to_tree
 from agent.render.progress import choose
 from agent.report import new_run
 from agent.run import report_invalid_input
+from agent.state.last_report import last_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +48,7 @@ def facts(
     output: Output = "text",
 ) -> None:
     """Say what this host is, which client fits it, what is installed."""
-    tree = commands.facts(local_host(), platform)
+    tree = facts_document(gather(local_host()), load(), platform)
     print_result(json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.facts(tree))
     if tree["refusal"]:
         raise typer.Exit(CODES[tree["refusal"]["code"]].exit_status)
@@ -89,7 +93,7 @@ def status(
     stop = stopped_by_signals(threading.Event())
     machine = local_host(stop)
     seconds = _seconds(limit or "30m", "--wait") if wait else None
-    tree = commands.last_report(machine, seconds, lambda words: typer.echo(printable(words), err=True))
+    tree = last_report(machine, seconds, lambda words: typer.echo(printable(words), err=True))
     try:
         text = json.dumps(tree, indent=2) + "\n" if is_json(output) else screen.status(tree, **style())
         exit_status = int(tree["exit_status"])

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.catalogue import components, load
+from agent.catalogue import components, fit_host, load
 from agent.cloudhsm.ca import Ca
 from agent.config.desired import Desired
 from agent.core.timeouts import Timeouts
 from agent.facts import Facts
-from agent.planner import fit_host, plan
+from agent.planner import plan
 from agent.steps.package import Package
 
 FOLDER = Path(__file__).parent / "plans"

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Callable
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from agent import commands
+from agent.catalogue import load
 from agent.core.codes import CODES
+from agent.facts import gather
 from agent.render import screen
+from agent.render.facts_json import facts_document
 from agent.render.json_report import schema, to_tree
 from agent.state import records
 from tests.fakes.vendor import OS_RELEASE
@@ -93,7 +95,7 @@ def test_the_screen_of_facts(
     if installed:
         scene.configure()
     scene.memory.place("/etc/os-release", release)
-    tree = commands.facts(scene.memory, None)
+    tree = facts_document(gather(scene.memory), load(), None)
     refusal = tree["refusal"]
     hold(name, CODES[refusal["code"]].exit_status if refusal else 0, screen.facts(tree), pytestconfig)
 

@@ -25,6 +25,7 @@ from agent.report import RunInfo
 from agent.sinks import spool
 from agent.state import records
 from agent.state.identity import identity
+from agent.state.last_report import last_report
 from agent.state.sealed import seal
 from tests.examples import examples
 from tests.fakes.damage import DAMAGES, damaged
@@ -75,7 +76,7 @@ def verify(memory: Host, desired: Desired | None = None, number: int = 9) -> Rep
 
 
 def shown(memory: Host) -> int:
-    return int(commands.last_report(memory, None)["exit_status"])
+    return int(last_report(memory, None)["exit_status"])
 
 
 @pytest.mark.slow
@@ -244,7 +245,7 @@ def test_a_copy_of_a_host_has_no_report_and_no_record(world: World, ca_pem: byte
     vendor, memory = a_world(world)
     configure(memory, desired_of(vendor, ca_pem))
     as_machine(memory, "7")
-    for command in (lambda: commands.last_report(memory, None), lambda: records.read_last(memory)):
+    for command in (lambda: last_report(memory, None), lambda: records.read_last(memory)):
         with pytest.raises(AgentError) as caught:
             command()
         assert caught.value.code.name == "nothing-recorded"
@@ -295,7 +296,7 @@ def test_an_old_report_of_another_instance_is_of_another_host() -> None:
     }
     memory.place(memory.system.report, json.dumps(report).encode())
     with pytest.raises(AgentError):
-        commands.last_report(memory, None)
+        last_report(memory, None)
 
 
 class Booting(Memory):
@@ -317,7 +318,7 @@ def test_a_wait_on_a_copy_is_for_its_own_report() -> None:
     memory = Booting({"/etc/machine-id": b"7" * 32}, started=dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc))
     copied = {"schema_version": 1, "run_id": "copied", "exit_status": 0, "host": {"identity": "0" * 32}}
     memory.place(memory.system.report, json.dumps(copied).encode())
-    assert commands.last_report(memory, 60)["run_id"] == "own"
+    assert last_report(memory, 60)["run_id"] == "own"
     assert memory.clock >= 3
 
 
@@ -483,12 +484,12 @@ def test_a_verify_beside_another_run_leaves_that_ones_report(moment: str, ca_pem
     if moment == "before":
         assert memory.read(memory.system.report) == before
     else:
-        assert commands.last_report(memory, None)["exit_status"] == 40
+        assert last_report(memory, None)["exit_status"] == 40
     # and when none is at work any more, its own is kept
     memory.entries.pop("/proc/812/cmdline", None)
     memory.programs[client] = real
     assert verify(memory).exit_status == 0
-    assert commands.last_report(memory, None)["command"] == "verify"
+    assert last_report(memory, None)["command"] == "verify"
 
 
 @pytest.mark.slow
@@ -706,7 +707,7 @@ def test_what_follows_a_success_that_was_not_kept_is_true(ca_pem: bytes) -> None
     assert {"record-not-kept", "report-not-kept"} <= texts.keys()
     assert "needs its options" not in texts["record-not-kept"]
     # what `status` shows does not say that it succeeded, nor that it was killed for certain
-    last = commands.last_report(memory, None)
+    last = last_report(memory, None)
     assert last["exit_status"] == 130
     assert "could not be recorded" in last["failure"]["saw"]
     memory.full = False
@@ -788,7 +789,7 @@ def test_what_others_could_have_kept_is_not_put_back(name: str, ca_pem: bytes) -
     report = commands.rollback(memory, None, run_of("rollback"), NullProgress())
     assert (report.code, state(memory)) == ("snapshot-damaged", before)
     with pytest.raises(AgentError):
-        commands.last_report(memory, None)
+        last_report(memory, None)
 
 
 @pytest.mark.parametrize("path", ["snapshots", "snapshots/FILE", "proven.json"])
@@ -886,7 +887,7 @@ def test_a_report_whose_exit_status_is_none_is_damaged(exit_status: str, ca_pem:
         memory.system.report, data.replace('"exit_status": 0', f'"exit_status": {exit_status}').encode()
     )
     with pytest.raises(AgentError) as caught:
-        commands.last_report(memory, None)
+        last_report(memory, None)
     assert caught.value.code.name == "nothing-recorded"
 
 

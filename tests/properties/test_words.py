@@ -18,6 +18,7 @@ from agent.render.progress import NullProgress
 from agent.render.schema_check import first_violation
 from agent.report import RunInfo
 from agent.run import report_invalid_input
+from agent.state.last_report import last_report
 from tests.fakes.memory import Memory
 from tests.fakes.vendor import Vendor, catalogue
 from tests.properties.worlds import STARTED, configure, desired_of, look, machine_of
@@ -147,6 +148,6 @@ def test_a_wait_is_not_silent() -> None:
     memory = Memory()
     said: list[str] = []
     with pytest.raises(AgentError):
-        commands.last_report(memory, 100, said.append)
+        last_report(memory, 100, said.append)
     assert len(said) == 4  # at once, and every half a minute
     assert all("at most" in each for each in said)

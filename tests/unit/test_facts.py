@@ -6,11 +6,12 @@ import datetime as dt
 
 import pytest
 
-from agent import commands
+from agent.catalogue import load
 from agent.core.host import CommandResult
 from agent.core.registry import RegistryKey
 from agent.facts import Configured, Facts, gather
 from agent.package_managers import Condition, Installed
+from agent.render.facts_json import facts_document
 from tests.fakes.memory import Memory
 from tests.fakes.vendor import ETC, VERSION, Vendor, WindowsVendor
 
@@ -93,7 +94,7 @@ def test_what_is_printed_of_a_host_can_be_printed() -> None:
     memory = vendor.machine(NOW)
     memory._name = "ho\x1b[2Jst\udcff"  # noqa: SLF001 -- what the kernel has need not be text
     memory.place("/etc/os-release", b'ID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="\x1b[2J"\n')
-    tree = commands.facts(memory, None)
+    tree = facts_document(gather(memory), load(), None)
     assert (tree["host"]["name"], tree["host"]["title"]) == ("ho?[2Jst?", "?[2J")
 
 
