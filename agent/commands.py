@@ -47,7 +47,7 @@ from agent.state import records, snapshots
 from agent.state.exposure import close
 from agent.state.pending import clear_cache
 from agent.state.snapshot_format import REMOVE, ROLLBACK
-from agent.steps.cluster_group import GroupAttached, GroupDetached, undo_attachment
+from agent.steps.cluster_group import Detachment, GroupAttached, GroupsDetached, undo_attachment
 from agent.steps.package import Package
 from agent.steps.restore import SnapshotUndo, restore
 from agent.verdict import judge
@@ -227,10 +227,10 @@ def remove(machine: Host, run: RunInfo, listener: Listener, timeout: float | Non
         using = users(facts.paths, _programs(machine, (*facts.components(5), *facts.components(3)), context))
         undo = _PreparedUndo(SnapshotUndo(machine, run.run_id, REMOVE))
         this.save_begun()
-        attached = _attached_group(machine, context)
-        detach = (GroupDetached(attached, AwsAccess(host, run.environ, attached.region)),) if attached else ()
+        attached = _attached_groups(machine, context)
+        detach = _detach_steps(attached, host, run)
         context.result = result = apply_plan(removal_plan(facts, limits, detach), host, listener, undo)
-        _forget_group(machine, result)
+        _forget_groups(machine, attached, result)
         is_done = judge(result).outcome is RunOutcome.OK
         # also where another run, or somebody else, took the last package off: nothing is asked of this host any more
         if result.changed or is_done:
@@ -260,8 +260,7 @@ def plan_removal(machine: Host, run: RunInfo, listener: Listener, timeout: float
         limits = timeouts_for(Desired(timeout=timeout))
         view = ReadOnlyHost(DeadlineHost(machine, limits.run))
         this.context.facts = facts = gather(view)
-        attached = _attached_group(view, this.context)
-        detach = (GroupDetached(attached, AwsAccess(view, run.environ, attached.region)),) if attached else ()
+        detach = _detach_steps(_attached_groups(view, this.context), view, run)
         this.context.result = check_plan(removal_plan(facts, limits, detach), view, listener)
     return this.report
 
@@ -303,7 +302,10 @@ def _gather_input(
         facts, source.desired, context.catalogue, ca, limits, source.cluster, group
     )
     if group:
-        text = f"--attach-group: {group[0].group} is attached to this instance, and `hsm-agent remove` detaches it"
+        text = (
+            f"--attach-group: {group[0].group} is attached to this instance where it is not there already; "
+            "`hsm-agent remove` detaches what the agent attached"
+        )
         context.note(Notice("group-attached", text))
     soon = expiry_notice(ca, host.now())
     context.note(*planned.plan.notices, *remarks, *((soon,) if soon else ()))
@@ -334,23 +336,31 @@ def _group_steps(source: HsmSource, access: AwsAccess, run: RunInfo) -> tuple[Gr
     return (GroupAttached(group, known.vpc, address, run.run_id, access, run.environ),)
 
 
-def _attached_group(view: HostView, context: RunContext) -> AttachedGroup | None:
-    """Return what an earlier run attached; a record that cannot be used is remarked on."""
+def _attached_groups(view: HostView, context: RunContext) -> tuple[AttachedGroup, ...]:
+    """Return what earlier runs attached; a record that cannot be used is remarked on."""
     try:
         return records.read_attached(view)
     except AgentError as error:
         context.note(Notice("group-not-detached", f"{error.sentence}: {error.saw}"))
-        return None
+        return ()
 
 
-def _forget_group(machine: Host, result: EngineResult) -> None:
+def _detach_steps(
+    attached: tuple[AttachedGroup, ...], view: HostView, run: RunInfo
+) -> tuple[GroupsDetached, ...]:
+    """Return the step that detaches what was attached, if anything was."""
+    each = tuple(Detachment(group, AwsAccess(view, run.environ, group.region)) for group in attached)
+    return (GroupsDetached(each),) if each else ()
+
+
+def _forget_groups(machine: Host, attached: tuple[AttachedGroup, ...], result: EngineResult) -> None:
     """Forget what was attached once it is seen not to be there."""
     if any(each.code == "group-not-detached" for each in result.notices):
         return
     done = (StepOutcome.MET, StepOutcome.CHANGED)
-    if any(line.id == GroupDetached.id and line.outcome in done for line in result.steps):
+    if any(line.id == GroupsDetached.id and line.outcome in done for line in result.steps):
         with contextlib.suppress(AgentError):  # the next `remove` finds nothing attached, and tries again
-            records.forget_attached(machine)
+            records.forget_attached(machine, *attached)
 
 
 def _keep_proven(machine: Host, run: RunInfo) -> tuple[Notice, ...]:

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from agent.aws.client import AwsClient
     from agent.aws.session import AwsSession, CredentialsProvider
@@ -18,6 +18,7 @@ class AwsAccess:
 
     `region` is the one that was named; without one it is that of the environment, of the provider, or of this instance.
     `provider` is where credentials come from, by default this host (`agent.aws.operator` has a person's).
+    `check_stopped` is called often while AWS is waited for; by default an interrupt and the run's limit end the wait.
     """
 
     def __init__(
@@ -26,11 +27,13 @@ class AwsAccess:
         environ: Mapping[str, str],
         region: str | None = None,
         provider: CredentialsProvider | None = None,
+        check_stopped: Callable[[], None] | None = None,
     ) -> None:
         self._view = view
         self._environ = environ
         self._region = region
         self._provider = provider
+        self._check_stopped = check_stopped or (lambda: view.sleep(0))  # no time passes
 
     @cached_property
     def client(self) -> AwsClient:
@@ -48,5 +51,4 @@ class AwsAccess:
     def _client_for(self, session: AwsSession) -> AwsClient:
         from agent.aws.client import AwsClient  # noqa: PLC0415 -- see above
 
-        # no time passes, but an interrupt and the run's limit end the wait
-        return AwsClient(session, check_stopped=lambda: self._view.sleep(0))
+        return AwsClient(session, check_stopped=self._check_stopped)

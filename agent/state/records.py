@@ -103,32 +103,59 @@ def _receivers(view: HostView) -> str:
     return view.system.join(view.system.state, "receivers.json")
 
 
-def read_attached(view: HostView) -> AttachedGroup | None:
-    """Return what was attached here, None where nothing was, or on another host.
+def read_attached(view: HostView) -> tuple[AttachedGroup, ...]:
+    """Return what is attached here; nothing of another host.
 
     Raises AgentError `nothing-recorded` for a record that cannot be believed: nothing is detached by it.
     """
     path = _attached(view)
     if view.stat(path) is None:
-        return None
-    sentence = "the record of the security group that was attached cannot be used"
+        return ()
+    sentence = "the record of the security groups that were attached cannot be used"
     tree = _record(view, path, sentence, "a record this version wrote")
     if is_foreign(view, tree):
-        return None
-    words = [tree.get(name) for name in ("interface", "group", "region", "run_id")]
-    if not all(isinstance(each, str) and each for each in words):
+        return ()
+    found = tree.get("attached")
+    rows = [
+        [
+            row.get(name) if isinstance(row, dict) else None
+            for name in ("interface", "group", "region", "run_id")
+        ]
+        for row in (found if isinstance(found, list) else [None])
+    ]
+    if not all(isinstance(each, str) and each for row in rows for each in row):
         raise _nothing(path, sentence, "a record this version wrote")
-    return AttachedGroup(*map(str, words))
+    return tuple(AttachedGroup(*map(str, row)) for row in rows)
 
 
-def write_attached(host: Host, attached: AttachedGroup) -> None:
-    """Record what is about to be attached: a run that is killed meanwhile leaves nothing that nobody knows of."""
-    tree = {"schema_version": _VERSION, "identity": identity(host), **asdict(attached)}
+def add_attached(host: Host, attached: AttachedGroup) -> None:
+    """Record what is about to be attached: a run that is killed meanwhile leaves nothing that nobody knows of.
+
+    What was attached before stays recorded: `configure` may name another cluster, or lead to it by another interface.
+    """
+    try:
+        before = read_attached(host)
+    except AgentError as error:
+        if error.code.name != "nothing-recorded":  # one that cannot be believed is of no use
+            raise
+        before = ()
+    place = (attached.interface, attached.group)
+    _write_attached(host, (*(each for each in before if (each.interface, each.group) != place), attached))
+
+
+def forget_attached(host: Host, *gone: AttachedGroup) -> None:
+    """Record that these are not attached any more."""
+    rest = tuple(each for each in read_attached(host) if each not in gone)
+    if rest:
+        _write_attached(host, rest)
+    else:
+        host.remove(_attached(host))
+
+
+def _write_attached(host: Host, attached: tuple[AttachedGroup, ...]) -> None:
+    rows = [asdict(each) for each in attached]
+    tree = {"schema_version": _VERSION, "identity": identity(host), "attached": rows}
     host.write(_attached(host), seal(tree), mode=0o600)
-
-
-def forget_attached(host: Host) -> None:
-    host.remove(_attached(host))
 
 
 def _attached(view: HostView) -> str:

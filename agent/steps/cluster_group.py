@@ -6,6 +6,7 @@ that only what somebody else changes in the same moment could be lost.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -68,14 +69,18 @@ class GroupAttached:
             return
         self._require_room(own.id, groups)
         region = self.access.client.session.region
-        records.write_attached(host, AttachedGroup(own.id, self.group, region, self.run_id))
+        attached = AttachedGroup(own.id, self.group, region, self.run_id)
+        records.add_attached(host, attached)
         try:
             _set_groups(self.access, own.id, [*groups, self.group])
         except AgentError as error:
             if error.code.name in ("aws-denied", "aws-refused"):  # it is sure that nothing was attached
-                records.forget_attached(host)
+                records.forget_attached(host, attached)
             raise
-        _wait_for(self.access, host, own.id, self.group, there=True)
+        for _ in range(_LOOKS):
+            if self.group in (_groups_of(self.access, own.id) or ()):
+                return
+            host.sleep(1.0)
 
     def _own(self, view: HostView) -> OwnInterface:
         from agent.aws.own_interface import find_own_interface  # noqa: PLC0415 -- where it is asked for alone
@@ -106,11 +111,32 @@ class GroupAttached:
 
 
 @dataclass(frozen=True)
-class GroupDetached:
-    """What a run attached is not there any more. Nothing else is detached, and nothing that AWS does not show."""
+class GroupsDetached:
+    """What the agent attached is not there any more. Nothing else is detached, and nothing that AWS does not show."""
 
     id: ClassVar[str] = "cluster:group"
     not_applied_code: ClassVar[CodeName] = "aws-refused"
+
+    detachments: tuple[Detachment, ...]
+
+    def check(self, view: HostView) -> Finding:
+        found = [each.check(view) for each in self.detachments]
+        return Finding(
+            met=all(each.met for each in found),
+            saw="; ".join(each.saw for each in found),
+            want="; ".join(each.want for each in found),
+            notices=tuple(notice for each in found for notice in each.notices),
+        )
+
+    def apply(self, host: Host) -> None:
+        for each in self.detachments:
+            if not each.check(host).met:
+                each.apply(host)
+
+
+@dataclass(frozen=True)
+class Detachment:
+    """One group, and the interface that it is taken off."""
 
     attached: AttachedGroup
     access: AwsAccess = field(repr=False, compare=False)
@@ -146,20 +172,28 @@ class GroupDetached:
             command = _attach_command(self.attached.region, interface, rest)
             error.hint = f"{error.hint}; or run {command}"
             raise
-        _wait_for(self.access, host, interface, group, there=False)
+        for _ in range(_LOOKS):
+            if group not in (_groups_of(self.access, interface) or ()):
+                return
+            with contextlib.suppress(AgentError):  # interrupted: what was begun is ended, without pauses
+                host.sleep(1.0)
 
 
 def undo_attachment(host: Host, environ: Mapping[str, str], run_id: str) -> tuple[StepResult, ...]:
-    """Detach what this very run attached: one line, `undone` or `failed`; none where it attached nothing."""
+    """Detach what this very run attached: one line, `undone` or `failed`; none where it attached nothing.
+
+    An interrupt may be why it is undone, and does not end it.
+    """
     from agent.aws.access import AwsAccess  # noqa: PLC0415 -- where it is asked for alone
 
     try:
-        attached = records.read_attached(host)
+        attached = next((each for each in records.read_attached(host) if each.run_id == run_id), None)
     except AgentError:
         return ()
-    if attached is None or attached.run_id != run_id:
+    if attached is None:
         return ()
-    step = GroupDetached(attached, AwsAccess(host, environ, attached.region))
+    access = AwsAccess(host, environ, attached.region, check_stopped=lambda: None)
+    line, step = GroupsDetached.id, Detachment(attached, access)
     saw, want = f"{attached.group} on {attached.interface}", f"{attached.interface} without {attached.group}"
     try:
         before = step.check(host)
@@ -167,11 +201,13 @@ def undo_attachment(host: Host, environ: Mapping[str, str], run_id: str) -> tupl
             step.apply(host)
         after = before if before.met else step.check(host)
         if after.met and not after.notices:
-            records.forget_attached(host)
-            return () if before.met else (StepResult(step.id, StepOutcome.UNDONE, saw, want),)
+            if before.met:  # EC2 may show late what was attached a moment ago: `remove` looks again
+                return ()
+            records.forget_attached(host, attached)
+            return (StepResult(line, StepOutcome.UNDONE, saw, want),)
     except AgentError as error:
-        return (StepResult(step.id, StepOutcome.FAILED, error.saw, want, "rollback-failed", error.hint),)
-    return (StepResult(step.id, StepOutcome.FAILED, after.saw, want, "rollback-failed"),)
+        return (StepResult(line, StepOutcome.FAILED, error.saw, want, "rollback-failed", error.hint),)
+    return (StepResult(line, StepOutcome.FAILED, after.saw, want, "rollback-failed"),)
 
 
 def _groups_of(access: AwsAccess, interface: str) -> tuple[str, ...] | None:
@@ -189,13 +225,6 @@ def _set_groups(access: AwsAccess, interface: str, groups: Sequence[str]) -> Non
 
     params = {"NetworkInterfaceId": interface, "SecurityGroupId": list(groups)}
     access.client.call(MODIFY_NETWORK_INTERFACE_ATTRIBUTE, params)
-
-
-def _wait_for(access: AwsAccess, host: Host, interface: str, group: str, *, there: bool) -> None:
-    for _ in range(_LOOKS):
-        if (group in (_groups_of(access, interface) or ())) is there:
-            return
-        host.sleep(1.0)
 
 
 def _attach_command(region: str, interface: str, groups: Sequence[str]) -> str:

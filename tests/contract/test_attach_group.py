@@ -79,7 +79,7 @@ class Host:
 
     @property
     def attached(self) -> AttachedGroup | None:
-        return records.read_attached(self.memory)
+        return next(iter(records.read_attached(self.memory)), None)
 
     def modifications(self) -> int:
         ours = (KEYS["AWS_ACCESS_KEY_ID"], self.keys.get("AWS_ACCESS_KEY_ID"))
@@ -286,3 +286,56 @@ def test_a_run_that_is_rolled_back_leaves_the_groups_as_they_were(host: Host) ->
     ]  # fmt: skip
     assert host.groups == [own]
     assert host.attached is None
+
+
+def test_what_an_earlier_run_attached_is_still_known_after_another_one(host: Host) -> None:
+    (own,) = host.groups
+    host.configure()
+    first = host.attached
+    assert first is not None
+    other = replace(
+        first, group=host.scene.cluster.group_of(host.scene.cluster.vpc, "other"), run_id="earlier"
+    )
+    host.scene.cluster.ec2.modify_network_interface_attribute(
+        NetworkInterfaceId=other.interface, Groups=[own, other.group]
+    )
+    records.forget_attached(host.memory, first)
+    records.add_attached(host.memory, other)  # of another cluster, say
+    host.configure()
+    assert host.groups == [own, other.group, host.scene.cluster.group]
+    assert [each.group for each in records.read_attached(host.memory)] == [other.group, first.group]
+    report = host.remove()
+    assert (report.exit_status, group_line(report).outcome) == (0, StepOutcome.CHANGED)
+    assert (host.groups, host.attached) == ([own], None)
+
+
+def test_a_denied_change_forgets_nothing_of_an_earlier_run(host: Host) -> None:
+    host.configure()
+    first = host.attached
+    assert first is not None
+    earlier = replace(first, group="sg-earlier", run_id="earlier")
+    records.forget_attached(host.memory, first)
+    records.add_attached(host.memory, earlier)
+    detach(host.scene)
+    host.keys = user_with(
+        host.scene.server.url, policy("cloudhsm:DescribeClusters", "ec2:DescribeNetworkInterfaces")
+    )
+    with host.scene.server.enforcing():
+        assert host.configure().code == "aws-denied"
+    assert records.read_attached(host.memory) == (earlier,)
+
+
+def test_an_interrupted_run_takes_off_what_it_attached(host: Host) -> None:
+    (own,) = host.groups
+    report = host.configure()
+    host.memory.stopped = True
+    (undone,) = undo_attachment(host.memory, host.environ, report.run_id)
+    assert (undone.outcome, host.groups, host.attached) == (StepOutcome.UNDONE, [own], None)
+
+
+def test_what_ec2_does_not_show_yet_is_not_forgotten(host: Host) -> None:
+    report = host.configure()
+    attached = host.attached
+    detach(host.scene)  # EC2 describes what it was before
+    assert undo_attachment(host.memory, host.environ, report.run_id) == ()
+    assert host.attached == attached
