@@ -59,7 +59,7 @@ class EngineResult:
     @property
     def changed(self) -> bool:
         """Whether the run changed the host: something was changed and not put back, or was put back."""
-        back = {line.id for line in self.undone}
+        back = {line.id for line in self.undone if line.outcome is StepOutcome.UNDONE}
         return any(
             line.outcome is StepOutcome.UNDONE
             or ((line.outcome is StepOutcome.CHANGED or line.id == self.unproven) and line.id not in back)

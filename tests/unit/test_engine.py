@@ -9,7 +9,7 @@ import pytest
 
 from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT
-from agent.core.model import Finding, Notice, Plan
+from agent.core.model import Finding, Notice, Plan, StepOutcome, StepResult
 from agent.engine import EngineResult, apply_plan, check_plan
 from agent.render.progress import NullProgress
 from agent.verdict import judge
@@ -179,6 +179,19 @@ def test_what_follows_another_probe_is_looked_at_with_it_and_not_told_without_it
     walk = run(host, File("a"), probes=(Sees("client:hsm-info", "/down", requires=("a",)), activated))
     assert ends(walk)[1:] == [("client:hsm-info", "failed"), ("client:activated", "skipped")]
     assert walk.steps[-1].hint == "needs client:hsm-info"
+
+
+def test_what_could_not_be_put_back_is_changed() -> None:
+    host = Memory({"/a": b"old"})
+
+    class Failing(Files):
+        def restore(self) -> tuple[StepResult, ...]:
+            return (StepResult("a", StepOutcome.FAILED, "new", "old", "rollback-failed"),)
+
+    plan = Plan((File("a"), File("b", effect=None)), (), (), Sees("client", "/a", b"old"))
+    walk = apply_plan(plan, host, NullProgress(), Failing(host))
+    assert ends(walk) == [("a", "changed"), ("b", "failed"), ("a", "failed")]
+    assert (host.read("/a"), walk.changed) == (b"new", True)
 
 
 def test_nothing_is_changed_where_a_guard_does_not_hold() -> None:
