@@ -180,23 +180,31 @@ def parse_agent_source(view: HostView, text: str, sha256: str | None, form: str)
 
 
 def read_agent(
-    view: HostView, text: str, sha256: str | None, form: str, input_errors: InputErrors
+    view: HostView,
+    text: str,
+    sha256: str | None,
+    form: str,
+    input_errors: InputErrors,
+    option: str = "--agent",
 ) -> AgentSource:
-    """Return the source of the agent. Raises AgentError `user-data-too-large` for a file that never fits."""
+    """Return the source of the agent. Raises AgentError `user-data-too-large` for a file that never fits.
+
+    `option` is its name on the command line; that of the SHA-256 begins with it.
+    """
     source = AgentSource()
     if text != "package":
-        source = _named(view, text, input_errors)
+        source = _named(view, text, input_errors, option)
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        input_errors.add("--agent-sha256", f"{sha256!r} is not a SHA-256: 64 hexadecimal digits are wanted")
+        input_errors.add(f"{option}-sha256", f"{sha256!r} is not a SHA-256: 64 hexadecimal digits are wanted")
     elif source.url and sha256 is None:
-        input_errors.add("--agent-sha256", "the SHA-256 of what the URL holds is needed: SHA256SUMS has it")
+        input_errors.add(f"{option}-sha256", "the SHA-256 of what the URL holds is needed: SHA256SUMS has it")
     elif source.url and sha256:
         source = replace(source, sha256=sha256.lower())
     elif source.data and sha256 and hashlib.sha256(source.data).hexdigest() != sha256.lower():
-        input_errors.add("--agent-sha256", f"{text} has another SHA-256")
+        input_errors.add(f"{option}-sha256", f"{text} has another SHA-256")
     if (form == "powershell") != (source.kind == "msi") or (form == "powershell" and source.data):
         wanted = "the URL of an .msi" if form == "powershell" else "package, or a .deb, .rpm or .tar.gz"
-        input_errors.add("--agent", f"for --format {form} it is {wanted}")
+        input_errors.add(option, f"for --format {form} it is {wanted}")
     return source
 
 
@@ -209,11 +217,7 @@ def user_data(
     It is compressed if cloud-init reads it and only compression makes it fit. Raises AgentError `user-data-too-large`,
     and the errors of the CA.
     """
-    ca = None
-    if desired.ca_cert is not None and not desired.ca_cert.is_remote:
-        # no source that is left here is in AWS
-        ca, _ = load_ca(view, desired, Timeouts(), AwsAccess(view, {}))
-        desired = replace(desired, ca_cert=CaSource("inline", ca.pem.decode("ascii")))
+    desired, ca = with_ca(view, desired)
     text = _filled(desired, source, form, ca, network or FirstBootOptions())
     data = text.encode("ascii")
     if len(data) > MOST_BYTES and form != "powershell":
@@ -226,6 +230,18 @@ def user_data(
         }
         raise _too_large(len(data), parts)
     return data
+
+
+def with_ca(view: HostView, desired: Desired) -> tuple[Desired, Ca | None]:
+    """Return the options with the CA that is a file of this machine as text, validated, and that CA.
+
+    One that the host reads itself stays a name. Raises the errors of the CA.
+    """
+    if desired.ca_cert is None or desired.ca_cert.is_remote:
+        return desired, None
+    # no source that is left here is in AWS
+    ca, _ = load_ca(view, desired, Timeouts(), AwsAccess(view, {}))
+    return replace(desired, ca_cert=CaSource("inline", ca.pem.decode("ascii"))), ca
 
 
 def config_json(desired: Desired) -> str:
@@ -288,20 +304,18 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode("ascii")).decode("ascii")
 
 
-def _named(view: HostView, text: str, input_errors: InputErrors) -> AgentSource:
+def _named(view: HostView, text: str, input_errors: InputErrors, option: str) -> AgentSource:
     """Return the source for a URL or a file of this machine."""
     is_url = "://" in text
     name = (urlsplit(text).path if is_url else text).rpartition("/")[2]
     kind = next((kind for ending, kind in _KINDS.items() if name.endswith(ending)), None)
     if is_url and not _URL.fullmatch(text):
-        input_errors.add(
-            "--agent", "an http, https or s3 URL is wanted, with other characters percent-encoded"
-        )
+        input_errors.add(option, "an http, https or s3 URL is wanted, with other characters percent-encoded")
     elif kind is None or not _NAME.fullmatch(name):
-        input_errors.add("--agent", f"{name!r} does not end in {', '.join(_KINDS)}")
+        input_errors.add(option, f"{name!r} does not end in {', '.join(_KINDS)}")
     elif is_url and "@" in urlsplit(text).netloc:
         input_errors.add(
-            "--agent", "user-data must not contain a password: every user of the instance can read it"
+            option, "user-data must not contain a password: every user of the instance can read it"
         )
     elif is_url:
         return AgentSource(kind, name, url=text)
@@ -311,9 +325,9 @@ def _named(view: HostView, text: str, input_errors: InputErrors) -> AgentSource:
             raise _too_large(seen.size, {f"{name}, which is embedded": seen.size})
         data = view.read(text, limit=READ_LIMIT)
         if data is None:
-            input_errors.add("--agent", f"there is no file {shown(text)}")
+            input_errors.add(option, f"there is no file {shown(text)}")
         elif not data:
-            input_errors.add("--agent", f"{text} is empty")
+            input_errors.add(option, f"{text} is empty")
         return AgentSource(kind, name, data=data or b"")
     return AgentSource("msi" if kind == "msi" else "package")
 

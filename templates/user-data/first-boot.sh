@@ -32,12 +32,7 @@ say() {
     { echo "hsm-agent first boot: $*" >/dev/console; } 2>/dev/null || :
 }
 
-# seconds on a monotonic clock
-uptime() {
-    read -r up _ </proc/uptime
-    echo "${up%.*}"
-}
-
+{% include "user-data/uptime.sh" %}
 # send a report of the agent's form to the report sinks, since there is no agent yet to do it; then exit
 fail() {
     # a line may be endless, and an argument may not
@@ -49,22 +44,7 @@ END
     exit "$2"
 }
 
-# repeat until it works or the time is up; a status from 20 to 29 means that waiting does not help
-retry() {
-    limit=$(($(uptime) + {{ patience }}))
-    (umask 077 && : >"$log")
-    while :; do
-        "$@" >"$log" 2>&1
-        status=$?
-        cat "$log" >&2
-        if [ "$status" -eq 0 ] || { [ "$status" -ge 20 ] && [ "$status" -le 29 ]; }; then
-            return "$status"
-        fi
-        [ "$(uptime)" -lt "$limit" ] || return 1
-        sleep 3
-    done
-}
-
+{% include "user-data/retry.sh" %}
 case ${1-} in
 go) ;;
 done)
@@ -143,95 +123,7 @@ if [ -n "$(find "$state/desired.json" -newer "$self" 2>/dev/null)" ]; then
     41) exec hsm-agent configure --timeout {{ timeout }}s ;;
     esac
 fi
-{% if source.url %}
-
-fetch() {
-    mkdir -p "$cache"
-    timeout {{ patience }} "$python" -I - "$file" {{ source.sha256 }} <<'END'
-{% include "user-data/fetch.py" %}
-END
-}
-{% endif %}
-{% if source.data %}
-
-fetch() {
-    mkdir -p "$cache"
-    base64 -d >"$file" <<'END'
-{{ source.text }}
-END
-}
-{% endif %}
-
-install_agent() {
-{% if source.kind == "package" %}
-    if command -v hsm-agent >/dev/null; then
-        return 0
-    fi
-    # no distribution has it: if all repositories answered and none has it, fail at once
-    if command -v apt-get >/dev/null; then
-        dpkg --configure -a || return 1
-        apt-get -q -o APT::Update::Error-Mode=any update
-        asked=$?
-        if apt-cache show hsm-agent >/dev/null 2>&1; then
-            apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=60 install hsm-agent
-            return
-        fi
-    else
-        manager=dnf
-        command -v dnf >/dev/null || manager=yum
-        "$manager" -q makecache
-        asked=$?
-        if "$manager" -q -C list available hsm-agent >/dev/null 2>&1; then
-            "$manager" -q -y install hsm-agent
-            return
-        fi
-    fi
-    [ "$asked" -eq 0 ] || return 1
-    echo "hsm-agent is neither in this image nor in one of its package repositories"
-    return 20
-{% elif source.kind == "deb" %}
-    command -v apt-get >/dev/null || {
-        echo "a .deb cannot be installed here: there is no apt-get"
-        return 22
-    }
-    # apt-get update only if the package alone does not suffice
-    dpkg --configure -a && {
-        apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=60 install "$file" || {
-            apt-get -q update
-            return 1
-        }
-    }
-{% elif source.kind == "rpm" %}
-    if command -v dnf >/dev/null; then
-        dnf -q -y install "$file"
-    elif command -v yum >/dev/null; then
-        yum -q -y install "$file"
-    else
-        echo "an .rpm cannot be installed here: there is neither dnf nor yum"
-        return 22
-    fi
-{% else %}
-    rm -rf /opt/hsm-agent.new
-    mkdir -p /opt/hsm-agent.new
-    tar -xzf "$file" -C /opt/hsm-agent.new --strip-components=1 || return 22
-    rm -rf /opt/hsm-agent
-    mv /opt/hsm-agent.new /opt/hsm-agent
-    mkdir -p /usr/local/bin
-    ln -sf /opt/hsm-agent/hsm-agent /usr/local/bin/hsm-agent
-{% endif %}
-}
-
-{% if source.kind != "package" %}
-retry fetch || case $? in
-21) fail checksum-mismatch 21 "$(tail -n 3 "$log")" ;;
-22) fail package-not-found 20 "$(tail -n 3 "$log")" ;;
-*) fail download-failed 20 "$(tail -n 3 "$log")" ;;
-esac
-{% endif %}
-retry install_agent || case $? in
-20) fail package-not-found 20 "$(tail -n 1 "$log")" ;;
-*) fail package-failed 22 "$(tail -n 5 "$log")" ;;
-esac
+{% include "user-data/agent.sh" %}
 hsm-agent --version >"$log" 2>&1 || fail package-failed 22 "the agent does not start: $(tail -n 3 "$log")"
 {% if not_before %}
 

@@ -3,38 +3,7 @@
 # Made by `hsm-agent user-data`, {{ version }}: installs hsm-agent on this host and runs `hsm-agent configure`. EC2Launch
 # runs this at every boot until the agent is installed; from then on the task hsm-agent-first-boot continues, which the
 # agent removes when the host is proven. Log: %ProgramData%\hsm-agent\first-boot.log
-$ErrorActionPreference = 'Stop'
-$ProgressPreference = 'SilentlyContinue'
-# a 32-bit shell gets other directories under the same names
-$tools = Join-Path $env:SystemRoot 'System32'
-if (Test-Path -LiteralPath "$env:SystemRoot\Sysnative\cmd.exe") { $tools = Join-Path $env:SystemRoot 'Sysnative' }
-$programs = $env:ProgramFiles
-if ($env:ProgramW6432) { $programs = $env:ProgramW6432 }
-# programs of Windows only, whatever the PATH of this shell was
-$env:Path = "$tools;$env:SystemRoot;$tools\Wbem;$tools\WindowsPowerShell\v1.0"
-
-function Write-Alarm([string] $text) {
-    & eventcreate.exe /l APPLICATION /t ERROR /id 1 /so hsm-agent-first-boot /d ($text -replace '"', "'") | Out-Null
-}
-
-if ("$($ExecutionContext.SessionState.LanguageMode)" -ne 'FullLanguage') {
-    $text = 'PowerShell is in Constrained Language Mode here (AppLocker, WDAC), and first boot cannot run: allow this script in its policy, or install hsm-agent into the image'
-    Write-Alarm $text
-    throw "hsm-agent first boot: $text"
-}
-
-[Net.ServicePointManager]::SecurityProtocol = [Net.SecurityProtocolType]::Tls12
-{% if network.proxy %}
-[Net.WebRequest]::DefaultWebProxy = New-Object Net.WebProxy('{{ network.proxy }}', $true, [string[]] @({{ network.bypasses }}))
-# the task and the daily check read the proxy from the environment of the machine
-foreach ($name in 'http_proxy', 'https_proxy', 'no_proxy') {
-    $value = if ($name -eq 'no_proxy') { '{{ network.exceptions }}' } else { '{{ network.proxy }}' }
-    if (-not [Environment]::GetEnvironmentVariable($name, 'Machine')) {
-        [Environment]::SetEnvironmentVariable($name, $value, 'Machine')
-    }
-    [Environment]::SetEnvironmentVariable($name, $value, 'Process')
-}
-{% endif %}
+{% include "user-data/environment.ps1" %}
 $folder = Join-Path $env:ProgramData 'hsm-agent'
 $program = Join-Path $programs 'hsm-agent\hsm-agent.exe'
 $log = Join-Path $folder 'first-boot.log'
@@ -54,94 +23,7 @@ function Format-Time([string] $form) {
     [DateTime]::UtcNow.ToString($form, [Globalization.CultureInfo]::InvariantCulture)
 }
 
-# its files run with all rights, and in ProgramData every user can create a directory, and write to one that inherits
-function New-Folder {
-    if (-not (Test-Path -LiteralPath $folder)) {
-        $rights = New-Object Security.AccessControl.DirectorySecurity
-        $rights.SetSecurityDescriptorSddlForm('{{ closed }}')
-        [IO.Directory]::CreateDirectory($folder, $rights) | Out-Null
-    }
-    Assert-Closed $folder
-    foreach ($each in [IO.Directory]::GetFileSystemEntries($folder)) {
-        $name = Split-Path -Leaf $each
-        if ($name -like 'first-boot*' -or $name -eq '{{ source.name }}') { Assert-Closed $each }
-    }
-    $next.log = $true
-}
-
-# refuse what another user owns or may change, and links
-function Assert-Closed([string] $path) {
-    $attributes = [IO.File]::GetAttributes($path)
-    if ($attributes -band [IO.FileAttributes]::ReparsePoint) { throw "$path is a link" }
-    if ($attributes -band [IO.FileAttributes]::Directory) { $access = [IO.Directory]::GetAccessControl($path) }
-    else { $access = [IO.File]::GetAccessControl($path) }
-    $kind = [Security.Principal.SecurityIdentifier]
-    $me = [Security.Principal.WindowsIdentity]::GetCurrent().User.Value
-    # SYSTEM, Administrators, CREATOR OWNER, OWNER RIGHTS, TrustedInstaller
-    $trusted = 'S-1-5-18', 'S-1-5-32-544', 'S-1-3-0', 'S-1-3-4', 'S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464', $me
-    $owner = $access.GetOwner($kind).Value
-    if ($trusted -notcontains $owner) { throw "$path belongs to $owner" }
-    foreach ($rule in $access.GetAccessRules($true, $true, $kind)) {
-        # the rights to write data, append, set attributes, delete (also children), set the ACL or the owner; generic ones
-        $writes = ([int] $rule.FileSystemRights) -band 0x500D0156
-        if ("$($rule.AccessControlType)" -eq 'Allow' -and $writes -and $trusted -notcontains $rule.IdentityReference.Value) {
-            throw "$path can be changed by $($rule.IdentityReference.Value)"
-        }
-    }
-}
-
-function Write-Line([string] $text) {
-    if ($next.log) {
-        $line = "$(Format-Time 'yyyy-MM-dd HH:mm:ssZ') $text"
-        Add-Content -ErrorAction SilentlyContinue -LiteralPath $log -Value $line
-    }
-    Write-Output $text
-}
-
-function Receive-Agent([string] $file) {
-{% if source.url.startswith("s3:") %}
-    Read-S3Object -BucketName '{{ source.bucket }}' -Key '{{ source.key }}' -File $file | Out-Null
-{% else %}
-    Invoke-WebRequest -UseBasicParsing -TimeoutSec 60 -Uri '{{ source.url }}' -OutFile $file
-{% endif %}
-}
-
-# a virus scanner may hold it open: a file that stays only costs space
-function Remove-File([string] $file) {
-    Remove-Item -Force -ErrorAction SilentlyContinue -LiteralPath $file
-}
-
-function Install-Agent {
-    $file = Join-Path $folder '{{ source.name }}'
-    while ($true) {
-        try {
-            $failure.code = 'download-failed'; $failure.status = 20
-            Receive-Agent $file
-            break
-        } catch {
-            Write-Line "$_"
-            if ($clock.Elapsed.TotalSeconds -gt {{ patience }}) { throw }
-            Start-Sleep -Seconds 5
-        }
-    }
-    $found = (Get-FileHash -Algorithm SHA256 -LiteralPath $file).Hash
-    if ($found -ne '{{ source.sha256 }}') {
-        $failure.code = 'checksum-mismatch'; $failure.status = 21
-        Remove-File $file
-        throw "the SHA-256 is $found"
-    }
-    $failure.code = 'package-failed'; $failure.status = 22
-    while ($true) {
-        $words = '/i "{0}" /qn /norestart /l*v "{1}.msi.log"' -f $file, $log
-        $ended = (Start-Process -FilePath "$tools\msiexec.exe" -ArgumentList $words -Wait -PassThru).ExitCode
-        # 3010 and 1641: installed, but Windows must restart
-        if (0, 3010, 1641 -contains $ended) { $next.restart = $ended -ne 0; return }
-        # 1618: another installation is running
-        if ($ended -ne 1618 -or $clock.Elapsed.TotalSeconds -gt {{ patience }}) { throw "msiexec ended with $ended" }
-        Start-Sleep -Seconds 5
-    }
-}
-
+{% include "user-data/agent.ps1" %}
 function Register-FirstBoot {
     $failure.code = 'internal'; $failure.status = 1
     [IO.File]::WriteAllText((Join-Path $folder 'first-boot.json'), $wanted)

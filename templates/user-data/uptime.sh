@@ -1,0 +1,6 @@
+# seconds on a monotonic clock
+uptime() {
+    read -r up _ </proc/uptime
+    echo "${up%.*}"
+}
+
