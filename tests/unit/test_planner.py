@@ -9,7 +9,13 @@ import pytest
 from agent.cloudhsm import paths
 from agent.cloudhsm.client_options import ClientOptions
 from agent.cloudhsm.sdk3.daemon import daemon_on
-from agent.cloudhsm.sdk3.steps import ConfigureSdk3, DaemonConnected, DaemonService, ManagementUtil
+from agent.cloudhsm.sdk3.steps import (
+    ConfigureSdk3,
+    DaemonConnected,
+    DaemonService,
+    ManagementUtil,
+    WorkingConfiguration,
+)
 from agent.config.desired import Desired
 from agent.core.errors import AgentError
 from agent.core.model import CaState, ClientState, Notice, Plan
@@ -557,10 +563,9 @@ def test_sdk_3_whole() -> None:
     assert found.client == ClientState(3, "3.4.4", ("cli", "pkcs11"), "catalogue-sha256")
 
 
-def test_an_sdk_3_host_goes_back_when_its_utility_connects() -> None:
+def test_an_sdk_3_host_goes_back_when_what_it_had_worked() -> None:
     there = replace(has(EL8, cloudhsm_client="3.4.4-1.el8"), has_ca=True)
-    utility = ManagementUtil(paths.LINUX, LIMITS)
-    assert planned(there, SDK3).plan.baseline == utility
+    assert planned(there, SDK3).plan.baseline == WorkingConfiguration(paths.LINUX, LIMITS)
     assert planned(replace(there, has_ca=False), SDK3).plan.baseline is None
     assert planned(EL8, SDK3).plan.baseline is None
 

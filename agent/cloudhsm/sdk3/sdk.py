@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from agent.cloudhsm.paths import PORT
 from agent.cloudhsm.sdk3.paths import PORT_CMU
-from agent.cloudhsm.sdk3.steps import ConfigureSdk3, DaemonConnected, DaemonService, ManagementUtil
+from agent.cloudhsm.sdk3.steps import (
+    ConfigureSdk3,
+    DaemonConnected,
+    DaemonService,
+    ManagementUtil,
+    WorkingConfiguration,
+)
 from agent.core.errors import AgentError
 from agent.core.model import Notice
 
@@ -64,7 +70,7 @@ class Sdk3:
     def baseline(self, facts: Facts, limits: Timeouts) -> Probe | None:
         """Return what shows whether the present configuration works, None where there is none."""
         is_configured = facts.package(3, "cli") is not None and facts.has_ca
-        return ManagementUtil(facts.paths, limits) if is_configured else None
+        return WorkingConfiguration(facts.paths, limits) if is_configured else None
 
 
 SDK3 = Sdk3()

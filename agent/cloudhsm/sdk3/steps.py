@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from agent.cloudhsm.client_config import SavedConfig
     from agent.cloudhsm.paths import ClientPaths
     from agent.cloudhsm.protection import UnprotectedPath
+    from agent.cloudhsm.sdk3.service_managers import ServiceStatus
     from agent.core.codes import CodeName
     from agent.core.host import CommandResult, Host, HostView
     from agent.core.timeouts import Timeouts
@@ -244,8 +245,7 @@ class DaemonConnected:
         begun = view.monotonic()
         first = now = daemon.status(view, self.limits.tool)
         while now.is_up and now.run == first.run:
-            age = view.monotonic() - begun if now.started is None else view.now().timestamp() - now.started
-            if daemon.has_connected(view, now) and age >= (_AFTER_RESTARTS if now.restarts else _STEADY):
+            if daemon.has_connected(view, now) and _has_stayed(view, now, begun):
                 return Finding.ok("connected", "connected")
             if view.monotonic() - begun >= self.limits.client:
                 break
@@ -303,6 +303,50 @@ class ManagementUtil:
         want = f"connected to {' '.join(servers)}"
         hint = f"see why {' '.join(missing)} does not answer on TCP {PORT_CMU}"
         return Finding(True, saw, want, "hsm-degraded", hint)
+
+
+@dataclass(frozen=True)
+class WorkingConfiguration:
+    """The present configuration works: the management utility connects, and a daemon that runs stays.
+
+    Beside a daemon that ends and is restarted for ever the utility connects all the same. A daemon that somebody
+    stopped says nothing about the configuration. One that stays is not waited for until it is connected: that takes up
+    to a minute and a half, and the change that follows may be what cures it.
+    """
+
+    id: ClassVar[str] = ManagementUtil.id
+
+    paths: ClientPaths = field(repr=False)
+    limits: Timeouts = field(repr=False)
+    requires: tuple[str, ...] = ()
+    depends_on: str | None = None
+
+    def check(self, view: HostView) -> Finding:
+        connects = ManagementUtil(self.paths, self.limits).check(view)
+        if connects.met and self._daemon_ends(view):
+            return Finding.unmet("the daemon ends and restarts repeatedly", "connected", "service-failed")
+        return connects
+
+    def _daemon_ends(self, view: HostView) -> bool:
+        daemon = daemon_on(self.paths)
+        begun = view.monotonic()
+        first = now = daemon.status(view, self.limits.tool)
+        while now.is_up and now.run == first.run:
+            if _has_stayed(view, now, begun):
+                return False
+            if now.restarts:
+                return True
+            if view.monotonic() - begun >= _STEADY:
+                return False
+            view.sleep(_LOOK_AGAIN)
+            now = daemon.status(view, self.limits.tool)
+        return first.is_up
+
+
+def _has_stayed(view: HostView, now: ServiceStatus, begun: float) -> bool:
+    """Tell whether a daemon has run for long enough; `begun` stands in where nothing says since when it runs."""
+    age = view.monotonic() - begun if now.started is None else view.now().timestamp() - now.started
+    return age >= (_AFTER_RESTARTS if now.restarts else _STEADY)
 
 
 def connected_servers(text: str) -> tuple[str, ...]:

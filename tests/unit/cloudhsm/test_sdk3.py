@@ -12,7 +12,13 @@ import pytest
 from agent.cloudhsm.paths import LINUX, client_paths
 from agent.cloudhsm.sdk3.daemon import daemon_on
 from agent.cloudhsm.sdk3.service_managers import ServiceStatus
-from agent.cloudhsm.sdk3.steps import ConfigureSdk3, DaemonConnected, DaemonService, ManagementUtil
+from agent.cloudhsm.sdk3.steps import (
+    ConfigureSdk3,
+    DaemonConnected,
+    DaemonService,
+    ManagementUtil,
+    WorkingConfiguration,
+)
 from agent.cloudhsm.sdk3.undo import restore_daemon
 from agent.core.errors import AgentError
 from agent.core.host import CommandResult, ProcessInfo
@@ -247,6 +253,34 @@ def test_one_that_ended_once_long_ago_is_proven() -> None:
     memory = systemd((0, TWO, 1, "active"))  # since 100 s
     memory.place(CACHE, b"10.0.1.6\n")
     assert DaemonConnected(LINUX, LIMITS).check(memory).met
+
+
+@pytest.mark.parametrize(
+    ("runs", "works", "most"),
+    [
+        # stopped by somebody: that says nothing about the configuration
+        (((0, ONE, 0, "inactive"),), True, 0),
+        (((0, ONE, 0, "failed"),), True, 0),
+        (((0, ONE, 0, "active"),), True, 5),
+        (((0, ONE, 0, "active"), (3, TWO, 1, "active")), False, 3),
+        # before systemd 235 nothing counts restarts
+        (((0, ONE, 0, "active"), (3, TWO, 0, "active")), False, 3),
+        (((0, ONE, 0, "active"), (3, ONE, 0, "activating"), (4, TWO, 0, "active")), False, 4),
+        (((0, ONE, 6, "activating"),), False, 0),
+        (((0, ONE, 6, "active"),), False, 0),
+    ],
+)
+def test_a_configuration_worked_when_a_daemon_that_runs_stays(
+    runs: tuple[tuple[float, str, int, str], ...], works: bool, most: float
+) -> None:
+    memory = systemd(*runs)
+    memory.place(LINUX.sdk3.utility, mode=0o755)
+    memory.programs[LINUX.sdk3.utility] = CommandResult(0, "Connected to server '10.0.1.6'\n", "")
+    # it began just now, so that only what follows tells
+    memory.place("/proc/812/stat", f"812 (a) b (c) {FIELDS.replace('90000', '100000')}\n".encode())
+    found = WorkingConfiguration(LINUX, LIMITS).check(memory)
+    assert (found.met, found.code) == (works, None if works else "service-failed")
+    assert (memory.now() - NOW).total_seconds() <= most + 1
 
 
 def test_what_an_earlier_run_wrote_down_proves_nothing_of_this_one() -> None:
