@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.aws.endpoints import configured_by, endpoint_url
 from agent.aws.operations import S3
@@ -16,7 +16,7 @@ from agent.core.errors import AgentError
 from agent.http.exchange import AnswerTooLargeError, ExchangeError, ExchangeLimits, exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from agent.aws.operations import Operation
     from agent.http.exchange import ApiRequest, ApiResponse
@@ -77,6 +77,9 @@ _TRANSIENT = (
     "ServiceUnavailable",
     "CloudHsmInternalFailureException",
 )
+# of a tree that lacks what it must have
+_LACKING = (KeyError, ValueError, TypeError, AttributeError)
+_Read = TypeVar("_Read")
 
 
 class AwsRefusedError(AgentError):
@@ -156,6 +159,26 @@ class AwsClient:
             saw=f"more than {operation.pages} pages of {operation.page}",
             want=f"at most {operation.pages} pages",
         )
+
+    def read(
+        self,
+        operation: Operation,
+        params: Mapping[str, Any],
+        read: Callable[[Iterable[Mapping[str, Any]]], _Read],
+    ) -> _Read:
+        """Return what `read` makes of all pages; where they lack what it needs, that is `aws-unreachable`.
+
+        Else it raises what `call` raises.
+        """
+        try:
+            return read(self.pages(operation, params))
+        except _LACKING as lack:
+            raise AgentError(
+                "aws-unreachable",
+                f"what AWS answers to {operation.permission} cannot be used",
+                saw=f"{type(lack).__name__}: {lack}",
+                want="what the API reference shows",
+            ) from None
 
     def _try(self, operation: Operation, request: ApiRequest, ends: float) -> Mapping[str, Any]:
         """Ask once; once more where the clock was found wrong, or the credentials ended and there are others."""

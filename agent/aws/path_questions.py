@@ -38,8 +38,6 @@ ASKED = (
     operations.DESCRIBE_VPC_PEERING_CONNECTIONS,
     operations.DESCRIBE_TRANSIT_GATEWAY_VPC_ATTACHMENTS,
 )
-# of a tree that lacks what it must have
-_UNREADABLE = (KeyError, ValueError, TypeError, AttributeError)
 
 
 @dataclass
@@ -111,7 +109,7 @@ class PathQuestions:
         client = replace(self.client, seconds=min(_EACH, left))
         params = {"Filter": [{"Name": name, "Value": list(values)} for name, values in filters.items()]}
         try:
-            found = read(client.pages(operation, params))
+            found = client.read(operation, params, read)
         except AgentError as error:
             if error.ends_run:
                 raise
@@ -119,14 +117,6 @@ class PathQuestions:
                 self.denied.append(operation.permission)
             else:
                 self.failure = error
-            return None
-        except _UNREADABLE as lack:
-            self.failure = AgentError(
-                "aws-unreachable",
-                f"what AWS answers to {operation.permission} cannot be used",
-                saw=f"{type(lack).__name__}: {lack}",
-                want="what the API reference shows",
-            )
             return None
         self.answered.append(operation.permission)
         return found

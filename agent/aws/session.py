@@ -77,8 +77,8 @@ class HostCredentials:
         return found
 
     def renew(self) -> bool:
-        """Forget those that end; the ones of the environment never change."""
-        if self._found is None or self._found.ends is None:
+        """Forget those that end, as another thread may have done; the ones of the environment never change."""
+        if self._found is not None and self._found.ends is None:
             return False
         self._found = None
         return True

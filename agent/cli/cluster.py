@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from agent.cli.host import stopped_by_signals
+from agent.cli.interrupts import stopped_by_signals
 from agent.cli.options import Output, is_json
 from agent.cli.terminal import print_result, style
 from agent.core.errors import AgentError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Annotated, Any, Callable, Optional
@@ -13,6 +12,7 @@ import typer
 
 from agent import commands, log
 from agent.catalogue import load
+from agent.cli.interrupts import stopped_by_signals
 from agent.cli.options import Config, Output, Quiet, is_json, with_options
 from agent.cli.terminal import is_dumb, print_result, style, width
 from agent.config.desired import Desired, RawOptions, merged
@@ -23,7 +23,7 @@ from agent.core.errors import AgentError
 from agent.core.notices import WARNINGS
 from agent.core.plain import printable
 from agent.facts import gather
-from agent.hosts.local import local_host, termination_signals
+from agent.hosts.local import local_host
 from agent.render import screen
 from agent.render.facts_json import facts_document
 from agent.render.json_report import to_document, to_tree
@@ -228,16 +228,6 @@ def _run(
     log.log_report(report)
     print_result(to_document(report) if as_json else screen.report(to_tree(report), **style()))
     raise typer.Exit(report.exit_status)
-
-
-def stopped_by_signals(stop: threading.Event) -> threading.Event:
-    """Set the event at the first signal to end, and return it."""
-    # A program that is changing the host finishes; then the run ends, with undo where that is due, and reports.
-    # Ignored signals stay ignored: under nohup a run continues when its terminal is closed.
-    for number in termination_signals():
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda _number, _frame: stop.set())
-    return stop
 
 
 def _seconds(text: str, option: str) -> float:

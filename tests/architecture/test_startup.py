@@ -195,6 +195,12 @@ def test_the_version_needs_no_command() -> None:
     }
 
 
+def test_the_question_about_a_cluster_needs_nothing_of_a_run() -> None:
+    modules = loaded(_COMMAND, "cluster", "--help")
+    assert modules & {"agent.cli.host", "agent.commands", "agent.engine", "agent.planner"} == set()
+    assert "agent.cli.cluster" in modules
+
+
 def test_only_the_demo_loads_the_stand_ins() -> None:
     assert "agent.demo.play" in loaded(_COMMAND, "demo", "--help")
     assert "agent.demo" not in loaded(_COMMAND, "verify", "--help")

@@ -310,7 +310,7 @@ def test_an_interrupt_while_it_is_loaded_is_130(bench: Bench, after: int) -> Non
 def test_a_signal_that_the_caller_ignores_stays_ignored(bench: Bench) -> None:
     code = (
         "import os, signal, sys, threading\n"
-        "from agent.cli.host import stopped_by_signals\n"
+        "from agent.cli.interrupts import stopped_by_signals\n"
         "stop = stopped_by_signals(threading.Event())\n"
         "for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):\n"
         "    os.kill(os.getpid(), number)\n"
