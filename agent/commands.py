@@ -155,7 +155,7 @@ def configure(machine: Host, desired: Desired, run: RunInfo, listener: Listener)
             context.note(*save_success(machine, record), *_keep_proven(machine, run))
             if outcome is RunOutcome.OK:  # degraded is not done: the next start tries again
                 context.note(*scheduler.end_first_boot(machine))
-            context.note(*scheduler.keep(machine))
+            context.note(*scheduler.ensure_daily_verify(machine))
     return this.report
 
 
@@ -243,7 +243,9 @@ def remove(machine: Host, run: RunInfo, listener: Listener, timeout: float | Non
             context.restarts = using
         _check_again(host, context)
         if is_done:
-            context.note(*scheduler.end_first_boot(machine), *scheduler.end(machine, scheduler.VERIFY))
+            context.note(
+                *scheduler.end_first_boot(machine), *scheduler.delete_task(machine, scheduler.VERIFY)
+            )
     return this.report
 
 

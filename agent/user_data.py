@@ -23,7 +23,7 @@ from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT
 from agent.core.system import is_absolute
 from agent.core.timeouts import Timeouts
-from agent.core.urls import names_user, scheme_of, shown
+from agent.core.urls import names_user, redact_url, scheme_of
 from agent.hosts.windows.acl import descriptor
 from agent.http.proxies import proxy_for
 from agent.render.templates import render
@@ -325,7 +325,7 @@ def _named(view: HostView, text: str, input_errors: InputErrors, option: str) ->
             raise _too_large(seen.size, {f"{name}, which is embedded": seen.size})
         data = view.read(text, limit=READ_LIMIT)
         if data is None:
-            input_errors.add(option, f"there is no file {shown(text)}")
+            input_errors.add(option, f"there is no file {redact_url(text)}")
         elif not data:
             input_errors.add(option, f"{text} is empty")
         return AgentSource(kind, name, data=data or b"")

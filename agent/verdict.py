@@ -52,7 +52,9 @@ def _unbroken(result: EngineResult, missing: list[StepResult]) -> RunVerdict:
         failure = ErrorDetails("drift", drift.meaning, "", "", drift.fix)
         return RunVerdict(RunOutcome.DRIFT, "drift", drift.exit_status, failure=failure)
     if unchecked is not None:
-        return _ended(RunOutcome.FAILED, replace(unchecked, saw=f"{unchecked.id}was not checked"), "internal")
+        return _ended(
+            RunOutcome.FAILED, replace(unchecked, saw=f"{unchecked.id} was not checked"), "internal"
+        )
     return RunVerdict(RunOutcome.OK, None, 0)
 
 

@@ -11,7 +11,7 @@ from agent.aws.client import AwsClient, AwsRefusedError
 from agent.aws.operations import GET_OBJECT
 from agent.core.aws_names import s3_object
 from agent.core.errors import AgentError
-from agent.core.urls import shown
+from agent.core.urls import redact_url
 from agent.http.download import FilePart, SourceChangedError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class ObjectReader:
                 raise SourceChangedError(error.saw) from None
             if error.refusal.code not in _ABSENT:
                 raise
-            place = shown(self._url)
+            place = redact_url(self._url)
             raise AgentError(
                 "package-not-found", f"{place} is not there", saw=error.saw, want=place
             ) from None

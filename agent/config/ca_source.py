@@ -11,7 +11,7 @@ from agent.config.input_errors import InputErrors
 from agent.config.options import CaSource
 from agent.core.codes import CODES, fix
 from agent.core.errors import AgentError
-from agent.core.urls import shown
+from agent.core.urls import redact_url
 
 if TYPE_CHECKING:
     from agent.aws.access import AwsAccess
@@ -57,7 +57,7 @@ def read_source(view: HostView, source: CaSource, limits: Timeouts, access: AwsA
             if error.code.exit_status != CODES["download-failed"].exit_status:
                 raise  # an interrupt, or the run's limit
             # the hint for a package names other sources of packages
-            of_packages = (error.code.fix, fix(error.code.name, URL=shown(source.value)))
+            of_packages = (error.code.fix, fix(error.code.name, URL=redact_url(source.value)))
             own = None if error.hint in of_packages else error.hint
             raise AgentError(
                 "ca-unreadable", error.sentence, saw=error.saw, want="a PEM file", hint=own
@@ -74,7 +74,7 @@ def read_source(view: HostView, source: CaSource, limits: Timeouts, access: AwsA
         raise AgentError(
             "ca-unreadable",
             "the CA source is not there",
-            saw=f"no file {shown(source.value)}",
+            saw=f"no file {redact_url(source.value)}",
             want="a PEM file",
         )
     return data

@@ -13,7 +13,7 @@ from agent.cloudhsm.components import NAMES
 from agent.cloudhsm.fingerprint import parse_fingerprint
 from agent.core.paths import parse_path, path_of_uri
 from agent.core.system import is_absolute
-from agent.core.urls import names_user, scheme_of, shown, split
+from agent.core.urls import names_user, redact_url, scheme_of, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -224,7 +224,7 @@ def _ca(text: str) -> CaSource:
         return CaSource("file", _local(text) if is_whole else _plain(text[5:]))
     if scheme not in (None, "https") and "://" in text:
         raise InvalidValueError(
-            f"{shown(text)!r} is not a path, -, file:, https:, s3:, ssm: or secretsmanager:"
+            f"{redact_url(text)!r} is not a path, -, file:, https:, s3:, ssm: or secretsmanager:"
         )
     return CaSource("file", _plain(text))
 
@@ -249,7 +249,9 @@ def _source(text: str) -> str:
     elif scheme == "file":
         text = _local(text)
     elif scheme is not None and re.match(r"[^:]+://", text):
-        raise InvalidValueError(f"{shown(text)!r} is not http://, https://, s3://, file:/// or a directory")
+        raise InvalidValueError(
+            f"{redact_url(text)!r} is not http://, https://, s3://, file:/// or a directory"
+        )
     # on Linux a backslash is a character like any other
     is_windows = is_absolute(text) and not text.startswith("/")
     return text.rstrip("/\\" if is_windows else "/") or "/"
@@ -269,8 +271,8 @@ def _web(text: str, instead: str) -> str:
     """Take an http or https URL without a user and a password: what is asked for stands in files that others read."""
     if names_user(text):
         raise InvalidValueError(
-            f"{shown(text)!r} was given with a user or a password, which everybody on this host could see: {instead}; "
-            "in a path, @ is written as %40"
+            f"{redact_url(text)!r} was given with a user or a password, which everybody on this host could see: "
+            f"{instead}; in a path, @ is written as %40"
         )
     try:
         parts = split(text)
@@ -279,7 +281,7 @@ def _web(text: str, instead: str) -> str:
         host = None
     if not host or not re.fullmatch(r"[A-Za-z]+://[!-~]+", text):
         form = "https://HOST/PATH is wanted, with other characters percent-encoded"
-        raise InvalidValueError(f"{shown(text)!r} is not a URL: {form}")
+        raise InvalidValueError(f"{redact_url(text)!r} is not a URL: {form}")
     return parts.scheme + text[len(parts.scheme) :]
 
 

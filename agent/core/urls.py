@@ -43,7 +43,7 @@ def below(base: str, path: str) -> str:
     return f"{plain.rstrip('/')}/{path}{mark}{query}"
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return a URL as it may be shown and logged: one line without user, password, query and fragment.
 
     A URL that cannot be parsed is not shown at all, since a password may be anywhere in it. A path is unchanged.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.cloudhsm.components import PACKAGE_PATTERN
 from agent.core.errors import AgentError
-from agent.core.urls import below, shown
+from agent.core.urls import below, redact_url
 from agent.fleet.journal import operator_folder
 from agent.steps.package import require_authentic_source
 
@@ -77,8 +77,8 @@ class PackageCache:
             raise AgentError(
                 "download-failed",
                 "the host asked for what is no client package",
-                saw=shown(url),
-                want=f"a package below {shown(source)}",
+                saw=redact_url(url),
+                want=f"a package below {redact_url(source)}",
             )
         if sha256 is None:
             require_authentic_source(url)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
-from agent.core.urls import below, shown
+from agent.core.urls import below, redact_url
 from agent.http.download import PUSHED
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ class PackageOffer:
         source = self.source_of(url)
         places = (below(source, path), below(PUSHED, path))
         if url not in places or version is None or not self._is_allowed(version):
-            want = f"a package below {shown(source)}"
-            raise _refused("the host asked for what is no client package", shown(url), want)
+            want = f"a package below {redact_url(source)}"
+            raise _refused("the host asked for what is no client package", redact_url(url), want)
         known = self._checksums().get(path.rpartition("/")[2]) or self.catalogue.checksums.get(path)
         if sha256 is not None and known is not None and sha256.lower() != known:
             saw, want = f"sha256:{sha256}", f"sha256:{known}"

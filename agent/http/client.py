@@ -13,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 import agent
 from agent.core.codes import CODES
 from agent.core.errors import AgentError
-from agent.core.urls import shown
+from agent.core.urls import redact_url
 from agent.http import tls
 from agent.http.proxies import Proxy, UnusableProxyError, proxy_for
 from agent.http.trust_store import UnusableStoreError, trusted_file
@@ -153,8 +153,10 @@ def stream_response(
 def failed(
     url: str, saw: str, *, want: str = "", hint: str | None = None, kind: type[AgentError] = AgentError
 ) -> AgentError:
-    hint = hint or CODES["download-failed"].fix.replace("URL", shown(url))
-    return kind("download-failed", f"{shown(url)} could not be downloaded", saw=saw, want=want, hint=hint)
+    hint = hint or CODES["download-failed"].fix.replace("URL", redact_url(url))
+    return kind(
+        "download-failed", f"{redact_url(url)} could not be downloaded", saw=saw, want=want, hint=hint
+    )
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ class _Request:
     def by(self) -> str:
         """The server of this request, as the end of a sentence; empty for the server of the first URL."""
         through = f" (through the proxy {self.proxy.place})" if self.proxy else ""
-        return through + (f", after a redirect to {shown(self.url)}" if self.url != self.first else "")
+        return through + (f", after a redirect to {redact_url(self.url)}" if self.url != self.first else "")
 
     def failed(self, saw: str, *, want: str = "", hint: str | None = None) -> AgentError:
         return failed(self.first, saw + self.by, want=want, hint=hint)
@@ -195,7 +197,7 @@ def _run_request(
                     _read_body(response, deliver, left)
                 return
         hop = _Request(url, _redirected(hop, target))
-    raise failed(url, f"more than {REDIRECTS} redirects, the last to {shown(hop.url)}")
+    raise failed(url, f"more than {REDIRECTS} redirects, the last to {redact_url(hop.url)}")
 
 
 def _proxy(hop: _Request, environ: Mapping[str, str]) -> Proxy | None:
@@ -255,7 +257,9 @@ def _redirected(hop: _Request, target: str) -> str:
         raise hop.failed("redirected to what is not a URL") from None
     if scheme == "https" or (scheme == "http" and urlsplit(hop.url).scheme == "http"):
         return there
-    raise failed(hop.first, f"redirected from {shown(hop.url)} to {shown(there)}", want="a redirect to https")
+    raise failed(
+        hop.first, f"redirected from {redact_url(hop.url)} to {redact_url(there)}", want="a redirect to https"
+    )
 
 
 def _read_body(response: Any, deliver: Callable[[bytes], None], left: threading.Event) -> None:

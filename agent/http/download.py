@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from agent.core.backoff import Backoff
 from agent.core.errors import AgentError, DownloadTimeoutError
-from agent.core.urls import shown
+from agent.core.urls import redact_url
 from agent.http.buffers import MemoryBuffer, PartialFile, hash_of, is_validator
 from agent.http.client import ResponseHead, RetryableError, failed, stream_response
 
@@ -110,7 +110,9 @@ class _FetchJob:
     def check_stopped(self) -> None:
         """Raise when the time is up or the run was interrupted."""
         if self.context.stopped():
-            raise AgentError("interrupted", "the run was interrupted", saw=f"downloading {shown(self.url)}")
+            raise AgentError(
+                "interrupted", "the run was interrupted", saw=f"downloading {redact_url(self.url)}"
+            )
         if self.context.clock.monotonic() >= self.deadline:
             saw = f"{self.sink.have} bytes in {self.timeout:g} s"
             raise failed(self.url, saw, want="the complete file in that time", kind=DownloadTimeoutError)
@@ -156,7 +158,7 @@ def fetch(
             part.forget()
             raise AgentError(
                 "checksum-mismatch",
-                f"{shown(url)} is not the file that is wanted",
+                f"{redact_url(url)} is not the file that is wanted",
                 saw=f"sha256:{got}",
                 want=f"sha256:{want}",
             )
@@ -340,7 +342,10 @@ def _judge(job: _FetchJob, head: ResponseHead, have: int) -> tuple[int, int | No
         raise RetryableError(f"{head.said}, which does not continue the part that is here", after=0)
     if head.status in _GONE:
         raise AgentError(
-            "package-not-found", f"{shown(job.url)} is not there", saw=head.said, want=shown(job.url)
+            "package-not-found",
+            f"{redact_url(job.url)} is not there",
+            saw=head.said,
+            want=redact_url(job.url),
         )
     if head.status >= 500 or head.status in _TRANSIENT:
         raise RetryableError(head.said, after=head.retry_after(_RETRY_AFTER))

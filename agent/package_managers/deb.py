@@ -61,7 +61,7 @@ class Deb:
         return ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/cache/apt/archives/lock")
 
     @property
-    def parts(self) -> None:
+    def version_parts(self) -> None:
         return None
 
     @property

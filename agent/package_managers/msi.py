@@ -152,7 +152,7 @@ class Msi:
         return ()
 
     @property
-    def parts(self) -> int:
+    def version_parts(self) -> int:
         return 3
 
     @property
@@ -163,9 +163,9 @@ class Msi:
         found: dict[str, list[str]] = {}
         for package, product in products(view):
             found.setdefault(package, []).append(product.version)
-        awaits = _awaited(view) if found else None
+        pending_reboot_file = _awaited(view) if found else None
         return tuple(
-            _installed(package, sorted(versions, key=_by_number), awaits)
+            _installed(package, sorted(versions, key=_by_number), pending_reboot_file)
             for package, versions in sorted(found.items())
         )
 
@@ -229,14 +229,14 @@ def products(view: HostView) -> tuple[tuple[str, Product], ...]:
     return tuple(sorted(found, key=lambda each: (each[0], _by_number(each[1].version), each[1].code)))
 
 
-def _installed(package: str, versions: Sequence[str], awaits: str | None) -> Installed:
+def _installed(package: str, versions: Sequence[str], pending_reboot_file: str | None) -> Installed:
     *old, newest = versions
     if old:
         remark = f"installed {len(versions)} times, as {', '.join(versions)}"
-        return Installed(package, newest, Condition.BROKEN, remark, awaits)
+        return Installed(package, newest, Condition.BROKEN, remark, pending_reboot_file)
     if not newest:
-        return Installed(package, newest, Condition.BROKEN, "no version is recorded", awaits)
-    return Installed(package, newest, awaits=awaits)
+        return Installed(package, newest, Condition.BROKEN, "no version is recorded", pending_reboot_file)
+    return Installed(package, newest, pending_reboot_file=pending_reboot_file)
 
 
 def _awaited(view: HostView) -> str | None:

@@ -65,15 +65,15 @@ class Condition(Enum):
 class Installed:
     """A package in the host's database.
 
-    `remark` is the manager's own word for an unusual state, None for a normal one. `awaits` is a file of it that only
-    the next start of the host puts in its place, None when there is none.
+    `remark` is the manager's own word for an unusual state, None for a normal one. `pending_reboot_file` is a file of
+    it that only the next start of the host puts in its place, None when there is none.
     """
 
     package: str
     version: str
     condition: Condition = Condition.COMPLETE
     remark: str | None = None
-    awaits: str | None = None
+    pending_reboot_file: str | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -133,7 +133,7 @@ class PackageManager(Protocol):
         """The fcntl lock files that an installation takes."""
 
     @property
-    def parts(self) -> int | None:
+    def version_parts(self) -> int | None:
         """How many parts of a version the database has: three of 5.18.0-1 on Windows, None for all of them."""
 
     @property

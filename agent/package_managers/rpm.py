@@ -43,7 +43,7 @@ class Rpm:
         )
 
     @property
-    def parts(self) -> None:
+    def version_parts(self) -> None:
         return None
 
     @property

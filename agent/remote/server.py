@@ -16,7 +16,7 @@ from agent.cloudhsm.cluster import description_from_json
 from agent.config.desired import from_json
 from agent.core.codes import CODES
 from agent.core.errors import AgentError, unexpected
-from agent.core.urls import shown
+from agent.core.urls import redact_url
 from agent.hosts.local import local_host
 from agent.remote.protocol import PATIENCE, At, Failed, Hello, RecordStream, Refused, ReportMessage, WantFile
 from agent.render.json_report import to_tree
@@ -193,6 +193,6 @@ def _broken(url: str, error: ConnectionError) -> NoReturn:
         "link-lost",
         "the operator's end stopped sending a package",
         saw=str(error),
-        want=shown(url),
+        want=redact_url(url),
         hint="run the roll-out again: it continues where it stopped",
     ) from error

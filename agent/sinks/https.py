@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.backoff import Backoff
 from agent.core.errors import AgentError
-from agent.core.urls import is_loopback, names_user, shown, split
+from agent.core.urls import is_loopback, names_user, redact_url, split
 from agent.http.client import MOVED, ResponseHead, RetryableError, stream_response
 from agent.http.trust_store import unusable
 from agent.sinks.message import UndeliveredError
@@ -41,18 +41,18 @@ def check(uri: str) -> None:
     """Require https, or http to this machine itself, and no password in the URL."""
     if names_user(uri):
         raise ValueError(
-            f"{shown(uri)!r} was given with a user or a password, which everybody on this host could see: "
+            f"{redact_url(uri)!r} was given with a user or a password, which everybody on this host could see: "
             f"put a bearer token into a file and name it with --report-token-file; in a path, @ is written as %40"
         )
     try:
         parts = split(uri)
     except ValueError:
-        raise ValueError(f"{shown(uri)!r} is not a URL") from None
+        raise ValueError(f"{redact_url(uri)!r} is not a URL") from None
     if not parts.hostname or not uri.startswith(f"{parts.scheme}://"):
-        raise ValueError(f"{shown(uri)!r} names no host: https://HOST/PATH is wanted")
+        raise ValueError(f"{redact_url(uri)!r} names no host: https://HOST/PATH is wanted")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError(
-            f"{shown(uri)!r}: a report goes over https; http is for this machine itself (127.0.0.1)"
+            f"{redact_url(uri)!r}: a report goes over https; http is for this machine itself (127.0.0.1)"
         )
 
 

@@ -96,7 +96,7 @@ def send(report: OutgoingReport, context: DeliveryContext) -> None:
 def shown(uri: str) -> str:
     """Return a URI as it may be shown and logged."""
     scheme = uri.partition(":")[0]
-    return uri if scheme in SINKS and scheme not in ("https", "http") else urls.shown(uri)
+    return uri if scheme in SINKS and scheme not in ("https", "http") else urls.redact_url(uri)
 
 
 def _forms() -> str:

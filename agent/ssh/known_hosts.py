@@ -103,7 +103,7 @@ class KnownHostsFile:
             for name in set(entry.names.lower().split(",")):
                 self._plain.setdefault(name, []).append((self._size, entry))
 
-    def about(self, names: Collection[str]) -> list[KnownHostsEntry]:
+    def lookup(self, names: Collection[str]) -> list[KnownHostsEntry]:
         """Return the entries that match one of the names, in the order of the file."""
         found = [each for each in self._others if any(each[1].fits(name) for name in names)]
         found += (each for name in names for each in self._plain.get(name, ()))
@@ -176,7 +176,7 @@ class KnownHosts:
         paths = (*hop.known_hosts, *hop.known_hosts_global)
         key = (frozenset(names), paths)
         if key not in self._found:
-            self._found[key] = tuple(each for path in paths for each in self._book(path).about(names))
+            self._found[key] = tuple(each for path in paths for each in self._book(path).lookup(names))
         return self._found[key]
 
     def _book(self, path: str) -> KnownHostsFile:

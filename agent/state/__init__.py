@@ -1,1 +1,1 @@
-"""What a host remembers between runs: the last desired state and report, snapshots, and undelivered reports."""
+"""What a host remembers between runs: the last desired state and report, snapshots, and packages not yet installed."""

@@ -35,7 +35,7 @@ class FirewallRulePresent:
     def check(self, view: HostView) -> Finding:
         want = f"a rule that allows TCP {_SPAN} out"
         found = own_rules(view)
-        if any(rule.lets_us_out for rule in found):
+        if any(rule.allows_hsm_ports for rule in found):
             return Finding.ok(want, want)
         return Finding.unmet("a rule that was changed" if found else "no rule", want)
 

@@ -11,7 +11,7 @@ from agent.catalogue import parse_version
 from agent.cloudhsm.disk_space import refuse_without_room, require_executable
 from agent.core.errors import AgentError
 from agent.core.model import Finding, Notice
-from agent.core.urls import scheme_of, shown
+from agent.core.urls import redact_url, scheme_of
 from agent.package_managers import Condition
 from agent.state.exposure import close_cache
 from agent.state.pending import mark_pending
@@ -41,7 +41,7 @@ class Download:
     def path(self, view: HostView) -> str:
         return view.system.join(view.system.cache, self.file)
 
-    def bring(self, host: Host, limits: Timeouts) -> None:
+    def ensure_cached(self, host: Host, limits: Timeouts) -> None:
         """Have the verified file in the cache. A file that is there already and has the right hash is used."""
         path = self.path(host)
         close_cache(host, path, f"{path}.part", f"{path}.part.from")
@@ -57,7 +57,7 @@ def require_authentic_source(url: str) -> None:
     scheme = scheme_of(url)
     if scheme in (None, "https", "s3", "file", "pushed"):
         return
-    file = shown(url).rpartition("/")[2]
+    file = redact_url(url).rpartition("/")[2]
     raise AgentError(
         "checksum-unknown",
         f"no checksum is known for {file}, and {scheme}: does not prove who sent it",
@@ -98,7 +98,9 @@ class Package:
         detail: dict[str, Value] = {"url": None, "file": None, "sha256": None, "size": None}
         if self.download is not None:
             cached = view.stat(self.download.path(view))
-            detail.update(url=shown(self.download.url), file=self.download.file, sha256=self.download.sha256)
+            detail.update(
+                url=redact_url(self.download.url), file=self.download.file, sha256=self.download.sha256
+            )
             # known once it was downloaded; the cache is emptied when every package is there
             detail.update(size=cached.size if cached else None)
         if there is not None and self._is_wanted(there):
@@ -139,7 +141,7 @@ class Package:
                 want=self.version,
             )
         self._refuse_unknown()
-        self.download.bring(host, self.limits)
+        self.download.ensure_cached(host, self.limits)
         self._signature(host)
         try:
             return self.manager.install(host, (self.download.path(host),), self.limits)
@@ -180,7 +182,7 @@ class Package:
         return self._number(there.version) == self._number(self.version)
 
     def _number(self, version: str) -> tuple[int, ...]:
-        return parse_version(version)[: self.manager.parts]
+        return parse_version(version)[: self.manager.version_parts]
 
     def _refuse_unknown(self) -> None:
         """Refuse bytes for which nothing vouches: neither a checksum nor, for `latest`, the way they come."""
@@ -197,11 +199,11 @@ class Package:
         require_authentic_source(self.download.url)
 
     def _refuse_unfinished(self, there: Installed) -> None:
-        if there.awaits:
+        if there.pending_reboot_file:
             raise AgentError(
                 "reboot-required",
                 f"{self.package} is incomplete until Windows restarts",
-                saw=f"{there.version}, and {there.awaits} is replaced at the next start",
+                saw=f"{there.version}, and {there.pending_reboot_file} is replaced at the next start",
                 want=f"{self.version}, all of it in place",
             )
 
@@ -258,7 +260,7 @@ class PackagesAbsent:
     def apply(self, host: Host) -> None:
         """Download what follows, then remove in AWS's order: libraries, daemon stopped, the client itself."""
         for download in self.first:
-            download.bring(host, self.limits)
+            download.ensure_cached(host, self.limits)
         for package in self.replacements:
             mark_pending(host, package)
         # the base package `cloudhsm-client` is the shortest name, and the others need it

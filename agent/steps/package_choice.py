@@ -164,7 +164,7 @@ class PackageChoice:
 
     def _is_same(self, there: str, wanted: str) -> bool:
         """Tell whether an installed version is the wanted one: rpm adds the platform, `5.18.0-1.el9`."""
-        parts = self._manager.parts
+        parts = self._manager.version_parts
         return parse_version(there)[:parts] == parse_version(wanted)[:parts]
 
 

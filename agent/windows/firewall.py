@@ -90,7 +90,7 @@ class Rule:
         )
 
     @property
-    def lets_us_out(self) -> bool:
+    def allows_hsm_ports(self) -> bool:
         """Whether it allows every program to connect to an HSM, in each profile."""
         wide = self.allows and not self.narrow
         return wide and all(self.is_for(port, profile) for port in PORTS for profile in _PROFILES)

@@ -20,7 +20,7 @@ FIRST_BOOT = "hsm-agent-first-boot"
 _TIMEOUT = 60.0
 
 
-def keep(host: Host) -> tuple[Notice, ...]:
+def ensure_daily_verify(host: Host) -> tuple[Notice, ...]:
     """Schedule a daily `verify` if an installed agent can run it. An existing task is not changed."""
     tasks = host.system.tasks
     if tasks is None:
@@ -39,7 +39,7 @@ def keep(host: Host) -> tuple[Notice, ...]:
     return (Notice("scheduled", f"`verify` runs once a day from now on: task {VERIFY}"),)
 
 
-def end(host: Host, name: str) -> tuple[Notice, ...]:
+def delete_task(host: Host, name: str) -> tuple[Notice, ...]:
     """Remove a task if it exists."""
     tasks = host.system.tasks
     if tasks is None:
@@ -63,7 +63,7 @@ def end_first_boot(host: Host) -> tuple[Notice, ...]:
         with contextlib.suppress(AgentError):
             if host.stat(tasks.first_boot) is not None:
                 host.remove(tasks.first_boot)
-    return end(host, FIRST_BOOT)
+    return delete_task(host, FIRST_BOOT)
 
 
 def _register(host: Host, name: str, task: str) -> str:

@@ -42,21 +42,21 @@ def nothing_is_left() -> Iterator[None]:
 
 
 def test_the_daily_look_is_registered_and_taken_off() -> None:
-    assert scheduler.keep(local_host()) == ()  # no agent is installed
+    assert scheduler.ensure_daily_verify(local_host()) == ()  # no agent is installed
     local_host().write(BROUGHT, XML.read_bytes(), mode=0o644)
-    assert [notice.code for notice in scheduler.keep(local_host())] == ["scheduled"]
+    assert [notice.code for notice in scheduler.ensure_daily_verify(local_host())] == ["scheduled"]
     assert registered() == ("hsm-agent-verify",)
-    assert scheduler.keep(local_host()) == ()
+    assert scheduler.ensure_daily_verify(local_host()) == ()
     here = local_host().system
     assert local_host().list_dir(here.state) in ((), (here.lock.rpartition("\\")[2],))  # nothing that counts
-    assert scheduler.end(local_host(), scheduler.VERIFY) == ()
+    assert scheduler.delete_task(local_host(), scheduler.VERIFY) == ()
     assert registered() == ()
-    assert scheduler.end(local_host(), scheduler.VERIFY) == ()
+    assert scheduler.delete_task(local_host(), scheduler.VERIFY) == ()
 
 
 def test_a_description_that_is_none_is_refused_and_told() -> None:
     local_host().write(BROUGHT, b"<Task>", mode=0o644)
-    assert [notice.code for notice in scheduler.keep(local_host())] == ["not-scheduled"]
+    assert [notice.code for notice in scheduler.ensure_daily_verify(local_host())] == ["not-scheduled"]
     assert registered() == ()
 
 

@@ -66,10 +66,12 @@ def test_without_its_proof_a_host_is_not_even_degraded() -> None:
     )
 
 
-def test_what_was_not_looked_at_is_not_proven() -> None:
-    assert ended(StepResult("reach:1:2223", MET), StepResult("client:hsm-info", SKIPPED)) == (
-        RunOutcome.FAILED, "internal", 1, None,
-    )  # fmt: skip
+def test_what_was_not_checked_is_not_proven() -> None:
+    lines = (StepResult("reach:1:2223", MET), StepResult("client:hsm-info", SKIPPED))
+    assert ended(*lines) == (RunOutcome.FAILED, "internal", 1, None)
+    failure = judge(EngineResult(lines)).failure
+    assert failure is not None
+    assert failure.saw == "client:hsm-info was not checked"
 
 
 def test_one_hsm_of_two_is_degraded() -> None:

@@ -266,7 +266,7 @@ def test_taken_off_it_leaves_its_state_alone_and_nothing_that_would_call_it(
 ) -> None:
     source_of_events.open_source()
     assert event_source()
-    assert [notice.code for notice in scheduler.keep(local_host())] == ["scheduled"]
+    assert [notice.code for notice in scheduler.ensure_daily_verify(local_host())] == ["scheduled"]
     brought = PROGRAMS / "agent" / "templates" / "windows" / "hsm-agent-verify.xml"
     (tmp_path / "task.xml").write_bytes(brought.read_text(encoding="utf-8").encode("utf-16"))
     argv = ["schtasks", "/create", "/tn", scheduler.FIRST_BOOT, "/xml", str(tmp_path / "task.xml")]

@@ -11,7 +11,7 @@ from agent.config.ca_source import read_source
 from agent.config.options import OPTIONS, InvalidValueError
 from agent.core.errors import AgentError
 from agent.core.timeouts import Timeouts
-from agent.core.urls import below, is_loopback, shown
+from agent.core.urls import below, is_loopback, redact_url
 from agent.hosts.posix import Posix
 from agent.http.proxies import proxy_for
 
@@ -30,8 +30,8 @@ HARD = st.sampled_from(["", "/", "?", "#", "[", "]", ":", "\\", "%", "\x1b", "\n
 )
 def test_no_password_is_ever_shown(scheme: str, gap: str, before: str, after: str, host: str) -> None:
     text = f"{scheme}{gap}user:{before}{SECRET}{after}@{host}/path"
-    assert SECRET not in shown(text)
-    assert shown(text).isprintable()
+    assert SECRET not in redact_url(text)
+    assert redact_url(text).isprintable()
     for name in ("package_source", "ca_cert", "report_to"):
         if name == "ca_cert" and scheme.lower() == "https" and not gap.startswith("://"):
             # a file of that name, for all that is known; that there is none is told without it
@@ -59,7 +59,7 @@ def test_no_password_is_ever_shown(scheme: str, gap: str, before: str, after: st
     ],
 )
 def test_the_rest_is_shown(url: str, seen: str) -> None:
-    assert shown(url) == seen
+    assert redact_url(url) == seen
 
 
 @pytest.mark.parametrize(

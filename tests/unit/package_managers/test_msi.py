@@ -361,7 +361,7 @@ BIN = r"C:\Program Files\Amazon\CloudHSM\bin"
 
 
 @pytest.mark.parametrize(
-    ("moves", "awaits"),
+    ("moves", "pending_reboot_file"),
     [
         ((r"\??\C:\Windows\Temp\x", ""), None),
         (
@@ -374,10 +374,12 @@ BIN = r"C:\Program Files\Amazon\CloudHSM\bin"
         (rf"\??\{BIN}\x.dll", None),  # of another kind than Windows writes
     ],
 )
-def test_a_file_that_the_next_start_replaces_is_seen(moves: Value, awaits: str | None) -> None:
+def test_a_file_that_the_next_start_replaces_is_seen(moves: Value, pending_reboot_file: str | None) -> None:
     memory = machine(key(CODE, DisplayName="AWS CloudHSM CLI", DisplayVersion="5.18.0"))
     memory.keys[SESSION_MANAGER] = RegistryKey({"PendingFileRenameOperations": moves})
-    assert Msi().installed(memory) == (Installed("AWSCloudHSMCLI", "5.18.0", awaits=awaits),)
+    assert Msi().installed(memory) == (
+        Installed("AWSCloudHSMCLI", "5.18.0", pending_reboot_file=pending_reboot_file),
+    )
 
 
 # --- the signature of a file

@@ -23,6 +23,6 @@ def test_the_entries_for_a_host_are_found_in_the_order_of_the_file(
         KnownHostsEntry("", ",".join(names), HostKey("ssh-ed25519", b"%d" % number), f"known_hosts:{number}")
         for number, names in enumerate(lines)
     ]
-    assert KnownHostsFile(entries).about(asked) == [
+    assert KnownHostsFile(entries).lookup(asked) == [
         entry for entry in entries if any(entry.fits(name) for name in asked)
     ]

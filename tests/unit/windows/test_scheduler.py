@@ -106,27 +106,27 @@ def test_the_daily_look_is_the_timer_of_linux() -> None:
 
 def test_the_daily_look_is_registered_once() -> None:
     memory = machine()
-    assert [notice.code for notice in scheduler.keep(memory)] == ["scheduled"]
+    assert [notice.code for notice in scheduler.ensure_daily_verify(memory)] == ["scheduled"]
     assert memory.touches == [("write", DRAFT), ("run", *CREATE), ("remove", DRAFT)]
     registered = memory.read(rf"{REGISTERED}\hsm-agent-verify") or b""
     assert registered.startswith(b"\xff\xfe")
     assert registered.decode("utf-16") == XML.decode()
     assert input_errors(registered) == []
     memory.touches.clear()
-    assert scheduler.keep(memory) == ()
+    assert scheduler.ensure_daily_verify(memory) == ()
     assert memory.touches == []
 
 
 def test_only_an_agent_that_its_package_installed_looks_by_itself() -> None:
     memory = machine(installed=False)
-    assert (scheduler.keep(memory), memory.touches) == ((), [])
+    assert (scheduler.ensure_daily_verify(memory), memory.touches) == ((), [])
 
 
 def test_on_linux_packages_bring_units() -> None:
     memory = Memory()
     assert (
-        scheduler.keep(memory),
-        scheduler.end(memory, scheduler.VERIFY),
+        scheduler.ensure_daily_verify(memory),
+        scheduler.delete_task(memory, scheduler.VERIFY),
         scheduler.end_first_boot(memory),
     ) == ((), (), ())
     assert memory.touches == []
@@ -135,7 +135,7 @@ def test_on_linux_packages_bring_units() -> None:
 @pytest.mark.parametrize("status", [0, 1])
 def test_what_is_not_registered_is_told_whatever_schtasks_says(status: int) -> None:
     memory = machine(obeys=False, status=status)
-    (notice,) = scheduler.keep(memory)
+    (notice,) = scheduler.ensure_daily_verify(memory)
     assert (notice.code, "Zugriff verweigert" in notice.text) == ("not-scheduled", True)
     assert memory.stat(DRAFT) is None
 
@@ -143,24 +143,24 @@ def test_what_is_not_registered_is_told_whatever_schtasks_says(status: int) -> N
 def test_a_disk_that_is_full_is_told() -> None:
     memory = machine()
     memory.full = True
-    assert [notice.code for notice in scheduler.keep(memory)] == ["not-scheduled"]
+    assert [notice.code for notice in scheduler.ensure_daily_verify(memory)] == ["not-scheduled"]
 
 
 def test_the_daily_look_is_taken_off_when_it_is_there() -> None:
     memory = machine()
-    assert scheduler.end(memory, scheduler.VERIFY) == ()
+    assert scheduler.delete_task(memory, scheduler.VERIFY) == ()
     assert memory.touches == []
-    scheduler.keep(memory)
+    scheduler.ensure_daily_verify(memory)
     memory.touches.clear()
-    assert scheduler.end(memory, scheduler.VERIFY) == ()
+    assert scheduler.delete_task(memory, scheduler.VERIFY) == ()
     assert memory.touches == [("run", *DELETE)]
-    assert scheduler.end(memory, scheduler.VERIFY) == ()
+    assert scheduler.delete_task(memory, scheduler.VERIFY) == ()
 
 
 def test_a_task_that_stays_is_told() -> None:
     memory = machine(obeys=False)
     memory.place(rf"{REGISTERED}\hsm-agent-verify", b"x")
-    assert [notice.code for notice in scheduler.end(memory, scheduler.VERIFY)] == ["still-scheduled"]
+    assert [notice.code for notice in scheduler.delete_task(memory, scheduler.VERIFY)] == ["still-scheduled"]
 
 
 # --- in a run
