@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agent import __version__
+from agent.config.desired import requested_state
 from agent.core.codes import CODES
 from agent.core.model import (
     ErrorDetails,
@@ -13,7 +14,6 @@ from agent.core.model import (
     Hsm,
     Notice,
     Report,
-    RequestedState,
     RunOutcome,
     StaleProcess,
     StepOutcome,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from agent.config.desired import Desired
     from agent.core.errors import AgentError
     from agent.core.host import HostView
-    from agent.core.model import StepResult
+    from agent.core.model import RequestedState, StepResult
     from agent.facts import Facts
     from agent.planner import PlanResult
 
@@ -126,23 +126,13 @@ def build_report(view: HostView, run: RunInfo, context: RunContext, error: Agent
         cause=judged.cause,
         failure=judged.failure,
         request=run.request,
-        asked=None if context.wanted is None else _asked(context.wanted, planned),
+        asked=_asked(context.wanted, planned),
         cluster=planned.cluster if planned else None,
     )
 
 
-def _asked(wanted: Desired, planned: PlanResult | None) -> RequestedState:
-    """Return what was asked for in the words of the report; of the options it holds those that no secret can be in."""
-    return RequestedState(
-        addresses=wanted.hsm_ip,
-        components=wanted.component or ("cli",),
-        version=wanted.client_version,
-        sdk=wanted.sdk or 5,
-        platform=wanted.platform,
-        ca_fingerprint=planned.ca.sha256 if planned else wanted.ca_fingerprint,
-        accept_single_hsm=wanted.accept_single_hsm,
-        cluster=wanted.cluster_id,
-    )
+def _asked(wanted: Desired | None, planned: PlanResult | None) -> RequestedState | None:
+    return None if wanted is None else requested_state(wanted, planned.ca.sha256 if planned else None)
 
 
 def _host(view: HostView, facts: Facts | None, fit: PlatformMatch | None) -> HostIdentity:

@@ -10,7 +10,7 @@ import signal
 import sys
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
 
@@ -20,7 +20,7 @@ from agent.cli.options import CONFIG, Output, Quiet, is_json, with_options
 from agent.cli.requirements import require_linux
 from agent.cli.terminal import is_dumb, print_result, style
 from agent.config.input_errors import InputErrors
-from agent.config.options import OPTIONS, Option
+from agent.config.options import OPTIONS, Option, age
 from agent.config.sources import read_sources
 from agent.core.errors import AgentError, unexpected
 from agent.core.system import is_stream
@@ -38,14 +38,36 @@ if TYPE_CHECKING:
     from agent.fleet.run_spec import FleetOptions, OpenAccess
     from agent.http.download import PartReader, PartSource
 
-RunName = Annotated[Optional[str], typer.Argument(metavar="[RUN]", help="default: the last one")]
+RunName = Annotated[Optional[str], typer.Argument(metavar="[RUN]", help="a run, or `last` (the default)")]
+HostName = Annotated[
+    Optional[str], typer.Argument(metavar="[HOST]", help="one host of it, with its own report in full")
+]
+Prune = Annotated[
+    Optional[str],
+    typer.Option(
+        metavar="AGE", help="first delete the runs in which nothing was recorded for so long: 36h, 30d, 2w"
+    ),
+]
 
+INVENTORY = Option(
+    "inventory", None, "the hosts: a list, TOML, or an inventory of Ansible", str, metavar="FILE", short="-i"
+)
+LIMIT = Option(
+    "limit",
+    None,
+    "only these hosts: names and groups, with * and ?, !not, &and",
+    str,
+    metavar="PATTERN",
+    short="-l",
+)
 _HOSTS = (
-    Option("inventory", None, "the hosts: a list, TOML, or an inventory of Ansible", str, metavar="FILE"),
-    Option("limit", None, "only these hosts: names and groups, with * and ?, !not, &and", str, metavar="PATTERN"),
+    INVENTORY,
+    LIMIT,
+    Option("host", None, "only this host, by its name in the inventory", str, many=True, metavar="NAME"),
     Option("only", None, "only hosts that ended so: failed, unreachable, not-reached, drifted", str,
            many=True, metavar="STATE"),
-    Option("resume", None, "continue this run: proven hosts are left alone", str, metavar="RUN"),
+    Option("resume", None, "continue this run, or the `last` one: proven hosts are left alone", str,
+           metavar="RUN"),
     Option("parallel", None, "hosts at a time (32)", str, metavar="N"),
     Option("deadline", None, "limit for each host (15m)", str, metavar="DURATION"),
     Option("ssh_config", None, "instead of ~/.ssh/config", str, metavar="FILE"),
@@ -65,7 +87,7 @@ _WAVES = (
            metavar="N|P%"),
 )  # fmt: skip
 _ALL = (
-    Option("all", None, "every host of the inventory, without --limit", str, flag=True),
+    Option("all", None, "every host of the inventory, without --limit and --host", str, flag=True),
     Option("plan", None, "show what would be removed, and change nothing", str, flag=True),
 )
 # How many recorded runs are listed: each journal is read for that.
@@ -108,28 +130,52 @@ def _status(
     *,
     files: Mapping[str, Any],
     run: RunName = None,
+    host: HostName = None,
     output: Output = "text",
 ) -> None:
-    """Show the state of a roll-out from this machine's disk; no host is contacted."""
+    """Show the state of a roll-out from this machine's disk, or one host of it in full; no host is contacted."""
     machine = local_host()
     require_linux(machine, "fleet status")
     from agent.fleet import controller  # noqa: PLC0415
 
     input_errors = InputErrors()
     _require_writable(machine, files, {}, input_errors)
+    if host is not None and any(files.values()):
+        input_errors.add("--html, --junit", "they show a whole run: leave the host out")
     input_errors.raise_any()
     folder = controller.find_run(os.environ, run)
+    if host is not None:
+        _show_host(controller.host_part(folder, host), as_json=is_json(output))
     _show(folder, controller.stored_report(folder), files, as_json=is_json(output))
 
 
-def _runs(*, output: Output = "text") -> None:
+def _show_host(part: Mapping[str, Any], *, as_json: bool) -> NoReturn:
+    """Print one host's own report as it would be shown there; without one, raise what the roll-out says of it."""
+    from agent.render.fleet.one_host import failure_of, screen  # noqa: PLC0415
+
+    report = part["report"]
+    if report is None:
+        raise failure_of(part)
+    print_result(json.dumps(report, indent=2) + "\n" if as_json else screen(part, **style()))
+    raise typer.Exit(report["exit_status"])
+
+
+def _runs(*, prune: Prune = None, output: Output = "text") -> None:
     """List the runs that are recorded on this machine, newest first; no host is contacted."""
     require_linux(local_host(), "fleet runs")
     from agent.fleet import controller  # noqa: PLC0415
     from agent.render.fleet import runs  # noqa: PLC0415
 
-    tree = runs.to_tree(controller.recorded(os.environ, _LISTED))
+    pruned = controller.prune(os.environ, _age("--prune", prune)) if prune is not None else ()
+    tree = runs.to_tree(controller.recorded(os.environ, _LISTED), pruned)
     print_result(json.dumps(tree, indent=2) + "\n" if is_json(output) else runs.lines(tree))
+
+
+def _age(option: str, text: str) -> float:
+    try:
+        return age(text)
+    except ValueError as error:
+        raise InputErrors([f"{option}: {error}"]).error() from None
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
@@ -172,7 +218,8 @@ def _run(
 
     as_json = is_json(output)
     log.open_log(machine, may_write=machine.is_root())
-    options = run_spec.FleetOptions(**{**typed, "only": tuple(typed["only"] or ())})
+    repeated = {name: tuple(typed[name] or ()) for name in ("only", "host")}
+    options = run_spec.FleetOptions(**{**typed, **repeated})
     input_errors = InputErrors()
     flags, *below = read_sources(machine, given, config, input_errors)
     read = {
@@ -213,6 +260,7 @@ def _deps(options: FleetOptions, open_access: OpenAccess, *, quiet: bool) -> Dep
     """Return what a roll-out needs of this machine: the archives, SSH, a display, and the operator's interrupts."""
     from agent.fleet import agent_archive  # noqa: PLC0415
     from agent.fleet.model import Deps  # noqa: PLC0415
+    from agent.fleet.requester import requester  # noqa: PLC0415
     from agent.render.fleet.choose import choose  # noqa: PLC0415
 
     archives = agent_archive.load(options.tree, options.windows_tree)
@@ -227,14 +275,16 @@ def _deps(options: FleetOptions, open_access: OpenAccess, *, quiet: bool) -> Dep
 
     times = interrupts()
     listener = choose(sys.stderr, quiet=quiet, dumb=is_dumb(), colour=not os.environ.get("NO_COLOR"))
+    machine = local_host(objects=_objects_by(open_access))
     return Deps(
-        local_host(objects=_objects_by(open_access)),
+        machine,
         os.environ,
         archives,
         lambda ssh_config: SshConnector(ssh_config, trust_new=options.trust_new_hosts),
         SocketCancelToken,
         listener,
         lambda: len(times),
+        by=requester(machine.name, os.environ),
     )
 
 

@@ -60,7 +60,8 @@ def with_options(function: Callable[..., None], **tables: Sequence[Option]) -> C
 
 def _parameter(option: Option) -> inspect.Parameter:
     kind: Any = bool if option.flag else Optional[List[str]] if option.many else Optional[str]
-    shown = typer.Option(option.switch, help=option.help, metavar=None if option.flag else option.metavar)
+    names = (option.switch, option.short) if option.short else (option.switch,)
+    shown = typer.Option(*names, help=option.help, metavar=None if option.flag else option.metavar)
     return inspect.Parameter(
         option.name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.cloudhsm.client_options import CLIENT_OPTIONS, ClientOptions
 from agent.config.options import BY_KEY, SDKS, CaSource, checksums_of, spelled_address
+from agent.core.model import RequestedState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -115,6 +116,23 @@ def resolve(given: Iterable[RawOptions], input_errors: InputErrors, *, complete:
                 input_errors.add("--sdk 3", f"--{name.replace('_', '-')} belongs to SDK 5")
     input_errors.raise_any()
     return desired
+
+
+def requested_state(desired: Desired, ca_fingerprint: str | None = None) -> RequestedState:
+    """Return what was asked for in the words of reports; of the options it holds those that no secret can be in.
+
+    `ca_fingerprint` is that of the CA itself, where it was read.
+    """
+    return RequestedState(
+        addresses=desired.hsm_ip,
+        components=desired.component or ("cli",),
+        version=desired.client_version,
+        sdk=desired.sdk or 5,
+        platform=desired.platform,
+        ca_fingerprint=ca_fingerprint or desired.ca_fingerprint,
+        accept_single_hsm=desired.accept_single_hsm,
+        cluster=desired.cluster_id,
+    )
 
 
 def is_about(options: Iterable[Option], complaints: Iterable[str]) -> bool:

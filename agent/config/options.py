@@ -27,7 +27,10 @@ SECRET_VARIABLES = (f"{ENVIRONMENT_PREFIX}REPORT_TOKEN",)
 
 @dataclass(frozen=True)
 class Option:
-    """One option, in its three spellings. `many` may be repeated, as `collect` has them; `flag` takes no value."""
+    """One option, in its three spellings. `many` may be repeated, as `collect` has them; `flag` takes no value.
+
+    `short` is a second spelling on the command line, such as `-i`.
+    """
 
     name: str
     key: str | None
@@ -37,6 +40,7 @@ class Option:
     flag: bool = False
     metavar: str | None = None
     collect: Callable[[list[Any]], Any] = tuple
+    short: str = ""
 
     @property
     def switch(self) -> str:
@@ -324,12 +328,25 @@ def _row(text: str) -> str:
     raise InvalidValueError(f"{text!r} is not the name of a catalogue row, such as el9 or u24.04")
 
 
+_LONGEST_AGE = 3650 * 86400  # seconds
+
+
 def duration(text: str) -> float:
     """Return seconds from `90`, `90s`, `15m` or `2h`. Raises ValueError with a sentence."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", text.strip())
     seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
     if not 0 < seconds <= 86400:
         raise InvalidValueError(f"{text!r} is not a duration between 1s and 24h, such as 90s, 15m or 2h")
+    return seconds
+
+
+def age(text: str) -> float:
+    """Return seconds from `36h`, `30d` or `2w`, and whatever `duration` reads. Raises ValueError with a sentence."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(s|m|h|d|w|)", text.strip())
+    units = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+    seconds = float(match[1]) * units[match[2]] if match else 0.0
+    if not 0 < seconds <= _LONGEST_AGE:
+        raise InvalidValueError(f"{text!r} is not an age between 1s and 3650d, such as 36h, 30d or 2w")
     return seconds
 
 

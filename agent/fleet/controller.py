@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable
 
+from agent.config.input_errors import did_you_mean
 from agent.core.errors import AgentError
 from agent.core.fleet_model import HostResult, HostState
 from agent.fleet import journal
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 # From a run as its journal has it: what it is to do now, and the hosts that are due.
 Again = Callable[[RunState], tuple["RunSpec", tuple["Target", ...]]]
 
+# the name of the newest run
+LAST = "last"
 # hosts of which no journal has a report
 _NO_END = (HostState.AT_WORK.value, HostState.NOT_REACHED.value)
 
@@ -41,7 +44,7 @@ def start(spec: RunSpec, deps: Deps) -> tuple[Path, dict[str, Any]]:
     """Run a new run over all of its targets; return its directory and its report."""
     # an error in ssh's configuration must not begin a run: --only chooses by the last one
     connector, endpoints = _resolve(spec, deps)
-    run = RunState(new_run_id(), _iso(), spec, deps.archives.sent, endpoints=endpoints)
+    run = RunState(new_run_id(), _iso(), replace(spec, by=deps.by), deps.archives.sent, endpoints=endpoints)
     folder = journal.runs_dir(deps.environ) / run.run_id
     with journal.opened(folder) as writer:
         writer.begin(run)
@@ -53,6 +56,7 @@ def resume(folder: Path, again: Again, deps: Deps) -> dict[str, Any]:
     with journal.opened(folder) as writer:
         run = journal.read(folder)
         spec, due = again(run)
+        spec = replace(spec, by=deps.by)
         connector, run.endpoints = _resolve(spec, deps)
         writer.resume(_iso(), spec, deps.archives.sent)
         run.resume(spec, deps.archives.sent)
@@ -124,17 +128,36 @@ def recorded(environ: Mapping[str, str], most: int) -> Iterator[dict[str, Any]]:
             yield stored_report(folder)
 
 
+def prune(environ: Mapping[str, str], seconds: float) -> tuple[str, ...]:
+    """Delete old runs, as `journal.prune` does, and return their names."""
+    return journal.prune(journal.runs_dir(environ), seconds)
+
+
+def host_part(folder: Path, name: str) -> dict[str, Any]:
+    """Return one host's part of a run's report, with its own report. Raises AgentError `usage`."""
+    tree = stored_report(folder)
+    found = next((host for host in tree["hosts"] if host["name"] == name), None)
+    if found is None:
+        known = [host["name"] for host in tree["hosts"]]
+        raise AgentError(
+            "usage", f"there is no host {name!r} in that run{did_you_mean(name, known)}",
+            saw=f"{len(known):,} hosts in {folder.name}", want="one of them",
+            hint=f"`hsm-agent fleet status {folder.name}` lists them",
+        )  # fmt: skip
+    return next(iter(with_host_reports(folder, {**tree, "hosts": [found]})["hosts"]))
+
+
 def configured(environ: Mapping[str, str]) -> Mapping[str, Mapping[str, Any]]:
     """Return the hosts that roll-outs from here configured, each with what was wanted of it last."""
     return journal.configured(journal.runs_dir(environ))
 
 
 def find_run(environ: Mapping[str, str], run_id: str | None) -> Path:
-    """Return the directory of a run, of the last one when none is named. Raises AgentError `nothing-recorded`."""
+    """Return the directory of a run; None and `last` name the newest. Raises AgentError `nothing-recorded`."""
     base = journal.runs_dir(environ)
     known = journal.runs(base)
     for folder in reversed(known):
-        if run_id in (None, folder.name):
+        if run_id in (None, LAST, folder.name):
             return folder
     raise AgentError(
         "nothing-recorded", "there is no such roll-out" if run_id else "there is no roll-out yet",

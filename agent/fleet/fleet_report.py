@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
+from agent.cloudhsm.fingerprint import sha256_of
+from agent.cloudhsm.pem import certificates
+from agent.config.desired import from_json, requested_state
 from agent.core.codes import CODES
+from agent.core.errors import AgentError
 from agent.core.fleet_model import HostState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from agent.config.desired import Desired
     from agent.core.fleet_model import HostResult, Target
     from agent.fleet.model import RunState
 
@@ -33,6 +41,8 @@ def to_tree(run: RunState) -> dict[str, Any]:
         "tree": f"sha256:{run.sent.tree}" if run.sent.tree else None,
         "windows_tree": f"sha256:{run.sent.windows_tree}" if run.sent.windows_tree else None,
         "inventory": run.spec.inventory,
+        "by": dict(run.spec.by) if run.spec.by else None,
+        "asked": _asked(run.spec.desired),
         "waves": [_wave(number, names, run.ends) for number, names in enumerate(run.waves, 1)],
         "hosts": hosts,
         "totals": {each.value: states.count(each) for each in HostState},
@@ -45,6 +55,25 @@ def to_tree(run: RunState) -> dict[str, Any]:
         "finished": run.finished,
         "resume": f"hsm-agent fleet {run.spec.command} --resume {run.run_id}" if outcome != "ok" else None,
     }
+
+
+def _asked(desired: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return each different request once, with the number of its hosts; a host that repeats its last has none."""
+    counts = Counter(json.dumps(each, sort_keys=True) for each in desired.values() if each)
+    found = []
+    for text, count in counts.most_common():
+        with suppress(TypeError):  # options of another version
+            found.append({"hosts": count, **_requested(from_json(json.loads(text)))})
+    return found
+
+
+def _requested(wanted: Desired) -> dict[str, Any]:
+    root = None
+    if wanted.ca_cert is not None and wanted.ca_cert.kind == "inline":
+        with suppress(AgentError):  # hosts were sent this text, its root last
+            root = sha256_of(certificates(wanted.ca_cert.value.encode())[-1])
+    requested = asdict(requested_state(wanted, root))
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in requested.items()}
 
 
 def _host(target: Target, end: HostResult | None) -> dict[str, Any]:

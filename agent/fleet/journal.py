@@ -13,6 +13,8 @@ import fcntl
 import json
 import os
 import re
+import shutil
+import time
 import zlib
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,6 +34,8 @@ _VERSION = 1
 # How many runs are searched for what a host was configured with.
 _REMEMBERED = 100
 _FILE = "journal.jsonl"
+# as `controller.new_run_id` makes them: nothing else among them is ever deleted
+_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 # The end of a line; journals of earlier versions do not have it.
 _SUM = re.compile(rb', "crc32": ([0-9]{1,10})}\n?$')
 # The marks of a line with a RunSpec: one of these remains when another is damaged.
@@ -265,6 +269,55 @@ def runs(base: Path) -> tuple[Path, ...]:
         return ()
     except OSError as error:
         raise _unreadable(base, error) from error
+
+
+def prune(base: Path, seconds: float) -> tuple[str, ...]:
+    """Delete the runs in which nothing was recorded for so long, oldest first, and return their names.
+
+    A run that a controller has open stays. Raises AgentError `write-failed`.
+    """
+    before = time.time() - seconds
+    try:
+        folders = sorted(
+            each for each in base.iterdir() if _RUN.fullmatch(each.name) and not each.is_symlink()
+        )
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise _undeleted(base, error) from error
+    return tuple(each.name for each in folders if _delete(each, before))
+
+
+def _delete(folder: Path, before: float) -> bool:
+    """Delete a run that was last written before a time, in epoch seconds; return whether it was deleted."""
+    try:
+        with (folder / _FILE).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_mtime >= before:
+                return False
+            shutil.rmtree(folder)
+    except BlockingIOError:  # it is going on
+        return False
+    except FileNotFoundError:  # its controller was killed at once; or another process deletes it too
+        return _delete_empty(folder, before)
+    except OSError as error:
+        raise _undeleted(folder, error) from error
+    return True
+
+
+def _delete_empty(folder: Path, before: float) -> bool:
+    with contextlib.suppress(OSError):
+        if folder.stat().st_mtime < before:
+            folder.rmdir()
+            return True
+    return False
+
+
+def _undeleted(folder: Path, error: OSError) -> AgentError:
+    return AgentError(
+        "write-failed", "a recorded run cannot be deleted", saw=f"{folder}: {error.strerror or error}",
+        hint="delete it as the user who owns it",
+    )  # fmt: skip
 
 
 def _complete_size(path: Path) -> int:

@@ -34,6 +34,7 @@ class RunSpec:
     Times are in seconds; `shares` and `limit` are as they were written. `remarks` are warnings about the inventory.
     `clusters` has by their ids the clusters of `desired`, as AWS described them to the operator: they are sent along.
     `before` has for hosts that repeat their last `configure` where an earlier roll-out had packages from.
+    `by` is who asked for the run last: `user`, `sudo_user`, `host`, and the address that they logged in `from`.
     """
 
     command: str
@@ -49,6 +50,7 @@ class RunSpec:
     remarks: tuple[str, ...] = ()
     before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     clusters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    by: Mapping[str, str | None] | None = None
 
     @property
     def changes_hosts(self) -> bool:
@@ -142,7 +144,7 @@ class Deps:
 
     `connector` makes connections as the named ssh configuration says, or the user's own. `interrupts` returns how often
     the operator interrupted: once, and no host is begun; twice, and connections are cut. `search` and `start_spacing`
-    are in seconds.
+    are in seconds. `by` is that of RunSpec.
     """
 
     machine: Host
@@ -154,3 +156,4 @@ class Deps:
     interrupts: Callable[[], int]
     search: float = SEARCH
     start_spacing: float = START_SPACING
+    by: Mapping[str, str | None] | None = None

@@ -13,7 +13,7 @@ from agent.cloudhsm.cluster import address_error, cluster_error, cluster_notices
 from agent.config.ca_source import read_source
 from agent.config.cluster_source import describe_cluster, is_answer, not_checked
 from agent.config.desired import Desired, from_json, resolve, to_json
-from agent.config.input_errors import InputErrors
+from agent.config.input_errors import InputErrors, did_you_mean
 from agent.config.options import CaSource, duration
 from agent.core.aws_names import with_region
 from agent.core.errors import AgentError
@@ -52,6 +52,7 @@ class FleetOptions:
 
     inventory: str | None = None
     limit: str | None = None
+    host: tuple[str, ...] = ()
     all: bool = False
     plan: bool = False
     parallel: str | None = None
@@ -125,8 +126,9 @@ def resume_spec(
     if command != run.spec.command:
         hint = f"`fleet {command} --inventory FILE --only STATE` chooses by how hosts ended in the last run"
         input_errors.add("--resume", f"that run is a `fleet {run.spec.command}`; {hint}")
-    if options.inventory is not None or options.limit is not None or options.all:
-        input_errors.add("--resume", "the run has its hosts already: no --inventory, no --limit and no --all")
+    if options.inventory is not None or options.limit is not None or options.host or options.all:
+        others = "no --inventory, no --limit, no --host and no --all"
+        input_errors.add("--resume", f"the run has its hosts already: {others}")
     spec = _with_pace(run.spec, options, input_errors)
     input_errors.raise_any()
     asked = [
@@ -205,13 +207,15 @@ def _targets(
     if input_errors.texts:
         return ()
     targets = inventory.read(data or b"", where, input_errors, remarks, view)
-    if command == "remove" and options.limit is None and not options.all:
+    if command == "remove" and options.limit is None and not options.host and not options.all:
+        typed = f"hsm-agent fleet remove --inventory {where}"
         input_errors.add(
-            "--limit, --all",
-            f"which of the {len(targets)} hosts? `--limit PATTERN`, or `--all`; `--plan` shows what would be removed",
+            "--limit, --host, --all",
+            f"which of the {len(targets):,} hosts? for some, type `{typed} --limit PATTERN`; for every one, "
+            f"`{typed} --all`; with `--plan` it shows what would be removed",
         )
-    if options.limit is not None and options.all:
-        input_errors.add("--limit, --all", "one or the other")
+    if (options.limit is not None) + bool(options.host) + options.all > 1:
+        input_errors.add("--limit, --host, --all", "one of them at a time")
     if input_errors.texts:
         return ()
     return _chosen(targets, options, known, input_errors)
@@ -223,9 +227,11 @@ def _chosen(
     known: Mapping[str, HostState],
     input_errors: InputErrors,
 ) -> tuple[Target, ...]:
-    """Return the targets that --limit and --only choose; none when either is invalid."""
+    """Return the targets that --limit or --host and --only choose; none when one of them is invalid."""
     if options.limit is not None:
         targets = inventory.select(targets, options.limit, input_errors)
+    if options.host:
+        targets = _named(targets, options.host, input_errors)
     if options.only and set(options.only) <= set(ONLY):
         targets = tuple(
             each for each in targets if each.name in known and _is_among(known[each.name], options.only)
@@ -237,6 +243,19 @@ def _chosen(
                 "--only", f"no host of the inventory ended {' or '.join(options.only)} in the last run"
             )
     return () if input_errors.texts else targets
+
+
+def _named(
+    targets: tuple[Target, ...], names: Sequence[str], input_errors: InputErrors
+) -> tuple[Target, ...]:
+    """Return the targets with exactly these names; each other name is an input error."""
+    known = {each.name for each in targets}
+    for name in names:
+        if name not in known:
+            input_errors.add(
+                "--host", f"there is no host {name!r} in the inventory{did_you_mean(name, known)}"
+            )
+    return tuple(each for each in targets if each.name in names)
 
 
 def _read(view: HostView, where: str, input_errors: InputErrors) -> bytes | None:

@@ -155,7 +155,7 @@ def test_removal_from_hosts_that_nobody_named_is_refused(
 ) -> None:
     inventory = argv[argv.index("--inventory") + 1]
     done = run(["fleet", "remove", "--inventory", inventory, *more], tmp_path)
-    assert (done.returncode, done.stdout, "--limit, --all" in done.stderr) == (2, "", True)
+    assert (done.returncode, done.stdout, "--limit, --host, --all" in done.stderr) == (2, "", True)
     assert not (tmp_path / ".local").exists()
 
 
@@ -188,6 +188,35 @@ def test_hosts_that_nobody_said_anything_of_are_told_before_they_are_contacted(
     )
     assert run(argv, tmp_path).returncode == 71
     assert run(bare, tmp_path).returncode in (70, 71)  # its host was asked for something before
+
+
+def test_a_run_is_listed_shown_by_host_continued_and_deleted(argv: list[str], tmp_path: Path) -> None:
+    assert run(argv, tmp_path).returncode == 71
+    one = run(["fleet", "status", "last", "web-1", "-o", "json"], tmp_path)
+    assert (one.returncode, json.loads(one.stdout)["code"]) == (70, "ssh-refused")
+    assert run(["fleet", "status", "last", "web-9"], tmp_path).returncode == 2
+    assert run(["fleet", "status", "last", "web-1", "--html", str(tmp_path / "x")], tmp_path).returncode == 2
+    tree = argv[argv.index("--tree") + 1]
+    again = run(["fleet", "rollout", "--resume", "last", "--tree", tree, "-o", "json"], tmp_path)
+    report = json.loads(again.stdout)
+    assert (again.returncode, report["by"]["host"]) == (71, os.uname().nodename)
+    journal = next((tmp_path / ".local/state/hsm-agent/runs").iterdir()) / "journal.jsonl"
+    os.utime(journal, (1, 1))
+    listed = json.loads(run(["fleet", "runs", "--prune", "3650d", "-o", "json"], tmp_path).stdout)
+    assert (listed["runs"], listed["pruned"]) == ([], [report["run_id"]])
+    assert run(["fleet", "runs", "--prune", "soon"], tmp_path).returncode == 2
+
+
+def test_short_options_name_inventory_and_hosts(argv: list[str], tmp_path: Path) -> None:
+    inventory, tree = (argv[argv.index(option) + 1] for option in ("--inventory", "--tree"))
+    done = run(["fleet", "remove", "-i", inventory, "-l", "web-*", "--tree", tree, "-o", "json"], tmp_path)
+    assert json.loads(done.stdout)["totals"]["unreachable"] == 1
+    refused = run(["fleet", "remove", "-i", inventory], tmp_path)
+    assert f"`hsm-agent fleet remove --inventory {inventory} --all`" in refused.stderr
+    named = run(
+        ["fleet", "remove", "-i", inventory, "--host", "web-1", "--tree", tree, "-o", "json"], tmp_path
+    )
+    assert json.loads(named.stdout)["totals"]["unreachable"] == 1
 
 
 def test_fleet_alone_prints_its_help(tmp_path: Path) -> None:

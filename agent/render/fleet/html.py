@@ -11,6 +11,7 @@ from agent.core.plain import printable
 from agent.render.fleet import screen
 from agent.render.fleet.grouping import OUTCOMES, evidence, groups, proofs, risks, trusted
 from agent.render.fleet.humanize import duration, hosts
+from agent.render.fleet.request import asked_words, requester_words
 from agent.render.templates import render
 from agent.render.text import short
 
@@ -81,6 +82,8 @@ def _facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("hosts", f"{len(tree['hosts']):,}"),
         ("began", times[0]),
         ("ended", times[1] + (f", after {duration(took)}" if took is not None else "")),
+        ("by", requester_words(tree)),
+        *(("asked", text) for text in asked_words(tree)),
         ("agent", tree["agent_version"]),
         ("tree", short(tree["tree"] or "")),
         ("Windows build", short(tree["windows_tree"] or "")),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agent.core.plain import printable
 from agent.render.fleet.grouping import OUTCOMES, evidence, groups, risks, trusted
 from agent.render.fleet.humanize import duration, hosts, waves
+from agent.render.fleet.request import asked_words, requester_words
 from agent.render.text import NBSP, coloured, wrapped
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def report(tree: Mapping[str, Any], *, colour: bool = False, width: int | None =
     `width` is that of a terminal: names are wrapped and bounded. None gives each host a line of its own, for `grep`.
     """
     found = groups(tree)
-    lines = [*wrapped("", "  ".join(_head(tree)), width, indent=2), ""]
+    lines = [*wrapped("", "  ".join(_head(tree)), width, indent=2), *_request(tree, width), ""]
     for group in found:
         lines += _group(tree, group, colour=colour, width=width)
     lines += _foot(tree, width)
@@ -113,6 +114,15 @@ def _head(tree: Mapping[str, Any]) -> list[str]:
         head[1] += f" in {waves(len(tree['waves']))}"
     head += [tree["inventory"]] if tree["inventory"] else []
     return [printable(each) for each in (*head, tree["run_id"])]
+
+
+def _request(tree: Mapping[str, Any], width: int | None) -> list[str]:
+    """Return who asked and what was asked, where it is recorded."""
+    by, asked = requester_words(tree), asked_words(tree)
+    lines = wrapped("by:    ", by, width, indent=7) if by else []
+    for number, text in enumerate(asked):
+        lines += wrapped(" " * 7 if number else "asked: ", text, width, indent=7)
+    return lines
 
 
 def _group(tree: Mapping[str, Any], group: HostGroup, *, colour: bool, width: int | None) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Callable
@@ -18,7 +21,7 @@ from agent.fleet.agent_archive import AgentArchive, AgentArchives
 from agent.fleet.model import Deps, RunSpec, RunState
 from agent.hosts.posix import Posix
 from agent.remote.protocol import RECORD
-from agent.render.fleet import runs
+from agent.render.fleet import one_host, runs
 from agent.render.fleet.counters import RolloutCounters
 from agent.render.fleet.html import page
 from agent.render.fleet.junit import suites
@@ -88,6 +91,7 @@ class Scene:
     folder: Path
     fleet: Fleet = field(default_factory=Fleet)
     door: Callable[[str | None], Any] | None = None
+    by: dict[str, str | None] | None = None
 
     @property
     def environ(self) -> dict[str, str]:
@@ -96,7 +100,7 @@ class Scene:
     @property
     def deps(self) -> Deps:
         door = self.door or (lambda _ssh_config: self.fleet)
-        return Deps(Posix(), self.environ, TREES, door, Cord, RolloutCounters(), lambda: 0)
+        return Deps(Posix(), self.environ, TREES, door, Cord, RolloutCounters(), lambda: 0, by=self.by)
 
     def start(self, orders: RunSpec = ORDERS) -> tuple[Path, dict[str, Any]]:
         return controller.start(orders, self.deps)
@@ -207,6 +211,79 @@ def test_runs_are_listed_newest_first(scene: Scene) -> None:
     assert {each["hosts"] for each in tree["runs"]} == {2}
     assert runs.lines(tree).splitlines()[0].startswith(max(names))
     assert len(list(controller.recorded(scene.environ, 2))) == 2
+
+
+def test_old_runs_are_deleted_but_never_one_that_is_going_on(scene: Scene) -> None:
+    base = journal.runs_dir(scene.environ)
+    assert controller.prune(scene.environ, 60) == ()
+    names = [scene.start()[0].name for _ in range(2)]
+    others = [base / "20200101T000000Z-0001", base / "20200101T000000Z-0002", base / "notes"]
+    for each in others:
+        each.mkdir()
+    (others[2] / "journal.jsonl").write_text("mine\n")
+    (base / "20200101T000000Z-0003").symlink_to(others[2])
+    for each in (others[0], others[2] / "journal.jsonl", others[2], base / names[0] / "journal.jsonl"):
+        os.utime(each, (1, 1))
+    with journal.opened(base / names[0]):
+        os.utime(base / names[0] / "journal.jsonl", (1, 1))
+        assert controller.prune(scene.environ, 60) == ("20200101T000000Z-0001",)
+    assert controller.prune(scene.environ, 60) == (names[0],)
+    tree = runs.to_tree(controller.recorded(scene.environ, 9), ("gone",))
+    jsonschema.Draft202012Validator(runs_schema()).validate(tree)
+    assert [each["run_id"] for each in tree["runs"]] == [names[1]]
+    assert runs.lines(tree).splitlines()[0] == "deleted: gone"
+    left = {"notes", names[1], "20200101T000000Z-0002", "20200101T000000Z-0003"}
+    assert {each.name for each in base.iterdir()} == left
+
+
+def test_who_asked_and_for_what_stands_in_journal_report_and_page(scene: Scene, ca_pem: bytes) -> None:
+    anna: dict[str, str | None] = {"user": "root", "sudo_user": "anna", "host": "ops-1", "from": "192.0.2.7"}
+    scene.by = anna
+    wanted = {"hsm_ip": ["10.0.1.6"], "component": ["jce"], "ca_cert": f"inline:{ca_pem.decode()}"}
+    spec = replace(ORDERS, desired={"web-1": wanted, "web-2": {}})
+    folder, said = scene.start(spec)
+    assert (said["by"], controller.find_run(scene.environ, "last")) == (anna, folder)
+    root = hashlib.sha256(ssl.PEM_cert_to_DER_cert(ca_pem.decode())).hexdigest()
+    assert said["asked"] == [
+        {"hosts": 1, "addresses": ["10.0.1.6"], "components": ["jce"], "version": None, "sdk": 5,
+         "platform": None, "ca_fingerprint": root, "accept_single_hsm": False, "cluster": None},
+    ]  # fmt: skip
+    stored = controller.stored_report(folder)
+    assert (stored["by"], stored["asked"]) == (said["by"], said["asked"])
+    who, what = "root (sudo by anna) on ops-1 from 192.0.2.7", f"10.0.1.6; jce; CA {root[:12]}"
+    assert f"by:    {who}\nasked: {what}\n" in screen(stored)
+    whole = controller.with_host_reports(folder, stored)
+    assert all(words in page(whole) for words in (who, what))
+    registry: Registry[Any] = Registry().with_resource(
+        host_schema()["$id"], Resource.from_contents(host_schema())
+    )
+    jsonschema.Draft202012Validator(schema(), registry=registry).validate(whole)
+    listed = runs.to_tree(controller.recorded(scene.environ, 9))
+    assert runs.lines(listed).rstrip().endswith(f"by {who}")
+    scene.by = {**anna, "sudo_user": None}
+    assert scene.resume(folder)["by"]["sudo_user"] is None
+
+
+def test_one_host_is_shown_in_full(scene: Scene) -> None:
+    folder, _ = scene.start()
+    part = controller.host_part(folder, "web-2")
+    shown = one_host.screen(part)
+    assert shown.splitlines()[0].startswith("ok  web-2  10.0.4.8:22  wave")
+    assert all(f"{step['id']}" in shown for step in REPORT["steps"])
+    with pytest.raises(AgentError, match="did you mean `web-"):
+        controller.host_part(folder, "web-9")
+
+
+@pytest.mark.parametrize(
+    ("part", "code", "words"),
+    [
+        ({"code": "ssh-timed-out", "outcome": "unreachable", "saw": "no answer"}, "ssh-timed-out", "web-1: the host"),
+        ({"code": None, "outcome": "not-reached", "saw": None}, "nothing-recorded", "no report of web-1"),
+    ],
+)  # fmt: skip
+def test_a_host_without_a_report_is_its_failure(part: dict[str, Any], code: str, words: str) -> None:
+    error = one_host.failure_of({"name": "web-1", "sentence": None, "want": None, "hint": None, **part})
+    assert (error.code.name, words in error.sentence) == (code, True)
 
 
 def test_what_is_wrong_with_the_way_begins_no_run(scene: Scene) -> None:

@@ -125,6 +125,8 @@ def test_a_repeated_roll_out_pushes_from_where_the_packages_lay(scene: Scene) ->
 
 def test_limit_and_only_choose_hosts(scene: Scene) -> None:
     assert [each.name for each in scene.made("fleet.toml", limit="web").targets] == ["web-1", "web-2"]
+    named = scene.made("fleet.toml", host=("db-1", "web-2"))
+    assert [each.name for each in named.targets] == ["web-2", "db-1"]
     scene.known = {"web-1": HostState.OK, "web-2": HostState.DEGRADED, "db-1": HostState.DRIFTED}
     assert [each.name for each in scene.made("fleet.toml", only=("failed",)).targets] == ["web-2"]
     assert [each.name for each in scene.made("fleet.toml", only=("failed", "drifted")).targets] == [
@@ -169,6 +171,12 @@ def test_every_complaint_about_the_pace_comes_at_once(scene: Scene) -> None:
         ("nothing", {}, "--inventory: there is no file"),
         ("fleet.yml", {}, "YAML is not read"),
         ("hosts", {"limit": "nobody"}, "nobody"),
+        (
+            "hosts",
+            {"host": ("web-3",)},
+            "--host: there is no host 'web-3' in the inventory; did you mean `web-",
+        ),
+        ("hosts", {"host": ("web-1",), "limit": "web-2"}, "--limit, --host, --all: one of them at a time"),
         ("hosts", {"only": ("failed",)}, "--only: there is no earlier run to choose by"),
     ],
 )
@@ -269,6 +277,7 @@ def test_what_is_typed_again_changes_every_host(scene: Scene) -> None:
         ("verify", {}, "--resume: that run is a `fleet rollout`"),
         ("rollout", {"inventory": "x"}, "--resume: the run has its hosts already"),
         ("rollout", {"limit": "x"}, "--resume: the run has its hosts already"),
+        ("rollout", {"host": ("x",)}, "--resume: the run has its hosts already"),
         (
             "rollout",
             {"only": ("bad",)},
