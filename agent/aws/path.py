@@ -206,7 +206,9 @@ class _Path:
         if self.network.peerings is None or self.network.attachments is None:
             return True  # nobody knows, and nothing is blamed on that
         sides = [each for each in self.network.attachments or () if each.vpc in self._vpcs]
-        return {each.vpc for each in sides if each.references} == set(self._vpcs)
+        # of a VPC of another account no attachment is shown
+        known = {each.vpc for each in sides}
+        return bool(sides) and known == {each.vpc for each in sides if each.references}
 
     def _not_attached(self, group: str) -> Obstacle:
         mine = self.client.interface
@@ -289,7 +291,8 @@ class _Path:
     def _leads_elsewhere(self, source: PathEnd, goal: PathEnd) -> bool:
         table = self._table(source.interface)
         route = table and _best_route(table, goal.address)
-        return table is None or bool(route and route.active and _is_opaque(route))
+        unseen = route and (_is_opaque(route) or self._enters_gateway(route, source))
+        return table is None or bool(route and route.active and unseen)
 
     def _table(self, interface: NetworkInterface) -> RouteTable | None:
         """Return the route table of an interface's subnet, None when it was not described."""
@@ -303,7 +306,7 @@ class _Path:
         if table is None or self._one_subnet or any(_is_prefix_list(each) for each in table.routes):
             return None
         route = _best_route(table, goal.address)
-        if route is not None and route.active and (_is_opaque(route) or self._connects(route)):
+        if route is not None and route.active and (_is_opaque(route) or self._connects(route, source)):
             return None
         seen = f"{route.destination} to {route.target or 'nowhere'}" if route else "no route"
         state = "" if route is None or route.active else " (blackhole)"
@@ -315,13 +318,24 @@ class _Path:
             command=self._route_command(table, route, goal),
         )
 
-    def _connects(self, route: VpcRoute) -> bool:
+    def _enters_gateway(self, route: VpcRoute, source: PathEnd) -> bool:
+        """Tell whether a route leads into a transit gateway that this VPC is attached to.
+
+        The goal's attachment may be of another account, or of a gateway that is peered with this one: neither is shown.
+        """
+        attachments = self.network.attachments or ()
+        here = (
+            each for each in attachments if each.vpc == source.interface.vpc and each.state == "available"
+        )
+        return route.target in {each.gateway for each in here}
+
+    def _connects(self, route: VpcRoute, source: PathEnd) -> bool:
         if self._one_vpc:
             return route.target == "local"
         if self.network.peerings is None or self.network.attachments is None:
             return route.target.startswith(("pcx-", "tgw-"))
         peered = (each.id for each in self._peerings() if each.state == "active")
-        return route.target in (*peered, *self._gateways())
+        return route.target in peered or self._enters_gateway(route, source)
 
     def _route_command(self, table: RouteTable, route: VpcRoute | None, goal: PathEnd) -> tuple[str, ...]:
         """Return what makes the right route the most specific one: a new one, or another target for the wrong one."""

@@ -125,10 +125,10 @@ def references(world: World) -> bool:
     for peering in world.network.peerings or ():
         if peering.state == "active" and sorted(peering.vpcs) == sorted((here, there)):
             return True
-    return all(
-        any(each.vpc == vpc and each.references for each in world.network.attachments or ())
-        for vpc in (here, there)
-    )
+    sides = [each for each in world.network.attachments or () if each.vpc in (here, there)]
+    # of another account's VPC no attachment is shown, and it may well work
+    shown = {each.vpc for each in sides}
+    return bool(sides) and all(any(each.references for each in sides if each.vpc == vpc) for vpc in shown)
 
 
 def carried(world: World, source: PathEnd, goal: PathEnd, port: int) -> bool:
@@ -178,12 +178,11 @@ def routed(world: World, source: PathEnd, goal: PathEnd) -> bool:
     for peering in world.network.peerings or ():
         if best.target == peering.id:
             return peering.state == "active" and sorted(peering.vpcs) == sorted((here, there))
-    attached = {
-        each.vpc
+    # where the gateway leads on, its own tables and its peers know
+    return any(
+        (each.gateway, each.vpc, each.state) == (best.target, here, "available")
         for each in world.network.attachments or ()
-        if each.gateway == best.target and each.state == "available"
-    }
-    return {here, there} <= attached
+    )
 
 
 # --- worlds
@@ -614,6 +613,42 @@ def test_a_group_of_another_vpc_may_match_while_nobody_knows_what_connects_them(
     known = world.obstacle()
     assert known is not None
     assert known.code == "group-rule-missing"
+
+
+@pytest.mark.parametrize("shown", ["vpc-a", "vpc-b"])
+def test_a_transit_gateway_whose_other_side_is_another_accounts_is_not_blamed(shown: str) -> None:
+    """EC2 shows an account its own VPCs' tables and attachments alone; the cluster's VPC may be of another one."""
+    world = without_group(usual("subnet-b1"), "sg-x")
+    groups = (
+        SecurityGroup("sg-hsm", (GroupRule("tcp", 2223, 2225, groups=("sg-x",)),)),
+        SecurityGroup("sg-x", (), (EVERYBODY,)),
+    )
+    other = "10.1.0.0/16" if shown == "vpc-a" else "10.0.0.0/16"
+    local = "10.0.0.0/16" if shown == "vpc-a" else "10.1.0.0/16"
+    table = RouteTable("rtb-1", shown, (), True, (VpcRoute(local, "local"), VpcRoute(other, "tgw-1")))
+    mine = TransitAttachment("tgw-1", shown, "available", references=True)
+    world = with_network(world, groups=groups, tables=(table,), attachments=(mine,), acls=())
+    assert world.obstacle() is None
+    elsewhere = replace(table, routes=(VpcRoute(local, "local"), VpcRoute(other, "tgw-2")))
+    lost = with_network(world, tables=(elsewhere,)).obstacle()
+    assert lost is not None
+    assert lost.code == "vpc-not-connected"
+
+
+def test_gateways_that_are_peered_connect_two_vpcs() -> None:
+    routes = {
+        "vpc-a": ("10.0.0.0/16", "10.1.0.0/16", "tgw-1"),
+        "vpc-b": ("10.1.0.0/16", "10.0.0.0/16", "tgw-2"),
+    }
+    tables_ = tuple(
+        RouteTable(f"rtb-{vpc}", vpc, (), True, (VpcRoute(own, "local"), VpcRoute(other, gateway)))
+        for vpc, (own, other, gateway) in routes.items()
+    )
+    sides = tuple(TransitAttachment(each[2], vpc, "available") for vpc, each in routes.items())
+    rule = GroupRule("tcp", 2223, 2225, ("10.0.1.7/32",))
+    groups = (SecurityGroup("sg-hsm", (rule,)), SecurityGroup("sg-x", (), (EVERYBODY,)))
+    world = without_group(usual("subnet-b1"), "sg-x")
+    assert with_network(world, groups=groups, tables=tables_, attachments=sides).obstacle() is None
 
 
 GROUP = "cluster-2abcdefghij-sg"
