@@ -7,6 +7,7 @@ the cluster; and what EC2 describes of the network. A level that is missing leav
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,8 @@ LIMIT = 20.0
 # What a network does to packets that it does not let through. Who refuses a connection has got them.
 _STOPPED_ON_THE_WAY = ("hsm-timed-out", "hsm-no-route")
 _METADATA = "instance metadata"
+# also for IPv6
+_LOCAL_PORTS = "/proc/sys/net/ipv4/ip_local_port_range"
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Diagnosis:
         unreached = _unreached(result, plan)
         if not unreached or result.stopped is not None:
             return result
-        search = _Search(self, unreached)
+        search = _Search(self, unreached, is_let_in=_reaches_another(result))
         try:
             if not self.is_possible:
                 return search.without_metadata(result)
@@ -82,6 +85,7 @@ class _Unreached:
 
     line: str
     address: str
+    port: int
     source: str
 
 
@@ -92,10 +96,24 @@ def _unreached(result: EngineResult, plan: Plan) -> tuple[_Unreached, ...]:
         if line.outcome is StepOutcome.FAILED and line.code in _STOPPED_ON_THE_WAY
     }
     return tuple(
-        _Unreached(probe.id, probe.address, str(failed[probe.id].detail.get("source", "")))
+        _Unreached(probe.id, probe.address, probe.port, str(failed[probe.id].detail.get("source", "")))
         for probe in plan.probes
         if isinstance(probe, Reach) and probe.id in failed
     )
+
+
+def _reaches_another(result: EngineResult) -> bool:
+    return any(line.kind == "reach" and line.outcome is StepOutcome.MET for line in result.steps)
+
+
+def _ephemeral_ports(view: HostView) -> tuple[int, int]:
+    """Return the ports from which this host connects: as its kernel has it, or else by default."""
+    from agent.aws.path import EPHEMERAL_LINUX, EPHEMERAL_WINDOWS  # noqa: PLC0415 -- only where an HSM is missing
+
+    if view.system.is_windows:
+        return EPHEMERAL_WINDOWS
+    found = re.fullmatch(rb"([0-9]{1,5})\s+([0-9]{1,5})\s*", view.read(_LOCAL_PORTS) or b"")
+    return (int(found[1]), int(found[2])) if found else EPHEMERAL_LINUX
 
 
 def _as_described(own: OwnInterface, found: Mapping[str, NetworkInterface]) -> OwnInterface:
@@ -109,9 +127,10 @@ def _as_described(own: OwnInterface, found: Mapping[str, NetworkInterface]) -> O
 class _Search:
     """One search for the causes. What it has found stands, whatever ends it."""
 
-    def __init__(self, known: Diagnosis, unreached: Sequence[_Unreached]) -> None:
+    def __init__(self, known: Diagnosis, unreached: Sequence[_Unreached], *, is_let_in: bool) -> None:
         self._known = known
         self._unreached = unreached
+        self._is_let_in = is_let_in  # as another HSM shows: all of a cluster have one group
         self._ends = known.view.monotonic() + LIMIT
         self._obstacles: dict[str, Obstacle] = {}
         self._judged: set[str] = set()
@@ -181,7 +200,7 @@ class _Search:
         """Judge by the names of the groups alone, where AWS does not describe the cluster."""
         from agent.aws.path import membership_obstacle  # noqa: PLC0415 -- as above
 
-        if self._known.cluster_id is None or self._known.cluster is not None:
+        if self._known.cluster_id is None or self._known.cluster is not None or self._is_let_in:
             return
         for each in self._unreached:
             own = self._own[each.source]
@@ -251,8 +270,7 @@ class _Search:
         from agent.aws import path  # noqa: PLC0415 -- as above
         from agent.aws.network import Network  # noqa: PLC0415 -- as above
 
-        windows = self._known.view.system.is_windows
-        ports = path.EPHEMERAL_WINDOWS if windows else path.EPHEMERAL_LINUX
+        ephemeral = _ephemeral_ports(self._known.view)
         for each in self._unreached:
             mine, hsm = self._own[each.source], hsms.get(each.address)
             interface = own.get(mine.interface.id, mine.interface)
@@ -260,7 +278,11 @@ class _Search:
             if hsm is None or address is None:
                 continue
             ends = path.PathEnd(interface, address), path.PathEnd(hsm, each.address)
-            found = path.find_obstacle(network or Network(), *ends, region=region, ephemeral=ports)
+            ports = [other.port for other in self._unreached if other.address == each.address]
+            found = path.find_obstacle(
+                network or Network(), *ends, region=region, ephemeral=ephemeral,
+                tried=(min(ports), max(ports)), is_let_in=self._is_let_in,
+            )  # fmt: skip
             self._judged.add(each.address)
             if found is None:
                 self._obstacles.pop(each.address, None)
@@ -331,7 +353,9 @@ class _Search:
             clear = sorted(self._judged - self._obstacles.keys())
             where = ", ".join(levels)
             if clear:
-                text = f"nothing stops TCP 2223-2225 to {', '.join(clear)} as far as this shows: {where}"
+                ports = sorted({each.port for each in self._unreached if each.address in clear})
+                tried = ", ".join(map(str, ports))
+                text = f"nothing stops TCP {tried} to {', '.join(clear)} as far as this shows: {where}"
                 notices.append(Notice("path-clear", text))
             if self._obstacles:
                 text = f"why {', '.join(self._obstacles)} is not reached was looked for in {where}"

@@ -74,13 +74,21 @@ class Obstacle:
 
 
 def find_obstacle(
-    network: Network, client: PathEnd, hsm: PathEnd, *, region: str, ephemeral: Span = EPHEMERAL_LINUX
+    network: Network,
+    client: PathEnd,
+    hsm: PathEnd,
+    *,
+    region: str,
+    ephemeral: Span = EPHEMERAL_LINUX,
+    tried: Span = PORTS,
+    is_let_in: bool = False,
 ) -> Obstacle | None:
-    """Return the first thing that stops TCP 2223-2225 from `client` to `hsm`, or the answers; None where nothing does.
+    """Return the first thing that stops `tried` ports from `client` to `hsm`, or the answers; None where nothing does.
 
-    `ephemeral` are the ports from which the client connects, and to which the answers come.
+    `ephemeral` are the ports from which the client connects, and to which the answers come. `is_let_in`: another HSM
+    of the cluster is reached, so that the group of all of them, where it was not described, is not the cause.
     """
-    path = _Path(network, client, hsm, region, ephemeral)
+    path = _Path(network, client, hsm, region, ephemeral, tried, is_let_in)
     return (
         path.ingress_obstacle()
         or path.egress_obstacle()
@@ -145,6 +153,8 @@ class _Path:
     hsm: PathEnd
     region: str
     ephemeral: Span
+    tried: Span
+    is_let_in: bool
 
     @property
     def _one_vpc(self) -> bool:
@@ -164,7 +174,8 @@ class _Path:
         mine, theirs = self.client.interface, self.hsm.interface
         groups = _named(self.network.groups, theirs.groups)
         if groups is None:  # AWS makes the group of a cluster with rules for its members
-            if not theirs.groups or not self._one_vpc or set(mine.groups) & set(theirs.groups):
+            is_member = bool(set(mine.groups) & set(theirs.groups))
+            if not theirs.groups or not self._one_vpc or is_member or self.is_let_in:
                 return None
             if len(mine.groups) < MOST_GROUPS:
                 return self._not_attached(theirs.groups[0])
@@ -173,7 +184,7 @@ class _Path:
             return replace(rule, code="group-not-attached", saw=saw, advice=_full(mine))
         if self._passes((rule for each in groups for rule in each.ingress), self.client):
             return None
-        own = next((each for each in groups if _covers(_own_spans(each), PORTS)), None)
+        own = next((each for each in groups if _covers(_own_spans(each), self.tried)), None)
         if own and self._one_vpc and own.id not in mine.groups and len(mine.groups) < MOST_GROUPS:
             return self._not_attached(own.id)
         rule = self._rule_missing("ingress", theirs.groups[0], self.client)
@@ -188,7 +199,7 @@ class _Path:
         return self._rule_missing("egress", self.client.interface.groups[0], self.hsm)
 
     def _passes(self, rules: Iterable[GroupRule], peer: PathEnd) -> bool:
-        """Tell whether rules let all three ports through from or to a peer; one that nobody can read does."""
+        """Tell whether rules let all that is tried through from or to a peer; one that nobody can read does."""
         spans: list[Span] = []
         for rule in rules:
             if not _is_tcp(rule):
@@ -196,7 +207,7 @@ class _Path:
             named = self._references_work and set(rule.groups) & set(peer.interface.groups)
             if rule.opaque or named or any(_contains(each, peer.address) for each in rule.ranges):
                 spans.append(_ports_of(rule))
-        return _covers(spans, PORTS)
+        return _covers(spans, self.tried)
 
     @property
     def _references_work(self) -> bool:
@@ -367,8 +378,8 @@ class _Path:
             return None
         here, there = self.client, self.hsm
         passages = (
-            (here, there, True, PORTS),
-            (there, here, False, PORTS),
+            (here, there, True, self.tried),
+            (there, here, False, self.tried),
             (there, here, True, self.ephemeral),
             (here, there, False, self.ephemeral),
         )
@@ -383,7 +394,7 @@ class _Path:
         if number is None:
             return None
         direction = "egress" if egress else "ingress"
-        span = f"{ports[0]}-{ports[1]}"
+        span = f"{ports[0]}-{ports[1]}" if ports[0] < ports[1] else f"{ports[0]}"
         way = "to" if egress else "from"
         rule = "its last rule" if number == LAST_ENTRY else f"rule {number}"
         return Obstacle(

@@ -284,6 +284,41 @@ def test_a_member_that_is_not_needed_is_no_failure(scene: Scene) -> None:
     assert line(result, "cluster:group") is None
 
 
+def test_a_group_that_nobody_described_is_not_the_cause_where_another_hsm_is_reached(scene: Scene) -> None:
+    """All HSMs have one group, and the other one lets this instance in: by a rule of its own, say."""
+    detach(scene)
+    scene.server.misbehave(refuses("UnauthorizedOperation", "no", 403))
+    described = scene.explain(hsm0="hsm-timed-out", hsm1=None)
+    scene.is_described = False
+    by_name = scene.explain(hsm0="hsm-timed-out", hsm1=None)
+    for result in (described, by_name):
+        assert reach(result).code == "hsm-timed-out"
+        assert line(result, "cluster:group") is None
+        assert "ec2:DescribeNetworkInterfaces is denied" in notices(result)["path-not-checked"]
+    assert reach(scene.explain()).code == "group-not-attached"
+
+
+def test_a_rule_for_the_port_that_was_tried_is_enough(scene: Scene) -> None:
+    block_ingress(scene)
+    own = [{**PORTS, "ToPort": 2223, "UserIdGroupPairs": [{"GroupId": scene.cluster.group}]}]
+    scene.cluster.ec2.authorize_security_group_ingress(GroupId=scene.cluster.group, IpPermissions=own)
+    result = scene.explain()
+    assert reach(result).code == "hsm-timed-out"
+    assert notices(result)["path-clear"].startswith("nothing stops TCP 2223 to ")
+
+
+def test_answers_come_to_the_ports_that_this_kernel_connects_from(scene: Scene) -> None:
+    wanted = [{"Name": "association.subnet-id", "Values": [scene.instance.subnet]}]
+    (acl,) = scene.cluster.ec2.describe_network_acls(Filters=wanted)["NetworkAcls"]
+    scene.cluster.ec2.create_network_acl_entry(
+        NetworkAclId=acl["NetworkAclId"], RuleNumber=90, Protocol="6", RuleAction="deny", Egress=False,
+        CidrBlock="10.77.10.0/24", PortRange={"From": 32768, "To": 49151},
+    )  # fmt: skip
+    assert reach(scene.explain()).code == "network-acl-blocks"
+    scene.view.place("/proc/sys/net/ipv4/ip_local_port_range", b"49152\t65535\n")
+    assert reach(scene.explain()).code == "hsm-timed-out"
+
+
 # --- addresses alone
 
 
