@@ -19,7 +19,7 @@ from agent.cloudhsm.post_checks import (
 )
 from agent.cloudhsm.shared import parted, shared
 from agent.config.ca_source import load_ca
-from agent.config.cluster_source import HsmSource, resolve_hsms
+from agent.config.cluster_source import HsmSource, resolve_hsms, with_region_of
 from agent.config.desired import Desired, to_json
 from agent.config.recorded import (
     accept,
@@ -132,7 +132,7 @@ def configure(machine: Host, desired: Desired, run: RunInfo, listener: Listener)
         this.lock_host()
         context, limits = this.context, timeouts_for(desired)
         host = DeadlineHost(machine, limits.run)
-        context.wanted = wanted = resolve_desired(host, desired)
+        context.wanted = wanted = with_region_of(resolve_desired(host, desired), run.environ)
         this.deliver_to(wanted)
         context.note(*close(machine))
         accept(machine, record_of(machine, run.run_id, wanted))

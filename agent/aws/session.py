@@ -33,6 +33,7 @@ CONTAINER_TOKEN, CONTAINER_TOKEN_FILE = (
 )
 WEB_IDENTITY = "AWS_WEB_IDENTITY_TOKEN_FILE"
 REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+_REGION = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 # Credentials that end sooner are read again.
 RENEWED = dt.timedelta(minutes=5)
@@ -150,13 +151,13 @@ def open_session(
     It is the one given, that of the variables, the one beside the provider's credentials, or this instance's. Raises
     AgentError `aws-region-unknown`. Credentials are looked for when they are first needed.
     """
-    named = next(((name, environ[name]) for name in REGIONS if environ.get(name)), None)
+    named = _named_region(environ)
     name, value = ("--region", region) if region else named or ("the profile", provider and provider.region())
     why = ""
     if not value:
         answer = ask_metadata(view, environ, "placement/region")
         name, value, why = "instance metadata", answer.text, answer.why
-    if value is not None and re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", value):
+    if value is not None and _REGION.fullmatch(value):
         return AwsSession(view, environ, value, provider)
     raise AgentError(
         "aws-region-unknown",
@@ -164,6 +165,16 @@ def open_session(
         saw=f"{name} names no region" if value else f"neither {' nor '.join(REGIONS)}; {why}",
         want="a region such as eu-central-1",
     )
+
+
+def region_of(environ: Mapping[str, str]) -> str | None:
+    """Return the region that the variables name, None where they name none that could be one."""
+    named = _named_region(environ)
+    return named[1] if named is not None and _REGION.fullmatch(named[1]) else None
+
+
+def _named_region(environ: Mapping[str, str]) -> tuple[str, str] | None:
+    return next(((name, environ[name]) for name in REGIONS if environ.get(name)), None)
 
 
 def find_credentials(view: HostView, environ: Mapping[str, str]) -> Credentials:

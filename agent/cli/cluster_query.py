@@ -57,7 +57,8 @@ def ask_cluster(
     # a host is not asked for its account's roles: its own role may not
     role = host.instance_id is None or profile is not None
     answers = survey(access, description.id, description.vpc, description.security_group, role=role)
-    return view_cluster(description, answers, host, now=machine.now(), named_by=meant.named_by)
+    now = access.client.session.now()  # by AWS's clock, where this host's is known to be wrong
+    return view_cluster(description, answers, host, now=now, named_by=meant.named_by)
 
 
 def _describe(access: AwsAccess, cluster_id: str | None) -> ClusterDescription:

@@ -51,6 +51,11 @@ class ClusterHsm:
         return bool(self.ipv4 or self.ipv6) and self.state not in (*_COMING, *_GONE)
 
     @property
+    def canonical_addresses(self) -> frozenset[str]:
+        """Its addresses, each in its one spelling."""
+        return frozenset(canonical_address(each) for each in (self.ipv4, self.ipv6) if each)
+
+    @property
     def is_moving(self) -> bool:
         """Whether AWS is still making or deleting it, so that the list of addresses will change."""
         return self.state in (*_COMING, "DELETE_IN_PROGRESS") or not (
@@ -81,6 +86,11 @@ class ClusterDescription:
         """Return one address for each usable HSM: of two the IPv4 one, unless this host has no IPv4."""
         usable = (each for each in self.hsms if each.is_usable)
         return tuple((each.ipv4 or each.ipv6) if ipv4 else (each.ipv6 or each.ipv4) for each in usable)
+
+    def usable_at(self, given: Sequence[str]) -> tuple[ClusterHsm, ...]:
+        """Return the usable HSMs that have one of these addresses, whichever of their two it is."""
+        known = set(map(canonical_address, given))
+        return tuple(each for each in self.hsms if each.is_usable and known & each.canonical_addresses)
 
     @property
     def is_moving(self) -> bool:
@@ -230,16 +240,8 @@ def client_error(cluster: ClusterDescription, sdk: int, version: tuple[int, ...]
 
 def address_error(cluster: ClusterDescription, given: Sequence[str]) -> AgentError | None:
     """Return which of the addresses that were given are none of the cluster's HSMs."""
-    import ipaddress  # noqa: PLC0415 -- 5 ms that a host without a cluster id need not pay
-
-    def same(text: str) -> object:
-        try:
-            return ipaddress.ip_address(text)
-        except ValueError:
-            return text
-
-    known = {same(each) for hsm in cluster.hsms for each in (hsm.ipv4, hsm.ipv6) if each}
-    foreign = [each for each in given if same(each) not in known]
+    known = frozenset[str]().union(*(hsm.canonical_addresses for hsm in cluster.hsms))
+    foreign = [each for each in given if canonical_address(each) not in known]
     if not foreign:
         return None
     return AgentError(
@@ -279,14 +281,14 @@ def is_settled(cluster: ClusterDescription, before: ClusterDescription | None, k
     """
     if cluster.is_moving or (cluster_error(cluster) is not None and cluster.may_become_ready):
         return False
-    return cluster == before or set(known) <= set(cluster.addresses())
+    return cluster == before or not _gone(cluster, known)
 
 
 def address_changes(cluster: ClusterDescription, configured: Sequence[str]) -> Notice | None:
     """Return how the addresses that were configured differ from the cluster's; None where they do not."""
-    addresses = cluster.addresses()
-    new = [each for each in addresses if each not in configured]
-    gone = [each for each in configured if each not in addresses]
+    there = cluster.usable_at(configured)
+    new = [each.ipv4 or each.ipv6 for each in cluster.hsms if each.is_usable and each not in there]
+    gone = _gone(cluster, configured)
     if not configured or not (new or gone):
         return None
     words = [
@@ -295,6 +297,21 @@ def address_changes(cluster: ClusterDescription, configured: Sequence[str]) -> N
     ]
     text = f"{cluster.id} has other HSMs than this host was configured for: {'; '.join(words)}"
     return Notice("cluster-addresses-changed", text)
+
+
+def _gone(cluster: ClusterDescription, configured: Sequence[str]) -> list[str]:
+    """Return the addresses at which no usable HSM is."""
+    return [each for each in configured if not cluster.usable_at([each])]
+
+
+def canonical_address(text: str) -> str:
+    """Return an address in its one spelling, and what is none as it is."""
+    import ipaddress  # noqa: PLC0415 -- 5 ms that a host without a cluster id need not pay
+
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return text
 
 
 def _read_hsm(tree: Mapping[str, Any]) -> ClusterHsm:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import ipaddress
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -12,7 +11,13 @@ from agent.aws.network import Network, NetworkInterface
 from agent.aws.path import EPHEMERAL_LINUX, EPHEMERAL_WINDOWS, PathEnd
 from agent.aws.reachability import BlockedPath, Reachability
 from agent.cloudhsm.ca_proof import CaProof, prove_ca
-from agent.cloudhsm.cluster import activation_error, client_error, cluster_error, cluster_notices
+from agent.cloudhsm.cluster import (
+    activation_error,
+    canonical_address,
+    client_error,
+    cluster_error,
+    cluster_notices,
+)
 from agent.core.codes import CODES
 from agent.core.notices import WARNINGS
 
@@ -226,22 +231,11 @@ def _end_of(cluster: ClusterDescription, hsm: ClusterHsm) -> PathEnd:
 
 
 def _match(cluster: ClusterDescription, component: str, servers: tuple[str, ...]) -> ConfigurationMatch:
-    configured = {_canonical(each) for each in servers}
-    known = {_canonical(each) for hsm in cluster.hsms for each in (hsm.ipv4, hsm.ipv6) if each}
-    missing = tuple(
-        each.ipv4 or each.ipv6
-        for each in cluster.hsms
-        if each.is_usable and not {_canonical(each.ipv4), _canonical(each.ipv6)} & configured
-    )
-    foreign = tuple(each for each in servers if _canonical(each) not in known)
+    known = frozenset[str]().union(*(hsm.canonical_addresses for hsm in cluster.hsms))
+    there = cluster.usable_at(servers)
+    missing = tuple(each.ipv4 or each.ipv6 for each in cluster.hsms if each.is_usable and each not in there)
+    foreign = tuple(each for each in servers if canonical_address(each) not in known)
     return ConfigurationMatch(component, servers, missing, foreign)
-
-
-def _canonical(text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        return text
 
 
 def _proof(cluster: ClusterDescription, host: HostSide) -> CaProof | None:

@@ -12,7 +12,7 @@ from agent.core.errors import AgentError
 from agent.core.model import Notice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from agent.aws.access import AwsAccess
     from agent.cloudhsm.cluster import ClusterDescription
@@ -61,6 +61,18 @@ def resolve_hsms(
     changes = address_changes(cluster, configured)
     notices = (*cluster_notices(cluster), *((changes,) if changes else ()))
     return HsmSource(replace(desired, hsm_ip=addresses), found, notices)
+
+
+def with_region_of(desired: Desired, environ: Mapping[str, str]) -> Desired:
+    """Return what is desired with the region that the variables of this shell name, where AWS is asked for a cluster.
+
+    It is recorded with the request: a run that repeats it may have another shell, or none.
+    """
+    if desired.cluster_id is None or desired.region is not None:
+        return desired
+    from agent.aws.session import region_of  # noqa: PLC0415 -- 30 ms that only this pays
+
+    return replace(desired, region=region_of(environ))
 
 
 def describe_cluster(

@@ -52,9 +52,15 @@ class ClusterAddresses:
         error = address_error(self.cluster, self.addresses)
         if error is not None:
             return _unmet(error)
-        total = len(self.cluster.addresses())
+        usable, total = self.cluster.usable_at(self.addresses), len(self.cluster.addresses())
+        others = [
+            f"{each.id} is {each.state}"
+            for each in self.cluster.hsms
+            if each not in usable and each.canonical_addresses & set(self.addresses)
+        ]
+        saw = f"{', '.join(self.addresses)}: {len(usable)} of the {total} HSMs that can be used"
         return Finding.ok(
-            f"{', '.join(self.addresses)}: {len(self.addresses)} of the {total} HSMs that can be used",
+            "; ".join((saw, *others)),
             f"addresses of HSMs of {self.cluster.id}",
         )
 

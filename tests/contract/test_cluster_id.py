@@ -327,6 +327,15 @@ def test_the_region_that_a_shell_names_is_recorded(site: Site) -> None:
     assert records.read_last(site.host).desired["region"] == REGION
 
 
+def test_the_region_of_a_shell_is_recorded_before_aws_answers(site: Site) -> None:
+    site.environ["AWS_REGION"] = REGION
+    with site.aws(refuses("AccessDeniedException", "no", 403)):
+        assert outcome(site.configure(region=None)) == ("failed", "aws-denied", 12)
+    del site.environ["AWS_REGION"]
+    with site.aws(site.cluster()):
+        assert outcome(site.again()) == ("ok", None, 0)
+
+
 # --- AWS's bad days, and what is left when the operator named the addresses too
 
 SKEWED = refuses(

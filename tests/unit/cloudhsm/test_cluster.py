@@ -9,16 +9,20 @@ import pytest
 from agent.cloudhsm.cluster import (
     CLUSTER_ID,
     activation_error,
+    address_changes,
     address_error,
     client_error,
     cluster_error,
     cluster_notices,
     find_cluster,
+    is_settled,
     read_cluster,
 )
 from agent.core.errors import AgentError
 from agent.core.notices import WARNINGS
+from agent.steps.cluster import ClusterAddresses
 from tests.fakes import cluster_answers as aws
+from tests.fakes.memory import Memory
 
 REGION = "eu-central-1"
 
@@ -153,6 +157,26 @@ def test_addresses_of_another_cluster_are_named() -> None:
     assert address_error(cluster, ["10.0.1.6", "2001:db8:0::1", "10.0.2.6"]) is None
     error = address_error(cluster, ["10.0.1.6", "10.9.9.9", "hsm.example"])
     assert (code(error), error and error.saw) == ("hsm-not-of-cluster", "10.9.9.9, hsm.example")
+
+
+def test_two_addresses_of_one_hsm_are_one_hsm() -> None:
+    cluster = read(aws.cluster("ACTIVE", aws.hsm(1, EniIpV6="2001:DB8::1"), aws.hsm(2)))
+    assert address_changes(cluster, ["2001:db8::1", "10.0.2.6"]) is None
+    assert is_settled(cluster, None, ["2001:db8::1", "10.0.2.6"])
+    changed = address_changes(cluster, ["2001:db8::1", "10.0.3.6"])
+    assert changed is not None
+    assert changed.text.endswith("new are 10.0.2.6; gone are 10.0.3.6")
+    both = ClusterAddresses(cluster, ("10.0.1.6", "2001:db8::1")).check(Memory())
+    assert both.saw == "10.0.1.6, 2001:db8::1: 1 of the 2 HSMs that can be used"
+
+
+def test_an_hsm_that_is_being_deleted_is_not_one_that_can_be_used() -> None:
+    cluster = read(aws.cluster("ACTIVE", aws.hsm(1, "DELETE_IN_PROGRESS"), aws.hsm(2)))
+    found = ClusterAddresses(cluster, ("10.0.1.6", "10.0.2.6")).check(Memory())
+    assert found.met
+    assert found.saw == (
+        "10.0.1.6, 10.0.2.6: 1 of the 1 HSMs that can be used; hsm-1abcdefghij is DELETE_IN_PROGRESS"
+    )
 
 
 @pytest.mark.parametrize(
