@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable
 
-from agent.aws import operations, path_questions
+from agent.aws import instance_search, operations, path_questions
 from agent.aws.endpoints import partition_of
 from agent.core.aws_names import Parameter, S3Location, name_of, s3_prefix
 from agent.core.errors import AgentError
@@ -43,12 +43,23 @@ _WHOLE_SECRET = re.compile(r".+-[A-Za-z0-9]{6}")
 
 
 @dataclass(frozen=True)
+class InventoryQuestions:
+    """What an inventory of EC2 asks. `regions` are those that it names; `images`: who logs in to an image is asked."""
+
+    regions: tuple[str, ...] = ()
+    clusters: bool = False
+    images: bool = True
+    consoles: bool = False
+
+
+@dataclass(frozen=True)
 class PolicyRequest:
     """For whom a policy is made and what they are to do.
 
     `account` is a number or `*`, `keys` are ARNs of KMS keys with which what is read is encrypted, `agent` is where
     user-data gets hsm-agent (s3:// or anything else), `region` is None where nothing names one. `search`: find why an
     HSM is not reached without a cluster's id too. `vpc`: where interfaces may be changed, any if it is empty.
+    `inventory` is what the inventory of a fleet asks, None where it asks nothing.
     """
 
     desired: Desired
@@ -59,6 +70,7 @@ class PolicyRequest:
     agent: str = ""
     search: bool = False
     vpc: str = ""
+    inventory: InventoryQuestions | None = None
 
     def region_or(self, own: str) -> str:
         """Return the region that a name has of its own, else the general one. Raises `aws-region-unknown`."""
@@ -157,6 +169,35 @@ def _surroundings(request: PolicyRequest) -> Grant | None:
     if request.desired.cluster_id is None:
         return None
     return _described(request, *SURROUNDINGS)
+
+
+def _hosts(request: PolicyRequest) -> Grant | None:
+    """What makes hosts of instances; without DescribeImages their users are not known."""
+    inventory = request.inventory
+    if inventory is None:
+        return None
+    asked = (
+        *instance_search.ASKED,
+        *((operations.DESCRIBE_IMAGES,) if inventory.images else ()),
+        *(instance_search.ASKED_FOR_CLUSTERS if inventory.clusters else ()),
+    )
+    conditions = {"StringEquals": {"aws:RequestedRegion": _regions_of(request, inventory)}}
+    return Grant(tuple(each.permission for each in asked), (ANY,), conditions)
+
+
+def _consoles(request: PolicyRequest) -> Grant | None:
+    inventory = request.inventory
+    if inventory is None or not inventory.consoles:
+        return None
+    regions = inventory.regions or (request.region_or(""),)
+    arns = (request.arn("ec2", f"instance/{ANY}", region) for region in regions)
+    return _of_all(operations.GET_CONSOLE_OUTPUT.permission, arns)
+
+
+def _regions_of(request: PolicyRequest, inventory: InventoryQuestions) -> str | list[str]:
+    """Return the regions as IAM has them: one alone is a text."""
+    regions = sorted(set(inventory.regions)) or [request.region_or("")]
+    return regions if len(regions) > 1 else regions[0]
 
 
 def _service_role(request: PolicyRequest) -> Grant | None:
@@ -285,6 +326,8 @@ PURPOSES = (
     Purpose("AttachGroup", (HOST,), _attachment),
     Purpose("DescribeSurroundings", (OPERATOR,), _surroundings),
     Purpose("FindServiceRole", (OPERATOR,), _service_role),
+    Purpose("FindHosts", (OPERATOR,), _hosts),
+    Purpose("ReadConsoles", (OPERATOR,), _consoles),
     Purpose("ReadCa", AUDIENCES, _ca),
     Purpose("FetchPackages", AUDIENCES, _packages),
     Purpose("FetchAgent", (HOST,), _agent),

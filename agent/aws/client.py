@@ -12,6 +12,7 @@ from agent.aws.protocols import Refusal, UnreadableAnswerError, decode, encode, 
 from agent.aws.session import AwsSession, clock_words
 from agent.aws.sigv4 import sign
 from agent.core.backoff import Backoff
+from agent.core.codes import CODES
 from agent.core.errors import AgentError
 from agent.http.exchange import AnswerTooLargeError, ExchangeError, ExchangeLimits, exchange
 
@@ -33,12 +34,13 @@ _BACKOFF = Backoff(first=1.0, cap=WHOLE)
 _CLOCK = ("RequestInTheFuture", "RequestTimeTooSkewed")
 _OLD = "RequestExpired"
 _SIGNATURE = (_OLD, "SignatureDoesNotMatch", "InvalidSignatureException", "AuthFailure")
+# What is said of good credentials in a region that the account has not enabled, as well as of wrong ones.
+_NOT_ENABLED = ("AuthFailure", "UnrecognizedClientException", "InvalidClientTokenId", "OptInRequired")
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 _CREDENTIALS = (
     *_SIGNATURE,
     *_EXPIRED,
-    "UnrecognizedClientException",
-    "InvalidClientTokenId",
+    *_NOT_ENABLED,
     "InvalidAccessKeyId",
     "InvalidToken",
     "MissingAuthenticationToken",
@@ -234,7 +236,14 @@ class AwsClient:
             )
         if code in _CREDENTIALS:
             want = "credentials that AWS takes"
-            return AgentError("aws-no-credentials", "AWS does not take these credentials", saw=saw, want=want)
+            hint = f"{CODES['aws-no-credentials'].fix}; is {region} enabled in this account?"
+            return AgentError(
+                "aws-no-credentials",
+                "AWS does not take these credentials",
+                saw=saw,
+                want=want,
+                hint=hint if code in _NOT_ENABLED else None,
+            )
         if code in (*DENIED, *_KEY_DENIED) or (status in (401, 403) and not code):
             return _denied(operation, refusal, region)
         if code in _THROTTLED or status == 429:

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Instance:
-    """An instance. `name` is the value of its tag Name, empty without one."""
+    """An instance. `name` is the value of its tag Name, empty without one.
+
+    `private`, `public` and `ipv6` are addresses of its first interface, empty where it has none; `image` is the id of
+    what it was launched from. `region` is where it was asked for.
+    """
 
     id: str
     name: str = ""
@@ -27,6 +31,12 @@ class Instance:
     zone: str = ""
     is_windows: bool = False
     interfaces: tuple[NetworkInterface, ...] = ()
+    private: str = ""
+    public: str = ""
+    ipv6: str = ""
+    image: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    region: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,16 +74,22 @@ class VpcSurvey:
     unanswered: tuple[UnansweredQuestion, ...] = ()
 
 
-def read_instances(pages: Iterable[Mapping[str, Any]]) -> tuple[Instance, ...]:
-    """Return the instances that DescribeInstances lists."""
+def read_instances(pages: Iterable[Mapping[str, Any]], region: str = "") -> tuple[Instance, ...]:
+    """Return the instances that DescribeInstances lists in a region."""
     return tuple(
         Instance(
             each["instanceId"],
-            _name_of(each),
+            dict(_tags_of(each)).get("Name", ""),
             (each.get("instanceState") or {}).get("name", ""),
             (each.get("placement") or {}).get("availabilityZone", ""),
             each.get("platform", "").lower() == "windows",
             read_interfaces([each]),
+            private=each.get("privateIpAddress", ""),
+            public=each.get("ipAddress", ""),
+            ipv6=_ipv6_of(each),
+            image=each.get("imageId", ""),
+            tags=_tags_of(each),
+            region=region,
         )
         for page in pages
         for reservation in page.get("reservationSet") or ()
@@ -106,6 +122,17 @@ def newest_backup(answer: Mapping[str, Any]) -> float:
     return max((float(each) for each in times if isinstance(each, (int, float))), default=0.0)
 
 
-def _name_of(tree: Mapping[str, Any]) -> str:
-    tags = tree.get("tagSet") or ()
-    return next((str(each.get("value") or "") for each in tags if each.get("key") == "Name"), "")
+def read_image_names(pages: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the names of the images that DescribeImages lists, by their ids."""
+    return {each["imageId"]: each.get("name", "") for page in pages for each in page.get("imagesSet") or ()}
+
+
+def _tags_of(tree: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((each.get("key", ""), each.get("value") or "") for each in tree.get("tagSet") or ())
+
+
+def _ipv6_of(tree: Mapping[str, Any]) -> str:
+    """Return the first IPv6 address of the first interface: only newer answers have it at the instance itself."""
+    first = next(iter(read_interfaces([tree])), None)
+    found = (each for each in (first.addresses if first else ()) if ":" in each)
+    return str(tree.get("ipv6Address") or next(found, ""))

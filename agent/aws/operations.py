@@ -104,8 +104,11 @@ class Operation:
 DESCRIBE_CLUSTERS = Operation(CLOUDHSM, "DescribeClusters", page=25, pages=20)
 # One page: the newest come first.
 DESCRIBE_BACKUPS = Operation(CLOUDHSM, "DescribeBackups")
-# An instance is described in some 6 kB.
-DESCRIBE_INSTANCES = Operation(EC2, "DescribeInstances", page=300, pages=20)
+# An instance is described in some 6 kB; an inventory has at most 10,000.
+DESCRIBE_INSTANCES = Operation(EC2, "DescribeInstances", page=300, pages=40)
+DESCRIBE_IMAGES = Operation(EC2, "DescribeImages", page=200, pages=5)
+# At most 64 kB of text, in base64.
+GET_CONSOLE_OUTPUT = Operation(EC2, "GetConsoleOutput", answer=256 * 1024)
 DESCRIBE_NETWORK_INTERFACES = Operation(EC2, "DescribeNetworkInterfaces", page=1000, pages=20)
 DESCRIBE_SECURITY_GROUPS = Operation(EC2, "DescribeSecurityGroups", page=1000, pages=20)
 DESCRIBE_NETWORK_ACLS = Operation(EC2, "DescribeNetworkAcls", page=1000, pages=20)
@@ -129,6 +132,8 @@ OPERATIONS = (
     DESCRIBE_CLUSTERS,
     DESCRIBE_BACKUPS,
     DESCRIBE_INSTANCES,
+    DESCRIBE_IMAGES,
+    GET_CONSOLE_OUTPUT,
     DESCRIBE_NETWORK_INTERFACES,
     DESCRIBE_SECURITY_GROUPS,
     DESCRIBE_NETWORK_ACLS,

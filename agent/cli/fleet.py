@@ -50,7 +50,13 @@ Prune = Annotated[
 ]
 
 INVENTORY = Option(
-    "inventory", None, "the hosts: a list, TOML, or an inventory of Ansible", str, metavar="FILE", short="-i"
+    "inventory",
+    None,
+    "the hosts: a list, TOML, or an inventory of Ansible; or EC2's: ec2:TERM,... of tag:NAME=VALUE, asg=, vpc=, "
+    "cluster=, region=, state=, address=, group=, user=",
+    str,
+    metavar="FILE|ec2:TERMS",
+    short="-i",
 )
 LIMIT = Option(
     "limit",

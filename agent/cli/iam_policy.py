@@ -16,7 +16,7 @@ from agent.config.input_errors import InputErrors
 from agent.config.options import OPTIONS
 from agent.config.sources import read_sources
 from agent.hosts.local import local_host
-from agent.iam_policy import ANY, AUDIENCES, HOST, KEY_ARN, PolicyRequest, policy_of
+from agent.iam_policy import ANY, AUDIENCES, HOST, KEY_ARN, InventoryQuestions, PolicyRequest, policy_of
 from agent.render.output import print_error
 
 if TYPE_CHECKING:
@@ -52,6 +52,16 @@ Vpc = Annotated[
     Optional[str],
     typer.Option(metavar="ID", help="the cluster's VPC, in which --attach-group may change interfaces"),
 ]
+Inventory = Annotated[
+    Optional[str],
+    typer.Option(
+        metavar="FILE|ec2:TERMS",
+        help="with --for operator: the inventory of a fleet; what it asks EC2 counts",
+    ),
+]
+TrustConsole = Annotated[
+    bool, typer.Option("--trust-console", help="with --inventory: its host keys are read from consoles")
+]
 Profile = Annotated[
     Optional[str], typer.Option(PROFILE.switch, metavar=PROFILE.metavar, help="its region counts")
 ]
@@ -66,6 +76,8 @@ def _iam_policy(
     agent: Agent = None,
     search: Search = False,
     vpc: Vpc = None,
+    inventory: Inventory = None,
+    trust_console: TrustConsole = False,
     profile: Profile = None,
     config: Config = None,
 ) -> None:
@@ -85,10 +97,19 @@ def _iam_policy(
     for key in kms_key or ():
         if not KEY_ARN.fullmatch(key):
             input_errors.add("--kms-key", f"{key!r} is not arn:aws:kms:REGION:ACCOUNT:key/ID")
+    questions = _questions(machine, inventory, input_errors, consoles=trust_console)
     desired = resolve(said, input_errors)
     region = desired.region or _region(machine, profile)
     request = PolicyRequest(
-        desired, audience, region, account or ANY, tuple(kms_key or ()), agent or "", search, vpc or ""
+        desired,
+        audience,
+        region,
+        account or ANY,
+        tuple(kms_key or ()),
+        agent or "",
+        search,
+        vpc or "",
+        questions,
     )
     policy = policy_of(request)
     if not policy["Statement"]:
@@ -96,6 +117,20 @@ def _iam_policy(
             "note: these options need no permission of AWS, and IAM takes no policy without a statement\n"
         )
     print_result(json.dumps(policy, indent=2) + "\n")
+
+
+def _questions(
+    machine: HostView, inventory: str | None, input_errors: InputErrors, *, consoles: bool
+) -> InventoryQuestions | None:
+    """Return what an inventory asks EC2, None where it has its hosts itself."""
+    if inventory is None:
+        return None
+    from agent.fleet.inventory import selection  # noqa: PLC0415 -- only for a fleet
+
+    found = selection(machine, inventory, input_errors)
+    if found is None:
+        return None
+    return InventoryQuestions(found.regions, bool(found.clusters), found.user is None, consoles)
 
 
 def _region(machine: HostView, profile: str | None) -> str | None:

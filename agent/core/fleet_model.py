@@ -46,7 +46,8 @@ class Target:
     """One host of the inventory. None means: not in the inventory, so ssh's own configuration decides.
 
     `options` are those of `configure` for this host alone, as `agent.config.desired` parses them. `system` is its kind,
-    as in `agent.core.system`; None is detected. `where` is FILE:LINE.
+    as in `agent.core.system`; None is detected. `where` is FILE:LINE. `instance_id` and `region` say which EC2 instance
+    it is, where the inventory comes from EC2.
     """
 
     name: str
@@ -59,6 +60,8 @@ class Target:
     options: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
     system: str | None = None
+    instance_id: str | None = None
+    region: str | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from agent.core.errors import AgentError
 from agent.core.fleet_model import HostState
 from agent.core.timeouts import Timeouts
 from agent.fleet import inventory, waves
+from agent.fleet.ec2_source import Ec2Source
 from agent.fleet.model import RunSpec
 from agent.fleet.package_offer import packages_of
 
@@ -87,7 +88,9 @@ def new_spec(
     ended in the last run, for --only; `configured` has the hosts that were configured from here, and their options.
     """
     remarks, about_hosts = InputErrors(), InputErrors()
-    targets = _targets(view, command, options, known, about_hosts, remarks)
+    region = next((each["region"] for each in (flags, *below) if each.get("region")), None)
+    source = Ec2Source(open_access, region)
+    targets = _targets(view, command, options, known, about_hosts, remarks, source)
     spec = RunSpec(command, options.inventory or "", targets, {}, remarks=tuple(remarks.texts))
     spec = _with_pace(spec, options, input_errors)
     shared = _SharedInput(view, open_access)
@@ -196,17 +199,19 @@ def _targets(
     known: Mapping[str, HostState],
     input_errors: InputErrors,
     remarks: InputErrors,
+    source: Ec2Source,
 ) -> tuple[Target, ...]:
     """Return the targets; none when there is an input error."""
     where = options.inventory or ""
-    data = _read(view, where, input_errors) if where else b""
+    is_file = where and not where.startswith(inventory.EC2)
+    data = _read(view, where, input_errors) if is_file else b""
     if not where:
         input_errors.add("--inventory", "the file with the hosts is needed, or --resume with an earlier run")
     elif data is None:
         input_errors.add("--inventory", f"there is no file {where}")
     if input_errors.texts:
         return ()
-    targets = inventory.read(data or b"", where, input_errors, remarks, view)
+    targets = inventory.read(data or b"", where, input_errors, remarks, view, source)
     if command == "remove" and options.limit is None and not options.host and not options.all:
         typed = f"hsm-agent fleet remove --inventory {where}"
         input_errors.add(

@@ -163,6 +163,13 @@ class AwsCluster:
         found = self.ec2.describe_network_interfaces(NetworkInterfaceIds=[interface])
         return [each["GroupId"] for each in found["NetworkInterfaces"][0]["Groups"]]
 
+    def set_image(self, instance: str, name: str) -> str:
+        """Let an instance have been launched from a new image of this name, and return its id."""
+        image = str(self.ec2.register_image(Name=name)["ImageId"])
+        made = ec2_backends[ACCOUNT][REGION].get_instance(instance)
+        made.image_id, made.platform = image, None
+        return image
+
     def put_console(self, instance: str, text: str) -> None:
         """Let an instance have posted this on its console."""
         kept(ec2_backends[ACCOUNT][REGION])[instance] = text

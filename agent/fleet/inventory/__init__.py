@@ -1,6 +1,6 @@
 """The bytes of an inventory -> targets, or all input errors together; and `--limit`.
 
-Three formats are read; the name or the first byte decides, and nothing is guessed:
+Three formats are read; the name or the first byte decides, and nothing is guessed. `ec2:` is no file (see `ec2.py`).
 
 - TOML, when the name ends in `.toml` (see `toml.py`);
 - JSON as `ansible-inventory --list` prints it, when the name ends in `.json` or the text begins with a brace;
@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING
 
 from agent.config.input_errors import InputErrors
-from agent.fleet.inventory import ansible_json, ini, toml
+from agent.fleet.inventory import ansible_json, ec2, ini, toml
 from agent.fleet.inventory.host_pattern import select
 from agent.fleet.inventory.ranges import MOST_HOSTS
 from agent.fleet.inventory.validators import RESERVED
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from agent.core.fleet_model import Target
     from agent.core.host import HostView
 
-__all__ = ["LARGEST", "read", "refuse_any", "select"]
+__all__ = ["EC2", "LARGEST", "read", "refuse_any", "select", "selection"]
 
+# How an inventory begins that is no file.
+EC2 = ec2.SCHEME
 LARGEST = 4_000_000
 MOST_COMPLAINTS = 100
 LONGEST_COMPLAINT = 500
@@ -49,16 +51,18 @@ def read(
     input_errors: InputErrors,
     remarks: InputErrors | None = None,
     view: HostView | None = None,
+    source: ec2.InstanceSource | None = None,
 ) -> tuple[Target, ...]:
     """Return the hosts of an inventory, in its order; none when there is an input error.
 
-    `where` is the name of the file. `remarks` collects warnings. `view` reads the machine that has the file, where
-    Ansible also reads other files.
+    `where` is the name of the file, or all of it for `ec2:...`. `remarks` collects warnings. `view` reads the machine
+    that has the file, where Ansible also reads other files. `source` asks EC2: then AgentError of exit status 12 is
+    raised, and `cluster-not-found`.
     """
     wrong = _Bounded()
     targets: tuple[Target, ...] = ()
     try:
-        targets = _targets(data, where, wrong, InputErrors() if remarks is None else remarks, view)
+        targets = _targets(data, where, wrong, InputErrors() if remarks is None else remarks, view, source)
         if not wrong.texts:
             _check(targets, where, wrong)
         enough = False
@@ -70,14 +74,32 @@ def read(
     return () if wrong.texts else targets
 
 
+def selection(view: HostView, where: str, input_errors: InputErrors) -> ec2.Ec2Selection | None:
+    """Return which instances an inventory selects; None where it selects none. AWS is not asked."""
+    if where.startswith(EC2):
+        return ec2.parse(where, where, input_errors)
+    data = view.read(where) if where.endswith(".toml") else b""
+    if data is None:
+        input_errors.add("--inventory", f"there is no file {where}")
+        return None
+    return toml.selection(_text(data, where, input_errors), where, input_errors)
+
+
 def refuse_any(input_errors: InputErrors) -> None:
     """Raise AgentError `inventory-invalid` with all input errors, if there are any."""
     input_errors.raise_any("inventory-invalid", "the inventory")
 
 
 def _targets(
-    data: bytes, where: str, input_errors: InputErrors, remarks: InputErrors, view: HostView | None
+    data: bytes,
+    where: str,
+    input_errors: InputErrors,
+    remarks: InputErrors,
+    view: HostView | None,
+    source: ec2.InstanceSource | None,
 ) -> tuple[Target, ...]:
+    if where.startswith(ec2.SCHEME):
+        return ec2.read(where, where, input_errors, remarks, source)
     text = _text(data, where, input_errors)
     start = text.lstrip()
     is_program = start.startswith("#!")
@@ -88,7 +110,7 @@ def _targets(
         input_errors.add(where, f"{reason}: `ansible-inventory -i FILE --list > fleet.json` makes JSON of it")
         return ()
     if where.endswith(".toml"):
-        return toml.read(text, where, input_errors)
+        return toml.read(text, where, input_errors, remarks, source)
     if where.endswith(".json") or start.startswith("{"):
         return ansible_json.read(text, where, input_errors, remarks, view)
     return ini.read(text, where, input_errors, remarks, view)

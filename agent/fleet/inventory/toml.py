@@ -20,6 +20,8 @@
     zone = "eu-central-1a"
     port = 2222
 
+A table `[ec2]` adds the instances that EC2 has to the hosts, their zones with them (see `ec2.py`).
+
 A host overrides its zone, the zone its groups, a group the group around it, and all of them the top level. Two groups
 that set one option of a host differently, neither being in the other, are an input error: their order means nothing.
 """
@@ -33,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from agent.config.input_errors import did_you_mean
 from agent.config.options import InvalidValueError
 from agent.config.toml_lines import TomlLines
-from agent.fleet.inventory import validators
+from agent.fleet.inventory import ec2, validators
 from agent.fleet.inventory.group_tree import MOST_GROUPS, GroupTree, group_tree
 from agent.fleet.inventory.option_values import parse_option
 from agent.fleet.inventory.ranges import HostBudget, expanded
@@ -62,33 +64,54 @@ _CONNECTION: dict[str, Callable[[str], Any]] = {
 _PARSED = {**_CONNECTION, "address": validators.host, "zone": validators.group}
 
 
-def read(text: str, where: str, input_errors: InputErrors) -> tuple[Target, ...]:
-    """Read the document."""
+def read(
+    text: str,
+    where: str,
+    input_errors: InputErrors,
+    remarks: InputErrors,
+    source: ec2.InstanceSource | None = None,
+) -> tuple[Target, ...]:
+    """Read the document, and ask `source` for the instances of its `[ec2]`. Raises AgentError of exit status 12."""
+    tree = _tree(text, where, input_errors)
+    if tree is None:
+        return ()
+    return _TomlReader(TomlLines(text), where, input_errors, remarks).read(tree, source)
+
+
+def selection(text: str, where: str, input_errors: InputErrors) -> ec2.Ec2Selection | None:
+    """Return what the `[ec2]` of a document selects; None without one."""
+    tree = _tree(text, where, input_errors)
+    if not tree:
+        return None
+    return _TomlReader(TomlLines(text), where, input_errors, input_errors).selection(tree)
+
+
+def _tree(text: str, where: str, input_errors: InputErrors) -> dict[str, Any] | None:
     deep = _DEEP.search(text)
     if deep:
         input_errors.add(
             f"{where}:{text.count(chr(10), 0, deep.start()) + 1}", "a key of more than 100 parts"
         )
-        return ()
+        return None
     try:
-        tree = tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         line = re.search(r"at line (\d+)", str(error))
         input_errors.add(f"{where}:{line[1]}" if line else where, f"not valid TOML: {error}")
-        return ()
-    return _TomlReader(TomlLines(text), where, input_errors).read(tree)
+        return None
 
 
 class _TomlReader:
-    def __init__(self, lines: TomlLines, where: str, input_errors: InputErrors) -> None:
+    def __init__(self, lines: TomlLines, where: str, input_errors: InputErrors, remarks: InputErrors) -> None:
         self._lines = lines
         self._where = where
         self._input_errors = input_errors
+        self._remarks = remarks
         self._allowance = HostBudget()
         self._hosts: dict[str, HostEntry] = {}
 
-    def read(self, tree: dict[str, Any]) -> tuple[Target, ...]:
-        top = self._level(tree, (), (*_CONNECTION, "zone"), ("groups", "zones", "hosts"))
+    def read(self, tree: dict[str, Any], source: ec2.InstanceSource | None) -> tuple[Target, ...]:
+        top = self._level(tree, (), (*_CONNECTION, "zone"), ("groups", "zones", "hosts", "ec2"))
         groups = self._tables(tree, "groups", (*_CONNECTION, "zone"), ("hosts", "children"))
         zones = self._tables(tree, "zones", tuple(_CONNECTION), ("hosts",))
         for name in sorted(groups.keys() & zones.keys()):
@@ -106,10 +129,65 @@ class _TomlReader:
                 self._input_errors.add(
                     line, f"unknown zone `{zone}`: [zones.{zone}] is missing" + did_you_mean(zone, zones)
                 )
+        chosen = self.selection(tree)
+        instances = self._instances(chosen, groups, source) if chosen else ()
         family = self._family(tree, groups)
         if family.circle or not self._hosts:
             return ()
-        return Merge(top, groups, zones, family, self._hosts, self._where, self._input_errors).targets()
+        targets = Merge(top, groups, zones, family, self._hosts, self._where, self._input_errors).targets()
+        if chosen is None:
+            return targets
+        found = {each.instance.id: each for each in instances}
+        known = tuple(found[each.name].target(each) if each.name in found else each for each in targets)
+        where = f"{self._where}:{self._lines.of('ec2')}"
+        return ec2.with_users(known, instances, chosen, where, self._remarks, source)
+
+    def selection(self, tree: dict[str, Any]) -> ec2.Ec2Selection | None:
+        """Return what `[ec2]` selects; None without one, or with an input error."""
+        if "ec2" not in tree:
+            return None
+
+        def place(key: str) -> str:
+            return f"{self._where}:{self._lines.of(*('ec2', key) if key else ('ec2',))}"
+
+        return ec2.from_table(tree["ec2"], place, self._input_errors)
+
+    def _instances(
+        self, selection: ec2.Ec2Selection, groups: dict[str, Scope], source: ec2.InstanceSource | None
+    ) -> tuple[ec2.Ec2Host, ...]:
+        """Add the instances of a selection to the hosts; one that has a table of its own keeps what that says.
+
+        AWS is not asked while there are input errors: they are reported at once.
+        """
+        if self._input_errors.texts:
+            return ()
+        line = self._lines.of("ec2")
+        where = f"{self._where}:{line}"
+        found = ec2.find_hosts(selection, where, self._input_errors, self._remarks, source)
+        for each in found:
+            host = self._hosts.setdefault(each.instance.id, HostEntry(line))
+            host.groups |= set(each.groups)
+            host.own.setdefault("address", each.address)
+            if each.instance.zone and "zone" not in host.own:
+                host.zones.setdefault(each.instance.zone, line)
+            for group in each.groups:
+                groups.setdefault(group, Scope())
+        self._drop_settings_alone({each.instance.id for each in found}, where)
+        return found
+
+    def _drop_settings_alone(self, found: set[str], where: str) -> None:
+        """Leave out instances that only have settings here: without EC2 nobody knows their address."""
+        gone = [
+            name
+            for name, host in self._hosts.items()
+            if name not in found and ec2.INSTANCE_ID.fullmatch(name) and "address" not in host.own
+        ]
+        for name in gone:
+            del self._hosts[name]
+        if gone:
+            self._remarks.add(
+                where, f"left out, since EC2 shows no such host: {', '.join(sorted(gone)[:10])}"
+            )
 
     def _tables(
         self, tree: dict[str, Any], kind: str, settings: tuple[str, ...], shape: tuple[str, ...]
