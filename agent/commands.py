@@ -47,7 +47,7 @@ from agent.state import records, snapshots
 from agent.state.exposure import close
 from agent.state.pending import clear_cache
 from agent.state.snapshot_format import REMOVE, ROLLBACK
-from agent.steps.cluster_group import Detachment, GroupAttached, GroupsDetached, undo_attachment
+from agent.steps.cluster_group import Detachment, GroupAttached, GroupsDetached, has_attached, undo_attachment
 from agent.steps.package import Package
 from agent.steps.restore import SnapshotUndo, restore
 from agent.verdict import judge
@@ -148,6 +148,7 @@ def configure(machine: Host, desired: Desired, run: RunInfo, listener: Listener)
             with contextlib.suppress(AgentError):
                 clear_cache(machine)
         _check_again(host, context)
+        context.has_attached = has_attached(machine, run.run_id)
         _run_post_checks(host, planned, context)
         context.note(*parted(machine, names))
         outcome = judge(result).outcome

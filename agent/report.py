@@ -72,6 +72,7 @@ class RunContext:
     `wanted` is what was asked for, completed from the record. `facts` are those before the run, `after` those after one
     that may have changed the machine. `unfinished` is what is wanted of this host and was not looked at: a `configure`
     that has not succeeded. `is_first`: no `configure` is recorded here that there could be a drift from.
+    `has_attached`: a group that this run attached is, or may be, on an interface, whatever its step says.
     """
 
     wanted: Desired | None = None
@@ -84,6 +85,7 @@ class RunContext:
     restarts: tuple[StaleProcess, ...] = ()
     unfinished: ErrorDetails | None = None
     is_first: bool = False
+    has_attached: bool = False
 
     def note(self, *notices: Notice) -> None:
         """Add to what is worth knowing."""
@@ -115,7 +117,9 @@ def build_report(view: HostView, run: RunInfo, context: RunContext, error: Agent
         outcome=judged.outcome,
         code=judged.code,
         exit_status=judged.exit_status,
-        changed=result.changed or (context.after is not None and context.after != context.facts),
+        changed=result.changed
+        or context.has_attached
+        or (context.after is not None and context.after != context.facts),
         started=_iso(run.started),
         finished=_iso(view.now()),
         client=planned.client if planned else None,

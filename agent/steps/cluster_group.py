@@ -179,6 +179,14 @@ class Detachment:
                 host.sleep(1.0)
 
 
+def has_attached(view: HostView, run_id: str) -> bool:
+    """Tell whether a run attached a group that it did not detach: also one that EC2 does not show yet."""
+    try:
+        return any(each.run_id == run_id for each in records.read_attached(view))
+    except AgentError:
+        return False
+
+
 def undo_attachment(host: Host, environ: Mapping[str, str], run_id: str) -> tuple[StepResult, ...]:
     """Detach what this very run attached: one line, `undone` or `failed`; none where it attached nothing.
 

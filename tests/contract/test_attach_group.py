@@ -16,7 +16,7 @@ from agent.render.progress import NullProgress
 from agent.report import new_run
 from agent.state import records
 from agent.steps.cluster_group import undo_attachment
-from tests.fakes.aws import KEYS
+from tests.fakes.aws import KEYS, half, refuses
 from tests.fakes.vendor import MIRROR, Vendor
 from tests.golden.runs import NOW
 
@@ -331,6 +331,19 @@ def test_an_interrupted_run_takes_off_what_it_attached(host: Host) -> None:
     host.memory.stopped = True
     (undone,) = undo_attachment(host.memory, host.environ, report.run_id)
     assert (undone.outcome, host.groups, host.attached) == (StepOutcome.UNDONE, [own], None)
+
+
+def test_an_attachment_whose_answer_is_lost_is_a_change(host: Host) -> None:
+    def lose(exchange: Any) -> None:
+        host.scene.cluster.ec2.modify_network_interface_attribute(
+            NetworkInterfaceId=host.scene.instance.interface, Groups=[*host.groups, host.scene.cluster.group]
+        )
+        half("<ModifyNetworkInterfaceAttributeResponse/>", "length")(exchange)
+
+    host.scene.server.misbehave(None, None, None, lose, refuses("ServiceUnavailable", "later", 503))
+    report = host.configure()
+    assert (group_line(report).outcome, report.changed) == (StepOutcome.FAILED, True)
+    assert host.attached is not None
 
 
 def test_what_ec2_does_not_show_yet_is_not_forgotten(host: Host) -> None:
