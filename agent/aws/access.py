@@ -40,13 +40,17 @@ class AwsAccess:
         """The client of this region. Raises AgentError `aws-region-unknown`."""
         from agent.aws.session import open_session  # noqa: PLC0415 -- see above
 
-        return self._client_for(open_session(self._view, self._environ, self._region, self._provider))
+        return self._client_for(
+            open_session(self._view, self._environ, self._region, self._provider, self._check_stopped)
+        )
 
     def client_in(self, region: str) -> AwsClient:
         """Return a client for a resource that lies in another region, such as a bucket."""
         from agent.aws.session import AwsSession  # noqa: PLC0415 -- see above
 
-        return self._client_for(AwsSession(self._view, self._environ, region, self._provider))
+        return self._client_for(
+            AwsSession(self._view, self._environ, region, self._provider, self._check_stopped)
+        )
 
     def _client_for(self, session: AwsSession) -> AwsClient:
         from agent.aws.client import AwsClient  # noqa: PLC0415 -- see above

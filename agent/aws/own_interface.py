@@ -43,7 +43,7 @@ def find_own_interface(view: HostView, environ: Mapping[str, str], source: str) 
     routes.
     """
     ends = view.monotonic() + _LIMIT
-    listed = ask_metadata(view, environ, _MACS)
+    listed = ask_metadata(view, environ, _MACS, lambda: view.sleep(0))
     if listed.text is None:
         return listed.why
     macs = [
@@ -51,7 +51,6 @@ def find_own_interface(view: HostView, environ: Mapping[str, str], source: str) 
     ]
     addresses = {}
     for mac in macs[:_MOST]:
-        view.sleep(0)  # the end of the run counts between two questions
         if view.monotonic() >= ends:
             return f"the metadata service did not answer all questions within {_LIMIT:g} s"
         addresses[mac] = tuple(
@@ -75,7 +74,9 @@ def _read(
     if missing is not None or not groups:
         return f"the metadata service has no {missing or 'security-group-ids'} of {mac}"
     own, vpc, subnet = (words[0] for words in answers.values())
-    names = (read_metadata(view, environ, f"{_MACS}{mac}/security-groups") or "").splitlines()
+    names = (
+        read_metadata(view, environ, f"{_MACS}{mac}/security-groups", lambda: view.sleep(0)) or ""
+    ).splitlines()
     return OwnInterface(
         NetworkInterface(own, vpc, subnet, groups, addresses),
         tuple(each.strip() for each in names if each.strip()),
@@ -84,5 +85,5 @@ def _read(
 
 def _words(view: HostView, environ: Mapping[str, str], mac: str, name: str) -> tuple[str, ...]:
     """Return the words of an answer: of ids and addresses alone, since they go into commands."""
-    text = read_metadata(view, environ, f"{_MACS}{mac}/{name}") or ""
+    text = read_metadata(view, environ, f"{_MACS}{mac}/{name}", lambda: view.sleep(0)) or ""
     return tuple(each for each in text.split() if _ID.fullmatch(each.replace(".", "-").replace(":", "-")))

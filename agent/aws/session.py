@@ -20,7 +20,7 @@ from agent.http.exchange import ApiRequest, ExchangeError, ExchangeLimits, excha
 from agent.http.imds import ask_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from agent.core.host import HostView
 
@@ -63,18 +63,24 @@ class CredentialsProvider(Protocol):
 
 
 class HostCredentials:
-    """The credentials that a host has: of its environment, its container's platform, or its instance's role."""
+    """The credentials that a host has: of its environment, its container's platform, or its instance's role.
 
-    def __init__(self, view: HostView, environ: Mapping[str, str]) -> None:
+    `check_stopped` as AwsAccess has it.
+    """
+
+    def __init__(
+        self, view: HostView, environ: Mapping[str, str], check_stopped: Callable[[], None] | None = None
+    ) -> None:
         self._view = view
         self._environ = environ
+        self._check_stopped = check_stopped or (lambda: view.sleep(0))
         self._found: Credentials | None = None
 
     def credentials(self, now: dt.datetime, _region: str, /) -> Credentials:
         """Look for them when they are first needed, and again when they end."""
         found = self._found
         if found is None or (found.ends is not None and found.ends - now < RENEWED):
-            found = self._found = find_credentials(self._view, self._environ)
+            found = self._found = find_credentials(self._view, self._environ, self._check_stopped)
         return found
 
     def renew(self) -> bool:
@@ -101,12 +107,13 @@ class AwsSession:
         environ: Mapping[str, str],
         region: str,
         provider: CredentialsProvider | None = None,
+        check_stopped: Callable[[], None] | None = None,
     ) -> None:
         self.view = view
         self.environ = environ
         self.region = region
         self.skew = dt.timedelta()
-        self._provider = provider or HostCredentials(view, environ)
+        self._provider = provider or HostCredentials(view, environ, check_stopped)
         self._used: Credentials | None = None
 
     def now(self) -> dt.datetime:
@@ -145,6 +152,7 @@ def open_session(
     environ: Mapping[str, str],
     region: str | None = None,
     provider: CredentialsProvider | None = None,
+    check_stopped: Callable[[], None] | None = None,
 ) -> AwsSession:
     """Return a session for a region; none is ever guessed.
 
@@ -155,10 +163,10 @@ def open_session(
     name, value = ("--region", region) if region else named or ("the profile", provider and provider.region())
     why = ""
     if not value:
-        answer = ask_metadata(view, environ, "placement/region")
+        answer = ask_metadata(view, environ, "placement/region", check_stopped or (lambda: view.sleep(0)))
         name, value, why = "instance metadata", answer.text, answer.why
     if value is not None and _REGION.fullmatch(value):
-        return AwsSession(view, environ, value, provider)
+        return AwsSession(view, environ, value, provider, check_stopped)
     raise AgentError(
         "aws-region-unknown",
         "the AWS region is not known",
@@ -177,10 +185,12 @@ def _named_region(environ: Mapping[str, str]) -> tuple[str, str] | None:
     return next(((name, environ[name]) for name in REGIONS if environ.get(name)), None)
 
 
-def find_credentials(view: HostView, environ: Mapping[str, str]) -> Credentials:
+def find_credentials(
+    view: HostView, environ: Mapping[str, str], check_stopped: Callable[[], None] = lambda: None
+) -> Credentials:
     """Return the credentials of the environment, else of the container, else of the instance's role.
 
-    Raises AgentError `aws-no-credentials` with where they were looked for.
+    Raises AgentError `aws-no-credentials` with where they were looked for, and what `check_stopped` raises.
     """
     given = [bool(environ.get(name)) for name in (KEY_ID, SECRET)]
     if all(given):
@@ -189,8 +199,8 @@ def find_credentials(view: HostView, environ: Mapping[str, str]) -> Credentials:
         have, lack = (KEY_ID, SECRET) if given[0] else (SECRET, KEY_ID)
         raise _none(f"{have} is set and {lack} is not", want="both, or neither")
     if environ.get(FULL_URI) or environ.get(RELATIVE_URI):
-        return _container_credentials(view, environ)
-    return _role_credentials(view, environ)
+        return _container_credentials(view, environ, check_stopped)
+    return _role_credentials(view, environ, check_stopped)
 
 
 def clock_words(skew: dt.timedelta) -> str:
@@ -199,14 +209,16 @@ def clock_words(skew: dt.timedelta) -> str:
     return f"this host's clock is {minutes} minutes {'behind' if skew > dt.timedelta() else 'ahead of'} AWS's"
 
 
-def _role_credentials(view: HostView, environ: Mapping[str, str]) -> Credentials:
-    role = ask_metadata(view, environ, f"{_ROLE}/")
+def _role_credentials(
+    view: HostView, environ: Mapping[str, str], check_stopped: Callable[[], None]
+) -> Credentials:
+    role = ask_metadata(view, environ, f"{_ROLE}/", check_stopped)
     why = role.why
     if role.text is not None:
         name = role.text.split("\n")[0].strip()
         if not re.fullmatch(r"[\w+=,.@-]{1,64}", name):
             raise _none("the metadata service names no role")
-        found = ask_metadata(view, environ, f"{_ROLE}/{name}")
+        found = ask_metadata(view, environ, f"{_ROLE}/{name}", check_stopped)
         if found.text is not None:
             return _parsed(found.text, "the metadata service")
         why = found.why
@@ -214,7 +226,9 @@ def _role_credentials(view: HostView, environ: Mapping[str, str]) -> Credentials
     raise _none(f"neither in the environment nor a role of this instance: {why}{others}")
 
 
-def _container_credentials(view: HostView, environ: Mapping[str, str]) -> Credentials:
+def _container_credentials(
+    view: HostView, environ: Mapping[str, str], check_stopped: Callable[[], None]
+) -> Credentials:
     """Ask the agent of the container's platform; no proxy comes between, and no other source after it."""
     name = RELATIVE_URI if environ.get(RELATIVE_URI) else FULL_URI
     url = environ[name] if name == FULL_URI else f"http://{_AGENTS[0]}{environ[name]}"
@@ -223,7 +237,8 @@ def _container_credentials(view: HostView, environ: Mapping[str, str]) -> Creden
     token = _container_token(view, environ)
     headers = {"Accept": "application/json", **({"Authorization": token} if token else {})}
     try:
-        response = exchange(ApiRequest("GET", url, headers), _CONTAINER, environ=environ, proxied=False)
+        request = ApiRequest("GET", url, headers)
+        response = exchange(request, _CONTAINER, environ=environ, proxied=False, check_stopped=check_stopped)
     except ExchangeError as error:
         raise _none(f"{name}: {error.saw}") from None
     if response.status != 200:

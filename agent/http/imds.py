@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from agent.core.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from agent.core.host import HostView
 
@@ -24,6 +24,8 @@ DISABLED = "AWS_EC2_METADATA_DISABLED"
 LIMIT = 2.0
 
 _PAUSE = 0.2
+# so often, in seconds, whoever waits may end it
+_TURN = 0.25
 _ANSWER = 8 * 1024
 _VENDOR = "/sys/devices/virtual/dmi/id/sys_vendor"
 _XEN = "/sys/hypervisor/uuid"
@@ -43,13 +45,23 @@ class MetadataAnswer:
     why: str = ""
 
 
-def read_metadata(view: HostView, environ: Mapping[str, str], path: str) -> str | None:
-    """Return a value below meta-data, None where there is none."""
-    return ask_metadata(view, environ, path).text
+def _go_on() -> None:
+    pass
 
 
-def ask_metadata(view: HostView, environ: Mapping[str, str], path: str) -> MetadataAnswer:
+def read_metadata(
+    view: HostView, environ: Mapping[str, str], path: str, check_stopped: Callable[[], None] = _go_on
+) -> str | None:
+    """Return a value below meta-data, None where there is none; raise what `check_stopped` raises."""
+    return ask_metadata(view, environ, path, check_stopped).text
+
+
+def ask_metadata(
+    view: HostView, environ: Mapping[str, str], path: str, check_stopped: Callable[[], None] = _go_on
+) -> MetadataAnswer:
     """Return the service's answer for a path below meta-data; it is never required, so nothing is raised.
+
+    But whoever needs it passes `check_stopped`, which is called often while the service is waited for, and may raise.
 
     A machine whose firmware does not name EC2 is not asked, unless the SDK's variable names an endpoint: elsewhere
     169.254.169.254 may be another service, or a wait in vain. No proxy is used.
@@ -57,12 +69,16 @@ def ask_metadata(view: HostView, environ: Mapping[str, str], path: str) -> Metad
     endpoint = _endpoint(view, environ)
     if isinstance(endpoint, str):
         return MetadataAnswer(None, endpoint)
-    ends = view.monotonic() + LIMIT
-    with contextlib.suppress(AgentError):  # interrupted: the rest of the run matters more
-        while view.monotonic() < ends:
-            with contextlib.suppress(OSError):  # the service is late, or the other end too far away
-                return _request(view, endpoint, ends, path)
+    wait = _Wait(view, view.monotonic() + LIMIT, check_stopped)
+    while view.monotonic() < wait.ends:
+        check_stopped()
+        with contextlib.suppress(OSError):  # the service is late, or the other end too far away
+            return _request(wait, endpoint, path)
+        try:
             view.sleep(_PAUSE)
+        except AgentError:  # interrupted: the rest of the run matters more
+            break
+    check_stopped()
     return MetadataAnswer(None, f"the metadata service did not answer within {LIMIT:g} s")
 
 
@@ -93,23 +109,38 @@ def _is_ec2(view: HostView) -> bool:
     return False
 
 
-def _request(view: HostView, endpoint: tuple[str, int], ends: float, path: str) -> MetadataAnswer:
+@dataclass(frozen=True)
+class _Wait:
+    """How long the service is waited for, on the view's monotonic clock, and what ends it before."""
+
+    view: HostView
+    ends: float
+    check_stopped: Callable[[], None]
+
+    def next(self) -> float:
+        """Return how many seconds to wait before this is asked again. Raises socket.timeout at the end."""
+        self.check_stopped()
+        left = self.ends - self.view.monotonic()
+        if left <= 0:
+            raise socket.timeout
+        return min(_TURN, left)
+
+
+def _request(wait: _Wait, endpoint: tuple[str, int], path: str) -> MetadataAnswer:
     """Ask for a token and with it for the path; a service of version 1 alone has no token."""
     status, token = _exchange(
-        view, endpoint, ends, "PUT /latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60"
+        wait, endpoint, "PUT /latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60"
     )
     if status != 200 or not re.fullmatch(r"[!-~]{1,512}", token):
         return MetadataAnswer(None, f"the metadata service gives no token of version 2 (HTTP {status})")
     request = f"GET /latest/meta-data/{path}"
-    status, text = _exchange(view, endpoint, ends, request, f"X-aws-ec2-metadata-token: {token}")
+    status, text = _exchange(wait, endpoint, request, f"X-aws-ec2-metadata-token: {token}")
     if status != 200:
         return MetadataAnswer(None, f"the metadata service has no {path} (HTTP {status})")
     return MetadataAnswer(text)
 
 
-def _exchange(
-    view: HostView, endpoint: tuple[str, int], ends: float, request: str, header: str
-) -> tuple[int, str]:
+def _exchange(wait: _Wait, endpoint: tuple[str, int], request: str, header: str) -> tuple[int, str]:
     """Return status and body, status 0 for an invalid answer. Raises OSError.
 
     Written by hand, since only this limits the whole exchange and not each part; and http.client costs 30 ms at start.
@@ -125,11 +156,10 @@ def _exchange(
         "",
     )
     answer = b""
-    with socket.create_connection(endpoint, timeout=_left(view, ends)) as connection:
+    with socket.create_connection(endpoint, timeout=wait.next()) as connection:
         connection.sendall("\r\n".join(lines).encode("ascii"))
         while len(answer) < _ANSWER:
-            connection.settimeout(_left(view, ends))
-            piece = connection.recv(_ANSWER)
+            piece = _receive(wait, connection)
             if not piece:
                 break
             answer += piece
@@ -138,8 +168,8 @@ def _exchange(
     return int(status[1]) if status else 0, body.decode("ascii", "replace").strip()
 
 
-def _left(view: HostView, ends: float) -> float:
-    left = ends - view.monotonic()
-    if left <= 0:
-        raise socket.timeout
-    return left
+def _receive(wait: _Wait, connection: socket.socket) -> bytes:
+    while True:
+        connection.settimeout(wait.next())
+        with contextlib.suppress(socket.timeout):
+            return connection.recv(_ANSWER)

@@ -6,14 +6,18 @@ import datetime as dt
 import http.client
 import json
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent import commands
+from agent.aws.access import AwsAccess
 from agent.config.desired import Desired
 from agent.config.options import CaSource
+from agent.core.errors import AgentError
+from agent.hosts.deadline import DeadlineHost
 from agent.hosts.posix import Posix
 from agent.http.imds import DISABLED, ENDPOINT, LIMIT, instance_id, read_metadata
 from agent.render.progress import NullProgress
@@ -197,3 +201,31 @@ def test_botocore_takes_it_for_the_metadata_service() -> None:
         found = InstanceMetadataFetcher(**there).retrieve_iam_role_credentials()
         assert (found["role_name"], found["access_key"]) == ("web", CREDENTIALS["AccessKeyId"])
         assert InstanceMetadataRegionFetcher(**there).retrieve_region() == "eu-central-1"
+
+
+@pytest.mark.parametrize("region", [None, "eu-central-1"], ids=["region", "credentials"])
+@pytest.mark.parametrize("code", ["timed-out", "interrupted"])
+def test_a_silent_service_outlives_no_limit_and_is_not_blamed_for_the_end(
+    code: str, region: str | None
+) -> None:
+    stop = threading.Event()
+    machine = Posix(stop)
+    host = DeadlineHost(machine, 0.3) if code == "timed-out" else machine
+    began = machine.monotonic()
+    with imds("hop-limit") as server:
+        if code == "interrupted":
+            threading.Timer(0.3, stop.set).start()
+        with pytest.raises(AgentError) as ended:
+            AwsAccess(host, {ENDPOINT: server.url}, region).client.session.credentials()
+        assert machine.monotonic() - began < 1.3
+    assert ended.value.code.name == code
+
+
+def test_an_undo_asks_for_credentials_though_the_run_was_interrupted() -> None:
+    stop = threading.Event()
+    stop.set()
+    with imds("slow") as server:
+        access = AwsAccess(Posix(stop), {ENDPOINT: server.url}, "eu-central-1", check_stopped=lambda: None)
+        with pytest.raises(AgentError) as ended:
+            access.client.session.credentials()
+    assert ended.value.code.name == "aws-no-credentials"
