@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
 def _as_meant(argv: Sequence[str]) -> list[str]:
     """Return the command line without the spellings of other programs: a group alone, `version` and `-V`."""
     words = list(argv)
-    if words in ([], ["fleet"]):
+    if words in ([], ["fleet"], ["config"]):
         return [*words, "--help"]
     return ["--version"] if words in (["version"], ["-V"]) else words
 
@@ -162,6 +162,7 @@ def command_tree(argv: Sequence[str]) -> typer.Typer:
         from agent.cli import fleet  # noqa: PLC0415
 
         tree.add_typer(_fleet(fleet.COMMANDS), name="fleet")
+        tree.add_typer(_config(), name="config")
     if not commands and wanted != "fleet":
         from agent.cli.demo import demo  # noqa: PLC0415 -- 45 ms
         from agent.cli.help import help_  # noqa: PLC0415
@@ -187,6 +188,21 @@ def _cluster() -> dict[str, Callable[..., None]]:
     from agent.cli.cluster import cluster  # noqa: PLC0415
 
     return {"cluster": cluster}
+
+
+def _config() -> typer.Typer:
+    from agent.cli.config import show  # noqa: PLC0415
+
+    branch = typer.Typer(
+        help="The configuration that counts on this host.", no_args_is_help=True, rich_markup_mode=None
+    )
+    branch.command("show")(_with_hints(show))
+    branch.callback()(_nothing)
+    return branch
+
+
+def _nothing() -> None:
+    """Keep `show` a word of the command line: typer leaves it out where a branch has only one command."""
 
 
 def _fleet(commands: Mapping[str, Callable[..., None]]) -> typer.Typer:

@@ -67,10 +67,7 @@ def read_document(text: str, where: str, input_errors: InputErrors, *, is_json: 
         input_errors.add(where, "a table is wanted at the top")
         return {}
     given: RawOptions = {}
-    lines = None if is_json else TomlLines(text)
-    for path, value in _flat(tree):
-        key = ".".join(path)
-        place = f"{where}:{lines.of(*path)}" if lines else where
+    for key, value, place in _entries(tree, where, None if is_json else TomlLines(text)):
         option = BY_KEY.get(key)
         if option is None:
             input_errors.add(place, f"unknown key `{key}`" + did_you_mean(key, BY_KEY))
@@ -80,6 +77,20 @@ def read_document(text: str, where: str, input_errors: InputErrors, *, is_json: 
         for parsed in _parsed(option, value, f"{place}: {key}", input_errors):
             given[option.name] = parsed
     return given
+
+
+def places_of(data: bytes, where: str) -> dict[str, str]:
+    """Return where each option stands in a configuration file that `read_text` took: the file, and in TOML the line."""
+    text = data.decode("utf-8-sig")
+    is_json = text.lstrip().startswith("{")
+    tree = json.loads(text) if is_json else tomllib.loads(text)
+    entries = _entries(tree, where, None if is_json else TomlLines(text))
+    return {BY_KEY[key].name: place for key, _, place in entries}
+
+
+def _entries(tree: Mapping[str, Any], where: str, lines: TomlLines | None) -> Iterable[tuple[str, Any, str]]:
+    for path, value in _flat(tree):
+        yield ".".join(path), value, f"{where}:{lines.of(*path)}" if lines else where
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -95,15 +106,20 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def read_files(view: HostView, input_errors: InputErrors) -> RawOptions:
     """Take the configuration file and then conf.d/*.toml in the order of their names; later ones win."""
     given: RawOptions = {}
+    for path in configuration_files(view):
+        given.update(read_file(view, path, input_errors) or {})
+    return given
+
+
+def configuration_files(view: HostView) -> tuple[str, ...]:
+    """Return the paths of the configuration file and of those in conf.d; what stands in a later one wins."""
     system = view.system
     folder = [
         system.join(system.configuration_folder, name)
         for name in view.list_dir(system.configuration_folder)
         if name.endswith(".toml")
     ]
-    for path in (system.configuration, *folder):
-        given.update(read_file(view, path, input_errors) or {})
-    return given
+    return (system.configuration, *folder)
 
 
 def read_file(view: HostView, path: str, input_errors: InputErrors) -> RawOptions | None:

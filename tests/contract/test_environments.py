@@ -45,7 +45,7 @@ RUNS = (
     f"configure {_WANTED} --report-to file:%/report", "verify -ojson", f"verify {_WANTED}", "rollback -o json",
     "rollback 20260101T000000Z-0000", "remove -o json", f"user-data --hsm-ip 10.0.0.1 --ca-cert {CA}",
     "user-data --hsm-ip 10.0.0.1 --format cloud-config",
-    "iam-policy --cluster-id cluster-2abcdefghij --region eu-central-1", "iam-policy --for nobody -ojson", "demo --fault nosuch", "fleet plan --inventory /nowhere -o json",
+    "iam-policy --cluster-id cluster-2abcdefghij --region eu-central-1", "iam-policy --for nobody -ojson", "config show --sdk 5 -ojson", "demo --fault nosuch", "fleet plan --inventory /nowhere -o json",
     f"fleet plan {_FLEET} {_WANTED} --trust-new-hosts -o json", f"fleet verify {_FLEET} -ojson",
     f"fleet rollout {_FLEET} {_WANTED} --html %/page.html --junit %/junit.xml", f"fleet remove {_FLEET} --all",
     "fleet remove --inventory %/hosts", "fleet status -o json", "fleet status --html %/page.html", "fleet runs -ojson",
@@ -55,6 +55,7 @@ COMMANDS = (
     "help",
     "user-data",
     "iam-policy",
+    "config show",
     "demo",
     *(f"fleet {name}" for name in fleet.COMMANDS),
 )
