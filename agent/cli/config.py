@@ -1,4 +1,4 @@
-"""`hsm-agent config show`: every value that counts now, and where it comes from."""
+"""`hsm-agent config show`: print every value that counts now, and where it comes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the value of each option comes from on this host: `hsm-agent config show`."""
+"""Where the value of each option comes from on this host, as `config show` prints it."""
 
 from __future__ import annotations
 
