@@ -15,7 +15,7 @@ from agent.config.recorded import resolve_desired
 from agent.config.sources import read_sources
 from agent.core.errors import AgentError
 from agent.core.model import Notice
-from agent.core.urls import shown
+from agent.core.urls import redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -137,15 +137,15 @@ def _public(value: Any) -> Any:
     if isinstance(value, CaSource):
         return _public_ca(value)
     if isinstance(value, str):
-        return shown(value)
+        return redact_url(value)
     if isinstance(value, tuple):
-        return [shown(each) for each in value]
+        return [redact_url(each) for each in value]
     return spelled(value)
 
 
 def _public_ca(source: CaSource) -> str:
     if source.kind != "inline":
-        return shown(source.text) if source.kind == "https" else source.text
+        return redact_url(source.text) if source.kind == "https" else source.text
     data = source.value.encode("utf-8", "surrogateescape")
     try:
         found = find_certificates(data)
