@@ -25,7 +25,9 @@ from selfcontained import NOT_NEEDED
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ARCH = "x86_64"
+# The processor of this machine comes first: its interpreter makes the bytecode of both, and the others need it to be
+# compiled. With the number of each in an ELF header.
+PROCESSORS = {"x86_64": 62, "aarch64": 183}
 GLIBC = "2.17"
 _PYTHON = f"python{SERIES}"  # the name of Debian's source package
 LIBRARY = f"lib/{_PYTHON}/"
@@ -59,8 +61,11 @@ _NOT_BUILT = (
 )  # fmt: skip
 
 
-def cpython(downloads: Path) -> list[Library]:
-    """Compile CPython and its libraries; return CPython first, with all files, then the others. Takes minutes."""
+def cpython(downloads: Path) -> dict[str, list[Library]]:
+    """Compile CPython and its libraries for each processor; return CPython first, with all files, then the others.
+
+    Takes minutes for each.
+    """
     missing = [each for each in _TOOLS if shutil.which(each) is None]
     if missing:
         sys.exit(f"the build for Linux wants {', '.join(missing)}")
@@ -68,22 +73,47 @@ def cpython(downloads: Path) -> list[Library]:
     tarballs = _tarballs(downloads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        environment = _compiler(downloads, folder)
-        for package, tarball in tarballs.items():
-            (folder / package).mkdir()
-            _run(["tar", "-xf", str(tarball), "--strip-components=1"], folder / package, environment)
-        for package, build in (("zlib", _zlib), ("openssl", _openssl), (_PYTHON, _python)):
-            build(folder / package, folder, environment)
-        # CPython's own build succeeds without the modules that it could not compile
+        zig = _zig(downloads, folder)
+        made: dict[str, list[Library]] = {}
+        for processor in PROCESSORS:
+            (folder / processor).mkdir()
+            native = folder / next(iter(PROCESSORS)) / "made" / "bin" / f"python{SERIES}"
+            made[processor] = _compiled(tarballs, folder / processor, zig, None if not made else native)
+    return made
+
+
+def _compiled(tarballs: Mapping[str, Path], folder: Path, zig: Path, native: Path | None) -> list[Library]:
+    """Compile for the processor after which the folder is named; `native` is the interpreter of this machine's own."""
+    environment = _compiler(zig, folder)
+    for package, tarball in tarballs.items():
+        (folder / package).mkdir()
+        _run(["tar", "-xf", str(tarball), "--strip-components=1"], folder / package, environment)
+    _zlib(folder / "zlib", folder, environment)
+    _openssl(folder / "openssl", folder, environment)
+    _python(folder / _PYTHON, folder, environment, native)
+    # CPython's own build succeeds without the modules that it could not compile
+    if native is None:
         program = folder / "made" / "bin" / f"python{SERIES}"
         _run([str(program), "-I", "-c", f"import {', '.join(_WANTED)}"], folder, environment)
-        files = _kept(folder / "made")
-        inside = of_sources((folder / _PYTHON / "Misc" / "sbom.spdx.json").read_bytes())
-        for package, (_, licence, _) in _LICENCES.items():
-            files[f"LICENSE.{package}.txt"] = File((folder / package / licence).read_bytes())
-    judge(files)
+    else:
+        _require_same_modules(native.parents[1], folder / "made")
+    files = _kept(folder / "made")
+    inside = of_sources((folder / _PYTHON / "Misc" / "sbom.spdx.json").read_bytes())
+    for package, (_, licence, _) in _LICENCES.items():
+        files[f"LICENSE.{package}.txt"] = File((folder / package / licence).read_bytes())
+    judge(files, PROCESSORS[folder.name])
     parts = [_library(wanted, sha256, files) for wanted, (sha256,) in locked(SOURCES).items()]
     return [*sorted(parts, key=lambda each: not each.files), *inside]
+
+
+def _require_same_modules(native: Path, made: Path) -> None:
+    """End the build where a module is missing that this machine's interpreter has: the other one cannot be asked."""
+    ours, theirs = (
+        {each.name.partition(".")[0] for each in (root / LIBRARY / "lib-dynload").glob("*.so")}
+        for root in (native, made)
+    )
+    if ours != theirs:
+        sys.exit(f"for {made.parent.name} these modules differ: {', '.join(sorted(ours ^ theirs))}")
 
 
 def _library(wanted: str, sha256: str, files: Files) -> Library:
@@ -161,8 +191,8 @@ def archive() -> str:
     )
 
 
-def _compiler(downloads: Path, folder: Path) -> dict[str, str]:
-    """Unpack zig, and return an environment in which `make` finds it under the names of compiler tools."""
+def _zig(downloads: Path, folder: Path) -> Path:
+    """Unpack the compiler, and return its program."""
     ((wanted, (sha256,)),) = locked(COMPILER.path).items()
     if sha256 not in by_hash(downloads, "*.whl"):
         download(downloads, COMPILER)
@@ -173,8 +203,13 @@ def _compiler(downloads: Path, folder: Path) -> dict[str, str]:
         wheel.extractall(folder / "zig")
     zig = folder / "zig" / "ziglang" / "zig"
     zig.chmod(0o755)
+    return zig
+
+
+def _compiler(zig: Path, folder: Path) -> dict[str, str]:
+    """Return an environment in which `make` finds the compiler under the names of compiler tools."""
     # keep the path of this folder, and a warning about __DATE__, out of the result
-    words = f"cc -target {ARCH}-linux-gnu.{GLIBC} -Wno-date-time -ffile-prefix-map={folder}=."
+    words = f"cc -target {folder.name}-linux-gnu.{GLIBC} -Wno-date-time -ffile-prefix-map={folder}=."
     (folder / "bin").mkdir()
     for name, tool in (("cc", words), ("ar", "ar"), ("ranlib", "ranlib")):
         script = folder / "bin" / name
@@ -204,12 +239,12 @@ def _zlib(source: Path, folder: Path, environment: Mapping[str, str]) -> None:
 def _openssl(source: Path, folder: Path, environment: Mapping[str, str]) -> None:
     # certificates are where Debian's and Red Hat's links lead; the openssl.cnf there is not read
     words = [f"--prefix=/{_OWN}", "--libdir=lib", "--openssldir=/etc/ssl", "-O2", "-fPIC"]
-    _run(["./Configure", f"linux-{ARCH}", *_OPENSSL, *words], source, environment)
+    _run(["./Configure", f"linux-{folder.name}", *_OPENSSL, *words], source, environment)
     _make(["build_libs"], source, environment)
     _make(["install_dev", f"DESTDIR={folder}"], source, environment)
 
 
-def _python(source: Path, folder: Path, environment: Mapping[str, str]) -> None:
+def _python(source: Path, folder: Path, environment: Mapping[str, str], native: Path | None) -> None:
     own = folder / _OWN
     settings = {
         **environment,
@@ -221,6 +256,15 @@ def _python(source: Path, folder: Path, environment: Mapping[str, str]) -> None:
         "ZLIB_LIBS": f"-L{own}/lib -lz",
     }
     words = ["--without-ensurepip", "--disable-test-modules", "--without-doc-strings"]
+    if native is not None:
+        host = f"{folder.name}-linux-gnu"
+        words += [
+            f"--build={next(iter(PROCESSORS))}-linux-gnu",
+            f"--host={host}",
+            f"--with-build-python={native}",
+        ]
+        # what its configure script cannot try here; of readelf it wants that there is one, and does not run it
+        settings |= {"ac_cv_file__dev_ptmx": "yes", "ac_cv_file__dev_ptc": "no", "READELF": "true"}
     _run(["./configure", "--prefix=/", f"--with-openssl={own}", *words], source, settings)
     _make([], source, environment)
     _make(["install", f"DESTDIR={folder / 'made'}"], source, environment)
@@ -248,11 +292,15 @@ def _kept(root: Path) -> Files:
     return files
 
 
-def judge(files: Files) -> None:
-    """End the build if a file needs a newer glibc than is promised."""
+def judge(files: Files, processor: int) -> None:
+    """End the build if a file needs a newer glibc than is promised, or is for another processor."""
     promised = tuple(map(int, GLIBC.split(".")))
     for path, file in files.items():
-        wanted = re.findall(rb"\0GLIBC_([0-9.]+)(?=\0)", file.data) if file.data[:4] == b"\x7fELF" else []
+        if file.data[:4] != b"\x7fELF":
+            continue
+        if int.from_bytes(file.data[18:20], "little") != processor:
+            sys.exit(f"{path} is for another processor")
+        wanted = re.findall(rb"\0GLIBC_([0-9.]+)(?=\0)", file.data)
         newest = max((tuple(map(int, each.decode().split("."))) for each in wanted), default=())
         if newest > promised:
             sys.exit(f"{path} wants glibc {'.'.join(map(str, newest))}, and {GLIBC} is promised")

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bytecode import here
-from cpython import ARCH, LIBRARY, cpython
+from cpython import LIBRARY, cpython
 from files import File, Files, digest, packed
 from libraries import CURRENT, libraries
 from sbom import sbom
@@ -31,19 +31,24 @@ exec "$here/python/bin/python3" -I -B "$here/start.py" "$@"
 
 
 def linux(root: Path, wheels: Path, note: Note, out: Path) -> list[Path]:
-    """Write the tarball and the bill of materials into a folder; return their paths."""
+    """Write for each processor the tarball and the bill of materials into a folder; return their paths."""
     parts = libraries(wheels, CURRENT)
-    python, *linked = cpython(wheels.with_name("sources"))
-    files = folder(tree(root, parts), python)
-    name = f"hsm-agent-{note.version}-{ARCH}-linux"
-    bill = out / f"{name}.cdx.json"
-    bill.write_bytes(sbom(note.version, digest(files), note.date, [*parts, python, *linked]))
-    return [packed(name, files, note.date, out), bill]
+    compiled = cpython(wheels.with_name("sources"))
+    # bytecode is the same for every processor, and this machine's interpreter is the first
+    native = next(iter(compiled.values()))[0]
+    made = []
+    for processor, (python, *linked) in compiled.items():
+        files = folder(tree(root, parts), python, native)
+        name = f"hsm-agent-{note.version}-{processor}-linux"
+        bill = out / f"{name}.cdx.json"
+        bill.write_bytes(sbom(note.version, digest(files), note.date, [*parts, python, *linked]))
+        made += [packed(name, files, note.date, out), bill]
+    return made
 
 
-def folder(tree: Files, python: Library) -> Files:
+def folder(tree: Files, python: Library, native: Library) -> Files:
     """Return the files: the tree with its bytecode, `python/` with the interpreter, and the launcher."""
-    files, archive = selfcontained(tree, standard(python, LIBRARY), partial(here, python.files))
+    files, archive = selfcontained(tree, standard(python, LIBRARY), partial(here, native.files))
     return {
         **files,
         **{f"python/{path}": file for path, file in python.files.items() if not path.endswith(".py")},

@@ -84,6 +84,8 @@ _HOSTS = (
            metavar="FILE"),
     Option("windows_tree", None, "the zip of the agent to send to Windows hosts", str,
            metavar="FILE"),
+    Option("linux_tree", None, "the build for Linux hosts without Python, one for each processor", str,
+           many=True, metavar="FILE"),
 )  # fmt: skip
 _WAVES = (
     Option("waves", None, "how many hosts are done when each wave ends (1,10%,100%)", str, metavar="LIST"),
@@ -224,7 +226,7 @@ def _run(
 
     as_json = is_json(output)
     log.open_log(machine, may_write=machine.is_root())
-    repeated = {name: tuple(typed[name] or ()) for name in ("only", "host")}
+    repeated = {name: tuple(typed[name] or ()) for name in ("only", "host", "linux_tree")}
     options = run_spec.FleetOptions(**{**typed, **repeated})
     input_errors = InputErrors()
     flags, *below = read_sources(machine, given, config, input_errors)
@@ -232,6 +234,7 @@ def _run(
         "--config": config,
         "--ca-cert": next((each["ca_cert"].text for each in (flags, *below) if each.get("ca_cert")), None),
         **{f"--{name.replace('_', '-')}": typed[name] for name in _READ},
+        **{f"--linux-tree {path}": path for path in options.linux_tree},
     }
     _require_writable(machine, files, read, input_errors)
 
@@ -269,7 +272,7 @@ def _deps(options: FleetOptions, open_access: OpenAccess, *, quiet: bool) -> Dep
     from agent.fleet.requester import requester  # noqa: PLC0415
     from agent.render.fleet.choose import choose  # noqa: PLC0415
 
-    archives = agent_archive.load(options.tree, options.windows_tree)
+    archives = agent_archive.load(options.tree, options.windows_tree, options.linux_tree)
     try:
         from agent.ssh.connector import SshConnector  # noqa: PLC0415 -- paramiko costs 150 ms
         from agent.ssh.sockets import SocketCancelToken  # noqa: PLC0415

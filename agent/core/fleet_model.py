@@ -35,10 +35,14 @@ class HostState(str, Enum):
 
 @dataclass(frozen=True)
 class ArchiveDigests:
-    """The agent on the hosts of a run: the SHA-256 of the archive that was sent to them, in hex; None if nothing is."""
+    """The agent on the hosts of a run: the SHA-256 of the archive that was sent to them, in hex; None if nothing is.
+
+    `linux_trees` has those of the builds with an interpreter in them, by processor.
+    """
 
     tree: str | None = None
     windows_tree: str | None = None
+    linux_trees: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,14 @@ from agent.core.errors import AgentError
 from agent.core.fleet_model import ArchiveDigests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
 # A release puts the archive here: `packaging/build.py` makes both.
 HERE = Path(__file__).parent
 _LARGEST = 64 * 1024 * 1024
 _MODULE = "/agent/__init__.py"
+# the top folder of a build for Linux hosts without a Python, with the processor as `uname -m` has it
+_BUILD = re.compile(r"hsm-agent-[^/]*-(x86_64|aarch64)-linux-[0-9a-f]+/")
 
 
 @dataclass(frozen=True)
@@ -36,22 +38,52 @@ class AgentArchive:
 
 @dataclass(frozen=True)
 class AgentArchives:
-    """The archives by kind of system; without one for Windows, each Windows host fails."""
+    """The archives by kind of system; without one for Windows, each Windows host fails.
+
+    `linux` has by processor the builds with an interpreter in them: without one, each such host without a Python fails.
+    """
 
     posix: AgentArchive
     windows: AgentArchive | None = None
+    linux: Mapping[str, AgentArchive] = field(default_factory=dict)
 
     @property
     def sent(self) -> ArchiveDigests:
-        return ArchiveDigests(self.posix.sha256, self.windows.sha256 if self.windows else None)
+        linux = {processor: each.sha256 for processor, each in self.linux.items()}
+        return ArchiveDigests(self.posix.sha256, self.windows.sha256 if self.windows else None, linux)
 
 
-def load(named: str | None, windows: str | None) -> AgentArchives:
-    """Return the named archives, or else those in this package.
+def load(named: str | None, windows: str | None, linux: Sequence[str] = ()) -> AgentArchives:
+    """Return the named archives, or else those in this package; builds for Linux also from beside the named archive.
 
     Raises AgentError `tree-missing` for a file that is not an archive, and where there is none for POSIX.
     """
-    return AgentArchives(_posix(named), _windows(windows))
+    return AgentArchives(_posix(named), _windows(windows), _linux(linux, named))
+
+
+def _linux(named: Sequence[str], beside: str | None) -> dict[str, AgentArchive]:
+    """Return the builds by processor: those that are named, else the newest that lies there of this version."""
+    folder = HERE if beside is None else Path(beside).parent
+    there = folder.glob(f"hsm-agent-{__version__}-*-linux-*.tar.gz")
+    paths = [Path(each) for each in named] or sorted(there, key=lambda each: each.stat().st_mtime)
+    found = {}
+    for path in paths:
+        archive = _read(path, _in_tar)
+        found[_processor(archive)] = archive
+    return found
+
+
+def _processor(archive: AgentArchive) -> str:
+    """Return the processor of a build with an interpreter in it. Raises AgentError `tree-missing` for another file."""
+    with tarfile.open(fileobj=io.BytesIO(archive.data), mode="r:gz") as tar:
+        first = tar.next()
+    build = _BUILD.match(first.name) if first is not None else None
+    if build is None:
+        raise AgentError(
+            "tree-missing", f"{archive.name} is no build with an interpreter in it", saw=first.name if first else "",
+            want="hsm-agent-VERSION-ARCH-linux-HASH.tar.gz",
+        )  # fmt: skip
+    return build[1]
 
 
 def _posix(named: str | None) -> AgentArchive:

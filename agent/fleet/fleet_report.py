@@ -40,6 +40,7 @@ def to_tree(run: RunState) -> dict[str, Any]:
         "agent_version": __version__,
         "tree": f"sha256:{run.sent.tree}" if run.sent.tree else None,
         "windows_tree": f"sha256:{run.sent.windows_tree}" if run.sent.windows_tree else None,
+        "linux_trees": {each: f"sha256:{sha256}" for each, sha256 in run.sent.linux_trees.items()},
         "inventory": run.spec.inventory,
         "by": dict(run.spec.by) if run.spec.by else None,
         "asked": _asked(run.spec.desired),

@@ -20,6 +20,7 @@ from agent.fleet.launch import (
     SHELL_PROBE,
     LaunchMethods,
     NoAnswerError,
+    NoPythonError,
     is_windows,
     last_words,
     refusal,
@@ -165,10 +166,13 @@ class _HostSession:
             self._trusted = connection.trusted or self._trusted
             try:
                 return self._launched(connection, methods.for_target(target))
+            except NoPythonError as missing:
+                method = methods.without_python(target, missing)
             except NoAnswerError:
                 if target.system or not self._is_windows(connection):
                     raise
-            return self._launched(connection, methods.for_windows(target))
+                method = methods.for_windows(target)
+            return self._launched(connection, method)
 
     def _is_windows(self, connection: Connection) -> bool:
         """Ask a shell that did not understand our command which one it is."""
@@ -198,9 +202,10 @@ class _HostSession:
                 self._started = self._again = True
                 self._lost = None
                 self._report_step("checking")
-            elif isinstance(message, Settled) and method.is_two_stage:
+            elif isinstance(message, Settled) and method.then is not None:
+                method, self._archive_sent = method.then, False
                 request = self._request(method)  # with the time that is left now
-                channel.send(request.line())
+                channel.send(method.opening(request))
             elif isinstance(message, At):
                 self._report_step(message.step[:SHOWN])
             elif isinstance(message, WantTree):

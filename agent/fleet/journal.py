@@ -349,7 +349,7 @@ def _replay(run: RunState, record: Mapping[str, Any]) -> None:
 
 def _sent(record: Mapping[str, Any]) -> ArchiveDigests:
     # journals of the first version have no Windows archive
-    return ArchiveDigests(record["tree"], record.get("windows_tree"))
+    return ArchiveDigests(record["tree"], record.get("windows_tree"), record.get("linux_trees", {}))
 
 
 def _spec(tree: Mapping[str, Any]) -> RunSpec:

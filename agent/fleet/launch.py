@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent import __version__
 from agent.core.errors import AgentError
 from agent.core.system import LINUX, windows
 from agent.remote import protocol
 from agent.render.templates import render
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.core.fleet_model import Target
     from agent.fleet.agent_archive import AgentArchive, AgentArchives
     from agent.remote.protocol import HostRequest
@@ -35,8 +38,11 @@ POSIX, WINDOWS = LINUX.kind, windows().kind
 # those of the user, and the usual ones are added where start files lose them. -S leaves out the host's own
 # site-packages, which cost time and may hold another version of a library of ours. The last word identifies the process
 # in a list; `status --wait` looks for it too. No single `|`: cmd, which understands none of this, would start what
-# follows it.
+# follows it. A Python that is a script, as a version manager's shim is, may never start one: it is tried with a limit
+# first. Others are not, since each start costs every host 20 ms.
 _NO_PYTHON, _DONE, _NO_INPUT = 93, 94, 95
+# how long such a script may take to start a Python, in seconds, and what stands for its exit status after that
+_START, _HUNG = 10, 124
 _PYTHON = (
     "import sys; sys.version_info < (3, 9) and sys.exit(sys.version.split()[0]); "
     "import ssl, json, hashlib, zlib, signal; ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT); "
@@ -57,15 +63,23 @@ _BEGIN = (
     f"for p in {_PYTHONS}; do "
     'p=$(command -v "$p") || continue; '
     'case "$t" in *":$p:"*) continue;; esac; t="$t:$p:"; '
+    'm=; [ -r "$p" ] && read -r m <"$p"; '
+    'case "$m" in "#"*) '
+    f'timeout -k 2 {_START} "$p" -I -S -c pass </dev/null >/dev/null 2>&1; '
+    f'case $? in 124) echo "hsm-agent: $p ended with {_HUNG}" >&2; continue;; esac;; esac; '
     f'"$p" -I -S -X utf8 -c "{_PYTHON}" hsm-agent; r=$?; '
     f'case "$r" in {_DONE}) exit 0;; esac; '
     f'case " {_NO_INPUT} 129 130 131 137 141 142 143 " in *" $r "*) exit $r;; esac; '
     'echo "hsm-agent: $p ended with $r" >&2; '
-    f"done; exit {_NO_PYTHON}"
+    f'done; echo "hsm-agent: processor $(uname -m)" >&2; exit {_NO_PYTHON}'
 )
 COMMAND = f"exec /bin/sh -c '{_ROOT}' '{_BEGIN}'"
+# The same for a host without a Python: its shell runs a program that puts an interpreter in place and starts it. None
+# reads a line and no more of what comes, so the length of the program is in the command.
+_READ = 'PATH="$PATH:$1"; p=$(timeout {patience} head -c {length}); eval "$p"'
 _VERSION = re.compile(r"\d+\.\d+\S*")
 _TRIED = re.compile(r"hsm-agent: (.+) ended with (\d+)")
+_PROCESSOR = re.compile(r"hsm-agent: processor (\S*)")
 # the exit status of a shell for a program that exists and cannot be started
 _NOT_STARTED = "126"
 _NO_MEMORY = re.compile(r"MemoryError|Cannot allocate memory|failed to map segment", re.IGNORECASE)
@@ -118,24 +132,29 @@ class NoAnswerError(AgentError):
     """The agent did not answer, and the host's shell may be of another kind."""
 
 
+class NoPythonError(AgentError):
+    """The host has no Python that the agent can use; `processor` is its kind, as `uname -m` has it."""
+
+    processor = ""
+
+
 @dataclass(frozen=True)
 class LaunchMethod:
-    """One way to start the agent: `command` runs `program`, which puts `archive` in place.
+    """One way to start the agent: `command` reads and runs the program of `preamble`, which puts `archive` in place.
 
-    One that `is_two_stage` gets only the reference of the archive with its program. It starts another program, which
-    reads the request from the same input, once the host says Settled.
+    With `then`, it gets only the reference of the archive, and says Settled when that is there. What it starts reads
+    from the same input, and is begun by that second method, whose command is not used.
     """
 
     system: str
     command: str
-    program: bytes = field(repr=False)
+    preamble: bytes = field(repr=False)
     archive: AgentArchive
-    is_two_stage: bool
+    then: LaunchMethod | None = None
 
     def opening(self, request: HostRequest) -> bytes:
         """Return what is sent first."""
-        first = request.archive_line() if self.is_two_stage else request.line()
-        return f"{len(self.program)}\n".encode() + self.program + first
+        return self.preamble + (request.line() if self.then is None else request.archive_line())
 
     def no_answer_error(self, status: int | None, stderr: str, stdout: str) -> AgentError:
         """Return why the agent did not answer: by the command's exit status, and then by the output of what did."""
@@ -185,6 +204,8 @@ def refusal(output: str) -> AgentError | None:
 
 def _no_python(stderr: str) -> AgentError:
     """Return the error for a host on which no Python took the program: why not, in the output of each."""
+    processor = _PROCESSOR.search(stderr)
+    stderr = _PROCESSOR.sub("", stderr).strip()
     saw = _tried(stderr) or stderr or "no python3 at all"
     if _NO_MEMORY.search(stderr):
         return AgentError(
@@ -198,10 +219,12 @@ def _no_python(stderr: str) -> AgentError:
             hint="look there whether `sudo -l` names NOEXEC, whether the programs may be run, and for SELinux: "
             "`ausearch -m avc`",
         )  # fmt: skip
-    return AgentError(
+    missing = NoPythonError(
         "python-missing", "the host has no Python that the agent can use", saw=saw,
         want="Python 3.9 or newer, with TLS",
     )  # fmt: skip
+    missing.processor = processor[1] if processor else ""
+    return missing
 
 
 def _tried(stderr: str) -> str:
@@ -212,40 +235,64 @@ def _tried(stderr: str) -> str:
         if ended is None:
             before += [] if _WARNING.search(line) else [line]
         else:
-            words = last_words(int(ended[2]), "\n".join(before)).splitlines()[-1]
+            status = int(ended[2])
+            words = last_words(status, "\n".join(before)).splitlines()[-1]
+            if status == _HUNG and not before:
+                words = f"it did not start in {_START} s"
             found.append(f"{ended[1]}: {'Python ' if _VERSION.fullmatch(words) else ''}{words}")
             before = []
     return "\n".join(found)
 
 
 class LaunchMethods:
-    """The launch methods of a run, made once, and the hosts that turned out to be Windows."""
+    """The launch methods of a run, each made once, and the hosts that turned out to need another than the first."""
 
     def __init__(self, archives: AgentArchives) -> None:
-        self._posix = LaunchMethod(POSIX, COMMAND, bootstrap_program(), archives.posix, is_two_stage=False)
-        self._archive = archives.windows
+        self._archives = archives
+        self._posix = LaunchMethod(POSIX, COMMAND, _with_length(bootstrap_program()), archives.posix)
         self._lock = threading.Lock()
-        self._windows: LaunchMethod | None = None
-        self._found: set[str] = set()
+        self._made: dict[str, LaunchMethod] = {}
+        self._found: dict[str, LaunchMethod] = {}
 
     def for_target(self, target: Target) -> LaunchMethod:
         """Return the method of the system that was given or found, else of POSIX. Raises AgentError `tree-missing`."""
-        if target.system == WINDOWS or target.name in self._found:
+        if target.system == WINDOWS:
             return self.for_windows(target)
-        return self._posix
+        return self._found.get(target.name, self._posix)
 
     def for_windows(self, target: Target) -> LaunchMethod:
         """Return the method for a host that turned out to be Windows. Raises AgentError `tree-missing`."""
-        self._found.add(target.name)
-        if self._archive is None:
+        archive = self._archives.windows
+        if archive is None:
             raise AgentError(
                 "tree-missing", "there is no build for Windows to send to the host", saw="none",
                 want="hsm-agent-VERSION-x86_64-windows-HASH.zip",
                 hint="`python packaging/build.py --windows` makes it in dist/; then name it: `--windows-tree FILE`",
             )  # fmt: skip
+        return self._remembered(target, WINDOWS, lambda: _windows(archive))
+
+    def without_python(self, target: Target, missing: NoPythonError) -> LaunchMethod:
+        """Return the method for a host without a Python. Raises `missing` where there is nothing to send."""
+        archive = self._archives.linux.get(missing.processor)
+        if archive is None:
+            want = f"hsm-agent-{__version__}-{missing.processor or 'ARCH'}-linux-HASH.tar.gz"
+            missing.hint = (
+                f"name the build that has an interpreter in it: `--linux-tree {want}` "
+                f"(`python packaging/build.py --linux` makes it in dist/)"
+            )
+            raise missing
+        return self._remembered(target, missing.processor, lambda: _without_python(archive, self._posix))
+
+    def _remembered(self, target: Target, kind: str, make: Callable[[], LaunchMethod]) -> LaunchMethod:
         with self._lock:
-            self._windows = self._windows or _windows(self._archive)
-            return self._windows
+            if kind not in self._made:
+                self._made[kind] = make()
+            self._found[target.name] = self._made[kind]
+            return self._made[kind]
+
+
+def _with_length(program: bytes) -> bytes:
+    return f"{len(program)}\n".encode() + program
 
 
 def bootstrap_program() -> bytes:
@@ -265,9 +312,17 @@ def _windows(archive: AgentArchive) -> LaunchMethod:
     start = render("fleet/start.ps1", patience=protocol.PATIENCE)
     program = render("fleet/landing.ps1", draft=protocol.STAGING_PREFIX, kept=protocol.KEPT)
     encoded = base64.b64encode(start.encode("utf-16-le")).decode("ascii")
-    return LaunchMethod(
-        WINDOWS, f"{_POWERSHELL}{encoded}", program.encode("ascii"), archive, is_two_stage=True
-    )
+    command = f"{_POWERSHELL}{encoded}"
+    agent = LaunchMethod(WINDOWS, command, b"", archive)
+    return LaunchMethod(WINDOWS, command, _with_length(program.encode("ascii")), archive, agent)
+
+
+def _without_python(archive: AgentArchive, then: LaunchMethod) -> LaunchMethod:
+    program = render(
+        "fleet/landing.sh", patience=protocol.PATIENCE, draft=protocol.STAGING_PREFIX, python=_PYTHON
+    ).encode("ascii")
+    read = _READ.format(patience=protocol.PATIENCE, length=len(program))
+    return LaunchMethod(POSIX, f"exec /bin/sh -c '{_ROOT}' '{read}'", program, archive, then)
 
 
 def _powershell_errors(stderr: str) -> str:

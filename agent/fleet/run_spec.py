@@ -68,6 +68,7 @@ class FleetOptions:
     profile: str | None = None
     tree: str | None = None
     windows_tree: str | None = None
+    linux_tree: tuple[str, ...] = ()
 
 
 def new_spec(

@@ -37,13 +37,15 @@ files = {
     "lib/python3.13/lib-dynload/fast.so": File(b"binary"),
 }
 python = Library("python3.13", "3.13.5", Message(), (), files)
-lay_out(folder(tree(root, libraries(wheels)), python), to, 0)
+lay_out(folder(tree(root, libraries(wheels)), python, python), to, 0)
 """
 JUDGE = """
 import sys
 from cpython import judge
 from files import File
-judge({"other": File(b"\\0GLIBC_9.9\\0"), "bin/python3": File(b"\\x7fELF\\0GLIBC_2.2.5\\0GLIBC_" + sys.argv[1].encode() + b"\\0end")})
+glibc, processor = sys.argv[1:]
+elf = b"\\x7fELF" + bytes(14) + bytes([int(processor), 0]) + b"\\0GLIBC_2.2.5\\0GLIBC_" + glibc.encode() + b"\\0end"
+judge({"other": File(b"\\0GLIBC_9.9\\0"), "bin/python3": File(elf)}, 62)
 """
 
 
@@ -100,9 +102,14 @@ def test_the_standard_library_is_one_file_of_bytecode_and_ours_lies_beside_its_s
 
 @pytest.mark.parametrize(("newest", "status"), [("2.17", 0), ("2.18", 1), ("2.4", 0), ("3.0", 1)])
 def test_what_wants_a_newer_glibc_than_is_promised_ends_the_build(newest: str, status: int) -> None:
-    done = script(JUDGE, newest)
+    done = script(JUDGE, newest, "62")
     said = f"bin/python3 wants glibc {newest}, and 2.17 is promised\n" if status else ""
     assert (done.returncode, done.stderr) == (status, said)
+
+
+def test_what_is_for_another_processor_ends_the_build() -> None:
+    done = script(JUDGE, "2.17", "183")
+    assert (done.returncode, done.stderr) == (1, "bin/python3 is for another processor\n")
 
 
 def test_a_tarball_that_debian_has_no_more_is_named_with_where_it_is_kept(tmp_path: Path) -> None:

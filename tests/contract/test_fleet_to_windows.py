@@ -335,7 +335,9 @@ def test_the_scripts_hold_no_value_and_are_read_by_a_grammar_of_powershell() -> 
     assert re.fullmatch(r"powershell( -\w+| None)+", before)
     assert len(way.command) < 8191 // 2  # of cmd; not to come near
     parser = Parser(Language(grammar.language()))
-    for script in (base64.b64decode(encoded).decode("utf-16-le").encode("ascii"), way.program):
+    length, _, program = way.preamble.partition(b"\n")
+    assert int(length) == len(program)
+    for script in (base64.b64decode(encoded).decode("utf-16-le").encode("ascii"), program):
         script.decode("ascii")
         assert not parser.parse(script).root_node.has_error
         before_last, _, after_last = script.rpartition(b"}")

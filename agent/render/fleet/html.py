@@ -87,6 +87,7 @@ def _facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("agent", tree["agent_version"]),
         ("tree", short(tree["tree"] or "")),
         ("Windows build", short(tree["windows_tree"] or "")),
+        *((f"build for {each}", short(sha256)) for each, sha256 in tree.get("linux_trees", {}).items()),
     ]
     return [(label, _text(value)) for label, value in parts if value]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,8 @@ def report(**more: Any) -> dict[str, Any]:
 class Script:
     """A connection on which these records come (or bytes, or an error), and then the command's end.
 
-    `shell` is what its shell answers when it is asked which one it is; `windows` is how PowerShell ends there.
+    `shell` is what its shell answers when it is asked which one it is; `windows` is how PowerShell ends there, and
+    `bare` how the shell does that is to bring a Python.
     """
 
     comes: tuple[dict[str, Any] | bytes | Exception, ...] = ()
@@ -53,6 +55,7 @@ class Script:
     trusted: str | None = None
     shell: bytes | Exception = b"%OS% :OS\n"
     windows: Script | None = None
+    bare: Script | None = None
     sent: bytearray = field(default_factory=bytearray)
     began: list[str] = field(default_factory=list)
 
@@ -88,12 +91,18 @@ class Script:
             yield Script((self.shell,))
         elif command == COMMAND:
             yield self
+        elif command.startswith("exec /bin/sh"):
+            assert self.bare is not None
+            yield self.bare
         else:
             assert self.windows is not None
             yield self.windows
 
     @property
     def request(self) -> dict[str, Any]:
+        if self.sent.startswith(b"# What"):  # the length of this program is in its command
+            words: dict[str, Any] = json.loads(re.findall(rb'(?m)^\{"sha256": .*\}$', self.sent)[0])
+            return words
         length, _, rest = bytes(self.sent).partition(b"\n")
         assert rest.startswith((b'"""The bootstrap program', b"# What agent/remote/bootstrap.py is on Linux"))
         found: dict[str, Any] = json.loads(rest[int(length) :].partition(b"\n")[0])
@@ -121,6 +130,7 @@ class Scene:
     again: bool = False
     system: str | None = None
     build: AgentArchive | None = None
+    linux: dict[str, AgentArchive] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 
     def made(self) -> HostResult:
@@ -146,7 +156,7 @@ class Scene:
         target = Target("web-1", "10.0.4.7", port=2222, system=self.system)
         desired = {"web-1": {"hsm_ip": ["10.0.1.6"], "package_source": str(mirror)}}
         spec = RunSpec(self.command, "hosts", (target,), desired, deadline=100.0)
-        archives = AgentArchives(AgentArchive("t.tar.gz", "f00", b"TREE"), self.build)
+        archives = AgentArchives(AgentArchive("t.tar.gz", "f00", b"TREE"), self.build, self.linux)
         run = RunState("RUN", "now", spec, archives.sent, endpoints={"web-1": ("10.0.4.7", 2222)})
         environ = {"XDG_CACHE_HOME": str(self.folder / "kept")}
         deps = Deps(
@@ -631,6 +641,55 @@ def test_powershell_is_told_of_the_tree_first_and_of_the_rest_when_that_is_there
     )
     assert (request[:3], json.loads(request[3:])["request"], end) == (b"ZIP", "RUN/web-1/2", b"<end>")
     assert scene.said == ["sending the agent", "checking"]
+
+
+LINUX_TREE = AgentArchive("hsm-agent-0.1.0-x86_64-linux-0.tar.gz", "f02", b"PYTHON")
+NO_PYTHON = b"hsm-agent: /usr/bin/python3 ended with 1\nhsm-agent: processor x86_64\n"
+
+
+def test_a_host_without_python_gets_one_and_then_the_same_as_every_host(tmp_path: Path) -> None:
+    shell = Script(
+        (
+            {"event": "want", "what": "tree"},
+            {"event": "settled"},
+            HELLO,
+            {"event": "want", "what": "tree"},
+            report(),
+        )
+    )
+    script = Script(ends=93, said=NO_PYTHON, bare=shell)
+    scene = Scene(tmp_path, (script,), linux={"x86_64": LINUX_TREE})
+    assert scene.made().state is HostState.OK
+    program, _, rest = bytes(shell.sent).partition(b'{"sha256": "f02", ')
+    assert program.startswith(b"# What agent/remote/bootstrap.py is on a host with a Python")
+    archive, _, second = rest.partition(b"\n")[2].partition(b"\n")
+    assert (json.loads(archive), second[:6]) == ({"size": 6}, b"PYTHON")
+    length, _, rest = second[6:].partition(b"\n")
+    assert rest.startswith(b'"""The bootstrap program')
+    request, *answer = rest[int(length) :].split(b"\n")
+    assert json.loads(request)["tree"] == {"sha256": "f00", "keep": True}
+    assert answer == [b'{"size": 4}', b"TREE<end>"]
+    # it is remembered for the next session, which does not look for a Python again
+    script.bare = Script(({"event": "settled"}, HELLO, report()))
+    assert scene.visitor(scene.host_task, Cord(), scene.said.append).state is HostState.OK
+    assert script.began == ["exec", "exec", "exec"]
+
+
+@pytest.mark.parametrize("said", [NO_PYTHON.replace(b"x86_64", b"aarch64"), b"hsm-agent: processor \n", b""])
+def test_a_host_without_python_for_which_there_is_no_build_is_told_which(tmp_path: Path, said: bytes) -> None:
+    script = Script(ends=93, said=said)
+    result = Scene(tmp_path, (script,), linux={"x86_64": LINUX_TREE}).made()
+    assert (result.code, script.began) == ("python-missing", ["exec"])
+    processor = "aarch64" if b"aarch64" in said else "ARCH"
+    assert f"-{processor}-linux-HASH.tar.gz" in (result.hint or "")
+
+
+def test_a_build_that_does_not_start_there_is_that_hosts_failure(tmp_path: Path) -> None:
+    failed = Script(({"event": "failed", "code": "python-missing", "saw": "GLIBC_2.17 not found"},))
+    result = Scene(
+        tmp_path, (Script(ends=93, said=NO_PYTHON, bare=failed),), linux={"x86_64": LINUX_TREE}
+    ).made()
+    assert (result.code, result.saw) == ("python-missing", "GLIBC_2.17 not found")
 
 
 @pytest.mark.parametrize(

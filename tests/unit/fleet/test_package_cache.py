@@ -120,6 +120,48 @@ def test_a_build_for_windows_of_another_version_or_none_is_refused(tmp_path: Pat
     assert windows_refused(tmp_path, str(tmp_path / "none")).saw == "No such file or directory"
 
 
+def build_for_linux(folder: Path, processor: str, top: str = "", version: str = __version__) -> Path:
+    top = top or f"hsm-agent-{version}-{processor}-linux-0123456789ab"
+    path = folder / f"hsm-agent-{version}-{processor}-linux-0123456789ab.tar.gz"
+    source = f'__version__ = "{version}"\n'.encode()
+    with tarfile.open(path, "w:gz") as packed:
+        member = tarfile.TarInfo(f"{top}/agent/__init__.py")
+        member.size = len(source)
+        packed.addfile(member, io.BytesIO(source))
+    return path
+
+
+def test_builds_for_linux_are_found_beside_the_named_archive_and_told_apart_by_processor(
+    tmp_path: Path,
+) -> None:
+    named = str(archive(tmp_path, f'__version__ = "{__version__}"\n'))
+    assert agent_archive.load(named, None).linux == {}
+    for processor in ("x86_64", "aarch64"):
+        build_for_linux(tmp_path, processor)
+    build_for_linux(tmp_path, "x86_64", version="9.9.9")  # of another release, and not looked at
+    found = agent_archive.load(named, None)
+    assert {each: build.sha256 for each, build in found.linux.items()} == found.sent.linux_trees
+    assert found.linux.keys() == {"x86_64", "aarch64"}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    one = build_for_linux(elsewhere, "aarch64")
+    assert agent_archive.load(named, None, (str(one),)).linux.keys() == {"aarch64"}
+
+
+def test_what_is_no_build_for_linux_is_refused(tmp_path: Path) -> None:
+    named = str(archive(tmp_path, f'__version__ = "{__version__}"\n'))
+    for wrong in (named, str(build_for_linux(tmp_path, "x86_64", top="hsm-agent-0.1.0-riscv64-linux-0"))):
+        with pytest.raises(AgentError) as refusal:
+            agent_archive.load(named, None, (wrong,))
+        assert (refusal.value.code.name, "no build with an interpreter" in refusal.value.sentence) == (
+            "tree-missing",
+            True,
+        )
+    with pytest.raises(AgentError) as refusal:
+        agent_archive.load(named, None, (str(build_for_linux(tmp_path, "x86_64", version="9.9.9")),))
+    assert (refusal.value.code.name, refusal.value.saw) == ("tree-missing", "9.9.9")
+
+
 def mirror(folder: Path, data: bytes = b"package") -> str:
     (folder / "mirror" / "Noble").mkdir(parents=True)
     (folder / "mirror" / FILE).write_bytes(data)
