@@ -194,7 +194,9 @@ class _Paths:
         self._cluster = cluster
         # only groups, ACLs and routes together tell that nothing stops a packet
         self._is_known = None not in (survey.network.groups, survey.network.acls, survey.network.tables)
-        self._has_hsms = any(each.is_usable for each in cluster.hsms)
+        ends = [_end_of(cluster, each).address for each in cluster.hsms if each.is_usable]
+        self._has_hsms = bool(ends)
+        self._families = {":" in each for each in ends}
         self._reachability = _reachability(cluster, survey.network)
 
     def judge(self, instance: Instance, *, is_this_host: bool) -> VpcInstance:
@@ -204,7 +206,9 @@ class _Paths:
         blocked = self._reachability.blocked(interface, ports) if interface else ()
         reaches = None
         if interface is not None and self._has_hsms and (self._is_known or blocked):
-            reaches = not blocked
+            own = {":" in each for each in interface.addresses}
+            # whether an instance of a subnet without IPv4 has another way (NAT64, say) is not known
+            reaches = False if blocked else self._families <= own or None
         return VpcInstance(instance, interface, in_group, is_this_host, reaches, blocked)
 
     def _interface_of(self, instance: Instance) -> NetworkInterface | None:

@@ -164,6 +164,9 @@ def _exchange(wait: _Wait, endpoint: tuple[str, int], request: str, header: str)
                 break
             answer += piece
     head, _, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: *([0-9]{1,9})", head, re.IGNORECASE)
+    if length is not None and len(body) < int(length[1]):
+        raise OSError("the answer ends too early")  # half an id is another one
     status = re.match(rb"HTTP/1\.[01] ([0-9]{3}) ", head)
     return int(status[1]) if status else 0, body.decode("ascii", "replace").strip()
 

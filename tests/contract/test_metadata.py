@@ -22,6 +22,7 @@ from agent.hosts.posix import Posix
 from agent.http.imds import DISABLED, ENDPOINT, LIMIT, instance_id, read_metadata
 from agent.render.progress import NullProgress
 from agent.report import RunInfo
+from tests.fakes.http_server import QuietHandler, Server, serving
 from tests.fakes.imds import CREDENTIALS, imds, interface_texts, place_texts
 from tests.fakes.memory import Memory
 from tests.fakes.vendor import MIRROR, Vendor
@@ -69,6 +70,21 @@ def test_it_takes_no_longer_than_it_may(mode: str) -> None:
         began = machine.monotonic()
         assert instance_id(machine, {ENDPOINT: server.url}) is None
         assert machine.monotonic() - began < 3 * LIMIT
+
+
+def test_half_an_id_is_no_id() -> None:
+    class Cut(QuietHandler):
+        def do_PUT(self) -> None:
+            self.head(200, Content_Length=5)
+            self.wfile.write(b"token")
+
+        def do_GET(self) -> None:
+            self.head(200, Content_Length=len(ID))
+            self.wfile.write(ID[:12].encode())
+            self.close_connection = True
+
+    with serving(Server(Cut)) as server:
+        assert instance_id(Machine(), {ENDPOINT: server.origin}) is None
 
 
 def test_a_service_that_is_late_is_waited_for() -> None:

@@ -121,6 +121,13 @@ def test_nothing_is_known_to_be_reached_where_only_groups_are_described() -> Non
     assert [each.reaches for each in made.instances or ()] == [None, False]
 
 
+def test_an_instance_without_ipv4_is_not_known_to_reach_hsms_that_have_no_other() -> None:
+    member = instance(1)
+    narrow = replace(member.interfaces[0], addresses=("2001:db8:a::7",))
+    (found,) = view(answers=survey(replace(member, interfaces=(narrow,)))).instances or ()
+    assert (found.reaches, found.blocked) == (None, ())
+
+
 def test_an_instance_without_an_interface_in_the_vpc_is_judged_by_none() -> None:
     away = NetworkInterface("eni-9", "vpc-other", "subnet-x", ("sg-x",), ("10.9.0.7",))
     (found,) = view(answers=survey(replace(instance(1), interfaces=(away,)))).instances or ()
