@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from agent.aws.access import AwsAccess
 from agent.catalogue import life_cycle, load
 from agent.cloudhsm.ca import expiry_notice
+from agent.cloudhsm.cluster import group_name
 from agent.cloudhsm.paths import client_paths
 from agent.cloudhsm.post_checks import (
     client_processes,
@@ -47,7 +48,15 @@ from agent.state import records, snapshots
 from agent.state.exposure import close
 from agent.state.pending import clear_cache
 from agent.state.snapshot_format import REMOVE, ROLLBACK
-from agent.steps.cluster_group import Detachment, GroupAttached, GroupsDetached, has_attached, undo_attachment
+from agent.steps.cluster_group import (
+    NOT_DESCRIBED,
+    Detachment,
+    GroupAttached,
+    GroupByName,
+    GroupsDetached,
+    has_attached,
+    undo_attachment,
+)
 from agent.steps.package import Package
 from agent.steps.restore import SnapshotUndo, restore
 from agent.verdict import judge
@@ -318,25 +327,28 @@ def _gather_input(
     return _Input(replace(desired, region=region), planned, ca, diagnosis)
 
 
-def _group_steps(source: HsmSource, access: AwsAccess, run: RunInfo) -> tuple[GroupAttached, ...]:
+def _group_steps(
+    source: HsmSource, access: AwsAccess, run: RunInfo
+) -> tuple[GroupAttached | GroupByName, ...]:
     """Return the step that attaches the cluster's group, where that is desired.
 
-    Raises AgentError `group-not-attachable` where AWS did not describe the cluster.
+    Raises AgentError `group-not-attachable` where no cluster is named.
     """
     cluster, desired = source.cluster, source.desired
     if not desired.attach_group or (cluster is not None and cluster.error is not None):
         return ()  # why the cluster is not known, its own guard says
-    known = cluster.description if cluster else None
-    if known is None or not known.security_group:
+    if desired.cluster_id is None:
         raise AgentError(
             "group-not-attachable",
             "the cluster's group is not known",
-            saw="AWS did not describe the cluster" if desired.cluster_id else "no --cluster-id",
+            saw="no --cluster-id",
             want="the description of the cluster",
-            hint="name the cluster with `--cluster-id`, and allow cloudhsm:DescribeClusters to this host",
+            hint=NOT_DESCRIBED,
         )
-    group, address = known.security_group, desired.hsm_ip[0]
-    return (GroupAttached(group, known.vpc, address, run.run_id, access, run.environ),)
+    known, address = cluster.description if cluster else None, desired.hsm_ip[0]
+    if known is None or not known.security_group:
+        return (GroupByName(group_name(desired.cluster_id), address, run.environ),)
+    return (GroupAttached(known.security_group, known.vpc, address, run.run_id, access, run.environ),)
 
 
 def _attached_groups(view: HostView, context: RunContext) -> tuple[AttachedGroup, ...]:

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from agent.cloudhsm.cluster import group_name
 from agent.core.errors import AgentError, unexpected
 from agent.core.model import Notice, StepOutcome, StepResult
 from agent.steps.reach import Reach
@@ -293,7 +294,7 @@ class _Search:
 
     @property
     def _group_name(self) -> str:
-        return f"cloudhsm-{self._known.cluster_id}-sg"
+        return group_name(self._known.cluster_id or "")
 
     def _with_cause(self, line: StepResult, address: str | None) -> StepResult:
         found = self._obstacles.get(address or "")

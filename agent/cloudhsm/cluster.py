@@ -122,6 +122,11 @@ class NamedCluster:
         return self.unknown if self.description is None else cluster_error(self.description)
 
 
+def group_name(cluster_id: str) -> str:
+    """Return the name that AWS gives to the group of a cluster; nobody can change the name of a group."""
+    return f"cloudhsm-{cluster_id}-sg"
+
+
 def find_cluster(pages: Iterable[Mapping[str, Any]], cluster_id: str, region: str) -> ClusterDescription:
     """Return the cluster of this id from the answers of DescribeClusters. Raises AgentError `cluster-not-found`."""
     others = 0

@@ -17,6 +17,7 @@ from agent.cloudhsm.cluster import (
     client_error,
     cluster_error,
     cluster_notices,
+    group_name,
 )
 from agent.core.codes import CODES
 from agent.core.notices import WARNINGS
@@ -115,13 +116,13 @@ def view_cluster(
     cluster: ClusterDescription, survey: VpcSurvey, host: HostSide, *, now: dt.datetime, named_by: str
 ) -> ClusterView:
     """Return what the answers say together; `named_by` says who named this cluster."""
-    group_name = next(
+    name = next(
         (
             each.name
             for each in survey.network.groups or ()
             if each.id == cluster.security_group and each.name
         ),
-        _default_group_name(cluster),
+        group_name(cluster.id),
     )
     instances = _instances(cluster, survey, host)
     others = None
@@ -132,7 +133,7 @@ def view_cluster(
         cluster=cluster,
         named_by=named_by,
         asked=now,
-        group_name=group_name,
+        group_name=name,
         subnet_ranges={each.id: " ".join(each.ranges) for each in survey.network.subnets},
         zones={
             **{each.subnet: each.zone for each in cluster.hsms},
@@ -149,11 +150,6 @@ def view_cluster(
         error=cluster_error(cluster) or activation_error(cluster),
     )
     return replace(view, risks=tuple(_risks(view, survey)))
-
-
-def _default_group_name(cluster: ClusterDescription) -> str:
-    """Return the name that AWS gives to the group of a cluster."""
-    return f"cloudhsm-{cluster.id}-sg"
 
 
 def _in_group(

@@ -29,6 +29,9 @@ _LOOKS = 10
 # seconds for a connection that is only to show from which address it is tried
 _MOMENT = 0.2
 _PORT = 2223
+NOT_DESCRIBED = (
+    "name the cluster with `--cluster-id`, and let this host ask AWS for it (cloudhsm:DescribeClusters)"
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class GroupAttached:
 
     def check(self, view: HostView) -> Finding:
         """Look at instance metadata and, since that follows late, at EC2. What cannot be attached is refused here."""
-        own = self._own(view).interface
+        own = _own_interface(view, self.environ, self.address).interface
         want = f"{self.group} on {own.id}"
         if self.group in own.groups:
             return Finding.ok(f"{own.id} has {', '.join(own.groups)}", want)
@@ -63,7 +66,7 @@ class GroupAttached:
         return Finding.unmet(saw, want)
 
     def apply(self, host: Host) -> None:
-        own = self._own(host).interface
+        own = _own_interface(host, self.environ, self.address).interface
         groups = _groups_of(self.access, own.id) or own.groups
         if self.group in groups:
             return
@@ -82,15 +85,6 @@ class GroupAttached:
                 return
             host.sleep(1.0)
 
-    def _own(self, view: HostView) -> OwnInterface:
-        from agent.aws.own_interface import find_own_interface  # noqa: PLC0415 -- where it is asked for alone
-
-        source = view.connect(self.address, _PORT, timeout=_MOMENT, tls=False).source
-        own = find_own_interface(view, self.environ, source)
-        if isinstance(own, str):
-            raise _refused(own, "an EC2 instance whose metadata names its interfaces")
-        return own
-
     def _require_room(self, interface: str, groups: Sequence[str]) -> None:
         """Refuse an interface that is full; who has a larger quota attaches the group with the command."""
         from agent.aws.path import MOST_GROUPS  # noqa: PLC0415 -- as above
@@ -108,6 +102,35 @@ class GroupAttached:
             f"fewer than {MOST_GROUPS} groups",
             f"{instead} lets {groups[0]} in instead; where the quota was raised, {with_quota} attaches the group",
         )
+
+
+@dataclass(frozen=True)
+class GroupByName:
+    """The same where AWS did not describe the cluster: the instance's metadata knows the group that AWS makes for it.
+
+    What is not there cannot be attached, since nobody knows its id.
+    """
+
+    id: ClassVar[str] = "cluster:group"
+    not_applied_code: ClassVar[CodeName] = "group-not-attached"
+
+    group: str
+    address: str
+    environ: Mapping[str, str] = field(repr=False, compare=False)
+
+    def check(self, view: HostView) -> Finding:
+        own = _own_interface(view, self.environ, self.address)
+        interface = own.interface.id
+        groups = own.group_names or own.interface.groups
+        saw, want = f"{interface} has {', '.join(groups)}", f"{self.group} on {interface}"
+        if self.group in own.group_names:
+            return Finding.ok(saw, want)
+        raise _refused(
+            f"AWS did not describe the cluster, and {saw}", "the description of the cluster", NOT_DESCRIBED
+        )
+
+    def apply(self, host: Host) -> None:
+        """Do nothing: `check` refuses what is not there."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +200,17 @@ class Detachment:
                 return
             with contextlib.suppress(AgentError):  # interrupted: what was begun is ended, without pauses
                 host.sleep(1.0)
+
+
+def _own_interface(view: HostView, environ: Mapping[str, str], address: str) -> OwnInterface:
+    """Return the interface that leads to an HSM. Raises AgentError `group-not-attachable`."""
+    from agent.aws.own_interface import find_own_interface  # noqa: PLC0415 -- where it is asked for alone
+
+    source = view.connect(address, _PORT, timeout=_MOMENT, tls=False).source
+    own = find_own_interface(view, environ, source)
+    if isinstance(own, str):
+        raise _refused(own, "an EC2 instance whose metadata names its interfaces")
+    return own
 
 
 def has_attached(view: HostView, run_id: str) -> bool:

@@ -133,6 +133,24 @@ def test_what_metadata_shows_needs_no_permission(host: Host) -> None:
     assert host.scene.server.permissions() == ["cloudhsm:DescribeClusters"]
 
 
+def test_a_host_that_may_not_ask_for_the_cluster_knows_its_group_by_name(host: Host) -> None:
+    """As after a roll-out: the operator's answer was sent along, and this host may not ask for another one."""
+    addresses = replace(host.desired, hsm_ip=host.scene.cluster.addresses)
+    assert host.configure(addresses).exit_status == 0
+    host.scene.tell_metadata(host.scene.instance.interface)
+    host.scene.server.misbehave(refuses("AccessDeniedException", "no", 403))
+    verified = host.verify()
+    assert (verified.exit_status, group_line(verified).outcome) == (0, StepOutcome.MET)
+    assert "cluster-not-checked" in codes(verified)
+    host.scene.server.misbehave()
+    detach(host.scene)
+    host.scene.server.misbehave(refuses("AccessDeniedException", "no", 403))
+    found = host.verify()
+    assert (found.code, found.exit_status) == ("group-not-attachable", 44)
+    assert "has web" in str(group_line(found).saw)
+    assert any(each.kind == "reach" and each.outcome is StepOutcome.MET for each in found.steps)
+
+
 def test_remove_takes_off_what_was_attached_and_nothing_else(host: Host) -> None:
     (own,) = host.groups
     host.configure()
