@@ -18,7 +18,7 @@ from agent.sinks.delivery import Delivered, deliver
 from agent.sinks.message import DeliveryContext, OutgoingReport, UndeliveredError
 from agent.sinks.registry import send
 from tests.fakes.aws import KEYS, SECRET, TOKEN, RealTime, refuses, says
-from tests.fakes.moto_server import REGION, aws_server, client, user_who_may
+from tests.fakes.moto_server import REGION, client, server_with_bucket, user_who_may
 from tests.fakes.receiver import silent
 from tests.fakes.report_trees import TREE
 
@@ -34,9 +34,7 @@ BUCKET = "s3://reports/fleet/"
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[AwsServer]:
-    with aws_server() as server:
-        s3 = client(server.url, "s3")
-        s3.create_bucket(Bucket="reports", CreateBucketConfiguration={"LocationConstraint": REGION})
+    with server_with_bucket("reports") as server:
         yield server
 
 

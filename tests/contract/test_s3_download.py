@@ -14,7 +14,7 @@ from agent.hosts import files
 from agent.hosts.posix import Posix
 from agent.http.download import DownloadContext, fetch
 from tests.fakes.aws import KEYS, SECRET, TOKEN, RealTime, says
-from tests.fakes.moto_server import REGION, aws_server, client, user_who_may
+from tests.fakes.moto_server import REGION, client, server_with_bucket, user_who_may
 from tests.fakes.receiver import silent
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ _BROKEN = says("<Error><Code>InternalError</Code></Error>", 500)
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[AwsServer]:
-    with aws_server() as server:
-        s3 = client(server.url, "s3")
-        s3.create_bucket(Bucket="packages", CreateBucketConfiguration={"LocationConstraint": REGION})
+    with server_with_bucket("packages") as server:
         yield server
 
 

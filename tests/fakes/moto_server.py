@@ -36,6 +36,15 @@ def aws_server(
 
 
 @contextmanager
+def server_with_bucket(name: str) -> Iterator[AwsServer]:
+    """Yield a fresh moto in which this bucket is."""
+    with aws_server() as server:
+        s3 = client(server.url, "s3")
+        s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+        yield server
+
+
+@contextmanager
 def moto_server() -> Iterator[str]:
     """Yield the URL of a fresh moto, for the time of a test."""
     with aws_server() as server:
