@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 
@@ -26,6 +27,10 @@ def main() -> None:
     # the command is over: a later signal would only cause a traceback while Python ends
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdout, sys.stderr = _settled(sys.stdout), _settled(sys.stderr)
+    if threading.active_count() > 1:
+        # A thread that still waits for a server, a name or a program was left behind. It may be inside OpenSSL, which
+        # the C library would take down under it: the process would end with SIGSEGV instead of its status.
+        os._exit(status)
     gc.freeze()
     sys.exit(status)
 

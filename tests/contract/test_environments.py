@@ -36,6 +36,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the environment
 
 # an address that nobody but the copy has, where nothing listens
 _WANTED = f"--hsm-ip 10.0.1.6 --ca-cert {CA} --platform u24.04 --package-source /nowhere"
+_CLUSTER = "cluster-2abcdefghij --region eu-central-1"
 _FLEET = "--inventory %/hosts --tree %/tree.tar.gz"
 # % is the folder of the tests, where an inventory lies with a host that refuses
 RUNS = (
@@ -45,7 +46,10 @@ RUNS = (
     f"configure {_WANTED} --report-to file:%/report", "verify -ojson", f"verify {_WANTED}", "rollback -o json",
     "rollback 20260101T000000Z-0000", "remove -o json", f"user-data --hsm-ip 10.0.0.1 --ca-cert {CA}",
     "user-data --hsm-ip 10.0.0.1 --format cloud-config",
-    "iam-policy --cluster-id cluster-2abcdefghij --region eu-central-1", "iam-policy --for nobody -ojson", "config show --sdk 5 -ojson", "demo --fault nosuch", "fleet plan --inventory /nowhere -o json",
+    "iam-policy --cluster-id cluster-2abcdefghij --region eu-central-1", "iam-policy --for nobody -ojson", "config show --sdk 5 -ojson", "demo --fault nosuch",
+    "demo --aws --fault nosuch -ojson", "cluster", f"cluster {_CLUSTER} -ojson", f"cluster {_CLUSTER} --html %/cluster.html",
+    f"cluster {_CLUSTER} --profile nosuch -ojson",
+    "fleet plan --inventory /nowhere -o json",
     f"fleet plan {_FLEET} {_WANTED} --trust-new-hosts -o json", f"fleet verify {_FLEET} -ojson",
     f"fleet rollout {_FLEET} {_WANTED} --html %/page.html --junit %/junit.xml", f"fleet remove {_FLEET} --all",
     "fleet remove --inventory %/hosts", "fleet status -o json", "fleet status --html %/page.html", "fleet runs -ojson",
@@ -56,6 +60,7 @@ COMMANDS = (
     "user-data",
     "iam-policy",
     "config show",
+    "cluster",
     "demo",
     *(f"fleet {name}" for name in fleet.COMMANDS),
 )
@@ -306,6 +311,22 @@ def test_an_interrupt_while_it_is_loaded_is_130(bench: Bench, after: int) -> Non
     done = bench.run(Cell("", f"{after} facts", python=("-c", code)))
     assert (done.returncode, done.stdout) == (130, b"")
     assert b"Traceback" not in done.stderr
+
+
+def test_a_thread_that_is_left_behind_does_not_change_how_it_ends(bench: Bench) -> None:
+    """It may be inside OpenSSL, and what the C library calls at the end of a process takes that down."""
+    code = (
+        "import ctypes, sys, threading\n"
+        "c = ctypes.CDLL(None)\n"
+        "c.__cxa_atexit(c._exit, ctypes.c_void_p(99), None)\n"
+        "if sys.argv.pop(1) == 'left':\n"
+        "    threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "from agent.__main__ import main\n"
+        "main()\n"
+    )
+    for threads, status in (("none", 99), ("left", 0)):
+        done = bench.run(Cell("", f"{threads} explain usage", python=("-c", code)))
+        assert (done.returncode, b"usage" in done.stdout) == (status, True), done.stderr
 
 
 def test_a_signal_that_the_caller_ignores_stays_ignored(bench: Bench) -> None:
