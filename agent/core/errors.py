@@ -43,6 +43,8 @@ _EXHAUSTED_WORDS = (
     "cannot allocate memory",
     "Too many open files",
     "cannot open shared object file: Error 24",
+    # of an import for which there is no memory
+    "error return without exception set",
 )
 
 
@@ -67,7 +69,7 @@ def is_exhaustion(crash: BaseException) -> bool:
     """Tell whether the machine is at its limits: open files, processes and threads, memory."""
     if isinstance(crash, OSError):
         return crash.errno in EXHAUSTED
-    by_text = isinstance(crash, (RuntimeError, ImportError)) and any(
+    by_text = isinstance(crash, (RuntimeError, ImportError, SystemError)) and any(
         each in str(crash) for each in _EXHAUSTED_WORDS
     )
     return by_text or isinstance(crash, MemoryError)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import subprocess
 import sys
 
 import pytest
+
+from agent.core.errors import unexpected
 
 PROGRAM = """
 import os, resource, sys
@@ -42,3 +45,21 @@ def test_too_few_open_files_are_the_hosts_fault_at_whatever_place_they_end(free:
 def test_enough_are_enough() -> None:
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > LIMIT
     assert starts(0) == "status 0"
+
+
+@pytest.mark.parametrize(
+    "crash",
+    [
+        MemoryError(),
+        SystemError("error return without exception set"),  # of `import` on CPython 3.11
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("can't start new thread"),
+    ],
+    ids=lambda crash: type(crash).__name__,
+)
+def test_no_memory_is_no_defect(crash: Exception) -> None:
+    assert unexpected(crash).code.name == "no-resources"
+
+
+def test_a_defect_stays_one() -> None:
+    assert unexpected(SystemError("bad argument to internal function")).code.name == "internal"
