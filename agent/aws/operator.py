@@ -14,7 +14,7 @@ from agent.aws.access import AwsAccess
 from agent.aws.client import DENIED
 from agent.aws.session import KEY_ID, SECRET, TOKEN, HostCredentials
 from agent.aws.sigv4 import Credentials
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, is_exhaustion
 from agent.core.plain import cut, printable
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class OperatorCredentials:
             except queue.Empty:
                 if self._view.monotonic() < ends:
                     continue
-                raise _none(f"the profile gave none within {_WHOLE:g} s") from None
+                raise _none(f"the profile gave none within {_WHOLE:g} s", self._profile_hint) from None
             if error is None:
                 return answer
             raise (error if isinstance(error, AgentError) else self._explained(error)) from None
@@ -213,7 +213,7 @@ class OperatorCredentials:
                 want = f"a policy that allows {action}"
                 hint = f"allow {action} to whom the profile starts from, and trust them in the role's trust policy"
                 return AgentError("aws-denied", f"AWS denies {action}", saw=saw, want=want, hint=hint)
-            return _none(saw, self._login_hint(error))
+            return _none(saw, self._hint(error))
         unreachable = (exceptions.ConnectionError, exceptions.HTTPClientError, ResponseParserError)
         if isinstance(error, unreachable):
             return AgentError(
@@ -228,19 +228,27 @@ class OperatorCredentials:
                 want="a profile of ~/.aws/config or ~/.aws/credentials",
                 hint="name one of them; AWS_CONFIG_FILE names another file",
             )
-        if isinstance(error, exceptions.BotoCoreError):
-            return _none(saw, self._login_hint(error))
         # what botocore lets through: of files, of answers, of a program and its output, of a terminal that closed
         known = (OSError, ValueError, KeyError, RuntimeError, EOFError)
-        return _none(f"{type(error).__name__}: {saw}") if isinstance(error, known) else error
+        if is_exhaustion(error) or not isinstance(error, (exceptions.BotoCoreError, *known)):
+            return error
+        kind = "" if isinstance(error, exceptions.BotoCoreError) else f"{type(error).__name__}: "
+        return _none(kind + saw, self._hint(error))
 
-    def _login_hint(self, error: Exception) -> str | None:
+    def _hint(self, error: Exception) -> str:
         name = type(error).__name__
         if name.startswith("Login"):
             return f"log in again: `aws login{self._option}`"
         if "SSO" in name or "Token" in name or "UnauthorizedException" in str(error):
             return f"log in again: `aws sso login{self._option}`"
-        return None
+        return self._profile_hint
+
+    @property
+    def _profile_hint(self) -> str:
+        return (
+            f"correct the profile: `aws sts get-caller-identity{self._option}` fails alike; or name another "
+            "with --profile"
+        )
 
     @property
     def _option(self) -> str:
@@ -267,6 +275,6 @@ def _said(error: Exception) -> str:
     return cut(printable(lines[0] if lines else type(error).__name__), _LONGEST)
 
 
-def _none(saw: str, hint: str | None = None) -> AgentError:
+def _none(saw: str, hint: str) -> AgentError:
     want = "credentials with which AWS can be asked"
     return AgentError("aws-no-credentials", "there are no AWS credentials", saw=saw, want=want, hint=hint)

@@ -298,6 +298,24 @@ def test_a_profile_that_is_not_there_is_answered_with_those_that_are(config: Cal
     assert error.saw == "profiles: static"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[profile own",
+        "[profile own]\ncredential_process = false\n",
+        "[profile own]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = own\n",
+        "[profile own]\naws_access_key_id = AKIAOWN\n",
+    ],
+    ids=["no file of profiles", "a program that fails", "a circle", "half a key"],
+)
+def test_a_profile_that_fails_is_what_to_correct(config: Callable[[str], None], text: str) -> None:
+    """An instance's role, of which the table of codes speaks, would not help whoever names a profile."""
+    config(text)
+    error = failure("own")
+    assert error.code.name == "aws-no-credentials"
+    assert error.hint.startswith("correct the profile: `aws sts get-caller-identity --profile own`")
+
+
 def test_a_second_factor_is_asked_for_on_a_terminal_alone(config: Callable[[str], None]) -> None:
     config(
         f"{STATIC}mfa_serial = arn:aws:iam::1:mfa/p\n[profile role]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = static\n"
