@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from agent.cloudhsm.components import LINUX_PACKAGES
 from agent.core.errors import AgentError
 from agent.demo import aws, aws_acts, default_config, hsm_server, mirror, packages, pki, sandbox
 from agent.render import screen
+from agent.render.output import CommandOutput
 from agent.render.text import wrapped
 
 if TYPE_CHECKING:
@@ -164,7 +166,7 @@ def play(fault: str, *, as_json: bool) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Run it inside the namespaces. `arguments`: the private folder, the file descriptor, the fault, text or json."""
     folder, fd, name, output = Path(arguments[0]), int(arguments[1]), arguments[2], arguments[3]
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    _open_output()
 
     def body() -> int:
         presenter = _Presenter(as_json=output == "json")
@@ -338,11 +340,20 @@ class _Presenter:
                 "ok": passed,
                 "acts": self._acts,
             }
-            sys.stdout.write(json.dumps(tree, indent=2) + "\n")
+            _say(json.dumps(tree, indent=2))
         elif passed:
             others = " ".join(name for name in FAULTS if name != fault)
             _say("The copy is gone; this machine itself was not changed.")
             _say_wrapped(f"Other faults, with `hsm-agent demo --fault NAME`: {others}")
+
+
+def _open_output() -> None:
+    """Make standard output one that takes any text, and says when it is full or has no reader."""
+    stream: Any = sys.stdout
+    if stream is None:
+        stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 -- as long as the process
+    stream.reconfigure(errors="replace")
+    sys.stdout = CommandOutput(stream)
 
 
 _SOURCE = str(Path(__file__).resolve().parents[2])

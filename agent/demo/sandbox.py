@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
+from agent.render.output import UnreadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -127,19 +128,22 @@ def send_errors(fd: int, body: Callable[[], int]) -> int:
     """Run a body inside the namespaces and send its AgentError to `enter`. It ends if nothing reads its output."""
     try:
         return body()
-    except AgentError as error:
-        fields = {
-            "code": error.code.name,
-            "sentence": error.sentence,
-            "saw": error.saw,
-            "want": error.want,
-            "hint": error.hint,
-        }
-        os.write(fd, json.dumps(fields).encode())
-        return error.code.exit_status
-    except BrokenPipeError:
+    except UnreadError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except AgentError as error:
+        ended = error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        ended = AgentError("demo-unavailable", "the demo could not go on", saw=str(error))
+    fields = {
+        "code": ended.code.name,
+        "sentence": ended.sentence,
+        "saw": ended.saw,
+        "want": ended.want,
+        "hint": ended.hint,
+    }
+    os.write(fd, json.dumps(fields).encode())
+    return ended.code.exit_status
 
 
 def _ends_with_us() -> None:

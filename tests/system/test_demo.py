@@ -282,6 +282,25 @@ def test_a_reader_that_leaves_early_sees_no_traceback() -> None:
 
 
 @pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(
+    ("output", "status", "said"),
+    [(">/dev/full", 11, "exit 11, write-failed"), (">&-", 0, "")],
+    ids=["full", "closed"],
+)
+def test_an_output_that_takes_nothing_is_no_traceback(output: str, status: int, said: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {output}', "demo", *DEMO],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, said in done.stderr) == (status, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("untouched")
 def test_a_checkout_below_tmp_plays_too(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "agent", tmp_path / "agent", ignore=shutil.ignore_patterns("__pycache__"))
     venv = tmp_path / ".venv"
