@@ -49,6 +49,21 @@ def test_whoever_asks_for_json_gets_one_document(line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("demo --fault nosuch", "demo"),
+        ("status 5m", "status"),
+        ("facts -o yaml", "facts"),
+        ("fleet status -o yaml", "fleet status"),
+        ("user-data --format nosuch", "user-data"),
+    ],
+)
+def test_a_hint_names_the_command_that_was_typed(line: str, command: str) -> None:
+    done = run(*line.split())
+    assert (done.returncode, f"hint: `hsm-agent {command} --help`" in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "explain json", "explain -- -ojson", "explain --nosuch json", "explain -o text json json", "plan --only json",
