@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -853,8 +854,9 @@ CODES: dict[str, ErrorCode] = {code.name: code for code in _TABLE}
 
 
 def fix(code: CodeName, **values: str) -> str:
-    """Return the hint of a code, with values in the place of PATH, URL and ADDRESS."""
-    text = CODES[code].fix
-    for name, value in values.items():
-        text = text.replace(name, value)
-    return text
+    """Return the hint of a code, with values in the place of PATH, URL, ADDRESS and the like.
+
+    A value may contain the name of another, as the alias DBHOST does: none is replaced twice.
+    """
+    names = "|".join(re.escape(name) for name in values)
+    return re.sub(names, lambda found: values[found[0]], CODES[code].fix) if names else CODES[code].fix

@@ -34,6 +34,12 @@ _TURN = 0.1
 # How long the status of an ended command may take, and paramiko to notice a lost connection, in seconds.
 _STATUS, _SETTLE = 30.0, 0.5
 
+# What helps where the login succeeded: `ssh -v` and the network are not at fault.
+_HUNG = "the login succeeded: look at the host's load and disks, and at what the shell of this user starts"
+_REFUSED = (
+    "look for a forced command in its sshd_config and in authorized_keys, and at the shell of this user"
+)
+
 _BROKEN = (paramiko.SSHException, OSError, EOFError, ValueError, LookupError, struct.error)
 
 
@@ -84,10 +90,15 @@ class SshChannel:
             channel.close()
             if late.is_set():
                 raise AgentError(
-                    "ssh-timed-out", "the host does not start the command", saw=f"no answer in {patience:g} s"
+                    "ssh-timed-out",
+                    "the host does not start the command",
+                    saw=f"no answer in {patience:g} s",
+                    hint=_HUNG,
                 ) from None
             if not self._is_lost():
-                raise AgentError("ssh-failed", "the host runs no commands over SSH", saw=str(error)) from None
+                raise AgentError(
+                    "ssh-failed", "the host runs no commands over SSH", saw=str(error), hint=_REFUSED
+                ) from None
             raise ConnectionLostError(str(error) or type(error).__name__) from None
         finally:
             limit.cancel()
@@ -162,7 +173,10 @@ class SshChannel:
         """Return the command's exit status, None when there was none (death by a signal)."""
         if not self._channel.status_event.wait(timeout):
             raise AgentError(
-                "ssh-timed-out", "the command over SSH does not end", saw=f"no status in {timeout:g} s"
+                "ssh-timed-out",
+                "the command over SSH does not end",
+                saw=f"no status in {timeout:g} s",
+                hint=_HUNG,
             )
         self._cancel_token.raise_if_cancelled()
         status = self._channel.exit_status
@@ -218,7 +232,9 @@ class SshChannel:
 
     def _check_silence(self, since: float, timeout: float, what: str) -> None:
         if time.monotonic() - since >= timeout:
-            raise AgentError("ssh-timed-out", f"the command over SSH {what}", saw=f"for {timeout:g} s")
+            raise AgentError(
+                "ssh-timed-out", f"the command over SSH {what}", saw=f"for {timeout:g} s", hint=_HUNG
+            )
 
     @contextlib.contextmanager
     def _connection_errors(self) -> Iterator[None]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from agent.core.backoff import Backoff
+from agent.core.codes import fix
 from agent.core.errors import AgentError
 from agent.core.transport import CancelledError, ConnectionLostError
 from agent.ssh import sockets
 from agent.ssh.channel import SshChannel
-from agent.ssh.config import PATIENCE
+from agent.ssh.config import PATIENCE, PORT
 from agent.ssh.sockets import SocketCancelToken, SocketHandle
 from agent.ssh.transport import BROKEN, ServerBusyError, SshTimeouts, SshTransport
 
@@ -132,7 +133,8 @@ class SshConnection:
                         "ssh-failed",
                         f"{_place(route, number)} drops connections",
                         saw=f"{output}, {_TRIES} times",
-                        hint="its `MaxStartups` may be too low, or it bans this address; `ssh -v HOST` from here",
+                        hint="its `MaxStartups` may be too low, or it bans this address; "
+                        f"`ssh -v {_typed(route.hops[number])}` from here",
                     ) from None
             self._cancel_token.wait(_BACKOFF.pause(attempt))
         raise AssertionError(server)
@@ -218,19 +220,20 @@ class SshConnection:
             sentence = error.sentence
             if number < len(route.hops) - 1 and place not in sentence:
                 sentence = f"{place}: {sentence}"
-            raise AgentError(
-                error.code.name, sentence, saw=error.saw, want=error.want, hint=error.hint
-            ) from None
+            hint = _hint(error.code.name, route.hops[number]) if error.hint == error.code.fix else error.hint
+            raise AgentError(error.code.name, sentence, saw=error.saw, want=error.want, hint=hint) from None
         except paramiko.ChannelException as error:
             saw = self._transports[-1].refusal or error.text
             raise _not_forwarded(saw, error.code, _place(route, number - 1), route.hops[number]) from None
         except BROKEN as error:
             self._cancel_token.raise_if_cancelled()
             late = "Timeout" in str(error)
+            code: CodeName = "ssh-timed-out" if late else "ssh-failed"
             raise AgentError(
-                "ssh-timed-out" if late else "ssh-failed",
+                code,
                 f"{place} could not be reached" if number else f"{place} ended the connection",
                 saw=str(error) or type(error).__name__,
+                hint=_hint(code, route.hops[number]),
             ) from None
 
     @contextlib.contextmanager
@@ -280,6 +283,19 @@ def _place(route: Route, number: int) -> str:
     return where if number == len(route.hops) - 1 else f"the jump host {where}"
 
 
+def _hint(code: CodeName, hop: Hop) -> str:
+    """Return the hint of a code with what a person types for this hop."""
+    typed = _typed(hop)
+    values = {"USER@HOST": f"{hop.user}@{typed}", "HOST": typed, "NAME": hop.host, "ADDRESS": hop.host}
+    if hop.keys:
+        values["FILE"] = hop.keys[0]
+    return fix(code, **values)
+
+
+def _typed(hop: Hop) -> str:
+    return hop.name if hop.port == PORT else f"{hop.name} -p {hop.port}"
+
+
 def _not_forwarded(saw: str, number: int, jump: str, hop: Hop) -> AgentError:
     """Return why a jump host does not connect further. sshd reports it as text only."""
     words = saw.lower()
@@ -296,4 +312,4 @@ def _not_forwarded(saw: str, number: int, jump: str, hop: Hop) -> AgentError:
     else:
         code, sentence = "ssh-failed", f"{jump} does not connect to {hop.host} port {hop.port}"
         hint = "`AllowTcpForwarding` and `PermitOpen` in its sshd_config decide that"
-    return AgentError(code, sentence, saw=f"{saw} (code {number})", hint=hint)
+    return AgentError(code, sentence, saw=f"{saw} (code {number})", hint=hint or _hint(code, hop))

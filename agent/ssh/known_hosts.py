@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.core.codes import fix
 from agent.core.errors import AgentError
 from agent.hosts import files
 
@@ -209,7 +210,10 @@ class KnownHosts:
                 os.close(fd)
         except OSError as error:
             raise AgentError(
-                "write-failed", f"{path} cannot be written", saw=error.strerror or str(error)
+                "write-failed",
+                f"{path} cannot be written",
+                saw=error.strerror or str(error),
+                hint=fix("write-failed", PATH=str(path)),
             ) from None
         self._book(str(path)).add(KnownHostsEntry("", name, key, f"{path} (new)"))
         self._found.clear()

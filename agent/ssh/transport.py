@@ -209,7 +209,12 @@ class SshTransport(paramiko.Transport):
         """Raise why no key was accepted: none to offer, one that cannot sign, a lost connection, or a refusal."""
         user, troubles = self._hop.user, "; ".join(offers.troubles)
         if not tried and troubles:
-            raise AgentError("key-unusable", f"no key to log in to {self._place} as {user}", saw=troubles)
+            raise AgentError(
+                "key-unusable",
+                f"no key to log in to {self._place} as {user}",
+                saw=troubles,
+                hint=None if self._hop.keys else _NO_KEYS,
+            )
         if not self.is_active() and not self.peer_text:
             # Signing is done by paramiko's thread, which ends when that fails.
             if "sign" in str(error) or "agent" in str(error):
@@ -217,7 +222,7 @@ class SshTransport(paramiko.Transport):
                     "key-unusable",
                     f"the login to {self._place} as {user} could not be signed",
                     saw=f"{tried[-1]}: {error}",
-                    hint="ask the agent: `ssh-add -l`, and `ssh-add -T FILE.pub` has it sign",
+                    hint="ask the agent: `ssh-add -l`, and `ssh-add -T` with the key's .pub file has it sign",
                 )
             raise AgentError(
                 "ssh-failed",
@@ -246,6 +251,11 @@ class SshTransport(paramiko.Transport):
     def _parse_disconnect(self, m: paramiko.Message) -> None:
         m.get_int()
         self.peer_text = m.get_text()[:_WORDS]
+
+
+_NO_KEYS = (
+    "start an agent that holds a key, or name a key file: `key` in the inventory, `IdentityFile` for ssh"
+)
 
 
 def _may_log_in(key: paramiko.PKey, names: tuple[str, ...]) -> bool:

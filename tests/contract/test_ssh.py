@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -69,6 +70,8 @@ def fails(code: str, saw: str = "") -> Iterator[None]:
     assert error.code.name == code, (error.sentence, error.saw)
     assert "{}" not in error.sentence
     assert saw in f"{error.sentence}: {error.saw}: {error.hint}"
+    # its values are known here
+    assert re.search(r"\b(USER|HOST|NAME|ADDRESS|FILE|PATH)\b", error.hint) is None
 
 
 # --- commands
@@ -179,6 +182,8 @@ def test_a_session_that_is_refused_is_told_in_the_servers_words(server: Sshd) ->
 
 def test_the_wrong_user_and_the_wrong_key(server: Sshd) -> None:
     with fails("login-refused", "nosuchuser with"):
+        server.connect("User nosuchuser")
+    with fails("login-refused", f"`ssh -v nosuchuser@box -p {server.port}`"):
         server.connect("User nosuchuser")
     server.authorize()
     with fails("login-refused", str(server.key)):
