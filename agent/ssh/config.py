@@ -267,7 +267,17 @@ def _tokens(operator: Operator, name: str, answer: ResolvedConfig) -> ConfigExpa
     if user is None or not port.isdecimal() or not 0 < int(port) < 65536:
         raise wrong(name, f"User {user}, Port {port}")
     digest = (answer.get("controlpath") or "").lstrip("/") or None
-    return ConfigExpander(operator, host, name, int(port), user, answer.name("hostkeyalias"), digest)
+    jump = answer.get("proxyjump")
+    return ConfigExpander(
+        operator,
+        host,
+        name,
+        int(port),
+        user,
+        answer.name("hostkeyalias"),
+        digest,
+        jump=_last(jump, name).name if jump else "",
+    )
 
 
 def _without_itself(target: Target) -> str | None:

@@ -21,7 +21,10 @@ _SIGN = re.compile(r"%(.?)|\$\{([^}]{0,255})\}", re.DOTALL)
 
 @dataclass(frozen=True)
 class ConfigExpander:
-    """The values of all tokens for one host. `digest` is ssh's own value of %C, None when it was not requested."""
+    """The values of all tokens for one host. `digest` is ssh's own value of %C, None when it was not requested.
+
+    `jump` is the last host of ProxyJump, empty without one.
+    """
 
     operator: Operator
     host: str
@@ -30,6 +33,7 @@ class ConfigExpander:
     user: str
     key_alias: str | None
     digest: str | None = None
+    jump: str = ""
 
     def path(self, value: str) -> str:
         """Expand the name of a file. Raises AgentError `config-invalid` where ssh fails."""
@@ -60,6 +64,7 @@ class ConfigExpander:
             "d": str(operator.home),
             "h": self.host,
             "i": str(operator.uid),
+            "j": self.jump,  # since OpenSSH 9.6
             "k": self.key_alias or self.name,
             "L": operator.host.partition(".")[0],
             "l": operator.host,

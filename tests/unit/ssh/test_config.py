@@ -193,6 +193,15 @@ def test_jumps_as_people_write_them(tmp_path: Path, jump: str, hops: list[tuple[
     assert route.target.name == "box"
 
 
+def test_a_key_may_be_named_after_the_jump_host(tmp_path: Path) -> None:
+    """%j, which OpenSSH has since 9.6."""
+    config = written(
+        tmp_path, "User me\nHost box\nProxyJump first,you@gate:2200\nHost box plain\nIdentityFile /k/%j\n"
+    )
+    keys = {name: config.route(Target(name, name)).target.keys for name in ("box", "plain")}
+    assert keys == {"box": ("/k/gate",), "plain": ("/k/",)}
+
+
 def test_the_jumps_of_a_jump_host_are_those_that_ssh_takes(tmp_path: Path) -> None:
     config = written(
         tmp_path,
