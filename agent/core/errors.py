@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING
 
 from agent.core.codes import CODES
@@ -57,12 +58,29 @@ def unexpected(crash: BaseException, sentence: str = "the agent failed") -> Agen
         saw = (crash.strerror if isinstance(crash, OSError) else None) or str(crash) or "no memory"
         want = "files, processes and memory for a run"
         return AgentError("no-resources", "this machine had nothing left for the agent", saw=saw, want=want)
+    if isinstance(crash, OSError) and _has_no_folder():
+        return AgentError(
+            "unreadable",
+            "the current directory cannot be used",
+            saw=crash.strerror or str(crash),
+            want="a directory that is there",
+            hint="`cd /`, then run the same command again, with whole paths",
+        )
     if isinstance(crash, ModuleNotFoundError) and not (crash.name or "agent").startswith("agent"):
         want = "a complete Python, such as a distribution's package"
         return AgentError(
             "python-missing", "this Python lacks a part of it", saw=f"no module {crash.name}", want=want
         )
     return AgentError("internal", sentence, saw=f"{type(crash).__name__}: {crash}")
+
+
+def _has_no_folder() -> bool:
+    """Return whether the current directory is gone, as after `rm -r`: no relative path has a meaning."""
+    try:
+        os.getcwd()  # noqa: PTH109 -- pathlib costs every start time
+    except OSError:
+        return True
+    return False
 
 
 def is_exhaustion(crash: BaseException) -> bool:

@@ -35,7 +35,7 @@ _TURN = 0.1
 _STATUS, _SETTLE = 30.0, 0.5
 
 # What helps where the login succeeded: `ssh -v` and the network are not at fault.
-_HUNG = "the login succeeded: look at the host's load and disks, and at what the shell of this user starts"
+HUNG = "the login succeeded: look at the host's load and disks, and at what the shell of this user starts"
 _REFUSED = (
     "look for a forced command in its sshd_config and in authorized_keys, and at the shell of this user"
 )
@@ -93,7 +93,7 @@ class SshChannel:
                     "ssh-timed-out",
                     "the host does not start the command",
                     saw=f"no answer in {patience:g} s",
-                    hint=_HUNG,
+                    hint=HUNG,
                 ) from None
             if not self._is_lost():
                 raise AgentError(
@@ -176,7 +176,7 @@ class SshChannel:
                 "ssh-timed-out",
                 "the command over SSH does not end",
                 saw=f"no status in {timeout:g} s",
-                hint=_HUNG,
+                hint=HUNG,
             )
         self._cancel_token.raise_if_cancelled()
         status = self._channel.exit_status
@@ -233,7 +233,7 @@ class SshChannel:
     def _check_silence(self, since: float, timeout: float, what: str) -> None:
         if time.monotonic() - since >= timeout:
             raise AgentError(
-                "ssh-timed-out", f"the command over SSH {what}", saw=f"for {timeout:g} s", hint=_HUNG
+                "ssh-timed-out", f"the command over SSH {what}", saw=f"for {timeout:g} s", hint=HUNG
             )
 
     @contextlib.contextmanager

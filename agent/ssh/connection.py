@@ -13,7 +13,7 @@ from agent.core.codes import fix
 from agent.core.errors import AgentError
 from agent.core.transport import CancelledError, ConnectionLostError
 from agent.ssh import sockets
-from agent.ssh.channel import SshChannel
+from agent.ssh.channel import HUNG, SshChannel
 from agent.ssh.config import PATIENCE, PORT
 from agent.ssh.sockets import SocketCancelToken, SocketHandle
 from agent.ssh.transport import BROKEN, ServerBusyError, SshTimeouts, SshTransport
@@ -251,7 +251,7 @@ class SshConnection:
             self._cancel_token.raise_if_cancelled()
             if transport.is_active() and "Timeout" in str(error):
                 raise AgentError(
-                    "ssh-timed-out", "the host does not open a session", saw=str(error)
+                    "ssh-timed-out", "the host does not open a session", saw=str(error), hint=HUNG
                 ) from None
             raise ConnectionLostError(str(error) or type(error).__name__) from None
 

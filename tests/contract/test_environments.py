@@ -222,6 +222,19 @@ def test_help_ends_by_the_table(bench: Bench) -> None:
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has a copy of a machine to make it odd")
 
 
+def test_a_relative_path_where_the_folder_is_gone_is_no_defect(bench: Bench) -> None:
+    ways = (
+        f"cluster {_CLUSTER} --html page.html",
+        f"fleet verify {_FLEET}",
+        "fleet verify --inventory hosts --html page.html -ojson",
+        "user-data --hsm-ip 10.0.0.1 --config file.toml",
+        "iam-policy --config file.toml",
+        "plan --config file.toml -ojson",
+    )
+    name = "a folder that is gone"
+    bench.hold([Cell(name, each, VARIABLES[name]) for each in ways])
+
+
 @needs_root
 def test_every_command_ends_by_the_table_on_an_odd_machine(bench: Bench) -> None:
     bench.hold(dealt(MACHINES))
