@@ -21,7 +21,7 @@ def main() -> None:
         serve_stdio()
         return
     try:
-        status = _run()
+        status = _answered() if sys.argv[1:] == ["run-command"] else _run()
     except KeyboardInterrupt:  # before a command had its own handler; nothing was changed
         status = _INTERRUPTED
     # the command is over: a later signal would only cause a traceback while Python ends
@@ -36,6 +36,13 @@ def main() -> None:
 
 
 _INTERRUPTED = 130
+
+
+def _answered() -> int:
+    """Answer a roll-out over AWS Systems Manager, whose document starts the agent like this."""
+    from agent.remote.run_command import serve_command  # noqa: PLC0415 -- as below
+
+    return serve_command()
 
 
 def _run() -> int:

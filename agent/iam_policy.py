@@ -32,6 +32,12 @@ SURROUNDINGS = (
     operations.DESCRIBE_SECURITY_GROUPS,
     operations.DESCRIBE_SUBNETS,
 )
+FOLLOWED = (
+    operations.DESCRIBE_INSTANCE_INFORMATION,
+    operations.GET_COMMAND_INVOCATION,
+    operations.LIST_COMMAND_INVOCATIONS,
+    operations.LIST_COMMANDS,
+)
 SERVICE_ROLE = "AWSServiceRoleForCloudHSM"
 HOST, OPERATOR = "host", "operator"
 AUDIENCES = (HOST, OPERATOR)
@@ -60,6 +66,7 @@ class PolicyRequest:
     user-data gets hsm-agent (s3:// or anything else), `region` is None where nothing names one. `search`: find why an
     HSM is not reached without a cluster's id too. `vpc`: where interfaces may be changed, any if it is empty.
     `inventory` is what the inventory of a fleet asks, None where it asks nothing.
+    `ssm`: the operator reaches hosts by Systems Manager.
     """
 
     desired: Desired
@@ -71,6 +78,7 @@ class PolicyRequest:
     search: bool = False
     vpc: str = ""
     inventory: InventoryQuestions | None = None
+    ssm: bool = False
 
     def region_or(self, own: str) -> str:
         """Return the region that a name has of its own, else the general one. Raises `aws-region-unknown`."""
@@ -209,6 +217,31 @@ def _service_role(request: PolicyRequest) -> Grant | None:
     return Grant((operations.GET_ROLE.permission,), (arn,))
 
 
+def _commands(request: PolicyRequest) -> Grant | None:
+    """What a roll-out over Systems Manager sends: its own documents, to instances and managed nodes."""
+    if not request.ssm:
+        return None
+    kinds = (("ec2", "instance"), ("ssm", "managed-instance"))
+    hosts = tuple(request.arn(service, f"{kind}/{ANY}") for service, kind in kinds)
+    return Grant((operations.SEND_COMMAND.permission,), (_documents(request), *hosts))
+
+
+def _own_documents(request: PolicyRequest) -> Grant | None:
+    if not request.ssm:
+        return None
+    asked = (operations.CREATE_DOCUMENT, operations.GET_DOCUMENT)
+    return Grant(tuple(each.permission for each in asked), (_documents(request),))
+
+
+def _documents(request: PolicyRequest) -> str:
+    return request.arn("ssm", f"document/hsm-agent-{ANY}")
+
+
+def _followed(request: PolicyRequest) -> Grant | None:
+    """Of these actions IAM knows no resource."""
+    return _described(request, *FOLLOWED) if request.ssm else None
+
+
 def _packages(request: PolicyRequest) -> Grant | None:
     return _below(request, operations.GET_OBJECT.permission, [request.desired.package_source or ""])
 
@@ -328,6 +361,9 @@ PURPOSES = (
     Purpose("FindServiceRole", (OPERATOR,), _service_role),
     Purpose("FindHosts", (OPERATOR,), _hosts),
     Purpose("ReadConsoles", (OPERATOR,), _consoles),
+    Purpose("SendCommands", (OPERATOR,), _commands),
+    Purpose("FollowCommands", (OPERATOR,), _followed),
+    Purpose("CreateDocuments", (OPERATOR,), _own_documents),
     Purpose("ReadCa", AUDIENCES, _ca),
     Purpose("FetchPackages", AUDIENCES, _packages),
     Purpose("FetchAgent", (HOST,), _agent),

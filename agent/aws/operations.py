@@ -126,6 +126,15 @@ GET_OBJECT = Operation(S3, "GetObject")
 GET_OBJECT_VERSION = Operation(S3, "GetObject", action="GetObjectVersion")  # the same with a VersionId
 PUT_OBJECT = Operation(S3, "PutObject", answer=64 * 1024)
 PUT_INVENTORY = Operation(SSM, "PutInventory", answer=64 * 1024)
+CREATE_DOCUMENT = Operation(SSM, "CreateDocument", answer=256 * 1024)
+GET_DOCUMENT = Operation(SSM, "GetDocument", answer=256 * 1024)
+DESCRIBE_INSTANCE_INFORMATION = Operation(SSM, "DescribeInstanceInformation", page=50, pages=4)
+SEND_COMMAND = Operation(SSM, "SendCommand", answer=256 * 1024)  # with the document's parameters
+LIST_COMMANDS = Operation(SSM, "ListCommands", page=50, pages=20)
+LIST_COMMAND_INVOCATIONS = Operation(SSM, "ListCommandInvocations", page=50, pages=4)
+GET_COMMAND_INVOCATION = Operation(
+    SSM, "GetCommandInvocation", answer=256 * 1024
+)  # 24,000 and 8,000 characters
 SIGNAL_RESOURCE = Operation(CLOUDFORMATION, "SignalResource", answer=64 * 1024)
 GET_ROLE = Operation(IAM, "GetRole", answer=64 * 1024)
 OPERATIONS = (
@@ -148,6 +157,13 @@ OPERATIONS = (
     GET_OBJECT_VERSION,
     PUT_OBJECT,
     PUT_INVENTORY,
+    CREATE_DOCUMENT,
+    GET_DOCUMENT,
+    DESCRIBE_INSTANCE_INFORMATION,
+    SEND_COMMAND,
+    LIST_COMMANDS,
+    LIST_COMMAND_INVOCATIONS,
+    GET_COMMAND_INVOCATION,
     SIGNAL_RESOURCE,
     GET_ROLE,
 )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from agent.aws.session import CredentialsProvider
     from agent.core.fleet_model import Target
     from agent.core.host import HostView
-    from agent.fleet.model import Deps, RunSpec, RunState
+    from agent.fleet.model import Deps, RunSpec, RunState, Transport
     from agent.fleet.run_spec import FleetOptions, OpenAccess
     from agent.http.download import PartReader, PartSource
 
@@ -77,6 +77,13 @@ _HOSTS = (
     Option("parallel", None, "hosts at a time (32)", str, metavar="N"),
     Option("deadline", None, "limit for each host (15m)", str, metavar="DURATION"),
     Option("ssh_config", None, "instead of ~/.ssh/config", str, metavar="FILE"),
+    Option("via", None, "how hosts are reached: ssh (default), or ssm: AWS Systems Manager", str, metavar="ssh|ssm"),
+    Option("agent", None, "with ssm, where Linux gets hsm-agent: package, or a URL or s3://BUCKET/KEY", str,
+           metavar="SOURCE"),
+    Option("agent_sha256", None, "the SHA-256 of what that URL holds", str, metavar="HASH"),
+    Option("windows_agent", None, "with ssm, a URL or s3://BUCKET/KEY of the .msi; default: hosts have it", str,
+           metavar="SOURCE"),
+    Option("windows_agent_sha256", None, "the SHA-256 of what that URL holds", str, metavar="HASH"),
     Option("profile", None, "the AWS profile with which this machine asks AWS (hsm-agent[aws])", str, metavar="NAME"),
     Option("trust_new_hosts", None, "accept and record unknown host keys; never a changed one", str,
            flag=True),
@@ -267,20 +274,10 @@ def _run(
 
 def _deps(options: FleetOptions, open_access: OpenAccess, *, quiet: bool) -> Deps:
     """Return what a roll-out needs of this machine: the archives, SSH, a display, and the operator's interrupts."""
-    from agent.fleet import agent_archive  # noqa: PLC0415
     from agent.fleet.model import Deps  # noqa: PLC0415
     from agent.fleet.requester import requester  # noqa: PLC0415
     from agent.render.fleet.choose import choose  # noqa: PLC0415
-
-    archives = agent_archive.load(options.tree, options.windows_tree, options.linux_tree)
-    try:
-        from agent.ssh.connector import SshConnector  # noqa: PLC0415 -- paramiko costs 150 ms
-        from agent.ssh.sockets import SocketCancelToken  # noqa: PLC0415
-    except ModuleNotFoundError as missing:  # an extra, which no host needs
-        raise AgentError(
-            "usage", "the fleet needs libraries that a host does not", saw=f"no {missing.name}",
-            want="hsm-agent[fleet]", hint="on the machine you work from, in a checkout: `pipx install '.[fleet]'`",
-        ) from missing  # fmt: skip
+    from agent.ssh.sockets import SocketCancelToken  # noqa: PLC0415
 
     times = interrupts()
     listener = choose(sys.stderr, quiet=quiet, dumb=is_dumb(), colour=not os.environ.get("NO_COLOR"))
@@ -288,13 +285,32 @@ def _deps(options: FleetOptions, open_access: OpenAccess, *, quiet: bool) -> Dep
     return Deps(
         machine,
         os.environ,
-        archives,
-        lambda ssh_config: SshConnector(ssh_config, trust_new=options.trust_new_hosts),
+        lambda spec: _transport(spec, options, open_access),
         SocketCancelToken,
         listener,
         lambda: len(times),
         by=requester(machine.name, os.environ),
     )
+
+
+def _transport(spec: RunSpec, options: FleetOptions, open_access: OpenAccess) -> Transport:
+    """Return how the hosts of a run are reached: what either way needs is loaded for it alone."""
+    if spec.ssm:
+        from agent.fleet.ssm.transport import SsmTransport  # noqa: PLC0415
+
+        return SsmTransport(spec.ssm, open_access)
+    from agent.fleet import agent_archive  # noqa: PLC0415
+    from agent.fleet.ssh_transport import SshTransport  # noqa: PLC0415
+
+    archives = agent_archive.load(options.tree, options.windows_tree, options.linux_tree)
+    try:
+        from agent.ssh.connector import SshConnector  # noqa: PLC0415 -- paramiko costs 150 ms
+    except ModuleNotFoundError as missing:  # an extra, which no host needs
+        raise AgentError(
+            "usage", "the fleet needs libraries that a host does not", saw=f"no {missing.name}",
+            want="hsm-agent[fleet]", hint="on the machine you work from, in a checkout: `pipx install '.[fleet]'`",
+        ) from missing  # fmt: skip
+    return SshTransport(SshConnector(spec.ssh_config, trust_new=options.trust_new_hosts), archives)
 
 
 def _objects_by(open_access: OpenAccess) -> PartSource:

@@ -15,6 +15,7 @@ from agent.config.desired import resolve
 from agent.config.input_errors import InputErrors
 from agent.config.options import OPTIONS
 from agent.config.sources import read_sources
+from agent.fleet.run_spec import VIA
 from agent.hosts.local import local_host
 from agent.iam_policy import ANY, AUDIENCES, HOST, KEY_ARN, InventoryQuestions, PolicyRequest, policy_of
 from agent.render.output import print_error
@@ -62,6 +63,10 @@ Inventory = Annotated[
 TrustConsole = Annotated[
     bool, typer.Option("--trust-console", help="with --inventory: its host keys are read from consoles")
 ]
+Via = Annotated[
+    str,
+    typer.Option(metavar="|".join(VIA), help="how an operator's fleet reaches hosts: ssm needs permissions"),
+]
 Profile = Annotated[
     Optional[str], typer.Option(PROFILE.switch, metavar=PROFILE.metavar, help="its region counts")
 ]
@@ -78,6 +83,7 @@ def _iam_policy(
     vpc: Vpc = None,
     inventory: Inventory = None,
     trust_console: TrustConsole = False,
+    via: Via = "ssh",
     profile: Profile = None,
     config: Config = None,
 ) -> None:
@@ -90,6 +96,8 @@ def _iam_policy(
     said = read_sources(machine, given, config, input_errors)
     if audience not in AUDIENCES:
         input_errors.add("--for", f"{audience!r} is not one of {', '.join(AUDIENCES)}")
+    if via not in VIA:
+        input_errors.add("--via", f"{via!r} is not one of {', '.join(VIA)}")
     if account is not None and not re.fullmatch(r"\d{12}", account):
         input_errors.add("--account", f"{account!r} is not a number of 12 digits")
     if vpc is not None and not re.fullmatch(r"vpc-[0-9a-f]{8,17}", vpc):
@@ -110,6 +118,7 @@ def _iam_policy(
         search,
         vpc or "",
         questions,
+        via == "ssm",
     )
     policy = policy_of(request)
     if not policy["Statement"]:

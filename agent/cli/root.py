@@ -209,7 +209,9 @@ def _nothing() -> None:
 
 def _fleet(commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
     branch = typer.Typer(
-        help="The same on many hosts, over SSH.", no_args_is_help=True, rich_markup_mode=None
+        help="The same on many hosts, over SSH or AWS Systems Manager.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
     )
     for name, command in commands.items():
         branch.command(name)(_with_hints(command))

@@ -1,1 +1,1 @@
-"""The same job on many hosts over SSH: inventory, waves, journal, roll-out."""
+"""The same job on many hosts over SSH or Systems Manager: inventory, waves, journal, roll-out."""

@@ -13,18 +13,15 @@ from agent.core.errors import AgentError
 from agent.core.fleet_model import HostResult, HostState
 from agent.fleet import journal
 from agent.fleet.fleet_report import to_tree
-from agent.fleet.host_session import HostRunner
 from agent.fleet.model import RunState
 from agent.fleet.rollout import Rollout
-from agent.hosts import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from agent.core.fleet_model import Target
-    from agent.core.transport import Connector
-    from agent.fleet.model import Deps, RunSpec
+    from agent.fleet.model import Deps, RunSpec, Transport
 
 # From a run as its journal has it: what it is to do now, and the hosts that are due.
 Again = Callable[[RunState], tuple["RunSpec", tuple["Target", ...]]]
@@ -43,12 +40,12 @@ def new_run_id() -> str:
 def start(spec: RunSpec, deps: Deps) -> tuple[Path, dict[str, Any]]:
     """Run a new run over all of its targets; return its directory and its report."""
     # an error in ssh's configuration must not begin a run: --only chooses by the last one
-    connector, endpoints = _resolve(spec, deps)
-    run = RunState(new_run_id(), _iso(), replace(spec, by=deps.by), deps.archives.sent, endpoints=endpoints)
+    transport, endpoints = _resolve(spec, deps)
+    run = RunState(new_run_id(), _iso(), replace(spec, by=deps.by), transport.sent, endpoints=endpoints)
     folder = journal.runs_dir(deps.environ) / run.run_id
     with journal.opened(folder) as writer:
         writer.begin(run)
-        return folder, _roll_out(run, spec.targets, connector, deps, writer)
+        return folder, _roll_out(run, spec.targets, transport, deps, writer)
 
 
 def resume(folder: Path, again: Again, deps: Deps) -> dict[str, Any]:
@@ -57,26 +54,25 @@ def resume(folder: Path, again: Again, deps: Deps) -> dict[str, Any]:
         run = journal.read(folder)
         spec, due = again(run)
         spec = replace(spec, by=deps.by)
-        connector, run.endpoints = _resolve(spec, deps)
-        writer.resume(_iso(), spec, deps.archives.sent)
-        run.resume(spec, deps.archives.sent)
-        return _roll_out(run, due, connector, deps, writer)
+        transport, run.endpoints = _resolve(spec, deps)
+        writer.resume(_iso(), spec, transport.sent)
+        run.resume(spec, transport.sent)
+        return _roll_out(run, due, transport, deps, writer)
 
 
-def _resolve(spec: RunSpec, deps: Deps) -> tuple[Connector, Mapping[str, tuple[str, int]]]:
-    """Return what connects to the hosts, and the address and port of each."""
-    descriptors.require(min(spec.parallel, len(spec.targets)))
-    connector = deps.connector(spec.ssh_config)
-    return connector, connector.endpoints(spec.targets, lambda: deps.interrupts() > 0)
+def _resolve(spec: RunSpec, deps: Deps) -> tuple[Transport, Mapping[str, tuple[str, int]]]:
+    """Return how the hosts are reached, and the address and port of each."""
+    transport = deps.transport(spec)
+    return transport, transport.endpoints(spec.targets, spec.parallel, lambda: deps.interrupts() > 0)
 
 
 def _roll_out(
-    run: RunState, due: Sequence[Target], connector: Connector, deps: Deps, writer: journal.Journal
+    run: RunState, due: Sequence[Target], transport: Transport, deps: Deps, writer: journal.Journal
 ) -> dict[str, Any]:
     for target in due:
         run.ends.pop(target.name, None)
-    with closing(deps.listener):
-        Rollout(run, deps, writer, HostRunner(run, deps, connector)).roll(due)
+    with closing(deps.listener), transport.sessions(run, deps, writer) as session:
+        Rollout(run, deps, writer, session).roll(due)
     run.finished = _iso()
     writer.finish(run)
     return to_tree(run)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Callable
 
 from agent.catalogue import load as load_catalogue
 from agent.catalogue import published
@@ -16,6 +15,7 @@ from agent.core.errors import AgentError
 from agent.core.fleet_model import HostResult, HostState
 from agent.core.transport import CancelledError, ConnectionLostError
 from agent.fleet import package_cache
+from agent.fleet.host_end import HostEnd
 from agent.fleet.launch import (
     SHELL_PROBE,
     LaunchMethods,
@@ -27,7 +27,7 @@ from agent.fleet.launch import (
 )
 from agent.fleet.model import CONNECTING
 from agent.fleet.package_offer import PackageOffer
-from agent.fleet.replies import SHOWN, ReplyReader, has_proof, validate_report
+from agent.fleet.replies import SHOWN, ReplyReader, validate_report
 from agent.remote.protocol import (
     WAIT,
     ArchiveRef,
@@ -43,21 +43,19 @@ from agent.remote.protocol import (
     WantTree,
     archive_message,
 )
-from agent.render.fleet.humanize import from_here
 from agent.render.json_report import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import NoReturn
 
-    from agent.core.codes import CodeName
     from agent.core.transport import CancelToken, CommandChannel, Connection, Connector
+    from agent.fleet.agent_archive import AgentArchives
     from agent.fleet.launch import LaunchMethod
     from agent.fleet.model import Deps, HostTask, RunState
 
 _BACKOFF = Backoff(first=0.5, cap=15.0, least=0.5)
 # Commands of the fleet that have another name on a host.
-_HOST_COMMANDS = {"rollout": "configure", "remove --plan": "plan"}
+HOST_COMMANDS = {"rollout": "configure", "remove --plan": "plan"}
 # Errors that may pass while a host restarts (one that shuts down refuses logins), and those that do not.
 _PASSING = (
     "host-name-unknown",
@@ -79,18 +77,16 @@ _ENDED = (
 )
 # How much is read of the answer to SHELL_PROBE, in bytes.
 _ANSWER = 64 * 1024
-# What a report's outcome makes of its host; all others are failed.
-_STATES = {"ok": HostState.OK, "degraded": HostState.DEGRADED, "drift": HostState.DRIFTED}
 
 
 class HostRunner:
     """Runs tasks on hosts. One for each run; each session has a connection of its own, used in its own thread."""
 
-    def __init__(self, run: RunState, deps: Deps, connector: Connector) -> None:
+    def __init__(self, run: RunState, deps: Deps, connector: Connector, archives: AgentArchives) -> None:
         self.run = run
         self.deps = deps
         self.connector = connector
-        self.methods = LaunchMethods(deps.archives)
+        self.methods = LaunchMethods(archives)
         self.packages = package_cache.PackageCache(deps.machine, package_cache.home(deps.environ))
         self.schema = schema()
         self._catalogue = load_catalogue()
@@ -116,12 +112,11 @@ class _HostSession:
         self._task = task
         self._token = token
         self._report_step = report_step
-        self._began = time.monotonic()
+        self._result = HostEnd(task, runner.run.endpoints[task.target.name])
         self._again = task.again
         self._started = False  # the host said hello, in this attempt or an earlier one
         self._answered = False
         self._archive_sent = False
-        self._trusted: str | None = None
         self._interrupted = False
         self._lost: float | None = None
         self._word = secrets.token_hex(8)
@@ -132,7 +127,7 @@ class _HostSession:
             try:
                 return self._attempt()
             except CancelledError:
-                return self._end(HostState.FAILED, "interrupted", saw="the link was cut from here")
+                return self._result.ended(HostState.FAILED, "interrupted", saw="the link was cut from here")
             except ConnectionLostError as error:
                 why = str(error)
             except AgentError as error:
@@ -144,7 +139,7 @@ class _HostSession:
             self._lost = self._lost or now
             if not (self._started or self._task.again) and attempt >= _TRIES:
                 saw = f"the session ended right after the login: {why}"
-                return self._end(HostState.UNREACHABLE, "ssh-failed", saw=saw, hint=_ENDED)
+                return self._result.ended(HostState.UNREACHABLE, "ssh-failed", saw=saw, hint=_ENDED)
             if now - self._lost > self._runner.deps.search:
                 break
             try:
@@ -152,18 +147,16 @@ class _HostSession:
             except CancelledError:
                 break
             self._report_step("connecting again" if self._started else CONNECTING)
-        return self._end(HostState.UNREACHABLE, "link-lost", saw=why)
+        return self._result.ended(HostState.UNREACHABLE, "link-lost", saw=why)
 
     def _not_done(self, error: AgentError) -> HostResult:
-        """Keep the error's sentence: it names the machine, which may be a jump host."""
         state = HostState.UNREACHABLE if error.code.name in _NOT_REACHED else HostState.FAILED
-        end = self._end(state, error.code.name, saw=error.saw, hint=error.hint)
-        return replace(end, sentence=error.sentence, want=error.want)
+        return self._result.failed(error, state)
 
     def _attempt(self) -> HostResult:
         target, methods = self._task.target, self._runner.methods
         with self._runner.connector.open(target, self._token) as connection:
-            self._trusted = connection.trusted or self._trusted
+            self._result.trusted = connection.trusted or self._result.trusted
             try:
                 return self._launched(connection, methods.for_target(target))
             except NoPythonError as missing:
@@ -218,7 +211,7 @@ class _HostSession:
                 channel.close_stdin()
                 report = validate_report(message.report, request, self._runner.schema)
                 if report["code"] != "interrupted" or self._interrupted:
-                    return self._reported(report)
+                    return self._result.reported(report)
                 # not by us: most likely the host shuts down; once more, when it is back
                 self._interrupted = True
                 raise ConnectionLostError("the run there was interrupted")
@@ -241,7 +234,7 @@ class _HostSession:
             message.code == "link-lost"
         ):  # its wait timed out: this machine was suspended, or the connection stalled
             raise ConnectionLostError(message.saw)
-        return self._end(HostState.FAILED, CODES[message.code].name, saw=message.saw)
+        return self._result.ended(HostState.FAILED, CODES[message.code].name, saw=message.saw)
 
     def _ended_early(self, channel: CommandChannel, method: LaunchMethod) -> NoReturn:
         channel.close_stdin()  # where no output arrives here, a program there may still wait for input
@@ -263,9 +256,9 @@ class _HostSession:
 
     def _request(self, method: LaunchMethod) -> HostRequest:
         task, run = self._task, self._runner.run
-        command = _HOST_COMMANDS.get(task.command, task.command)
+        command = HOST_COMMANDS.get(task.command, task.command)
         desired = self._offer.desired_of_host()
-        left = max(1.0, run.spec.deadline - (time.monotonic() - self._began))
+        left = max(1.0, run.spec.deadline - (time.monotonic() - self._result.began))
         return HostRequest(
             tree=ArchiveRef(method.archive.sha256, keep=command != "plan"),
             command=command,
@@ -289,47 +282,6 @@ class _HostSession:
         channel.send(FileHeader(package.size, package.sha256).line())
         for piece in package.pieces():
             channel.send(piece)
-
-    def _reported(self, report: Mapping[str, Any]) -> HostResult:
-        state, code = _STATES.get(report["outcome"], HostState.FAILED), report["code"]
-        is_removal = self._task.command.startswith("remove")
-        saw, hint = _cause(report)
-        if state is HostState.OK and not is_removal and not has_proof(report):
-            state, code = HostState.FAILED, "far-end-failed"
-            saw, hint = "a report of success without its proof", CODES["far-end-failed"].fix
-        end = self._end(state, code, saw=saw, hint=hint)
-        return replace(end, changed=report["changed"], exit_status=report["exit_status"], report=report)
-
-    def _end(
-        self, state: HostState, code: CodeName | None, *, saw: str | None = None, hint: str | None = None
-    ) -> HostResult:
-        name = self._task.target.name
-        address, port = self._runner.run.endpoints[name]
-        known = CODES[code] if code else None
-        return HostResult(
-            name=name,
-            address=address,
-            port=port,
-            wave=self._task.wave,
-            state=state,
-            code=code,
-            exit_status=known.exit_status if known else None,
-            saw=saw,
-            hint=from_here(hint or (known.fix if known else "")) or None,
-            seconds=time.monotonic() - self._began,
-            trusted=self._trusted,
-        )
-
-
-def _cause(report: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Return what was seen where a run failed, and the hint: of the failure, or of the step that decided it."""
-    failure = report["failure"]
-    if failure is None:
-        return None, None
-    codes = (report["code"], report["cause"])
-    decisive = [step for step in report["steps"] if step["code"] and step["code"] in codes]
-    saw = failure["saw"] or next((step["saw"] for step in decisive), None)
-    return saw, next((step["hint"] for step in decisive if step["hint"]), None) or failure["hint"]
 
 
 def _raise_refusal(line: str) -> None:

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 import zlib
 from dataclasses import asdict, replace
@@ -22,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
 from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target, summary_of
-from agent.fleet.model import RunSpec, RunState
+from agent.fleet.model import RunSpec, RunState, SentCommand
 from agent.hosts.files import sync_folder
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Journal:
         """Write to an unbuffered file: what could not be written is not tried again when it is closed."""
         self._file = file
         self._pending = bytearray()
+        # commands of Systems Manager are recorded by the thread that sends them
+        self._lock = threading.Lock()
 
     def begin(self, run: RunState) -> None:
         self._add("run", run_id=run.run_id, started=run.started, orders=asdict(run.spec), **asdict(run.sent))
@@ -84,21 +87,30 @@ class Journal:
     def ended(self, end: HostResult) -> None:
         self._add("ended", end=asdict(end))
 
+    def sending(self, comment: str, began: str, hosts: Mapping[str, int]) -> None:
+        """Record a command of Systems Manager, before it is sent."""
+        self._add("sending", comment=comment, began=began, hosts=hosts)
+
+    def sent(self, comment: str, command_id: str) -> None:
+        self._add("sent", comment=comment, command_id=command_id)
+
     def finish(self, run: RunState) -> None:
         self._add("finished", finished=run.finished, code=run.code, why=run.why, waves=run.waves)
         self.sync()
 
     def sync(self) -> None:
         """Write everything to the disk: called once for all hosts that ended at the same moment."""
-        if self._pending:
-            while self._pending:
-                del self._pending[: self._file.write(self._pending)]
-            os.fsync(self._file.fileno())
+        with self._lock:
+            if self._pending:
+                while self._pending:
+                    del self._pending[: self._file.write(self._pending)]
+                os.fsync(self._file.fileno())
 
     def _add(self, kind: str, **values: Any) -> None:
         # in ASCII, which also holds output of a host that is not valid text
         body = json.dumps({"v": _VERSION, "kind": kind, **values}).encode()
-        self._pending += body[:-1] + b', "crc32": %d}\n' % zlib.crc32(body)
+        with self._lock:
+            self._pending += body[:-1] + b', "crc32": %d}\n' % zlib.crc32(body)
 
 
 @contextlib.contextmanager
@@ -341,6 +353,12 @@ def _replay(run: RunState, record: Mapping[str, Any]) -> None:
         run.end(summarised(_end(record["end"])))
     elif record["kind"] == "resumed":
         run.resume(_spec(record["orders"]), _sent(record))
+    elif record["kind"] == "sending":
+        command = SentCommand(record["comment"], record["began"], record["hosts"])
+        run.commands[command.comment] = command
+    elif record["kind"] == "sent" and record["comment"] in run.commands:
+        command = run.commands[record["comment"]]
+        run.commands[command.comment] = replace(command, command_id=record["command_id"])
     elif record["kind"] == "finished":
         # earlier versions did not write all of these
         finished = record.get("finished") or run.started

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from agent.core.fleet_model import HostResult, HostState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from agent.core.fleet_model import ArchiveDigests, RolloutListener, Target
     from agent.core.host import Host
-    from agent.core.transport import CancelToken, Connector
-    from agent.fleet.agent_archive import AgentArchives
+    from agent.core.transport import CancelToken
+    from agent.fleet.journal import Journal
 
 # Commands that change hosts go wave by wave. The others check all hosts alike, and no failure stops a check.
 _CHANGING = ("rollout", "remove")
@@ -33,6 +34,7 @@ class RunSpec:
     `desired` has for each host's name what `agent.config.desired.to_json` made of its options and those of its target.
     Times are in seconds; `shares` and `limit` are as they were written. `remarks` are warnings about the inventory.
     `clusters` has by their ids the clusters of `desired`, as AWS described them to the operator: they are sent along.
+    `ssm` is how hosts are reached by Systems Manager (`agent.fleet.ssm.settings`); it is empty for SSH.
     `before` has for hosts that repeat their last `configure` where an earlier roll-out had packages from.
     `by` is who asked for the run last: `user`, `sudo_user`, `host`, and the address that they logged in `from`.
     """
@@ -51,10 +53,24 @@ class RunSpec:
     before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     clusters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     by: Mapping[str, str | None] | None = None
+    ssm: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def changes_hosts(self) -> bool:
         return self.command in _CHANGING
+
+
+@dataclass(frozen=True)
+class SentCommand:
+    """A command of Systems Manager, recorded before it was sent. `hosts` has the attempt of each by name.
+
+    `comment` identifies it in AWS; `began` is a time in ISO 8601. Without `command_id` it may not have been sent.
+    """
+
+    comment: str
+    began: str
+    hosts: Mapping[str, int]
+    command_id: str | None = None
 
 
 @dataclass
@@ -66,6 +82,7 @@ class RunState:
     begun; `open` are hosts that were begun and have no end, `left` those abandoned while they may have been running.
     `finished` is a time in ISO 8601, None while the run goes on; `code` and `why` say why not every host had its turn.
     `endpoints` has for each name the address and port that are connected to; the journal does not have them.
+    `commands` has by their comments the commands that earlier controllers of the run sent.
     """
 
     run_id: str
@@ -81,6 +98,7 @@ class RunState:
     code: str | None = None
     why: str | None = None
     endpoints: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    commands: dict[str, SentCommand] = field(default_factory=dict)
 
     def state(self, name: str) -> HostState:
         if name in self.ends:
@@ -138,19 +156,34 @@ class HostTask:
 HostSession = Callable[[HostTask, "CancelToken", Callable[[str], None]], HostResult]
 
 
+class Transport(Protocol):
+    """How the hosts of a run are reached: all that differs between SSH and Systems Manager."""
+
+    @property
+    def sent(self) -> ArchiveDigests:
+        """The agent that hosts get."""
+
+    def endpoints(
+        self, targets: Sequence[Target], parallel: int, stopped: Callable[[], bool], /
+    ) -> Mapping[str, tuple[str, int]]:
+        """Return for each target's name the address and port by which it is reached, so many at a time."""
+
+    def sessions(self, run: RunState, deps: Deps, journal: Journal, /) -> AbstractContextManager[HostSession]:
+        """Return what runs the tasks of a run on their hosts."""
+
+
 @dataclass(frozen=True)
 class Deps:
     """What a roll-out needs of the outside world.
 
-    `connector` makes connections as the named ssh configuration says, or the user's own. `interrupts` returns how often
+    `transport` returns how the hosts of a run are reached. `interrupts` returns how often
     the operator interrupted: once, and no host is begun; twice, and connections are cut. `search` and `start_spacing`
     are in seconds. `by` is that of RunSpec.
     """
 
     machine: Host
     environ: Mapping[str, str]
-    archives: AgentArchives
-    connector: Callable[[str | None], Connector]
+    transport: Callable[[RunSpec], Transport]
     cancel_token: Callable[[], CancelToken]
     listener: RolloutListener
     interrupts: Callable[[], int]

@@ -65,7 +65,7 @@ class ReplyReader:
             if found:
                 count += 1
                 _refuse_more(count, _RECORDS, "records")
-                yield _parsed(text)
+                yield parse_record(text)
 
     def _lines(self) -> Iterator[bytes]:
         """Yield complete lines. No byte is searched twice, however small the pieces are that arrive."""
@@ -95,8 +95,11 @@ def _refuse_more(count: int, limit: int, what: str) -> None:
         raise _nonsense("the host sends without end", f"{count} {what}", "a report")
 
 
-def _parsed(text: bytes) -> HostMessage:
-    """Return the message of a record, complete, so that no later code has to check it."""
+def parse_record(text: bytes) -> HostMessage:
+    """Return the message of a record, complete, so that no later code has to check it.
+
+    Raises AgentError `far-end-failed` for what is no record.
+    """
     record = None
     # each value but one stands after one of these; those inside a text count too, and stay far below the limit
     if len(text) <= _LARGEST and sum(map(text.count, (b",", b":", b"[", b"{"))) <= _VALUES:

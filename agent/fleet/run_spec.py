@@ -23,6 +23,7 @@ from agent.fleet import inventory, waves
 from agent.fleet.ec2_source import Ec2Source
 from agent.fleet.model import RunSpec
 from agent.fleet.package_offer import packages_of
+from agent.fleet.ssm.settings import check_targets, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +45,10 @@ _NAMED = 5
 REMOVAL = "remove --plan"
 # Given the region that was named, or None, returns AWS as the operator asks it.
 OpenAccess = Callable[[Optional[str]], "AwsAccess"]
+VIA = ("ssh", "ssm")
+# options that only one of them has
+OF_SSM = ("agent", "agent_sha256", "windows_agent", "windows_agent_sha256")
+OF_SSH = ("ssh_config", "trust_new_hosts", "tree", "windows_tree", "linux_tree")
 ONLY = ("failed", "unreachable", "not-reached", "drifted")
 
 
@@ -69,6 +74,11 @@ class FleetOptions:
     tree: str | None = None
     windows_tree: str | None = None
     linux_tree: tuple[str, ...] = ()
+    via: str | None = None
+    agent: str | None = None
+    agent_sha256: str | None = None
+    windows_agent: str | None = None
+    windows_agent_sha256: str | None = None
 
 
 def new_spec(
@@ -96,6 +106,9 @@ def new_spec(
     spec = _with_pace(spec, options, input_errors)
     shared = _SharedInput(view, open_access)
     desired = _desired(shared, targets, flags, below, input_errors)
+    spec = replace(spec, ssm=_ssm(view, open_access, options, flags.get("region"), input_errors))
+    if spec.ssm:
+        check_targets(targets, desired, input_errors)
     again = [target.name for target in targets if target.name in desired and not desired[target.name].hsm_ip]
     if command in ("plan", "rollout") and not options.only:
         _require_addresses([name for name in again if name not in configured], len(targets), input_errors)
@@ -130,6 +143,9 @@ def resume_spec(
     if command != run.spec.command:
         hint = f"`fleet {command} --inventory FILE --only STATE` chooses by how hosts ended in the last run"
         input_errors.add("--resume", f"that run is a `fleet {run.spec.command}`; {hint}")
+    for name in ("via", *OF_SSM):
+        if getattr(options, name):
+            input_errors.add(f"--{name.replace('_', '-')}", "the run keeps how it reaches its hosts")
     if options.inventory is not None or options.limit is not None or options.host or options.all:
         others = "no --inventory, no --limit, no --host and no --all"
         input_errors.add("--resume", f"the run has its hosts already: {others}")
@@ -163,6 +179,33 @@ def resume_spec(
         target
         for target in asked
         if run.state(target.name) is not HostState.OK or spec.desired[target.name] != wanted[target.name]
+    )
+
+
+def _ssm(
+    view: HostView,
+    open_access: OpenAccess,
+    options: FleetOptions,
+    region: str | None,
+    input_errors: InputErrors,
+) -> dict[str, Any]:
+    """Return the settings for Systems Manager; none for SSH. Raises AgentError `aws-region-unknown`."""
+    if options.via not in (None, *VIA):
+        input_errors.add("--via", f"{options.via!r} is not one of {', '.join(VIA)}")
+    of_ssm = {name: getattr(options, name) for name in OF_SSM if getattr(options, name)}
+    of_ssh = {name: getattr(options, name) for name in OF_SSH if getattr(options, name)}
+    if options.via != "ssm":
+        for name in of_ssm:
+            input_errors.add(f"--{name.replace('_', '-')}", "it needs --via ssm: over SSH the agent is sent")
+        return {}
+    for name in of_ssh:
+        input_errors.add(f"--{name.replace('_', '-')}", "it is for SSH, not for --via ssm")
+    return settings_of(
+        view,
+        open_access(region).client.session.region,
+        (options.agent, options.agent_sha256),
+        (options.windows_agent, options.windows_agent_sha256),
+        input_errors,
     )
 
 

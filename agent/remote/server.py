@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from agent.core.host import Host
     from agent.core.model import Report, StepResult
+    from agent.engine import Listener
     from agent.http.download import ProvidedFile
     from agent.remote.protocol import HostRequest
     from agent.report import RunInfo
@@ -58,27 +59,35 @@ def serve_stdio(patience: float = PATIENCE) -> None:
 
 def serve(request: HostRequest, stream: RecordStream) -> None:
     """Run what is requested and send the report."""
+    listener = RemoteListener(stream)
+    machine = local_host(stop_event(), sender=listener.send)
+    log.open_log(machine, may_write=machine.is_root() and request.command != "plan")
+    stream.send(answer(machine, request, listener))
+
+
+def stop_event() -> threading.Event:
+    """Return what is set when the host asks this process to end."""
     stop = threading.Event()
     # Also where they are ignored: over SSH that is inherited from how sshd was started, and not the user's choice as at
     # a terminal. And a shutdown sends only one signal before it kills.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
-    listener = RemoteListener(stream)
-    machine = local_host(stop, sender=listener.send)
-    log.open_log(machine, may_write=machine.is_root() and request.command != "plan")
+    return stop
+
+
+def answer(machine: Host, request: HostRequest, listener: Listener) -> Failed | ReportMessage:
+    """Return the answer to a request: the report of its run, or why there was none."""
     try:
-        report = report_for(machine, request, listener)
+        return ReportMessage(report_for(machine, request, listener))
     except AgentError as error:  # while it waited for another run; a run of its own makes a report
-        stream.send(Failed(error.code.name, error.saw or error.sentence))
+        return Failed(error.code.name, error.saw or error.sentence)
     except Exception as crash:  # a defect: the operator gets an answer, and the log the traceback
         logging.getLogger("agent").exception("%s failed", request.request)
         failure = unexpected(crash)
-        stream.send(Failed(failure.code.name, failure.saw))
-    else:
-        stream.send(ReportMessage(report))
+        return Failed(failure.code.name, failure.saw)
 
 
-def report_for(machine: Host, request: HostRequest, listener: RemoteListener) -> Mapping[str, Any]:
+def report_for(machine: Host, request: HostRequest, listener: Listener) -> Mapping[str, Any]:
     """Return the report of this request: of the run that it started earlier, or else of one run now."""
     end = machine.monotonic() + request.seconds
     while True:
@@ -129,7 +138,7 @@ def _finished(machine: Host, request: HostRequest) -> Mapping[str, Any] | None:
     return None
 
 
-def _run(machine: Host, request: HostRequest, listener: RemoteListener) -> Report:
+def _run(machine: Host, request: HostRequest, listener: Listener) -> Report:
     desired = from_json(request.desired)
     # the run ends before the operator's deadline, so that its report can still be read
     desired = replace(desired, timeout=min(desired.timeout or request.seconds, request.seconds))
@@ -144,7 +153,7 @@ def _run(machine: Host, request: HostRequest, listener: RemoteListener) -> Repor
     return report
 
 
-def _command(machine: Host, command: str, desired: Any, run: RunInfo, listener: RemoteListener) -> Report:
+def _command(machine: Host, command: str, desired: Any, run: RunInfo, listener: Listener) -> Report:
     if command == "configure":
         return commands.configure(machine, desired, run, listener)
     if command == "remove":

@@ -22,6 +22,7 @@ from agent.fleet.agent_archive import AgentArchive, AgentArchives
 from agent.fleet.host_session import HostRunner
 from agent.fleet.launch import LaunchMethods
 from agent.fleet.model import Deps, HostTask, RunSpec, RunState
+from agent.fleet.ssh_transport import SshTransport
 from agent.hosts.posix import Posix
 from agent.remote.protocol import STAGING_PREFIX
 from agent.render.fleet.counters import RolloutCounters
@@ -113,10 +114,10 @@ class Seat:
         connector = SshConnector(str(self.folder / "config"), trust_new=True)
         environ = {"XDG_CACHE_HOME": str(self.folder / "kept")}
         deps = Deps(
-            Posix(), environ, archives, lambda _config: connector, SocketCancelToken, RolloutCounters(), lambda: 0,
+            Posix(), environ, lambda _spec: SshTransport(connector, archives), SocketCancelToken, RolloutCounters(), lambda: 0,
             search=20.0,
         )  # fmt: skip
-        return HostRunner(run, deps, connector)
+        return HostRunner(run, deps, connector, archives)
 
     def visit(self, visitor: HostRunner, command: str = "rollout", system: str | None = None) -> HostResult:
         host_task = HostTask(command, Target("win-1", "127.0.0.1", system=system), 1, 1, again=False)

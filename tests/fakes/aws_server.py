@@ -33,6 +33,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Response
 
 from tests.fakes.moto_lessons import ACCOUNT, signal_resource, teach
+from tests.fakes.ssm import ACTIONS, SystemsManager
 
 if TYPE_CHECKING:
     import ssl
@@ -132,8 +133,8 @@ class AwsServer:
     """AWS's API in a thread of this process.
 
     `calls` are all that arrived; `clock` is how far AWS's clock is from this machine's; `expired` are ids of keys whose
-    time is over; `listeners` hear of each call that was answered, before who made it does. `listener` is a socket that
-    listens already, wherever it was made; by default the loopback's.
+    time is over; `ssm` is Run Command, which moto lacks; `listeners` hear of each call that was answered, before who made
+    it does. `listener` is a socket that listens already, wherever it was made; by default the loopback's.
     """
 
     def __init__(self, listener: socket.socket | None = None, context: ssl.SSLContext | None = None) -> None:
@@ -144,6 +145,7 @@ class AwsServer:
         self.is_enforcing = False
         self.expired: set[str] = set()
         self.listeners: list[Callable[[Call], None]] = []
+        self.ssm = SystemsManager()
         self._turns: list[Answer | None] = []
         self._lock = threading.Lock()
         self._moto = _moto()
@@ -234,6 +236,8 @@ class AwsServer:
         response = self._refusal(call, headers) if call else None
         if response is None and call and call.service == "cloudformation":
             response = self._signal(call, environ, headers, body)
+        if response is None and call and call.service == "ssm" and _action(call) in ACTIONS:
+            response = self._run_command(call, environ, headers, body)
         if response is None:
             response = Response.from_app(self._moto, environ, buffered=True)
             if call:
@@ -264,6 +268,27 @@ class AwsServer:
         self, call: Call, environ: Mapping[str, Any], headers: Mapping[str, str], body: bytes
     ) -> Response:
         """Take a signal for a stack: moto's CloudFormation has no such thing, and wants half of moto to start."""
+        refused = self._policy(call, environ, headers, body, "*")
+        if refused is not None:
+            return refused
+        status, text = signal_resource(call.params)
+        return Response(text, status, content_type="text/xml")
+
+    def _run_command(
+        self, call: Call, environ: Mapping[str, Any], headers: Mapping[str, str], body: bytes
+    ) -> Response:
+        name = call.params.get("DocumentName") or call.params.get("Name")
+        resource = f"arn:aws:ssm:{call.region}:{ACCOUNT}:document/{name}" if name else "*"
+        refused = self._policy(call, environ, headers, body, resource)
+        if refused is not None:
+            return refused
+        status, answer = self.ssm.answer(_action(call), call.params)
+        return Response(json.dumps(answer), status, content_type="application/x-amz-json-1.1")
+
+    def _policy(
+        self, call: Call, environ: Mapping[str, Any], headers: Mapping[str, str], body: bytes, resource: str
+    ) -> Response | None:
+        """Refuse what the policies of the caller do not allow."""
         if self.is_enforcing:
             names = {
                 "-".join(word.title() for word in name.split("-")): text for name, text in headers.items()
@@ -274,11 +299,10 @@ class AwsServer:
                     ACCOUNT, "POST", "/", dict(call.params), body, names, call.permission.partition(":")[2]
                 )
                 asked.check_signature()
-                asked.check_action_permitted("*")
+                asked.check_action_permitted(resource)
             except HTTPException as error:
                 return as_aws_refuses(call, Response(str(error.description), 403))
-        status, text = signal_resource(call.params)
-        return Response(text, status, content_type="text/xml")
+        return None
 
 
 def read_call(method: str, path: str, headers: Mapping[str, str], body: bytes) -> Call | None:
@@ -298,6 +322,10 @@ def read_call(method: str, path: str, headers: Mapping[str, str], body: bytes) -
     action = form.pop("Action", "")
     form.pop("Version", None)
     return Call(f"{service}:{action}", region, key_id, form)
+
+
+def _action(call: Call) -> str:
+    return call.permission.partition(":")[2]
 
 
 def _s3_action(method: str, path: str) -> str:

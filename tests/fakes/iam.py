@@ -33,8 +33,15 @@ RESOURCES = {
     "s3:GetObjectVersion": r"arn:[a-z-]+:s3:::[^/*]+/.+",
     "s3:PutObject": r"arn:[a-z-]+:s3:::[^/*]+/.+",
     "secretsmanager:GetSecretValue": r"arn:[a-z-]+:secretsmanager:[a-z0-9-]+:(\d{12}|\*):secret:.+",
+    "ssm:CreateDocument": r"arn:[a-z-]+:ssm:[a-z0-9-]+:(\d{12}|\*):document/.+",
+    "ssm:DescribeInstanceInformation": _NONE,
+    "ssm:GetCommandInvocation": _NONE,
+    "ssm:GetDocument": r"arn:[a-z-]+:ssm:[a-z0-9-]+:(\d{12}|\*):document/.+",
     "ssm:GetParameter": r"arn:[a-z-]+:ssm:[a-z0-9-]+:(\d{12}|\*):parameter/[^/].*",
+    "ssm:ListCommandInvocations": _NONE,
+    "ssm:ListCommands": _NONE,
     "ssm:PutInventory": _NONE,
+    "ssm:SendCommand": r"arn:[a-z-]+:(ssm|ec2):[a-z0-9-]+:(\d{12}|\*):(document|instance|managed-instance)/.+",
 }
 
 

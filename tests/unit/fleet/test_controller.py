@@ -19,6 +19,7 @@ from agent.core.fleet_model import HostResult, HostState, Target
 from agent.fleet import controller, journal
 from agent.fleet.agent_archive import AgentArchive, AgentArchives
 from agent.fleet.model import Deps, RunSpec, RunState
+from agent.fleet.ssh_transport import SshTransport
 from agent.hosts.posix import Posix
 from agent.remote.protocol import RECORD
 from agent.render.fleet import one_host, runs
@@ -100,7 +101,15 @@ class Scene:
     @property
     def deps(self) -> Deps:
         door = self.door or (lambda _ssh_config: self.fleet)
-        return Deps(Posix(), self.environ, TREES, door, Cord, RolloutCounters(), lambda: 0, by=self.by)
+        return Deps(
+            Posix(),
+            self.environ,
+            lambda spec: SshTransport(door(spec.ssh_config), TREES),
+            Cord,
+            RolloutCounters(),
+            lambda: 0,
+            by=self.by,
+        )
 
     def start(self, orders: RunSpec = ORDERS) -> tuple[Path, dict[str, Any]]:
         return controller.start(orders, self.deps)

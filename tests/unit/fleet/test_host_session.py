@@ -20,6 +20,7 @@ from agent.fleet.host_session import HostRunner
 from agent.fleet.launch import COMMAND, SHELL_PROBE
 from agent.fleet.model import Deps, HostTask, RunSpec, RunState
 from agent.fleet.replies import has_proof
+from agent.fleet.ssh_transport import SshTransport
 from agent.hosts.posix import Posix
 from agent.http.download import PUSHED
 from agent.remote.protocol import RECORD
@@ -162,15 +163,14 @@ class Scene:
         deps = Deps(
             Posix(),
             environ,
-            archives,
-            lambda _config: Door(),
+            lambda _spec: SshTransport(Door(), archives),
             Cord,
             RolloutCounters(),
             lambda: 0,
             self.search,
         )
         self.host_task = HostTask(self.command, target, 3, 2, self.again)
-        self.visitor = HostRunner(run, deps, Door())
+        self.visitor = HostRunner(run, deps, Door(), archives)
         return self.visitor(self.host_task, Cord(), self.said.append)
 
 

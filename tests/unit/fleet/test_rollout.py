@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
 from agent.fleet import journal
-from agent.fleet.agent_archive import AgentArchive, AgentArchives
 from agent.fleet.model import Deps, HostTask, RunSpec, RunState
 from agent.fleet.rollout import Rollout
 from agent.hosts.posix import Posix
@@ -65,7 +64,7 @@ def ended(host_task: HostTask, state: HostState = HostState.OK, code: str | None
     return HostResult(host_task.target.name, host_task.target.address, 22, host_task.wave, state, code=code)
 
 
-def no_connector(_ssh_config: str | None) -> Any:
+def no_transport(_spec: RunSpec) -> Any:
     raise AssertionError("a roll-out connects by its sessions alone")
 
 
@@ -109,7 +108,7 @@ class Run:
         endpoints = {target.name: (target.address, 22) for target in these}
         self.run_state = RunState("run", "now", spec, ArchiveDigests(), endpoints=endpoints)
         deps = Deps(
-            Posix(), {}, AgentArchives(AgentArchive("t.tar.gz", "f00", b"TREE")), no_connector, cord, self.heard,
+            Posix(), {}, no_transport, cord, self.heard,
             lambda: self.interrupts, start_spacing=self.apart,
         )  # fmt: skip
         with journal.opened(self.folder) as book:

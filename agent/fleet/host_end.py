@@ -1,0 +1,79 @@
+"""How it ended on one host: a report, an error, or a code -> HostResult."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from agent.core.codes import CODES
+from agent.core.fleet_model import HostResult, HostState
+from agent.fleet.replies import has_proof
+from agent.render.fleet.humanize import from_here
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.core.codes import CodeName
+    from agent.core.errors import AgentError
+    from agent.fleet.model import HostTask
+
+# What a report's outcome makes of its host; all others are failed.
+_STATES = {"ok": HostState.OK, "degraded": HostState.DEGRADED, "drift": HostState.DRIFTED}
+
+
+@dataclass
+class HostEnd:
+    """Makes the result of a task, timed from when it began. `trusted` is the fingerprint of a key that was accepted."""
+
+    task: HostTask
+    endpoint: tuple[str, int]
+    trusted: str | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    def reported(self, report: Mapping[str, Any]) -> HostResult:
+        """Return the result for a valid report: success counts only with its proof."""
+        state, code = _STATES.get(report["outcome"], HostState.FAILED), report["code"]
+        is_removal = self.task.command.startswith("remove")
+        saw, hint = _cause(report)
+        if state is HostState.OK and not is_removal and not has_proof(report):
+            state, code = HostState.FAILED, "far-end-failed"
+            saw, hint = "a report of success without its proof", CODES["far-end-failed"].fix
+        end = self.ended(state, code, saw=saw, hint=hint)
+        return replace(end, changed=report["changed"], exit_status=report["exit_status"], report=report)
+
+    def failed(self, error: AgentError, state: HostState) -> HostResult:
+        """Keep the error's sentence: it names the machine, which may be a jump host."""
+        end = self.ended(state, error.code.name, saw=error.saw, hint=error.hint)
+        return replace(end, sentence=error.sentence, want=error.want)
+
+    def ended(
+        self, state: HostState, code: CodeName | None, *, saw: str | None = None, hint: str | None = None
+    ) -> HostResult:
+        """Return the result for a code; its own hint is that of the table."""
+        address, port = self.endpoint
+        known = CODES[code] if code else None
+        return HostResult(
+            name=self.task.target.name,
+            address=address,
+            port=port,
+            wave=self.task.wave,
+            state=state,
+            code=code,
+            exit_status=known.exit_status if known else None,
+            saw=saw,
+            hint=from_here(hint or (known.fix if known else "")) or None,
+            seconds=time.monotonic() - self.began,
+            trusted=self.trusted,
+        )
+
+
+def _cause(report: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return what was seen where a run failed, and the hint: of the failure, or of the step that decided it."""
+    failure = report["failure"]
+    if failure is None:
+        return None, None
+    codes = (report["code"], report["cause"])
+    decisive = [step for step in report["steps"] if step["code"] and step["code"] in codes]
+    saw = failure["saw"] or next((step["saw"] for step in decisive), None)
+    return saw, next((step["hint"] for step in decisive if step["hint"]), None) or failure["hint"]
