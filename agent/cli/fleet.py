@@ -296,11 +296,11 @@ def _deps(options: FleetOptions, open_access: OpenAccess, *, quiet: bool) -> Dep
 def _transport(spec: RunSpec, options: FleetOptions, open_access: OpenAccess) -> Transport:
     """Return how the hosts of a run are reached: what either way needs is loaded for it alone."""
     if spec.ssm:
-        from agent.fleet.ssm.transport import SsmTransport  # noqa: PLC0415
+        from agent.fleet.ssm.transport import FleetOverSsm  # noqa: PLC0415
 
-        return SsmTransport(spec.ssm, open_access)
+        return FleetOverSsm(spec.ssm, open_access)
     from agent.fleet import agent_archive  # noqa: PLC0415
-    from agent.fleet.ssh_transport import SshTransport  # noqa: PLC0415
+    from agent.fleet.ssh_transport import FleetOverSsh  # noqa: PLC0415
 
     archives = agent_archive.load(options.tree, options.windows_tree, options.linux_tree)
     try:
@@ -310,7 +310,7 @@ def _transport(spec: RunSpec, options: FleetOptions, open_access: OpenAccess) ->
             "usage", "the fleet needs libraries that a host does not", saw=f"no {missing.name}",
             want="hsm-agent[fleet]", hint="on the machine you work from, in a checkout: `pipx install '.[fleet]'`",
         ) from missing  # fmt: skip
-    return SshTransport(SshConnector(spec.ssh_config, trust_new=options.trust_new_hosts), archives)
+    return FleetOverSsh(SshConnector(spec.ssh_config, trust_new=options.trust_new_hosts), archives)
 
 
 def _objects_by(open_access: OpenAccess) -> PartSource:

@@ -23,7 +23,7 @@ from agent.fleet import inventory, waves
 from agent.fleet.ec2_source import Ec2Source
 from agent.fleet.model import RunSpec
 from agent.fleet.package_offer import packages_of
-from agent.fleet.ssm.settings import check_targets, settings_of
+from agent.fleet.ssm.settings import check_targets, region_of, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,7 +106,8 @@ def new_spec(
     spec = _with_pace(spec, options, input_errors)
     shared = _SharedInput(view, open_access)
     desired = _desired(shared, targets, flags, below, input_errors)
-    spec = replace(spec, ssm=_ssm(view, open_access, options, flags.get("region"), input_errors))
+    region = flags.get("region") or region_of(targets, input_errors) if options.via == "ssm" else None
+    spec = replace(spec, ssm=_ssm(view, open_access, options, region, input_errors))
     if spec.ssm:
         check_targets(targets, desired, input_errors)
     again = [target.name for target in targets if target.name in desired and not desired[target.name].hsm_ip]

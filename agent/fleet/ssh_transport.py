@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SshTransport:
+class FleetOverSsh:
     """Reaches hosts by connections, and sends them the agent."""
 
     connector: Connector

@@ -19,7 +19,7 @@ from agent.config.desired import Desired
 from agent.core.fleet_model import Target
 from agent.fleet import controller
 from agent.fleet.model import Deps, RunSpec, RunState
-from agent.fleet.ssm.transport import SsmTransport
+from agent.fleet.ssm.transport import FleetOverSsm
 from agent.hosts.posix import Posix
 from agent.iam_policy import OPERATOR, PolicyRequest, policy_of
 from agent.remote.packed import line_of
@@ -107,7 +107,7 @@ class Scene:
             return AwsAccess(Posix(), self.environ, region)
 
         return Deps(
-            Posix(), self.environ, lambda spec: SsmTransport(spec.ssm, open_access), Cord, RolloutCounters(), lambda: 0,
+            Posix(), self.environ, lambda spec: FleetOverSsm(spec.ssm, open_access), Cord, RolloutCounters(), lambda: 0,
             start_spacing=0.0,
         )  # fmt: skip
 

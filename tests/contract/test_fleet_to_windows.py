@@ -22,7 +22,7 @@ from agent.fleet.agent_archive import AgentArchive, AgentArchives
 from agent.fleet.host_session import HostRunner
 from agent.fleet.launch import LaunchMethods
 from agent.fleet.model import Deps, HostTask, RunSpec, RunState
-from agent.fleet.ssh_transport import SshTransport
+from agent.fleet.ssh_transport import FleetOverSsh
 from agent.hosts.posix import Posix
 from agent.remote.protocol import STAGING_PREFIX
 from agent.render.fleet.counters import RolloutCounters
@@ -114,7 +114,7 @@ class Seat:
         connector = SshConnector(str(self.folder / "config"), trust_new=True)
         environ = {"XDG_CACHE_HOME": str(self.folder / "kept")}
         deps = Deps(
-            Posix(), environ, lambda _spec: SshTransport(connector, archives), SocketCancelToken, RolloutCounters(), lambda: 0,
+            Posix(), environ, lambda _spec: FleetOverSsh(connector, archives), SocketCancelToken, RolloutCounters(), lambda: 0,
             search=20.0,
         )  # fmt: skip
         return HostRunner(run, deps, connector, archives)

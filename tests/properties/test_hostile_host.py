@@ -22,7 +22,7 @@ from agent.fleet import controller, journal
 from agent.fleet.agent_archive import AgentArchive, AgentArchives
 from agent.fleet.model import Deps, RunSpec, RunState
 from agent.fleet.replies import ReplyReader
-from agent.fleet.ssh_transport import SshTransport
+from agent.fleet.ssh_transport import FleetOverSsh
 from agent.hosts.posix import Posix
 from agent.remote.protocol import RECORD, Hello, Settled
 from agent.render.fleet.counters import RolloutCounters
@@ -157,7 +157,7 @@ def ran(lines: list[bytes], folder: Path) -> dict[str, Any]:
     """Run a roll-out over the two, look at all that it leaves, and return its report."""
     environ = {"XDG_STATE_HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
     deps = Deps(
-        Posix(), environ, lambda _spec: SshTransport(Fleet(lines), TREES), Cord, RolloutCounters(), lambda: 0
+        Posix(), environ, lambda _spec: FleetOverSsh(Fleet(lines), TREES), Cord, RolloutCounters(), lambda: 0
     )
     place, result = controller.start(ORDERS, deps)
     whole = controller.with_host_reports(place, result)

@@ -23,7 +23,9 @@ STACK = "arn:aws:cloudformation:eu-central-1:123456789012:stack/web/1a2b"
 
 def policy(audience: str = "host", *, region: str | None = REGION, **options: Any) -> dict[str, Any]:
     more = {
-        name: options.pop(name) for name in ("account", "keys", "agent", "search", "vpc") if name in options
+        name: options.pop(name)
+        for name in ("account", "keys", "agent", "search", "vpc", "ssm")
+        if name in options
     }
     made = policy_of(PolicyRequest(Desired(**options), audience, region, **more))
     assert misfits(made) == []
@@ -214,6 +216,7 @@ def test_whatever_the_client_asks_is_allowed_by_some_policy() -> None:
     ]
     sources = ("s3://bucket/ca.crt", "s3://bucket/ca.crt?versionId=3", "ssm:/hsm/ca", "secretsmanager:hsm/ca")
     made += [of_ca(each) for each in sources]
+    made.append(policy("operator", ssm=True))
     allowed = {action for each in made for action in actions(each)}
     assert {each.permission for each in OPERATIONS} - allowed == set()
 

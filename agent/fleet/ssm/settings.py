@@ -24,8 +24,17 @@ _KEPT = tuple(field.name for field in fields(AgentSource) if field.name != "data
 
 
 def instance_of(target: Target) -> str | None:
-    """Return the id of a target's instance or managed node, by its address or else its name."""
-    return next((each for each in (target.address, target.name) if _INSTANCE.fullmatch(each)), None)
+    """Return the id of a target's instance or managed node: as EC2 said, or its address, or its name."""
+    named = (each for each in (target.address, target.name) if _INSTANCE.fullmatch(each))
+    return target.instance_id or next(named, None)
+
+
+def region_of(targets: Sequence[Target], input_errors: InputErrors) -> str | None:
+    """Return the region of the targets, where the inventory says it; a run has one."""
+    regions = sorted({each.region for each in targets if each.region})
+    if len(regions) > 1:
+        input_errors.add("--via", f"ssm reaches hosts of one region in a run, not of {', '.join(regions)}")
+    return regions[0] if regions else None
 
 
 def settings_of(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SsmTransport:
+class FleetOverSsm:
     """Reaches hosts by Run Command. `settings` are the `ssm` of a RunSpec; `open_access` returns AWS in a region."""
 
     settings: Mapping[str, Any]

@@ -19,7 +19,7 @@ from agent.core.fleet_model import HostResult, HostState, Target
 from agent.fleet import controller, journal
 from agent.fleet.agent_archive import AgentArchive, AgentArchives
 from agent.fleet.model import Deps, RunSpec, RunState
-from agent.fleet.ssh_transport import SshTransport
+from agent.fleet.ssh_transport import FleetOverSsh
 from agent.hosts.posix import Posix
 from agent.remote.protocol import RECORD
 from agent.render.fleet import one_host, runs
@@ -104,7 +104,7 @@ class Scene:
         return Deps(
             Posix(),
             self.environ,
-            lambda spec: SshTransport(door(spec.ssh_config), TREES),
+            lambda spec: FleetOverSsh(door(spec.ssh_config), TREES),
             Cord,
             RolloutCounters(),
             lambda: 0,

@@ -20,7 +20,7 @@ from agent.fleet.host_session import HostRunner
 from agent.fleet.launch import COMMAND, SHELL_PROBE
 from agent.fleet.model import Deps, HostTask, RunSpec, RunState
 from agent.fleet.replies import has_proof
-from agent.fleet.ssh_transport import SshTransport
+from agent.fleet.ssh_transport import FleetOverSsh
 from agent.hosts.posix import Posix
 from agent.http.download import PUSHED
 from agent.remote.protocol import RECORD
@@ -163,7 +163,7 @@ class Scene:
         deps = Deps(
             Posix(),
             environ,
-            lambda _spec: SshTransport(Door(), archives),
+            lambda _spec: FleetOverSsh(Door(), archives),
             Cord,
             RolloutCounters(),
             lambda: 0,
