@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from agent.cloudhsm.ca import read_ca
 from agent.cloudhsm.ca_proof import prove_ca
-from agent.cloudhsm.cluster import address_error, cluster_error, cluster_notices, description_to_json
+from agent.cloudhsm.cluster import (
+    address_error,
+    cluster_error,
+    cluster_notices,
+    description_from_json,
+    description_to_json,
+)
 from agent.config.ca_source import read_source
 from agent.config.cluster_source import describe_cluster, is_answer, not_checked
 from agent.config.desired import Desired, from_json, resolve, to_json
@@ -211,14 +217,26 @@ def _ssm(
 
 
 def _desired_before(run: RunState) -> dict[str, Desired]:
-    """Return what was wanted of each host. Raises AgentError `nothing-recorded` for what another version wrote."""
+    """Return what was wanted of each host, without the addresses that AWS gave: the cluster may have others now.
+
+    Raises AgentError `nothing-recorded` for what another version wrote.
+    """
     try:
-        return {name: from_json(tree) for name, tree in run.spec.desired.items()}
+        sent = {name: description_from_json(tree) for name, tree in run.spec.clusters.items()}
+        before = {name: from_json(tree) for name, tree in run.spec.desired.items()}
+        return {
+            name: replace(each, hsm_ip=()) if _is_from(sent.get(each.cluster_id or ""), each) else each
+            for name, each in before.items()
+        }
     except TypeError as error:
         raise AgentError(
             "nothing-recorded", "the run was begun by another version", saw=str(error), want="a run of this version",
             hint="the hsm-agent that began it can continue it; or start a new one with --only",
         ) from error  # fmt: skip
+
+
+def _is_from(cluster: ClusterDescription | None, desired: Desired) -> bool:
+    return cluster is not None and desired.hsm_ip == cluster.addresses()
 
 
 def _is_among(state: HostState, only: Sequence[str]) -> bool:

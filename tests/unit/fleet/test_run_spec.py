@@ -458,3 +458,21 @@ def test_another_cluster_for_a_resumed_run_brings_its_own_addresses(scene: Scene
     assert due == ["web-1", "web-2", "db-1"]
     assert {tuple(tree["hsm_ip"]) for tree in these.desired.values()} == {("10.0.1.6", "10.0.2.6")}
     assert set(these.clusters) == {aws.CLUSTER_ID}
+
+
+def test_a_resumed_run_with_other_options_asks_for_the_addresses_anew(scene: Scene) -> None:
+    made, _ = of_the_cluster(scene)
+    run = RunState("RUN", "now", made, ArchiveDigests(), ends={})
+    flags = {"component": ("pkcs11",)}
+    with receiver(
+        answers(aws.page(aws.cluster("ACTIVE", aws.hsm(1), aws.hsm(3), Certificates={})))
+    ) as server:
+        scene.aws = f"http://127.0.0.1:{server.server_port}"
+        these, _ = run_spec.resume_spec(
+            Posix(), scene.access, run, "rollout", FleetOptions(resume="RUN"), flags, InputErrors()
+        )
+    assert {tuple(tree["hsm_ip"]) for tree in these.desired.values()} == {("10.0.3.6", "10.0.1.6")}
+    kept, _ = run_spec.resume_spec(
+        Posix(), scene.access, run, "rollout", FleetOptions(resume="RUN"), {}, InputErrors()
+    )
+    assert kept.desired == made.desired
