@@ -37,8 +37,10 @@ fail() {
 {% include "user-data/retry.sh" %}
 mkdir -p "$state"
 chmod 711 "$state"
-# one installation at a time: a roll-out and State Manager may come together
+# one installation at a time: a roll-out and State Manager may come together. Whoever can open the file can hold the lock
+umask 077
 exec 9>"$state/ssm.lock"
+umask 022
 flock -w {{ patience }} 9 || fail run-locked 11 "another command installs hsm-agent here"
 {% if source.kind == "package" %}
 if ! command -v hsm-agent >/dev/null; then

@@ -171,6 +171,12 @@ def test_the_agent_is_brought_once_and_answers(shell: Shell, kind: str) -> None:
     assert shell.read("request") == "QUJE"
 
 
+def test_nobody_else_can_hold_the_lock_of_the_installation(shell: Shell) -> None:
+    script = Case("", rollout_document(AgentSources())).script(0)
+    assert shell.run(script, SSM_request="QUJD").returncode == 0
+    assert (shell.folder / "var/lib/hsm-agent/ssm.lock").stat().st_mode & 0o777 == 0o600
+
+
 def archive_of_agent() -> bytes:
     """Return a tree with the agent of these tests."""
     import gzip
