@@ -166,13 +166,13 @@ def _status(
 
 def _show_host(part: Mapping[str, Any], *, as_json: bool) -> NoReturn:
     """Print one host's own report as it would be shown there; without one, raise what the roll-out says of it."""
-    from agent.render.fleet.one_host import failure_of, screen  # noqa: PLC0415
+    from agent.render.fleet.one_host import exit_status_of, failure_of, screen  # noqa: PLC0415
 
     report = part["report"]
     if report is None:
         raise failure_of(part)
     print_result(json.dumps(report, indent=2) + "\n" if as_json else screen(part, **style()))
-    raise typer.Exit(report["exit_status"])
+    raise typer.Exit(exit_status_of(part))
 
 
 def _runs(*, prune: Prune = None, output: Output = "text") -> None:

@@ -26,6 +26,13 @@ def screen(part: Mapping[str, Any], *, colour: bool = False, width: int | None =
     return "\n".join([*lines, "", host_screen.status(part["report"], colour=colour, width=width)])
 
 
+def exit_status_of(part: Mapping[str, Any]) -> int:
+    """Return how the run of a host that has a report ended: as it says, unless the roll-out judged otherwise."""
+    code, report = part["code"], part["report"]
+    exit_status: int = report["exit_status"] if code in (report["code"], None) else CODES[code].exit_status
+    return exit_status
+
+
 def failure_of(part: Mapping[str, Any]) -> AgentError:
     """Return what a roll-out knows of a host that has no report, as the error that it is."""
     code = part["code"]

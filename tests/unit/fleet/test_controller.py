@@ -273,6 +273,23 @@ def test_who_asked_and_for_what_stands_in_journal_report_and_page(scene: Scene, 
     assert scene.resume(folder)["by"]["sudo_user"] is None
 
 
+@pytest.mark.parametrize(
+    ("judged", "reported", "expected"),
+    [
+        (None, (None, 0), 0),
+        ("hsm-timed-out", ("hsm-timed-out", 40), 40),
+        ("report-undelivered", ("report-undelivered", 60), 60),
+        ("far-end-failed", (None, 0), 70),  # success without its proof
+    ],
+)
+def test_a_host_ends_as_the_roll_out_judged_it(
+    judged: str | None, reported: tuple[str | None, int], expected: int
+) -> None:
+    code, status = reported
+    part = {"code": judged, "report": {"code": code, "exit_status": status}}
+    assert one_host.exit_status_of(part) == expected
+
+
 def test_one_host_is_shown_in_full(scene: Scene) -> None:
     folder, _ = scene.start()
     part = controller.host_part(folder, "web-2")
