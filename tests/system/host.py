@@ -25,6 +25,7 @@ from .kernel import (
     only_child,
     remove_control_group,
     spawn_bound,
+    tool,
     unshared,
     until,
 )
@@ -78,6 +79,7 @@ class LabHost:
         tag: str = "hsmlab",
         disk_megabytes: int = 2048,
         disk_folder: Path | None = None,
+        disk_copy: Path | None = None,
     ) -> None:
         self.name = name
         self.image = image
@@ -85,7 +87,8 @@ class LabHost:
         self.init = init
         self._cgroup = control_groups() / f"{tag}-{name}"
         lowers = ":".join(str(lower) for lower in (*layers, *image.lowers))
-        script = f"LAB_KEY='{ssh_key}' LAB_DISK='{disk_folder or ''}'\n{(HERE / 'disk.sh').read_text()}"
+        set_up = f"LAB_KEY='{ssh_key}' LAB_DISK='{disk_folder or ''}' LAB_COPY='{disk_copy or ''}'"
+        script = f"{set_up}\n{(HERE / 'disk.sh').read_text()}"
         self.disk = unshared("mnt", script, name, seat.ip, lowers, str(disk_megabytes))
         self._unshare: subprocess.Popen[bytes] | None = None
         self._pid: int | None = None
@@ -191,6 +194,11 @@ class LabHost:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
         return not self.up
+
+    def copy_disk(self, to: Path) -> Path:
+        """Copy what was written on its disk since it was made, for other hosts to begin with; it may stay on."""
+        tool(["nsenter", f"--mount={self.disk.path}", "--", "cp", "-a", "/mnt/upper/.", str(to)])
+        return to
 
     def close(self) -> None:
         """Switches it off for good. `Lab.end` calls this, and lets its namespaces go when nothing is left in them."""

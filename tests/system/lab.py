@@ -82,8 +82,12 @@ class Lab:
         layers: Sequence[Path] = (),
         disk_megabytes: int = 2048,
         on_disk: bool = False,
+        disk_copy: Path | None = None,
     ) -> LabHost:
-        """Makes a host and boots it. `init` is 'systemd' for a `+systemd` image, else 'sshd', or 'idle' on demand."""
+        """Makes a host and boots it. `init` is 'systemd' for a `+systemd` image, else 'sshd', or 'idle' on demand.
+
+        `disk_copy` is what `LabHost.copy_disk` wrote: a host of the same image, with the same agent, begins with it.
+        """
         kind = images.image(image)
         images.ensure([image])
         number = next(self._numbers)
@@ -98,6 +102,7 @@ class Lab:
             tag=self.tag,
             disk_megabytes=disk_megabytes,
             disk_folder=self._folder(f"disk{number}") if on_disk else None,
+            disk_copy=disk_copy,
         )
         self._hosts.append(host)
         return host.boot()

@@ -408,3 +408,18 @@ def test_a_run_that_is_killed_leaves_no_process_either(lab: Lab) -> None:
     with Lab():  # the next run takes away the files and empty control groups that no process could
         assert not Path(folder).exists()
         assert not list(control_groups().glob(f"{Path(folder).name.partition('-')[0]}-*"))
+
+
+def test_a_host_begins_with_what_another_wrote(make_host: MakeHost, tmp_path: Path) -> None:
+    first = make_host()
+    first.put("/srv/kept", b"words")
+    first.must(["rm", "/etc/debian_version"])
+    again, other = make_host(disk_copy=first.copy_disk(tmp_path)), make_host()
+    assert again.get("/srv/kept") == b"words"
+    assert not again.testinfra.file("/etc/debian_version").exists
+    again.must(["chattr", "+i", "/srv/kept"])
+    again.must(["chattr", "-i", "/srv/kept"])
+    same, own = ("/etc/machine-id",), ("/etc/hostname", "/etc/ssh/ssh_host_ed25519_key.pub")
+    assert [again.get(path) == first.get(path) for path in (*same, *own)] == [True, False, False]
+    assert other.get("/etc/machine-id") != first.get("/etc/machine-id")
+    assert not other.testinfra.file("/srv/kept").exists

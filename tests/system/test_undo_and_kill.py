@@ -23,6 +23,7 @@ from .scene import CA, ETC, STATE, Ran, Scene, agent, cluster, misbehave, prepar
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
+    from pathlib import Path
 
     from .conftest import MakeHost
     from .host import LabHost
@@ -48,11 +49,19 @@ def bare(scene: Scene, make_host: MakeHost) -> LabHost:
     return made
 
 
+@pytest.fixture(scope="module")
+def working(scene: Scene, make_shared_host: MakeHost, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The disk of a host that works: one first run serves all tests that begin after it."""
+    made = make_shared_host(IMAGE, agent=True)
+    prepare(made, scene)
+    assert agent(made, "configure", *wanted(scene)).exit_status == 0
+    return made.copy_disk(tmp_path_factory.mktemp("working"))
+
+
 @pytest.fixture
-def host(scene: Scene, bare: LabHost) -> LabHost:
+def host(make_host: MakeHost, working: Path) -> LabHost:
     """A host that works."""
-    assert agent(bare, "configure", *wanted(scene)).exit_status == 0
-    return bare
+    return make_host(IMAGE, agent=True, disk_copy=working)
 
 
 def wanted(scene: Scene) -> list[str]:
