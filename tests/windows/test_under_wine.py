@@ -29,6 +29,7 @@ SUITES = tuple(
         "windows_log",
         "windows_tasks",
         "windows_main_job",
+        "windows_cluster_id",
         "far_end_alone",
         "windows_far_end",
     )
