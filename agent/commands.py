@@ -305,7 +305,7 @@ def _gather_input(
     access = AwsAccess(host, this.info.environ, desired.region)
     if desired.cluster_id is not None:
         listener.began("cluster:state", changing=False)
-    source = resolve_hsms(desired, access, facts.addresses, patience, this.info.cluster)
+    source = resolve_hsms(host, desired, access, facts.addresses, patience, this.info.cluster)
     context.note(*source.notices)
     ca, remarks = load_ca(host, desired, limits, access)
     context.catalogue = this.catalogue or load()

@@ -221,7 +221,7 @@ class _Search:
                 hsm.interface, cluster.vpc, hsm.subnet, (cluster.security_group,), (address,)
             )
             for hsm in (cluster.hsms if cluster else ())
-            for address in (hsm.ipv4, hsm.ipv6)
+            for address in hsm.addresses
             if cluster and cluster.security_group and address in wanted
         }
 

@@ -47,13 +47,18 @@ class ClusterHsm:
     message: str = ""
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """Return its addresses, the IPv4 one first."""
+        return tuple(filter(None, (self.ipv4, self.ipv6)))
+
+    @property
     def is_usable(self) -> bool:
         return bool(self.ipv4 or self.ipv6) and self.state not in (*_COMING, *_GONE)
 
     @property
     def canonical_addresses(self) -> frozenset[str]:
         """Its addresses, each in its one spelling."""
-        return frozenset(canonical_address(each) for each in (self.ipv4, self.ipv6) if each)
+        return frozenset(map(canonical_address, self.addresses))
 
     @property
     def is_moving(self) -> bool:
@@ -82,10 +87,16 @@ class ClusterDescription:
     hsms: tuple[ClusterHsm, ...] = ()
     message: str = ""
 
-    def addresses(self, *, ipv4: bool = True) -> tuple[str, ...]:
-        """Return one address for each usable HSM: of two the IPv4 one, unless this host has no IPv4."""
-        usable = (each for each in self.hsms if each.is_usable)
-        return tuple((each.ipv4 or each.ipv6) if ipv4 else (each.ipv6 or each.ipv4) for each in usable)
+    def addresses(self, known: Sequence[str] = (), *, ipv6: bool = False) -> tuple[str, ...]:
+        """Return one address for each usable HSM: of two the one in `known`, else IPv4, or IPv6 where `ipv6` says so.
+
+        `known` are the addresses in use: the other address of the same HSM is no change.
+        """
+        usable = (each.addresses[::-1] if ipv6 else each.addresses for each in self.hsms if each.is_usable)
+        there = set(map(canonical_address, known))
+        return tuple(
+            next((each for each in both if canonical_address(each) in there), both[0]) for both in usable
+        )
 
     def usable_at(self, given: Sequence[str]) -> tuple[ClusterHsm, ...]:
         """Return the usable HSMs that have one of these addresses, whichever of their two it is."""

@@ -221,10 +221,9 @@ def _reachability(cluster: ClusterDescription, network: Network) -> Reachability
 
 
 def _end_of(cluster: ClusterDescription, hsm: ClusterHsm) -> PathEnd:
-    addresses = tuple(filter(None, (hsm.ipv4, hsm.ipv6)))
     groups = tuple(filter(None, (cluster.security_group,)))
-    interface = NetworkInterface(hsm.interface, cluster.vpc, hsm.subnet, groups, addresses)
-    return PathEnd(interface, addresses[0])
+    interface = NetworkInterface(hsm.interface, cluster.vpc, hsm.subnet, groups, hsm.addresses)
+    return PathEnd(interface, hsm.addresses[0])
 
 
 # this host

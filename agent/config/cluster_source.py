@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from agent.aws.access import AwsAccess
     from agent.cloudhsm.cluster import ClusterDescription
     from agent.config.desired import Desired
+    from agent.core.host import HostView
 
 _AGAIN = Backoff(first=2.0, cap=15.0, least=0.5)
+_PORT = 2223
+# seconds for a connection that only shows whether any address of this machine leads there
+_MOMENT = 0.2
 _NOT_ASKED = CODES["aws-unreachable"].exit_status
 
 
@@ -32,6 +36,7 @@ class HsmSource:
 
 
 def resolve_hsms(
+    view: HostView,
     desired: Desired,
     access: AwsAccess,
     configured: Sequence[str],
@@ -55,7 +60,7 @@ def resolve_hsms(
             raise
         return _unknown(desired, desired.cluster_id, error, configured)
     found = NamedCluster(cluster.id, cluster)
-    addresses = desired.hsm_ip or cluster.addresses()
+    addresses = desired.hsm_ip or cluster.addresses(configured, ipv6=_needs_ipv6(view, cluster, configured))
     if not addresses and found.error is not None:
         raise found.error
     changes = address_changes(cluster, configured)
@@ -73,6 +78,18 @@ def with_region_of(desired: Desired, environ: Mapping[str, str]) -> Desired:
     from agent.aws.session import region_of  # noqa: PLC0415 -- 30 ms that only this pays
 
     return replace(desired, region=region_of(environ))
+
+
+def _needs_ipv6(view: HostView, cluster: ClusterDescription, configured: Sequence[str]) -> bool:
+    """Tell whether this host has no IPv4 by which it could reach HSMs that have both kinds of address.
+
+    One that uses either kind already is not asked: a network that is down for a moment must not change addresses.
+    """
+    both = [each for each in cluster.hsms if each.is_usable and len(each.addresses) > 1]
+    if not both or set(both) & set(cluster.usable_at(configured)):
+        return False
+    tried = view.connect(both[0].ipv4, _PORT, timeout=_MOMENT, tls=False)
+    return tried.cause == "hsm-no-route" and not tried.source
 
 
 def describe_cluster(

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 REGION = "eu-central-1"
 FIRST, SECOND, THIRD = "10.0.1.6", "10.0.2.6", "10.0.3.6"
+IPV6 = ["2001:db8::1", "2001:db8::2"]
 
 
 class Site:
@@ -53,7 +54,7 @@ class Site:
         self.ca = maker.root(f"{name}-ca", "/CN=customer", days=3652)
         self.leaf = maker.below(self.ca, f"{name}-cluster", "/CN=cluster", section="leaf")
         self.other = maker.root(f"{name}-other", "/CN=somebody", days=3652)
-        self.vendor = Vendor(addresses=(FIRST, SECOND, THIRD))
+        self.vendor = Vendor(addresses=(FIRST, SECOND, THIRD, *IPV6))
         self.host = self.vendor.machine(NOW)
         self.environ = dict(KEYS)
         self.desired = Desired(
@@ -131,6 +132,21 @@ def test_a_cluster_is_configured_by_its_id(site: Site) -> None:
         "id": aws.CLUSTER_ID, "state": "ACTIVE", "type": "hsm2m.medium", "region": REGION,
     }  # fmt: skip
     assert len(requests) == 1
+
+
+@pytest.mark.parametrize("has_ipv4", [True, False])
+def test_of_two_addresses_the_one_that_leads_there_is_used_and_stays(site: Site, has_ipv4: bool) -> None:
+    reached = dict(site.host.ports)
+    if not has_ipv4:
+        site.host.ports[FIRST, 2223] = "hsm-no-route"
+    cluster = site.cluster(aws.hsm(1, EniIpV6=IPV6[0]), aws.hsm(2, EniIpV6=IPV6[1]))
+    with site.aws(cluster):
+        report = site.configure()
+        assert site.servers() == ([FIRST, SECOND] if has_ipv4 else IPV6), report
+        site.host.ports.update(reached)
+        again = site.again()
+    assert (outcome(again), again.changed) == (("ok", None, 0), False)
+    assert "cluster-addresses-changed" not in {each.code for each in again.notices}
 
 
 def test_an_address_that_changed_is_drift_and_the_next_configure_follows(site: Site) -> None:

@@ -101,7 +101,7 @@ def _hsm(view: ClusterView, hsm: ClusterHsm) -> dict[str, Any]:
     return {
         "id": hsm.id,
         "zone": hsm.zone,
-        "addresses": [each for each in (hsm.ipv4, hsm.ipv6) if each],
+        "addresses": list(hsm.addresses),
         "state": hsm.state,
         "message": hsm.message,
         "usable": hsm.is_usable,

@@ -79,7 +79,11 @@ def test_only_usable_addresses_are_used_and_each_hsm_once() -> None:
         )
     )
     assert set(cluster.addresses()) == {"10.0.3.6", "10.0.1.6", "2001:db8::7"}
-    assert set(cluster.addresses(ipv4=False)) == {"2001:db8::3", "10.0.1.6", "2001:db8::7"}
+    assert set(cluster.addresses(ipv6=True)) == {"2001:db8::3", "10.0.1.6", "2001:db8::7"}
+    in_use = ["2001:db8::3", "10.0.1.6", "2001:db8::7"]
+    assert set(cluster.addresses(in_use)) == set(in_use)
+    assert address_changes(cluster, in_use) is None
+    assert is_settled(read(aws.cluster("ACTIVE", aws.hsm(3, EniIpV6="2001:db8::3"))), None, in_use[:1])
     assert {each.id[:5] for each in cluster.hsms if each.is_moving} == {"hsm-2", "hsm-4", "hsm-6"}
     assert cluster.is_moving
 
