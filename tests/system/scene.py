@@ -81,9 +81,13 @@ class Scene:
 
     def options(self, image: str) -> list[str]:
         """Return the options that a first run on a host of this image needs."""
+        named = [word for address in self.addresses for word in ("--hsm-ip", address)]
+        return [*named, *self.sources(image)]
+
+    def sources(self, image: str) -> list[str]:
+        """Return those that say where the CA and the packages come from, and leave open where the HSMs are."""
         row, _, _ = ROWS[image.split("+", maxsplit=1)[0]]
-        argv = [word for address in self.addresses for word in ("--hsm-ip", address)]
-        argv += ["--ca-cert", "/root/customerCA.crt", "--package-source", self.url]
+        argv = ["--ca-cert", "/root/customerCA.crt", "--package-source", self.url]
         argv += [word for file, digest in self.sums.items() for word in ("--sha256", f"{file}={digest}")]
         return [*argv, *(("--platform", row) if image == "bullseye" else ())]
 

@@ -219,22 +219,18 @@ def test_a_cause_stops_packets_until_its_cure(around: Cloud, placed: CloudHost, 
 # --- the cluster by its id
 
 
-def source_options(around: Cloud) -> list[str]:
-    """Return the options of a first run without the addresses."""
-    options = around.scene.options(IMAGE)
-    while "--hsm-ip" in options:
-        at = options.index("--hsm-ip")
-        del options[at : at + 2]
-    return options
-
-
 @pytest.fixture(scope="module")
 def named(around: Cloud, lab: Lab) -> CloudHost:
     """A host that was configured by the id of the cluster, from bare, while policies were enforced."""
     made = join(around, lab, "10.77.20.8", "named")
     with around.server.enforcing():
         first = agent(
-            made.host, "configure", "--cluster-id", around.aws.id, *source_options(around), env=made.environ
+            made.host,
+            "configure",
+            "--cluster-id",
+            around.aws.id,
+            *around.scene.sources(IMAGE),
+            env=made.environ,
         )
     assert (first.exit_status, first.code) == (0, None), first
     assert first.outcome("cluster:ca") == "met"
@@ -290,7 +286,7 @@ def test_the_group_is_attached_on_request_and_taken_off_by_remove(around: Cloud,
         "ec2:ModifyNetworkInterfaceAttribute",
     )
     made.assume(role_with(around.aws.url, policy(*actions)))
-    options = ["--cluster-id", around.aws.id, "--attach-group", *source_options(around)]
+    options = ["--cluster-id", around.aws.id, "--attach-group", *around.scene.sources(IMAGE)]
     with around.server.enforcing():
         first = agent(made.host, "configure", *options, env=made.environ)
         assert (first.exit_status, first.code) == (0, None), first
