@@ -250,6 +250,23 @@ def _objects(request: PolicyRequest) -> Grant | None:
     return _below(request, operations.PUT_OBJECT.permission, request.desired.report_to)
 
 
+def _listing(request: PolicyRequest) -> Grant | None:
+    """`fleet status --from` lists the reports of a prefix, whose names it does not know."""
+    places = [s3_prefix(uri) for uri in request.desired.report_to if uri.startswith("s3://")]
+    if not places:
+        return None
+    buckets = (
+        f"arn:{partition_of(request.region_or(each.region)).name}:s3:::{each.bucket}" for each in places
+    )
+    prefixes = sorted({literal(each.below("")) for each in places})
+    conditions = {"StringEquals": {"s3:prefix": prefixes}}
+    return Grant((operations.LIST_OBJECTS.permission,), tuple(buckets), conditions)
+
+
+def _collected(request: PolicyRequest) -> Grant | None:
+    return _below(request, operations.GET_OBJECT.permission, request.desired.report_to)
+
+
 def _inventory(request: PolicyRequest) -> Grant | None:
     """PutInventory knows no resource: a host may write for others of its account and region."""
     if not _sinks(request, "ssm-inventory"):
@@ -319,7 +336,8 @@ def _with_key(request: PolicyRequest, action: str, services: set[str]) -> Grant 
 
 def _read_from_aws(request: PolicyRequest) -> list[str]:
     """Return the actions by which what may be encrypted is read."""
-    grants = (_ca(request), _packages(request), _agent(request) if request.audience == HOST else None)
+    own = _agent(request) if request.audience == HOST else _collected(request)
+    grants = (_ca(request), _packages(request), own)
     return [action for grant in grants if grant is not None for action in grant.actions]
 
 
@@ -352,7 +370,8 @@ def _sinks(request: PolicyRequest, scheme: str) -> list[str]:
     return [uri for uri in request.desired.report_to if uri.partition(":")[0] == scheme]
 
 
-# In a roll-out, the operator asks for the cluster, the CA and the packages; reports go out from each host.
+# In a roll-out, the operator asks for the cluster, the CA and the packages. Reports go out from each host, and who
+# types `fleet status --from` reads them.
 PURPOSES = (
     Purpose("DescribeCluster", AUDIENCES, _cluster),
     Purpose("DescribePath", (HOST,), _path),
@@ -367,6 +386,8 @@ PURPOSES = (
     Purpose("ReadCa", AUDIENCES, _ca),
     Purpose("FetchPackages", AUDIENCES, _packages),
     Purpose("FetchAgent", (HOST,), _agent),
+    Purpose("ListReports", (OPERATOR,), _listing),
+    Purpose("ReadReports", (OPERATOR,), _collected),
     Purpose("UseKey", AUDIENCES, _keys),
     Purpose("SignalStack", (HOST,), _signals),
     Purpose("WriteReports", (HOST,), _objects),

@@ -124,6 +124,7 @@ GET_PARAMETER = Operation(SSM, "GetParameter", answer=64 * 1024)  # its value ha
 GET_SECRET_VALUE = Operation(SECRETS_MANAGER, "GetSecretValue", answer=256 * 1024)  # and its, 64 kB
 GET_OBJECT = Operation(S3, "GetObject")
 GET_OBJECT_VERSION = Operation(S3, "GetObject", action="GetObjectVersion")  # the same with a VersionId
+LIST_OBJECTS = Operation(S3, "ListObjectsV2", page=1000, pages=100, action="ListBucket")
 PUT_OBJECT = Operation(S3, "PutObject", answer=64 * 1024)
 PUT_INVENTORY = Operation(SSM, "PutInventory", answer=64 * 1024)
 CREATE_DOCUMENT = Operation(SSM, "CreateDocument", answer=256 * 1024)
@@ -155,6 +156,7 @@ OPERATIONS = (
     GET_SECRET_VALUE,
     GET_OBJECT,
     GET_OBJECT_VERSION,
+    LIST_OBJECTS,
     PUT_OBJECT,
     PUT_INVENTORY,
     CREATE_DOCUMENT,

@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote_plus, urlencode
 
 from agent.aws.operations import Protocol
 from agent.core.plain import cut, printable
@@ -60,7 +60,7 @@ def encode(operation: Operation, url: str, params: Mapping[str, Any]) -> ApiRequ
         }
         return ApiRequest("POST", f"{url}/", headers, json.dumps(params).encode())
     if service.protocol is Protocol.S3:
-        return _object_request(url, params)
+        return _listing_request(url, params) if operation.page else _object_request(url, params)
     form = {"Action": operation.name, "Version": service.version}
     lists = "" if service.protocol is Protocol.EC2 else ".member"
     form.update(_flattened(params, lists))
@@ -70,6 +70,8 @@ def encode(operation: Operation, url: str, params: Mapping[str, Any]) -> ApiRequ
 def decode(operation: Operation, response: ApiResponse) -> Mapping[str, Any]:
     """Return what an answer holds: of S3 the bytes as `Body`, and its headers. Raises UnreadableAnswerError."""
     protocol = operation.service.protocol
+    if protocol is Protocol.S3 and operation.page:
+        return _listing(response.body)
     if protocol is Protocol.S3:
         said = {name: response.headers.get(header, "") for name, header in _OBJECT_HEADERS.items()}
         return {"Body": response.body, **said}
@@ -112,6 +114,32 @@ def _object_request(url: str, params: Mapping[str, Any]) -> ApiRequest:
     return ApiRequest(method, whole, headers, params.get("Body", b""))
 
 
+def _listing_request(url: str, params: Mapping[str, Any]) -> ApiRequest:
+    """Return the request for a page of the objects that begin with `Prefix` and have no slash behind it."""
+    query = {
+        "list-type": "2",
+        "delimiter": "/",
+        "encoding-type": "url",  # XML cannot hold every character of a key
+        "max-keys": str(params["MaxKeys"]),
+        "prefix": params["Prefix"],
+    }
+    if params.get("ContinuationToken"):
+        query["continuation-token"] = params["ContinuationToken"]
+    words = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in sorted(query.items()))
+    return ApiRequest("GET", f"{url}/{quote(params['Bucket'], safe='-_.~')}?{words}")
+
+
+def _listing(body: bytes) -> Mapping[str, Any]:
+    """Return a page of objects: `Contents`, in order, and the token of the next page, empty on the last one."""
+    root = _xml_root(body, "ListBucketResult")
+    objects = [_read_element(each) for each in root if _local_name(each) == "Contents"]
+    texts = {_local_name(each): each.text or "" for each in root if not list(each)}
+    if not all(isinstance(each, dict) and {"Key", "Size", "LastModified"} <= each.keys() for each in objects):
+        raise UnreadableAnswerError("the answer lists what is no object")
+    token = texts.get("NextContinuationToken", "") if texts.get("IsTruncated") == "true" else ""
+    return {"Contents": [{**each, "Key": unquote_plus(each["Key"])} for each in objects], "NextToken": token}
+
+
 def _flattened(value: Any, lists: str, name: str = "") -> Iterator[tuple[str, str]]:
     """Yield the fields of a form for a value, whatever lies in it."""
     if isinstance(value, dict):
@@ -137,7 +165,18 @@ def _json_tree(body: bytes) -> Mapping[str, Any]:
 
 
 def _xml_tree(body: bytes, root: str) -> Mapping[str, Any]:
-    """Return an XML answer as dicts, lists and texts, without its namespaces.
+    """Return an XML answer as dicts, lists and texts, without its namespaces."""
+    try:
+        tree = _read_element(_xml_root(body, root))
+    except RecursionError:
+        raise UnreadableAnswerError("the answer is not XML") from None
+    if not isinstance(tree, dict):
+        raise UnreadableAnswerError(f"the answer is no {root}")
+    return tree
+
+
+def _xml_root(body: bytes, root: str) -> Any:
+    """Return the element of an XML answer with this name.
 
     A document type is refused, and with it every entity: AWS sends none, and a few lines of them fill the memory. What
     is parsed is text already, so that no encoding of the document's own choice can hide one.
@@ -149,23 +188,26 @@ def _xml_tree(body: bytes, root: str) -> Mapping[str, Any]:
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
             raise UnreadableAnswerError("the answer has a document type, which AWS never sends")
         element = ElementTree.fromstring(text)  # noqa: S314 -- see above
-        tree = _read_element(element)
     except UnreadableAnswerError:
         raise
     except (ValueError, ElementTree.ParseError, RecursionError):
         raise UnreadableAnswerError("the answer is not XML") from None
-    if element.tag.rpartition("}")[2] != root or not isinstance(tree, dict):
+    if _local_name(element) != root:
         raise UnreadableAnswerError(f"the answer is no {root}")
-    return tree
+    return element
 
 
 def _read_element(element: Any) -> Any:
     """Return what lies in an element. An answer about 300 instances has 32,000, so it is called for no leaf."""
     if not len(element):
         return element.text or ""
-    names = [each.tag.rpartition("}")[2] for each in element]
+    names = [_local_name(each) for each in element]
     values = [_read_element(each) if len(each) else each.text or "" for each in element]
     return values if _LISTS.issuperset(names) else dict(zip(names, values))
+
+
+def _local_name(element: Any) -> str:
+    return str(element.tag).rpartition("}")[2]
 
 
 def _json_words(text: str) -> tuple[str, str]:

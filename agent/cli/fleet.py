@@ -16,6 +16,7 @@ import typer
 
 from agent import log
 from agent.aws.access import AwsAccess
+from agent.cli import collected
 from agent.cli.options import CONFIG, Output, Quiet, is_json, with_options
 from agent.cli.requirements import require_linux
 from agent.cli.terminal import is_dumb, print_result, style
@@ -42,6 +43,12 @@ RunName = Annotated[Optional[str], typer.Argument(metavar="[RUN]", help="a run, 
 HostName = Annotated[
     Optional[str], typer.Argument(metavar="[HOST]", help="one host of it, with its own report in full")
 ]
+From = Annotated[
+    Optional[str],
+    typer.Option(
+        "--from", metavar="s3://BUCKET/PREFIX/|DIR", help="where hosts leave their reports (--report-to)"
+    ),
+]
 Prune = Annotated[
     Optional[str],
     typer.Option(
@@ -66,10 +73,11 @@ LIMIT = Option(
     metavar="PATTERN",
     short="-l",
 )
+HOST = Option("host", None, "only this host, by its name in the inventory", str, many=True, metavar="NAME")
 _HOSTS = (
     INVENTORY,
     LIMIT,
-    Option("host", None, "only this host, by its name in the inventory", str, many=True, metavar="NAME"),
+    HOST,
     Option("only", None, "only hosts that ended so: failed, unreachable, not-reached, drifted", str,
            many=True, metavar="STATE"),
     Option("resume", None, "continue this run, or the `last` one: proven hosts are left alone", str,
@@ -143,25 +151,55 @@ def _host_command(
 
 def _status(
     *,
+    own: Mapping[str, Any],
     files: Mapping[str, Any],
     run: RunName = None,
     host: HostName = None,
+    source: From = None,
     output: Output = "text",
 ) -> None:
-    """Show the state of a roll-out from this machine's disk, or one host of it in full; no host is contacted."""
+    """Show how a roll-out stands, or one host of it in full, from this machine's disk; no host is contacted.
+
+    With --from: how all hosts stand that leave their reports in a bucket or a directory.
+    """
     machine = local_host()
     require_linux(machine, "fleet status")
     from agent.fleet import controller  # noqa: PLC0415
 
     input_errors = InputErrors()
-    _require_writable(machine, files, {}, input_errors)
+    _require_writable(machine, files, {"--inventory": own["inventory"]}, input_errors)
+    if source is not None:
+        if run is not None:
+            input_errors.add("--from", "the reports there are of no run: leave RUN out")
+        _show_collected(machine, source, own, files, input_errors, as_json=is_json(output))
+    for name, value in own.items():
+        if value:
+            input_errors.add(f"--{name.replace('_', '-')}", "it belongs to --from")
     if host is not None and any(files.values()):
         input_errors.add("--html, --junit", "they show a whole run: leave the host out")
     input_errors.raise_any()
     folder = controller.find_run(os.environ, run)
     if host is not None:
         _show_host(controller.host_part(folder, host), as_json=is_json(output))
-    _show(folder, controller.stored_report(folder), files, as_json=is_json(output))
+    stored = controller.stored_report(folder)
+    _show(stored, lambda: controller.with_host_reports(folder, stored), files, as_json=is_json(output))
+
+
+def _show_collected(
+    machine: HostView,
+    place: str,
+    own: Mapping[str, Any],
+    files: Mapping[str, Any],
+    input_errors: InputErrors,
+    *,
+    as_json: bool,
+) -> None:
+    """Show how the hosts stand that report to a place, and end with its exit status."""
+    from agent.fleet.collected.spool import ReportSpool  # noqa: PLC0415
+
+    with ReportSpool() as spool:
+        found = collected.read_status(machine, place, own, spool, input_errors)
+        _show(found.tree, found.whole, files, as_json=as_json)
 
 
 def _show_host(part: Mapping[str, Any], *, as_json: bool) -> NoReturn:
@@ -211,7 +249,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
         given_table=(),
         config_table=(),
     ),
-    "status": with_options(_status, files=_FILES),
+    "status": with_options(_status, own=(INVENTORY, LIMIT, *collected.OPTIONS), files=_FILES),
     "runs": _runs,
 }
 
@@ -269,7 +307,7 @@ def _run(
             return run_spec.resume_spec(machine, open_access, run, command, options, flags, input_errors)
 
         result = controller.resume(folder, again, _deps(options, open_access, quiet=quiet))
-    _show(folder, result, files, as_json=as_json)
+    _show(result, lambda: controller.with_host_reports(folder, result), files, as_json=as_json)
 
 
 def _deps(options: FleetOptions, open_access: OpenAccess, *, quiet: bool) -> Deps:
@@ -387,17 +425,23 @@ def _unwritable(machine: HostView, path: str) -> str | None:
     return None if os.access(folder, os.W_OK) else f"{folder} may not be written to"
 
 
-def _show(folder: Path, result: dict[str, Any], files: Mapping[str, Any], *, as_json: bool) -> None:
+def _show(
+    result: Mapping[str, Any],
+    whole: Callable[[], Mapping[str, Any]],
+    files: Mapping[str, Any],
+    *,
+    as_json: bool,
+) -> NoReturn:
     """Print the result, write the files that were asked for, and end with its exit status.
 
-    In this order: a file that cannot be written, hours after it was named, must not lose the result.
+    In this order: a file that cannot be written, hours after it was named, must not lose the result. `whole` returns
+    the result with the complete reports of hosts.
     """
-    from agent.fleet import controller  # noqa: PLC0415
-
     if as_json or files["junit"] or files["html"]:
-        result = controller.with_host_reports(folder, result)
+        result = whole()
     if as_json:
-        print_result(json.dumps(result, indent=2) + "\n")
+        for piece in collected.json_pieces(result):
+            print_result(piece)
     else:
         from agent.render.fleet.screen import report  # noqa: PLC0415
 

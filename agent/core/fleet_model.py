@@ -22,6 +22,7 @@ class HostState(str, Enum):
     """How a host ended; `drifted` is the result of `plan` and `verify`. The first four come with a report of the host.
 
     `at-work` is a journal's state for a host that has started and has no end: a roll-out itself never ends with it.
+    `silent` is that of a host which has not reported, or not for too long, to the place where reports are collected.
     """
 
     OK = "ok"
@@ -31,6 +32,7 @@ class HostState(str, Enum):
     UNREACHABLE = "unreachable"
     AT_WORK = "at-work"
     NOT_REACHED = "not-reached"
+    SILENT = "silent"
 
 
 @dataclass(frozen=True)

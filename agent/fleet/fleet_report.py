@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent.config.desired import Desired
+    from agent.core.codes import CodeName
     from agent.core.fleet_model import HostResult, Target
     from agent.fleet.model import RunState
 
@@ -102,9 +103,15 @@ def _verdict(run: RunState, states: Sequence[HostState]) -> tuple[str, str | Non
     # an interrupt that came when every host was proven changes nothing
     if run.code is not None and found != {HostState.OK}:
         return "failed", run.code
+    return verdict_of(states, is_check=run.spec.command in _CHECKING)
+
+
+def verdict_of(states: Sequence[HostState], *, is_check: bool) -> tuple[str, CodeName | None]:
+    """Return the outcome and the code of all hosts together; for a check, a host that differs is no failure."""
+    found = set(states)
     if found <= {HostState.OK}:
         return "ok", None
-    if run.spec.command in _CHECKING and found <= {HostState.OK, HostState.DRIFTED}:
+    if is_check and found <= {HostState.OK, HostState.DRIFTED}:
         return "drift", "drift"
     return ("degraded" if found <= {HostState.OK, HostState.DEGRADED} else "failed"), "hosts-failed"
 

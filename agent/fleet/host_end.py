@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.core.codes import CODES
-from agent.core.fleet_model import HostResult, HostState
-from agent.fleet.replies import has_proof
+from agent.core.fleet_model import HostResult
+from agent.fleet.replies import reported_state
 from agent.render.fleet.humanize import from_here
 
 if TYPE_CHECKING:
@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
     from agent.core.codes import CodeName
     from agent.core.errors import AgentError
+    from agent.core.fleet_model import HostState
     from agent.fleet.model import HostTask
-
-# What a report's outcome makes of its host; all others are failed.
-_STATES = {"ok": HostState.OK, "degraded": HostState.DEGRADED, "drift": HostState.DRIFTED}
 
 
 @dataclass
@@ -33,13 +31,8 @@ class HostEnd:
 
     def reported(self, report: Mapping[str, Any]) -> HostResult:
         """Return the result for a valid report: success counts only with its proof."""
-        state, code = _STATES.get(report["outcome"], HostState.FAILED), report["code"]
-        is_removal = self.task.command.startswith("remove")
-        saw, hint = _cause(report)
-        if state is HostState.OK and not is_removal and not has_proof(report):
-            state, code = HostState.FAILED, "far-end-failed"
-            saw, hint = "a report of success without its proof", CODES["far-end-failed"].fix
-        end = self.ended(state, code, saw=saw, hint=hint)
+        said = reported_state(report, is_removal=self.task.command.startswith("remove"))
+        end = self.ended(said.state, said.code, saw=said.saw, hint=said.hint)
         return replace(end, changed=report["changed"], exit_status=report["exit_status"], report=report)
 
     def failed(self, error: AgentError, state: HostState) -> HostResult:
@@ -66,14 +59,3 @@ class HostEnd:
             seconds=time.monotonic() - self.began,
             trusted=self.trusted,
         )
-
-
-def _cause(report: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Return what was seen where a run failed, and the hint: of the failure, or of the step that decided it."""
-    failure = report["failure"]
-    if failure is None:
-        return None, None
-    codes = (report["code"], report["cause"])
-    decisive = [step for step in report["steps"] if step["code"] and step["code"] in codes]
-    saw = failure["saw"] or next((step["saw"] for step in decisive), None)
-    return saw, next((step["hint"] for step in decisive if step["hint"]), None) or failure["hint"]

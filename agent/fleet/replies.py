@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import math
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
 from agent.core.codes import CODES
 from agent.core.errors import AgentError
+from agent.core.fleet_model import HostState
+from agent.fleet import bounded_json
 from agent.remote.protocol import RECORD, At, Failed, Hello, ReportMessage, Settled, WantFile, WantTree
 from agent.render.schema_check import first_violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from agent.core.codes import CodeName
     from agent.remote.protocol import HostMessage, HostRequest
 
-# Bounds on what a host sends. In bytes: one line, and all of it. Then the number of records, of values in one record
-# (each takes some 100 bytes here, and as little as two in the text), and its depth. A correct host stays far below
-# each; a compromised one must cost neither memory nor the time of other hosts.
+# Bounds on what a host sends. In bytes: one line, and all of it. Then the number of records. A correct host stays far
+# below each; a compromised one must cost neither memory nor the time of other hosts.
 _LARGEST = 1024 * 1024
 _MOST = 4 * _LARGEST
 _RECORDS = 1000
-_VALUES = 50_000
-_DEEPEST = 16
-# Digits of a number: Python before 3.10.7 needs a minute for a million of them.
-_DIGITS = 32
 # Characters of one text in a record; those of a report are bounded by its schema.
 _LONGEST = 4096
 # How much of all other output is kept, in bytes: its end can say why no record came.
 _KEPT = 4096
+# What a report's outcome makes of its host; all others are failed.
+_STATES = {"ok": HostState.OK, "degraded": HostState.DEGRADED, "drift": HostState.DRIFTED}
 # Characters of a step's name, or of an invalid record, that are shown.
 SHOWN = 100
 
@@ -100,32 +100,14 @@ def parse_record(text: bytes) -> HostMessage:
 
     Raises AgentError `far-end-failed` for what is no record.
     """
-    record = None
-    # each value but one stands after one of these; those inside a text count too, and stay far below the limit
-    if len(text) <= _LARGEST and sum(map(text.count, (b",", b":", b"[", b"{"))) <= _VALUES:
-        try:
-            record = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_integer)
-        except (ValueError, RecursionError):
-            record = None
-    message = _message(record) if isinstance(record, dict) and not _deeper(record, _DEEPEST) else None
+    record: object = None
+    with suppress(ValueError):
+        record = bounded_json.load(text, _LARGEST)
+    message = _message(record) if isinstance(record, dict) else None
     if message is None:
         shown = text[:SHOWN].decode("utf-8", "replace").rstrip()
         raise _nonsense("the host sends what is no record", shown, "a record")
     return message
-
-
-def _number(text: str) -> float:
-    """Read a number. JSON has neither NaN nor infinity, and other programs could not read them in our report."""
-    value = float(text) if len(text) <= _DIGITS else math.inf
-    if not math.isfinite(value):
-        raise ValueError(text[:SHOWN])
-    return value
-
-
-def _integer(text: str) -> int:
-    if len(text) > _DIGITS:
-        raise ValueError(text[:SHOWN])
-    return int(text)
 
 
 def _message(record: Mapping[str, Any]) -> HostMessage | None:
@@ -155,18 +137,12 @@ def _has_texts(record: Mapping[str, Any], *names: str) -> bool:
     return all(isinstance(record.get(name), str) and len(record[name]) <= _LONGEST for name in names)
 
 
-def _deeper(value: object, most: int) -> bool:
-    """Return whether a value has more than so many levels."""
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return most == 0 or any(_deeper(each, most - 1) for each in inside)
-
-
 def validate_report(report: Any, request: HostRequest, schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a report that is valid by the published schema and answers this request.
 
     Its codes must be in our table: they decide what the operator reads about the host.
     """
-    where = first_violation(report, schema["$defs"]["report"], schema) or _unknown(report)
+    where = first_fault(report, schema)
     if where is not None:
         raise _nonsense("the host's report is none", f"wrong at {where}", "a report")
     valid: dict[str, Any] = report
@@ -175,6 +151,11 @@ def validate_report(report: Any, request: HostRequest, schema: Mapping[str, Any]
         want = f"{request.command} for {request.request}"[:SHOWN]
         raise _nonsense("the host sends the report of another run", saw, want)
     return valid
+
+
+def first_fault(report: Any, schema: Mapping[str, Any]) -> str | None:
+    """Return the first place where a report is invalid by its schema, or has a code that our table lacks; or None."""
+    return first_violation(report, schema["$defs"]["report"], schema) or _unknown(report)
 
 
 def _unknown(report: Mapping[str, Any]) -> str | None:
@@ -204,3 +185,35 @@ def has_proof(report: Mapping[str, Any]) -> bool:
         and all(hsm["reached"] for hsm in report["hsms"])
         and all(step["outcome"] == "met" for step in client)
     )
+
+
+@dataclass(frozen=True)
+class ReportedState:
+    """What a host's report says of it: its state, and where that is not ok the code, what was seen, and a hint."""
+
+    state: HostState
+    code: CodeName | None
+    saw: str | None
+    hint: str | None
+
+
+def reported_state(report: Mapping[str, Any], *, is_removal: bool = False) -> ReportedState:
+    """Return the state of the host with a valid report; success counts with its proof, which a removal has not."""
+    state, code = _STATES.get(report["outcome"], HostState.FAILED), report["code"]
+    if state is HostState.OK and not is_removal and not has_proof(report):
+        hint = CODES["far-end-failed"].fix
+        return ReportedState(
+            HostState.FAILED, "far-end-failed", "a report of success without its proof", hint
+        )
+    return ReportedState(state, code, *_cause(report))
+
+
+def _cause(report: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return what was seen where a run failed, and the hint: of the failure, or of the step that decided it."""
+    failure = report["failure"]
+    if failure is None:
+        return None, None
+    codes = (report["code"], report["cause"])
+    decisive = [step for step in report["steps"] if step["code"] and step["code"] in codes]
+    saw = failure["saw"] or next((step["saw"] for step in decisive), None)
+    return saw, next((step["hint"] for step in decisive if step["hint"]), None) or failure["hint"]

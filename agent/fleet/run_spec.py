@@ -255,6 +255,22 @@ def _require_addresses(names: Sequence[str], total: int, input_errors: InputErro
         )
 
 
+def read_targets(
+    view: HostView,
+    open_access: OpenAccess,
+    options: FleetOptions,
+    region: str | None,
+    input_errors: InputErrors,
+    remarks: InputErrors,
+) -> tuple[Target, ...]:
+    """Return the hosts of an inventory that --limit chooses; none when there is an input error.
+
+    `remarks` collects warnings. Raises AgentError `aws-…` where EC2 is the inventory.
+    """
+    source = Ec2Source(open_access, region)
+    return _targets(view, "status", options, {}, input_errors, remarks, source)
+
+
 def _targets(
     view: HostView,
     command: str,

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.core.fleet_model import Target
+from agent.fleet.collected.sources import FolderSource
+from agent.fleet.collected.spool import ReportSpool
+from agent.fleet.collected.status import StatusRequest, status
+from agent.hosts.posix import Posix
 from agent.render.fleet.html import page
+from agent.render.json_report import schema
 from tests import chromium
 from tests.fakes.evil import EVIL, saying
+from tests.fakes.visits import REPORT
 from tests.golden.fleet_runs import stopped_by_the_failure_limit, ten_hosts_for_many_reasons
 
 if TYPE_CHECKING:
@@ -173,3 +183,50 @@ def test_without_scripts_every_host_is_there(browser: Browser, url: str) -> None
     assert not any(tab.value(VISIBLE.format("'#controls, .only'")))
     tab.click("#table summary")
     assert tab.value("document.querySelectorAll('details[open]').length") == 1
+
+
+@pytest.fixture(scope="module")
+def collected_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of hosts that left their reports in a folder: proven, different, silent, never reported, unusable."""
+    folder = tmp_path_factory.mktemp("reports")
+    for number in range(8):
+        own = {
+            **REPORT["host"],
+            "name": f"web-{number}.a-long-name-of-a-zone.internal.example",
+            "identity": None,
+        }
+        finished = f"2026-11-{30 - number}T11:00:00Z"
+        (folder / f"web-{number}.json").write_text(json.dumps({**REPORT, "host": own, "finished": finished}))
+        at = dt.datetime(2026, 11, 30, 11, 0, tzinfo=dt.timezone.utc).timestamp()
+        os.utime(folder / f"web-{number}.json", (at, at))
+    (folder / "web-8.json").write_text("{")
+    request = StatusRequest("20261130T120000Z-0000", "hosts", [Target("web-9", "10.0.4.9")])
+    path = tmp_path_factory.mktemp("page") / "collected.html"
+    with ReportSpool() as spool:
+        found = status(FolderSource(Posix(), str(folder)), request, schema(), spool, at + 3600)
+        path.write_text(page(found.whole()), encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_what_hosts_left_is_shown_with_plots(
+    browser: Browser, collected_url: str, width: int, *, dark: bool
+) -> None:
+    tab = browser.page()
+    tab.show(width, dark=dark)
+    tab.open(collected_url)
+    assert (tab.requests, tab.complaints) == ([collected_url], [])
+    assert tab.value("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    assert tab.value(chromium.CONTRAST) >= 4.5
+    widths = "Array.from(document.querySelectorAll('.plot rect'), e => e.getBoundingClientRect().width)"
+    bars = tab.value(widths)
+    assert len(bars) >= 5
+    assert all(bar > 0 for bar in bars)
+    assert tab.value("Array.from(document.querySelectorAll('.plot caption'), e => e.textContent)") == [
+        "client", "CA expires", "HSMs", "last report",
+    ]  # fmt: skip
+    assert (
+        len(tab.value("Array.from(document.querySelectorAll('#table tbody tr.silent'), e => e.textContent)"))
+        == 7
+    )

@@ -31,6 +31,7 @@ RESOURCES = {
     "kms:GenerateDataKey": r"arn:[a-z-]+:kms:[a-z0-9-]+:\d{12}:key/.+",
     "s3:GetObject": r"arn:[a-z-]+:s3:::[^/*]+/.+",
     "s3:GetObjectVersion": r"arn:[a-z-]+:s3:::[^/*]+/.+",
+    "s3:ListBucket": r"arn:[a-z-]+:s3:::[^/*]+",
     "s3:PutObject": r"arn:[a-z-]+:s3:::[^/*]+/.+",
     "secretsmanager:GetSecretValue": r"arn:[a-z-]+:secretsmanager:[a-z0-9-]+:(\d{12}|\*):secret:.+",
     "ssm:CreateDocument": r"arn:[a-z-]+:ssm:[a-z0-9-]+:(\d{12}|\*):document/.+",

@@ -171,7 +171,7 @@ def test_packages_are_read_below_their_prefix(audience: str) -> None:
         assert not allows(made, "s3:GetObject", f"arn:aws:s3:::{other}")
 
 
-def test_reports_are_written_by_hosts_and_read_by_nobody() -> None:
+def test_reports_are_written_by_hosts_and_read_by_an_operator() -> None:
     places = ("s3://bucket/reports/", "s3://other/", "ssm-inventory:")
     made = policy(report_to=places, keys=(KEY,))
     assert actions(made) == ["kms:GenerateDataKey", "s3:PutObject", "ssm:PutInventory"]
@@ -184,7 +184,13 @@ def test_reports_are_written_by_hosts_and_read_by_nobody() -> None:
     assert not allows(made, "s3:PutObject", "arn:aws:s3:::bucket/other.json")
     assert allows(made, "ssm:PutInventory", "*", HERE)
     assert not allows(made, "ssm:PutInventory", "*", ELSEWHERE)
-    assert policy("operator", report_to=places)["Statement"] == []
+    made = policy("operator", report_to=places, keys=(KEY,))
+    assert actions(made) == ["kms:Decrypt", "s3:GetObject", "s3:ListBucket"]
+    assert allows(made, "s3:GetObject", "arn:aws:s3:::bucket/reports/web-1.json")
+    assert not allows(made, "s3:GetObject", "arn:aws:s3:::bucket/other.json")
+    listed = next(each for each in made["Statement"] if each["Sid"] == "ListReports")
+    assert listed["Resource"] == ["arn:aws:s3:::bucket", "arn:aws:s3:::other"]
+    assert listed["Condition"] == {"StringEquals": {"s3:prefix": ["", "reports/"]}}
 
 
 def test_an_operator_sees_the_surroundings_of_a_cluster() -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 # worst first
-OUTCOMES = ("failed", "unreachable", "degraded", "drifted", "at-work", "not-reached", "ok")
+OUTCOMES = ("failed", "unreachable", "silent", "degraded", "drifted", "at-work", "not-reached", "ok")
 # Characters of one text: the output of a program has no limit.
 _LONGEST = 500
 # Warnings that are no risks.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from agent.core.plain import printable
 from agent.render.fleet import screen
 from agent.render.fleet.grouping import OUTCOMES, evidence, groups, proofs, risks, trusted
-from agent.render.fleet.humanize import duration, hosts
+from agent.render.fleet.humanize import age_words, duration, host_place, hosts, seconds_between
+from agent.render.fleet.overview import plots
 from agent.render.fleet.request import asked_words, requester_words
 from agent.render.templates import render
 from agent.render.text import short
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from agent.render.fleet.grouping import HostGroup
     from agent.render.fleet.humanize import Counted
+    from agent.render.fleet.overview import Plot
 
 # characters: of one text; of all hosts' steps together, which keeps the page of 1,000 hosts below 3 MB
 _LONGEST = 400
@@ -58,6 +60,8 @@ def page(tree: Mapping[str, Any]) -> str:
             for each in risks(tree)
         ],
         installed=_installed(tree),
+        plots=[_plot(each, len(tree["hosts"])) for each in plots(tree)],
+        collected=bool(tree.get("from")),
         trusted=[(_text(host["name"]), _text(host["trusted"])) for host in trusted(tree)],
         hosts=_hosts(tree, found),
     )  # fmt: skip
@@ -77,11 +81,16 @@ def _facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
     took = screen.seconds(tree)
     times = [tree[key].replace("T", " ").replace("Z", " UTC") for key in ("started", "finished")]
     parts = [
-        ("run", tree["run_id"]),
+        ("run", "" if tree.get("from") else tree["run_id"]),
+        ("from", tree.get("from")),
+        ("silent after", duration(tree["silent_after"]) if tree.get("from") else ""),
         ("inventory", tree["inventory"]),
         ("hosts", f"{len(tree['hosts']):,}"),
-        ("began", times[0]),
-        ("ended", times[1] + (f", after {duration(took)}" if took is not None else "")),
+        ("read" if tree.get("from") else "began", times[0]),
+        (
+            "ended",
+            "" if tree.get("from") else times[1] + (f", after {duration(took)}" if took is not None else ""),
+        ),
         ("by", requester_words(tree)),
         *(("asked", text) for text in asked_words(tree)),
         ("agent", tree["agent_version"]),
@@ -148,6 +157,16 @@ def _names(names: Sequence[str]) -> str:
     return " ".join(_text(each, 80) for each in names[:_NAMES]) + more
 
 
+def _plot(plot: Plot, total: int) -> dict[str, Any]:
+    """Return one kind of value, with the width of each bar in per cent."""
+    rows = [
+        {"label": each.label, "count": f"{each.hosts:,}", "wide": f"{100 * each.hosts / total:.2f}",
+         "kind": "silent" if each.is_bad else ""}
+        for each in plot.rows[:_MOST]
+    ]  # fmt: skip
+    return {"title": plot.title, "rows": rows, "more": max(len(plot.rows) - _MOST, 0)}
+
+
 def _installed(tree: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """Return which systems, clients and CAs the hosts have, the most frequent first."""
     found: Counter[tuple[str, str, str]] = Counter()
@@ -175,22 +194,33 @@ def _client(report: Mapping[str, Any]) -> str:
 
 def _hosts(tree: Mapping[str, Any], found: Sequence[HostGroup]) -> list[dict[str, Any]]:
     room = _STEPS // max(len(tree["hosts"]), 1)
-    return [_host(number, host, room) for number, group in enumerate(found) for host in group.hosts]
+    started = tree["started"]
+    return [_host(number, host, room, started) for number, group in enumerate(found) for host in group.hosts]
 
 
-def _host(number: int, host: Mapping[str, Any], room: int) -> dict[str, Any]:
+def _last_seen(host: Mapping[str, Any], started: str) -> dict[str, str]:
+    """Return how long ago a host reported, in words and in seconds."""
+    age = seconds_between(host["last_seen"], started) if host.get("last_seen") else None
+    if age is None:
+        return {"last_seen": "", "age": ""}
+    return {"last_seen": f"{age_words(age)} ago" if age >= 0 else "in the future", "age": f"{age:.0f}"}
+
+
+def _host(number: int, host: Mapping[str, Any], room: int, started: str) -> dict[str, Any]:
     report = host["report"] or {}
     steps, more = _steps(report.get("steps", ()), room)
     seen = [*evidence(host), *proofs(host)]
     return {
         "group": number,
         "name": _text(host["name"]),
-        "address": _text(f"{host['address']}:{host['port']}"),
+        "address": _text(host_place(host)),
         "outcome": host["outcome"],
         "code": _text(host["code"]),
         "wave": host["wave"] or "",
         "seconds": host["seconds"],
         "took": duration(host["seconds"]) if host["seconds"] else "",
+        "command": _text(report["command"]) if "last_seen" in host and report else "",
+        **_last_seen(host, started),
         "changed": "changed" if host["changed"] else "",
         "system": _text(_system(report)) if report else "",
         "client": _text(_client(report)) if report else "",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.core.codes import CODES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 # Hints for a host of a roll-out, by code: it has no `hsm-agent` that could be run there.
 _FROM_HERE = {
@@ -75,8 +76,32 @@ def hosts(number: int) -> str:
     return f"{number:,} host{'' if number == 1 else 's'}"
 
 
+def host_place(host: Mapping[str, Any]) -> str:
+    """Return the address and port of a host, "" where nobody connects to it."""
+    return f"{host['address']}:{host['port']}" if host["address"] else ""
+
+
 def waves(number: int) -> str:
     return f"{number:,} wave{'' if number == 1 else 's'}"
+
+
+_UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"))
+
+
+def age_words(seconds: float) -> str:
+    """Return an age in one unit: 5 minutes, 3 hours, 12 days."""
+    size, unit = next((each for each in _UNITS if seconds >= 2 * each[0]), _UNITS[-1])
+    number = max(int(seconds // size), 1)
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
+
+
+def seconds_between(begin: object, end: object) -> float | None:
+    """Return the seconds from one time of a report to another; None when one of them cannot be read."""
+    try:
+        first, last = (dt.datetime.strptime(str(text), "%Y-%m-%dT%H:%M:%S%z") for text in (begin, end))
+    except ValueError:
+        return None
+    return (last - first).total_seconds()
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from agent.core.codes import CODES
 from agent.core.errors import AgentError
 from agent.core.plain import printable
 from agent.render import screen as host_screen
-from agent.render.fleet.humanize import duration
+from agent.render.fleet.humanize import duration, host_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def screen(part: Mapping[str, Any], *, colour: bool = False, width: int | None = None) -> str:
     """Return the screen of a host that has a report, given its part of the fleet's report."""
-    words = [part["outcome"], part["name"], f"{part['address']}:{part['port']}"]
+    words = [part["outcome"], part["name"], host_place(part)]
     words += [f"wave {part['wave']}"] if part["wave"] else []
     words += [duration(part["seconds"])] if part["seconds"] else []
     words += [f"({part['code']})"] if part["code"] else []

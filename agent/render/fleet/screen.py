@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from typing import TYPE_CHECKING, Any
 
 from agent.core.plain import printable
 from agent.render.fleet.grouping import OUTCOMES, evidence, groups, risks, trusted
-from agent.render.fleet.humanize import duration, hosts, waves
+from agent.render.fleet.humanize import duration, host_place, hosts, seconds_between, waves
+from agent.render.fleet.overview import plots
 from agent.render.fleet.request import asked_words, requester_words
 from agent.render.text import NBSP, coloured, wrapped
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _MOST = 3
 _MOST_CHANGES = 8
 _MOST_WAVES = 8
+_MOST_VALUES = 4
 # Lines of host names below a cause, and below proven hosts.
 _NAME_LINES = 4
 _INDENT = 6
@@ -64,12 +65,13 @@ def summary_line(tree: Mapping[str, Any]) -> str:
 
 _DONE = {
     "rollout": "proven",
+    "status": "proven",
     "verify": "proven and as wanted",
     "plan": "as wanted, nothing to do",
     "remove": "without the client",
     "--plan": "without the client, nothing to do",
 }
-_AIM = {"rollout": "proven", "verify": "proven", "remove": "without the client"}
+_AIM = {"rollout": "proven", "status": "proven", "verify": "proven", "remove": "without the client"}
 
 
 # the command that applies what another one only checked
@@ -78,7 +80,7 @@ _DOES = {"fleet remove --plan": "fleet remove"}
 
 def tally(tree: Mapping[str, Any]) -> str:
     """Return the totals, worst first, and how long it took."""
-    totals, took = tree["totals"], seconds(tree)
+    totals, took = tree["totals"], None if tree.get("from") else seconds(tree)
     parts = [f"{totals[each]:,} {each.replace('-', ' ')}" for each in OUTCOMES if totals.get(each)]
     if totals["ok"]:
         changed = sum(1 for host in tree["hosts"] if host["outcome"] == "ok" and host["changed"])
@@ -99,21 +101,17 @@ def wave(each: Mapping[str, Any]) -> str:
 
 def seconds(tree: Mapping[str, Any]) -> float | None:
     """Return how long the run took; None when its times cannot be read."""
-    try:
-        began, ended = (
-            dt.datetime.strptime(tree[key], "%Y-%m-%dT%H:%M:%S%z") for key in ("started", "finished")
-        )
-    except (TypeError, ValueError):
-        return None
-    return (ended - began).total_seconds()
+    return seconds_between(tree["started"], tree["finished"])
 
 
 def _head(tree: Mapping[str, Any]) -> list[str]:
     head = [tree["command"], hosts(len(tree["hosts"]))]
     if len(tree["waves"]) > 1:
         head[1] += f" in {waves(len(tree['waves']))}"
-    head += [tree["inventory"]] if tree["inventory"] else []
-    return [printable(each) for each in (*head, tree["run_id"])]
+    head += [each for each in (tree.get("from"), tree["inventory"]) if each]
+    # a look at collected reports has a name that nothing takes
+    head += [] if tree.get("from") else [tree["run_id"]]
+    return [printable(each) for each in head]
 
 
 def _request(tree: Mapping[str, Any], width: int | None) -> list[str]:
@@ -151,7 +149,7 @@ def _group(tree: Mapping[str, Any], group: HostGroup, *, colour: bool, width: in
 
 def changes(tree: Mapping[str, Any], changed: int, same: int) -> str:
     """Return on how many hosts something was changed; a check changes nothing."""
-    if tree["command"].split()[-1] in ("plan", "verify", "--plan"):
+    if tree["command"].split()[-1] in ("plan", "verify", "status", "--plan"):
         return "as wanted"
     if changed and same:
         return f"{changed:,} changed, {same:,} nothing to do"
@@ -192,7 +190,7 @@ def _hosts(group: HostGroup, width: int | None) -> list[str]:
 
 def _row(host: Mapping[str, Any]) -> str:
     """Return one host's own line, for `grep`."""
-    parts = [f"{host['outcome']:<11}", host["name"], f"{host['address']}:{host['port']}"]
+    parts = [f"{host['outcome']:<11}", host["name"], host_place(host)]
     parts += [f"wave {host['wave']}"] if host["wave"] else []
     parts += [duration(host["seconds"])] if host["seconds"] else []
     if host["outcome"] == "ok":
@@ -235,7 +233,19 @@ def _foot(tree: Mapping[str, Any], width: int | None) -> list[str]:
         lines += [printable(f"  {host['name']}  {host['trusted']}") for host in accepted[:most]]
         lines += [f"  and {len(accepted) - most:,} more, in the report"] if len(accepted) > most else []
         lines.append("")
+    lines += _overview(tree, width)
     return [*lines, *_waves(tree["waves"], width), *wrapped("totals: ", tally(tree), width, indent=8)]
+
+
+def _overview(tree: Mapping[str, Any], width: int | None) -> list[str]:
+    """Return what the hosts have, a line for each kind; ends with an empty line."""
+    lines: list[str] = []
+    for plot in plots(tree):
+        rows = plot.rows if width is None else plot.rows[:_MOST_VALUES]
+        words = [f"{each.label}: {hosts(each.hosts)}".replace(" ", NBSP) for each in rows]
+        words += [f"and {len(plot.rows) - len(rows):,} more"] if len(rows) < len(plot.rows) else []
+        lines += wrapped(f"{plot.title:<11} ", "; ".join(words), width, indent=12)
+    return [*lines, ""] if lines else []
 
 
 def _risk(risk: WarningGroup, total: int, width: int | None) -> list[str]:
