@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from agent.aws.operations import Operation
+    from agent.http.connection_pool import ConnectionPool
     from agent.http.exchange import ApiRequest, ApiResponse
 
 # Seconds: to connect, of one try, and of a whole call with all its tries and waits.
@@ -115,7 +116,7 @@ class AwsClient:
     """Asks AWS for one session.
 
     `check_stopped` is called often while AWS is waited for and may raise; `seconds` bounds a call with all its tries,
-    `try_seconds` one of them.
+    `try_seconds` one of them. A `pool` keeps connections for the next call.
     """
 
     session: AwsSession
@@ -123,6 +124,7 @@ class AwsClient:
     tries: int = TRIES
     seconds: float = WHOLE
     try_seconds: float = TRY
+    pool: ConnectionPool | None = None
 
     def call(self, operation: Operation, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what AWS answers, as the API reference has it; texts, where the service speaks XML.
@@ -210,7 +212,13 @@ class AwsClient:
         left = max(0.1, ends - session.view.monotonic())
         limits = ExchangeLimits(min(CONNECT, left), min(self.try_seconds, left), operation.answer)
         try:
-            return exchange(signed, limits, environ=session.environ, check_stopped=self.check_stopped)
+            return exchange(
+                signed,
+                limits,
+                environ=session.environ,
+                check_stopped=self.check_stopped,
+                pool=self.pool,
+            )
         except ExchangeError as error:
             kind = AwsAnswerTooLargeError if isinstance(error, AnswerTooLargeError) else AgentError
             failure = self._unreachable(operation, request, error.saw, error.hint, kind)

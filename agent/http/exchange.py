@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping
 
+    from agent.http.connection_pool import ConnectionPool
+
 _PIECE = 64 * 1024
 # How often `check_stopped` is called while the server is silent, in seconds.
 _TURN = 0.1
@@ -91,14 +93,17 @@ def exchange(
     environ: Mapping[str, str],
     proxied: bool = True,
     check_stopped: Callable[[], None] = lambda: None,
+    pool: ConnectionPool | None = None,
 ) -> ApiResponse:
     """Send a request and return its answer; `check_stopped` is called often and may raise.
+
+    With a `pool` the connection of a GET is one that an earlier exchange left there, and is left there again.
 
     A thread waits for the server and is abandoned when the time is over: no time-out of a socket limits a name lookup,
     or headers that come one byte a second. Raises ExchangeError.
     """
     inbox: queue.Queue[ApiResponse | BaseException] = queue.Queue()
-    attempt = _Attempt(request, limits, environ, proxied=proxied)
+    attempt = _Attempt(request, limits, environ, pool if request.method == "GET" else None, proxied=proxied)
 
     def work() -> None:
         try:
@@ -130,13 +135,21 @@ class _Attempt:
     """The one connection of an exchange. All but `abort` runs in the thread that waits for the server."""
 
     def __init__(
-        self, request: ApiRequest, limits: ExchangeLimits, environ: Mapping[str, str], *, proxied: bool
+        self,
+        request: ApiRequest,
+        limits: ExchangeLimits,
+        environ: Mapping[str, str],
+        pool: ConnectionPool | None,
+        *,
+        proxied: bool,
     ) -> None:
         self._request = request
         self._limits = limits
         self._environ = environ
+        self._pool = pool
         self._parts = urlsplit(request.url)
         self._left = threading.Event()
+        self._is_reusable = False
         self._connection: http.client.HTTPConnection | None = None
         self._proxy = self._choose_proxy() if proxied else None
         self.name = self._proxy.place if self._proxy else self._parts.hostname or "the server"
@@ -154,12 +167,35 @@ class _Attempt:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def run(self) -> ApiResponse:
+        kept = self._pool.take(self._server) if self._pool else None
+        if kept is not None:
+            self._connection = kept
+            # a server may close an idle connection at any time, so its failure says nothing
+            with (
+                contextlib.suppress(OSError, ValueError, http.client.HTTPException),
+                contextlib.ExitStack() as stack,
+            ):
+                stack.callback(self._leave, kept)
+                return self._transfer(kept)
         try:
             connection = self._connection = self._open()
-            with contextlib.closing(connection):
+            with contextlib.ExitStack() as stack:
+                stack.callback(self._leave, connection)
                 return self._transfer(connection)
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._explained(error) from None
+
+    @property
+    def _server(self) -> str:
+        return f"{self._parts.scheme}://{self._parts.netloc} {self._proxy.url if self._proxy else ''}"
+
+    def _leave(self, connection: http.client.HTTPConnection) -> None:
+        """Keep the connection where its answer was read to its end and the server keeps it too; else close it."""
+        if self._pool is None or not self._is_reusable or self._left.is_set():
+            connection.close()
+            return
+        self._connection = None  # `abort` ends what this exchange has, and it has none any more
+        self._pool.give(self._server, connection)
 
     def _choose_proxy(self) -> Proxy | None:
         try:
@@ -174,7 +210,9 @@ class _Attempt:
         peer = urlsplit(self._proxy.url) if self._proxy else self._parts
         host, port = peer.hostname or "", peer.port
         port = port or (443 if peer.scheme == "https" else 80)
-        context = self._context() if secure or peer.scheme == "https" else None
+        context = None
+        if secure or peer.scheme == "https":
+            context = self._pool.context(self._context) if self._pool else self._context()
         if self._proxy is None or not secure:
             if context is None:
                 return http.client.HTTPConnection(host, port, timeout=self._limits.connect)
@@ -187,7 +225,8 @@ class _Attempt:
     def _transfer(self, connection: http.client.HTTPConnection) -> ApiResponse:
         connection.response_class = StrictResponse
         try:
-            connection.connect()
+            if connection.sock is None:
+                connection.connect()
         except socket.timeout:
             saw = f"{self.name} did not accept a connection within {self._limits.connect:g} s{self.by}"
             raise ExchangeError(saw) from None
@@ -200,7 +239,9 @@ class _Attempt:
         connection.request(self._request.method, target, body=self._request.body or None, headers=headers)
         with contextlib.closing(connection.getresponse()) as response:
             headers = {name.lower(): value for name, value in response.headers.items()}
-            return ApiResponse(response.status, headers, self._read(response))
+            body = self._read(response)
+            self._is_reusable = not response.will_close
+            return ApiResponse(response.status, headers, body)
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
         body = bytearray()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from agent.core.aws_names import s3_prefix
 from agent.core.errors import AgentError
+from agent.http.connection_pool import ConnectionPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,9 +89,11 @@ class BucketSource:
                 tries=_TRIES,
                 seconds=_SECONDS,
                 try_seconds=_SECONDS,
+                pool=self._pool,
             )
 
         self._closed = threading.Event()
+        self._pool = ConnectionPool()
         self._location = s3_prefix(uri)
         self._bucket = BucketClient(access, self._location, patient)
         self.place = f"s3://{self._location.bucket}/{self._location.below('')}"
@@ -114,6 +117,7 @@ class BucketSource:
 
     def close(self) -> None:
         self._closed.set()
+        self._pool.close()
 
     def _check_stopped(self) -> None:
         if self._closed.is_set():
