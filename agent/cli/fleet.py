@@ -95,6 +95,8 @@ _HOSTS = (
     Option("profile", None, "the AWS profile with which this machine asks AWS (hsm-agent[aws])", str, metavar="NAME"),
     Option("trust_new_hosts", None, "accept and record unknown host keys; never a changed one", str,
            flag=True),
+    Option("trust_console", None, "of an EC2 instance, accept and record the host keys on its console", str,
+           flag=True),
     Option("tree", None, "the archive of the agent to send, instead of the one in this package", str,
            metavar="FILE"),
     Option("windows_tree", None, "the zip of the agent to send to Windows hosts", str,
@@ -338,6 +340,7 @@ def _transport(spec: RunSpec, options: FleetOptions, open_access: OpenAccess) ->
 
         return FleetOverSsm(spec.ssm, open_access)
     from agent.fleet import agent_archive  # noqa: PLC0415
+    from agent.fleet.ec2_console import InstanceConsoles  # noqa: PLC0415
     from agent.fleet.ssh_transport import FleetOverSsh  # noqa: PLC0415
 
     archives = agent_archive.load(options.tree, options.windows_tree, options.linux_tree)
@@ -348,7 +351,9 @@ def _transport(spec: RunSpec, options: FleetOptions, open_access: OpenAccess) ->
             "usage", "the fleet needs libraries that a host does not", saw=f"no {missing.name}",
             want="hsm-agent[fleet]", hint="on the machine you work from, in a checkout: `pipx install '.[fleet]'`",
         ) from missing  # fmt: skip
-    return FleetOverSsh(SshConnector(spec.ssh_config, trust_new=options.trust_new_hosts), archives)
+    host_keys = InstanceConsoles(open_access).host_keys if options.trust_console else None
+    connector = SshConnector(spec.ssh_config, trust_new=options.trust_new_hosts, host_keys=host_keys)
+    return FleetOverSsh(connector, archives)
 
 
 def _objects_by(open_access: OpenAccess) -> PartSource:

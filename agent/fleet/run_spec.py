@@ -76,6 +76,7 @@ class FleetOptions:
     only: tuple[str, ...] = ()
     ssh_config: str | None = None
     trust_new_hosts: bool = False
+    trust_console: bool = False
     profile: str | None = None
     tree: str | None = None
     windows_tree: str | None = None
@@ -300,6 +301,11 @@ def _targets(
         )
     if (options.limit is not None) + bool(options.host) + options.all > 1:
         input_errors.add("--limit, --host, --all", "one of them at a time")
+    if options.trust_console and targets and not any(each.instance_id for each in targets):
+        input_errors.add(
+            "--trust-console",
+            "no host of the inventory is an EC2 instance: `--inventory ec2:...`, or a table [ec2] in TOML, finds some",
+        )
     if input_errors.texts:
         return ()
     return _chosen(targets, options, known, input_errors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,20 +50,25 @@ _FORBIDDEN = "refuseconnection"
 
 @dataclass(frozen=True)
 class Algorithms:
-    """The algorithms allowed, in order of preference; an empty list allows all that are implemented here."""
+    """The algorithms allowed, in order of preference; an empty list allows all that are implemented here.
+
+    With `authorities`, those of certificates sign.
+    """
 
     key_exchange: tuple[str, ...] = ()
     ciphers: tuple[str, ...] = ()
     macs: tuple[str, ...] = ()
     host_keys: tuple[str, ...] = ()
     logins: tuple[str, ...] = ()
+    authorities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Hop:
     """One login on a route. `name` is as given, `host` is what is connected to.
 
-    `timeout` is None where ssh's configuration sets none; a host key of RSA has at least `rsa_bits`.
+    `timeout` is None where ssh's configuration sets none; a host key of RSA has at least `rsa_bits`. `instance_id` is
+    that of the EC2 instance which this is, None where nobody knows.
     """
 
     name: str
@@ -85,6 +90,7 @@ class Hop:
     proxy_command: str | None = None
     algorithms: Algorithms = field(default_factory=Algorithms)
     rsa_bits: int = 0
+    instance_id: str | None = None
 
     @property
     def known_as(self) -> str:
@@ -147,7 +153,8 @@ class SshConfig:
     def route(self, target: Target, stopped: Callable[[], bool] = lambda: False) -> Route:
         """Resolve the target and all jump hosts before it. Raises AgentError `config-invalid`, `interrupted`."""
         asked = SshQuery(target.address, target.user, target.port, target.key, _without_itself(target))
-        return Route(self._hops(asked, (), stopped))
+        *before, last = self._hops(asked, (), stopped)
+        return Route((*before, replace(last, instance_id=target.instance_id)))
 
     def _hops(
         self, asked: SshQuery, seen: tuple[SshQuery, ...], stopped: Callable[[], bool]
@@ -334,6 +341,7 @@ def _algorithms(answer: ResolvedConfig) -> Algorithms:
         names("hostkeyalgorithms"),
         # up to OpenSSH 8.4 it had another name
         names("pubkeyacceptedalgorithms") or names("pubkeyacceptedkeytypes"),
+        names("casignaturealgorithms"),
     )
 
 

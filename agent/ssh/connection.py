@@ -19,7 +19,7 @@ from agent.ssh.sockets import SocketCancelToken, SocketHandle
 from agent.ssh.transport import BROKEN, ServerBusyError, SshTimeouts, SshTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
     from typing import Any
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent.core.codes import CodeName
     from agent.ssh.config import Hop, Route
     from agent.ssh.identities import IdentityStore
-    from agent.ssh.known_hosts import KnownHosts
+    from agent.ssh.known_hosts import KnownHosts, PublishedKeys
     from agent.ssh.login_limit import LoginLimiter
 
 __all__ = [
@@ -60,9 +60,11 @@ def connect(
     cancel_token: SocketCancelToken,
     login_limiter: LoginLimiter,
     timeouts: SshTimeouts = _TIMEOUTS,
+    published: Callable[[], PublishedKeys] | None = None,
 ) -> SshConnection:
     """Log in at every hop of the route, each through the one before.
 
+    `published` returns host keys of the target that count beside its known hosts; it is called when they are needed.
     Raises AgentError with the cause, CancelledError when the token is cancelled.
     """
     connection = SshConnection(cancel_token, timeouts)
@@ -75,6 +77,7 @@ def connect(
                 identity_store=identity_store,
                 trust_new=trust_new,
                 login_limiter=login_limiter,
+                published=published if number == len(route.hops) - 1 else None,
             )
     except BaseException:
         connection.close()
@@ -117,6 +120,7 @@ class SshConnection:
         identity_store: IdentityStore,
         trust_new: bool,
         login_limiter: LoginLimiter,
+        published: Callable[[], PublishedKeys] | None = None,
     ) -> None:
         """Log in at hop `number`; a server that drops the connection has too many logins, and is tried again."""
         server = tuple((each.host, each.port) for each in route.hops[: number + 1])
@@ -124,7 +128,12 @@ class SshConnection:
             try:
                 with login_limiter.slot(server, self._cancel_token), self._naming_hop(route, number):
                     return self._enter(
-                        route, number, known=known, identity_store=identity_store, trust_new=trust_new
+                        route,
+                        number,
+                        known=known,
+                        identity_store=identity_store,
+                        trust_new=trust_new,
+                        published=published,
                     )
             except ServerBusyError as dropped:
                 if attempt == _TRIES:
@@ -164,7 +173,14 @@ class SshConnection:
     # --- one login
 
     def _enter(
-        self, route: Route, number: int, *, known: KnownHosts, identity_store: IdentityStore, trust_new: bool
+        self,
+        route: Route,
+        number: int,
+        *,
+        known: KnownHosts,
+        identity_store: IdentityStore,
+        trust_new: bool,
+        published: Callable[[], PublishedKeys] | None,
     ) -> None:
         hop = route.hops[number]
         handles, transports = len(self._handles), len(self._transports)
@@ -173,8 +189,8 @@ class SshConnection:
                 self._socket(route, number), hop, _place(route, number), self._cancel_token, self._timeouts
             )
             self._transports.append(transport)
-            transport.exchange_keys(known, self._handles[0].proxy if number == 0 else None)
-            fresh = transport.verify(known, trust_new=trust_new)
+            transport.exchange_keys(known, self._handles[0].proxy if number == 0 else None, published)
+            fresh = transport.verify(known, trust_new=trust_new, published=published)
             transport.authenticate(identity_store)
         except BaseException:
             # close what this login opened, and keep the hops before it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from agent.core.fleet_model import Target
     from agent.ssh.config import Route
+    from agent.ssh.known_hosts import PublishedKeys
     from agent.ssh.sockets import SocketCancelToken
 
 # How many ssh programs run at once: each takes 5 ms of processor time, or waits for a name server.
@@ -27,14 +29,21 @@ _AT_ONCE = 4 * (os.cpu_count() or 1)
 
 
 class SshConnector:
-    """Shared by all threads of a roll-out."""
+    """Shared by all threads of a roll-out. `host_keys` returns those that are published for a target."""
 
-    def __init__(self, ssh_config: str | None, *, trust_new: bool) -> None:
+    def __init__(
+        self,
+        ssh_config: str | None,
+        *,
+        trust_new: bool,
+        host_keys: Callable[[Target], PublishedKeys] | None = None,
+    ) -> None:
         self._config = SshConfig.read(Path(ssh_config) if ssh_config else None)
         self._known = KnownHosts()
         self._identity_store = IdentityStore()
         self._login_limiter = LoginLimiter()
         self._trust_new = trust_new
+        self._host_keys = host_keys
 
     def endpoints(
         self, targets: Sequence[Target], stopped: Callable[[], bool] = lambda: False
@@ -56,7 +65,13 @@ class SshConnector:
             trust_new=self._trust_new,
             cancel_token=cancel_token,
             login_limiter=self._login_limiter,
+            published=self._published(target),
         )
+
+    def _published(self, target: Target) -> Callable[[], PublishedKeys] | None:
+        """Return what asks for the published keys of a target, once for a connection."""
+        host_keys = self._host_keys
+        return None if host_keys is None else cache(lambda: host_keys(target))
 
     def _routes(self, targets: Sequence[Target], stopped: Callable[[], bool]) -> dict[str, Route]:
         """Resolve all routes in parallel; the first error ends it."""

@@ -9,6 +9,7 @@ import hmac
 import os
 import re
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,10 @@ from agent.core.errors import AgentError
 from agent.hosts import files
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from agent.ssh.config import Hop
+    from agent.ssh.host_certificate import HostCertificate
 
 # The largest known_hosts file that is read, in bytes.
 _SIZE = 64 * 1024 * 1024
@@ -38,6 +40,20 @@ class HostKey:
         """As `ssh-keygen -lf` shows it."""
         digest = base64.b64encode(hashlib.sha256(self.blob).digest()).decode()
         return f"SHA256:{digest.rstrip('=')}"
+
+
+@dataclass(frozen=True)
+class PublishedKeys:
+    """The host keys that `source` shows for one EC2 instance; `lack` is why it shows none."""
+
+    source: str
+    keys: tuple[HostKey, ...] = ()
+    lack: str = ""
+
+    def refusal(self) -> str:
+        """Return why a key that is not among them is not taken."""
+        shown = ", ".join(f"{each.fingerprint} ({each.kind})" for each in self.keys)
+        return f"{self.source} shows {shown}" if shown else f"{self.source}: {self.lack}"
 
 
 @dataclass(frozen=True)
@@ -124,21 +140,68 @@ class KnownHosts:
         """Return the types of the known keys of this host, so that the server is asked for one of them."""
         return tuple(dict.fromkeys(each.key.kind for each in _counting(hop, self._about(hop))))
 
-    def check(self, hop: Hop, key: HostKey, *, trust_new: bool = False) -> str | None:
-        """Raise AgentError unless the key is known for this host, or new and trusted on request.
+    def has_authority(self, hop: Hop) -> bool:
+        """Return whether the certificate of an authority would count for this host."""
+        return bool(_counting(hop, self._about(hop), "@cert-authority"))
 
-        Returns the fingerprint of a key that is trusted from now on, None when it was known before.
+    def check(
+        self,
+        hop: Hop,
+        key: HostKey,
+        *,
+        trust_new: bool = False,
+        certificate: HostCertificate | None = None,
+        published: Callable[[], PublishedKeys] | None = None,
+    ) -> str | None:
+        """Raise AgentError unless the key is known for this host, certified or published for it, or trusted on request.
+
+        A certificate that proves nothing is as none, as with ssh: the key itself may be known. What is published for an
+        instance is recorded under its id, and counts more than what is known of its address: that may have been another
+        instance's. Returns the fingerprint of a key that is trusted from now on, None when it was known before.
         """
+        about = self._about(hop)
+        refusal = "the host has no certificate"
+        if certificate is not None:
+            _refuse_revoked(hop, certificate.authority, about, "authority for the key")
+            refusal = _refusal(hop, certificate, about)
+            if not refusal:
+                _refuse_revoked(hop, key, about)
+                return None
+        if published is not None and not _is_among(hop, key, about):
+            return self._check_published(hop, key, published(), trust_new=trust_new)
         if self._is_known(hop, key):
             return None
         if not trust_new:
-            raise _unknown(hop, key, self._about(hop))
+            raise _unknown(hop, key, about, refusal)
+        return self._record(hop, key, hop.known_as)
+
+    def _check_published(
+        self, hop: Hop, key: HostKey, published: PublishedKeys, *, trust_new: bool
+    ) -> str | None:
+        """Judge a key that is in no file for its host; the reason why it is not published stands in the error."""
+        about = self._about(hop)
+        _refuse_revoked(hop, key, about)
+        is_of_address = not any(each.fits(hop.instance_id or "") for each in about if not each.marker)
+        if hop.instance_id and is_of_address and key in published.keys:
+            return self._record(hop, key, hop.instance_id)
+        try:
+            self._judge(hop, key, about)
+        except AgentError as error:
+            raise _with_reason(error, published) from None
+        if not trust_new:
+            raise _with_reason(_unknown(hop, key, about, "the host has no certificate"), published)
+        return self._record(hop, key, hop.known_as)
+
+    def _record(self, hop: Hop, key: HostKey, name: str) -> str | None:
+        """Add a key under a name, and return its fingerprint; None where another process has added it."""
         with self._lock:
-            for path in hop.known_hosts:  # another process may have added it
+            for path in hop.known_hosts:
                 self._forget(path)
-            if self._judge(hop, key, self._about_unlocked(hop)):
+            about = self._about_unlocked(hop)
+            if name == hop.known_as and self._judge(hop, key, about):
                 return None
-            self._add(hop, key)
+            if not any(each.key == key and each.fits(name) and not each.marker for each in about):
+                self._add(hop, key, name)
         return key.fingerprint
 
     def _is_known(self, hop: Hop, key: HostKey) -> bool:
@@ -146,18 +209,11 @@ class KnownHosts:
 
     def _judge(self, hop: Hop, key: HostKey, about: tuple[KnownHostsEntry, ...]) -> bool:
         """Return whether the key is known. Raises AgentError for a revoked one, and for another than the known one."""
-        for each in about:
-            if each.marker == "@revoked" and each.key == key:
-                raise AgentError(
-                    "host-key-changed",
-                    f"the key of {hop.known_as} is revoked",
-                    saw=f"{key.fingerprint} ({key.kind}), revoked in {each.where}",
-                    hint="do not connect: the owner of this key revoked it",
-                )
+        _refuse_revoked(hop, key, about)
         known = _counting(hop, about)
         if any(each.key == key for each in known):
             return True
-        if known and known[0].fits(hop.known_as):
+        if known and any(known[0].fits(name) for name in _own_names(hop)):
             raise AgentError(
                 "host-key-changed",
                 f"the key of {hop.known_as} is not the one in known_hosts",
@@ -173,7 +229,7 @@ class KnownHosts:
 
     def _about_unlocked(self, hop: Hop) -> tuple[KnownHostsEntry, ...]:
         """Return the entries for this host, also those of its bare name."""
-        names = {hop.known_as} if hop.key_alias else {hop.known_as, hop.host.lower()}
+        names = set(_own_names(hop)) if hop.key_alias else {*_own_names(hop), hop.host.lower()}
         paths = (*hop.known_hosts, *hop.known_hosts_global)
         key = (frozenset(names), paths)
         if key not in self._found:
@@ -191,12 +247,12 @@ class KnownHosts:
         self._files.pop(path, None)
         self._found.clear()
 
-    def _add(self, hop: Hop, key: HostKey) -> None:
+    def _add(self, hop: Hop, key: HostKey, known_as: str) -> None:
         """Append to the user's first file in one write, so that lines of threads and processes never mix."""
         if not hop.known_hosts:
             return
         path = Path(hop.known_hosts[0])
-        name = _hashed(hop.known_as) if hop.hash_known_hosts else hop.known_as
+        name = _hashed(known_as) if hop.hash_known_hosts else known_as
         line = f"{name} {key.kind} {base64.b64encode(key.blob).decode()}\n"
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -219,24 +275,67 @@ class KnownHosts:
         self._found.clear()
 
 
-def _counting(hop: Hop, about: Iterable[KnownHostsEntry]) -> list[KnownHostsEntry]:
-    """Return the keys that a host may have: those of its name with port, or else of the name alone."""
-    plain = [each for each in about if not each.marker]
-    return [each for each in plain if each.fits(hop.known_as)] or plain
+def _counting(hop: Hop, about: Iterable[KnownHostsEntry], marker: str = "") -> list[KnownHostsEntry]:
+    """Return the keys that a host may have: of its instance id, or else its name with port, or else the name alone."""
+    marked = [each for each in about if each.marker == marker]
+    for name in _own_names(hop):
+        found = [each for each in marked if each.fits(name)]
+        if found:
+            return found
+    return marked
 
 
-def _unknown(hop: Hop, key: HostKey, about: tuple[KnownHostsEntry, ...]) -> AgentError:
-    authorities = [each.where for each in about if each.marker == "@cert-authority"]
-    hint = None
+def _with_reason(error: AgentError, published: PublishedKeys) -> AgentError:
+    error.saw = f"{error.saw}; {published.refusal()}"
+    return error
+
+
+def _own_names(hop: Hop) -> tuple[str, ...]:
+    """Return the names that a host alone has, the surest first."""
+    return (hop.instance_id, hop.known_as) if hop.instance_id else (hop.known_as,)
+
+
+def _is_among(hop: Hop, key: HostKey, about: Iterable[KnownHostsEntry]) -> bool:
+    return any(each.key == key for each in _counting(hop, about))
+
+
+def _refuse_revoked(hop: Hop, key: HostKey, about: Iterable[KnownHostsEntry], what: str = "key") -> None:
+    """Raise AgentError for a key that its owner revoked."""
+    for each in about:
+        if each.marker == "@revoked" and each.key == key:
+            raise AgentError(
+                "host-key-changed",
+                f"the {what} of {hop.known_as} is revoked",
+                saw=f"{key.fingerprint} ({key.kind}), revoked in {each.where}",
+                hint="do not connect: the owner of this key revoked it",
+            )
+
+
+def _refusal(hop: Hop, certificate: HostCertificate, about: Iterable[KnownHostsEntry]) -> str:
+    """Return why a certificate does not prove this host; empty where it does."""
+    authority = certificate.authority
+    if not any(each.key == authority for each in _counting(hop, about, "@cert-authority")):
+        why: str | None = f"{authority.fingerprint} signed it, which is no authority for this host"
+    else:
+        name = (hop.key_alias or hop.host).lower()
+        why = certificate.refusal(name, time.time(), hop.algorithms.authorities)
+    return f"its certificate {certificate.key_id[:60]!r} is not taken: {why}" if why else ""
+
+
+def _unknown(hop: Hop, key: HostKey, about: tuple[KnownHostsEntry, ...], refusal: str) -> AgentError:
+    authorities = _counting(hop, about, "@cert-authority")
+    saw, hint = f"{key.fingerprint} ({key.kind})", None
     if authorities:
+        saw = f"{saw}; {refusal}"
         hint = (
-            f"only `@cert-authority` fits ({authorities[0]}), and host certificates are not understood here: "
-            "add the host's own key, or `--trust-new-hosts`"
+            f"`@cert-authority` in {authorities[0].where} wants a certificate: sign one, `ssh-keygen -s CA -h -I NAME "
+            f"-n {(hop.key_alias or hop.host).lower()} KEY.pub`, and name it in HostCertificate of sshd_config; or add "
+            "the host's own key"
         )
     return AgentError(
         "host-key-unknown",
         f"the key of {hop.known_as} is not in known_hosts",
-        saw=f"{key.fingerprint} ({key.kind})",
+        saw=saw,
         want=f"this key under {hop.known_as} in {' or '.join(hop.known_hosts) or 'a known_hosts file'}",
         hint=hint,
     )

@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from agent.core.errors import AgentError
+from agent.ssh import host_certificate
+from agent.ssh.host_certificate import ALGORITHMS as CERTIFICATES
 from agent.ssh.known_hosts import HostKey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
     from agent.ssh.config import Algorithms, Hop
+    from agent.ssh.host_certificate import HostCertificate
     from agent.ssh.identities import Identities, IdentityStore
-    from agent.ssh.known_hosts import KnownHosts
+    from agent.ssh.known_hosts import KnownHosts, PublishedKeys
     from agent.ssh.sockets import ProxyCommand, SocketCancelToken
 
 # What paramiko's thread and calls raise when the peer sends nonsense or goes away.
@@ -76,12 +80,22 @@ class SshTransport(paramiko.Transport):
         self._cancel_token = cancel_token
         self._timeouts = timeouts
 
-    def exchange_keys(self, known: KnownHosts, proxy: ProxyCommand | None) -> None:
-        """Exchange banners and keys, asking for a type of host key that is known."""
-        self._agree_only_on(self._hop.algorithms)
-        kinds = [name for kind in known.kinds(self._hop) for name in _ALGORITHMS.get(kind, (kind,))]
+    def exchange_keys(
+        self,
+        known: KnownHosts,
+        proxy: ProxyCommand | None,
+        published: Callable[[], PublishedKeys] | None = None,
+    ) -> None:
+        """Exchange banners and keys, asking for a type of host key that is known, or else published."""
         options = self.get_security_options()
-        preferred = [kind for kind in kinds if kind in options.key_types]
+        if known.has_authority(self._hop):  # as ssh: a certificate before every plain key
+            options.key_types = (*CERTIFICATES, *options.key_types)
+        self._agree_only_on(self._hop.algorithms)
+        found = known.kinds(self._hop)
+        if published is not None and not found:
+            found = tuple(dict.fromkeys(key.kind for key in published().keys))
+        kinds = [name for kind in found for name in _ALGORITHMS.get(kind, (kind,))]
+        preferred = [kind for kind in (*CERTIFICATES, *kinds) if kind in options.key_types]
         options.key_types = (*preferred, *(each for each in options.key_types if each not in preferred))
         ended = threading.Event()
         start = time.monotonic()
@@ -94,7 +108,13 @@ class SshTransport(paramiko.Transport):
                 self._not_greeted(proxy, late=not ended.is_set() or seconds >= self._timeouts.banner)
             self._not_agreed(late=not ended.is_set() or seconds >= self._timeouts.handshake)
 
-    def verify(self, known: KnownHosts, *, trust_new: bool) -> str | None:
+    def verify(
+        self,
+        known: KnownHosts,
+        *,
+        trust_new: bool,
+        published: Callable[[], PublishedKeys] | None = None,
+    ) -> str | None:
         """Check the host's key; return its fingerprint when it is new and trusted from now on."""
         key = self.get_remote_server_key()
         bits = key.get_bits() if key.get_name() == "ssh-rsa" else self._hop.rsa_bits
@@ -106,7 +126,23 @@ class SshTransport(paramiko.Transport):
                 want=f"RequiredRSASize {self._hop.rsa_bits}",
                 hint="give the host a longer key, or one of another type: `ssh-keygen -A` makes what is missing",
             )
-        return known.check(self._hop, HostKey(key.get_name(), key.asbytes()), trust_new=trust_new)
+        own = HostKey(key.get_name(), key.asbytes())
+        certificate = self._certificate(key)
+        return known.check(self._hop, own, trust_new=trust_new, certificate=certificate, published=published)
+
+    def _certificate(self, key: paramiko.PKey) -> HostCertificate | None:
+        """Return the certificate that the host sent for its key, None for a plain key."""
+        if key.public_blob is None:
+            return None
+        try:
+            return host_certificate.parse(key.public_blob.key_blob)
+        except ValueError as error:
+            raise AgentError(
+                "ssh-failed",
+                f"the certificate of {self._place} cannot be read",
+                saw=str(error),
+                want="a host certificate as `ssh-keygen -s` makes it",
+            ) from None
 
     def authenticate(self, identity_store: IdentityStore) -> None:
         """Offer one key after the other until the server accepts one."""

@@ -518,9 +518,9 @@ def test_a_revoked_key_is_refused_always(server: Sshd) -> None:
             server.connect(trust_new=trust_new)
 
 
-def test_an_authority_for_hosts_is_passed_over_and_told(server: Sshd) -> None:
+def test_a_host_without_a_certificate_is_told_which_authority_wants_one(server: Sshd) -> None:
     server.known.write_text(f"@cert-authority * {Path(f'{server.host_keys[0]}.pub').read_text()}")
-    with fails("host-key-unknown", "host certificates are not understood here"):
+    with fails("host-key-unknown", f"`@cert-authority` in {server.known}:1 wants a certificate"):
         server.connect()
 
 
