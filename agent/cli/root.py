@@ -170,9 +170,16 @@ def command_tree(argv: Sequence[str]) -> typer.Typer:
         from agent.cli.help import help_  # noqa: PLC0415
         from agent.cli.iam_policy import iam_policy  # noqa: PLC0415
         from agent.cli.ssm_document import ssm_document  # noqa: PLC0415
+        from agent.cli.support import support  # noqa: PLC0415
         from agent.cli.user_data import user_data  # noqa: PLC0415
 
-        commands = {**_of_host(), "help": help_, "user-data": user_data, "iam-policy": iam_policy}
+        commands = {
+            **_of_host(),
+            "help": help_,
+            "user-data": user_data,
+            "iam-policy": iam_policy,
+            "support": support,
+        }
         commands.update({**_cluster(), "demo": demo, "ssm-document": ssm_document})
     for name, command in commands.items():
         tree.command(name)(_with_hints(command))

@@ -39,6 +39,10 @@ _ON_LINUX = (
     AllowedCommand("journalctl", (r"_SYSTEMD_UNIT=[\w.-]+", *_JOURNAL)),
     AllowedCommand("journalctl", (r"_SYSTEMD_UNIT=[\w.-]+", r"_PID=\d+", *_JOURNAL)),
     AllowedCommand("journalctl", (r"_SYSTEMD_INVOCATION_ID=[0-9a-f]{32}", *_JOURNAL)),
+    AllowedCommand(
+        "journalctl",
+        (r"(SYSLOG_IDENTIFIER|_SYSTEMD_UNIT)=[\w.-]+", r"--lines=\d+", r"--output=short-iso", r"--no-pager"),
+    ),
     *(AllowedCommand("/opt/cloudhsm/bin/cloudhsm-cli", words) for words in _CLIENT),
     AllowedCommand("/opt/cloudhsm/bin/cloudhsm_mgmt_util", (r"/.*",)),
 )

@@ -69,7 +69,7 @@ def ask_metadata(
     endpoint = _endpoint(view, environ)
     if isinstance(endpoint, str):
         return MetadataAnswer(None, endpoint)
-    wait = _Wait(view, view.monotonic() + LIMIT, check_stopped)
+    wait = _BoundedWait(view, view.monotonic() + LIMIT, check_stopped)
     while view.monotonic() < wait.ends:
         check_stopped()
         with contextlib.suppress(OSError):  # the service is late, or the other end too far away
@@ -110,7 +110,7 @@ def _is_ec2(view: HostView) -> bool:
 
 
 @dataclass(frozen=True)
-class _Wait:
+class _BoundedWait:
     """How long the service is waited for, on the view's monotonic clock, and what ends it before."""
 
     view: HostView
@@ -126,7 +126,7 @@ class _Wait:
         return min(_TURN, left)
 
 
-def _request(wait: _Wait, endpoint: tuple[str, int], path: str) -> MetadataAnswer:
+def _request(wait: _BoundedWait, endpoint: tuple[str, int], path: str) -> MetadataAnswer:
     """Ask for a token and with it for the path; a service of version 1 alone has no token."""
     status, token = _exchange(
         wait, endpoint, "PUT /latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60"
@@ -140,7 +140,7 @@ def _request(wait: _Wait, endpoint: tuple[str, int], path: str) -> MetadataAnswe
     return MetadataAnswer(text)
 
 
-def _exchange(wait: _Wait, endpoint: tuple[str, int], request: str, header: str) -> tuple[int, str]:
+def _exchange(wait: _BoundedWait, endpoint: tuple[str, int], request: str, header: str) -> tuple[int, str]:
     """Return status and body, status 0 for an invalid answer. Raises OSError.
 
     Written by hand, since only this limits the whole exchange and not each part; and http.client costs 30 ms at start.
@@ -171,7 +171,7 @@ def _exchange(wait: _Wait, endpoint: tuple[str, int], request: str, header: str)
     return int(status[1]) if status else 0, body.decode("ascii", "replace").strip()
 
 
-def _receive(wait: _Wait, connection: socket.socket) -> bytes:
+def _receive(wait: _BoundedWait, connection: socket.socket) -> bytes:
     while True:
         connection.settimeout(wait.next())
         with contextlib.suppress(socket.timeout):

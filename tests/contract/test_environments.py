@@ -46,7 +46,8 @@ RUNS = (
     f"configure {_WANTED} --report-to file:%/report", "verify -ojson", f"verify {_WANTED}", "rollback -o json",
     "rollback 20260101T000000Z-0000", "remove -o json", f"user-data --hsm-ip 10.0.0.1 --ca-cert {CA}",
     "user-data --hsm-ip 10.0.0.1 --format cloud-config",
-    "iam-policy --cluster-id cluster-2abcdefghij --region eu-central-1", "iam-policy --for nobody -ojson", "config show --sdk 5 -ojson", "demo --fault nosuch",
+    "iam-policy --cluster-id cluster-2abcdefghij --region eu-central-1", "iam-policy --for nobody -ojson", "config show --sdk 5 -ojson", "support /nowhere/x",
+    "support /dev/null -ojson", "demo --fault nosuch",
     "demo --aws --fault nosuch -ojson", "cluster", f"cluster {_CLUSTER} -ojson", f"cluster {_CLUSTER} --html %/cluster.html",
     f"cluster {_CLUSTER} --profile nosuch -ojson",
     "fleet plan --inventory /nowhere -o json",
@@ -61,6 +62,7 @@ COMMANDS = (
     "iam-policy",
     "config show",
     "cluster",
+    "support",
     "demo",
     *(f"fleet {name}" for name in fleet.COMMANDS),
 )
