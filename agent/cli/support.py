@@ -54,7 +54,7 @@ def _write(path: str, data: bytes) -> None:
     except (OSError, ValueError) as error:
         raise AgentError(
             "write-failed", "the bundle cannot be written", saw=f"{path}: {getattr(error, 'strerror', None) or error}",
-            want="a new file in a folder that you may write to", hint="name another file: `hsm-agent support FILE`",
+            want="a new file in a directory that you may write to", hint="name another file: `hsm-agent support FILE`",
         ) from error  # fmt: skip
 
 
