@@ -86,20 +86,18 @@ def stored_report(folder: Path) -> dict[str, Any]:
         how = "it is running" if controlled else "its controller was ended"
         run.finish(run.started, "interrupted", f"the run has not come to its end: {how}", ())
     open_ends = {
-        target.name: _open_end(target, controlled=controlled)
+        target.name: _open_end(target, run.spec.port_of(target), controlled=controlled)
         for target in run.spec.targets
         if target.name in run.open
     }
     return to_tree(replace(run, ends={**run.ends, **open_ends}))
 
 
-def _open_end(target: Target, *, controlled: bool) -> HostResult:
+def _open_end(target: Target, port: int, *, controlled: bool) -> HostResult:
     """Return what is known of a host that was begun and has no end."""
     saw = "running" if controlled else "started, but its end is unknown: it may still run or have finished"
     hint = None if controlled else "the command to continue reads its report"
-    return HostResult(
-        target.name, target.address, target.port or 22, 0, HostState.AT_WORK, saw=saw, hint=hint
-    )
+    return HostResult(target.name, target.address, port, 0, HostState.AT_WORK, saw=saw, hint=hint)
 
 
 def with_host_reports(folder: Path, tree: Mapping[str, Any]) -> dict[str, Any]:

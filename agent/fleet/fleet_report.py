@@ -31,7 +31,9 @@ _CHECKING = ("plan", "verify", "remove --plan")
 
 def to_tree(run: RunState) -> dict[str, Any]:
     """Return the report; the hosts' own reports in it are as complete as those in `run.ends`."""
-    hosts = [_host(target, run.ends.get(target.name)) for target in run.spec.targets]
+    hosts = [
+        _host(target, run.spec.port_of(target), run.ends.get(target.name)) for target in run.spec.targets
+    ]
     states = [HostState(host["outcome"]) for host in hosts]
     outcome, code = _verdict(run, states)
     return {
@@ -78,11 +80,11 @@ def _requested(wanted: Desired) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in requested.items()}
 
 
-def _host(target: Target, end: HostResult | None) -> dict[str, Any]:
+def _host(target: Target, port: int, end: HostResult | None) -> dict[str, Any]:
     if end is None:
         hint = "not begun; the command to continue does it"
         return {
-            "name": target.name, "address": target.address, "port": target.port or 22, "wave": 0,
+            "name": target.name, "address": target.address, "port": port, "wave": 0,
             "outcome": HostState.NOT_REACHED.value, "changed": False, "code": None, "exit_status": None,
             "sentence": None, "saw": None, "want": None, "hint": hint, "seconds": 0.0, "trusted": None, "report": None,
         }  # fmt: skip

@@ -59,6 +59,10 @@ class RunSpec:
     def changes_hosts(self) -> bool:
         return self.command in _CHANGING
 
+    def port_of(self, target: Target) -> int:
+        """Return the port of a target that was not reached yet; Systems Manager connects to none."""
+        return 0 if self.ssm else target.port or 22
+
 
 @dataclass(frozen=True)
 class SentCommand:

@@ -27,8 +27,7 @@ INSTANCE = "AWS_SSM_INSTANCE_ID"
 
 def serve_command() -> int:
     """Answer the request on standard input, print the answer, and return the exit status of the run."""
-    stop = stop_event()
-    message = answer_to(sys.stdin.read(MOST_BYTES), os.environ, lambda: local_host(stop))
+    message = answer_to(sys.stdin.read(MOST_BYTES), os.environ, _open_host)
     sys.stdout.write(line_of(message.record()))
     sys.stdout.flush()
     return (
@@ -36,16 +35,22 @@ def serve_command() -> int:
     )
 
 
-def answer_to(text: str, environ: Mapping[str, str], open_host: Callable[[], Host]) -> Failed | ReportMessage:
+def answer_to(
+    text: str, environ: Mapping[str, str], open_host: Callable[[HostRequest], Host]
+) -> Failed | ReportMessage:
     """Return the answer to the request of this instance, out of those of all instances of the command."""
     try:
         requests = json.loads(unpack(text.strip()))["requests"]
         request = HostRequest.from_json(_own(requests, environ.get(INSTANCE)))
     except (ValueError, KeyError, TypeError) as error:
         return Failed("far-end-failed", f"the request is none: {type(error).__name__}: {error}")
-    machine = open_host()
+    return answer(open_host(request), request, _Unheard())
+
+
+def _open_host(request: HostRequest) -> Host:
+    machine = local_host(stop_event())
     log.open_log(machine, may_write=machine.is_root() and request.command != "plan")
-    return answer(machine, request, _Unheard())
+    return machine
 
 
 def _own(requests: Mapping[str, Mapping[str, object]], instance: str | None) -> Mapping[str, object]:

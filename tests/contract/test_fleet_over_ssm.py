@@ -25,6 +25,7 @@ from agent.iam_policy import OPERATOR, PolicyRequest, policy_of
 from agent.remote.packed import line_of
 from agent.remote.protocol import Failed
 from agent.render.fleet.counters import RolloutCounters
+from agent.render.fleet.screen import report as screen
 from agent.ssm_document import AgentSources, name_of, rollout_document
 from tests.fakes.aws import refuses
 from tests.fakes.cancel_tokens import Cord
@@ -163,6 +164,8 @@ def test_no_more_hosts_are_in_the_hands_of_aws_than_may_run(scene: Scene) -> Non
     _, report = scene.start(targets, parallel=1)
     assert (report["exit_status"], len(scene.ssm.commands)) == (71, 1)
     assert [each["outcome"] for each in report["hosts"]] == ["failed", *["not-reached"] * 3]
+    assert {each["port"] for each in report["hosts"]} == {0}
+    assert f"{targets[0].address}:" not in screen(report)
 
 
 def test_fifty_ids_are_all_that_a_command_takes(scene: Scene) -> None:

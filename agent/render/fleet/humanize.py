@@ -1,4 +1,4 @@
-"""Numbers as text: hosts, times, and how often each of many texts occurs."""
+"""Values as text: places, numbers of hosts, times, and how often each of many texts occurs."""
 
 from __future__ import annotations
 
