@@ -77,8 +77,8 @@ def hosts(number: int) -> str:
 
 
 def host_place(host: Mapping[str, Any]) -> str:
-    """Return the address and port of a host, "" where nobody connects to it."""
-    return f"{host['address']}:{host['port']}" if host["address"] else ""
+    """Return the address and port of a host, "" where nobody connects to it; Systems Manager connects to no port."""
+    return f"{host['address']}:{host['port']}" if host["address"] and host["port"] else str(host["address"])
 
 
 def waves(number: int) -> str:
