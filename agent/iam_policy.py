@@ -193,6 +193,14 @@ def _hosts(request: PolicyRequest) -> Grant | None:
     return Grant(tuple(each.permission for each in asked), (ANY,), conditions)
 
 
+def _entry(request: PolicyRequest) -> Grant | None:
+    """What finds why an instance is not reached over SSH; without it, a report says what it could not ask."""
+    if request.inventory is None:
+        return None
+    conditions = {"StringEquals": {"aws:RequestedRegion": _regions_of(request, request.inventory)}}
+    return Grant(tuple(each.permission for each in path_questions.WITHIN_VPC), (ANY,), conditions)
+
+
 def _consoles(request: PolicyRequest) -> Grant | None:
     inventory = request.inventory
     if inventory is None or not inventory.consoles:
@@ -380,6 +388,7 @@ PURPOSES = (
     Purpose("FindServiceRole", (OPERATOR,), _service_role),
     Purpose("FindHosts", (OPERATOR,), _hosts),
     Purpose("ReadConsoles", (OPERATOR,), _consoles),
+    Purpose("DescribeEntry", (OPERATOR,), _entry),
     Purpose("SendCommands", (OPERATOR,), _commands),
     Purpose("FollowCommands", (OPERATOR,), _followed),
     Purpose("CreateDocuments", (OPERATOR,), _own_documents),

@@ -99,6 +99,37 @@ def find_obstacle(
     )
 
 
+def find_entry_obstacle(
+    network: Network, source: str, host: PathEnd, port: int, *, region: str
+) -> Obstacle | None:
+    """Return what stops TCP to a port of an instance from an address whose own network AWS does not show."""
+    outside = PathEnd(replace(host.interface, id="", vpc="", subnet="", groups=()), source)
+    path = _Path(network, outside, host, region, EPHEMERAL_LINUX, (port, port), False)
+    return path.ingress_obstacle() or path.acl_obstacle()
+
+
+def find_public_obstacle(network: Network, host: PathEnd, port: int, *, region: str) -> Obstacle | None:
+    """Return that an instance lets no public address in to a TCP port, for one that nobody knows; None where some are.
+
+    The command asks AWS itself for the address that it sees, which a shell runs as it is.
+    """
+    groups = _named(network.groups, host.interface.groups)
+    rules = [rule for each in groups or () for rule in each.ingress if _is_tcp(rule)]
+    let_in = [rule for rule in rules if _covers([_ports_of(rule)], (port, port))]
+    if groups is None or any(rule.opaque or any(map(_is_public, rule.ranges)) for rule in let_in):
+        return None
+    group = groups[0].id
+    pair = f"IpProtocol=tcp,FromPort={port},ToPort={port},IpRanges=[{{CidrIp=$(curl -s https://checkip.amazonaws.com)/32}}]"
+    place = f"--region {shlex.quote(region)} --group-id {shlex.quote(group)}"
+    return Obstacle(
+        "group-rule-missing",
+        group,
+        saw=f"{group} lets no public address in to TCP {port}",
+        want=f"TCP {port} from this machine's public address in {group}",
+        advice=f'`aws ec2 authorize-security-group-ingress {place} --ip-permissions "{pair}"`',
+    )
+
+
 def membership_obstacle(
     mine: NetworkInterface, names: Sequence[str], group: str, region: str
 ) -> Obstacle | None:
@@ -248,17 +279,20 @@ class _Path:
         else:
             who, words = peer.address, f"IpRanges=[{{CidrIp={peer.address}/32}}]"
         way = "from" if direction == "ingress" else "to"
+        # an HSM takes all its ports, whichever was tried
+        first, last = PORTS if PORTS[0] <= self.tried[0] <= PORTS[1] else self.tried
+        ports = str(first) if first == last else f"{first}-{last}"
         return Obstacle(
             "group-rule-missing",
             group,
-            saw=f"{group} has no {direction} rule for TCP 2223-2225 {way} {who}",
-            want=f"TCP 2223-2225 {way} {who} in {group}",
+            saw=f"{group} has no {direction} rule for TCP {ports} {way} {who}",
+            want=f"TCP {ports} {way} {who} in {group}",
             command=self._aws(
                 f"authorize-security-group-{direction}",
                 "--group-id",
                 group,
                 "--ip-permissions",
-                f"IpProtocol=tcp,FromPort={PORTS[0]},ToPort={PORTS[1]},{words}",
+                f"IpProtocol=tcp,FromPort={first},ToPort={last},{words}",
             ),
         )
 
@@ -511,6 +545,14 @@ def _contains(text: str, address: str) -> bool:
         return False
     held: _Address = ipaddress.ip_address(address)
     return held.version == network.version and held in network
+
+
+def _is_public(text: str) -> bool:
+    """Tell whether a range holds public addresses; a prefix list's id holds none."""
+    try:
+        return not ipaddress.ip_network(text, strict=False).is_private
+    except ValueError:
+        return False
 
 
 def _length(text: str) -> int:

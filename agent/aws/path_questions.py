@@ -38,6 +38,13 @@ ASKED = (
     operations.DESCRIBE_VPC_PEERING_CONNECTIONS,
     operations.DESCRIBE_TRANSIT_GATEWAY_VPC_ATTACHMENTS,
 )
+# What is asked about an instance and an address outside of AWS's sight.
+WITHIN_VPC = (
+    operations.DESCRIBE_SECURITY_GROUPS,
+    operations.DESCRIBE_ROUTE_TABLES,
+    operations.DESCRIBE_SUBNETS,
+    operations.DESCRIBE_NETWORK_ACLS,
+)
 
 
 @dataclass

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from agent.aws.session import CredentialsProvider
-    from agent.core.fleet_model import Target
+    from agent.core.fleet_model import HostResult, Target
     from agent.core.host import HostView
-    from agent.fleet.model import Deps, RunSpec, RunState, Transport
+    from agent.fleet.model import Deps, Explain, RunSpec, RunState, Transport
     from agent.fleet.run_spec import FleetOptions, OpenAccess
     from agent.http.download import PartReader, PartSource
 
@@ -330,7 +330,22 @@ def _deps(options: FleetOptions, open_access: OpenAccess, *, quiet: bool) -> Dep
         listener,
         lambda: len(times),
         by=requester(machine.name, os.environ),
+        explain=_explain_by(machine, open_access),
     )
+
+
+def _explain_by(machine: HostView, open_access: OpenAccess) -> Explain:
+    """Return what asks AWS why instances are not reached; nothing is loaded before there is such a host."""
+
+    def explain(
+        ssh_config: str | None, unreached: Sequence[tuple[Target, HostResult]]
+    ) -> Sequence[HostResult]:
+        from agent.fleet.ec2_diagnosis import UnreachedInstances  # noqa: PLC0415
+        from agent.ssh.connector import direct_source  # noqa: PLC0415 -- paramiko costs 150 ms
+
+        return UnreachedInstances(machine, open_access, direct_source).explain(ssh_config, unreached)
+
+    return explain
 
 
 def _transport(spec: RunSpec, options: FleetOptions, open_access: OpenAccess) -> Transport:

@@ -73,9 +73,20 @@ def _roll_out(
         run.ends.pop(target.name, None)
     with closing(deps.listener), transport.sessions(run, deps, writer) as session:
         Rollout(run, deps, writer, session).roll(due)
+        _explain(run, due, deps, writer)
     run.finished = _iso()
     writer.finish(run)
     return to_tree(run)
+
+
+def _explain(run: RunState, due: Sequence[Target], deps: Deps, writer: journal.Journal) -> None:
+    """Add to hosts that were not reached what is known of the way to them, unless the operator wants to stop."""
+    ends = ((target, run.ends.get(target.name)) for target in due)
+    unreached = [(target, end) for target, end in ends if end and end.state is HostState.UNREACHABLE]
+    if unreached and not deps.interrupts():
+        for end in deps.explain(run.spec.ssh_config, unreached):
+            writer.ended(end)
+            run.end(end)
 
 
 def stored_report(folder: Path) -> dict[str, Any]:

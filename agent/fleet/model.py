@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 from agent.core.fleet_model import HostResult, HostState
 
@@ -176,13 +176,17 @@ class Transport(Protocol):
         """Return what runs the tasks of a run on their hosts."""
 
 
+Explain = Callable[[Optional[str], "Sequence[tuple[Target, HostResult]]"], "Sequence[HostResult]"]
+
+
 @dataclass(frozen=True)
 class Deps:
     """What a roll-out needs of the outside world.
 
-    `transport` returns how the hosts of a run are reached. `interrupts` returns how often
-    the operator interrupted: once, and no host is begun; twice, and connections are cut. `search` and `start_spacing`
-    are in seconds. `by` is that of RunSpec.
+    `transport` returns how the hosts of a run are reached. `interrupts` returns how often the operator interrupted:
+    once, and no host is begun; twice, and connections are cut. `search` and `start_spacing` are in seconds. `by` is
+    that of RunSpec. `explain` returns the results of unreached hosts about which there is more to say, given ssh's
+    configuration of the run.
     """
 
     machine: Host
@@ -194,3 +198,4 @@ class Deps:
     search: float = SEARCH
     start_spacing: float = START_SPACING
     by: Mapping[str, str | None] | None = None
+    explain: Explain = lambda _ssh_config, _unreached: ()

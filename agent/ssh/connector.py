@@ -14,6 +14,7 @@ from agent.ssh.connection import SshConnection, connect
 from agent.ssh.identities import IdentityStore
 from agent.ssh.known_hosts import KnownHosts
 from agent.ssh.login_limit import LoginLimiter
+from agent.ssh.sockets import source_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,3 +89,11 @@ class SshConnector:
         if failed:
             failed[0].result()
         return {target.name: future.result() for target, future in zip(targets, futures)}
+
+
+def direct_source(ssh_config: str | None, target: Target) -> str | None:
+    """Return from which address this machine connects to a target; None behind a jump host or a proxy command."""
+    route = SshConfig.read(Path(ssh_config) if ssh_config else None).route(target)
+    if len(route.hops) > 1 or route.target.proxy_command:
+        return None
+    return route.target.source or source_address(route.target.host)

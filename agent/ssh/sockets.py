@@ -131,6 +131,17 @@ class SocketHandle:
             self.proxy.end(patient=not self._cancel_token.is_cancelled)
 
 
+def source_address(address: str) -> str | None:
+    """Return the address from which this machine connects to another, None without a route; nothing is sent."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
+
+
 def connect_tcp(
     host: str,
     port: int,

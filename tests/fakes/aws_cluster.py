@@ -170,6 +170,16 @@ class AwsCluster:
         made.image_id, made.platform = image, None
         return image
 
+    def set_platform(self, instance: str, platform: str) -> None:
+        """Let an instance be of a platform, `windows`."""
+        ec2_backends[ACCOUNT][REGION].get_instance(instance).platform = platform
+
+    def set_public(self, instance: str, address: str) -> str:
+        """Give an instance a public address, and return it."""
+        made = ec2_backends[ACCOUNT][REGION].get_instance(instance)
+        made.nics[0].public_ip = address
+        return address
+
     def put_console(self, instance: str, text: str) -> None:
         """Let an instance have posted this on its console."""
         kept(ec2_backends[ACCOUNT][REGION])[instance] = text

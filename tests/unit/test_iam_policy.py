@@ -11,7 +11,7 @@ from agent.aws.operations import OPERATIONS
 from agent.config.desired import Desired
 from agent.config.options import CaSource
 from agent.core.errors import AgentError
-from agent.iam_policy import PURPOSES, PolicyRequest, literal, policy_of
+from agent.iam_policy import PURPOSES, InventoryQuestions, PolicyRequest, literal, policy_of
 from tests.fakes.iam import actions, allows, misfits
 
 REGION = "eu-central-1"
@@ -24,7 +24,7 @@ STACK = "arn:aws:cloudformation:eu-central-1:123456789012:stack/web/1a2b"
 def policy(audience: str = "host", *, region: str | None = REGION, **options: Any) -> dict[str, Any]:
     more = {
         name: options.pop(name)
-        for name in ("account", "keys", "agent", "search", "vpc", "ssm")
+        for name in ("account", "keys", "agent", "search", "vpc", "ssm", "inventory")
         if name in options
     }
     made = policy_of(PolicyRequest(Desired(**options), audience, region, **more))
@@ -206,6 +206,18 @@ def test_an_agent_from_elsewhere_takes_no_permission() -> None:
     assert policy(region=None, agent="https://mirror.example/agent.deb")["Statement"] == []
 
 
+def test_an_inventory_of_ec2_is_asked_in_its_regions_alone() -> None:
+    regions = ("eu-central-1", "eu-west-1")
+    made = policy("operator", inventory=InventoryQuestions(regions, images=False, consoles=True))
+    assert "ec2:DescribeImages" not in actions(made)
+    for region, is_allowed in (("eu-west-1", True), ("us-east-1", False)):
+        where = {"aws:RequestedRegion": region}
+        assert allows(made, "ec2:DescribeInstances", "*", where) is is_allowed
+        console = f"arn:aws:ec2:{region}:123456789012:instance/i-0123456789abcdef0"
+        assert allows(made, "ec2:GetConsoleOutput", console) is is_allowed
+    assert policy("host", inventory=InventoryQuestions())["Statement"] == []
+
+
 @pytest.mark.parametrize("text", ["a*b", "a?b", "$", "${aws:username}", "a b"])
 def test_what_a_name_holds_is_no_wildcard_and_no_variable(text: str) -> None:
     made = policy(agent=f"s3://bucket/{text}")
@@ -223,6 +235,7 @@ def test_whatever_the_client_asks_is_allowed_by_some_policy() -> None:
     sources = ("s3://bucket/ca.crt", "s3://bucket/ca.crt?versionId=3", "ssm:/hsm/ca", "secretsmanager:hsm/ca")
     made += [of_ca(each) for each in sources]
     made.append(policy("operator", ssm=True))
+    made.append(policy("operator", inventory=InventoryQuestions(clusters=True, consoles=True)))
     allowed = {action for each in made for action in actions(each)}
     assert {each.permission for each in OPERATIONS} - allowed == set()
 

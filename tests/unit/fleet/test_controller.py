@@ -51,7 +51,8 @@ class Fleet:
         return {each.name: (each.address, 22) for each in targets}
 
     @contextmanager
-    def open(self, _target: Target, _line: Any) -> Iterator[_Link]:
+    def open(self, target: Target, line: Any) -> Iterator[_Link]:
+        del target, line
         yield _Link(self)
 
 
@@ -85,6 +86,17 @@ class _Link:
 
     def errors(self) -> bytes:
         return b""
+
+
+class HalfClosed(Fleet):
+    """A fleet of which one host does not answer."""
+
+    @contextmanager
+    def open(self, target: Target, line: Any) -> Iterator[_Link]:
+        if target.name == "web-2":
+            raise AgentError("ssh-timed-out", "no answer", saw="10 s")
+        with super().open(target, line) as link:
+            yield link
 
 
 @dataclass
@@ -205,6 +217,24 @@ def test_a_host_that_was_at_work_is_not_called_not_reached(scene: Scene, alive: 
     assert 'skipped message="running"' in suites(whole) or not alive
     assert "web-2" in page(whole)
     assert controller.last_states(scene.environ)["web-2"] is HostState.AT_WORK
+
+
+def test_a_host_that_is_not_reached_is_explained_in_report_and_journal(scene: Scene) -> None:
+    asked: list[list[str]] = []
+
+    def explain(
+        _ssh_config: str | None, unreached: Sequence[tuple[Target, HostResult]]
+    ) -> Sequence[HostResult]:
+        asked.append([target.name for target, _ in unreached])
+        return [replace(end, saw=f"{end.saw}; stopped") for _, end in unreached]
+
+    scene.fleet = HalfClosed()
+    folder, said = controller.start(replace(ORDERS, limit="1"), replace(scene.deps, explain=explain))
+    assert asked == [["web-2"]]
+    for report in (said, controller.stored_report(folder)):
+        ends = {host["name"]: (host["outcome"], host["code"], host["saw"]) for host in report["hosts"]}
+        assert ends["web-2"] == ("unreachable", "ssh-timed-out", "10 s; stopped")
+    assert said["totals"]["unreachable"] == 1
 
 
 def test_runs_are_listed_newest_first(scene: Scene) -> None:
