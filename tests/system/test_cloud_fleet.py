@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -125,3 +126,67 @@ def test_a_cluster_that_cannot_be_used_stops_a_roll_out_before_its_first_host(
     assert done.returncode == 43, done
     assert "cluster-uninitialized" in done.stdout
     assert not host.testinfra.file("/var/lib/hsm-agent").exists
+
+
+EC2 = (
+    "cloudhsm:DescribeClusters", "ec2:DescribeInstances", "ec2:DescribeImages", "ec2:DescribeNetworkInterfaces",
+    "ec2:GetConsoleOutput",
+)  # fmt: skip
+
+
+def console(host: LabHost) -> str:
+    """Return what cloud-init prints of a host's keys on a serial console."""
+    key = host.get("/etc/ssh/ssh_host_ed25519_key.pub").decode()
+    text = f"boot\n-----BEGIN SSH HOST KEY KEYS-----\n{key}-----END SSH HOST KEY KEYS-----\nlogin:\n"
+    return text.replace("\n", "\r\n")
+
+
+def test_an_inventory_of_ec2_and_keys_on_consoles_need_no_list_and_no_blind_trust(
+    around: Cloud, lab: Lab, person: Person
+) -> None:
+    hosts = [member(around, lab, image, f"10.77.20.{number}") for number, image in enumerate(IMAGES, 31)]
+    first, second = (next(each.instance for each in around.hosts if each.host is host) for host in hosts)
+    for each in (first, second):
+        around.aws.set_image(each.id, "al2023-ami-2023.9.20260101.0-kernel-6.1-x86_64")
+        around.aws.ec2.create_tags(Resources=[each.id], Tags=[{"Key": "Role", "Value": "lab, ec2"}])
+    around.aws.put_console(first.id, console(hosts[0]))
+    around.aws.put_console(second.id, console(hosts[0]))  # of another boot, or of another host: not its keys
+    person.aws = {**(person.aws or {}), **role_with(around.aws.url, policy(*EC2), "fleet")}
+    terms = rf"ec2:cluster={around.aws.id},tag:Role=lab\, ec2,group=Role"
+    asked = [
+        "--inventory",
+        terms,
+        "--trust-console",
+        *person.options(),
+        "--max-failed",
+        "1",
+        "--output",
+        "json",
+    ]
+
+    around.server.calls.clear()
+    with around.server.enforcing():
+        done = person.run("rollout", *asked)
+    report = json.loads(done.stdout)
+    ends = {each["name"]: each for each in report["hosts"]}
+    assert {name: each["outcome"] for name, each in ends.items()} == {
+        first.id: "ok",
+        second.id: "unreachable",
+    }, done
+    assert ends[second.id]["code"] == "host-key-unknown"
+    assert f"the console of {second.id} shows SHA256:" in ends[second.id]["saw"]
+    assert around.server.permissions().count("ec2:DescribeInstances") == 1
+    assert servers(hosts[0]) == list(around.aws.addresses)
+    assert not hosts[1].testinfra.file("/var/lib/hsm-agent").exists
+
+    around.aws.put_console(second.id, console(hosts[1]))
+    with around.server.enforcing():
+        done = person.run("rollout", "--resume", "last", "--trust-console", "--output", "json")
+    report = json.loads(done.stdout)
+    assert {each["name"]: each["outcome"] for each in report["hosts"]} == {first.id: "ok", second.id: "ok"}, (
+        done
+    )
+    assert servers(hosts[1]) == list(around.aws.addresses)
+    assert sorted(line.split()[0] for line in person.known_hosts.read_text().splitlines()) == sorted(
+        (first.id, second.id)
+    )
