@@ -26,7 +26,7 @@ _TRIES, _SECONDS, _TRY = 8, 60.0, 20.0
 
 
 def patient(client: AwsClient) -> AwsClient:
-    """Return a client that waits for what is throttled."""
+    """Return a client that waits for what is throttled: for whoever can do nothing without the answer."""
     return replace(client, tries=_TRIES, seconds=_SECONDS, try_seconds=_TRY)
 
 
@@ -37,7 +37,6 @@ def find_instances(
 
     With `groups` they must also have an interface in one of these security groups. Raises AgentError of exit status 12.
     """
-    client = patient(client)
     members = None if groups is None else [each for group in groups for each in _attached(client, group)]
     region = client.session.region
     found = {}
@@ -49,7 +48,6 @@ def find_instances(
 
 def find_image_names(client: AwsClient, ids: Sequence[str]) -> dict[str, str]:
     """Return the names of images by their ids; one that is not there any more has none."""
-    client = patient(client)
     names: dict[str, str] = {}
     for filters in _with_ids((), ids, "image-id"):
         params = {"IncludeDeprecated": True, **_params(filters)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import secrets
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -83,10 +84,16 @@ def _explain(run: RunState, due: Sequence[Target], deps: Deps, writer: journal.J
     """Add to hosts that were not reached what is known of the way to them, unless the operator wants to stop."""
     ends = ((target, run.ends.get(target.name)) for target in due)
     unreached = [(target, end) for target, end in ends if end and end.state is HostState.UNREACHABLE]
-    if unreached and not deps.interrupts():
-        for end in deps.explain(run.spec.ssh_config, unreached):
-            writer.ended(end)
-            run.end(end)
+    if not unreached or deps.interrupts():
+        return
+    try:
+        explained = deps.explain(run.spec.ssh_config, unreached)
+    except Exception:  # how the run ended must not depend on what is only an explanation
+        logging.getLogger("agent").exception("the search for why hosts are not reached failed")
+        return
+    for end in explained:
+        writer.ended(end)
+        run.end(end)
 
 
 def stored_report(folder: Path) -> dict[str, Any]:

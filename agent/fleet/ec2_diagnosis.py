@@ -56,6 +56,8 @@ class UnreachedInstances:
         ][:_MOST]
         found: list[HostResult] = []
         for region in dict.fromkeys(target.region for target, _ in some):
+            if self._view.monotonic() >= ends:
+                break
             here = [(target, end) for target, end in some if target.region == region]
             found += self._explained(ssh_config, region, here, ends)
         return found

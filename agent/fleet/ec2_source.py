@@ -25,9 +25,9 @@ class Ec2Source:
 
     def find(self, selection: Ec2Selection) -> tuple[Instance, ...]:
         """Return what matches, whatever its state. Raises AgentError `aws-…`, `cluster-not-found`."""
-        from agent.aws.instance_search import find_instances  # noqa: PLC0415 -- only where AWS is asked
+        from agent.aws.instance_search import find_instances, patient  # noqa: PLC0415 -- only where AWS is asked
 
-        clients = [self._open_access(each).client for each in selection.regions or (self._region,)]
+        clients = [patient(self._open_access(each).client) for each in selection.regions or (self._region,)]
         groups = self._groups(clients, selection.clusters)
         found: dict[str, Instance] = {}
         for client in clients:
@@ -50,7 +50,7 @@ class Ec2Source:
 
     def image_names(self, instances: Sequence[Instance]) -> Mapping[str, str]:
         """Return the names of the images of instances, by their ids. Raises AgentError `aws-…`."""
-        from agent.aws.instance_search import find_image_names  # noqa: PLC0415 -- as above
+        from agent.aws.instance_search import find_image_names, patient  # noqa: PLC0415 -- as above
 
         images: dict[str, list[str]] = {}
         for each in instances:
@@ -59,16 +59,15 @@ class Ec2Source:
         return {
             image: name
             for region, ids in images.items()
-            for image, name in find_image_names(self._open_access(region).client, ids).items()
+            for image, name in find_image_names(patient(self._open_access(region).client), ids).items()
         }
 
 
 def _group_of(client: AwsClient, cluster_id: str) -> str | AgentError:
     """Return the group of a cluster's members, or that the region has no such cluster."""
-    from agent.aws.instance_search import patient  # noqa: PLC0415 -- as above
     from agent.aws.operations import DESCRIBE_CLUSTERS  # noqa: PLC0415 -- as above
 
-    pages = patient(client).pages(DESCRIBE_CLUSTERS, {"Filters": {"clusterIds": [cluster_id]}})
+    pages = client.pages(DESCRIBE_CLUSTERS, {"Filters": {"clusterIds": [cluster_id]}})
     try:
         cluster = find_cluster(pages, cluster_id, client.session.region)
     except AgentError as error:

@@ -237,6 +237,15 @@ def test_a_host_that_is_not_reached_is_explained_in_report_and_journal(scene: Sc
     assert said["totals"]["unreachable"] == 1
 
 
+def test_a_search_that_fails_costs_no_result(scene: Scene) -> None:
+    def explain(*_asked: object) -> Sequence[HostResult]:
+        raise KeyError("instanceId")
+
+    scene.fleet = HalfClosed()
+    _, said = controller.start(replace(ORDERS, limit="1"), replace(scene.deps, explain=explain))
+    assert {host["name"]: host["saw"] for host in said["hosts"]}["web-2"] == "10 s"
+
+
 def test_runs_are_listed_newest_first(scene: Scene) -> None:
     assert runs.lines(runs.to_tree(controller.recorded(scene.environ, 5))) == "no roll-out yet\n"
     names = [scene.start()[0].name for _ in range(3)]
