@@ -476,3 +476,13 @@ def test_a_resumed_run_with_other_options_asks_for_the_addresses_anew(scene: Sce
         Posix(), scene.access, run, "rollout", FleetOptions(resume="RUN"), {}, InputErrors()
     )
     assert kept.desired == made.desired
+
+
+def test_consoles_are_those_of_instances(scene: Scene) -> None:
+    assert "no host of the inventory is an EC2 instance" in str(scene.refused(trust_console=True).saw)
+
+
+def test_without_aws_there_is_no_inventory_of_ec2(scene: Scene) -> None:
+    (scene.folder / "ec2.toml").write_text('[ec2]\nselect = ["asg=web"]\n')
+    error = scene.refused("ec2.toml")
+    assert (error.code.name, error.code.exit_status) == ("aws-unreachable", 12)
