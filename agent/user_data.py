@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import json
@@ -23,7 +24,7 @@ from agent.core.errors import AgentError
 from agent.core.host import READ_LIMIT
 from agent.core.system import is_absolute
 from agent.core.timeouts import Timeouts
-from agent.core.urls import names_user, redact_url, scheme_of
+from agent.core.urls import names_user, redact_url, scheme_of, split
 from agent.hosts.windows.acl import descriptor
 from agent.http.proxies import proxy_for
 from agent.render.templates import render
@@ -307,11 +308,12 @@ def _base64(text: str) -> str:
 def _named(view: HostView, text: str, input_errors: InputErrors, option: str) -> AgentSource:
     """Return the source for a URL or a file of this machine."""
     is_url = "://" in text
+    if is_url and not _is_usable_url(text):
+        input_errors.add(option, "an http, https or s3 URL is wanted, with other characters percent-encoded")
+        return AgentSource("msi" if text.endswith(".msi") else "package")
     name = (urlsplit(text).path if is_url else text).rpartition("/")[2]
     kind = next((kind for ending, kind in _KINDS.items() if name.endswith(ending)), None)
-    if is_url and not _URL.fullmatch(text):
-        input_errors.add(option, "an http, https or s3 URL is wanted, with other characters percent-encoded")
-    elif kind is None or not _NAME.fullmatch(name):
+    if kind is None or not _NAME.fullmatch(name):
         input_errors.add(option, f"{name!r} does not end in {', '.join(_KINDS)}")
     elif is_url and "@" in urlsplit(text).netloc:
         input_errors.add(
@@ -330,6 +332,12 @@ def _named(view: HostView, text: str, input_errors: InputErrors, option: str) ->
             input_errors.add(option, f"{text} is empty")
         return AgentSource(kind, name, data=data or b"")
     return AgentSource("msi" if kind == "msi" else "package")
+
+
+def _is_usable_url(text: str) -> bool:
+    with contextlib.suppress(ValueError):  # brackets that hold no address
+        return bool(_URL.fullmatch(text) and split(text).hostname)
+    return False
 
 
 def _too_large(size: int, parts: Mapping[str, int]) -> AgentError:
