@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from agent.core.codes import CodeName
 
 
+# The longest text of one error, in characters.
+_LONGEST = 500
+
+
 class InputErrors:
     """Everything that is wrong with the input, collected so that it is reported at once."""
 
@@ -20,7 +24,8 @@ class InputErrors:
         self.texts: list[str] = list(texts)
 
     def add(self, where: str, text: str) -> None:
-        self.texts.append(f"{where}: {text}")
+        """Add what is wrong at a place; most of a text that repeats a very long value is left out."""
+        self.texts.append(f"{where}: {text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'}")
 
     def raise_any(self, code: CodeName = "config-invalid", what: str = "the input") -> None:
         """Raise AgentError `code` naming all complaints, when there is one."""

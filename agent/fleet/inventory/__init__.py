@@ -31,7 +31,6 @@ __all__ = ["EC2", "LARGEST", "read", "refuse_any", "select", "selection"]
 EC2 = ec2.SCHEME
 LARGEST = 4_000_000
 MOST_COMPLAINTS = 100
-LONGEST_COMPLAINT = 500
 
 
 class _EnoughError(Exception):
@@ -40,7 +39,7 @@ class _EnoughError(Exception):
 
 class _Bounded(InputErrors):
     def add(self, where: str, text: str) -> None:
-        super().add(where, text if len(text) <= LONGEST_COMPLAINT else f"{text[:LONGEST_COMPLAINT]}...")
+        super().add(where, text)
         if len(self.texts) == MOST_COMPLAINTS:
             raise _EnoughError
 
