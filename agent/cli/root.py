@@ -73,7 +73,7 @@ def _as_meant(argv: Sequence[str]) -> list[str]:
 
 def _end(error: AgentError, argv: Sequence[str], result: CommandOutput | None) -> int:
     """Print the error to standard error; with `--output json` and no result yet, the document is printed too."""
-    command = " ".join(argv[: 2 if "fleet" in argv[:1] else 1])
+    command = " ".join(argv[: 2 if argv[:1] and argv[0] in ("fleet", "config") else 1])
     error.hint = error.hint.replace("COMMAND", command)
     _print_failure(error)
     if result is not None and not result.spoken and _wants_json(argv):

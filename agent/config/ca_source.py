@@ -68,7 +68,10 @@ def read_source(view: HostView, source: CaSource, limits: Timeouts, access: AwsA
         if error.ends_run:
             raise
         raise AgentError(
-            "ca-unreadable", "the CA source cannot be read", saw=error.saw, want="a PEM file"
+            "ca-unreadable",
+            "the CA source cannot be read",
+            saw=f"{redact_url(source.value)}: {error.saw}",
+            want="a PEM file",
         ) from error
     if data is None:
         raise AgentError(

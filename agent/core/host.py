@@ -61,6 +61,11 @@ class Stat:
     writers: tuple[tuple[str, int], ...] = ()
 
 
+def no_file(kind: str) -> str:
+    """Return what is in the place of a regular file, by the kind of its Stat."""
+    return "it is a directory" if kind == "directory" else "it is a device, a FIFO or a socket"
+
+
 @dataclass(frozen=True)
 class ConnectResult:
     """The result of `connect`: `cause` is None when connected, else an error code such as `hsm-timed-out`.

@@ -21,6 +21,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from agent.core.codes import fix
 from agent.core.errors import AgentError
 from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target, summary_of
 from agent.fleet.model import RunSpec, RunState, SentCommand
@@ -171,7 +172,7 @@ def read(folder: Path) -> RunState:
     if run is None:
         raise AgentError(
             "nothing-recorded", "there is no such roll-out", saw=f"no usable {folder / _FILE}", want="an earlier run",
-            hint="`hsm-agent fleet status` shows the last one",
+            hint="`hsm-agent fleet runs` lists those that can be read",
         )  # fmt: skip
     return run
 
@@ -260,6 +261,14 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 
 def _unreadable(path: Path, why: object) -> AgentError:
+    if isinstance(why, OSError):
+        return AgentError(
+            "nothing-recorded",
+            "the record of roll-outs cannot be read",
+            saw=f"{path}: {why.strerror or why}",
+            want="a path that this user may read",
+            hint=fix("write-failed", PATH=str(path)),
+        )
     return AgentError(
         "nothing-recorded", "the journal cannot be read", saw=f"{path}: {why}", want="a journal of this version",
         hint="the hsm-agent that wrote it can go on with that roll-out; this one begins a new one",

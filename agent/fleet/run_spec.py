@@ -356,7 +356,7 @@ def _read(view: HostView, where: str, input_errors: InputErrors) -> bytes | None
         seen = view.stat(where)
         hint = f": `ansible-inventory -i {where} --list > fleet.json` makes one file of it"
         folder = seen is not None and seen.kind == "directory"
-        input_errors.add(where, f"it is a directory{hint}" if folder else f"it cannot be read: {error.saw}")
+        input_errors.add(where, f"it is a directory{hint}" if folder else f"it cannot be read; {error.saw}")
         return b""
 
 

@@ -16,7 +16,7 @@ import sys
 
 from agent.core.codes import fix
 from agent.core.errors import AgentError, immutable, is_exhaustion
-from agent.core.host import Stat
+from agent.core.host import Stat, no_file
 from agent.core.system import is_stream
 from agent.hosts import linux
 
@@ -37,7 +37,7 @@ def read(path: str, offset: int, limit: int) -> bytes | None:
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise read_error(path, _kind_of(os.stat(path).st_mode))
+            raise read_error(path, no_file(_kind_of(os.stat(path).st_mode)))
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         with os.fdopen(fd, "rb", buffering=0) as file:
             if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -60,7 +60,7 @@ def _read(variable: str, text: str) -> Proxy:
     if mark and scheme.lower() not in _PORTS:
         kind = scheme if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]{0,15}", scheme) else "unknown"
         raise UnusableProxyError(
-            f"{variable} names a proxy of the kind {kind}, which is not supported: {wanted}"
+            f"{variable} names a proxy of the kind {kind}, which is not supported: http://HOST:PORT is wanted"
         )
     try:
         parts = urlsplit(whole)

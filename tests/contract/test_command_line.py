@@ -55,12 +55,31 @@ def test_whoever_asks_for_json_gets_one_document(line: str) -> None:
         ("status 5m", "status"),
         ("facts -o yaml", "facts"),
         ("fleet status -o yaml", "fleet status"),
+        ("config show -o yaml", "config show"),
         ("user-data --format nosuch", "user-data"),
     ],
 )
 def test_a_hint_names_the_command_that_was_typed(line: str, command: str) -> None:
     done = run(*line.split())
     assert (done.returncode, f"hint: `hsm-agent {command} --help`" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_very_long_value_is_not_repeated_whole() -> None:
+    done = run("user-data", "--hsm-ip", "x" * 70_000, "--region", "y" * 70_000)
+    assert (done.returncode, "--hsm-ip: 'xxx" in done.stderr, "--region: 'yyy" in done.stderr) == (
+        2,
+        True,
+        True,
+    )
+    assert len(done.stderr) < 2_000
+
+
+def test_a_ca_that_is_no_file_is_named_with_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for name, what in (("fifo", "it is a device, a FIFO or a socket"), ("", "it is a directory")):
+        path = str(tmp_path / name) if name else str(tmp_path)
+        done = run("user-data", "--hsm-ip", "10.0.0.1", "--ca-cert", path)
+        assert (done.returncode, f"saw:  {path}: {what}" in done.stderr) == (30, True), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -348,3 +348,22 @@ def test_an_inventory_that_is_no_file_or_too_large_is_a_complaint(argv: list[str
     hosts.mkdir()
     done = run(argv, tmp_path)
     assert (done.returncode, "ansible-inventory -i" in done.stderr) == (2, True)
+    hosts.rmdir()
+    os.mkfifo(hosts)
+    done = run(argv, tmp_path)
+    assert (done.returncode, "it is a device, a FIFO or a socket" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_record_that_cannot_be_used_is_said_with_what_to_look_at(tmp_path: Path) -> None:
+    state = tmp_path / ".local"
+    state.write_text("")
+    done = run(["fleet", "status"], tmp_path)
+    assert (done.returncode, f"`ls -ld {state}/state/hsm-agent/runs`" in done.stderr) == (2, True), (
+        done.stderr
+    )
+    state.unlink()
+    folder = state / "state" / "hsm-agent" / "runs" / "20260101T000000Z-0000"
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").write_text('{"a":\n')
+    done = run(["fleet", "status"], tmp_path)
+    assert (done.returncode, "hint: `hsm-agent fleet runs`" in done.stderr) == (2, True), done.stderr

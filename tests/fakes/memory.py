@@ -19,6 +19,7 @@ from agent.core.host import (
     LockHolder,
     ProcessInfo,
     Stat,
+    no_file,
 )
 from agent.core.system import LINUX, is_stream
 from agent.hosts import allowlist
@@ -130,7 +131,7 @@ class Memory:
         if entry is None:
             return None
         if entry.kind != "file":
-            raise _unreadable(path, entry.kind)
+            raise _unreadable(path, no_file(entry.kind))
         if not self.root and not entry.mode & 0o004:
             raise _unreadable(path, "Permission denied")
         data = entry.data[offset:]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.core.errors import AgentError
-from agent.core.host import DiskSpace, Stat
+from agent.core.host import DiskSpace, Stat, no_file
 from agent.hosts.windows import acl, paths, win32
 
 assert sys.platform == "win32"
@@ -46,7 +46,7 @@ class Files:
             where = _full(path)
             kind = _kind_of(os.stat(where))
             if kind != "file":
-                raise read_error(path, kind)
+                raise read_error(path, no_file(kind))
             with os.fdopen(win32.open_file(where), "rb", buffering=0) as file:
                 if offset:
                     file.seek(offset)
