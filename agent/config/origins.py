@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from agent.aws.session import REGIONS
 from agent.cloudhsm.ca import find_certificates, written
 from agent.config.desired import merged, options_of, resolve, spelled
 from agent.config.input_errors import InputErrors
@@ -114,6 +113,8 @@ def _effective(
 
 def _with_region(option: EffectiveOption, environ: Mapping[str, str]) -> EffectiveOption:
     """Return the region that AWS's own variables name, where no option does."""
+    from agent.aws.session import REGIONS  # noqa: PLC0415 -- 10 ms that only this command pays
+
     name = next((each for each in REGIONS if environ.get(each)), None)
     if option.name != "region" or option.origin != "default" or name is None:
         return option
