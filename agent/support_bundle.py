@@ -135,7 +135,7 @@ def _readers(view: HostView, environ: Mapping[str, str]) -> Iterator[tuple[str, 
         ):
             yield f"log/journal-{name}.txt", f"journalctl {match}", partial(_journal, view, match)
     for path in _vendor_logs(view, paths.logs):
-        yield f"log/vendor/{_name(path)}", path, partial(_end_of, view, path)
+        yield f"log/vendor/{_name(path)}", path, partial(_end_of_log, view, path)
 
 
 def _name(path: str) -> str:
@@ -161,6 +161,18 @@ def _end_of(view: HostView, path: str) -> str | dict[str, Any] | None:
         tree = json.loads(text)
         return tree if isinstance(tree, dict) else text
     return text
+
+
+def _end_of_log(view: HostView, path: str) -> str | dict[str, Any] | None:
+    """Return the end of a log in a folder where every program of the client writes, whoever runs it.
+
+    Another name of a file, which any user may make there, would bring what only root may read into the bundle.
+    """
+    stat = view.stat(path)
+    if stat is not None and (stat.kind != "file" or stat.names > 1):
+        saw = f"a {stat.kind}" if stat.kind != "file" else f"a file with {stat.names} names"
+        raise AgentError("unreadable", "what lies here is no log of its own", saw=saw)
+    return _end_of(view, path)
 
 
 def _listing(view: HostView, folder: str, depth: int = 2) -> str:

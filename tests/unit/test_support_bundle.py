@@ -98,6 +98,17 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_there() -> None:
     assert any(each.name == "facts.json" and not each.fault for each in parts(memory))
 
 
+def test_a_link_among_the_logs_brings_nothing_that_only_root_may_read() -> None:
+    memory = host()
+    memory.place("/root/id", b"a key without a mark")
+    memory.entries[f"{LOGS}/cloudhsm-jce.log"] = Entry("link", link="/root/id")
+    memory.entries[f"{LOGS}/cloudhsm-dyn.log"] = Entry(data=b"a key without a mark", names=2)
+    made = {each.name: each for each in parts(memory)}
+    assert "no log of its own" in made["log/vendor/cloudhsm-jce.log"].fault
+    assert "2 names" in made["log/vendor/cloudhsm-dyn.log"].fault
+    assert all("without a mark" not in each.text for each in made.values())
+
+
 def test_an_interrupt_ends_it() -> None:
     memory = host()
     memory.stopped = True
