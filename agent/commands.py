@@ -42,12 +42,14 @@ from agent.facts import gather
 from agent.hosts import ready
 from agent.hosts.deadline import DeadlineHost
 from agent.hosts.read_only import ReadOnlyHost
+from agent.package_managers.agent_package import AGENT_MANAGERS
 from agent.planner import plan, removal_plan
 from agent.run import RecordedRun, recipients_of
 from agent.state import records, snapshots
 from agent.state.exposure import close
 from agent.state.pending import clear_cache
 from agent.state.snapshot_format import REMOVE, ROLLBACK
+from agent.steps.agent_package import AgentAbsent
 from agent.steps.cluster_group import (
     NOT_DESCRIBED,
     Detachment,
@@ -65,8 +67,9 @@ from agent.windows import scheduler
 if TYPE_CHECKING:
     from agent.cloudhsm.ca import Ca
     from agent.core.host import Host, HostView, ProcessInfo
-    from agent.core.model import StepResult
+    from agent.core.model import Step, StepResult
     from agent.engine import Listener
+    from agent.facts import Facts
     from agent.planner import PlanResult
     from agent.report import RunContext, RunInfo
     from agent.state.records import AttachedGroup
@@ -238,8 +241,11 @@ def remove(machine: Host, run: RunInfo, listener: Listener, timeout: float | Non
         undo = _PreparedUndo(SnapshotUndo(machine, run.run_id, REMOVE))
         this.save_begun()
         attached = _attached_groups(machine, context)
-        detach = _detach_steps(attached, host, run)
-        context.result = result = apply_plan(removal_plan(facts, limits, detach), host, listener, undo)
+        after: tuple[Step, ...] = (
+            *_detach_steps(attached, host, run),
+            *_agent_absent(facts, run, limits),
+        )
+        context.result = result = apply_plan(removal_plan(facts, limits, after), host, listener, undo)
         _forget_groups(machine, attached, result)
         is_done = judge(result).outcome is RunOutcome.OK
         # also where another run, or somebody else, took the last package off: nothing is asked of this host any more
@@ -259,6 +265,12 @@ def remove(machine: Host, run: RunInfo, listener: Listener, timeout: float | Non
     return this.report
 
 
+def _agent_absent(facts: Facts, run: RunInfo, limits: Timeouts) -> tuple[AgentAbsent, ...]:
+    """Return the step that takes the agent's own package off, where that is asked for."""
+    wanted = run.removes_agent and facts.format
+    return (AgentAbsent(AGENT_MANAGERS[facts.format], limits),) if wanted else ()
+
+
 def _forget(machine: Host, recipients: Desired) -> None:
     """Keep nothing of what was asked for but the sinks of its reports: what comes now goes to them as well."""
     if machine.stat(machine.system.desired) is not None:
@@ -272,8 +284,11 @@ def plan_removal(machine: Host, run: RunInfo, listener: Listener, timeout: float
         limits = timeouts_for(Desired(timeout=timeout))
         view = ReadOnlyHost(DeadlineHost(machine, limits.run))
         this.context.facts = facts = gather(view)
-        detach = _detach_steps(_attached_groups(view, this.context), view, run)
-        this.context.result = check_plan(removal_plan(facts, limits, detach), view, listener)
+        after: tuple[Step, ...] = (
+            *_detach_steps(_attached_groups(view, this.context), view, run),
+            *_agent_absent(facts, run, limits),
+        )
+        this.context.result = check_plan(removal_plan(facts, limits, after), view, listener)
     return this.report
 
 
@@ -310,8 +325,9 @@ def _gather_input(
     ca, remarks = load_ca(host, desired, limits, access)
     context.catalogue = this.catalogue or load()
     group = _group_steps(source, access, this.info)
+    agent = (this.info.agent.step(host, facts, limits),) if this.info.agent is not None else ()
     context.planned = planned = plan(
-        facts, source.desired, context.catalogue, ca, limits, source.cluster, group
+        facts, source.desired, context.catalogue, ca, limits, source.cluster, (*agent, *group)
     )
     if group:
         text = (

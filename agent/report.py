@@ -19,6 +19,7 @@ from agent.core.model import (
     StepOutcome,
 )
 from agent.engine import EngineResult
+from agent.package_managers.agent_package import installed_agent
 from agent.state.identity import identity
 from agent.steps.reach import Reach
 from agent.verdict import RunVerdict, judge
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from agent.core.model import RequestedState, StepResult
     from agent.facts import Facts
     from agent.planner import PlanResult
+    from agent.steps.agent_package import AgentPackages
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ class RunInfo:
     """One call of one command: its name in every report, when it began, and the environment, which may hold a token.
 
     `request` is who asked for the run from elsewhere: a roll-out, and this host's name in it. `cluster` is the desired
-    one as that operator got it from AWS. `catalogue` is for who starts many runs: without it, each reads the one that
-    came with the agent.
+    one as that operator got it from AWS. `agent` has the packages of the agent, one of which is to be installed here;
+    `removes_agent`: a removal takes that package off as well. `catalogue` is for who starts many runs: without it, each
+    reads the one that came with the agent.
     """
 
     run_id: str
@@ -52,6 +55,8 @@ class RunInfo:
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     request: str | None = None
     cluster: ClusterDescription | None = None
+    agent: AgentPackages | None = None
+    removes_agent: bool = False
     catalogue: Catalogue | None = field(default=None, repr=False)
 
 
@@ -112,7 +117,11 @@ def build_report(view: HostView, run: RunInfo, context: RunContext, error: Agent
         run_id=run.run_id,
         command=run.command,
         agent_version=__version__,
-        host=replace(_host(view, facts, planned.fit if planned else None), identity=identity(view)),
+        host=replace(
+            _host(view, facts, planned.fit if planned else None),
+            identity=identity(view),
+            agent=installed_agent(view) if run.request else None,
+        ),
         steps=(*result.steps, *result.undone),
         outcome=judged.outcome,
         code=judged.code,

@@ -35,7 +35,7 @@ def build(out: Path, wheels: Path, only: str) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     wheels.mkdir(parents=True, exist_ok=True)
     if only in _SELFCONTAINED:
-        made = _SELFCONTAINED[only](ROOT, wheels, note, out)
+        made = _SELFCONTAINED[only](ROOT, wheels, changes, out)
         return [*made, summed(made, out / f"SHA256SUMS.{only}")]
     parts = libraries(wheels)
     travelling = packed(f"hsm-agent-far-end-{note.version}", far_end(ROOT, parts), note.date, out)

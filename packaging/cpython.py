@@ -264,7 +264,8 @@ def _python(source: Path, folder: Path, environment: Mapping[str, str], native: 
             f"--with-build-python={native}",
         ]
         # what its configure script cannot try here; of readelf it wants that there is one, and does not run it
-        settings |= {"ac_cv_file__dev_ptmx": "yes", "ac_cv_file__dev_ptc": "no", "READELF": "true"}
+        settings |= {"ac_cv_file__dev_ptmx": "yes", "READELF": "true"}
+        settings |= {"ac_cv_file__dev_ptc": "no", "ac_cv_buggy_getaddrinfo": "no"}
     _run(["./configure", "--prefix=/", f"--with-openssl={own}", *words], source, settings)
     _make([], source, environment)
     _make(["install", f"DESTDIR={folder / 'made'}"], source, environment)

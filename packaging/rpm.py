@@ -21,8 +21,20 @@ UNITS = "usr/lib/systemd/system"
 RIGHTS = "usr/share/licenses/hsm-agent/copyright"
 
 
-def rpm(files: Mapping[str, File], notes: Sequence[Note], rights: bytes, licence: str, out: Path) -> Path:
-    """Write the package into that folder."""
+# Compiled as it is started by units that may not write here; -f because every file of a package is of the same time.
+_COMPILED = "python3 -m compileall -q -f -x /templates/ /usr/lib/hsm-agent || :"
+
+
+def rpm(
+    files: Mapping[str, File],
+    notes: Sequence[Note],
+    rights: bytes,
+    licence: str,
+    out: Path,
+    processor: str | None = None,
+) -> Path:
+    """Write the package into that folder. One for a processor has its own interpreter and bytecode in it."""
+    arch = processor or "noarch"
     note = notes[0]
     epoch = int(note.date.timestamp())
     content: Files = {**files, RIGHTS: File(rights)}
@@ -38,11 +50,15 @@ def rpm(files: Mapping[str, File], notes: Sequence[Note], rights: bytes, licence
                 licence=licence,
                 folder=top / "files",
                 listed="\n".join(_listed(content)),
+                arch=arch,
+                runs="its own interpreter" if processor else "the distribution's own\nPython",
+                python="" if processor else "Requires: python3 >= 3.9",
+                compiled="" if processor else _COMPILED,
                 changes="\n\n".join(map(_change, notes)),
             ),
             encoding="utf-8",
         )
-        rpmbuild = ["rpmbuild", "-bb", "--quiet", "--nodeps", "--target", "noarch"]
+        rpmbuild = ["rpmbuild", "-bb", "--quiet", "--nodeps", "--target", arch]
         # without the user's macros and without this machine's database
         rpmbuild += [
             "--define",
@@ -58,7 +74,7 @@ def rpm(files: Mapping[str, File], notes: Sequence[Note], rights: bytes, licence
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        built = next(top.glob("noarch/*.rpm"))
+        built = next(top.glob(f"{arch}/*.rpm"))
         package = out / built.name
         package.write_bytes(built.read_bytes())
     return package

@@ -23,6 +23,7 @@ from selfcontained import ARCHIVE, selfcontained, standard
 from tree import tree
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from libraries import Library
@@ -35,8 +36,9 @@ _PATH = f"{ARCHIVE}\n.\n..\n"
 _PACKAGES = "wine wine64 gcc-mingw-w64-x86-64 wixl msitools"
 
 
-def windows(root: Path, wheels: Path, note: Note, out: Path) -> list[Path]:
+def windows(root: Path, wheels: Path, notes: Sequence[Note], out: Path) -> list[Path]:
     """Write the zip, the MSI and the bill of materials into a folder; return their paths."""
+    note = notes[0]
     missing = [each for each in (*WINE, *MINGW, *MSITOOLS) if shutil.which(each) is None]
     if missing:
         sys.exit(f"the build for Windows wants {', '.join(missing)}; on Debian: apt-get install {_PACKAGES}")

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
@@ -111,9 +112,20 @@ _WAVES = (
     Option("max_failed", None, "how many hosts may fail, in the run and in each wave, before it stops (0)", str,
            metavar="N|P%"),
 )  # fmt: skip
+_INSTALL = (
+    Option("install", None, "also install the agent's own package, with its daily verify", str, flag=True),
+    Option(
+        "agent_packages",
+        None,
+        "where these packages are (beside the archive of the agent)",
+        str,
+        metavar="DIR",
+    ),
+)
 _ALL = (
     Option("all", None, "every host of the inventory, without --limit and --host", str, flag=True),
     Option("plan", None, "show what would be removed, and change nothing", str, flag=True),
+    Option("with_agent", None, "also remove the agent's own package, whoever installed it", str, flag=True),
 )
 # How many recorded runs are listed: each journal is read for that.
 _LISTED = 50
@@ -234,9 +246,13 @@ def _age(option: str, text: str) -> float:
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
-    "plan": _host_command("plan", "Show what a roll-out would do on each host, and change nothing.", _HOSTS),
+    "plan": _host_command(
+        "plan", "Show what a roll-out would do on each host, and change nothing.", (*_HOSTS, *_INSTALL)
+    ),
     "rollout": _host_command(
-        "rollout", "Bring every host to a proven working state, wave by wave.", (*_HOSTS, *_WAVES)
+        "rollout",
+        "Bring every host to a proven working state, wave by wave.",
+        (*_HOSTS, *_INSTALL, *_WAVES),
     ),
     "verify": _host_command(
         "verify",
@@ -356,9 +372,13 @@ def _transport(spec: RunSpec, options: FleetOptions, open_access: OpenAccess) ->
         return FleetOverSsm(spec.ssm, open_access)
     from agent.fleet import agent_archive  # noqa: PLC0415
     from agent.fleet.ec2_console import InstanceConsoles  # noqa: PLC0415
+    from agent.fleet.model import PRESENT  # noqa: PLC0415
     from agent.fleet.ssh_transport import FleetOverSsh  # noqa: PLC0415
 
     archives = agent_archive.load(options.tree, options.windows_tree, options.linux_tree)
+    if spec.agent_package == PRESENT:
+        packages = agent_archive.load_packages(options.agent_packages, options.tree)
+        archives = replace(archives, packages=packages)
     try:
         from agent.ssh.connector import SshConnector  # noqa: PLC0415 -- paramiko costs 150 ms
     except ModuleNotFoundError as missing:  # an extra, which no host needs

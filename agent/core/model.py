@@ -182,10 +182,18 @@ class StepResult:
 
 
 @dataclass(frozen=True)
+class InstalledAgent:
+    """The agent that a package installed on a host; `verifies` when its daily verify is enabled there."""
+
+    version: str
+    verifies: bool
+
+
+@dataclass(frozen=True)
 class HostIdentity:
     """The host of a report. `platform` is its catalogue row or None; `forced` when the caller named it.
 
-    `identity` distinguishes it from its copies, see `agent/state/identity.py`.
+    `identity` distinguishes it from its copies, see `agent/state/identity.py`. `agent` is what is installed there.
     """
 
     name: str
@@ -197,6 +205,7 @@ class HostIdentity:
     forced: bool = False
     instance_id: str | None = None
     identity: str | None = None
+    agent: InstalledAgent | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 _LARGEST = 64 * 1024 * 1024
 _MODULE = "/agent/__init__.py"
+# The names of the agent's packages by kind; those with a processor have an interpreter in them.
+_PACKAGES = {
+    "deb": "hsm-agent_{}_all.deb",
+    "rpm": "hsm-agent-{}-1.noarch.rpm",
+    "rpm-x86_64": "hsm-agent-{}-1.x86_64.rpm",
+    "rpm-aarch64": "hsm-agent-{}-1.aarch64.rpm",
+    "msi": "hsm-agent-{}-x86_64.msi",
+}
 # the top folder of a build for Linux hosts without a Python, with the processor as `uname -m` has it
 _BUILD = re.compile(r"hsm-agent-[^/]*-(x86_64|aarch64)-linux-[0-9a-f]+/")
 
@@ -41,11 +49,13 @@ class AgentArchives:
     """The archives by kind of system; without one for Windows, each Windows host fails.
 
     `linux` has by processor the builds with an interpreter in them: without one, each such host without a Python fails.
+    `packages` has those of the agent that a roll-out installs, by kind as `agent.steps.agent_package` names it.
     """
 
     posix: AgentArchive
     windows: AgentArchive | None = None
     linux: Mapping[str, AgentArchive] = field(default_factory=dict)
+    packages: Mapping[str, AgentArchive] = field(default_factory=dict)
 
     @property
     def sent(self) -> ArchiveDigests:
@@ -59,6 +69,33 @@ def load(named: str | None, windows: str | None, linux: Sequence[str] = ()) -> A
     Raises AgentError `tree-missing` for a file that is not an archive, and where there is none for POSIX.
     """
     return AgentArchives(_posix(named), _windows(windows), _linux(linux, named))
+
+
+def load_packages(folder: str | None, beside: str | None) -> dict[str, AgentArchive]:
+    """Return the agent's packages of this version in a directory, else beside the named archive or in this package.
+
+    Raises AgentError `tree-missing` where there is none, or one cannot be read.
+    """
+    place = Path(folder) if folder is not None else HERE if beside is None else Path(beside).parent
+    names = {kind: name.format(__version__) for kind, name in _PACKAGES.items()}
+    found = {kind: _package(place / name) for kind, name in names.items() if (place / name).is_file()}
+    if not found:
+        raise AgentError(
+            "tree-missing", "there is no package of the agent to install on hosts", saw=f"none in {place}",
+            want=", ".join(names.values()),
+            hint="`python packaging/build.py` makes them in dist/; then name it: `--agent-packages DIR`",
+        )  # fmt: skip
+    return found
+
+
+def _package(path: Path) -> AgentArchive:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise AgentError(
+            "tree-missing", f"{path} cannot be read", saw=error.strerror or str(error)
+        ) from error
+    return AgentArchive(path.name, hashlib.sha256(data).hexdigest(), data)
 
 
 def _linux(named: Sequence[str], beside: str | None) -> dict[str, AgentArchive]:

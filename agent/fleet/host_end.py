@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agent.core.codes import CODES
 from agent.core.fleet_model import HostResult
 from agent.fleet.replies import reported_state
+from agent.render.fleet.grouping import has_agent
 from agent.render.fleet.humanize import from_here
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class HostEnd:
     def reported(self, report: Mapping[str, Any]) -> HostResult:
         """Return the result for a valid report: success counts only with its proof."""
         said = reported_state(report, is_removal=self.task.command.startswith("remove"))
-        end = self.ended(said.state, said.code, saw=said.saw, hint=said.hint)
+        end = self.ended(said.state, said.code, saw=said.saw, hint=said.hint, has_agent=has_agent(report))
         return replace(end, changed=report["changed"], exit_status=report["exit_status"], report=report)
 
     def failed(self, error: AgentError, state: HostState) -> HostResult:
@@ -41,9 +42,15 @@ class HostEnd:
         return replace(end, sentence=error.sentence, want=error.want)
 
     def ended(
-        self, state: HostState, code: CodeName | None, *, saw: str | None = None, hint: str | None = None
+        self,
+        state: HostState,
+        code: CodeName | None,
+        *,
+        saw: str | None = None,
+        hint: str | None = None,
+        has_agent: bool | None = None,
     ) -> HostResult:
-        """Return the result for a code; its own hint is that of the table."""
+        """Return the result for a code; its own hint is that of the table. `has_agent`: as `from_here` takes it."""
         address, port = self.endpoint
         known = CODES[code] if code else None
         return HostResult(
@@ -55,7 +62,7 @@ class HostEnd:
             code=code,
             exit_status=known.exit_status if known else None,
             saw=saw,
-            hint=from_here(hint or (known.fix if known else "")) or None,
+            hint=from_here(hint or (known.fix if known else ""), has_agent=has_agent) or None,
             seconds=time.monotonic() - self.began,
             trusted=self.trusted,
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
+from agent import __version__
 from agent.catalogue import load as load_catalogue
 from agent.catalogue import published
 from agent.core.backoff import Backoff
@@ -14,6 +15,7 @@ from agent.core.codes import CODES
 from agent.core.errors import AgentError
 from agent.core.fleet_model import HostResult, HostState
 from agent.core.transport import CancelledError, ConnectionLostError
+from agent.core.urls import below
 from agent.fleet import package_cache
 from agent.fleet.host_end import HostEnd
 from agent.fleet.launch import (
@@ -25,7 +27,7 @@ from agent.fleet.launch import (
     last_words,
     refusal,
 )
-from agent.fleet.model import CONNECTING
+from agent.fleet.model import ABSENT, CONNECTING, PRESENT
 from agent.fleet.package_offer import PackageOffer
 from agent.fleet.replies import SHOWN, ReplyReader, validate_report
 from agent.remote.protocol import (
@@ -44,12 +46,13 @@ from agent.remote.protocol import (
     archive_message,
 )
 from agent.render.json_report import schema
+from agent.steps.agent_package import OWN, AgentPackages
 
 if TYPE_CHECKING:
     from typing import NoReturn
 
     from agent.core.transport import CancelToken, CommandChannel, Connection, Connector
-    from agent.fleet.agent_archive import AgentArchives
+    from agent.fleet.agent_archive import AgentArchive, AgentArchives
     from agent.fleet.launch import LaunchMethod
     from agent.fleet.model import Deps, HostTask, RunState
 
@@ -87,6 +90,7 @@ class HostRunner:
         self.deps = deps
         self.connector = connector
         self.methods = LaunchMethods(archives)
+        self.agent_packages = archives.packages
         self.packages = package_cache.PackageCache(deps.machine, package_cache.home(deps.environ))
         self.schema = schema()
         self._catalogue = load_catalogue()
@@ -95,6 +99,17 @@ class HostRunner:
     def __call__(self, task: HostTask, token: CancelToken, report_step: Callable[[str], None]) -> HostResult:
         """Run a task on its host and return how it ended; does not raise."""
         return _HostSession(self, task, token, report_step).result()
+
+    def agent_request(self) -> dict[str, Any] | None:
+        """Return what hosts are sent about the agent's packages; None where none is to be installed."""
+        if self.run.spec.agent_package != PRESENT:
+            return None
+        files = {kind: (each.name, each.sha256) for kind, each in self.agent_packages.items()}
+        return AgentPackages(__version__, files).to_json()
+
+    def agent_package(self, url: str) -> AgentArchive | None:
+        """Return the agent's package that a host asks for, None for another file."""
+        return next((each for each in self.agent_packages.values() if url == below(OWN, each.name)), None)
 
     def offer(self, name: str) -> PackageOffer:
         """Return which packages a host may ask for."""
@@ -270,9 +285,15 @@ class _HostSession:
             resumed=task.again and not self._started,
             seconds=_SHARE * left,
             word=self._word,
+            agent=self._runner.agent_request(),
+            removes_agent=run.spec.agent_package == ABSENT,
         )
 
     def _send_file(self, channel: CommandChannel, wanted: WantFile) -> None:
+        own = self._runner.agent_package(wanted.url)
+        if own is not None:
+            channel.send(FileHeader(len(own.data), own.sha256).line() + own.data)
+            return
         try:
             url, source = self._offer.url(wanted.url, wanted.sha256), self._offer.source_of(wanted.url)
             package = self._runner.packages.cached(url, wanted.sha256, source, lambda: channel.send(WAIT))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Commands that change hosts go wave by wave. The others check all hosts alike, and no failure stops a check.
 _CHANGING = ("rollout", "remove")
+# What can be asked about the agent's own package.
+PRESENT, ABSENT = "present", "absent"
 # How long a lost host is searched for, in seconds: a reboot takes a minute or two.
 SEARCH = 300.0
 # New client connections to a cluster are limited, and a cold start of many at once is what fails first
@@ -35,6 +37,7 @@ class RunSpec:
     Times are in seconds; `shares` and `limit` are as they were written. `remarks` are warnings about the inventory.
     `clusters` has by their ids the clusters of `desired`, as AWS described them to the operator: they are sent along.
     `ssm` is how hosts are reached by Systems Manager (`agent.fleet.ssm.settings`); it is empty for SSH.
+    `agent_package` is what is asked about the agent's own package: PRESENT, ABSENT, or nothing.
     `before` has for hosts that repeat their last `configure` where an earlier roll-out had packages from.
     `by` is who asked for the run last: `user`, `sudo_user`, `host`, and the address that they logged in `from`.
     """
@@ -54,6 +57,7 @@ class RunSpec:
     clusters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     by: Mapping[str, str | None] | None = None
     ssm: Mapping[str, Any] = field(default_factory=dict)
+    agent_package: str | None = None
 
     @property
     def changes_hosts(self) -> bool:

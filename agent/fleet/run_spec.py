@@ -27,7 +27,7 @@ from agent.core.fleet_model import HostState
 from agent.core.timeouts import Timeouts
 from agent.fleet import inventory, waves
 from agent.fleet.ec2_source import Ec2Source
-from agent.fleet.model import RunSpec
+from agent.fleet.model import ABSENT, PRESENT, RunSpec
 from agent.fleet.package_offer import packages_of
 from agent.fleet.ssm.settings import check_targets, region_of, settings_of
 
@@ -54,7 +54,16 @@ OpenAccess = Callable[[Optional[str]], "AwsAccess"]
 VIA = ("ssh", "ssm")
 # options that only one of them has
 OF_SSM = ("agent", "agent_sha256", "windows_agent", "windows_agent_sha256")
-OF_SSH = ("ssh_config", "trust_new_hosts", "tree", "windows_tree", "linux_tree")
+OF_SSH = (
+    "ssh_config",
+    "trust_new_hosts",
+    "tree",
+    "windows_tree",
+    "linux_tree",
+    "install",
+    "with_agent",
+    "agent_packages",
+)
 ONLY = ("failed", "unreachable", "not-reached", "drifted")
 
 
@@ -86,6 +95,9 @@ class FleetOptions:
     agent_sha256: str | None = None
     windows_agent: str | None = None
     windows_agent_sha256: str | None = None
+    install: bool = False
+    with_agent: bool = False
+    agent_packages: str | None = None
 
 
 def new_spec(
@@ -186,7 +198,8 @@ def resume_spec(
     return spec, tuple(
         target
         for target in asked
-        if run.state(target.name) is not HostState.OK or spec.desired[target.name] != wanted[target.name]
+        if run.state(target.name) is not HostState.OK
+        or (spec.desired[target.name], spec.agent_package) != (wanted[target.name], run.spec.agent_package)
     )
 
 
@@ -372,6 +385,8 @@ def _with_pace(spec: RunSpec, options: FleetOptions, input_errors: InputErrors) 
             input_errors.add(option, str(error))
             return otherwise
 
+    if options.agent_packages is not None and not options.install and options.resume is None:
+        input_errors.add("--agent-packages", "it is for --install, which brings the agent's package")
     read("--waves", options.waves, waves.shares, None)
     read("--max-failed", options.max_failed, waves.share, None)
     for each in options.only:
@@ -380,6 +395,7 @@ def _with_pace(spec: RunSpec, options: FleetOptions, input_errors: InputErrors) 
     return replace(
         spec,
         parallel=read("--parallel", options.parallel, _parallel, spec.parallel),
+        agent_package=PRESENT if options.install else ABSENT if options.with_agent else spec.agent_package,
         shares=options.waves or spec.shares,
         soak=read("--soak", options.soak, duration, spec.soak),
         limit=options.max_failed or spec.limit,

@@ -22,12 +22,7 @@ if TYPE_CHECKING:
     from agent.core.model import Notice
     from agent.core.timeouts import Timeouts
 
-_QUERY = (
-    "dpkg-query",
-    "-W",
-    "-f=${Package}\\t${Version}\\t${db:Status-Abbrev}\\t${Status}\\n",
-    *LINUX_PACKAGES,
-)
+_QUERY = ("dpkg-query", "-W", "-f=${Package}\\t${Version}\\t${db:Status-Abbrev}\\t${Status}\\n")
 # Keep a configuration file that was changed, and do not ask: the agent has no terminal.
 _OPTIONS = (
     "-y",
@@ -54,7 +49,9 @@ _REPAIR = "repair it: `dpkg --audit`, `dpkg --configure -a`"
 
 @dataclass(frozen=True)
 class Deb:
-    """dpkg and apt-get."""
+    """dpkg and apt-get, for the packages of these names."""
+
+    names: tuple[str, ...] = LINUX_PACKAGES
 
     @property
     def locks(self) -> tuple[str, ...]:
@@ -69,7 +66,7 @@ class Deb:
         return True
 
     def installed(self, view: HostView) -> tuple[Installed, ...]:
-        done = view.query(_QUERY, timeout=30)
+        done = view.query((*_QUERY, *self.names), timeout=30)
         # 1: no package of that name is known; anything above is a damaged database
         if done.status not in (0, 1):
             raise unreadable_database(done, "dpkg", _REPAIR)
@@ -78,7 +75,7 @@ class Deb:
             Installed(package, version, _condition(short), _remark(short, status))
             for package, version, short, status in rows
             # `un` was never installed, `rc` left only its configuration files
-            if package in LINUX_PACKAGES and short[1:2] not in ("n", "c") and version
+            if package in self.names and short[1:2] not in ("n", "c") and version
         ]
         return tuple(
             with_its_files(view, each, _listed) for each in sorted(found, key=lambda each: each.package)

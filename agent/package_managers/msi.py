@@ -144,8 +144,10 @@ class Msi:
     """Windows Installer, one package after the other: it has no transaction over several.
 
     The only test of whether it is free is to take its mutex, which could make another installation fail. So the agent
-    waits for as long as it answers 1618.
+    waits for as long as it answers 1618. With `own`, it is about the program of that name, and not about the vendor's.
     """
+
+    own: str | None = None
 
     @property
     def locks(self) -> tuple[str, ...]:
@@ -161,9 +163,9 @@ class Msi:
 
     def installed(self, view: HostView) -> tuple[Installed, ...]:
         found: dict[str, list[str]] = {}
-        for package, product in products(view):
+        for package, product in products(view, self.own):
             found.setdefault(package, []).append(product.version)
-        pending_reboot_file = _awaited(view) if found else None
+        pending_reboot_file = _awaited(view) if found and self.own is None else None
         return tuple(
             _installed(package, sorted(versions, key=_by_number), pending_reboot_file)
             for package, versions in sorted(found.items())
@@ -186,7 +188,7 @@ class Msi:
 
     def remove(self, host: Host, packages: Sequence[str], limits: Timeouts) -> None:
         reboot = []
-        for package, product in products(host):
+        for package, product in products(host, self.own):
             if package not in packages:
                 continue
             # the log of an installation lies beside its package
@@ -207,10 +209,10 @@ class Msi:
         raise _failure(host, done, argv, log)
 
 
-def products(view: HostView) -> tuple[tuple[str, Product], ...]:
+def products(view: HostView, own: str | None = None) -> tuple[tuple[str, Product], ...]:
     """Return the vendor's programs in the 64-bit part of the registry, each with the package that it comes from.
 
-    Raises AgentError `unreadable`.
+    With `own`, those of exactly that name. Raises AgentError `unreadable`.
     """
     root = view.system.join(view.system.programs, "Amazon", "CloudHSM")
     found = []
@@ -223,7 +225,7 @@ def products(view: HostView) -> tuple[tuple[str, Product], ...]:
             entry.text("Publisher"),
             entry.text("InstallLocation"),
         )
-        package = product.package(root)
+        package = product.package(root) if own is None else own if product.name == own else None
         if package is not None:
             found.append((package, product))
     return tuple(sorted(found, key=lambda each: (each[0], _by_number(each[1].version), each[1].code)))

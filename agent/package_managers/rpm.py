@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agent.core.host import CommandResult, Host, HostView
     from agent.core.timeouts import Timeouts
 
-_QUERY = ("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n", *LINUX_PACKAGES)
+_QUERY = ("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n")
 # A repository that cannot be reached is given up soon; dnf's own limit is ten times 30 seconds for each.
 _SHORTLY = ("--setopt=timeout=20", "--setopt=retries=2")
 _REMARKS = 3
@@ -33,7 +33,12 @@ _REPAIR = "repair it: `rpm --rebuilddb`"
 
 @dataclass(frozen=True)
 class Rpm:
-    """rpm and dnf. dnf would downgrade to an older file without a message and exit 0: the caller refuses that first."""
+    """rpm and dnf, for the packages of these names.
+
+    dnf would downgrade to an older file without a message and exit 0: the caller refuses that first.
+    """
+
+    names: tuple[str, ...] = LINUX_PACKAGES
 
     @property
     def locks(self) -> tuple[str, ...]:
@@ -106,13 +111,13 @@ class Rpm:
 
     def _versions(self, view: HostView) -> dict[str, list[str]]:
         """Return name -> versions, the oldest first; the same one for two processors counts once."""
-        done = view.query(_QUERY, timeout=60)
+        done = view.query((*_QUERY, *self.names), timeout=60)
         if not done.ok:
             raise unreadable_database(done, "rpm", _REPAIR)
         found: dict[str, set[str]] = {}
         for line in done.out.splitlines():
             name, tab, version = line.partition("\t")
-            if tab and name in LINUX_PACKAGES:
+            if tab and name in self.names:
                 found.setdefault(name, set()).add(version)
         return {name: sorted(found[name], key=_by_number) for name in sorted(found)}
 

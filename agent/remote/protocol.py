@@ -49,7 +49,8 @@ class HostRequest(NamedTuple):
     `cluster` is the cluster of `desired` as the operator got it from AWS, if it did. `removal`: the plan is of a
     removal. `request` identifies it as RUN/HOST/ATTEMPT. `again`: it was sent before, and the connection broke.
     `resumed`: it was sent by an earlier controller. `seconds` is how long the run may take. `word` is what each record
-    of the answer begins with; it is new for each session.
+    of the answer begins with; it is new for each session. `agent` has the packages of the agent, one of which is to be
+    installed, as `agent.steps.agent_package` writes them; `removes_agent`: a removal takes that package off as well.
     """
 
     tree: ArchiveRef
@@ -62,12 +63,22 @@ class HostRequest(NamedTuple):
     resumed: bool
     seconds: float
     word: str
+    agent: Mapping[str, Any] | None = None
+    removes_agent: bool = False
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> HostRequest:
         """Read what the operator sent. Raises KeyError for an incomplete one."""
         tree = ArchiveRef(values["tree"]["sha256"], values["tree"]["keep"])
-        given = {"removal": False, "cluster": None, "resumed": False, "word": "", **values}
+        given = {
+            "removal": False,
+            "cluster": None,
+            "resumed": False,
+            "word": "",
+            "agent": None,
+            "removes_agent": False,
+            **values,
+        }
         return cls(tree, *(given[name] for name in cls._fields[1:]))
 
     def line(self) -> bytes:

@@ -22,6 +22,7 @@ from agent.remote.protocol import PATIENCE, At, Failed, Hello, RecordStream, Ref
 from agent.render.json_report import to_tree
 from agent.report import new_run
 from agent.state import records
+from agent.steps.agent_package import AgentPackages
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -145,6 +146,8 @@ def _run(machine: Host, request: HostRequest, listener: Listener) -> Report:
     run = new_run(machine, request.command, os.environ, request.request)
     if request.cluster is not None:
         run = replace(run, cluster=description_from_json(request.cluster))
+    packages = None if request.agent is None else AgentPackages.from_json(request.agent)
+    run = replace(run, agent=packages, removes_agent=request.removes_agent)
     if request.command == "plan" and request.removal:
         report = commands.plan_removal(machine, run, listener, desired.timeout)
     else:

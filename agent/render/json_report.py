@@ -11,9 +11,13 @@ from agent.core.plain import plain
 
 if TYPE_CHECKING:
     from agent.core.errors import AgentError
-    from agent.core.model import Report, RequestedState, StepResult
+    from agent.core.model import InstalledAgent, Report, RequestedState, StepResult
 
 SCHEMA_VERSION = 1
+
+
+def _agent(agent: InstalledAgent | None) -> dict[str, Any] | None:
+    return None if agent is None else {"version": agent.version, "daily_verify": agent.verifies}
 
 
 def to_tree(report: Report) -> dict[str, Any]:
@@ -35,6 +39,8 @@ def to_tree(report: Report) -> dict[str, Any]:
             "platform_forced": report.host.forced,
             "instance_id": report.host.instance_id,
             "identity": report.host.identity,
+            # whoever runs it by hand sees whether it is installed
+            **({"agent": _agent(report.host.agent)} if report.request else {}),
         },
         "asked": None if report.asked is None else _asked(report.asked),
         "client": None if client is None else {**asdict(client), "components": list(client.components)},

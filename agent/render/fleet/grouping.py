@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 OUTCOMES = ("failed", "unreachable", "silent", "degraded", "drifted", "at-work", "not-reached", "ok")
 # Characters of one text: the output of a program has no limit.
 _LONGEST = 500
+# What hosts have of the agent where no package installed it.
+NO_AGENT = "not installed"
 # Warnings that are no risks.
 _NOTES = ("previous-works", "kept")
 
@@ -68,6 +70,26 @@ def risks(tree: Mapping[str, Any]) -> tuple[WarningGroup, ...]:
         for code, each in found.items()
     ]
     return tuple(sorted(made, key=lambda each: (-len(each.hosts), each.code)))
+
+
+def has_agent(report: Mapping[str, Any] | None) -> bool | None:
+    """Return whether a host has the agent installed by its report; None where that does not say."""
+    host = (report or {}).get("host") or {}
+    return host["agent"] is not None if "agent" in host else None
+
+
+def agents(tree: Mapping[str, Any]) -> tuple[Counted, ...]:
+    """Return what hosts have of the agent, each with their number; empty where no report says."""
+    found = [
+        host["report"]["host"]["agent"] for host in tree["hosts"] if has_agent(host["report"]) is not None
+    ]
+    return counted(_agent(each) for each in found)
+
+
+def _agent(agent: Mapping[str, Any] | None) -> str:
+    if agent is None:
+        return NO_AGENT
+    return f"{agent['version']}, daily verify {'on' if agent['daily_verify'] else 'off'}"
 
 
 def trusted(tree: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
@@ -133,7 +155,8 @@ def _hints(host: Mapping[str, Any]) -> Iterator[str]:
     hints = [step["hint"] for step in report.get("steps", ()) if step["outcome"] == "failed"]
     for hint in (host["hint"], *hints):
         if hint:
-            yield from_here(hint) if hint in FIXES or not report else quoted(from_here(hint))
+            here = from_here(hint, has_agent=has_agent(report))
+            yield here if hint in FIXES or not report else quoted(here)
 
 
 def quoted(text: str) -> str:
@@ -159,7 +182,7 @@ def proofs(host: Mapping[str, Any]) -> Iterator[str]:
 def _warnings(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for notice in report.get("warnings", ()):
         if notice["code"] not in _NOTES:
-            yield notice["code"], _line(from_here(notice["text"]))
+            yield notice["code"], _line(from_here(notice["text"], has_agent=has_agent(report)))
     programs = {(each["name"], each["component"]) for each in report.get("restart_needed", ())}
     for name, component in sorted(programs):
         yield "restart-needed", _line(f"{name} still uses the {component} configuration of before")

@@ -45,18 +45,24 @@ _TYPED_HERE = tuple(
     )
 )
 _ROLLBACK = re.compile(r"`(?:sudo )?hsm-agent rollback[^`]*`(?! on the host)")
+# where that can be run, by whether the host has an agent
+_WHERE = {
+    None: ", where hsm-agent is installed,",
+    True: "",
+    False: " (which has no hsm-agent: `hsm-agent fleet rollout --install` brings it)",
+}
 # true on the host, and not here
 _WITHOUT_OPTIONS = re.compile(r": without options it is that one again, with others they are what is wanted$")
 
 
-def from_here(hint: str) -> str:
-    """Return a hint for the operator's machine: most hosts have no `hsm-agent` command."""
+def from_here(hint: str, *, has_agent: bool | None = None) -> str:
+    """Return a hint for the operator's machine: a host has a `hsm-agent` command only if its report says so."""
     if hint in _INSTEAD:
         return _INSTEAD[hint]
     for there, here in _TYPED_HERE:
         hint = there.sub(here, hint)
     hint = _WITHOUT_OPTIONS.sub(" with the options that are wanted", hint)
-    return _ROLLBACK.sub(r"\g<0> on the host, where hsm-agent is installed,", hint)
+    return _ROLLBACK.sub(rf"\g<0> on the host{_WHERE[has_agent]}", hint)
 
 
 @dataclass(frozen=True)

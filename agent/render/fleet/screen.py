@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from agent.core.plain import printable
-from agent.render.fleet.grouping import OUTCOMES, evidence, groups, risks, trusted
+from agent.render.fleet.grouping import NO_AGENT, OUTCOMES, agents, evidence, groups, risks, trusted
 from agent.render.fleet.humanize import duration, host_place, hosts, seconds_between, waves
 from agent.render.fleet.overview import plots
 from agent.render.fleet.request import asked_words, requester_words
@@ -234,7 +234,17 @@ def _foot(tree: Mapping[str, Any], width: int | None) -> list[str]:
         lines += [f"  and {len(accepted) - most:,} more, in the report"] if len(accepted) > most else []
         lines.append("")
     lines += _overview(tree, width)
-    return [*lines, *_waves(tree["waves"], width), *wrapped("totals: ", tally(tree), width, indent=8)]
+    lines += _waves(tree["waves"], width)
+    return [*lines, *wrapped("totals: ", tally(tree), width, indent=8), *_agents(tree, width)]
+
+
+def _agents(tree: Mapping[str, Any], width: int | None) -> list[str]:
+    """Return what is left on the hosts to look at them with, and what installs it."""
+    found = agents(tree) if tree["command"] in ("fleet rollout", "fleet remove") else ()
+    text = "; ".join(f"{each.text}: {hosts(each.hosts)}" for each in found)
+    if tree["command"] == "fleet rollout" and any(each.text == NO_AGENT for each in found):
+        text += "; `--install` installs it"
+    return wrapped("agent:  ", _complete_commands(text), width, indent=8) if text else []
 
 
 def _overview(tree: Mapping[str, Any], width: int | None) -> list[str]:
