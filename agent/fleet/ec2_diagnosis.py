@@ -87,7 +87,7 @@ class UnreachedInstances:
                 yield _with(
                     end,
                     f"EC2 has no {target.instance_id} any more",
-                    "take the inventory anew: without --resume",
+                    "take the inventory again, without --resume",
                 )
             elif instance.state != "running":
                 start = f"aws ec2 start-instances --region {instance.region} --instance-ids {instance.id}"
