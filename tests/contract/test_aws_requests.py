@@ -79,10 +79,23 @@ def their_protocol(operation: Operation) -> str:
 def test_an_operation_is_in_the_model_with_its_page_size(operation: Operation) -> None:
     model = model_of(operation).operation_model(operation.name)
     members = model.input_shape.members
-    limits = members["MaxResults"].metadata if "MaxResults" in members else {"max": 0}
+    is_s3 = operation.service.protocol is Protocol.S3
+    size, token = ("MaxKeys", "ContinuationToken") if is_s3 else ("MaxResults", "NextToken")
+    limits = members[size].metadata if size in members else {"max": 0}
     assert operation.page <= limits.get("max", _EC2_PAGE)
     if operation not in _FIRST_PAGE_ALONE:
-        assert bool(operation.page) == ("NextToken" in members) == ("MaxResults" in members)
+        assert bool(operation.page) == (token in members) == (size in members)
+
+
+def test_a_page_of_objects_is_asked_for_as_botocore_does() -> None:
+    model = model_of(operations.LIST_OBJECTS).operation_model("ListObjectsV2")
+    own = {"Bucket": "reports", "Prefix": "fleet ü+/", "ContinuationToken": "t+/=", "MaxKeys": 1000}
+    theirs = {**own, "Delimiter": "/", "EncodingType": "url"}
+    wanted = create_serializer("rest-xml").serialize_to_request(theirs, model)
+    request = urlsplit(encode(operations.LIST_OBJECTS, "https://service.example", own).url)
+    asked = {name: value for name, (value,) in parse_qs(request.query).items()}
+    assert request.path == "/reports"
+    assert asked == {name: str(value) for name, value in wanted["query_string"].items()} | {"list-type": "2"}
 
 
 @pytest.mark.parametrize("operation", _SAMPLES, ids=lambda operation: operation.permission)
