@@ -332,7 +332,26 @@ def canonical_address(text: str) -> str:
 
 def _read_hsm(tree: Mapping[str, Any]) -> ClusterHsm:
     fields = ("HsmId", "State", "AvailabilityZone", "SubnetId", "EniId", "EniIp", "EniIpV6", "StateMessage")
-    return ClusterHsm(*(_text(tree, name) for name in fields))
+    values = {name: _text(tree, name) for name in fields}
+    values.update({name: _of_interface(values[name]) for name in ("EniIp", "EniIpV6")})
+    return ClusterHsm(*values.values())
+
+
+def _of_interface(text: str) -> str:
+    """Return an address that an interface may have, empty for anything else: it becomes a word of a command line.
+
+    An HSM without an address is one that is not there yet, and AWS is asked again.
+    """
+    import ipaddress  # noqa: PLC0415 -- as above
+
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return ""
+    is_nobodys = (
+        address.is_unspecified or address.is_loopback or address.is_multicast or address.is_link_local
+    )
+    return "" if is_nobodys or "%" in text else text
 
 
 def _text(tree: Mapping[str, Any], name: str) -> str:

@@ -88,6 +88,28 @@ def test_only_usable_addresses_are_used_and_each_hsm_once() -> None:
     assert cluster.is_moving
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0",
+        "127.0.0.1",
+        "::1",
+        "::",
+        "169.254.1.2",
+        "fe80::1%eth0",
+        "224.0.0.1",
+        "--evil",
+        "10.0.0",
+        " ",
+    ],
+)
+def test_what_is_no_interface_s_address_never_becomes_a_word_of_a_command(address: str) -> None:
+    """As if that HSM were not there yet: what AWS answers is data, and the configure tool runs as root."""
+    cluster = read(aws.cluster("ACTIVE", aws.hsm(1), aws.hsm(2, EniIp=address, EniIpV6=address)))
+    assert cluster.addresses() == (aws.hsm(1)["EniIp"],)
+    assert cluster.is_moving
+
+
 def test_the_order_is_the_zones_whatever_aws_sends() -> None:
     hsms = [aws.hsm(number) for number in (5, 1, 3)]
     one, other = (read(aws.cluster("ACTIVE", *each)) for each in (hsms, hsms[::-1]))
