@@ -24,8 +24,11 @@ class InputErrors:
         self.texts: list[str] = list(texts)
 
     def add(self, where: str, text: str) -> None:
-        """Add what is wrong at a place; most of a text that repeats a very long value is left out."""
-        self.texts.append(f"{where}: {text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'}")
+        """Add what is wrong at a place. Of a text that repeats a very long value the middle is left out."""
+        half = _LONGEST // 2
+        self.texts.append(
+            f"{where}: {text if len(text) <= _LONGEST else f'{text[:half]} ... {text[-half:]}'}"
+        )
 
     def raise_any(self, code: CodeName = "config-invalid", what: str = "the input") -> None:
         """Raise AgentError `code` naming all complaints, when there is one."""

@@ -7,6 +7,9 @@ import ipaddress
 import re
 from urllib.parse import SplitResult, urlsplit
 
+# The source of packages that a roll-out sends: the operator's machine knows the real source, and the host need not.
+PUSHED = "pushed://roll-out"
+
 # A redirect may lead to 64 kB of text.
 _LONGEST = 500
 # `C:` is a drive

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import AgentError
-from agent.core.urls import below, redact_url
-from agent.http.download import PUSHED
+from agent.core.urls import PUSHED, below, redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from agent.core.backoff import Backoff
 from agent.core.errors import AgentError, DownloadTimeoutError
-from agent.core.urls import redact_url
+from agent.core.urls import PUSHED, redact_url
 from agent.http.buffers import MemoryBuffer, PartialFile, hash_of, is_validator
 from agent.http.client import ResponseHead, RetryableError, failed, stream_response
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from agent.core.host import Progress
     from agent.http.buffers import DownloadBuffer, FileSystem
-
-# The source of packages that a roll-out sends: the operator's machine knows the real source, and the host need not.
-PUSHED = "pushed://roll-out"
 
 _ATTEMPTS = 5
 _BACKOFF = Backoff(first=1.0, cap=20.0)

@@ -9,8 +9,7 @@ from agent.catalogue import parse_version
 from agent.cloudhsm.disk_space import refuse_without_room
 from agent.core.errors import AgentError
 from agent.core.model import Finding
-from agent.core.urls import below
-from agent.http.download import PUSHED
+from agent.core.urls import PUSHED, below
 from agent.package_managers.agent_package import AGENT_MANAGERS, PACKAGE, TIMER
 from agent.steps.package import Download
 from agent.windows import scheduler

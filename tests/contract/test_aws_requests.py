@@ -58,6 +58,7 @@ _SAMPLES: dict[Operation, tuple[dict[str, Any], dict[str, Any]]] = {
     operations.SIGNAL_RESOURCE: (_SIGNAL, _SIGNAL),
     operations.PUT_INVENTORY: ({"InstanceId": "i-0abc123def4567890", "Items": [_ITEM]},) * 2,
     **{each: _OF_EC2 for each in OPERATIONS if each.service is operations.EC2},
+    operations.GET_CONSOLE_OUTPUT: ({"InstanceId": "i-0abc123def4567890"},) * 2,
     operations.MODIFY_NETWORK_INTERFACE_ATTRIBUTE: (
         {"NetworkInterfaceId": "eni-1", "Groups": ["sg-1", "sg-2"]},
         {"NetworkInterfaceId": "eni-1", "SecurityGroupId": ["sg-1", "sg-2"]},

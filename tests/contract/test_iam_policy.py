@@ -315,5 +315,7 @@ def test_iam_takes_the_policy(site: Site, case: Case) -> None:
 
 def test_every_purpose_is_called_by_some_case() -> None:
     covered = {each["Sid"] for case in CASES for each in case.policy()["Statement"]}
-    of_ssm = {"SendCommands", "FollowCommands", "CreateDocuments"}  # test_fleet_over_ssm.py has them called
-    assert covered | of_ssm == {purpose.sid for purpose in PURPOSES}
+    # called in test_fleet_over_ssm.py, test_ec2_inventory.py, test_trust_console.py and test_collected_reports.py
+    of_ssm = {"SendCommands", "FollowCommands", "CreateDocuments"}
+    of_fleets = {"FindHosts", "ReadConsoles", "DescribeEntry", "ListReports", "ReadReports"}
+    assert covered | of_ssm | of_fleets == {purpose.sid for purpose in PURPOSES}

@@ -33,9 +33,9 @@ from agent.ssm_document import (
     rollout_document,
 )
 from agent.user_data import config_json, parse_agent_source
-from tests.contract.test_user_data_runs import TEXTS, Shell, archive, bucket
 from tests.examples import examples
 from tests.fakes.moto_server import client
+from tests.fakes.scripts import TEXTS, Shell, archive, bucket
 from tests.golden.first_boots import LEAST, USUAL
 from tests.golden.ssm_cases import CASES, MSI, Case
 

@@ -194,6 +194,19 @@ def servers(host: LabHost, component: str = "cli") -> list[str]:
     return [each["hostname"] for each in settings(host, component)["clusters"][0]["cluster"]["servers"]]
 
 
+def proven(host: LabHost, scene: Scene) -> bool:
+    """Judge a host by other means than the agent."""
+    package = host.testinfra.package("cloudhsm-cli")
+    ca = host.testinfra.file(CA)
+    answer = host.run(["/opt/cloudhsm/bin/cloudhsm-cli", "cluster", "hsm-info"])
+    return bool(
+        package.is_installed
+        and ca.content == scene.made.ca.cert.read_bytes()
+        and servers(host) == list(scene.addresses)
+        and answer.stdout.count("serial-number") == len(scene.addresses)
+    )
+
+
 def misbehave(host: LabHost, tool: str, word: str | None) -> None:
     """Make a stand-in tool of the host misbehave, or behave again."""
     path = f"/etc/cloudhsm-standin/{tool}"

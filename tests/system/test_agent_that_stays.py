@@ -13,8 +13,7 @@ from tests.building import release_of_this_run
 from .fleet import Operator
 from .installed import TIMER
 from .kernel import until
-from .scene import ROWS, STATE, cluster, hold, release
-from .test_fleet import proven
+from .scene import ROWS, STATE, cluster, hold, proven, release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

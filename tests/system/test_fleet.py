@@ -11,7 +11,7 @@ from tests.building import release_of_this_run
 
 from .fleet import Operator
 from .kernel import until
-from .scene import CA, ROWS, STATE, cluster, hold, release, servers
+from .scene import ROWS, STATE, cluster, hold, proven, release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,19 +43,6 @@ def scene(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]
 def operator(scene: Scene, tree: Path, tmp_path: Path) -> Operator:
     scene.mode("normal")
     return Operator(scene, tmp_path / "home", tree)
-
-
-def proven(host: LabHost, scene: Scene) -> bool:
-    """Judge a host by other means than the agent."""
-    package = host.testinfra.package("cloudhsm-cli")
-    ca = host.testinfra.file(CA)
-    answer = host.run(["/opt/cloudhsm/bin/cloudhsm-cli", "cluster", "hsm-info"])
-    return bool(
-        package.is_installed
-        and ca.content == scene.made.ca.cert.read_bytes()
-        and servers(host) == list(scene.addresses)
-        and answer.stdout.count("serial-number") == len(scene.addresses)
-    )
 
 
 def test_a_mixed_fleet_from_bare_to_proven(operator: Operator, scene: Scene, make_host: MakeHost) -> None:

@@ -19,8 +19,7 @@ from tests.building import release_of_this_run
 from . import images
 from .fleet import Operator
 from .kernel import until
-from .scene import ROWS, STATE, cluster
-from .test_fleet import proven
+from .scene import ROWS, STATE, cluster, proven
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,6 +14,7 @@ from agent.core.codes import CODES
 from agent.core.errors import AgentError
 from agent.core.fleet_model import ArchiveDigests, HostResult, HostState, Target
 from agent.core.transport import CancelledError, ConnectionLostError
+from agent.core.urls import PUSHED
 from agent.fleet import controller, journal
 from agent.fleet.agent_archive import AgentArchive, AgentArchives
 from agent.fleet.host_session import HostRunner
@@ -22,7 +23,6 @@ from agent.fleet.model import Deps, HostTask, RunSpec, RunState
 from agent.fleet.replies import has_proof
 from agent.fleet.ssh_transport import FleetOverSsh
 from agent.hosts.posix import Posix
-from agent.http.download import PUSHED
 from agent.remote.protocol import RECORD
 from agent.render.fleet import html, screen
 from agent.render.fleet.counters import RolloutCounters
@@ -190,7 +190,7 @@ def test_a_report_of_success_with_its_proof_is_ok(tmp_path: Path) -> None:
         "tree": {"sha256": "f00", "keep": True}, "command": "configure",
         "desired": {"hsm_ip": ["10.0.1.6"], "package_source": PUSHED}, "cluster": None,
         "request": "RUN/web-1/2", "again": False, "resumed": False, "removal": False,
-        "seconds": script.request["seconds"], "word": script.request["word"],
+        "seconds": script.request["seconds"], "word": script.request["word"], "agent": None, "removes_agent": False,
     }  # fmt: skip
     assert 80 < script.request["seconds"] <= 90
 

@@ -11,9 +11,9 @@ from agent.catalogue import load, published
 from agent.config.input_errors import InputErrors
 from agent.config.readers import read_flags
 from agent.core.errors import AgentError
+from agent.core.urls import PUSHED
 from agent.fleet.package_offer import PackageOffer, is_here
 from agent.hosts.posix import Posix
-from agent.http.download import PUSHED
 
 if TYPE_CHECKING:
     from pathlib import Path

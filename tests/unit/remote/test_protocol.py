@@ -31,7 +31,7 @@ from tests.fakes.messages import REQUEST
 
 REQUEST_LINE = (
     b'{"tree": {"sha256": "f00", "keep": true}, "command": "configure", "removal": false, "desired": {"sdk": 5}, "cluster": null, '
-    b'"request": "RUN/web-1/2", "again": true, "resumed": false, "seconds": 90.5, "word": "w0"}\n'
+    b'"request": "RUN/web-1/2", "again": true, "resumed": false, "seconds": 90.5, "word": "w0", "agent": null, "removes_agent": false}\n'
 )
 
 

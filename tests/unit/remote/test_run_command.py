@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import sys
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -82,13 +80,3 @@ def test_an_answer_that_was_cut_is_none(kept: int) -> None:
     whole = line_of({"event": "report"}).rstrip()
     with pytest.raises(CutError):
         text_in(whole[:kept])
-
-
-def test_the_program_prints_one_line_and_ends_with_the_status_of_its_answer() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "agent", "run-command"],
-        input="AAAA", capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 70
-    assert json.loads(unpack(text_in(done.stdout) or ""))["code"] == "far-end-failed"
-    assert done.stdout.count("\n") == 1
