@@ -15,6 +15,8 @@ from agent.config.desired import resolve
 from agent.config.input_errors import InputErrors
 from agent.config.options import OPTIONS
 from agent.config.sources import read_sources
+from agent.core.aws_names import name_of
+from agent.core.urls import scheme_of
 from agent.fleet.run_spec import VIA
 from agent.hosts.local import local_host
 from agent.iam_policy import ANY, AUDIENCES, HOST, KEY_ARN, InventoryQuestions, PolicyRequest, policy_of
@@ -105,6 +107,11 @@ def _iam_policy(
     for key in kms_key or ():
         if not KEY_ARN.fullmatch(key):
             input_errors.add("--kms-key", f"{key!r} is not arn:aws:kms:REGION:ACCOUNT:key/ID")
+    if agent is not None and scheme_of(agent) == "s3":
+        try:
+            name_of(agent)
+        except ValueError as error:
+            input_errors.add("--agent", str(error))
     questions = _questions(machine, inventory, input_errors, consoles=trust_console)
     desired = resolve(said, input_errors)
     region = desired.region or _region(machine, profile)

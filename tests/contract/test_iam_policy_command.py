@@ -68,6 +68,8 @@ def test_a_profile_gives_its_region(tmp_path: Path) -> None:
         ("--for root", "--for"),
         ("--account 1", "--account"),
         ("--kms-key alias/mine", "--kms-key"),
+        ("--agent s3://[", "--agent"),
+        ("--agent S3://bucket", "--agent"),
         ("--cluster-id nonsense", "nonsense"),
     ],
 )
