@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from agent.aws.client import AwsClient
     from agent.aws.inventory import Instance
-    from agent.fleet.inventory.ec2 import Ec2Selection
+    from agent.fleet.inventory.ec2_selection import Ec2Selection
     from agent.fleet.run_spec import OpenAccess
 
 

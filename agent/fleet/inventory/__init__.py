@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING
 
 from agent.config.input_errors import InputErrors
-from agent.fleet.inventory import ansible_json, ec2, ini, toml
+from agent.fleet.inventory import ansible_json, ec2, ec2_selection, ini, toml
 from agent.fleet.inventory.host_pattern import select
 from agent.fleet.inventory.ranges import MOST_HOSTS
 from agent.fleet.inventory.validators import RESERVED
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["EC2", "LARGEST", "read", "refuse_any", "select", "selection"]
 
 # How an inventory begins that is no file.
-EC2 = ec2.SCHEME
+EC2 = ec2_selection.SCHEME
 LARGEST = 4_000_000
 MOST_COMPLAINTS = 100
 
@@ -73,10 +73,10 @@ def read(
     return () if wrong.texts else targets
 
 
-def selection(view: HostView, where: str, input_errors: InputErrors) -> ec2.Ec2Selection | None:
+def selection(view: HostView, where: str, input_errors: InputErrors) -> ec2_selection.Ec2Selection | None:
     """Return which instances an inventory selects; None where it selects none. AWS is not asked."""
     if where.startswith(EC2):
-        return ec2.parse(where, where, input_errors)
+        return ec2_selection.parse(where, where, input_errors)
     data = view.read(where) if where.endswith(".toml") else b""
     if data is None:
         input_errors.add("--inventory", f"there is no file {where}")
@@ -97,7 +97,7 @@ def _targets(
     view: HostView | None,
     source: ec2.InstanceSource | None,
 ) -> tuple[Target, ...]:
-    if where.startswith(ec2.SCHEME):
+    if where.startswith(ec2_selection.SCHEME):
         return ec2.read(where, where, input_errors, remarks, source)
     text = _text(data, where, input_errors)
     start = text.lstrip()

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from agent.config.input_errors import did_you_mean
 from agent.config.options import InvalidValueError
 from agent.config.toml_lines import TomlLines
-from agent.fleet.inventory import ec2, validators
+from agent.fleet.inventory import ec2, ec2_selection, validators
 from agent.fleet.inventory.group_tree import MOST_GROUPS, GroupTree, group_tree
 from agent.fleet.inventory.option_values import parse_option
 from agent.fleet.inventory.ranges import HostBudget, expanded
@@ -78,7 +78,7 @@ def read(
     return _TomlReader(TomlLines(text), where, input_errors, remarks).read(tree, source)
 
 
-def selection(text: str, where: str, input_errors: InputErrors) -> ec2.Ec2Selection | None:
+def selection(text: str, where: str, input_errors: InputErrors) -> ec2_selection.Ec2Selection | None:
     """Return what the `[ec2]` of a document selects; None without one."""
     tree = _tree(text, where, input_errors)
     if not tree:
@@ -142,7 +142,7 @@ class _TomlReader:
         where = f"{self._where}:{self._lines.of('ec2')}"
         return ec2.with_users(known, instances, chosen, where, self._remarks, source)
 
-    def selection(self, tree: dict[str, Any]) -> ec2.Ec2Selection | None:
+    def selection(self, tree: dict[str, Any]) -> ec2_selection.Ec2Selection | None:
         """Return what `[ec2]` selects; None without one, or with an input error."""
         if "ec2" not in tree:
             return None
@@ -150,10 +150,13 @@ class _TomlReader:
         def place(key: str) -> str:
             return f"{self._where}:{self._lines.of(*('ec2', key) if key else ('ec2',))}"
 
-        return ec2.from_table(tree["ec2"], place, self._input_errors)
+        return ec2_selection.from_table(tree["ec2"], place, self._input_errors)
 
     def _instances(
-        self, selection: ec2.Ec2Selection, groups: dict[str, Scope], source: ec2.InstanceSource | None
+        self,
+        selection: ec2_selection.Ec2Selection,
+        groups: dict[str, Scope],
+        source: ec2.InstanceSource | None,
     ) -> tuple[ec2.Ec2Host, ...]:
         """Add the instances of a selection to the hosts; one that has a table of its own keeps what that says.
 

@@ -13,7 +13,7 @@ from agent.aws.inventory import Instance
 from agent.config.input_errors import InputErrors
 from agent.core.errors import AgentError
 from agent.fleet.inventory import read, select
-from agent.fleet.inventory.ec2 import Ec2Selection, parse
+from agent.fleet.inventory.ec2_selection import Ec2Selection, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
