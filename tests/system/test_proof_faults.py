@@ -652,7 +652,7 @@ BROKEN_FILES: dict[str, tuple[str, int, str, str]] = {
     "binary": ("head -c 4096 /dev/urandom >FILE", 50, "configure-failed", "could not parse"),
     "missing": ("rm FILE", 50, "configure-failed", "could not read"),
     "folder": ("rm FILE; mkdir FILE", 11, "unreadable", "directory"),
-    "fifo": ("rm FILE; mkfifo FILE", 11, "unreadable", "other"),
+    "fifo": ("rm FILE; mkfifo FILE", 11, "unreadable", "a FIFO"),
 }
 
 
@@ -734,8 +734,8 @@ CA_FAULTS: dict[str, tuple[int, str, str, str]] = {
     "missing": (30, "ca-unreadable", "no file /root/ca/missing", "--ca-cert"),
     "empty": (30, "ca-unreadable", "nothing", "--ca-cert"),
     "folder": (30, "ca-unreadable", "directory", "--ca-cert"),
-    "fifo": (30, "ca-unreadable", "other", "--ca-cert"),
-    "endless": (30, "ca-unreadable", "other", "--ca-cert"),
+    "fifo": (30, "ca-unreadable", "a FIFO", "--ca-cert"),
+    "endless": (30, "ca-unreadable", "a FIFO", "--ca-cert"),
     "large": (30, "ca-unreadable", "more than", "--ca-cert"),
     "der": (30, "ca-not-a-certificate", "DER", "openssl x509 -inform der"),
     "key": (30, "ca-is-private-key", "a private key", "keep the key off"),
