@@ -327,9 +327,10 @@ def _unknown(hop: Hop, key: HostKey, about: tuple[KnownHostsEntry, ...], refusal
     saw, hint = f"{key.fingerprint} ({key.kind})", None
     if authorities:
         saw = f"{saw}; {refusal}"
+        name = (hop.key_alias or hop.host).lower()
         hint = (
-            f"`@cert-authority` in {authorities[0].where} wants a certificate: sign one, `ssh-keygen -s CA -h -I NAME "
-            f"-n {(hop.key_alias or hop.host).lower()} KEY.pub`, and name it in HostCertificate of sshd_config; or add "
+            f"`@cert-authority` in {authorities[0].where} wants a certificate: sign one, `ssh-keygen -s CA -h "
+            f"-I {name} -n {name} KEY.pub`, and name it in HostCertificate of sshd_config; or add "
             "the host's own key"
         )
     return AgentError(
