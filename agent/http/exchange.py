@@ -13,6 +13,7 @@ import os
 import queue
 import re
 import socket
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
@@ -27,7 +28,6 @@ from agent.http.strict_response import StrictResponse
 from agent.http.trust_store import NAMED, UnusableStoreError, trusted_file
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Mapping
 
     from agent.http.connection_pool import ConnectionPool
@@ -265,7 +265,6 @@ class _Attempt:
         return {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
 
     def _context(self) -> ssl.SSLContext:
-        import ssl  # noqa: PLC0415 -- 8 ms that an exchange without TLS need not pay
 
         try:
             tls.require()
