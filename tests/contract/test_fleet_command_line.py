@@ -55,7 +55,7 @@ def typist(tmp_path: Path) -> Typist:
         (["rollout", "--inventory", "hosts", "--only", "failed"], 2, "--only: there is no earlier run"),
         (["rollout", "--inventory", "hosts"], 2, "--hsm-ip: the address of an HSM is needed"),
         (["verify", "--inventory", "hosts"], 11, "tree-missing"),
-        (["remove", "--inventory", "hosts"], 2, "--limit, --all: which of the 2 hosts?"),
+        (["remove", "--inventory", "hosts"], 2, "--limit, --host, --all: which of the 2 hosts?"),
         (["rollout", "--resume", "x"], 2, "there is no such roll-out"),
         (["plan", "--waves", "1"], 2, "No such option: --waves"),
         (["status"], 2, "there is no roll-out yet"),
