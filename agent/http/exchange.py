@@ -183,7 +183,10 @@ class _Attempt:
                 stack.callback(self._leave, connection)
                 return self._transfer(connection)
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise self._explained(error) from None
+            explained = self._explained(error)
+            # up to Python 3.11 a proxy's refusal stays open as long as a frame of http.client is referred to
+            error.__traceback__ = None
+            raise explained from None
 
     @property
     def _server(self) -> str:
@@ -265,7 +268,6 @@ class _Attempt:
         return {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
 
     def _context(self) -> ssl.SSLContext:
-
         try:
             tls.require()
             trusted = trusted_file(self._environ, _BUNDLES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import json
 import logging
 import socket
@@ -12,6 +13,7 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from agent.aws import client as module
@@ -458,6 +460,20 @@ def test_a_proxy_that_refuses_is_named(status: str, user: str, saw: str, hint: s
     assert len(heads) == asked
     assert heads[0].startswith(f"CONNECT {HOST}:443 ".encode())
     assert (b"Proxy-Authorization: Basic bWU6cDRzcw==" in heads[0]) is bool(user)
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n", b""])
+def test_a_proxy_s_refusal_leaves_no_connection_open(answer: bytes) -> None:
+    with proxy(answer) as (place, _):
+        session = open_session(RealTime(), {**KEYS, "https_proxy": f"http://{place}"}, REGION)
+        gc.collect()
+        gc.disable()
+        try:
+            failure(AwsClient(session))
+            connections = psutil.Process().net_connections("tcp")
+            assert [each for each in connections if ":".join(map(str, each.raddr)) == place] == []
+        finally:
+            gc.enable()
 
 
 def test_an_endpoint_behind_a_proxy_that_closes_names_the_vpc_endpoint_service() -> None:

@@ -34,7 +34,11 @@ License: test
 BuildArch: noarch
 %description
 another version
+%install
+mkdir -p %{{buildroot}}/usr/share/hsm-agent-test
+echo {version} >%{{buildroot}}/usr/share/hsm-agent-test/version
 %files
+/usr/share/hsm-agent-test
 """
 
 
