@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent.fleet.collected.sources import ReportSource
     from agent.fleet.collected.spool import ReportSpool
     from agent.fleet.collected.status import CollectedStatus
-    from agent.fleet.run_spec import OpenAccess
+    from agent.fleet.shared_input import OpenAccess
 
 OPTIONS = (
     Option("silent_after", None, "hosts that have not reported for so long are silent (36h)", str,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import os
 import signal
 import sys
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
@@ -18,17 +15,15 @@ import typer
 from agent import log
 from agent.aws.access import AwsAccess
 from agent.cli import collected
+from agent.cli.fleet_output import require_writable, show
 from agent.cli.options import CONFIG, Output, Quiet, is_json, with_options
 from agent.cli.requirements import require_linux
 from agent.cli.terminal import is_dumb, print_result, style
 from agent.config.input_errors import InputErrors
 from agent.config.options import OPTIONS, Option, age
 from agent.config.sources import read_sources
-from agent.core.errors import AgentError, unexpected
-from agent.core.system import is_stream
+from agent.core.errors import AgentError
 from agent.hosts.local import local_host
-from agent.render.output import print_error
-from agent.sinks.file import put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +32,8 @@ if TYPE_CHECKING:
     from agent.core.fleet_model import HostResult, Target
     from agent.core.host import HostView
     from agent.fleet.model import Deps, Explain, RunSpec, RunState, Transport
-    from agent.fleet.run_spec import FleetOptions, OpenAccess
+    from agent.fleet.run_spec import FleetOptions
+    from agent.fleet.shared_input import OpenAccess
     from agent.http.download import PartReader, PartSource
 
 RunName = Annotated[Optional[str], typer.Argument(metavar="[RUN]", help="a run, or `last` (the default)")]
@@ -131,7 +127,6 @@ _ALL = (
 _LISTED = 50
 # Options above that name an input file.
 _READ = ("inventory", "ssh_config", "tree", "windows_tree")
-_KINDS = {"directory": "a directory", "link": "a link, which is neither followed nor replaced"}
 _FILES = (
     Option("junit", None, "also write JUnit XML", str, metavar="FILE"),
     Option("html", None, "also write one self-contained page", str, metavar="FILE"),
@@ -181,7 +176,7 @@ def _status(
     from agent.fleet import controller  # noqa: PLC0415
 
     input_errors = InputErrors()
-    _require_writable(machine, files, {"--inventory": own["inventory"]}, input_errors)
+    require_writable(machine, files, {"--inventory": own["inventory"]}, input_errors)
     if source is not None:
         if run is not None:
             input_errors.add("--from", "the reports there are of no run: leave RUN out")
@@ -196,7 +191,7 @@ def _status(
     if host is not None:
         _show_host(controller.host_part(folder, host), as_json=is_json(output))
     stored = controller.stored_report(folder)
-    _show(stored, lambda: controller.with_host_reports(folder, stored), files, as_json=is_json(output))
+    show(stored, lambda: controller.with_host_reports(folder, stored), files, as_json=is_json(output))
 
 
 def _show_collected(
@@ -213,7 +208,7 @@ def _show_collected(
 
     with ReportSpool() as spool:
         found = collected.read_status(machine, place, own, spool, input_errors)
-        _show(found.tree, found.whole, files, as_json=as_json)
+        show(found.tree, found.whole, files, as_json=as_json)
 
 
 def _show_host(part: Mapping[str, Any], *, as_json: bool) -> NoReturn:
@@ -299,7 +294,7 @@ def _run(
         **{f"--{name.replace('_', '-')}": typed[name] for name in _READ},
         **{f"--linux-tree {path}": path for path in options.linux_tree},
     }
-    _require_writable(machine, files, read, input_errors)
+    require_writable(machine, files, read, input_errors)
 
     @cache  # a person is asked for a second factor once, not for each region and each package
     def person() -> CredentialsProvider:
@@ -325,7 +320,7 @@ def _run(
             return run_spec.resume_spec(machine, open_access, run, command, options, flags, input_errors)
 
         result = controller.resume(folder, again, _deps(options, open_access, quiet=quiet))
-    _show(result, lambda: controller.with_host_reports(folder, result), files, as_json=as_json)
+    show(result, lambda: controller.with_host_reports(folder, result), files, as_json=as_json)
 
 
 def _deps(options: FleetOptions, open_access: OpenAccess, *, quiet: bool) -> Deps:
@@ -412,120 +407,3 @@ def interrupts() -> list[int]:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, _frame: caught.append(number))
     return caught
-
-
-def _require_writable(
-    machine: HostView, files: Mapping[str, Any], read: Mapping[str, str | None], input_errors: InputErrors
-) -> None:
-    """Report output files that could not be written hours later, or that the agent itself needs.
-
-    `read` has the input files of the same command line, by option.
-    """
-    from agent.fleet.journal import runs_dir  # noqa: PLC0415 -- only for a command that writes files
-
-    named = {name: str(Path(path).absolute()) for name, path in files.items() if path}
-    if not named:
-        return
-    records = runs_dir(os.environ).parent.resolve()
-    for name, path in named.items():
-        try:
-            why = _unwritable(machine, path)
-        except AgentError as error:
-            why = f"{path}: {error.saw}"
-        taken = next((option for option, other in read.items() if other and _is_same(path, other)), None)
-        if taken is not None:
-            why = f"{path} is what {taken} reads"
-        elif not is_stream(path) and records in Path(path).resolve().parents:
-            why = f"{path} is among the records of runs, {records}"
-        if why:
-            input_errors.add(f"--{name}", why)
-    paths = [path for path in named.values() if not is_stream(path)]
-    if len(paths) > 1 and _is_same(*paths):
-        input_errors.add(", ".join(f"--{name}" for name in named), f"{paths[0]} cannot hold both")
-
-
-def _is_same(one: str, other: str) -> bool:
-    """Return whether two names are of one file: also through a symbolic or a hard link."""
-    with contextlib.suppress(OSError, ValueError):
-        return Path(one).samefile(other)
-    with contextlib.suppress(OSError, ValueError, RuntimeError):  # a circle of links
-        return Path(one).resolve() == Path(other).resolve()
-    return False
-
-
-def _unwritable(machine: HostView, path: str) -> str | None:
-    """Return why a file cannot be written, as far as that can be seen in advance."""
-    if is_stream(path):  # its directory may belong to another user: no file is made there
-        return None
-    seen, folder = machine.stat(path), str(Path(path).parent)
-    if seen is not None and seen.kind != "file":
-        return f"{path} is {_KINDS.get(seen.kind, 'no file')}"
-    if machine.stat(f"{folder}/.") is None:
-        return f"there is no directory {folder}"
-    return None if os.access(folder, os.W_OK) else f"{folder} may not be written to"
-
-
-def _show(
-    result: Mapping[str, Any],
-    whole: Callable[[], Mapping[str, Any]],
-    files: Mapping[str, Any],
-    *,
-    as_json: bool,
-) -> NoReturn:
-    """Print the result, write the files that were asked for, and end with its exit status.
-
-    In this order: a file that cannot be written, hours after it was named, must not lose the result. `whole` returns
-    the result with the complete reports of hosts.
-    """
-    if as_json or files["junit"] or files["html"]:
-        result = whole()
-    if as_json:
-        for piece in collected.json_pieces(result):
-            print_result(piece)
-    else:
-        from agent.render.fleet.screen import report  # noqa: PLC0415
-
-        print_result(report(result, **style()))
-    unwritten = [
-        each for each in (_written(name, path, result) for name, path in files.items() if path) if each
-    ]
-    if unwritten and not result["exit_status"]:
-        raise unwritten[0]
-    for error in unwritten:  # the exit status of the result is more important
-        print_error(f"warning: {error.sentence}: {error.saw} ({error.code.name})\n")
-    raise typer.Exit(result["exit_status"])
-
-
-def _written(name: str, path: str, result: Mapping[str, Any]) -> AgentError | None:
-    """Write one of the files that were asked for, and return why it could not be."""
-    try:
-        text = _FORMATS[name](result)
-        put(local_host(), str(Path(path).absolute()), text, mode=_new_file_mode())
-    except AgentError as error:
-        return error
-    except Exception as crash:  # a defect: it must not lose the other file and the result
-        logging.getLogger("agent").exception("--%s failed", name)
-        return unexpected(crash, f"--{name} {path} failed")
-    return None
-
-
-def _junit(result: Mapping[str, Any]) -> str:
-    from agent.render.fleet.junit import suites  # noqa: PLC0415
-
-    return suites(result)
-
-
-def _html(result: Mapping[str, Any]) -> str:
-    from agent.render.fleet.html import page  # noqa: PLC0415
-
-    return page(result)
-
-
-_FORMATS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {"junit": _junit, "html": _html}
-
-
-def _new_file_mode() -> int:
-    """Return the mode that the umask leaves a new file, as for any program of this user."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return 0o666 & ~mask

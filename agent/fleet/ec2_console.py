@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from agent.aws.client import AwsClient
     from agent.core.fleet_model import Target
-    from agent.fleet.run_spec import OpenAccess
+    from agent.fleet.shared_input import OpenAccess
 
 # How many consoles are asked for at a time: EC2 throttles an account that asks for hundreds at once.
 _AT_ONCE = 4

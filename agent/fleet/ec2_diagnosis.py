@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.aws.path import Obstacle
     from agent.core.fleet_model import Target
     from agent.core.host import HostView
-    from agent.fleet.run_spec import OpenAccess
+    from agent.fleet.shared_input import OpenAccess
 
 # Seconds for all of it, and how many hosts are looked at: those that share a cause are many.
 _LIMIT = 20.0

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from agent.aws.client import AwsClient
     from agent.aws.inventory import Instance
     from agent.fleet.inventory.ec2_selection import Ec2Selection
-    from agent.fleet.run_spec import OpenAccess
+    from agent.fleet.shared_input import OpenAccess
 
 
 class Ec2Source:

@@ -132,12 +132,12 @@ def test_a_tree_that_is_no_file_is_refused_at_once(tmp_path: Path, name: str) ->
 _AS_NOBODY = """
 import os, sys
 import agent.fleet.journal  # nobody may not read a checkout that is private
-from agent.cli.fleet import _require_writable
+from agent.cli.fleet_output import require_writable
 from agent.config.input_errors import InputErrors
 from agent.hosts.local import local_host
 machine, complaints = local_host(), InputErrors()
 os.getuid() or os.setuid(65534)
-_require_writable(machine, {"junit": sys.argv[1]}, {}, complaints)
+require_writable(machine, {"junit": sys.argv[1]}, {}, complaints)
 sys.exit(len(complaints.texts))
 """
 
