@@ -13,11 +13,11 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Callable
 
-from agent.core.codes import CODES
 from agent.core.errors import unexpected
-from agent.core.fleet_model import HostResult, HostState
+from agent.core.fleet_model import HostState
 from agent.core.transport import CancelledError
 from agent.fleet import waves
+from agent.fleet.host_end import HostEnd
 from agent.fleet.journal import summarised
 from agent.fleet.model import CONNECTING, HostTask
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.core.codes import CodeName
-    from agent.core.fleet_model import Target
+    from agent.core.fleet_model import HostResult, Target
     from agent.core.transport import CancelToken
     from agent.fleet.journal import Journal
     from agent.fleet.model import Deps, HostSession, RunState
@@ -239,25 +239,11 @@ class _ActiveSession:
         self.token = token
         self.deadline = deadline
         self.at = CONNECTING
-        self._endpoint = endpoint
-        self._began = time.monotonic()
+        self._end = HostEnd(task, endpoint)
 
     @property
     def state(self) -> HostState:
         return HostState.UNREACHABLE if self.at == CONNECTING else HostState.FAILED
 
     def abandoned(self, name: CodeName, saw: str, state: HostState) -> HostResult:
-        code = CODES[name]
-        address, port = self._endpoint
-        return HostResult(
-            name=self.task.target.name,
-            address=address,
-            port=port,
-            wave=self.task.wave,
-            state=state,
-            code=code.name,
-            exit_status=code.exit_status,
-            saw=saw,
-            hint=code.fix,
-            seconds=time.monotonic() - self._began,
-        )
+        return self._end.ended(state, name, saw=saw)
